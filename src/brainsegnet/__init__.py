@@ -1,0 +1,1 @@
+"""Fast 3-D segmentation of brain lesions in multi-modal MRI."""

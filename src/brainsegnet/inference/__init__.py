@@ -1,0 +1,1 @@
+"""Model folders, engines, and the prediction of one case or many."""

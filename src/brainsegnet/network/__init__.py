@@ -1,0 +1,1 @@
+"""The network of the paper, its collapsed twin, and its weights on disk."""

@@ -1,0 +1,1 @@
+"""Phantoms: heads and lesions grown from a seed."""

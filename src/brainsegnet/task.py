@@ -1,0 +1,184 @@
+"""What is to be found, in what, and under which label values: a task is a value, of ours or from a user's YAML file."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from brainsegnet.errors import LabelError, TaskError
+
+Normalisation = Literal["zscore"]
+
+
+class Task(BaseModel):
+    """Sequences by name, labels in the convention of the data set, and the regions that are scored.
+
+    Attributes:
+        name: Short name, as in `--task`.
+        sequences: Names of the sequences in the order of the channels; a model may use a part of them.
+        labels: Label value in the files to tissue; 0 is the background. Class k of the network is the k-th label.
+        regions: Region to the label values it unites, in the order of the tables.
+        patch: Training sample (D, H, W) of the paper, in voxels.
+        normalisation: How intensities are normalised.
+
+    >>> BRATS2015.classes, BRATS2021.label_values
+    (5, (0, 1, 2, 4))
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(min_length=1)
+    sequences: tuple[str, ...] = Field(min_length=1)
+    labels: Mapping[int, str] = Field(min_length=1)
+    regions: Mapping[str, tuple[int, ...]] = Field(min_length=1)
+    patch: tuple[int, int, int] = (12, 128, 128)
+    normalisation: Normalisation = "zscore"
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Task":
+        if not all(0 < value < 256 for value in self.labels):
+            raise ValueError(f"label values lie between 1 and 255, not {sorted(self.labels)}")
+        if len(set(self.sequences)) != len(self.sequences):
+            raise ValueError(f"a sequence is named twice in {self.sequences}")
+        for region, values in self.regions.items():
+            if unknown := set(values) - set(self.labels):
+                raise ValueError(f"region {region} unites labels {sorted(unknown)} that are not in {dict(self.labels)}")
+        return self
+
+    @property
+    def classes(self) -> int:
+        """Number of classes of the network, background included."""
+        return len(self.labels) + 1
+
+    @property
+    def label_values(self) -> tuple[int, ...]:
+        """Label value of each class, background first."""
+        return (0, *self.labels)
+
+    def encode(self, labels: NDArray[Any], case: str = "") -> NDArray[np.uint8]:
+        """Label values of the files to classes 0 to K-1, of any shape.
+
+        Raises:
+            LabelError: a value outside the task.
+
+        >>> BRATS2021.encode(np.array([0, 1, 2, 4])).tolist()
+        [0, 1, 2, 3]
+        """
+        self.check(labels, case)
+        table = np.zeros(256, np.uint8)
+        table[list(self.label_values)] = range(self.classes)
+        return np.asarray(table[labels], np.uint8)
+
+    def decode(self, classes: NDArray[Any]) -> NDArray[np.uint8]:
+        """Classes 0 to K-1 to the label values of the files, of any shape.
+
+        >>> BRATS2021.decode(np.array([0, 1, 2, 3])).tolist()
+        [0, 1, 2, 4]
+        """
+        return np.asarray(np.array(self.label_values, np.uint8)[classes], np.uint8)
+
+    def check(self, labels: NDArray[Any], case: str = "") -> None:
+        """Refuse label values outside the task.
+
+        Raises:
+            LabelError: a value outside the task; the text names the case, the values and the convention.
+        """
+        unknown = sorted(set(np.unique(labels).tolist()) - set(self.label_values))
+        if unknown:
+            where = f"case {case}: " if case else ""
+            raise LabelError(
+                f"{where}label values {unknown} are outside task {self.name}, whose labels are "
+                f"{dict(self.labels)}; choose the task that fits these labels"
+            )
+
+    def translate(self, labels: NDArray[Any], source: "Task", case: str = "") -> NDArray[np.uint8]:
+        """Labels of another task's convention in the convention of this one, matched by the names of the tissues.
+
+        A tissue of the source may be part of a united one here: `necrosis` goes to `necrosis + non-enhancing`.
+
+        Raises:
+            LabelError: a tissue that occurs has no counterpart here, or a value is outside the source.
+
+        >>> BRATS2021.translate(np.array([0, 1, 2, 3, 4]), BRATS2015).tolist()
+        [0, 1, 2, 1, 4]
+        >>> BRATS2021.translate(np.array([3]), BRATS2023).tolist()
+        [4]
+        """
+        source.check(labels, case)
+        table = np.zeros(256, np.uint8)
+        for value in set(np.unique(labels).tolist()) - {0}:
+            tissue = source.labels[value]
+            homes = [v for v, name in self.labels.items() if set(tissue.split(" + ")) <= set(name.split(" + "))]
+            if not homes:
+                raise LabelError(
+                    f"case {case}: {tissue} (label {value} of {source.name}) has no counterpart in task {self.name}; "
+                    f"train with --task {source.name}"
+                )
+            table[value] = homes[0]
+        return np.asarray(table[labels], np.uint8)
+
+
+_GLIOMA = ("flair", "t1", "t1c", "t2")
+
+BRATS2015 = Task(
+    name="brats2015",
+    sequences=_GLIOMA,
+    labels={1: "necrosis", 2: "oedema", 3: "non-enhancing", 4: "enhancing"},
+    regions={"whole": (1, 2, 3, 4), "core": (1, 3, 4), "enhancing": (4,)},
+)
+BRATS2021 = Task(
+    name="brats2021",
+    sequences=_GLIOMA,
+    labels={1: "necrosis + non-enhancing", 2: "oedema", 4: "enhancing"},
+    regions={"whole": (1, 2, 4), "core": (1, 4), "enhancing": (4,)},
+)
+BRATS2023 = Task(
+    name="brats2023",
+    sequences=_GLIOMA,
+    labels={1: "necrosis + non-enhancing", 2: "oedema", 3: "enhancing"},
+    regions={"whole": (1, 2, 3), "core": (1, 3), "enhancing": (3,)},
+)
+ISLES2017 = Task(
+    name="isles2017",
+    sequences=("adc", "mtt", "rcbf", "rcbv", "tmax", "ttp"),
+    labels={1: "infarct"},
+    regions={"lesion": (1,)},
+    patch=(7, 96, 96),
+)
+ISLES2022 = Task(
+    name="isles2022",
+    sequences=("dwi", "adc"),
+    labels={1: "infarct"},
+    regions={"lesion": (1,)},
+    patch=(7, 96, 96),
+)
+TASKS: Mapping[str, Task] = {t.name: t for t in (BRATS2015, BRATS2021, BRATS2023, ISLES2017, ISLES2022)}
+
+
+def load_task(name_or_file: str | Path) -> Task:
+    """One of our tasks by name, or a user's from a YAML file with the attributes of `Task`.
+
+    Raises:
+        TaskError: no such name or file, or the file contradicts itself.
+
+    >>> load_task("brats2015").classes
+    5
+    """
+    if str(name_or_file) in TASKS:
+        return TASKS[str(name_or_file)]
+    path = Path(name_or_file)
+    if path.suffix not in {".yaml", ".yml"}:
+        raise TaskError(f"unknown task {name_or_file!r}; choose one of {', '.join(TASKS)}, or name a YAML file")
+    try:
+        return Task.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except (OSError, UnicodeDecodeError) as error:
+        raise TaskError(f"task file {path} cannot be read: {error}") from error
+    except yaml.YAMLError as error:
+        raise TaskError(f"task file {path} is not YAML: {' '.join(str(error).split())}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise TaskError(f"task file {path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error

@@ -1,0 +1,1 @@
+"""Losses, augmentation, patches, curriculum and the loop."""

@@ -1,0 +1,177 @@
+"""The datum: an image or a label map on its grid, a case of several, and boxes within them.
+
+Arrays are always (D, H, W): slice, row, column. The affine maps an index (d, h, w, 1) to millimetres in the world of
+DICOM and ITK: x to the left, y to the back, z to the head of the patient.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from brainsegnet.errors import GridMismatch, LabelError
+
+Array = NDArray[Any]
+Affine = NDArray[np.float64]
+
+GRID_TOLERANCE_MM = 1e-2
+"""Corners of two grids may differ by this much: headers round, scanners do not move a patient by 10 micrometres."""
+
+
+@dataclass(frozen=True, eq=False)
+class Volume:
+    """An image on its grid.
+
+    Args:
+        array: Intensities (D, H, W).
+        affine: (4, 4), index (d, h, w, 1) to millimetres (x left, y posterior, z superior).
+
+    Raises:
+        ValueError: `array` is not 3-D or `affine` is not (4, 4).
+
+    >>> v = Volume(np.zeros((155, 240, 240)), np.diag([1.0, 1.0, 1.0, 1.0]))
+    >>> v.shape, v.spacing_mm, v.voxel_ml
+    ((155, 240, 240), (1.0, 1.0, 1.0), 0.001)
+    """
+
+    array: Array
+    affine: Affine
+
+    def __post_init__(self) -> None:
+        if self.array.ndim != 3:
+            raise ValueError(f"a volume is 3-D (D, H, W), this array has shape {self.array.shape}")
+        if self.affine.shape != (4, 4):
+            raise ValueError(f"an affine is (4, 4), this one is {self.affine.shape}")
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(D, H, W)."""
+        d, h, w = self.array.shape
+        return d, h, w
+
+    @property
+    def spacing_mm(self) -> tuple[float, float, float]:
+        """Distance between voxel centres along (D, H, W), in millimetres."""
+        d, h, w = np.linalg.norm(self.affine[:3, :3], axis=0)
+        return float(d), float(h), float(w)
+
+    @property
+    def voxel_ml(self) -> float:
+        """Volume of one voxel in millilitres."""
+        return float(abs(np.linalg.det(self.affine[:3, :3]))) / 1000
+
+    def with_array(self, array: Array) -> Self:
+        """The same grid with other values (D, H, W)."""
+        return replace(self, array=array)
+
+    def on_grid_of(self, other: "Volume") -> bool:
+        """Whether both grids have the same shape and their corners agree within `GRID_TOLERANCE_MM`."""
+        if self.shape != other.shape:
+            return False
+        corners = np.array(np.meshgrid(*[(0, n - 1) for n in self.shape], [1], indexing="ij")).reshape(4, -1)
+        return bool(np.abs((self.affine - other.affine) @ corners).max() <= GRID_TOLERANCE_MM)
+
+
+class LabelMap(Volume):
+    """A volume of integer labels; 0 is the background.
+
+    Raises:
+        LabelError: the array is not of an integer type.
+    """
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not np.issubdtype(self.array.dtype, np.integer):
+            raise LabelError(f"a label map holds integers, this one holds {self.array.dtype}")
+
+
+@dataclass(frozen=True)
+class Box:
+    """A box of voxels: `start` included, `stop` excluded, both (D, H, W).
+
+    >>> Box((0, 2, 2), (3, 5, 6)).shape
+    (3, 3, 4)
+    """
+
+    start: tuple[int, int, int]
+    stop: tuple[int, int, int]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(D, H, W)."""
+        d, h, w = (b - a for a, b in zip(self.start, self.stop, strict=True))
+        return d, h, w
+
+    @property
+    def slices(self) -> tuple[slice, slice, slice]:
+        """To index an array (D, H, W)."""
+        d, h, w = (slice(a, b) for a, b in zip(self.start, self.stop, strict=True))
+        return d, h, w
+
+    @classmethod
+    def around(cls, mask: Array) -> "Box":
+        """The smallest box that holds every non-zero voxel of `mask` (D, H, W).
+
+        Raises:
+            ValueError: the mask is empty.
+
+        >>> Box.around(np.pad(np.ones((1, 2, 3)), 4))
+        Box(start=(4, 4, 4), stop=(5, 6, 7))
+        """
+        starts, stops = [], []
+        for axis in range(3):
+            hits = np.flatnonzero(mask.any(axis=tuple({0, 1, 2} - {axis})))
+            if hits.size == 0:
+                raise ValueError("no box around an empty mask")
+            starts.append(int(hits[0]))
+            stops.append(int(hits[-1]) + 1)
+        return cls((starts[0], starts[1], starts[2]), (stops[0], stops[1], stops[2]))
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """One patient's scan: sequences by name, all on one grid, and the lesion where it is known.
+
+    Args:
+        name: What the case is called in messages and results.
+        images: Sequence name to image, at least one.
+        lesion: Labels in the convention of the task, or None.
+
+    Raises:
+        GridMismatch: an image or the lesion lies on another grid than the first image.
+    """
+
+    name: str
+    images: Mapping[str, Volume]
+    lesion: LabelMap | None = None
+
+    def __post_init__(self) -> None:
+        if not self.images:
+            raise ValueError(f"case {self.name} has no image")
+        (first, reference), *others = self.images.items()
+        parts: Iterable[tuple[str, Volume]] = [*others, *([("the label map", self.lesion)] if self.lesion else [])]
+        for name, part in parts:
+            if not part.on_grid_of(reference):
+                raise GridMismatch(f"case {self.name}: {describe_mismatch(name, part, first, reference)}")
+
+    @property
+    def reference(self) -> Volume:
+        """The first image: its grid is the grid of the case."""
+        return next(iter(self.images.values()))
+
+
+def describe_mismatch(name: str, part: Volume, first: str, reference: Volume) -> str:
+    """How two grids differ, in words.
+
+    >>> a, b = (Volume(np.zeros((n, 240, 240)), np.eye(4)) for n in (160, 155))
+    >>> describe_mismatch("t1c", a, "flair", b)
+    "t1c is (160, 240, 240) but flair is (155, 240, 240); resample t1c onto flair's grid"
+    """
+    if part.shape != reference.shape:
+        fact = f"{name} is {part.shape} but {first} is {reference.shape}"
+    else:
+        off = np.abs(part.affine - reference.affine)[:3]
+        fact = f"{name} and {first} have the same shape, but their affines differ by up to {off.max():.3g} mm"
+    return f"{fact}; resample {name} onto {first}'s grid"
