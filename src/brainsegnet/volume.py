@@ -175,3 +175,17 @@ def describe_mismatch(name: str, part: Volume, first: str, reference: Volume) ->
         off = np.abs(part.affine - reference.affine)[:3]
         fact = f"{name} and {first} have the same shape, but their affines differ by up to {off.max():.3g} mm"
     return f"{fact}; resample {name} onto {first}'s grid"
+
+
+def itk_grid(affine: Affine) -> tuple[tuple[float, ...], tuple[float, ...], NDArray[np.float64]]:
+    """Origin and spacing in millimetres (x, y, z) and the direction cosines (3, 3) that ITK keeps for an affine.
+
+    ITK counts its index (w, h, d), so spacing and the columns of the direction run the other way round.
+
+    >>> origin, spacing, direction = itk_grid(np.array([[0, 0, 1, 9], [0, 2, 0, 0], [-3, 0, 0, 0], [0, 0, 0, 1.0]]))
+    >>> spacing, direction.tolist()
+    ((1.0, 2.0, 3.0), [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, -1.0]])
+    """
+    columns = affine[:3, 2::-1]
+    spacing = np.linalg.norm(columns, axis=0)
+    return tuple(affine[:3, 3].tolist()), tuple(spacing.tolist()), columns / spacing

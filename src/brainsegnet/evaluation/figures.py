@@ -1,0 +1,295 @@
+"""Pictures of results: overlays in the paper's colours (its Figure 4) and probability maps (its Figure 5).
+
+Figures are built on their own canvas and touch no global state of matplotlib.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from itertools import product
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from brainsegnet.errors import GridMismatch, MissingSequence, OutputError
+from brainsegnet.evaluation.metrics import dice
+from brainsegnet.evaluation.slices import PLANES, Scene, Views, arrange, window
+from brainsegnet.task import Task
+from brainsegnet.volume import Array, Case
+
+Rgb = tuple[float, float, float]
+Picture = NDArray[np.float64]
+
+_RED, _GREEN, _BLUE, _WHITE = (0.93, 0.16, 0.16), (0.16, 0.76, 0.33), (0.22, 0.47, 1.0), (1.0, 1.0, 1.0)
+_TISSUES: Mapping[str, Rgb] = {
+    "necrosis": _RED,
+    "oedema": _GREEN,
+    "non-enhancing": _BLUE,
+    "enhancing": _WHITE,
+    "necrosis + non-enhancing": _RED,
+    "infarct": _RED,
+}
+_OTHERS: Sequence[Rgb] = (
+    (1.0, 0.80, 0.16),
+    (0.20, 0.83, 0.90),
+    (0.93, 0.38, 0.80),
+    (1.0, 0.53, 0.17),
+    (0.62, 0.50, 1.0),
+    (0.68, 0.86, 0.20),
+)
+_SPELT = {"t1c": "T1c", "rcbf": "rCBF", "rcbv": "rCBV", "tmax": "Tmax"}
+_SIDES = (("R", "L"), ("R", "L"), ("A", "P"))
+_COLUMN, _LEFT, _TOP, _BOTTOM, _GAP = 2.4, 0.45, 1.1, 0.6, 0.06
+"""Inches: width of a column, and of the edges and gaps."""
+_DIM = "0.62"
+
+
+def colours(task: Task) -> dict[int, Rgb]:
+    """Label value to colour (red, green, blue; each 0 to 1): the paper's where it names the tissue (Figure 4).
+
+    Other tissues take the colours of a palette of six in the order of their labels, again from the first after the
+    sixth.
+
+    >>> from brainsegnet.task import BRATS2023
+    >>> colours(BRATS2023)[3]
+    (1.0, 1.0, 1.0)
+    """
+    others = [value for value, tissue in task.labels.items() if tissue not in _TISSUES]
+    palette = {value: _OTHERS[place % len(_OTHERS)] for place, value in enumerate(others)}
+    return {value: _TISSUES.get(tissue, palette.get(value, _WHITE)) for value, tissue in task.labels.items()}
+
+
+def overlay(grey: Array, labels: Array, palette: Mapping[int, Rgb], opacity: float = 0.45) -> Picture:
+    """A slice in grey under its labels: outlines opaque, insides at `opacity`.
+
+    Args:
+        grey: Slice (H, W) between 0 and 1.
+        labels: Label values (H, W); those without a colour stay grey.
+        palette: Label value to colour, as of `colours`.
+        opacity: Of the insides, 0 to 1.
+
+    Returns:
+        Picture (H, W, 3) between 0 and 1.
+
+    >>> overlay(np.zeros((3, 3)), np.eye(3, dtype=int) * 4, {4: (1.0, 1.0, 1.0)})[1, 1].tolist()
+    [1.0, 1.0, 1.0]
+    """
+    picture = np.repeat(grey[..., None], 3, axis=-1).astype(np.float64)
+    for value, colour in palette.items():
+        mask = labels == value
+        weight = np.where(mask & ~ndimage.binary_erosion(mask), 1.0, opacity * mask)[..., None]
+        picture = (1 - weight) * picture + weight * np.array(colour)
+    return picture
+
+
+def overlay_figure(
+    case: Case, predicted: Array, task: Task, sequences: Sequence[str] | None = None, views: Views = "auto"
+) -> Figure:
+    """The case beside its prediction and, where known, its truth, in the paper's colours (Figure 4).
+
+    A row is a slice through the most lesion, of the truth if known; a column is a sequence, the prediction or the
+    truth. The title gives Dice by region, or the predicted volumes where the truth is unknown.
+
+    Args:
+        case: Images and, if known, the lesion.
+        predicted: Labels (D, H, W) in the convention of the task.
+        task: Names, colours and regions of the labels.
+        sequences: At most four to show, the first under the labels; None takes the first four of the case.
+        views: Which slices, see `slices.Views`.
+
+    Raises:
+        GridMismatch: prediction and case differ in shape.
+        LabelError: a label value outside the task.
+        MissingSequence: a sequence to show is absent.
+    """
+    names = _shown(case, sequences)
+    layers = {"Prediction": predicted} | ({"Truth": case.lesion.array} if case.lesion else {})
+    for labels in layers.values():
+        _require_grid(case, labels)
+        task.check(labels, case.name)
+    scene = arrange(case.images[names[0]], [*layers.values()][::-1], views)
+    greys = [scene.turn(window(case.images[name].array)) for name in names]
+    maps, palette = [scene.turn(labels) for labels in layers.values()], colours(task)
+    rows = []
+    for view in scene.views:
+        cuts = [view.cut(grey) for grey in greys]
+        rows.append([*map(_rgb, cuts), *(overlay(cuts[0], view.cut(labels), palette) for labels in maps)])
+    figure = _panels(scene, [*map(_spelt, names), *layers], rows)
+    _title(figure, case.name, _verdict(case, predicted, task))
+    _legend(figure, {tissue: palette[value] for value, tissue in task.labels.items()})
+    return figure
+
+
+def probability_figure(
+    case: Case, probability: Array, sequence: str | None = None, views: Views = "slice", colormap: str = "inferno"
+) -> Figure:
+    """A probability map in colour over a sequence, beside the truth where it is known (Figure 5).
+
+    Args:
+        case: Images and, if known, the lesion (every label above 0 is shown alike).
+        probability: Of the lesion (D, H, W), between 0 and 1.
+        sequence: Shown in grey; None takes the first.
+        views: Which slices, see `slices.Views`.
+        colormap: Name of a colour map of matplotlib.
+
+    Raises:
+        GridMismatch: probability and case differ in shape.
+        MissingSequence: the sequence is absent.
+        ValueError: a probability lies outside 0 to 1.
+    """
+    (name,) = _shown(case, [sequence or next(iter(case.images))])
+    _require_grid(case, probability)
+    if not (probability.min() >= 0 and probability.max() <= 1):
+        raise ValueError(f"probabilities lie between 0 and 1, not {probability.min():.3g} and {probability.max():.3g}")
+    truth = [case.lesion.array > 0] if case.lesion else []
+    scene = arrange(case.images[name], [*truth, probability >= 0.5], views)
+    grey, heat = scene.turn(window(case.images[name].array)), scene.turn(probability)
+    masks = [scene.turn(mask) for mask in truth]
+    rows = []
+    for view in scene.views:
+        under = view.cut(grey)
+        known = [overlay(under, view.cut(mask), {1: _RED}) for mask in masks]
+        rows.append([_rgb(under), *known, heat_over(under, view.cut(heat), colormap)])
+    figure = _panels(scene, [_spelt(name), *["Truth"] * len(truth), "Probability"], rows)
+    _title(figure, case.name, "Predicted probability of the lesion")
+    _colour_bar(figure, colormap)
+    return figure
+
+
+def heat_over(grey: Array, probability: Array, colormap: str) -> Picture:
+    """A slice in grey under a probability map that is clear at 0 and all but opaque from 0.4.
+
+    Args:
+        grey: Slice (H, W) between 0 and 1.
+        probability: (H, W) between 0 and 1.
+        colormap: Name of a colour map of matplotlib.
+
+    Returns:
+        Picture (H, W, 3) between 0 and 1.
+
+    >>> heat_over(np.full((1, 2), 0.5), np.array([[0.0, 1.0]]), "inferno").round(1).tolist()
+    [[[0.5, 0.5, 0.5], [0.9, 0.9, 0.6]]]
+    """
+    weight = 0.9 * np.clip(probability / 0.4, 0, 1)[..., None]
+    heat = np.asarray(matplotlib.colormaps[colormap](probability))[..., :3]
+    return np.asarray((1 - weight) * _rgb(grey) + weight * heat)
+
+
+def save_figure(figure: Figure, path: Path, dpi: int = 150) -> None:
+    """Write a PNG whole or not at all; the same figure gives the same bytes.
+
+    Args:
+        figure: What to draw.
+        path: Where to; an older file is replaced.
+        dpi: Pixels per inch.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        figure.savefig(part, format="png", dpi=dpi, facecolor=figure.get_facecolor(), metadata={"Software": None})
+        os.replace(part, path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise OutputError(f"picture {path} cannot be written: {error.strerror}; choose another place") from error
+
+
+def _panels(scene: Scene, headings: Sequence[str], rows: Sequence[Sequence[Picture]]) -> Figure:
+    """Rows of pictures to one scale on black, under their headings, with the sides of the patient at the first."""
+    sizes_mm = [view.size_mm(scene.spacing_mm, scene.box.shape) for view in scene.views]
+    inches = _COLUMN / max(width for _, width in sizes_mm)
+    heights = [height * inches for height, _ in sizes_mm]
+    width = _LEFT + len(headings) * (_COLUMN + _GAP) + _LEFT
+    height = _TOP + sum(heights) + _GAP * (len(rows) - 1) + _BOTTOM
+    figure = Figure(figsize=(width, height), facecolor="black")
+    for (r, view), (c, heading) in product(enumerate(scene.views), enumerate(headings)):
+        left, top = _LEFT + c * (_COLUMN + _GAP), _TOP + sum(heights[:r]) + r * _GAP
+        place = (left / width, 1 - (top + heights[r]) / height, _COLUMN / width, heights[r] / height)
+        axes = figure.add_axes(place, facecolor="black")
+        tall, wide = sizes_mm[r]
+        axes.imshow(rows[r][c], extent=(0, wide, tall, 0), interpolation="bicubic")
+        axes.set_axis_off()
+        if r == 0:
+            axes.set_title(heading, color="white", fontsize=11, pad=6)
+        if c == 0:
+            _mark_sides(axes, view.plane)
+    return figure
+
+
+def _mark_sides(axes: Axes, plane: int) -> None:
+    left, right = _SIDES[plane]
+    style = {"color": _DIM, "fontsize": 9, "va": "center", "transform": axes.transAxes}
+    axes.text(0.02, 0.5, left, ha="left", **style)
+    axes.text(0.98, 0.5, right, ha="right", **style)
+    axes.text(-0.03, 0.5, PLANES[plane], ha="right", rotation=90, **style)
+
+
+def _title(figure: Figure, name: str, verdict: str) -> None:
+    width, height = figure.get_size_inches()
+    figure.text(_LEFT / width, 1 - 0.32 / height, name, color="white", fontsize=14, weight="bold", va="center")
+    figure.text(_LEFT / width, 1 - 0.60 / height, verdict, color=_DIM, fontsize=10, va="center")
+
+
+def _verdict(case: Case, predicted: Array, task: Task) -> str:
+    parts = []
+    for region, values in task.regions.items():
+        mask = np.isin(predicted, values)
+        truth = np.isin(case.lesion.array, values) if case.lesion else None
+        score = "" if truth is None else f"{dice(mask, truth):.2f}, "
+        parts.append(f"{region} {score}{np.count_nonzero(mask) * case.reference.voxel_ml:.1f} ml")
+    return ("Dice and predicted volume:  " if case.lesion else "Predicted volume:  ") + "   ·   ".join(parts)
+
+
+def _legend(figure: Figure, tissues: Mapping[str, Rgb]) -> None:
+    handles = [Patch(facecolor=colour, label=tissue) for tissue, colour in tissues.items()]
+    figure.legend(
+        handles=handles,
+        loc="lower center",
+        ncols=min(6, len(handles)),
+        frameon=False,
+        labelcolor="white",
+        fontsize=10,
+        handlelength=1.0,
+        handleheight=1.0,
+    )
+
+
+def _colour_bar(figure: Figure, colormap: str) -> None:
+    width, height = figure.get_size_inches()
+    axes = figure.add_axes((_LEFT / width, 0.34 / height, 1 - 2 * _LEFT / width, 0.1 / height))
+    bar = figure.colorbar(
+        ScalarMappable(cmap=colormap), cax=axes, orientation="horizontal", ticks=[0, 0.25, 0.5, 0.75, 1]
+    )
+    bar.outline.set_visible(False)
+    bar.ax.tick_params(colors="white", labelsize=9, length=0)
+
+
+def _shown(case: Case, sequences: Sequence[str] | None) -> list[str]:
+    names = list(sequences or case.images)[:4]
+    for name in names:
+        if name not in case.images:
+            raise MissingSequence(f"case {case.name} has no {name} to show; choose from {', '.join(case.images)}")
+    return names
+
+
+def _require_grid(case: Case, array: Array) -> None:
+    if array.shape != case.reference.shape:
+        raise GridMismatch(
+            f"case {case.name}: the result is {array.shape} but the scan is {case.reference.shape}; "
+            "show a result on the scan that it was made from"
+        )
+
+
+def _rgb(grey: Array) -> Picture:
+    return np.repeat(grey[..., None], 3, axis=-1)
+
+
+def _spelt(name: str) -> str:
+    return _SPELT.get(name, name.upper())

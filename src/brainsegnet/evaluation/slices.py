@@ -1,0 +1,151 @@
+"""Which slices of a case to show, and how they are cut: turned by the affine into the radiological view.
+
+Whatever the order of the file, the patient's right is at the left of the picture, the nose is up in axial slices and
+at the left in sagittal ones.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import permutations
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from brainsegnet.volume import Affine, Array, Box, Volume
+
+Grey = NDArray[np.float64]
+Views = Literal["auto", "planes", "slices", "slice"]
+"""One "slice", three parallel "slices", the three "planes"; "auto": planes unless the slices of the scan are thick."""
+
+PLANES = ("axial", "coronal", "sagittal")
+MARGIN_VOXELS = 4
+THICK = 2.5
+"""Slices this many times as far apart as their pixels make poor pictures in the other two planes."""
+
+
+@dataclass(frozen=True)
+class View:
+    """One slice of a turned array: `plane` 0 axial, 1 coronal, 2 sagittal, and the index along it."""
+
+    plane: int
+    index: int
+
+    def cut(self, array: NDArray[Any]) -> NDArray[Any]:
+        """The slice (H, W) as it is shown, of a turned array (superior, posterior, left)."""
+        plane = array.take(self.index, self.plane)
+        return plane if self.plane == 0 else plane[::-1]
+
+    def size_mm(self, spacing_mm: Sequence[float], shape: Sequence[int]) -> tuple[float, float]:
+        """Height and width of the slice, of a turned array of this shape."""
+        height, width = (shape[axis] * spacing_mm[axis] for axis in range(3) if axis != self.plane)
+        return height, width
+
+
+@dataclass(frozen=True)
+class Scene:
+    """How arrays on one grid are cut for a picture.
+
+    Attributes:
+        order: Axes of the file in the order superior, posterior, left.
+        flipped: Axes to reverse after that, so that they run in these directions.
+        spacing_mm: Distance of voxel centres along the turned axes.
+        box: Of the brain, in the turned array.
+        views: The slices to show, in the turned and cropped array.
+    """
+
+    order: tuple[int, ...]
+    flipped: tuple[int, ...]
+    spacing_mm: tuple[float, ...]
+    box: Box
+    views: Sequence[View]
+
+    def turn(self, array: NDArray[Any]) -> NDArray[Any]:
+        """An array (D, H, W) of the file as (superior, posterior, left), cropped to the brain."""
+        return np.flip(array.transpose(self.order), self.flipped)[self.box.slices]
+
+
+def arrange(image: Volume, guides: Sequence[Array], views: Views) -> Scene:
+    """Choose slices through the most voxels of the first guide that is not empty, or of the brain if all are.
+
+    Args:
+        image: What differs from its corner is the brain.
+        guides: Masks or labels (D, H, W), most important first.
+        views: How many slices, in which planes.
+    """
+    order, flipped = orientation(image.affine)
+    turned = [np.flip(a.transpose(order), flipped) for a in (image.array != image.array[0, 0, 0], *guides)]
+    brain = turned[0] | np.any([guide > 0 for guide in turned[1:]], axis=0)
+    box = _box(brain)
+    guide = next((g > 0 for g in turned[1:] if g.any()), brain)[box.slices]
+    spacing_mm = tuple(image.spacing_mm[axis] for axis in order)
+    return Scene(order, flipped, spacing_mm, box, _choose(guide, spacing_mm, views))
+
+
+def orientation(affine: Affine) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Order of the axes, and those to flip after that, so that an array runs to superior, posterior and left.
+
+    Args:
+        affine: (4, 4), index (d, h, w, 1) to millimetres (x left, y posterior, z superior).
+
+    >>> orientation(np.array([[0, 0, -1.0, 0], [0, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 1]]))
+    ((0, 1, 2), (2,))
+    """
+    cosines = (affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0))[::-1]
+    order = max(permutations(range(3)), key=lambda axes: float(sum(abs(cosines[row, a]) for row, a in enumerate(axes))))
+    return order, tuple(row for row, axis in enumerate(order) if cosines[row, axis] < 0)
+
+
+def window(image: Array) -> Grey:
+    """Grey between 0 and 1 (D, H, W), from the 1st to the 99.5th percentile of the brain; what surrounds it is black.
+
+    >>> window(np.array([[[0, 10, 20, 30]]])).round(2).tolist()
+    [[[0.0, 0.0, 0.5, 1.0]]]
+    """
+    brain = image != image[0, 0, 0]
+    low, high = np.percentile(image[brain], (1, 99.5)) if brain.any() else (0.0, 1.0)
+    grey = (image - low) / max(high - low, 1e-12)
+    return np.asarray(np.where(brain, np.clip(grey, 0, 1), 0.0), np.float64)
+
+
+def _box(mask: Array) -> Box:
+    d, h, w = mask.shape
+    tight = Box.around(mask) if mask.any() else Box((0, 0, 0), (d, h, w))
+    z, y, x = (max(0, a - MARGIN_VOXELS) for a in tight.start)
+    d, h, w = (min(n, b + MARGIN_VOXELS) for b, n in zip(tight.stop, mask.shape, strict=True))
+    return Box((z, y, x), (d, h, w))
+
+
+def _choose(guide: Array, spacing_mm: Sequence[float], views: Views) -> list[View]:
+    counts = [guide.sum(axis=tuple({0, 1, 2} - {axis})) for axis in range(3)]
+    thick = int(np.argmax(spacing_mm))
+    is_thick = spacing_mm[thick] > THICK * min(spacing_mm)
+    if views == "planes" or (views == "auto" and not is_thick):
+        return [View(axis, _fullest(counts[axis])) for axis in range(3)]
+    axis = thick if is_thick else 0
+    fullest = _fullest(counts[axis])
+    if views == "slice":
+        return [View(axis, fullest)]
+    return [View(axis, index) for index in _three(np.flatnonzero(counts[axis]), fullest, guide.shape[axis])]
+
+
+def _fullest(counts: Array) -> int:
+    """The middle one of the slices that hold the most.
+
+    >>> _fullest(np.array([0, 3, 5, 5, 5, 1]))
+    3
+    """
+    best = np.flatnonzero(counts == counts.max())
+    return int(best[len(best) // 2])
+
+
+def _three(hits: Array, fullest: int, slices: int) -> list[int]:
+    """The fullest slice and two beside it, a third of the lesion's depth apart, from head to foot.
+
+    >>> _three(np.arange(10, 40), 25, 60), _three(np.array([0]), 0, 20)
+    ([35, 25, 15], [2, 1, 0])
+    """
+    step = max(1, len(hits) // 3)
+    shift = int(fullest < step) - int(fullest + step >= slices)
+    indices = (fullest + (place + shift) * step for place in (1, 0, -1))
+    return [index for index in indices if 0 <= index < slices]

@@ -1,0 +1,152 @@
+"""Brain SegNet on one page: Figures 2 and 3 of Hu et al., BMC Medical Imaging 20:17 (2020).
+
+x ── block 1 ────── block 2 ────── block 3 ────── block 4        32, 64, 128, 256 channels; 1, 1/2, 1/4, 1/8
+│              │              │              │
+adapt          adapt          adapt          adapt         1x1x1 to 128 channels
+│              │              │              │
+refine 1 ── up ─ refine 2 ─ up ─ refine 3 ─ up ─ top        1x1x1, sum with the coarser map, 3x3x3
+│
+classify                                                     1x1x1 to K classes
+"""
+
+import itertools
+import math
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+Stride = tuple[int, int, int]
+IN_PLANE: Stride = (1, 2, 2)
+"""The paper keeps the third dimension ("only down-sample in spatial domain"): slices stay, rows and columns halve."""
+
+
+class BrainSegNet(nn.Module):
+    """The network: four residual blocks and the 3-D refinement module.
+
+    Args:
+        sequences: Channels of the input, one per MRI sequence.
+        classes: Channels of the output, background included.
+        widths: Channels of the four blocks; the paper's are (32, 64, 128, 256).
+        refined: Channels of the refinement module; the paper's are 128.
+        stride: Down-sampling (D, H, W) between blocks.
+        nonlinear: Batch norm and ReLU on the sums of the coarser refine units; False is the wholly linear reading.
+
+    The finest refine unit is linear in either case, so `collapse` can replace it by fewer operations.
+
+    >>> net = BrainSegNet(sequences=4, classes=5)
+    >>> sum(isinstance(m, nn.Conv3d) for m in net.blocks.modules())
+    17
+    >>> round(sum(p.numel() for p in net.parameters()) / 1e6, 1)
+    12.4
+    """
+
+    def __init__(
+        self,
+        sequences: int,
+        classes: int,
+        widths: Sequence[int] = (32, 64, 128, 256),
+        refined: int = 128,
+        stride: Stride = IN_PLANE,
+        nonlinear: bool = True,
+    ) -> None:
+        super().__init__()
+        self.sequences, self.classes, self.stride = sequences, classes, stride
+        first = nn.Sequential(ConvNormReLU(sequences, widths[0]), ConvNormReLU(widths[0], widths[0]))
+        pairs = itertools.pairwise(widths)
+        deeper = [nn.Sequential(ConvNormReLU(a, b, stride), ResBlock(b), ResBlock(b)) for a, b in pairs]
+        self.blocks = nn.ModuleList([first, *deeper])
+        self.adapt = nn.ModuleList(nn.Conv3d(width, refined, 1) for width in widths)
+        self.top = nn.Sequential(norm_relu(refined, nonlinear), nn.Conv3d(refined, refined, 3, padding=1))
+        coarser = [RefineUnit(refined, stride, nonlinear) for _ in widths[2:]]
+        self.refine = nn.ModuleList([RefineUnit(refined, stride, nonlinear=False), *coarser])
+        self.classify = nn.Conv3d(refined, classes, 1)
+        self.apply(initialise)
+        nn.init.normal_(self.classify.weight, std=1e-3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Scans (N, C, D, H, W) to logits (N, K, D, H, W), of any size: padded with zeros, and the padding cut off."""
+        levels = self.levels(self.pad(x))
+        finest = self.refine[0](self.adapt[0](levels[0]), self.coarse(levels))
+        return unpad(self.classify(finest), x)
+
+    def levels(self, x: Tensor) -> list[Tensor]:
+        """The maps of the four blocks, finest first."""
+        maps = []
+        for block in self.blocks:
+            x = block(x)
+            maps.append(x)
+        return maps
+
+    def coarse(self, levels: Sequence[Tensor]) -> Tensor:
+        """All of the refinement module but its finest unit: the refined map of block 2, (N, 128, D, H/2, W/2)."""
+        y: Tensor = self.top(self.adapt[-1](levels[-1]))
+        for i in range(len(levels) - 2, 0, -1):
+            y = self.refine[i](self.adapt[i](levels[i]), y)
+        return y
+
+    def pad(self, x: Tensor) -> Tensor:
+        """Zeros at the far ends, so that every block halves its input without a rest."""
+        multiples = [s ** (len(self.blocks) - 1) for s in self.stride]
+        missing = [-n % m for n, m in zip(x.shape[2:], multiples, strict=True)]
+        return F.pad(x, [p for m in reversed(missing) for p in (0, m)]) if any(missing) else x
+
+
+class RefineUnit(nn.Module):
+    """Figure 3b: 1x1x1 on the finer map, plus the coarser map up-sampled, then 3x3x3."""
+
+    def __init__(self, channels: int, stride: Stride, nonlinear: bool) -> None:
+        super().__init__()
+        self.stride = stride
+        self.lateral = nn.Conv3d(channels, channels, 1)
+        self.norm = norm_relu(channels, nonlinear)
+        self.smooth = nn.Conv3d(channels, channels, 3, padding=1)
+
+    def forward(self, finer: Tensor, coarser: Tensor) -> Tensor:
+        """(N, C, D, H, W) and the map of the next block to (N, C, D, H, W)."""
+        up = F.interpolate(coarser, scale_factor=[float(s) for s in self.stride], mode="nearest")
+        refined: Tensor = self.smooth(self.norm(self.lateral(finer) + up))
+        return refined
+
+
+class ResBlock(nn.Module):
+    """Two convolutions around which the input is added (He et al. 2016)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first = ConvNormReLU(channels, channels)
+        self.second = nn.Sequential(nn.Conv3d(channels, channels, 3, padding=1, bias=False), nn.BatchNorm3d(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, D, H, W) to the same shape."""
+        return F.relu(x + self.second(self.first(x)))
+
+
+class ConvNormReLU(nn.Sequential):
+    """3x3x3 convolution, batch norm, ReLU."""
+
+    def __init__(self, channels: int, out: int, stride: Stride = (1, 1, 1)) -> None:
+        super().__init__(
+            nn.Conv3d(channels, out, 3, stride, padding=1, bias=False), nn.BatchNorm3d(out), nn.ReLU(inplace=True)
+        )
+
+
+def norm_relu(channels: int, nonlinear: bool) -> nn.Module:
+    """Batch norm and ReLU, or nothing."""
+    return nn.Sequential(nn.BatchNorm3d(channels), nn.ReLU(inplace=True)) if nonlinear else nn.Identity()
+
+
+def initialise(module: nn.Module) -> None:
+    """He et al. before a ReLU, variance-preserving in the linear refinement; its biases start at zero."""
+    if isinstance(module, nn.Conv3d):
+        gain = math.sqrt(2) if module.bias is None else 1.0
+        fan_in = module.weight[0].numel()
+        nn.init.normal_(module.weight, std=gain / math.sqrt(fan_in))
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+
+def unpad(y: Tensor, x: Tensor) -> Tensor:
+    """`y` (N, K, ...) cut to the size of `x` (N, C, D, H, W)."""
+    d, h, w = x.shape[2:]
+    return y[..., :d, :h, :w]

@@ -1,0 +1,55 @@
+"""Weights on disk as safetensors: tensors and text only, so that loading executes nothing."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from brainsegnet.errors import ModelError
+
+
+def write_tensors(tensors: Mapping[str, Tensor], path: Path, notes: Mapping[str, str] | None = None) -> None:
+    """Tensors by name, with text `notes` in the header. The file is not replaced atomically: the caller does that."""
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    save_file(plain, path, dict(notes or {}))
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors by name on the CPU, and the notes of the header.
+
+    Raises:
+        ModelError: no such file, or not safetensors (a pickle, say).
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}
+    except FileNotFoundError as error:
+        raise ModelError(f"{path} does not exist; name the folder of a trained model") from error
+    except (SafetensorError, OSError) as error:
+        raise ModelError(
+            f"{path} is not a safetensors file ({error}); pickled and other formats are refused because loading them "
+            "can execute code"
+        ) from error
+
+
+def load_into(net: nn.Module, tensors: Mapping[str, Tensor], origin: str) -> None:
+    """Copy tensors by name into the parameters and buffers of `net`.
+
+    Raises:
+        ModelError: a tensor is missing, unknown or of another shape; `origin` says whose.
+    """
+    wanted = net.state_dict()
+    if missing := sorted(wanted.keys() - tensors.keys()):
+        raise ModelError(f"{origin} lacks {len(missing)} tensors, {missing[0]} first; it is incomplete, copy it again")
+    if unknown := sorted(tensors.keys() - wanted.keys()):
+        raise ModelError(f"{origin} holds {len(unknown)} tensors that its card does not describe, {unknown[0]} first")
+    for name, tensor in wanted.items():
+        if tensor.shape != tensors[name].shape:
+            raise ModelError(
+                f"{origin}: {name} is {tuple(tensors[name].shape)} but the card describes {tuple(tensor.shape)}"
+            )
+    with torch.no_grad():
+        net.load_state_dict(dict(tensors))

@@ -1,0 +1,74 @@
+"""The brain's box: all that has to be computed, 30 to 40 % of a skull-stripped scan."""
+
+from dataclasses import replace
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from brainsegnet.errors import ImageError
+from brainsegnet.volume import Array, Box, Case, Volume
+
+V = TypeVar("V", bound=Volume)
+
+
+def find_background(array: Array) -> float | None:
+    """The value outside the brain, if the scan (D, H, W) has one: that of its eight corners where they agree.
+
+    It is 0 in raw scans, and below -1 in those that somebody z-scored; a scan with noise in the air has none.
+
+    >>> find_background(np.pad(np.ones((2, 2, 2)), 1, constant_values=-3.5))
+    -3.5
+    >>> find_background(np.arange(8).reshape(2, 2, 2))
+    """
+    ends = [[0, n - 1] for n in array.shape]
+    corners = array[np.ix_(*ends)].ravel()
+    return float(corners[0]) if (corners == corners[0]).all() else None
+
+
+def brain_mask(case: Case) -> NDArray[np.bool_]:
+    """Voxels (D, H, W) where any sequence differs from its background; all of them if one has no background.
+
+    Raises:
+        ImageError: no voxel does.
+    """
+    mask = np.zeros(case.reference.shape, np.bool_)
+    for volume in case.images.values():
+        mask |= find_foreground(volume.array, find_background(volume.array))
+    if not mask.any():
+        raise ImageError(f"case {case.name}: no image differs from its background; give it images of a brain")
+    return mask
+
+
+def find_foreground(array: Array, background: float | None) -> NDArray[np.bool_]:
+    """Voxels that differ from the background; all of them if there is none."""
+    if background is None:
+        return np.ones(array.shape, np.bool_)
+    return np.asarray(array != array.dtype.type(background))
+
+
+def brain_box(case: Case) -> Box:
+    """The smallest box around the brain.
+
+    Raises:
+        ImageError: no image differs from its background.
+    """
+    return Box.around(brain_mask(case))
+
+
+def crop(volume: V, box: Box) -> V:
+    """The part of a volume inside a box, a view; the affine moves along, so its voxels stay where they are."""
+    affine = volume.affine.copy()
+    affine[:3, 3] += affine[:3, :3] @ box.start
+    return replace(volume, array=volume.array[box.slices], affine=affine)
+
+
+def put_back(array: Array, box: Box, shape: tuple[int, int, int], fill: Any = 0) -> Array:
+    """An array (..., d, h, w) of the box in the whole (..., D, H, W), with `fill` around it.
+
+    >>> put_back(np.ones((1, 1, 2)), Box((0, 1, 1), (1, 2, 3)), (1, 3, 3)).astype(int).tolist()
+    [[[0, 0, 0], [0, 1, 1], [0, 0, 0]]]
+    """
+    whole = np.full((*array.shape[:-3], *shape), fill, array.dtype)
+    whole[(..., *box.slices)] = array
+    return whole

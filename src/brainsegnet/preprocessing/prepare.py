@@ -1,0 +1,73 @@
+"""From a case to what the network sees, and from classes back to the case's grid."""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from brainsegnet.preprocessing.brain import brain_mask, find_background, put_back
+from brainsegnet.preprocessing.intensity import check_case, normalise
+from brainsegnet.preprocessing.orientation import Turn, find_turn, turn, turn_array
+from brainsegnet.volume import Array, Box, Case
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A case upright, cropped to the brain and normalised.
+
+    Attributes:
+        image: (C, d, h, w) of the box, 0 outside the brain.
+        sequences: Name of each channel.
+        mask: The brain (d, h, w) in the box.
+        box: Where the box lies in the upright scan.
+        shape: (D, H, W) of the upright scan.
+        turn: How the scan came upright.
+    """
+
+    image: NDArray[np.float32]
+    sequences: tuple[str, ...]
+    mask: NDArray[np.bool_]
+    box: Box
+    shape: tuple[int, int, int]
+    turn: Turn
+
+
+def prepare(case: Case) -> Prepared:
+    """Check a case, bring it upright, crop it to the brain and normalise each sequence.
+
+    Raises:
+        ImageError: an image is empty, constant, or holds NaN or infinite values.
+    """
+    check_case(case)
+    made = find_turn(case.reference.affine)
+    upright = Case(case.name, {name: turn(volume, made) for name, volume in case.images.items()})
+    whole_mask = brain_mask(upright)
+    box = Box.around(whole_mask)
+    mask = np.ascontiguousarray(whole_mask[box.slices])
+    image = np.empty((len(upright.images), *box.shape), np.float32)
+
+    def fill(channel: int, sequence: str) -> None:
+        array = upright.images[sequence].array
+        name = f"case {case.name}: {sequence}"
+        image[channel] = normalise(array[box.slices], mask, find_background(array), name)
+
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(fill, range(len(image)), upright.images))
+    return Prepared(image, tuple(upright.images), mask, box, upright.reference.shape, made)
+
+
+def follow(array: Array, prepared: Prepared) -> Array:
+    """An array (..., D, H, W) on the case's grid, such as its lesion, turned and cropped as the case was: a view."""
+    return turn_array(array, prepared.turn)[(..., *prepared.box.slices)]
+
+
+def restore(array: Array, prepared: Prepared) -> Array:
+    """Classes or probabilities (..., d, h, w) of the box on the case's grid (..., D, H, W), 0 outside the box.
+
+    Raises:
+        ValueError: the array has not the shape of the box.
+    """
+    if array.shape[-3:] != prepared.box.shape:
+        raise ValueError(f"the box is {prepared.box.shape}, this array is {array.shape}")
+    return np.ascontiguousarray(turn_array(put_back(array, prepared.box, prepared.shape), prepared.turn.inverse))

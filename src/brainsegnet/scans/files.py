@@ -1,0 +1,188 @@
+"""Image files: .nii .nii.gz .mha .mhd .nrrd to volumes and back."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK
+from numpy.typing import NDArray
+
+from brainsegnet.errors import ImageError, LabelError, OutputError
+from brainsegnet.scans.integrity import check_meta, check_nifti, check_start
+from brainsegnet.scans.output import IMAGES, check_suffix, find_suffix, replacing
+from brainsegnet.volume import Affine, Array, LabelMap, Volume, itk_grid
+
+ItkObject = Any
+sitk: ItkObject = SimpleITK
+"""SimpleITK carries no types."""
+
+READERS = {
+    ".nii.gz": "NiftiImageIO",
+    ".nii": "NiftiImageIO",
+    ".mha": "MetaImageIO",
+    ".mhd": "MetaImageIO",
+    ".nrrd": "NrrdImageIO",
+}
+LABEL_TOLERANCE = 1e-3
+"""A stored label may be this far from a whole number: rescaled integers come back rounded."""
+
+
+def read_image(path: Path) -> Volume:
+    """An image as stored: array (D, H, W) in its stored dtype, affine in millimetres (x left, y posterior, z superior).
+
+    Raises:
+        ImageError: the file is missing, unreadable, cut short, damaged, no image, not 3-D or not of plain numbers.
+    """
+    reader_name = READERS.get(find_suffix(path, tuple(READERS)))
+    if reader_name is None:
+        raise ImageError(f"{path} is no image that can be read; its name must end in one of {', '.join(READERS)}")
+    check_start(path)
+    image = _read_itk(path, reader_name)
+    array = _share_array(image)
+    if reader_name == "NiftiImageIO":
+        stored_bytes = array.size * int(image.GetMetaData("bitpix")) // 8
+        check_nifti(path, array, int(float(image.GetMetaData("vox_offset"))), stored_bytes)
+    elif reader_name == "MetaImageIO":
+        check_meta(path, array)
+    return Volume(array, _build_affine(image))
+
+
+def read_labels(path: Path) -> LabelMap:
+    """A label map (D, H, W) uint8; floats are accepted where they are whole numbers (BRATS 2015 stores float32).
+
+    Raises:
+        ImageError: as `read_image`.
+        LabelError: a value is a fraction, NaN, negative or over 255.
+    """
+    volume = read_image(path)
+    return LabelMap(_round_labels(volume.array, path), volume.affine)
+
+
+def write_image(volume: Volume, path: Path) -> None:
+    """Write an image or a label map, compressed save for .nii; the same volume gives the same bytes.
+
+    Raises:
+        OutputError: the folder is missing or not writable, the disk is full, the suffix is unknown or the grid sheared.
+    """
+    suffix = check_suffix(path, IMAGES)
+    array = _storable(volume.array)
+    with replacing(path) as temporary:
+        try:
+            image = _to_itk(array, volume.affine, path)
+            sitk.WriteImage(image, str(temporary), useCompression=suffix != ".nii")
+            _check_written(temporary, array, suffix)
+        except (RuntimeError, ImageError) as error:
+            raise OutputError(f"{path} cannot be written: {_explain_failure(path, temporary, error)}") from error
+
+
+def _read_itk(path: Path, reader_name: str) -> ItkObject:
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)
+    reader = sitk.ImageFileReader()
+    reader.SetImageIO(reader_name)
+    reader.SetFileName(str(path))
+    try:
+        reader.ReadImageInformation()
+        _check_information(reader, path)
+        image = reader.Execute()
+    except RuntimeError as error:
+        raise ImageError(_explain_refusal(path, error)) from error
+    while image.GetDimension() > 3:
+        image = image[(*[slice(None)] * (image.GetDimension() - 1), 0)]
+    return image
+
+
+def _check_information(reader: ItkObject, path: Path) -> None:
+    size, parts = reader.GetSize(), reader.GetNumberOfComponents()
+    shape = (*((parts,) if parts > 1 else ()), *reversed(size))
+    if "complex" in sitk.GetPixelIDValueAsString(reader.GetPixelIDValue()):
+        raise ImageError(f"{path} holds complex numbers {shape}; save its magnitude and read that")
+    if parts > 1 or any(n > 1 for n in size[3:]):
+        raise ImageError(f"{path} is {len(shape)}-D {shape}, a 3-D image is due; save one volume of it and read that")
+    if len(size) < 3:
+        raise ImageError(f"{path} is {len(size)}-D {shape}, a 3-D image is due; join its slices into one volume")
+
+
+def _explain_refusal(path: Path, error: RuntimeError) -> str:
+    if "orthonormal" in str(error):
+        return f"{path} has axes that are not at right angles (a sheared affine); resample it to a regular grid"
+    return f"{path} cannot be read as an image: {_shorten(error)}"
+
+
+def _shorten(error: Exception) -> str:
+    """The cause out of ITK's several lines."""
+    text = re.sub(r"\w+\(0x[0-9a-f]+\): ", "", str(error).rsplit("ERROR: ", 1)[-1])
+    return " ".join(text.split())[:200]
+
+
+class _Pixels:
+    """Lends the buffer of an ITK image to an array and keeps the image alive, which saves a copy of each scan."""
+
+    def __init__(self, image: ItkObject) -> None:
+        view = sitk.GetArrayViewFromImage(image)
+        address, _ = view.__array_interface__["data"]
+        self.image = image
+        self.__array_interface__ = {**view.__array_interface__, "data": (address, False)}
+
+
+def _share_array(image: ItkObject) -> Array:
+    """The voxels (D, H, W) of a 3-D image of one component."""
+    return np.asarray(_Pixels(image))
+
+
+def _build_affine(image: ItkObject) -> Affine:
+    affine = np.eye(4)
+    columns = np.reshape(image.GetDirection(), (3, 3)) * image.GetSpacing()
+    affine[:3, :3] = columns[:, ::-1]
+    affine[:3, 3] = image.GetOrigin()
+    return affine
+
+
+def _round_labels(array: Array, path: Path) -> NDArray[np.uint8]:
+    low, high = (array.min(), array.max()) if array.size else (0, 0)
+    if np.isnan(low) or np.isnan(high):
+        raise LabelError(f"{path} holds NaN where a label map is due; name the file of the labels")
+    if low < 0 or high > 255:
+        raise LabelError(f"{path} holds values from {low:g} to {high:g}, labels lie between 0 and 255")
+    if np.issubdtype(array.dtype, np.integer):
+        return array.astype(np.uint8, copy=False)
+    labels = np.rint(array).astype(np.uint8)
+    off = np.abs(array - labels) > LABEL_TOLERANCE
+    if off.any():
+        raise LabelError(f"{path} holds {off.sum()} fractions such as {array[off][0]:g}; name the file of the labels")
+    return labels
+
+
+def _storable(array: Array) -> Array:
+    """The same values in a dtype that the formats know, contiguous, in the machine's order of bytes."""
+    dtype = np.dtype({"?": "u1", "e": "f4"}.get(array.dtype.char, array.dtype.str.lstrip("<>|")))
+    return np.ascontiguousarray(array, dtype)
+
+
+def _to_itk(array: Array, affine: Affine, path: Path) -> ItkObject:
+    origin, spacing, direction = itk_grid(affine)
+    if np.abs(direction.T @ direction - np.eye(3)).max() > 1e-4:
+        raise OutputError(f"{path} cannot be written: its grid's axes are not at right angles; resample the image")
+    image = sitk.GetImageFromArray(array)
+    image.SetOrigin(origin)
+    image.SetSpacing(spacing)
+    image.SetDirection(direction.ravel().tolist())
+    return image
+
+
+def _check_written(path: Path, array: Array, suffix: str) -> None:
+    """ITK says nothing when the disk is full and the format is NIfTI."""
+    if not path.exists():
+        raise ImageError("nothing was written")
+    if suffix.startswith(".nii"):
+        check_nifti(path, array, 352, array.nbytes)
+    elif suffix == ".mha":
+        check_meta(path, array)
+
+
+def _explain_failure(path: Path, temporary: Path, error: Exception) -> str:
+    if not path.parent.is_dir():
+        return f"the folder {path.parent} does not exist"
+    if temporary.exists():
+        return "the file came out incomplete, the disk may be full"
+    return _shorten(error).replace(str(temporary), path.name)

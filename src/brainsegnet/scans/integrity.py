@@ -1,0 +1,181 @@
+"""Whether an image file is whole.
+
+ITK fills what a cut or damaged file lacks with zeros and says nothing, so the checksums that the formats carry are
+compared with the decoded voxels: no second decompression unless they differ. NRRD is left out, its reader is strict.
+"""
+
+import gzip
+import math
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from brainsegnet.errors import ImageError
+from brainsegnet.volume import Array
+
+GZIP = b"\x1f\x8b"
+_NIFTI_STARTS = {start for size in (348, 540) for start in (size.to_bytes(4, "little"), size.to_bytes(4, "big"))}
+_META_BYTES = {"MET_SHORT": 2, "MET_USHORT": 2, "MET_INT": 4, "MET_UINT": 4, "MET_FLOAT": 4, "MET_DOUBLE": 8}
+
+
+@dataclass(frozen=True)
+class MetaBlock:
+    """Where the voxels of a MetaImage lie.
+
+    Attributes:
+        path: File of the voxels: the header's own, or the one it names.
+        start: First byte.
+        size: Number of bytes, compressed if `compressed`.
+        compressed: Whether the bytes are a zlib stream.
+    """
+
+    path: Path
+    start: int
+    size: int
+    compressed: bool
+
+
+def check_start(path: Path) -> None:
+    """Refuse a file that cannot be opened, is empty, or does not begin as its suffix promises.
+
+    Raises:
+        ImageError: any of these, or a MetaImage that is shorter than its header says.
+    """
+    if path.is_dir():
+        raise ImageError(f"{path} is a folder, not an image")
+    name = path.name.lower()
+    try:
+        if path.stat().st_size == 0:
+            raise ImageError(f"{path} is empty (0 bytes); fetch it again")
+        if name.endswith((".mha", ".mhd")):
+            _check_meta_start(path)
+        else:
+            starts = {b"NRRD"} if name.endswith(".nrrd") else _NIFTI_STARTS
+            if read_start(path, 4) not in starts:
+                raise ImageError(f"{path} is no image: its content does not fit its suffix")
+    except FileNotFoundError as error:
+        raise ImageError(f"{error.filename or path} does not exist") from error
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise _damaged(path) from error
+    except OSError as error:
+        raise ImageError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def read_start(path: Path, count: int) -> bytes:
+    """The first `count` bytes of a file, decompressed if it is gzip."""
+    with path.open("rb") as file:
+        start = file.read(max(count, 2))
+    if not start.startswith(GZIP):
+        return start[:count]
+    with gzip.open(path) as unpacked:
+        return unpacked.read(count)
+
+
+def check_nifti(path: Path, voxels: Array, offset: int, stored_bytes: int) -> None:
+    """Refuse a .nii or .nii.gz that ends early or contradicts its checksum.
+
+    Args:
+        path: The file.
+        voxels: What was decoded, in the order of the file.
+        offset: Bytes before the voxels, `vox_offset` of the header.
+        stored_bytes: Bytes of the voxels as stored, before any rescaling.
+
+    Raises:
+        ImageError: the file is cut short or damaged.
+    """
+    total = offset + stored_bytes
+    with path.open("rb") as file:
+        packed = file.read(2) == GZIP
+        file.seek(-min(8, path.stat().st_size), 2)
+        trailer = file.read()
+    if not packed:
+        if path.stat().st_size < total:
+            raise _damaged(path)
+        return
+    checksum = zlib.crc32(voxels.data, zlib.crc32(read_start(path, offset)))
+    if trailer == checksum.to_bytes(4, "little") + (total % 2**32).to_bytes(4, "little"):
+        return
+    if _unpacked_bytes(path) < total:
+        raise _damaged(path)
+
+
+def check_meta(path: Path, voxels: Array) -> None:
+    """Refuse a compressed .mha or .mhd whose checksum contradicts the decoded `voxels`.
+
+    Raises:
+        ImageError: the file is damaged.
+    """
+    block = find_meta_block(path)
+    if block is None or not block.compressed:
+        return
+    with block.path.open("rb") as file:
+        file.seek(block.start)
+        stream = memoryview(file.read(block.size))
+    if stream[-4:] == zlib.adler32(voxels.data).to_bytes(4, "big"):
+        return
+    try:
+        unpacked = len(zlib.decompress(stream))
+    except zlib.error as error:
+        raise _damaged(path) from error
+    if unpacked < voxels.nbytes:
+        raise _damaged(path)
+
+
+def find_meta_block(path: Path) -> MetaBlock | None:
+    """Where a MetaImage keeps its voxels; None if they are spread over several files.
+
+    Raises:
+        ImageError: the file has no MetaImage header.
+        OSError: the file of the voxels cannot be read.
+    """
+    fields, end = _read_meta_header(path)
+    place = fields["ElementDataFile"]
+    if place.split()[0] == "LIST" or "%" in place:
+        return None
+    local = place.upper() == "LOCAL"
+    data, start = (path, end) if local else (path.parent / place, 0)
+    compressed = fields.get("CompressedData", "").lower() == "true"
+    size = data.stat().st_size - start
+    if compressed:
+        size = int(fields.get("CompressedDataSize", size))
+    else:
+        size = math.prod(map(int, fields["DimSize"].split())) * _META_BYTES.get(fields["ElementType"], 1)
+    return MetaBlock(data, start, size, compressed)
+
+
+def _check_meta_start(path: Path) -> None:
+    try:
+        block = find_meta_block(path)
+    except (KeyError, ValueError, IndexError) as error:
+        if isinstance(error, ImageError):
+            raise
+        raise ImageError(f"{path} is no image: its MetaImage header is incomplete") from error
+    if block is not None and block.path.stat().st_size < block.start + block.size:
+        raise _damaged(block.path)
+
+
+def _read_meta_header(path: Path) -> tuple[dict[str, str], int]:
+    """The fields before the voxels, and the offset at which the header ends."""
+    fields: dict[str, str] = {}
+    with path.open("rb") as file:
+        while "ElementDataFile" not in fields:
+            key, equals, value = file.readline(4096).decode("latin-1").partition("=")
+            if not equals:
+                raise ImageError(f"{path} is no image: its content does not fit its suffix")
+            fields[key.strip()] = value.strip()
+        return fields, file.tell()
+
+
+def _unpacked_bytes(path: Path) -> int:
+    total = 0
+    try:
+        with gzip.open(path) as file:
+            while chunk := file.read(1 << 20):
+                total += len(chunk)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise _damaged(path) from error
+    return total
+
+
+def _damaged(path: Path) -> ImageError:
+    return ImageError(f"{path} is cut short or damaged; fetch it again")

@@ -1,0 +1,107 @@
+"""Results on disk: they appear whole or not at all, and whether they can is known before the work begins."""
+
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from brainsegnet.errors import OutputError
+
+IMAGES = (".nii.gz", ".nii", ".mha", ".nrrd")
+"""Image formats that are written: one file each, so .mhd is only read."""
+
+
+def write_text(text: str, path: Path) -> None:
+    """Write text as UTF-8.
+
+    Raises:
+        OutputError: the folder is missing or not writable, or the disk is full.
+    """
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
+
+
+def writable(path: Path, suffixes: tuple[str, ...] = IMAGES) -> None:
+    """Make sure, before the work begins, that `path` can be written afterwards; its folder is made.
+
+    Args:
+        path: The file (or, with no `suffixes`, the folder) to be written later.
+        suffixes: Endings to choose from; none means any.
+
+    Raises:
+        OutputError: the suffix is unknown, or the folder cannot be made or written to.
+    """
+    check_suffix(path, suffixes)
+    if suffixes and path.is_dir():
+        raise OutputError(f"{path} is a folder; name a file in it")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {error.strerror or error}") from error
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary neighbour of `path` to write, file or folder, with the same suffix; it takes the place of `path`.
+
+    That happens when the block ends well. If it fails, the neighbour is removed and `path` is as it was.
+
+    Raises:
+        OutputError: the operating system refuses to write.
+    """
+    temporary = path.parent / f".{secrets.token_hex(4)}-{path.name}"
+    try:
+        yield temporary
+        _swap(temporary, path)
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {error.strerror or error}") from error
+    finally:
+        _remove(temporary)
+
+
+def find_suffix(path: Path, suffixes: tuple[str, ...]) -> str:
+    """The one of `suffixes` that the name ends in, in any case; empty if none.
+
+    >>> find_suffix(Path("Pat 1.NII.GZ"), (".nii.gz", ".nii"))
+    '.nii.gz'
+    """
+    return next((suffix for suffix in suffixes if path.name.lower().endswith(suffix)), "")
+
+
+def check_suffix(path: Path, suffixes: tuple[str, ...]) -> str:
+    """The one of `suffixes` that the name ends in.
+
+    Raises:
+        OutputError: none of them; with no `suffixes` any name will do.
+    """
+    suffix = find_suffix(path, suffixes)
+    if suffixes and not suffix:
+        raise OutputError(f"{path} cannot be written: its name must end in one of {', '.join(suffixes)}")
+    return suffix
+
+
+def _swap(temporary: Path, path: Path) -> None:
+    if not (temporary.is_dir() and path.is_dir()):
+        os.replace(temporary, path)
+        return
+    former = temporary.with_name(f"{temporary.name}-former")
+    os.replace(path, former)
+    try:
+        os.replace(temporary, path)
+    except OSError:
+        os.replace(former, path)
+        raise
+    shutil.rmtree(former, ignore_errors=True)
+
+
+def _remove(path: Path) -> None:
+    with suppress(OSError):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)

@@ -1,0 +1,84 @@
+"""How the public data sets name their files: a scheme is a value, a pattern for each sequence.
+
+The group `case` of a pattern ends where the name of the case ends in the path. So a case is a folder, a prefix of file
+names or a folder of folders, and one search serves them all.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from brainsegnet.scans.table import LESION
+from brainsegnet.task import BRATS2015, BRATS2021, BRATS2023, ISLES2022, Task
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """How a data set names its files.
+
+    Attributes:
+        name: As shown when nothing is found.
+        convention: Task whose label values it uses, or None.
+        patterns: Sequence name, or `lesion`, to a regular expression for the whole path, in any case of letters.
+    """
+
+    name: str
+    convention: Task | None
+    patterns: Mapping[str, str]
+
+
+_IMAGE = r"\.(nii\.gz|nii|mha|mhd|nrrd)"
+_VSD_STEMS = {
+    "flair": "VSD.Brain.XX.O.MR_Flair",
+    "t1": "VSD.Brain.XX.O.MR_T1",
+    "t1c": "VSD.Brain.XX.O.MR_T1c",
+    "t2": "VSD.Brain.XX.O.MR_T2",
+    LESION: "VSD.Brain_3more.XX.O.OT",
+}
+
+
+def vsd_path(sequence: str, identifier: int) -> Path:
+    """Where BRATS 2015 keeps a sequence, or the `lesion`, within the folder of its case.
+
+    >>> vsd_path("t1c", 54514).as_posix()
+    'VSD.Brain.XX.O.MR_T1c.54514/VSD.Brain.XX.O.MR_T1c.54514.mha'
+    """
+    stem = f"{_VSD_STEMS[sequence]}.{identifier}"
+    return Path(stem) / f"{stem}.mha"
+
+
+def _vsd_pattern(stem: str) -> str:
+    name = re.escape(stem).replace("_3more", "(_[0-9]more)?") + r"\.[0-9]+"
+    return rf"(?P<case>[^/]+)/{name}/{name}{_IMAGE}"
+
+
+def _endings(between: str, **endings: str) -> Mapping[str, str]:
+    """A prefix of the file name is the case: `<case><between><ending>.nii.gz`."""
+    return {sequence: rf"(?P<case>[^/]+?){between}{ending}{_IMAGE}" for sequence, ending in endings.items()}
+
+
+def _names(**names: str) -> Mapping[str, str]:
+    """The folder is the case: `<case>/<name>.nii.gz`."""
+    return {sequence: rf"(?P<case>[^/]+)/{name}{_IMAGE}" for sequence, name in names.items()}
+
+
+_MEAN_0 = "_subtrMeanDivStd"
+SCHEMES = (
+    Scheme("BRATS 2015", BRATS2015, {sequence: _vsd_pattern(stem) for sequence, stem in _VSD_STEMS.items()}),
+    Scheme(
+        "BRATS 2015, normalised",
+        BRATS2015,
+        _names(
+            flair=f"Flair{_MEAN_0}", t1=f"T1{_MEAN_0}", t1c=f"T1c{_MEAN_0}", t2=f"T2{_MEAN_0}", lesion="OTMultiClass"
+        ),
+    ),
+    Scheme("BraTS 2023", BRATS2023, _endings("-", flair="t2f", t1="t1n", t1c="t1c", t2="t2w", lesion="seg")),
+    Scheme("BraTS 2021", BRATS2021, _endings("_", flair="flair", t1="t1", t1c="t1ce", t2="t2", lesion="seg")),
+    Scheme("ISLES 2022", ISLES2022, _endings("(_ses-[0-9]+)?_", dwi="dwi", adc="adc", flair="flair", lesion="msk")),
+    Scheme(
+        "<case>/<sequence>.nii.gz",
+        None,
+        _names(flair="flair", t1="t1", t1c="t1c", t2="t2", dwi="dwi", adc="adc", lesion="(lesion|label|seg)"),
+    ),
+)

@@ -1,0 +1,147 @@
+"""Augmentation, drawn and then applied: a small record per sample, and pure functions of it on whole batches.
+
+Source: "Data Augmentation" in Hu et al. 2020, and the wider set of changes of the recipes `quick` and `modern`.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from brainsegnet.training.curriculum import Augmentation, Range
+
+
+@dataclass(frozen=True)
+class Change:
+    """What one sample undergoes; the defaults leave it as it is.
+
+    Attributes:
+        scale: In-plane magnification.
+        angle_deg: In-plane rotation.
+        turns: Quarter turns in plane.
+        flips: Mirrored along (D, H, W).
+        slice_gain: Factor of each slice, or none.
+        gain, shift, gamma, blur: One value per sequence, or none; blur is a standard deviation in voxels.
+        noise: Standard deviation, of noise drawn from `noise_seed`.
+        kept: Whether each sequence is kept, or none dropped.
+    """
+
+    scale: float = 1.0
+    angle_deg: float = 0.0
+    turns: int = 0
+    flips: tuple[bool, bool, bool] = (False, False, False)
+    slice_gain: tuple[float, ...] = ()
+    gain: tuple[float, ...] = ()
+    shift: tuple[float, ...] = ()
+    gamma: tuple[float, ...] = ()
+    blur: tuple[float, ...] = ()
+    noise: float = 0.0
+    noise_seed: int = 0
+    kept: tuple[bool, ...] = field(default=())
+
+
+def draw_change(rng: np.random.Generator, how: Augmentation, sequences: int, slices: int) -> Change:
+    """A change of a sample of so many sequences and slices."""
+    within = lambda limits, size: tuple(rng.uniform(*limits, size).tolist())  # noqa: E731
+    return Change(
+        scale=_symmetric(rng, how.scale),
+        angle_deg=float(rng.uniform(-how.angle_deg, how.angle_deg)),
+        turns=int(rng.integers(4)) if how.quarter_turns else 0,
+        flips=(rng.random() < how.flips[0], rng.random() < how.flips[1], rng.random() < how.flips[2]),
+        slice_gain=within(how.slice_gain, slices),
+        gain=within(how.gain, sequences),
+        shift=within(how.shift, sequences),
+        gamma=tuple(_symmetric(rng, how.gamma) for _ in range(sequences)),
+        blur=tuple((rng.random(sequences) < how.blur) * rng.uniform(0.5, 1.0, sequences)),
+        noise=float(rng.uniform(0, how.noise)),
+        noise_seed=int(rng.integers(2**31)),
+    )
+
+
+def _symmetric(rng: np.random.Generator, limits: Range) -> float:
+    """A factor from a range in which shrinking and growing are equally likely where the range has both."""
+    low, high = limits
+    if low < 1 < high:
+        low, high = (low, 1.0) if rng.random() < 0.5 else (1.0, high)
+    return float(rng.uniform(low, high))
+
+
+def drop_sequences(rng: np.random.Generator, change: Change, sequences: int) -> Change:
+    """`change` with a random proper subset of the sequences kept, at least one."""
+    kept = rng.permutation(sequences) < rng.integers(1, max(sequences, 2))
+    return replace(change, kept=tuple(kept.tolist()))
+
+
+def reorient(x: Tensor, change: Change) -> Tensor:
+    """Flips and quarter turns of (..., D, H, W), exact; with turns, H equals W."""
+    axes = [axis for axis, flip in zip((-3, -2, -1), change.flips, strict=True) if flip]
+    turned = torch.rot90(x, change.turns, (-2, -1)) if change.turns else x
+    return turned.flip(axes) if axes else turned
+
+
+def window(x: Tensor, centre: tuple[float, float], size: tuple[int, int], change: Change, nearest: bool) -> Tensor:
+    """The in-plane window of `size` (H, W) around `centre` of (C, H, W), rotated and rescaled; zero outside `x`."""
+    angle, (h, w) = math.radians(change.angle_deg), x.shape[-2:]
+    rows, cols = (torch.arange(n, device=x.device, dtype=torch.float32) - (n - 1) / 2 for n in size)
+    rows, cols = rows[:, None] / change.scale, cols[None] / change.scale
+    source_h = centre[0] + rows * math.cos(angle) - cols * math.sin(angle)
+    source_w = centre[1] + rows * math.sin(angle) + cols * math.cos(angle)
+    grid = torch.stack([2 * source_w / max(w - 1, 1) - 1, 2 * source_h / max(h - 1, 1) - 1], -1)[None]
+    mode = "nearest" if nearest else "bilinear"
+    return F.grid_sample(x[None].float(), grid, mode, padding_mode="zeros", align_corners=True)[0]
+
+
+def recolour(images: Tensor, changes: Sequence[Change]) -> Tensor:
+    """Intensity changes of a batch (N, C, D, H, W); zero, the background and the mean, stays zero under gains."""
+    slices = _table([c.slice_gain for c in changes], images.shape[2], 1.0, images)[:, None, :, None, None]
+    gain = _table([c.gain for c in changes], images.shape[1], 1.0, images)[:, :, None, None, None]
+    shift = _table([c.shift for c in changes], images.shape[1], 0.0, images)[:, :, None, None, None]
+    gamma = _table([c.gamma for c in changes], images.shape[1], 1.0, images)[:, :, None, None, None]
+    brain = (images != 0).to(images)
+    out = _blurred(images, changes)
+    out = (_power(out, gamma) if (gamma != 1).any() else out) * (slices * gain)
+    out = (out + shift + _noise(images, changes)) * brain
+    kept = _table([[float(k) for k in c.kept] for c in changes], images.shape[1], 1.0, images)
+    return out * kept[:, :, None, None, None]
+
+
+def _table(rows: Sequence[Sequence[float]], width: int, default: float, like: Tensor) -> Tensor:
+    """(N, width) on the device of `like`; an empty row is filled with `default`."""
+    return torch.tensor([list(row) or [default] * width for row in rows], dtype=like.dtype, device=like.device)
+
+
+def _power(x: Tensor, gamma: Tensor) -> Tensor:
+    """A power law on each image's range, z-scores in, z-scores out."""
+    low, high = x.amin((2, 3, 4), keepdim=True), x.amax((2, 3, 4), keepdim=True)
+    extent = (high - low).clamp_min(1e-6)
+    middle = ((-low / extent).clamp_min(0)) ** gamma
+    return (((x - low) / extent) ** gamma - middle) * extent
+
+
+def _noise(images: Tensor, changes: Sequence[Change]) -> Tensor:
+    """Gaussian noise (N, C, D, H, W), each sample's from its own seed."""
+    out = torch.zeros_like(images)
+    for row, change in zip(out, changes, strict=True):
+        if change.noise:
+            generator = torch.Generator(images.device).manual_seed(change.noise_seed)
+            row.normal_(0, change.noise, generator=generator)
+    return out
+
+
+def _blurred(images: Tensor, changes: Sequence[Change]) -> Tensor:
+    """In-plane Gaussian smoothing of the sequences whose blur is above zero."""
+    chosen = [(n, c, b) for n, change in enumerate(changes) for c, b in enumerate(change.blur) if b]
+    if not chosen:
+        return images
+    out = images.clone()
+    offsets = torch.arange(-2, 3, device=images.device, dtype=images.dtype)
+    for n, c, sigma in chosen:
+        kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
+        kernel = kernel / kernel.sum()
+        rows = F.conv2d(images[n, c][:, None], kernel[None, None, :, None], padding=(2, 0))
+        out[n, c] = F.conv2d(rows, kernel[None, None, None], padding=(0, 2))[:, 0]
+    return out

@@ -1,0 +1,282 @@
+"""The loop: one function on Lightning Fabric, for a CPU, one GPU, several, or several machines."""
+
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+
+import torch
+from lightning.fabric import Fabric
+from torch import Tensor
+
+from brainsegnet.network.architecture import BrainSegNet
+from brainsegnet.network.collapse import collapse
+from brainsegnet.training.curriculum import Budget, Recipe, Stage
+from brainsegnet.training.losses import dice_loss, focal_loss
+from brainsegnet.training.pace import Pace
+from brainsegnet.training.patches import Sampler, Scan
+from brainsegnet.training.processes import largest, share_statistics
+from brainsegnet.training.state import Trainee, averaged_twin, read_state, write_state
+
+Weights = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be trained: a network of `sequences` channels and `classes` classes, how, and for how long.
+
+    Attributes:
+        recipe, budget, seed: See `Recipe` and `Budget`.
+        sequences, classes: Channels in and out.
+        patch: Training sample (D, H, W).
+    """
+
+    recipe: Recipe
+    budget: Budget
+    sequences: int
+    classes: int
+    patch: tuple[int, int, int]
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Record:
+    """One line of the log.
+
+    Attributes:
+        step, epoch: Done so far; the epoch in fractions.
+        stage: Name of the curriculum's stage.
+        progress: Share of the budget that is spent.
+        loss: Mean since the last line.
+        rate: Learning rate.
+        minutes: Since the start, over all resumed parts.
+        samples_per_second: Over all devices.
+        waiting: Share of the time in which the device waited for samples.
+        dice: Whole-scan Dice by region on the validation cases, where they were scored at this step.
+    """
+
+    step: int
+    epoch: float
+    stage: str
+    progress: float
+    loss: float
+    rate: float
+    minutes: float
+    samples_per_second: float
+    waiting: float
+    dice: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What the loop calls, on the first process only.
+
+    Attributes:
+        report: Gets each record.
+        keep: Gets "best" or "last", and the weights.
+        validate: Whole-scan Dice by region of a network in evaluation mode, or None.
+        state: File for everything that a resumed training needs, or None.
+        validations: How often to validate over the whole budget.
+        state_minutes: How often to write the state.
+    """
+
+    report: Callable[[Record], None]
+    keep: Callable[[str, Weights], None]
+    validate: Callable[[BrainSegNet], Mapping[str, float]] | None = None
+    state: Path | None = None
+    validations: int = 10
+    state_minutes: float = 3.0
+
+
+class Interrupted(Exception):
+    """A signal stopped the training, after its state was written; `number` is the signal's."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"stopped by {signal.Signals(number).name}")
+        self.number = number
+
+
+def fit(scans: Sequence[Scan], plan: Plan, fabric: Fabric, hooks: Hooks, *, resume: bool = False) -> BrainSegNet:
+    """Train a network; the result holds the last weights, averaged where the recipe says so.
+
+    Args:
+        scans: Prepared training scans, all with the sequences of the plan.
+        plan: What to train.
+        fabric: Devices, machines and precision, launched.
+        hooks: Where results go.
+        resume: Continue from `hooks.state`; on a CPU the result is that of an uninterrupted training, bit for bit.
+
+    Raises:
+        Interrupted: SIGINT or SIGTERM arrived; the state is written.
+        ModelError: resume is asked for, and the state is absent or of another training.
+    """
+    training = Training(scans, plan, fabric, hooks)
+    if resume:
+        training.resume()
+    with _signals() as caught:
+        while (progress := training.progress()) < 1 and not training.stopped_by(caught):
+            training.step(progress)
+            training.validate_when_due()
+            training.save_when_due()
+    training.save()
+    if number := training.stopped_by(caught):
+        raise Interrupted(number)
+    return training.finish()
+
+
+class Training:
+    """The parts of the loop, and what they share."""
+
+    def __init__(self, scans: Sequence[Scan], plan: Plan, fabric: Fabric, hooks: Hooks) -> None:
+        self.plan, self.recipe, self.fabric, self.hooks = plan, plan.recipe, fabric, hooks
+        self.trainee = _begin(plan, fabric)
+        self.sampler = Sampler(scans, plan.recipe, plan.patch, plan.seed, fabric.device)
+        self.pace = Pace(fabric.device)
+        self.started = self.saved = time.monotonic()
+        self.losses: list[Tensor] = []
+        self.every = 1 if fabric.device.type == "cpu" else 20
+
+    def resume(self) -> None:
+        """Continue from the state that was written."""
+        if self.hooks.state is not None:
+            read_state(self.trainee, self.hooks.state, _fingerprint(self.plan))
+        self.started -= 60 * self.trainee.minutes
+
+    def progress(self) -> float:
+        """Share of the budget that is spent, the same on every process."""
+        self.trainee.minutes = (time.monotonic() - self.started) / 60
+        spent = self.plan.budget.progress(self.trainee.step, self.trainee.minutes, self.steps_per_epoch)
+        return largest(spent, self.fabric.device) if self.plan.budget.kind == "minutes" else spent
+
+    def stopped_by(self, caught: Sequence[int]) -> int:
+        """The signal that any process has caught, or 0."""
+        return int(largest(caught[-1] if caught else 0, self.fabric.device))
+
+    @property
+    def steps_per_epoch(self) -> float:
+        """An epoch visits as many samples as the scans have slabs."""
+        return len(self.sampler.places) / self.recipe.batch
+
+    def step(self, progress: float) -> None:
+        """Cut a batch, learn from it, log it."""
+        trainee, stage = self.trainee, self.recipe.stage_at(progress)[1]
+        rate = self.recipe.rate_at(progress)
+        for group in trainee.optimiser.param_groups:
+            group["lr"] = rate
+        self.pace.mark()
+        images, classes = self.sampler.cut([self.sampler.draw(k, stage) for k in self._numbers()])
+        self.pace.mark()
+        trainee.optimiser.zero_grad()
+        logits = trainee.module(images.to(memory_format=torch.channels_last_3d))
+        loss = loss_of(logits, classes, self.recipe, stage)
+        self.fabric.backward(loss)
+        trainee.optimiser.step()
+        trainee.step += 1
+        trainee.update_average()
+        self.pace.mark()
+        self.pace.close_step(self.recipe.batch)
+        self.losses.append(loss.detach())
+        if trainee.step % self.every == 0:
+            self._report(progress, stage.name, rate)
+
+    def _numbers(self) -> range:
+        """The samples of this process: every so many-th of the global batch."""
+        first = self.trainee.step * self.recipe.batch
+        return range(first + self.fabric.global_rank, first + self.recipe.batch, self.fabric.world_size)
+
+    def _report(self, progress: float, stage: str, rate: float, dice: Mapping[str, float] | None = None) -> None:
+        if self.fabric.is_global_zero:
+            loss = float(torch.stack(self.losses).mean()) if self.losses else float("nan")
+            step, pace = self.trainee.step, self.pace
+            self.hooks.report(
+                Record(step, step / self.steps_per_epoch, stage, progress, loss, rate, self.trainee.minutes,
+                       pace.samples_per_second, pace.waiting, dice or {})
+            )  # fmt: skip
+        self.losses.clear()
+
+    def validate_when_due(self) -> None:
+        """Score whole scans at even shares of the budget, and keep the best weights."""
+        progress, hooks = self.progress(), self.hooks
+        if hooks.validate is None or progress < (self.trainee.validations + 1) / hooks.validations:
+            return
+        self.trainee.validations = int(progress * hooks.validations)
+        if self.fabric.is_global_zero:
+            dice = hooks.validate(self.trainee.average.eval())
+            self.trainee.net.train()
+            mean = sum(dice.values()) / len(dice)
+            if mean > self.trainee.best:
+                self.trainee.best = mean
+                hooks.keep("best", self.trainee.average.state_dict())
+            stage = self.recipe.stage_at(progress)[1].name
+            self._report(progress, stage, self.recipe.rate_at(progress), dice)
+        self.fabric.barrier()
+
+    def save_when_due(self) -> None:
+        """Write the state every few minutes."""
+        if time.monotonic() - self.saved > 60 * self.hooks.state_minutes:
+            self.save()
+
+    def save(self) -> None:
+        """Write the state and the last weights."""
+        if self.fabric.is_global_zero:
+            if self.hooks.state is not None:
+                write_state(self.trainee, self.hooks.state, _fingerprint(self.plan))
+            self.hooks.keep("last", self.trainee.average.state_dict())
+        self.saved = time.monotonic()
+
+    def finish(self) -> BrainSegNet:
+        """The trained network, in evaluation mode."""
+        return self.trainee.average.eval()
+
+
+def loss_of(logits: Tensor, classes: Tensor, recipe: Recipe, stage: Stage) -> Tensor:
+    """The stage's focal loss, plus soft Dice where the recipe weighs it."""
+    loss = focal_loss(logits, classes, stage.gamma)
+    return loss + recipe.dice * dice_loss(logits, classes) if recipe.dice else loss
+
+
+def _begin(plan: Plan, fabric: Fabric) -> Trainee:
+    """A fresh network and optimiser on the devices, the same on every process."""
+    recipe = plan.recipe
+    with torch.random.fork_rng():
+        torch.manual_seed(plan.seed)
+        net = BrainSegNet(plan.sequences, plan.classes, recipe.widths, recipe.refined, nonlinear=recipe.nonlinear)
+    if fabric.world_size > 1:
+        share_statistics(net)
+    net = net.to(fabric.device, memory_format=torch.channels_last_3d).train()
+    kind = torch.optim.AdamW if recipe.optimiser == "adamw" else torch.optim.Adam
+    optimiser = kind(net.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
+    average = averaged_twin(net, recipe.averaging)
+    module, prepared = fabric.setup(collapse(net), optimiser)
+    return Trainee(net, module, prepared, average, recipe.averaging)
+
+
+def _fingerprint(plan: Plan) -> str:
+    """What must agree for a training to be resumed; the budget may be another."""
+    return f"{plan.recipe.model_dump_json()} {plan.sequences} {plan.classes} {plan.patch} {plan.seed}"
+
+
+@contextmanager
+def _signals() -> Iterator[list[int]]:
+    """Collects SIGINT and SIGTERM instead of dying of them; a second SIGINT raises KeyboardInterrupt."""
+    caught: list[int] = []
+
+    def remember(number: int, frame: FrameType | None) -> None:
+        caught.append(number)
+        signal.signal(number, previous[number])
+
+    try:
+        previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        for number in previous:
+            signal.signal(number, remember)
+    except ValueError:  # not in the main thread: signals are the caller's
+        yield caught
+        return
+    try:
+        yield caught
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -1,0 +1,175 @@
+"""Samples from scans that sit prepared in memory, or on the GPU: cropped and augmented there, in batches.
+
+Sample k of a training is a pure function of (seed, epoch, index): no worker processes, no hidden state.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from brainsegnet.preprocessing.slabs import slab_starts
+from brainsegnet.training.augment import Change, draw_change, drop_sequences, recolour, reorient, window
+from brainsegnet.training.curriculum import Recipe, Stage
+
+VOXELS_PER_CLASS = 20_000
+"""Lesion voxels remembered per class and scan as centres of samples; more add nothing to the draw."""
+
+
+@dataclass(frozen=True, eq=False)
+class Scan:
+    """A prepared training scan.
+
+    Attributes:
+        image: Normalised intensities (C, D, H, W) of the brain box, 0 outside the brain.
+        classes: True classes (D, H, W) of the same box.
+        depth: Slices of the whole scan, of which the box starts at slice `first`.
+    """
+
+    image: NDArray[np.float32]
+    classes: NDArray[np.uint8]
+    depth: int
+    first: int
+
+    @cached_property
+    def centres(self) -> list[NDArray[np.int64]]:
+        """Voxels (n, 3) of each lesion class that occurs, evenly thinned."""
+        found = [np.argwhere(self.classes == k) for k in np.unique(self.classes) if k]
+        return [voxels[:: max(1, len(voxels) // VOXELS_PER_CLASS)] for voxels in found]
+
+    def lesion_span(self, start: int, slices: int, axis: int) -> tuple[int, int] | None:
+        """First and last row (axis 1) or column (axis 2) of the lesion within so many slices from `start`, if any."""
+        slab = self.classes[max(start, 0) : max(start + slices, 0)]
+        hits = np.flatnonzero(slab.any((0, 3 - axis)))
+        return (int(hits[0]), int(hits[-1])) if hits.size else None
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Where a sample comes from and what happens to it: the whole of its randomness.
+
+    Attributes:
+        scan: Index of the scan.
+        start: First slice, counted in the box.
+        centre: In-plane centre (row, column), counted in the box.
+        change: Its augmentation.
+    """
+
+    scan: int
+    start: int
+    centre: tuple[float, float]
+    change: Change
+
+
+class Sampler:
+    """Draws and cuts the samples of a training.
+
+    Args:
+        scans: At least one, all with the same sequences.
+        recipe: Decides patch, sampling and augmentation.
+        patch: Sample (D, H, W).
+        seed: Of the whole training.
+        device: Where the scans are kept and the samples are cut.
+    """
+
+    def __init__(
+        self,
+        scans: Sequence[Scan],
+        recipe: Recipe,
+        patch: tuple[int, int, int],
+        seed: int,
+        device: torch.device,
+    ) -> None:
+        self.scans, self.recipe, self.patch, self.seed = scans, recipe, patch, seed
+        self.places = [(i, s) for i, scan in enumerate(scans) for s in slab_starts(scan.depth, patch[0])]
+        stored = torch.float32 if device.type == "cpu" else torch.float16
+        self.images = [torch.from_numpy(scan.image).to(device, stored) for scan in scans]
+        self.classes = [torch.from_numpy(scan.classes).to(device) for scan in scans]
+
+    def draw(self, number: int, stage: Stage) -> Draw:
+        """Sample `number` of the training, counted over all epochs."""
+        epoch, index = divmod(number, len(self.places))
+        rng = np.random.Generator(np.random.Philox(key=[self.seed, (epoch << 32) + index]))
+        order = np.random.Generator(np.random.Philox(key=[self.seed, (epoch << 32) + 0xFFFFFFFF]))
+        scan, slab = self.places[order.permutation(len(self.places))[index]]
+        change = self._change(rng, stage, self.scans[scan].image.shape[0])
+        if self.recipe.sampling == "slabs":
+            start = slab - self.scans[scan].first
+            return Draw(scan, start, self._around_lesion(rng, scan, start, change), change)
+        return self._anywhere(rng, scan, change)
+
+    def _change(self, rng: np.random.Generator, stage: Stage, sequences: int) -> Change:
+        augmented = rng.random() < stage.augment
+        change = draw_change(rng, self.recipe.augmentation, sequences, self.patch[0]) if augmented else Change()
+        return drop_sequences(rng, change, sequences) if rng.random() < self.recipe.drop_sequences else change
+
+    def _around_lesion(self, rng: np.random.Generator, scan: int, start: int, change: Change) -> tuple[float, float]:
+        """A centre such that the crop holds the whole lesion of its slices, or, if too small, lies inside its box."""
+        centre = []
+        for axis in (1, 2):
+            extent = self.patch[axis] / change.scale
+            low, high = 0.0, self.scans[scan].classes.shape[axis] - extent
+            if span := self.scans[scan].lesion_span(start, self.patch[0], axis):
+                low, high = sorted((span[1] + 1 - extent, float(span[0])))
+            first = np.floor(rng.uniform(low, high + 1)) if high > low else (low + high) // 2
+            centre.append(float(first) + (extent - 1) / 2)
+        return centre[0], centre[1]
+
+    def _anywhere(self, rng: np.random.Generator, scan: int, change: Change) -> Draw:
+        """Centred near a voxel of a lesion class drawn at random, or, every second time, anywhere in the box."""
+        shape, centres = self.scans[scan].classes.shape, self.scans[scan].centres
+        if centres and rng.random() < 0.5:
+            voxels = centres[rng.integers(len(centres))]
+            middle = voxels[rng.integers(len(voxels))] + rng.integers(
+                -np.array(self.patch) // 4, np.array(self.patch) // 4 + 1
+            )
+        else:
+            middle = np.array([rng.integers(n) for n in shape])
+        low = [min(p // 2, n // 2) for p, n in zip(self.patch, shape, strict=True)]
+        high = [max(n - p // 2, n // 2) for p, n in zip(self.patch, shape, strict=True)]
+        d, h, w = np.clip(middle, low, high)
+        corner = (self.patch[0] // 2, (self.patch[1] - 1) / 2, (self.patch[2] - 1) / 2)
+        return Draw(
+            scan,
+            int(d) - corner[0],
+            (float(h - self.patch[1] // 2 + corner[1]), float(w - self.patch[2] // 2 + corner[2])),
+            change,
+        )
+
+    def cut(self, draws: Sequence[Draw]) -> tuple[Tensor, Tensor]:
+        """Samples (N, C, D, H, W) in float32 and their classes (N, D, H, W), augmented."""
+        pairs = [
+            (self._cut(self.images[d.scan], d, False), self._cut(self.classes[d.scan][None], d, True)) for d in draws
+        ]
+        images, classes = (torch.stack(parts) for parts in zip(*pairs, strict=True))
+        return recolour(images.float(), [d.change for d in draws]), classes[:, 0].to(torch.uint8)
+
+    def _cut(self, x: Tensor, draw: Draw, nearest: bool) -> Tensor:
+        """The sample's window of (C, D, H, W), zero outside it, turned and flipped."""
+        slices, size = self.patch[0], (self.patch[1], self.patch[2])
+        slab = _span(x, draw.start, slices, axis=1)
+        if draw.change.scale == 1 and draw.change.angle_deg == 0:
+            for axis in (1, 2):
+                slab = _span(
+                    slab, round(draw.centre[axis - 1] - (self.patch[axis] - 1) / 2), self.patch[axis], axis + 1
+                )
+        else:
+            flat = slab.reshape(-1, *slab.shape[2:])
+            slab = window(flat, draw.centre, size, draw.change, nearest).reshape(*slab.shape[:2], *size)
+        return reorient(slab, draw.change)
+
+
+def _span(x: Tensor, start: int, length: int, axis: int) -> Tensor:
+    """`length` entries from `start` along `axis` of (C, D, H, W), zero where there are none."""
+    first, last = min(max(start, 0), x.shape[axis]), min(max(start + length, 0), x.shape[axis])
+    inside = x.narrow(axis, first, last - first)
+    if last - first == length:
+        return inside
+    before = first - start if last > first else 0
+    pads = [0, 0] * (x.ndim - 1 - axis) + [before, length - (last - first) - before]
+    return F.pad(inside, pads)

@@ -1,0 +1,104 @@
+"""A network in training, and everything about it that a resumed training needs, in one safetensors file."""
+
+import copy
+import json
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from brainsegnet.errors import ModelError
+from brainsegnet.network.architecture import BrainSegNet
+from brainsegnet.network.checkpoint import load_into, read_tensors, write_tensors
+
+
+@dataclass(eq=False)
+class Trainee:
+    """A network in training.
+
+    Attributes:
+        net: The network, shared with `module`, which the devices run.
+        module: What computes the logits.
+        optimiser: Over the parameters of `net`.
+        average: The network with the moving average of the weights; `net` itself where there is none.
+        decay: Of that average; 0 is none.
+        step: Steps done.
+        minutes: Minutes spent, over all resumed parts.
+        validations: Validations done.
+        best: Highest mean Dice seen, -inf before the first validation.
+    """
+
+    net: BrainSegNet
+    module: nn.Module
+    optimiser: Optimizer
+    average: BrainSegNet
+    decay: float
+    step: int = 0
+    minutes: float = 0.0
+    validations: int = 0
+    best: float = -math.inf
+
+    @torch.no_grad()
+    def update_average(self) -> None:
+        """Move the average towards the weights; the first steps count more, so that it forgets the start."""
+        if self.average is self.net:
+            return
+        rate = 1 - min(self.decay, (1 + self.step) / (10 + self.step))
+        mine, theirs = self.average.state_dict(), self.net.state_dict()
+        floating = [name for name, tensor in mine.items() if tensor.is_floating_point()]
+        torch._foreach_lerp_([mine[n] for n in floating], [theirs[n] for n in floating], rate)
+        for name in mine.keys() - set(floating):
+            mine[name].copy_(theirs[name])
+
+
+def averaged_twin(net: BrainSegNet, decay: float) -> BrainSegNet:
+    """A copy of `net` to hold the average, or `net` itself where there is none."""
+    return copy.deepcopy(net).requires_grad_(False) if decay else net
+
+
+def write_state(trainee: Trainee, path: Path, plan: str) -> None:
+    """Write all of it, to a temporary name first: a training killed at any moment leaves a whole file."""
+    tensors = {f"net.{name}": tensor for name, tensor in trainee.net.state_dict().items()}
+    if trainee.average is not trainee.net:
+        tensors |= {f"average.{name}": tensor for name, tensor in trainee.average.state_dict().items()}
+    for index, moments in trainee.optimiser.state_dict()["state"].items():
+        tensors |= {f"optimiser.{index}.{name}": moment for name, moment in moments.items()}
+    counters = {"step": trainee.step, "minutes": trainee.minutes, "validations": trainee.validations}
+    counters |= {"best": trainee.best if math.isfinite(trainee.best) else None, "plan": plan}
+    temporary = path.with_name(path.name + ".part")
+    write_tensors(tensors, temporary, {"training": json.dumps(counters)})
+    os.replace(temporary, path)
+
+
+def read_state(trainee: Trainee, path: Path, plan: str) -> None:
+    """Bring a fresh trainee to where the file says.
+
+    Raises:
+        ModelError: no such file, not one of ours, or of another plan.
+    """
+    tensors, notes = read_tensors(path)
+    if "training" not in notes:
+        raise ModelError(f"{path} holds no training to resume; start without --resume")
+    counters = json.loads(notes["training"])
+    if counters.pop("plan") != plan:
+        raise ModelError(f"{path} is of a training with another recipe, task or seed; resume with the arguments it had")
+    load_into(trainee.net, _under("net.", tensors), str(path))
+    if trainee.average is not trainee.net:
+        load_into(trainee.average, _under("average.", tensors), str(path))
+    state = trainee.optimiser.state_dict()
+    for name, moment in _under("optimiser.", tensors).items():
+        index, key = name.split(".")
+        state["state"].setdefault(int(index), {})[key] = moment
+    trainee.optimiser.load_state_dict(state)
+    trainee.best = counters["best"] if counters["best"] is not None else -math.inf
+    trainee.step, trainee.minutes = counters["step"], counters["minutes"]
+    trainee.validations = counters["validations"]
+
+
+def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
