@@ -32,15 +32,15 @@ def training_curve_figure(rows: Rows) -> Figure:
         raise DatasetError("the training log has no rows, so there is no curve; train for at least one step")
     scores = list(dict.fromkeys(key for row in rows for key in row if key.startswith("dice")))
     figure = Figure(figsize=(9, 6.0 if scores else 3.6), layout="constrained", facecolor="white")
-    panels: Sequence[Axes] = figure.subplots(2 if scores else 1, 1, sharex=True, squeeze=False)[:, 0]
-    _draw_loss(panels[0], *_series(rows, "loss"))
+    panels: list[Axes] = figure.subplots(2 if scores else 1, 1, sharex=True, squeeze=False)[:, 0].tolist()
+    _draw_loss(panels[0], rows)
     for number, key in enumerate(scores):
         colour = _LINES[(number + 1) % len(_LINES)]
         label = key.removeprefix("dice").strip("_") or "dice"
         panels[1].plot(*_series(rows, key), "o-", color=colour, markersize=3.5, linewidth=1.8, label=label)
     if scores:
         panels[1].set(ylabel="Validation Dice", ylim=(0, 1))
-        panels[1].legend(frameon=False, loc="lower right", ncols=min(4, len(scores)), labelcolor=_INK)
+        panels[1].legend(edgecolor="none", loc="lower right", ncols=min(4, len(scores)), labelcolor=_INK)
     _mark_stages(panels, rows)
     for panel in panels:
         _quiet(panel)
@@ -54,6 +54,8 @@ def smooth(values: NDArray[np.float64], window: int) -> NDArray[np.float64]:
     >>> smooth(np.array([0.0, 3.0, 0.0, 3.0]), 3).tolist()
     [1.5, 1.0, 2.0, 1.5]
     """
+    if not len(values):
+        return values
     ones = np.ones(min(window, len(values)))
     return np.convolve(values, ones, "same") / np.convolve(np.ones(len(values)), ones, "same")
 
@@ -64,20 +66,27 @@ def _series(rows: Rows, key: str) -> Series:
     return steps, values
 
 
-def _draw_loss(panel: Axes, steps: NDArray[np.float64], loss: NDArray[np.float64]) -> None:
+def _draw_loss(panel: Axes, rows: Rows) -> None:
+    """The loss as it was, and its running mean within each stage."""
+    steps, loss = _series(rows, "loss")
     window = len(loss) // 30 // 2 * 2 + 1
     panel.set_ylabel("Loss")
     panel.plot(steps, loss, color=_LINES[0], linewidth=0.8 if window > 1 else 1.8, alpha=0.3 if window > 1 else 1)
-    if window > 1:
-        panel.plot(steps, smooth(loss, window), color=_LINES[0], linewidth=1.8)
+    for _, group in groupby(rows, key=_stage) if window > 1 else ():
+        steps_of_stage, loss_of_stage = _series(list(group), "loss")
+        panel.plot(steps_of_stage, smooth(loss_of_stage, window), color=_LINES[0], linewidth=1.8)
     if len(loss) and loss.min() > 0 and loss.max() > 20 * loss.min():
         panel.set_yscale("log")
+
+
+def _stage(row: Mapping[str, Any]) -> object:
+    return row.get("stage")
 
 
 def _mark_stages(panels: Sequence[Axes], rows: Rows) -> None:
     """A line where each stage begins, its name above; every second stage is shaded."""
     last = float(rows[-1]["step"])
-    starts = [(stage, float(next(group)["step"])) for stage, group in groupby(rows, key=lambda row: row.get("stage"))]
+    starts = [(stage, float(next(group)["step"])) for stage, group in groupby(rows, key=_stage)]
     ends = [start for _, start in starts[1:]] + [last]
     for number, ((stage, start), end) in enumerate(zip(starts, ends, strict=True)):
         for panel in panels:

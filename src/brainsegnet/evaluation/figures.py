@@ -5,26 +5,19 @@ Figures are built on their own canvas and touch no global state of matplotlib.
 
 import os
 from collections.abc import Mapping, Sequence
-from itertools import product
 from pathlib import Path
 
 import matplotlib
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
-from numpy.typing import NDArray
 from scipy import ndimage
 
 from brainsegnet.errors import GridMismatch, MissingSequence, OutputError
+from brainsegnet.evaluation.canvas import Picture, Rgb, colour_bar, key, key_rows, sheet, title
 from brainsegnet.evaluation.metrics import dice
-from brainsegnet.evaluation.slices import PLANES, Scene, Views, arrange, window
+from brainsegnet.evaluation.slices import Views, arrange
 from brainsegnet.task import Task
 from brainsegnet.volume import Array, Case
-
-Rgb = tuple[float, float, float]
-Picture = NDArray[np.float64]
 
 _RED, _GREEN, _BLUE, _WHITE = (0.93, 0.16, 0.16), (0.16, 0.76, 0.33), (0.22, 0.47, 1.0), (1.0, 1.0, 1.0)
 _TISSUES: Mapping[str, Rgb] = {
@@ -44,10 +37,6 @@ _OTHERS: Sequence[Rgb] = (
     (0.68, 0.86, 0.20),
 )
 _SPELT = {"t1c": "T1c", "rcbf": "rCBF", "rcbv": "rCBV", "tmax": "Tmax"}
-_SIDES = (("R", "L"), ("R", "L"), ("A", "P"))
-_COLUMN, _LEFT, _TOP, _BOTTOM, _GAP = 2.4, 0.45, 1.1, 0.6, 0.06
-"""Inches: width of a column, and of the edges and gaps."""
-_DIM = "0.62"
 
 
 def colours(task: Task) -> dict[int, Rgb]:
@@ -65,7 +54,7 @@ def colours(task: Task) -> dict[int, Rgb]:
     return {value: _TISSUES.get(tissue, palette.get(value, _WHITE)) for value, tissue in task.labels.items()}
 
 
-def overlay(grey: Array, labels: Array, palette: Mapping[int, Rgb], opacity: float = 0.45) -> Picture:
+def overlay(grey: Array, labels: Array, palette: Mapping[int, Rgb], opacity: float = 0.6) -> Picture:
     """A slice in grey under its labels: outlines opaque, insides at `opacity`.
 
     Args:
@@ -114,15 +103,16 @@ def overlay_figure(
         _require_grid(case, labels)
         task.check(labels, case.name)
     scene = arrange(case.images[names[0]], [*layers.values()][::-1], views)
-    greys = [scene.turn(window(case.images[name].array)) for name in names]
+    greys = [scene.grey(case.images[name]) for name in names]
     maps, palette = [scene.turn(labels) for labels in layers.values()], colours(task)
     rows = []
     for view in scene.views:
         cuts = [view.cut(grey) for grey in greys]
         rows.append([*map(_rgb, cuts), *(overlay(cuts[0], view.cut(labels), palette) for labels in maps)])
-    figure = _panels(scene, [*map(_spelt, names), *layers], rows)
-    _title(figure, case.name, _verdict(case, predicted, task))
-    _legend(figure, {tissue: palette[value] for value, tissue in task.labels.items()})
+    headings = [*map(_spelt, names), *layers]
+    figure = sheet(scene, headings, rows, key_rows(len(task.labels), len(headings)))
+    title(figure, case.name, _verdict(case, predicted, task))
+    key(figure, {tissue: palette[value] for value, tissue in task.labels.items()}, len(headings))
     return figure
 
 
@@ -149,16 +139,16 @@ def probability_figure(
         raise ValueError(f"probabilities lie between 0 and 1, not {probability.min():.3g} and {probability.max():.3g}")
     truth = [case.lesion.array > 0] if case.lesion else []
     scene = arrange(case.images[name], [*truth, probability >= 0.5], views)
-    grey, heat = scene.turn(window(case.images[name].array)), scene.turn(probability)
+    grey, heat = scene.grey(case.images[name]), scene.turn(probability)
     masks = [scene.turn(mask) for mask in truth]
     rows = []
     for view in scene.views:
         under = view.cut(grey)
         known = [overlay(under, view.cut(mask), {1: _RED}) for mask in masks]
         rows.append([_rgb(under), *known, heat_over(under, view.cut(heat), colormap)])
-    figure = _panels(scene, [_spelt(name), *["Truth"] * len(truth), "Probability"], rows)
-    _title(figure, case.name, "Predicted probability of the lesion")
-    _colour_bar(figure, colormap)
+    figure = sheet(scene, [_spelt(name), *["Truth"] * len(truth), "Probability"], rows)
+    title(figure, case.name, "Predicted probability of the lesion")
+    colour_bar(figure, colormap)
     return figure
 
 
@@ -201,42 +191,6 @@ def save_figure(figure: Figure, path: Path, dpi: int = 150) -> None:
         raise OutputError(f"picture {path} cannot be written: {error.strerror}; choose another place") from error
 
 
-def _panels(scene: Scene, headings: Sequence[str], rows: Sequence[Sequence[Picture]]) -> Figure:
-    """Rows of pictures to one scale on black, under their headings, with the sides of the patient at the first."""
-    sizes_mm = [view.size_mm(scene.spacing_mm, scene.box.shape) for view in scene.views]
-    inches = _COLUMN / max(width for _, width in sizes_mm)
-    heights = [height * inches for height, _ in sizes_mm]
-    width = _LEFT + len(headings) * (_COLUMN + _GAP) + _LEFT
-    height = _TOP + sum(heights) + _GAP * (len(rows) - 1) + _BOTTOM
-    figure = Figure(figsize=(width, height), facecolor="black")
-    for (r, view), (c, heading) in product(enumerate(scene.views), enumerate(headings)):
-        left, top = _LEFT + c * (_COLUMN + _GAP), _TOP + sum(heights[:r]) + r * _GAP
-        place = (left / width, 1 - (top + heights[r]) / height, _COLUMN / width, heights[r] / height)
-        axes = figure.add_axes(place, facecolor="black")
-        tall, wide = sizes_mm[r]
-        axes.imshow(rows[r][c], extent=(0, wide, tall, 0), interpolation="bicubic")
-        axes.set_axis_off()
-        if r == 0:
-            axes.set_title(heading, color="white", fontsize=11, pad=6)
-        if c == 0:
-            _mark_sides(axes, view.plane)
-    return figure
-
-
-def _mark_sides(axes: Axes, plane: int) -> None:
-    left, right = _SIDES[plane]
-    style = {"color": _DIM, "fontsize": 9, "va": "center", "transform": axes.transAxes}
-    axes.text(0.02, 0.5, left, ha="left", **style)
-    axes.text(0.98, 0.5, right, ha="right", **style)
-    axes.text(-0.03, 0.5, PLANES[plane], ha="right", rotation=90, **style)
-
-
-def _title(figure: Figure, name: str, verdict: str) -> None:
-    width, height = figure.get_size_inches()
-    figure.text(_LEFT / width, 1 - 0.32 / height, name, color="white", fontsize=14, weight="bold", va="center")
-    figure.text(_LEFT / width, 1 - 0.60 / height, verdict, color=_DIM, fontsize=10, va="center")
-
-
 def _verdict(case: Case, predicted: Array, task: Task) -> str:
     parts = []
     for region, values in task.regions.items():
@@ -245,30 +199,6 @@ def _verdict(case: Case, predicted: Array, task: Task) -> str:
         score = "" if truth is None else f"{dice(mask, truth):.2f}, "
         parts.append(f"{region} {score}{np.count_nonzero(mask) * case.reference.voxel_ml:.1f} ml")
     return ("Dice and predicted volume:  " if case.lesion else "Predicted volume:  ") + "   ·   ".join(parts)
-
-
-def _legend(figure: Figure, tissues: Mapping[str, Rgb]) -> None:
-    handles = [Patch(facecolor=colour, label=tissue) for tissue, colour in tissues.items()]
-    figure.legend(
-        handles=handles,
-        loc="lower center",
-        ncols=min(6, len(handles)),
-        frameon=False,
-        labelcolor="white",
-        fontsize=10,
-        handlelength=1.0,
-        handleheight=1.0,
-    )
-
-
-def _colour_bar(figure: Figure, colormap: str) -> None:
-    width, height = figure.get_size_inches()
-    axes = figure.add_axes((_LEFT / width, 0.34 / height, 1 - 2 * _LEFT / width, 0.1 / height))
-    bar = figure.colorbar(
-        ScalarMappable(cmap=colormap), cax=axes, orientation="horizontal", ticks=[0, 0.25, 0.5, 0.75, 1]
-    )
-    bar.outline.set_visible(False)
-    bar.ax.tick_params(colors="white", labelsize=9, length=0)
 
 
 def _shown(case: Case, sequences: Sequence[str] | None) -> list[str]:

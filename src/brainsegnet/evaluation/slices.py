@@ -7,7 +7,7 @@ at the left in sagittal ones.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import permutations
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,9 +31,9 @@ class View:
     plane: int
     index: int
 
-    def cut(self, array: NDArray[Any]) -> NDArray[Any]:
+    def cut(self, array: Array) -> Array:
         """The slice (H, W) as it is shown, of a turned array (superior, posterior, left)."""
-        plane = array.take(self.index, self.plane)
+        plane: Array = array.take(self.index, self.plane)
         return plane if self.plane == 0 else plane[::-1]
 
     def size_mm(self, spacing_mm: Sequence[float], shape: Sequence[int]) -> tuple[float, float]:
@@ -60,9 +60,17 @@ class Scene:
     box: Box
     views: Sequence[View]
 
-    def turn(self, array: NDArray[Any]) -> NDArray[Any]:
+    def turn(self, array: Array) -> Array:
         """An array (D, H, W) of the file as (superior, posterior, left), cropped to the brain."""
         return np.flip(array.transpose(self.order), self.flipped)[self.box.slices]
+
+    def grey(self, image: Volume) -> Grey:
+        """An image between 0 and 1, from the 1st to the 99.5th percentile of the brain; what surrounds it is black."""
+        turned = self.turn(image.array)
+        brain = turned != image.array[0, 0, 0]
+        low, high = np.percentile(turned[brain], (1, 99.5)) if brain.any() else (0.0, 1.0)
+        grey = (turned - low) / max(high - low, 1e-12)
+        return np.asarray(np.where(brain, np.clip(grey, 0, 1), 0.0), np.float64)
 
 
 def arrange(image: Volume, guides: Sequence[Array], views: Views) -> Scene:
@@ -94,18 +102,6 @@ def orientation(affine: Affine) -> tuple[tuple[int, ...], tuple[int, ...]]:
     cosines = (affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0))[::-1]
     order = max(permutations(range(3)), key=lambda axes: float(sum(abs(cosines[row, a]) for row, a in enumerate(axes))))
     return order, tuple(row for row, axis in enumerate(order) if cosines[row, axis] < 0)
-
-
-def window(image: Array) -> Grey:
-    """Grey between 0 and 1 (D, H, W), from the 1st to the 99.5th percentile of the brain; what surrounds it is black.
-
-    >>> window(np.array([[[0, 10, 20, 30]]])).round(2).tolist()
-    [[[0.0, 0.0, 0.5, 1.0]]]
-    """
-    brain = image != image[0, 0, 0]
-    low, high = np.percentile(image[brain], (1, 99.5)) if brain.any() else (0.0, 1.0)
-    grey = (image - low) / max(high - low, 1e-12)
-    return np.asarray(np.where(brain, np.clip(grey, 0, 1), 0.0), np.float64)
 
 
 def _box(mask: Array) -> Box:

@@ -1,7 +1,7 @@
 """The brain's box: all that has to be computed, 30 to 40 % of a skull-stripped scan."""
 
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,7 +63,7 @@ def crop(volume: V, box: Box) -> V:
     return replace(volume, array=volume.array[box.slices], affine=affine)
 
 
-def put_back(array: Array, box: Box, shape: tuple[int, int, int], fill: Any = 0) -> Array:
+def put_back(array: Array, box: Box, shape: tuple[int, int, int], fill: float = 0) -> Array:
     """An array (..., d, h, w) of the box in the whole (..., D, H, W), with `fill` around it.
 
     >>> put_back(np.ones((1, 1, 2)), Box((0, 1, 1), (1, 2, 3)), (1, 3, 3)).astype(int).tolist()

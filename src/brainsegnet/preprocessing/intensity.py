@@ -45,7 +45,7 @@ def normalise(
     scaled = array.astype(np.float32, order="C")
     scaled -= np.float32(mean)
     scaled *= np.float32(1 / deviation)
-    scaled *= mask
+    np.copyto(scaled, 0, where=~mask)
     return scaled
 
 

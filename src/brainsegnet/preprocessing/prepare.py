@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from brainsegnet.preprocessing.brain import brain_mask, find_background, put_back
 from brainsegnet.preprocessing.intensity import check_case, normalise
-from brainsegnet.preprocessing.orientation import Turn, find_turn, turn, turn_array
+from brainsegnet.preprocessing.orientation import Turn, find_turn, turn_array
 from brainsegnet.volume import Array, Box, Case
 
 
@@ -40,21 +40,21 @@ def prepare(case: Case) -> Prepared:
         ImageError: an image is empty, constant, or holds NaN or infinite values.
     """
     check_case(case)
-    made = find_turn(case.reference.affine)
-    upright = Case(case.name, {name: turn(volume, made) for name, volume in case.images.items()})
-    whole_mask = brain_mask(upright)
+    how = find_turn(case.reference.affine)
+    whole_mask = turn_array(brain_mask(case), how)
     box = Box.around(whole_mask)
     mask = np.ascontiguousarray(whole_mask[box.slices])
-    image = np.empty((len(upright.images), *box.shape), np.float32)
+    image = np.empty((len(case.images), *box.shape), np.float32)
 
     def fill(channel: int, sequence: str) -> None:
-        array = upright.images[sequence].array
-        name = f"case {case.name}: {sequence}"
-        image[channel] = normalise(array[box.slices], mask, find_background(array), name)
+        array = case.images[sequence].array
+        inside = turn_array(array, how)[box.slices]
+        image[channel] = normalise(inside, mask, find_background(array), f"case {case.name}: {sequence}")
 
     with ThreadPoolExecutor() as pool:
-        list(pool.map(fill, range(len(image)), upright.images))
-    return Prepared(image, tuple(upright.images), mask, box, upright.reference.shape, made)
+        list(pool.map(fill, range(len(image)), case.images))
+    d, h, w = whole_mask.shape
+    return Prepared(image, tuple(case.images), mask, box, (d, h, w), how)
 
 
 def follow(array: Array, prepared: Prepared) -> Array:

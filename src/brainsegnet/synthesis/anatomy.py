@@ -17,7 +17,6 @@ from brainsegnet.errors import ImageError
 
 Floats = NDArray[np.float32]
 Labels = NDArray[np.uint8]
-Mask = NDArray[np.bool_]
 Shape = tuple[int, int, int]
 Millimetres = tuple[float, float, float]
 
@@ -51,7 +50,7 @@ class Head:
     """What differs from head to head.
 
     Attributes:
-        size: Factors on (z, y, x).
+        size: Factors on (z, y, x), (3,).
         tilt_rad: Turns in the axial and in the coronal plane.
         waves: Three slow waves that make a head asymmetric, (3, 7): amplitude (z, y, x) in mm, wave vector, phase.
         ventricles: Factor on the width of the ventricles.
@@ -61,7 +60,7 @@ class Head:
         gyrus_mm: Typical width of a gyrus.
     """
 
-    size: Millimetres
+    size: Floats
     tilt_rad: tuple[float, float]
     waves: Floats
     ventricles: float
@@ -73,10 +72,9 @@ class Head:
 
 def draw_head(rng: np.random.Generator) -> Head:
     """The random part of an anatomy, its folds excepted."""
-    z, y, x = rng.uniform(0.92, 1.01, 3)
     waves = [rng.normal(0, 0.9, (3, 3)), rng.uniform(-1, 1, (3, 3)) * 2 * np.pi / 110, rng.uniform(0, 6.3, (3, 1))]
     return Head(
-        size=(float(z), float(y), float(x)),
+        size=rng.uniform(0.92, 1.01, 3).astype(np.float32),
         tilt_rad=(float(rng.normal(0, 0.03)), float(rng.normal(0, 0.02))),
         waves=np.concatenate(waves, axis=1).astype(np.float32),
         ventricles=float(rng.uniform(0.75, 1.35)),
@@ -134,7 +132,7 @@ def _pose(points: Floats, head: Head) -> Floats:
     axial, coronal = head.tilt_rad
     y, x = y * np.cos(axial) - x * np.sin(axial), y * np.sin(axial) + x * np.cos(axial)
     z, x = z * np.cos(coronal) - x * np.sin(coronal), z * np.sin(coronal) + x * np.cos(coronal)
-    posed = np.stack([z, y, x]) / np.array(head.size, np.float32)[:, None]
+    posed = np.stack([z, y, x]) / head.size[:, None]
     for wave in head.waves:
         posed = posed + wave[:3, None] * np.sin(wave[3:6] @ posed + wave[6])
     return np.asarray(posed, np.float32)
@@ -143,7 +141,7 @@ def _pose(points: Floats, head: Head) -> Floats:
 def ellipsoid_depth(points: Floats, centre_mm: Millimetres, radii_mm: Millimetres) -> Floats:
     """Approximate depth (N,) under the surface of an ellipsoid, in millimetres, negative outside.
 
-    >>> ellipsoid_depth(np.array([[0.0], [0.0], [1.0]], np.float32), (0, 0, 0), (3, 3, 3)).tolist()
+    >>> ellipsoid_depth(np.array([[0], [0], [2]], np.float32), (0, 0, 0), (4, 4, 4)).tolist()
     [2.0]
     """
     scaled = (points - np.array(centre_mm, np.float32)[:, None]) / np.array(radii_mm, np.float32)[:, None]
@@ -238,8 +236,7 @@ def _cerebellum(points: Floats, depth: Floats) -> Labels:
     rays = np.arctan2(z + 36, y - 24) + 0.004 * x
     tree = ellipsoid_depth(np.stack([z, y, x]), (-37, 37, 18), (12, 17, 24)) + 7 * np.cos(rays * 12)
     folia = np.cos(rays * 30 + 2) > 0.75 - 0.35 * np.exp(-depth / 4)
-    vermis = (x < 0.9) & (depth < 9) & (y > 50)
-    fluid = vermis | (folia & (depth < 11))
+    fluid = folia & (depth < 11)
     return np.select([fluid, tree > 0], [Tissue.CSF, Tissue.HINDBRAIN_WHITE], Tissue.CEREBELLAR_GREY)
 
 
@@ -253,15 +250,12 @@ def _lay_deep_structures(tissue: NDArray[np.integer], core: NDArray[np.intp], si
         ellipsoid_depth(side, (-19, -4, 24), (7, 14, 6)),
     ]
     lateral = [(4, -36, 13, 3.0), (11, -24, 9, 5.5), (19, -4, 9, 5.0), (18, 20, 15, 5.5), (8, 36, 24, 6.5)]
-    horns = [(8, 36, 24, 6.5), (-8, 24, 32, 3.5), (-17, 2, 32, 2.5)]
-    occipital = [(8, 36, 24, 6.5), (4, 56, 23, 2.0)]
+    horn, occipital = [(8, 36, 24, 6.5), (-8, 24, 32, 3.5), (-17, 2, 32, 2.5)], [(8, 36, 24, 6.5), (4, 56, 23, 2.0)]
     caves = [
-        tube_depth(side, [(*n[:3], n[3] * head.ventricles) for n in chain]) for chain in (lateral, horns, occipital)
+        tube_depth(side, [(*n[:3], n[3] * head.ventricles) for n in chain]) for chain in (lateral, horn, occipital)
     ]
-    caves += [
-        ellipsoid_depth(side, (-1, 2, 0), (9, 14, 1.8 * head.ventricles)),
-        ellipsoid_depth(side, (-37, 25, 0), (9, 4, 6 * head.ventricles)),
-    ]
+    third = ellipsoid_depth(side, (-1, 2, 0), (9, 14, 1.8 * head.ventricles))
+    fourth = ellipsoid_depth(side, (-37, 25, 0), (9, 4, 6 * head.ventricles))
     grey = np.max(nuclei, axis=0) > 0
     tissue[core[grey & (tissue[core] != Tissue.CSF)]] = Tissue.DEEP_GREY
-    tissue[core[np.max(caves, axis=0) > 0]] = Tissue.VENTRICLE
+    tissue[core[np.max([*caves, third, fourth], axis=0) > 0]] = Tissue.VENTRICLE

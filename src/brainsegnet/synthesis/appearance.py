@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from brainsegnet.synthesis.anatomy import Floats, Mask, Millimetres, Tissue
-from brainsegnet.synthesis.tumour import Growth, Lesion, shape_of, smooth_noise
+from brainsegnet.synthesis.anatomy import Floats, Millimetres, Tissue
+from brainsegnet.synthesis.tumour import Growth, Lesion, Mask, shape_of, smooth_noise
 from brainsegnet.volume import Array
 
 SEQUENCES = ("flair", "t1", "t1c", "t2")

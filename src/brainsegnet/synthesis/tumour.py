@@ -8,10 +8,13 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import ndimage
 
-from brainsegnet.synthesis.anatomy import Floats, Labels, Mask, Millimetres, Shape, Tissue, axes_mm
+from brainsegnet.synthesis.anatomy import Floats, Labels, Millimetres, Shape, Tissue, axes_mm
 from brainsegnet.volume import Array, Box
+
+Mask = NDArray[np.bool_]
 
 FEWEST_VOXELS = 64
 """Each tissue has at least as many."""

@@ -46,20 +46,23 @@ class Change:
 
 def draw_change(rng: np.random.Generator, how: Augmentation, sequences: int, slices: int) -> Change:
     """A change of a sample of so many sequences and slices."""
-    within = lambda limits, size: tuple(rng.uniform(*limits, size).tolist())  # noqa: E731
     return Change(
         scale=_symmetric(rng, how.scale),
         angle_deg=float(rng.uniform(-how.angle_deg, how.angle_deg)),
         turns=int(rng.integers(4)) if how.quarter_turns else 0,
         flips=(rng.random() < how.flips[0], rng.random() < how.flips[1], rng.random() < how.flips[2]),
-        slice_gain=within(how.slice_gain, slices),
-        gain=within(how.gain, sequences),
-        shift=within(how.shift, sequences),
+        slice_gain=_uniform(rng, how.slice_gain, slices),
+        gain=_uniform(rng, how.gain, sequences),
+        shift=_uniform(rng, how.shift, sequences),
         gamma=tuple(_symmetric(rng, how.gamma) for _ in range(sequences)),
         blur=tuple((rng.random(sequences) < how.blur) * rng.uniform(0.5, 1.0, sequences)),
         noise=float(rng.uniform(0, how.noise)),
         noise_seed=int(rng.integers(2**31)),
     )
+
+
+def _uniform(rng: np.random.Generator, limits: Range, size: int) -> tuple[float, ...]:
+    return tuple(rng.uniform(limits[0], limits[1], size).tolist())
 
 
 def _symmetric(rng: np.random.Generator, limits: Range) -> float:

@@ -1,6 +1,7 @@
 """The loop: one function on Lightning Fabric, for a CPU, one GPU, several, or several machines."""
 
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -246,7 +247,7 @@ def _begin(plan: Plan, fabric: Fabric) -> Trainee:
         net = BrainSegNet(plan.sequences, plan.classes, recipe.widths, recipe.refined, nonlinear=recipe.nonlinear)
     if fabric.world_size > 1:
         share_statistics(net)
-    net = net.to(fabric.device, memory_format=torch.channels_last_3d).train()
+    net = net.to(fabric.device).to(memory_format=torch.channels_last_3d).train()  # type: ignore[call-overload]
     kind = torch.optim.AdamW if recipe.optimiser == "adamw" else torch.optim.Adam
     optimiser = kind(net.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
     average = averaged_twin(net, recipe.averaging)
@@ -261,20 +262,19 @@ def _fingerprint(plan: Plan) -> str:
 
 @contextmanager
 def _signals() -> Iterator[list[int]]:
-    """Collects SIGINT and SIGTERM instead of dying of them; a second SIGINT raises KeyboardInterrupt."""
+    """Collects SIGINT and SIGTERM instead of dying of them; the second of a kind acts as it always did."""
     caught: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield caught
+        return
+    previous = {int(number): signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def remember(number: int, frame: FrameType | None) -> None:
         caught.append(number)
         signal.signal(number, previous[number])
 
-    try:
-        previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-        for number in previous:
-            signal.signal(number, remember)
-    except ValueError:  # not in the main thread: signals are the caller's
-        yield caught
-        return
+    for number in previous:
+        signal.signal(number, remember)
     try:
         yield caught
     finally:

@@ -40,4 +40,5 @@ def dice_loss(logits: Tensor, classes: Tensor) -> Tensor:
     axes = (0, 2, 3, 4)
     sums = torch.stack([(probabilities * truth).sum(axes), probabilities.sum(axes) + truth.sum(axes)])
     overlap, sizes = all_sum(sums)[:, 1:]
-    return 1 - ((2 * overlap + 1) / (sizes + 1)).mean()
+    dice: Tensor = (2 * overlap + 1) / (sizes + 1)
+    return 1 - dice.mean()

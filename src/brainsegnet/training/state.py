@@ -68,8 +68,13 @@ def write_state(trainee: Trainee, path: Path, plan: str) -> None:
         tensors |= {f"average.{name}": tensor for name, tensor in trainee.average.state_dict().items()}
     for index, moments in trainee.optimiser.state_dict()["state"].items():
         tensors |= {f"optimiser.{index}.{name}": moment for name, moment in moments.items()}
-    counters = {"step": trainee.step, "minutes": trainee.minutes, "validations": trainee.validations}
-    counters |= {"best": trainee.best if math.isfinite(trainee.best) else None, "plan": plan}
+    counters = {
+        "plan": plan,
+        "step": trainee.step,
+        "minutes": trainee.minutes,
+        "validations": trainee.validations,
+        "best": trainee.best if math.isfinite(trainee.best) else None,
+    }
     temporary = path.with_name(path.name + ".part")
     write_tensors(tensors, temporary, {"training": json.dumps(counters)})
     os.replace(temporary, path)

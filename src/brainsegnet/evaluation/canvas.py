@@ -1,0 +1,102 @@
+"""A black sheet of pictures to one scale: headings above, names and sides of the slices beside, a key below."""
+
+import math
+from collections.abc import Mapping, Sequence
+from itertools import product
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from numpy.typing import NDArray
+
+from brainsegnet.evaluation.slices import PLANES, Scene
+
+Rgb = tuple[float, float, float]
+Picture = NDArray[np.float64]
+
+_COLUMN, _EDGE, _TOP, _GAP, _KEY_ROW = 2.4, 0.45, 1.1, 0.06, 0.27
+"""Inches: width of a column, edges at left and right, head, gap between pictures, a row of the key."""
+_SIDES = (("R", "L"), ("R", "L"), ("A", "P"))
+_DIM = "0.65"
+
+
+def sheet(scene: Scene, headings: Sequence[str], rows: Sequence[Sequence[Picture]], key_rows: int = 1) -> Figure:
+    """Rows of pictures (H, W, 3), a row for each view of the scene and a column for each heading.
+
+    Args:
+        scene: Views and spacing; all pictures have one scale in millimetres.
+        headings: Above the columns.
+        rows: Pictures as the views cut them.
+        key_rows: Height to leave below, in rows of the key.
+    """
+    sizes_mm = [view.size_mm(scene.spacing_mm, scene.box.shape) for view in scene.views]
+    inches_per_mm = _COLUMN / max(width for _, width in sizes_mm)
+    heights = [height * inches_per_mm for height, _ in sizes_mm]
+    tops = [_TOP + sum(heights[:row]) + row * _GAP for row in range(len(rows))]
+    width = 2 * _EDGE + len(headings) * (_COLUMN + _GAP) - _GAP
+    height = tops[-1] + heights[-1] + 0.3 + key_rows * _KEY_ROW
+    figure = Figure(figsize=(width, height), facecolor="black")
+    for row, column in product(range(len(rows)), range(len(headings))):
+        left, bottom = _EDGE + column * (_COLUMN + _GAP), height - tops[row] - heights[row]
+        axes = figure.add_axes((left / width, bottom / height, _COLUMN / width, heights[row] / height))
+        tall, wide = sizes_mm[row]
+        axes.imshow(rows[row][column], extent=(0, wide, tall, 0), interpolation="bicubic")
+        axes.set_axis_off()
+        if row == 0:
+            axes.set_title(headings[column], color="white", fontsize=11, pad=6)
+        if column == 0:
+            _mark_sides(axes, scene.views[row].plane)
+            middle = (bottom + heights[row] / 2) / height
+            name = PLANES[scene.views[row].plane]
+            figure.text(0.22 / width, middle, name, color=_DIM, size=9, rotation=90, ha="center", va="center")
+    return figure
+
+
+def title(figure: Figure, name: str, line: str) -> None:
+    """The name of the case and a line on the result, made smaller where the sheet is narrow."""
+    width, height = figure.get_size_inches()
+    room = (width - 2 * _EDGE) * 72
+    figure.text(
+        _EDGE / width, 1 - 0.32 / height, name, color="white", size=min(14, room / len(name) / 0.72), weight="bold"
+    )
+    figure.text(_EDGE / width, 1 - 0.60 / height, line, color=_DIM, size=min(10, room / len(line) / 0.58))
+
+
+def key_rows(entries: int, columns: int) -> int:
+    """Rows of a key with one entry below each column of the sheet.
+
+    >>> key_rows(4, columns=6), key_rows(4, columns=3)
+    (1, 2)
+    """
+    return math.ceil(entries / columns)
+
+
+def key(figure: Figure, tissues: Mapping[str, Rgb], columns: int) -> None:
+    """Name and colour of the tissues below the pictures."""
+    figure.legend(
+        handles=[Patch(facecolor=colour, label=tissue) for tissue, colour in tissues.items()],
+        loc="lower center",
+        ncols=min(columns, len(tissues)),
+        frameon=False,
+        labelcolor="white",
+        fontsize=10,
+        handlelength=1.0,
+        handleheight=1.0,
+    )
+
+
+def colour_bar(figure: Figure, colormap: str) -> None:
+    """A bar from 0 to 1 below the pictures."""
+    width, height = figure.get_size_inches()
+    axes = figure.add_axes((_EDGE / width, 0.34 / height, 1 - 2 * _EDGE / width, 0.09 / height))
+    ticks = [0, 0.25, 0.5, 0.75, 1]
+    bar = figure.colorbar(ScalarMappable(cmap=colormap), cax=axes, orientation="horizontal", ticks=ticks, format="%g")
+    bar.ax.tick_params(colors="white", labelsize=9, length=0)
+    bar.ax.spines[:].set_visible(False)
+
+
+def _mark_sides(axes: Axes, plane: int) -> None:
+    for place, side, align in zip((0.03, 0.97), _SIDES[plane], ("left", "right"), strict=True):
+        axes.text(place, 0.96, side, color=_DIM, size=9, ha=align, va="top", transform=axes.transAxes)
