@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from itertools import product
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -20,6 +21,8 @@ _COLUMN, _EDGE, _TOP, _GAP, _KEY_ROW = 2.4, 0.45, 1.1, 0.06, 0.27
 """Inches: width of a column, edges at left and right, head, gap between pictures, a row of the key."""
 _SIDES = (("R", "L"), ("R", "L"), ("A", "P"))
 _DIM = "0.65"
+_NAME: dict[str, Any] = {"color": "white", "weight": "bold"}
+_LINE: dict[str, Any] = {"color": _DIM}
 
 
 def sheet(scene: Scene, headings: Sequence[str], rows: Sequence[Sequence[Picture]], key_rows: int = 1) -> Figure:
@@ -45,7 +48,7 @@ def sheet(scene: Scene, headings: Sequence[str], rows: Sequence[Sequence[Picture
         axes.imshow(rows[row][column], extent=(0, wide, tall, 0), interpolation="bicubic")
         axes.set_axis_off()
         if row == 0:
-            axes.set_title(headings[column], color="white", fontsize=11, pad=6)
+            axes.set_title(_plain(headings[column]), color="white", fontsize=11, pad=6)
         if column == 0:
             _mark_sides(axes, scene.views[row].plane)
             middle = (bottom + heights[row] / 2) / height
@@ -57,11 +60,10 @@ def sheet(scene: Scene, headings: Sequence[str], rows: Sequence[Sequence[Picture
 def title(figure: Figure, name: str, line: str) -> None:
     """The name of the case and a line on the result, made smaller where the sheet is narrow."""
     width, height = figure.get_size_inches()
-    room = (width - 2 * _EDGE) * 72
-    figure.text(
-        _EDGE / width, 1 - 0.32 / height, name, color="white", size=min(14, room / len(name) / 0.72), weight="bold"
-    )
-    figure.text(_EDGE / width, 1 - 0.60 / height, line, color=_DIM, size=min(10, room / len(line) / 0.58))
+    points = (width - 2 * _EDGE) * 72
+    for text, top, size, em, style in ((name, 0.32, 14, 0.72, _NAME), (line, 0.60, 10, 0.58, _LINE)):
+        fitting = min(size, points / em / max(1, len(text)))
+        figure.text(_EDGE / width, 1 - top / height, _plain(text), size=fitting, **style)
 
 
 def key_rows(entries: int, columns: int) -> int:
@@ -76,9 +78,9 @@ def key_rows(entries: int, columns: int) -> int:
 def key(figure: Figure, tissues: Mapping[str, Rgb], columns: int) -> None:
     """Name and colour of the tissues below the pictures."""
     figure.legend(
-        handles=[Patch(facecolor=colour, label=tissue) for tissue, colour in tissues.items()],
+        handles=[Patch(facecolor=colour, label=_plain(tissue)) for tissue, colour in tissues.items()],
         loc="lower center",
-        ncols=min(columns, len(tissues)),
+        ncols=math.ceil(len(tissues) / key_rows(len(tissues), columns)),
         frameon=False,
         labelcolor="white",
         fontsize=10,
@@ -100,3 +102,8 @@ def colour_bar(figure: Figure, colormap: str) -> None:
 def _mark_sides(axes: Axes, plane: int) -> None:
     for place, side, align in zip((0.03, 0.97), _SIDES[plane], ("left", "right"), strict=True):
         axes.text(place, 0.96, side, color=_DIM, size=9, ha=align, va="top", transform=axes.transAxes)
+
+
+def _plain(text: str) -> str:
+    """Dollar signs as themselves: matplotlib would set what lies between two of them as a formula."""
+    return text.replace("$", r"\$")

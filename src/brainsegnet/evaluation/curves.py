@@ -31,7 +31,8 @@ def training_curve_figure(rows: Rows) -> Figure:
     if not rows:
         raise DatasetError("the training log has no rows, so there is no curve; train for at least one step")
     scores = list(dict.fromkeys(key for row in rows for key in row if key.startswith("dice")))
-    figure = Figure(figsize=(9, 6.0 if scores else 3.6), layout="constrained", facecolor="white")
+    figure = Figure(figsize=(9, 6.0 if scores else 3.6), facecolor="white")
+    figure.set_layout_engine("constrained", w_pad=0.12, h_pad=0.12)
     panels: list[Axes] = figure.subplots(2 if scores else 1, 1, sharex=True, squeeze=False)[:, 0].tolist()
     _draw_loss(panels[0], rows)
     for number, key in enumerate(scores):

@@ -36,6 +36,7 @@ _OTHERS: Sequence[Rgb] = (
     (0.62, 0.50, 1.0),
     (0.68, 0.86, 0.20),
 )
+_DIMMED = 0.7
 _SPELT = {"t1c": "T1c", "rcbf": "rCBF", "rcbv": "rCBV", "tmax": "Tmax"}
 
 
@@ -57,6 +58,8 @@ def colours(task: Task) -> dict[int, Rgb]:
 def overlay(grey: Array, labels: Array, palette: Mapping[int, Rgb], opacity: float = 0.6) -> Picture:
     """A slice in grey under its labels: outlines opaque, insides at `opacity`.
 
+    The grey is dimmed, so that a bright voxel without a label cannot be taken for one in white.
+
     Args:
         grey: Slice (H, W) between 0 and 1.
         labels: Label values (H, W); those without a colour stay grey.
@@ -69,7 +72,7 @@ def overlay(grey: Array, labels: Array, palette: Mapping[int, Rgb], opacity: flo
     >>> overlay(np.zeros((3, 3)), np.eye(3, dtype=int) * 4, {4: (1.0, 1.0, 1.0)})[1, 1].tolist()
     [1.0, 1.0, 1.0]
     """
-    picture = np.repeat(grey[..., None], 3, axis=-1).astype(np.float64)
+    picture = _DIMMED * _rgb(grey)
     for value, colour in palette.items():
         mask = labels == value
         weight = np.where(mask & ~ndimage.binary_erosion(mask), 1.0, opacity * mask)[..., None]
@@ -180,15 +183,21 @@ def save_figure(figure: Figure, path: Path, dpi: int = 150) -> None:
         dpi: Pixels per inch.
 
     Raises:
-        OutputError: the file cannot be written.
+        OutputError: the file cannot be written, or is not called .png.
     """
+    if path.suffix.lower() != ".png":
+        raise OutputError(f"picture {path} is not called .png, the one format of pictures; call it {path.stem}.png")
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         figure.savefig(part, format="png", dpi=dpi, facecolor=figure.get_facecolor(), metadata={"Software": None})
         os.replace(part, path)
     except OSError as error:
-        part.unlink(missing_ok=True)
-        raise OutputError(f"picture {path} cannot be written: {error.strerror}; choose another place") from error
+        raise OutputError(
+            f"picture {path} cannot be written: {error.strerror or error}; choose another place"
+        ) from error
+    finally:
+        if part.is_file():
+            part.unlink()
 
 
 def _verdict(case: Case, predicted: Array, task: Task) -> str:
