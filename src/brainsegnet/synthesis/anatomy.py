@@ -134,7 +134,7 @@ def _pose(points: Floats, head: Head) -> Floats:
     z, x = z * np.cos(coronal) - x * np.sin(coronal), z * np.sin(coronal) + x * np.cos(coronal)
     posed = np.stack([z, y, x]) / head.size[:, None]
     for wave in head.waves:
-        posed = posed + wave[:3, None] * np.sin(wave[3:6] @ posed + wave[6])
+        posed += wave[:3, None] * np.sin(wave[3:6] @ posed + wave[6])
     return np.asarray(posed, np.float32)
 
 
@@ -179,8 +179,7 @@ def _lobes(points: Floats) -> Floats:
 def _tissues(points: Floats, lobes: Floats, aside: Floats, head: Head) -> Labels:
     """Tissue (N,) of points inside the head; later structures lie over earlier ones."""
     upper, temporal, cerebellum, stem = lobes
-    cerebrum = np.maximum(upper, temporal)
-    tissue = _cerebrum(points, cerebrum, aside, head)
+    tissue = _cerebrum(points, np.maximum(upper, temporal), aside, head)
     behind = cerebellum > 0.8
     tissue[behind] = _cerebellum(points[:, behind], cerebellum[behind])
     tissue[(stem > -1.5) & (points[0] < -14) & (cerebellum < 6)] = Tissue.CSF

@@ -196,7 +196,8 @@ def _grow_core(
     favour = -distance_mm + tumour.roughness * bumps - 0.2 * radius_mm * hindered
     open_ground = ~np.isin(anatomy, (Tissue.BACKGROUND, Tissue.VENTRICLE))
     core = _foremost(favour, open_ground, tumour.core)
-    necrosis = _foremost(favour + 0.22 * holes, core, tumour.necrosis)
+    depth = radius_mm * ndimage.binary_erosion(core)
+    necrosis = _foremost(favour + 0.22 * holes + depth, core, tumour.necrosis)
     rim = ~necrosis & ndimage.binary_dilation(necrosis) & core
     enhancing = _foremost(favour + 0.4 * sides + 2 * radius_mm * rim, core & ~necrosis, tumour.enhancing)
     return np.select(
