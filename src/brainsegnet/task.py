@@ -87,7 +87,7 @@ class Task(BaseModel):
         Raises:
             LabelError: a value outside the task; the text names the case, the values and the convention.
         """
-        unknown = sorted(set(np.unique(labels).tolist()) - set(self.label_values))
+        unknown = sorted(set(present(labels)) - set(self.label_values))
         if unknown:
             where = f"case {case}: " if case else ""
             raise LabelError(
@@ -110,7 +110,7 @@ class Task(BaseModel):
         """
         source.check(labels, case)
         table = np.zeros(256, np.uint8)
-        for value in set(np.unique(labels).tolist()) - {0}:
+        for value in set(present(labels)) - {0}:
             tissue = source.labels[value]
             homes = [v for v, name in self.labels.items() if set(tissue.split(" + ")) <= set(name.split(" + "))]
             if not homes:
@@ -120,6 +120,17 @@ class Task(BaseModel):
                 )
             table[value] = homes[0]
         return np.asarray(table[labels], np.uint8)
+
+
+def present(labels: NDArray[Any]) -> list[int]:
+    """The values that occur, ascending; several times faster than `np.unique` on bytes.
+
+    >>> present(np.array([[4, 0], [0, 2]], np.uint8))
+    [0, 2, 4]
+    """
+    if labels.dtype == np.uint8:
+        return [int(value) for value in np.flatnonzero(np.bincount(labels.ravel(), minlength=256))]
+    return [int(value) for value in np.unique(labels)]
 
 
 _GLIOMA = ("flair", "t1", "t1c", "t2")

@@ -70,15 +70,15 @@ def through_padding(kernel: Tensor, size: Sequence[int]) -> Tensor:
     """
     few = [min(n, 3) for n in size]
     corners = F.conv3d(kernel.new_ones(1, 1, *few), kernel[:, None], padding=1)[0]
-    d, h, w = (_spread(n).to(kernel) for n in size)
+    d, h, w = (_spread(n, kernel) for n in size)
     return torch.einsum("kabc,da,hb,wc->kdhw", corners, d, h, w)
 
 
-def _spread(n: int) -> Tensor:
-    """Which of first, inner and last each of `n` places is, (n, min(n, 3))."""
-    kind = torch.ones(n, dtype=torch.long)
+def _spread(n: int, like: Tensor) -> Tensor:
+    """Which of first, inner and last each of `n` places is, (n, min(n, 3)), made on the device of `like`."""
+    kind = torch.ones(n, dtype=torch.long, device=like.device)
     kind[0], kind[-1] = 0, min(n, 3) - 1
-    return F.one_hot(kind, min(n, 3)).float()
+    return F.one_hot(kind, min(n, 3)).to(like)
 
 
 def subpixel(kernel: Tensor, stride: Stride) -> Tensor:
@@ -86,18 +86,18 @@ def subpixel(kernel: Tensor, stride: Stride) -> Tensor:
 
     (K, C, 3, 3, 3) to (P * Q * R * K, C, 3, 3, 3) for a stride of (P, Q, R).
     """
-    d, h, w = (taps(s).to(kernel) for s in stride)
+    d, h, w = (taps(s, kernel.device).to(kernel) for s in stride)
     phases = torch.einsum("kidhw,pad,qbh,rcw->pqrkiabc", kernel, d, h, w)
     return phases.reshape(-1, *kernel.shape[1:])
 
 
-def taps(stride: int) -> Tensor:
+def taps(stride: int, device: torch.device | None = None) -> Tensor:
     """Which coarse tap the three fine taps fall on, (sub-pixel, coarse tap, fine tap), along one axis.
 
     >>> taps(2)[0].tolist()
     [[1.0, 0.0, 0.0], [0.0, 1.0, 1.0], [0.0, 0.0, 0.0]]
     """
-    phase, fine = torch.arange(stride)[:, None], torch.arange(3)[None]
+    phase, fine = torch.arange(stride, device=device)[:, None], torch.arange(3, device=device)[None]
     coarse = torch.div(phase + fine - 1, stride, rounding_mode="floor") + 1
     return F.one_hot(coarse, 3).transpose(1, 2).float()
 

@@ -208,16 +208,18 @@ def _walk(folder: Path) -> Iterator[tuple[Path, list[str]]]:
 
 def _claim(directory: Path, names: Iterable[str]) -> list[_Hit]:
     """What the scheme that knows most files of this folder says of them; schemes differ, folders do not mix them."""
-    hits = [
-        _Hit(scheme, sequence, Path(match[0][: match.end("case")]), directory / name)
-        for name in names
-        for scheme, sequence, pattern in _COMPILED
-        if (match := pattern.fullmatch((directory / name).as_posix()))
-    ]
+    hits = [hit for name in names for hit in _match(directory / name)]
     if not hits:
         return []
     best = Counter(hit.scheme.name for hit in hits).most_common(1)[0][0]
     return [hit for hit in hits if hit.scheme.name == best]
+
+
+def _match(path: Path) -> Iterator[_Hit]:
+    whole = path.as_posix()
+    for scheme, sequence, pattern in _COMPILED:
+        if match := pattern.fullmatch(whole):
+            yield _Hit(scheme, sequence, Path(whole[: match.end("case")]), path)
 
 
 def _by_sequence(case: str, hits: Iterable[_Hit]) -> dict[str, Path]:

@@ -9,8 +9,8 @@ import SimpleITK
 from numpy.typing import NDArray
 
 from brainsegnet.errors import ImageError, LabelError, OutputError
-from brainsegnet.scans.integrity import check_meta, check_nifti, check_start
-from brainsegnet.scans.output import IMAGES, check_suffix, find_suffix, replacing
+from brainsegnet.output import IMAGES, check_suffix, find_suffix, replacing
+from brainsegnet.scans.integrity import check_meta, check_nifti, check_start, read_start, restore_nan
 from brainsegnet.volume import Affine, Array, LabelMap, Volume, itk_grid
 
 ItkObject = Any
@@ -24,6 +24,7 @@ READERS = {
     ".mhd": "MetaImageIO",
     ".nrrd": "NrrdImageIO",
 }
+_NIFTI_FLOATS = (16, 64)
 LABEL_TOLERANCE = 1e-3
 """A stored label may be this far from a whole number: rescaled integers come back rounded."""
 
@@ -41,8 +42,7 @@ def read_image(path: Path) -> Volume:
     image = _read_itk(path, reader_name)
     array = _share_array(image)
     if reader_name == "NiftiImageIO":
-        stored_bytes = array.size * int(image.GetMetaData("bitpix")) // 8
-        check_nifti(path, array, int(float(image.GetMetaData("vox_offset"))), stored_bytes)
+        _compare_with_nifti(path, array, image)
     elif reader_name == "MetaImageIO":
         check_meta(path, array)
     return Volume(array, _build_affine(image))
@@ -96,11 +96,19 @@ def _check_information(reader: ItkObject, path: Path) -> None:
     size, parts = reader.GetSize(), reader.GetNumberOfComponents()
     shape = (*((parts,) if parts > 1 else ()), *reversed(size))
     if "complex" in sitk.GetPixelIDValueAsString(reader.GetPixelIDValue()):
-        raise ImageError(f"{path} holds complex numbers {shape}; save its magnitude and read that")
+        raise ImageError(f"{path} holds complex numbers; save its magnitude and read that")
     if parts > 1 or any(n > 1 for n in size[3:]):
         raise ImageError(f"{path} is {len(shape)}-D {shape}, a 3-D image is due; save one volume of it and read that")
     if len(size) < 3:
         raise ImageError(f"{path} is {len(size)}-D {shape}, a 3-D image is due; join its slices into one volume")
+
+
+def _compare_with_nifti(path: Path, array: Array, image: ItkObject) -> None:
+    itemsize = int(image.GetMetaData("bitpix")) // 8
+    stored = check_nifti(path, array, int(float(image.GetMetaData("vox_offset"))), array.size * itemsize)
+    if stored is not None and int(image.GetMetaData("datatype")) in _NIFTI_FLOATS:
+        is_little = read_start(path, 4)[0] != 0
+        restore_nan(array, stored, f"{'<' if is_little else '>'}f{itemsize}")
 
 
 def _explain_refusal(path: Path, error: RuntimeError) -> str:
@@ -147,6 +155,8 @@ def _round_labels(array: Array, path: Path) -> NDArray[np.uint8]:
     if np.issubdtype(array.dtype, np.integer):
         return array.astype(np.uint8, copy=False)
     labels = np.rint(array).astype(np.uint8)
+    if np.array_equal(labels, array):
+        return labels
     off = np.abs(array - labels) > LABEL_TOLERANCE
     if off.any():
         raise LabelError(f"{path} holds {off.sum()} fractions such as {array[off][0]:g}; name the file of the labels")

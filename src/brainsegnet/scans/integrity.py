@@ -10,6 +10,8 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from brainsegnet.errors import ImageError
 from brainsegnet.volume import Array
 
@@ -71,7 +73,7 @@ def read_start(path: Path, count: int) -> bytes:
         return unpacked.read(count)
 
 
-def check_nifti(path: Path, voxels: Array, offset: int, stored_bytes: int) -> None:
+def check_nifti(path: Path, voxels: Array, offset: int, stored_bytes: int) -> bytes | None:
     """Refuse a .nii or .nii.gz that ends early or contradicts its checksum.
 
     Args:
@@ -79,6 +81,9 @@ def check_nifti(path: Path, voxels: Array, offset: int, stored_bytes: int) -> No
         voxels: What was decoded, in the order of the file.
         offset: Bytes before the voxels, `vox_offset` of the header.
         stored_bytes: Bytes of the voxels as stored, before any rescaling.
+
+    Returns:
+        The voxels as stored; None if the checksum proves that `voxels` are just those.
 
     Raises:
         ImageError: the file is cut short or damaged.
@@ -88,15 +93,27 @@ def check_nifti(path: Path, voxels: Array, offset: int, stored_bytes: int) -> No
         packed = file.read(2) == GZIP
         file.seek(-min(8, path.stat().st_size), 2)
         trailer = file.read()
-    if not packed:
-        if path.stat().st_size < total:
-            raise _damaged(path)
-        return
-    checksum = zlib.crc32(voxels.data, zlib.crc32(read_start(path, offset)))
-    if trailer == checksum.to_bytes(4, "little") + (total % 2**32).to_bytes(4, "little"):
-        return
-    if _unpacked_bytes(path) < total:
+    if packed:
+        checksum = zlib.crc32(voxels.data, zlib.crc32(read_start(path, offset)))
+        if trailer == checksum.to_bytes(4, "little") + (total % 2**32).to_bytes(4, "little"):
+            return None
+    stored = _unpack(path) if packed else path.read_bytes()
+    if len(stored) < total:
         raise _damaged(path)
+    return stored[offset:total]
+
+
+def restore_nan(voxels: Array, stored: bytes, dtype: str) -> None:
+    """Put NaN and infinite values back into `voxels`, in place: ITK reads them from NIfTI as zeros and says nothing.
+
+    Args:
+        voxels: What was decoded (D, H, W).
+        stored: The voxels as stored.
+        dtype: Their type there, with the order of bytes, such as `<f4`.
+    """
+    original = np.frombuffer(stored, dtype).reshape(voxels.shape)
+    lost = ~np.isfinite(original)
+    voxels[lost] = original[lost]
 
 
 def check_meta(path: Path, voxels: Array) -> None:
@@ -166,15 +183,11 @@ def _read_meta_header(path: Path) -> tuple[dict[str, str], int]:
         return fields, file.tell()
 
 
-def _unpacked_bytes(path: Path) -> int:
-    total = 0
+def _unpack(path: Path) -> bytes:
     try:
-        with gzip.open(path) as file:
-            while chunk := file.read(1 << 20):
-                total += len(chunk)
+        return gzip.decompress(path.read_bytes())
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise _damaged(path) from error
-    return total
 
 
 def _damaged(path: Path) -> ImageError:

@@ -63,7 +63,7 @@ def _read_csv(text: str, table: Path) -> Iterator[Entry]:
                 raise _defect(table, lines.line_num, f"{found} values where {','.join(_COLUMNS)} are due")
             yield Entry(lines.line_num, row["case"], row["sequence"], row["path"])
     except csv.Error as error:
-        raise _defect(table, lines.line_num, f"this is no CSV: {error}") from error
+        raise _defect(table, lines.reader.line_num, f"this is no CSV: {error}") from error
 
 
 def _read_yaml(text: str, table: Path) -> Iterator[Entry]:

@@ -118,11 +118,11 @@ def _table(rows: Sequence[Sequence[float]], width: int, default: float, like: Te
 
 
 def _power(x: Tensor, gamma: Tensor) -> Tensor:
-    """A power law on each image's range, z-scores in, z-scores out."""
-    low, high = x.amin((2, 3, 4), keepdim=True), x.amax((2, 3, 4), keepdim=True)
+    """A power law on each image's range, widened to hold zero, which stays zero; an exponent of 1 changes no bit."""
+    low, high = x.amin((2, 3, 4), keepdim=True).clamp_max(0), x.amax((2, 3, 4), keepdim=True).clamp_min(0)
     extent = (high - low).clamp_min(1e-6)
-    middle = ((-low / extent).clamp_min(0)) ** gamma
-    return (((x - low) / extent) ** gamma - middle) * extent
+    bent = (((x - low) / extent) ** gamma - (-low / extent) ** gamma) * extent
+    return torch.where(gamma == 1, x, bent)
 
 
 def _noise(images: Tensor, changes: Sequence[Change]) -> Tensor:

@@ -1,25 +1,23 @@
 """The loop: one function on Lightning Fabric, for a CPU, one GPU, several, or several machines."""
 
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 
 import torch
 from lightning.fabric import Fabric
 from torch import Tensor
 
+from brainsegnet.errors import ModelError, TaskError
 from brainsegnet.network.architecture import BrainSegNet
 from brainsegnet.network.collapse import collapse
-from brainsegnet.training.curriculum import Budget, Recipe, Stage
-from brainsegnet.training.losses import dice_loss, focal_loss
+from brainsegnet.training.curriculum import Budget, Recipe
+from brainsegnet.training.losses import loss_of
 from brainsegnet.training.pace import Pace
 from brainsegnet.training.patches import Sampler, Scan
-from brainsegnet.training.processes import largest, share_statistics
+from brainsegnet.training.processes import all_sum, largest, share_statistics
+from brainsegnet.training.signals import Interrupted, catch_signals
 from brainsegnet.training.state import Trainee, averaged_twin, read_state, write_state
 
 Weights = Mapping[str, Tensor]
@@ -92,14 +90,6 @@ class Hooks:
     state_minutes: float = 3.0
 
 
-class Interrupted(Exception):
-    """A signal stopped the training, after its state was written; `number` is the signal's."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(f"stopped by {signal.Signals(number).name}")
-        self.number = number
-
-
 def fit(scans: Sequence[Scan], plan: Plan, fabric: Fabric, hooks: Hooks, *, resume: bool = False) -> BrainSegNet:
     """Train a network; the result holds the last weights, averaged where the recipe says so.
 
@@ -107,17 +97,18 @@ def fit(scans: Sequence[Scan], plan: Plan, fabric: Fabric, hooks: Hooks, *, resu
         scans: Prepared training scans, all with the sequences of the plan.
         plan: What to train.
         fabric: Devices, machines and precision, launched.
-        hooks: Where results go.
+        hooks: Where results go; all processes agree on whether there is a `validate`.
         resume: Continue from `hooks.state`; on a CPU the result is that of an uninterrupted training, bit for bit.
 
     Raises:
         Interrupted: SIGINT or SIGTERM arrived; the state is written.
         ModelError: resume is asked for, and the state is absent or of another training.
+        TaskError: the plan cannot be carried out, on so many devices or at all.
     """
     training = Training(scans, plan, fabric, hooks)
     if resume:
         training.resume()
-    with _signals() as caught:
+    with catch_signals() as caught:
         while (progress := training.progress()) < 1 and not training.stopped_by(caught):
             training.step(progress)
             training.validate_when_due()
@@ -132,19 +123,24 @@ class Training:
     """The parts of the loop, and what they share."""
 
     def __init__(self, scans: Sequence[Scan], plan: Plan, fabric: Fabric, hooks: Hooks) -> None:
+        _check(plan, fabric.world_size)
         self.plan, self.recipe, self.fabric, self.hooks = plan, plan.recipe, fabric, hooks
         self.trainee = _begin(plan, fabric)
         self.sampler = Sampler(scans, plan.recipe, plan.patch, plan.seed, fabric.device)
         self.pace = Pace(fabric.device)
         self.started = self.saved = time.monotonic()
         self.losses: list[Tensor] = []
+        self.loss = float("nan")
         self.every = 1 if fabric.device.type == "cpu" else 20
 
     def resume(self) -> None:
-        """Continue from the state that was written."""
-        if self.hooks.state is not None:
-            read_state(self.trainee, self.hooks.state, _fingerprint(self.plan))
+        """Continue from the state that was written; every process reads the file that the first one names."""
+        path: Path | None = self.fabric.broadcast(self.hooks.state)
+        if path is None:
+            raise ModelError("there is no state to resume from; start without --resume")
+        read_state(self.trainee, path, _fingerprint(self.plan))
         self.started -= 60 * self.trainee.minutes
+        self.trainee.validations = min(self.trainee.validations, self._validations_due(self.progress()))
 
     def progress(self) -> float:
         """Share of the budget that is spent, the same on every process."""
@@ -189,21 +185,24 @@ class Training:
         return range(first + self.fabric.global_rank, first + self.recipe.batch, self.fabric.world_size)
 
     def _report(self, progress: float, stage: str, rate: float, dice: Mapping[str, float] | None = None) -> None:
+        """Called by every process, since the loss is the mean over all."""
+        if self.losses:
+            self.loss = float(all_sum(torch.stack(self.losses).mean())) / self.fabric.world_size
+            self.losses.clear()
         if self.fabric.is_global_zero:
-            loss = float(torch.stack(self.losses).mean()) if self.losses else float("nan")
             step, pace = self.trainee.step, self.pace
             self.hooks.report(
-                Record(step, step / self.steps_per_epoch, stage, progress, loss, rate, self.trainee.minutes,
+                Record(step, step / self.steps_per_epoch, stage, progress, self.loss, rate, self.trainee.minutes,
                        pace.samples_per_second, pace.waiting, dice or {})
             )  # fmt: skip
-        self.losses.clear()
 
     def validate_when_due(self) -> None:
         """Score whole scans at even shares of the budget, and keep the best weights."""
-        progress, hooks = self.progress(), self.hooks
-        if hooks.validate is None or progress < (self.trainee.validations + 1) / hooks.validations:
+        progress, hooks, dice = self.progress(), self.hooks, None
+        due = self._validations_due(progress)
+        if hooks.validate is None or due <= self.trainee.validations:
             return
-        self.trainee.validations = int(progress * hooks.validations)
+        self.trainee.validations = due
         if self.fabric.is_global_zero:
             dice = hooks.validate(self.trainee.average.eval())
             self.trainee.net.train()
@@ -211,9 +210,12 @@ class Training:
             if mean > self.trainee.best:
                 self.trainee.best = mean
                 hooks.keep("best", self.trainee.average.state_dict())
-            stage = self.recipe.stage_at(progress)[1].name
-            self._report(progress, stage, self.recipe.rate_at(progress), dice)
         self.fabric.barrier()
+        self._report(progress, self.recipe.stage_at(progress)[1].name, self.recipe.rate_at(progress), dice)
+
+    def _validations_due(self, progress: float) -> int:
+        """How many validations belong to this share of the budget; a rounding error of it does not matter."""
+        return int(progress * self.hooks.validations + 1e-9)
 
     def save_when_due(self) -> None:
         """Write the state every few minutes."""
@@ -233,16 +235,27 @@ class Training:
         return self.trainee.average.eval()
 
 
-def loss_of(logits: Tensor, classes: Tensor, recipe: Recipe, stage: Stage) -> Tensor:
-    """The stage's focal loss, plus soft Dice where the recipe weighs it."""
-    loss = focal_loss(logits, classes, stage.gamma)
-    return loss + recipe.dice * dice_loss(logits, classes) if recipe.dice else loss
+def _check(plan: Plan, processes: int) -> None:
+    """Refuse what would fail in the middle of a training."""
+    recipe, (_, height, width) = plan.recipe, plan.patch
+    if recipe.batch % processes:
+        raise TaskError(
+            f"recipe {recipe.name}: a batch of {recipe.batch} cannot be shared evenly by {processes} devices; "
+            f"use a number of devices that divides {recipe.batch}"
+        )
+    if recipe.augmentation.quarter_turns and height != width:
+        raise TaskError(
+            f"recipe {recipe.name}: quarter turns need square patches, this one is {height} x {width}; "
+            "choose a square patch or a recipe without quarter turns"
+        )
+    if not 0 <= plan.seed < 2**63:
+        raise TaskError(f"a seed lies between 0 and 2^63 - 1, not {plan.seed}")
 
 
 def _begin(plan: Plan, fabric: Fabric) -> Trainee:
     """A fresh network and optimiser on the devices, the same on every process."""
     recipe = plan.recipe
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(plan.seed)
         net = BrainSegNet(plan.sequences, plan.classes, recipe.widths, recipe.refined, nonlinear=recipe.nonlinear)
     if fabric.world_size > 1:
@@ -258,25 +271,3 @@ def _begin(plan: Plan, fabric: Fabric) -> Trainee:
 def _fingerprint(plan: Plan) -> str:
     """What must agree for a training to be resumed; the budget may be another."""
     return f"{plan.recipe.model_dump_json()} {plan.sequences} {plan.classes} {plan.patch} {plan.seed}"
-
-
-@contextmanager
-def _signals() -> Iterator[list[int]]:
-    """Collects SIGINT and SIGTERM instead of dying of them; the second of a kind acts as it always did."""
-    caught: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield caught
-        return
-    previous = {int(number): signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def remember(number: int, frame: FrameType | None) -> None:
-        caught.append(number)
-        signal.signal(number, previous[number])
-
-    for number in previous:
-        signal.signal(number, remember)
-    try:
-        yield caught
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

@@ -4,7 +4,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from brainsegnet.training.curriculum import Recipe, Stage
 from brainsegnet.training.processes import all_sum
+
+
+def loss_of(logits: Tensor, classes: Tensor, recipe: Recipe, stage: Stage) -> Tensor:
+    """The stage's focal loss, plus soft Dice where the recipe weighs it."""
+    loss = focal_loss(logits, classes, stage.gamma)
+    return loss + recipe.dice * dice_loss(logits, classes) if recipe.dice else loss
 
 
 def focal_loss(logits: Tensor, classes: Tensor, gamma: float = 2.0) -> Tensor:

@@ -116,7 +116,9 @@ class Sampler:
             low, high = 0.0, self.scans[scan].classes.shape[axis] - extent
             if span := self.scans[scan].lesion_span(start, self.patch[0], axis):
                 low, high = sorted((span[1] + 1 - extent, float(span[0])))
-            first = np.floor(rng.uniform(low, high + 1)) if high > low else (low + high) // 2
+            first = (low + high) // 2
+            if high > low:
+                first = np.clip(np.floor(rng.uniform(low, high + 1)), low, high)
             centre.append(float(first) + (extent - 1) / 2)
         return centre[0], centre[1]
 

@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -87,23 +88,45 @@ def read_state(trainee: Trainee, path: Path, plan: str) -> None:
         ModelError: no such file, not one of ours, or of another plan.
     """
     tensors, notes = read_tensors(path)
-    if "training" not in notes:
-        raise ModelError(f"{path} holds no training to resume; start without --resume")
-    counters = json.loads(notes["training"])
-    if counters.pop("plan") != plan:
+    counters = _counters(notes, path)
+    if counters["plan"] != plan:
         raise ModelError(f"{path} is of a training with another recipe, task or seed; resume with the arguments it had")
     load_into(trainee.net, _under("net.", tensors), str(path))
     if trainee.average is not trainee.net:
         load_into(trainee.average, _under("average.", tensors), str(path))
-    state = trainee.optimiser.state_dict()
-    for name, moment in _under("optimiser.", tensors).items():
-        index, key = name.split(".")
-        state["state"].setdefault(int(index), {})[key] = moment
-    trainee.optimiser.load_state_dict(state)
+    _read_moments(trainee.optimiser, _under("optimiser.", tensors))
     trainee.best = counters["best"] if counters["best"] is not None else -math.inf
     trainee.step, trainee.minutes = counters["step"], counters["minutes"]
     trainee.validations = counters["validations"]
 
 
+def _read_moments(optimiser: Optimizer, moments: Mapping[str, Tensor]) -> None:
+    """Copy moments, named `index.key`, into the memory layout of their parameters, as an unbroken training has them."""
+    state = optimiser.state_dict()
+    parameters = [p for group in optimiser.param_groups for p in group["params"]]
+    for name, moment in moments.items():
+        index, key = name.split(".")
+        like = parameters[int(index)]
+        laid = torch.empty_like(like, requires_grad=False).copy_(moment) if moment.shape == like.shape else moment
+        state["state"].setdefault(int(index), {})[key] = laid
+    optimiser.load_state_dict(state)
+
+
+def _counters(notes: Mapping[str, str], path: Path) -> dict[str, Any]:
+    if "training" not in notes:
+        raise ModelError(f"{path} holds no training to resume; start without --resume")
+    counters: dict[str, Any] = json.loads(notes["training"])
+    return counters
+
+
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def saved_step(path: Path) -> int:
+    """How many steps the training in `path` has done.
+
+    Raises:
+        ModelError: no such file, or no training in it.
+    """
+    return int(_counters(read_tensors(path)[1], path)["step"])

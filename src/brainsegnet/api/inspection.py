@@ -1,0 +1,91 @@
+"""`inspect`: what is in a model folder or a case."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from brainsegnet.inference.model import BEST, CARD_FILE, LAST, Card, open_model
+from brainsegnet.output import find_suffix
+from brainsegnet.scans.datasets import CaseFiles, find_cases
+from brainsegnet.scans.files import READERS, read_image
+from brainsegnet.volume import Volume
+
+Row = tuple[str, ...]
+IMAGE_HEADINGS = ("name", "voxels (D, H, W)", "spacing mm", "type", "smallest", "largest")
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """A title, the headings of a table, and its rows."""
+
+    title: str
+    headings: Row
+    rows: Sequence[Row]
+
+
+def inspect(model_or_case: Path) -> Inventory:
+    """What is in a model folder, an image, a case, or a folder or table of cases.
+
+    Raises:
+        ModelError: a model folder that cannot be used.
+        DatasetError: neither a model nor cases.
+        ImageError: an image that cannot be read.
+    """
+    homes = (model_or_case, model_or_case / BEST, model_or_case / LAST)
+    if any((home / CARD_FILE).exists() for home in homes):
+        model = open_model(model_or_case)
+        return Inventory(f"model {model.folder}", ("what", "value"), _card_rows(model.card))
+    if find_suffix(model_or_case, tuple(READERS)):
+        row = _image_row(model_or_case.name, read_image(model_or_case))
+        return Inventory(f"image {model_or_case}", IMAGE_HEADINGS, [row])
+    cases = find_cases([model_or_case])
+    if len(cases) == 1:
+        return Inventory(f"case {cases[0].name}", IMAGE_HEADINGS, _image_rows(cases[0]))
+    return Inventory(
+        f"{len(cases)} cases in {model_or_case}",
+        ("case", "sequences", "labels", "convention"),
+        [_case_row(case) for case in cases],
+    )
+
+
+def _image_rows(case: CaseFiles) -> list[Row]:
+    files = {**case.images, **({"lesion": case.lesion} if case.lesion else {})}
+    return [_image_row(name, read_image(path)) for name, path in files.items()]
+
+
+def _image_row(name: str, volume: Volume) -> Row:
+    spacing = " x ".join(f"{mm:.3g}" for mm in volume.spacing_mm)
+    low, high = (f"{value:.6g}" for value in (volume.array.min(), volume.array.max()))
+    return name, " x ".join(map(str, volume.shape)), spacing, str(volume.array.dtype), low, high
+
+
+def _case_row(case: CaseFiles) -> Row:
+    convention = case.convention.name if case.convention else "the task's"
+    return case.name, ", ".join(case.images), "yes" if case.lesion else "no", convention
+
+
+def _card_rows(card: Card) -> list[Row]:
+    training, weights = card.training, card.weights
+    budget = ", ".join(f"{value:g} {kind}" for kind, value in training.budget.items() if value)
+    rows = {
+        "name": card.name,
+        "task": card.task.name,
+        "labels": ", ".join(f"{value} {tissue}" for value, tissue in card.task.labels.items()),
+        "sequences": ", ".join(card.input.sequences) + (" (any subset)" if card.input.any_subset else " (all needed)"),
+        "normalisation": card.input.normalisation,
+        "widths": f"{', '.join(map(str, card.network.widths))}; {card.network.refined} in the refinement",
+        "recipe": f"{training.recipe.get('name', 'not stated')}, {budget or 'budget not stated'}, seed {training.seed}",
+        "trained on": f"{training.data.count} cases: {', '.join(training.data.cases)}",
+        "held out": ", ".join(training.held_out) or "none",
+        "Dice on held out": _scores(training.scores),
+        "licence": card.licence,
+        "intended use": card.intended_use,
+        "created": str(card.created),
+        "versions": ", ".join(f"{name} {number}" for name, number in card.versions.items()),
+        "weights": f"{weights.bytes / 1e6:.1f} MB, SHA-256 {weights.sha256[:16]}..." if weights else "none",
+    }
+    return list(rows.items())
+
+
+def _scores(scores: Mapping[str, float | None]) -> str:
+    return ", ".join(f"{region} {value:.3f}" for region, value in scores.items() if value is not None) or "not measured"

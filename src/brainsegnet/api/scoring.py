@@ -1,0 +1,102 @@
+"""`evaluate`: predicted label maps against true ones."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from brainsegnet.errors import BrainSegNetError, DatasetError, GridMismatch
+from brainsegnet.evaluation.metrics import RegionScore, score_case
+from brainsegnet.evaluation.tables import to_csv, to_json, to_markdown
+from brainsegnet.output import find_suffix, writable, write_text
+from brainsegnet.scans.datasets import find_cases
+from brainsegnet.scans.files import READERS, read_labels
+from brainsegnet.task import Task, load_task
+from brainsegnet.volume import describe_mismatch
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores by case and region, and the cases that could not be scored, each with a sentence."""
+
+    task: Task
+    scores: Mapping[str, Mapping[str, RegionScore]]
+    failures: Mapping[str, str] = field(default_factory=dict)
+
+
+def evaluate(predicted: Path, truth: Path, task: Task | str, out: Path | None = None) -> Evaluation:
+    """Score predictions: Dice, sensitivity, specificity, precision and HD95 of each region.
+
+    Args:
+        predicted: A label map, or a folder of them named after their cases, as `segment` writes them.
+        truth: A label map, a folder of label maps of the same names, or a folder or table of cases.
+        task: In whose label convention the predictions are; truths are brought to it where their scheme tells theirs.
+        out: Folder that gets `scores.csv`, `scores.json` and `scores.md`, or None.
+
+    Raises:
+        DatasetError: nothing to score, or a prediction without a truth.
+        OutputError: the folder cannot be written.
+    """
+    task = task if isinstance(task, Task) else load_task(task)
+    if out is not None:
+        writable(out / "scores.csv", ())
+    pairs = _pairs(predicted, truth, task)
+    scores: dict[str, Mapping[str, RegionScore]] = {}
+    failures: dict[str, str] = {}
+    for name, (found, known, convention) in pairs.items():
+        try:
+            scores[name] = _score(name, found, known, convention, task)
+        except BrainSegNetError as error:
+            failures[name] = str(error)
+    if not scores:
+        raise DatasetError(next(iter(failures.values())))
+    if out is not None:
+        for suffix, table in (("csv", to_csv), ("json", to_json), ("md", to_markdown)):
+            write_text(table(scores, task), out / f"scores.{suffix}")
+    return Evaluation(task, scores, failures)
+
+
+def _score(name: str, predicted: Path, truth: Path, convention: Task | None, task: Task) -> Mapping[str, RegionScore]:
+    found, known = read_labels(predicted), read_labels(truth)
+    if not found.on_grid_of(known):
+        raise GridMismatch(f"case {name}: {describe_mismatch('the prediction', found, 'the truth', known)}")
+    labels = known.array
+    if convention is not None and convention != task:
+        labels = task.translate(labels, convention, name)
+    return score_case(found.array, labels, task, known.spacing_mm, name)
+
+
+def _pairs(predicted: Path, truth: Path, task: Task) -> dict[str, tuple[Path, Path, Task | None]]:
+    """Case name to prediction, truth, and the convention of the truth."""
+    if predicted.is_file() and truth.is_file() and truth.suffix not in {".csv", ".yaml", ".yml"}:
+        return {_stem(predicted): (predicted, truth, None)}
+    found = _label_files(predicted)
+    known = _truths(truth)
+    if predicted.is_file() and len(known) == 1:
+        name, (path, convention) = next(iter(known.items()))
+        return {name: (predicted, path, convention)}
+    if lone := sorted(found.keys() - known.keys()):
+        raise DatasetError(f"prediction {lone[0]} has no truth in {truth}, which holds {', '.join(sorted(known))}")
+    return {name: (path, *known[name]) for name, path in found.items()}
+
+
+def _truths(truth: Path) -> dict[str, tuple[Path, Task | None]]:
+    files = _label_files(truth) if truth.is_dir() else {}
+    if files:
+        return {name: (path, None) for name, path in files.items()}
+    return {case.name: (case.lesion, case.convention) for case in find_cases([truth]) if case.lesion}
+
+
+def _label_files(folder: Path) -> dict[str, Path]:
+    """Images directly in a folder, by name without suffix; or the one file that is named."""
+    if folder.is_file():
+        return {_stem(folder): folder}
+    if not folder.is_dir():
+        raise DatasetError(f"{folder} does not exist; name a label map or a folder of them")
+    return {
+        _stem(path): path for path in sorted(folder.iterdir()) if find_suffix(path, tuple(READERS)) and path.is_file()
+    }
+
+
+def _stem(path: Path) -> str:
+    suffix = find_suffix(path, tuple(READERS))
+    return path.name[: len(path.name) - len(suffix)] if suffix else path.name

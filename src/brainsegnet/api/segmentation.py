@@ -1,0 +1,166 @@
+"""`segment`: cases on disk to label maps on their own grids, each with a JSON beside it."""
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from brainsegnet.errors import BrainSegNetError, OutputError
+from brainsegnet.inference.cohort import run_cohort
+from brainsegnet.inference.engines import TorchEngine
+from brainsegnet.inference.model import Model, open_model
+from brainsegnet.inference.predict import Options, Prediction, predict
+from brainsegnet.output import IMAGES, find_suffix, writable, write_text
+from brainsegnet.preprocessing.grid import resample
+from brainsegnet.scans.datasets import CaseFiles, find_cases, load_case
+from brainsegnet.scans.files import READERS, write_image
+from brainsegnet.volume import Case
+
+
+@dataclass(frozen=True)
+class SegmentOptions:
+    """How to segment.
+
+    Attributes:
+        slabs: Slices per pass, as the paper's 31; None is the whole brain box in one pass.
+        probabilities: Whether to write a probability map per tissue too.
+        device: "auto", "cpu" or "cuda".
+        threads: Of the CPU; None is all.
+        resample: Bring sequences on other grids onto the first one's, instead of refusing them.
+    """
+
+    slabs: int | None = None
+    probabilities: bool = False
+    device: str = "auto"
+    threads: int | None = None
+    resample: bool = False
+
+
+@dataclass(frozen=True)
+class Segmented:
+    """One case done: the label map's file, and what stands in the JSON beside it."""
+
+    name: str
+    path: Path
+    report: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """All cases: those done, and those that could not be, each with a sentence."""
+
+    done: Sequence[Segmented]
+    failures: Mapping[str, str] = field(default_factory=dict)
+
+
+def segment(
+    cases: Path | Sequence[Path] | Mapping[str, Path],
+    model: Path,
+    out: Path,
+    options: SegmentOptions | None = None,
+    watch: Callable[[Segmented], None] | None = None,
+) -> Segmentation:
+    """Segment one case or many.
+
+    Args:
+        cases: Folders of cases or tables; or one case as sequence name to file.
+        model: Model folder, or the output folder of `train`.
+        out: Label map to write; for more than one case, the folder that gets one for each, named after it.
+        options: How.
+        watch: Told of each case that is done.
+
+    Raises:
+        ModelError: the model cannot be used.
+        DatasetError: no case is found.
+        OutputError: the output cannot be written.
+        BrainSegNetError: a single case cannot be used; of many, the bad ones are in `failures`.
+    """
+    options = options or SegmentOptions()
+    found = _find(cases)
+    targets = _targets(found, out)
+    opened = open_model(model)
+    engine = TorchEngine(opened, options.device, options.threads)
+    wanted = Options(slabs=options.slabs, probabilities=options.probabilities)
+
+    def read(files: CaseFiles) -> tuple[Case, float]:
+        started = time.perf_counter()
+        sequences = opened.card.input.sequences
+        align = resample if options.resample else None
+        case = load_case(files, sequences, opened.card.task, lesion=False, allow_missing=True, align=align)
+        return case, time.perf_counter() - started
+
+    def compute(files: CaseFiles, loaded: tuple[Case, float]) -> Segmented:
+        case, seconds = loaded
+        prediction = predict(case, engine, wanted)
+        done = _write(case, prediction, opened, targets[files.name], seconds)
+        if watch:
+            watch(done)
+        return done
+
+    cohort = run_cohort(found, read, compute, lambda files: files.name)
+    if len(found) == 1 and cohort.failures:
+        raise BrainSegNetError(next(iter(cohort.failures.values())))
+    return Segmentation(tuple(cohort.results.values()), cohort.failures)
+
+
+def _find(cases: Path | Sequence[Path] | Mapping[str, Path]) -> list[CaseFiles]:
+    if isinstance(cases, Mapping):
+        return [CaseFiles(_name_of(next(iter(cases.values()))), cases)]
+    return find_cases([cases] if isinstance(cases, Path) else cases)
+
+
+def _name_of(path: Path) -> str:
+    return path.name[: len(path.name) - len(find_suffix(path, tuple(READERS)))]
+
+
+def _targets(cases: Sequence[CaseFiles], out: Path) -> dict[str, Path]:
+    """The label map of each case: `out` itself for a single one, or `out/<case>.nii.gz`; made sure to be writable.
+
+    Raises:
+        OutputError: `out` names a file but there are many cases, or it cannot be written.
+    """
+    one_file = find_suffix(out, IMAGES) and not out.is_dir()
+    if one_file and len(cases) > 1:
+        raise OutputError(f"{len(cases)} cases do not fit into {out}; name a folder with --out")
+    targets = {case.name: out if one_file else out / f"{case.name}.nii.gz" for case in cases}
+    for target in targets.values():
+        writable(target)
+    return targets
+
+
+def _write(case: Case, prediction: Prediction, model: Model, path: Path, reading: float) -> Segmented:
+    """Label map, probabilities and JSON; the JSON comes last, so its presence says that all is there."""
+    started = time.perf_counter()
+    stem = path.name[: len(path.name) - len(find_suffix(path, IMAGES))]
+    write_image(prediction.labels, path)
+    maps = {tissue: path.with_name(f"{stem}_{_plain(tissue)}.nii.gz") for tissue in prediction.probabilities or {}}
+    for tissue, target in maps.items():
+        write_image((prediction.probabilities or {})[tissue], target)
+    seconds = {"read": reading, **prediction.seconds, "write": time.perf_counter() - started}
+    report = {
+        "case": case.name,
+        "labels": path.name,
+        "probabilities": {tissue: target.name for tissue, target in maps.items()},
+        "task": model.card.task.name,
+        "convention": {str(value): tissue for value, tissue in model.card.task.labels.items()},
+        "sequences": {"used": list(prediction.used), "absent": list(prediction.absent)},
+        "volumes_ml": prediction.volumes_ml,
+        "model": {
+            "name": model.card.name,
+            "folder": str(model.folder),
+            "sha256": model.card.weights.sha256 if model.card.weights else None,
+        },
+        "seconds": {stage: round(duration, 4) for stage, duration in seconds.items()},
+        "brainsegnet": version("brainsegnet"),
+        "intended_use": model.card.intended_use,
+    }
+    write_text(json.dumps(report, indent=2) + "\n", path.with_name(f"{stem}.json"))
+    return Segmented(case.name, path, report)
+
+
+def _plain(tissue: str) -> str:
+    """A tissue as a part of a file name: `necrosis + non-enhancing` is `necrosis-non-enhancing`."""
+    return "-".join(tissue.replace("+", " ").split())

@@ -1,0 +1,298 @@
+"""Model folders: `weights.safetensors` and the `card.json` that says all about them; loading executes nothing."""
+
+import datetime
+import hashlib
+import json
+import platform
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from brainsegnet.errors import MissingExtra, ModelError
+from brainsegnet.output import replacing
+from brainsegnet.task import Normalisation, Task
+
+if TYPE_CHECKING:
+    from brainsegnet.network.architecture import BrainSegNet
+
+FORMAT = 1
+"""Version of the card; a card of a later version is refused, because it may mean something else."""
+CARD_FILE, WEIGHTS_FILE = "card.json", "weights.safetensors"
+BEST, LAST = "best", "last"
+"""The two model folders that a training keeps inside its own."""
+PICKLES = (".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".bin")
+VERSIONED = ("brainsegnet", "torch", "lightning", "safetensors", "numpy", "SimpleITK")
+UNSTATED_LICENCE = "not stated; the licence of the training data applies"
+INTENDED_USE = "research software, not a medical device"
+
+Weights = Mapping[str, Any]
+"""Tensors by name, as `state_dict` gives them; torch itself is not imported here."""
+
+
+class _Value(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Input(_Value):
+    """What the network is given.
+
+    Attributes:
+        sequences: Name of each channel.
+        normalisation: How intensities are normalised.
+        any_subset: Whether sequences may be absent, because the training dropped some at random.
+    """
+
+    sequences: tuple[str, ...] = Field(min_length=1)
+    normalisation: Normalisation = "zscore"
+    any_subset: bool = False
+
+
+class Architecture(_Value):
+    """The arguments of `BrainSegNet` that do not follow from input and task."""
+
+    widths: tuple[int, ...] = Field(min_length=2)
+    refined: int = Field(gt=0)
+    nonlinear: bool = True
+    stride: tuple[int, int, int] = (1, 2, 2)
+
+
+class Data(_Value):
+    """The cases a model was trained on, their number, and where they come from under which terms."""
+
+    cases: tuple[str, ...] = ()
+    count: int = Field(default=0, ge=0)
+    sources: str = "not stated"
+
+
+class TrainingNote(_Value):
+    """How the weights came about.
+
+    Attributes:
+        recipe: All values of the recipe.
+        budget: What it was given: one of epochs, steps and minutes.
+        seed: Of the whole training.
+        data: Training cases.
+        held_out: Names of the cases that it was validated on and did not see.
+        scores: Mean whole-scan Dice on those, by region; null where there is no figure.
+    """
+
+    recipe: Mapping[str, Any] = Field(default_factory=dict)
+    budget: Mapping[str, Any] = Field(default_factory=dict)
+    seed: int = 0
+    data: Data = Data()
+    held_out: tuple[str, ...] = ()
+    scores: Mapping[str, float | None] = Field(default_factory=dict)
+
+
+class WeightsNote(_Value):
+    """The file of the weights, known to the byte."""
+
+    file: Literal["weights.safetensors"] = "weights.safetensors"
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    bytes: int = Field(gt=0)
+
+
+class Card(_Value):
+    """All about a model, and all that is needed to run it; `weights` is filled in by `save_model`.
+
+    Attributes:
+        format: Version of the card.
+        name: What the model is called in messages and results.
+        created: Date.
+        intended_use, licence: Of the weights.
+        task: Labels and regions, whole, so that a model outlives a change of the task.
+        input, network, training, weights: See there.
+        versions: Of the software that trained it, see `find_versions`.
+    """
+
+    format: Literal[1] = 1
+    name: str = Field(min_length=1)
+    created: datetime.date = Field(default_factory=datetime.date.today)
+    intended_use: str = INTENDED_USE
+    licence: str = UNSTATED_LICENCE
+    task: Task
+    input: Input
+    network: Architecture
+    training: TrainingNote = TrainingNote()
+    versions: Mapping[str, str] = Field(default_factory=dict)
+    weights: WeightsNote | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        names = self.input.sequences
+        if len(set(names)) != len(names):
+            raise ValueError(f"a sequence is named twice in {names}")
+        return self
+
+    @property
+    def sequences(self) -> tuple[str, ...]:
+        """Name of each channel."""
+        return self.input.sequences
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model folder whose card is valid and whose weights are the ones that the card describes."""
+
+    folder: Path
+    card: Card
+
+    def tensors(self) -> Weights:
+        """Weights by name, on the CPU.
+
+        Raises:
+            ModelError: the file is not safetensors.
+            MissingExtra: torch is not installed.
+        """
+        with torch_needed():
+            from brainsegnet.network.checkpoint import read_tensors
+        return read_tensors(self.folder / WEIGHTS_FILE)[0]
+
+    def build(self) -> "BrainSegNet":
+        """The network with its weights, in evaluation mode, on the CPU.
+
+        Raises:
+            ModelError: a tensor is missing, unknown or of another shape than the card describes.
+            MissingExtra: torch is not installed.
+        """
+        with torch_needed():
+            from brainsegnet.network.architecture import BrainSegNet
+            from brainsegnet.network.checkpoint import load_into
+        card, shape = self.card, self.card.network
+        net = BrainSegNet(
+            len(card.sequences), card.task.classes, shape.widths, shape.refined, shape.stride, shape.nonlinear
+        )
+        load_into(net, self.tensors(), f"model {self.folder}")
+        return net.eval()
+
+
+def save_model(folder: Path, card: Card, weights: Weights) -> Model:
+    """Write weights and card; the folder is made.
+
+    Both are written beside the former ones and take their place together, so a crash leaves the former model; what else
+    lies in the folder stays.
+
+    Raises:
+        OutputError: the folder cannot be made or written to, or the disk is full.
+        MissingExtra: torch is not installed.
+    """
+    with torch_needed():
+        from safetensors import SafetensorError
+
+        from brainsegnet.network.checkpoint import write_tensors
+    with replacing(folder / CARD_FILE) as new_card, replacing(folder / WEIGHTS_FILE) as new_weights:
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            write_tensors(weights, new_weights)
+        except SafetensorError as error:
+            raise OSError(str(error)) from error
+        note = WeightsNote(sha256=_hash(new_weights), bytes=new_weights.stat().st_size)
+        written = card.model_copy(update={"weights": note})
+        new_card.write_text(written.model_dump_json(indent=2) + "\n", encoding="utf-8", newline="\n")
+    return Model(folder, written)
+
+
+def open_model(folder: Path) -> Model:
+    """A model folder, or the best (else the last) one that a training keeps in its own folder, checked.
+
+    Raises:
+        ModelError: the folder is absent, incomplete, altered, of another format (a pickle, say) or too new.
+    """
+    try:
+        home = _find_home(folder)
+        card = _read_card(home / CARD_FILE)
+        _check_weights(home, card)
+    except OSError as error:
+        raise ModelError(f"model {folder} cannot be read: {error.strerror or error}") from error
+    return Model(home, card)
+
+
+def find_versions() -> dict[str, str]:
+    """Versions of Python and of the packages that decide what a training makes, where they are installed."""
+    found = {"python": platform.python_version()}
+    for package in VERSIONED:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+@contextmanager
+def torch_needed() -> Iterator[None]:
+    """Turn the absence of torch, or of what comes with it, into a sentence.
+
+    Raises:
+        MissingExtra: a package cannot be found in the block.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise MissingExtra(f'{error.name} is not installed; run: pip install "brainsegnet[train]"') from error
+
+
+def _find_home(folder: Path) -> Path:
+    """The folder that holds the card."""
+    if not folder.is_dir():
+        raise ModelError(f"model {folder} {_say_why_no_folder(folder)}")
+    for home in (folder, folder / BEST, folder / LAST):
+        if (home / CARD_FILE).is_file():
+            return home
+    if pickles := _find_pickles(folder.iterdir()):
+        raise ModelError(f"model {folder} holds no {CARD_FILE}, only {pickles[0]}, {_PICKLE_REFUSAL}")
+    raise ModelError(f"model {folder} holds no {CARD_FILE}; name a folder that training wrote")
+
+
+_PICKLE_REFUSAL = "a pickle, which can execute code when it is loaded; train with brainsegnet, or name a model folder"
+
+
+def _say_why_no_folder(path: Path) -> str:
+    if _find_pickles([path]):
+        return f"is {_PICKLE_REFUSAL}"
+    if path.exists():
+        return f"is a file; name the folder that holds {CARD_FILE} and {WEIGHTS_FILE}"
+    return "does not exist; name a folder that training wrote"
+
+
+def _find_pickles(paths: Iterable[Path]) -> list[str]:
+    return sorted(path.name for path in paths if path.suffix.lower() in PICKLES)
+
+
+def _read_card(path: Path) -> Card:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ModelError(f"{path} is not JSON ({error}); the model is incomplete, copy it again") from error
+    version = content.get("format") if isinstance(content, dict) else None
+    if isinstance(version, int) and version > FORMAT:
+        raise ModelError(
+            f"{path} has format {version}, this version reads up to {FORMAT}; update it: pip install -U brainsegnet"
+        )
+    try:
+        return Card.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"])) or "the whole"
+        raise ModelError(f"{path} is no card of a model: {place}: {first['msg']}; copy the model again") from error
+
+
+def _check_weights(home: Path, card: Card) -> None:
+    path = home / WEIGHTS_FILE
+    if not path.is_file():
+        pickles = _find_pickles(home.iterdir())
+        remedy = f"{pickles[0]} is {_PICKLE_REFUSAL}" if pickles else "copy the whole model again"
+        raise ModelError(f"model {home} holds no {WEIGHTS_FILE}; {remedy}")
+    if card.weights is None:
+        raise ModelError(f"{home / CARD_FILE} does not say which weights it describes; copy the model again")
+    if path.stat().st_size != card.weights.bytes or _hash(path) != card.weights.sha256:
+        raise ModelError(f"{path} is not the file that its card describes (SHA-256 differs); copy the model again")
+
+
+def _hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

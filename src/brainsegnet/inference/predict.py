@@ -1,0 +1,150 @@
+"""One case: its sequences matched by name, the network run, the result on the case's own grid."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from brainsegnet.errors import BrainSegNetError, MissingSequence
+from brainsegnet.inference.model import Card
+from brainsegnet.preprocessing.prepare import Prepared, prepare, restore
+from brainsegnet.task import Task
+from brainsegnet.volume import Case, LabelMap, Volume
+
+BACKGROUND = "background"
+
+
+class Engine(Protocol):
+    """What runs a model: normalised intensities (C, D, H, W) to classes or probabilities."""
+
+    @property
+    def card(self) -> Card:
+        """Of the model."""
+
+    def classify(self, image: NDArray[np.float32], slabs: int | None = None) -> NDArray[np.uint8]:
+        """Classes (D, H, W), in passes of so many slices, or in one."""
+
+    def probabilities(self, image: NDArray[np.float32], slabs: int | None = None) -> NDArray[np.float32]:
+        """Probabilities (K, D, H, W)."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to segment.
+
+    Attributes:
+        slabs: Slices per pass; None is the whole brain box in one, 31 the paper's choice.
+        probabilities: Whether the result holds a map for each tissue.
+
+    Raises:
+        BrainSegNetError: slabs of no slice.
+    """
+
+    slabs: int | None = None
+    probabilities: bool = False
+
+    def __post_init__(self) -> None:
+        if self.slabs is not None and self.slabs < 1:
+            raise BrainSegNetError(f"a slab has at least one slice, not {self.slabs}; the paper's have 31")
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What was found in a case.
+
+    Attributes:
+        name: Of the case.
+        labels: In the convention of the task, on the grid of the case, no post-processing.
+        probabilities: Tissue, and "background", to a float32 map on the same grid; None if not asked for.
+        used, absent: Sequences of the model that the case has, and has not.
+        seconds: "prepare" (check, crop, normalise) and "network" (passes, arg-max).
+        volumes_ml: "labels" by tissue and "regions" by region, in millilitres.
+    """
+
+    name: str
+    labels: LabelMap
+    probabilities: Mapping[str, Volume] | None
+    used: tuple[str, ...]
+    absent: tuple[str, ...]
+    seconds: Mapping[str, float]
+    volumes_ml: Mapping[str, Mapping[str, float]]
+
+
+def predict(case: Case, engine: Engine, options: Options | None = None) -> Prediction:
+    """Segment a case; sequences that the model does not know are ignored.
+
+    Raises:
+        MissingSequence: a sequence is absent and the model needs it, or all are.
+        ImageError: an image cannot be normalised.
+        MemoryError: a pass needs more than there is.
+    """
+    options, card = options or Options(), engine.card
+    used, absent = match_sequences(case, card)
+    started = time.perf_counter()
+    prepared = prepare(Case(case.name, {name: case.images[name] for name in used}))
+    image = arrange_channels(prepared, card.sequences)
+    ready = time.perf_counter()
+    chances = engine.probabilities(image, options.slabs) if options.probabilities else None
+    classes = engine.classify(image, options.slabs) if chances is None else np.argmax(chances, 0).astype(np.uint8)
+    seconds = {"prepare": ready - started, "network": time.perf_counter() - ready}
+    labels = LabelMap(card.task.decode(restore(classes, prepared)), case.reference.affine)
+    maps = None if chances is None else map_tissues(chances, prepared, card.task, case.reference)
+    return Prediction(case.name, labels, maps, used, absent, seconds, measure_volumes(labels, card.task))
+
+
+def match_sequences(case: Case, card: Card) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Which sequences of the model the case has, and which it has not, each in the order of the channels.
+
+    Raises:
+        MissingSequence: one is absent and the model needs it, or all are.
+    """
+    used = tuple(name for name in card.sequences if name in case.images)
+    absent = tuple(name for name in card.sequences if name not in case.images)
+    if not used or (absent and not card.input.any_subset):
+        needs = f"needs {'one or more' if card.input.any_subset else 'all'} of {', '.join(card.sequences)}"
+        remedy = "add one" if card.input.any_subset else "add it, or take a model trained with sequences dropped"
+        raise MissingSequence(
+            f"case {case.name} has no {', '.join(absent)}, only {', '.join(case.images)}, "
+            f"and model {card.name} {needs}; {remedy}"
+        )
+    return used, absent
+
+
+def arrange_channels(prepared: Prepared, sequences: tuple[str, ...]) -> NDArray[np.float32]:
+    """Channels (C, d, h, w) in the order of `sequences`; an absent one is zero, which is the mean of a present one."""
+    if prepared.sequences == sequences:
+        return prepared.image
+    image = np.zeros((len(sequences), *prepared.image.shape[1:]), np.float32)
+    image[[sequences.index(name) for name in prepared.sequences]] = prepared.image
+    return image
+
+
+def map_tissues(chances: NDArray[np.float32], prepared: Prepared, task: Task, reference: Volume) -> dict[str, Volume]:
+    """Probabilities (K, d, h, w) of the box on the grid of `reference`, one map a tissue; 1 for the background around it."""
+    names = (BACKGROUND, *task.labels.values())
+    maps = {name: reference.with_array(restore(map_, prepared)) for name, map_ in zip(names, chances, strict=True)}
+    inside = restore(np.ones(chances.shape[1:], np.bool_), prepared)
+    maps[BACKGROUND].array[~inside] = 1
+    return maps
+
+
+def measure_volumes(labels: LabelMap, task: Task) -> dict[str, dict[str, float]]:
+    """Volume of each tissue and of each region of the task, in millilitres.
+
+    >>> from brainsegnet.task import BRATS2021
+    >>> labels = LabelMap(np.array([[[0, 1, 2, 4, 4]]], np.uint8), np.diag([5.0, 1.0, 2.0, 1.0]))
+    >>> measure_volumes(labels, BRATS2021)["regions"]
+    {'whole': 0.04, 'core': 0.03, 'enhancing': 0.02}
+    """
+    voxels = np.bincount(labels.array.ravel(), minlength=256)
+
+    def millilitres(*values: int) -> float:
+        return round(float(voxels[list(values)].sum()) * labels.voxel_ml, 6)
+
+    return {
+        "labels": {tissue: millilitres(value) for value, tissue in task.labels.items()},
+        "regions": {region: millilitres(*values) for region, values in task.regions.items()},
+    }
