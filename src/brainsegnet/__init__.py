@@ -1,1 +1,65 @@
-"""Fast 3-D segmentation of brain lesions in multi-modal MRI."""
+"""Fast 3-D segmentation of brain lesions in multi-modal MRI: Brain SegNet (Hu et al., BMC Medical Imaging 2020).
+
+The verbs of the command line are functions here: `train`, `segment`, `evaluate`, `grow`, `inspect`. They load what they
+need when they are first used, so that importing the package stays light.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from brainsegnet.errors import BrainSegNetError
+
+if TYPE_CHECKING:
+    from brainsegnet.api.inspection import inspect
+    from brainsegnet.api.phantoms import grow
+    from brainsegnet.api.scoring import evaluate
+    from brainsegnet.api.segmentation import SegmentOptions, segment
+    from brainsegnet.api.training_run import TrainOptions, Watch, train
+    from brainsegnet.task import Task, load_task
+    from brainsegnet.training.curriculum import Budget, Recipe
+    from brainsegnet.volume import LabelMap, Volume
+
+_HOMES = {
+    "inspect": "api.inspection",
+    "grow": "api.phantoms",
+    "evaluate": "api.scoring",
+    "SegmentOptions": "api.segmentation",
+    "segment": "api.segmentation",
+    "TrainOptions": "api.training_run",
+    "train": "api.training_run",
+    "Watch": "api.training_run",
+    "Task": "task",
+    "load_task": "task",
+    "Budget": "training.curriculum",
+    "Recipe": "training.curriculum",
+    "Volume": "volume",
+    "LabelMap": "volume",
+}
+
+__all__ = [
+    "BrainSegNetError",
+    "Budget",
+    "LabelMap",
+    "Recipe",
+    "SegmentOptions",
+    "Task",
+    "TrainOptions",
+    "Volume",
+    "Watch",
+    "evaluate",
+    "grow",
+    "inspect",
+    "load_task",
+    "segment",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401
+    if name not in _HOMES:
+        raise AttributeError(f"module 'brainsegnet' has no attribute {name!r}")
+    return getattr(import_module(f"brainsegnet.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

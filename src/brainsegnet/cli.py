@@ -96,7 +96,7 @@ def train(
     options = TrainOptions(
         recipe, budget, sequences, hold_out, validation, exclude, seed, devices, nodes, accelerator, resume, licence
     )
-    with _training_progress() as step:
+    with training_progress() as step:
         model = run(data, task, out, options, Watch(_say, step))
     if int(os.environ.get("LOCAL_RANK", "0")) == 0:
         _say(f"model in {model}; try: brainsegnet segment CASE --model {out} --out lesion.nii.gz")
@@ -134,6 +134,7 @@ def segment(
     device: Literal["auto", "cpu", "cuda"] = "auto",
     threads: int | None = None,
     resample: bool = False,
+    picture: bool = False,
 ) -> None:
     """Segment one case or many with a trained model.
 
@@ -157,6 +158,8 @@ def segment(
         Threads of the CPU; by default all cores.
     resample
         Bring sequences on other grids onto the first one's instead of refusing them.
+    picture
+        Draw the result over the scan, as a PNG beside the label map.
     """
     from brainsegnet.api.segmentation import SegmentOptions
     from brainsegnet.api.segmentation import segment as run
@@ -165,7 +168,7 @@ def segment(
     named = {name: path for name, path in vars(files).items() if path is not None} if files else {}
     if bool(named) == bool(cases):
         raise DatasetError("name either folders of cases or the files of one case (--flair, --t1c, ...), not both")
-    options = SegmentOptions(slabs, probabilities, device, threads, resample)
+    options = SegmentOptions(slabs, probabilities, device, threads, resample, picture)
     _finish(run(named or cases or [], model, out, options, _show_segmented))
 
 
@@ -261,7 +264,7 @@ def _report_failures(failures: "dict[str, str] | object") -> None:
 
 
 @contextmanager
-def _training_progress() -> "Iterator[Callable[[Record], None]]":
+def training_progress() -> "Iterator[Callable[[Record], None]]":
     """A bar on a terminal; elsewhere a line every twentieth of the budget."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -30,6 +30,7 @@ class SegmentOptions:
         device: "auto", "cpu" or "cuda".
         threads: Of the CPU; None is all.
         resample: Bring sequences on other grids onto the first one's, instead of refusing them.
+        picture: Whether to draw the result over the scan, as a PNG beside the label map.
     """
 
     slabs: int | None = None
@@ -37,6 +38,7 @@ class SegmentOptions:
     device: str = "auto"
     threads: int | None = None
     resample: bool = False
+    picture: bool = False
 
 
 @dataclass(frozen=True)
@@ -89,13 +91,16 @@ def segment(
         started = time.perf_counter()
         sequences = opened.card.input.sequences
         align = resample if options.resample else None
-        case = load_case(files, sequences, opened.card.task, lesion=False, allow_missing=True, align=align)
+        lesion = options.picture and files.lesion is not None
+        case = load_case(files, sequences, opened.card.task, lesion=lesion, allow_missing=True, align=align)
         return case, time.perf_counter() - started
 
     def compute(files: CaseFiles, loaded: tuple[Case, float]) -> Segmented:
         case, seconds = loaded
         prediction = predict(case, engine, wanted)
         done = _write(case, prediction, opened, targets[files.name], seconds)
+        if options.picture:
+            _draw(case, prediction, opened, done.path)
         if watch:
             watch(done)
         return done
@@ -103,17 +108,13 @@ def segment(
     cohort = run_cohort(found, read, compute, lambda files: files.name)
     if len(found) == 1 and cohort.failures:
         raise BrainSegNetError(next(iter(cohort.failures.values())))
-    return Segmentation(tuple(cohort.results.values()), cohort.failures)
+    return Segmentation(cohort.results, cohort.failures)
 
 
 def _find(cases: Path | Sequence[Path] | Mapping[str, Path]) -> list[CaseFiles]:
     if isinstance(cases, Mapping):
-        return [CaseFiles(_name_of(next(iter(cases.values()))), cases)]
+        return [CaseFiles(_stem(next(iter(cases.values())), READERS), cases)]
     return find_cases([cases] if isinstance(cases, Path) else cases)
-
-
-def _name_of(path: Path) -> str:
-    return path.name[: len(path.name) - len(find_suffix(path, tuple(READERS)))]
 
 
 def _targets(cases: Sequence[CaseFiles], out: Path) -> dict[str, Path]:
@@ -134,7 +135,7 @@ def _targets(cases: Sequence[CaseFiles], out: Path) -> dict[str, Path]:
 def _write(case: Case, prediction: Prediction, model: Model, path: Path, reading: float) -> Segmented:
     """Label map, probabilities and JSON; the JSON comes last, so its presence says that all is there."""
     started = time.perf_counter()
-    stem = path.name[: len(path.name) - len(find_suffix(path, IMAGES))]
+    stem = _stem(path, IMAGES)
     write_image(prediction.labels, path)
     maps = {tissue: path.with_name(f"{stem}_{_plain(tissue)}.nii.gz") for tissue in prediction.probabilities or {}}
     for tissue, target in maps.items():
@@ -159,6 +160,18 @@ def _write(case: Case, prediction: Prediction, model: Model, path: Path, reading
     }
     write_text(json.dumps(report, indent=2) + "\n", path.with_name(f"{stem}.json"))
     return Segmented(case.name, path, report)
+
+
+def _draw(case: Case, prediction: Prediction, model: Model, path: Path) -> None:
+    """The result over the scan, beside the truth where it is known."""
+    from brainsegnet.evaluation.figures import overlay_figure, save_figure
+
+    figure = overlay_figure(case, prediction.labels.array, model.card.task, prediction.used[:4])
+    save_figure(figure, path.with_name(f"{_stem(path, IMAGES)}.png"))
+
+
+def _stem(path: Path, suffixes: Iterable[str]) -> str:
+    return path.name[: len(path.name) - len(find_suffix(path, tuple(suffixes)))]
 
 
 def _plain(tissue: str) -> str:

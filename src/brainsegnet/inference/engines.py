@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from brainsegnet.inference.model import Card, Model
 
 
+UNFOLDED = 20480
+"""Torch convolves on a CPU without its fast kernels if channels x slices x rows are no more than this."""
+
+
 class TorchPasses:
     """A network ready to run: collapsed, its batch norms folded into the convolutions, bf16 on GPUs that have it.
 
@@ -82,16 +86,17 @@ class TorchPasses:
     def estimate_bytes(self, shape: tuple[int, int, int]) -> int:
         """About how much memory a pass over (D, H, W) voxels takes beside weights and libraries.
 
-        The most is held in the first block (its input and two maps), in the finest refine unit of the coarser map (four
-        maps beside those of the blocks), or at the end (five of the logits beside those of the blocks).
+        The most is held in the first block, in the second finest refine unit, or at the end; the factors are counts of
+        the maps that live at once. On a CPU torch unfolds a small input 27 times before it convolves it.
         """
         multiples = [s ** (len(self.widths) - 1) for s in self.stride]
-        voxels = math.prod(-(-n // m) * m for n, m in zip(shape, multiples, strict=True))
+        d, h, w = (-(-n // m) * m for n, m in zip(shape, multiples, strict=True))
         share = 1 / math.prod(self.stride)
-        blocks = sum(width * share**i for i, width in enumerate(self.widths))
-        first = self.channels + 2 * self.widths[0]
-        most = max(first, blocks + 4 * share * self.refined, blocks + 5 * self.classes)
-        return int(voxels * most * (2 if self.half else 4))
+        unfolded = 27 * self.channels if self.device.type == "cpu" and self.channels * d * h <= UNFOLDED else 0
+        first = self.channels + 2 * self.widths[0] + unfolded
+        held = self.channels + sum(width * share**i for i, width in enumerate(self.widths))
+        most = max(first, held + 2 * self.classes + (5 + share) * share * self.refined, held + 6 * self.classes)
+        return int(d * h * w * most * (2 if self.half else 4))
 
     def _run(self, image: NDArray[np.float32]) -> Tensor:
         """Logits (K, d, H, W) of one pass."""

@@ -123,7 +123,7 @@ def arrange_channels(prepared: Prepared, sequences: tuple[str, ...]) -> NDArray[
 
 
 def map_tissues(chances: NDArray[np.float32], prepared: Prepared, task: Task, reference: Volume) -> dict[str, Volume]:
-    """Probabilities (K, d, h, w) of the box on the grid of `reference`, one map a tissue; 1 for the background around it."""
+    """Probabilities (K, d, h, w) of the box, a map a tissue, on the grid of `reference`; background around the box."""
     names = (BACKGROUND, *task.labels.values())
     maps = {name: reference.with_array(restore(map_, prepared)) for name, map_ in zip(names, chances, strict=True)}
     inside = restore(np.ones(chances.shape[1:], np.bool_), prepared)

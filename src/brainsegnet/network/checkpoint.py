@@ -12,9 +12,16 @@ from brainsegnet.errors import ModelError
 
 
 def write_tensors(tensors: Mapping[str, Tensor], path: Path, notes: Mapping[str, str] | None = None) -> None:
-    """Tensors by name, with text `notes` in the header. The file is not replaced atomically: the caller does that."""
+    """Tensors by name, with text `notes` in the header. The file is not replaced atomically: the caller does that.
+
+    Raises:
+        OSError: the folder is missing or not writable, or the disk is full.
+    """
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    save_file(plain, path, dict(notes or {}))
+    try:
+        save_file(plain, path, dict(notes or {}))
+    except SafetensorError as error:
+        raise OSError(" ".join(str(error).split())) from error
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

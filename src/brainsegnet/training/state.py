@@ -3,7 +3,6 @@
 import copy
 import json
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from torch.optim import Optimizer
 from brainsegnet.errors import ModelError
 from brainsegnet.network.architecture import BrainSegNet
 from brainsegnet.network.checkpoint import load_into, read_tensors, write_tensors
+from brainsegnet.output import replacing
 
 
 @dataclass(eq=False)
@@ -63,7 +63,11 @@ def averaged_twin(net: BrainSegNet, decay: float) -> BrainSegNet:
 
 
 def write_state(trainee: Trainee, path: Path, plan: str) -> None:
-    """Write all of it, to a temporary name first: a training killed at any moment leaves a whole file."""
+    """Write all of it, to a temporary name first: a training killed at any moment leaves a whole file.
+
+    Raises:
+        OutputError: the folder is missing or not writable, or the disk is full; an earlier state stays as it was.
+    """
     tensors = {f"net.{name}": tensor for name, tensor in trainee.net.state_dict().items()}
     if trainee.average is not trainee.net:
         tensors |= {f"average.{name}": tensor for name, tensor in trainee.average.state_dict().items()}
@@ -76,9 +80,8 @@ def write_state(trainee: Trainee, path: Path, plan: str) -> None:
         "validations": trainee.validations,
         "best": trainee.best if math.isfinite(trainee.best) else None,
     }
-    temporary = path.with_name(path.name + ".part")
-    write_tensors(tensors, temporary, {"training": json.dumps(counters)})
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        write_tensors(tensors, temporary, {"training": json.dumps(counters)})
 
 
 def read_state(trainee: Trainee, path: Path, plan: str) -> None:

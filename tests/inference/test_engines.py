@@ -1,0 +1,120 @@
+import copy
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from brainsegnet.errors import BrainSegNetError
+from brainsegnet.inference.engines import TorchEngine, choose_device, fold_norms, segment_prepared
+from brainsegnet.preprocessing.prepare import prepare
+from brainsegnet.preprocessing.slabs import cut, stitch
+
+
+def logits(net, image):
+    with torch.inference_mode():
+        return net(torch.from_numpy(image)[None])[0]
+
+
+def test_one_pass_is_the_network_as_it_was_trained(net, engine, image):
+    expected = logits(net, image)
+    np.testing.assert_allclose(engine.probabilities(image), expected.softmax(0).numpy(), atol=1e-5)
+    assert np.mean(engine.classify(image) == expected.argmax(0).numpy()) > 0.999
+
+
+def test_classes_are_the_likeliest(engine, image):
+    classes = engine.classify(image)
+    assert classes.dtype == np.uint8 and len(np.unique(classes)) == 4
+    for slabs in (None, 3):
+        np.testing.assert_array_equal(engine.classify(image, slabs), engine.probabilities(image, slabs).argmax(0))
+
+
+@pytest.mark.parametrize("slabs", [1, 3, 7, 31])
+def test_slabs_are_a_pass_each(engine, image, slabs):
+    apart = [engine.classify(np.ascontiguousarray(part)) for part in cut(image, slabs)]
+    np.testing.assert_array_equal(engine.classify(image, slabs), stitch(apart, image.shape[1]))
+
+
+def test_slabs_have_seams_and_one_pass_has_none(engine, image):
+    assert np.any(engine.probabilities(image, 3) != engine.probabilities(image))
+    np.testing.assert_array_equal(engine.probabilities(image, 7), engine.probabilities(image))
+
+
+def test_the_same_image_gives_the_same_result(model, engine, image):
+    first = engine.probabilities(image)
+    np.testing.assert_array_equal(engine.probabilities(image), first)
+    np.testing.assert_array_equal(TorchEngine(model, "cpu").probabilities(image), first)
+
+
+def test_folding_leaves_no_norm_after_a_convolution_and_the_function_as_it_was(net, image):
+    folded = fold_norms(copy.deepcopy(net))
+    assert not any(isinstance(module, nn.BatchNorm3d) for module in folded.blocks.modules())
+    expected = logits(net, image)
+    assert (logits(folded, image) - expected).abs().max() <= 1e-5 * expected.abs().max()
+
+
+def test_a_network_in_training_is_used_and_left_as_it_is(net, image, case):
+    net.train()
+    before = copy.deepcopy(net.state_dict())
+    classes = TorchEngine.of(net).classify(image)
+    assert net.training and all(torch.equal(before[name], tensor) for name, tensor in net.state_dict().items())
+    assert isinstance(net.blocks[0][0][1], nn.BatchNorm3d)
+    np.testing.assert_array_equal(classes, TorchEngine.of(net.eval(), "cpu").classify(image))
+    assert segment_prepared(net, prepare(case)).shape == (7, 17, 13)
+
+
+def test_threads_are_those_asked_for_and_restored(net, image):
+    before, seen = torch.get_num_threads(), []
+    engine = TorchEngine.of(net, "cpu")
+    engine.threads = before + 1
+    engine.module.register_forward_hook(lambda *_: seen.append(torch.get_num_threads()))
+    engine.classify(image)
+    assert seen == [before + 1] and torch.get_num_threads() == before
+
+
+@pytest.mark.parametrize("name", ["cuda:99", "abacus"])
+def test_a_device_that_is_not_there_is_one_sentence(name):
+    with pytest.raises(BrainSegNetError, match=f"device {name} is not available here; use auto or cpu"):
+        choose_device(name)
+
+
+@pytest.mark.filterwarnings("ignore:The given NumPy array is not writable")
+def test_too_little_memory_is_one_sentence(engine):
+    beyond_any_address = np.broadcast_to(np.float32(0), (3, 7, 1 << 22, 1 << 22))
+    x = beyond_any_address[:, :, : 1 << 20, : 1 << 20]
+    with pytest.raises(MemoryError, match="cut the scan into"):
+        engine.probabilities(x)
+
+
+def test_the_estimate_is_near_the_peak(tmp_path):
+    """Measured in a process of its own, because a peak never falls."""
+    if not os.path.exists("/proc/self/status"):
+        pytest.skip("the peak is read from /proc")
+    program = """
+import numpy as np, torch
+from brainsegnet.inference.engines import TorchEngine
+from brainsegnet.network.architecture import BrainSegNet
+def peak():
+    return 1024 * int(next(s for s in open("/proc/self/status") if s.startswith("VmHWM")).split()[1])
+engine = TorchEngine.of(BrainSegNet(4, 5, (8, 8, 16, 16), 32), "cpu")
+image = np.ones((4, 56, 96, 96), np.float32)
+engine.classify(image[:, :4, :16, :16])
+before = peak()
+engine.classify(image)
+print((peak() - before) / engine.estimate_bytes(image.shape[1:]))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert 0.7 < float(done.stdout) < 1.2
+
+
+@pytest.mark.gpu
+def test_a_gpu_finds_what_the_cpu_finds(net, image):
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    fast, slow = TorchEngine.of(net, "cuda"), TorchEngine.of(net, "cpu")
+    np.testing.assert_array_equal(fast.probabilities(image), fast.probabilities(image))
+    np.testing.assert_allclose(fast.probabilities(image), slow.probabilities(image), atol=0.1)
+    assert np.mean(fast.classify(image) == slow.classify(image)) > 0.95

@@ -1,0 +1,131 @@
+from dataclasses import replace
+from itertools import permutations
+
+import numpy as np
+import pytest
+
+from brainsegnet.errors import BrainSegNetError, ImageError, MissingSequence
+from brainsegnet.inference.predict import Options, measure_volumes, predict
+from brainsegnet.preprocessing.orientation import Turn, turn
+from brainsegnet.preprocessing.prepare import prepare
+from brainsegnet.task import BRATS2021
+from brainsegnet.volume import Case, LabelMap, Volume
+
+
+def keep(case, *names):
+    return Case(case.name, {name: case.images[name] for name in names})
+
+
+def test_labels_are_those_of_the_task_on_the_grid_of_the_case(engine, case):
+    found = predict(case, engine)
+    assert found.labels.array.dtype == np.uint8 and set(np.unique(found.labels.array)) == {0, 1, 2, 4}
+    assert found.labels.on_grid_of(case.reference)
+    inside = prepare(case).box.slices
+    np.testing.assert_array_equal(found.labels.array[inside], BRATS2021.decode(engine.classify(prepare(case).image)))
+    outside = found.labels.array.copy()
+    outside[inside] = 0
+    assert not outside.any()
+    assert (found.name, found.used, found.absent) == ("pat1", ("flair", "t1", "t1c"), ())
+    assert found.probabilities is None and set(found.seconds) == {"prepare", "network"}
+    assert all(seconds > 0 for seconds in found.seconds.values())
+
+
+def test_slabs_reach_the_network(engine, case):
+    labels = predict(case, engine, Options(slabs=3)).labels.array
+    classes = engine.classify(prepare(case).image, 3)
+    np.testing.assert_array_equal(labels[prepare(case).box.slices], BRATS2021.decode(classes))
+    assert np.any(labels != predict(case, engine).labels.array)
+    with pytest.raises(BrainSegNetError, match="at least one slice, not 0"):
+        Options(slabs=0)
+
+
+def test_sequences_are_matched_by_name(engine, case):
+    expected = predict(case, engine).labels.array
+    for names in permutations(case.images):
+        np.testing.assert_array_equal(predict(keep(case, *names), engine).labels.array, expected)
+
+
+def test_sequences_that_the_model_does_not_know_are_ignored(engine, case):
+    pet = case.reference.with_array(np.ones(case.reference.shape, np.float32))
+    more = Case(case.name, {"pet": pet, **case.images})
+    found = predict(more, engine)
+    np.testing.assert_array_equal(found.labels.array, predict(case, engine).labels.array)
+    assert found.used == ("flair", "t1", "t1c")
+
+
+def test_an_absent_sequence_is_refused_by_a_model_that_needs_it(engine, case):
+    sentence = (
+        "case pat1 has no t1, only t1c, flair, and model tiny needs all of flair, t1, t1c; "
+        "add it, or take a model trained with sequences dropped"
+    )
+    with pytest.raises(MissingSequence) as caught:
+        predict(keep(case, "t1c", "flair"), engine)
+    assert str(caught.value) == sentence
+
+
+def test_an_absent_sequence_is_a_channel_of_zeros_where_the_model_allows_it(forgiving, case):
+    partial = keep(case, "t1c", "flair")
+    found = predict(partial, forgiving)
+    assert (found.used, found.absent) == (("flair", "t1c"), ("t1",))
+    image = prepare(case).image.copy()
+    image[1] = 0
+    expected = BRATS2021.decode(forgiving.classify(image))
+    np.testing.assert_array_equal(found.labels.array[prepare(case).box.slices], expected)
+
+
+def test_a_case_without_any_sequence_of_the_model_is_refused(forgiving, case):
+    foreign = Case("pat2", {"dwi": case.reference})
+    with pytest.raises(MissingSequence, match="case pat2 has no flair, t1, t1c, only dwi, and model tiny needs one or"):
+        predict(foreign, forgiving)
+
+
+def test_a_bad_image_is_refused_with_its_name(engine, case):
+    constant = case.reference.with_array(np.full(case.reference.shape, 3.0))
+    with pytest.raises(ImageError, match="case pat1: t1 is 3 everywhere"):
+        predict(replace(case, images={**case.images, "t1": constant}), engine)
+
+
+@pytest.mark.parametrize("how", [Turn((0, 1, 2), (True, False, True)), Turn((2, 0, 1), (False, True, False))])
+def test_a_turned_scan_gives_the_same_labels_turned(engine, case, how):
+    turned = Case(case.name, {name: turn(volume, how) for name, volume in case.images.items()})
+    found, expected = predict(turned, engine, Options(probabilities=True)), predict(case, engine)
+    assert found.labels.on_grid_of(turned.reference)
+    np.testing.assert_array_equal(found.labels.array, turn(expected.labels, how).array)
+    assert found.volumes_ml == expected.volumes_ml
+    assert found.probabilities["oedema"].on_grid_of(turned.reference)
+
+
+def test_probabilities_sum_to_one_and_agree_with_the_labels(engine, case):
+    found = predict(case, engine, Options(probabilities=True))
+    maps = found.probabilities
+    assert list(maps) == ["background", "necrosis + non-enhancing", "oedema", "enhancing"]
+    stack = np.stack([volume.array for volume in maps.values()])
+    assert stack.dtype == np.float32
+    np.testing.assert_allclose(stack.sum(0), 1, atol=1e-6)
+    np.testing.assert_array_equal(BRATS2021.decode(stack.argmax(0)), found.labels.array)
+    np.testing.assert_array_equal(found.labels.array, predict(case, engine).labels.array)
+    assert maps["background"].array[0, 0, 0] == 1
+
+
+def test_volumes_count_voxels_of_their_size(engine, case):
+    found = predict(case, engine)
+    millilitres = found.volumes_ml
+    assert case.reference.voxel_ml == pytest.approx(0.001)
+    assert millilitres["labels"]["enhancing"] == pytest.approx(np.sum(found.labels.array == 4) * 0.001)
+    assert millilitres["regions"]["core"] == pytest.approx(np.isin(found.labels.array, (1, 4)).sum() * 0.001)
+    assert millilitres["regions"]["whole"] == pytest.approx(sum(millilitres["labels"].values()))
+
+
+def test_volumes_follow_the_spacing():
+    array = np.zeros((4, 4, 4), np.uint8)
+    array[1:3, 1:3, 1:3] = 2
+    affine = np.eye(4)
+    affine[:3, :3] = np.diag([5, 0.9, 0.9]) @ np.linalg.qr(np.random.default_rng(0).normal(size=(3, 3)))[0]
+    assert measure_volumes(LabelMap(array, affine), BRATS2021)["labels"]["oedema"] == pytest.approx(8 * 4.05 / 1000)
+
+
+def test_a_case_is_not_changed(engine, case):
+    before = {name: volume.array.copy() for name, volume in case.images.items()}
+    predict(case, engine)
+    assert all(np.array_equal(before[name], volume.array) for name, volume in case.images.items())
+    assert isinstance(case.reference, Volume)

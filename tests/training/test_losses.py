@@ -1,0 +1,112 @@
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from brainsegnet.training.curriculum import Recipe, Stage
+from brainsegnet.training.losses import dice_loss, focal_loss, loss_of
+
+
+@pytest.fixture
+def batch():
+    torch.manual_seed(0)
+    return torch.randn(2, 4, 3, 5, 6, requires_grad=True), torch.randint(4, (2, 3, 5, 6))
+
+
+def one_voxel(probability):
+    """Logits of two classes for a voxel of class 1 whose soft-max probability is `probability`."""
+    return torch.tensor([0.0, math.log(probability / (1 - probability))]).reshape(1, 2, 1, 1, 1), torch.ones(1, 1, 1, 1)
+
+
+def sure(classes, count):
+    """Logits that leave no doubt."""
+    return 100 * F.one_hot(classes, count).movedim(-1, 1).float()
+
+
+def test_focal_loss_with_gamma_zero_is_cross_entropy(batch):
+    assert torch.equal(focal_loss(*batch, gamma=0), F.cross_entropy(*batch))
+
+
+@pytest.mark.parametrize("p", [0.01, 0.3, 0.9, 0.999])
+@pytest.mark.parametrize("gamma", [0.5, 1, 2, 5])
+def test_focal_loss_is_the_equation_of_the_paper(p, gamma):
+    assert focal_loss(*one_voxel(p), gamma).item() == pytest.approx(-((1 - p) ** gamma) * math.log(p), rel=1e-3)
+
+
+def test_focal_loss_is_a_mean_over_voxels_of_all_classes(batch):
+    logits, classes = batch
+    p = logits.softmax(1).gather(1, classes[:, None])
+    assert torch.allclose(focal_loss(logits, classes, 2), (-((1 - p) ** 2) * p.log()).mean())
+
+
+def test_the_default_focuses_with_gamma_two(batch):
+    assert torch.equal(focal_loss(*batch), focal_loss(*batch, gamma=2.0))
+
+
+@pytest.mark.parametrize("gamma", [0, 0.5, 2])
+def test_focal_loss_and_its_gradient_stay_finite_where_all_is_certain(gamma):
+    for truth in (0, 1):
+        logits = torch.tensor([200.0, -200.0]).reshape(1, 2, 1, 1, 1).requires_grad_()
+        loss = focal_loss(logits, torch.full((1, 1, 1, 1), truth), gamma)
+        loss.backward()
+        assert loss.isfinite() and logits.grad.isfinite().all()
+        assert (loss == 0 and not logits.grad.any()) if truth == 0 else (loss > 100 and logits.grad.any())
+
+
+@pytest.mark.parametrize("loss", [focal_loss, dice_loss, lambda z, y: focal_loss(z, y, 0)])
+def test_a_step_down_the_gradient_lowers_the_loss(batch, loss):
+    logits, classes = batch
+    before = loss(logits, classes)
+    before.backward()
+    after = loss(logits.detach() - 0.1 * logits.grad / logits.grad.norm(), classes)
+    assert after < before
+
+
+def test_focal_loss_turns_to_the_hard_voxels():
+    easy, hard = (focal_loss(*one_voxel(p), 2).item() / focal_loss(*one_voxel(p), 0).item() for p in (0.9, 0.1))
+    assert (easy, hard) == (pytest.approx(0.01, rel=1e-3), pytest.approx(0.81, rel=1e-3))
+
+
+def test_dice_loss_lies_between_zero_and_one(batch):
+    logits, classes = batch
+    for scale in (0.01, 1, 100):
+        assert 0 <= dice_loss(scale * logits, classes).item() <= 1
+
+
+def test_a_perfect_prediction_costs_nothing_and_a_wrong_one_nearly_all(batch):
+    _, classes = batch
+    assert dice_loss(sure(classes, 4), classes).item() == pytest.approx(0, abs=1e-6)
+    assert dice_loss(sure((classes + 1) % 4, 4), classes).item() > 0.9
+
+
+def test_dice_loss_is_one_minus_the_overlap_by_hand():
+    """8 voxels: class 1 is predicted in 4, true in 2, both in 2; class 2 is nowhere."""
+    truth, found = torch.zeros(2, 1, 2, 4, dtype=torch.long)
+    truth[0, 0, :2], found[0, 0, :4] = 1, 1
+    expected = 1 - ((2 * 2 + 1) / (4 + 2 + 1) + 1) / 2
+    assert dice_loss(sure(found[None], 3), truth[None]).item() == pytest.approx(expected, abs=1e-6)
+
+
+def test_dice_loss_leaves_the_background_out_and_counts_an_absent_class_as_found():
+    truth = torch.zeros(1, 2, 4, 4, dtype=torch.long)
+    assert dice_loss(sure(truth, 3), truth).item() == pytest.approx(0, abs=1e-6)
+
+
+def test_dice_loss_counts_over_the_whole_batch(batch):
+    logits, classes = batch
+    as_one = torch.cat(list(logits), 1)[None], torch.cat(list(classes), 0)[None]
+    assert dice_loss(logits, classes).item() == pytest.approx(dice_loss(*as_one).item(), rel=1e-6)
+
+
+def test_losses_are_computed_in_single_precision(batch):
+    logits, classes = batch
+    for loss in (focal_loss, dice_loss):
+        assert loss(logits.bfloat16(), classes.to(torch.uint8)).dtype == torch.float32
+
+
+def test_the_loss_of_a_stage_is_focal_plus_weighted_dice(batch):
+    stage = Stage(name="s", share=1, augment=0, gamma=1.5)
+    plain, both = (Recipe(name="r", budget_epochs=1, dice=weight) for weight in (0, 0.7))
+    assert torch.equal(loss_of(*batch, plain, stage), focal_loss(*batch, 1.5))
+    assert torch.allclose(loss_of(*batch, both, stage), focal_loss(*batch, 1.5) + 0.7 * dice_loss(*batch))
