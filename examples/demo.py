@@ -12,7 +12,7 @@ from pathlib import Path
 from rich.console import Console
 
 import brainsegnet
-from brainsegnet.cli import training_progress
+from brainsegnet.cli.progress import training_progress
 from brainsegnet.evaluation.curves import training_curve_figure
 from brainsegnet.evaluation.figures import save_figure
 from brainsegnet.evaluation.tables import to_rich

@@ -12,6 +12,15 @@ from brainsegnet.task import BRATS2021
 from brainsegnet.volume import Case, Volume
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Threads that wait for each other cost a hundredfold where another process has the cores."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture
 def net():
     """Its batch norms and classifier are drawn at random, so that no part of it is idle."""

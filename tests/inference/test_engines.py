@@ -21,7 +21,7 @@ def logits(net, image):
 
 def test_one_pass_is_the_network_as_it_was_trained(net, engine, image):
     expected = logits(net, image)
-    np.testing.assert_allclose(engine.probabilities(image), expected.softmax(0).numpy(), atol=1e-5)
+    np.testing.assert_allclose(engine.probabilities(image), expected.softmax(0).numpy(), atol=1e-4)
     assert np.mean(engine.classify(image) == expected.argmax(0).numpy()) > 0.999
 
 
@@ -71,7 +71,7 @@ def test_threads_are_those_asked_for_and_restored(net, image):
     engine = TorchEngine.of(net, "cpu")
     engine.threads = before + 1
     engine.module.register_forward_hook(lambda *_: seen.append(torch.get_num_threads()))
-    engine.classify(image)
+    engine.classify(np.ascontiguousarray(image[:, :1, :8, :8]))
     assert seen == [before + 1] and torch.get_num_threads() == before
 
 
@@ -81,33 +81,37 @@ def test_a_device_that_is_not_there_is_one_sentence(name):
         choose_device(name)
 
 
-@pytest.mark.filterwarnings("ignore:The given NumPy array is not writable")
-def test_too_little_memory_is_one_sentence(engine):
-    beyond_any_address = np.broadcast_to(np.float32(0), (3, 7, 1 << 22, 1 << 22))
-    x = beyond_any_address[:, :, : 1 << 20, : 1 << 20]
-    with pytest.raises(MemoryError, match="cut the scan into"):
-        engine.probabilities(x)
-
-
-def test_the_estimate_is_near_the_peak(tmp_path):
-    """Measured in a process of its own, because a peak never falls."""
+def test_memory_is_as_estimated_and_a_shortage_is_one_sentence():
+    """Measured in a process of its own, because a peak never falls; then its memory is limited."""
     if not os.path.exists("/proc/self/status"):
-        pytest.skip("the peak is read from /proc")
+        pytest.skip("the memory in use is read from /proc")
     program = """
+import resource
 import numpy as np, torch
 from brainsegnet.inference.engines import TorchEngine
 from brainsegnet.network.architecture import BrainSegNet
-def peak():
-    return 1024 * int(next(s for s in open("/proc/self/status") if s.startswith("VmHWM")).split()[1])
+def read(key):
+    return 1024 * int(next(s for s in open("/proc/self/status") if s.startswith(key)).split()[1])
+torch.set_num_threads(1)
 engine = TorchEngine.of(BrainSegNet(4, 5, (8, 8, 16, 16), 32), "cpu")
-image = np.ones((4, 56, 96, 96), np.float32)
+image = np.ones((4, 64, 128, 128), np.float32)
 engine.classify(image[:, :4, :16, :16])
-before = peak()
+before = read("VmHWM")
 engine.classify(image)
-print((peak() - before) / engine.estimate_bytes(image.shape[1:]))
+estimate = engine.estimate_bytes(image.shape[1:])
+print((read("VmHWM") - before) / estimate)
+resource.setrlimit(resource.RLIMIT_AS, (read("VmSize") + estimate // 3,) * 2)
+for run in (engine.classify, engine.probabilities):
+    try:
+        run(image)
+    except MemoryError as error:
+        print(error)
+engine.classify(image, 2)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert 0.7 < float(done.stdout) < 1.2
+    ratio, *sentences = done.stdout.splitlines()
+    assert 0.7 < float(ratio) < 1.3
+    assert sentences == ["the memory does not suffice for a pass; cut the scan into (thinner) slabs"] * 2
 
 
 @pytest.mark.gpu

@@ -21,14 +21,16 @@ try:
     from brainsegnet.network.architecture import BrainSegNet
     from brainsegnet.network.collapse import collapse
 except ModuleNotFoundError as error:
-    raise MissingExtra(f'{error.name} is not installed; run: pip install "brainsegnet[train]"') from error
+    raise MissingExtra(
+        f'{str(error.name).split(".")[0]} is not installed; run: pip install "brainsegnet[train]"'
+    ) from error
 
 if TYPE_CHECKING:
     from brainsegnet.inference.model import Card, Model
 
 
 UNFOLDED = 20480
-"""Torch convolves on a CPU without its fast kernels if channels x slices x rows are no more than this."""
+"""Torch convolves on a CPU without its lean kernels if channels x slices x rows are no more than this."""
 
 
 class TorchPasses:
@@ -48,7 +50,7 @@ class TorchPasses:
     def __init__(self, net: BrainSegNet, device: str = "auto", threads: int | None = None) -> None:
         self.device, self.threads = choose_device(device), threads
         self.channels, self.classes, self.stride = net.sequences, net.classes, net.stride
-        self.widths, self.refined = [conv.in_channels for conv in _adapters(net)], _adapters(net)[0].out_channels
+        self.widths, self.refined = [conv.in_channels for conv in _adapters(net)], net.classify.in_channels
         folded = fold_norms(copy.deepcopy(net).eval()).to(self.device)
         self.module = collapse(folded.to(memory_format=torch.channels_last_3d))  # type: ignore[call-overload]
         self.half = self.device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
@@ -69,16 +71,16 @@ class TorchPasses:
         The paper cuts the 155 slices of the scan into five slabs of 31 ("Testing"); here the image is the brain's box,
         with fewer slices, so the seams lie elsewhere. Slabs do not overlap, but for the last, which slides back to fit.
         """
-        classes = np.empty(image.shape[1:], np.uint8)
         with self._running():
+            classes = np.empty(image.shape[1:], np.uint8)
             for where in _cut(image.shape[1], slabs):
                 classes[where] = self._run(image[:, where]).argmax(0).to(torch.uint8).cpu().numpy()
         return classes
 
     def probabilities(self, image: NDArray[np.float32], slabs: int | None = None) -> NDArray[np.float32]:
         """Soft-max probabilities (K, D, H, W); arguments and errors as `classify`."""
-        result = np.empty((self.classes, *image.shape[1:]), np.float32)
         with self._running():
+            result = np.empty((self.classes, *image.shape[1:]), np.float32)
             for where in _cut(image.shape[1], slabs):
                 result[:, where] = self._run(image[:, where]).float().softmax(0).cpu().numpy()
         return result
@@ -86,17 +88,26 @@ class TorchPasses:
     def estimate_bytes(self, shape: tuple[int, int, int]) -> int:
         """About how much memory a pass over (D, H, W) voxels takes beside weights and libraries.
 
-        The most is held in the first block, in the second finest refine unit, or at the end; the factors are counts of
-        the maps that live at once. On a CPU torch unfolds a small input 27 times before it convolves it.
+        The most is held in one of the five places listed: in the first block (two), in the second finest refine unit,
+        and at the end (two). The factors count the maps that live at once.
         """
         multiples = [s ** (len(self.widths) - 1) for s in self.stride]
         d, h, w = (-(-n // m) * m for n, m in zip(shape, multiples, strict=True))
-        share = 1 / math.prod(self.stride)
-        unfolded = 27 * self.channels if self.device.type == "cpu" and self.channels * d * h <= UNFOLDED else 0
-        first = self.channels + 2 * self.widths[0] + unfolded
+        share, width = 1 / math.prod(self.stride), self.widths[0]
         held = self.channels + sum(width * share**i for i, width in enumerate(self.widths))
-        most = max(first, held + 2 * self.classes + (5 + share) * share * self.refined, held + 6 * self.classes)
+        rows = d * h // math.prod(self.stride[:2])
+        most = max(
+            self.channels + width + self._unfolded(self.channels, d * h),
+            self.channels + 2 * width + self._unfolded(width, d * h),
+            held + 2 * self.classes + share * ((5 + share) * self.refined + self._unfolded(self.refined, rows)),
+            held + self.classes + self._unfolded(width, d * h),
+            held + 6 * self.classes,
+        )
         return int(d * h * w * most * (2 if self.half else 4))
+
+    def _unfolded(self, channels: int, rows: int) -> int:
+        """Channels that torch adds on a CPU for a while: it unfolds a small input 27 times before it convolves it."""
+        return 27 * channels if self.device.type == "cpu" and channels * rows <= UNFOLDED else 0
 
     def _run(self, image: NDArray[np.float32]) -> Tensor:
         """Logits (K, d, H, W) of one pass."""
@@ -114,8 +125,8 @@ class TorchPasses:
         try:
             with torch.inference_mode(), same_kernels:
                 yield
-        except RuntimeError as error:
-            if "memory" not in str(error):
+        except (MemoryError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and "memory" not in str(error):
                 raise
             raise MemoryError("the memory does not suffice for a pass; cut the scan into (thinner) slabs") from error
         finally:

@@ -233,7 +233,8 @@ def torch_needed() -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
-        raise MissingExtra(f'{error.name} is not installed; run: pip install "brainsegnet[train]"') from error
+        package = str(error.name).split(".")[0]
+        raise MissingExtra(f'{package} is not installed; run: pip install "brainsegnet[train]"') from error
 
 
 def _find_home(folder: Path) -> Path:

@@ -17,7 +17,10 @@ class Interrupted(Exception):
 
 @contextmanager
 def catch_signals() -> Iterator[list[int]]:
-    """Collects SIGINT and SIGTERM instead of dying of them; the second of a kind acts as it always did."""
+    """Collects SIGINT and SIGTERM instead of dying of them; a second Ctrl-C acts as it always did.
+
+    A second SIGTERM does not: launchers and batch systems each send one, and SIGKILL is theirs if they mean it.
+    """
     caught: list[int] = []
     if threading.current_thread() is not threading.main_thread():
         yield caught
@@ -26,7 +29,8 @@ def catch_signals() -> Iterator[list[int]]:
 
     def remember(number: int, frame: FrameType | None) -> None:
         caught.append(number)
-        signal.signal(number, previous[number])
+        if number == signal.SIGINT:
+            signal.signal(number, previous[number])
 
     for number in previous:
         signal.signal(number, remember)

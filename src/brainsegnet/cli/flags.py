@@ -1,0 +1,90 @@
+"""Flags that several arguments make up, flattened into the verbs' own."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+Names = Annotated[tuple[str, ...], Parameter(negative_iterable=(), consume_multiple=True, show_default=False)]
+Switch = Annotated[bool, Parameter(negative_bool=(), show_default=False)]
+Device = Literal["auto", "cpu", "cuda"]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class BudgetFlags:
+    """How long to train, one of three; the stages of the curriculum keep their shares of it."""
+
+    epochs: float | None = None
+    "Budget in epochs; without a budget, the recipe's own."
+    steps: int | None = None
+    "Budget in steps."
+    minutes: float | None = None
+    "Budget in minutes."
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class CaseFlags:
+    """Which cases and sequences."""
+
+    sequences: Names = ()
+    "Sequences to use; by default those of the task that every case has."
+    hold_out: Names = ()
+    "Cases to score during training instead of training on them."
+    validation: int | None = None
+    "How many cases to hold out, drawn by the seed; by default one in eight."
+    exclude: Names = ()
+    "Cases not to use at all."
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class MachineFlags:
+    """Where to compute."""
+
+    devices: int = 1
+    "Devices of each machine."
+    nodes: int = 1
+    "Machines; start one process a device with torchrun or srun."
+    accelerator: Device = "auto"
+    "auto takes a GPU where there is one."
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class SequenceFlags:
+    """One case as named files."""
+
+    flair: Path | None = None
+    "FLAIR image of one case; name its files instead of CASES."
+    t1: Path | None = None
+    "T1 image."
+    t1c: Path | None = None
+    "T1 image after contrast agent."
+    t2: Path | None = None
+    "T2 image."
+    dwi: Path | None = None
+    "Diffusion-weighted image."
+    adc: Path | None = None
+    "Apparent diffusion coefficient map."
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class SegmentFlags:
+    """How to segment."""
+
+    slabs: int | None = None
+    "Slices per pass (the paper's 31); by default the whole brain in one."
+    probabilities: Switch = False
+    "Write a probability map per tissue too."
+    device: Device = "auto"
+    "auto takes a GPU where there is one."
+    threads: int | None = None
+    "Threads of the CPU; by default all cores."
+    resample: Switch = False
+    "Bring sequences on other grids onto the first one's instead of refusing them."
+    picture: Switch = False
+    "Draw the result over the scan, as a PNG beside the label map."

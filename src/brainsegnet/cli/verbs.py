@@ -1,0 +1,213 @@
+"""The verbs: one per function of the API, one flag per argument. Heavy libraries load when a verb runs."""
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import App, Parameter
+
+from brainsegnet.cli.flags import BudgetFlags, CaseFlags, MachineFlags, SegmentFlags, SequenceFlags, Switch
+from brainsegnet.cli.progress import training_progress
+
+if TYPE_CHECKING:
+    from brainsegnet.api.segmentation import Segmented
+
+Paths = Annotated[list[Path], Parameter(negative_iterable=())]
+
+
+def _version() -> str:
+    from importlib.metadata import version
+
+    return version("brainsegnet")
+
+
+app = App(
+    name="brainsegnet",
+    help="Find brain lesions in multi-modal MRI with Brain SegNet. Research software, not a medical device.",
+    version=_version,
+    help_format="plaintext",
+)
+
+
+@app.command
+def train(
+    data: Paths,
+    /,
+    *,
+    task: str,
+    out: Path,
+    recipe: Literal["paper", "quick", "modern"] = "quick",
+    budget: BudgetFlags | None = None,
+    cases: CaseFlags | None = None,
+    seed: int = 0,
+    machine: MachineFlags | None = None,
+    resume: Switch = False,
+    licence: Annotated[str, Parameter(show_default=False)] = "not stated; the terms of the training data apply",
+) -> None:
+    """Train a model on cases with known lesions.
+
+    Example: brainsegnet train BRATS/ --task brats2015 --out runs/first --minutes 15
+
+    Parameters
+    ----------
+    data
+        Folders of cases (BRATS 2015, BraTS 2021 or 2023 names), or tables case,sequence,path (.csv, .yaml).
+    task
+        brats2015, brats2021, brats2023, isles2017, isles2022, or a YAML file.
+    out
+        Folder for the models best/ and last/, the log and the state.
+    recipe
+        paper: as published. quick: a CPU in minutes. modern: what we find best, for a GPU.
+    seed
+        Governs all that is random.
+    resume
+        Continue the training in --out.
+    licence
+        Licence of the weights, for the model's card.
+    """
+    from brainsegnet.api.training_run import TrainOptions, Watch
+    from brainsegnet.api.training_run import train as run
+    from brainsegnet.training.curriculum import Budget
+
+    budget, cases, machine = budget or BudgetFlags(), cases or CaseFlags(), machine or MachineFlags()
+    limits = Budget(**vars(budget)) if any(limit is not None for limit in vars(budget).values()) else None
+    options = TrainOptions(recipe, limits, seed=seed, resume=resume, licence=licence, **vars(cases), **vars(machine))
+    with training_progress() as step:
+        run(data, task, out, options, Watch(say, step))
+    if int(os.environ.get("LOCAL_RANK", "0")) == 0:
+        say(f"done; try: brainsegnet segment CASE --model {out} --out lesion.nii.gz")
+
+
+@app.command
+def segment(
+    cases: Paths | None = None,
+    /,
+    *,
+    model: Path,
+    out: Path,
+    files: SequenceFlags | None = None,
+    how: SegmentFlags | None = None,
+) -> None:
+    """Segment one case or many with a trained model.
+
+    Example: brainsegnet segment BRATS/pat0003 --model runs/first --out pat0003_lesion.nii.gz
+
+    Parameters
+    ----------
+    cases
+        Folders of cases, folders of one case, or tables.
+    model
+        Model folder, or the output folder of train.
+    out
+        Label map to write; for more than one case, the folder that gets one for each.
+    """
+    from brainsegnet.api.segmentation import SegmentOptions
+    from brainsegnet.api.segmentation import segment as run
+    from brainsegnet.errors import DatasetError
+
+    named = {name: path for name, path in vars(files or SequenceFlags()).items() if path is not None}
+    if bool(named) == bool(cases):
+        raise DatasetError("name either folders of cases or the files of one case (--flair, --t1c, ...), not both")
+    done = run(named or cases or [], model, out, SegmentOptions(**vars(how or SegmentFlags())), _show_segmented)
+    _report_failures(done.failures)
+
+
+@app.command
+def evaluate(predicted: Path, truth: Path, /, *, task: str, out: Path | None = None) -> None:
+    """Score predicted label maps against true ones, region by region.
+
+    Example: brainsegnet evaluate predictions/ BRATS/ --task brats2015 --out scores/
+
+    Parameters
+    ----------
+    predicted
+        A label map, or a folder of them named after their cases.
+    truth
+        A label map, a folder of label maps of the same names, or a folder or table of cases.
+    task
+        In whose label convention the predictions are.
+    out
+        Folder for scores.csv, scores.json and scores.md.
+    """
+    from rich.console import Console
+
+    from brainsegnet.api.scoring import evaluate as run
+    from brainsegnet.evaluation.tables import to_rich
+
+    evaluation = run(predicted, truth, task, out)
+    Console().print(to_rich(evaluation.scores, evaluation.task))
+    _report_failures(evaluation.failures)
+
+
+@app.command
+def grow(out: Path, /, *, cases: int = 8, seed: int = 0, shape: tuple[int, int, int] | None = None) -> None:
+    """Grow phantoms: heads with a tumour, in the folders of BRATS 2015. The same seed gives the same bytes.
+
+    Example: brainsegnet grow phantoms/ --cases 8 --seed 0
+
+    Parameters
+    ----------
+    out
+        Folder that gets a folder for each case.
+    cases
+        How many.
+    seed
+        Case i is grown from seed + i.
+    shape
+        Voxels along slices, rows and columns; the head keeps its size.
+    """
+    from brainsegnet.api.phantoms import grow as run
+    from brainsegnet.synthesis.phantom import DEMO_SHAPE
+
+    run(out, cases, seed, shape or DEMO_SHAPE, say)
+
+
+@app.command
+def inspect(model_or_case: Path, /) -> None:
+    """Show what is in a model folder, a case or a folder of cases.
+
+    Example: brainsegnet inspect runs/first
+
+    Parameters
+    ----------
+    model_or_case
+        Model folder, output folder of train, folder of cases, table, or image file.
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    from brainsegnet.api.inspection import inspect as run
+
+    inventory = run(model_or_case)
+    table = Table(*inventory.headings, title=inventory.title, title_justify="left")
+    for row in inventory.rows:
+        table.add_row(*row)
+    Console().print(table)
+
+
+def _show_segmented(done: "Segmented") -> None:
+    report = done.report
+    volumes = ", ".join(f"{name} {ml:.1f} ml" for name, ml in report["volumes_ml"]["regions"].items())
+    absent = f"; without {', '.join(report['sequences']['absent'])}" if report["sequences"]["absent"] else ""
+    say(f"{done.name}: {volumes}; {sum(report['seconds'].values()):.1f} s{absent}; {done.path}")
+
+
+def _report_failures(failures: Mapping[str, str]) -> None:
+    if failures:
+        for sentence in failures.values():
+            complain(sentence)
+        complain(f"{len(failures)} {'case' if len(failures) == 1 else 'cases'} could not be done; the others are done")
+        sys.exit(1)
+
+
+def say(text: str) -> None:
+    """A line on standard output."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+def complain(text: str) -> None:
+    """A line on standard error."""
+    sys.stderr.write(f"brainsegnet: {text}\n")

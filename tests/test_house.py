@@ -1,0 +1,87 @@
+"""The house stands: imports go down the floors only, and each heavy library enters by its own doors."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parents[1] / "src" / "brainsegnet"
+FLOORS = {
+    "errors": 0,
+    "output": 1,
+    "task": 1,
+    "volume": 1,
+    "evaluation": 2,
+    "network": 2,
+    "preprocessing": 2,
+    "scans": 2,
+    "synthesis": 2,
+    "inference": 3,
+    "training": 3,
+    "api": 4,
+    "cli": 5,
+}
+TORCH_ROOMS = {"network", "training"}
+TORCH_FILES = {"inference/engines.py", "api/training_run.py"}
+HEAVY = {"torch", "lightning", "matplotlib", "SimpleITK", "scipy", "numpy", "monai", "pydantic"}
+
+
+def files() -> list[Path]:
+    return sorted(path for path in SOURCE.rglob("*.py") if path != SOURCE / "__init__.py")
+
+
+def room_of(path: Path) -> str:
+    return path.relative_to(SOURCE).parts[0].removesuffix(".py")
+
+
+def imported(path: Path) -> set[str]:
+    """Modules that a file imports anywhere, inside functions and type-checking blocks too."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found.add(node.module or "")
+    return found
+
+
+@pytest.mark.parametrize("path", files(), ids=lambda path: str(path.relative_to(SOURCE)))
+def test_imports_go_down_the_floors(path: Path) -> None:
+    room = room_of(path)
+    for module in imported(path):
+        if not module.startswith("brainsegnet.") or (other := module.split(".")[1]) == room:
+            continue
+        assert FLOORS[other] < FLOORS[room], f"{room} (floor {FLOORS[room]}) imports {module} (floor {FLOORS[other]})"
+
+
+def test_every_room_is_on_the_plan() -> None:
+    assert {room_of(path) for path in files()} == set(FLOORS)
+
+
+@pytest.mark.parametrize("path", files(), ids=lambda path: str(path.relative_to(SOURCE)))
+def test_torch_enters_by_its_own_doors(path: Path) -> None:
+    uses = any(module.split(".")[0] in {"torch", "lightning", "safetensors"} for module in imported(path))
+    allowed = room_of(path) in TORCH_ROOMS or str(path.relative_to(SOURCE)) in TORCH_FILES
+    assert allowed or not uses or path.name == "model.py"
+
+
+def test_no_utils_room() -> None:
+    assert not {path.stem for path in files()} & {"utils", "helpers", "common", "misc"}
+
+
+@pytest.mark.parametrize("module", ["brainsegnet", "brainsegnet.cli"])
+def test_the_door_is_light(module: str) -> None:
+    code = f"import sys, {module}; print(sorted({HEAVY} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_functions_fit_on_a_screen() -> None:
+    long = []
+    for path in files():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef) and (lines := (node.end_lineno or 0) - node.lineno + 1) > 60:
+                long.append(f"{path.name}:{node.name} has {lines} lines")
+    assert not long
