@@ -1,3 +1,4 @@
+import hashlib
 import json
 import os
 import subprocess
@@ -105,8 +106,6 @@ def test_a_pickle_under_the_right_name_and_hash_is_not_executed(model, tmp_path)
     path = model.folder / "weights.safetensors"
     torch.save({"classify.bias": torch.zeros(4)}, path)
     assert "SHA-256 differs" in refusal(model.folder)
-    import hashlib
-
     data = path.read_bytes()
     note = {"file": path.name, "sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
     assert "not a safetensors file" in refusal(edit_card(model, weights=note))

@@ -26,7 +26,8 @@ except ModuleNotFoundError as error:
     ) from error
 
 if TYPE_CHECKING:
-    from brainsegnet.inference.model import Card, Model
+    from brainsegnet.inference.card import Card
+    from brainsegnet.inference.model import Model
 
 
 UNFOLDED = 20480

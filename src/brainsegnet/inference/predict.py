@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brainsegnet.errors import BrainSegNetError, MissingSequence
-from brainsegnet.inference.model import Card
+from brainsegnet.inference.card import Card
 from brainsegnet.preprocessing.prepare import Prepared, prepare, restore
 from brainsegnet.task import Task
 from brainsegnet.volume import Case, LabelMap, Volume
