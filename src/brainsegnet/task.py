@@ -42,6 +42,8 @@ class Task(BaseModel):
     def _consistent(self) -> "Task":
         if not all(0 < value < 256 for value in self.labels):
             raise ValueError(f"label values lie between 1 and 255, not {sorted(self.labels)}")
+        if len(set(self.labels.values())) != len(self.labels):
+            raise ValueError(f"two labels have one name in {dict(self.labels)}")
         if len(set(self.sequences)) != len(self.sequences):
             raise ValueError(f"a sequence is named twice in {self.sequences}")
         for region, values in self.regions.items():

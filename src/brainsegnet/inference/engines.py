@@ -100,7 +100,7 @@ class TorchPasses:
         most = max(
             self.channels + width + self._unfolded(self.channels, d * h),
             self.channels + 2 * width + self._unfolded(width, d * h),
-            held + 2 * self.classes + share * ((5 + share) * self.refined + self._unfolded(self.refined, rows)),
+            held + share * ((5 + share) * self.refined + self._unfolded(self.refined, rows)),
             held + self.classes + self._unfolded(width, d * h),
             held + 6 * self.classes,
         )

@@ -39,9 +39,9 @@ class Collapsed(nn.Module):
         """Scans (N, C, D, H, W) to logits (N, K, D, H, W), as `BrainSegNet.forward`."""
         levels = self.net.levels(self.net.pad(x))
         kernel, bias, side, side_bias = self.composed()
+        coarse = F.conv3d(self.net.coarse(levels), subpixel(kernel, self.net.stride), padding=1)
         fine = F.conv3d(levels[0], torch.einsum("kodhw,oi->kidhw", kernel, side), bias, padding=1)
         constant = through_padding(torch.einsum("kodhw,o->kdhw", kernel, side_bias), levels[0].shape[2:])
-        coarse = F.conv3d(self.net.coarse(levels), subpixel(kernel, self.net.stride), padding=1)
         return unpad(fine + constant + shuffle(coarse, self.net.stride), x)
 
     def composed(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
