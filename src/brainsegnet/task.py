@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from brainsegnet.errors import LabelError, TaskError
 
-Normalisation = Literal["zscore"]
+Normalisation = Literal["median-sd"]
 
 
 class Task(BaseModel):
@@ -36,7 +36,7 @@ class Task(BaseModel):
     labels: Mapping[int, str] = Field(min_length=1)
     regions: Mapping[str, tuple[int, ...]] = Field(min_length=1)
     patch: tuple[int, int, int] = (12, 128, 128)
-    normalisation: Normalisation = "zscore"
+    normalisation: Normalisation = "median-sd"
 
     @model_validator(mode="after")
     def _consistent(self) -> "Task":

@@ -148,17 +148,17 @@ def test_two_processes_have_the_losses_of_one(one, two):
 
 
 def before_a_norm(name):
-    """Biases that a batch norm takes away again: their gradient is rounding, which Adam blows up to full steps."""
-    return name.endswith("bias") and name.startswith(("adapt.1", "adapt.2", "adapt.3", "refine.1.l", "refine.2.l"))
+    """Biases that a batch norm takes away again, and its mean: their gradient is rounding, which Adam magnifies."""
+    biases = ("adapt.1", "adapt.2", "adapt.3", "refine.1.lateral", "refine.2.lateral")
+    return name.endswith("running_mean") or (name.endswith("bias") and name.startswith(biases))
 
 
 def test_two_processes_end_with_the_weights_of_one(one, two):
-    start = BrainSegNet(2, 3, RECIPE.widths, RECIPE.refined).state_dict()
     weights, *_ = told(two / "whole0")
-    assert weights.keys() == one[0].keys() == start.keys()
+    assert weights.keys() == one[0].keys()
     for name, expected in one[0].items():
-        if not before_a_norm(name) and not name.endswith("running_mean"):
-            assert torch.allclose(weights[name].float(), expected.float(), rtol=1e-3, atol=1e-4), name
+        tolerance = 2e-3 if before_a_norm(name) else 1e-4
+        assert torch.allclose(weights[name].float(), expected.float(), rtol=1e-3, atol=tolerance), name
 
 
 def test_both_processes_hold_the_same_weights_to_the_bit(two):

@@ -6,7 +6,7 @@ import torch
 
 from brainsegnet.errors import ModelError, OutputError
 from brainsegnet.network.architecture import BrainSegNet
-from brainsegnet.network.checkpoint import read_tensors, write_tensors
+from brainsegnet.network.checkpoint import write_tensors
 from brainsegnet.network.collapse import collapse
 from brainsegnet.training.state import Trainee, averaged_twin, read_state, saved_step, write_state
 

@@ -31,7 +31,7 @@ class Input(_Value):
     """
 
     sequences: tuple[str, ...] = Field(min_length=1)
-    normalisation: Normalisation = "zscore"
+    normalisation: Normalisation = "median-sd"
     any_subset: bool = False
 
 

@@ -114,7 +114,7 @@ def match_sequences(case: Case, card: Card) -> tuple[tuple[str, ...], tuple[str,
 
 
 def arrange_channels(prepared: Prepared, sequences: tuple[str, ...]) -> NDArray[np.float32]:
-    """Channels (C, d, h, w) in the order of `sequences`; an absent one is zero, which is the mean of a present one."""
+    """Channels (C, d, h, w) in the order of `sequences`; an absent one is zero, which is the median of a present one."""
     if prepared.sequences == sequences:
         return prepared.image
     image = np.zeros((len(sequences), *prepared.image.shape[1:]), np.float32)

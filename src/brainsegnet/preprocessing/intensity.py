@@ -7,6 +7,9 @@ from brainsegnet.errors import ImageError
 from brainsegnet.preprocessing.brain import find_foreground
 from brainsegnet.volume import Array, Case
 
+NEARLY_ZERO = np.float32(1e-6)
+"""What the median becomes, so that 0 says outside the brain."""
+
 
 def check_case(case: Case) -> None:
     """Refuse images that cannot be normalised.
@@ -21,9 +24,10 @@ def check_case(case: Case) -> None:
 def normalise(
     array: Array, mask: NDArray[np.bool_], background: float | None = None, name: str = "the image"
 ) -> NDArray[np.float32]:
-    """Mean 0 and standard deviation 1 over the brain, exactly 0 outside it.
+    """Median 0 and standard deviation 1 over the brain; exactly 0 outside it and nowhere else.
 
-    A sequence may cover less than the brain of the others: where it is `background` it does not count.
+    The median, and not the mean, is brought to 0: a large lesion moves the mean away from the healthy tissue. A
+    sequence may cover less than the brain of the others: where it is `background` it does not count.
 
     Args:
         array: Intensities (D, H, W).
@@ -38,13 +42,14 @@ def normalise(
     [[[0.0, -2.0, -1.0, 1.0]]]
     """
     counted = array[mask & find_foreground(array, background)]
-    mean = counted.mean(dtype=np.float64) if counted.size else 0.0
+    centre = float(np.median(counted)) if counted.size else 0.0
     deviation = counted.std(dtype=np.float64) if counted.size else 0.0
-    if not deviation > 1e-6 * abs(mean):
-        raise ImageError(f"{name} has one value in the whole brain, {mean:g}; replace it or leave it out")
+    if not deviation > 1e-6 * abs(centre):
+        raise ImageError(f"{name} has one value in the whole brain, {centre:g}; replace it or leave it out")
     scaled = array.astype(np.float32, order="C")
-    scaled -= np.float32(mean)
+    scaled -= np.float32(centre)
     scaled *= np.float32(1 / deviation)
+    np.copyto(scaled, NEARLY_ZERO, where=scaled == 0)
     np.copyto(scaled, 0, where=~mask)
     return scaled
 

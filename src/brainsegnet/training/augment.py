@@ -99,7 +99,7 @@ def window(x: Tensor, centre: tuple[float, float], size: tuple[int, int], change
 
 
 def recolour(images: Tensor, changes: Sequence[Change]) -> Tensor:
-    """Intensity changes of a batch (N, C, D, H, W); zero, the background and the mean, stays zero under gains."""
+    """Intensity changes of a batch (N, C, D, H, W); zero, the background, stays zero."""
     slices = _table([c.slice_gain for c in changes], images.shape[2], 1.0, images)[:, None, :, None, None]
     gain = _table([c.gain for c in changes], images.shape[1], 1.0, images)[:, :, None, None, None]
     shift = _table([c.shift for c in changes], images.shape[1], 0.0, images)[:, :, None, None, None]
