@@ -37,5 +37,9 @@ class OutputError(BrainSegNetError):
     """A result cannot be written."""
 
 
+class TrainingDiverged(BrainSegNetError):
+    """The loss of a training is no longer a number."""
+
+
 class MissingExtra(BrainSegNetError):
     """An optional library is absent; the text names the extra that installs it."""

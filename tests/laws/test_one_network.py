@@ -10,8 +10,9 @@ from brainsegnet.network.checkpoint import load_into, read_tensors, write_tensor
 from brainsegnet.network.collapse import collapse
 from brainsegnet.preprocessing.slabs import slab_starts
 from brainsegnet.training.curriculum import Budget, Recipe
-from brainsegnet.training.fit import Hooks, Plan, fit
+from brainsegnet.training.fit import fit
 from brainsegnet.training.patches import Sampler, Scan
+from brainsegnet.training.plan import Hooks, Plan
 
 RECIPE = Recipe(name="r", widths=(2, 4, 4, 4), refined=4, batch=2, budget_epochs=1)
 

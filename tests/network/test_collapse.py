@@ -8,7 +8,7 @@ from brainsegnet.network.architecture import BrainSegNet
 from brainsegnet.network.collapse import collapse, shuffle, subpixel, taps
 
 STRIDES = [(1, 2, 2), (2, 2, 2)]
-SIZES = [(1, 1, 1), (2, 2, 2), (1, 2, 3), (3, 8, 16), (4, 9, 11), (5, 16, 7)]
+SIZES = [(1, 1, 1), (2, 2, 2), (1, 2, 3), (4, 9, 11), (3, 16, 7)]
 
 
 def shaken(dtype=torch.float64, **kwargs):
@@ -53,8 +53,7 @@ def compare(net, size, tolerance):
         assert torch.allclose(twin.get_buffer(name), buffer, rtol=tolerance, atol=tolerance), name
 
 
-@pytest.mark.parametrize("nonlinear", [True, False])
-@pytest.mark.parametrize("train", [True, False])
+@pytest.mark.parametrize("train, nonlinear", [(True, True), (False, True), (True, False)])
 @pytest.mark.parametrize("stride", STRIDES)
 @pytest.mark.parametrize("size", SIZES)
 def test_values_and_gradients_are_those_of_the_network(size, stride, train, nonlinear):

@@ -62,7 +62,7 @@ def test_a_part_of_an_epoch_is_at_least_a_step():
 @pytest.mark.parametrize(
     "given",
     [{}, {"steps": 1, "epochs": 2}, {"steps": 1, "epochs": 2, "minutes": 3}, {"steps": 0}, {"minutes": -1.0},
-     {"epochs": math.nan}],
+     {"epochs": math.nan}, {"minutes": math.inf}],
 )  # fmt: skip
 def test_a_budget_is_one_positive_number(given):
     with pytest.raises(TaskError, match="a budget is") as caught:

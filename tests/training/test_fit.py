@@ -10,10 +10,11 @@ import pytest
 import torch
 from lightning.fabric import Fabric
 
-from brainsegnet.errors import ModelError, TaskError
+from brainsegnet.errors import ModelError, TaskError, TrainingDiverged
 from brainsegnet.network.checkpoint import read_tensors
 from brainsegnet.training.curriculum import PAPER_STAGES, STRONG, Budget, Recipe
-from brainsegnet.training.fit import Hooks, Plan, fit
+from brainsegnet.training.fit import fit
+from brainsegnet.training.plan import Hooks, Plan
 from brainsegnet.training.signals import Interrupted
 
 TINY = Recipe(
@@ -158,9 +159,9 @@ def test_a_larger_budget_trains_and_validates_further(scans, fabric, tmp_path):
 @pytest.mark.parametrize("change", [{"learning_rate": 0.5}, {"dice": 0.0}, {"stages": PAPER_STAGES[:1]}])
 def test_the_state_of_another_recipe_is_refused(scans, fabric, tmp_path, change):
     fit(scans, plan(Budget(steps=1)), fabric, Diary().hooks(tmp_path / "s"))
-    with pytest.raises(ModelError, match="another recipe, task or seed"):
+    with pytest.raises(ModelError, match="another recipe, task, seed or data"):
         fit(scans, plan(**change), fabric, Diary().hooks(tmp_path / "s"), resume=True)
-    with pytest.raises(ModelError, match="another recipe, task or seed"):
+    with pytest.raises(ModelError, match="another recipe, task, seed or data"):
         fit(scans, replace(plan(), seed=4), fabric, Diary().hooks(tmp_path / "s"), resume=True)
 
 
@@ -232,7 +233,7 @@ def test_records_tell_step_epoch_stage_rate_and_pace(scans, fabric):
     assert all(math.isfinite(r.loss) for r in diary.records), "also where a validation follows a line at once"
 
 
-@pytest.mark.parametrize("steps, validations", [(9, 4), (8, 4), (4, 4), (3, 5), (50, 49), (7, 1)])
+@pytest.mark.parametrize("steps, validations", [(9, 4), (8, 4), (4, 4), (3, 5), (22, 22), (7, 1)])
 def test_validations_are_spread_over_the_budget(scans, fabric, steps, validations):
     diary = Diary()
     fit(scans, plan(Budget(steps=steps)), fabric, diary.hooks(validations=validations))
@@ -316,3 +317,16 @@ def test_the_state_is_written_on_the_way(scans, fabric, tmp_path):
 def test_recipes_choose_optimiser_and_reading(scans, fabric, recipe):
     usual, other = (fit(scans, plan(Budget(steps=3), **r), fabric, Diary().hooks()) for r in ({}, recipe))
     assert not same(usual.state_dict(), other.state_dict())
+
+
+def test_a_loss_that_is_no_number_stops_the_training(scans, fabric):
+    scans[0].image[:] = np.inf
+    with pytest.raises(TrainingDiverged, match=r"the loss is nan at step \d; lower the learning rate"):
+        fit(scans[:1], plan(stages=PAPER_STAGES[:1]), fabric, Diary().hooks())
+
+
+def test_other_scans_cannot_continue_a_training(scans, fabric, tmp_path):
+    state = tmp_path / "state.safetensors"
+    fit(scans, plan(Budget(steps=2)), fabric, Diary().hooks(state))
+    with pytest.raises(ModelError, match="of a training with another"):
+        fit(scans[:1], plan(Budget(steps=4)), fabric, Diary().hooks(state), resume=True)

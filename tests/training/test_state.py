@@ -78,7 +78,7 @@ def test_before_the_first_validation_the_best_is_none(tmp_path):
 def test_a_state_of_another_training_or_none_is_refused(tmp_path):
     path, other = tmp_path / "state.safetensors", tmp_path / "weights.safetensors"
     write_state(begin(steps=1), path, "plan")
-    assert "another recipe, task or seed" in refusal(read_state, begin(), path, "plan of another")
+    assert "another recipe, task, seed or data" in refusal(read_state, begin(), path, "plan of another")
     write_tensors(begin().net.state_dict(), other)
     assert "holds no training" in refusal(read_state, begin(), other, "plan")
     assert "holds no training" in refusal(saved_step, other)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from brainsegnet.errors import ModelError
@@ -19,7 +19,7 @@ def write_tensors(tensors: Mapping[str, Tensor], path: Path, notes: Mapping[str,
     """
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     try:
-        save_file(plain, path, dict(notes or {}))
+        path.write_bytes(save(plain, dict(notes or {})))
     except SafetensorError as error:
         raise OSError(" ".join(str(error).split())) from error
 

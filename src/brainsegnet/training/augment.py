@@ -47,7 +47,7 @@ class Change:
 def draw_change(rng: np.random.Generator, how: Augmentation, sequences: int, slices: int) -> Change:
     """A change of a sample of so many sequences and slices."""
     return Change(
-        scale=_symmetric(rng, how.scale),
+        scale=float(rng.uniform(*how.scale)),
         angle_deg=float(rng.uniform(-how.angle_deg, how.angle_deg)),
         turns=int(rng.integers(4)) if how.quarter_turns else 0,
         flips=(rng.random() < how.flips[0], rng.random() < how.flips[1], rng.random() < how.flips[2]),
@@ -106,15 +106,16 @@ def recolour(images: Tensor, changes: Sequence[Change]) -> Tensor:
     gamma = _table([c.gamma for c in changes], images.shape[1], 1.0, images)[:, :, None, None, None]
     brain = (images != 0).to(images)
     out = _blurred(images, changes)
-    out = (_power(out, gamma) if (gamma != 1).any() else out) * (slices * gain)
+    out = (_power(out, gamma) if any(g != 1 for c in changes for g in c.gamma) else out) * (slices * gain)
     out = (out + shift + _noise(images, changes)) * brain
     kept = _table([[float(k) for k in c.kept] for c in changes], images.shape[1], 1.0, images)
     return out * kept[:, :, None, None, None]
 
 
 def _table(rows: Sequence[Sequence[float]], width: int, default: float, like: Tensor) -> Tensor:
-    """(N, width) on the device of `like`; an empty row is filled with `default`."""
-    return torch.tensor([list(row) or [default] * width for row in rows], dtype=like.dtype, device=like.device)
+    """(N, width) on the device of `like`, without waiting for it; an empty row is filled with `default`."""
+    table = torch.tensor([list(row) or [default] * width for row in rows], dtype=like.dtype)
+    return table.to(like.device, non_blocking=True)
 
 
 def _power(x: Tensor, gamma: Tensor) -> Tensor:

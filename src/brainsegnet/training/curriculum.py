@@ -96,8 +96,9 @@ class Budget:
         given = {name: value for name, value in vars(self).items() if value is not None}
         if len(given) != 1:
             raise TaskError(f"a budget is one of epochs, steps and minutes, not {len(given)} of them: {given}")
-        if not next(iter(given.values())) > 0:
-            raise TaskError(f"a budget is above zero, not {given}")
+        ((kind, length),) = given.items()
+        if not 0 < length < math.inf:
+            raise TaskError(f"a budget is a number above zero, not {length} {kind}")
 
     @property
     def kind(self) -> Literal["epochs", "steps", "minutes"]:
@@ -201,6 +202,7 @@ QUICK = Recipe(
     name="quick",
     widths=(8, 16, 32, 64),
     refined=32,
+    patch=(24, 96, 96),
     sampling="lesion",
     batch=2,
     optimiser="adamw",

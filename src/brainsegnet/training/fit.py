@@ -1,93 +1,24 @@
 """The loop: one function on Lightning Fabric, for a CPU, one GPU, several, or several machines."""
 
+import math
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 from lightning.fabric import Fabric
-from torch import Tensor
+from torch import Tensor, nn
 
-from brainsegnet.errors import ModelError, TaskError
+from brainsegnet.errors import ModelError, TrainingDiverged
 from brainsegnet.network.architecture import BrainSegNet
 from brainsegnet.network.collapse import collapse
-from brainsegnet.training.curriculum import Budget, Recipe
 from brainsegnet.training.losses import loss_of
 from brainsegnet.training.pace import Pace
 from brainsegnet.training.patches import Sampler, Scan
+from brainsegnet.training.plan import Hooks, Plan, Record, check_plan
 from brainsegnet.training.processes import all_sum, largest, share_statistics
 from brainsegnet.training.signals import Interrupted, catch_signals
 from brainsegnet.training.state import Trainee, averaged_twin, read_state, write_state
-
-Weights = Mapping[str, Tensor]
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What is to be trained: a network of `sequences` channels and `classes` classes, how, and for how long.
-
-    Attributes:
-        recipe, budget, seed: See `Recipe` and `Budget`.
-        sequences, classes: Channels in and out.
-        patch: Training sample (D, H, W).
-    """
-
-    recipe: Recipe
-    budget: Budget
-    sequences: int
-    classes: int
-    patch: tuple[int, int, int]
-    seed: int = 0
-
-
-@dataclass(frozen=True)
-class Record:
-    """One line of the log.
-
-    Attributes:
-        step, epoch: Done so far; the epoch in fractions.
-        stage: Name of the curriculum's stage.
-        progress: Share of the budget that is spent.
-        loss: Mean since the last line.
-        rate: Learning rate.
-        minutes: Since the start, over all resumed parts.
-        samples_per_second: Over all devices.
-        waiting: Share of the time in which the device waited for samples.
-        dice: Whole-scan Dice by region on the validation cases, where they were scored at this step.
-    """
-
-    step: int
-    epoch: float
-    stage: str
-    progress: float
-    loss: float
-    rate: float
-    minutes: float
-    samples_per_second: float
-    waiting: float
-    dice: Mapping[str, float] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Hooks:
-    """What the loop calls, on the first process only.
-
-    Attributes:
-        report: Gets each record.
-        keep: Gets "best" or "last", and the weights.
-        validate: Whole-scan Dice by region of a network in evaluation mode, or None.
-        state: File for everything that a resumed training needs, or None.
-        validations: How often to validate over the whole budget.
-        state_minutes: How often to write the state.
-    """
-
-    report: Callable[[Record], None]
-    keep: Callable[[str, Weights], None]
-    validate: Callable[[BrainSegNet], Mapping[str, float]] | None = None
-    state: Path | None = None
-    validations: int = 10
-    state_minutes: float = 3.0
 
 
 def fit(scans: Sequence[Scan], plan: Plan, fabric: Fabric, hooks: Hooks, *, resume: bool = False) -> BrainSegNet:
@@ -104,6 +35,7 @@ def fit(scans: Sequence[Scan], plan: Plan, fabric: Fabric, hooks: Hooks, *, resu
         Interrupted: SIGINT or SIGTERM arrived; the state is written.
         ModelError: resume is asked for, and the state is absent or of another training.
         TaskError: the plan cannot be carried out, on so many devices or at all.
+        TrainingDiverged: the loss is no longer a number.
     """
     training = Training(scans, plan, fabric, hooks)
     if resume:
@@ -123,7 +55,7 @@ class Training:
     """The parts of the loop, and what they share."""
 
     def __init__(self, scans: Sequence[Scan], plan: Plan, fabric: Fabric, hooks: Hooks) -> None:
-        _check(plan, fabric.world_size)
+        check_plan(plan, fabric.world_size)
         self.plan, self.recipe, self.fabric, self.hooks = plan, plan.recipe, fabric, hooks
         self.trainee = _begin(plan, fabric)
         self.sampler = Sampler(scans, plan.recipe, plan.patch, plan.seed, fabric.device)
@@ -138,7 +70,7 @@ class Training:
         path: Path | None = self.fabric.broadcast(self.hooks.state)
         if path is None:
             raise ModelError("there is no state to resume from; start without --resume")
-        read_state(self.trainee, path, _fingerprint(self.plan))
+        read_state(self.trainee, path, self._fingerprint())
         self.started -= 60 * self.trainee.minutes
         self.trainee.validations = min(self.trainee.validations, self._validations_due(self.progress()))
 
@@ -189,6 +121,8 @@ class Training:
         if self.losses:
             self.loss = float(all_sum(torch.stack(self.losses).mean())) / self.fabric.world_size
             self.losses.clear()
+        if not math.isfinite(self.loss) and self.trainee.step:
+            raise TrainingDiverged(f"the loss is {self.loss} at step {self.trainee.step}; lower the learning rate")
         if self.fabric.is_global_zero:
             step, pace = self.trainee.step, self.pace
             self.hooks.report(
@@ -226,30 +160,18 @@ class Training:
         """Write the state and the last weights."""
         if self.fabric.is_global_zero:
             if self.hooks.state is not None:
-                write_state(self.trainee, self.hooks.state, _fingerprint(self.plan))
+                write_state(self.trainee, self.hooks.state, self._fingerprint())
             self.hooks.keep("last", self.trainee.average.state_dict())
         self.saved = time.monotonic()
+
+    def _fingerprint(self) -> str:
+        """What must agree for a training to be resumed: all but the budget, the scans told by their shapes."""
+        plan, shapes = self.plan, [scan.image.shape for scan in self.sampler.scans]
+        return f"{plan.recipe.model_dump_json()} {plan.sequences} {plan.classes} {plan.patch} {plan.seed} {shapes}"
 
     def finish(self) -> BrainSegNet:
         """The trained network, in evaluation mode."""
         return self.trainee.average.eval()
-
-
-def _check(plan: Plan, processes: int) -> None:
-    """Refuse what would fail in the middle of a training."""
-    recipe, (_, height, width) = plan.recipe, plan.patch
-    if recipe.batch % processes:
-        raise TaskError(
-            f"recipe {recipe.name}: a batch of {recipe.batch} cannot be shared evenly by {processes} devices; "
-            f"use a number of devices that divides {recipe.batch}"
-        )
-    if recipe.augmentation.quarter_turns and height != width:
-        raise TaskError(
-            f"recipe {recipe.name}: quarter turns need square patches, this one is {height} x {width}; "
-            "choose a square patch or a recipe without quarter turns"
-        )
-    if not 0 <= plan.seed < 2**63:
-        raise TaskError(f"a seed lies between 0 and 2^63 - 1, not {plan.seed}")
 
 
 def _begin(plan: Plan, fabric: Fabric) -> Trainee:
@@ -258,7 +180,9 @@ def _begin(plan: Plan, fabric: Fabric) -> Trainee:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(plan.seed)
         net = BrainSegNet(plan.sequences, plan.classes, recipe.widths, recipe.refined, nonlinear=recipe.nonlinear)
-    if fabric.world_size > 1:
+    if fabric.world_size > 1 and fabric.device.type == "cuda":
+        net = nn.SyncBatchNorm.convert_sync_batchnorm(net)  # type: ignore[no-untyped-call]
+    elif fabric.world_size > 1:
         share_statistics(net)
     net = net.to(fabric.device).to(memory_format=torch.channels_last_3d).train()  # type: ignore[call-overload]
     kind = torch.optim.AdamW if recipe.optimiser == "adamw" else torch.optim.Adam
@@ -266,8 +190,3 @@ def _begin(plan: Plan, fabric: Fabric) -> Trainee:
     average = averaged_twin(net, recipe.averaging)
     module, prepared = fabric.setup(collapse(net), optimiser)
     return Trainee(net, module, prepared, average, recipe.averaging)
-
-
-def _fingerprint(plan: Plan) -> str:
-    """What must agree for a training to be resumed; the budget may be another."""
-    return f"{plan.recipe.model_dump_json()} {plan.sequences} {plan.classes} {plan.patch} {plan.seed}"

@@ -9,7 +9,7 @@ from typing import Any
 from lightning.fabric.loggers.tensorboard import TensorBoardLogger
 
 from brainsegnet.output import write_text
-from brainsegnet.training.fit import Record
+from brainsegnet.training.plan import Record
 
 COLUMNS = ("step", "epoch", "stage", "progress", "loss", "rate", "minutes", "samples_per_second", "waiting")
 

@@ -90,18 +90,33 @@ class Sampler:
         stored = torch.float32 if device.type == "cpu" else torch.float16
         self.images = [torch.from_numpy(scan.image).to(device, stored) for scan in scans]
         self.classes = [torch.from_numpy(scan.classes).to(device) for scan in scans]
+        self._spans: dict[tuple[int, int, int], tuple[int, int] | None] = {}
+        self._order: tuple[int, NDArray[np.int64]] = (-1, np.empty(0, np.int64))
 
     def draw(self, number: int, stage: Stage) -> Draw:
         """Sample `number` of the training, counted over all epochs."""
         epoch, index = divmod(number, len(self.places))
         rng = np.random.Generator(np.random.Philox(key=[self.seed, (epoch << 32) + index]))
-        order = np.random.Generator(np.random.Philox(key=[self.seed, (epoch << 32) + 0xFFFFFFFF]))
-        scan, slab = self.places[order.permutation(len(self.places))[index]]
+        scan, slab = self.places[self._order_of(epoch)[index]]
         change = self._change(rng, stage, self.scans[scan].image.shape[0])
         if self.recipe.sampling == "slabs":
             start = slab - self.scans[scan].first
             return Draw(scan, start, self._around_lesion(rng, scan, start, change), change)
         return self._anywhere(rng, scan, change)
+
+    def _order_of(self, epoch: int) -> NDArray[np.int64]:
+        """The places in the order of an epoch; that of the last one asked for is remembered."""
+        if self._order[0] != epoch:
+            rng = np.random.Generator(np.random.Philox(key=[self.seed, (epoch << 32) + 0xFFFFFFFF]))
+            self._order = epoch, rng.permutation(len(self.places))
+        return self._order[1]
+
+    def _span_of(self, scan: int, start: int, axis: int) -> tuple[int, int] | None:
+        """The lesion's span within a slab, remembered."""
+        place = scan, start, axis
+        if place not in self._spans:
+            self._spans[place] = self.scans[scan].lesion_span(start, self.patch[0], axis)
+        return self._spans[place]
 
     def _change(self, rng: np.random.Generator, stage: Stage, sequences: int) -> Change:
         augmented = rng.random() < stage.augment
@@ -114,7 +129,7 @@ class Sampler:
         for axis in (1, 2):
             extent = self.patch[axis] / change.scale
             low, high = 0.0, self.scans[scan].classes.shape[axis] - extent
-            if span := self.scans[scan].lesion_span(start, self.patch[0], axis):
+            if span := self._span_of(scan, start, axis):
                 low, high = sorted((span[1] + 1 - extent, float(span[0])))
             first = (low + high) // 2
             if high > low:
