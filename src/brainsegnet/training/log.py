@@ -34,14 +34,21 @@ class RunLog:
         self._board = TensorBoardLogger(folder, "tensorboard", version="")
 
     def __call__(self, record: Record) -> None:
-        """Add a record."""
+        """Add a record.
+
+        Raises:
+            OSError: the disk is full.
+        """
         row = {name: getattr(record, name) for name in COLUMNS}
         row |= {f"dice_{region}": value for region, value in record.dice.items()}
         self.records.append(row)
         self._csv.writerow(row)
         self._file.flush()
         scalars = {name: float(value) for name, value in row.items() if isinstance(value, int | float)}
-        self._board.log_metrics({name: value for name, value in scalars.items() if value == value}, record.step)
+        try:
+            self._board.log_metrics({name: value for name, value in scalars.items() if value == value}, record.step)
+        except ValueError as error:
+            raise error.__cause__ if isinstance(error.__cause__, OSError) else error from None
 
     def close(self, summary: Mapping[str, Any]) -> None:
         """Write `log.json`: the summary, and every record with a Dice."""

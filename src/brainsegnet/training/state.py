@@ -93,7 +93,9 @@ def read_state(trainee: Trainee, path: Path, plan: str) -> None:
     tensors, notes = read_tensors(path)
     counters = _counters(notes, path)
     if counters["plan"] != plan:
-        raise ModelError(f"{path} is of a training with another recipe, task, seed or data; resume with the arguments it had")
+        raise ModelError(
+            f"{path} is of a training with another recipe, task, seed or data; resume with the arguments it had"
+        )
     load_into(trainee.net, _under("net.", tensors), str(path))
     if trainee.average is not trainee.net:
         load_into(trainee.average, _under("average.", tensors), str(path))
