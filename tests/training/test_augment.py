@@ -18,11 +18,6 @@ def draws(how, count=400, sequences=3, slices=4):
     return [draw_change(rng, how, sequences, slices) for _ in range(count)]
 
 
-def nowhere(images):
-    """No lesion: class 0 in every voxel of a batch (N, C, D, H, W)."""
-    return torch.zeros(images.shape[0], *images.shape[2:], dtype=torch.uint8)
-
-
 @pytest.fixture
 def brain():
     """A batch (2, 3, 4, 16, 16) of z-scores in an ellipse, zero around it."""
@@ -49,9 +44,7 @@ def test_nothing_asked_for_is_nothing_done(brain):
         assert replace(change, noise_seed=0) == Change(
             slice_gain=(1,) * 4, gain=(1,) * 3, shift=(0,) * 3, gamma=(1,) * 3, blur=(0,) * 3
         )
-        assert (
-            torch.equal(recolour(brain, nowhere(brain), [change, change]), brain) and reorient(brain, change) is brain
-        )
+        assert torch.equal(recolour(brain, [change, change]), brain) and reorient(brain, change) is brain
 
 
 def test_every_kind_of_change_is_drawn_within_its_limits():
@@ -125,20 +118,20 @@ def test_outside_the_image_is_zero():
 def test_the_background_stays_exactly_zero(brain):
     changes = draws(EVERYTHING, 100)
     for a, b in zip(changes[::2], changes[1::2], strict=True):
-        out = recolour(brain, nowhere(brain), [a, b])
+        out = recolour(brain, [a, b])
         assert torch.equal(out == 0, brain == 0) and out.isfinite().all()
 
 
 def test_a_slice_gain_multiplies_its_slice_in_every_sequence():
     gains = (0.8, 0.9, 1.1, 1.2)
     ones = torch.ones(2, 3, 4, 2, 2)
-    out = recolour(ones, nowhere(ones), [Change(slice_gain=gains), Change()])
+    out = recolour(ones, [Change(slice_gain=gains), Change()])
     assert torch.allclose(out[0], torch.tensor(gains)[None, :, None, None].expand(3, 4, 2, 2))
     assert torch.equal(out[1], torch.ones(3, 4, 2, 2))
 
 
 def test_gain_and_shift_are_per_sequence(brain):
-    out = recolour(brain, nowhere(brain), [Change(gain=(2, 1, 0.5)), Change(shift=(1, 0, -1))])
+    out = recolour(brain, [Change(gain=(2, 1, 0.5)), Change(shift=(1, 0, -1))])
     inside = brain != 0
     assert torch.allclose(out[0], brain[0] * torch.tensor([2, 1, 0.5])[:, None, None, None])
     assert torch.allclose(out[1], brain[1] + torch.tensor([1.0, 0, -1])[:, None, None, None] * inside[1])
@@ -148,14 +141,14 @@ def test_what_a_sample_undergoes_does_not_depend_on_its_neighbour(brain):
     """Bit for bit, so that batches may be shared among processes in any way."""
     changes = draws(EVERYTHING, 20)
     for change, other in zip([Change(), *changes[:9]], changes[10:], strict=True):
-        alone = recolour(brain[:1], nowhere(brain[:1]), [change])
-        assert torch.equal(recolour(brain, nowhere(brain), [change, other])[0], alone[0])
-        assert torch.equal(recolour(brain.flip(0), nowhere(brain.flip(0)), [other, change])[1], alone[0])
+        alone = recolour(brain[:1], [change])
+        assert torch.equal(recolour(brain, [change, other])[0], alone[0])
+        assert torch.equal(recolour(brain.flip(0), [other, change])[1], alone[0])
 
 
 def test_noise_has_its_standard_deviation_and_comes_from_its_seed():
     x = torch.ones(3, 2, 4, 64, 64)
-    out = recolour(x, nowhere(x), [Change(noise=0.3, noise_seed=s) for s in (1, 1, 2)]) - 1
+    out = recolour(x, [Change(noise=0.3, noise_seed=s) for s in (1, 1, 2)]) - 1
     assert out[0].std().item() == pytest.approx(0.3, rel=0.02) and abs(out[0].mean()) < 0.01
     assert torch.equal(out[0], out[1]) and not torch.equal(out[0], out[2])
 
@@ -163,7 +156,7 @@ def test_noise_has_its_standard_deviation_and_comes_from_its_seed():
 def test_blur_smooths_the_chosen_sequence_in_plane_and_keeps_its_mean():
     torch.manual_seed(0)
     x = 1 + torch.rand(1, 2, 3, 32, 32)
-    out = recolour(x, nowhere(x), [Change(blur=(1.0, 0.0))])
+    out = recolour(x, [Change(blur=(1.0, 0.0))])
     inner = (..., slice(2, -2), slice(2, -2))
     assert torch.equal(out[0, 1], x[0, 1])
     assert out[inner][0, 0].std() < 0.5 * x[0, 0].std()
@@ -171,7 +164,7 @@ def test_blur_smooths_the_chosen_sequence_in_plane_and_keeps_its_mean():
 
 
 def test_a_power_law_keeps_zero_and_the_order(brain):
-    out = recolour(brain, nowhere(brain), [Change(gamma=(0.5, 1.0, 2.0)), Change(gamma=(2.0, 3.0, 0.3))])
+    out = recolour(brain, [Change(gamma=(0.5, 1.0, 2.0)), Change(gamma=(2.0, 3.0, 0.3))])
     assert torch.equal(out[0, 1], brain[0, 1]), "an exponent of 1 changes no bit"
     for n, c in np.ndindex(2, 3):
         a, b = brain[n, c].flatten(), out[n, c].flatten()
@@ -187,30 +180,13 @@ def test_a_power_law_keeps_zero_and_the_order(brain):
 )  # fmt: skip
 def test_a_power_law_of_anything_is_finite_and_within_the_range(image, gamma):
     x = image.reshape(1, 1, 2, 2, 2)
-    out = recolour(x, nowhere(x), [Change(gamma=(gamma,))])
+    out = recolour(x, [Change(gamma=(gamma,))])
     assert out.isfinite().all() and out.abs().max() <= 1.001 * max(x.max().clamp_min(0) - x.min().clamp_max(0), 1e-6)
-
-
-def test_a_tissue_shift_moves_its_tissue_and_no_other(brain):
-    classes = nowhere(brain)
-    classes[:, :, 4:10, 4:10] = 2
-    shifts = ((0.0, 0.0, 0.0), (5.0, 5.0, 5.0), (1.0, 0.0, -2.0))
-    out = recolour(brain, classes, [Change(tissue_shift=shifts), Change()]) - brain
-    inner, outer = (0, slice(None), 0, 6, 6), (0, slice(None), 0, 2, 8)
-    assert out[inner].tolist() == pytest.approx([1, 0, -2], abs=1e-5) and not out[outer].any() and not out[1].any()
-
-
-def test_tissue_shifts_are_drawn_per_class_and_sequence_and_never_for_the_background():
-    rng, how = np.random.default_rng(0), Augmentation(tissue_shift=0.7)
-    shifts = np.array([draw_change(rng, how, 3, 4, classes=5).tissue_shift for _ in range(400)])
-    assert shifts.shape == (400, 5, 3) and not shifts[:, 0].any()
-    assert shifts[:, 1:].std() == pytest.approx(0.7, rel=0.05)
-    assert draw_change(rng, Augmentation(), 3, 4, classes=5).tissue_shift == ()
 
 
 def test_dropped_sequences_are_exactly_zero(brain):
     loud = replace(draws(EVERYTHING, 1)[0], kept=(True, False, False))
-    out = recolour(brain, nowhere(brain), [loud, Change(kept=(False, True, True))])
+    out = recolour(brain, [loud, Change(kept=(False, True, True))])
     assert not out[0, 1:].any() and out[0, 0].any()
     assert not out[1, 0].any() and torch.equal(out[1, 1:], brain[1, 1:])
 

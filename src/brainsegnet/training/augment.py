@@ -26,7 +26,6 @@ class Change:
         flips: Mirrored along (D, H, W).
         slice_gain: Factor of each slice, or none.
         gain, shift, gamma, blur: One value per sequence, or none; blur is a standard deviation in voxels.
-        tissue_shift: For each class a value per sequence, or none.
         noise: Standard deviation, of noise drawn from `noise_seed`.
         kept: Whether each sequence is kept, or none dropped.
     """
@@ -40,15 +39,14 @@ class Change:
     shift: tuple[float, ...] = ()
     gamma: tuple[float, ...] = ()
     blur: tuple[float, ...] = ()
-    tissue_shift: tuple[tuple[float, ...], ...] = ()
     noise: float = 0.0
     noise_seed: int = 0
     kept: tuple[bool, ...] = field(default=())
 
 
-def draw_change(rng: np.random.Generator, how: Augmentation, sequences: int, slices: int, classes: int = 0) -> Change:
-    """A change of a sample of so many sequences, slices and classes."""
-    change = Change(
+def draw_change(rng: np.random.Generator, how: Augmentation, sequences: int, slices: int) -> Change:
+    """A change of a sample of so many sequences and slices."""
+    return Change(
         scale=float(rng.uniform(*how.scale)),
         angle_deg=float(rng.uniform(-how.angle_deg, how.angle_deg)),
         turns=int(rng.integers(4)) if how.quarter_turns else 0,
@@ -61,11 +59,6 @@ def draw_change(rng: np.random.Generator, how: Augmentation, sequences: int, sli
         noise=float(rng.uniform(0, how.noise)),
         noise_seed=int(rng.integers(2**31)),
     )
-    if not how.tissue_shift:
-        return change
-    shifts = rng.normal(0, how.tissue_shift, (classes, sequences))
-    shifts[0] = 0
-    return replace(change, tissue_shift=tuple(map(tuple, shifts.tolist())))
 
 
 def _uniform(rng: np.random.Generator, limits: Range, size: int) -> tuple[float, ...]:
@@ -105,15 +98,15 @@ def window(x: Tensor, centre: tuple[float, float], size: tuple[int, int], change
     return F.grid_sample(x[None].float(), grid, mode, padding_mode="zeros", align_corners=True)[0]
 
 
-def recolour(images: Tensor, classes: Tensor, changes: Sequence[Change]) -> Tensor:
-    """Intensity changes of a batch (N, C, D, H, W) with classes (N, D, H, W); zero, the background, stays zero."""
+def recolour(images: Tensor, changes: Sequence[Change]) -> Tensor:
+    """Intensity changes of a batch (N, C, D, H, W); zero, the background, stays zero."""
     slices = _table([c.slice_gain for c in changes], images.shape[2], 1.0, images)[:, None, :, None, None]
     gain = _table([c.gain for c in changes], images.shape[1], 1.0, images)[:, :, None, None, None]
     shift = _table([c.shift for c in changes], images.shape[1], 0.0, images)[:, :, None, None, None]
     brain = (images != 0).to(images)
     out = _blurred(images, changes)
     out = _power(out, changes) * (slices * gain)
-    out = (out + shift + _tissue_shift(classes, changes, images) + _noise(images, changes)) * brain
+    out = (out + shift + _noise(images, changes)) * brain
     kept = _table([[float(k) for k in c.kept] for c in changes], images.shape[1], 1.0, images)
     return out * kept[:, :, None, None, None]
 
@@ -148,17 +141,6 @@ def _noise(images: Tensor, changes: Sequence[Change]) -> Tensor:
         if change.noise:
             generator = torch.Generator(images.device).manual_seed(change.noise_seed)
             row.normal_(0, change.noise, generator=generator)
-    return out
-
-
-def _tissue_shift(classes: Tensor, changes: Sequence[Change], like: Tensor) -> Tensor:
-    """What is added to each sequence (N, C, D, H, W): a value per tissue, blurred in plane so that it has no edge."""
-    out = torch.zeros_like(like)
-    for row, labels, change in zip(out, classes, changes, strict=True):
-        if change.tissue_shift:
-            table = torch.tensor(change.tissue_shift, dtype=like.dtype).to(like.device, non_blocking=True)
-            sharp = table[labels.long()].permute(3, 0, 1, 2)
-            row.copy_(F.avg_pool3d(sharp, (1, 3, 3), 1, (0, 1, 1), count_include_pad=False))
     return out
 
 

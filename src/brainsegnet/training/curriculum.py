@@ -29,8 +29,6 @@ class Augmentation(_Value):
         gamma: Exponent of a power law on each sequence, rescaled to its range.
         noise: Standard deviation of added Gaussian noise, at most.
         blur: Probability that a sequence is smoothed in plane.
-        tissue_shift: Standard deviation of a shift of each lesion tissue in each sequence, in those of the image: the
-            same tissue shines differently from patient to patient (necrosis is bright or dark in FLAIR).
     """
 
     slice_gain: Range = (0.8, 1.2)
@@ -43,7 +41,6 @@ class Augmentation(_Value):
     gamma: Range = (1.0, 1.0)
     noise: float = 0.0
     blur: float = 0.0
-    tissue_shift: float = 0.0
 
 
 STRONG = Augmentation(

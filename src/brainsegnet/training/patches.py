@@ -90,7 +90,6 @@ class Sampler:
         stored = torch.float32 if device.type == "cpu" else torch.float16
         self.images = [torch.from_numpy(scan.image).to(device, stored) for scan in scans]
         self.classes = [torch.from_numpy(scan.classes).to(device) for scan in scans]
-        self.classes_seen = 1 + max(int(scan.classes.max()) for scan in scans)
         self._spans: dict[tuple[int, int, int], tuple[int, int] | None] = {}
         self._order: tuple[int, NDArray[np.int64]] = (-1, np.empty(0, np.int64))
 
@@ -121,11 +120,8 @@ class Sampler:
 
     def _change(self, rng: np.random.Generator, stage: Stage, sequences: int) -> Change:
         augmented = rng.random() < stage.augment
-        change = self._draw_change(rng, sequences) if augmented else Change()
+        change = draw_change(rng, self.recipe.augmentation, sequences, self.patch[0]) if augmented else Change()
         return drop_sequences(rng, change, sequences) if rng.random() < self.recipe.drop_sequences else change
-
-    def _draw_change(self, rng: np.random.Generator, sequences: int) -> Change:
-        return draw_change(rng, self.recipe.augmentation, sequences, self.patch[0], self.classes_seen)
 
     def _around_lesion(self, rng: np.random.Generator, scan: int, start: int, change: Change) -> tuple[float, float]:
         """A centre such that the crop holds the whole lesion of its slices, or, if too small, lies inside its box."""
@@ -168,8 +164,7 @@ class Sampler:
             (self._cut(self.images[d.scan], d, False), self._cut(self.classes[d.scan][None], d, True)) for d in draws
         ]
         images, classes = (torch.stack(parts) for parts in zip(*pairs, strict=True))
-        classes = classes[:, 0].to(torch.uint8)
-        return recolour(images.float(), classes, [d.change for d in draws]), classes
+        return recolour(images.float(), [d.change for d in draws]), classes[:, 0].to(torch.uint8)
 
     def _cut(self, x: Tensor, draw: Draw, nearest: bool) -> Tensor:
         """The sample's window of (C, D, H, W), zero outside it, turned and flipped."""
