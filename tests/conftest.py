@@ -1,10 +1,14 @@
-"""Shared by all tests: where the real scans are, and a generator seeded once."""
+"""Shared by all tests: where the real scans are, a generator seeded once, and a small cohort with a model of it."""
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+
+if TYPE_CHECKING:
+    from brainsegnet.training.curriculum import Recipe
 
 BESIDE_THE_CHECKOUT = Path(__file__).parents[2] / "shared" / "data"
 
@@ -20,3 +24,50 @@ def real_data() -> Path:
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(7)
+
+
+@pytest.fixture(scope="session")
+def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of three small phantoms, in the names of BRATS 2015; to be read only."""
+    from brainsegnet.api.phantoms import grow
+
+    folder = tmp_path_factory.mktemp("data") / "phantoms"
+    grow(folder, 3, 0, (24, 40, 40))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def trained(phantoms: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The output folder of a training of three steps, phantom0002 held out; its model takes any subset."""
+    import torch
+
+    from brainsegnet.api.training_run import TrainOptions, train
+    from brainsegnet.training.curriculum import Budget
+
+    torch.set_num_threads(1)
+    out = tmp_path_factory.mktemp("runs") / "tiny"
+    recipe = tiny_recipe().model_copy(update={"drop_sequences": 0.5})
+    train(phantoms, "brats2015", out, TrainOptions(recipe, Budget(steps=3), hold_out=("phantom0002",)))
+    return out
+
+
+@pytest.fixture(scope="session")
+def strict(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the same model, but for a card that asks for every sequence."""
+    from brainsegnet.inference.model import open_model, save_model
+
+    model = open_model(trained)
+    card = model.card.model_copy(update={"input": model.card.input.model_copy(update={"any_subset": False})})
+    return save_model(tmp_path_factory.mktemp("models") / "strict", card, model.tensors()).folder
+
+
+def tiny_recipe() -> "Recipe":
+    """The recipe `quick` at a size for tests: milliseconds a step."""
+    from brainsegnet.training.curriculum import QUICK
+
+    return QUICK.model_copy(update={"widths": (4, 4, 8, 8), "refined": 8, "patch": (4, 32, 32)})
+
+
+@pytest.fixture(scope="session")
+def tiny() -> "Recipe":
+    return tiny_recipe()

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from brainsegnet.errors import OutputError
+from brainsegnet.errors import TaskError
 from brainsegnet.output import writable
 from brainsegnet.scans.files import write_image
 from brainsegnet.scans.schemes import vsd_path
@@ -29,10 +29,14 @@ def grow(
         The folders of the cases.
 
     Raises:
-        OutputError: the folder cannot be written, or no case is asked for.
+        OutputError: the folder cannot be written.
+        TaskError: no case is asked for, or the seed is negative.
+        ImageError: the shape is too coarse for a head.
     """
     if cases < 1:
-        raise OutputError(f"{cases} phantoms cannot be grown; ask for one or more")
+        raise TaskError(f"{cases} phantoms cannot be grown; ask for one or more")
+    if seed < 0:
+        raise TaskError(f"seed must be 0 or more, not {seed}")
     writable(out / "phantom", ())
     folders = []
     for number in range(seed, seed + cases):

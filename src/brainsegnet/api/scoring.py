@@ -1,5 +1,6 @@
 """`evaluate`: predicted label maps against true ones."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,9 @@ from brainsegnet.scans.datasets import find_cases
 from brainsegnet.scans.files import READERS, read_labels
 from brainsegnet.task import Task, load_task
 from brainsegnet.volume import describe_mismatch
+
+Truths = dict[str, tuple[Path, Task | None]]
+"""Case name to its label map, and whose convention that is in; None for the task's own."""
 
 
 @dataclass(frozen=True)
@@ -34,25 +38,28 @@ def evaluate(predicted: Path, truth: Path, task: Task | str, out: Path | None = 
 
     Raises:
         DatasetError: nothing to score, or a prediction without a truth.
+        BrainSegNetError: no pair can be scored; why the first cannot. Of many, the bad ones are in `failures`.
         OutputError: the folder cannot be written.
     """
     task = task if isinstance(task, Task) else load_task(task)
     if out is not None:
         writable(out / "scores.csv", ())
-    pairs = _pairs(predicted, truth, task)
+    pairs = _pairs(predicted, truth)
+    if not pairs:
+        raise DatasetError(f"{predicted} holds no label map ({', '.join(READERS)}); name the folder that has them")
     scores: dict[str, Mapping[str, RegionScore]] = {}
-    failures: dict[str, str] = {}
+    errors: dict[str, BrainSegNetError] = {}
     for name, (found, known, convention) in pairs.items():
         try:
             scores[name] = _score(name, found, known, convention, task)
         except BrainSegNetError as error:
-            failures[name] = str(error)
+            errors[name] = error
     if not scores:
-        raise DatasetError(next(iter(failures.values())))
+        raise next(iter(errors.values()))
     if out is not None:
         for suffix, table in (("csv", to_csv), ("json", to_json), ("md", to_markdown)):
             write_text(table(scores, task), out / f"scores.{suffix}")
-    return Evaluation(task, scores, failures)
+    return Evaluation(task, scores, {name: str(error) for name, error in errors.items()})
 
 
 def _score(name: str, predicted: Path, truth: Path, convention: Task | None, task: Task) -> Mapping[str, RegionScore]:
@@ -65,7 +72,7 @@ def _score(name: str, predicted: Path, truth: Path, convention: Task | None, tas
     return score_case(found.array, labels, task, known.spacing_mm, name)
 
 
-def _pairs(predicted: Path, truth: Path, task: Task) -> dict[str, tuple[Path, Path, Task | None]]:
+def _pairs(predicted: Path, truth: Path) -> dict[str, tuple[Path, Path, Task | None]]:
     """Case name to prediction, truth, and the convention of the truth."""
     if predicted.is_file() and truth.is_file() and truth.suffix not in {".csv", ".yaml", ".yml"}:
         return {_stem(predicted): (predicted, truth, None)}
@@ -75,26 +82,45 @@ def _pairs(predicted: Path, truth: Path, task: Task) -> dict[str, tuple[Path, Pa
         name, (path, convention) = next(iter(known.items()))
         return {name: (predicted, path, convention)}
     if lone := sorted(found.keys() - known.keys()):
-        raise DatasetError(f"prediction {lone[0]} has no truth in {truth}, which holds {', '.join(sorted(known))}")
+        there = ", ".join(sorted(known)) or "no label map"
+        raise DatasetError(f"prediction {lone[0]} has no truth in {truth}, which holds {there}")
     return {name: (path, *known[name]) for name, path in found.items()}
 
 
-def _truths(truth: Path) -> dict[str, tuple[Path, Task | None]]:
-    files = _label_files(truth) if truth.is_dir() else {}
-    if files:
-        return {name: (path, None) for name, path in files.items()}
-    return {case.name: (case.lesion, case.convention) for case in find_cases([truth]) if case.lesion}
+def _truths(truth: Path) -> Truths:
+    """The label maps of cases; else, those directly in the folder, of the task's own convention."""
+    files: Truths = {name: (path, None) for name, path in _label_files(truth).items()} if truth.is_dir() else {}
+    try:
+        cases: Truths = {case.name: (case.lesion, case.convention) for case in find_cases([truth]) if case.lesion}
+    except DatasetError:
+        if not files:
+            raise
+        return files
+    return cases or files
 
 
 def _label_files(folder: Path) -> dict[str, Path]:
-    """Images directly in a folder, by name without suffix; or the one file that is named."""
+    """Images directly in a folder save probability maps, by name without suffix; or the one file that is named."""
     if folder.is_file():
         return {_stem(folder): folder}
     if not folder.is_dir():
         raise DatasetError(f"{folder} does not exist; name a label map or a folder of them")
-    return {
-        _stem(path): path for path in sorted(folder.iterdir()) if find_suffix(path, tuple(READERS)) and path.is_file()
-    }
+    images = [path for path in sorted(folder.iterdir()) if find_suffix(path, tuple(READERS)) and path.is_file()]
+    probabilities = _find_probabilities(folder)
+    return {_stem(path): path for path in images if path.name not in probabilities}
+
+
+def _find_probabilities(folder: Path) -> set[str]:
+    """Names of the probability maps that `segment` wrote into a folder, as the JSONs beside the label maps tell."""
+    names: set[str] = set()
+    for path in folder.glob("*.json"):
+        try:
+            report = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        maps = report.get("probabilities") if isinstance(report, dict) else None
+        names |= set(maps.values()) if isinstance(maps, dict) else set()
+    return names
 
 
 def _stem(path: Path) -> str:

@@ -31,6 +31,9 @@ class SegmentOptions:
         threads: Of the CPU; None is all.
         resample: Bring sequences on other grids onto the first one's, instead of refusing them.
         picture: Whether to draw the result over the scan, as a PNG beside the label map.
+
+    Raises:
+        BrainSegNetError: fewer than one thread.
     """
 
     slabs: int | None = None
@@ -39,6 +42,10 @@ class SegmentOptions:
     threads: int | None = None
     resample: bool = False
     picture: bool = False
+
+    def __post_init__(self) -> None:
+        if self.threads is not None and self.threads < 1:
+            raise BrainSegNetError(f"threads must be 1 or more, not {self.threads}")
 
 
 @dataclass(frozen=True)
@@ -82,8 +89,8 @@ def segment(
     """
     options = options or SegmentOptions()
     found = _find(cases)
-    targets = _targets(found, out)
     opened = open_model(model)
+    targets = _targets(found, out)
     engine = TorchEngine(opened, options.device, options.threads)
     wanted = Options(slabs=options.slabs, probabilities=options.probabilities)
 
@@ -121,13 +128,16 @@ def _targets(cases: Sequence[CaseFiles], out: Path) -> dict[str, Path]:
     """The label map of each case: `out` itself for a single one, or `out/<case>.nii.gz`; made sure to be writable.
 
     Raises:
-        OutputError: `out` names a file but there are many cases, or it cannot be written.
+        OutputError: `out` names a file but there are many cases, it is one of the images, or it cannot be written.
     """
     one_file = find_suffix(out, IMAGES) and not out.is_dir()
     if one_file and len(cases) > 1:
         raise OutputError(f"{len(cases)} cases do not fit into {out}; name a folder with --out")
     targets = {case.name: out if one_file else out / f"{case.name}.nii.gz" for case in cases}
+    images = {path.resolve() for case in cases for path in (*case.images.values(), case.lesion) if path}
     for target in targets.values():
+        if target.resolve() in images:
+            raise OutputError(f"{target} is a file of the case itself; name another with --out")
         writable(target)
     return targets
 

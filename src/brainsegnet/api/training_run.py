@@ -1,28 +1,18 @@
 """`train`: cases on disk to a model folder, with held-out cases scored on the way."""
 
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from brainsegnet.errors import DatasetError, OutputError
+from brainsegnet.api.roster import Roster, call_roll, check_same, load_scans
+from brainsegnet.errors import OutputError, TaskError
 from brainsegnet.evaluation.metrics import dice
-from brainsegnet.inference.model import (
-    Architecture,
-    Card,
-    Data,
-    Input,
-    TrainingNote,
-    find_versions,
-    save_model,
-    torch_needed,
-)
+from brainsegnet.inference.card import Architecture, Card, Data, Input, TrainingNote, find_versions
+from brainsegnet.inference.model import BEST, CARD_FILE, LAST, save_model, torch_needed
 from brainsegnet.output import writable
-from brainsegnet.preprocessing.prepare import follow, prepare
-from brainsegnet.scans.datasets import CaseFiles, common_sequences, find_cases, load_case
 from brainsegnet.task import Task, load_task
 from brainsegnet.training.curriculum import Budget, Recipe, load_recipe
 
@@ -30,11 +20,13 @@ if TYPE_CHECKING:
     from lightning.fabric import Fabric
 
     from brainsegnet.network.architecture import BrainSegNet
-    from brainsegnet.training.fit import Hooks, Plan, Record, Weights
     from brainsegnet.training.log import RunLog
     from brainsegnet.training.patches import Scan
+    from brainsegnet.training.plan import Hooks, Plan, Record, Weights
 
 STATE = "state.safetensors"
+ACCELERATORS = ("auto", "cpu", "cuda")
+Validate = Callable[["BrainSegNet"], Mapping[str, float]]
 
 
 @dataclass(frozen=True)
@@ -53,6 +45,9 @@ class TrainOptions:
         accelerator: "auto", "cpu" or "cuda".
         resume: Continue the training that is in the output folder.
         licence: Licence of the weights, for the card.
+
+    Raises:
+        TaskError: a number is out of its range, or a case is held out and excluded at once.
     """
 
     recipe: Recipe | str = "quick"
@@ -68,6 +63,17 @@ class TrainOptions:
     resume: bool = False
     licence: str = "not stated; the terms of the training data apply"
 
+    def __post_init__(self) -> None:
+        least = {"devices": 1, "nodes": 1, "validation": 0, "seed": 0}
+        for name, limit in least.items():
+            value = getattr(self, name)
+            if value is not None and value < limit:
+                raise TaskError(f"{name} must be {limit} or more, not {value}")
+        if self.accelerator not in ACCELERATORS:
+            raise TaskError(f"unknown accelerator {self.accelerator!r}; choose one of {', '.join(ACCELERATORS)}")
+        if both := sorted({*self.hold_out} & {*self.exclude}):
+            raise TaskError(f"case {both[0]} is to be held out and excluded at once; name it for one of the two")
+
 
 @dataclass(frozen=True)
 class Watch:
@@ -75,16 +81,6 @@ class Watch:
 
     say: Callable[[str], None] = lambda text: None
     step: Callable[["Record"], None] = lambda record: None
-
-
-@dataclass(frozen=True)
-class Roster:
-    """Which cases are trained on, which are held out, and the sequences in the order of the channels."""
-
-    task: Task
-    sequences: tuple[str, ...]
-    training: Sequence[CaseFiles]
-    validation: Sequence[CaseFiles]
 
 
 def train(
@@ -114,72 +110,57 @@ def train(
     task = task if isinstance(task, Task) else load_task(task)
     recipe = options.recipe if isinstance(options.recipe, Recipe) else load_recipe(options.recipe)
     roster = call_roll([data] if isinstance(data, Path) else list(data), task, options)
+    _claim(out, roster, options.resume)
     with torch_needed():
-        from brainsegnet.training.fit import Plan, fit
+        from brainsegnet.training.fit import fit
+        from brainsegnet.training.plan import Plan, check_plan
     patch = recipe.patch or task.patch
     budget = options.budget or recipe.budget()
     plan = Plan(recipe, budget, len(roster.sequences), task.classes, patch, options.seed)
-    _claim(out, options.resume)
+    check_plan(plan, options.devices * options.nodes)
     fabric = launch(options, recipe)
     if fabric.is_global_zero:
         watch.say(describe(roster, plan, fabric))
-    hooks, log = _hooks(roster, plan, fabric, out, options, watch)
     scans = load_scans(roster.training, roster)
-    fit(scans, plan, fabric, hooks, resume=options.resume)
-    if log is not None:
-        log.close({"recipe": recipe.model_dump(mode="json"), "budget": asdict(budget), "seed": options.seed})
-    return out / ("best" if roster.validation else "last")
-
-
-def call_roll(data: Sequence[Path], task: Task, options: TrainOptions) -> Roster:
-    """Find the cases, and decide which are held out and which sequences are used.
-
-    Raises:
-        DatasetError: no case to train on, or a name that no case has.
-        MissingSequence: a case lacks a sequence that was named, or all share none.
-    """
-    found = find_cases(data)
-    names = {case.name for case in found}
-    if unknown := sorted({*options.hold_out, *options.exclude} - names):
-        raise DatasetError(f"no case is called {', '.join(unknown)}; the cases are {', '.join(sorted(names))}")
-    cases = [case for case in found if case.name not in options.exclude]
-    if unlabelled := [case.name for case in cases if case.lesion is None]:
-        raise DatasetError(f"case {unlabelled[0]} has no label map to learn from; add it, or exclude the case")
-    held = set(options.hold_out) or _drawn(cases, options)
-    training = [case for case in cases if case.name not in held]
-    if not training:
-        raise DatasetError(f"no case is left to train on: {len(found)} found, {len(held)} held out")
-    sequences = options.sequences or common_sequences(cases, task)
-    return Roster(task, sequences, training, [case for case in cases if case.name in held])
-
-
-def _drawn(cases: Sequence[CaseFiles], options: TrainOptions) -> set[str]:
-    """Names of the cases held out by the seed: as many as asked for, or one in eight."""
-    count = len(cases) // 8 if options.validation is None else options.validation
-    order = np.random.default_rng(options.seed).permutation(len(cases))
-    return {cases[i].name for i in order[:count]}
+    try:
+        hooks, log = _hooks(roster, plan, fabric, out, options, watch)
+        fit(scans, plan, fabric, hooks, resume=options.resume)
+        if log is not None:
+            log.close({"recipe": recipe.model_dump(mode="json"), "budget": asdict(budget), "seed": options.seed})
+    except OSError as error:
+        raise OutputError(f"{error.filename or out} cannot be written: {error.strerror or error}") from error
+    return out / (BEST if (out / BEST).is_dir() else LAST)
 
 
 def describe(roster: Roster, plan: "Plan", fabric: "Fabric") -> str:
     """What is said at the start."""
     held = ", ".join(case.name for case in roster.validation) or "none"
-    length = getattr(plan.budget, plan.budget.kind)
+    length, count = getattr(plan.budget, plan.budget.kind), len(roster.training)
+    cases = "1 training case" if count == 1 else f"{count} training cases"
     return (
-        f"task {roster.task.name}, sequences {', '.join(roster.sequences)}; {len(roster.training)} training cases, "
+        f"task {roster.task.name}, sequences {', '.join(roster.sequences)}; {cases}, "
         f"held out: {held}; recipe {plan.recipe.name}, {length:g} {plan.budget.kind}, "
         f"{fabric.world_size} x {fabric.device.type}, {fabric.strategy.precision.precision}"
     )
 
 
 def launch(options: TrainOptions, recipe: Recipe) -> "Fabric":
-    """Devices, machines and precision."""
+    """Devices, machines and precision.
+
+    Raises:
+        TaskError: there are no such devices, or not as many.
+    """
     import torch
     from lightning.fabric import Fabric
 
     cuda = torch.cuda.is_available() and options.accelerator != "cpu"
+    if options.accelerator == "cuda" and not cuda:
+        raise TaskError("no GPU that CUDA can use is here; choose accelerator auto or cpu")
+    if cuda and options.devices > torch.cuda.device_count():
+        raise TaskError(f"there are {torch.cuda.device_count()} GPUs here, not {options.devices}; lower devices")
     many = options.devices * options.nodes > 1
     fabric = Fabric(
-        accelerator="cuda" if cuda or options.accelerator == "cuda" else "cpu",
+        accelerator="cuda" if cuda else "cpu",
         devices=options.devices,
         num_nodes=options.nodes,
         strategy="ddp" if many else "auto",
@@ -189,48 +170,40 @@ def launch(options: TrainOptions, recipe: Recipe) -> "Fabric":
     return fabric
 
 
-def load_scans(cases: Sequence[CaseFiles], roster: Roster) -> list["Scan"]:
-    """Read and prepare cases, a few at a time.
-
-    Raises:
-        BrainSegNetError: a case cannot be used; one sentence says which and why.
-    """
-    from brainsegnet.training.patches import Scan
-
-    def load(files: CaseFiles) -> Scan:
-        case = load_case(files, roster.sequences, roster.task, lesion=True)
-        prepared = prepare(case)
-        labels = case.lesion.array if case.lesion is not None else np.zeros(case.reference.shape, np.uint8)
-        classes = roster.task.encode(np.ascontiguousarray(follow(labels, prepared)), case.name)
-        return Scan(prepared.image, classes, prepared.shape[0], prepared.box.start[0])
-
-    with ThreadPoolExecutor(2) as pool:
-        return list(pool.map(load, cases))
-
-
-def _claim(out: Path, resume: bool) -> None:
-    """Refuse to train over an earlier training, or to resume where there is none."""
-    trained = (out / STATE).is_file()
-    if trained and not resume:
+def _claim(out: Path, roster: Roster, resume: bool) -> None:
+    """Refuse to train over an earlier training, or to resume where there is none or another."""
+    if not resume and any((out / part).exists() for part in (STATE, BEST, LAST)):
         raise OutputError(f"{out} already holds a training; continue it with --resume, or choose another folder")
-    if resume and not trained:
-        raise OutputError(f"{out} holds no training to resume; start it without --resume")
+    if resume and not (out / STATE).is_file():
+        raise OutputError(f"{out} holds no state of a training to resume; start one in a new folder without --resume")
+    if resume and (card := _last_card(out)):
+        check_same(roster, card, out)
     writable(out / "log.csv", ())
+
+
+def _last_card(out: Path) -> Card | None:
+    """The card of the last model, if it is there and whole: a training needs but its state to be resumed."""
+    try:
+        return Card.model_validate_json((out / LAST / CARD_FILE).read_bytes())
+    except (OSError, ValueError):
+        return None
 
 
 def _hooks(
     roster: Roster, plan: "Plan", fabric: "Fabric", out: Path, options: TrainOptions, watch: Watch
 ) -> tuple["Hooks", "RunLog | None"]:
-    """Where records and weights go; the log is the first process's alone."""
-    from brainsegnet.training.fit import Hooks
+    """Where records and weights go; the log is the first process's alone, and a `validate` every one's or none's."""
     from brainsegnet.training.log import RunLog
+    from brainsegnet.training.plan import Hooks
     from brainsegnet.training.state import saved_step
 
     if not fabric.is_global_zero:
-        return Hooks(lambda record: None, lambda name, weights: None, lambda net: {}, out / STATE), None
-    log = RunLog(out, tuple(roster.task.regions), saved_step(out / STATE) if options.resume else 0)
+        idle: Validate | None = (lambda net: {}) if roster.validation else None
+        return Hooks(lambda record: None, lambda name, weights: None, idle, out / STATE), None
     held_out = load_scans(roster.validation, roster)
-    scores: dict[str, float] = {}
+    log = RunLog(out, tuple(roster.task.regions), saved_step(out / STATE) if options.resume else 0)
+    card = _last_card(out) if options.resume else None
+    scores = {region: value for region, value in card.training.scores.items() if value is not None} if card else {}
 
     def report(record: "Record") -> None:
         log(record)

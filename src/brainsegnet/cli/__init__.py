@@ -1,20 +1,35 @@
-"""The command line, and the ends it can come to: exit code 0, 1 with one sentence, or 128 plus a signal's number."""
+"""The command line, and the ends it can come to: an exit code, and at most one sentence on standard error.
 
+The code is 0, 1 for what a user can mend, 2 for what was typed wrong, or 128 plus a signal's number.
+"""
+
+import signal
 import sys
+import threading
+
+from cyclopts import CycloptsError
 
 from brainsegnet.cli.verbs import app, complain
 
 
 def main() -> None:
-    """Run a verb; what a user can mend is one sentence and exit code 1, a signal 128 plus its number."""
+    """Run a verb, and end with an exit code and at most one sentence, whatever comes."""
     from brainsegnet.errors import BrainSegNetError
+    from brainsegnet.training.signals import Interrupted
 
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    threading.excepthook = _leave_to_main_thread
     try:
-        app(result_action="return_value")
+        app(sys.argv[1:], result_action="return_value", exit_on_error=False, print_error=False)
+    except CycloptsError as error:
+        complain(str(error))
+        sys.exit(2)
     except BrainSegNetError as error:
         complain(str(error))
         sys.exit(1)
-    except MemoryError:
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "out of memory" not in str(error):
+            raise
         complain("there is not enough memory; segment with --slabs 31, or train with a smaller recipe")
         sys.exit(1)
     except OSError as error:
@@ -23,8 +38,12 @@ def main() -> None:
     except KeyboardInterrupt:
         complain("interrupted")
         sys.exit(130)
-    except Exception as error:
-        if type(error).__name__ != "Interrupted":
-            raise
+    except Interrupted as error:
         complain(f"{error}; continue with --resume")
-        sys.exit(128 + getattr(error, "number", 2))
+        sys.exit(128 + error.number)
+
+
+def _leave_to_main_thread(failure: threading.ExceptHookArgs) -> None:
+    """A full disk that a thread of TensorBoard's meets is told by the main thread, in one sentence."""
+    if not issubclass(failure.exc_type, OSError):
+        threading.__excepthook__(failure)

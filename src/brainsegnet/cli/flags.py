@@ -69,6 +69,16 @@ class SequenceFlags:
     "Diffusion-weighted image."
     adc: Path | None = None
     "Apparent diffusion coefficient map."
+    rcbf: Path | None = None
+    "Relative cerebral blood flow map."
+    rcbv: Path | None = None
+    "Relative cerebral blood volume map."
+    mtt: Path | None = None
+    "Mean transit time map."
+    tmax: Path | None = None
+    "Map of the time to the maximum of the residue function."
+    ttp: Path | None = None
+    "Time to peak map."
 
 
 @Parameter(name="*")

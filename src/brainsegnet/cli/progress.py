@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from brainsegnet.training.fit import Record
+    from brainsegnet.training.plan import Record
 
 
 @contextmanager
@@ -32,7 +32,7 @@ def training_progress() -> Iterator[Callable[["Record"], None]]:
             bar.update(task, completed=record.progress, description=line)
             if record.dice or (not console.is_terminal and record.progress >= shown + 0.05):
                 shown = record.progress
-                console.print(line, highlight=False)
+                console.print(line, highlight=False, soft_wrap=True)
 
         yield step
 

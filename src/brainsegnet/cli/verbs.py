@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from brainsegnet.api.segmentation import Segmented
 
 Paths = Annotated[list[Path], Parameter(negative_iterable=())]
+Shape = Annotated[tuple[int, int, int], Parameter(negative_iterable=(), show_default=False)]
+RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")
+"""Where launchers say which of several processes this one is; it is the first if all that are set are 0."""
 
 
 def _version() -> str:
@@ -28,6 +31,7 @@ app = App(
     help="Find brain lesions in multi-modal MRI with Brain SegNet. Research software, not a medical device.",
     version=_version,
     help_format="plaintext",
+    suppress_keyboard_interrupt=False,
 )
 
 
@@ -76,7 +80,7 @@ def train(
     options = TrainOptions(recipe, limits, seed=seed, resume=resume, licence=licence, **vars(cases), **vars(machine))
     with training_progress() as step:
         run(data, task, out, options, Watch(say, step))
-    if int(os.environ.get("LOCAL_RANK", "0")) == 0:
+    if all(os.environ.get(rank, "0") == "0" for rank in RANKS):
         say(f"done; try: brainsegnet segment CASE --model {out} --out lesion.nii.gz")
 
 
@@ -92,7 +96,7 @@ def segment(
 ) -> None:
     """Segment one case or many with a trained model.
 
-    Example: brainsegnet segment BRATS/pat0003 --model runs/first --out pat0003_lesion.nii.gz
+    Example: brainsegnet segment BRATS/pat3 --model runs/first --out pat3.nii.gz
 
     Parameters
     ----------
@@ -111,7 +115,7 @@ def segment(
     if bool(named) == bool(cases):
         raise DatasetError("name either folders of cases or the files of one case (--flair, --t1c, ...), not both")
     done = run(named or cases or [], model, out, SegmentOptions(**vars(how or SegmentFlags())), _show_segmented)
-    _report_failures(done.failures)
+    _report_failures(done.failures, len(done.done))
 
 
 @app.command
@@ -138,11 +142,11 @@ def evaluate(predicted: Path, truth: Path, /, *, task: str, out: Path | None = N
 
     evaluation = run(predicted, truth, task, out)
     Console().print(to_rich(evaluation.scores, evaluation.task))
-    _report_failures(evaluation.failures)
+    _report_failures(evaluation.failures, len(evaluation.scores))
 
 
 @app.command
-def grow(out: Path, /, *, cases: int = 8, seed: int = 0, shape: tuple[int, int, int] | None = None) -> None:
+def grow(out: Path, /, *, cases: int = 8, seed: int = 0, shape: Shape | None = None) -> None:
     """Grow phantoms: heads with a tumour, in the folders of BRATS 2015. The same seed gives the same bytes.
 
     Example: brainsegnet grow phantoms/ --cases 8 --seed 0
@@ -194,11 +198,11 @@ def _show_segmented(done: "Segmented") -> None:
     say(f"{done.name}: {volumes}; {sum(report['seconds'].values()):.1f} s{absent}; {done.path}")
 
 
-def _report_failures(failures: Mapping[str, str]) -> None:
+def _report_failures(failures: Mapping[str, str], done: int) -> None:
     if failures:
         for sentence in failures.values():
             complain(sentence)
-        complain(f"{len(failures)} {'case' if len(failures) == 1 else 'cases'} could not be done; the others are done")
+        complain(f"{len(failures)} of {len(failures) + done} cases could not be done; {done or 'none'} could")
         sys.exit(1)
 
 
@@ -210,4 +214,4 @@ def say(text: str) -> None:
 
 def complain(text: str) -> None:
     """A line on standard error."""
-    sys.stderr.write(f"brainsegnet: {text}\n")
+    sys.stderr.write(f"brainsegnet: {' '.join(text.splitlines())}\n")

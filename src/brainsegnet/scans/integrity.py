@@ -94,7 +94,10 @@ def check_nifti(path: Path, voxels: Array, offset: int, stored_bytes: int) -> by
         file.seek(-min(8, path.stat().st_size), 2)
         trailer = file.read()
     if packed:
-        checksum = zlib.crc32(voxels.data, zlib.crc32(read_start(path, offset)))
+        try:
+            checksum = zlib.crc32(voxels.data, zlib.crc32(read_start(path, offset)))
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise _damaged(path) from error
         if trailer == checksum.to_bytes(4, "little") + (total % 2**32).to_bytes(4, "little"):
             return None
     stored = _unpack(path) if packed else path.read_bytes()

@@ -1,0 +1,119 @@
+"""Who takes part in a training: which cases learn, which are held out, and which sequences all of them have."""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from brainsegnet.errors import DatasetError, MissingSequence, ModelError
+from brainsegnet.inference.model import Card
+from brainsegnet.preprocessing.prepare import follow, prepare
+from brainsegnet.scans.datasets import CaseFiles, common_sequences, find_cases, load_case
+from brainsegnet.task import Task
+
+if TYPE_CHECKING:
+    from brainsegnet.api.training_run import TrainOptions
+    from brainsegnet.training.patches import Scan
+
+
+@dataclass(frozen=True)
+class Roster:
+    """Which cases are trained on, which are held out, and the sequences in the order of the channels."""
+
+    task: Task
+    sequences: tuple[str, ...]
+    training: Sequence[CaseFiles]
+    validation: Sequence[CaseFiles]
+
+
+def call_roll(data: Sequence[Path], task: Task, options: "TrainOptions") -> Roster:
+    """Find the cases, and decide which are held out and which sequences are used.
+
+    Raises:
+        DatasetError: no case to train on, or a name that no case has.
+        MissingSequence: a case lacks a sequence that was named, or all share none.
+    """
+    found = find_cases(data)
+    names = {case.name for case in found}
+    if unknown := sorted({*options.hold_out, *options.exclude} - names):
+        raise DatasetError(f"no case is called {', '.join(unknown)}; the cases are {', '.join(sorted(names))}")
+    cases = [case for case in found if case.name not in options.exclude]
+    if unlabelled := [case.name for case in cases if case.lesion is None]:
+        raise DatasetError(f"case {unlabelled[0]} has no label map to learn from; add it, or exclude the case")
+    held = set(options.hold_out) or _drawn(cases, options)
+    training = [case for case in cases if case.name not in held]
+    if not training:
+        raise DatasetError(
+            f"no case is left to train on: {len(found)} found, {len(found) - len(cases)} excluded, {len(held)} held "
+            "out; add cases, or hold out fewer"
+        )
+    sequences = _choose(options.sequences, cases, task) if options.sequences else common_sequences(cases, task)
+    return Roster(task, sequences, training, [case for case in cases if case.name in held])
+
+
+def check_same(roster: Roster, card: Card, where: Path) -> None:
+    """Refuse to resume a training with other cases or sequences: what was held out must stay unseen.
+
+    Raises:
+        ModelError: the card of the training that is in `where` says otherwise.
+    """
+    before = {
+        "task": {card.task.name},
+        "sequences": set(card.sequences),
+        "training cases": set(card.training.data.cases),
+        "held-out cases": set(card.training.held_out),
+    }
+    now = {
+        "task": {roster.task.name},
+        "sequences": set(roster.sequences),
+        "training cases": {case.name for case in roster.training},
+        "held-out cases": {case.name for case in roster.validation},
+    }
+    for what, names in before.items():
+        if changed := names ^ now[what]:
+            raise ModelError(
+                f"{where} holds a training with other {what} ({', '.join(sorted(changed))} differ); resume with the "
+                "arguments it had"
+            )
+
+
+def load_scans(cases: Sequence[CaseFiles], roster: Roster) -> list["Scan"]:
+    """Read and prepare cases, a few at a time.
+
+    Raises:
+        BrainSegNetError: a case cannot be used; one sentence says which and why.
+    """
+    from brainsegnet.training.patches import Scan
+
+    def load(files: CaseFiles) -> Scan:
+        case = load_case(files, roster.sequences, roster.task, lesion=True)
+        prepared = prepare(case)
+        labels = case.lesion.array if case.lesion is not None else np.zeros(case.reference.shape, np.uint8)
+        classes = roster.task.encode(np.ascontiguousarray(follow(labels, prepared)), case.name)
+        return Scan(prepared.image, classes, prepared.shape[0], prepared.box.start[0])
+
+    with ThreadPoolExecutor(2) as pool:
+        return list(pool.map(load, cases))
+
+
+def _drawn(cases: Sequence[CaseFiles], options: "TrainOptions") -> set[str]:
+    """Names of the cases held out by the seed: as many as asked for, or one in eight."""
+    count = len(cases) // 8 if options.validation is None else options.validation
+    order = np.random.default_rng(options.seed).permutation(len(cases))
+    return {cases[i].name for i in order[:count]}
+
+
+def _choose(named: Sequence[str], cases: Sequence[CaseFiles], task: Task) -> tuple[str, ...]:
+    """The sequences that were named, in the task's order."""
+    if unknown := [name for name in named if name not in task.sequences]:
+        raise MissingSequence(f"task {task.name} has no sequence {unknown[0]}; choose from {', '.join(task.sequences)}")
+    for case in cases:
+        if lacking := [name for name in named if name not in case.images]:
+            raise MissingSequence(
+                f"case {case.name} has no {', '.join(lacking)}, only {', '.join(case.images)}; exclude the case, or "
+                "name sequences that every case has"
+            )
+    return tuple(name for name in task.sequences if name in named)

@@ -1,0 +1,56 @@
+import shutil
+
+import pytest
+
+from brainsegnet.api.inspection import inspect
+from brainsegnet.errors import DatasetError, ImageError, ModelError
+from brainsegnet.inference.model import open_model
+from brainsegnet.scans.datasets import find_cases
+
+
+def test_a_run_and_its_model_folder_tell_the_same(trained):
+    of_run, of_model = inspect(trained), inspect(trained / "best")
+    assert of_run == of_model and of_run.title == f"model {trained / 'best'}"
+    rows = dict(of_run.rows)
+    assert rows["sequences"] == "flair, t1, t1c, t2 (any subset)"
+    assert rows["recipe"] == "quick, 3 steps, seed 0"
+    assert rows["trained on"] == "2 cases: phantom0000, phantom0001" and rows["held out"] == "phantom0002"
+    assert "whole 0." in rows["Dice on held out"] and rows["labels"].startswith("1 necrosis, 2 oedema")
+    assert open_model(trained).card.weights.sha256[:16] in rows["weights"] and "torch" in rows["versions"]
+
+
+def test_a_model_that_needs_all_sequences_says_so(strict):
+    assert dict(inspect(strict).rows)["sequences"] == "flair, t1, t1c, t2 (all needed)"
+
+
+def test_a_folder_of_cases_is_listed(phantoms):
+    inventory = inspect(phantoms)
+    assert inventory.title == f"3 cases in {phantoms}"
+    assert inventory.rows[0] == ("phantom0000", "flair, t1, t1c, t2", "yes", "brats2015")
+
+
+def test_a_case_shows_its_images_and_labels(phantoms):
+    inventory = inspect(phantoms / "phantom0001")
+    assert inventory.title == "case phantom0001"
+    assert [row[0] for row in inventory.rows] == ["flair", "t1", "t1c", "t2", "lesion"]
+    assert inventory.rows[-1][1:] == ("24 x 40 x 40", "6.42 x 4.9 x 4.9", "uint8", "0", "4")
+
+
+def test_an_image_is_shown_by_itself(phantoms):
+    path = find_cases([phantoms])[0].images["t1c"]
+    (row,) = inspect(path).rows
+    assert row[:2] == (path.name, "24 x 40 x 40") and row[3] == "int16"
+
+
+def test_what_is_nothing_of_these_is_refused(trained, tmp_path):
+    with pytest.raises(DatasetError, match="nowhere does not exist"):
+        inspect(tmp_path / "nowhere")
+    with pytest.raises(ImageError, match=r"nowhere\.nii\.gz does not exist"):
+        inspect(tmp_path / "nowhere.nii.gz")
+    (tmp_path / "notes.txt").write_text("")
+    with pytest.raises(DatasetError, match=r"notes\.txt is neither a folder nor"):
+        inspect(tmp_path / "notes.txt")
+    shutil.copytree(trained / "best", tmp_path / "model")
+    (tmp_path / "model" / "weights.safetensors").write_bytes(b"others")
+    with pytest.raises(ModelError, match="SHA-256 differs"):
+        inspect(tmp_path / "model")

@@ -1,0 +1,141 @@
+import csv
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from brainsegnet.api.scoring import evaluate
+from brainsegnet.api.segmentation import SegmentOptions, segment
+from brainsegnet.errors import DatasetError, GridMismatch, LabelError, OutputError, TaskError
+from brainsegnet.scans.datasets import find_cases
+from brainsegnet.scans.files import read_labels, write_image
+from brainsegnet.task import BRATS2015, BRATS2021, BRATS2023
+from brainsegnet.volume import LabelMap
+
+
+@pytest.fixture
+def truths(phantoms, tmp_path):
+    """A folder of label maps named after their cases: what `segment` would write if it were always right."""
+    folder = tmp_path / "truths"
+    folder.mkdir()
+    for case in find_cases([phantoms]):
+        write_image(read_labels(case.lesion), folder / f"{case.name}.nii.gz")
+    return folder
+
+
+def relabelled(path, table):
+    labels = read_labels(path)
+    return LabelMap(np.array(table, np.uint8)[labels.array], labels.affine)
+
+
+def dices(evaluation):
+    return [score.dice for scores in evaluation.scores.values() for score in scores.values()]
+
+
+def test_a_perfect_prediction_scores_one_everywhere_however_the_truth_is_named(phantoms, truths):
+    one, other = truths / "phantom0000.nii.gz", truths / "phantom0001.nii.gz"
+    for predicted, truth, count in [
+        (one, one, 1),
+        (truths, truths, 3),
+        (truths, phantoms, 3),
+        (one, phantoms / "phantom0000", 1),
+    ]:
+        evaluation = evaluate(predicted, truth, "brats2015")
+        assert len(evaluation.scores) == count and dices(evaluation) == [1.0] * 3 * count
+        assert all(score.hd95_mm == 0 for scores in evaluation.scores.values() for score in scores.values())
+    assert max(dices(evaluate(one, other, "brats2015"))) < 1
+
+
+def test_a_table_of_cases_holds_truths_too(phantoms, truths, tmp_path):
+    rows = []
+    for case in find_cases([phantoms]):
+        rows += [f"{case.name},flair,{case.images['flair']}", f"{case.name},lesion,{case.lesion}"]
+    (tmp_path / "cases.csv").write_text("\n".join(["case,sequence,path", *rows]))
+    assert dices(evaluate(truths, tmp_path / "cases.csv", "brats2015")) == [1.0] * 9
+
+
+def test_truths_are_brought_to_the_convention_of_the_task(phantoms, truths, tmp_path):
+    data, predicted = tmp_path / "brats2023", tmp_path / "predicted"
+    predicted.mkdir()
+    for number, path in enumerate(sorted(truths.iterdir())):
+        case = f"BraTS-GLI-{number:05d}-000"
+        (data / case).mkdir(parents=True)
+        write_image(relabelled(path, [0, 1, 2, 1, 3]), data / case / f"{case}-seg.nii.gz")
+        write_image(read_labels(path), data / case / f"{case}-t1c.nii.gz")
+        write_image(relabelled(path, [0, 1, 2, 1, 4]), predicted / f"{case}.nii.gz")
+    assert evaluate(predicted, data, "brats2021").task == BRATS2021
+    assert dices(evaluate(predicted, data, "brats2021")) == [1.0] * 9
+    with pytest.raises(LabelError, match=r"label values \[4\] are outside task brats2023"):
+        evaluate(predicted, data, BRATS2023)
+
+
+def test_what_segment_writes_can_be_evaluated_probabilities_or_not(phantoms, trained, tmp_path):
+    options = SegmentOptions(probabilities=True, device="cpu", threads=1)
+    segment(phantoms / "phantom0002", trained, tmp_path / "out", options)
+    evaluation = evaluate(tmp_path / "out", phantoms, "brats2015")
+    assert list(evaluation.scores) == ["phantom0002"] and not evaluation.failures
+
+
+def test_scores_are_written_as_csv_json_and_markdown(truths, phantoms, tmp_path):
+    evaluation = evaluate(truths, phantoms, "brats2015", tmp_path / "a" / "scores")
+    out = tmp_path / "a" / "scores"
+    assert sorted(path.name for path in out.iterdir()) == ["scores.csv", "scores.json", "scores.md"]
+    rows = list(csv.DictReader((out / "scores.csv").open()))
+    assert {(row["case"], row["region"]) for row in rows} >= {
+        (c, r) for c in evaluation.scores for r in BRATS2015.regions
+    }
+    assert {row["dice"] for row in rows if row["case"] == "mean"} == {"1.0"}
+    assert json.loads((out / "scores.json").read_text())["mean"]["whole"]["dice"] == 1
+    assert "phantom0001" in (out / "scores.md").read_text()
+
+
+def test_a_prediction_without_a_truth_is_refused(phantoms, truths, tmp_path):
+    shutil.copy(truths / "phantom0000.nii.gz", truths / "patient.nii.gz")
+    with pytest.raises(DatasetError, match=r"prediction patient has no truth in .*phantoms, which holds phantom0000, "):
+        evaluate(truths, phantoms, "brats2015", tmp_path / "out")
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_one_bad_prediction_among_many_is_told_and_the_others_are_scored(phantoms, truths, tmp_path):
+    (truths / "phantom0001.nii.gz").write_bytes(b"no image")
+    evaluation = evaluate(truths, phantoms, "brats2015", tmp_path / "out")
+    assert list(evaluation.scores) == ["phantom0000", "phantom0002"]
+    assert list(evaluation.failures) == ["phantom0001"] and "is no image" in evaluation.failures["phantom0001"]
+    assert json.loads((tmp_path / "out" / "scores.json").read_text())["cases"].keys() == evaluation.scores.keys()
+
+
+def test_another_grid_is_refused(truths, tmp_path):
+    path = truths / "phantom0000.nii.gz"
+    labels = read_labels(path)
+    write_image(LabelMap(labels.array[1:], labels.affine), tmp_path / "phantom0000.nii.gz")
+    with pytest.raises(GridMismatch, match=r"case phantom0000: the prediction is \(23, 40, 40\)"):
+        raise_failure(tmp_path / "phantom0000.nii.gz", path)
+
+
+def raise_failure(predicted, truth):
+    """Of a single pair, the failure is the end of it: its sentence is the error's."""
+    try:
+        evaluate(predicted, truth, "brats2015")
+    except DatasetError as error:
+        raise GridMismatch(str(error)) from error
+
+
+def test_nothing_to_score_is_refused(phantoms, truths, tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DatasetError, match="empty holds no label map"):
+        evaluate(tmp_path / "empty", phantoms, "brats2015")
+    with pytest.raises(DatasetError, match="empty holds no case"):
+        evaluate(truths, tmp_path / "empty", "brats2015")
+    with pytest.raises(DatasetError, match="nowhere does not exist"):
+        evaluate(truths, tmp_path / "nowhere", "brats2015")
+    with pytest.raises(DatasetError, match="nowhere does not exist"):
+        evaluate(tmp_path / "nowhere", truths, "brats2015")
+
+
+def test_an_unknown_task_and_an_output_below_a_file_are_refused(truths, tmp_path):
+    with pytest.raises(TaskError, match="unknown task 'brats1999'"):
+        evaluate(truths, truths, "brats1999")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="cannot be written"):
+        evaluate(truths, truths, "brats2015", tmp_path / "file" / "scores")

@@ -1,0 +1,77 @@
+"""The command line in this process: what it wrote, and the code it ended with."""
+
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+
+from brainsegnet.cli import main
+from brainsegnet.training import curriculum
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a call ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def sentence(self) -> str:
+        """The one line of a refusal, without our name before it."""
+        assert self.code != 0
+        return self.only_line
+
+    @property
+    def only_line(self) -> str:
+        """The one line on standard error."""
+        start, newline = "brainsegnet: ", "\n"
+        assert self.err.startswith(start) and self.err.endswith(newline) and self.err.count(newline) == 1, self.err
+        return self.err.removeprefix(start).removesuffix(newline)
+
+
+Run = Callable[..., Ended]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
+    """Calls `brainsegnet` with arguments."""
+    handler, hook, threads = signal.getsignal(signal.SIGTERM), threading.excepthook, torch.get_num_threads()
+    torch.set_num_threads(1)
+
+    def call(*arguments: object) -> Ended:
+        monkeypatch.setattr(sys, "argv", ["brainsegnet", *map(str, arguments)])
+        capsys.readouterr()
+        code = 0
+        try:
+            main()
+        except SystemExit as end:
+            code = int(end.code or 0)
+        return Ended(code, *capsys.readouterr())
+
+    yield call
+    signal.signal(signal.SIGTERM, handler)
+    threading.excepthook = hook
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch, tiny: curriculum.Recipe) -> None:
+    """The recipe `quick` of the command line is the tiny one."""
+    monkeypatch.setitem(curriculum.RECIPES, "quick", tiny)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def left() -> Callable[[Path], list[str]]:
+    """Names of all files below a folder, hidden ones too."""
+
+    def find(folder: Path) -> list[str]:
+        return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir())
+
+    return find

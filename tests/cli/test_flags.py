@@ -1,0 +1,24 @@
+from dataclasses import fields
+
+from brainsegnet.api.segmentation import SegmentOptions
+from brainsegnet.api.training_run import TrainOptions
+from brainsegnet.cli.flags import BudgetFlags, CaseFlags, MachineFlags, SegmentFlags, SequenceFlags
+from brainsegnet.task import TASKS
+from brainsegnet.training.curriculum import Budget
+
+
+def defaults(kind):
+    return {field.name: field.default for field in fields(kind)}
+
+
+def test_every_option_has_a_flag_of_its_name_and_default():
+    assert defaults(SegmentFlags) == defaults(SegmentOptions)
+    assert defaults(BudgetFlags) == defaults(Budget)
+    of_the_verb = {"recipe": "quick", "budget": None, "seed": 0, "resume": False}
+    licence = {"licence": defaults(TrainOptions)["licence"]}
+    assert defaults(CaseFlags) | defaults(MachineFlags) | of_the_verb | licence == defaults(TrainOptions)
+
+
+def test_every_sequence_of_every_task_of_ours_has_a_flag():
+    known = {sequence for task in TASKS.values() for sequence in task.sequences}
+    assert known == set(defaults(SequenceFlags))

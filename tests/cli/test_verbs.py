@@ -1,0 +1,171 @@
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from brainsegnet.inference.model import open_model
+from brainsegnet.scans.datasets import find_cases
+from brainsegnet.scans.files import read_image, read_labels, write_image
+
+TRAIN = ("--task", "brats2015", "--steps", 1)
+CPU = ("--device", "cpu", "--threads", 1)
+
+
+def test_train_says_what_it_will_do_and_how_it_goes(run, quick, phantoms, tmp_path):
+    out = tmp_path / "run"
+    more = ("--sequences", "t1c", "flair", "--hold-out", "phantom0001", "--exclude", "phantom0002", "--seed", 5)
+    ended = run("train", phantoms, *TRAIN, "--out", out, *more, "--licence", "CC0")
+    start, end = ended.out.splitlines()
+    assert ended.code == 0 and start.startswith(
+        "task brats2015, sequences flair, t1c; 1 training case, held out: phantom0001; recipe quick, 1 steps"
+    )
+    assert end == f"done; try: brainsegnet segment CASE --model {out} --out lesion.nii.gz"
+    assert "step 1: loss " in ended.err and "samples/s" in ended.err and "whole 0." in ended.err
+    card = open_model(out).card
+    assert card.sequences == ("flair", "t1c") and card.licence == "CC0" and card.training.seed == 5
+    assert card.training.data.cases == ("phantom0000",) and card.training.held_out == ("phantom0001",)
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (("--hold-out", "nobody"), "no case is called nobody; the cases are phantom0000, phantom0001, phantom0002"),
+        (("--exclude", "nobody"), "no case is called nobody"),
+        (("--sequences", "flair", "t9"), "task brats2015 has no sequence t9; choose from flair, t1, t1c, t2"),
+        (("--sequences", "adc"), "task brats2015 has no sequence adc"),
+        (("--minutes", 3), "a budget is one of epochs, steps and minutes, not 2 of them"),
+        (("--validation", 3), "no case is left to train on: 3 found, 0 excluded, 3 held out"),
+        (("--validation", -1), "validation must be 0 or more, not -1"),
+        (("--devices", 0), "devices must be 1 or more, not 0"),
+        (("--devices", 3), "a batch of 2 cannot be shared evenly by 3 devices"),
+        (("--nodes", 0), "nodes must be 1 or more, not 0"),
+        (("--seed", -1), "seed must be 0 or more, not -1"),
+        (("--resume",), "holds no state of a training to resume"),
+    ],
+    ids=lambda value: " ".join(map(str, value)) if isinstance(value, tuple) else None,
+)
+def test_train_refuses_flags_that_cannot_be_meant(run, quick, left, phantoms, tmp_path, flags, sentence):
+    ended = run("train", phantoms, *TRAIN, "--out", tmp_path / "run", *flags)
+    assert ended.code == 1 and sentence in ended.sentence and not left(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "budget", [("--steps", 0), ("--steps", -4), ("--minutes", -1), ("--minutes", "nan"), ("--epochs", "inf")]
+)
+def test_train_refuses_a_budget_of_nothing_or_forever(run, left, phantoms, tmp_path, budget):
+    ended = run("train", phantoms, "--task", "brats2015", "--out", tmp_path / "run", *budget)
+    assert ended.code == 1 and "a budget is a number above zero" in ended.sentence and not left(tmp_path)
+
+
+def test_train_refuses_an_unknown_task_and_a_run_that_is_there(run, phantoms, trained, tmp_path):
+    ended = run("train", phantoms, "--task", "nope", "--out", tmp_path)
+    assert "unknown task 'nope'; choose one of brats2015" in ended.sentence
+    ended = run("train", phantoms, *TRAIN, "--out", trained)
+    assert ended.code == 1 and "already holds a training; continue it with --resume" in ended.sentence
+
+
+def test_segment_takes_named_files_in_any_order(run, phantoms, strict, tmp_path):
+    images = find_cases([phantoms])[0].images
+    first = [part for name in images for part in (f"--{name}", images[name])]
+    second = [part for name in reversed(images) for part in (f"--{name}", images[name])]
+    for name, flags in (("a", first), ("b", second)):
+        assert run("segment", *flags, "--model", strict, "--out", tmp_path / f"{name}.nii.gz", *CPU).code == 0
+    assert (tmp_path / "a.nii.gz").read_bytes() == (tmp_path / "b.nii.gz").read_bytes()
+
+
+def test_segment_tells_each_case_with_its_volumes_and_what_was_absent(run, phantoms, trained, tmp_path):
+    out = tmp_path / "out"
+    ended = run("segment", phantoms / "phantom0000", phantoms / "phantom0001", "--model", trained, "--out", out, *CPU)
+    lines = ended.out.splitlines()
+    assert ended.code == 0 and not ended.err and len(lines) == 2
+    volume = json.loads((out / "phantom0001.json").read_text())["volumes_ml"]["regions"]["whole"]
+    assert lines[1].startswith(f"phantom0001: whole {volume:.1f} ml, core ")
+    assert lines[1].endswith(f" s; {out / 'phantom0001.nii.gz'}")
+    flair = find_cases([phantoms])[0].images["flair"]
+    ended = run("segment", "--flair", flair, "--model", trained, "--out", out, *CPU)
+    assert ended.code == 0 and "; without t1, t1c, t2; " in ended.out
+
+
+def test_segment_passes_its_flags_on(run, phantoms, trained, tmp_path):
+    out = tmp_path / "a.mha"
+    flags = ("--probabilities", "--slabs", 31, "--picture")
+    assert run("segment", phantoms / "phantom0002", "--model", trained, "--out", out, *flags, *CPU).code == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "a.json", "a.mha", "a.png", "a_background.nii.gz", "a_enhancing.nii.gz", "a_necrosis.nii.gz",
+        "a_non-enhancing.nii.gz", "a_oedema.nii.gz",
+    ]  # fmt: skip
+    assert read_labels(out).on_grid_of(read_image(find_cases([phantoms])[2].images["flair"]))
+
+
+def test_segment_resamples_on_request(run, phantoms, strict, tmp_path):
+    shutil.copytree(phantoms / "phantom0000", tmp_path / "case")
+    path = find_cases([tmp_path])[0].images["t2"]
+    volume = read_image(path)
+    write_image(type(volume)(volume.array[:, :, ::2], volume.affine @ np.diag([1, 1, 2, 1.0])), path)
+    common = ("segment", tmp_path / "case", "--model", strict, "--out", tmp_path / "a.nii.gz", *CPU)
+    assert "resample" in run(*common).sentence
+    assert run(*common, "--resample").code == 0 and (tmp_path / "a.nii.gz").is_file()
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        ((), "name either folders of cases or the files of one case"),
+        (("CASE", "--flair", "FLAIR"), "name either folders of cases or the files of one case"),
+        (("--flair", "FLAIR"), "has no t1, t1c, t2, only flair"),
+        (("CASE", "--slabs", 0), "a slab has at least one slice, not 0"),
+        (("CASE", "--threads", 0), "threads must be 1 or more, not 0"),
+        (("CASE", "--threads", -1), "threads must be 1 or more, not -1"),
+    ],
+)
+def test_segment_refuses_flags_that_cannot_be_meant(run, left, phantoms, strict, tmp_path, flags, sentence):
+    names = {"CASE": phantoms / "phantom0000", "FLAIR": find_cases([phantoms])[0].images["flair"]}
+    ended = run("segment", *(names.get(flag, flag) for flag in flags), "--model", strict, "--out", tmp_path / "a.mha")
+    assert ended.code == 1 and sentence in ended.sentence and not left(tmp_path)
+
+
+def test_evaluate_shows_scores_and_writes_them(run, phantoms, tmp_path):
+    lesion = find_cases([phantoms])[0].lesion
+    ended = run("evaluate", lesion, phantoms / "phantom0000", "--task", "brats2015", "--out", tmp_path / "scores")
+    assert ended.code == 0 and not ended.err
+    assert "phantom0000" in ended.out and "enhancing         1.000" in ended.out and "4 enhancing" in ended.out
+    scores = json.loads((tmp_path / "scores" / "scores.json").read_text())
+    assert scores["cases"]["phantom0000"]["core"]["dice"] == 1 and scores["task"] == "brats2015"
+
+
+def test_grow_tells_each_phantom_and_refuses_none(run, left, tmp_path):
+    ended = run("grow", tmp_path / "a", "--cases", 2, "--seed", 3, "--shape", 24, 40, 40)
+    assert ended.code == 0 and ended.out == "phantom0003\nphantom0004\n" and not ended.err
+    assert len(left(tmp_path / "a")) == 10
+    ended = run("grow", tmp_path / "b", "--cases", 0)
+    assert ended.code == 1 and "0 phantoms cannot be grown; ask for one or more" in ended.sentence
+    assert "too coarse" in run("grow", tmp_path / "b", "--shape", 2, 2, 2).sentence
+    assert "seed must be 0 or more" in run("grow", tmp_path / "b", "--seed", -1).sentence
+    assert not left(tmp_path / "b")
+
+
+def test_inspect_shows_models_runs_cases_folders_and_images(run, phantoms, trained):
+    image = find_cases([phantoms])[0].images["t1"]
+    for thing, expected in [
+        (trained, "whole 0."),
+        (trained / "last", "brats2015"),
+        (phantoms, "phantom0002"),
+        (phantoms / "phantom0000", "24 x 40 x 40"),
+        (image, "int16"),
+    ]:
+        ended = run("inspect", thing)
+        assert ended.code == 0 and expected in ended.out and not ended.err
+
+
+def test_inspect_refuses_what_it_does_not_know(run, tmp_path):
+    (tmp_path / "notes.txt").write_text("")
+    (tmp_path / "empty").mkdir()
+    for thing, sentence in [
+        ("nowhere", "nowhere does not exist"),
+        ("nowhere.mha", "nowhere.mha does not exist"),
+        ("notes.txt", "notes.txt is neither a folder nor a .csv or .yaml table"),
+        ("empty", "empty holds no case of a known scheme"),
+    ]:
+        ended = run("inspect", tmp_path / thing)
+        assert ended.code == 1 and sentence in ended.sentence
