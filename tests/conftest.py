@@ -41,7 +41,8 @@ def trained(phantoms: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The output folder of a training of three steps, phantom0002 held out; its model takes any subset."""
     import torch
 
-    from brainsegnet.api.training_run import TrainOptions, train
+    from brainsegnet.api.options import TrainOptions
+    from brainsegnet.api.training_run import train
     from brainsegnet.training.curriculum import Budget
 
     torch.set_num_threads(1)

@@ -11,10 +11,11 @@ from brainsegnet.errors import BrainSegNetError
 
 if TYPE_CHECKING:
     from brainsegnet.api.inspection import inspect
+    from brainsegnet.api.options import TrainOptions, Watch
     from brainsegnet.api.phantoms import grow
     from brainsegnet.api.scoring import evaluate
     from brainsegnet.api.segmentation import SegmentOptions, segment
-    from brainsegnet.api.training_run import TrainOptions, Watch, train
+    from brainsegnet.api.training_run import train
     from brainsegnet.task import Task, load_task
     from brainsegnet.training.curriculum import Budget, Recipe
     from brainsegnet.volume import LabelMap, Volume
@@ -25,9 +26,9 @@ _HOMES = {
     "evaluate": "api.scoring",
     "SegmentOptions": "api.segmentation",
     "segment": "api.segmentation",
-    "TrainOptions": "api.training_run",
+    "TrainOptions": "api.options",
     "train": "api.training_run",
-    "Watch": "api.training_run",
+    "Watch": "api.options",
     "Task": "task",
     "load_task": "task",
     "Budget": "training.curriculum",

@@ -167,14 +167,14 @@ def describe_mismatch(name: str, part: Volume, first: str, reference: Volume) ->
 
     >>> a, b = (Volume(np.zeros((n, 240, 240)), np.eye(4)) for n in (160, 155))
     >>> describe_mismatch("t1c", a, "flair", b)
-    "t1c is (160, 240, 240) but flair is (155, 240, 240); resample t1c onto flair's grid"
+    "t1c is (160, 240, 240) but flair is (155, 240, 240); bring t1c onto flair's grid (segment does so with --resample)"
     """
     if part.shape != reference.shape:
         fact = f"{name} is {part.shape} but {first} is {reference.shape}"
     else:
         off = np.abs(part.affine - reference.affine)[:3]
         fact = f"{name} and {first} have the same shape, but their affines differ by up to {off.max():.3g} mm"
-    return f"{fact}; resample {name} onto {first}'s grid"
+    return f"{fact}; bring {name} onto {first}'s grid (segment does so with --resample)"
 
 
 def itk_grid(affine: Affine) -> tuple[tuple[float, ...], tuple[float, ...], NDArray[np.float64]]:

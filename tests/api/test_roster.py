@@ -3,8 +3,8 @@ import shutil
 import numpy as np
 import pytest
 
+from brainsegnet.api.options import TrainOptions
 from brainsegnet.api.roster import call_roll, check_same, load_scans
-from brainsegnet.api.training_run import TrainOptions
 from brainsegnet.errors import DatasetError, LabelError, MissingSequence, ModelError
 from brainsegnet.inference.model import open_model
 from brainsegnet.preprocessing.prepare import prepare

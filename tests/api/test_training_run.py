@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from brainsegnet.api.options import TrainOptions, Watch
 from brainsegnet.api.roster import call_roll
-from brainsegnet.api.training_run import STATE, TrainOptions, Watch, _hooks, score, train
+from brainsegnet.api.training_run import STATE, _hooks, score, train
 from brainsegnet.errors import BrainSegNetError, DatasetError, ModelError, OutputError, TaskError
 from brainsegnet.inference.model import open_model
 from brainsegnet.task import BRATS2015

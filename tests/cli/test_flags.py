@@ -1,7 +1,7 @@
 from dataclasses import fields
 
+from brainsegnet.api.options import TrainOptions
 from brainsegnet.api.segmentation import SegmentOptions
-from brainsegnet.api.training_run import TrainOptions
 from brainsegnet.cli.flags import BudgetFlags, CaseFlags, MachineFlags, SegmentFlags, SequenceFlags
 from brainsegnet.task import TASKS
 from brainsegnet.training.curriculum import Budget

@@ -56,7 +56,7 @@ def test_sequences_that_the_model_does_not_know_are_ignored(engine, case):
 def test_an_absent_sequence_is_refused_by_a_model_that_needs_it(engine, case):
     sentence = (
         "case pat1 has no t1, only t1c, flair, and model tiny needs all of flair, t1, t1c; "
-        "add it, or take a model trained with sequences dropped"
+        "add what is missing, or take a model that allows it"
     )
     with pytest.raises(MissingSequence) as caught:
         predict(keep(case, "t1c", "flair"), engine)

@@ -83,6 +83,8 @@ def test_a_real_lesion_lies_in_its_box(real_data):
     case = load_case(files, ("flair", "t1", "t1c", "t2"), BRATS2021, lesion=True)
     prepared = prepare(case)
     assert prepared.image.shape == (4, 136, 177, 134)
-    assert abs(float(np.median(prepared.image[:, prepared.mask]))) < 1e-2 and not prepared.image[:, ~prepared.mask].any()
+    assert (
+        abs(float(np.median(prepared.image[:, prepared.mask]))) < 1e-2 and not prepared.image[:, ~prepared.mask].any()
+    )
     assert case.lesion is not None
     np.testing.assert_array_equal(restore(follow(case.lesion.array, prepared), prepared), case.lesion.array)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from brainsegnet.api.options import TrainOptions
 from brainsegnet.errors import DatasetError, MissingSequence, ModelError
 from brainsegnet.inference.model import Card
 from brainsegnet.preprocessing.prepare import follow, prepare
@@ -15,7 +16,6 @@ from brainsegnet.scans.datasets import CaseFiles, common_sequences, find_cases, 
 from brainsegnet.task import Task
 
 if TYPE_CHECKING:
-    from brainsegnet.api.training_run import TrainOptions
     from brainsegnet.training.patches import Scan
 
 

@@ -1,12 +1,13 @@
 """`train`: cases on disk to a model folder, with held-out cases scored on the way."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from brainsegnet.api.options import TrainOptions, Watch
 from brainsegnet.api.roster import Roster, call_roll, check_same, load_scans
 from brainsegnet.errors import OutputError, TaskError
 from brainsegnet.evaluation.metrics import dice
@@ -14,7 +15,7 @@ from brainsegnet.inference.card import Architecture, Card, Data, Input, Training
 from brainsegnet.inference.model import BEST, CARD_FILE, LAST, save_model, torch_needed
 from brainsegnet.output import writable
 from brainsegnet.task import Task, load_task
-from brainsegnet.training.curriculum import Budget, Recipe, load_recipe
+from brainsegnet.training.curriculum import Recipe, load_recipe
 
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
@@ -25,62 +26,7 @@ if TYPE_CHECKING:
     from brainsegnet.training.plan import Hooks, Plan, Record, Weights
 
 STATE = "state.safetensors"
-ACCELERATORS = ("auto", "cpu", "cuda")
 Validate = Callable[["BrainSegNet"], Mapping[str, float]]
-
-
-@dataclass(frozen=True)
-class TrainOptions:
-    """How to train; the defaults suit a CPU.
-
-    Attributes:
-        recipe: A recipe, or the name of one of ours.
-        budget: How long; None is the recipe's own.
-        sequences: Sequences to use; none means those of the task that every case has.
-        hold_out: Names of cases that are not trained on but scored during training.
-        validation: How many cases to hold out where none are named, drawn by the seed; None is one in eight.
-        exclude: Names of cases that are not used at all.
-        seed: Governs all that is random.
-        devices, nodes: Devices a machine, and machines; under torchrun or Slurm, what was launched.
-        accelerator: "auto", "cpu" or "cuda".
-        resume: Continue the training that is in the output folder.
-        licence: Licence of the weights, for the card.
-
-    Raises:
-        TaskError: a number is out of its range, or a case is held out and excluded at once.
-    """
-
-    recipe: Recipe | str = "quick"
-    budget: Budget | None = None
-    sequences: tuple[str, ...] = ()
-    hold_out: tuple[str, ...] = ()
-    validation: int | None = None
-    exclude: tuple[str, ...] = ()
-    seed: int = 0
-    devices: int = 1
-    nodes: int = 1
-    accelerator: str = "auto"
-    resume: bool = False
-    licence: str = "not stated; the terms of the training data apply"
-
-    def __post_init__(self) -> None:
-        least = {"devices": 1, "nodes": 1, "validation": 0, "seed": 0}
-        for name, limit in least.items():
-            value = getattr(self, name)
-            if value is not None and value < limit:
-                raise TaskError(f"{name} must be {limit} or more, not {value}")
-        if self.accelerator not in ACCELERATORS:
-            raise TaskError(f"unknown accelerator {self.accelerator!r}; choose one of {', '.join(ACCELERATORS)}")
-        if both := sorted({*self.hold_out} & {*self.exclude}):
-            raise TaskError(f"case {both[0]} is to be held out and excluded at once; name it for one of the two")
-
-
-@dataclass(frozen=True)
-class Watch:
-    """Who is told what happens: `say` gets sentences, `step` gets each record of the log."""
-
-    say: Callable[[str], None] = lambda text: None
-    step: Callable[["Record"], None] = lambda record: None
 
 
 def train(

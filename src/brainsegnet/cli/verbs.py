@@ -71,7 +71,7 @@ def train(
     licence
         Licence of the weights, for the model's card.
     """
-    from brainsegnet.api.training_run import TrainOptions, Watch
+    from brainsegnet.api.options import TrainOptions, Watch
     from brainsegnet.api.training_run import train as run
     from brainsegnet.training.curriculum import Budget
 

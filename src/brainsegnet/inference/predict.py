@@ -105,7 +105,7 @@ def match_sequences(case: Case, card: Card) -> tuple[tuple[str, ...], tuple[str,
     absent = tuple(name for name in card.sequences if name not in case.images)
     if not used or (absent and not card.input.any_subset):
         needs = f"needs {'one or more' if card.input.any_subset else 'all'} of {', '.join(card.sequences)}"
-        remedy = "add one" if card.input.any_subset else "add it, or take a model trained with sequences dropped"
+        remedy = "add one" if card.input.any_subset else "add what is missing, or take a model that allows it"
         raise MissingSequence(
             f"case {case.name} has no {', '.join(absent)}, only {', '.join(case.images)}, "
             f"and model {card.name} {needs}; {remedy}"
@@ -114,7 +114,7 @@ def match_sequences(case: Case, card: Card) -> tuple[tuple[str, ...], tuple[str,
 
 
 def arrange_channels(prepared: Prepared, sequences: tuple[str, ...]) -> NDArray[np.float32]:
-    """Channels (C, d, h, w) in the order of `sequences`; an absent one is zero, which is the median of a present one."""
+    """Channels (C, d, h, w) in the order of `sequences`; an absent one is zero, the median of a present one."""
     if prepared.sequences == sequences:
         return prepared.image
     image = np.zeros((len(sequences), *prepared.image.shape[1:]), np.float32)

@@ -132,7 +132,9 @@ def _choose(files: CaseFiles, sequences: Sequence[str], allow_missing: bool) -> 
     present = [name for name in sequences if name in files.images]
     missing = [name for name in sequences if name not in files.images]
     if missing and not (allow_missing and present):
-        remedy = "name the sequences it has" if allow_missing else "add it, or allow missing sequences"
+        remedy = (
+            "name the sequences it has" if allow_missing else "add what is missing, or name those that every case has"
+        )
         raise MissingSequence(
             f"case {files.name} has no {', '.join(missing)}, only {', '.join(files.images)}; {remedy}"
         )
