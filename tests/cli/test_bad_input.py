@@ -3,6 +3,7 @@
 import os
 import resource
 import shutil
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -223,40 +224,44 @@ def test_an_output_below_a_file_is_told(run, left, quick, data, strict, tmp_path
     assert left(tmp_path) == before and (tmp_path / "file").read_text() == "mine"
 
 
-@pytest.fixture
-def full_disk():
+@contextmanager
+def full_disk(free):
     """A disk on which no file can grow beyond so many bytes; Python ignores SIGXFSZ, so that writing fails."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield lambda free: resource.setrlimit(resource.RLIMIT_FSIZE, (free, before[1]))
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (free, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.mark.parametrize("free", [0, 100, 3000])
 @pytest.mark.parametrize("suffix", [".nii.gz", ".nii", ".mha", ".nrrd"])
-def test_segment_says_that_the_disk_is_full(run, left, full_disk, data, strict, tmp_path, free, suffix):
+def test_segment_says_that_the_disk_is_full(run, left, data, strict, tmp_path, free, suffix):
     out = tmp_path / "out" / f"a{suffix}"
-    full_disk(free)
-    ended = run("segment", data / "phantom0000", "--model", strict, "--out", out, *CPU)
+    with full_disk(free):
+        ended = run("segment", data / "phantom0000", "--model", strict, "--out", out, *CPU)
     assert ended.code == 1 and f"a{suffix} cannot be written" in ended.sentence
     assert not left(tmp_path / "out")
 
 
 @pytest.mark.parametrize("free", [0, 100, 1000, 5000])
-def test_train_says_that_the_disk_is_full(run, left, quick, full_disk, data, tmp_path, free):
-    full_disk(free)
-    ended = run("train", data, "--task", "brats2015", "--out", tmp_path / "out", "--steps", 9)
+def test_train_says_that_the_disk_is_full(run, left, quick, data, tmp_path, free):
+    with full_disk(free):
+        ended = run("train", data, "--task", "brats2015", "--out", tmp_path / "out", "--steps", 9)
     last = ended.err.splitlines()[-1]
     assert ended.code == 1 and last.startswith("brainsegnet: ") and "cannot be written" in last, ended.err
     assert "Traceback" not in ended.err and ended.err.count("brainsegnet: ") == 1
     assert not [name for name in left(tmp_path / "out") if "safetensors" in name or name.startswith(".")]
 
 
-def test_evaluate_and_grow_say_that_the_disk_is_full(run, left, full_disk, data, tmp_path):
+def test_evaluate_and_grow_say_that_the_disk_is_full(run, left, data, tmp_path):
     labels = data / "phantom0000" / "lesion.nii.gz"
-    full_disk(100)
-    ended = run("evaluate", labels, labels, "--task", "brats2015", "--out", tmp_path / "scores")
+    with full_disk(100):
+        ended = run("evaluate", labels, labels, "--task", "brats2015", "--out", tmp_path / "scores")
     assert ended.code == 1 and "scores.csv cannot be written: File too large" in ended.sentence
-    ended = run("grow", tmp_path / "grown", "--cases", 1, "--shape", 24, 40, 40)
+    with full_disk(100):
+        ended = run("grow", tmp_path / "grown", "--cases", 1, "--shape", 24, 40, 40)
     assert ended.code == 1 and "cannot be written" in ended.sentence
     assert not left(tmp_path / "scores") and not left(tmp_path / "grown")
 
