@@ -172,7 +172,7 @@ def test_labels_outside_the_convention_are_refused(files):
 def test_missing_parts_are_refused_or_left_out(files):
     with pytest.raises(
         MissingSequence,
-        match="case pat1 has no t1c, dwi, only flair, t1, t2; add what is missing, or name the sequences",
+        match="case pat1 has no t1c, dwi, only flair, t1, t2; add what is missing, or name those",
     ):
         load_case(files, ("t1", "t1c", "dwi"), BRATS2015, lesion=False)
     assert tuple(load_case(files, ("t1c", "t1"), BRATS2015, lesion=False, allow_missing=True).images) == ("t1",)
