@@ -129,7 +129,8 @@ class TorchPasses:
             with torch.inference_mode(), same_kernels:
                 yield
         except (MemoryError, RuntimeError) as error:
-            if isinstance(error, RuntimeError) and "memory" not in str(error):
+            text = str(error)
+            if isinstance(error, RuntimeError) and ("memory" not in text or "illegal" in text):
                 raise
             raise MemoryError("the memory does not suffice for a pass; cut the scan into (thinner) slabs") from error
         finally:
