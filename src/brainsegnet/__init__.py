@@ -1,7 +1,7 @@
 """Fast 3-D segmentation of brain lesions in multi-modal MRI: Brain SegNet (Hu et al., BMC Medical Imaging 2020).
 
-The verbs of the command line are functions here: `train`, `segment`, `evaluate`, `grow`, `inspect`. They load what they
-need when they are first used, so that importing the package stays light.
+The verbs of the command line are functions here: `train`, `segment`, `evaluate`, `export`, `grow`, `inspect`. They load
+what they need when they are first used, so that importing the package stays light.
 """
 
 from importlib import import_module
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from brainsegnet.errors import BrainSegNetError
 
 if TYPE_CHECKING:
+    from brainsegnet.api.exporting import export
     from brainsegnet.api.inspection import inspect
     from brainsegnet.api.options import TrainOptions, Watch
     from brainsegnet.api.phantoms import grow
@@ -24,6 +25,7 @@ _HOMES = {
     "inspect": "api.inspection",
     "grow": "api.phantoms",
     "evaluate": "api.scoring",
+    "export": "api.exporting",
     "SegmentOptions": "api.segmentation",
     "segment": "api.segmentation",
     "TrainOptions": "api.options",
@@ -48,6 +50,7 @@ __all__ = [
     "Volume",
     "Watch",
     "evaluate",
+    "export",
     "grow",
     "inspect",
     "load_task",

@@ -61,6 +61,15 @@ class Task(BaseModel):
         """Label value of each class, background first."""
         return (0, *self.labels)
 
+    @property
+    def region_classes(self) -> tuple[tuple[int, ...], ...]:
+        """The classes of the network that each region unites.
+
+        >>> BRATS2021.region_classes
+        ((1, 2, 3), (1, 3), (3,))
+        """
+        return tuple(tuple(self.label_values.index(value) for value in values) for values in self.regions.values())
+
     def encode(self, labels: NDArray[Any], case: str = "") -> NDArray[np.uint8]:
         """Label values of the files to classes 0 to K-1, of any shape.
 

@@ -16,11 +16,12 @@ def test_train_says_what_it_will_do_and_how_it_goes(run, quick, phantoms, tmp_pa
     out = tmp_path / "run"
     more = ("--sequences", "t1c", "flair", "--hold-out", "phantom0001", "--exclude", "phantom0002", "--seed", 5)
     ended = run("train", phantoms, *TRAIN, "--out", out, *more, "--licence", "CC0")
-    start, end = ended.out.splitlines()
+    start, end, advice = ended.out.splitlines()
     assert ended.code == 0 and start.startswith(
         "task brats2015, sequences flair, t1c; 1 training case, held out: phantom0001; recipe quick, 1 steps"
     )
     assert end == f"done; try: brainsegnet segment CASE --model {out} --out lesion.nii.gz"
+    assert advice == f"and for speed on a CPU, once: brainsegnet export {out} {phantoms}"
     assert "step 1: loss " in ended.err and "samples/s" in ended.err and "whole 0." in ended.err
     card = open_model(out).card
     assert card.sequences == ("flair", "t1c") and card.licence == "CC0" and card.training.seed == 5

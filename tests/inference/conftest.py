@@ -1,12 +1,15 @@
 """A tiny network with lively weights, its model folder, and a tiny head."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from brainsegnet.inference.engines import TorchEngine
+from brainsegnet.inference.engines import Engine
 from brainsegnet.inference.model import Architecture, Card, Input, save_model
+from brainsegnet.inference.torch_backend import TorchBackend
 from brainsegnet.network.architecture import BrainSegNet
 from brainsegnet.task import BRATS2021
 from brainsegnet.volume import Case, Volume
@@ -21,8 +24,8 @@ def one_thread():
     torch.set_num_threads(before)
 
 
-@pytest.fixture
-def net():
+@pytest.fixture(scope="session")
+def lively():
     """Its batch norms and classifier are drawn at random, so that no part of it is idle."""
     with torch.random.fork_rng():
         torch.manual_seed(3)
@@ -35,6 +38,11 @@ def net():
                     nn.init.normal_(tensor)
         nn.init.normal_(net.classify.weight)
     return net.eval()
+
+
+@pytest.fixture
+def net(lively):
+    return copy.deepcopy(lively)
 
 
 @pytest.fixture
@@ -56,12 +64,13 @@ def model(net, card, tmp_path):
 def forgiving(net, card, tmp_path):
     """A model that takes any subset of its sequences."""
     any_subset = card.model_copy(update={"input": Input(sequences=card.sequences, any_subset=True)})
-    return TorchEngine(save_model(tmp_path / "forgiving", any_subset, net.state_dict()), "cpu")
+    save_model(tmp_path / "forgiving", any_subset, net.state_dict())
+    return Engine(any_subset, TorchBackend(net, "cpu"))
 
 
 @pytest.fixture
 def engine(model):
-    return TorchEngine(model, "cpu")
+    return Engine(model.card, TorchBackend(model.build(), "cpu"))
 
 
 @pytest.fixture

@@ -10,6 +10,10 @@ def refuse(error):
     raise error
 
 
+def keep(item, found):
+    return found
+
+
 def test_a_bad_case_does_not_stop_the_others():
     def read(n):
         return refuse(ImageError(f"case {n}: t1 is 0 everywhere")) if n == 2 else n
@@ -17,14 +21,16 @@ def test_a_bad_case_does_not_stop_the_others():
     def compute(n, datum):
         return refuse(MemoryError()) if n == 4 else 10 * datum
 
-    told = []
-    cohort = run_cohort(range(1, 6), read, compute, str, lambda case, sentence: told.append((case, sentence)))
-    assert list(cohort.results) == [10, 30, 50]
+    def write(n, found):
+        return refuse(OSError(28, "No space left on device", "out")) if n == 5 else found
+
+    cohort = run_cohort(range(1, 7), read, compute, write, str)
+    assert list(cohort.results) == [10, 30, 60]
     assert cohort.failures == {
         "2": "case 2: t1 is 0 everywhere",
         "4": "case 4: the memory does not suffice; cut the scan into slabs",
+        "5": "case 5: out: No space left on device",
     }
-    assert told == [(str(n), cohort.failures.get(str(n))) for n in range(1, 6)]
 
 
 def test_a_file_that_is_gone_is_named(tmp_path):
@@ -32,7 +38,7 @@ def test_a_file_that_is_gone_is_named(tmp_path):
         return (tmp_path / name).read_text()
 
     (tmp_path / "a").write_text("1")
-    cohort = run_cohort(["b", "a"], read, lambda name, text: text, lambda name: f"case-{name}")
+    cohort = run_cohort(["b", "a"], read, lambda name, text: text, keep, lambda name: f"case-{name}")
     assert list(cohort.results) == ["1"]
     assert cohort.failures == {"case-b": f"case case-b: {tmp_path / 'b'}: No such file or directory"}
 
@@ -50,7 +56,23 @@ def test_the_next_case_is_read_while_this_one_is_computed():
         assert thread is not threading.current_thread()
         return read_second.wait(10)
 
-    assert list(run_cohort([1, 2], read, compute, str).results) == [True, True]
+    assert list(run_cohort([1, 2], read, compute, keep, str).results) == [True, True]
+
+
+def test_a_case_is_written_while_the_next_is_computed():
+    """The first is written only once the second is computed: without overlap it would wait in vain."""
+    computed_second = threading.Event()
+
+    def compute(n, datum):
+        if n == 2:
+            computed_second.set()
+        return threading.current_thread()
+
+    def write(n, thread):
+        assert thread is not threading.current_thread()
+        return computed_second.wait(10)
+
+    assert list(run_cohort([1, 2], str, compute, write, str).results) == [True, True]
 
 
 def test_no_more_than_one_case_is_read_ahead():
@@ -61,7 +83,7 @@ def test_no_more_than_one_case_is_read_ahead():
         return n
 
     reads = []
-    run_cohort(range(6), reads.append, compute, str)
+    run_cohort(range(6), reads.append, compute, keep, str)
     assert all(ahead <= done + 1 for done, ahead in enumerate(seen))
 
 
@@ -74,15 +96,15 @@ def test_ctrl_c_and_mistakes_of_ours_end_the_whole():
             return refuse(error) if n == 1 else n
 
         with pytest.raises(type(error)):
-            run_cohort(range(4), str, compute, str)
+            run_cohort(range(4), str, compute, keep, str)
         assert computed == [0, 1]
 
 
 def test_no_case_is_no_result():
-    cohort = run_cohort([], str, lambda item, datum: datum, str)
+    cohort = run_cohort([], str, lambda item, datum: datum, keep, str)
     assert not cohort.results and not cohort.failures
 
 
 def test_any_error_of_the_user_is_a_sentence():
-    cohort = run_cohort(["a"], lambda item: refuse(BrainSegNetError("too small")), lambda i, d: d, str)
+    cohort = run_cohort(["a"], lambda item: refuse(BrainSegNetError("too small")), lambda i, d: d, keep, str)
     assert cohort.failures == {"a": "too small"}

@@ -178,7 +178,7 @@ from brainsegnet.inference import predict
 from brainsegnet.inference.model import open_model
 model = open_model(Path({str(model.folder)!r}))
 def use_engine():
-    import brainsegnet.inference.engines
+    import brainsegnet.inference.torch_backend
 for use in (model.tensors, model.build, use_engine):
     try:
         use()

@@ -81,16 +81,29 @@ def test_a_perfect_prediction_costs_nothing_and_a_wrong_one_nearly_all(batch):
 
 
 def test_dice_loss_is_one_minus_the_overlap_by_hand():
-    """8 voxels: class 1 is predicted in 4, true in 2, both in 2; class 2 is nowhere."""
+    """8 voxels: class 1 is predicted in 4, true in 2, both in 2; class 2 is nowhere and does not count."""
     truth, found = torch.zeros(2, 1, 2, 4, dtype=torch.long)
     truth[0, 0, :2], found[0, 0, :4] = 1, 1
-    expected = 1 - ((2 * 2 + 1) / (4 + 2 + 1) + 1) / 2
+    expected = 1 - (2 * 2 + 1) / (4 + 2 + 1)
     assert dice_loss(sure(found[None], 3), truth[None]).item() == pytest.approx(expected, abs=1e-6)
 
 
-def test_dice_loss_leaves_the_background_out_and_counts_an_absent_class_as_found():
+def test_dice_loss_of_regions_by_hand():
+    """The union of classes 1 and 2 is found whole; class 2 by itself is taken for class 1."""
+    truth, found = torch.zeros(2, 1, 2, 4, dtype=torch.long)
+    truth[0, 0], found[0, 0] = torch.tensor([1, 1, 2, 2]), 1
+    alone = 1 - (0 + 1) / (2 + 1)
+    assert dice_loss(sure(found[None], 3), truth[None], [[1, 2], [2]]).item() == pytest.approx(alone / 2, abs=1e-6)
+    assert dice_loss(sure(found[None], 3), truth[None], [[1, 2]]).item() == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize("regions", [(), [[1, 2]], [[2], [1]]])
+def test_dice_loss_leaves_the_background_and_absent_regions_out(regions):
     truth = torch.zeros(1, 2, 4, 4, dtype=torch.long)
-    assert dice_loss(sure(truth, 3), truth).item() == pytest.approx(0, abs=1e-6)
+    logits = torch.randn(1, 3, 2, 4, 4, requires_grad=True)
+    loss = dice_loss(logits, truth, regions)
+    loss.backward()
+    assert loss == 0 and not logits.grad.any()
 
 
 def test_dice_loss_counts_over_the_whole_batch(batch):
@@ -110,3 +123,7 @@ def test_the_loss_of_a_stage_is_focal_plus_weighted_dice(batch):
     plain, both = (Recipe(name="r", budget_epochs=1, dice=weight) for weight in (0, 0.7))
     assert torch.equal(loss_of(*batch, plain, stage), focal_loss(*batch, 1.5))
     assert torch.allclose(loss_of(*batch, both, stage), focal_loss(*batch, 1.5) + 0.7 * dice_loss(*batch))
+    regions = [[1, 2, 3], [3]]
+    assert torch.allclose(
+        loss_of(*batch, both, stage, regions), focal_loss(*batch, 1.5) + 0.7 * dice_loss(*batch, regions)
+    )

@@ -78,6 +78,7 @@ def _card_rows(card: Card) -> list[Row]:
         "trained on": f"{training.data.count} cases: {', '.join(training.data.cases)}",
         "held out": ", ".join(training.held_out) or "none",
         "Dice on held out": _scores(training.scores),
+        "exports": _exports(card),
         "licence": card.licence,
         "intended use": card.intended_use,
         "created": str(card.created),
@@ -89,3 +90,10 @@ def _card_rows(card: Card) -> list[Row]:
 
 def _scores(scores: Mapping[str, float | None]) -> str:
     return ", ".join(f"{region} {value:.3f}" for region, value in scores.items() if value is not None) or "not measured"
+
+
+def _exports(card: Card) -> str:
+    """The other forms of the weights, and what 8 bits cost."""
+    changes = {form: note.dice_change.items() for form, note in card.exports.items()}
+    texts = {form: ", ".join(f"{region} {by:+.4f}" for region, by in change) for form, change in changes.items()}
+    return ", ".join(f"{form} (Dice {text})" if text else form for form, text in texts.items()) or "none"

@@ -10,9 +10,9 @@ from typing import Any
 
 from brainsegnet.errors import BrainSegNetError, OutputError
 from brainsegnet.inference.cohort import run_cohort
-from brainsegnet.inference.engines import TorchEngine
+from brainsegnet.inference.engines import Precision, open_engine
 from brainsegnet.inference.model import Model, open_model
-from brainsegnet.inference.predict import Options, Prediction, predict
+from brainsegnet.inference.predict import Found, Options, Prediction, Ready, compute, finish, make_ready
 from brainsegnet.output import IMAGES, find_suffix, writable, write_text
 from brainsegnet.preprocessing.grid import resample
 from brainsegnet.scans.datasets import CaseFiles, find_cases, load_case
@@ -29,23 +29,34 @@ class SegmentOptions:
         probabilities: Whether to write a probability map per tissue too.
         device: "auto", "cpu" or "cuda".
         threads: Of the CPU; None is all.
+        precision: Of the CPU: "auto", "float" or "int8"; see `open_engine`.
+        max_memory_gb: Memory of a pass; None is what is free. Slabs that overlap keep to it, with the same result.
         resample: Bring sequences on other grids onto the first one's, instead of refusing them.
         picture: Whether to draw the result over the scan, as a PNG beside the label map.
 
     Raises:
-        BrainSegNetError: fewer than one thread.
+        BrainSegNetError: fewer than one thread, or no memory.
     """
 
     slabs: int | None = None
     probabilities: bool = False
     device: str = "auto"
     threads: int | None = None
+    precision: Precision = "auto"
+    max_memory_gb: float | None = None
     resample: bool = False
     picture: bool = False
 
     def __post_init__(self) -> None:
         if self.threads is not None and self.threads < 1:
             raise BrainSegNetError(f"threads must be 1 or more, not {self.threads}")
+        if self.max_memory_gb is not None and not self.max_memory_gb > 0:
+            raise BrainSegNetError(f"the memory of a pass must be above 0 GB, not {self.max_memory_gb}")
+
+    @property
+    def max_bytes(self) -> int | None:
+        """Memory of a pass in bytes."""
+        return None if self.max_memory_gb is None else int(1e9 * self.max_memory_gb)
 
 
 @dataclass(frozen=True)
@@ -91,28 +102,28 @@ def segment(
     found = _find(cases)
     opened = open_model(model)
     targets = _targets(found, out)
-    engine = TorchEngine(opened, options.device, options.threads)
+    engine = open_engine(opened, options.device, options.threads, options.precision, options.max_bytes)
     wanted = Options(slabs=options.slabs, probabilities=options.probabilities)
 
-    def read(files: CaseFiles) -> tuple[Case, float]:
+    def read(files: CaseFiles) -> tuple[Ready, float]:
         started = time.perf_counter()
         sequences = opened.card.input.sequences
         align = resample if options.resample else None
         lesion = options.picture and files.lesion is not None
         case = load_case(files, sequences, opened.card.task, lesion=lesion, allow_missing=True, align=align)
-        return case, time.perf_counter() - started
+        reading = time.perf_counter() - started
+        return make_ready(case, opened.card), reading
 
-    def compute(files: CaseFiles, loaded: tuple[Case, float]) -> Segmented:
-        case, seconds = loaded
-        prediction = predict(case, engine, wanted)
-        done = _write(case, prediction, opened, targets[files.name], seconds)
-        if options.picture:
-            _draw(case, prediction, opened, done.path)
+    def run(files: CaseFiles, loaded: tuple[Ready, float]) -> tuple[Found, float]:
+        return compute(loaded[0], engine, wanted), loaded[1]
+
+    def write(files: CaseFiles, computed: tuple[Found, float]) -> Segmented:
+        done = _write(*computed, opened, targets[files.name], options.picture)
         if watch:
             watch(done)
         return done
 
-    cohort = run_cohort(found, read, compute, lambda files: files.name)
+    cohort = run_cohort(found, read, run, write, lambda files: files.name)
     if len(found) == 1 and cohort.failures:
         raise BrainSegNetError(next(iter(cohort.failures.values())))
     return Segmentation(cohort.results, cohort.failures)
@@ -142,14 +153,16 @@ def _targets(cases: Sequence[CaseFiles], out: Path) -> dict[str, Path]:
     return targets
 
 
-def _write(case: Case, prediction: Prediction, model: Model, path: Path, reading: float) -> Segmented:
-    """Label map, probabilities and JSON; the JSON comes last, so its presence says that all is there."""
-    started = time.perf_counter()
+def _write(found: Found, reading: float, model: Model, path: Path, picture: bool) -> Segmented:
+    """Label map, probabilities, picture and JSON; the JSON comes last, so its presence says that all is there."""
+    started, case, prediction = time.perf_counter(), found.ready.case, finish(found, model.card)
     stem = _stem(path, IMAGES)
     write_image(prediction.labels, path)
     maps = {tissue: path.with_name(f"{stem}_{_plain(tissue)}.nii.gz") for tissue in prediction.probabilities or {}}
     for tissue, target in maps.items():
         write_image((prediction.probabilities or {})[tissue], target)
+    if picture:
+        _draw(case, prediction, model, path)
     seconds = {"read": reading, **prediction.seconds, "write": time.perf_counter() - started}
     report = {
         "case": case.name,
@@ -164,6 +177,8 @@ def _write(case: Case, prediction: Prediction, model: Model, path: Path, reading
             "folder": str(model.folder),
             "sha256": model.card.weights.sha256 if model.card.weights else None,
         },
+        "engine": found.engine,
+        "notes": list(found.notes),
         "seconds": {stage: round(duration, 4) for stage, duration in seconds.items()},
         "brainsegnet": version("brainsegnet"),
         "intended_use": model.card.intended_use,

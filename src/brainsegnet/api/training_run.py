@@ -62,7 +62,7 @@ def train(
         from brainsegnet.training.plan import Plan, check_plan
     patch = recipe.patch or task.patch
     budget = options.budget or recipe.budget()
-    plan = Plan(recipe, budget, len(roster.sequences), task.classes, patch, options.seed)
+    plan = Plan(recipe, budget, len(roster.sequences), task.classes, patch, options.seed, task.region_classes)
     check_plan(plan, options.devices * options.nodes)
     fabric = launch(options, recipe)
     if fabric.is_global_zero:
@@ -192,10 +192,11 @@ def write_card(name: str, roster: Roster, plan: "Plan", options: TrainOptions, s
 
 def score(net: "BrainSegNet", scans: Sequence["Scan"], task: Task) -> dict[str, float]:
     """Mean whole-scan Dice of each region."""
-    from brainsegnet.inference.engines import TorchEngine
+    from brainsegnet.inference.passes import Passes
+    from brainsegnet.inference.torch_backend import TorchBackend
 
-    engine = TorchEngine.of(net)
-    found = [task.decode(engine.classify(scan.image)) for scan in scans]
+    passes = Passes(TorchBackend.of(net))
+    found = [task.decode(passes.classify(scan.image)) for scan in scans]
     truth = [task.decode(scan.classes) for scan in scans]
     return {
         region: float(

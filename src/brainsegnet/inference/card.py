@@ -12,7 +12,7 @@ from brainsegnet.task import Normalisation, Task
 
 FORMAT = 1
 """Version of the card; a card of a later version is refused, because it may mean something else."""
-VERSIONED = ("brainsegnet", "torch", "lightning", "safetensors", "numpy", "SimpleITK")
+VERSIONED = ("brainsegnet", "torch", "lightning", "safetensors", "openvino", "nncf", "numpy", "SimpleITK")
 UNSTATED_LICENCE = "not stated; the licence of the training data applies"
 INTENDED_USE = "research software, not a medical device"
 
@@ -80,6 +80,33 @@ class WeightsNote(_Value):
     bytes: int = Field(gt=0)
 
 
+Form = Literal["fp16", "int8", "onnx"]
+"""OpenVINO's format with floats in 16 bits or with 8-bit integers, or ONNX."""
+TOLERATED = 0.005
+"""Loss of whole-scan Dice, in any region, up to which 8 bits are used without being asked for."""
+
+
+class ExportNote(_Value):
+    """The weights in a form that runs without torch.
+
+    Attributes:
+        files: SHA-256 of each file in the folder `export`.
+        weights: SHA-256 of the weights it was made from.
+        cases: Names of the training cases on which the 8-bit ranges were found and its Dice was compared.
+        dice_change: Whole-scan Dice on those minus that of fp16, by region; a mean over the cases.
+    """
+
+    files: Mapping[str, str] = Field(min_length=1)
+    weights: str = Field(pattern="^[0-9a-f]{64}$")
+    cases: tuple[str, ...] = ()
+    dice_change: Mapping[str, float] = Field(default_factory=dict)
+
+    @property
+    def harmless(self) -> bool:
+        """Whether it was compared, and no region lost more Dice than is tolerated."""
+        return bool(self.dice_change) and min(self.dice_change.values()) >= -TOLERATED
+
+
 class Card(_Value):
     """All about a model, and all that is needed to run it; `weights` is filled in by `save_model`.
 
@@ -90,6 +117,7 @@ class Card(_Value):
         intended_use, licence: Of the weights.
         task: Labels and regions, whole, so that a model outlives a change of the task.
         input, network, training, weights: See there.
+        exports: The same weights in other forms.
         versions: Of the software that trained it, see `find_versions`.
     """
 
@@ -104,6 +132,7 @@ class Card(_Value):
     training: TrainingNote = TrainingNote()
     versions: Mapping[str, str] = Field(default_factory=dict)
     weights: WeightsNote | None = None
+    exports: Mapping[Form, ExportNote] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

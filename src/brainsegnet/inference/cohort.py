@@ -1,7 +1,8 @@
-"""Many cases, one after the other: the next is read while one is computed, and a bad one does not stop the others."""
+"""Many cases: one is read and one written while another is computed, and a bad one does not stop the others."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -9,6 +10,7 @@ from brainsegnet.errors import BrainSegNetError
 
 Item = TypeVar("Item")
 Datum = TypeVar("Datum")
+Found = TypeVar("Found")
 Result = TypeVar("Result")
 
 
@@ -28,36 +30,53 @@ class Cohort(Generic[Result]):
 def run_cohort(
     items: Iterable[Item],
     read: Callable[[Item], Datum],
-    compute: Callable[[Item, Datum], Result],
+    compute: Callable[[Item, Datum], Found],
+    write: Callable[[Item, Found], Result],
     name: Callable[[Item], str],
-    report: Callable[[str, str | None], None] | None = None,
 ) -> Cohort[Result]:
-    """Read and compute each item; at most two are in memory.
+    """Read, compute and write each item; at most four are in memory.
 
     Args:
         items: What to work on, with names that differ.
         read: Runs in a thread, for the next item while this one is computed.
         compute: Runs in the calling thread, on what was read.
+        write: Runs in another thread, on what was computed, while the next one is.
         name: Of the case that an item is.
-        report: Called after each case with its name, and the sentence if it failed.
 
     Failures are the errors of the user's making, of the operating system and of too little memory; any other error, and
     Ctrl-C, ends the whole.
 
-    >>> run_cohort("124", int, lambda item, n: 8 / n, lambda item: f"case {item}").results
-    [8.0, 4.0, 2.0]
+    >>> run_cohort("124", int, lambda item, n: 8 / n, lambda item, x: f"{item}: {x}", str).results
+    ['1: 8.0', '2: 4.0', '4: 2.0']
     """
     results: list[Result] = []
     failures: dict[str, str] = {}
-    for item, reading in _read_ahead(items, read):
-        case = name(item)
-        try:
-            results.append(compute(item, reading()))
-        except (BrainSegNetError, OSError, MemoryError) as error:
-            failures[case] = describe_failure(case, error)
-        if report is not None:
-            report(case, failures.get(case))
+
+    def settle(case: str, step: Callable[[], Result]) -> None:
+        with _noted(case, failures):
+            results.append(step())
+
+    writing: tuple[str, Future[Result]] | None = None
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="write") as pool:
+        for item, reading in _read_ahead(items, read):
+            case = name(item)
+            with _noted(case, failures):
+                found = compute(item, reading())
+                before, writing = writing, (case, pool.submit(write, item, found))
+                if before is not None:
+                    settle(before[0], before[1].result)
+        if writing is not None:
+            settle(writing[0], writing[1].result)
     return Cohort(results, failures)
+
+
+@contextmanager
+def _noted(case: str, failures: dict[str, str]) -> Iterator[None]:
+    """Turn the failures of a case into sentences."""
+    try:
+        yield
+    except (BrainSegNetError, OSError, MemoryError) as error:
+        failures[case] = describe_failure(case, error)
 
 
 def describe_failure(case: str, error: Exception) -> str:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,18 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from brainsegnet.errors import MissingExtra, ModelError
-from brainsegnet.inference.card import FORMAT, Architecture, Card, Data, Input, TrainingNote, WeightsNote, find_versions
+from brainsegnet.inference.card import (
+    FORMAT,
+    Architecture,
+    Card,
+    Data,
+    ExportNote,
+    Form,
+    Input,
+    TrainingNote,
+    WeightsNote,
+    find_versions,
+)
 from brainsegnet.output import replacing
 
 if TYPE_CHECKING:
@@ -29,7 +40,7 @@ __all__ = [
     "save_model",
 ]
 
-CARD_FILE, WEIGHTS_FILE = "card.json", "weights.safetensors"
+CARD_FILE, WEIGHTS_FILE, EXPORT_FOLDER = "card.json", "weights.safetensors", "export"
 BEST, LAST = "best", "last"
 """The two model folders that a training keeps inside its own."""
 PICKLES = (".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".bin")
@@ -73,6 +84,24 @@ class Model:
         load_into(net, self.tensors(), f"model {self.folder}")
         return net.eval()
 
+    def exported(self, form: Form) -> Path:
+        """The checked file of an export.
+
+        Raises:
+            ModelError: the model has no such export, it was altered, or it was made from other weights.
+        """
+        remedy = f"make it with: brainsegnet export {self.folder}"
+        note, folder = self.card.exports.get(form), self.folder / EXPORT_FOLDER
+        if note is None:
+            raise ModelError(f"model {self.folder} has no {form} export; {remedy}")
+        if self.card.weights is None or note.weights != self.card.weights.sha256:
+            raise ModelError(f"the {form} export of model {self.folder} was made from other weights; {remedy}")
+        for name, sha256 in note.files.items():
+            path = folder / name
+            if not path.is_file() or hash_file(path) != sha256:
+                raise ModelError(f"{path} is not the file that its card describes (SHA-256 differs); {remedy}")
+        return folder / next(iter(note.files))
+
 
 def save_model(folder: Path, card: Card, weights: Weights) -> Model:
     """Write weights and card; the folder is made.
@@ -94,10 +123,27 @@ def save_model(folder: Path, card: Card, weights: Weights) -> Model:
             write_tensors(weights, new_weights)
         except SafetensorError as error:
             raise OSError(str(error)) from error
-        note = WeightsNote(sha256=_hash(new_weights), bytes=new_weights.stat().st_size)
-        written = card.model_copy(update={"weights": note})
-        new_card.write_text(written.model_dump_json(indent=2) + "\n", encoding="utf-8", newline="\n")
+        note = WeightsNote(sha256=hash_file(new_weights), bytes=new_weights.stat().st_size)
+        written = card.model_copy(update={"weights": note, "exports": {}})
+        _write_card(written, new_card)
     return Model(folder, written)
+
+
+def save_exports(model: Model, write: Callable[[Path], Mapping[Form, ExportNote]]) -> Model:
+    """Put other forms of the weights into a model folder, in place of those it had.
+
+    Args:
+        model: Its folder gets `export/`, and its card says so.
+        write: Fills a folder and tells what it put there.
+
+    Raises:
+        OutputError: the folder cannot be written to, or the disk is full.
+    """
+    with replacing(model.folder / CARD_FILE) as new_card, replacing(model.folder / EXPORT_FOLDER) as folder:
+        folder.mkdir()
+        card = model.card.model_copy(update={"exports": dict(write(folder))})
+        _write_card(card, new_card)
+    return Model(model.folder, card)
 
 
 def open_model(folder: Path) -> Model:
@@ -182,10 +228,15 @@ def _check_weights(home: Path, card: Card) -> None:
         raise ModelError(f"model {home} holds no {WEIGHTS_FILE}; {remedy}")
     if card.weights is None:
         raise ModelError(f"{home / CARD_FILE} does not say which weights it describes; copy the model again")
-    if path.stat().st_size != card.weights.bytes or _hash(path) != card.weights.sha256:
+    if path.stat().st_size != card.weights.bytes or hash_file(path) != card.weights.sha256:
         raise ModelError(f"{path} is not the file that its card describes (SHA-256 differs); copy the model again")
 
 
-def _hash(path: Path) -> str:
+def _write_card(card: Card, path: Path) -> None:
+    path.write_text(card.model_dump_json(indent=2) + "\n", encoding="utf-8", newline="\n")
+
+
+def hash_file(path: Path) -> str:
+    """SHA-256 in hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -3,32 +3,18 @@
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from brainsegnet.errors import BrainSegNetError, MissingSequence
 from brainsegnet.inference.card import Card
+from brainsegnet.inference.engines import Engine
 from brainsegnet.preprocessing.prepare import Prepared, prepare, restore
 from brainsegnet.task import Task
 from brainsegnet.volume import Case, LabelMap, Volume
 
 BACKGROUND = "background"
-
-
-class Engine(Protocol):
-    """What runs a model: normalised intensities (C, D, H, W) to classes or probabilities."""
-
-    @property
-    def card(self) -> Card:
-        """Of the model."""
-
-    def classify(self, image: NDArray[np.float32], slabs: int | None = None) -> NDArray[np.uint8]:
-        """Classes (D, H, W), in passes of so many slices, or in one."""
-
-    def probabilities(self, image: NDArray[np.float32], slabs: int | None = None) -> NDArray[np.float32]:
-        """Probabilities (K, D, H, W)."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +35,45 @@ class Options:
     def __post_init__(self) -> None:
         if self.slabs is not None and self.slabs < 1:
             raise BrainSegNetError(f"a slab has at least one slice, not {self.slabs}; the paper's have 31")
+
+
+@dataclass(frozen=True, eq=False)
+class Ready:
+    """A case that waits for the network.
+
+    Attributes:
+        case, prepared: As read, and upright, cropped and normalised.
+        image: Channels (C, d, h, w) in the order of the model.
+        used, absent: Sequences of the model that the case has, and has not.
+        seconds: That preparing took.
+    """
+
+    case: Case
+    prepared: Prepared
+    image: NDArray[np.float32]
+    used: tuple[str, ...]
+    absent: tuple[str, ...]
+    seconds: float
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """What the network found in a case.
+
+    Attributes:
+        ready: What it was given.
+        classes, chances: Classes (d, h, w) of the brain's box; probabilities (K, d, h, w) if asked for.
+        seconds: That the passes took, arg-max included.
+        engine: What computed.
+        notes: What was done for want of memory.
+    """
+
+    ready: Ready
+    classes: NDArray[np.uint8]
+    chances: NDArray[np.float32] | None
+    seconds: float
+    engine: str
+    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,23 +101,43 @@ class Prediction:
 def predict(case: Case, engine: Engine, options: Options | None = None) -> Prediction:
     """Segment a case; sequences that the model does not know are ignored.
 
+    The three steps can also be taken apart, so that many cases overlap.
+
     Raises:
         MissingSequence: a sequence is absent and the model needs it, or all are.
         ImageError: an image cannot be normalised.
         MemoryError: a pass needs more than there is.
     """
-    options, card = options or Options(), engine.card
-    used, absent = match_sequences(case, card)
+    return finish(compute(make_ready(case, engine.card), engine, options or Options()), engine.card)
+
+
+def make_ready(case: Case, card: Card) -> Ready:
+    """The first step: check, bring upright, crop, normalise, and put the sequences in order; errors as `predict`."""
     started = time.perf_counter()
+    used, absent = match_sequences(case, card)
     prepared = prepare(Case(case.name, {name: case.images[name] for name in used}))
     image = arrange_channels(prepared, card.sequences)
-    ready = time.perf_counter()
-    chances = engine.probabilities(image, options.slabs) if options.probabilities else None
-    classes = engine.classify(image, options.slabs) if chances is None else np.argmax(chances, 0).astype(np.uint8)
-    seconds = {"prepare": ready - started, "network": time.perf_counter() - ready}
-    labels = LabelMap(card.task.decode(restore(classes, prepared)), case.reference.affine)
-    maps = None if chances is None else map_tissues(chances, prepared, card.task, case.reference)
-    return Prediction(case.name, labels, maps, used, absent, seconds, measure_volumes(labels, card.task))
+    return Ready(case, prepared, image, used, absent, time.perf_counter() - started)
+
+
+def compute(ready: Ready, engine: Engine, options: Options) -> Found:
+    """The second step: the network; errors as `predict`."""
+    started = time.perf_counter()
+    chances = engine.probabilities(ready.image, options.slabs) if options.probabilities else None
+    classes = engine.classify(ready.image, options.slabs) if chances is None else np.argmax(chances, 0).astype(np.uint8)
+    seconds = time.perf_counter() - started
+    return Found(ready, classes, chances, seconds, engine.backend.name, tuple(engine.notes))
+
+
+def finish(found: Found, card: Card) -> Prediction:
+    """The third step: back to the case's own grid and the task's labels."""
+    ready, case = found.ready, found.ready.case
+    labels = LabelMap(card.task.decode(restore(found.classes, ready.prepared)), case.reference.affine)
+    maps = None
+    if found.chances is not None:
+        maps = map_tissues(found.chances, ready.prepared, card.task, case.reference)
+    seconds = {"prepare": ready.seconds, "network": found.seconds}
+    return Prediction(case.name, labels, maps, ready.used, ready.absent, seconds, measure_volumes(labels, card.task))
 
 
 def match_sequences(case: Case, card: Card) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -51,7 +51,7 @@ class BrainSegNet(nn.Module):
         nonlinear: bool = True,
     ) -> None:
         super().__init__()
-        self.sequences, self.classes, self.stride = sequences, classes, stride
+        self.sequences, self.classes, self.widths, self.stride = sequences, classes, tuple(widths), stride
         first = nn.Sequential(ConvNormReLU(sequences, widths[0]), ConvNormReLU(widths[0], widths[0]))
         pairs = itertools.pairwise(widths)
         deeper = [nn.Sequential(ConvNormReLU(a, b, stride), ResBlock(b), ResBlock(b)) for a, b in pairs]

@@ -2,12 +2,12 @@
 
 The finest refine unit and the classifier hold no non-linearity: classify(smooth(lateral(adapt(x)) + up(y))). So the
 path of x is one 3x3x3 convolution from 32 channels to K, and the path of y one 3x3x3 convolution from 128 channels
-to 4K at half the resolution, followed by a pixel shuffle. The 128-channel maps at full resolution, the largest tensors
-of all, are never made: for 4 sequences and 5 classes 1022 thousand multiply-adds per voxel become 575. The composed
+to 4K at half the resolution, followed by a pixel shuffle. The bias of lateral . adapt goes into y, which is added to
+the same sum, so the zero padding of smooth stays exact. The 128-channel maps at full resolution, the largest tensors of
+all, are never made: for 4 sequences and 5 classes 1022 thousand multiply-adds per voxel become 575. The composed
 kernels are computed from the weights at every call, so training gets the same saving and the same gradients.
 """
 
-from collections.abc import Sequence
 from typing import cast
 
 import torch
@@ -39,16 +39,13 @@ class Collapsed(nn.Module):
         """Scans (N, C, D, H, W) to logits (N, K, D, H, W), as `BrainSegNet.forward`."""
         levels = self.net.levels(self.net.pad(x))
         kernel, bias, side, side_bias = self.composed()
-        coarse = F.conv3d(self.net.coarse(levels), subpixel(kernel, self.net.stride), padding=1)
+        y = self.net.coarse(levels) + side_bias[:, None, None, None]
+        coarse = F.conv3d(y, subpixel(kernel, self.net.stride), padding=1)
         fine = F.conv3d(levels[0], torch.einsum("kodhw,oi->kidhw", kernel, side), bias, padding=1)
-        constant = through_padding(torch.einsum("kodhw,o->kdhw", kernel, side_bias), levels[0].shape[2:])
-        return unpad(fine + constant + shuffle(coarse, self.net.stride), x)
+        return unpad(fine + shuffle(coarse, self.net.stride), x)
 
     def composed(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Classify . smooth as a kernel (K, 128, 3, 3, 3) and bias; lateral . adapt as a matrix (128, 32) and bias.
-
-        The bias of the second meets the zero padding of `smooth`, so it counts for less at the borders.
-        """
+        """Classify . smooth as a kernel (K, 128, 3, 3, 3) and bias; lateral . adapt as a matrix (128, 32) and bias."""
         unit = cast(RefineUnit, self.net.refine[0])
         head, head_bias = matrix(self.net.classify)
         lateral, lateral_bias = matrix(unit.lateral)
@@ -61,24 +58,6 @@ class Collapsed(nn.Module):
 def matrix(conv: nn.Conv3d) -> tuple[Tensor, Tensor]:
     """A 1x1x1 convolution as a matrix (out, in) and a bias (out)."""
     return conv.weight[:, :, 0, 0, 0], cast(Tensor, conv.bias)
-
-
-def through_padding(kernel: Tensor, size: Sequence[int]) -> Tensor:
-    """What a kernel (K, 3, 3, 3) makes of ones (D, H, W) padded with zeros, (K, D, H, W).
-
-    Only the first, the last and the inner slices, rows and columns differ, so three of each are enough.
-    """
-    few = [min(n, 3) for n in size]
-    corners = F.conv3d(kernel.new_ones(1, 1, *few), kernel[:, None], padding=1)[0]
-    d, h, w = (_spread(n, kernel) for n in size)
-    return torch.einsum("kabc,da,hb,wc->kdhw", corners, d, h, w)
-
-
-def _spread(n: int, like: Tensor) -> Tensor:
-    """Which of first, inner and last each of `n` places is, (n, min(n, 3)), made on the device of `like`."""
-    kind = torch.ones(n, dtype=torch.long, device=like.device)
-    kind[0], kind[-1] = 0, min(n, 3) - 1
-    return F.one_hot(kind, min(n, 3)).to(like)
 
 
 def subpixel(kernel: Tensor, stride: Stride) -> Tensor:

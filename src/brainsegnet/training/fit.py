@@ -100,7 +100,7 @@ class Training:
         self.pace.mark()
         trainee.optimiser.zero_grad()
         logits = trainee.module(images.to(memory_format=torch.channels_last_3d))
-        loss = loss_of(logits, classes, self.recipe, stage)
+        loss = loss_of(logits, classes, self.recipe, stage, self.plan.regions)
         self.fabric.backward(loss)
         trainee.optimiser.step()
         trainee.step += 1
@@ -167,7 +167,8 @@ class Training:
     def _fingerprint(self) -> str:
         """What must agree for a training to be resumed: all but the budget, the scans told by their shapes."""
         plan, shapes = self.plan, [scan.image.shape for scan in self.sampler.scans]
-        return f"{plan.recipe.model_dump_json()} {plan.sequences} {plan.classes} {plan.patch} {plan.seed} {shapes}"
+        network = f"{plan.sequences} {plan.classes} {plan.regions}"
+        return f"{plan.recipe.model_dump_json()} {network} {plan.patch} {plan.seed} {shapes}"
 
     def finish(self) -> BrainSegNet:
         """The trained network, in evaluation mode."""

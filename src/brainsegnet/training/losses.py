@@ -1,4 +1,6 @@
-"""Focal loss (the paper's equation, after Lin et al. 2017) and soft Dice."""
+"""Focal loss (the paper's equation, after Lin et al. 2017) and soft Dice of regions."""
+
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -7,11 +9,14 @@ from torch import Tensor
 from brainsegnet.training.curriculum import Recipe, Stage
 from brainsegnet.training.processes import all_sum
 
+Regions = Sequence[Sequence[int]]
+"""The classes that each region unites."""
 
-def loss_of(logits: Tensor, classes: Tensor, recipe: Recipe, stage: Stage) -> Tensor:
+
+def loss_of(logits: Tensor, classes: Tensor, recipe: Recipe, stage: Stage, regions: Regions = ()) -> Tensor:
     """The stage's focal loss, plus soft Dice where the recipe weighs it."""
     loss = focal_loss(logits, classes, stage.gamma)
-    return loss + recipe.dice * dice_loss(logits, classes) if recipe.dice else loss
+    return loss + recipe.dice * dice_loss(logits, classes, regions) if recipe.dice else loss
 
 
 def focal_loss(logits: Tensor, classes: Tensor, gamma: float = 2.0) -> Tensor:
@@ -33,19 +38,28 @@ def focal_loss(logits: Tensor, classes: Tensor, gamma: float = 2.0) -> Tensor:
     return ((1 - torch.exp(-cross_entropy)).clamp_min(1e-6) ** gamma * cross_entropy).mean()
 
 
-def dice_loss(logits: Tensor, classes: Tensor) -> Tensor:
-    """1 minus the soft Dice of the lesion classes, counted over the whole batch of all processes.
+def dice_loss(logits: Tensor, classes: Tensor, regions: Regions = ()) -> Tensor:
+    """1 minus the soft Dice of the regions that are scored, counted over the whole batch of all processes.
 
     Args:
         logits: (N, K, D, H, W).
         classes: True classes 0 to K-1 (N, D, H, W).
+        regions: Such as whole, core, enhancing; none is each lesion class by itself.
 
-    The background is left out; a class that is absent from batch and prediction counts as found.
+    Only regions that occur in the batch count. Where one does not, any voxel of it would cost as much as a missed
+    lesion, and rare tissues would be found too seldom; the focal loss alone keeps such samples clean.
     """
-    probabilities = logits.float().softmax(1)
-    truth = F.one_hot(classes.long(), logits.shape[1]).movedim(-1, 1).to(probabilities)
-    axes = (0, 2, 3, 4)
-    sums = torch.stack([(probabilities * truth).sum(axes), probabilities.sum(axes) + truth.sum(axes)])
-    overlap, sizes = all_sum(sums)[:, 1:]
-    dice: Tensor = (2 * overlap + 1) / (sizes + 1)
-    return 1 - dice.mean()
+    members = membership(regions or [[k] for k in range(1, logits.shape[1])], logits)
+    truth = F.one_hot(classes.long(), logits.shape[1]).movedim(-1, 1).to(members)
+    found, true = (torch.einsum("nkdhw,rk->rndhw", x, members).flatten(1) for x in (logits.float().softmax(1), truth))
+    overlap, sizes, present = all_sum(torch.stack([(found * true).sum(1), (found + true).sum(1), true.sum(1)]))
+    counted = (present > 0).float()
+    dice = (2 * overlap + 1) / (sizes + 1)
+    loss: Tensor = ((1 - dice) * counted).sum() / counted.sum().clamp_min(1)
+    return loss
+
+
+def membership(regions: Regions, logits: Tensor) -> Tensor:
+    """Which of the K classes each region unites, ones and zeros (R, K), on the device of the logits."""
+    rows = [[float(k in region) for k in range(logits.shape[1])] for region in regions]
+    return torch.tensor(rows).to(logits.device, non_blocking=True)

@@ -21,6 +21,7 @@ class Plan:
         recipe, budget, seed: See `Recipe` and `Budget`.
         sequences, classes: Channels in and out.
         patch: Training sample (D, H, W).
+        regions: The classes that each scored region unites, for the Dice loss; none is each class by itself.
     """
 
     recipe: Recipe
@@ -29,6 +30,7 @@ class Plan:
     classes: int
     patch: tuple[int, int, int]
     seed: int = 0
+    regions: tuple[tuple[int, ...], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from brainsegnet.errors import BrainSegNetError
-from brainsegnet.inference.engines import TorchEngine, choose_device, fold_norms, segment_prepared
-from brainsegnet.preprocessing.prepare import prepare
+from brainsegnet.inference.passes import Passes
+from brainsegnet.inference.torch_backend import TorchBackend, choose_device
 from brainsegnet.preprocessing.slabs import cut, stitch
 
 
@@ -46,32 +46,23 @@ def test_slabs_have_seams_and_one_pass_has_none(engine, image):
 def test_the_same_image_gives_the_same_result(model, engine, image):
     first = engine.probabilities(image)
     np.testing.assert_array_equal(engine.probabilities(image), first)
-    np.testing.assert_array_equal(TorchEngine(model, "cpu").probabilities(image), first)
+    np.testing.assert_array_equal(Passes(TorchBackend(model.build(), "cpu")).probabilities(image), first)
 
 
-def test_folding_leaves_no_norm_after_a_convolution_and_the_function_as_it_was(net, image):
-    folded = fold_norms(copy.deepcopy(net))
-    assert not any(isinstance(module, nn.BatchNorm3d) for module in folded.blocks.modules())
-    expected = logits(net, image)
-    assert (logits(folded, image) - expected).abs().max() <= 1e-5 * expected.abs().max()
-
-
-def test_a_network_in_training_is_used_and_left_as_it_is(net, image, case):
+def test_a_network_in_training_is_used_and_left_as_it_is(net, image):
     net.train()
     before = copy.deepcopy(net.state_dict())
-    classes = TorchEngine.of(net).classify(image)
+    classes = Passes(TorchBackend.of(net)).classify(image)
     assert net.training and all(torch.equal(before[name], tensor) for name, tensor in net.state_dict().items())
     assert isinstance(net.blocks[0][0][1], nn.BatchNorm3d)
-    np.testing.assert_array_equal(classes, TorchEngine.of(net.eval(), "cpu").classify(image))
-    assert segment_prepared(net, prepare(case)).shape == (7, 17, 13)
+    np.testing.assert_array_equal(classes, Passes(TorchBackend(net.eval(), "cpu")).classify(image))
 
 
 def test_threads_are_those_asked_for_and_restored(net, image):
     before, seen = torch.get_num_threads(), []
-    engine = TorchEngine.of(net, "cpu")
-    engine.threads = before + 1
-    engine.module.register_forward_hook(lambda *_: seen.append(torch.get_num_threads()))
-    engine.classify(np.ascontiguousarray(image[:, :1, :8, :8]))
+    backend = TorchBackend(net, "cpu", threads=before + 1)
+    backend.module.register_forward_hook(lambda *_: seen.append(torch.get_num_threads()))
+    backend.classify(np.ascontiguousarray(image[:, :1, :8, :8]))
     assert seen == [before + 1] and torch.get_num_threads() == before
 
 
@@ -88,25 +79,26 @@ def test_memory_is_as_estimated_and_a_shortage_is_one_sentence():
     program = """
 import resource
 import numpy as np, torch
-from brainsegnet.inference.engines import TorchEngine
+from brainsegnet.inference.passes import Passes
+from brainsegnet.inference.torch_backend import TorchBackend
 from brainsegnet.network.architecture import BrainSegNet
 def read(key):
     return 1024 * int(next(s for s in open("/proc/self/status") if s.startswith(key)).split()[1])
 torch.set_num_threads(1)
-engine = TorchEngine.of(BrainSegNet(4, 5, (8, 8, 16, 16), 32), "cpu")
+engine = Passes(TorchBackend(BrainSegNet(4, 5, (8, 8, 16, 16), 32), "cpu"), 10**12)
 image = np.ones((4, 64, 128, 128), np.float32)
 engine.classify(image[:, :4, :16, :16])
 before = read("VmHWM")
 engine.classify(image)
-estimate = engine.estimate_bytes(image.shape[1:])
+estimate = engine.backend.estimate_bytes(image.shape[1:])
 print((read("VmHWM") - before) / estimate)
-resource.setrlimit(resource.RLIMIT_AS, (read("VmSize") + estimate // 3,) * 2)
+resource.setrlimit(resource.RLIMIT_AS, (read("VmSize") + estimate // 2,) * 2)
+engine.classify(image, 2)
 for run in (engine.classify, engine.probabilities):
     try:
         run(image)
     except MemoryError as error:
         print(error)
-engine.classify(image, 2)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     ratio, *sentences = done.stdout.splitlines()
@@ -118,7 +110,7 @@ engine.classify(image, 2)
 def test_a_gpu_finds_what_the_cpu_finds(net, image):
     if not torch.cuda.is_available():
         pytest.skip("no CUDA device")
-    fast, slow = TorchEngine.of(net, "cuda"), TorchEngine.of(net, "cpu")
+    fast, slow = (Passes(TorchBackend(net, device)) for device in ("cuda", "cpu"))
     np.testing.assert_array_equal(fast.probabilities(image), fast.probabilities(image))
     np.testing.assert_allclose(fast.probabilities(image), slow.probabilities(image), atol=0.1)
     assert np.mean(fast.classify(image) == slow.classify(image)) > 0.95

@@ -1,0 +1,34 @@
+"""Pack prepared cases into one small file, to be trained on where only torch is installed (see gpu_train.py).
+
+    python benchmarks/pack.py FOLDER [FOLDER ...] --task brats2021 --out packed/brats2021.npz
+
+The folder `packed/` is ignored by git: scans of patients do not belong into a repository.
+"""
+
+import argparse
+from pathlib import Path
+
+from brainsegnet.api.options import TrainOptions
+from brainsegnet.api.roster import call_roll, load_scans
+from brainsegnet.task import load_task
+from brainsegnet.training.packed import Pack, write_pack
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path, nargs="+")
+    parser.add_argument("--task", required=True)
+    parser.add_argument("--sequences", nargs="*", default=())
+    parser.add_argument("--out", type=Path, required=True)
+    arguments = parser.parse_args()
+    task = load_task(arguments.task)
+    roster = call_roll(arguments.data, task, TrainOptions(validation=0, sequences=tuple(arguments.sequences)))
+    scans = load_scans(roster.training, roster)
+    names = [case.name for case in roster.training]
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    write_pack(Pack(task.name, roster.sequences, dict(zip(names, scans, strict=True))), arguments.out)
+    print(f"{len(scans)} cases, {', '.join(roster.sequences)}, {arguments.out.stat().st_size / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+    main()

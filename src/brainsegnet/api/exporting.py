@@ -1,0 +1,140 @@
+"""`export`: a trained model in forms that run without torch, put into its folder."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from brainsegnet.api.options import TrainOptions
+from brainsegnet.api.roster import call_roll, load_scans
+from brainsegnet.errors import DatasetError
+from brainsegnet.evaluation.metrics import dice
+from brainsegnet.inference.card import ExportNote, Form
+from brainsegnet.inference.model import Model, hash_file, open_model, save_exports, torch_needed
+from brainsegnet.inference.openvino_backend import OpenVinoBackend
+from brainsegnet.inference.passes import Passes
+from brainsegnet.task import Task
+
+if TYPE_CHECKING:
+    from brainsegnet.training.patches import Scan
+
+SAMPLES = 24
+"""Samples of the training patch from which the ranges of 8-bit integers are taken."""
+COMPARED = 4
+"""Whole scans, at most, on which the Dice in 8 bits is compared."""
+
+
+def export(model: Path, data: Path | Sequence[Path] = (), say: Callable[[str], None] | None = None) -> Model:
+    """Put a model into OpenVINO's and ONNX's formats, in its own folder, so that it runs without torch.
+
+    Args:
+        model: Model folder, or the output folder of `train`.
+        data: Folders or tables with the cases it was trained on; without them there is no 8-bit export.
+        say: Told what was made.
+
+    Returns:
+        The model with its exports.
+
+    Raises:
+        ModelError: the model cannot be used.
+        DatasetError: none of the cases that the model was trained on is in `data`.
+        MissingExtra: torch, openvino's converter, nncf or onnx is not installed.
+        OutputError: the folder cannot be written to.
+    """
+    opened = open_model(model)
+    folders = [data] if isinstance(data, Path) else list(data)
+    scans = _training_scans(opened, folders) if folders else {}
+    exported = export_with(opened, scans)
+    if say is not None:
+        say(describe(exported))
+    return exported
+
+
+def export_with(model: Model, scans: Mapping[str, "Scan"]) -> Model:
+    """As `export`, with prepared training scans by name; none means no 8-bit export."""
+    with torch_needed():
+        from brainsegnet.network import export as formats
+        from brainsegnet.network.onnx_graph import write_onnx
+
+    def write(folder: Path) -> Mapping[Form, ExportNote]:
+        net = model.build()
+        whole = formats.to_openvino(net)
+        formats.write_openvino(whole, folder / "fp16.xml")
+        write_onnx(net, folder / "model.onnx")
+        notes: dict[Form, ExportNote] = {
+            "fp16": _note(model, folder, "fp16.xml", "fp16.bin"),
+            "onnx": _note(model, folder, "model.onnx"),
+        }
+        if scans:
+            formats.write_openvino(formats.quantise(whole, draw_samples(model, scans)), folder / "int8.xml")
+            change = compare(model, folder, dict(list(scans.items())[:COMPARED]))
+            note = _note(model, folder, "int8.xml", "int8.bin")
+            notes["int8"] = note.model_copy(update={"cases": tuple(scans), "dice_change": change})
+        return notes
+
+    return save_exports(model, write)
+
+
+def draw_samples(model: Model, scans: Mapping[str, "Scan"]) -> list[NDArray[np.float32]]:
+    """Training samples (C, D, H, W), half of them on a lesion, none augmented, of sizes that the network takes."""
+    import torch
+
+    from brainsegnet.training.curriculum import QUICK, Stage
+    from brainsegnet.training.patches import Sampler
+
+    patch = QUICK.patch or model.card.task.patch
+    plain = QUICK.model_copy(update={"drop_sequences": 0.0})
+    sampler = Sampler(list(scans.values()), plain, patch, 0, torch.device("cpu"))
+    stage = Stage(name="plain", share=1, augment=0, gamma=0)
+    return [sampler.cut([sampler.draw(number, stage)])[0][0].numpy() for number in range(SAMPLES)]
+
+
+def compare(model: Model, folder: Path, scans: Mapping[str, "Scan"]) -> dict[str, float]:
+    """Whole-scan Dice in 8 bits minus that in floats, by region, the mean over the scans."""
+    scores: dict[str, list[dict[str, float]]] = {}
+    for form in ("int8", "fp16"):
+        passes = Passes(OpenVinoBackend(folder / f"{form}.xml", model.card, form))
+        scores[form] = [_score(passes, scan, model.card.task) for scan in scans.values()]
+    pairs = list(zip(scores["int8"], scores["fp16"], strict=True))
+    return {
+        region: round(float(np.mean([ours[region] - floats[region] for ours, floats in pairs])), 6)
+        for region in model.card.task.regions
+    }
+
+
+def describe(model: Model) -> str:
+    """What was made, in a sentence."""
+    made = ", ".join(model.card.exports)
+    note = model.card.exports.get("int8")
+    if note is None:
+        return f"{model.folder}: {made}; name the training cases to get int8, which is several times as fast"
+    changes = ", ".join(f"{region} {change:+.4f}" for region, change in note.dice_change.items())
+    verdict = "used by default where the processor has the instructions" if note.harmless else "used only if asked for"
+    return f"{model.folder}: {made}; change of Dice in 8 bits: {changes}; {verdict}"
+
+
+def _score(passes: Passes, scan: "Scan", task: Task) -> dict[str, float]:
+    found, truth = task.decode(passes.classify(scan.image)), task.decode(scan.classes)
+    return {region: dice(np.isin(found, values), np.isin(truth, values)) for region, values in task.regions.items()}
+
+
+def _note(model: Model, folder: Path, *names: str) -> ExportNote:
+    weights = model.card.weights
+    return ExportNote(
+        files={name: hash_file(folder / name) for name in names}, weights=weights.sha256 if weights else ""
+    )
+
+
+def _training_scans(model: Model, folders: Sequence[Path]) -> dict[str, "Scan"]:
+    """The cases of the model's own training that are in the folders, prepared."""
+    card = model.card
+    roster = call_roll(folders, card.task, TrainOptions(validation=0, sequences=card.sequences))
+    known = [case for case in roster.training if case.name in card.training.data.cases]
+    if not known:
+        raise DatasetError(
+            f"none of the {len(card.training.data.cases)} cases that model {card.name} was trained on is in the data; "
+            "name the folders it was trained on"
+        )
+    return dict(zip((case.name for case in known), load_scans(known, roster), strict=True))

@@ -1,0 +1,77 @@
+"""The frozen network in OpenVINO's format, in floats or in 8 bits: what runs on a CPU without torch."""
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from brainsegnet.errors import MissingExtra
+from brainsegnet.network.architecture import BrainSegNet
+from brainsegnet.network.frozen import Frozen, freeze
+
+IMAGE, LOGITS = "image", "logits"
+"""Names of input (1, C, D, H, W) and output (1, P * Q * R * K, D / P, H / Q, W / R), the logits at sub-pixels."""
+OpenVinoModel = Any
+"""`openvino.Model`, which carries no types."""
+
+
+def to_openvino(net: BrainSegNet) -> OpenVinoModel:
+    """The network for scans of any size whose sides are multiples of the strides.
+
+    Raises:
+        MissingExtra: openvino is not installed.
+    """
+    with _needed():
+        import openvino
+    frozen = freeze(net)
+    model = openvino.convert_model(frozen, example_input=_example(frozen))
+    model.reshape([1, net.sequences, -1, -1, -1])
+    model.input(0).get_tensor().set_names({IMAGE})
+    model.output(0).get_tensor().set_names({LOGITS})
+    return model
+
+
+def quantise(model: OpenVinoModel, samples: Sequence[NDArray[np.float32]]) -> OpenVinoModel:
+    """The network in 8-bit integers, its ranges taken from what `samples` (C, D, H, W) make of it.
+
+    Weights channel by channel and activations map by map, by NNCF's post-training quantisation.
+
+    Raises:
+        MissingExtra: nncf is not installed.
+    """
+    with _needed():
+        import nncf
+    logging.getLogger("nncf").setLevel(logging.ERROR)
+    return nncf.quantize(
+        model,
+        nncf.Dataset([sample[None] for sample in samples]),
+        subset_size=len(samples),
+        preset=nncf.QuantizationPreset.MIXED,
+        target_device=nncf.TargetDevice.CPU,
+    )
+
+
+def write_openvino(model: OpenVinoModel, path: Path) -> None:
+    """Write `path` (.xml) and the weights (.bin) beside it, floats in 16 bits."""
+    import openvino
+
+    openvino.save_model(model, path, compress_to_fp16=True)
+
+
+def _example(frozen: Frozen) -> torch.Tensor:
+    return torch.zeros(1, frozen.sequences, *(2 * multiple for multiple in frozen.multiples))
+
+
+@contextmanager
+def _needed() -> Iterator[None]:
+    """Turn the absence of a package into a sentence."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        package = str(error.name).split(".")[0]
+        raise MissingExtra(f'{package} is not installed; run: pip install "brainsegnet[train]"') from error

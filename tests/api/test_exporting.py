@@ -1,0 +1,86 @@
+import json
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from brainsegnet.api.exporting import export
+from brainsegnet.api.inspection import inspect
+from brainsegnet.api.segmentation import SegmentOptions, segment
+from brainsegnet.errors import BrainSegNetError, DatasetError, ModelError
+from brainsegnet.inference.model import open_model
+from brainsegnet.scans.files import read_labels
+
+
+@pytest.fixture(scope="module")
+def exported(trained, phantoms, tmp_path_factory):
+    """The trained model with its exports, and what was said."""
+    home = tmp_path_factory.mktemp("exported") / "run"
+    shutil.copytree(trained, home)
+    said = []
+    export(home, phantoms, said.append)
+    return home, said
+
+
+def test_an_export_stands_in_folder_and_card(exported):
+    home, said = exported
+    model = open_model(home)
+    assert sorted(path.name for path in (model.folder / "export").iterdir()) == [
+        "fp16.bin", "fp16.xml", "int8.bin", "int8.xml", "model.onnx",
+    ]  # fmt: skip
+    assert all(model.exported(form).is_file() for form in ("fp16", "int8", "onnx"))
+    note = model.card.exports["int8"]
+    assert sorted(note.cases) == sorted(model.card.training.data.cases) and "phantom0002" not in note.cases
+    assert list(note.dice_change) == ["whole", "core", "enhancing"]
+    rows = dict(inspect(home).rows)
+    assert rows["exports"].startswith("fp16, onnx, int8 (Dice whole ")
+    assert len(said) == 1 and "change of Dice in 8 bits: whole " in said[0]
+
+
+def test_a_model_with_an_export_segments_as_without_and_needs_no_torch(exported, trained, phantoms, tmp_path):
+    home, _ = exported
+    program = f"""
+import sys
+sys.modules["torch"] = sys.modules["safetensors"] = sys.modules["lightning"] = None
+from pathlib import Path
+import brainsegnet
+options = brainsegnet.SegmentOptions(device="cpu", threads=1, precision="float")
+brainsegnet.segment(Path({str(phantoms / "phantom0002")!r}), Path({str(home)!r}), Path("a.nii.gz"), options)
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=tmp_path)
+    segment(phantoms / "phantom0002", trained, tmp_path / "b.nii.gz", SegmentOptions(device="cpu", threads=1))
+    fast, slow = (read_labels(tmp_path / f"{name}.nii.gz").array for name in "ab")
+    assert np.mean(fast == slow) > 0.999
+    reports = [json.loads((tmp_path / f"{name}.json").read_text()) for name in "ab"]
+    assert [report["engine"] for report in reports] == ["OpenVINO on the CPU, 32-bit floats", "torch on cpu"]
+
+
+def test_too_little_memory_is_one_sentence_and_leaves_nothing(exported, phantoms, tmp_path):
+    short = SegmentOptions(device="cpu", threads=1, max_memory_gb=0.001)
+    with pytest.raises(
+        BrainSegNetError, match=r"case phantom0002: the thinnest slab takes about .* MB, more than 1.0 MB"
+    ):
+        segment(phantoms / "phantom0002", exported[0], tmp_path / "a.nii.gz", short)
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(BrainSegNetError, match="the memory of a pass must be above 0 GB, not 0"):
+        SegmentOptions(max_memory_gb=0)
+
+
+def test_without_data_there_are_floats_only_and_that_is_said(trained, tmp_path):
+    shutil.copytree(trained, tmp_path / "run")
+    said = []
+    model = export(tmp_path / "run", say=said.append)
+    assert list(model.card.exports) == ["fp16", "onnx"]
+    assert "name the training cases to get int8" in said[0]
+
+
+def test_cases_that_it_was_not_trained_on_are_refused_and_nothing_changes(trained, phantoms, tmp_path):
+    shutil.copytree(trained, tmp_path / "run")
+    before = sorted((path, path.stat().st_mtime_ns) for path in (tmp_path / "run").rglob("*"))
+    with pytest.raises(DatasetError, match=r"none of the 2 cases that model .* was trained on is in the data"):
+        export(tmp_path / "run", phantoms / "phantom0002")
+    with pytest.raises(ModelError, match="does not exist"):
+        export(tmp_path / "absent")
+    assert before == sorted((path, path.stat().st_mtime_ns) for path in (tmp_path / "run").rglob("*"))

@@ -1,0 +1,118 @@
+import shutil
+
+import numpy as np
+import pytest
+
+from brainsegnet.errors import BrainSegNetError, ModelError
+from brainsegnet.inference.card import ExportNote
+from brainsegnet.inference.engines import open_engine
+from brainsegnet.inference.model import hash_file, open_model, save_exports
+from brainsegnet.inference.openvino_backend import has_integer_units, likeliest
+from brainsegnet.inference.torch_backend import TorchBackend
+from brainsegnet.network.export import quantise, to_openvino, write_openvino
+
+
+@pytest.fixture(scope="module")
+def forms(lively, tmp_path_factory):
+    """Files of the tiny network in floats and in 8 bits; to be read only."""
+    folder = tmp_path_factory.mktemp("forms")
+    samples = np.random.default_rng(0).normal(size=(4, 3, 4, 16, 16)).astype(np.float32)
+    whole = to_openvino(lively)
+    write_openvino(whole, folder / "fp16.xml")
+    write_openvino(quantise(whole, list(samples)), folder / "int8.xml")
+    return folder
+
+
+def note(model, folder, *names, **facts):
+    return ExportNote(
+        files={name: hash_file(folder / name) for name in names}, weights=model.card.weights.sha256, **facts
+    )
+
+
+@pytest.fixture
+def exported(model, forms):
+    def write(folder):
+        shutil.copytree(forms, folder, dirs_exist_ok=True)
+        return {
+            "fp16": note(model, folder, "fp16.xml", "fp16.bin"),
+            "int8": note(model, folder, "int8.xml", "int8.bin", dice_change={"whole": -0.001}),
+        }
+
+    save_exports(model, write)
+    return open_model(model.folder)
+
+
+def test_openvino_finds_what_torch_finds_without_torch(exported, net, image):
+    engine = open_engine(exported, "cpu", threads=1, precision="float")
+    expected = TorchBackend(net, "cpu").probabilities(np.pad(image, [(0, 0), (0, 0), (0, 7), (0, 3)]))[..., :17, :13]
+    assert engine.backend.name == "OpenVINO on the CPU, 32-bit floats"
+    np.testing.assert_allclose(engine.probabilities(image), expected, atol=0.02)
+    np.testing.assert_array_equal(engine.classify(image), engine.probabilities(image).argmax(0))
+    assert np.mean(engine.classify(image) == expected.argmax(0)) > 0.99
+
+
+def test_eight_bits_find_nearly_what_floats_find(exported, image):
+    floats, integers = (open_engine(exported, "cpu", 1, precision) for precision in ("float", "int8"))
+    assert integers.backend.name == "OpenVINO on the CPU, 8-bit integers"
+    assert np.mean(floats.classify(image) == integers.classify(image)) > 0.8
+
+
+@pytest.mark.parametrize(
+    ("change", "units", "chosen"), [(-0.005, True, "8-bit"), (-0.006, True, "32-bit"), (0.1, False, "32-bit")]
+)
+def test_eight_bits_are_chosen_where_fast_and_harmless(exported, monkeypatch, change, units, chosen):
+    harmful = exported.card.exports["int8"].model_copy(update={"dice_change": {"whole": 0.2, "core": change}})
+    exports = {**exported.card.exports, "int8": harmful}
+    object.__setattr__(exported, "card", exported.card.model_copy(update={"exports": exports}))
+    monkeypatch.setattr("brainsegnet.inference.engines.has_integer_units", lambda: units)
+    assert chosen in open_engine(exported, "cpu", 1).backend.name
+    assert "8-bit" in open_engine(exported, "cpu", 1, "int8").backend.name
+
+
+def test_scans_of_any_size_run_one_after_the_other(exported, rng):
+    engine = open_engine(exported, "cpu", 1)
+    for size in ((1, 1, 1), (9, 30, 12), (2, 8, 8)):
+        assert engine.classify(rng.normal(size=(3, *size)).astype("f")).shape == size
+
+
+def test_an_altered_export_is_refused(exported):
+    with (exported.folder / "export" / "fp16.bin").open("ab") as file:
+        file.write(b"x")
+    with pytest.raises(ModelError, match=r"fp16.bin is not the file that its card describes .* brainsegnet export"):
+        open_engine(exported, "cpu", 1, "float")
+
+
+def test_an_export_of_other_weights_is_refused(exported):
+    other = exported.card.exports["fp16"].model_copy(update={"weights": "0" * 64})
+    object.__setattr__(exported, "card", exported.card.model_copy(update={"exports": {"fp16": other}}))
+    with pytest.raises(ModelError, match="was made from other weights; make it with: brainsegnet export"):
+        open_engine(exported, "cpu", 1)
+
+
+def test_a_file_that_is_no_openvino_model_is_one_sentence(exported):
+    path = exported.folder / "export" / "fp16.xml"
+    path.write_text("hello")
+    fine = note(exported, path.parent, "fp16.xml")
+    object.__setattr__(exported, "card", exported.card.model_copy(update={"exports": {"fp16": fine}}))
+    with pytest.raises(ModelError, match="cannot be run by OpenVINO"):
+        open_engine(exported, "cpu", 1)
+
+
+def test_without_an_export_torch_computes_and_int8_is_refused(model, image):
+    assert open_engine(model, "cpu", 1).backend.name == "torch on cpu"
+    with pytest.raises(ModelError, match="has no int8 export; make it with: brainsegnet export"):
+        open_engine(model, "cpu", 1, "int8")
+    with pytest.raises(BrainSegNetError, match="unknown precision 'half'; choose one of auto, float, int8"):
+        open_engine(model, "cpu", 1, "half")
+
+
+def test_likeliest_is_the_arg_max(rng):
+    logits = rng.integers(0, 3, (4, 5, 3, 6, 7)).astype("f")
+    np.testing.assert_array_equal(likeliest(logits), logits.argmax(1))
+
+
+def test_integer_units_are_read_from_the_processor_s_description(tmp_path):
+    (tmp_path / "with").write_text("flags : sse avx512_vnni avx2\n")
+    (tmp_path / "without").write_text("flags : sse avx2\n")
+    found = [has_integer_units(tmp_path / name) for name in ("with", "without", "absent")]
+    assert found == [True, False, False]
