@@ -31,6 +31,7 @@ from brainsegnet.api.exporting import export_with
 from brainsegnet.inference.card import Architecture, Card, Input, find_versions
 from brainsegnet.inference.engines import open_engine
 from brainsegnet.inference.model import Model, open_model, save_model
+from brainsegnet.inference.openvino_backend import shared_core
 from brainsegnet.inference.predict import predict
 from brainsegnet.preprocessing.prepare import Prepared, prepare, restore
 from brainsegnet.scans.datasets import find_cases, load_case
@@ -140,7 +141,7 @@ def with_our_engine(name: str, threads: int, integers: bool) -> Run:
         rng = np.random.default_rng(0)
         model = quantise(model, [rng.normal(size=(len(SEQUENCES), 64, 64, 64)).astype("f") for _ in range(8)])
     settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads}
-    request = openvino.Core().compile_model(model, "CPU", settings).create_infer_request()
+    request = shared_core().compile_model(model, "CPU", settings).create_infer_request()
 
     def run(case: Case) -> LabelMap:
         prepared: Prepared = prepare(case)

@@ -57,6 +57,25 @@ brainsegnet.segment(Path({str(phantoms / "phantom0002")!r}), Path({str(home)!r})
     assert [report["engine"] for report in reports] == ["OpenVINO on the CPU, 32-bit floats", "torch on cpu"]
 
 
+def test_a_signal_after_an_export_reaches_its_handler(trained, phantoms, tmp_path):
+    home = tmp_path / "run"
+    shutil.copytree(trained, home)
+    program = f"""
+import faulthandler, gc, os, signal
+faulthandler.enable()
+from pathlib import Path
+from brainsegnet.api.exporting import export
+for _ in range(2):
+    export(Path({str(home)!r}), Path({str(phantoms)!r}))
+    gc.collect()
+caught = []
+signal.signal(signal.SIGTERM, lambda number, frame: caught.append(number))
+os.kill(os.getpid(), signal.SIGTERM)
+assert caught == [signal.SIGTERM]
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=tmp_path)
+
+
 def test_too_little_memory_is_one_sentence_and_leaves_nothing(exported, phantoms, tmp_path):
     short = SegmentOptions(device="cpu", threads=1, max_memory_gb=0.001)
     with pytest.raises(

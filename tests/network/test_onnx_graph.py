@@ -1,9 +1,9 @@
 import numpy as np
-import openvino
 import pytest
 import torch
 from torch import nn
 
+from brainsegnet.inference.openvino_backend import shared_core
 from brainsegnet.network.architecture import BrainSegNet
 from brainsegnet.network.frozen import freeze
 from brainsegnet.network.onnx_graph import write_onnx
@@ -19,7 +19,8 @@ def test_onnx_holds_the_same_function_for_any_size(stride, nonlinear, tmp_path):
         if parameter.ndim == 1:
             nn.init.normal_(parameter)
     write_onnx(net, tmp_path / "model.onnx")
-    run = openvino.Core().compile_model(str(tmp_path / "model.onnx"), "CPU", {"INFERENCE_NUM_THREADS": 1})
+    settings = {"INFERENCE_NUM_THREADS": 1, "INFERENCE_PRECISION_HINT": "f32"}
+    run = shared_core().compile_model(str(tmp_path / "model.onnx"), "CPU", settings)
     for size in ((8, 16, 24), (16, 8, 8)):
         x = torch.randn(1, 3, *size)
         expected = freeze(net)(x).numpy()

@@ -1,6 +1,7 @@
 """The network in OpenVINO on a CPU, in floats or 8-bit integers; torch is not needed."""
 
 import math
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,16 @@ from brainsegnet.inference.passes import Classes, Floats, Shape, estimate_floats
 
 INTEGER_FLAGS = ("avx512_vnni", "avx_vnni", "amx_int8", "asimddp")
 """What processors with fast 8-bit products call them in /proc/cpuinfo."""
+
+
+@cache
+def shared_core() -> openvino.Core:
+    """The one OpenVINO core of this process, which lives as long as it.
+
+    Each core gives the thread that first compiles with it a stack for signal handlers and takes it back when it goes.
+    Two that do not go in reverse order leave a stack that is freed, and the next Ctrl-C is a segmentation fault.
+    """
+    return openvino.Core()
 
 
 class OpenVinoBackend:
@@ -35,7 +46,7 @@ class OpenVinoBackend:
         if threads is not None:
             settings["INFERENCE_NUM_THREADS"] = threads
         try:
-            compiled = openvino.Core().compile_model(str(path), "CPU", settings)
+            compiled = shared_core().compile_model(str(path), "CPU", settings)
         except RuntimeError as error:
             raise ModelError(f"{path} cannot be run by OpenVINO: {' '.join(str(error).split())[:200]}") from error
         self.request = compiled.create_infer_request()

@@ -1,6 +1,8 @@
 """The frozen network in OpenVINO's format, in floats or in 8 bits: what runs on a CPU without torch."""
 
+import ctypes
 import logging
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -47,13 +49,14 @@ def quantise(model: OpenVinoModel, samples: Sequence[NDArray[np.float32]]) -> Op
     with _needed():
         import nncf
     logging.getLogger("nncf").setLevel(logging.ERROR)
-    return nncf.quantize(
-        model,
-        nncf.Dataset([sample[None] for sample in samples]),
-        subset_size=len(samples),
-        preset=nncf.QuantizationPreset.MIXED,
-        target_device=nncf.TargetDevice.CPU,
-    )
+    with _signal_stack_kept():
+        return nncf.quantize(
+            model,
+            nncf.Dataset([sample[None] for sample in samples]),
+            subset_size=len(samples),
+            preset=nncf.QuantizationPreset.MIXED,
+            target_device=nncf.TargetDevice.CPU,
+        )
 
 
 def write_openvino(model: OpenVinoModel, path: Path) -> None:
@@ -65,6 +68,29 @@ def write_openvino(model: OpenVinoModel, path: Path) -> None:
 
 def _example(frozen: Frozen) -> torch.Tensor:
     return torch.zeros(1, frozen.sequences, *(2 * multiple for multiple in frozen.multiples))
+
+
+class _SignalStack(ctypes.Structure):
+    """Linux's `stack_t`."""
+
+    _fields_ = (("address", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t))
+
+
+@contextmanager
+def _signal_stack_kept() -> Iterator[None]:
+    """This thread's stack for signal handlers is afterwards what it was: NNCF's many cores may leave a freed one.
+
+    `brainsegnet.inference.openvino_backend.shared_core` says how.
+    """
+    if sys.platform != "linux":
+        yield
+        return
+    system, before = ctypes.CDLL(None), _SignalStack()
+    system.sigaltstack(None, ctypes.byref(before))
+    try:
+        yield
+    finally:
+        system.sigaltstack(ctypes.byref(before), None)
 
 
 @contextmanager
