@@ -196,7 +196,7 @@ def measure(contender: str, home: Path, scan: Path, threads: int, repeats: int) 
     with tempfile.TemporaryDirectory() as folder:
         for _ in range(repeats + 1):
             started = time.perf_counter()
-            case = load_case(files, SEQUENCES, TASK)
+            case = load_case(files, SEQUENCES, TASK, lesion=False)
             read = time.perf_counter()
             labels = run(case)
             computed = time.perf_counter()

@@ -25,11 +25,11 @@ FLOORS = {
 }
 TORCH_ROOMS = {"network", "training"}
 TORCH_FILES = {"inference/torch_backend.py", "api/training_run.py", "api/exporting.py"}
-HEAVY = {"torch", "lightning", "matplotlib", "SimpleITK", "scipy", "numpy", "monai", "pydantic"}
+HEAVY = {"torch", "lightning", "matplotlib", "SimpleITK", "scipy", "numpy", "monai", "pydantic", "openvino"}
 
 
 def files() -> list[Path]:
-    return sorted(path for path in SOURCE.rglob("*.py") if path != SOURCE / "__init__.py")
+    return sorted(path for path in SOURCE.rglob("*.py") if path.parent != SOURCE or not path.name.startswith("__"))
 
 
 def room_of(path: Path) -> str:

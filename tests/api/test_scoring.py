@@ -40,6 +40,7 @@ def test_a_perfect_prediction_scores_one_everywhere_however_the_truth_is_named(p
         (truths, truths, 3),
         (truths, phantoms, 3),
         (one, phantoms / "phantom0000", 1),
+        (truths, [phantoms / f"phantom000{number}" for number in range(3)], 3),
     ]:
         evaluation = evaluate(predicted, truth, "brats2015")
         assert len(evaluation.scores) == count and dices(evaluation) == [1.0] * 3 * count

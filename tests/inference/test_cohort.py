@@ -1,4 +1,5 @@
 import threading
+import time
 
 import pytest
 
@@ -108,3 +109,11 @@ def test_no_case_is_no_result():
 def test_any_error_of_the_user_is_a_sentence():
     cohort = run_cohort(["a"], lambda item: refuse(BrainSegNetError("too small")), lambda i, d: d, keep, str)
     assert cohort.failures == {"a": "too small"}
+
+
+def test_the_time_at_work_is_told_and_waiting_for_a_file_is_none():
+    def take(seconds):
+        time.sleep(seconds)
+
+    cohort = run_cohort([0, 1], lambda n: take(0.3), lambda n, datum: take(0.1), keep, str)
+    assert 0.2 <= cohort.computing < 0.5 < cohort.seconds

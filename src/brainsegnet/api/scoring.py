@@ -1,7 +1,7 @@
 """`evaluate`: predicted label maps against true ones."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from brainsegnet.evaluation.tables import to_csv, to_json, to_markdown
 from brainsegnet.output import find_suffix, writable, write_text
 from brainsegnet.scans.datasets import find_cases
 from brainsegnet.scans.files import READERS, read_labels
+from brainsegnet.scans.table import SUFFIXES as TABLES
 from brainsegnet.task import Task, load_task
 from brainsegnet.volume import describe_mismatch
 
@@ -27,12 +28,12 @@ class Evaluation:
     failures: Mapping[str, str] = field(default_factory=dict)
 
 
-def evaluate(predicted: Path, truth: Path, task: Task | str, out: Path | None = None) -> Evaluation:
+def evaluate(predicted: Path, truth: Path | Sequence[Path], task: Task | str, out: Path | None = None) -> Evaluation:
     """Score predictions: Dice, sensitivity, specificity, precision and HD95 of each region.
 
     Args:
         predicted: A label map, or a folder of them named after their cases, as `segment` writes them.
-        truth: A label map, a folder of label maps of the same names, or a folder or table of cases.
+        truth: A label map, a folder of label maps of the same names, or folders or tables of cases.
         task: In whose label convention the predictions are; truths are brought to it where their scheme tells theirs.
         out: Folder that gets `scores.csv`, `scores.json` and `scores.md`, or None.
 
@@ -44,7 +45,7 @@ def evaluate(predicted: Path, truth: Path, task: Task | str, out: Path | None = 
     task = task if isinstance(task, Task) else load_task(task)
     if out is not None:
         writable(out / "scores.csv", ())
-    pairs = _pairs(predicted, truth)
+    pairs = _pairs(predicted, [truth] if isinstance(truth, Path) else list(truth))
     if not pairs:
         raise DatasetError(f"{predicted} holds no label map ({', '.join(READERS)}); name the folder that has them")
     scores: dict[str, Mapping[str, RegionScore]] = {}
@@ -72,26 +73,28 @@ def _score(name: str, predicted: Path, truth: Path, convention: Task | None, tas
     return score_case(found.array, labels, task, known.spacing_mm, name)
 
 
-def _pairs(predicted: Path, truth: Path) -> dict[str, tuple[Path, Path, Task | None]]:
+def _pairs(predicted: Path, truths: Sequence[Path]) -> dict[str, tuple[Path, Path, Task | None]]:
     """Case name to prediction, truth, and the convention of the truth."""
-    if predicted.is_file() and truth.is_file() and truth.suffix not in {".csv", ".yaml", ".yml"}:
-        return {_stem(predicted): (predicted, truth, None)}
+    first = truths[0]
+    if predicted.is_file() and len(truths) == 1 and first.is_file() and first.suffix not in TABLES:
+        return {_stem(predicted): (predicted, first, None)}
     found = _label_files(predicted)
-    known = _truths(truth)
+    known = _truths(truths)
     if predicted.is_file() and len(known) == 1:
         name, (path, convention) = next(iter(known.items()))
         return {name: (predicted, path, convention)}
     if lone := sorted(found.keys() - known.keys()):
         there = ", ".join(sorted(known)) or "no label map"
-        raise DatasetError(f"prediction {lone[0]} has no truth in {truth}, which holds {there}")
+        raise DatasetError(f"prediction {lone[0]} has no truth in {', '.join(map(str, truths))}, which holds {there}")
     return {name: (path, *known[name]) for name, path in found.items()}
 
 
-def _truths(truth: Path) -> Truths:
-    """The label maps of cases; else, those directly in the folder, of the task's own convention."""
-    files: Truths = {name: (path, None) for name, path in _label_files(truth).items()} if truth.is_dir() else {}
+def _truths(truths: Sequence[Path]) -> Truths:
+    """The label maps of cases; else, those directly in the folders, of the task's own convention."""
+    folders = [truth for truth in truths if truth.is_dir()]
+    files: Truths = {name: (path, None) for folder in folders for name, path in _label_files(folder).items()}
     try:
-        cases: Truths = {case.name: (case.lesion, case.convention) for case in find_cases([truth]) if case.lesion}
+        cases: Truths = {case.name: (case.lesion, case.convention) for case in find_cases(truths) if case.lesion}
     except DatasetError:
         if not files:
             raise

@@ -70,10 +70,15 @@ class Segmented:
 
 @dataclass(frozen=True)
 class Segmentation:
-    """All cases: those done, and those that could not be, each with a sentence."""
+    """All cases: those done, and those that could not be, each with a sentence.
+
+    `seconds` is the time that all took, `computing` how much of it the network was at work.
+    """
 
     done: Sequence[Segmented]
     failures: Mapping[str, str] = field(default_factory=dict)
+    seconds: float = 0
+    computing: float = 0
 
 
 def segment(
@@ -126,7 +131,7 @@ def segment(
     cohort = run_cohort(found, read, run, write, lambda files: files.name)
     if len(found) == 1 and cohort.failures:
         raise BrainSegNetError(next(iter(cohort.failures.values())))
-    return Segmentation(cohort.results, cohort.failures)
+    return Segmentation(cohort.results, cohort.failures, cohort.seconds, cohort.computing)
 
 
 def _find(cases: Path | Sequence[Path] | Mapping[str, Path]) -> list[CaseFiles]:

@@ -30,7 +30,7 @@ def main() -> None:
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and "out of memory" not in str(error):
             raise
-        complain("there is not enough memory; segment with --slabs 31, or train with a smaller recipe")
+        complain("there is not enough memory; segment with a smaller --max-memory-gb, or train with a smaller recipe")
         sys.exit(1)
     except OSError as error:
         complain(f"{error.filename or 'a file'}: {error.strerror or error}")

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -12,7 +12,7 @@ from brainsegnet.cli.flags import BudgetFlags, CaseFlags, MachineFlags, SegmentF
 from brainsegnet.cli.progress import training_progress
 
 if TYPE_CHECKING:
-    from brainsegnet.api.segmentation import Segmented
+    from brainsegnet.api.segmentation import Segmentation, Segmented
 
 Paths = Annotated[list[Path], Parameter(negative_iterable=())]
 Shape = Annotated[tuple[int, int, int], Parameter(negative_iterable=(), show_default=False)]
@@ -120,7 +120,7 @@ def segment(
         raise DatasetError("name either folders of cases or the files of one case (--flair, --t1c, ...), not both")
     done = run(named or cases or [], model, out, SegmentOptions(**vars(how or SegmentFlags())), _show_segmented)
     if timings:
-        _show_timings(done.done)
+        _show_timings(done)
     _report_failures(done.failures, len(done.done))
 
 
@@ -143,7 +143,7 @@ def export(model: Path, data: Paths | None = None, /) -> None:
 
 
 @app.command
-def evaluate(predicted: Path, truth: Path, /, *, task: str, out: Path | None = None) -> None:
+def evaluate(predicted: Path, truth: Paths, /, *, task: str, out: Path | None = None) -> None:
     """Score predicted label maps against true ones, region by region.
 
     Example: brainsegnet evaluate predictions/ BRATS/ --task brats2015 --out scores/
@@ -153,7 +153,7 @@ def evaluate(predicted: Path, truth: Path, /, *, task: str, out: Path | None = N
     predicted
         A label map, or a folder of them named after their cases.
     truth
-        A label map, a folder of label maps of the same names, or a folder or table of cases.
+        A label map, a folder of label maps of the same names, or folders or tables of cases.
     task
         In whose label convention the predictions are.
     out
@@ -222,16 +222,17 @@ def _show_segmented(done: "Segmented") -> None:
     say(f"{done.name}: {volumes}; {sum(report['seconds'].values()):.1f} s{absent}; {done.path}")
 
 
-def _show_timings(done: Sequence["Segmented"]) -> None:
+def _show_timings(segmentation: "Segmentation") -> None:
     from rich.console import Console
     from rich.table import Table
 
     stages = ("read", "prepare", "network", "write")
     table = Table("case", *stages, "sum", title="seconds", title_justify="left")
-    for case in done:
+    for case in segmentation.done:
         seconds = case.report["seconds"]
         table.add_row(case.name, *(f"{seconds[stage]:.2f}" for stage in stages), f"{sum(seconds.values()):.2f}")
     Console().print(table)
+    say(f"{segmentation.seconds:.2f} s in all, the network at work for {segmentation.computing:.2f} s of them")
 
 
 def _report_failures(failures: Mapping[str, str], done: int) -> None:

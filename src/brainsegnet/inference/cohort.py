@@ -1,5 +1,6 @@
 """Many cases: one is read and one written while another is computed, and a bad one does not stop the others."""
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -21,10 +22,14 @@ class Cohort(Generic[Result]):
     Attributes:
         results: Of the cases that went well.
         failures: Of the others, case to the sentence that says why.
+        seconds: From the first reading to the last writing.
+        computing: Seconds of these in which a case was computed.
     """
 
     results: Sequence[Result] = ()
     failures: Mapping[str, str] = field(default_factory=dict)
+    seconds: float = 0
+    computing: float = 0
 
 
 def run_cohort(
@@ -51,6 +56,7 @@ def run_cohort(
     """
     results: list[Result] = []
     failures: dict[str, str] = {}
+    started, computing = time.perf_counter(), 0.0
 
     def settle(case: str, step: Callable[[], Result]) -> None:
         with _noted(case, failures):
@@ -61,13 +67,15 @@ def run_cohort(
         for item, reading in _read_ahead(items, read):
             case = name(item)
             with _noted(case, failures):
-                found = compute(item, reading())
+                datum, begun = reading(), time.perf_counter()
+                found = compute(item, datum)
+                computing += time.perf_counter() - begun
                 before, writing = writing, (case, pool.submit(write, item, found))
                 if before is not None:
                     settle(before[0], before[1].result)
         if writing is not None:
             settle(writing[0], writing[1].result)
-    return Cohort(results, failures)
+    return Cohort(results, failures, time.perf_counter() - started, computing)
 
 
 @contextmanager
