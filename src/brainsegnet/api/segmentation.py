@@ -107,7 +107,6 @@ def segment(
     found = _find(cases)
     opened = open_model(model)
     targets = _targets(found, out)
-    engine = open_engine(opened, options.device, options.threads, options.precision, options.max_bytes)
     wanted = Options(slabs=options.slabs, probabilities=options.probabilities)
 
     def read(files: CaseFiles) -> tuple[Ready, float]:
@@ -119,8 +118,9 @@ def segment(
         reading = time.perf_counter() - started
         return make_ready(case, opened.card), reading
 
-    def run(files: CaseFiles, loaded: tuple[Ready, float]) -> tuple[Found, float]:
-        return compute(loaded[0], engine, wanted), loaded[1]
+    def start() -> Callable[[CaseFiles, tuple[Ready, float]], tuple[Found, float]]:
+        engine = open_engine(opened, options.device, options.threads, options.precision, options.max_bytes)
+        return lambda files, loaded: (compute(loaded[0], engine, wanted), loaded[1])
 
     def write(files: CaseFiles, computed: tuple[Found, float]) -> Segmented:
         done = _write(*computed, opened, targets[files.name], options.picture)
@@ -128,7 +128,7 @@ def segment(
             watch(done)
         return done
 
-    cohort = run_cohort(found, read, run, write, lambda files: files.name)
+    cohort = run_cohort(found, read, start, write, lambda files: files.name)
     if len(found) == 1 and cohort.failures:
         raise BrainSegNetError(next(iter(cohort.failures.values())))
     return Segmentation(cohort.results, cohort.failures, cohort.seconds, cohort.computing)

@@ -35,7 +35,7 @@ class Cohort(Generic[Result]):
 def run_cohort(
     items: Iterable[Item],
     read: Callable[[Item], Datum],
-    compute: Callable[[Item, Datum], Found],
+    start: Callable[[], Callable[[Item, Datum], Found]],
     write: Callable[[Item, Found], Result],
     name: Callable[[Item], str],
 ) -> Cohort[Result]:
@@ -44,18 +44,20 @@ def run_cohort(
     Args:
         items: What to work on, with names that differ.
         read: Runs in a thread, for the next item while this one is computed.
-        compute: Runs in the calling thread, on what was read.
+        start: Called once, while the first item is read; gives the function that computes, in the calling thread, on
+            what was read.
         write: Runs in another thread, on what was computed, while the next one is.
         name: Of the case that an item is.
 
-    Failures are the errors of the user's making, of the operating system and of too little memory; any other error, and
-    Ctrl-C, ends the whole.
+    Failures are the errors of the user's making, of the operating system and of too little memory; any other error,
+    those of `start` and Ctrl-C end the whole.
 
-    >>> run_cohort("124", int, lambda item, n: 8 / n, lambda item, x: f"{item}: {x}", str).results
+    >>> run_cohort("124", int, lambda: lambda item, n: 8 / n, lambda item, x: f"{item}: {x}", str).results
     ['1: 8.0', '2: 4.0', '4: 2.0']
     """
     results: list[Result] = []
     failures: dict[str, str] = {}
+    compute: Callable[[Item, Datum], Found] | None = None
     started, computing = time.perf_counter(), 0.0
 
     def settle(case: str, step: Callable[[], Result]) -> None:
@@ -65,7 +67,7 @@ def run_cohort(
     writing: tuple[str, Future[Result]] | None = None
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="write") as pool:
         for item, reading in _read_ahead(items, read):
-            case = name(item)
+            case, compute = name(item), compute or start()
             with _noted(case, failures):
                 datum, begun = reading(), time.perf_counter()
                 found = compute(item, datum)
