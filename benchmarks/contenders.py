@@ -25,7 +25,7 @@ Run = Callable[[Case], LabelMap]
 
 
 def model_folder(size: str, home: Path, task: Task) -> Model:
-    """A model of untrained weights with its exports, the ranges of 8 bits taken from a phantom's brain."""
+    """A model of untrained weights with its exports, the ranges of 8 bits taken from noise."""
     import torch
 
     from brainsegnet.network.architecture import BrainSegNet

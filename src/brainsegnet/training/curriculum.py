@@ -212,7 +212,6 @@ QUICK = Recipe(
     decay=True,
     dice=1.0,
     averaging=0.98,
-    drop_sequences=0.3,
     augmentation=STRONG,
     budget_minutes=15,
 )
