@@ -71,6 +71,9 @@ def test_sequences_name_the_channels_and_one_alone_is_never_dropped(phantoms, op
     two = replace(options, recipe=dropping, sequences=("t1c", "flair"), licence="CC0")
     card = open_model(train(phantoms, "brats2015", tmp_path / "two", two)).card
     assert card.sequences == ("flair", "t1c") and card.input.any_subset and card.licence == "CC0"
+    asked = replace(two, recipe=tiny, drop_sequences=0.25)
+    card = open_model(train(phantoms, "brats2015", tmp_path / "asked", asked)).card
+    assert card.training.recipe["drop_sequences"] == 0.25 and card.input.any_subset
     one = replace(two, sequences=("t2",), hold_out=())
     home = train(phantoms, "brats2015", tmp_path / "one", one)
     assert home == tmp_path / "one" / "last" and not (tmp_path / "one" / "best").exists()
@@ -122,6 +125,7 @@ def test_where_there_is_no_training_none_is_resumed(phantoms, options, tmp_path)
         ({"nodes": -2}, "nodes must be 1 or more, not -2"),
         ({"validation": -1}, "validation must be 0 or more, not -1"),
         ({"seed": -1}, "seed must be 0 or more, not -1"),
+        ({"drop_sequences": 1.5}, "the share of samples that lose sequences lies from 0 to 1, not at 1.5"),
         ({"accelerator": "tpu"}, "unknown accelerator 'tpu'; choose one of auto, cpu, cuda"),
         ({"hold_out": ("a",), "exclude": ("b", "a")}, "case a is to be held out and excluded at once"),
     ],

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from brainsegnet.errors import TaskError
-from brainsegnet.training.curriculum import Budget, Recipe
+from brainsegnet.training.curriculum import Budget, Recipe, load_recipe
 
 if TYPE_CHECKING:
     from brainsegnet.training.plan import Record
@@ -21,6 +21,8 @@ class TrainOptions:
         recipe: A recipe, or the name of one of ours.
         budget: How long; None is the recipe's own.
         sequences: Sequences to use; none means those of the task that every case has.
+        drop_sequences: Share of the samples that lose some of their sequences, so that one model serves any subset;
+            None is the recipe's own.
         hold_out: Names of cases that are not trained on but scored during training.
         validation: How many cases to hold out where none are named, drawn by the seed; None is one in eight.
         exclude: Names of cases that are not used at all.
@@ -37,6 +39,7 @@ class TrainOptions:
     recipe: Recipe | str = "quick"
     budget: Budget | None = None
     sequences: tuple[str, ...] = ()
+    drop_sequences: float | None = None
     hold_out: tuple[str, ...] = ()
     validation: int | None = None
     exclude: tuple[str, ...] = ()
@@ -53,10 +56,24 @@ class TrainOptions:
             value = getattr(self, name)
             if value is not None and value < limit:
                 raise TaskError(f"{name} must be {limit} or more, not {value}")
+        if self.drop_sequences is not None and not 0 <= self.drop_sequences <= 1:
+            raise TaskError(f"the share of samples that lose sequences lies from 0 to 1, not at {self.drop_sequences}")
         if self.accelerator not in ACCELERATORS:
             raise TaskError(f"unknown accelerator {self.accelerator!r}; choose one of {', '.join(ACCELERATORS)}")
         if both := sorted({*self.hold_out} & {*self.exclude}):
             raise TaskError(f"case {both[0]} is to be held out and excluded at once; name it for one of the two")
+
+    @property
+    def chosen_recipe(self) -> Recipe:
+        """The recipe with what else was chosen.
+
+        Raises:
+            TaskError: no recipe has this name.
+        """
+        recipe = self.recipe if isinstance(self.recipe, Recipe) else load_recipe(self.recipe)
+        if self.drop_sequences is None:
+            return recipe
+        return recipe.model_copy(update={"drop_sequences": self.drop_sequences})
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from brainsegnet.inference.card import Architecture, Card, Data, Input, Training
 from brainsegnet.inference.model import BEST, CARD_FILE, LAST, save_model, torch_needed
 from brainsegnet.output import writable
 from brainsegnet.task import Task, load_task
-from brainsegnet.training.curriculum import Recipe, load_recipe
+from brainsegnet.training.curriculum import Recipe
 
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
@@ -54,7 +54,7 @@ def train(
     """
     options, watch = options or TrainOptions(), watch or Watch()
     task = task if isinstance(task, Task) else load_task(task)
-    recipe = options.recipe if isinstance(options.recipe, Recipe) else load_recipe(options.recipe)
+    recipe = options.chosen_recipe
     roster = call_roll([data] if isinstance(data, Path) else list(data), task, options)
     _claim(out, roster, options.resume)
     with torch_needed():

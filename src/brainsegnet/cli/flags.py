@@ -31,6 +31,8 @@ class CaseFlags:
 
     sequences: Names = ()
     "Sequences to use; by default those of the task that every case has."
+    drop_sequences: float | None = None
+    "Share of samples that lose sequences, so that one model serves any subset; by default the recipe's own."
     hold_out: Names = ()
     "Cases to score during training instead of training on them."
     validation: int | None = None
