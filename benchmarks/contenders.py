@@ -114,7 +114,7 @@ def with_our_engine(name: str, threads: int, task: Task, integers: bool) -> Run:
     import openvino
     import torch
 
-    from brainsegnet.inference.openvino_backend import likeliest
+    from brainsegnet.inference.openvino_backend import with_arg_max
     from brainsegnet.network.export import quantise
 
     net = peer(name, threads, task)
@@ -124,14 +124,14 @@ def with_our_engine(name: str, threads: int, task: Task, integers: bool) -> Run:
         rng = np.random.default_rng(0)
         model = quantise(model, [rng.normal(size=(len(task.sequences), 64, 64, 64)).astype("f") for _ in range(8)])
     settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads}
-    request = shared_core().compile_model(model, "CPU", settings).create_infer_request()
+    request = shared_core().compile_model(with_arg_max(model, task.classes), "CPU", settings).create_infer_request()
 
     def run(case: Case) -> LabelMap:
         prepared: Prepared = prepare(case)
         d, h, w = prepared.image.shape[1:]
         image = np.pad(prepared.image, [(0, 0), *((0, -n % 32) for n in (d, h, w))])
         request.infer({0: image[None]}, share_inputs=True)
-        classes = likeliest(request.get_output_tensor(0).data)[0, :d, :h, :w]
+        classes = request.get_output_tensor(0).data[0, :d, :h, :w]
         return LabelMap(task.decode(restore(classes, prepared)), case.reference.affine)
 
     return run

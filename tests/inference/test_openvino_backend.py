@@ -1,13 +1,15 @@
 import shutil
 
 import numpy as np
+import openvino
 import pytest
+from openvino import opset13 as ops
 
 from brainsegnet.errors import BrainSegNetError, ModelError
 from brainsegnet.inference.card import ExportNote
 from brainsegnet.inference.engines import open_engine
 from brainsegnet.inference.model import hash_file, open_model, save_exports
-from brainsegnet.inference.openvino_backend import has_integer_units, likeliest
+from brainsegnet.inference.openvino_backend import has_integer_units, shared_core, with_arg_max
 from brainsegnet.inference.torch_backend import TorchBackend
 from brainsegnet.network.export import quantise, to_openvino, write_openvino
 
@@ -106,9 +108,20 @@ def test_without_an_export_torch_computes_and_int8_is_refused(model, image):
         open_engine(model, "cpu", 1, "half")
 
 
-def test_likeliest_is_the_arg_max(rng):
-    logits = rng.integers(0, 3, (4, 5, 3, 6, 7)).astype("f")
-    np.testing.assert_array_equal(likeliest(logits), logits.argmax(1))
+def test_the_arg_max_inside_is_that_of_the_logits_and_the_first_of_equals(forms, lively, rng):
+    network = shared_core().read_model(forms / "fp16.xml")
+    settings = {"INFERENCE_NUM_THREADS": 1, "INFERENCE_PRECISION_HINT": "f32"}
+    inside, outside = (
+        shared_core().compile_model(model, "CPU", settings) for model in (with_arg_max(network, 4), network)
+    )
+    x = rng.normal(size=(1, 3, 5, 16, 24)).astype(np.float32)
+    logits = outside(x)[0].reshape(4, 4, 5, 8, 12)
+    found = inside(x)[0]
+    assert found.dtype == np.uint8 and np.array_equal(found, logits.argmax(1))
+    image = ops.parameter([1, 4, 1, 1, 3], np.float32)
+    equal = shared_core().compile_model(with_arg_max(openvino.Model([ops.result(image)], [image]), 4), "CPU", settings)
+    columns = np.array([[1, 3, 3, 0], [5, 5, 5, 5], [0, 0, 2, 2]], np.float32).T.reshape(1, 4, 1, 1, 3)
+    assert equal(columns)[0].ravel().tolist() == [1, 0, 2]
 
 
 def test_integer_units_are_read_from_the_processor_s_description(tmp_path):

@@ -93,7 +93,7 @@ engine.classify(image)
 estimate = engine.backend.estimate_bytes(image.shape[1:])
 print((read("VmHWM") - before) / estimate)
 resource.setrlimit(resource.RLIMIT_AS, (read("VmSize") + estimate // 2,) * 2)
-engine.classify(image, 2)
+engine.classify(image, 1)
 for run in (engine.classify, engine.probabilities):
     try:
         run(image)
