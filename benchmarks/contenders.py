@@ -65,7 +65,7 @@ def ours(size: str, precision: str, home: Path, threads: int) -> Run:
 
 
 def plain(size: str, home: Path, threads: int, task: Task) -> Run:
-    """The network as the paper draws it, in torch, on the whole volume in the paper's slabs; one pass takes over 24 GB."""
+    """The network as the paper draws it, in torch, on the whole volume in slabs of 31; one pass takes over 24 GB."""
     import torch
 
     torch.set_num_threads(threads)
