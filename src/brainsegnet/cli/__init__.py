@@ -9,7 +9,8 @@ import threading
 
 from cyclopts import CycloptsError
 
-from brainsegnet.cli.verbs import app, complain
+from brainsegnet.cli import verbs  # noqa: F401, its commands join the app
+from brainsegnet.cli.app import app, complain
 
 
 def main() -> None:

@@ -1,38 +1,21 @@
 """The verbs: one per function of the API, one flag per argument. Heavy libraries load when a verb runs."""
 
 import os
-import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from cyclopts import App, Parameter
+from cyclopts import Parameter
 
+from brainsegnet.cli.app import Paths, app, report_failures, say
 from brainsegnet.cli.flags import BudgetFlags, CaseFlags, MachineFlags, SegmentFlags, SequenceFlags, Switch
 from brainsegnet.cli.progress import training_progress
 
 if TYPE_CHECKING:
     from brainsegnet.api.segmentation import Segmentation, Segmented
 
-Paths = Annotated[list[Path], Parameter(negative_iterable=())]
 Shape = Annotated[tuple[int, int, int], Parameter(negative_iterable=(), show_default=False)]
 RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")
 """Where launchers say which of several processes this one is; it is the first if all that are set are 0."""
-
-
-def _version() -> str:
-    from importlib.metadata import version
-
-    return version("brainsegnet")
-
-
-app = App(
-    name="brainsegnet",
-    help="Find brain lesions in multi-modal MRI with Brain SegNet. Research software, not a medical device.",
-    version=_version,
-    help_format="plaintext",
-    suppress_keyboard_interrupt=False,
-)
 
 
 @app.command
@@ -121,7 +104,7 @@ def segment(
     done = run(named or cases or [], model, out, SegmentOptions(**vars(how or SegmentFlags())), _show_segmented)
     if timings:
         _show_timings(done)
-    _report_failures(done.failures, len(done.done))
+    report_failures(done.failures, len(done.done))
 
 
 @app.command
@@ -166,7 +149,7 @@ def evaluate(predicted: Path, truth: Paths, /, *, task: str, out: Path | None = 
 
     evaluation = run(predicted, truth, task, out)
     Console().print(to_rich(evaluation.scores, evaluation.task))
-    _report_failures(evaluation.failures, len(evaluation.scores))
+    report_failures(evaluation.failures, len(evaluation.scores))
 
 
 @app.command
@@ -233,22 +216,3 @@ def _show_timings(segmentation: "Segmentation") -> None:
         table.add_row(case.name, *(f"{seconds[stage]:.2f}" for stage in stages), f"{sum(seconds.values()):.2f}")
     Console().print(table)
     say(f"{segmentation.seconds:.2f} s in all, the network at work for {segmentation.computing:.2f} s of them")
-
-
-def _report_failures(failures: Mapping[str, str], done: int) -> None:
-    if failures:
-        for sentence in failures.values():
-            complain(sentence)
-        complain(f"{len(failures)} of {len(failures) + done} cases could not be done; {done or 'none'} could")
-        sys.exit(1)
-
-
-def say(text: str) -> None:
-    """A line on standard output."""
-    sys.stdout.write(f"{text}\n")
-    sys.stdout.flush()
-
-
-def complain(text: str) -> None:
-    """A line on standard error."""
-    sys.stderr.write(f"brainsegnet: {' '.join(text.splitlines())}\n")

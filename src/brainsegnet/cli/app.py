@@ -1,0 +1,45 @@
+"""The program itself, and how its verbs speak: sentences on standard output, complaints on standard error."""
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import App, Parameter
+
+Paths = Annotated[list[Path], Parameter(negative_iterable=())]
+
+
+def _version() -> str:
+    from importlib.metadata import version
+
+    return version("brainsegnet")
+
+
+app = App(
+    name="brainsegnet",
+    help="Find brain lesions in multi-modal MRI with Brain SegNet. Research software, not a medical device.",
+    version=_version,
+    help_format="plaintext",
+    suppress_keyboard_interrupt=False,
+)
+
+
+def report_failures(failures: Mapping[str, str], done: int) -> None:
+    """End with exit code 1 if any of many cases could not be done, after a sentence for each."""
+    if failures:
+        for sentence in failures.values():
+            complain(sentence)
+        complain(f"{len(failures)} of {len(failures) + done} cases could not be done; {done or 'none'} could")
+        sys.exit(1)
+
+
+def say(text: str) -> None:
+    """A line on standard output."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+def complain(text: str) -> None:
+    """A line on standard error."""
+    sys.stderr.write(f"brainsegnet: {' '.join(text.splitlines())}\n")
