@@ -27,7 +27,8 @@ from contenders import CONTENDERS, WIDTHS, model_folder
 
 import brainsegnet
 from brainsegnet.inference.card import find_versions
-from brainsegnet.inference.openvino_backend import has_integer_units, shared_core
+from brainsegnet.inference.openvino_backend import shared_core
+from brainsegnet.processor import has_integer_units
 from brainsegnet.scans.datasets import find_cases, load_case
 from brainsegnet.scans.files import write_image
 from brainsegnet.task import Task, load_task

@@ -11,6 +11,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "brainsegnet"
 FLOORS = {
     "errors": 0,
     "output": 1,
+    "processor": 1,
     "task": 1,
     "volume": 1,
     "evaluation": 2,

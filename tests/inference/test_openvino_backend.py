@@ -9,7 +9,7 @@ from brainsegnet.errors import BrainSegNetError, ModelError
 from brainsegnet.inference.card import ExportNote
 from brainsegnet.inference.engines import open_engine
 from brainsegnet.inference.model import hash_file, open_model, save_exports
-from brainsegnet.inference.openvino_backend import has_integer_units, shared_core, with_arg_max
+from brainsegnet.inference.openvino_backend import shared_core, with_arg_max
 from brainsegnet.inference.torch_backend import TorchBackend
 from brainsegnet.network.export import quantise, to_openvino, write_openvino
 
@@ -122,10 +122,3 @@ def test_the_arg_max_inside_is_that_of_the_logits_and_the_first_of_equals(forms,
     equal = shared_core().compile_model(with_arg_max(openvino.Model([ops.result(image)], [image]), 4), "CPU", settings)
     columns = np.array([[1, 3, 3, 0], [5, 5, 5, 5], [0, 0, 2, 2]], np.float32).T.reshape(1, 4, 1, 1, 3)
     assert equal(columns)[0].ravel().tolist() == [1, 0, 2]
-
-
-def test_integer_units_are_read_from_the_processor_s_description(tmp_path):
-    (tmp_path / "with").write_text("flags : sse avx512_vnni avx2\n")
-    (tmp_path / "without").write_text("flags : sse avx2\n")
-    found = [has_integer_units(tmp_path / name) for name in ("with", "without", "absent")]
-    assert found == [True, False, False]

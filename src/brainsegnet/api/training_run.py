@@ -14,6 +14,7 @@ from brainsegnet.evaluation.metrics import dice
 from brainsegnet.inference.card import Architecture, Card, Data, Input, TrainingNote, find_versions
 from brainsegnet.inference.model import BEST, CARD_FILE, LAST, save_model, torch_needed
 from brainsegnet.output import writable
+from brainsegnet.processor import has_bf16_units
 from brainsegnet.task import Task, load_task
 from brainsegnet.training.curriculum import Recipe
 
@@ -110,7 +111,7 @@ def launch(options: TrainOptions, recipe: Recipe) -> "Fabric":
         devices=options.devices,
         num_nodes=options.nodes,
         strategy="ddp" if many else "auto",
-        precision="bf16-mixed" if recipe.bf16 and cuda else "32-true",
+        precision="bf16-mixed" if recipe.bf16 and (cuda or has_bf16_units()) else "32-true",
     )
     fabric.launch()
     return fabric

@@ -9,8 +9,9 @@ from typing import Literal
 from brainsegnet.errors import BrainSegNetError, MissingExtra, ModelError
 from brainsegnet.inference.card import Card
 from brainsegnet.inference.model import Model
-from brainsegnet.inference.openvino_backend import OpenVinoBackend, has_integer_units
+from brainsegnet.inference.openvino_backend import OpenVinoBackend
 from brainsegnet.inference.passes import Backend, Passes
+from brainsegnet.processor import has_integer_units
 
 Precision = Literal["auto", "float", "int8"]
 PRECISIONS = ("auto", "float", "int8")

@@ -18,8 +18,6 @@ from brainsegnet.inference.passes import Classes, Floats, Shape, estimate_floats
 OpenVinoModel = Any
 OpenVinoRequest = Any
 """`openvino.Model` and `openvino.InferRequest`, whose types say nothing."""
-INTEGER_FLAGS = ("avx512_vnni", "avx_vnni", "amx_int8", "asimddp")
-"""What processors with fast 8-bit products call them in /proc/cpuinfo."""
 
 
 @cache
@@ -124,12 +122,3 @@ def _infer(request: OpenVinoRequest, image: Floats) -> NDArray[Any]:
             raise
         raise MemoryError("the memory does not suffice for a pass; cut the scan into (thinner) slabs") from error
     return np.asarray(request.get_output_tensor(0).data)
-
-
-def has_integer_units(description: Path = Path("/proc/cpuinfo")) -> bool:
-    """Whether the processor multiplies 8-bit integers faster than floats; False where the system does not tell."""
-    try:
-        words = set(description.read_text().split())
-    except OSError:
-        return False
-    return any(flag in words for flag in INTEGER_FLAGS)

@@ -133,7 +133,7 @@ class Recipe(_Value):
             down to zero along half a cosine.
         dice: Weight of the soft Dice loss beside the focal loss.
         averaging: Decay of the moving average of weights that is validated and kept; 0 is none.
-        bf16: Whether GPUs compute in bf16 mixed precision.
+        bf16: Whether devices with units for it (GPUs, CPUs with AMX) compute in bf16 mixed precision.
         drop_sequences: Probability that a sample loses some of its sequences, at least one staying.
         augmentation: What augmented samples undergo.
         stages: The curriculum.

@@ -1,0 +1,28 @@
+"""What the processor is fast at, read from what the system says of it."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+CPUINFO = Path("/proc/cpuinfo")
+INTEGER_FLAGS = ("avx512_vnni", "avx_vnni", "amx_int8", "asimddp")
+"""Any of these: 8-bit products are faster than those of floats."""
+BF16_FLAGS = ("amx_bf16",)
+"""Matrix units for bf16; vector instructions for it (avx512_bf16) alone were not measured and do not count."""
+
+
+def has_integer_units(description: Path = CPUINFO) -> bool:
+    """Whether the processor multiplies 8-bit integers faster than floats; False where the system does not tell."""
+    return _has_any(INTEGER_FLAGS, description)
+
+
+def has_bf16_units(description: Path = CPUINFO) -> bool:
+    """Whether the processor has matrix units for bf16; False where the system does not tell."""
+    return _has_any(BF16_FLAGS, description)
+
+
+def _has_any(flags: Iterable[str], description: Path) -> bool:
+    try:
+        words = set(description.read_text().split())
+    except OSError:
+        return False
+    return any(flag in words for flag in flags)
