@@ -39,7 +39,8 @@ class Collapsed(nn.Module):
         """Scans (N, C, D, H, W) to logits (N, K, D, H, W), as `BrainSegNet.forward`."""
         levels = self.net.levels(self.net.pad(x))
         kernel, bias, side, side_bias = self.composed()
-        y = self.net.coarse(levels) + side_bias[:, None, None, None]
+        y = self.net.coarse(levels)
+        y = y + side_bias.to(y.dtype)[:, None, None, None]
         coarse = F.conv3d(y, subpixel(kernel, self.net.stride), padding=1)
         fine = F.conv3d(levels[0], torch.einsum("kodhw,oi->kidhw", kernel, side), bias, padding=1)
         return unpad(fine + shuffle(coarse, self.net.stride), x)
