@@ -1,0 +1,64 @@
+"""How sure a model is: an entropy map, and an interval for the volume of a region, with its coverage on known cases.
+
+The interval runs from the volume that is more probable than 1 - tail to that which is more probable than tail. Which
+tail makes it hold the true volume in so many of the cases is found on cases that the model has not seen.
+"""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+TAILS = tuple(10.0**-k for k in np.arange(0.31, 6.01, 0.1).round(2).tolist())
+"""Tails that are tried, the narrowest interval first."""
+UNCALIBRATED = 0.1
+"""The tail of a model that was not calibrated."""
+
+
+def entropy(chances: Floats) -> Floats:
+    """Entropy of the class probabilities (K, D, H, W) as a share of the greatest that is possible, (D, H, W).
+
+    >>> entropy(np.array([1, 0.5, 0, 0.5], np.float32).reshape(2, 2, 1, 1)).ravel().tolist()
+    [0.0, 1.0]
+    """
+    logs = np.log(np.maximum(chances, np.float32(1e-12)))
+    return np.asarray(np.abs((chances * logs).sum(0)) / np.float32(math.log(len(chances))), np.float32)
+
+
+def region_chance(chances: Floats, classes: Sequence[int]) -> Floats:
+    """Probability (D, H, W) that a voxel belongs to a region that unites some of the classes of (K, D, H, W)."""
+    return np.asarray(chances[list(classes)].sum(0), np.float32)
+
+
+def volume_interval(chance: Floats, voxel_ml: float, tail: float = UNCALIBRATED) -> tuple[float, float]:
+    """Least and greatest volume in ml that a region of this probability (D, H, W) is believed to have.
+
+    >>> volume_interval(np.array([0.05, 0.5, 0.95, 1], np.float32), 1.0)
+    (2.0, 3.0)
+    """
+    least, most = (int(np.count_nonzero(chance > limit)) for limit in (1 - tail, tail))
+    return least * voxel_ml, most * voxel_ml
+
+
+def widest_tail(chance: Floats, true_voxels: int) -> float:
+    """The greatest of `TAILS` whose interval holds the true volume; the smallest where none does.
+
+    >>> round(widest_tail(np.array([0.05, 0.5, 0.95, 1], np.float32), 4), 3)
+    0.049
+    """
+    for tail in TAILS:
+        least, most = volume_interval(chance, 1.0, tail)
+        if least <= true_voxels <= most:
+            return tail
+    return TAILS[-1]
+
+
+def choose_tail(needed: Sequence[float], coverage: float = 0.8) -> float:
+    """The tail whose interval held the true volume in the given share of the cases, from `widest_tail` of each.
+
+    >>> choose_tail([0.3, 0.2, 0.1, 0.04, 0.001])
+    0.04
+    """
+    return sorted(needed, reverse=True)[min(len(needed), math.ceil(coverage * len(needed) - 1e-9)) - 1]
