@@ -187,14 +187,14 @@ def test_another_grid_is_refused_or_aligned(files):
         load_case(files, ("flair", "t2"), BRATS2015, lesion=False)
     moved = []
 
-    def align(moving, reference):
-        moved.append(type(moving))
+    def align(name, moving, reference):
+        moved.append((name, type(moving)))
         return type(moving)(moving.array, reference.affine)
 
     case = load_case(files, ("flair", "t1", "t2"), BRATS2015, lesion=True, align=align)
-    assert moved == [Volume] and case.images["t2"].on_grid_of(case.images["flair"])
+    assert moved == [("t2", Volume)] and case.images["t2"].on_grid_of(case.images["flair"])
     assert load_case(files, ("t2",), BRATS2015, lesion=True, align=align).lesion is not None
-    assert moved == [Volume, LabelMap]
+    assert moved == [("t2", Volume), ("lesion", LabelMap)]
 
 
 @pytest.mark.real

@@ -130,7 +130,7 @@ def _note(model: Model, folder: Path, *names: str) -> ExportNote:
 def _training_scans(model: Model, folders: Sequence[Path]) -> dict[str, "Scan"]:
     """The cases of the model's own training that are in the folders, prepared."""
     card = model.card
-    roster = call_roll(folders, card.task, TrainOptions(validation=0, sequences=card.sequences))
+    roster = call_roll(folders, card.task, TrainOptions(validation=0, sequences=card.sequences, resample=True))
     known = [case for case in roster.training if case.name in card.training.data.cases]
     if not known:
         raise DatasetError(

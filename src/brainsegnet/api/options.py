@@ -31,6 +31,8 @@ class TrainOptions:
         accelerator: "auto", "cpu" or "cuda".
         resume: Continue the training that is in the output folder.
         licence: Licence of the weights, for the card.
+        resample: Bring label maps and sequences on other grids onto the first sequence's, instead of refusing them.
+        register: As `resample`, and first lay sequences upon the first one by a rigid motion.
 
     Raises:
         TaskError: a number is out of its range, or a case is held out and excluded at once.
@@ -49,6 +51,8 @@ class TrainOptions:
     accelerator: str = "auto"
     resume: bool = False
     licence: str = "not stated; the terms of the training data apply"
+    resample: bool = False
+    register: bool = False
 
     def __post_init__(self) -> None:
         least = {"devices": 1, "nodes": 1, "validation": 0, "seed": 0}

@@ -1,6 +1,6 @@
 """Who takes part in a training: which cases learn, which are held out, and which sequences all of them have."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +11,7 @@ import numpy as np
 from brainsegnet.api.options import TrainOptions
 from brainsegnet.errors import DatasetError, MissingSequence, ModelError
 from brainsegnet.inference.model import Card
+from brainsegnet.preprocessing.alignment import Aligner
 from brainsegnet.preprocessing.prepare import follow, prepare
 from brainsegnet.scans.datasets import CaseFiles, common_sequences, find_cases, load_case
 from brainsegnet.task import Task
@@ -21,12 +22,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Roster:
-    """Which cases are trained on, which are held out, and the sequences in the order of the channels."""
+    """Which cases are trained on, which are held out, and the sequences in the order of the channels.
+
+    `resample` and `register` say what becomes of label maps and sequences on other grids; see `TrainOptions`.
+    """
 
     task: Task
     sequences: tuple[str, ...]
     training: Sequence[CaseFiles]
     validation: Sequence[CaseFiles]
+    resample: bool = False
+    register: bool = False
 
 
 def call_roll(data: Sequence[Path], task: Task, options: "TrainOptions") -> Roster:
@@ -51,7 +57,8 @@ def call_roll(data: Sequence[Path], task: Task, options: "TrainOptions") -> Rost
             "out; add cases, or hold out fewer"
         )
     sequences = _choose(options.sequences, cases, task) if options.sequences else common_sequences(cases, task)
-    return Roster(task, sequences, training, [case for case in cases if case.name in held])
+    validation = [case for case in cases if case.name in held]
+    return Roster(task, sequences, training, validation, options.resample, options.register)
 
 
 def check_same(roster: Roster, card: Card, where: Path) -> None:
@@ -80,8 +87,10 @@ def check_same(roster: Roster, card: Card, where: Path) -> None:
             )
 
 
-def load_scans(cases: Sequence[CaseFiles], roster: Roster) -> list["Scan"]:
-    """Read and prepare cases, a few at a time.
+def load_scans(
+    cases: Sequence[CaseFiles], roster: Roster, say: Callable[[str], None] = lambda text: None
+) -> list["Scan"]:
+    """Read and prepare cases, a few at a time; `say` is told of each doubtful registration.
 
     Raises:
         BrainSegNetError: a case cannot be used; one sentence says which and why.
@@ -89,7 +98,11 @@ def load_scans(cases: Sequence[CaseFiles], roster: Roster) -> list["Scan"]:
     from brainsegnet.training.patches import Scan
 
     def load(files: CaseFiles) -> Scan:
-        case = load_case(files, roster.sequences, roster.task, lesion=True)
+        aligner = Aligner(files.name, roster.register)
+        align = aligner if roster.resample or roster.register else None
+        case = load_case(files, roster.sequences, roster.task, lesion=True, align=align)
+        for sequence, doubt in aligner.doubts.items():
+            say(f"case {files.name}: {sequence}: {doubt}")
         prepared = prepare(case)
         labels = case.lesion.array if case.lesion is not None else np.zeros(case.reference.shape, np.uint8)
         classes = roster.task.encode(np.ascontiguousarray(follow(labels, prepared)), case.name)

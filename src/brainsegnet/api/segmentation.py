@@ -14,7 +14,7 @@ from brainsegnet.inference.engines import Precision, open_engine
 from brainsegnet.inference.model import Model, open_model
 from brainsegnet.inference.predict import Found, Options, Prediction, Ready, compute, finish, make_ready
 from brainsegnet.output import IMAGES, find_suffix, writable, write_text
-from brainsegnet.preprocessing.grid import resample
+from brainsegnet.preprocessing.alignment import Aligner
 from brainsegnet.scans.datasets import CaseFiles, find_cases, load_case
 from brainsegnet.scans.files import READERS, write_image
 from brainsegnet.volume import Case
@@ -32,6 +32,7 @@ class SegmentOptions:
         precision: Of the CPU: "auto", "float" or "int8"; see `open_engine`.
         max_memory_gb: Memory of a pass; None is what is free. Slabs that overlap keep to it, with the same result.
         resample: Bring sequences on other grids onto the first one's, instead of refusing them.
+        register: As `resample`, and first lay them upon the first one by a rigid motion.
         picture: Whether to draw the result over the scan, as a PNG beside the label map.
 
     Raises:
@@ -45,6 +46,7 @@ class SegmentOptions:
     precision: Precision = "auto"
     max_memory_gb: float | None = None
     resample: bool = False
+    register: bool = False
     picture: bool = False
 
     def __post_init__(self) -> None:
@@ -57,6 +59,15 @@ class SegmentOptions:
     def max_bytes(self) -> int | None:
         """Memory of a pass in bytes."""
         return None if self.max_memory_gb is None else int(1e9 * self.max_memory_gb)
+
+
+@dataclass(frozen=True, eq=False)
+class _Loaded:
+    """A case that was read: ready for the network, the seconds it took, and how its sequences came onto one grid."""
+
+    ready: Ready
+    seconds: float
+    aligner: Aligner
 
 
 @dataclass(frozen=True)
@@ -109,20 +120,20 @@ def segment(
     targets = _targets(found, out)
     wanted = Options(slabs=options.slabs, probabilities=options.probabilities)
 
-    def read(files: CaseFiles) -> tuple[Ready, float]:
-        started = time.perf_counter()
+    def read(files: CaseFiles) -> _Loaded:
+        started, aligner = time.perf_counter(), Aligner(files.name, options.register)
         sequences = opened.card.input.sequences
-        align = resample if options.resample else None
+        align = aligner if options.resample or options.register else None
         lesion = options.picture and files.lesion is not None
         case = load_case(files, sequences, opened.card.task, lesion=lesion, allow_missing=True, align=align)
         reading = time.perf_counter() - started
-        return make_ready(case, opened.card), reading
+        return _Loaded(make_ready(case, opened.card), reading, aligner)
 
-    def start() -> Callable[[CaseFiles, tuple[Ready, float]], tuple[Found, float]]:
+    def start() -> Callable[[CaseFiles, _Loaded], tuple[Found, _Loaded]]:
         engine = open_engine(opened, options.device, options.threads, options.precision, options.max_bytes)
-        return lambda files, loaded: (compute(loaded[0], engine, wanted), loaded[1])
+        return lambda files, loaded: (compute(loaded.ready, engine, wanted), loaded)
 
-    def write(files: CaseFiles, computed: tuple[Found, float]) -> Segmented:
+    def write(files: CaseFiles, computed: tuple[Found, _Loaded]) -> Segmented:
         done = _write(*computed, opened, targets[files.name], options.picture)
         if watch:
             watch(done)
@@ -158,7 +169,7 @@ def _targets(cases: Sequence[CaseFiles], out: Path) -> dict[str, Path]:
     return targets
 
 
-def _write(found: Found, reading: float, model: Model, path: Path, picture: bool) -> Segmented:
+def _write(found: Found, loaded: _Loaded, model: Model, path: Path, picture: bool) -> Segmented:
     """Label map, probabilities, picture and JSON; the JSON comes last, so its presence says that all is there."""
     started, case, prediction = time.perf_counter(), found.ready.case, finish(found, model.card)
     stem = _stem(path, IMAGES)
@@ -168,7 +179,7 @@ def _write(found: Found, reading: float, model: Model, path: Path, picture: bool
         write_image((prediction.probabilities or {})[tissue], target)
     if picture:
         _draw(case, prediction, model, path)
-    seconds = {"read": reading, **prediction.seconds, "write": time.perf_counter() - started}
+    seconds = {"read": loaded.seconds, **prediction.seconds, "write": time.perf_counter() - started}
     report = {
         "case": case.name,
         "labels": path.name,
@@ -176,6 +187,7 @@ def _write(found: Found, reading: float, model: Model, path: Path, picture: bool
         "task": model.card.task.name,
         "convention": {str(value): tissue for value, tissue in model.card.task.labels.items()},
         "sequences": {"used": list(prediction.used), "absent": list(prediction.absent)},
+        "geometry": {"grid": next(iter(case.images)), "moved": loaded.aligner.to_json()},
         "volumes_ml": prediction.volumes_ml,
         "model": {
             "name": model.card.name,

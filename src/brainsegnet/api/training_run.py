@@ -68,7 +68,7 @@ def train(
     fabric = launch(options, recipe)
     if fabric.is_global_zero:
         watch.say(describe(roster, plan, fabric))
-    scans = load_scans(roster.training, roster)
+    scans = load_scans(roster.training, roster, watch.say)
     try:
         hooks, log = _hooks(roster, plan, fabric, out, options, watch)
         fit(scans, plan, fabric, hooks, resume=options.resume)
@@ -147,7 +147,7 @@ def _hooks(
     if not fabric.is_global_zero:
         idle: Validate | None = (lambda net: {}) if roster.validation else None
         return Hooks(lambda record: None, lambda name, weights: None, idle, out / STATE), None
-    held_out = load_scans(roster.validation, roster)
+    held_out = load_scans(roster.validation, roster, watch.say)
     log = RunLog(out, tuple(roster.task.regions), saved_step(out / STATE) if options.resume else 0)
     card = _last_card(out) if options.resume else None
     scores = {region: value for region, value in card.training.scores.items() if value is not None} if card else {}

@@ -39,6 +39,10 @@ class CaseFlags:
     "How many cases to hold out, drawn by the seed; by default one in eight."
     exclude: Names = ()
     "Cases not to use at all."
+    resample: Switch = False
+    "Bring label maps and sequences on other grids onto the first sequence's instead of refusing them."
+    register: Switch = False
+    "As --resample, and first lay sequences upon the first one by a rigid motion."
 
 
 @Parameter(name="*")
@@ -102,5 +106,7 @@ class SegmentFlags:
     "Memory of a pass; the scan is cut so far as needed, with the same result. By default what is free."
     resample: Switch = False
     "Bring sequences on other grids onto the first one's instead of refusing them."
+    register: Switch = False
+    "As --resample, and first lay them upon the first one by a rigid motion."
     picture: Switch = False
     "Draw the result over the scan, as a PNG beside the label map."

@@ -203,6 +203,9 @@ def _show_segmented(done: "Segmented") -> None:
     volumes = ", ".join(f"{name} {ml:.1f} ml" for name, ml in report["volumes_ml"]["regions"].items())
     absent = f"; without {', '.join(report['sequences']['absent'])}" if report["sequences"]["absent"] else ""
     say(f"{done.name}: {volumes}; {sum(report['seconds'].values()):.1f} s{absent}; {done.path}")
+    for sequence, moved in report["geometry"]["moved"].items():
+        if moved.get("doubt"):
+            say(f"{done.name}: {sequence}: {moved['doubt']}")
 
 
 def _show_timings(segmentation: "Segmentation") -> None:

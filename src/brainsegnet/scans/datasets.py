@@ -18,8 +18,8 @@ from brainsegnet.volume import Case, LabelMap, Volume
 DEPTH = 4
 """Folders below the one that is named: HGG, a case, a VSD folder, and one to spare."""
 
-Align = Callable[[Volume, Volume], Volume]
-"""Brings the first volume onto the grid of the second."""
+Align = Callable[[str, Volume, Volume], Volume]
+"""Brings a volume, a sequence by name or the `lesion`, onto the grid of another."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,9 @@ def load_case(
         volumes = list(pool.map(read_image, [files.images[name] for name in present]))
         labels = reading.result() if reading else None
     if align is not None:
-        volumes = [volume if volume.on_grid_of(volumes[0]) else align(volume, volumes[0]) for volume in volumes]
+        first = volumes[0]
+        named = zip(present, volumes, strict=True)
+        volumes = [volume if volume.on_grid_of(first) else align(name, volume, first) for name, volume in named]
         labels = _align_labels(labels, volumes[0], align)
     return Case(files.name, dict(zip(present, volumes, strict=True)), labels)
 
@@ -154,7 +156,7 @@ def _read_lesion(files: CaseFiles, task: Task) -> LabelMap | None:
 def _align_labels(labels: LabelMap | None, reference: Volume, align: Align) -> LabelMap | None:
     if labels is None or labels.on_grid_of(reference):
         return labels
-    moved = align(labels, reference)
+    moved = align(LESION, labels, reference)
     return LabelMap(moved.array, moved.affine)
 
 
