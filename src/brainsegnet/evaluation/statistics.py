@@ -17,7 +17,7 @@ FEWEST_CASES = 3
 """Of fewer cases no interval is given."""
 
 INTERVAL_RULE = (
-    f"Intervals of means: percentile bootstrap over cases, {LEVEL:.0%}, {RESAMPLES} resamples, from {FEWEST_CASES} cases "
+    f"Intervals of means: percentile bootstrap over cases, {100 * LEVEL:g} %, {RESAMPLES} resamples, from {FEWEST_CASES} cases "
     "up; of fewer than ten cases they are too narrow."
 )
 
