@@ -107,7 +107,7 @@ def score_lesions(predicted: Mask, truth: Mask, spacing_mm: Spacing, rule: Lesio
     require_one_grid(predicted.shape, truth.shape)
     box = box_of_both(predicted, truth, margin=rule.dilation)
     lesions, count = _true_lesions(truth[box], rule.dilation)
-    parts, number = ndimage.label(predicted[box], _NEIGHBOURS_26)
+    parts, number = _components(predicted[box])
     lesion, part = _belonging(lesions, count, parts, number, rule.dilation)
 
     sizes = np.bincount(lesions.ravel(), minlength=count + 1)
@@ -133,8 +133,13 @@ def score_lesions(predicted: Mask, truth: Mask, spacing_mm: Spacing, rule: Lesio
 def _true_lesions(truth: Mask, dilation: int) -> tuple[Labels, int]:
     """Components numbered from 1; those that grow together under the dilation share a number."""
     grown = ndimage.binary_dilation(truth, _NEIGHBOURS_18, dilation) if dilation else truth
-    labels, count = ndimage.label(grown, _NEIGHBOURS_26)
+    labels, count = _components(grown)
     return np.where(truth, labels, 0), count
+
+
+def _components(mask: Mask) -> tuple[Labels, int]:
+    labels, count = ndimage.label(mask, _NEIGHBOURS_26)
+    return np.asarray(labels, np.int32), count
 
 
 def _belonging(lesions: Labels, count: int, parts: Labels, number: int, dilation: int) -> Pairs:

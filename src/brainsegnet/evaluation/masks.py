@@ -28,7 +28,7 @@ def require_one_grid(predicted: Shape, truth: Shape, case: str = "") -> None:
 
 
 def box_of_both(predicted: NDArray[np.generic], truth: NDArray[np.generic], margin: int = 0) -> tuple[slice, ...]:
-    """Slices of the smallest box that holds all of both masks and a margin, inside the image; one voxel if both are empty.
+    """Slices of the smallest box around both masks and a margin, inside the image; one voxel if both are empty.
 
     Args:
         predicted: Mask or labels (D, H, W); what is not zero counts.

@@ -4,7 +4,6 @@
 """
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from itertools import compress
 from typing import Any, Literal
@@ -24,10 +23,10 @@ EMPTY_KINDS: tuple[Empty, ...] = ("both", "prediction", "truth")
 """Which mask of a region may be empty while the case is still scored."""
 
 EMPTY_RULE = (
-    "Where prediction and truth are both empty, Dice, sensitivity, precision, surface Dice and the lesion scores are 1, "
-    "distances and volume errors 0. "
-    "Where only one of them is empty, those scores are 0, HD95 and ASSD are the diagonal of the image, and the relative "
-    "volume error is -1 (nothing predicted) or 1 (nothing true). "
+    "Where prediction and truth are both empty, Dice, sensitivity, precision, surface Dice and Dice and F1 by lesion "
+    "are 1, distances and volume errors 0. "
+    "Where only one of them is empty, those scores are 0, HD95 and ASSD are the diagonal of the image, and the "
+    "relative volume error is -1 (nothing predicted) or 1 (nothing true). "
     "No case is left out of a mean."
 )
 

@@ -117,7 +117,9 @@ def rank_models(models: Mapping[str, Scores], metrics: Sequence[str] = USUAL_MET
     """
     metrics = tuple(dict.fromkeys(metrics))
     if unknown := set(metrics) - set(RANKABLE) or (not metrics and {"none"}):
-        raise BrainSegNetError(f"models cannot be ranked by {', '.join(sorted(unknown))}; choose from {', '.join(RANKABLE)}")
+        raise BrainSegNetError(
+            f"models cannot be ranked by {', '.join(sorted(unknown))}; choose from {', '.join(RANKABLE)}"
+        )
     cases, regions = _common(models)
     figures = {m: _figures(m, scores, cases, regions, metrics) for m, scores in models.items()}
     columns = [(region, metric) for region in regions for metric in metrics]

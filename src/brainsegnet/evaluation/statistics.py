@@ -17,8 +17,8 @@ FEWEST_CASES = 3
 """Of fewer cases no interval is given."""
 
 INTERVAL_RULE = (
-    f"Intervals of means: percentile bootstrap over cases, {100 * LEVEL:g} %, {RESAMPLES} resamples, from {FEWEST_CASES} cases "
-    "up; of fewer than ten cases they are too narrow."
+    f"Intervals of means: {100 * LEVEL:g} % percentile bootstrap over cases, {RESAMPLES} resamples, "
+    f"from {FEWEST_CASES} cases up; of fewer than ten cases they are too narrow."
 )
 
 _CHUNK = 1000

@@ -1,11 +1,10 @@
 """Distances between the surfaces of two masks: HD95, average symmetric surface distance and surface Dice.
 
 A surface is the voxels of a mask with one of six neighbours outside it; beyond the image is outside. Distances are
-taken between the centres of surface voxels, each voxel counting once, as MONAI does. Libraries that lay surface elements
-between the voxels and weigh them by area (DeepMind's surface-distance) differ by up to about half a voxel.
+taken between the centres of surface voxels, each voxel counting once, as in MONAI.
 
-Every distance is found once and serves all three scores. A k-d tree of the one surface is asked for its voxel nearest to
-each voxel of the other: exact like a distance transform, but its cost follows the surfaces, not the box around them.
+Every distance is found once and serves all three scores. A k-d tree of the one surface is asked for its voxel nearest
+to each voxel of the other: exact like a distance transform, but its cost follows the surfaces, not the box around them.
 """
 
 from dataclasses import dataclass

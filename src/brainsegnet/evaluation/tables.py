@@ -1,7 +1,7 @@
 """Scores as CSV, JSON, Markdown and on the console: case by case, then mean, deviation and interval over all cases.
 
-CSV and JSON hold every score, Markdown and console a choice. Every table says which label convention was used, how often
-a mask was empty, and by which rules surfaces and lesions were compared.
+CSV and JSON hold every score, the console a choice. Every table for reading says which label convention was used, how
+often a mask was empty, and by which rules surfaces and lesions were compared.
 """
 
 import csv
@@ -90,8 +90,8 @@ def to_json(cases: Cases, task: Task, rules: ScoreRules = USUAL_RULES) -> str:
     """All scores in full precision, for scripts.
 
     Keys: `task`, `convention` (label value to tissue), `regions` (to label values), `cases`, `mean`, `sd`, `interval`
-    (region to metric to the ends of the 95 % interval of the mean; empty for fewer than three cases), `empty` (region to
-    counts by kind), `lesions` (region to counts over all cases), `rules` (as figures) and the rules in words:
+    (region to metric to the ends of the 95 % interval of the mean; empty for fewer than three cases), `empty` (region
+    to counts by kind), `lesions` (region to counts over all cases), `rules` (as figures) and the rules in words:
     `empty_rule`, `interval_rule`, `surface_rule`, `lesion_rule`.
 
     Args:
@@ -139,7 +139,10 @@ def to_markdown(cases: Cases, task: Task, rules: ScoreRules = USUAL_RULES) -> st
     means = [[r, *_joined(mean, summary.sd[r], " ± ")] for r, mean in summary.mean.items()]
     intervals = [[r, *_joined(low, summary.high[r], " to ")] for r, low in summary.low.items()]
     singles = [[name, r, *_rounded(asdict(s), _COLUMNS)] for name, scores in cases.items() for r, s in scores.items()]
-    parts = [f"## Mean ± standard deviation over {_number(summary.cases)}", markdown_table(["Region", *headings], means)]
+    parts = [
+        f"## Mean ± standard deviation over {_number(summary.cases)}",
+        markdown_table(["Region", *headings], means),
+    ]
     if intervals:
         parts += ["## 95 % intervals of the means", markdown_table(["Region", *headings], intervals)]
     parts += ["\n".join(f"- {note}" for note in _notes(summary, task, rules))]
