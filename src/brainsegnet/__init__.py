@@ -1,7 +1,7 @@
 """Fast 3-D segmentation of brain lesions in multi-modal MRI: Brain SegNet (Hu et al., BMC Medical Imaging 2020).
 
-The verbs of the command line are functions here: `train`, `segment`, `evaluate`, `export`, `grow`, `inspect`. They load
-what they need when they are first used, so that importing the package stays light.
+The verbs of the command line are functions here: `train`, `segment`, `evaluate`, `rank`, `export`, `grow`, `inspect`.
+They load what they need when they are first used, so that importing the package stays light.
 """
 
 from importlib import import_module
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from brainsegnet.api.inspection import inspect
     from brainsegnet.api.options import TrainOptions, Watch
     from brainsegnet.api.phantoms import grow
+    from brainsegnet.api.ranking import rank
     from brainsegnet.api.scoring import evaluate
     from brainsegnet.api.segmentation import SegmentOptions, segment
     from brainsegnet.api.training_run import train
@@ -25,6 +26,7 @@ _HOMES = {
     "inspect": "api.inspection",
     "grow": "api.phantoms",
     "evaluate": "api.scoring",
+    "rank": "api.ranking",
     "export": "api.exporting",
     "SegmentOptions": "api.segmentation",
     "segment": "api.segmentation",
@@ -54,6 +56,7 @@ __all__ = [
     "grow",
     "inspect",
     "load_task",
+    "rank",
     "segment",
     "train",
 ]

@@ -4,9 +4,12 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
 
 from brainsegnet.errors import BrainSegNetError, DatasetError, GridMismatch
-from brainsegnet.evaluation.metrics import RegionScore, score_case
+from brainsegnet.evaluation.metrics import USUAL_RULES, RegionScore, ScoreRules, score_case
 from brainsegnet.evaluation.tables import to_csv, to_json, to_markdown
 from brainsegnet.output import find_suffix, writable, write_text
 from brainsegnet.scans.datasets import find_cases
@@ -15,27 +18,36 @@ from brainsegnet.scans.table import SUFFIXES as TABLES
 from brainsegnet.task import Task, load_task
 from brainsegnet.volume import describe_mismatch
 
+Labels = NDArray[Any]
 Truths = dict[str, tuple[Path, Task | None]]
 """Case name to its label map, and whose convention that is in; None for the task's own."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Scores by case and region, and the cases that could not be scored, each with a sentence."""
+    """Scores by case and region, the cases that could not be scored, each with a sentence, and the rules."""
 
     task: Task
     scores: Mapping[str, Mapping[str, RegionScore]]
     failures: Mapping[str, str] = field(default_factory=dict)
+    rules: ScoreRules = USUAL_RULES
 
 
-def evaluate(predicted: Path, truth: Path | Sequence[Path], task: Task | str, out: Path | None = None) -> Evaluation:
-    """Score predictions: Dice, sensitivity, specificity, precision and HD95 of each region.
+def evaluate(
+    predicted: Path,
+    truth: Path | Sequence[Path],
+    task: Task | str,
+    out: Path | None = None,
+    rules: ScoreRules = USUAL_RULES,
+) -> Evaluation:
+    """Score predictions: overlap, distances of surfaces, volumes and lesions of each region (`RegionScore`).
 
     Args:
         predicted: A label map, or a folder of them named after their cases, as `segment` writes them.
         truth: A label map, a folder of label maps of the same names, or folders or tables of cases.
         task: In whose label convention the predictions are; truths are brought to it where their scheme tells theirs.
         out: Folder that gets `scores.csv`, `scores.json` and `scores.md`, or None.
+        rules: Tolerance of the surface Dice, and how lesions are matched.
 
     Raises:
         DatasetError: nothing to score, or a prediction without a truth.
@@ -52,25 +64,30 @@ def evaluate(predicted: Path, truth: Path | Sequence[Path], task: Task | str, ou
     errors: dict[str, BrainSegNetError] = {}
     for name, (found, known, convention) in pairs.items():
         try:
-            scores[name] = _score(name, found, known, convention, task)
+            found_labels, labels, spacing_mm = _read_pair(name, found, known, convention, task)
+            scores[name] = score_case(found_labels, labels, task, spacing_mm, name, rules)
         except BrainSegNetError as error:
             errors[name] = error
     if not scores:
         raise next(iter(errors.values()))
     if out is not None:
-        for suffix, table in (("csv", to_csv), ("json", to_json), ("md", to_markdown)):
-            write_text(table(scores, task), out / f"scores.{suffix}")
-    return Evaluation(task, scores, {name: str(error) for name, error in errors.items()})
+        write_text(to_csv(scores, task), out / "scores.csv")
+        write_text(to_json(scores, task, rules), out / "scores.json")
+        write_text(to_markdown(scores, task, rules), out / "scores.md")
+    return Evaluation(task, scores, {name: str(error) for name, error in errors.items()}, rules)
 
 
-def _score(name: str, predicted: Path, truth: Path, convention: Task | None, task: Task) -> Mapping[str, RegionScore]:
+def _read_pair(
+    name: str, predicted: Path, truth: Path, convention: Task | None, task: Task
+) -> tuple[Labels, Labels, tuple[float, float, float]]:
+    """Labels of both in the convention of the task, and their spacing."""
     found, known = read_labels(predicted), read_labels(truth)
     if not found.on_grid_of(known):
         raise GridMismatch(f"case {name}: {describe_mismatch('the prediction', found, 'the truth', known)}")
     labels = known.array
     if convention is not None and convention != task:
         labels = task.translate(labels, convention, name)
-    return score_case(found.array, labels, task, known.spacing_mm, name)
+    return found.array, labels, known.spacing_mm
 
 
 def _pairs(predicted: Path, truths: Sequence[Path]) -> dict[str, tuple[Path, Path, Task | None]]:

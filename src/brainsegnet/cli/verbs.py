@@ -126,7 +126,16 @@ def export(model: Path, data: Paths | None = None, /) -> None:
 
 
 @app.command
-def evaluate(predicted: Path, truth: Paths, /, *, task: str, out: Path | None = None) -> None:
+def evaluate(
+    predicted: Path,
+    truth: Paths,
+    /,
+    *,
+    task: str,
+    out: Path | None = None,
+    tolerance_mm: float = 1.0,
+    lesions: Literal["overlap", "brats2023"] = "overlap",
+) -> None:
     """Score predicted label maps against true ones, region by region.
 
     Example: brainsegnet evaluate predictions/ BRATS/ --task brats2015 --out scores/
@@ -141,14 +150,20 @@ def evaluate(predicted: Path, truth: Paths, /, *, task: str, out: Path | None = 
         In whose label convention the predictions are.
     out
         Folder for scores.csv, scores.json and scores.md.
+    tolerance_mm
+        Distance within which two surfaces agree, for the surface Dice.
+    lesions
+        overlap: a lesion is found where any voxel of it is. brats2023: the lesion-wise scheme of that challenge.
     """
     from rich.console import Console
 
     from brainsegnet.api.scoring import evaluate as run
+    from brainsegnet.evaluation.lesions import LESION_RULES
+    from brainsegnet.evaluation.metrics import ScoreRules
     from brainsegnet.evaluation.tables import to_rich
 
-    evaluation = run(predicted, truth, task, out)
-    Console().print(to_rich(evaluation.scores, evaluation.task))
+    evaluation = run(predicted, truth, task, out, ScoreRules(tolerance_mm, LESION_RULES[lesions]))
+    Console().print(to_rich(evaluation.scores, evaluation.task, rules=evaluation.rules))
     report_failures(evaluation.failures, len(evaluation.scores))
 
 

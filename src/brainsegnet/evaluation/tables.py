@@ -1,22 +1,25 @@
-"""Scores as CSV, JSON, Markdown and on the console: case by case, then mean and standard deviation over all cases.
+"""Scores as CSV, JSON, Markdown and on the console: case by case, then mean, deviation and interval over all cases.
 
-Every table says which label convention was used and how often a mask was empty.
+CSV and JSON hold every score, the console a choice. Every table for reading says which label convention was used, how
+often a mask was empty, and by which rules surfaces and lesions were compared.
 """
 
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from brainsegnet.evaluation.metrics import EMPTY_KINDS, EMPTY_RULE, METRICS, RegionScore, Summary, summarise
+from brainsegnet.evaluation.markdown import markdown_table
+from brainsegnet.evaluation.metrics import EMPTY_KINDS, EMPTY_RULE, METRICS, USUAL_RULES, ScoreRules
+from brainsegnet.evaluation.statistics import INTERVAL_RULE
+from brainsegnet.evaluation.summary import Cases, Summary, summarise
 from brainsegnet.task import Task
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-Cases = Mapping[str, Mapping[str, RegionScore]]
 Groups = Mapping[str, Mapping[str, Mapping[str, float]]]
 
 _COLUMNS = {
@@ -24,18 +27,41 @@ _COLUMNS = {
     "sensitivity": ("Sens.", 3),
     "specificity": ("Spec.", 4),
     "precision": ("Prec.", 3),
-    "hd95_mm": ("HD95 mm", 2),
+    "hd95_mm": ("HD95", 2),
+    "assd_mm": ("ASSD", 2),
+    "surface_dice": ("SDice", 3),
+    "lesion_dice": ("LDice", 3),
+    "lesion_f1": ("LF1", 3),
+    "lesions_found": ("Found", 1),
+    "lesions_missed": ("Missed", 1),
+    "lesions_invented": ("Invented", 1),
+    "volume_error_ml": ("Err. ml", 2),
     "predicted_volume_ml": ("Pred. ml", 2),
     "true_volume_ml": ("True ml", 2),
 }
-"""Metric to heading and decimals, where the table is for reading."""
+"""Metric to heading and decimals, where the table is for reading; Markdown shows them all."""
+
+_ON_CONSOLE = (
+    "dice",
+    "sensitivity",
+    "specificity",
+    "precision",
+    "hd95_mm",
+    "surface_dice",
+    "lesion_f1",
+    "volume_error_ml",
+)
+_ABBREVIATIONS = (
+    "HD95 and ASSD (average symmetric surface distance) in mm; SDice: surface Dice; LDice, LF1: Dice and F1 by lesion; "
+    "Err.: predicted less true volume."
+)
 
 
 def to_csv(cases: Cases, task: Task) -> str:
-    """A row for each case and region in full precision, then the rows `mean` and `sd` of each region.
+    """A row for each case and region in full precision, then the rows of all cases together for each region.
 
-    The column `labels` holds the label values of the region, `empty` which mask was empty (in the row `mean`: how many
-    cases of each kind).
+    Those are `mean`, `sd` and, from three cases up, `ci95_low` and `ci95_high`. The column `labels` holds the label
+    values of the region, `empty` which mask was empty (in the row `mean`: how many cases of each kind).
 
     Args:
         cases: Case name to region to score.
@@ -54,24 +80,30 @@ def to_csv(cases: Cases, task: Task) -> str:
     for region in summary.mean:
         counts = _counts(summary, region)
         writer.writerow(["mean", *_convention(task, region), *_figures(summary.mean[region]), counts])
-        writer.writerow(["sd", *_convention(task, region), *_figures(summary.sd[region]), ""])
+        for name, rows in (("sd", summary.sd), ("ci95_low", summary.low), ("ci95_high", summary.high)):
+            if region in rows:
+                writer.writerow([name, *_convention(task, region), *_figures(rows[region]), ""])
     return text.getvalue()
 
 
-def to_json(cases: Cases, task: Task) -> str:
+def to_json(cases: Cases, task: Task, rules: ScoreRules = USUAL_RULES) -> str:
     """All scores in full precision, for scripts.
 
-    Keys: `task`, `convention` (label value to tissue), `regions` (to label values), `cases`, `mean`, `sd`, `empty`
-    (region to counts by kind) and `empty_rule`.
+    Keys: `task`, `convention` (label value to tissue), `regions` (to label values), `cases`, `mean`, `sd`, `interval`
+    (region to metric to the ends of the 95 % interval of the mean; empty for fewer than three cases), `empty` (region
+    to counts by kind), `lesions` (region to counts over all cases), `rules` (as figures) and the rules in words:
+    `empty_rule`, `interval_rule`, `surface_rule`, `lesion_rule`.
 
     Args:
         cases: Case name to region to score.
         task: The task they were scored in.
+        rules: The rules they were scored by.
 
     Raises:
         DatasetError: there is no case, or a case lacks a region.
     """
     summary = summarise(cases)
+    surface_rule, lesion_rule = rules.describe()
     document = {
         "task": task.name,
         "convention": {str(value): tissue for value, tissue in task.labels.items()},
@@ -79,37 +111,53 @@ def to_json(cases: Cases, task: Task) -> str:
         "cases": {name: {region: asdict(score) for region, score in scores.items()} for name, scores in cases.items()},
         "mean": summary.mean,
         "sd": summary.sd,
+        "interval": {r: {m: [low[m], summary.high[r][m]] for m in METRICS} for r, low in summary.low.items()},
         "empty": summary.empty,
+        "lesions": summary.lesions,
+        "rules": asdict(rules),
         "empty_rule": EMPTY_RULE,
+        "interval_rule": INTERVAL_RULE,
+        "surface_rule": surface_rule,
+        "lesion_rule": lesion_rule,
     }
     return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def to_markdown(cases: Cases, task: Task) -> str:
-    """A table of means, notes on convention and empty masks, and a table of all cases.
+def to_markdown(cases: Cases, task: Task, rules: ScoreRules = USUAL_RULES) -> str:
+    """Tables of means and of their intervals, notes on convention, empty masks and rules, and a table of all cases.
 
     Args:
         cases: Case name to region to score.
         task: The task they were scored in.
+        rules: The rules they were scored by.
 
     Raises:
         DatasetError: there is no case, or a case lacks a region.
     """
     summary = summarise(cases)
-    means = _markdown_table(["Region", *_headings()], _mean_rows(summary))
-    scores = _markdown_table(["Case", "Region", *_headings()], _case_rows(cases))
-    notes = "\n".join(f"- {note}" for note in _notes(summary, task))
-    parts = [f"## Mean ± standard deviation over {_number(summary.cases)}", means, notes, "## Case by case", scores]
+    headings = _headings(_COLUMNS)
+    means = [[r, *_joined(mean, summary.sd[r], " ± ")] for r, mean in summary.mean.items()]
+    intervals = [[r, *_joined(low, summary.high[r], " to ")] for r, low in summary.low.items()]
+    singles = [[name, r, *_rounded(asdict(s), _COLUMNS)] for name, scores in cases.items() for r, s in scores.items()]
+    parts = [
+        f"## Mean ± standard deviation over {_number(summary.cases)}",
+        markdown_table(["Region", *headings], means),
+    ]
+    if intervals:
+        parts += ["## 95 % intervals of the means", markdown_table(["Region", *headings], intervals)]
+    parts += ["\n".join(f"- {note}" for note in _notes(summary, task, rules))]
+    parts += ["## Case by case", markdown_table(["Case", "Region", *headings], singles)]
     return "\n\n".join(parts) + "\n"
 
 
-def to_rich(cases: Cases, task: Task, per_case: bool = True) -> "Table":
-    """A table for the console: the cases if wanted, then mean and standard deviation; 80 columns are enough.
+def to_rich(cases: Cases, task: Task, per_case: bool = True, rules: ScoreRules = USUAL_RULES) -> "Table":
+    """A table for the console: the cases if wanted, then mean, deviation and interval; 80 columns are enough.
 
     Args:
         cases: Case name to region to score.
         task: The task they were scored in.
         per_case: Whether to list the cases or the means alone.
+        rules: The rules they were scored by.
 
     Raises:
         DatasetError: there is no case, or a case lacks a region.
@@ -119,19 +167,21 @@ def to_rich(cases: Cases, task: Task, per_case: bool = True) -> "Table":
     from rich.table import Table
 
     summary = summarise(cases)
-    notes = "\n".join(map(escape, _notes(summary, task)))
+    notes = "\n".join(map(escape, _notes(summary, task, rules)))
     table = Table(box=box.SIMPLE_HEAD, collapse_padding=True, pad_edge=False, caption=notes, caption_justify="left")
     table.add_column("Case, region", overflow="fold")
-    for heading in _headings():
+    for heading in _headings(_ON_CONSOLE):
         table.add_column(heading, justify="right", no_wrap=True)
     means: Groups = {f"Mean of {_number(summary.cases)}": summary.mean, "Standard deviation": summary.sd}
+    if summary.low:
+        means = {**means, "Mean, 95 % from": summary.low, "Mean, 95 % to": summary.high}
     singles: Groups = {name: {r: asdict(s) for r, s in scores.items()} for name, scores in cases.items()}
     for groups, style in ((singles if per_case else {}, ""), (means, "bold")):
         for name, regions in groups.items():
             table.add_row(escape(name), style=style)
             for region, row in regions.items():
                 last = region == list(regions)[-1]
-                table.add_row(f"  {escape(region)}", *_rounded(row), style=style, end_section=last)
+                table.add_row(f"  {escape(region)}", *_rounded(row, _ON_CONSOLE), style=style, end_section=last)
     return table
 
 
@@ -147,45 +197,38 @@ def _counts(summary: Summary, region: str) -> str:
     return ", ".join(f"{kind} {summary.empty[region][kind]}" for kind in EMPTY_KINDS)
 
 
+def _lesions(summary: Summary, region: str) -> str:
+    return ", ".join(f"{count} {name.removeprefix('lesions_')}" for name, count in summary.lesions[region].items())
+
+
 def _number(cases: int) -> str:
     return f"{cases} case" if cases == 1 else f"{cases} cases"
 
 
-def _headings() -> list[str]:
-    return [_COLUMNS[metric][0] for metric in METRICS]
+def _headings(metrics: Iterable[str]) -> list[str]:
+    return [_COLUMNS[metric][0] for metric in metrics]
 
 
-def _rounded(row: Mapping[str, float]) -> list[str]:
-    return [f"{row[metric]:.{_COLUMNS[metric][1]}f}" for metric in METRICS]
+def _rounded(row: Mapping[str, float], metrics: Iterable[str]) -> list[str]:
+    """As text; a count of a single case without decimals, unlike the mean of counts."""
+    return [f"{row[m]:d}" if isinstance(row[m], int) else f"{row[m]:.{_COLUMNS[m][1]}f}" for m in metrics]
 
 
-def _case_rows(cases: Cases) -> list[list[str]]:
-    return [
-        [name, region, *_rounded(asdict(score))] for name, scores in cases.items() for region, score in scores.items()
-    ]
+def _joined(first: Mapping[str, float], second: Mapping[str, float], word: str) -> list[str]:
+    return [f"{a}{word}{b}" for a, b in zip(_rounded(first, _COLUMNS), _rounded(second, _COLUMNS), strict=True)]
 
 
-def _mean_rows(summary: Summary) -> list[list[str]]:
-    pairs = {
-        region: zip(_rounded(mean), _rounded(summary.sd[region]), strict=True) for region, mean in summary.mean.items()
-    }
-    return [[region, *(f"{mean} ± {sd}" for mean, sd in pair)] for region, pair in pairs.items()]
-
-
-def _notes(summary: Summary, task: Task) -> list[str]:
+def _notes(summary: Summary, task: Task, rules: ScoreRules) -> list[str]:
     tissues = ", ".join(f"{value} {tissue}" for value, tissue in task.labels.items())
     regions = "; ".join(f"{region} = {' + '.join(map(str, values))}" for region, values in task.regions.items())
     counts = "; ".join(f"{region}: {_counts(summary, region)}" for region in summary.empty)
-    return [f"Labels of {task.name}: {tissues}. Regions: {regions}.", EMPTY_RULE, f"Empty masks: {counts}."]
-
-
-def _markdown_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    cells = [[cell.replace("|", r"\|") for cell in row] for row in (headings, *rows)]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    words = [heading in {"Case", "Region"} for heading in headings]
-    rule = ["-" * width if word else "-" * (width - 1) + ":" for width, word in zip(widths, words, strict=True)]
-    lines = [
-        [c.ljust(width) if word else c.rjust(width) for c, width, word in zip(row, widths, words, strict=True)]
-        for row in cells
+    lesions = "; ".join(f"{region}: {_lesions(summary, region)}" for region in summary.lesions)
+    return [
+        f"Labels of {task.name}: {tissues}. Regions: {regions}.",
+        EMPTY_RULE,
+        f"Empty masks: {counts}.",
+        _ABBREVIATIONS,
+        *rules.describe(),
+        f"Lesions: {lesions}.",
+        *([INTERVAL_RULE] if summary.low else []),
     ]
-    return "\n".join(f"| {' | '.join(line)} |" for line in (lines[0], rule, *lines[1:]))
