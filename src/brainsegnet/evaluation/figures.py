@@ -146,13 +146,17 @@ def probability_figure(
     return figure
 
 
-def heat_over(grey: Array, probability: Array, colormap: str) -> Picture:
-    """A slice in grey under a probability map that is clear at 0 and all but opaque from 0.4.
+def heat_over(
+    grey: Array, probability: Array, colormap: str, opaque_from: float = 0.4, opacity: float = 0.9
+) -> Picture:
+    """A slice in grey under a probability map that is clear at 0.
 
     Args:
         grey: Slice (H, W) between 0 and 1.
         probability: (H, W) between 0 and 1.
         colormap: Name of a colour map of matplotlib.
+        opaque_from: Probability from which on the map has its full opacity.
+        opacity: Of the map from there on.
 
     Returns:
         Picture (H, W, 3) between 0 and 1.
@@ -160,7 +164,7 @@ def heat_over(grey: Array, probability: Array, colormap: str) -> Picture:
     >>> heat_over(np.full((1, 2), 0.5), np.array([[0.0, 1.0]]), "inferno").round(1).tolist()
     [[[0.5, 0.5, 0.5], [0.9, 0.9, 0.6]]]
     """
-    weight = 0.9 * np.clip(probability / 0.4, 0, 1)[..., None]
+    weight = opacity * np.clip(probability / opaque_from, 0, 1)[..., None]
     heat = np.asarray(matplotlib.colormaps[colormap](probability))[..., :3]
     return np.asarray((1 - weight) * shades(grey) + weight * heat)
 
