@@ -32,8 +32,8 @@ def enlarge(plane: Array, spacing_mm: tuple[float, float], smooth: bool) -> Arra
     """
     pixels = [max(1, round(n * mm * PIXELS_PER_MM)) for n, mm in zip(plane.shape, spacing_mm, strict=True)]
     places = [(np.arange(count) + 0.5) * n / count - 0.5 for count, n in zip(pixels, plane.shape, strict=True)]
-    grid = np.meshgrid(*places, indexing="ij")
-    return np.asarray(ndimage.map_coordinates(plane, grid, order=int(smooth), mode="nearest"))
+    grid = np.stack(np.meshgrid(*places, indexing="ij"))
+    return np.asarray(ndimage.map_coordinates(plane, grid, order=1 if smooth else 0, mode="nearest"))
 
 
 def centre(picture: Picture, size: tuple[int, int]) -> Picture:
@@ -100,7 +100,7 @@ def head(axes: Axes, text: str, line: str = "") -> None:
 
 def name_row(axes: Axes, text: str, line: str = "") -> None:
     """The name of a row, upright at the left of its first tile; `line` stands fainter beside it."""
-    inches = axes.get_position().height * axes.figure.get_figure(root=True).get_size_inches()[1]  # type: ignore[union-attr]
+    inches = axes.get_position().height * axes.figure.get_figure(root=True).get_size_inches()[1]
     for place, words, colour in ((-0.2, text, INK), (-0.08, line, FAINT)):
         at = place if line else -0.12
         write(axes, at, 0.5, words, color=colour, size=_fit(words, inches), rotation=90, ha="center", va="center")
