@@ -2,16 +2,30 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import yaml
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from brainsegnet.errors import LabelError, TaskError
 
 Normalisation = Literal["median-sd"]
+Colour = Annotated[str, Field(pattern="^#[0-9a-fA-F]{6}$")]
+"""Red, green and blue as in HTML: `#ed2929`."""
+
+TISSUE_COLOURS: Mapping[str, Colour] = {
+    "necrosis": "#ed2929",
+    "oedema": "#29c254",
+    "non-enhancing": "#3878ff",
+    "enhancing": "#ffffff",
+    "necrosis + non-enhancing": "#ed2929",
+    "infarct": "#ff7a1a",
+}
+"""The paper's colours (Figure 4: red, green, blue, white), and a warm one for stroke."""
+OTHER_COLOURS: tuple[Colour, ...] = ("#ffcc29", "#33d4e6", "#ed61cc", "#ff8775", "#9e80ff", "#addb33")
+"""For tissues that have no colour of their own, in the order of their labels, and again from the first."""
 
 
 class Task(BaseModel):
@@ -21,12 +35,15 @@ class Task(BaseModel):
         name: Short name, as in `--task`.
         sequences: Names of the sequences in the order of the channels; a model may use a part of them.
         labels: Label value in the files to tissue; 0 is the background. Class k of the network is the k-th label.
+        colours: Label value to its colour in every picture; where none is given, one that fits the tissue.
         regions: Region to the label values it unites, in the order of the tables.
         patch: Training sample (D, H, W) of the paper, in voxels.
         normalisation: How intensities are normalised.
 
     >>> BRATS2015.classes, BRATS2021.label_values
     (5, (0, 1, 2, 4))
+    >>> BRATS2015.colours[1], Task(name="cyst", sequences=["t1"], labels={7: "cyst"}, regions={"all": [7]}).colours
+    ('#ed2929', {7: '#ffcc29'})
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -34,9 +51,24 @@ class Task(BaseModel):
     name: str = Field(min_length=1)
     sequences: tuple[str, ...] = Field(min_length=1)
     labels: Mapping[int, str] = Field(min_length=1)
+    colours: Mapping[int, Colour] = Field(default={}, validate_default=True)
     regions: Mapping[str, tuple[int, ...]] = Field(min_length=1)
     patch: tuple[int, int, int] = (12, 128, 128)
     normalisation: Normalisation = "median-sd"
+
+    @field_validator("colours")
+    @classmethod
+    def _complete(cls, given: Mapping[int, str], info: ValidationInfo) -> Mapping[int, str]:
+        """A colour for every label, in their order."""
+        labels: Mapping[int, str] = info.data.get("labels", {})
+        if labels and (unknown := sorted(set(given) - set(labels))):
+            raise ValueError(f"colours are given for labels {unknown} that are not in {dict(labels)}")
+        others = [value for value, tissue in labels.items() if value not in given and tissue not in TISSUE_COLOURS]
+        free = {value: OTHER_COLOURS[place % len(OTHER_COLOURS)] for place, value in enumerate(others)}
+        found = {
+            value: given.get(value) or TISSUE_COLOURS.get(tissue) or free[value] for value, tissue in labels.items()
+        }
+        return {value: colour.lower() for value, colour in found.items()}
 
     @model_validator(mode="after")
     def _consistent(self) -> "Task":

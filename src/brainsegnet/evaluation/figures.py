@@ -3,7 +3,7 @@
 Figures are built on their own canvas and touch no global state of matplotlib.
 """
 
-import os
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -16,43 +16,34 @@ from brainsegnet.errors import GridMismatch, MissingSequence, OutputError
 from brainsegnet.evaluation.canvas import Picture, Rgb, colour_bar, key, key_rows, sheet, title
 from brainsegnet.evaluation.metrics import dice
 from brainsegnet.evaluation.slices import Views, arrange
-from brainsegnet.task import Task
+from brainsegnet.output import replacing
+from brainsegnet.task import TISSUE_COLOURS, Task
 from brainsegnet.volume import Array, Case
 
-_RED, _GREEN, _BLUE, _WHITE = (0.93, 0.16, 0.16), (0.16, 0.76, 0.33), (0.22, 0.47, 1.0), (1.0, 1.0, 1.0)
-_TISSUES: Mapping[str, Rgb] = {
-    "necrosis": _RED,
-    "oedema": _GREEN,
-    "non-enhancing": _BLUE,
-    "enhancing": _WHITE,
-    "necrosis + non-enhancing": _RED,
-    "infarct": _RED,
-}
-_OTHERS: Sequence[Rgb] = (
-    (1.0, 0.80, 0.16),
-    (0.20, 0.83, 0.90),
-    (0.93, 0.38, 0.80),
-    (1.0, 0.53, 0.17),
-    (0.62, 0.50, 1.0),
-    (0.68, 0.86, 0.20),
-)
 _DIMMED = 0.7
+_METADATA: Mapping[str, Mapping[str, None]] = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}}
+"""By format, what would tell the version or the hour."""
 _SPELT = {"t1c": "T1c", "rcbf": "rCBF", "rcbv": "rCBV", "tmax": "Tmax"}
 
 
 def colours(task: Task) -> dict[int, Rgb]:
-    """Label value to colour (red, green, blue; each 0 to 1): the paper's where it names the tissue (Figure 4).
-
-    Other tissues take the colours of a palette of six in the order of their labels, again from the first after the
-    sixth.
+    """Label value to colour of a task as red, green and blue, each 0 to 1.
 
     >>> from brainsegnet.task import BRATS2023
     >>> colours(BRATS2023)[3]
     (1.0, 1.0, 1.0)
     """
-    others = [value for value, tissue in task.labels.items() if tissue not in _TISSUES]
-    palette = {value: _OTHERS[place % len(_OTHERS)] for place, value in enumerate(others)}
-    return {value: _TISSUES.get(tissue, palette.get(value, _WHITE)) for value, tissue in task.labels.items()}
+    return {value: rgb(colour) for value, colour in task.colours.items()}
+
+
+def rgb(colour: str) -> Rgb:
+    """A colour as in HTML as red, green and blue, each 0 to 1.
+
+    >>> rgb("#ff0033")
+    (1.0, 0.0, 0.2)
+    """
+    red, green, blue = (int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5))
+    return red, green, blue
 
 
 def overlay(grey: Array, labels: Array, palette: Mapping[int, Rgb], opacity: float = 0.6) -> Picture:
@@ -72,7 +63,7 @@ def overlay(grey: Array, labels: Array, palette: Mapping[int, Rgb], opacity: flo
     >>> overlay(np.zeros((3, 3)), np.eye(3, dtype=int) * 4, {4: (1.0, 1.0, 1.0)})[1, 1].tolist()
     [1.0, 1.0, 1.0]
     """
-    picture = _DIMMED * _rgb(grey)
+    picture = _DIMMED * shades(grey)
     for value, colour in palette.items():
         mask = labels == value
         weight = np.where(mask & ~ndimage.binary_erosion(mask), 1.0, opacity * mask)[..., None]
@@ -111,8 +102,8 @@ def overlay_figure(
     rows = []
     for view in scene.views:
         cuts = [view.cut(grey) for grey in greys]
-        rows.append([*map(_rgb, cuts), *(overlay(cuts[0], view.cut(labels), palette) for labels in maps)])
-    headings = [*map(_spelt, names), *layers]
+        rows.append([*map(shades, cuts), *(overlay(cuts[0], view.cut(labels), palette) for labels in maps)])
+    headings = [*map(spelt, names), *layers]
     figure = sheet(scene, headings, rows, key_rows(len(task.labels), len(headings)))
     title(figure, case.name, _verdict(case, predicted, task))
     key(figure, {tissue: palette[value] for value, tissue in task.labels.items()}, len(headings))
@@ -147,21 +138,25 @@ def probability_figure(
     rows = []
     for view in scene.views:
         under = view.cut(grey)
-        known = [overlay(under, view.cut(mask), {1: _RED}) for mask in masks]
-        rows.append([_rgb(under), *known, heat_over(under, view.cut(heat), colormap)])
-    figure = sheet(scene, [_spelt(name), *["Truth"] * len(truth), "Probability"], rows)
+        known = [overlay(under, view.cut(mask), {1: rgb(TISSUE_COLOURS["infarct"])}) for mask in masks]
+        rows.append([shades(under), *known, heat_over(under, view.cut(heat), colormap)])
+    figure = sheet(scene, [spelt(name), *["Truth"] * len(truth), "Probability"], rows)
     title(figure, case.name, "Predicted probability of the lesion")
     colour_bar(figure, colormap)
     return figure
 
 
-def heat_over(grey: Array, probability: Array, colormap: str) -> Picture:
-    """A slice in grey under a probability map that is clear at 0 and all but opaque from 0.4.
+def heat_over(
+    grey: Array, probability: Array, colormap: str, opaque_from: float = 0.4, opacity: float = 0.9
+) -> Picture:
+    """A slice in grey under a probability map that is clear at 0.
 
     Args:
         grey: Slice (H, W) between 0 and 1.
         probability: (H, W) between 0 and 1.
         colormap: Name of a colour map of matplotlib.
+        opaque_from: Probability from which on the map has its full opacity.
+        opacity: Of the map from there on.
 
     Returns:
         Picture (H, W, 3) between 0 and 1.
@@ -169,13 +164,13 @@ def heat_over(grey: Array, probability: Array, colormap: str) -> Picture:
     >>> heat_over(np.full((1, 2), 0.5), np.array([[0.0, 1.0]]), "inferno").round(1).tolist()
     [[[0.5, 0.5, 0.5], [0.9, 0.9, 0.6]]]
     """
-    weight = 0.9 * np.clip(probability / 0.4, 0, 1)[..., None]
+    weight = opacity * np.clip(probability / opaque_from, 0, 1)[..., None]
     heat = np.asarray(matplotlib.colormaps[colormap](probability))[..., :3]
-    return np.asarray((1 - weight) * _rgb(grey) + weight * heat)
+    return np.asarray((1 - weight) * shades(grey) + weight * heat)
 
 
 def save_figure(figure: Figure, path: Path, dpi: int = 150) -> None:
-    """Write a PNG whole or not at all; the same figure gives the same bytes.
+    """Write a PNG or an SVG whole or not at all; the same figure gives the same bytes.
 
     Args:
         figure: What to draw.
@@ -183,21 +178,21 @@ def save_figure(figure: Figure, path: Path, dpi: int = 150) -> None:
         dpi: Pixels per inch.
 
     Raises:
-        OutputError: the file cannot be written, or is not called .png.
+        OutputError: the file cannot be written, or is not called .png or .svg.
     """
-    if path.suffix.lower() != ".png":
-        raise OutputError(f"picture {path} is not called .png, the one format of pictures; call it {path.stem}.png")
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        figure.savefig(part, format="png", dpi=dpi, facecolor=figure.get_facecolor(), metadata={"Software": None})
-        os.replace(part, path)
-    except OSError as error:
-        raise OutputError(
-            f"picture {path} cannot be written: {error.strerror or error}; choose another place"
-        ) from error
-    finally:
-        if part.is_file():
-            part.unlink()
+    kind = path.suffix.lower().removeprefix(".")
+    if kind not in _METADATA:
+        raise OutputError(f"picture {path} is neither .png nor .svg, the formats of pictures; call it {path.stem}.png")
+    with replacing(path) as part:
+        part.write_bytes(render(figure, kind, dpi))
+
+
+def render(figure: Figure, kind: str, dpi: int = 150) -> bytes:
+    """A picture as the bytes of a file, `png` or `svg`; the same figure gives the same bytes."""
+    memory = io.BytesIO()
+    with matplotlib.rc_context({"svg.hashsalt": "brainsegnet"}):
+        figure.savefig(memory, format=kind, dpi=dpi, facecolor=figure.get_facecolor(), metadata=_METADATA[kind])
+    return memory.getvalue()
 
 
 def _verdict(case: Case, predicted: Array, task: Task) -> str:
@@ -226,9 +221,11 @@ def _require_grid(case: Case, array: Array) -> None:
         )
 
 
-def _rgb(grey: Array) -> Picture:
+def shades(grey: Array) -> Picture:
+    """A grey slice (H, W) as a picture (H, W, 3)."""
     return np.repeat(grey[..., None], 3, axis=-1)
 
 
-def _spelt(name: str) -> str:
+def spelt(name: str) -> str:
+    """The name of a sequence as it is written: `FLAIR`, `T1c`."""
     return _SPELT.get(name, name.upper())

@@ -117,18 +117,18 @@ def _choose(guide: Array, spacing_mm: Sequence[float], views: Views) -> list[Vie
     thick = int(np.argmax(spacing_mm))
     is_thick = spacing_mm[thick] > THICK * min(spacing_mm)
     if views == "planes" or (views == "auto" and not is_thick):
-        return [View(axis, _fullest(counts[axis])) for axis in range(3)]
+        return [View(axis, fullest(counts[axis])) for axis in range(3)]
     axis = thick if is_thick else 0
-    fullest = _fullest(counts[axis])
+    best = fullest(counts[axis])
     if views == "slice":
-        return [View(axis, fullest)]
-    return [View(axis, index) for index in _three(np.flatnonzero(counts[axis]), fullest, guide.shape[axis])]
+        return [View(axis, best)]
+    return [View(axis, index) for index in _three(np.flatnonzero(counts[axis]), best, guide.shape[axis])]
 
 
-def _fullest(counts: Array) -> int:
+def fullest(counts: Array) -> int:
     """The middle one of the slices that hold the most.
 
-    >>> _fullest(np.array([0, 3, 5, 5, 5, 1]))
+    >>> fullest(np.array([0, 3, 5, 5, 5, 1]))
     3
     """
     best = np.flatnonzero(counts == counts.max())

@@ -1,0 +1,189 @@
+"""The paper's Tables 1 and 2, its rows beside ours, as Markdown, CSV and LaTeX."""
+
+import csv
+import io
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from brainsegnet.errors import DatasetError
+from brainsegnet.evaluation.printed import SOURCE, TABLE_1, Key, PaperTable
+
+Number = Literal[1, 2]
+
+OPEN, OURS = "\u2013", "ours"
+_METRICS = {"dice": "Dice", "specificity": "Specificity", "sensitivity": "Sensitivity", "precision": "Precision"}
+_LISTED = 8
+"""Cases that a note names; of more it names the first, and how many follow."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A row of ours: means over cases with a known truth.
+
+    Attributes:
+        label: What the row is called.
+        task: Name of the task the cases were scored in.
+        cases: Their names.
+        mean, sd: (Metric, region) to mean and standard deviation.
+        interval: (Metric, region) to the 95 % interval of the mean, where it was computed.
+    """
+
+    label: str
+    task: str
+    cases: Sequence[str]
+    mean: Mapping[Key, float]
+    sd: Mapping[Key, float] = field(default_factory=dict)
+    interval: Mapping[Key, tuple[float, float]] = field(default_factory=dict)
+
+
+def run_of(label: str, scores: Mapping[str, Any], table: PaperTable) -> Run:
+    """A row from what `evaluate` wrote into `scores.json`.
+
+    Raises:
+        DatasetError: it has not the regions or metrics of the table.
+    """
+    regions = _match(label, list(scores.get("mean", {})), table)
+    try:
+        mean = {(m, r): float(scores["mean"][regions[r]][m]) for m, r in table.keys}
+        sd = {(m, r): float(scores["sd"][regions[r]][m]) for m, r in table.keys}
+        cases, task = list(scores["cases"]), str(scores["task"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise DatasetError(f"scores {label} lack {error}; write them anew with: brainsegnet evaluate --out") from error
+    intervals = {(m, r): find_interval(scores, regions[r], m) for m, r in table.keys}
+    return Run(label, task, cases, mean, sd, {key: ends for key, ends in intervals.items() if ends})
+
+
+def find_interval(scores: Mapping[str, Any], region: str, metric: str) -> tuple[float, float] | None:
+    """The 95 % interval of a mean in a `scores.json`, where it holds one.
+
+    >>> find_interval({"interval": {"whole": {"dice": [0.8, 0.9]}}}, "whole", "dice")
+    (0.8, 0.9)
+    """
+    ends = scores.get("interval", {}).get(region, {}).get(metric)
+    return (float(ends[0]), float(ends[1])) if ends else None
+
+
+def to_markdown(table: PaperTable, number: Number, runs: Sequence[Run]) -> str:
+    """The table in Markdown, its notes below."""
+    headings = ["Method", "Source", *map(_heading, table.keys)]
+    rows = [[_plain_markdown(cell) for cell in row] for row in _rows(table, runs)]
+    rule = ["---", "---", *["---:"] * len(table.keys)]
+    lines = [f"| {' | '.join(row)} |" for row in (headings, rule, *rows)]
+    notes = [f"- {_plain_markdown(note)}" for note in notes_of(table, runs)]
+    return "\n".join([f"**Table {number}. {table.caption}**", "", *lines, "", *notes]) + "\n"
+
+
+def to_csv(table: PaperTable, runs: Sequence[Run]) -> str:
+    """A row for each method and column of the table in full precision; empty where the paper's text states nothing."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["method", "source", "cases", "metric", "region", "mean", "sd", "low_95", "high_95"])
+    for row in table.rows:
+        for key in table.keys:
+            writer.writerow([row.method, SOURCE, table.cohort, *key, row.cells.get(key, ""), "", "", ""])
+    for run in runs:
+        for key in table.keys:
+            ends = run.interval.get(key, ("", ""))
+            writer.writerow([run.label, OURS, " ".join(run.cases), *key, run.mean[key], run.sd.get(key, ""), *ends])
+    return text.getvalue()
+
+
+def to_latex(table: PaperTable, number: Number, runs: Sequence[Run]) -> str:
+    """A table for LaTeX with the package booktabs, its notes below."""
+    span = len(table.regions)
+    groups = [rf"\multicolumn{{{span}}}{{c}}{{{_METRICS[metric]}}}" for metric in table.metrics]
+    starts = [3 + span * place for place in range(len(table.metrics))]
+    rules = "".join(rf"\cmidrule(lr){{{start}-{start + span - 1}}}" for start in starts)
+    rows = [[_plain_latex(cell) for cell in row] for row in _rows(table, runs)]
+    regions = ["Method", "Source", *[_plain_latex(region) for _, region in table.keys]]
+    single = [["Method", "Source", *(_METRICS[metric] for metric in table.metrics)]]
+    top = single if span == 1 else [["", "", *groups], regions]
+    heads = [f"{' & '.join(row)} \\\\" for row in top]
+    body = [f"{' & '.join(row)} \\\\" for row in rows]
+    body.insert(len(table.rows), r"\midrule")
+    notes = " ".join(_plain_latex(note) for note in notes_of(table, runs))
+    middle = [heads[0], *([rules] if span > 1 else []), *heads[1:], r"\midrule", *body]
+    caption = f"{table.caption}. The paper's Table {number} and ours."
+    return "\n".join(
+        [
+            r"% needs \usepackage{booktabs}",
+            r"\begin{table}",
+            r"\centering",
+            rf"\caption{{{_plain_latex(caption)}}}",
+            rf"\begin{{tabular}}{{ll{'r' * len(table.keys)}}}",
+            r"\toprule",
+            *middle,
+            r"\bottomrule",
+            r"\end{tabular}",
+            r"",
+            rf"\footnotesize {notes}",
+            r"\end{table}",
+            "",
+        ]
+    )
+
+
+def notes_of(table: PaperTable, runs: Sequence[Run]) -> list[str]:
+    """What the rows are means over, and what they must not be taken for."""
+    notes = [
+        f"Paper: {SOURCE}; means over {table.cohort}. {OPEN}: not stated in the text of the paper, from which its rows "
+        "are taken."
+    ]
+    for run in runs:
+        count = "1 case" if len(run.cases) == 1 else f"{len(run.cases)} cases"
+        more = f" and {len(run.cases) - _LISTED} more" if len(run.cases) > _LISTED else ""
+        notes.append(
+            f"{run.label} (ours): mean ± standard deviation over {count} of task {run.task} whose truth is known, not "
+            f"the test set of the challenge: {', '.join(run.cases[:_LISTED])}{more}."
+            + (" In brackets the 95 % interval of the mean." if run.interval else "")
+        )
+    return notes
+
+
+def _rows(table: PaperTable, runs: Sequence[Run]) -> Iterable[list[str]]:
+    for row in table.rows:
+        yield [row.method, "paper", *(f"{row.cells[key]:.2f}" if key in row.cells else OPEN for key in table.keys)]
+    for run in runs:
+        yield [run.label, OURS, *(_cell(run, key) for key in table.keys)]
+
+
+def _cell(run: Run, key: Key) -> str:
+    places = 4 if key[0] == "specificity" else 3
+    spread = f" ± {run.sd[key]:.{places}f}" if key in run.sd and len(run.cases) > 1 else ""
+    ends = run.interval.get(key)
+    return f"{run.mean[key]:.{places}f}{spread}" + (f" [{ends[0]:.{places}f}, {ends[1]:.{places}f}]" if ends else "")
+
+
+def _match(label: str, found: Sequence[str], table: PaperTable) -> dict[str, str]:
+    """Region of the table to region of the scores; a table of one region takes the only one there is."""
+    if table.regions == ("",) and len(found) == 1:
+        return {"": found[0]}
+    if table.regions != ("",) and set(table.regions) <= set(found):
+        return {region: region for region in table.regions}
+    wanted = ", ".join(table.regions) if table.regions != ("",) else "a single region"
+    raise DatasetError(
+        f"scores {label} are of {', '.join(found) or 'no region'}, but this table wants {wanted}; "
+        f"choose --paper {2 if table is TABLE_1 else 1}, or scores of another task"
+    )
+
+
+def _heading(key: Key) -> str:
+    return " ".join(part for part in (_METRICS[key[0]], key[1]) if part)
+
+
+def _plain_markdown(text: str) -> str:
+    return re.sub(r"([\\|*_`\[\]<>])", r"\\\1", text)
+
+
+_LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", OPEN: "--", "±": r"$\pm$"}
+
+
+def _plain_latex(text: str) -> str:
+    r"""Text as itself in LaTeX.
+
+    >>> print(_plain_latex("sub_1 & 50 % ± 2"))
+    sub\_1 \& 50 \% $\pm$ 2
+    """
+    return "".join(_LATEX.get(letter, f"\\{letter}" if letter in "&%$#_{}" else letter) for letter in text)
