@@ -59,7 +59,7 @@ def brain_segnet(
         "brainsegnet",
         lambda: BrainSegNet(sequences, classes, widths, refined, stride, nonlinear),
         collapse,
-        lambda net: freeze(net).logits,
+        lambda net: freeze(net).to(memory_format=torch.channels_last_3d).logits,  # type: ignore[call-overload]
         _multiples(stride, len(widths)),
     )
 

@@ -5,6 +5,7 @@ not use, is off: in a short training it only costs accuracy.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -14,7 +15,10 @@ from brainsegnet.network.architecture import IN_PLANE, Stride, unpad
 from brainsegnet.network.design import Design
 
 try:
-    from monai.networks.nets import DynUNet, SegResNet, UNet, VNet
+    from monai.networks.nets.dynunet import DynUNet
+    from monai.networks.nets.segresnet import SegResNet
+    from monai.networks.nets.unet import UNet
+    from monai.networks.nets.vnet import VNet
 except ModuleNotFoundError as error:
     raise MissingExtra(
         f'{str(error.name).split(".")[0]} is not installed; run: pip install "brainsegnet[compare]"'
@@ -57,7 +61,8 @@ def peer(name: str, sequences: int, classes: int, patch: Stride, spacing_mm: Spa
 
     Args:
         name: One of `PEERS`.
-        sequences, classes: Channels in and out.
+        sequences: Channels in.
+        classes: Channels out.
         patch: Training sample (D, H, W), which shapes DynUNet.
         spacing_mm: Of the scans (D, H, W), which shapes DynUNet too.
 
@@ -69,7 +74,8 @@ def peer(name: str, sequences: int, classes: int, patch: Stride, spacing_mm: Spa
 
 def unet(sequences: int, classes: int, patch: Stride, spacing_mm: Spacing) -> Design:
     """UNet with 32 to 256 channels, slices kept, two residual units a stage, batch norm."""
-    strides, multiples = [IN_PLANE] * 3, (1, 8, 8)
+    strides: Any = [IN_PLANE] * 3
+    multiples = (1, 8, 8)
     return Design(
         "unet",
         lambda: Padded(UNet(3, sequences, classes, FILTERS[:4], strides, num_res_units=2, norm="batch"), multiples),
