@@ -7,7 +7,11 @@ from brainsegnet.processor import has_bf16_units, has_integer_units
 
 @pytest.mark.parametrize(
     ("flags", "integers", "bf16"),
-    [("sse avx2", False, False), ("sse avx512_vnni avx512_bf16", True, False), ("amx_tile amx_bf16 amx_int8", True, True)],
+    [
+        ("sse avx2", False, False),
+        ("sse avx512_vnni avx512_bf16", True, False),
+        ("amx_tile amx_bf16 amx_int8", True, True),
+    ],
 )
 def test_units_are_read_from_the_description_of_the_processor(tmp_path, flags, integers, bf16):
     (tmp_path / "cpuinfo").write_text(f"flags : {flags}\n")

@@ -1,7 +1,7 @@
 """Fast 3-D segmentation of brain lesions in multi-modal MRI: Brain SegNet (Hu et al., BMC Medical Imaging 2020).
 
-The verbs of the command line are functions here: `train`, `segment`, `evaluate`, `rank`, `export`, `grow`, `inspect`.
-They load what they need when they are first used, so that importing the package stays light.
+The verbs of the command line are functions here: `train`, `segment`, `evaluate`, and so on. They load what they need
+when they are first used, so that importing the package stays light.
 """
 
 from importlib import import_module
@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from brainsegnet.errors import BrainSegNetError
 
 if TYPE_CHECKING:
+    from brainsegnet.api.compare_options import CompareOptions
+    from brainsegnet.api.comparison import compare
     from brainsegnet.api.exporting import export
     from brainsegnet.api.inspection import inspect
     from brainsegnet.api.options import TrainOptions, Watch
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 _HOMES = {
     "inspect": "api.inspection",
     "grow": "api.phantoms",
+    "CompareOptions": "api.compare_options",
+    "compare": "api.comparison",
     "evaluate": "api.scoring",
     "rank": "api.ranking",
     "export": "api.exporting",
@@ -44,6 +48,7 @@ _HOMES = {
 __all__ = [
     "BrainSegNetError",
     "Budget",
+    "CompareOptions",
     "LabelMap",
     "Recipe",
     "SegmentOptions",
@@ -51,6 +56,7 @@ __all__ = [
     "TrainOptions",
     "Volume",
     "Watch",
+    "compare",
     "evaluate",
     "export",
     "grow",

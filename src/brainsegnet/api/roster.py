@@ -106,7 +106,8 @@ def load_scans(
         prepared = prepare(case)
         labels = case.lesion.array if case.lesion is not None else np.zeros(case.reference.shape, np.uint8)
         classes = roster.task.encode(np.ascontiguousarray(follow(labels, prepared)), case.name)
-        return Scan(prepared.image, classes, prepared.shape[0], prepared.box.start[0])
+        d, h, w = (case.reference.spacing_mm[axis] for axis in prepared.turn.axes)
+        return Scan(prepared.image, classes, prepared.shape[0], prepared.box.start[0], (d, h, w))
 
     with ThreadPoolExecutor(2) as pool:
         return list(pool.map(load, cases))

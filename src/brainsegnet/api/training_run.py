@@ -178,7 +178,9 @@ def write_card(name: str, roster: Roster, plan: "Plan", options: TrainOptions, s
             normalisation=roster.task.normalisation,
             any_subset=recipe.drop_sequences > 0 and len(roster.sequences) > 1,
         ),
-        network=Architecture(widths=recipe.widths, refined=recipe.refined, nonlinear=recipe.nonlinear),
+        network=Architecture(
+            widths=recipe.widths, refined=recipe.refined, nonlinear=recipe.nonlinear, stride=recipe.stride
+        ),
         training=TrainingNote(
             recipe=recipe.model_dump(mode="json"),
             budget={plan.budget.kind: getattr(plan.budget, plan.budget.kind)},

@@ -1,7 +1,7 @@
 """The network in torch: on a GPU, or on a CPU while it is in training; the arg-max is taken on the device."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 
 import numpy as np
@@ -15,6 +15,7 @@ try:
     from torch import Tensor
 
     from brainsegnet.network.architecture import BrainSegNet
+    from brainsegnet.network.design import Design
     from brainsegnet.network.frozen import freeze
 except ModuleNotFoundError as error:
     raise MissingExtra(
@@ -112,6 +113,20 @@ class TorchBackend:
             raise MemoryError("the memory does not suffice for a pass; cut the scan into (thinner) slabs") from error
         finally:
             torch.set_num_threads(before)
+
+
+def classify_whole(run: Callable[[Tensor], Tensor], image: Floats, design: Design, device: torch.device) -> Classes:
+    """The likeliest class of each voxel (D, H, W), by any network, in one pass over the whole image.
+
+    Args:
+        run: The `runner` of `design`, on `device`.
+        image: Normalised intensities (C, D, H, W).
+        design: Of the network.
+        device: Where it computes.
+    """
+    with torch.inference_mode():
+        x = torch.from_numpy(image)[None].to(device).to(memory_format=design.layout)
+        return np.asarray(run(x)[0].argmax(0).to(torch.uint8).cpu().numpy())
 
 
 def has_gpu() -> bool:

@@ -14,10 +14,16 @@ from brainsegnet.errors import ModelError
 def write_tensors(tensors: Mapping[str, Tensor], path: Path, notes: Mapping[str, str] | None = None) -> None:
     """Tensors by name, with text `notes` in the header. The file is not replaced atomically: the caller does that.
 
+    A tensor that has two names is written twice, because safetensors refuses to share memory.
+
     Raises:
         OSError: the folder is missing or not writable, or the disk is full.
     """
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    owner: dict[int, str] = {}
+    for name, tensor in plain.items():
+        if owner.setdefault(tensor.untyped_storage().data_ptr(), name) != name:
+            plain[name] = tensor.clone()
     try:
         path.write_bytes(save(plain, dict(notes or {})))
     except SafetensorError as error:

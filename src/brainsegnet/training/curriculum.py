@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
 from brainsegnet.errors import TaskError
 
@@ -124,6 +124,7 @@ class Recipe(_Value):
         name: Short name, as in `--recipe`.
         widths: Channels of the four blocks; `refined`: of the refinement module.
         nonlinear: Whether the coarser refine units hold batch norm and ReLU.
+        stride: Down-sampling (D, H, W) between blocks.
         patch: Training sample (D, H, W); None is the task's.
         sampling: `slabs` cuts each scan into slabs without overlap (the paper); `lesion` centres every second sample
             on a voxel of a lesion class drawn at random, and the others anywhere in the brain.
@@ -144,6 +145,7 @@ class Recipe(_Value):
     widths: tuple[int, int, int, int] = (32, 64, 128, 256)
     refined: int = 128
     nonlinear: bool = True
+    stride: tuple[PositiveInt, PositiveInt, PositiveInt] = (1, 2, 2)
     patch: tuple[int, int, int] | None = None
     sampling: Literal["slabs", "lesion"] = "slabs"
     batch: int = Field(default=40, gt=0)

@@ -10,8 +10,6 @@ from lightning.fabric import Fabric
 from torch import Tensor, nn
 
 from brainsegnet.errors import ModelError, TrainingDiverged
-from brainsegnet.network.architecture import BrainSegNet
-from brainsegnet.network.collapse import collapse
 from brainsegnet.training.losses import loss_of
 from brainsegnet.training.pace import Pace
 from brainsegnet.training.patches import Sampler, Scan
@@ -21,7 +19,7 @@ from brainsegnet.training.signals import Interrupted, catch_signals
 from brainsegnet.training.state import Trainee, averaged_twin, read_state, write_state
 
 
-def fit(scans: Sequence[Scan], plan: Plan, fabric: Fabric, hooks: Hooks, *, resume: bool = False) -> BrainSegNet:
+def fit(scans: Sequence[Scan], plan: Plan, fabric: Fabric, hooks: Hooks, *, resume: bool = False) -> nn.Module:
     """Train a network; the result holds the last weights, averaged where the recipe says so.
 
     Args:
@@ -57,7 +55,7 @@ class Training:
     def __init__(self, scans: Sequence[Scan], plan: Plan, fabric: Fabric, hooks: Hooks) -> None:
         check_plan(plan, fabric.world_size)
         self.plan, self.recipe, self.fabric, self.hooks = plan, plan.recipe, fabric, hooks
-        self.trainee = _begin(plan, fabric)
+        self.trainee, self.layout = _begin(plan, fabric), plan.network.layout
         self.sampler = Sampler(scans, plan.recipe, plan.patch, plan.seed, fabric.device)
         self.pace = Pace(fabric.device)
         self.started = self.saved = time.monotonic()
@@ -99,7 +97,7 @@ class Training:
         images, classes = self.sampler.cut([self.sampler.draw(k, stage) for k in self._numbers()])
         self.pace.mark()
         trainee.optimiser.zero_grad()
-        logits = trainee.module(images.to(memory_format=torch.channels_last_3d))
+        logits = trainee.module(images.to(memory_format=self.layout))
         loss = loss_of(logits, classes, self.recipe, stage, self.plan.regions)
         self.fabric.backward(loss)
         trainee.optimiser.step()
@@ -168,26 +166,26 @@ class Training:
         """What must agree for a training to be resumed: all but the budget, the scans told by their shapes."""
         plan, shapes = self.plan, [scan.image.shape for scan in self.sampler.scans]
         network = f"{plan.sequences} {plan.classes} {plan.regions}"
-        return f"{plan.recipe.model_dump_json()} {network} {plan.patch} {plan.seed} {shapes}"
+        return f"{plan.recipe.model_dump_json()} {network} {plan.patch} {plan.seed} {shapes} {plan.network.name}"
 
-    def finish(self) -> BrainSegNet:
+    def finish(self) -> nn.Module:
         """The trained network, in evaluation mode."""
         return self.trainee.average.eval()
 
 
 def _begin(plan: Plan, fabric: Fabric) -> Trainee:
     """A fresh network and optimiser on the devices, the same on every process."""
-    recipe = plan.recipe
+    recipe, design = plan.recipe, plan.network
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(plan.seed)
-        net = BrainSegNet(plan.sequences, plan.classes, recipe.widths, recipe.refined, nonlinear=recipe.nonlinear)
+        net = design.build()
     if fabric.world_size > 1 and fabric.device.type == "cuda":
         net = nn.SyncBatchNorm.convert_sync_batchnorm(net)  # type: ignore[no-untyped-call]
     elif fabric.world_size > 1:
         share_statistics(net)
-    net = net.to(fabric.device).to(memory_format=torch.channels_last_3d).train()  # type: ignore[call-overload]
+    net = net.to(fabric.device).to(memory_format=design.layout).train()  # type: ignore[call-overload]
     kind = torch.optim.AdamW if recipe.optimiser == "adamw" else torch.optim.Adam
     optimiser = kind(net.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
     average = averaged_twin(net, recipe.averaging)
-    module, prepared = fabric.setup(collapse(net), optimiser)
+    module, prepared = fabric.setup(design.learner(net), optimiser)
     return Trainee(net, module, prepared, average, recipe.averaging)

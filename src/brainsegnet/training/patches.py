@@ -29,12 +29,14 @@ class Scan:
         image: Normalised intensities (C, D, H, W) of the brain box, 0 outside the brain.
         classes: True classes (D, H, W) of the same box.
         depth: Slices of the whole scan, of which the box starts at slice `first`.
+        spacing_mm: Distance between voxel centres along (D, H, W).
     """
 
     image: NDArray[np.float32]
     classes: NDArray[np.uint8]
     depth: int
     first: int
+    spacing_mm: tuple[float, float, float] = (1.0, 1.0, 1.0)
 
     @cached_property
     def centres(self) -> list[NDArray[np.int64]]:

@@ -3,11 +3,12 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
 from brainsegnet.errors import TaskError
-from brainsegnet.network.architecture import BrainSegNet
+from brainsegnet.network.design import Design, brain_segnet
 from brainsegnet.training.curriculum import Budget, Recipe
 
 Weights = Mapping[str, Tensor]
@@ -22,6 +23,7 @@ class Plan:
         sequences, classes: Channels in and out.
         patch: Training sample (D, H, W).
         regions: The classes that each scored region unites, for the Dice loss; none is each class by itself.
+        design: Another network than ours; None is Brain SegNet with the widths and the stride of the recipe.
     """
 
     recipe: Recipe
@@ -31,6 +33,15 @@ class Plan:
     patch: tuple[int, int, int]
     seed: int = 0
     regions: tuple[tuple[int, ...], ...] = ()
+    design: Design | None = None
+
+    @property
+    def network(self) -> Design:
+        """What is built."""
+        recipe = self.recipe
+        return self.design or brain_segnet(
+            self.sequences, self.classes, recipe.widths, recipe.refined, recipe.stride, recipe.nonlinear
+        )
 
 
 @dataclass(frozen=True)
@@ -76,7 +87,7 @@ class Hooks:
 
     report: Callable[[Record], None]
     keep: Callable[[str, Weights], None]
-    validate: Callable[[BrainSegNet], Mapping[str, float]] | None = None
+    validate: Callable[[Any], Mapping[str, float]] | None = None
     state: Path | None = None
     validations: int = 10
     state_minutes: float = 3.0

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from brainsegnet.errors import ModelError
-from brainsegnet.network.architecture import BrainSegNet
 from brainsegnet.network.checkpoint import load_into, read_tensors, write_tensors
 from brainsegnet.output import replacing
 
@@ -34,10 +33,10 @@ class Trainee:
         best: Highest mean Dice seen, -inf before the first validation.
     """
 
-    net: BrainSegNet
+    net: nn.Module
     module: nn.Module
     optimiser: Optimizer
-    average: BrainSegNet
+    average: nn.Module
     decay: float
     step: int = 0
     minutes: float = 0.0
@@ -50,14 +49,19 @@ class Trainee:
         if self.average is self.net:
             return
         rate = 1 - min(self.decay, (1 + self.step) / (10 + self.step))
-        mine, theirs = self.average.state_dict(), self.net.state_dict()
+        mine, theirs = tensors_of(self.average), tensors_of(self.net)
         floating = [name for name, tensor in mine.items() if tensor.is_floating_point()]
         torch._foreach_lerp_([mine[n] for n in floating], [theirs[n] for n in floating], rate)
         for name in mine.keys() - set(floating):
             mine[name].copy_(theirs[name])
 
 
-def averaged_twin(net: BrainSegNet, decay: float) -> BrainSegNet:
+def tensors_of(net: nn.Module) -> dict[str, Tensor]:
+    """Parameters and buffers, each once: in a state dict, one that two modules share stands under both their names."""
+    return {**dict(net.named_parameters()), **dict(net.named_buffers())}
+
+
+def averaged_twin(net: nn.Module, decay: float) -> nn.Module:
     """A copy of `net` to hold the average, or `net` itself where there is none."""
     return copy.deepcopy(net).requires_grad_(False) if decay else net
 
@@ -129,9 +133,15 @@ def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def saved_step(path: Path) -> int:
-    """How many steps the training in `path` has done.
+    """How many steps the training in `path` has done; errors as `spent`."""
+    return spent(path)[0]
+
+
+def spent(path: Path) -> tuple[int, float]:
+    """How many steps the training in `path` has done, and in how many minutes.
 
     Raises:
         ModelError: no such file, or no training in it.
     """
-    return int(_counters(read_tensors(path)[1], path)["step"])
+    counters = _counters(read_tensors(path)[1], path)
+    return int(counters["step"]), float(counters["minutes"])

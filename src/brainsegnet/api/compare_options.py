@@ -1,0 +1,80 @@
+"""What is compared, and who is told how far it is: what a user of `compare` chooses."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from brainsegnet.api.contenders import MODELS, Contender, ablation, choose_models
+from brainsegnet.api.options import TrainOptions
+
+if TYPE_CHECKING:
+    from brainsegnet.training.plan import Record
+
+
+@dataclass(frozen=True)
+class CompareOptions:
+    """What is compared, and how.
+
+    Attributes:
+        models: Networks by name; the others are tested against the first.
+        ablation: Compare ours with itself, without one part at a time, instead of with other networks.
+        folds: So many trainings of each, each tested on the cases that it did not see.
+        training: Recipe, budget, sequences, excluded cases, seed and accelerator of every training.
+    """
+
+    models: tuple[str, ...] = MODELS
+    ablation: bool = False
+    folds: int = 5
+    training: TrainOptions = field(default_factory=TrainOptions)
+
+    @property
+    def contenders(self) -> tuple[Contender, ...]:
+        """Who takes part.
+
+        Raises:
+            TaskError: a model is unknown, or named twice.
+        """
+        recipe = self.training.chosen_recipe
+        return ablation(recipe) if self.ablation else choose_models(self.models, recipe)
+
+
+@dataclass(frozen=True)
+class Moment:
+    """Where a comparison is.
+
+    Attributes:
+        model: Who trains.
+        fold, folds: In which fold, counted from 1, of how many.
+        progress: Share of the whole comparison that is done.
+        minutes_left: Of the whole comparison, as fast as it went since it was started.
+        record: Of the training.
+    """
+
+    model: str
+    fold: int
+    folds: int
+    progress: float
+    minutes_left: float
+    record: "Record"
+
+
+@dataclass(frozen=True)
+class CompareWatch:
+    """Who is told what happens: `say` gets sentences, `step` gets moments of the trainings."""
+
+    say: Callable[[str], None] = lambda text: None
+    step: Callable[[Moment], None] = lambda moment: None
+
+
+class Clock:
+    """How far a comparison is, and how long it will take if it goes on as fast."""
+
+    def __init__(self, finished: int, total: int) -> None:
+        self.finished, self.total, self.first, self.started = finished, total, finished, time.monotonic()
+
+    def read(self, progress: float) -> tuple[float, float]:
+        """Share that is done, and minutes left, when the training in hand has come so far."""
+        done = self.finished + progress
+        minutes = (time.monotonic() - self.started) / 60
+        return done / self.total, minutes * (self.total - done) / max(done - self.first, 1e-3)

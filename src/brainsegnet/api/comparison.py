@@ -1,0 +1,187 @@
+"""`compare`: networks, or variants of ours, trained and tested in one harness, fold by fold."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from brainsegnet.api.bout import Bout, Terms, median_spacing, plan_bout, train_and_test
+from brainsegnet.api.compare_options import Clock, CompareOptions, CompareWatch, Moment
+from brainsegnet.api.contenders import Contender
+from brainsegnet.api.folds import check_distinct, deal_folds, patient_of
+from brainsegnet.api.results import describe_result, read_result, to_entry, write_result
+from brainsegnet.api.roster import Roster, call_roll, load_scans
+from brainsegnet.api.training_run import launch
+from brainsegnet.errors import DatasetError, OutputError
+from brainsegnet.evaluation.contest import Entries, to_csv, to_json, to_markdown
+from brainsegnet.inference.model import torch_needed
+from brainsegnet.output import writable, write_text
+from brainsegnet.task import Task, load_task
+
+if TYPE_CHECKING:
+    from brainsegnet.training.patches import Scan
+    from brainsegnet.training.plan import Record
+
+SETTINGS, RUNS, TABLE = "settings.json", "runs", "comparison"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What every model reached on the cases of all finished folds, and sentences on how far that is."""
+
+    entries: Entries
+    notes: tuple[str, ...]
+
+
+def compare(
+    data: Path | Sequence[Path],
+    task: Task | str,
+    out: Path,
+    options: CompareOptions | None = None,
+    watch: CompareWatch | None = None,
+) -> Comparison:
+    """Train and test networks on the same folds, samples, loss, augmentation and budget, one after the other.
+
+    Each training that is finished is kept in `out`; called again, the comparison goes on where it was, and more models
+    can join. The table is written anew after each fold.
+
+    Args:
+        data: Folders of cases, or tables, all with known lesions.
+        task: A task, the name of one of ours, or a YAML file.
+        out: Gets `comparison.md`, `.csv` and `.json`, and a folder `runs` with a JSON for each training.
+        options: What is compared, and how.
+        watch: Who is told.
+
+    Raises:
+        BrainSegNetError: data, task, options or output folder cannot be used; one sentence says why.
+        Interrupted: SIGINT or SIGTERM; what is finished stays, and the same call goes on.
+    """
+    options, watch = options or CompareOptions(), watch or CompareWatch()
+    task = task if isinstance(task, Task) else load_task(task)
+    if options.training.hold_out or options.training.validation:
+        raise DatasetError("a comparison tests every case in its fold; hold out none, or exclude cases")
+    sources = [data] if isinstance(data, Path) else list(data)
+    roster = call_roll(sources, task, replace(options.training, validation=0))
+    return _Series(roster, options, out, watch).run()
+
+
+class _Series:
+    """The trainings of a comparison, and what they share."""
+
+    def __init__(self, roster: Roster, options: CompareOptions, out: Path, watch: CompareWatch) -> None:
+        self.roster, self.options, self.out, self.watch = roster, options, out, watch
+        self.contenders, how = options.contenders, options.training
+        self.cases = {case.name: case for case in roster.training}
+        self.folds = deal_folds(list(self.cases), options.folds, how.seed)
+        self.terms = Terms(roster.task, roster.sequences, how.budget or how.chosen_recipe.budget(), how.seed)
+        with torch_needed():
+            for contender in self.contenders:
+                plan_bout(contender, self.terms)
+            self.fabric = launch(how, how.chosen_recipe)
+        self._claim()
+        self.results = {(c.name, fold): read_result(self._file(c, fold)) for fold, c in self._order()}
+
+    def _order(self) -> list[tuple[int, Contender]]:
+        """Fold by fold, so that after each of them the models can be compared."""
+        return [(fold, contender) for fold in range(1, len(self.folds) + 1) for contender in self.contenders]
+
+    def _file(self, contender: Contender, fold: int, suffix: str = "json") -> Path:
+        return self.out / RUNS / f"{contender.stem}-fold-{fold}.{suffix}"
+
+    def _settings(self) -> dict[str, Any]:
+        """What must agree for a comparison to be continued, as JSON gives it back."""
+        settings = {
+            "task": self.terms.task.name,
+            "sequences": self.terms.sequences,
+            "folds": self.folds,
+            "recipe": self.options.training.chosen_recipe.model_dump(mode="json"),
+            "budget": {self.terms.budget.kind: getattr(self.terms.budget, self.terms.budget.kind)},
+            "seed": self.terms.seed,
+            "device": self.fabric.device.type,
+        }
+        known: dict[str, Any] = json.loads(json.dumps(settings))
+        return known
+
+    def _claim(self) -> None:
+        """Begin in a new folder, or go on in that of the same comparison.
+
+        Raises:
+            OutputError: it is that of another comparison, or cannot be written to.
+        """
+        path, mine = self.out / SETTINGS, self._settings()
+        writable(self.out / RUNS / SETTINGS, ())
+        if path.is_file():
+            theirs = json.loads(path.read_text(encoding="utf-8"))
+            if changed := [name for name, value in mine.items() if theirs.get(name) != value]:
+                raise OutputError(
+                    f"{self.out} holds a comparison with other {', '.join(changed)}; continue it with the arguments it "
+                    "had, or choose another folder"
+                )
+            return
+        write_text(json.dumps(mine, indent=1) + "\n", path)
+
+    def run(self) -> Comparison:
+        """Every training that is not finished, and the table after each fold."""
+        left = [(fold, contender) for fold, contender in self._order() if self.results[contender.name, fold] is None]
+        self.watch.say(self._describe(len(left)))
+        scans = self._load() if left else {}
+        clock = Clock(len(self.results) - len(left), len(self.results))
+        for fold, contender in left:
+            self._train(contender, fold, scans, clock)
+            if all(self.results[c.name, fold] for c in self.contenders):
+                self._write()
+        return self._write()
+
+    def _describe(self, left: int) -> str:
+        budget, total = self.terms.budget, len(self.results)
+        patients = len({patient_of(name) for name in self.cases})
+        return (
+            f"task {self.terms.task.name}, sequences {', '.join(self.terms.sequences)}; {len(self.cases)} cases of "
+            f"{patients} patients in {len(self.folds)} folds; {', '.join(c.name for c in self.contenders)}; "
+            f"{total} trainings of {getattr(budget, budget.kind):g} {budget.kind}, {total - left} of them finished"
+        )
+
+    def _load(self) -> dict[str, "Scan"]:
+        scans = dict(zip(self.cases, load_scans(self.roster.training, self.roster), strict=True))
+        check_distinct({name: scan.image for name, scan in scans.items()})
+        self.terms = replace(self.terms, spacing_mm=median_spacing(scans))
+        return scans
+
+    def _train(self, contender: Contender, fold: int, scans: Mapping[str, "Scan"], clock: Clock) -> None:
+        def report(record: "Record") -> None:
+            done, minutes_left = clock.read(record.progress)
+            self.watch.step(Moment(contender.name, fold, len(self.folds), done, minutes_left, record))
+
+        bout = Bout(contender, plan_bout(contender, self.terms), fold, self.folds[fold - 1])
+        state = self._file(contender, fold, "safetensors")
+        result = train_and_test(bout, scans, self.terms.task, self.fabric, state, report)
+        write_result(result, self._file(contender, fold))
+        state.unlink(missing_ok=True)
+        self.results[contender.name, fold] = result
+        clock.finished += 1
+        self.watch.say(f"{describe_result(result, len(self.folds))}, about {clock.read(0)[1]:.0f} minutes left")
+
+    def _write(self) -> Comparison:
+        """The table over the folds that every model has finished."""
+        done = [f for f in range(1, len(self.folds) + 1) if all(self.results[c.name, f] for c in self.contenders)]
+        cases = [name for name in self.cases if any(name in self.folds[fold - 1] for fold in done)]
+        finished = {c.name: [r for f in done if (r := self.results[c.name, f])] for c in self.contenders}
+        entries = {name: to_entry(results, cases) for name, results in finished.items()}
+        machines = sorted({result.machine for results in finished.values() for result in results})
+        notes = (self._note(len(done)), f"Machine: {'; '.join(machines)}.")
+        for suffix, text in (
+            ("md", to_markdown(entries, notes)),
+            ("csv", to_csv(entries)),
+            ("json", to_json(entries, self._settings(), notes)),
+        ):
+            write_text(text, self.out / f"{TABLE}.{suffix}")
+        return Comparison(entries, notes)
+
+    def _note(self, done: int) -> str:
+        budget, folds = self.terms.budget, len(self.folds)
+        return (
+            f"Task {self.terms.task.name}, sequences {', '.join(self.terms.sequences)}; recipe "
+            f"{self.options.training.chosen_recipe.name}, {getattr(budget, budget.kind):g} {budget.kind} a training, "
+            f"seed {self.terms.seed}; {done} of {folds} folds by patient finished."
+        )

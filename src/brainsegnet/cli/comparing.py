@@ -1,0 +1,118 @@
+"""The verb `compare`, and what it shows while it works."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import Parameter
+
+from brainsegnet.cli.app import Paths, app, complain, say
+from brainsegnet.cli.flags import BudgetFlags, Device, Names, Switch
+from brainsegnet.cli.progress import describe_record
+
+if TYPE_CHECKING:
+    from brainsegnet.api.compare_options import Moment
+
+NETWORKS = ("brainsegnet", "unet", "vnet", "segresnet", "dynunet")
+
+
+@app.command
+def compare(
+    data: Paths,
+    /,
+    *,
+    task: str,
+    out: Path,
+    models: Annotated[str, Parameter(show_default=False)] = ",".join(NETWORKS),
+    ablation: Switch = False,
+    folds: int = 5,
+    recipe: Literal["paper", "quick", "modern"] = "quick",
+    budget: BudgetFlags | None = None,
+    sequences: Names = (),
+    exclude: Names = (),
+    seed: int = 0,
+    accelerator: Device = "auto",
+) -> None:
+    """Train and test networks side by side: same folds, samples, loss, augmentation and budget.
+
+    The same command goes on where it was stopped, and repeats nothing; more models can be named later.
+
+    Example: brainsegnet compare BRATS/ --task brats2015 --models brainsegnet,unet --minutes 7 --folds 4 --out against
+
+    Parameters
+    ----------
+    data
+        Folders of cases, or tables case,sequence,path (.csv, .yaml), all with label maps.
+    task
+        brats2015, brats2021, brats2023, isles2017, isles2022, or a YAML file.
+    out
+        Folder for comparison.md, .csv and .json, and for the result of each training.
+    models
+        Some of brainsegnet,unet,vnet,segresnet,dynunet (all by default); the others are tested against the first.
+    ablation
+        Compare Brain SegNet with itself without one part at a time, instead of with other networks.
+    folds
+        Trainings of each model, each tested on the patients that it did not see.
+    recipe
+        How all of them are trained.
+    sequences
+        Sequences to use; by default those of the task that every case has.
+    exclude
+        Cases not to use at all.
+    seed
+        Governs all that is random.
+    accelerator
+        auto takes a GPU where there is one.
+    """
+    from rich.console import Console
+
+    from brainsegnet.api.compare_options import CompareOptions, CompareWatch
+    from brainsegnet.api.comparison import compare as run
+    from brainsegnet.api.options import TrainOptions
+    from brainsegnet.evaluation.contest import to_rich
+    from brainsegnet.training.curriculum import Budget
+    from brainsegnet.training.signals import Interrupted
+
+    budget = budget or BudgetFlags()
+    limits = Budget(**vars(budget)) if any(limit is not None for limit in vars(budget).values()) else None
+    training = TrainOptions(recipe, limits, sequences=sequences, exclude=exclude, seed=seed, accelerator=accelerator)
+    names = tuple(name.strip() for name in models.split(","))
+    try:
+        with comparison_progress() as step:
+            done = run(data, task, out, CompareOptions(names, ablation, folds, training), CompareWatch(say, step))
+    except Interrupted as error:
+        complain(f"{error}; what is finished is in {out}, and the same command goes on from here")
+        sys.exit(128 + error.number)
+    Console().print(to_rich(done.entries, done.notes))
+    say(f"done; see {out / 'comparison.md'}")
+
+
+@contextmanager
+def comparison_progress() -> Iterator[Callable[["Moment"], None]]:
+    """A bar over all trainings on a terminal; elsewhere a line every fifth of a training."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TextColumn("{task.fields[left]}"))
+    shown: tuple[str, int, int] | None = None
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        whole = bar.add_task("reading cases", total=1.0, left="")
+
+        def step(moment: "Moment") -> None:
+            nonlocal shown
+            line, left = describe_moment(moment), f"{moment.minutes_left:.0f} minutes left"
+            bar.update(whole, completed=moment.progress, description=line, left=left)
+            place = moment.model, moment.fold, int(5 * moment.record.progress)
+            if not console.is_terminal and place != shown:
+                shown = place
+                console.print(f"{line}, {left}", highlight=False, soft_wrap=True)
+
+        yield step
+
+
+def describe_moment(moment: "Moment") -> str:
+    """Which model, which fold, and the line of the training's log."""
+    return f"{moment.model}, fold {moment.fold} of {moment.folds}: {describe_record(moment.record)}"
