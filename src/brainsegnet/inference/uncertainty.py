@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
-TAILS = tuple(10.0**-k for k in np.arange(0.31, 6.01, 0.1).round(2).tolist())
+TAILS: tuple[float, ...] = tuple(10.0 ** -(0.31 + 0.1 * k) for k in range(57))
 """Tails that are tried, the narrowest interval first."""
 UNCALIBRATED = 0.1
 """The tail of a model that was not calibrated."""
