@@ -25,7 +25,7 @@ FLOORS = {
     "cli": 5,
 }
 TORCH_ROOMS = {"network", "training"}
-TORCH_FILES = {"inference/torch_backend.py", "api/training_run.py", "api/exporting.py"}
+TORCH_FILES = {"inference/torch_backend.py", "api/training_run.py", "api/starting.py", "api/exporting.py"}
 HEAVY = {"torch", "lightning", "matplotlib", "SimpleITK", "scipy", "numpy", "monai", "pydantic", "openvino"}
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from brainsegnet.errors import TaskError
@@ -30,7 +31,9 @@ class TrainOptions:
         devices, nodes: Devices a machine, and machines; under torchrun or Slurm, what was launched.
         accelerator: "auto", "cpu" or "cuda".
         resume: Continue the training that is in the output folder.
-        licence: Licence of the weights, for the card.
+        licence: Licence of the weights, for the card; `sources`: where the cases come from, under which terms.
+        start: Model folder, or the name of a shipped model, whose weights are trained on; its widths are taken, and a
+            quarter of the learning rate. None starts anew.
         resample: Bring label maps and sequences on other grids onto the first sequence's, instead of refusing them.
         register: As `resample`, and first lay sequences upon the first one by a rigid motion.
 
@@ -53,6 +56,8 @@ class TrainOptions:
     licence: str = "not stated; the terms of the training data apply"
     resample: bool = False
     register: bool = False
+    sources: str = "not stated"
+    start: Path | None = None
 
     def __post_init__(self) -> None:
         least = {"devices": 1, "nodes": 1, "validation": 0, "seed": 0}

@@ -1,7 +1,7 @@
 """`train`: cases on disk to a model folder, with held-out cases scored on the way."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,10 +9,12 @@ import numpy as np
 
 from brainsegnet.api.options import TrainOptions, Watch
 from brainsegnet.api.roster import Roster, call_roll, check_same, load_scans
+from brainsegnet.api.starting import adopt, inherit
 from brainsegnet.errors import OutputError, TaskError
 from brainsegnet.evaluation.metrics import dice
 from brainsegnet.inference.card import Architecture, Card, Data, Input, TrainingNote, find_versions
 from brainsegnet.inference.model import BEST, CARD_FILE, LAST, save_model, torch_needed
+from brainsegnet.inference.shipped import resolve_model
 from brainsegnet.output import writable
 from brainsegnet.processor import has_bf16_units
 from brainsegnet.task import Task, load_task
@@ -55,7 +57,8 @@ def train(
     """
     options, watch = options or TrainOptions(), watch or Watch()
     task = task if isinstance(task, Task) else load_task(task)
-    recipe = options.chosen_recipe
+    parent = None if options.start is None else resolve_model(options.start)
+    recipe = options.chosen_recipe if parent is None else adopt(options.chosen_recipe, parent.card)
     roster = call_roll([data] if isinstance(data, Path) else list(data), task, options)
     _claim(out, roster, options.resume)
     with torch_needed():
@@ -65,6 +68,8 @@ def train(
     budget = options.budget or recipe.budget()
     plan = Plan(recipe, budget, len(roster.sequences), task.classes, patch, options.seed, task.region_classes)
     check_plan(plan, options.devices * options.nodes)
+    if parent is not None:
+        plan = replace(plan, start=inherit(parent, plan, roster.sequences, task))
     fabric = launch(options, recipe)
     if fabric.is_global_zero:
         watch.say(describe(roster, plan, fabric))
@@ -185,7 +190,8 @@ def write_card(name: str, roster: Roster, plan: "Plan", options: TrainOptions, s
             recipe=recipe.model_dump(mode="json"),
             budget={plan.budget.kind: getattr(plan.budget, plan.budget.kind)},
             seed=plan.seed,
-            data=Data(cases=cases, count=len(cases)),
+            started_from=str(options.start or ""),
+            data=Data(cases=cases, count=len(cases), sources=options.sources),
             held_out=tuple(case.name for case in roster.validation),
             scores=dict(scores),
         ),

@@ -60,6 +60,19 @@ class MachineFlags:
 
 @Parameter(name="*")
 @dataclass(frozen=True)
+class OriginFlags:
+    """What the model comes from, and what its card says of it."""
+
+    start: Annotated[Path | None, Parameter(name="--from")] = None
+    "Trained model to start from: a folder, or the name of a shipped model; its widths are kept."
+    licence: Annotated[str, Parameter(show_default=False)] = "not stated; the terms of the training data apply"
+    "Licence of the weights, for the card."
+    sources: Annotated[str, Parameter(show_default=False)] = "not stated"
+    "Where the cases come from and under which terms, for the card."
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
 class SequenceFlags:
     """One case as named files."""
 

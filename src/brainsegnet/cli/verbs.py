@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from brainsegnet.cli.app import Paths, app, report_failures, say
-from brainsegnet.cli.flags import BudgetFlags, CaseFlags, MachineFlags, SegmentFlags, SequenceFlags, Switch
+from brainsegnet.cli.flags import BudgetFlags, CaseFlags, MachineFlags, OriginFlags, SegmentFlags, SequenceFlags, Switch
 from brainsegnet.cli.progress import training_progress
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def train(
     seed: int = 0,
     machine: MachineFlags | None = None,
     resume: Switch = False,
-    licence: Annotated[str, Parameter(show_default=False)] = "not stated; the terms of the training data apply",
+    origin: OriginFlags | None = None,
 ) -> None:
     """Train a model on cases with known lesions.
 
@@ -51,8 +51,6 @@ def train(
         Governs all that is random.
     resume
         Continue the training in --out.
-    licence
-        Licence of the weights, for the model's card.
     """
     from brainsegnet.api.options import TrainOptions, Watch
     from brainsegnet.api.training_run import train as run
@@ -60,7 +58,8 @@ def train(
 
     budget, cases, machine = budget or BudgetFlags(), cases or CaseFlags(), machine or MachineFlags()
     limits = Budget(**vars(budget)) if any(limit is not None for limit in vars(budget).values()) else None
-    options = TrainOptions(recipe, limits, seed=seed, resume=resume, licence=licence, **vars(cases), **vars(machine))
+    chosen = vars(cases) | vars(machine) | vars(origin or OriginFlags())
+    options = TrainOptions(recipe, limits, seed=seed, resume=resume, **chosen)
     with training_progress() as step:
         run(data, task, out, options, Watch(say, step))
     if all(os.environ.get(rank, "0") == "0" for rank in RANKS):

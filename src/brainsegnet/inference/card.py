@@ -59,6 +59,7 @@ class TrainingNote(_Value):
         recipe: All values of the recipe.
         budget: What it was given: one of epochs, steps and minutes.
         seed: Of the whole training.
+        started_from: The model whose weights it started from; nothing if it started anew.
         data: Training cases.
         held_out: Names of the cases that it was validated on and did not see.
         scores: Mean whole-scan Dice on those, by region; null where there is no figure.
@@ -67,6 +68,7 @@ class TrainingNote(_Value):
     recipe: Mapping[str, Any] = Field(default_factory=dict)
     budget: Mapping[str, Any] = Field(default_factory=dict)
     seed: int = 0
+    started_from: str = ""
     data: Data = Data()
     held_out: tuple[str, ...] = ()
     scores: Mapping[str, float | None] = Field(default_factory=dict)

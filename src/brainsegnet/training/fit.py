@@ -10,6 +10,7 @@ from lightning.fabric import Fabric
 from torch import Tensor, nn
 
 from brainsegnet.errors import ModelError, TrainingDiverged
+from brainsegnet.network.checkpoint import load_into
 from brainsegnet.training.losses import loss_of
 from brainsegnet.training.pace import Pace
 from brainsegnet.training.patches import Sampler, Scan
@@ -179,6 +180,8 @@ def _begin(plan: Plan, fabric: Fabric) -> Trainee:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(plan.seed)
         net = design.build()
+    if plan.start is not None:
+        load_into(net, plan.start, "the model to start from")
     if fabric.world_size > 1 and fabric.device.type == "cuda":
         net = nn.SyncBatchNorm.convert_sync_batchnorm(net)  # type: ignore[no-untyped-call]
     elif fabric.world_size > 1:

@@ -24,6 +24,7 @@ class Plan:
         patch: Training sample (D, H, W).
         regions: The classes that each scored region unites, for the Dice loss; none is each class by itself.
         design: Another network than ours; None is Brain SegNet with the widths and the stride of the recipe.
+        start: Weights to start from, of that network; None is random ones, drawn by the seed.
     """
 
     recipe: Recipe
@@ -34,6 +35,7 @@ class Plan:
     seed: int = 0
     regions: tuple[tuple[int, ...], ...] = ()
     design: Design | None = None
+    start: Weights | None = None
 
     @property
     def network(self) -> Design:
