@@ -1,23 +1,20 @@
 """`segment`: cases on disk to label maps on their own grids, each with a JSON beside it."""
 
-import json
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
+from brainsegnet.api.case_output import Loaded, Segmented, stem_of, write_case
 from brainsegnet.errors import BrainSegNetError, OutputError
 from brainsegnet.inference.cohort import run_cohort
 from brainsegnet.inference.engines import Precision, open_engine
-from brainsegnet.inference.model import Model, open_model
-from brainsegnet.inference.predict import Found, Options, Prediction, Ready, compute, finish, make_ready
-from brainsegnet.output import IMAGES, find_suffix, writable, write_text
+from brainsegnet.inference.predict import Found, Options, compute, make_ready
+from brainsegnet.inference.shipped import choose_model, resolve_model
+from brainsegnet.output import IMAGES, find_suffix, writable
 from brainsegnet.preprocessing.alignment import Aligner
 from brainsegnet.scans.datasets import CaseFiles, find_cases, load_case
-from brainsegnet.scans.files import READERS, write_image
-from brainsegnet.volume import Case
+from brainsegnet.scans.files import READERS
 
 
 @dataclass(frozen=True)
@@ -33,6 +30,7 @@ class SegmentOptions:
         max_memory_gb: Memory of a pass; None is what is free. Slabs that overlap keep to it, with the same result.
         resample: Bring sequences on other grids onto the first one's, instead of refusing them.
         register: As `resample`, and first lay them upon the first one by a rigid motion.
+        uncertainty: Whether to write an entropy map and intervals of the volumes too.
         picture: Whether to draw the result over the scan, as a PNG beside the label map.
 
     Raises:
@@ -47,6 +45,7 @@ class SegmentOptions:
     max_memory_gb: float | None = None
     resample: bool = False
     register: bool = False
+    uncertainty: bool = False
     picture: bool = False
 
     def __post_init__(self) -> None:
@@ -59,24 +58,6 @@ class SegmentOptions:
     def max_bytes(self) -> int | None:
         """Memory of a pass in bytes."""
         return None if self.max_memory_gb is None else int(1e9 * self.max_memory_gb)
-
-
-@dataclass(frozen=True, eq=False)
-class _Loaded:
-    """A case that was read: ready for the network, the seconds it took, and how its sequences came onto one grid."""
-
-    ready: Ready
-    seconds: float
-    aligner: Aligner
-
-
-@dataclass(frozen=True)
-class Segmented:
-    """One case done: the label map's file, and what stands in the JSON beside it."""
-
-    name: str
-    path: Path
-    report: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -94,7 +75,7 @@ class Segmentation:
 
 def segment(
     cases: Path | Sequence[Path] | Mapping[str, Path],
-    model: Path,
+    model: Path | None,
     out: Path,
     options: SegmentOptions | None = None,
     watch: Callable[[Segmented], None] | None = None,
@@ -103,7 +84,8 @@ def segment(
 
     Args:
         cases: Folders of cases or tables; or one case as sequence name to file.
-        model: Model folder, or the output folder of `train`.
+        model: Model folder, output folder of `train`, or name of a shipped model; None is the shipped model that uses
+            most of the sequences of the first case.
         out: Label map to write; for more than one case, the folder that gets one for each, named after it.
         options: How.
         watch: Told of each case that is done.
@@ -116,25 +98,25 @@ def segment(
     """
     options = options or SegmentOptions()
     found = _find(cases)
-    opened = open_model(model)
+    opened = choose_model(found[0].images) if model is None else resolve_model(model)
     targets = _targets(found, out)
-    wanted = Options(slabs=options.slabs, probabilities=options.probabilities)
+    wanted = Options(options.slabs, options.probabilities, options.uncertainty)
 
-    def read(files: CaseFiles) -> _Loaded:
+    def read(files: CaseFiles) -> Loaded:
         started, aligner = time.perf_counter(), Aligner(files.name, options.register)
         sequences = opened.card.input.sequences
         align = aligner if options.resample or options.register else None
         lesion = options.picture and files.lesion is not None
         case = load_case(files, sequences, opened.card.task, lesion=lesion, allow_missing=True, align=align)
         reading = time.perf_counter() - started
-        return _Loaded(make_ready(case, opened.card), reading, aligner)
+        return Loaded(make_ready(case, opened.card), reading, aligner)
 
-    def start() -> Callable[[CaseFiles, _Loaded], tuple[Found, _Loaded]]:
+    def start() -> Callable[[CaseFiles, Loaded], tuple[Found, Loaded]]:
         engine = open_engine(opened, options.device, options.threads, options.precision, options.max_bytes)
         return lambda files, loaded: (compute(loaded.ready, engine, wanted), loaded)
 
-    def write(files: CaseFiles, computed: tuple[Found, _Loaded]) -> Segmented:
-        done = _write(*computed, opened, targets[files.name], options.picture)
+    def write(files: CaseFiles, computed: tuple[Found, Loaded]) -> Segmented:
+        done = write_case(*computed, opened, targets[files.name], options.picture)
         if watch:
             watch(done)
         return done
@@ -147,7 +129,7 @@ def segment(
 
 def _find(cases: Path | Sequence[Path] | Mapping[str, Path]) -> list[CaseFiles]:
     if isinstance(cases, Mapping):
-        return [CaseFiles(_stem(next(iter(cases.values())), READERS), cases)]
+        return [CaseFiles(stem_of(next(iter(cases.values())), tuple(READERS)), cases)]
     return find_cases([cases] if isinstance(cases, Path) else cases)
 
 
@@ -167,55 +149,3 @@ def _targets(cases: Sequence[CaseFiles], out: Path) -> dict[str, Path]:
             raise OutputError(f"{target} is a file of the case itself; name another with --out")
         writable(target)
     return targets
-
-
-def _write(found: Found, loaded: _Loaded, model: Model, path: Path, picture: bool) -> Segmented:
-    """Label map, probabilities, picture and JSON; the JSON comes last, so its presence says that all is there."""
-    started, case, prediction = time.perf_counter(), found.ready.case, finish(found, model.card)
-    stem = _stem(path, IMAGES)
-    write_image(prediction.labels, path)
-    maps = {tissue: path.with_name(f"{stem}_{_plain(tissue)}.nii.gz") for tissue in prediction.probabilities or {}}
-    for tissue, target in maps.items():
-        write_image((prediction.probabilities or {})[tissue], target)
-    if picture:
-        _draw(case, prediction, model, path)
-    seconds = {"read": loaded.seconds, **prediction.seconds, "write": time.perf_counter() - started}
-    report = {
-        "case": case.name,
-        "labels": path.name,
-        "probabilities": {tissue: target.name for tissue, target in maps.items()},
-        "task": model.card.task.name,
-        "convention": {str(value): tissue for value, tissue in model.card.task.labels.items()},
-        "sequences": {"used": list(prediction.used), "absent": list(prediction.absent)},
-        "geometry": {"grid": next(iter(case.images)), "moved": loaded.aligner.to_json()},
-        "volumes_ml": prediction.volumes_ml,
-        "model": {
-            "name": model.card.name,
-            "folder": str(model.folder),
-            "sha256": model.card.weights.sha256 if model.card.weights else None,
-        },
-        "engine": found.engine,
-        "notes": list(found.notes),
-        "seconds": {stage: round(duration, 4) for stage, duration in seconds.items()},
-        "brainsegnet": version("brainsegnet"),
-        "intended_use": model.card.intended_use,
-    }
-    write_text(json.dumps(report, indent=2) + "\n", path.with_name(f"{stem}.json"))
-    return Segmented(case.name, path, report)
-
-
-def _draw(case: Case, prediction: Prediction, model: Model, path: Path) -> None:
-    """The result over the scan, beside the truth where it is known."""
-    from brainsegnet.evaluation.figures import overlay_figure, save_figure
-
-    figure = overlay_figure(case, prediction.labels.array, model.card.task, prediction.used[:4])
-    save_figure(figure, path.with_name(f"{_stem(path, IMAGES)}.png"))
-
-
-def _stem(path: Path, suffixes: Iterable[str]) -> str:
-    return path.name[: len(path.name) - len(find_suffix(path, tuple(suffixes)))]
-
-
-def _plain(tissue: str) -> str:
-    """A tissue as a part of a file name: `necrosis + non-enhancing` is `necrosis-non-enhancing`."""
-    return "-".join(tissue.replace("+", " ").split())

@@ -121,5 +121,7 @@ class SegmentFlags:
     "Bring sequences on other grids onto the first one's instead of refusing them."
     register: Switch = False
     "As --resample, and first lay them upon the first one by a rigid motion."
+    uncertainty: Switch = False
+    "Write an entropy map too, and intervals of the volumes into the JSON."
     picture: Switch = False
     "Draw the result over the scan, as a PNG beside the label map."

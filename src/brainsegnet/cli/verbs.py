@@ -11,7 +11,8 @@ from brainsegnet.cli.flags import BudgetFlags, CaseFlags, MachineFlags, OriginFl
 from brainsegnet.cli.progress import training_progress
 
 if TYPE_CHECKING:
-    from brainsegnet.api.segmentation import Segmentation, Segmented
+    from brainsegnet.api.case_output import Segmented
+    from brainsegnet.api.segmentation import Segmentation
 
 Shape = Annotated[tuple[int, int, int], Parameter(negative_iterable=(), show_default=False)]
 RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")
@@ -72,22 +73,23 @@ def segment(
     cases: Paths | None = None,
     /,
     *,
-    model: Path,
+    model: Path | None = None,
     out: Path,
     files: SequenceFlags | None = None,
     how: SegmentFlags | None = None,
     timings: Switch = False,
 ) -> None:
-    """Segment one case or many with a trained model.
+    """Segment one case or many.
 
-    Example: brainsegnet segment BRATS/pat3 --model runs/first --out pat3.nii.gz
+    Example: brainsegnet segment --flair f.nii.gz --t1c c.nii.gz --out lesion.nii.gz
 
     Parameters
     ----------
     cases
         Folders of cases, folders of one case, or tables.
     model
-        Model folder, or the output folder of train.
+        Model folder, output folder of train, or name of a shipped model; by default the shipped model that uses most
+        of the sequences.
     out
         Label map to write; for more than one case, the folder that gets one for each.
     timings

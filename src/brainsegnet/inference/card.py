@@ -63,6 +63,7 @@ class TrainingNote(_Value):
         data: Training cases.
         held_out: Names of the cases that it was validated on and did not see.
         scores: Mean whole-scan Dice on those, by region; null where there is no figure.
+        subsets: The same for parts of the sequences, whose names are joined by a plus, in the order of the channels.
     """
 
     recipe: Mapping[str, Any] = Field(default_factory=dict)
@@ -72,6 +73,21 @@ class TrainingNote(_Value):
     data: Data = Data()
     held_out: tuple[str, ...] = ()
     scores: Mapping[str, float | None] = Field(default_factory=dict)
+    subsets: Mapping[str, Mapping[str, float]] = Field(default_factory=dict)
+
+
+class IntervalNote(_Value):
+    """Which probabilities bound the volume of a region, and how often the truth lay within on unseen cases.
+
+    Attributes:
+        tail: The interval runs from the volume more probable than 1 - tail to that more probable than tail.
+        coverage: Share of the cases in which it held the true volume; None if not measured.
+        cases: Number of those cases.
+    """
+
+    tail: float = Field(default=0.1, gt=0, lt=0.5)
+    coverage: float | None = None
+    cases: int = 0
 
 
 class WeightsNote(_Value):
@@ -120,6 +136,7 @@ class Card(_Value):
         task: Labels and regions, whole, so that a model outlives a change of the task.
         input, network, training, weights: See there.
         exports: The same weights in other forms.
+        intervals: Of the volume of each region.
         versions: Of the software that trained it, see `find_versions`.
     """
 
@@ -135,6 +152,7 @@ class Card(_Value):
     versions: Mapping[str, str] = Field(default_factory=dict)
     weights: WeightsNote | None = None
     exports: Mapping[Form, ExportNote] = Field(default_factory=dict)
+    intervals: Mapping[str, IntervalNote] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -2,14 +2,15 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from brainsegnet.errors import BrainSegNetError, MissingSequence
-from brainsegnet.inference.card import Card
+from brainsegnet.inference.card import Card, IntervalNote
 from brainsegnet.inference.engines import Engine
+from brainsegnet.inference.uncertainty import entropy, region_chance, volume_interval
 from brainsegnet.preprocessing.prepare import Prepared, prepare, restore
 from brainsegnet.task import Task
 from brainsegnet.volume import Case, LabelMap, Volume
@@ -24,6 +25,7 @@ class Options:
     Attributes:
         slabs: Slices per pass; None is the whole brain box in one, 31 the paper's choice.
         probabilities: Whether the result holds a map for each tissue.
+        uncertainty: Whether it holds an entropy map and an interval of the volume of each region.
 
     Raises:
         BrainSegNetError: slabs of no slice.
@@ -31,6 +33,7 @@ class Options:
 
     slabs: int | None = None
     probabilities: bool = False
+    uncertainty: bool = False
 
     def __post_init__(self) -> None:
         if self.slabs is not None and self.slabs < 1:
@@ -62,18 +65,35 @@ class Found:
 
     Attributes:
         ready: What it was given.
-        classes, chances: Classes (d, h, w) of the brain's box; probabilities (K, d, h, w) if asked for.
+        options: What was asked for.
+        classes, chances: Classes (d, h, w) of the brain's box; probabilities (K, d, h, w) if they are needed.
         seconds: That the passes took, arg-max included.
         engine: What computed.
         notes: What was done for want of memory.
     """
 
     ready: Ready
+    options: Options
     classes: NDArray[np.uint8]
     chances: NDArray[np.float32] | None
     seconds: float
     engine: str
     notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A volume in millilitres is believed to lie in here.
+
+    Attributes:
+        least_ml, most_ml: The ends.
+        coverage: Share of the cases, among so many unseen `cases`, in which the true volume did; None if not measured.
+    """
+
+    least_ml: float
+    most_ml: float
+    coverage: float | None
+    cases: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,6 +107,8 @@ class Prediction:
         used, absent: Sequences of the model that the case has, and has not.
         seconds: "prepare" (check, crop, normalise) and "network" (passes, arg-max).
         volumes_ml: "labels" by tissue and "regions" by region, in millilitres.
+        entropy: As a share of the greatest, a float32 map on the same grid, 0 around the brain; None if not asked for.
+        intervals: Of the volume of each region; None if not asked for.
     """
 
     name: str
@@ -96,6 +118,8 @@ class Prediction:
     absent: tuple[str, ...]
     seconds: Mapping[str, float]
     volumes_ml: Mapping[str, Mapping[str, float]]
+    entropy: Volume | None = None
+    intervals: Mapping[str, Interval] | None = None
 
 
 def predict(case: Case, engine: Engine, options: Options | None = None) -> Prediction:
@@ -123,21 +147,27 @@ def make_ready(case: Case, card: Card) -> Ready:
 def compute(ready: Ready, engine: Engine, options: Options) -> Found:
     """The second step: the network; errors as `predict`."""
     started = time.perf_counter()
-    chances = engine.probabilities(ready.image, options.slabs) if options.probabilities else None
+    soft = options.probabilities or options.uncertainty
+    chances = engine.probabilities(ready.image, options.slabs) if soft else None
     classes = engine.classify(ready.image, options.slabs) if chances is None else np.argmax(chances, 0).astype(np.uint8)
     seconds = time.perf_counter() - started
-    return Found(ready, classes, chances, seconds, engine.backend.name, tuple(engine.notes))
+    return Found(ready, options, classes, chances, seconds, engine.backend.name, tuple(engine.notes))
 
 
 def finish(found: Found, card: Card) -> Prediction:
     """The third step: back to the case's own grid and the task's labels."""
     ready, case = found.ready, found.ready.case
     labels = LabelMap(card.task.decode(restore(found.classes, ready.prepared)), case.reference.affine)
-    maps = None
-    if found.chances is not None:
-        maps = map_tissues(found.chances, ready.prepared, card.task, case.reference)
     seconds = {"prepare": ready.seconds, "network": found.seconds}
-    return Prediction(case.name, labels, maps, ready.used, ready.absent, seconds, measure_volumes(labels, card.task))
+    volumes_ml = measure_volumes(labels, card.task)
+    result = Prediction(case.name, labels, None, ready.used, ready.absent, seconds, volumes_ml)
+    chances, asked = found.chances, found.options
+    if chances is not None and asked.probabilities:
+        result = replace(result, probabilities=map_tissues(chances, ready.prepared, card.task, case.reference))
+    if chances is not None and asked.uncertainty:
+        doubt = case.reference.with_array(restore(entropy(chances), ready.prepared))
+        result = replace(result, entropy=doubt, intervals=find_intervals(chances, card, labels.voxel_ml))
+    return result
 
 
 def match_sequences(case: Case, card: Card) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -174,6 +204,16 @@ def map_tissues(chances: NDArray[np.float32], prepared: Prepared, task: Task, re
     inside = restore(np.ones(chances.shape[1:], np.bool_), prepared)
     maps[BACKGROUND].array[~inside] = 1
     return maps
+
+
+def find_intervals(chances: NDArray[np.float32], card: Card, voxel_ml: float) -> dict[str, Interval]:
+    """The interval of the volume of each region, from probabilities (K, d, h, w) of the box."""
+    found = {}
+    for region, classes in zip(card.task.regions, card.task.region_classes, strict=True):
+        note = card.intervals.get(region, IntervalNote())
+        least, most = volume_interval(region_chance(chances, classes), voxel_ml, note.tail)
+        found[region] = Interval(round(least, 6), round(most, 6), note.coverage, note.cases)
+    return found
 
 
 def measure_volumes(labels: LabelMap, task: Task) -> dict[str, dict[str, float]]:

@@ -13,8 +13,6 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float32]
 TAILS: tuple[float, ...] = tuple(10.0 ** -(0.31 + 0.1 * k) for k in range(57))
 """Tails that are tried, the narrowest interval first."""
-UNCALIBRATED = 0.1
-"""The tail of a model that was not calibrated."""
 
 
 def entropy(chances: Floats) -> Floats:
@@ -32,10 +30,10 @@ def region_chance(chances: Floats, classes: Sequence[int]) -> Floats:
     return np.asarray(chances[list(classes)].sum(0), np.float32)
 
 
-def volume_interval(chance: Floats, voxel_ml: float, tail: float = UNCALIBRATED) -> tuple[float, float]:
+def volume_interval(chance: Floats, voxel_ml: float, tail: float) -> tuple[float, float]:
     """Least and greatest volume in ml that a region of this probability (D, H, W) is believed to have.
 
-    >>> volume_interval(np.array([0.05, 0.5, 0.95, 1], np.float32), 1.0)
+    >>> volume_interval(np.array([0.05, 0.5, 0.95, 1], np.float32), 1.0, tail=0.1)
     (2.0, 3.0)
     """
     least, most = (int(np.count_nonzero(chance > limit)) for limit in (1 - tail, tail))
