@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from brainsegnet.api.comparison import compare
     from brainsegnet.api.exporting import export
     from brainsegnet.api.inspection import inspect
+    from brainsegnet.api.models import models
     from brainsegnet.api.options import TrainOptions, Watch
     from brainsegnet.api.phantoms import grow
     from brainsegnet.api.ranking import rank
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "inspect": "api.inspection",
+    "models": "api.models",
     "grow": "api.phantoms",
     "CompareOptions": "api.compare_options",
     "compare": "api.comparison",
@@ -62,6 +64,7 @@ __all__ = [
     "grow",
     "inspect",
     "load_task",
+    "models",
     "rank",
     "segment",
     "train",

@@ -12,6 +12,7 @@ from brainsegnet.cli.progress import training_progress
 
 if TYPE_CHECKING:
     from brainsegnet.api.case_output import Segmented
+    from brainsegnet.api.inspection import Inventory
     from brainsegnet.api.segmentation import Segmentation
 
 Shape = Annotated[tuple[int, int, int], Parameter(negative_iterable=(), show_default=False)]
@@ -202,12 +203,26 @@ def inspect(model_or_case: Path, /) -> None:
     model_or_case
         Model folder, output folder of train, folder of cases, table, or image file.
     """
+    from brainsegnet.api.inspection import inspect as run
+
+    _show_inventory(run(model_or_case))
+
+
+@app.command
+def models() -> None:
+    """List the models inside the package: what they take and find, training data, licence, scores, hashes.
+
+    Example: brainsegnet models
+    """
+    from brainsegnet.api.models import models as run
+
+    _show_inventory(run())
+
+
+def _show_inventory(inventory: "Inventory") -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from brainsegnet.api.inspection import inspect as run
-
-    inventory = run(model_or_case)
     table = Table(*inventory.headings, title=inventory.title, title_justify="left")
     for row in inventory.rows:
         table.add_row(*row)
