@@ -26,7 +26,7 @@ def test_a_model_that_needs_all_sequences_says_so(strict):
 def test_a_folder_of_cases_is_listed(phantoms):
     inventory = inspect(phantoms)
     assert inventory.title == f"3 cases in {phantoms}"
-    assert inventory.rows[0] == ("phantom0000", "flair, t1, t1c, t2", "yes", "brats2015")
+    assert inventory.rows[0] == ("phantom0000", "flair, t1, t1c, t2", "yes", "brats2015", "")
 
 
 def test_a_case_shows_its_images_and_labels(phantoms):

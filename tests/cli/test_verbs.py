@@ -166,7 +166,7 @@ def test_inspect_refuses_what_it_does_not_know(run, tmp_path):
         ("nowhere", "nowhere does not exist"),
         ("nowhere.mha", "nowhere.mha does not exist"),
         ("notes.txt", "notes.txt is neither a folder nor a .csv or .yaml table"),
-        ("empty", "empty holds no case of a known scheme"),
+        ("empty", "empty holds no case of a known layout"),
     ]:
         ended = run("inspect", tmp_path / thing)
         assert ended.code == 1 and sentence in ended.sentence

@@ -67,9 +67,7 @@ def _score(name: str, predicted: Path, truth: Path, convention: Task | None, tas
     found, known = read_labels(predicted), read_labels(truth)
     if not found.on_grid_of(known):
         raise GridMismatch(f"case {name}: {describe_mismatch('the prediction', found, 'the truth', known)}")
-    labels = known.array
-    if convention is not None and convention != task:
-        labels = task.translate(labels, convention, name)
+    labels = task.bring(known.array, convention, name)
     return score_case(found.array, labels, task, known.spacing_mm, name)
 
 

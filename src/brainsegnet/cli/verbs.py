@@ -40,7 +40,8 @@ def train(
     Parameters
     ----------
     data
-        Folders of cases (BRATS 2015, BraTS 2021 or 2023 names), or tables case,sequence,path (.csv, .yaml).
+        Folders of cases as distributed (BRATS 2015 to 2023, ISLES 2017 and 2022, BIDS, Decathlon, nnU-Net; inspect
+        tells), or tables case,sequence,path (.csv, .yaml).
     task
         brats2015, brats2021, brats2023, isles2017, isles2022, or a YAML file.
     out
@@ -177,9 +178,9 @@ def grow(out: Path, /, *, cases: int = 8, seed: int = 0, shape: Shape | None = N
 
 @app.command
 def inspect(model_or_case: Path, /) -> None:
-    """Show what is in a model folder, a case or a folder of cases.
+    """Show what is in a model folder, a case or a folder of cases, and which cases are incomplete.
 
-    Example: brainsegnet inspect runs/first
+    Example: brainsegnet inspect BRATS/
 
     Parameters
     ----------
@@ -196,6 +197,8 @@ def inspect(model_or_case: Path, /) -> None:
     for row in inventory.rows:
         table.add_row(*row)
     Console().print(table)
+    for note in inventory.notes:
+        say(note)
 
 
 def _show_segmented(done: "Segmented") -> None:
