@@ -15,7 +15,7 @@ from brainsegnet.volume import Volume
 
 Row = tuple[str, ...]
 IMAGE_HEADINGS = ("name", "voxels (D, H, W)", "spacing mm", "type", "smallest", "largest")
-CASE_HEADINGS = ("case", "sequences", "labels", "convention", "wrong")
+CASE_HEADINGS = ("case", "sequences", "labels", "convention", "incomplete")
 
 
 @dataclass(frozen=True)

@@ -188,12 +188,13 @@ def inspect(model_or_case: Path, /) -> None:
         Model folder, output folder of train, folder of cases, table, or image file.
     """
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
     from brainsegnet.api.inspection import inspect as run
 
     inventory = run(model_or_case)
-    table = Table(*inventory.headings, title=inventory.title, title_justify="left")
+    columns = [Column(heading, overflow="fold") for heading in inventory.headings]
+    table = Table(*columns, title=inventory.title, title_justify="left")
     for row in inventory.rows:
         table.add_row(*row)
     Console().print(table)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from brainsegnet.errors import DatasetError
 from brainsegnet.scans.case_files import CaseFiles, spread_perfusion
-from brainsegnet.scans.names import find_sequence
+from brainsegnet.scans.names import ORDER, find_sequence
 from brainsegnet.scans.table import LESION
 from brainsegnet.task import BRATS2021, ISLES2022, Task
 
@@ -112,7 +112,9 @@ def _choose(case: str, scans: Sequence[_Scan]) -> dict[str, _Scan]:
                 f"case {case} has two files for {scan.sequence}, {other.path} and {scan.path}; remove one, or list the "
                 "files in a .csv table"
             )
-    return chosen
+    return dict(
+        sorted(chosen.items(), key=lambda item: (ORDER.index(item[0]) if item[0] in ORDER else len(ORDER), item[0]))
+    )
 
 
 def _find_convention(files: Mapping[str, _Scan]) -> Task | None:

@@ -200,7 +200,8 @@ def _nifti_bytes(header: bytes) -> int:
     else:
         dims, bits = struct.unpack_from(f"{order}8q", header, 16), struct.unpack_from(f"{order}h", header, 14)
         (start,) = struct.unpack_from(f"{order}q", header, 168)
-    return int(start) + math.prod(dims[1 : 1 + dims[0]]) * int(bits[0]) // 8
+    voxels: int = math.prod(dims[1 : 1 + dims[0]])
+    return int(start) + voxels * int(bits[0]) // 8
 
 
 def _check_meta_start(path: Path) -> None:

@@ -24,6 +24,8 @@ _SEQUENCES = {
     "rcbv": "rcbv cbv",
     "pwi": "pwi 4dpwi",
 }
+ORDER = tuple(_SEQUENCES)
+"""In which sequences are listed."""
 _TISSUES = {
     "oedema": "edema peritumoraledema peritumoraledematousinvadedtissue ed snfh",
     "necrosis": "necrosis necrotic necroticcore necrotictumor necrotictumorcore ncr",
