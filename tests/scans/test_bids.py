@@ -58,8 +58,15 @@ def test_the_plainest_file_is_taken_and_two_runs_are_refused(tmp_path):
     (case,) = find_cases([tmp_path])
     assert shown(case, tmp_path)["t1"] == "sub-1/anat/sub-1_T1w.nii.gz" and "t2" in case.images
     touch(tmp_path, *(f"sub-1/anat/sub-1_run-{run}_FLAIR.nii.gz" for run in (1, 2)))
-    with pytest.raises(DatasetError, match="case sub-1 has two files for flair, .*run-1_FLAIR.* and .*run-2_FLAIR"):
+    with pytest.raises(DatasetError, match=r"case sub-1 has two files for flair, .*run-1_FLAIR.* and .*run-2_FLAIR"):
         find_cases([tmp_path])
+
+
+def test_what_no_task_uses_stands_in_nobodys_way(tmp_path):
+    touch(tmp_path, *(f"sub-1/func/sub-1_run-{run}_bold.nii.gz" for run in (1, 2)))
+    touch(tmp_path, *(f"sub-1/anat/sub-1_run-{run}_PDw.nii.gz" for run in (1, 2)), "sub-1/anat/sub-1_T2w.nii.gz")
+    (case,) = find_cases([tmp_path])
+    assert list(case.images) == ["t2"]
 
 
 def test_masks_of_the_brain_and_of_tissues_are_no_lesions(tmp_path):

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from brainsegnet.errors import DatasetError, ImageError
+from brainsegnet.errors import ImageError
 from brainsegnet.preprocessing.brain import crop
-from brainsegnet.scans.datasets import find_cases, load_case
+from brainsegnet.scans.datasets import common_sequences, find_cases, load_case
 from brainsegnet.scans.files import read_image, read_series, write_image
 from brainsegnet.scans.schemes import smir_path, vsd_path
 from brainsegnet.task import BRATS2015, BRATS2021, BRATS2023, ISLES2017, ISLES2022, Task
@@ -249,7 +249,9 @@ def test_a_5d_perfusion_series_is_read_and_gives_maps_that_a_task_may_name(tmp_p
     save(adc, home / smir_path("adc", 127014))
     (files,) = find_cases([tmp_path])
     assert list(files.images) == ["adc", "pwi_baseline", "pwi_drop", "pwi_peak", "pwi_area"]
-    case = load_case(files, ("adc", "pwi_peak", "pwi_drop"), ISLES2017, lesion=False)
+    assert common_sequences([files], ISLES2017) == ("adc",)
+    task = ISLES2017.model_copy(update={"sequences": ("adc", "pwi_peak", "pwi_drop")})
+    case = load_case(files, common_sequences([files], task), task, lesion=False)
     assert (case.images["pwi_peak"].array == 1).all()
     np.testing.assert_allclose(case.images["pwi_drop"].array, np.log(2), atol=0.05)
     with pytest.raises(ImageError, match=r"is 5-D \(30, 1, 3, 8, 9\), a 3-D image is due"):
@@ -283,40 +285,6 @@ def test_labels_of_the_decathlon_are_brought_to_a_task_by_their_names(tmp_path, 
     decathlon(Case("BRATS_001", images, LabelMap(np.arange(4, dtype=np.uint8).reshape(1, 2, 2), grid)), tmp_path)
     (files,) = find_cases([tmp_path])
     assert load_case(files, ("t1",), task, lesion=True).lesion.array.ravel().tolist() == expected
-
-
-def test_a_training_case_that_the_json_lists_is_expected(tmp_path):
-    home = tmp_path / "Task09"
-    (home / "imagesTr").mkdir(parents=True)
-    (home / "imagesTr/a.nii.gz").touch()
-    listed = [{"image": f"./imagesTr/{name}.nii.gz", "label": ""} for name in "ab"]
-    save_json(home, modality={"0": "T2"}, labels={"0": "background", "1": "lesion"}, training=listed)
-    a, b = find_cases([tmp_path])
-    assert (a.name, b.name, set(b.images)) == ("a", "b", {"t2"}) and not b.parts
-
-
-@pytest.mark.parametrize(
-    ("content", "sentence"),
-    [
-        ("{", "cannot be read as JSON"),
-        ("[]", "has no channel_names or modality, which gives the names; add it"),
-        ('{"modality": {"0": "T1"}}', "has no labels"),
-        ('{"modality": {"1": "T1"}, "labels": {"0": "b", "1": "a"}}', "channel 0 has no name"),
-        ('{"modality": {"0": "T1w", "1": "T1"}, "labels": {"1": "a"}}', "two channels are called t1"),
-        ('{"modality": {"0": "T1"}, "labels": {"1": "a", "2": "A"}}', "two labels have one name"),
-        ('{"modality": {"0": "T1"}, "labels": {"lesion": "one"}}', "are no names and values"),
-        ('{"modality": {"0": "T1"}, "labels": {"1": "a"}}', r"x_0001\.nii\.gz is channel 1, but .* names 1 channels"),
-        (None, "has imagesTr but no dataset.json, which names the channels"),
-    ],
-)
-def test_a_dataset_json_that_cannot_be_used_is_told(tmp_path, content, sentence):
-    (tmp_path / "imagesTr").mkdir()
-    (tmp_path / "imagesTr/x_0001.nii.gz").touch()
-    if content is not None:
-        (tmp_path / "dataset.json").write_text(content)
-    with pytest.raises(DatasetError, match=sentence) as caught:
-        find_cases([tmp_path])
-    assert "\n" not in str(caught.value)
 
 
 def test_the_folder_of_test_images_alone_has_the_names_of_its_json(tmp_path, rng):

@@ -34,7 +34,7 @@ def test_a_whole_file_passes_and_a_shorter_one_does_not(tmp_path, image, suffix)
     whole = path.read_bytes()
     for length in (0, 3, len(whole) // 3, len(whole) - 1):
         path.write_bytes(whole[:length])
-        with pytest.raises(ImageError, match="fetch it again|is no image"):
+        with pytest.raises(ImageError, match=r"fetch it again|is no image"):
             check_size(path)
 
 
@@ -76,7 +76,9 @@ def test_layouts_are_compared_with_themselves(cases):
 def test_training_is_told_of_what_it_needs_alone(cases):
     cases[1].images["t2"].write_bytes(b"")
     cases[2].lesion.write_bytes(b"")
-    with pytest.raises(DatasetError, match=r"case b: .*b_t2.* is empty .*exclude the case \(and 1 more; see brainsegnet"):
+    with pytest.raises(
+        DatasetError, match=r"case b: .*b_t2.* is empty .*exclude the case \(and 1 more; see brainsegnet"
+    ):
         check_whole(cases, ("t1", "t2"))
     with pytest.raises(DatasetError, match=r"case c: .*c_seg[^(]*\(0 bytes\); fetch it again, or exclude the case$"):
         check_whole(cases, ("t1",))

@@ -24,6 +24,8 @@ _FILE = re.compile(
 _MASKS = {"msk", "mask", "dseg", "seg", "roi", "lesion", "label", "lesion-msk"}
 _OTHER_MASKS = re.compile(r"brain|head|skull|white|grey|gray|csf|ventricle|tissue|aparc|aseg|label-(gm|wm)\b|probseg")
 _INSIDE = re.compile(r"(sub|ses)-.*|anat|dwi|perf|pwi|swi|func|fmap|ce|raw_?data", re.IGNORECASE)
+_ELSEWHERE = {"func", "fmap", "eeg", "meg", "ieeg", "beh", "pet", "figures"}
+"""Folders that hold no structural image."""
 _DERIVATIVES = "derivatives"
 
 
@@ -78,7 +80,7 @@ def collect_bids(paths: Iterable[Path]) -> Iterator[CaseFiles]:
 def _parse(path: Path) -> _Scan | None:
     """None for files that are neither a sequence nor a mask of lesions."""
     match = _FILE.fullmatch(path.name)
-    if match is None:
+    if match is None or path.parent.name in _ELSEWHERE:
         return None
     entities, suffix = match["entities"].lower(), match["suffix"].lower()
     if suffix in _MASKS:
@@ -103,18 +105,21 @@ def _find_root(path: Path) -> Path:
 
 
 def _choose(case: str, scans: Sequence[_Scan]) -> dict[str, _Scan]:
-    """The plainest file of each sequence."""
-    chosen: dict[str, _Scan] = {}
+    """The plainest file of each sequence; of one that we do not know, none if several are."""
+    by_sequence: defaultdict[str, list[_Scan]] = defaultdict(list)
     for scan in sorted(scans, key=lambda scan: scan.plainness):
-        other = chosen.setdefault(scan.sequence, scan)
-        if other is not scan and other.plainness == scan.plainness:
+        by_sequence[scan.sequence].append(scan)
+    chosen = {}
+    for sequence, (first, *others) in by_sequence.items():
+        if not others or others[0].plainness > first.plainness:
+            chosen[sequence] = first
+        elif sequence in (*ORDER, LESION):
             raise DatasetError(
-                f"case {case} has two files for {scan.sequence}, {other.path} and {scan.path}; remove one, or list the "
+                f"case {case} has two files for {sequence}, {first.path} and {others[0].path}; remove one, or list the "
                 "files in a .csv table"
             )
-    return dict(
-        sorted(chosen.items(), key=lambda item: (ORDER.index(item[0]) if item[0] in ORDER else len(ORDER), item[0]))
-    )
+    rank = {name: i for i, name in enumerate(ORDER)}
+    return dict(sorted(chosen.items(), key=lambda item: (rank.get(item[0], len(rank)), item[0])))
 
 
 def _find_convention(files: Mapping[str, _Scan]) -> Task | None:

@@ -22,7 +22,8 @@ JSON = "dataset.json"
 DECATHLON, NNUNET = "Medical Segmentation Decathlon", "nnU-Net"
 FOLDERS = {"imagesTr": "labelsTr", "imagesTs": "labelsTs"}
 """Folder of images to that of their label maps."""
-_CHANNEL = re.compile(r"(?P<case>.+)_(?P<channel>[0-9]{4})")
+_CHANNEL = re.compile(r".+_[0-9]{4}")
+"""How nnU-Net names the file of a channel. Its JSON lists images without that number, the Decathlon's lists files."""
 
 
 @dataclass(frozen=True)
@@ -33,13 +34,15 @@ class Description:
         path: The file.
         channels: Our name of each sequence, in the order of the channels.
         convention: Whose label values the label maps use, or None.
-        training: Names of the training cases that it lists.
+        training: Names of the training images that it lists, without suffix.
+        test: Those of the test images.
     """
 
     path: Path
     channels: tuple[str, ...]
     convention: Task | None
     training: tuple[str, ...]
+    test: tuple[str, ...]
 
 
 def has_description(folder: Path, folders: Sequence[str]) -> bool:
@@ -77,11 +80,7 @@ def read_description(path: Path) -> Description:
         raise DatasetError(f"{path}: two channels are called {repeated[0]}; name each after its sequence")
     labels = _read_mapping(content, ("labels",), path)
     convention = build_convention(str(content.get("name") or path.parent.name), channels, labels, str(path))
-    listed = content.get("training")
-    entries = (
-        [entry.get("image", "") for entry in listed if isinstance(entry, dict)] if isinstance(listed, list) else []
-    )
-    return Description(path, channels, convention, tuple(_stem(Path(str(entry))) for entry in entries))
+    return Description(path, channels, convention, _list(content, "training"), _list(content, "test"))
 
 
 def collect_described(folder: Path, images: Sequence[str] = tuple(FOLDERS)) -> list[CaseFiles]:
@@ -98,8 +97,8 @@ def collect_described(folder: Path, images: Sequence[str] = tuple(FOLDERS)) -> l
 
 def _collect(folder: Path, images: str, description: Description) -> list[CaseFiles]:
     files = _list_images(folder / images)
-    split = [_CHANNEL.fullmatch(stem) for stem in files]
-    if files and all(split):
+    listed = {*description.training, *description.test}
+    if files and all(map(_CHANNEL.fullmatch, files)) and not listed & files.keys():
         layout, found = NNUNET, _collect_channels(files, description)
     else:
         layout, found = DECATHLON, {stem: dict.fromkeys(description.channels, path) for stem, path in files.items()}
@@ -140,6 +139,16 @@ def _list_images(folder: Path) -> dict[str, Path]:
 
 def _stem(path: Path) -> str:
     return path.name[: len(path.name) - len(find_suffix(path, tuple(READERS)))]
+
+
+def _list(content: Mapping[str, Any], key: str) -> tuple[str, ...]:
+    """Names of the images that a JSON lists, as `{"image": path}` or as a path."""
+    entries = content.get(key)
+    images = [
+        entry.get("image", "") if isinstance(entry, dict) else entry
+        for entry in (entries if isinstance(entries, list) else ())
+    ]
+    return tuple(_stem(Path(str(image))) for image in images)
 
 
 def _read_mapping(content: Any, keys: Sequence[str], path: Path) -> Mapping[str, Any]:  # noqa: ANN401
