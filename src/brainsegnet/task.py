@@ -138,6 +138,25 @@ class Task(BaseModel):
                 f"{dict(self.labels)}; choose the task that fits these labels"
             )
 
+    def bring(self, labels: NDArray[Any], source: "Task | None", case: str = "") -> NDArray[Any]:
+        """Labels in the convention of this task, from that of a data set where its tissues can be told by name.
+
+        They cannot where the data set has none, or one whose tissues neither we nor this task know: then values mean
+        what this task says.
+
+        Raises:
+            LabelError: as `check` or `translate`.
+
+        >>> hippocampus = Task(name="h", sequences=("t1",), labels={1: "head"}, regions={"head": (1,)})
+        >>> BRATS2021.bring(np.array([3]), BRATS2023).tolist(), BRATS2021.bring(np.array([1]), hippocampus).tolist()
+        ([4], [1])
+        """
+        known = {*TISSUES, *self.labels.values()}
+        if source is None or source == self or not known & set(source.labels.values()):
+            self.check(labels, case)
+            return labels
+        return self.translate(labels, source, case)
+
     def translate(self, labels: NDArray[Any], source: "Task", case: str = "") -> NDArray[np.uint8]:
         """Labels of another task's convention in the convention of this one, matched by the names of the tissues.
 
@@ -159,7 +178,7 @@ class Task(BaseModel):
             if not homes:
                 raise LabelError(
                     f"case {case}: {tissue} (label {value} of {source.name}) has no counterpart in task {self.name}; "
-                    f"train with --task {source.name}"
+                    + (f"train with --task {source.name}" if source.name in TASKS else "choose a task that has it")
                 )
             table[value] = homes[0]
         return np.asarray(table[labels], np.uint8)
@@ -211,6 +230,8 @@ ISLES2022 = Task(
     patch=(7, 96, 96),
 )
 TASKS: Mapping[str, Task] = {t.name: t for t in (BRATS2015, BRATS2021, BRATS2023, ISLES2017, ISLES2022)}
+TISSUES = frozenset(tissue for task in TASKS.values() for tissue in task.labels.values())
+"""What our tasks label."""
 
 
 def load_task(name_or_file: str | Path) -> Task:

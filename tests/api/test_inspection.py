@@ -1,6 +1,8 @@
 import shutil
 
+import numpy as np
 import pytest
+import SimpleITK as sitk
 
 from brainsegnet.api.inspection import inspect
 from brainsegnet.errors import DatasetError, ImageError, ModelError
@@ -26,7 +28,34 @@ def test_a_model_that_needs_all_sequences_says_so(strict):
 def test_a_folder_of_cases_is_listed(phantoms):
     inventory = inspect(phantoms)
     assert inventory.title == f"3 cases in {phantoms}"
-    assert inventory.rows[0] == ("phantom0000", "flair, t1, t1c, t2", "yes", "brats2015")
+    assert inventory.rows[0] == ("phantom0000", "flair, t1, t1c, t2", "yes", "brats2015", "")
+    assert list(inventory.notes) == [
+        "layout: BRATS 2015 (3 cases)",
+        "sequences: flair, t1, t1c, t2; label maps: 3 of 3",
+        "every file is there and whole",
+    ]
+
+
+def test_an_incomplete_download_is_shown_case_by_case(phantoms, tmp_path):
+    shutil.copytree(phantoms, tmp_path / "data")
+    first, second, _ = find_cases([tmp_path / "data"])
+    first.images["t2"].write_bytes(first.images["t2"].read_bytes()[:-99])
+    second.lesion.unlink()
+    second.images["flair"].unlink()
+    inventory = inspect(tmp_path / "data")
+    assert "cut short" in inventory.rows[0][-1] and inventory.rows[1][-1] == "no flair; no label map"
+    assert not inventory.rows[2][-1]
+    assert list(inventory.notes[1:]) == [
+        "sequences: flair (2), t1, t1c, t2; label maps: 2 of 3",
+        "incomplete: 2 of 3: phantom0000, phantom0001",
+    ]
+
+
+def test_a_file_of_several_images_is_shown(tmp_path):
+    array = np.arange(5 * 2 * 3 * 4, dtype=np.int16).reshape(5, 2, 3, 4)
+    sitk.WriteImage(sitk.GetImageFromArray(array, isVector=False), str(tmp_path / "a.nii.gz"))
+    (row,) = inspect(tmp_path / "a.nii.gz").rows
+    assert row == ("a.nii.gz", "5 images of 2 x 3 x 4", "1 x 1 x 1", "int16", "0", "119")
 
 
 def test_a_case_shows_its_images_and_labels(phantoms):

@@ -159,6 +159,17 @@ def test_inspect_shows_models_runs_cases_folders_and_images(run, phantoms, train
         assert ended.code == 0 and expected in ended.out and not ended.err
 
 
+def test_inspect_says_what_is_incomplete_and_train_refuses_it_at_the_start(run, left, phantoms, tmp_path):
+    shutil.copytree(phantoms, tmp_path / "data")
+    find_cases([tmp_path / "data"])[2].images["t1"].write_bytes(b"")
+    ended = run("inspect", tmp_path / "data")
+    assert ended.code == 0 and "layout: BRATS 2015 (3 cases)" in ended.out
+    assert ended.out.endswith("incomplete: 1 of 3: phantom0002\n")
+    ended = run("train", tmp_path / "data", "--task", "brats2015", "--out", tmp_path / "run")
+    assert ended.code == 1 and "case phantom0002: " in ended.sentence and "is empty (0 bytes)" in ended.sentence
+    assert not left(tmp_path / "run")
+
+
 def test_inspect_refuses_what_it_does_not_know(run, tmp_path):
     (tmp_path / "notes.txt").write_text("")
     (tmp_path / "empty").mkdir()
@@ -166,7 +177,7 @@ def test_inspect_refuses_what_it_does_not_know(run, tmp_path):
         ("nowhere", "nowhere does not exist"),
         ("nowhere.mha", "nowhere.mha does not exist"),
         ("notes.txt", "notes.txt is neither a folder nor a .csv or .yaml table"),
-        ("empty", "empty holds no case of a known scheme"),
+        ("empty", "empty holds no case of a known layout"),
     ]:
         ended = run("inspect", tmp_path / thing)
         assert ended.code == 1 and sentence in ended.sentence

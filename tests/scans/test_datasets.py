@@ -94,13 +94,13 @@ def test_folders_and_tables_are_joined(tmp_path):
 
 
 def test_what_cannot_be_found_is_told(tmp_path):
-    touch(tmp_path, "scan.nii.gz", "labels/pat1_seg.nii.gz", "deep/1/2/3/4/5/a_flair.nii.gz")
+    touch(tmp_path, "scan.nii.gz", "labels/pat1_seg.nii.gz", "deep/1/2/3/4/5/6/7/a_flair.nii.gz")
     with pytest.raises(DatasetError, match="none does not exist; name a folder of cases"):
         find_cases([tmp_path / "none"])
     with pytest.raises(DatasetError, match="neither a folder nor"):
         find_cases([tmp_path / "scan.nii.gz"])
     for folder in ("labels", "deep"):
-        with pytest.raises(DatasetError, match=f"{folder} holds no case of a known scheme .BRATS 2015; .*BraTS 2023"):
+        with pytest.raises(DatasetError, match=f"{folder} holds no case of a known layout .BRATS 2015; .*BraTS 2023"):
             find_cases([tmp_path / folder])
 
 

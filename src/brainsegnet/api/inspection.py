@@ -1,26 +1,31 @@
 """`inspect`: what is in a model folder or a case."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from brainsegnet.inference.model import BEST, CARD_FILE, LAST, Card, open_model
 from brainsegnet.output import find_suffix
-from brainsegnet.scans.datasets import CaseFiles, find_cases
-from brainsegnet.scans.files import READERS, read_image
+from brainsegnet.scans.case_files import PERFUSION, CaseFiles, read_sequences
+from brainsegnet.scans.datasets import find_cases
+from brainsegnet.scans.files import READERS, read_image, read_series
+from brainsegnet.scans.series import Series
+from brainsegnet.scans.survey import Survey, survey
 from brainsegnet.volume import Volume
 
 Row = tuple[str, ...]
 IMAGE_HEADINGS = ("name", "voxels (D, H, W)", "spacing mm", "type", "smallest", "largest")
+CASE_HEADINGS = ("case", "sequences", "labels", "convention", "incomplete")
 
 
 @dataclass(frozen=True)
 class Inventory:
-    """A title, the headings of a table, and its rows."""
+    """A title, the headings of a table, its rows, and what is said below it."""
 
     title: str
     headings: Row
     rows: Sequence[Row]
+    notes: Sequence[str] = ()
 
 
 def inspect(model_or_case: Path) -> Inventory:
@@ -36,32 +41,55 @@ def inspect(model_or_case: Path) -> Inventory:
         model = open_model(model_or_case)
         return Inventory(f"model {model.folder}", ("what", "value"), _card_rows(model.card))
     if find_suffix(model_or_case, tuple(READERS)):
-        row = _image_row(model_or_case.name, read_image(model_or_case))
+        row = _series_row(model_or_case.name, read_series(model_or_case))
         return Inventory(f"image {model_or_case}", IMAGE_HEADINGS, [row])
     cases = find_cases([model_or_case])
     if len(cases) == 1:
-        return Inventory(f"case {cases[0].name}", IMAGE_HEADINGS, _image_rows(cases[0]))
-    return Inventory(
-        f"{len(cases)} cases in {model_or_case}",
-        ("case", "sequences", "labels", "convention"),
-        [_case_row(case) for case in cases],
-    )
+        return Inventory(f"case {cases[0].name}", IMAGE_HEADINGS, _image_rows(cases[0]), [f"layout: {cases[0].layout}"])
+    found = survey(cases)
+    rows = [_case_row(case, found.defects.get(case.name, ())) for case in cases]
+    return Inventory(f"{len(cases)} cases in {model_or_case}", CASE_HEADINGS, rows, _summary(found, len(cases)))
 
 
 def _image_rows(case: CaseFiles) -> list[Row]:
-    files = {**case.images, **({"lesion": case.lesion} if case.lesion else {})}
-    return [_image_row(name, read_image(path)) for name, path in files.items()]
+    rows = [_image_row(*pair) for pair in zip(case.images, read_sequences(case, [*case.images]), strict=True)]
+    return [*rows, *([_image_row("lesion", read_image(case.lesion))] if case.lesion else [])]
 
 
 def _image_row(name: str, volume: Volume) -> Row:
+    return _series_row(name, Series(volume.array[None], volume.affine))
+
+
+def _series_row(name: str, series: Series) -> Row:
+    volume = series.frame(0)
     spacing = " x ".join(f"{mm:.3g}" for mm in volume.spacing_mm)
-    low, high = (f"{value:.6g}" for value in (volume.array.min(), volume.array.max()))
-    return name, " x ".join(map(str, volume.shape)), spacing, str(volume.array.dtype), low, high
+    low, high = (f"{value:.6g}" for value in (series.array.min(), series.array.max()))
+    frames = f"{len(series)} images of " if len(series) > 1 else ""
+    return name, frames + " x ".join(map(str, volume.shape)), spacing, str(series.array.dtype), low, high
 
 
-def _case_row(case: CaseFiles) -> Row:
+def _case_row(case: CaseFiles, defects: Sequence[str]) -> Row:
     convention = case.convention.name if case.convention else "the task's"
-    return case.name, ", ".join(case.images), "yes" if case.lesion else "no", convention
+    return case.name, _join_names(case.images), "yes" if case.lesion else "no", convention, "; ".join(defects)
+
+
+def _join_names(sequences: Iterable[str]) -> str:
+    """Names, those of the maps of a perfusion series as one."""
+    return ", ".join(
+        dict.fromkeys(f"{PERFUSION}_*" if name.startswith(f"{PERFUSION}_") else name for name in sequences)
+    )
+
+
+def _summary(found: Survey, count: int) -> list[str]:
+    """Layout, sequences and truth of all, and which cases are not whole."""
+    by_name = {_join_names([name]): number for name, number in found.sequences.items()}
+    partly = [f"{name} {'' if number == count else f'({number})'}".strip() for name, number in by_name.items()]
+    broken = ", ".join(found.defects)
+    return [
+        "layout: " + ", ".join(f"{layout} ({number} cases)" for layout, number in found.layouts.items()),
+        f"sequences: {', '.join(partly)}; label maps: {found.labelled} of {count}",
+        f"incomplete: {len(found.defects)} of {count}: {broken}" if broken else "every file is there and whole",
+    ]
 
 
 def _card_rows(card: Card) -> list[Row]:

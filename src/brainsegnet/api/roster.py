@@ -14,6 +14,7 @@ from brainsegnet.inference.model import Card
 from brainsegnet.preprocessing.alignment import Aligner
 from brainsegnet.preprocessing.prepare import follow, prepare
 from brainsegnet.scans.datasets import CaseFiles, common_sequences, find_cases, load_case
+from brainsegnet.scans.survey import check_whole
 from brainsegnet.task import Task
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def call_roll(data: Sequence[Path], task: Task, options: "TrainOptions") -> Rost
     """Find the cases, and decide which are held out and which sequences are used.
 
     Raises:
-        DatasetError: no case to train on, or a name that no case has.
+        DatasetError: no case to train on, a name that no case has, or a file that is absent, empty or cut short.
         MissingSequence: a case lacks a sequence that was named, or all share none.
     """
     found = find_cases(data)
@@ -48,7 +49,8 @@ def call_roll(data: Sequence[Path], task: Task, options: "TrainOptions") -> Rost
         raise DatasetError(f"no case is called {', '.join(unknown)}; the cases are {', '.join(sorted(names))}")
     cases = [case for case in found if case.name not in options.exclude]
     if unlabelled := [case.name for case in cases if case.lesion is None]:
-        raise DatasetError(f"case {unlabelled[0]} has no label map to learn from; add it, or exclude the case")
+        more = f" (and {len(unlabelled) - 1} more)" if len(unlabelled) > 1 else ""
+        raise DatasetError(f"case {unlabelled[0]} has no label map to learn from; add it, or exclude the case{more}")
     held = set(options.hold_out) or _drawn(cases, options)
     training = [case for case in cases if case.name not in held]
     if not training:
@@ -57,6 +59,7 @@ def call_roll(data: Sequence[Path], task: Task, options: "TrainOptions") -> Rost
             "out; add cases, or hold out fewer"
         )
     sequences = _choose(options.sequences, cases, task) if options.sequences else common_sequences(cases, task)
+    check_whole(cases, sequences)
     validation = [case for case in cases if case.name in held]
     return Roster(task, sequences, training, validation, options.resample, options.register)
 

@@ -84,10 +84,7 @@ def _read_pair(
     found, known = read_labels(predicted), read_labels(truth)
     if not found.on_grid_of(known):
         raise GridMismatch(f"case {name}: {describe_mismatch('the prediction', found, 'the truth', known)}")
-    labels = known.array
-    if convention is not None and convention != task:
-        labels = task.translate(labels, convention, name)
-    return found.array, labels, known.spacing_mm
+    return found.array, task.bring(known.array, convention, name), known.spacing_mm
 
 
 def _pairs(predicted: Path, truths: Sequence[Path]) -> dict[str, tuple[Path, Path, Task | None]]:

@@ -42,7 +42,8 @@ def train(
     Parameters
     ----------
     data
-        Folders of cases (BRATS 2015, BraTS 2021 or 2023 names), or tables case,sequence,path (.csv, .yaml).
+        Folders of cases as distributed (BRATS 2015 to 2023, ISLES 2017 and 2022, BIDS, Decathlon, nnU-Net; inspect
+        tells), or tables case,sequence,path (.csv, .yaml).
     task
         brats2015, brats2021, brats2023, isles2017, isles2022, or a YAML file.
     out
@@ -194,9 +195,9 @@ def grow(out: Path, /, *, cases: int = 8, seed: int = 0, shape: Shape | None = N
 
 @app.command
 def inspect(model_or_case: Path, /) -> None:
-    """Show what is in a model folder, a case or a folder of cases.
+    """Show what is in a model folder, a case or a folder of cases, and which cases are incomplete.
 
-    Example: brainsegnet inspect runs/first
+    Example: brainsegnet inspect BRATS/
 
     Parameters
     ----------
@@ -221,12 +222,15 @@ def models() -> None:
 
 def _show_inventory(inventory: "Inventory") -> None:
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    table = Table(*inventory.headings, title=inventory.title, title_justify="left")
+    columns = [Column(heading, overflow="fold") for heading in inventory.headings]
+    table = Table(*columns, title=inventory.title, title_justify="left")
     for row in inventory.rows:
         table.add_row(*row)
     Console().print(table)
+    for note in inventory.notes:
+        say(note)
 
 
 def _show_segmented(done: "Segmented") -> None:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from brainsegnet.errors import ImageError, LabelError, OutputError
 from brainsegnet.output import IMAGES, check_suffix, find_suffix, replacing
 from brainsegnet.scans.integrity import check_meta, check_nifti, check_start, read_start, restore_nan
+from brainsegnet.scans.series import Series
 from brainsegnet.volume import Affine, Array, LabelMap, Volume, itk_grid
 
 ItkObject = Any
@@ -35,17 +36,19 @@ def read_image(path: Path) -> Volume:
     Raises:
         ImageError: the file is missing, unreadable, cut short, damaged, no image, not 3-D or not of plain numbers.
     """
-    reader_name = READERS.get(find_suffix(path, tuple(READERS)))
-    if reader_name is None:
-        raise ImageError(f"{path} is no image that can be read; its name must end in one of {', '.join(READERS)}")
-    check_start(path)
-    image = _read_itk(path, reader_name)
-    array = _share_array(image)
-    if reader_name == "NiftiImageIO":
-        _compare_with_nifti(path, array, image)
-    elif reader_name == "MetaImageIO":
-        check_meta(path, array)
-    return Volume(array, _build_affine(image))
+    array, affine = _read(path, one=True)
+    return Volume(array[0], affine)
+
+
+def read_series(path: Path) -> Series:
+    """All images of a 4-D file, (T, D, H, W) in their stored dtype, on their one grid; a 3-D file is a series of one.
+
+    ISLES 2017 stores its perfusion in 5-D, (X, Y, Z, 1, T), which is the same series.
+
+    Raises:
+        ImageError: as `read_image`, save that the file may hold several images.
+    """
+    return Series(*_read(path, one=False))
 
 
 def read_labels(path: Path) -> LabelMap:
@@ -76,28 +79,40 @@ def write_image(volume: Volume, path: Path) -> None:
             raise OutputError(f"{path} cannot be written: {_explain_failure(path, temporary, error)}") from error
 
 
-def _read_itk(path: Path, reader_name: str) -> ItkObject:
+def _read(path: Path, one: bool) -> tuple[Array, Affine]:
+    """The images (T, D, H, W) of a file, which may hold but `one`, and their affine."""
+    reader_name = READERS.get(find_suffix(path, tuple(READERS)))
+    if reader_name is None:
+        raise ImageError(f"{path} is no image that can be read; its name must end in one of {', '.join(READERS)}")
+    check_start(path)
+    image = _read_itk(path, reader_name, one)
+    array = np.asarray(_Pixels(image))
+    if reader_name == "NiftiImageIO":
+        _compare_with_nifti(path, array, image)
+    elif reader_name == "MetaImageIO":
+        check_meta(path, array)
+    return array.reshape(-1, *array.shape[-3:]), _build_affine(image)
+
+
+def _read_itk(path: Path, reader_name: str, one: bool) -> ItkObject:
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
     reader = sitk.ImageFileReader()
     reader.SetImageIO(reader_name)
     reader.SetFileName(str(path))
     try:
         reader.ReadImageInformation()
-        _check_information(reader, path)
-        image = reader.Execute()
+        _check_information(reader, path, one)
+        return reader.Execute()
     except RuntimeError as error:
         raise ImageError(_explain_refusal(path, error)) from error
-    while image.GetDimension() > 3:
-        image = image[(*[slice(None)] * (image.GetDimension() - 1), 0)]
-    return image
 
 
-def _check_information(reader: ItkObject, path: Path) -> None:
+def _check_information(reader: ItkObject, path: Path, one: bool) -> None:
     size, parts = reader.GetSize(), reader.GetNumberOfComponents()
     shape = (*((parts,) if parts > 1 else ()), *reversed(size))
     if "complex" in sitk.GetPixelIDValueAsString(reader.GetPixelIDValue()):
         raise ImageError(f"{path} holds complex numbers; save its magnitude and read that")
-    if parts > 1 or any(n > 1 for n in size[3:]):
+    if parts > 1 or (one and any(n > 1 for n in size[3:])):
         raise ImageError(f"{path} is {len(shape)}-D {shape}, a 3-D image is due; save one volume of it and read that")
     if len(size) < 3:
         raise ImageError(f"{path} is {len(size)}-D {shape}, a 3-D image is due; join its slices into one volume")
@@ -133,16 +148,12 @@ class _Pixels:
         self.__array_interface__ = {**view.__array_interface__, "data": (address, False)}
 
 
-def _share_array(image: ItkObject) -> Array:
-    """The voxels (D, H, W) of a 3-D image of one component."""
-    return np.asarray(_Pixels(image))
-
-
 def _build_affine(image: ItkObject) -> Affine:
     affine = np.eye(4)
-    columns = np.reshape(image.GetDirection(), (3, 3)) * image.GetSpacing()
+    axes = image.GetDimension()
+    columns = np.reshape(image.GetDirection(), (axes, axes))[:3, :3] * image.GetSpacing()[:3]
     affine[:3, :3] = columns[:, ::-1]
-    affine[:3, 3] = image.GetOrigin()
+    affine[:3, 3] = image.GetOrigin()[:3]
     return affine
 
 

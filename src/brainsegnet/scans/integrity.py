@@ -6,6 +6,7 @@ compared with the decoded voxels: no second decompression unless they differ. NR
 
 import gzip
 import math
+import struct
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,6 +62,33 @@ def check_start(path: Path) -> None:
         raise _damaged(path) from error
     except OSError as error:
         raise ImageError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def check_size(path: Path) -> None:
+    """Refuse a file that is shorter than its header says, at the cost of its first and last bytes: a broken download.
+
+    Of NRRD only the start is looked at.
+
+    Raises:
+        ImageError: as `check_start`, or the file is cut short.
+    """
+    check_start(path)
+    if not path.name.lower().endswith((".nii", ".nii.gz")):
+        return
+    try:
+        due = _nifti_bytes(read_start(path, 540))
+        with path.open("rb") as file:
+            packed = file.read(2) == GZIP
+            file.seek(-4, 2)
+            if packed and int.from_bytes(file.read(), "little") == due % 2**32:
+                return
+        there = len(_unpack(path)) if packed else path.stat().st_size
+    except (EOFError, zlib.error, gzip.BadGzipFile, struct.error) as error:
+        raise _damaged(path) from error
+    except OSError as error:
+        raise ImageError(f"{path} cannot be read: {error.strerror or error}") from error
+    if there < due:
+        raise _damaged(path)
 
 
 def read_start(path: Path, count: int) -> bytes:
@@ -161,6 +189,19 @@ def find_meta_block(path: Path) -> MetaBlock | None:
     else:
         size = math.prod(map(int, fields["DimSize"].split())) * _META_BYTES.get(fields["ElementType"], 1)
     return MetaBlock(data, start, size, compressed)
+
+
+def _nifti_bytes(header: bytes) -> int:
+    """Bytes of a NIfTI-1 or NIfTI-2 file before compression, as its header says."""
+    order = "<" if header[0] else ">"
+    if header.startswith(struct.pack(f"{order}i", 348)):
+        dims, bits = struct.unpack_from(f"{order}8h", header, 40), struct.unpack_from(f"{order}h", header, 72)
+        (start,) = struct.unpack_from(f"{order}f", header, 108)
+    else:
+        dims, bits = struct.unpack_from(f"{order}8q", header, 16), struct.unpack_from(f"{order}h", header, 14)
+        (start,) = struct.unpack_from(f"{order}q", header, 168)
+    voxels: int = math.prod(dims[1 : 1 + dims[0]])
+    return int(start) + voxels * int(bits[0]) // 8
 
 
 def _check_meta_start(path: Path) -> None:

@@ -1,7 +1,9 @@
 """How the public data sets name their files: a scheme is a value, a pattern for each sequence.
 
 The group `case` of a pattern ends where the name of the case ends in the path. So a case is a folder, a prefix of file
-names or a folder of folders, and one search serves them all.
+names or a folder of folders, and one search serves them all. A group `folder` stands for `<folder>/<folder>`: a file
+with a name of its own among files that begin with the name of their folder. Names that begin with `sub-` are left to
+`bids`, folders with a `dataset.json` to `dataset_json`.
 """
 
 import re
@@ -10,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from brainsegnet.scans.table import LESION
-from brainsegnet.task import BRATS2015, BRATS2021, BRATS2023, ISLES2022, Task
+from brainsegnet.task import BRATS2015, BRATS2021, BRATS2023, ISLES2017, ISLES2022, Task
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,11 @@ _VSD_STEMS = {
     "t2": "VSD.Brain.XX.O.MR_T2",
     LESION: "VSD.Brain_3more.XX.O.OT",
 }
+_STROKE_STEMS = {
+    **{name.lower(): f"VSD.Brain.XX.O.MR_{name}" for name in ("ADC", "MTT", "rCBF", "rCBV", "Tmax", "TTP")},
+    "pwi": "VSD.Brain.XX.O.MR_4DPWI",
+    LESION: "VSD.Brain.XX.O.OT",
+}
 
 
 def vsd_path(sequence: str, identifier: int) -> Path:
@@ -48,22 +55,38 @@ def vsd_path(sequence: str, identifier: int) -> Path:
     return Path(stem) / f"{stem}.mha"
 
 
+def smir_path(sequence: str, identifier: int, prefix: str = "SMIR") -> Path:
+    """Where ISLES 2017 keeps a sequence, the raw perfusion `pwi`, or the `lesion`, within the folder of its case.
+
+    >>> smir_path("tmax", 127019, "VSD").as_posix()
+    'VSD.Brain.XX.O.MR_Tmax.127019/VSD.Brain.XX.O.MR_Tmax.127019.nii'
+    """
+    stem = f"{_STROKE_STEMS[sequence].replace('VSD', prefix, 1)}.{identifier}"
+    return Path(stem) / f"{stem}.nii"
+
+
 def _vsd_pattern(stem: str) -> str:
-    name = re.escape(stem).replace("_3more", "(_[0-9]more)?") + r"\.[0-9]+"
+    """A folder and a file in it, of either platform, which numbers its files."""
+    name = re.escape(stem).replace("VSD", "(VSD|SMIR)").replace("_3more", "(_[0-9]more)?") + r"\.[0-9]+"
     return rf"(?P<case>[^/]+)/{name}/{name}{_IMAGE}"
 
 
-def _endings(between: str, **endings: str) -> Mapping[str, str]:
+def _endings(between: str, **endings: str) -> dict[str, str]:
     """A prefix of the file name is the case: `<case><between><ending>.nii.gz`."""
     return {sequence: rf"(?P<case>[^/]+?){between}{ending}{_IMAGE}" for sequence, ending in endings.items()}
 
 
-def _names(**names: str) -> Mapping[str, str]:
+def _names(**names: str) -> dict[str, str]:
     """The folder is the case: `<case>/<name>.nii.gz`."""
     return {sequence: rf"(?P<case>[^/]+)/{name}{_IMAGE}" for sequence, name in names.items()}
 
 
 _MEAN_0 = "_subtrMeanDivStd"
+_N4 = "_N4[^/]*"
+_CASE_355 = rf"(?P<folder>[^/]+)/W39_1998\.09\.19_Segm{_IMAGE}"
+"""What the segmentation of BraTS20_Training_355 is called in the public archive of 2020."""
+_BRATS_2021 = _endings("_", flair="flair", t1="t1", t1c="t1ce", t2="t2", lesion="seg")
+
 SCHEMES = (
     Scheme("BRATS 2015", BRATS2015, {sequence: _vsd_pattern(stem) for sequence, stem in _VSD_STEMS.items()}),
     Scheme(
@@ -73,12 +96,25 @@ SCHEMES = (
             flair=f"Flair{_MEAN_0}", t1=f"T1{_MEAN_0}", t1c=f"T1c{_MEAN_0}", t2=f"T2{_MEAN_0}", lesion="OTMultiClass"
         ),
     ),
+    Scheme("ISLES 2017", ISLES2017, {sequence: _vsd_pattern(stem) for sequence, stem in _STROKE_STEMS.items()}),
     Scheme("BraTS 2023", BRATS2023, _endings("-", flair="t2f", t1="t1n", t1c="t1c", t2="t2w", lesion="seg")),
-    Scheme("BraTS 2021", BRATS2021, _endings("_", flair="flair", t1="t1", t1c="t1ce", t2="t2", lesion="seg")),
+    Scheme("BraTS 2017 to 2021", BRATS2021, {**_BRATS_2021, LESION: f"(?:{_BRATS_2021[LESION]}|{_CASE_355})"}),
     Scheme("ISLES 2022", ISLES2022, _endings("(_ses-[0-9]+)?_", dwi="dwi", adc="adc", flair="flair", lesion="msk")),
+    Scheme(
+        "MS, Lesjak 2017",
+        None,
+        _names(flair=f"FLAIR{_N4}", t1=f"T1{_N4}", t1c=f"T1POST{_N4}", t2=f"T2{_N4}", lesion=f"GOLD_STANDARD{_N4}"),
+    ),
     Scheme(
         "<case>/<sequence>.nii.gz",
         None,
-        _names(flair="flair", t1="t1", t1c="t1c", t2="t2", dwi="dwi", adc="adc", lesion="(lesion|label|seg)"),
+        _names(
+            flair="flair",
+            t1="t1",
+            t1c="(t1c|t1ce|t1gd)",
+            t2="t2",
+            **{name: name for name in ("dwi", "adc", "mtt", "rcbf", "rcbv", "tmax", "ttp", "pwi")},
+            lesion="(lesion|label|seg)",
+        ),
     ),
 )

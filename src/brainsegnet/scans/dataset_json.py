@@ -1,0 +1,159 @@
+"""Folders with a `dataset.json`: the Medical Segmentation Decathlon (4-D images) and nnU-Net's raw data (`_0000`).
+
+Both keep images in `imagesTr` and `imagesTs`, label maps in `labelsTr`, and say in the JSON which channel is which
+sequence and which label which tissue. Channels get their names from there, never from their place alone.
+"""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from brainsegnet.errors import DatasetError
+from brainsegnet.output import find_suffix
+from brainsegnet.scans.case_files import CaseFiles, Part
+from brainsegnet.scans.files import READERS
+from brainsegnet.scans.names import build_convention, find_sequence
+from brainsegnet.task import Task
+
+JSON = "dataset.json"
+DECATHLON, NNUNET = "Medical Segmentation Decathlon", "nnU-Net"
+FOLDERS = {"imagesTr": "labelsTr", "imagesTs": "labelsTs"}
+"""Folder of images to that of their label maps."""
+_CHANNEL = re.compile(r".+_[0-9]{4}")
+"""How nnU-Net names the file of a channel. Its JSON lists images without that number, the Decathlon's lists files."""
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a `dataset.json` says.
+
+    Attributes:
+        path: The file.
+        channels: Our name of each sequence, in the order of the channels.
+        convention: Whose label values the label maps use, or None.
+        training: Names of the training images that it lists, without suffix.
+        test: Those of the test images.
+    """
+
+    path: Path
+    channels: tuple[str, ...]
+    convention: Task | None
+    training: tuple[str, ...]
+    test: tuple[str, ...]
+
+
+def has_description(folder: Path, folders: Sequence[str]) -> bool:
+    """Whether a folder, with these folders in it, is one of a data set described by a `dataset.json`.
+
+    Raises:
+        DatasetError: its folders say so, but the file is absent.
+    """
+    if not FOLDERS.keys() & set(folders):
+        return False
+    if not (folder / JSON).is_file():
+        raise DatasetError(
+            f"{folder} has {', '.join(sorted(FOLDERS.keys() & set(folders)))} but no {JSON}, which names "
+            "the channels; add it, or list the files in a .csv table"
+        )
+    return True
+
+
+def read_description(path: Path) -> Description:
+    """Read a `dataset.json` of the Decathlon (`modality`) or of nnU-Net (`modality` or `channel_names`).
+
+    Raises:
+        DatasetError: unreadable, or without names for channels and labels.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError) as error:
+        raise DatasetError(f"{path} cannot be read as JSON: {error}") from error
+    named = _read_mapping(content, ("channel_names", "modality"), path)
+    try:
+        channels = tuple(find_sequence(str(named[str(i)])) for i in range(len(named)))
+    except KeyError as error:
+        raise DatasetError(f"{path}: channel {error.args[0]} has no name in {named}; number channels from 0") from error
+    if repeated := sorted({name for name in channels if channels.count(name) > 1}):
+        raise DatasetError(f"{path}: two channels are called {repeated[0]}; name each after its sequence")
+    labels = _read_mapping(content, ("labels",), path)
+    convention = build_convention(str(content.get("name") or path.parent.name), channels, labels, str(path))
+    return Description(path, channels, convention, _list(content, "training"), _list(content, "test"))
+
+
+def collect_described(folder: Path, images: Sequence[str] = tuple(FOLDERS)) -> list[CaseFiles]:
+    """The cases of a folder with a `dataset.json`, those of its folders `images`.
+
+    A training case that the JSON lists is expected even where its file is absent: a download that is not whole.
+
+    Raises:
+        DatasetError: the JSON cannot be used, or a file is a channel that it does not name.
+    """
+    description = read_description(folder / JSON)
+    return [case for name in images for case in _collect(folder, name, description)]
+
+
+def _collect(folder: Path, images: str, description: Description) -> list[CaseFiles]:
+    files = _list_images(folder / images)
+    listed = {*description.training, *description.test}
+    if files and all(map(_CHANNEL.fullmatch, files)) and not listed & files.keys():
+        layout, found = NNUNET, _collect_channels(files, description)
+    else:
+        layout, found = DECATHLON, {stem: dict.fromkeys(description.channels, path) for stem, path in files.items()}
+    parts: dict[str, Part] = {name: i for i, name in enumerate(description.channels)}
+    whole_files = layout == NNUNET or len(parts) == 1
+    if images == "imagesTr" and layout == DECATHLON:
+        ending = next((find_suffix(path, tuple(READERS)) for path in files.values()), ".nii.gz")
+        for name in description.training:
+            found.setdefault(name, dict.fromkeys(description.channels, folder / images / f"{name}{ending}"))
+    labels = _list_images(folder / FOLDERS[images])
+    return [
+        CaseFiles(name, paths, labels.get(name), description.convention, {} if whole_files else parts, layout)
+        for name, paths in found.items()
+    ]
+
+
+def _collect_channels(files: Mapping[str, Path], description: Description) -> dict[str, dict[str, Path]]:
+    """Case to sequence to file, of nnU-Net's `<case>_0000.nii.gz`."""
+    cases: dict[str, dict[str, Path]] = {}
+    for stem, path in files.items():
+        case, _, number = stem.rpartition("_")
+        if int(number) >= len(description.channels):
+            raise DatasetError(
+                f"{path} is channel {int(number)}, but {description.path} names {len(description.channels)} channels "
+                f"({', '.join(description.channels)}); name it there"
+            )
+        cases.setdefault(case, {})[description.channels[int(number)]] = path
+    return cases
+
+
+def _list_images(folder: Path) -> dict[str, Path]:
+    """Images of a folder by name without suffix, hidden ones left out; none if there is no folder."""
+    if not folder.is_dir():
+        return {}
+    paths = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
+    return {_stem(path): path for path in paths if find_suffix(path, tuple(READERS))}
+
+
+def _stem(path: Path) -> str:
+    return path.name[: len(path.name) - len(find_suffix(path, tuple(READERS)))]
+
+
+def _list(content: Mapping[str, Any], key: str) -> tuple[str, ...]:
+    """Names of the images that a JSON lists, as `{"image": path}` or as a path."""
+    entries = content.get(key)
+    images = [
+        entry.get("image", "") if isinstance(entry, dict) else entry
+        for entry in (entries if isinstance(entries, list) else ())
+    ]
+    return tuple(_stem(Path(str(image))) for image in images)
+
+
+def _read_mapping(content: Any, keys: Sequence[str], path: Path) -> Mapping[str, Any]:  # noqa: ANN401
+    values = [content.get(key) for key in keys] if isinstance(content, dict) else []
+    found: Mapping[str, Any] | None = next((value for value in values if isinstance(value, dict) and value), None)
+    if found is None:
+        raise DatasetError(f"{path} has no {' or '.join(keys)}, which gives the names; add it")
+    return found

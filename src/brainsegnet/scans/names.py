@@ -1,0 +1,131 @@
+"""What others call sequences and tissues, in our words: channels are matched by name, never by their place."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import ValidationError
+
+from brainsegnet.errors import DatasetError
+from brainsegnet.task import Task
+
+UNITED = "necrosis + non-enhancing"
+_SEQUENCES = {
+    "flair": "flair t2flair flairw t2f fl",
+    "t1": "t1 t1w t1n t1wi t1native",
+    "t1c": "t1c t1ce t1gd t1wgd t1wce t1post t1wpost t1cw t1wc t1km t1contrast gdt1w cet1w cet1",
+    "t2": "t2 t2w t2wi",
+    "dwi": "dwi trace b1000",
+    "adc": "adc adcmap",
+    "mtt": "mtt",
+    "ttp": "ttp",
+    "tmax": "tmax",
+    "rcbf": "rcbf cbf",
+    "rcbv": "rcbv cbv",
+    "pwi": "pwi 4dpwi",
+}
+ORDER = tuple(_SEQUENCES)
+"""In which sequences are listed."""
+_TISSUES = {
+    "oedema": "edema peritumoraledema peritumoraledematousinvadedtissue ed snfh",
+    "necrosis": "necrosis necrotic necroticcore necrotictumor necrotictumorcore ncr",
+    "non-enhancing": "nonenhancing nonenhancingtumor net",
+    UNITED: "necrosisnonenhancing ncrnet netc nonenhancingtumorcore necroticandnonenhancingtumor "
+    "necroticandnonenhancingtumorcore necroticnonenhancingtumorcore",
+    "enhancing": "enhancing enhancingtumor et gdenhancingtumor contrastenhancingtumor",
+    "infarct": "infarct infarction stroke strokelesion ischemicstroke ischemiclesion ischemicstrokelesion",
+    "white-matter lesion": "whitematterlesion wmlesion mslesion multiplesclerosislesion",
+}
+_REGIONS = {"whole": "wholetumor whole wt", "core": "tumorcore core tc", "enhancing": "enhancingtumor enhancing et"}
+
+
+def _reverse(words: Mapping[str, str]) -> Mapping[str, str]:
+    return {word: ours for ours, others in words.items() for word in others.split()}
+
+
+_SEQUENCE_OF, _TISSUE_OF, _REGION_OF = _reverse(_SEQUENCES), _reverse(_TISSUES), _reverse(_REGIONS)
+
+
+def find_sequence(name: str) -> str:
+    """Our name for a sequence; one that we do not know keeps its own, in lower case.
+
+    >>> [find_sequence(name) for name in ("FLAIR", "T1w", "t1gd", "T2w", "rCBF", "DCE-Ktrans")]
+    ['flair', 't1', 't1c', 't2', 'rcbf', 'dce_ktrans']
+    """
+    plain = re.sub("[^a-z0-9]", "", name.lower())
+    return _SEQUENCE_OF.get(plain, re.sub("[^a-z0-9]+", "_", name.lower()).strip("_"))
+
+
+def find_tissue(name: str) -> str:
+    """Our name for a tissue; one that we do not know keeps its own, in lower case.
+
+    >>> [find_tissue(name) for name in ("edema", "GD-enhancing tumour", "Hippocampus head")]
+    ['oedema', 'enhancing', 'hippocampus head']
+    """
+    plain = re.sub("[^a-z]", "", name.lower().replace("tumour", "tumor").replace("oedema", "edema"))
+    return _TISSUE_OF.get(plain.replace("ischaemic", "ischemic"), name.strip().lower())
+
+
+def build_convention(name: str, channels: Sequence[str], labels: Mapping[str, Any], where: str) -> Task | None:
+    """The label convention of a `dataset.json`: value to tissue, or tissue to value, or region to values.
+
+    Tissues get our names. Where non-enhancing tumour is labelled and necrosis is not, the two share a label, as in the
+    gliomas of the Medical Segmentation Decathlon, which come from BraTS 2016 and 2017.
+
+    Args:
+        name: What the data set is called.
+        channels: Its sequences.
+        labels: As they stand in the file.
+        where: The file, for the message.
+
+    Returns:
+        A task; None where the labels are regions that we do not know, so that values mean what the task says.
+
+    Raises:
+        DatasetError: the labels contradict themselves.
+
+    >>> decathlon = {"0": "background", "1": "edema", "2": "non-enhancing tumor", "3": "enhancing tumour"}
+    >>> dict(build_convention("BRATS", ("flair",), decathlon, "dataset.json").labels)
+    {1: 'oedema', 2: 'necrosis + non-enhancing', 3: 'enhancing'}
+    """
+    try:
+        tissues = _read_labels(labels)
+        if tissues is None:
+            return None
+        if "necrosis" not in tissues.values():
+            tissues = {value: UNITED if tissue == "non-enhancing" else tissue for value, tissue in tissues.items()}
+        regions = {tissue: (value,) for value, tissue in tissues.items()}
+        return Task(name=name, sequences=tuple(channels), labels=tissues, regions=regions)
+    except ValidationError as error:
+        raise DatasetError(f"{where}: {error.errors()[0]['msg'].removeprefix('Value error, ')}; mend it") from error
+    except (TypeError, ValueError) as error:
+        raise DatasetError(f"{where}: labels {labels} are no names and values; mend them") from error
+
+
+def _read_labels(labels: Mapping[str, Any]) -> dict[int, str] | None:
+    if any(isinstance(value, list) for value in labels.values()):
+        return _split_regions(
+            {key: set(value if isinstance(value, list) else [value]) for key, value in labels.items()}
+        )
+    if all(key.isdigit() for key in labels):
+        named = {int(key): str(tissue) for key, tissue in labels.items()}
+    else:
+        named = {int(value): key for key, value in labels.items()}
+    return {value: find_tissue(tissue) for value, tissue in sorted(named.items()) if value and tissue != "ignore"}
+
+
+def _split_regions(regions: Mapping[str, set[int]]) -> dict[int, str] | None:
+    """Nested regions of a glioma as tissues; None if they are others, or if a tissue has two values."""
+    ours = {
+        _REGION_OF.get(re.sub("[^a-z]", "", key.lower().replace("tumour", "tumor"))): v for key, v in regions.items()
+    }
+    if not ours.keys() >= _REGIONS.keys():
+        return None
+    parts = {
+        "oedema": ours["whole"] - ours["core"],
+        UNITED: ours["core"] - ours["enhancing"],
+        "enhancing": ours["enhancing"],
+    }
+    if any(len(values) != 1 for values in parts.values()):
+        return None
+    return dict(sorted((values.pop(), tissue) for tissue, values in parts.items()))
