@@ -1,7 +1,7 @@
 """Fast 3-D segmentation of brain lesions in multi-modal MRI: Brain SegNet (Hu et al., BMC Medical Imaging 2020).
 
-The verbs of the command line are functions here: `train`, `segment`, `evaluate`, `export`, `grow`, `inspect`. They load
-what they need when they are first used, so that importing the package stays light.
+The verbs of the command line are functions here: `train`, `segment`, `evaluate`, `submit`, `export`, `grow`, `inspect`.
+They load what they need when they are first used, so that importing the package stays light.
 """
 
 from importlib import import_module
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from brainsegnet.api.phantoms import grow
     from brainsegnet.api.scoring import evaluate
     from brainsegnet.api.segmentation import SegmentOptions, segment
+    from brainsegnet.api.submission import submit
     from brainsegnet.api.training_run import train
     from brainsegnet.task import Task, load_task
     from brainsegnet.training.curriculum import Budget, Recipe
@@ -28,6 +29,7 @@ _HOMES = {
     "export": "api.exporting",
     "SegmentOptions": "api.segmentation",
     "segment": "api.segmentation",
+    "submit": "api.submission",
     "TrainOptions": "api.options",
     "train": "api.training_run",
     "Watch": "api.options",
@@ -55,6 +57,7 @@ __all__ = [
     "inspect",
     "load_task",
     "segment",
+    "submit",
     "train",
 ]
 
