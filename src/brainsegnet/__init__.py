@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from brainsegnet.api.ranking import rank
     from brainsegnet.api.scoring import evaluate
     from brainsegnet.api.segmentation import SegmentOptions, segment
+    from brainsegnet.api.submission import submit
     from brainsegnet.api.training_run import train
     from brainsegnet.task import Task, load_task
     from brainsegnet.training.curriculum import Budget, Recipe
@@ -36,6 +37,7 @@ _HOMES = {
     "export": "api.exporting",
     "SegmentOptions": "api.segmentation",
     "segment": "api.segmentation",
+    "submit": "api.submission",
     "TrainOptions": "api.options",
     "train": "api.training_run",
     "Watch": "api.options",
@@ -67,6 +69,7 @@ __all__ = [
     "models",
     "rank",
     "segment",
+    "submit",
     "train",
 ]
 

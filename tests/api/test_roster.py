@@ -5,13 +5,14 @@ import pytest
 
 from brainsegnet.api.options import TrainOptions
 from brainsegnet.api.roster import call_roll, check_same, load_scans
-from brainsegnet.errors import DatasetError, LabelError, MissingSequence, ModelError
+from brainsegnet.errors import DatasetError, GridMismatch, LabelError, MissingSequence, ModelError
 from brainsegnet.inference.model import open_model
+from brainsegnet.preprocessing.grid import resample
 from brainsegnet.preprocessing.prepare import prepare
 from brainsegnet.scans.datasets import find_cases, load_case
-from brainsegnet.scans.files import read_labels, write_image
+from brainsegnet.scans.files import read_image, read_labels, write_image
 from brainsegnet.task import BRATS2015, BRATS2021, ISLES2022
-from brainsegnet.volume import LabelMap
+from brainsegnet.volume import LabelMap, Volume
 
 NAMES = ["phantom0000", "phantom0001", "phantom0002"]
 
@@ -118,3 +119,40 @@ def test_labels_outside_the_task_are_refused(phantoms, tmp_path):
     write_image(LabelMap(labels.array + np.uint8(3), labels.affine), path)
     with pytest.raises(LabelError, match=r"case phantom0001: label values \[5, 6, 7\] are outside task brats2015"):
         load_scans(roster.training, roster)
+
+
+def test_other_grids_are_refused_or_brought_onto_the_first_sequence_s(phantoms, tmp_path):
+    """The t2 on slices of half the thickness, the label map of half the rows: both come onto FLAIR's grid."""
+    data = copy(phantoms, tmp_path)
+    files = find_cases([data])[0]
+    plain = load_scans([files], call(data))[0]
+    t2, lesion = read_image(files.images["t2"]), read_labels(files.lesion)
+    finer = Volume(np.zeros((48, 40, 40), np.uint8), t2.affine @ np.diag([0.5, 1, 1, 1]))
+    write_image(resample(t2, finer), files.images["t2"])
+    with pytest.raises(GridMismatch, match=r"case phantom0000: t2 is \(48, 40, 40\) but flair is .* --resample"):
+        load_scans([files], call(data))
+    scan = load_scans([files], call(data, resample=True))[0]
+    np.testing.assert_allclose(scan.image, plain.image, atol=2e-3, err_msg="every other slice of it is the old one")
+    np.testing.assert_array_equal(scan.classes, plain.classes)
+    write_image(LabelMap(lesion.array[:, ::2], lesion.affine @ np.diag([1, 2, 1, 1])), files.lesion)
+    scan = load_scans([files], call(data, resample=True))[0]
+    assert scan.classes.shape == plain.classes.shape
+    kept = ((scan.classes == plain.classes) & (plain.classes > 0)).sum() / (plain.classes > 0).sum()
+    assert kept > 0.6, "half the rows are the old ones, most of the others are like their neighbours"
+
+
+def test_a_sequence_that_moved_is_registered_with_the_labels_drawn_on_it(phantoms, tmp_path):
+    data, said = copy(phantoms, tmp_path), []
+    files = find_cases([data])[0]
+    t1c, lesion = read_image(files.images["t1c"]), read_labels(files.lesion)
+    far = np.eye(4)
+    far[:3, 3] = (300, -200, 150)
+    write_image(Volume(t1c.array, far @ t1c.affine), files.images["t1c"])
+    write_image(LabelMap(lesion.array, far @ lesion.affine), files.lesion)
+    scan = load_scans([files], call(data, register=True), said.append)[0]
+    plain = load_scans([find_cases([phantoms])[0]], call(phantoms))[0]
+    volumes = [(one.classes > 0).sum() for one in (scan, plain)]
+    assert volumes[0] == pytest.approx(volumes[1], rel=0.15), "without registration the label map lies in the air"
+    inside = [one.image[0][one.classes > 0].mean() for one in (scan, plain)]
+    assert inside[0] == pytest.approx(inside[1], rel=0.15), "and FLAIR is as bright within it"
+    assert len(said) == 1 and said[0].startswith("case phantom0000: t1c: registration moved it by ")

@@ -109,6 +109,27 @@ def test_segment_resamples_on_request(run, phantoms, strict, tmp_path):
     assert run(*common, "--resample").code == 0 and (tmp_path / "a.nii.gz").is_file()
 
 
+def test_segment_and_train_register_on_request(run, quick, phantoms, strict, tmp_path):
+    shutil.copytree(phantoms / "phantom0000", tmp_path / "data" / "case")
+    path = find_cases([tmp_path])[0].images["t2"]
+    volume = read_image(path)
+    affine = volume.affine.copy()
+    affine[:3, 3] += (0, 40, 0)
+    write_image(type(volume)(volume.array, affine), path)
+    out = tmp_path / "a.nii.gz"
+    ended = run("segment", tmp_path / "data", "--model", strict, "--out", out, "--register", *CPU)
+    assert ended.code == 0 and read_labels(out).on_grid_of(read_image(find_cases([tmp_path])[0].images["flair"]))
+    assert "case: t2: registration moved it by 4" in ended.out and "more than a patient is likely to move" in ended.out
+    told = json.loads((tmp_path / "a.json").read_text())["geometry"]
+    assert told["moved"]["t2"]["translation_mm"] == pytest.approx(40, abs=2.5)
+
+    flags = ("--task", "brats2015", "--out", tmp_path / "run", "--steps", 1)
+    assert "t2 and flair have the same shape" in run("train", tmp_path / "data", *flags).sentence
+    shutil.rmtree(tmp_path / "run", ignore_errors=True)
+    ended = run("train", tmp_path / "data", *flags, "--register")
+    assert ended.code == 0 and "case case: t2: registration moved it by 4" in ended.out
+
+
 @pytest.mark.parametrize(
     ("flags", "sentence"),
     [

@@ -68,3 +68,18 @@ def test_the_same_points_counted_along_other_axes_keep_every_value(rng, kind):
         assert type(back) is kind and back.array.dtype == np.int16 and back.on_grid_of(volume)
         np.testing.assert_array_equal(back.array, volume.array)
         np.testing.assert_array_equal(resample(volume, stored).array, stored.array)
+
+
+@pytest.mark.parametrize("background", [0, -3.25])
+def test_a_stripped_brain_keeps_a_sharp_edge(rng, background):
+    """No voxel is a little of both: interpolation by a rounding would make the brain a voxel larger all around."""
+    array = np.full((12, 14, 16), background, np.float32)
+    array[3:9, 4:10, 5:11] = rng.uniform(50, 60, (6, 6, 6))
+    volume = Volume(array, grid((1, 1, 1)))
+    nearly = resample(volume, Volume(np.zeros((12, 14, 17)), grid((1, 1, 1), (1e-7, -1e-7, 1e-7))))
+    np.testing.assert_array_equal(nearly.array[:, :, :16] != background, array != background)
+    between = resample(volume, Volume(np.zeros((12, 14, 17)), grid((1, 1, 1), (0.25, 0, 0)))).array
+    brain = between != background
+    assert brain.sum() == 6**3 and between[brain].min() > 0.7 * 50 + 0.3 * background
+    tilted = resample(volume, Volume(np.zeros((16, 16, 16)), grid((1, 1, 1), (0, 0, 0), tilt=0.3))).array
+    assert abs((tilted != background).sum() - 6**3) < 0.15 * 6**3

@@ -62,8 +62,8 @@ def read_labels(path: Path) -> LabelMap:
     return LabelMap(_round_labels(volume.array, path), volume.affine)
 
 
-def write_image(volume: Volume, path: Path) -> None:
-    """Write an image or a label map, compressed save for .nii; the same volume gives the same bytes.
+def write_image(volume: Volume, path: Path, *, compress: bool = True) -> None:
+    """Write an image or a label map, compressed if so asked, save for .nii; the same volume gives the same bytes.
 
     Raises:
         OutputError: the folder is missing or not writable, the disk is full, the suffix is unknown or the grid sheared.
@@ -73,7 +73,7 @@ def write_image(volume: Volume, path: Path) -> None:
     with replacing(path) as temporary:
         try:
             image = _to_itk(array, volume.affine, path)
-            sitk.WriteImage(image, str(temporary), useCompression=suffix != ".nii")
+            sitk.WriteImage(image, str(temporary), useCompression=compress and suffix != ".nii")
             _check_written(temporary, array, suffix)
         except (RuntimeError, ImageError) as error:
             raise OutputError(f"{path} cannot be written: {_explain_failure(path, temporary, error)}") from error
