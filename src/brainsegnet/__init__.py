@@ -1,7 +1,8 @@
 """Fast 3-D segmentation of brain lesions in multi-modal MRI: Brain SegNet (Hu et al., BMC Medical Imaging 2020).
 
-The verbs of the command line are functions here: `train`, `segment`, `evaluate`, `export`, `grow`, `inspect`. They load
-what they need when they are first used, so that importing the package stays light.
+The verbs of the command line are functions here: `train`, `segment`, `evaluate`, `export`, `table`, `figure`,
+`report`, `grow`, `inspect`. They load what they need when they are first used, so that importing the package stays
+light.
 """
 
 from importlib import import_module
@@ -11,9 +12,11 @@ from brainsegnet.errors import BrainSegNetError
 
 if TYPE_CHECKING:
     from brainsegnet.api.exporting import export
+    from brainsegnet.api.figure_parts import FigureOptions
     from brainsegnet.api.inspection import inspect
     from brainsegnet.api.options import TrainOptions, Watch
     from brainsegnet.api.phantoms import grow
+    from brainsegnet.api.publishing import figure, report, table
     from brainsegnet.api.scoring import evaluate
     from brainsegnet.api.segmentation import SegmentOptions, segment
     from brainsegnet.api.training_run import train
@@ -23,7 +26,11 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "inspect": "api.inspection",
+    "FigureOptions": "api.figure_parts",
+    "figure": "api.publishing",
     "grow": "api.phantoms",
+    "report": "api.publishing",
+    "table": "api.publishing",
     "evaluate": "api.scoring",
     "export": "api.exporting",
     "SegmentOptions": "api.segmentation",
@@ -42,6 +49,7 @@ _HOMES = {
 __all__ = [
     "BrainSegNetError",
     "Budget",
+    "FigureOptions",
     "LabelMap",
     "Recipe",
     "SegmentOptions",
@@ -51,10 +59,13 @@ __all__ = [
     "Watch",
     "evaluate",
     "export",
+    "figure",
     "grow",
     "inspect",
     "load_task",
+    "report",
     "segment",
+    "table",
     "train",
 ]
 

@@ -9,7 +9,7 @@ import threading
 
 from cyclopts import CycloptsError
 
-from brainsegnet.cli import verbs  # noqa: F401, its commands join the app
+from brainsegnet.cli import evaluation_verbs, verbs  # noqa: F401, their commands join the app
 from brainsegnet.cli.app import app, complain
 
 
