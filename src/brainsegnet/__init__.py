@@ -13,10 +13,12 @@ if TYPE_CHECKING:
     from brainsegnet.api.compare_options import CompareOptions
     from brainsegnet.api.comparison import compare
     from brainsegnet.api.exporting import export
+    from brainsegnet.api.figure_parts import FigureOptions
     from brainsegnet.api.inspection import inspect
     from brainsegnet.api.models import models
     from brainsegnet.api.options import TrainOptions, Watch
     from brainsegnet.api.phantoms import grow
+    from brainsegnet.api.publishing import figure, report, table
     from brainsegnet.api.ranking import rank
     from brainsegnet.api.scoring import evaluate
     from brainsegnet.api.segmentation import SegmentOptions, segment
@@ -32,6 +34,10 @@ _HOMES = {
     "grow": "api.phantoms",
     "CompareOptions": "api.compare_options",
     "compare": "api.comparison",
+    "FigureOptions": "api.figure_parts",
+    "figure": "api.publishing",
+    "report": "api.publishing",
+    "table": "api.publishing",
     "evaluate": "api.scoring",
     "rank": "api.ranking",
     "export": "api.exporting",
@@ -53,6 +59,7 @@ __all__ = [
     "BrainSegNetError",
     "Budget",
     "CompareOptions",
+    "FigureOptions",
     "LabelMap",
     "Recipe",
     "SegmentOptions",
@@ -63,13 +70,16 @@ __all__ = [
     "compare",
     "evaluate",
     "export",
+    "figure",
     "grow",
     "inspect",
     "load_task",
     "models",
     "rank",
+    "report",
     "segment",
     "submit",
+    "table",
     "train",
 ]
 

@@ -39,7 +39,7 @@ def inspect(model_or_case: Path) -> Inventory:
     homes = (model_or_case, model_or_case / BEST, model_or_case / LAST)
     if any((home / CARD_FILE).exists() for home in homes):
         model = open_model(model_or_case)
-        return Inventory(f"model {model.folder}", ("what", "value"), _card_rows(model.card))
+        return Inventory(f"model {model.folder}", ("what", "value"), card_rows(model.card))
     if find_suffix(model_or_case, tuple(READERS)):
         row = _series_row(model_or_case.name, read_series(model_or_case))
         return Inventory(f"image {model_or_case}", IMAGE_HEADINGS, [row])
@@ -92,7 +92,8 @@ def _summary(found: Survey, count: int) -> list[str]:
     ]
 
 
-def _card_rows(card: Card) -> list[Row]:
+def card_rows(card: Card) -> list[Row]:
+    """What a card says, by name, for people to read."""
     training, weights = card.training, card.weights
     budget = ", ".join(f"{value:g} {kind}" for kind, value in training.budget.items() if value)
     rows = {

@@ -92,7 +92,7 @@ def _pairs(predicted: Path, truths: Sequence[Path]) -> dict[str, tuple[Path, Pat
     first = truths[0]
     if predicted.is_file() and len(truths) == 1 and first.is_file() and first.suffix not in TABLES:
         return {_stem(predicted): (predicted, first, None)}
-    found = _label_files(predicted)
+    found = label_files(predicted)
     known = _truths(truths)
     if predicted.is_file() and len(known) == 1:
         name, (path, convention) = next(iter(known.items()))
@@ -106,7 +106,7 @@ def _pairs(predicted: Path, truths: Sequence[Path]) -> dict[str, tuple[Path, Pat
 def _truths(truths: Sequence[Path]) -> Truths:
     """The label maps of cases; else, those directly in the folders, of the task's own convention."""
     folders = [truth for truth in truths if truth.is_dir()]
-    files: Truths = {name: (path, None) for folder in folders for name, path in _label_files(folder).items()}
+    files: Truths = {name: (path, None) for folder in folders for name, path in label_files(folder).items()}
     try:
         cases: Truths = {case.name: (case.lesion, case.convention) for case in find_cases(truths) if case.lesion}
     except DatasetError:
@@ -116,7 +116,7 @@ def _truths(truths: Sequence[Path]) -> Truths:
     return cases or files
 
 
-def _label_files(folder: Path) -> dict[str, Path]:
+def label_files(folder: Path) -> dict[str, Path]:
     """Images directly in a folder save probability maps, by name without suffix; or the one file that is named."""
     if folder.is_file():
         return {_stem(folder): folder}

@@ -128,8 +128,8 @@ def to_latex(table: PaperTable, number: Number, runs: Sequence[Run]) -> str:
 def notes_of(table: PaperTable, runs: Sequence[Run]) -> list[str]:
     """What the rows are means over, and what they must not be taken for."""
     notes = [
-        f"Paper: {SOURCE}; means over {table.cohort}. {OPEN}: not stated in the text of the paper, from which its rows "
-        "are taken."
+        f"Paper: {SOURCE}, section {table.section}; means over {table.cohort}. "
+        f"{OPEN}: not stated in the text of the paper, from which its rows are taken."
     ]
     for run in runs:
         count = "1 case" if len(run.cases) == 1 else f"{len(run.cases)} cases"

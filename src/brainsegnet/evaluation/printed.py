@@ -5,7 +5,7 @@ is left open, never filled in from elsewhere; who has the printed page before th
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 SOURCE = "Hu et al., Brain SegNet, BMC Medical Imaging 20:17, 2020"
 Key = tuple[str, str]
@@ -18,13 +18,11 @@ class Printed:
 
     Attributes:
         method: As it is called.
-        cells: (Metric, region) to what is stated, mean over the test set.
-        place: Where in the paper the figures stand.
+        cells: (Metric, region) to what is stated, mean over the test set; none where the text compares in words alone.
     """
 
     method: str
-    cells: Mapping[Key, float]
-    place: str
+    cells: Mapping[Key, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -36,6 +34,7 @@ class PaperTable:
         metrics, regions: Its columns; an empty region is the only one of a task.
         rows: What the paper reports.
         cohort: The cases its rows are means over.
+        section: Of the paper, where the figures stand.
     """
 
     caption: str
@@ -43,6 +42,7 @@ class PaperTable:
     regions: tuple[str, ...]
     rows: tuple[Printed, ...]
     cohort: str
+    section: str
 
     @property
     def keys(self) -> list[Key]:
@@ -55,48 +55,26 @@ TABLE_1 = PaperTable(
     metrics=("dice", "specificity", "sensitivity"),
     regions=("whole", "core", "enhancing"),
     rows=(
-        Printed("FCNN + CRF (Zhao et al. 2018)", {}, "compared in the text, without figures"),
-        Printed("DeepMedic + CRF (Kamnitsas et al. 2017)", {}, "compared in the text, without figures"),
-        Printed(
-            "Brain SegNet without focal loss",
-            {("dice", "whole"): 0.85, ("dice", "enhancing"): 0.69},
-            "section Results on Brain Tumor Segmentation",
-        ),
-        Printed(
-            "Brain SegNet with focal loss",
-            {("dice", "whole"): 0.86, ("dice", "enhancing"): 0.72},
-            "section Results on Brain Tumor Segmentation",
-        ),
+        Printed("FCNN + CRF (Zhao et al. 2018)"),
+        Printed("DeepMedic + CRF (Kamnitsas et al. 2017)"),
+        Printed("Brain SegNet without focal loss", {("dice", "whole"): 0.85, ("dice", "enhancing"): 0.69}),
+        Printed("Brain SegNet with focal loss", {("dice", "whole"): 0.86, ("dice", "enhancing"): 0.72}),
     ),
     cohort="the 110 test cases of BRATS 2015, scored by the organisers",
+    section="Results on Brain Tumor Segmentation",
 )
 TABLE_2 = PaperTable(
     caption="Stroke, ISLES 2017",
     metrics=("dice", "precision", "sensitivity"),
     regions=("",),
     rows=(
-        Printed(
-            "Pinto et al. 2018, standard maps",
-            {("dice", ""): 0.20},
-            "section Results on Stroke Lesion Outcome Prediction",
-        ),
-        Printed(
-            "Pinto et al. 2018, with 4-D PWI",
-            {("dice", ""): 0.26},
-            "section Results on Stroke Lesion Outcome Prediction",
-        ),
-        Printed(
-            "Pinto et al. 2018, two models", {("dice", ""): 0.29}, "section Results on Stroke Lesion Outcome Prediction"
-        ),
-        Printed(
-            "Brain SegNet without focal loss",
-            {("dice", ""): 0.26},
-            "section Results on Stroke Lesion Outcome Prediction",
-        ),
-        Printed(
-            "Brain SegNet with focal loss", {("dice", ""): 0.30}, "section Results on Stroke Lesion Outcome Prediction"
-        ),
+        Printed("Pinto et al. 2018, standard maps", {("dice", ""): 0.20}),
+        Printed("Pinto et al. 2018, with 4-D PWI", {("dice", ""): 0.26}),
+        Printed("Pinto et al. 2018, two models", {("dice", ""): 0.29}),
+        Printed("Brain SegNet without focal loss", {("dice", ""): 0.26}),
+        Printed("Brain SegNet with focal loss", {("dice", ""): 0.30}),
     ),
     cohort="the 32 test cases of ISLES 2017, scored by the organisers",
+    section="Results on Stroke Lesion Outcome Prediction",
 )
 TABLES: Mapping[int, PaperTable] = {1: TABLE_1, 2: TABLE_2}

@@ -9,7 +9,10 @@ from typing import Any
 from lightning.fabric.loggers.tensorboard import TensorBoardLogger
 
 from brainsegnet.output import write_text
+from brainsegnet.training.log_file import read_log
 from brainsegnet.training.plan import Record
+
+__all__ = ["RunLog", "read_log"]
 
 COLUMNS = ("step", "epoch", "stage", "progress", "loss", "rate", "minutes", "samples_per_second", "waiting")
 
@@ -56,12 +59,3 @@ class RunLog:
         self._board.finalize("success")
         scored = [row for row in self.records if any(name.startswith("dice_") for name in row)]
         write_text(json.dumps({**summary, "validations": scored}, indent=2), self.folder / "log.json")
-
-
-def read_log(path: Path) -> list[dict[str, Any]]:
-    """The records of a `log.csv`, numbers as numbers and empty cells left out; none if there is no file."""
-    if not path.is_file():
-        return []
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = [{k: v for k, v in row.items() if v not in ("", None)} for row in csv.DictReader(file)]
-    return [{k: v if k == "stage" else int(v) if k == "step" else float(v) for k, v in row.items()} for row in rows]

@@ -1,0 +1,217 @@
+"""What a report says of a training and of predictions: sections made from what lies on disk."""
+
+import json
+import platform
+import shlex
+from collections.abc import Mapping, Sequence
+from html import escape
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from brainsegnet.api.inspection import card_rows
+from brainsegnet.api.scoring import Evaluation, evaluate, label_files
+from brainsegnet.errors import BrainSegNetError, DatasetError
+from brainsegnet.evaluation.curves import training_curve_figure
+from brainsegnet.evaluation.figures import overlay_figure, render
+from brainsegnet.evaluation.report import Section, facts, listing, picture, table, tiles
+from brainsegnet.evaluation.report_scores import case_section, mean_dice, summary_sections, worst_cases
+from brainsegnet.evaluation.tables import to_json
+from brainsegnet.inference.card import Card
+from brainsegnet.inference.model import BEST, CARD_FILE, LAST, hash_file, open_model
+from brainsegnet.preprocessing.grid import resample
+from brainsegnet.scans.datasets import CaseFiles, find_cases, load_case
+from brainsegnet.scans.files import read_labels
+from brainsegnet.task import Task
+from brainsegnet.training.log_file import read_log
+
+PICTURE_DPI = 96
+_SHOWN = 12
+"""Validations that are listed: the last ones."""
+_DIGITS = 16
+
+
+def find_card(source: Path) -> tuple[Path, Card] | None:
+    """The model folder in a training's output folder, or the folder itself, and its card; None if there is none.
+
+    Raises:
+        ModelError: there is one, but it cannot be used.
+    """
+    if not any((home / CARD_FILE).exists() for home in (source, source / BEST, source / LAST)):
+        return None
+    model = open_model(source)
+    return model.folder, model.card
+
+
+def describe_run(source: Path, folder: Path, card: Card) -> list[Section]:
+    """Validation scores, curves, card, and how to repeat a training."""
+    rows = read_log(_home(source, folder) / "log.csv")
+    parts = [_validation(card)] if any(v is not None for v in card.training.scores.values()) else []
+    return [*parts, *_curve_sections(rows), _card_section(card), _how_to_train(source, folder, card)]
+
+
+def describe_predictions(predicted: Path, truth: Sequence[Path], task: Task, worst: int, out: Path) -> list[Section]:
+    """Scores, distributions, worst cases, model, and how to repeat predictions.
+
+    Raises:
+        BrainSegNetError: as `evaluate`.
+    """
+    evaluation = evaluate(predicted, truth, task)
+    scores = json.loads(to_json(evaluation.scores, task))
+    parts = [*summary_sections(scores), _worst_section(predicted, truth, task, scores, worst), case_section(scores)]
+    if evaluation.failures:
+        body = table(["Case", "Why"], [[n, s] for n, s in evaluation.failures.items()], words=2)
+        parts.insert(1, Section("Cases that could not be scored", body))
+    notes = _notes_beside(predicted, list(evaluation.scores))
+    model = _model_of(notes)
+    if model is not None:
+        parts += [*_curve_sections(read_log(_home(model[0], model[0]) / "log.csv")), _card_section(model[1])]
+    return [*parts, _how_to_predict(predicted, truth, evaluation, notes, out)]
+
+
+def _home(source: Path, folder: Path) -> Path:
+    """Where the log of a model lies: in the output folder, above `best` and `last`."""
+    homes = (source, folder, folder.parent)
+    return next((home for home in homes if (home / "log.csv").is_file()), source)
+
+
+def _validation(card: Card) -> Section:
+    held = card.training.held_out
+    figures = [(r, f"{v:.3f}", "mean whole-scan Dice") for r, v in card.training.scores.items() if v is not None]
+    count = f"{len(held)} {'case' if len(held) == 1 else 'cases'} that the training did not see"
+    return Section("Validation", tiles(figures), [f"Mean over {count}: {', '.join(held)}."])
+
+
+def _curve_sections(rows: Sequence[Mapping[str, Any]]) -> list[Section]:
+    if not rows:
+        return []
+    drawing = render(training_curve_figure(rows), "svg")
+    body = picture(drawing, "svg", "Loss and validation Dice over the steps", style="curve")
+    regions = list(dict.fromkeys(key for row in rows for key in row if key.startswith("dice_")))
+    scored = [row for row in rows if any(region in row for region in regions)]
+    last = [
+        [str(row["step"]), str(row.get("stage", "")), f"{row['loss']:.4f}" if "loss" in row else ""]
+        + [f"{row[region]:.3f}" if region in row else "" for region in regions]
+        for row in scored[-_SHOWN:]
+    ]
+    if last:
+        headings = ["Step", "Stage", "Loss", *(f"Dice {region.removeprefix('dice_')}" for region in regions)]
+        body += table(headings, last, words=2)
+    more = [f"The last {_SHOWN} of {len(scored)} validations are listed."] if len(scored) > _SHOWN else []
+    minutes = rows[-1].get("minutes")
+    took = [f"{rows[-1]['step']} steps in {minutes:.1f} minutes."] if minutes is not None else []
+    return [Section("Training", body, [*took, *more])]
+
+
+def _card_section(card: Card) -> Section:
+    return Section("Model card", facts(card_rows(card)))
+
+
+def _how_to_train(source: Path, folder: Path, card: Card) -> Section:
+    training = card.training
+    budget = "".join(f" --{kind} {value:g}" for kind, value in training.budget.items() if value)
+    held = f" --hold-out {_typed(*training.held_out)}" if training.held_out else ""
+    recipe = str(training.recipe.get("name", "quick"))
+    lines = [
+        f"pip install {_typed('brainsegnet[train]==' + card.versions.get('brainsegnet', version('brainsegnet')))}",
+        f"brainsegnet train DATA --task {_typed(card.task.name)} --out {_typed(source)} --recipe {_typed(recipe)}"
+        f"{budget} --sequences {_typed(*card.sequences)} --seed {training.seed}{held}",
+        f"brainsegnet report {_typed(source)} --out report.html",
+    ]
+    weights = [["weights.safetensors", card.weights.sha256]] if card.weights else []
+    exports = [[name, sha] for note in card.exports.values() for name, sha in note.files.items()]
+    body = listing(lines) + facts([*weights, *exports])
+    values = ", ".join(f"{key} {value}" for key, value in training.recipe.items() if key != "name")
+    return Section("How to repeat", body, [f"DATA: the cases of the card. Recipe: {values}.", f"Model: {folder}."])
+
+
+def _how_to_predict(
+    predicted: Path, truth: Sequence[Path], evaluation: Evaluation, notes: Mapping[str, Any], out: Path
+) -> Section:
+    task = _typed(evaluation.task.name)
+    first: Mapping[str, Any] = next(iter(notes.values()), {})
+    model = first.get("model", {})
+    segmenting = f"brainsegnet segment CASES --model {_typed(model.get('folder', 'MODEL'))} --out {_typed(predicted)}"
+    lines = [
+        f"pip install brainsegnet=={first.get('brainsegnet', version('brainsegnet'))}",
+        segmenting,
+        f"brainsegnet evaluate {_typed(predicted, *truth)} --task {task} --out scores/",
+        f"brainsegnet report {_typed(predicted, *truth)} --task {task} --out {_typed(out)}",
+    ]
+    known = [
+        ("model", f"{model.get('name', 'not stated')}, weights SHA-256 {model.get('sha256')}" if model else ""),
+        ("engine", str(first.get("engine", ""))),
+        ("scored with", f"brainsegnet {version('brainsegnet')}, Python {platform.python_version()}"),
+    ]
+    files = label_files(predicted)
+    hashes = [[n, files[n].name, hash_file(files[n])[:_DIGITS]] for n in evaluation.scores if n in files]
+    body = listing(lines) + facts([row for row in known if row[1]])
+    return Section("How to repeat", body + table(["Case", "Prediction", "SHA-256, first 16 digits"], hashes, words=2))
+
+
+def _worst_section(
+    predicted: Path, truth: Sequence[Path], task: Task, scores: Mapping[str, Any], count: int
+) -> Section:
+    """The worst cases, drawn where the truth is given with its scans."""
+    scans = _scans(truth)
+    files = label_files(predicted)
+    parts, rank = [], worst_cases(scores, count)
+    for name in rank:
+        regions = scores["cases"][name]
+        dices = ", ".join(f"{region} {score['dice']:.3f}" for region, score in regions.items())
+        caption = f"<b>{escape(name)}</b>: mean Dice {mean_dice(regions):.3f} ({escape(dices)})"
+        drawn = _draw(scans[name], files[name], task) if name in scans and name in files else None
+        parts.append(
+            picture(drawn, "png", f"Prediction and truth of {name}", caption) if drawn else f"<p>{caption}</p>\n"
+        )
+    why = f"The {len(rank)} of {len(scores['cases'])} cases with the lowest mean Dice over the regions, worst first."
+    undrawn = ["Pictures need the scans: name folders of cases as the truth."] if not scans else []
+    return Section("Worst cases", "".join(parts), [why, *undrawn])
+
+
+def _scans(truth: Sequence[Path]) -> dict[str, CaseFiles]:
+    try:
+        return {case.name: case for case in find_cases(truth) if case.lesion}
+    except DatasetError:
+        return {}
+
+
+def _draw(files: CaseFiles, predicted: Path, task: Task) -> bytes | None:
+    """A case as a PNG, or None where its scans do not fit its prediction."""
+    try:
+        case = load_case(files, task.sequences, task, lesion=True, allow_missing=True, align=resample)
+        names = [name for name in ("flair", "t1c", "t2") if name in case.images] or list(case.images)[:3]
+        return render(overlay_figure(case, read_labels(predicted).array, task, names), "png", PICTURE_DPI)
+    except BrainSegNetError:
+        return None
+
+
+def _notes_beside(predicted: Path, names: Sequence[str]) -> dict[str, Any]:
+    """Case to what `segment` wrote into the JSON beside its label map, where there is one."""
+    folder = predicted.parent if predicted.is_file() else predicted
+    found = {}
+    for name in names:
+        try:
+            note = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        if isinstance(note, dict) and isinstance(note.get("model"), dict):
+            found[name] = note
+    return found
+
+
+def _model_of(notes: Mapping[str, Any]) -> tuple[Path, Card] | None:
+    """The model that made all predictions, if it is still where it was and has the same weights."""
+    models = {(n["model"].get("folder"), n["model"].get("sha256")) for n in notes.values()}
+    if len(models) != 1:
+        return None
+    folder, sha256 = next(iter(models))
+    try:
+        found = find_card(Path(str(folder)))
+    except BrainSegNetError:
+        return None
+    return found if found and found[1].weights and found[1].weights.sha256 == sha256 else None
+
+
+def _typed(*words: object) -> str:
+    return shlex.join(str(word) for word in words)

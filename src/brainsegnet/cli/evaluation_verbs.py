@@ -1,0 +1,110 @@
+"""The verbs that publish results: tables, figures and reports."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from brainsegnet.cli.app import Paths, app, say
+from brainsegnet.cli.flags import Names
+
+Folders = Annotated[list[Path], Parameter(negative_iterable=(), consume_multiple=True)]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class FigureFlags:
+    """What a figure shows."""
+
+    labels: Names = ()
+    "Names of the models, as 'without focal' 'with focal'; by default those of the folders."
+    slices: Names = ()
+    "case:index, counted from 0 at the feet; by default the slice with most lesion of each case."
+    sequences: Names = ()
+    "Sequences to show; by default FLAIR, T1c and T2, or the task's first."
+    most: int = 4
+    "Cases shown where no slice is named."
+
+
+@app.command
+def table(scores: Paths, /, *, paper: Literal[1, 2], out: Folders | None = None, labels: Names = ()) -> None:
+    """Put our scores beside the rows of the paper's Table 1 (BRATS 2015) or Table 2 (ISLES 2017).
+
+    Example: brainsegnet table scores/plain scores/focal --paper 1 --out table.md table.tex
+
+    Parameters
+    ----------
+    scores
+        scores.json of evaluate, or folders that hold one; a row each.
+    paper
+        Which table.
+    out
+        Files to write, in the format of their endings: .md, .csv, .tex.
+    labels
+        Names of our rows; by default those of the folders.
+    """
+    from brainsegnet.api.publishing import table as run
+
+    say(run(scores, paper, out or [], labels).rstrip("\n"))
+
+
+@app.command
+def figure(
+    data: Paths,
+    /,
+    *,
+    paper: Literal[4, 5] = 4,
+    predictions: Folders,
+    task: str,
+    out: Folders,
+    what: FigureFlags | None = None,
+) -> None:
+    """Draw the paper's Figure 4 (models beside the truth) or Figure 5 (probability as colours).
+
+    Example: brainsegnet figure BRATS/ --predictions plain/ focal/ --task brats2015 --out figure4.png
+
+    Parameters
+    ----------
+    data
+        Folders of cases, or tables.
+    paper
+        Which figure.
+    predictions
+        What segment wrote: a folder for each model; for Figure 5 one, segmented with --probabilities.
+    task
+        In whose label convention the predictions are.
+    out
+        Files to write: .png, .svg.
+    """
+    from brainsegnet.api.figure_parts import FigureOptions
+    from brainsegnet.api.publishing import figure as run
+
+    options = FigureOptions(**vars(what or FigureFlags()))
+    for strip in run(data, predictions, task, out, paper, options):
+        say(f"{strip.case}: slice {strip.index}, {strip.why}")
+
+
+@app.command
+def report(source: Path, truth: Paths | None = None, /, *, out: Path, task: str | None = None, worst: int = 4) -> None:
+    """Write one HTML page that holds all it shows: scores, distributions, worst cases, curves, card, how to repeat.
+
+    Example: brainsegnet report predictions/ BRATS/ --task brats2015 --out report.html
+
+    Parameters
+    ----------
+    source
+        Output folder of train, model folder, or folder of predictions.
+    truth
+        For predictions: folders or tables of cases, which are drawn too, or a folder of label maps.
+    out
+        Page to write, .html.
+    task
+        For predictions: in whose label convention they are.
+    worst
+        How many of the worst cases to show.
+    """
+    from brainsegnet.api.publishing import report as run
+
+    run(source, out, truth or [], task, worst)
+    say(f"done; open {out}")
