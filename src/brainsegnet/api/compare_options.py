@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from brainsegnet.api.contenders import MODELS, Contender, ablation, choose_models
 from brainsegnet.api.options import TrainOptions
+from brainsegnet.errors import TaskError
 
 if TYPE_CHECKING:
     from brainsegnet.training.plan import Record
@@ -17,13 +18,13 @@ class CompareOptions:
     """What is compared, and how.
 
     Attributes:
-        models: Networks by name; the others are tested against the first.
+        models: Networks by name, all of `MODELS` if none is named; the others are tested against the first.
         ablation: Compare ours with itself, without one part at a time, instead of with other networks.
         folds: So many trainings of each, each tested on the cases that it did not see.
         training: Recipe, budget, sequences, excluded cases, seed and accelerator of every training.
     """
 
-    models: tuple[str, ...] = MODELS
+    models: tuple[str, ...] = ()
     ablation: bool = False
     folds: int = 5
     training: TrainOptions = field(default_factory=TrainOptions)
@@ -33,10 +34,12 @@ class CompareOptions:
         """Who takes part.
 
         Raises:
-            TaskError: a model is unknown, or named twice.
+            TaskError: a model is unknown, or named twice, or named beside an ablation.
         """
         recipe = self.training.chosen_recipe
-        return ablation(recipe) if self.ablation else choose_models(self.models, recipe)
+        if self.ablation and self.models:
+            raise TaskError("an ablation compares brainsegnet with itself; name no models, or leave --ablation out")
+        return ablation(recipe) if self.ablation else choose_models(self.models or MODELS, recipe)
 
 
 @dataclass(frozen=True)

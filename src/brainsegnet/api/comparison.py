@@ -79,7 +79,7 @@ class _Series:
             for contender in self.contenders:
                 plan_bout(contender, self.terms)
             self.fabric = launch(how, how.chosen_recipe)
-        self._claim()
+        self._check_same()
         self.results = {(c.name, fold): read_result(self._file(c, fold)) for fold, c in self._order()}
 
     def _order(self) -> list[tuple[int, Contender]]:
@@ -103,29 +103,32 @@ class _Series:
         known: dict[str, Any] = json.loads(json.dumps(settings))
         return known
 
-    def _claim(self) -> None:
-        """Begin in a new folder, or go on in that of the same comparison.
+    def _check_same(self) -> None:
+        """Refuse the folder of another comparison.
 
         Raises:
-            OutputError: it is that of another comparison, or cannot be written to.
+            OutputError: it is that, or cannot be written to.
         """
         path, mine = self.out / SETTINGS, self._settings()
         writable(self.out / RUNS / SETTINGS, ())
-        if path.is_file():
-            theirs = json.loads(path.read_text(encoding="utf-8"))
-            if changed := [name for name, value in mine.items() if theirs.get(name) != value]:
-                raise OutputError(
-                    f"{self.out} holds a comparison with other {', '.join(changed)}; continue it with the arguments it "
-                    "had, or choose another folder"
-                )
+        if not path.is_file():
             return
-        write_text(json.dumps(mine, indent=1) + "\n", path)
+        try:
+            theirs = dict(json.loads(path.read_text(encoding="utf-8")))
+        except (TypeError, ValueError) as error:
+            raise OutputError(f"{path} is damaged ({error}); choose another folder for the comparison") from error
+        if changed := [name for name, value in mine.items() if theirs.get(name) != value]:
+            raise OutputError(
+                f"{self.out} holds a comparison with other {', '.join(changed)}; continue it with the arguments it "
+                "had, or choose another folder"
+            )
 
     def run(self) -> Comparison:
         """Every training that is not finished, and the table after each fold."""
         left = [(fold, contender) for fold, contender in self._order() if self.results[contender.name, fold] is None]
         self.watch.say(self._describe(len(left)))
         scans = self._load() if left else {}
+        write_text(json.dumps(self._settings(), indent=1) + "\n", self.out / SETTINGS)
         clock = Clock(len(self.results) - len(left), len(self.results))
         for fold, contender in left:
             self._train(contender, fold, scans, clock)

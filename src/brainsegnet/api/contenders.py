@@ -41,7 +41,7 @@ def choose_models(names: Sequence[str], recipe: Recipe) -> tuple[Contender, ...]
     """Networks by name under one recipe.
 
     Raises:
-        TaskError: none is named, one is unknown, or one is named twice.
+        TaskError: one is unknown, or named twice.
 
     >>> from brainsegnet.training.curriculum import QUICK
     >>> [contender.network for contender in choose_models(["unet", "brainsegnet"], QUICK)]
@@ -49,8 +49,8 @@ def choose_models(names: Sequence[str], recipe: Recipe) -> tuple[Contender, ...]
     """
     if unknown := [name for name in names if name not in MODELS]:
         raise TaskError(f"unknown model {unknown[0]!r}; choose from {', '.join(MODELS)}")
-    if not names or len(set(names)) < len(names):
-        raise TaskError(f"name each model to compare once, not {', '.join(names) or 'none'}")
+    if len(set(names)) < len(names):
+        raise TaskError(f"name each model to compare once, not {', '.join(names)}")
     return tuple(Contender(name, recipe, name) for name in names)
 
 

@@ -15,8 +15,6 @@ from brainsegnet.cli.progress import describe_record
 if TYPE_CHECKING:
     from brainsegnet.api.compare_options import Moment
 
-NETWORKS = ("brainsegnet", "unet", "vnet", "segresnet", "dynunet")
-
 
 @app.command
 def compare(
@@ -25,7 +23,7 @@ def compare(
     *,
     task: str,
     out: Path,
-    models: Annotated[str, Parameter(show_default=False)] = ",".join(NETWORKS),
+    models: Annotated[str, Parameter(show_default=False)] = "",
     ablation: Switch = False,
     folds: int = 5,
     recipe: Literal["paper", "quick", "modern"] = "quick",
@@ -78,7 +76,7 @@ def compare(
     budget = budget or BudgetFlags()
     limits = Budget(**vars(budget)) if any(limit is not None for limit in vars(budget).values()) else None
     training = TrainOptions(recipe, limits, sequences=sequences, exclude=exclude, seed=seed, accelerator=accelerator)
-    names = tuple(name.strip() for name in models.split(","))
+    names = tuple(name.strip() for name in models.split(",")) if models else ()
     try:
         with comparison_progress() as step:
             done = run(data, task, out, CompareOptions(names, ablation, folds, training), CompareWatch(say, step))

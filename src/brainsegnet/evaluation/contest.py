@@ -155,17 +155,20 @@ def to_json(entries: Entries, settings: Mapping[str, Any], notes: Sequence[str] 
 
 
 def to_rich(entries: Entries, notes: Sequence[str] = ()) -> "Table":
-    """A table for the console."""
+    """A table for the console: mean Dice and cost; 80 columns are enough."""
     from rich import box
     from rich.table import Table
 
     standings = stand(entries)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, caption="\n".join(notes), caption_justify="left")
-    table.add_column("Model", overflow="fold")
-    for heading in (*next(iter(standings.values())), *_COST_HEADINGS):
+    table = Table(
+        box=box.SIMPLE_HEAD, collapse_padding=True, pad_edge=False, caption="\n".join(notes), caption_justify="left"
+    )
+    table.add_column("Model, Dice", overflow="fold")
+    for heading in (*next(iter(standings.values())), "params", "MACs", "smp/s", "s/scan", "steps"):
         table.add_column(heading, justify="right")
     for name, row in standings.items():
-        table.add_row(name, *(f"{s.mean:.3f}" for s in row.values()), *_costs(entries[name]))
+        costs = [cost.replace(" ", "") for cost in _costs(entries[name])]
+        table.add_row(name, *(f"{s.mean:.3f}" for s in row.values()), *costs)
     return table
 
 

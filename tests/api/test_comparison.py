@@ -1,0 +1,251 @@
+import json
+import os
+import signal
+import time
+from dataclasses import replace
+
+import pytest
+import torch
+
+from brainsegnet.api.compare_options import Clock, CompareOptions, CompareWatch
+from brainsegnet.api.comparison import compare
+from brainsegnet.api.contenders import MODELS, OURS, ablation, choose_models
+from brainsegnet.api.options import TrainOptions
+from brainsegnet.api.phantoms import grow
+from brainsegnet.errors import BrainSegNetError, OutputError, TaskError
+from brainsegnet.task import BRATS2015
+from brainsegnet.training.curriculum import MODERN, PAPER, QUICK, Budget
+from brainsegnet.training.signals import Interrupted
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def heads(tmp_path_factory):
+    """Three phantoms, so small that V-Net segments one in a second."""
+    folder = tmp_path_factory.mktemp("data") / "heads"
+    grow(folder, 3, 0, (24, 32, 32))
+    return folder
+
+
+@pytest.fixture
+def training(tiny):
+    recipe = tiny.model_copy(update={"patch": (16, 32, 32), "batch": 1, "averaging": 0.0})
+    return TrainOptions(recipe, Budget(steps=2))
+
+
+@pytest.fixture
+def two(training):
+    return CompareOptions((OURS, "segresnet"), folds=2, training=training)
+
+
+def results(out):
+    return {path.name: path.read_bytes() for path in sorted((out / "runs").glob("*.json"))}
+
+
+def scores(result):
+    return {name: json.loads(text)["scores"] for name, text in result.items()}
+
+
+def left(folder):
+    return sorted(path.name for path in folder.rglob("*") if path.is_file())
+
+
+def test_every_model_trains_is_scored_on_every_case_and_stands_in_the_table(heads, training, tmp_path):
+    said, moments = [], []
+    options = CompareOptions(folds=2, training=training)
+    done = compare(heads, "brats2015", tmp_path / "out", options, CompareWatch(said.append, moments.append))
+    assert tuple(done.entries) == MODELS and "2 of 2 folds by patient finished" in done.notes[0]
+    for name, entry in done.entries.items():
+        assert list(entry.scores) == ["phantom0000", "phantom0001", "phantom0002"], name
+        assert all(tuple(score) == tuple(BRATS2015.regions) for score in entry.scores.values())
+        assert entry.steps == 2 and entry.samples_per_second > 0 and entry.seconds_per_scan > 0
+    assert done.entries["vnet"].parameters > done.entries["dynunet"].parameters > done.entries[OURS].parameters
+    markdown = (tmp_path / "out" / "comparison.md").read_text()
+    assert all(f"| {name} | " in markdown for name in MODELS)
+    assert left(tmp_path / "out" / "runs") == sorted(f"{name}-fold-{k}.json" for name in MODELS for k in (1, 2))
+    assert [(m.model, m.fold) for m in moments[::2]] == [(name, fold) for fold in (1, 2) for name in MODELS]
+    assert [m.progress for m in moments] == pytest.approx([k / 20 for k in range(20)])
+    assert all(m.minutes_left > 0 for m in moments)
+    assert said[0].startswith("task brats2015, sequences flair, t1, t1c, t2; 3 cases of 3 patients in 2 folds; ")
+    assert said[0].endswith("10 trainings of 2 steps, 0 of them finished") and len(said) == 11
+
+
+def test_the_tested_cases_are_not_trained_on(heads, two, tmp_path, monkeypatch):
+    from brainsegnet.training import fit as loop
+
+    trained, fit = [], loop.fit
+    monkeypatch.setattr(
+        loop, "fit", lambda scans, *rest, **more: trained.append(len(scans)) or fit(scans, *rest, **more)
+    )
+    compare(heads, "brats2015", tmp_path / "out", replace(two, models=(OURS,)))
+    folds = json.loads((tmp_path / "out" / "settings.json").read_text())["folds"]
+    assert trained == [3 - len(fold) for fold in folds]
+    assert [list(json.loads(r)["scores"]) for r in results(tmp_path / "out").values()] == folds
+
+
+@pytest.fixture(scope="module")
+def whole(heads, tmp_path_factory):
+    """An uninterrupted comparison, filled at its first use."""
+    return tmp_path_factory.mktemp("whole") / "out"
+
+
+@pytest.mark.parametrize("kill", ["signal", "crash"])
+def test_a_killed_comparison_continues_and_redoes_nothing(heads, two, whole, tmp_path, kill):
+    if not whole.exists():
+        compare(heads, "brats2015", whole, two)
+    out, seen = tmp_path / "out", []
+
+    def stop(moment):
+        if (moment.model, moment.fold, moment.record.step) == ("segresnet", 1, 1):
+            if kill == "crash":
+                raise RuntimeError("killed")
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Interrupted if kill == "signal" else RuntimeError):
+        compare(heads, "brats2015", out, two, CompareWatch(step=stop))
+    before = results(out)
+    assert list(before) == ["brainsegnet-fold-1.json"]
+    states = list((out / "runs").glob("*.safetensors"))
+    assert [state.name for state in states] == (["segresnet-fold-1.safetensors"] if kill == "signal" else [])
+    done = compare(
+        heads, "brats2015", out, two, CompareWatch(step=lambda m: seen.append((m.model, m.fold, m.record.step)))
+    )
+    first = [("segresnet", 1, step) for step in ((2,) if kill == "signal" else (1, 2))]
+    assert seen == [*first, *((name, 2, step) for name in (OURS, "segresnet") for step in (1, 2))]
+    after = results(out)
+    assert after["brainsegnet-fold-1.json"] == before["brainsegnet-fold-1.json"] and not list(
+        out.rglob("*.safetensors")
+    )
+    assert scores(after) == scores(results(whole)) and list(done.entries) == [OURS, "segresnet"]
+
+
+def test_a_finished_comparison_only_writes_its_table_and_others_can_join(heads, two, whole):
+    if not whole.exists():
+        compare(heads, "brats2015", whole, two)
+    before, seen = results(whole), []
+    watch = CompareWatch(step=lambda moment: seen.append(moment.model))
+    compare(heads, "brats2015", whole, two, watch)
+    assert results(whole) == before and not seen
+    done = compare(heads, "brats2015", whole, replace(two, models=("segresnet", "unet", OURS)), watch)
+    assert set(seen) == {"unet"} and list(done.entries) == ["segresnet", "unet", OURS]
+    assert before.items() <= results(whole).items()
+
+
+def test_the_ablation_is_ours_trained_in_other_ways(heads, training, tmp_path):
+    options = CompareOptions(ablation=True, folds=2, training=training)
+    done = compare(heads, "brats2015", tmp_path / "out", options)
+    assert list(done.entries) == [c.name for c in ablation(training.recipe)] and len(done.entries) == 7
+    cost = {name: entry.multiply_adds_per_voxel for name, entry in done.entries.items()}
+    assert cost["plain training"] > cost[OURS] > cost["stride 2x2x2"] and cost["without focal"] == cost[OURS]
+    assert done.entries["linear refinement"].parameters < done.entries[OURS].parameters
+
+
+@pytest.mark.parametrize("recipe", [QUICK, MODERN, PAPER], ids=lambda recipe: recipe.name)
+def test_rows_of_the_ablation_differ_in_exactly_the_value_named(recipe):
+    whole, *rows = ablation(recipe)
+    assert whole.recipe == recipe and whole.collapsed
+    changed = {
+        row.name: [name for name in type(recipe).model_fields if getattr(row.recipe, name) != getattr(recipe, name)]
+        for row in rows
+    }
+    stages = ["without curriculum", "without focal", "without augmentation"]
+    assert changed == {
+        **{name: ["stages"] for name in stages},
+        "linear refinement": ["nonlinear"],
+        "stride 2x2x2": ["stride"],
+        "plain training": [],
+    }
+    assert [row.name for row in rows if not row.collapsed] == ["plain training"]
+    of = {row.name: row.recipe.stages for row in rows}
+    assert of["without curriculum"] == recipe.stages[-1:]
+    assert [
+        s.model_copy(update={"gamma": t.gamma}) for s, t in zip(of["without focal"], recipe.stages, strict=True)
+    ] == [*recipe.stages]
+    assert {s.gamma for s in of["without focal"]} == {s.augment for s in of["without augmentation"]} == {0}
+    assert [s.gamma for s in of["without augmentation"]] == [s.gamma for s in recipe.stages]
+
+
+def test_the_other_reading_is_ablated_where_the_recipe_has_one():
+    other = QUICK.model_copy(update={"nonlinear": False, "stride": (2, 2, 2), "stages": QUICK.stages[-1:]})
+    assert [row.name for row in ablation(other)] == [
+        OURS, "without focal", "without augmentation", "refinement with ReLU", "stride 1x2x2", "plain training"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"folds": 4}, "3 cases of 3 patients cannot be dealt into 4 folds"),
+        ({"folds": 1}, "a comparison needs at least 2 folds"),
+        ({"models": ("unet", "resnet")}, "unknown model 'resnet'; choose from brainsegnet, unet, vnet"),
+        ({"models": ("unet", "unet")}, "name each model to compare once, not unet, unet"),
+        ({"ablation": True}, "an ablation compares brainsegnet with itself; name no models"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused_before_anything_is_written(heads, two, tmp_path, change, sentence):
+    with pytest.raises(BrainSegNetError, match=sentence):
+        compare(heads, "brats2015", tmp_path / "out", replace(two, **change))
+    assert not left(tmp_path)
+
+
+def test_a_case_without_truth_and_a_case_under_two_names_are_refused(heads, two, tmp_path):
+    import shutil
+
+    shutil.copytree(heads, tmp_path / "data")
+    cases = sorted(path for path in (tmp_path / "data").rglob("phantom*") if path.is_dir())
+    shutil.copytree(cases[0], cases[0].with_name("someone"))
+    with pytest.raises(BrainSegNetError, match="cases phantom0000 and someone hold the same scan"):
+        compare(tmp_path / "data", "brats2015", tmp_path / "out", two)
+    for truth in cases[1].rglob("*OT*"):
+        shutil.rmtree(truth) if truth.is_dir() else None
+    with pytest.raises(BrainSegNetError, match="case phantom0001 has no label map to learn from"):
+        compare(tmp_path / "data", "brats2015", tmp_path / "out", two)
+    assert not left(tmp_path / "out")
+
+
+def test_held_out_cases_have_no_place_in_a_comparison(heads, two, training, tmp_path):
+    held = replace(two, training=replace(training, hold_out=("phantom0000",)))
+    with pytest.raises(BrainSegNetError, match="a comparison tests every case in its fold"):
+        compare(heads, "brats2015", tmp_path / "out", held)
+
+
+def test_another_comparison_and_damaged_files_are_refused(heads, two, training, whole, tmp_path):
+    if not whole.exists():
+        compare(heads, "brats2015", whole, two)
+    import shutil
+
+    out = tmp_path / "out"
+    shutil.copytree(whole, out)
+    other = replace(two, training=replace(training, seed=1, budget=Budget(steps=3)))
+    with pytest.raises(OutputError, match=r"holds a comparison with other (folds, )?budget, seed; continue it with"):
+        compare(heads, "brats2015", out, other)
+    (out / "runs" / "brainsegnet-fold-2.json").write_text("{}")
+    with pytest.raises(OutputError, match=r"fold-2\.json is no whole result of a comparison; delete it"):
+        compare(heads, "brats2015", out, two)
+    (out / "settings.json").write_text("[1")
+    with pytest.raises(OutputError, match=r"settings\.json is damaged"):
+        compare(heads, "brats2015", out, two)
+
+
+def test_a_clock_tells_the_time_that_is_left(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    clock = Clock(finished=2, total=6)
+    now[0] += 120
+    assert clock.read(0.5) == (2.5 / 6, pytest.approx(2 * 3.5 / 0.5))
+    clock.finished = 4
+    assert clock.read(0) == (4 / 6, pytest.approx(2))
+
+
+def test_models_are_contenders_under_one_recipe():
+    chosen = choose_models(["vnet", OURS], QUICK)
+    assert [c.name for c in chosen] == ["vnet", OURS] and all(c.recipe is QUICK for c in chosen)
+    with pytest.raises(TaskError):
+        choose_models(["u-net"], QUICK)

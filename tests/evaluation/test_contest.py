@@ -1,0 +1,78 @@
+import csv
+import io
+import json
+
+import numpy as np
+import pytest
+
+from brainsegnet.errors import DatasetError
+from brainsegnet.evaluation.contest import Entry, stand, to_csv, to_json, to_markdown, to_rich
+from brainsegnet.evaluation.metrics import RegionScore
+
+REGIONS = ("whole", "core")
+
+
+def entry(dice, cases=("a", "b", "c")):
+    score = {region: RegionScore(d, 1, 1, 1, 0, 1, 1) for region, d in zip(REGIONS, (dice, dice / 2), strict=True)}
+    rows = {
+        name: {r: RegionScore(s.dice + i / 100, 1, 1, 1, 0, 1, 1) for r, s in score.items()}
+        for i, name in enumerate(cases)
+    }
+    return Entry(rows, 1_250_000, 41_456.0, 3.5, 0.25, 100.5, 7.0)
+
+
+@pytest.fixture
+def entries():
+    return {"ours": entry(0.8), "theirs": entry(0.7), "other": entry(0.8)}
+
+
+def test_standings_are_means_and_differences_to_the_first(entries):
+    rows = stand(entries)
+    assert rows["ours"]["whole"].mean == pytest.approx(0.81) and rows["ours"]["whole"].sd == pytest.approx(0.01)
+    assert rows["ours"]["whole"].difference is None and rows["ours"]["whole"].p is None
+    assert rows["theirs"]["core"].difference == pytest.approx(-0.05)
+    assert rows["theirs"]["core"].difference_interval == pytest.approx((-0.05, -0.05))
+    assert rows["theirs"]["whole"].p == pytest.approx(0.25) and rows["other"]["whole"].p == 1
+
+
+def test_cases_are_paired_by_name_and_not_by_their_order(entries):
+    scores = dict(reversed(entries["other"].scores.items()))
+    shuffled = entries | {"other": Entry(scores, 1, 1.0, 1.0, 1.0, 1.0, 1.0)}
+    assert stand(shuffled)["other"]["whole"].p == 1
+
+
+def test_the_three_forms_hold_every_model_and_agree(entries):
+    markdown, rows = to_markdown(entries, ("a note",)), list(csv.DictReader(io.StringIO(to_csv(entries))))
+    document = json.loads(to_json(entries, {"seed": 1}, ("a note",)))
+    assert [row["model"] for row in rows] == [name for name in entries for _ in REGIONS]
+    assert list(document["models"]) == list(entries) and document["settings"] == {"seed": 1}
+    for row in rows:
+        standing = document["models"][row["model"]]["dice"][row["region"]]
+        assert float(row["dice_mean"]) == standing["mean"] and float(row["dice_low"]) == standing["interval"][0]
+        assert (row["p"] == "") == (standing["p"] is None) == (row["model"] == "ours")
+        assert float(row["parameters"]) == 1_250_000 and float(row["seconds_per_scan"]) == 0.25
+    lines = [line for line in markdown.splitlines() if line.startswith("| ")]
+    assert [line.split(" | ")[0] for line in lines[2:5]] == ["| ours", "| theirs", "| other"]
+    assert "**0.810** ± 0.010 [0.800, 0.820]" in lines[2] and "**" not in lines[3]
+    assert "1.25 M | 41.5 k | 3.50 | 0.25 | 100 |" in lines[2] and "- a note" in markdown
+    assert document["models"]["theirs"]["cases"]["b"]["core"]["dice"] == pytest.approx(0.36)
+    assert to_rich(entries).row_count == 3
+
+
+def test_one_model_alone_is_tested_against_none(entries):
+    text = to_markdown({"ours": entries["ours"]})
+    assert "Against" not in text and "ours" in text
+
+
+def test_models_that_were_scored_on_other_cases_are_refused(entries):
+    with pytest.raises(DatasetError, match="theirs was not scored on the cases and regions of ours"):
+        stand(entries | {"theirs": entry(0.7, ("a", "b", "d"))})
+    with pytest.raises(DatasetError, match="there are no models"):
+        stand({})
+
+
+def test_the_mean_is_numpys(entries, rng):
+    dice = rng.random(5)
+    scores = {str(i): {"whole": RegionScore(float(d), 1, 1, 1, 0, 1, 1)} for i, d in enumerate(dice)}
+    standing = stand({"ours": Entry(scores, 1, 1.0, 1.0, 1.0, 1.0, 1.0)})["ours"]["whole"]
+    assert standing.mean == pytest.approx(dice.mean()) and standing.sd == pytest.approx(np.std(dice, ddof=1))
