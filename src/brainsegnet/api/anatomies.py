@@ -1,4 +1,4 @@
-"""Heads for realistic cases: from a folder of label maps, from the ICBM152 template that nilearn carries, or from a seed."""
+"""Heads for realistic cases: from a folder of label maps, from the ICBM152 template in nilearn, or from a seed."""
 
 from collections.abc import Callable
 from functools import lru_cache

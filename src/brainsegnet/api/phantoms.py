@@ -25,8 +25,8 @@ def grow(
 ) -> list[Path]:
     """Grow cases: heads with a glioma. The same seed gives the same bytes, on one machine where they are realistic.
 
-    Without an anatomy they are phantoms, quick to grow, for trying things out and for tests. With one they are realistic
-    cases to train on: a tumour grown by reaction and diffusion in a deformed head, and the faults of scanners.
+    Without an anatomy they are phantoms, quick to grow, for trying things out and for tests. With one they are cases to
+    train on: a tumour grown by reaction and diffusion in a deformed head, and the faults of scanners.
 
     Args:
         out: Folder that gets a folder for each case.

@@ -1,4 +1,4 @@
-"""What a scanner does to an image: bias field, thick slices, noise, motion, ghosts, and a field of view that ends early.
+"""What a scanner does to an image: bias field, thick slices, noise, motion, ghosts, a field of view that ends early.
 
 Drawn, then applied: `draw_artefacts` makes a record, each function is pure. Images are (..., D, H, W) in torch, on any
 device, brightness relative to white matter at 1.
@@ -55,7 +55,7 @@ def draw_artefacts(rng: np.random.Generator) -> Artefacts:
         blur_mm=float(rng.uniform(0.3, 0.75)),
         axis=int(rng.choice([0, 1, 2], p=[0.8, 0.1, 0.1])),
         thick_mm=float(rng.uniform(1.5, 6.0)) if rng.random() < 0.5 else 0.0,
-        noise=float(np.exp(rng.uniform(np.log(0.012), np.log(0.09)))),
+        noise=float(np.exp(rng.uniform(np.log(0.01), np.log(0.06)))),
         shift_mm=float(rng.uniform(1, 5)) if rng.random() < 0.07 else 0.0,
         moved=float(rng.uniform(0.1, 0.45)),
         ghost=float(rng.uniform(0.03, 0.12)) if rng.random() < 0.06 else 0.0,
@@ -106,7 +106,8 @@ def move(image: Tensor, shift: float, share: float, axis: int) -> Tensor:
     frequency = torch.fft.fftfreq(image.shape[axis], device=image.device)
     late = frequency > 0.5 - share
     ramp = torch.where(late, torch.exp(-2j * torch.pi * frequency * shift), torch.ones_like(frequency))
-    return torch.fft.ifft(spectrum * _lay(ramp, axis), dim=axis).abs()
+    magnitude: Tensor = torch.fft.ifft(spectrum * _lay(ramp, axis), dim=axis).abs()
+    return magnitude
 
 
 def ghost(image: Tensor, strength: float, count: int, axis: int) -> Tensor:
@@ -115,7 +116,8 @@ def ghost(image: Tensor, strength: float, count: int, axis: int) -> Tensor:
     lines = torch.ones(image.shape[axis], device=image.device)
     lines[::count] = 1 - strength * count
     lines[0] = 1
-    return torch.fft.ifft(spectrum * _lay(lines, axis), dim=axis).abs()
+    magnitude: Tensor = torch.fft.ifft(spectrum * _lay(lines, axis), dim=axis).abs()
+    return magnitude
 
 
 def cut_view(mask: Tensor, cut: tuple[float, float]) -> Tensor:

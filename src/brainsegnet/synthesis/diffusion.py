@@ -1,8 +1,8 @@
 """Growth and spread of a tumour: the reaction-diffusion equation of Fisher and KPP.
 
-du/dt = div(D grad u) + rho u (1 - u), with u the share of a voxel that tumour cells fill (Swanson et al. 2000). Explicit
-steps, split: diffusion first, then growth, so that u stays within 0 and 1. Nothing flows through a face where either
-side has D = 0. Batched over the leading axes, on any device.
+du/dt = div(D grad u) + rho u (1 - u), with u the share of a voxel that tumour cells fill (Swanson et al. 2000). The
+steps are explicit and split: diffusion first, then growth, so that u stays within 0 and 1. Nothing flows through a face
+where either side has D = 0. Batched over the leading axes, on any device.
 """
 
 import torch

@@ -1,4 +1,4 @@
-"""What is bright or dark in a scan and is no tumour: vessels, meninges, choroid plexus, small-vessel disease, old infarcts.
+"""What is bright or dark in a scan and no tumour: vessels, meninges, plexus, small-vessel disease, old infarcts.
 
 They are laid over the anatomy and have no label, so that a network learns to leave them alone.
 """
@@ -31,6 +31,7 @@ class Distractors:
     """The random part, its fields of noise excepted.
 
     Attributes:
+        sulci: Share of fluid below which a voxel counts as grey matter; large makes sulci narrow.
         vessels: Half the thickness of vessels, in units of noise; 0 for none to be seen.
         meninges: Level of noise above which the surface enhances; 9 is nowhere.
         choroid: Level of noise above which the ventricles hold plexus.
@@ -41,6 +42,7 @@ class Distractors:
         stripping: Bias of that error; positive leaves skin of the brain on.
     """
 
+    sulci: float
     vessels: float
     meninges: float
     choroid: float
@@ -54,6 +56,7 @@ class Distractors:
 def draw_distractors(rng: np.random.Generator) -> Distractors:
     """Vessels, plexus and caps nearly always, the rest in a share of heads."""
     return Distractors(
+        sulci=float(rng.uniform(0.05, 0.45)),
         vessels=float(rng.uniform(0.06, 0.22)),
         meninges=float(rng.uniform(0.3, 1.8)) if rng.random() < 0.6 else 9.0,
         choroid=float(rng.uniform(0.2, 1.2)),
@@ -72,7 +75,15 @@ def strip(luck: Luck, drawn: Distractors, tissue: Tensor, spacing_mm: Millimetre
         return inside
     share = blur(inside.float(), voxels(3.0, spacing_mm))
     wave = drawn.stripping_mm * (noise(luck, shape_of(tissue), spacing_mm, 12.0)[0] + drawn.stripping)
-    return torch.special.ndtri(share.clamp(0.02, 0.98)) * 3.0 + wave.clamp(-2.5, 4) > 0
+    brain: Tensor = torch.special.ndtri(share.clamp(0.02, 0.98)) * 3.0 + wave.clamp(-2.5, 4) > 0
+    return brain
+
+
+def fill_sulci(drawn: Distractors, tissue: Tensor, spacing_mm: Millimetres) -> Tensor:
+    """Share of fluid (D, H, W) in each voxel: sulci are thinner than voxels, so few are dark or bright all through."""
+    fluid = (tissue == Tissue.CSF) | (tissue == Tissue.VENTRICLE) | (tissue == Tissue.BACKGROUND)
+    share = blur(fluid.float(), voxels(0.9, spacing_mm))
+    return ((share - drawn.sulci) / 0.45).clamp(0, 1)
 
 
 def scatter(
@@ -84,11 +95,8 @@ def scatter(
     extras, veil = _bright_white_matter(luck, drawn, tissue, spacing_mm)
     fluid, ventricle = tissue == Tissue.CSF, tissue == Tissue.VENTRICLE
     solid_veil = torch.ones_like(veil)
-    tubes = (
-        (sheet.abs() < drawn.vessels)
-        & (other.abs() < 4 * drawn.vessels)
-        & (fluid | (tissue == Tissue.GREY) & (other.abs() < drawn.vessels))
-    )
+    thin, thick = other.abs() < drawn.vessels, other.abs() < 4 * drawn.vessels
+    tubes = (sheet.abs() < drawn.vessels) & ((fluid & thick) | ((tissue == Tissue.GREY) & thin))
     plexus = ventricle & (sheet.abs() < 0.35) & (patches > drawn.choroid)
     edge = brain & (blur(brain.float(), voxels(1.0, spacing_mm)) < 0.85) & (patches + 0.5 * other > drawn.meninges)
     skin = brain & (tissue == Tissue.BACKGROUND)

@@ -1,7 +1,7 @@
 """What the generator computes with in torch: matrices along axes, noise of a chosen grain, and samples between voxels.
 
-Every separable linear operation, a blur as well as a change of grid, is one matrix for each axis; that is exact, batched
-and what CPUs and GPUs do best.
+Every separable linear operation, a blur as well as a change of grid, is one matrix for each axis; that is exact,
+batched and what CPUs and GPUs do best.
 """
 
 from dataclasses import dataclass

@@ -97,17 +97,20 @@ def draw_glioma(rng: np.random.Generator) -> Glioma:
     cystic = rng.random() < (0.2 if high else 0.35)
     spotted = rng.random() < (0.6 if high else 0.3)
     start = float(rng.uniform(0.2, 0.45))
+    volume_ml = float(np.exp(rng.uniform(np.log(8), np.log(220))))
+    core = float(rng.uniform(0.12, 0.65) if high else rng.uniform(0.3, 0.92))
+    radius_mm = float(np.cbrt(volume_ml * core * 1000 * 3 / (4 * np.pi)))
     return Glioma(
         high_grade=high,
-        volume_ml=float(np.exp(rng.uniform(np.log(8), np.log(220)))),
-        core=float(rng.uniform(0.12, 0.65) if high else rng.uniform(0.3, 0.92)),
+        volume_ml=volume_ml,
+        core=core,
         foci=int(rng.choice([1, 2, 3], p=[0.84, 0.12, 0.04])),
         grey=float(np.exp(rng.uniform(np.log(0.08), np.log(0.6)))),
         rho=float(rng.uniform(0.05, 0.2)),
         roughness=float(rng.uniform(0.2, 0.7)),
-        push_mm=float(rng.uniform(0, 9)),
+        push_mm=min(14.0, radius_mm * float(rng.uniform(0.05, 0.5))),
         rim_mm=float(np.exp(rng.uniform(np.log(1.5), np.log(7)))) if high else 0.0,
-        margin_mm=float(max(0.0, rng.uniform(-2.5, 4))),
+        margin_mm=float(max(0.0, rng.uniform(-4, 3))),
         gaps=float(rng.uniform(-2.5, 0.2)),
         cyst=float(rng.uniform(-1.0, 0.9)) if cystic else 9.0,
         spots=float(rng.uniform(1.3, 2.2)) if spotted else 9.0,
@@ -165,7 +168,8 @@ def lay_out(
     if glioma.high_grade:
         margin = glioma.margin_mm * (1 + 0.7 * coarse) + 0.4 * fine
         bottom = margin.clamp(min=0) + (glioma.rim_mm * (1 + 0.45 * middle)).clamp(min=1.0)
-        rotten = core & (depth > bottom) & (holes > -1.6)
+        surface = core & _grown(~core)
+        rotten = core & ~surface & (depth > bottom) & (holes > -1.6)
         rim = core & ~rotten & (depth > margin) & (coarse + 0.3 * fine > glioma.gaps)
         parts = torch.where(rim | (_grown(rotten) & core), int(Part.ENHANCING), parts)
         parts = torch.where(rotten, int(Part.NECROSIS), parts)
@@ -175,9 +179,8 @@ def lay_out(
     parts = torch.where(inner & (holes > glioma.cyst), int(Part.CYST), parts)
     labels = torch.where(parts == Part.CYST, int(Part.NECROSIS), parts)
     blood = core & (parts != Part.ENHANCING) & (middle - coarse > 1.4 * glioma.bleeds)
-    return Lesions(
-        labels.to(torch.uint8), torch.where(blood, int(Part.BLOOD), parts).to(torch.uint8), _hide(glioma, water, core)
-    )
+    parts = torch.where(blood, int(Part.BLOOD), parts)
+    return Lesions(labels.to(torch.uint8), parts.to(torch.uint8), _hide(glioma, water, core))
 
 
 def depth_mm(mask: Tensor, spacing_mm: Millimetres, reach_mm: float = 5.0) -> Tensor:
@@ -186,7 +189,8 @@ def depth_mm(mask: Tensor, spacing_mm: Millimetres, reach_mm: float = 5.0) -> Te
     Exact for a flat surface; less than true where the mask is thin.
     """
     share = blur(mask.float(), voxels(reach_mm, spacing_mm)).clamp(0.01, 0.99)
-    return reach_mm * torch.special.ndtri(share)
+    depth: Tensor = reach_mm * torch.special.ndtri(share)
+    return depth
 
 
 def _hide(glioma: Glioma, water: Tensor, core: Tensor) -> Tensor:
@@ -204,11 +208,8 @@ def _plant(luck: Luck, glioma: Glioma, tissue: Tensor, spacing_mm: Millimetres) 
     balls = torch.zeros_like(where[0])
     for _ in range(glioma.foci):
         spot = np.unravel_index(luck.rng.choice(weight.size, p=weight.ravel() / weight.sum()), weight.shape)
-        away = (
-            ((where - torch.tensor([int(i) for i in spot], device=tissue.device).view(3, 1, 1, 1)) * step)
-            .square()
-            .sum(0)
-        )
+        middle = torch.tensor([int(i) for i in spot], device=tissue.device).view(3, 1, 1, 1)
+        away = ((where - middle) * step).square().sum(0)
         balls = torch.maximum(balls, torch.exp(-away / (2 * 3.5**2)))
         weight = np.where((away < 35**2).cpu().numpy(), weight, 0)
     return balls * _open(tissue)

@@ -65,8 +65,8 @@ def from_freesurfer(labels: Volume, name: str = "the label map") -> Anatomy:
     """
     values = np.rint(labels.array).astype(np.int64)
     table = np.zeros(int(max(values.max(), 2035)) + 1, np.uint8)
-    for tissue, members in FREESURFER.items():
-        table[list(members)] = tissue
+    for kind, members in FREESURFER.items():
+        table[list(members)] = kind
     tissue = table[np.maximum(values, 0)]
     for kind in (Tissue.GREY, Tissue.WHITE):
         volume_ml = np.count_nonzero(tissue == kind) * labels.voxel_ml
@@ -92,19 +92,24 @@ def from_probabilities(grey: Volume, white: Volume) -> Anatomy:
     tissue[brain & ~solid] = Tissue.CSF
     depth = ndimage.distance_transform_edt(brain, grey.spacing_mm)
     left, back, up = _millimetres(grey)
-    right, front = np.abs(left), -back
-    deep = (depth > 24) & (right < 42) & (front > -38) & (front < 28) & (up > -22) & (up < 24)
-    tissue[deep & (tissue == Tissue.GREY)] = Tissue.DEEP_GREY
-    central = (right < 40) & (front > -62) & (front < 42) & (up > -22) & (up < 36) & (depth > 22)
-    tissue[central & (tissue == Tissue.CSF)] = Tissue.VENTRICLE
-    tissue[(right < 9) & (front > -50) & (front < -38) & (up > -46) & (up < -22) & (tissue == Tissue.CSF)] = (
-        Tissue.VENTRICLE
-    )
-    below = (front < -32) & (up < -4 + 0.45 * (front + 45)) | (up < -48)
-    tissue[below & (tissue == Tissue.GREY)] = Tissue.CEREBELLAR_GREY
-    stem = (right < 19) & (front < -8) & (up < -14) & (front > -46)
-    tissue[(below | stem) & (tissue == Tissue.WHITE)] = Tissue.HINDBRAIN_WHITE
+    for new, old, where in _mni_places(np.abs(left), -back, up, depth):
+        tissue[where & (tissue == old)] = new
     return _finish(tissue, grey.affine)
+
+
+def _mni_places(right: Array, front: Array, up: Array, depth: Array) -> list[tuple[Tissue, Tissue, Array]]:
+    """What a tissue becomes where, from coordinates in MNI space and the depth under the brain's surface, in mm."""
+    nuclei = (depth > 24) & (right < 42) & (front > -38) & (front < 28) & (up > -22) & (up < 24)
+    lateral = (right < 40) & (front > -62) & (front < 42) & (up > -22) & (up < 36) & (depth > 22)
+    fourth = (right < 9) & (front > -50) & (front < -38) & (up > -46) & (up < -22)
+    below = ((front < -32) & (up < -4 + 0.45 * (front + 45))) | (up < -48)
+    stem = (right < 19) & (front < -8) & (front > -46) & (up < -14)
+    return [
+        (Tissue.DEEP_GREY, Tissue.GREY, nuclei),
+        (Tissue.VENTRICLE, Tissue.CSF, lateral | fourth),
+        (Tissue.CEREBELLAR_GREY, Tissue.GREY, below),
+        (Tissue.HINDBRAIN_WHITE, Tissue.WHITE, below | stem),
+    ]
 
 
 def _finish(tissue: Labels, affine: Affine) -> Anatomy:

@@ -1,4 +1,4 @@
-"""What each tissue looks like in each sequence, and a scene painted of it; the scanner's faults come after, in `artefacts`.
+"""What each tissue looks like in each sequence, and a scene painted of it; a scanner's faults come after (`artefacts`).
 
 Brightness is relative to white matter at 1. Ranges follow the physics of each sequence and were set to cover the BraTS
 scans with a margin; a share of the images gets a contrast of no known physics, so that a network learns shapes too.
@@ -19,7 +19,7 @@ from brainsegnet.synthesis.glioma import Lesions, Part
 SEQUENCES = ("flair", "t1", "t1c", "t2")
 Range = tuple[float, float]
 
-FLUID: Mapping[str, Range] = {"flair": (0.15, 0.6), "t1": (0.25, 0.55), "t1c": (0.25, 0.55), "t2": (1.8, 3.2)}
+FLUID: Mapping[str, Range] = {"flair": (0.15, 0.65), "t1": (0.25, 0.55), "t1c": (0.25, 0.55), "t2": (1.8, 3.2)}
 GREY: Mapping[str, Range] = {"flair": (1.06, 1.32), "t1": (0.68, 0.88), "t1c": (0.72, 0.92), "t2": (1.12, 1.5)}
 """Brightness of fluid and of grey matter: the order of fluid, grey and white is the sequence's physics."""
 
@@ -107,6 +107,7 @@ class Scene:
         tissue: uint8 of `Tissue`, displaced by the tumour.
         extras: uint8 of `Extra`.
         veil: How far the extras hide the tissue.
+        fluid: Share of fluid where `tissue` says so; the rest is grey matter.
         lesions: The tumour.
         box: Where it lies, slices of the three axes.
         spacing_mm: Along (D, H, W).
@@ -115,6 +116,7 @@ class Scene:
     tissue: Tensor
     extras: Tensor
     veil: Tensor
+    fluid: Tensor
     lesions: Lesions
     box: tuple[slice, slice, slice]
     spacing_mm: Millimetres
@@ -144,6 +146,9 @@ def paint(luck: Luck, scene: Scene, palette: Palette, texture: Texture) -> Tenso
     """
     colours = torch.tensor(palette.tissues, device=scene.tissue.device)
     image = colours[scene.tissue.int()]
+    sulci = torch.nonzero(scene.tissue.ravel() == Tissue.CSF).ravel()
+    grey, fluid = colours[Tissue.GREY], colours[Tissue.CSF]
+    image.view(-1)[sulci] = grey + scene.fluid.ravel()[sulci] * (fluid - grey)
     where = torch.nonzero(scene.veil.ravel() > 0).ravel()
     veil, extra = scene.veil.ravel()[where], colours[scene.extras.ravel()[where].int()]
     image.view(-1)[where] += veil * (extra - image.view(-1)[where])
@@ -159,6 +164,8 @@ def _lay_over(luck: Luck, image: Tensor, scene: Scene, palette: Palette, texture
     own = noise(luck, shape_of(parts), scene.spacing_mm, 3.5)[0]
     shared = texture.lesion * WETNESS[palette.sequence]
     amount = palette.mottle * torch.tensor(MOTTLE, device=parts.device)[parts]
+    if WETNESS[palette.sequence] < 0:
+        amount = torch.where(parts == Part.ENHANCING, amount, 0.45 * amount)
     colours = torch.tensor(palette.parts, device=parts.device)
     colours[Part.NONE] = colours[Part.OEDEMA]
     look = colours[parts] * torch.exp(amount * (0.75 * shared + 0.65 * own))

@@ -1,13 +1,13 @@
 """A whole realistic case from a seed and an anatomy: four sequences and the labels of BRATS 2015."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from brainsegnet.synthesis.artefacts import Artefacts, degrade, draw_artefacts
-from brainsegnet.synthesis.distractors import Distractors, draw_distractors, scatter, strip
+from brainsegnet.synthesis.distractors import Distractors, draw_distractors, fill_sulci, scatter, strip
 from brainsegnet.synthesis.fields import Luck, Millimetres, Shape, grid, resize, sample, shape_of
 from brainsegnet.synthesis.glioma import Glioma, Lesions, draw_glioma, grow_cells, lay_out, push, soak
 from brainsegnet.synthesis.heads import Anatomy
@@ -76,7 +76,8 @@ def render(luck: Luck, recipe: Recipe, anatomy: Anatomy) -> Painted:
     scene = build_scene(luck, recipe, anatomy)
     brain = strip(luck, recipe.distractors, scene.tissue, anatomy.spacing_mm)
     extras, veil = scatter(luck, recipe.distractors, scene.tissue, brain, anatomy.spacing_mm)
-    scene = Scene(scene.tissue, extras, veil, scene.lesions, scene.box, scene.spacing_mm)
+    fluid = fill_sulci(recipe.distractors, scene.tissue, anatomy.spacing_mm)
+    scene = replace(scene, extras=extras, veil=veil, fluid=fluid)
     texture = weave(luck, scene)
     images = {}
     for sequence, palette in recipe.palettes.items():
@@ -111,7 +112,7 @@ def _with_tumour(luck: Luck, recipe: Recipe, tissue: Tensor, spread: Tensor, spa
     cells, water = spread[0][box], spread[1][box]
     lesions: Lesions = lay_out(luck, recipe.glioma, cells, water, tissue[box], spacing)
     nothing = torch.zeros_like(tissue)
-    return Scene(tissue, nothing, nothing.float(), lesions, box, spacing)
+    return Scene(tissue, nothing, nothing.float(), nothing.float(), lesions, box, spacing)
 
 
 def _compose(first: Tensor, displacement: Tensor) -> Tensor:

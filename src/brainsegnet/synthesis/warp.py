@@ -63,7 +63,8 @@ def integrate(velocity: Tensor) -> Tensor:
 def jacobian(displacement: Tensor) -> Tensor:
     """Determinant (D, H, W) of the derivative of x + displacement (3, D, H, W): the local change of volume."""
     rows = torch.stack([torch.stack(torch.gradient(part)) for part in displacement])
-    return torch.linalg.det(rows.permute(2, 3, 4, 0, 1) + torch.eye(3, device=rows.device))
+    change: Tensor = torch.linalg.det(rows.permute(2, 3, 4, 0, 1) + torch.eye(3, device=rows.device))
+    return change
 
 
 def pose_velocity(luck: Luck, pose: Pose, tissue: Tensor, spacing_mm: Millimetres) -> Tensor:
@@ -96,10 +97,9 @@ def place(pose: Pose, shape: Shape, spacing_mm: Millimetres, template: Shape, no
 
     Turns, scales and mirrors about the middle; both grids have the same spacing.
     """
-    corners = [
-        torch.linspace(-(n - 1) / 2, (n - 1) / 2, k) * s for n, k, s in zip(shape, nodes, spacing_mm, strict=True)
-    ]
-    at = torch.stack(torch.meshgrid(*corners, indexing="ij"))
+    halves = [(n - 1) / 2 * s for n, s in zip(shape, spacing_mm, strict=True)]
+    lines = [torch.linspace(-half, half, k) for half, k in zip(halves, nodes, strict=True)]
+    at = torch.stack(torch.meshgrid(*lines, indexing="ij"))
     turned = torch.tensordot(torch.tensor(_rotation(pose.angles_rad), dtype=torch.float32), at, 1)
     turned = turned / torch.tensor(pose.scales).view(3, 1, 1, 1)
     if pose.mirrored:
