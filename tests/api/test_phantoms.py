@@ -48,3 +48,67 @@ def test_what_cannot_be_grown_is_refused_and_nothing_is_left(tmp_path, cases, se
         grow(tmp_path / "out", cases, seed, shape)
     assert isinstance(caught.value, TaskError) or "too coarse" in str(caught.value)
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+SMALL = (32, 44, 40)
+
+
+def test_realistic_cases_are_cases_of_brats_2015_and_repeat(tmp_path):
+    for name in ("a", "b"):
+        folders = grow(tmp_path / name, 2, 4, SMALL, anatomy="procedural")
+    assert [folder.name for folder in folders] == ["glioma0004", "glioma0005"]
+    assert hashes(tmp_path / "a") == hashes(tmp_path / "b") and len(set(hashes(tmp_path / "a").values())) == 10
+    for found in find_cases([tmp_path / "a"]):
+        case = load_case(found, BRATS2015.sequences, BRATS2015, lesion=True)
+        assert case.lesion.array.any()
+
+
+def test_label_maps_of_a_folder_are_taken_in_turn(tmp_path):
+    from brainsegnet.api.anatomies import open_anatomies
+    from brainsegnet.scans.files import write_image
+    from brainsegnet.synthesis.heads import FREESURFER, from_seed
+    from brainsegnet.volume import LabelMap
+
+    table = np.array([0, *(FREESURFER[tissue][0] for tissue in sorted(FREESURFER))], np.int16)
+    for number in range(2):
+        head = from_seed(np.random.default_rng(number), SMALL)
+        write_image(LabelMap(np.pad(table[head.tissue], 3), head.affine), tmp_path / f"head{number}.nii.gz")
+    heads = open_anatomies(tmp_path)
+    assert heads(0) is heads(2) and heads(1) is heads(3) and heads(0) is not heads(1)
+    assert np.array_equal(heads(2).tissue, heads(0).tissue)
+
+
+@pytest.mark.parametrize(
+    ("anatomy", "sentence"), [("nowhere", "nowhere holds no label maps"), ("tests", "tests holds no label maps")]
+)
+def test_a_folder_without_label_maps_is_refused(tmp_path, anatomy, sentence):
+    with pytest.raises(BrainSegNetError, match=sentence):
+        grow(tmp_path / "out", 1, 0, SMALL, anatomy=anatomy)
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_template_of_nilearn_or_the_sentence_that_names_the_extra(tmp_path):
+    from importlib.util import find_spec
+
+    from brainsegnet.api.anatomies import default_anatomy, open_anatomies
+    from brainsegnet.errors import MissingExtra
+    from brainsegnet.synthesis.anatomy import Tissue
+
+    if find_spec("nilearn") is None:
+        assert default_anatomy() == "procedural"
+        with pytest.raises(MissingExtra, match=r"brainsegnet\[synthesis\]"):
+            grow(tmp_path / "out", 1, 0, SMALL, anatomy="icbm152")
+        return
+    assert default_anatomy() == "icbm152"
+    tissue = open_anatomies("icbm152")(0).tissue
+    shares = np.bincount(tissue.ravel(), minlength=8)[1:] / np.count_nonzero(tissue)
+    assert shares.min() > 0.005 and shares[Tissue.GREY - 1] > 0.3 and shares[Tissue.WHITE - 1] > 0.2
+
+
+def test_plain_phantoms_grow_without_torch(tmp_path):
+    import subprocess
+    import sys
+
+    code = f"import sys; from pathlib import Path; from brainsegnet import grow; grow(Path({str(tmp_path)!r}), 1, 0, {SHAPE}); print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

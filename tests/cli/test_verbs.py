@@ -167,6 +167,14 @@ def test_grow_tells_each_phantom_and_refuses_none(run, left, tmp_path):
     assert not left(tmp_path / "b")
 
 
+def test_grow_realistic_cases(run, left, tmp_path):
+    shape = ("--shape", 32, 44, 40)
+    ended = run("grow", tmp_path / "a", "--cases", 1, "--realistic", "--anatomy", "procedural", *shape)
+    assert ended.code == 0 and "glioma0000" in ended.out and len(left(tmp_path / "a")) == 5
+    assert "add --realistic" in run("grow", tmp_path / "b", "--anatomy", "procedural").sentence
+    assert "holds no label maps" in run("grow", tmp_path / "b", "--realistic", "--anatomy", tmp_path).sentence
+
+
 def test_inspect_shows_models_runs_cases_folders_and_images(run, phantoms, trained):
     image = find_cases([phantoms])[0].images["t1"]
     for thing, expected in [

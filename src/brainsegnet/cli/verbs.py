@@ -171,8 +171,17 @@ def evaluate(
 
 
 @app.command
-def grow(out: Path, /, *, cases: int = 8, seed: int = 0, shape: Shape | None = None) -> None:
-    """Grow phantoms: heads with a tumour, in the folders of BRATS 2015. The same seed gives the same bytes.
+def grow(
+    out: Path,
+    /,
+    *,
+    cases: int = 8,
+    seed: int = 0,
+    shape: Shape | None = None,
+    realistic: Switch = False,
+    anatomy: str | None = None,
+) -> None:
+    """Grow cases: heads with a tumour, in the folders of BRATS 2015. The same seed gives the same bytes.
 
     Example: brainsegnet grow phantoms/ --cases 8 --seed 0
 
@@ -186,11 +195,19 @@ def grow(out: Path, /, *, cases: int = 8, seed: int = 0, shape: Shape | None = N
         Case i is grown from seed + i.
     shape
         Voxels along slices, rows and columns; the head keeps its size.
+    realistic
+        Cases to train on: real anatomies, tumours that grow and infiltrate, the faults of scanners. Needs torch.
+    anatomy
+        With --realistic: a folder of FreeSurfer label maps, icbm152 (from nilearn, the default if it is installed), or
+        procedural.
     """
+    from brainsegnet.api.anatomies import default_anatomy
     from brainsegnet.api.phantoms import grow as run
-    from brainsegnet.synthesis.phantom import DEMO_SHAPE
+    from brainsegnet.errors import TaskError
 
-    run(out, cases, seed, shape or DEMO_SHAPE, say)
+    if anatomy and not realistic:
+        raise TaskError(f"--anatomy {anatomy} is for realistic cases; add --realistic")
+    run(out, cases, seed, shape, say, (anatomy or default_anatomy()) if realistic else None)
 
 
 @app.command

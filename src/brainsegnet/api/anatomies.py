@@ -1,0 +1,93 @@
+"""Heads for realistic cases: from a folder of label maps, from the ICBM152 template in nilearn, or from a seed."""
+
+from collections.abc import Callable
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from brainsegnet.errors import DatasetError, MissingExtra
+from brainsegnet.preprocessing.orientation import find_turn, turn
+from brainsegnet.scans.files import READERS, read_image
+from brainsegnet.synthesis.anatomy import FIELD_MM, spacing_for
+from brainsegnet.synthesis.heads import Anatomy, from_freesurfer, from_probabilities, from_seed
+from brainsegnet.volume import Volume
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+Shape = tuple[int, int, int]
+PROCEDURAL = "procedural"
+TEMPLATE = "icbm152"
+ONE_MILLIMETRE: Shape = (int(FIELD_MM[0]), int(FIELD_MM[1]), int(FIELD_MM[2]))
+"""Voxels (D, H, W) of a procedural head at 1 mm."""
+
+
+def open_anatomies(which: str | Path, shape: Shape = ONE_MILLIMETRE) -> Callable[[int], Anatomy]:
+    """A function from a case's number to its anatomy.
+
+    Args:
+        which: `icbm152`, `procedural`, or a folder of label maps with FreeSurfer's values, taken in turn.
+        shape: Voxels (D, H, W) of a procedural head; the others keep their own grid.
+
+    Raises:
+        DatasetError: no folder of that name, or no image in it.
+        MissingExtra: nilearn is not installed.
+        ImageError: the shape is too coarse; later, for a file that is no whole-brain segmentation.
+    """
+    if which == PROCEDURAL:
+        spacing_for(shape)
+        return lambda number: from_seed(np.random.default_rng([number, 152]), shape)
+    if which == TEMPLATE:
+        template = _read_template()
+        return lambda _: template
+    folder = Path(which)
+    files = sorted(p for p in folder.iterdir() if p.name.lower().endswith(tuple(READERS))) if folder.is_dir() else []
+    if not files:
+        raise DatasetError(
+            f"{which} holds no label maps; name a folder of FreeSurfer segmentations ({', '.join(READERS)}), "
+            f"or choose {TEMPLATE} or {PROCEDURAL}"
+        )
+    read = lru_cache(maxsize=64)(_read_labels)
+    return lambda number: read(files[number % len(files)])
+
+
+def default_anatomy() -> str:
+    """`icbm152` where nilearn is installed, which carries it, else `procedural`."""
+    return PROCEDURAL if find_spec("nilearn") is None else TEMPLATE
+
+
+def load_realistic() -> "ModuleType":
+    """The module that renders, which needs torch.
+
+    Raises:
+        MissingExtra: torch is not installed.
+    """
+    try:
+        from brainsegnet.synthesis import realistic
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        raise MissingExtra('realistic cases need torch; run: pip install "brainsegnet[train]"') from error
+    return realistic
+
+
+def _read_labels(path: Path) -> Anatomy:
+    return from_freesurfer(_upright(path), str(path))
+
+
+def _read_template() -> Anatomy:
+    """The template's probabilities, without an import of nilearn."""
+    spec = find_spec("nilearn")
+    if spec is None or not spec.submodule_search_locations:
+        raise MissingExtra('the ICBM152 template comes with nilearn; run: pip install "brainsegnet[synthesis]"')
+    folder = Path(spec.submodule_search_locations[0]) / "datasets" / "data"
+    grey, white = (_upright(folder / f"mni_icbm152_{kind}_tal_nlin_sym_09a_converted.nii.gz") for kind in ("gm", "wm"))
+    return from_probabilities(grey, white)
+
+
+def _upright(path: Path) -> Volume:
+    volume = read_image(path)
+    return turn(volume, find_turn(volume.affine))

@@ -1,0 +1,139 @@
+"""What is bright or dark in a scan and no tumour: vessels, meninges, plexus, small-vessel disease, old infarcts.
+
+They are laid over the anatomy and have no label, so that a network learns to leave them alone.
+"""
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from brainsegnet.synthesis.anatomy import Tissue
+from brainsegnet.synthesis.fields import Luck, Millimetres, blur, grid, noise, shape_of, voxels
+
+
+class Extra(IntEnum):
+    """Values of a map of extras; they go on where `Tissue` ends."""
+
+    NONE = 0
+    MENINGES = 8
+    VESSEL = 9
+    CHOROID = 10
+    HYPERINTENSITY = 11
+    CAVITY = 12
+    SCAR = 13
+
+
+@dataclass(frozen=True)
+class Distractors:
+    """The random part, its fields of noise excepted.
+
+    Attributes:
+        sulci: Share of fluid below which a voxel counts as grey matter; large makes sulci narrow.
+        vessels: Half the thickness of vessels, in units of noise; 0 for none to be seen.
+        meninges: Level of noise above which the surface enhances; 9 is nowhere.
+        choroid: Level of noise above which the ventricles hold plexus.
+        hyperintensities: Load of spots in the white matter, 0 to 1.
+        caps: Opacity of the caps around the ventricles.
+        infarct_mm: Radius of an old infarct, 0 for none.
+        stripping_mm: How far the extraction of the brain errs, standard deviation.
+        stripping: Bias of that error; positive leaves skin of the brain on.
+    """
+
+    sulci: float
+    vessels: float
+    meninges: float
+    choroid: float
+    hyperintensities: float
+    caps: float
+    infarct_mm: float
+    stripping_mm: float
+    stripping: float
+
+
+def draw_distractors(rng: np.random.Generator) -> Distractors:
+    """Vessels, plexus and caps nearly always, the rest in a share of heads."""
+    return Distractors(
+        sulci=float(rng.uniform(0.05, 0.45)),
+        vessels=float(rng.uniform(0.06, 0.22)),
+        meninges=float(rng.uniform(0.3, 1.8)) if rng.random() < 0.6 else 9.0,
+        choroid=float(rng.uniform(0.2, 1.2)),
+        hyperintensities=float(rng.uniform(0, 1)) if rng.random() < 0.4 else 0.0,
+        caps=float(rng.uniform(0, 0.7)),
+        infarct_mm=float(rng.uniform(3, 12)) if rng.random() < 0.06 else 0.0,
+        stripping_mm=float(rng.uniform(0.5, 2.5)) if rng.random() < 0.4 else 0.0,
+        stripping=float(rng.normal(0.3, 0.8)),
+    )
+
+
+def strip(luck: Luck, drawn: Distractors, tissue: Tensor, spacing_mm: Millimetres) -> Tensor:
+    """The brain mask (D, H, W) that an imperfect extraction gives."""
+    inside = tissue != Tissue.BACKGROUND
+    if not drawn.stripping_mm:
+        return inside
+    share = blur(inside.float(), voxels(3.0, spacing_mm))
+    wave = drawn.stripping_mm * (noise(luck, shape_of(tissue), spacing_mm, 12.0)[0] + drawn.stripping)
+    brain: Tensor = torch.special.ndtri(share.clamp(0.02, 0.98)) * 3.0 + wave.clamp(-2.5, 4) > 0
+    return brain
+
+
+def fill_sulci(drawn: Distractors, tissue: Tensor, spacing_mm: Millimetres) -> Tensor:
+    """Share of fluid (D, H, W) in each voxel: sulci are thinner than voxels, so few are dark or bright all through."""
+    fluid = (tissue == Tissue.CSF) | (tissue == Tissue.VENTRICLE) | (tissue == Tissue.BACKGROUND)
+    share = blur(fluid.float(), voxels(0.9, spacing_mm))
+    return ((share - drawn.sulci) / 0.45).clamp(0, 1)
+
+
+def scatter(
+    luck: Luck, drawn: Distractors, tissue: Tensor, brain: Tensor, spacing_mm: Millimetres
+) -> tuple[Tensor, Tensor]:
+    """The extras (D, H, W) uint8 in a head with this brain mask, and how far they hide the tissue, 0 to 1."""
+    shape = shape_of(tissue)
+    sheet, other, patches = noise(luck, shape, spacing_mm, 4.0, 3)
+    extras, veil = _bright_white_matter(luck, drawn, tissue, spacing_mm)
+    fluid, ventricle = tissue == Tissue.CSF, tissue == Tissue.VENTRICLE
+    solid_veil = torch.ones_like(veil)
+    thin, thick = other.abs() < drawn.vessels, other.abs() < 4 * drawn.vessels
+    tubes = (sheet.abs() < drawn.vessels) & ((fluid & thick) | ((tissue == Tissue.GREY) & thin))
+    plexus = ventricle & (sheet.abs() < 0.35) & (patches > drawn.choroid)
+    edge = brain & (blur(brain.float(), voxels(1.0, spacing_mm)) < 0.85) & (patches + 0.5 * other > drawn.meninges)
+    skin = brain & (tissue == Tissue.BACKGROUND)
+    for where, kind in ((tubes, Extra.VESSEL), (plexus, Extra.CHOROID), (edge | skin, Extra.MENINGES)):
+        extras = torch.where(where, int(kind), extras)
+        veil = torch.where(where, solid_veil, veil)
+    if drawn.infarct_mm:
+        extras, veil = _old_infarct(luck, drawn.infarct_mm, tissue, (extras, veil), patches, spacing_mm)
+    return extras.to(torch.uint8), veil
+
+
+def _bright_white_matter(
+    luck: Luck, drawn: Distractors, tissue: Tensor, spacing_mm: Millimetres
+) -> tuple[Tensor, Tensor]:
+    """Caps around the ventricles and spots beyond them."""
+    white = tissue == Tissue.WHITE
+    near = 2 * blur((tissue == Tissue.VENTRICLE).float(), voxels(2.5, spacing_mm))
+    veil = (drawn.caps * near).clamp(0, 1) * white
+    if drawn.hyperintensities:
+        deep = blur(white.float(), voxels(3.0, spacing_mm))
+        field = noise(luck, shape_of(tissue), spacing_mm, 3.0)[0] + 1.6 * near + 1.5 * deep
+        level = 5.2 - 1.6 * drawn.hyperintensities
+        veil = torch.maximum(veil, ((field - level) * 1.5).clamp(0, 1) * white)
+    return torch.where(veil > 0.02, int(Extra.HYPERINTENSITY), int(Extra.NONE)), veil
+
+
+def _old_infarct(
+    luck: Luck, radius_mm: float, tissue: Tensor, so_far: tuple[Tensor, Tensor], rough: Tensor, spacing_mm: Millimetres
+) -> tuple[Tensor, Tensor]:
+    """A cavity full of fluid with a scar around it, anywhere in grey or white matter."""
+    ground = (tissue == Tissue.GREY) | (tissue == Tissue.WHITE) | (tissue == Tissue.DEEP_GREY)
+    candidates = torch.nonzero(ground)
+    centre = candidates[int(luck.rng.integers(len(candidates)))]
+    step = torch.tensor(spacing_mm, device=tissue.device).view(3, 1, 1, 1)
+    away = ((grid(shape_of(tissue), tissue.device) - centre.view(3, 1, 1, 1)) * step).square().sum(0).sqrt()
+    away = away / (radius_mm * (1 + 0.3 * rough).clamp(min=0.3))
+    extras, veil = so_far
+    for limit, kind in ((1.3, Extra.SCAR), (1.0, Extra.CAVITY)):
+        extras = torch.where((away < limit) & ground, int(kind), extras)
+    return extras, torch.where((away < 1.3) & ground, torch.ones_like(veil), veil)

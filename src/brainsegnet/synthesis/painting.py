@@ -1,0 +1,176 @@
+"""What each tissue looks like in each sequence, and a scene painted of it; a scanner's faults come after (`artefacts`).
+
+Brightness is relative to white matter at 1. Ranges follow the physics of each sequence and were set to cover the BraTS
+scans with a margin; a share of the images gets a contrast of no known physics, so that a network learns shapes too.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from brainsegnet.synthesis.anatomy import Tissue
+from brainsegnet.synthesis.distractors import Extra
+from brainsegnet.synthesis.fields import Luck, Millimetres, noise, shape_of
+from brainsegnet.synthesis.glioma import Lesions, Part
+
+SEQUENCES = ("flair", "t1", "t1c", "t2")
+Range = tuple[float, float]
+
+FLUID: Mapping[str, Range] = {"flair": (0.15, 0.65), "t1": (0.25, 0.55), "t1c": (0.25, 0.55), "t2": (1.8, 3.2)}
+GREY: Mapping[str, Range] = {"flair": (1.06, 1.32), "t1": (0.68, 0.88), "t1c": (0.72, 0.92), "t2": (1.12, 1.5)}
+"""Brightness of fluid and of grey matter: the order of fluid, grey and white is the sequence's physics."""
+
+PARTS: Mapping[str, tuple[Range, ...]] = {
+    #        necrosis     oedema       non-enhancing enhancing   cyst          blood
+    "flair": ((0.9, 2.0), (1.25, 2.0), (1.3, 2.2), (1.15, 2.0), (0.25, 1.1), (0.4, 1.4)),
+    "t1": ((0.55, 0.9), (0.78, 0.97), (0.64, 0.96), (0.72, 1.0), (0.3, 0.62), (0.9, 1.5)),
+    "t1c": ((0.5, 0.88), (0.78, 0.97), (0.64, 0.98), (1.3, 2.7), (0.3, 0.62), (0.9, 1.5)),
+    "t2": ((1.4, 2.7), (1.3, 2.1), (1.3, 2.5), (1.15, 2.0), (2.0, 3.2), (0.4, 1.3)),
+}
+MOTTLE = (0.0, 0.13, 0.07, 0.10, 0.22, 0.05, 0.25)
+"""Unevenness within each `Part`, standard deviation of the logarithm."""
+EXTRAS: Mapping[str, tuple[Range, ...]] = {
+    #        meninges     vessel      choroid     hyperintensity cavity    scar
+    "flair": ((0.5, 1.3), (0.3, 1.0), (0.7, 1.3), (1.2, 1.75), (0.2, 0.6), (1.2, 1.7)),
+    "t1": ((0.5, 1.2), (0.4, 1.1), (0.5, 0.8), (0.75, 0.95), (0.3, 0.6), (0.65, 0.9)),
+    "t1c": ((0.9, 2.3), (1.2, 2.8), (1.0, 2.2), (0.75, 0.95), (0.3, 0.6), (0.65, 0.9)),
+    "t2": ((0.5, 1.6), (0.3, 1.2), (1.2, 2.2), (1.2, 1.8), (1.9, 2.9), (1.3, 2.0)),
+}
+WETNESS: Mapping[str, float] = {"flair": 1.0, "t1": -1.0, "t1c": -1.0, "t2": 1.0}
+"""Whether water makes tissue brighter or darker."""
+
+
+@dataclass(frozen=True)
+class Palette:
+    """How one sequence shows what there is.
+
+    Attributes:
+        sequence: Its name.
+        physical: Whether the order of the tissues is the sequence's own.
+        tissues: Brightness of each `Tissue`, and of each `Extra` after them.
+        parts: Brightness of each `Part`.
+        mottle: Factor on the unevenness within the tumour.
+        texture: Weights of slow and of fine unevenness.
+    """
+
+    sequence: str
+    physical: bool
+    tissues: tuple[float, ...]
+    parts: tuple[float, ...]
+    mottle: float
+    texture: tuple[float, float]
+
+
+def draw_palettes(rng: np.random.Generator, random_share: float = 0.1) -> dict[str, Palette]:
+    """The palettes of the four sequences; tumours share their wetness over the sequences.
+
+    Args:
+        rng: What is drawn from.
+        random_share: How often the order of the tissues is random.
+    """
+    wetness, strength = rng.uniform(0, 1, len(Part) - 1), float(rng.uniform(0.7, 1.05))
+    return {s: _draw_palette(rng, s, wetness, strength, rng.random() < random_share) for s in SEQUENCES}
+
+
+def _draw_palette(
+    rng: np.random.Generator, sequence: str, wetness: np.ndarray, strength: float, random: bool
+) -> Palette:
+    fluid, grey = rng.uniform(*FLUID[sequence]), rng.uniform(*GREY[sequence])
+    if random:
+        fluid, grey = rng.uniform(0.1, 1.9), rng.uniform(0.6, 1.5)
+    deep, cerebellar = 1 + (grey - 1) * rng.uniform((0.3, 0.6), (0.95, 1.1))
+    tissues = [fluid, fluid, grey, 1.0, fluid * rng.uniform(0.85, 1.1), deep, cerebellar, rng.uniform(0.93, 1.06)]
+    tissues[0] = fluid * rng.uniform(0.3, 1.1)
+    extras = [rng.uniform(*span) for span in EXTRAS[sequence]]
+    share = 0.5 * (wetness if WETNESS[sequence] > 0 else 1 - wetness) + 0.5 * rng.uniform(0, 1, len(wetness))
+    low, high = np.array(PARTS[sequence]).T
+    parts = low + (high - low) * share
+    faded = 1 + strength * (parts - 1)
+    return Palette(
+        sequence=sequence,
+        physical=not random,
+        tissues=(*map(float, tissues), *map(float, extras)),
+        parts=(0.0, *faded.tolist()),
+        mottle=float(rng.uniform(0.4, 1.6)),
+        texture=(float(rng.uniform(0.01, 0.05)), float(rng.uniform(0.01, 0.045))),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """What there is to be painted, all (D, H, W), the tumour in a box of it.
+
+    Attributes:
+        tissue: uint8 of `Tissue`, displaced by the tumour.
+        extras: uint8 of `Extra`.
+        veil: How far the extras hide the tissue.
+        fluid: Share of fluid where `tissue` says so; the rest is grey matter.
+        lesions: The tumour.
+        box: Where it lies, slices of the three axes.
+        spacing_mm: Along (D, H, W).
+    """
+
+    tissue: Tensor
+    extras: Tensor
+    veil: Tensor
+    fluid: Tensor
+    lesions: Lesions
+    box: tuple[slice, slice, slice]
+    spacing_mm: Millimetres
+
+
+@dataclass(frozen=True, eq=False)
+class Texture:
+    """Unevenness that all sequences share: slow and fine (D, H, W), and coarse and fine in the tumour's box."""
+
+    slow: Tensor
+    fine: Tensor
+    lesion: Tensor
+
+
+def weave(luck: Luck, scene: Scene) -> Texture:
+    """The texture of a scene, from noise."""
+    shape, inner = shape_of(scene.tissue), shape_of(scene.lesions.parts)
+    slow, fine = (noise(luck, shape, scene.spacing_mm, grain)[0] for grain in (14.0, 2.4))
+    coarse, middle = (noise(luck, inner, scene.spacing_mm, grain)[0] for grain in (6.0, 2.5))
+    return Texture(slow, fine, 0.75 * coarse + 0.65 * middle)
+
+
+def paint(luck: Luck, scene: Scene, palette: Palette, texture: Texture) -> Tensor:
+    """One sequence (D, H, W) of a scene, brightness relative to white matter, without blur and noise.
+
+    The background shows what surrounds a brain, for the blur to mix in; the mask comes last.
+    """
+    colours = torch.tensor(palette.tissues, device=scene.tissue.device)
+    image = colours[scene.tissue.int()]
+    sulci = torch.nonzero(scene.tissue.ravel() == Tissue.CSF).ravel()
+    grey, fluid = colours[Tissue.GREY], colours[Tissue.CSF]
+    image.view(-1)[sulci] = grey + scene.fluid.ravel()[sulci] * (fluid - grey)
+    where = torch.nonzero(scene.veil.ravel() > 0).ravel()
+    veil, extra = scene.veil.ravel()[where], colours[scene.extras.ravel()[where].int()]
+    image.view(-1)[where] += veil * (extra - image.view(-1)[where])
+    slow, fine = palette.texture
+    image *= torch.exp(slow * texture.slow + fine * texture.fine)
+    image[scene.box] = _lay_over(luck, image[scene.box], scene, palette, texture)
+    return image
+
+
+def _lay_over(luck: Luck, image: Tensor, scene: Scene, palette: Palette, texture: Texture) -> Tensor:
+    """The tumour over its box (D, H, W) of the image."""
+    parts = scene.lesions.parts.int()
+    own = noise(luck, shape_of(parts), scene.spacing_mm, 3.5)[0]
+    shared = texture.lesion * WETNESS[palette.sequence]
+    amount = palette.mottle * torch.tensor(MOTTLE, device=parts.device)[parts]
+    if WETNESS[palette.sequence] < 0:
+        amount = torch.where(parts == Part.ENHANCING, amount, 0.45 * amount)
+    colours = torch.tensor(palette.parts, device=parts.device)
+    colours[Part.NONE] = colours[Part.OEDEMA]
+    look = colours[parts] * torch.exp(amount * (0.75 * shared + 0.65 * own))
+    fluid = (scene.tissue[scene.box] == Tissue.CSF) | (scene.tissue[scene.box] == Tissue.VENTRICLE)
+    vessel = scene.extras[scene.box] == Extra.VESSEL
+    spared = (fluid | vessel) & ((parts == Part.NONE) | (parts == Part.OEDEMA))
+    opacity = torch.where(spared | (scene.tissue[scene.box] == Tissue.BACKGROUND), 0.0, scene.lesions.opacity)
+    return image + opacity * (look - image)

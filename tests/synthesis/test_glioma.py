@@ -1,0 +1,72 @@
+"""Tumours stay where cells can live, and their parts lie within each other."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.functional import max_pool3d
+
+from brainsegnet.synthesis.anatomy import Tissue
+from brainsegnet.synthesis.fields import Luck
+from brainsegnet.synthesis.glioma import Part, depth_mm, draw_glioma, grow_cells, lay_out, soak
+from brainsegnet.synthesis.tumour import Lesion
+
+
+def grown(mask):
+    return max_pool3d(mask.float()[None], 3, 1, 1)[0] > 0
+
+
+def tumour(head, seed, **changes):
+    rng = np.random.default_rng(seed)
+    glioma = replace(draw_glioma(rng), volume_ml=120.0, core=0.5, foci=1, **changes)
+    luck, tissue = Luck.of(rng), torch.as_tensor(head.tissue)
+    cells = grow_cells(luck, glioma, tissue, head.spacing_mm)
+    water = soak(luck, glioma, cells, tissue, head.spacing_mm)
+    return cells, water, lay_out(luck, glioma, cells, water, tissue, head.spacing_mm)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_tumour_stays_in_the_brain_and_out_of_the_ventricles(head, seed):
+    cells, water, lesions = tumour(head, seed)
+    closed = torch.as_tensor((head.tissue == Tissue.BACKGROUND) | (head.tissue == Tissue.VENTRICLE))
+    assert not lesions.labels[closed].any() and not lesions.parts[closed].any()
+    assert cells[closed].max() == 0
+    for density in (cells, water, lesions.opacity):
+        assert density.min() >= 0 and density.max() <= 1
+    assert (lesions.labels > 0).sum() > 200
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_in_high_grade_the_rim_lies_around_the_necrosis(head, seed):
+    changes = {"high_grade": True, "rim_mm": 3.0, "margin_mm": 0.0, "cyst": 9.0, "gaps": -3.0}
+    labels = tumour(head, seed, **changes)[2].labels
+    necrosis = labels == Lesion.NECROSIS
+    around = labels[grown(necrosis) & ~necrosis]
+    assert necrosis.sum() > 8
+    assert (around == Lesion.ENHANCING).all()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_low_grade_tumour_without_spots_does_not_enhance(head, seed):
+    changes = {"high_grade": False, "rim_mm": 0.0, "spots": 9.0, "bleeds": 9.0}
+    solid = tumour(head, seed, **changes, cyst=9.0)[2].labels
+    assert set(np.unique(solid.numpy())) == {0, Lesion.OEDEMA, Lesion.NON_ENHANCING}
+    cystic = tumour(head, seed, **changes, cyst=-0.5)[2]
+    assert torch.equal(cystic.parts == Part.CYST, cystic.labels == Lesion.NECROSIS)
+    assert torch.equal(cystic.labels > 0, solid > 0)
+
+
+def test_oedema_follows_the_white_matter(head):
+    labels = tumour(head, 1)[2].labels.numpy()
+    shares = [np.mean(labels[head.tissue == t] == Lesion.OEDEMA) for t in (Tissue.WHITE, Tissue.GREY, Tissue.CSF)]
+    assert shares[0] > 2 * shares[1] and shares[2] <= shares[1]
+
+
+def test_depth_is_that_of_a_flat_wall():
+    mask = torch.zeros((60, 20, 20))
+    mask[30:] = 1
+    found = depth_mm(mask, (1.0, 1.0, 1.0))[:, 10, 10]
+    true = torch.arange(60) + 0.5 - 30
+    near = true.abs() < 8
+    assert torch.allclose(found[near], true[near], atol=0.1)

@@ -1,0 +1,93 @@
+"""Whole realistic cases: one seed governs all, and labels, images and grid belong together."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from brainsegnet.synthesis.anatomy import Tissue
+from brainsegnet.synthesis.distractors import Extra, draw_distractors, fill_sulci, scatter, strip
+from brainsegnet.synthesis.fields import Luck
+from brainsegnet.synthesis.realistic import build_scene, draw_recipe, grow_realistic, render
+from brainsegnet.task import BRATS2015, BRATS2021, BRATS2023
+
+
+def as_bytes(case):
+    return [v.array.tobytes() for v in (*case.images.values(), case.lesion)]
+
+
+@pytest.fixture(scope="module")
+def cases(head):
+    return [grow_realistic(seed, head, f"glioma{seed:04d}") for seed in range(3)]
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_does_not(head, cases):
+    assert as_bytes(grow_realistic(1, head, "again")) == as_bytes(cases[1])
+    assert all(a != b for a, b in zip(as_bytes(cases[0]), as_bytes(cases[1]), strict=True))
+
+
+def test_a_case_is_one_of_brats_and_translates_to_its_later_conventions(cases):
+    for case in cases:
+        assert tuple(case.images) == BRATS2015.sequences
+        assert all(v.array.dtype == np.int16 and v.array.min() == 0 for v in case.images.values())
+        for task in (BRATS2021, BRATS2023):
+            task.check(task.translate(case.lesion.array, BRATS2015))
+        assert np.count_nonzero(case.lesion.array) > 50
+
+
+def test_labels_lie_in_the_brain(cases):
+    for case in cases:
+        brain = np.any([v.array > 0 for v in case.images.values()], axis=0)
+        assert not case.lesion.array[~brain].any()
+
+
+def test_whole_tumours_are_brighter_than_their_surroundings_on_flair(head):
+    higher = []
+    for seed in range(6):
+        recipe = draw_recipe(np.random.default_rng(seed))
+        calm = replace(recipe, glioma=replace(recipe.glioma, cyst=9.0, bleeds=9.0, volume_ml=60.0))
+        painted = render(Luck.of(np.random.default_rng(seed)), calm, head)
+        image, labels = painted.images["flair"], painted.labels
+        healthy = image[(image > 0) & (labels == 0)].median()
+        higher.append(bool(image[(image > 0) & (labels > 0)].median() > healthy))
+    assert sum(higher) >= 5
+
+
+def test_mass_pushes_the_brain_away(head):
+    recipe = draw_recipe(np.random.default_rng(2))
+    still, pushed = (
+        build_scene(
+            Luck.of(np.random.default_rng(4)),
+            replace(recipe, glioma=replace(recipe.glioma, push_mm=push, volume_ml=150.0)),
+            head,
+        )
+        for push in (0.0, 12.0)
+    )
+    assert not torch.equal(still.tissue, pushed.tissue)
+    outline = [(s.tissue != Tissue.BACKGROUND) for s in (still, pushed)]
+    assert (outline[0] != outline[1]).float().mean() < 0.02
+
+
+def test_distractors_lie_where_they_belong(head):
+    tissue = torch.as_tensor(head.tissue)
+    rng = np.random.default_rng(1)
+    drawn = replace(draw_distractors(rng), infarct_mm=0.0, hyperintensities=1.0, caps=0.6, meninges=0.5, choroid=0.0)
+    luck = Luck.of(rng)
+    brain = strip(luck, replace(drawn, stripping_mm=0.0), tissue, head.spacing_mm)
+    assert torch.equal(brain, tissue != Tissue.BACKGROUND)
+    extras, veil = scatter(luck, drawn, tissue, brain, head.spacing_mm)
+    assert not extras[~brain].any() and veil.min() >= 0 and veil.max() <= 1
+    assert set(tissue[extras == Extra.HYPERINTENSITY].tolist()) == {Tissue.WHITE}
+    assert set(tissue[extras == Extra.CHOROID].tolist()) == {Tissue.VENTRICLE}
+    sulci = fill_sulci(drawn, tissue, head.spacing_mm)
+    assert sulci.min() >= 0 and sulci.max() <= 1
+
+
+def test_an_imperfect_extraction_errs_by_millimetres(head):
+    tissue = torch.as_tensor(head.tissue)
+    inside = tissue != Tissue.BACKGROUND
+    drawn = replace(draw_distractors(np.random.default_rng(0)), stripping_mm=1.5, stripping=0.0)
+    brain = strip(Luck.of(np.random.default_rng(2)), drawn, tissue, head.spacing_mm)
+    wrong = (brain != inside).sum() / inside.sum()
+    assert 0.005 < wrong < 0.3 and (brain & ~inside).any() and (~brain & inside).any()
