@@ -153,7 +153,16 @@ def evaluate(predicted: Path, truth: Paths, /, *, task: str, out: Path | None = 
 
 
 @app.command
-def grow(out: Path, /, *, cases: int = 8, seed: int = 0, shape: Shape | None = None) -> None:
+def grow(
+    out: Path,
+    /,
+    *,
+    cases: int = 8,
+    seed: int = 0,
+    shape: Shape | None = None,
+    stroke: Literal["isles2022", "isles2017"] | None = None,
+    shapes: Path | None = None,
+) -> None:
     """Grow phantoms: heads with a tumour, in the folders of BRATS 2015. The same seed gives the same bytes.
 
     Example: brainsegnet grow phantoms/ --cases 8 --seed 0
@@ -168,7 +177,13 @@ def grow(out: Path, /, *, cases: int = 8, seed: int = 0, shape: Shape | None = N
         Case i is grown from seed + i.
     shape
         Voxels along slices, rows and columns; the head keeps its size.
+    stroke
+        Grow an ischaemic stroke instead: isles2022 (DWI, ADC) or isles2017 (the six maps), in the names of that data.
+    shapes
+        With --stroke: a folder of lesion masks in MNI space to take shapes from; all are grown without.
     """
+    if stroke or shapes:
+        return _grow_strokes(out, stroke, (cases, seed), shape, shapes)
     from brainsegnet.api.phantoms import grow as run
     from brainsegnet.synthesis.phantom import DEMO_SHAPE
 
@@ -196,6 +211,24 @@ def inspect(model_or_case: Path, /) -> None:
     for row in inventory.rows:
         table.add_row(*row)
     Console().print(table)
+
+
+def _grow_strokes(
+    out: Path,
+    stroke: Literal["isles2022", "isles2017"] | None,
+    numbers: tuple[int, int],
+    shape: Shape | None,
+    shapes: Path | None,
+) -> None:
+    from brainsegnet.api.stroke_phantoms import grow_strokes as run
+    from brainsegnet.api.stroke_phantoms import open_shapes
+    from brainsegnet.errors import TaskError
+
+    if stroke is None:
+        raise TaskError("--shapes are those of strokes; add --stroke isles2022 or isles2017")
+    if shape is not None:
+        raise TaskError("a stroke is scanned on the grid of its data set; leave out --shape or --stroke")
+    run(out, stroke, *numbers, open_shapes(shapes) if shapes else None, say)
 
 
 def _show_segmented(done: "Segmented") -> None:

@@ -122,7 +122,8 @@ class Ground:
 def lay_ground(rng: np.random.Generator, head: LabelMap, atlas: LabelMap | None = None) -> Ground:
     """A tissue map with its standard coordinates and its arteries, the watersheds moved at random."""
     points = standard_points(head)
-    sway = np.stack([4 * smooth_noise(rng, head.shape, head.spacing_mm, 15.0) for _ in range(3)])
+    wide, fine = (smooth_noise(rng, head.shape, head.spacing_mm, mm) for mm in (15.0, 4.0))
+    sway = np.stack([4 * wide + fine, 4 * np.roll(wide, wide.shape[1] // 3, 1) - fine, fine - 3 * wide])
     return Ground(head.array, points, find_territories(head, points, sway, atlas), head.spacing_mm)
 
 
@@ -163,7 +164,7 @@ def grow_stroke(rng: np.random.Generator, ground: Ground, stroke: Stroke, shape:
     deficit = _grow_deficit(rng, ground, stroke, core)
     fading = ndimage.gaussian_filter(deficit.astype(np.float32), [4 / s for s in ground.spacing_mm], truncate=2)
     noise = smooth_noise(rng, shape_of(core), ground.spacing_mm, 7.0)
-    severity = np.where(deficit, np.clip(1.5 * fading - 0.45 + 0.12 * noise, 0.15, 0.9), 0).astype(np.float32)
+    severity = np.where(deficit, np.clip(1.4 * fading - 0.5 + 0.15 * noise, 0.05, 0.9), 0).astype(np.float32)
     near = ndimage.gaussian_filter(core.astype(np.float32), [7 / s for s in ground.spacing_mm], truncate=3)
     penumbra = deficit & ~core
     lost = foremost(severity + 2.5 * near, penumbra, round(stroke.loss * np.count_nonzero(penumbra)))

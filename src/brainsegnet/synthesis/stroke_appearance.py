@@ -83,9 +83,9 @@ def draw_diffusion(rng: np.random.Generator) -> DiffusionContrast:
         t2=tuple((np.array(T2) * np.exp(rng.normal(0, 0.06, len(Tissue)))).tolist()),
         adc=tuple((np.array(ADC) * np.exp(rng.normal(0, 0.04, len(Tissue)))).tolist()),
         core_t2=float(rng.uniform(1.3, 2.0) if late else rng.uniform(1.0, 1.6)),
-        core_adc=float(rng.uniform(0.68, 0.9) if late else rng.uniform(0.42, 0.7)),
-        mottle=float(rng.uniform(0.03, 0.14)),
-        cortex=float(rng.uniform(0.02, 0.08)),
+        core_adc=float(rng.uniform(0.68, 0.9) if late else rng.uniform(0.45, 0.75)),
+        mottle=float(rng.uniform(0.05, 0.18)),
+        cortex=float(rng.uniform(0.03, 0.11)),
         b_s_mm2=1000.0 if rng.random() < 0.85 else float(rng.uniform(800, 1200)),
     )
 
@@ -105,8 +105,8 @@ def paint_diffusion(
     fine = smooth_noise(rng, shape, spacing, 3.0)
     adc *= 1 + 0.04 * fine
     mottle = contrast.mottle * smooth_noise(rng, shape, spacing, 4.0)[core]
-    soft = np.clip(ndimage.gaussian_filter(core.astype(np.float32), [1.5 / s for s in spacing], truncate=2)[core], 0, 1)
-    depth = 0.6 + 0.4 * soft
+    soft = np.clip(ndimage.gaussian_filter(core.astype(np.float32), [2 / s for s in spacing], truncate=2)[core], 0, 1)
+    depth = 0.45 + 0.55 * soft
     b0[core] *= 1 + (contrast.core_t2 - 1) * depth + 0.5 * mottle
     adc[core] *= np.clip(1 - (1 - contrast.core_adc) * depth + mottle, 0.25, 0.95)
     return Tissues(b0, adc)
@@ -135,14 +135,14 @@ def paint_flow(rng: np.random.Generator, ground: Ground, infarct: Infarct) -> Fl
     )
     uneven = np.exp(0.18 * smooth_noise(rng, shape, spacing, 6.0))
     _fill_vessels(rng, ground, cbf, cbv)
-    s = infarct.severity
+    s = infarct.severity * rng.uniform(0.35, 1)
     keep = 1 - rng.uniform(0.6, 0.85) * s
     widen = 1 + rng.uniform(0, 0.25) * s * (1 - s) * 4
     collapse = np.where(infarct.core, rng.uniform(0.35, 0.65), 1).astype(np.float32)
     cbf *= uneven * keep * np.where(infarct.core, np.minimum(collapse, 0.6), 1)
     cbv *= uneven * widen * collapse
-    slow = np.exp(0.25 * smooth_noise(rng, shape, spacing, 12.0))
-    delay = rng.uniform(0.6, 1.8) * slow + _late_side(rng, ground) + s * rng.uniform(5, 14)
+    slow, rough = (np.exp(k * smooth_noise(rng, shape, spacing, mm)) for k, mm in ((0.4, 12.0), (0.35, 5.0)))
+    delay = rng.uniform(0.6, 2.2) * slow * rough + _late_side(rng, ground) + s * rough * rng.uniform(4, 13)
     return Flow(cbf, cbv, np.asarray(delay, np.float32))
 
 

@@ -30,7 +30,7 @@ def age_head(rng: np.random.Generator, head: LabelMap) -> LabelMap:
     spacing = head.spacing_mm
     tissue = head.array.copy()
     brain = ndimage.gaussian_filter((tissue > 0).astype(np.float32), [2.2 / s for s in spacing], truncate=2.5)
-    rim = rng.uniform(0.12, 0.55) + 0.1 * smooth_noise(rng, head.shape, spacing, 18.0)
+    rim = rng.uniform(0.2, 0.6) + 0.1 * smooth_noise(rng, head.shape, spacing, 18.0)
     tissue[(tissue == 0) & (brain > rim)] = Tissue.CSF
     patchy = 0.06 * smooth_noise(rng, head.shape, spacing, 14.0)
     for fluid, solid, loss in (

@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 from scipy import ndimage
 
-from brainsegnet.synthesis.anatomy import Floats, Millimetres, Shape, grow_anatomy, spacing_for
+from brainsegnet.synthesis.anatomy import Floats, Millimetres, Shape, Tissue, grow_anatomy, spacing_for
 from brainsegnet.synthesis.phantom import affine_for
 from brainsegnet.synthesis.stroke import Ground, Infarct, draw_stroke, grow_core, grow_stroke, lay_ground
 from brainsegnet.synthesis.stroke_appearance import (
@@ -31,15 +31,19 @@ from brainsegnet.synthesis.stroke_scanner import (
     susceptibility,
 )
 from brainsegnet.synthesis.tumour import Mask
-from brainsegnet.volume import Case, LabelMap, Volume
+from brainsegnet.volume import Box, Case, LabelMap, Volume
 
 StrokeTask = Literal["isles2022", "isles2017"]
-DrawShape = Callable[[np.random.Generator], LabelMap]
-"""Takes a lesion in MNI space out of a library."""
+DrawMap = Callable[[np.random.Generator], LabelMap]
+"""Takes a map out of a library."""
 
 FINE_SHAPE: Shape = (108, 140, 114)
 """Voxels of 1.4 mm in which a procedural head is grown; a scan averages over them."""
 FIELD_OF_VIEW_MM = 224.0
+FINEST_MM = 1.35
+"""A head of finer voxels is thinned out first: a scan does not show them."""
+MARGIN_MM = 6.0
+"""Around the brain in a thinned head, for the fluid about it."""
 
 
 @dataclass(frozen=True)
@@ -47,13 +51,13 @@ class Library:
     """What a user may bring.
 
     Attributes:
-        head: Tissue map on its grid; one is grown if None.
-        draw_shape: Takes a real lesion; all are grown if None.
+        draw_head: Takes a tissue map of `anatomy.Tissue`; heads are grown if None.
+        draw_shape: Takes a real lesion in MNI space; all are grown if None.
         atlas: Arterial territories in MNI space; those of `territories` if None.
     """
 
-    head: LabelMap | None = None
-    draw_shape: DrawShape | None = None
+    draw_head: DrawMap | None = None
+    draw_shape: DrawMap | None = None
     atlas: LabelMap | None = None
 
 
@@ -74,7 +78,10 @@ def grow_stroke_case(
     """
     library = library or Library()
     for_head, for_stroke, for_mimics, for_scan = np.random.default_rng(seed).spawn(4)
-    grown = library.head or LabelMap(grow_anatomy(for_head, fine), affine_for(fine, spacing_for(fine)))
+    if library.draw_head:
+        grown = coarsen(library.draw_head(for_head), FINEST_MM)
+    else:
+        grown = LabelMap(grow_anatomy(for_head, fine), affine_for(fine, spacing_for(fine)))
     head = age_head(for_head, grown)
     ground = lay_ground(for_stroke, head, library.atlas)
     stroke = draw_stroke(for_stroke, library.draw_shape is not None)
@@ -86,6 +93,24 @@ def grow_stroke_case(
     infarct = grow_stroke(for_stroke, ground, stroke, shape)
     mimics = grow_mimics(for_mimics, ground, infarct.outcome)
     return _scan_perfusion(for_scan, name, head, ground, infarct, mimics)
+
+
+def coarsen(head: LabelMap, finest_mm: float) -> LabelMap:
+    """A tissue map cropped to its brain and a margin, its voxels no finer than `finest_mm`; labels of the nearest.
+
+    >>> coarsen(LabelMap(np.ones((9, 9, 9), np.uint8), np.diag([0.7, 0.7, 3.0, 1.0])), 1.4).shape
+    (13, 13, 13)
+    """
+    step = np.maximum(finest_mm / np.array(head.spacing_mm), 1)
+    box, margin = Box.around(head.array), np.ceil(MARGIN_MM / np.array(head.spacing_mm))
+    first = np.array(box.start) - margin
+    extent = np.array(box.shape) + 2 * margin
+    d, h, w = (int(n) for n in np.ceil(extent / step))
+    array = ndimage.affine_transform(head.array, step, first, (d, h, w), order=0)
+    affine = head.affine.copy()
+    affine[:3, 3] += affine[:3, :3] @ first
+    affine[:3, :3] *= step
+    return LabelMap(array, affine)
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,12 +133,15 @@ def expose_diffusion(
     """A diffusion scan of a head with a core and mimics (`layers`)."""
     grid, optics, contrast = scanner
     tissues = paint_diffusion(rng, ground, *layers, contrast)
-    gain, _ = susceptibility(rng, head, ground.points, optics.pile_up)
+    pile, gain = susceptibility(rng, head, ground.points, optics.pile_up)
     weight = resample(head.array > 0, head, grid, optics.blur)
     whole = np.maximum(weight, 0.25)
-    factor = shade(rng, grid, optics) * resample(gain * (head.array > 0), head, grid, optics.blur) / whole
-    b0 = resample(tissues.b0, head, grid, optics.blur) / whole * factor
-    dwi = resample(tissues.weighted(contrast.b_s_mm2), head, grid, optics.blur) / whole * factor
+    factor, added = shade(rng, grid, optics) / whole, resample(pile, head, grid, optics.blur)
+    b0, dwi = (
+        (resample(signal * gain, head, grid, optics.blur) + typical * added) * factor
+        for signal in (tissues.b0, tissues.weighted(contrast.b_s_mm2))
+        for typical in [np.median(signal[head.array == Tissue.WHITE])]
+    )
     brain = extract_brain(rng, weight, grid, optics.rim)
     sigma = optics.noise * float(np.median(dwi[brain]))
     b0 = add_noise(rng, b0, sigma, optics.grain)
@@ -124,7 +152,7 @@ def expose_diffusion(
 def _label(rng: np.random.Generator, mask: Mask, head: LabelMap, grid: Grid, brain: Mask) -> LabelMap:
     """A lesion (D, H, W) as a reader outlines it: tight or generous, without pin holes."""
     share = resample(mask, head, grid)
-    drawn = share > min(rng.uniform(0.3, 0.55), 0.8 * float(share.max()))
+    drawn = share > min(rng.uniform(0.15, 0.5), 0.8 * float(share.max()))
     return LabelMap((ndimage.binary_closing(drawn) & brain).astype(np.uint8), grid.affine)
 
 
@@ -165,8 +193,8 @@ def _scan_perfusion(
     optics, contrast = draw_optics(rng), draw_diffusion(rng)
     scan = expose_diffusion(rng, head, ground, (infarct.core, mimics), (grid, optics, contrast))
     maps = expose_flow(rng, head, paint_flow(rng, ground, infarct), grid, optics)
-    if rng.random() < 0.3:
-        wet = maps["rcbf"] < np.quantile(maps["rcbf"][scan.brain], rng.uniform(0.02, 0.15))
+    if rng.random() < 0.2:
+        wet = maps["rcbf"] < np.quantile(maps["rcbf"][scan.brain], rng.uniform(0.01, 0.06))
         maps = {sequence: np.where(wet, 0, image) for sequence, image in maps.items()}
     lesion = _label(rng, infarct.outcome, head, grid, scan.brain)
     images = {"adc": scan.adc, **maps}
@@ -186,9 +214,9 @@ def expose_flow(
     delay = resample(flow.delay * (head.array > 0), head, grid, blur) / weight
     noise = [add_noise(rng, np.full(grid.shape, 9, np.float32), 1, 1.0) - 9 for _ in range(4)]
     level = optics.noise * np.sqrt(30 / np.maximum(cbf, 4))
-    cbf, cbv = cbf * np.exp(1.5 * level * noise[0]), cbv * np.exp(1.5 * level * noise[1])
+    cbf, cbv = cbf * np.exp(2 * level * noise[0]), cbv * np.exp(2 * level * noise[1])
     mtt = np.clip(60 * cbv / np.maximum(cbf, 1), 0, 30)
-    tmax = np.maximum(delay + 4 * level * noise[2], 0)
-    ttp = rng.uniform(12, 28) + 1.1 * tmax + 0.4 * mtt + 2 * level * noise[3]
+    tmax = np.maximum(delay + rng.uniform(4, 14) * level * noise[2], 0)
+    ttp = rng.uniform(12, 28) + 1.1 * tmax + 0.4 * mtt + rng.uniform(2, 8) * level * noise[3]
     gain = np.exp(rng.uniform(np.log(0.5), np.log(20), 2))
     return {"mtt": mtt, "rcbf": gain[0] * cbf, "rcbv": gain[1] * cbv, "tmax": tmax, "ttp": ttp}

@@ -60,8 +60,8 @@ def draw_optics(rng: np.random.Generator) -> Optics:
     """The random part of a scanner."""
     return Optics(
         blur=float(rng.uniform(0.2, 0.55)),
-        bias=float(rng.uniform(0.03, 0.16)),
-        pile_up=float(np.exp(rng.normal(np.log(1.1), 0.6))),
+        bias=float(rng.uniform(0.04, 0.2)),
+        pile_up=float(np.exp(rng.normal(np.log(2.2), 0.6))),
         noise=float(np.exp(rng.uniform(np.log(0.03), np.log(0.1)))),
         grain=float(rng.uniform(0, 0.7)),
         stripes=float(rng.exponential(0.01)),
@@ -96,16 +96,15 @@ def resample(field: Array, head: LabelMap, grid: Grid, blur: float = 0.0) -> Flo
     return np.asarray(out, np.float32)
 
 
-def susceptibility(
-    rng: np.random.Generator, head: LabelMap, points: Floats, strength: float
-) -> tuple[Floats, Mask]:
-    """Factor (D, H, W) on the signal near the air of the skull base, and where it differs from 1.
+def susceptibility(rng: np.random.Generator, head: LabelMap, points: Floats, strength: float) -> tuple[Floats, Floats]:
+    """Near the air of the skull base: signal that piles up, relative to brain, and a factor on what was there.
 
-    A sheet of piled-up signal lies along the brain's surface, a loss of signal behind it.
+    Both are (D, H, W). A sheet of piled-up signal lies along the brain's surface, a loss of signal behind it. What piles
+    up comes from tissue, so its ADC is that of tissue.
     """
     brain = (head.array > 0).astype(np.float32)
     depth = ndimage.gaussian_filter(brain, [3 / s for s in head.spacing_mm], truncate=2.5)
-    gain = np.ones(head.shape, np.float32)
+    pile, gain = np.zeros(head.shape, np.float32), np.ones(head.shape, np.float32)
     ripple = smooth_noise(rng, head.shape, head.spacing_mm, 5.0)
     for z, y, x in (site for air in AIR_MM for site in (air, (*air[:2], -air[2]))):
         amplitude, radius = strength * rng.exponential(1.0), rng.uniform(6, 13)
@@ -114,8 +113,9 @@ def susceptibility(
         fall = np.exp(-np.square(points[:, near] - moved[:, 0, 0]).sum(axis=0) / np.float32(2 * radius**2))
         edge = np.clip(1.3 - 1.4 * depth[near], 0, 1)
         loss = np.clip(1.2 - np.abs(depth[near] - 0.85) * 5, 0, 1) * min(0.6, 0.35 * amplitude)
-        gain[near] *= (1 + amplitude * fall * edge * np.clip(1 + 0.8 * ripple[near], 0, 3)) * (1 - fall * loss)
-    return gain, gain != 1
+        pile[near] += amplitude * fall * edge * np.clip(0.8 + 0.8 * ripple[near], 0, 3)
+        gain[near] *= 1 - fall * loss
+    return pile * brain, gain
 
 
 def shade(rng: np.random.Generator, grid: Grid, optics: Optics) -> Floats:
