@@ -10,7 +10,7 @@ import numpy as np
 from brainsegnet.api.scoring import label_files
 from brainsegnet.errors import DatasetError, GridMismatch
 from brainsegnet.evaluation.paper_figures import SEQUENCES
-from brainsegnet.preprocessing.grid import resample
+from brainsegnet.preprocessing.alignment import Aligner
 from brainsegnet.scans.datasets import CaseFiles, load_case
 from brainsegnet.scans.files import read_image, read_labels
 from brainsegnet.task import Task
@@ -69,7 +69,7 @@ def usual_sequences(task: Task, paper: int) -> tuple[str, ...]:
 def load_shown(files: CaseFiles, task: Task, sequences: Sequence[str]) -> Case:
     """What a figure shows of a case, on the grid of the first sequence it has; the lesion too, if known."""
     lesion = files.lesion is not None
-    return load_case(files, sequences, task, lesion=lesion, allow_missing=True, align=resample)
+    return load_case(files, sequences, task, lesion=lesion, allow_missing=True, align=Aligner(files.name))
 
 
 def read_layer(folder: Path, case: Case, task: Task, paper: int) -> Array:

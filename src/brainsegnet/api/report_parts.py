@@ -19,7 +19,7 @@ from brainsegnet.evaluation.report_scores import case_section, mean_dice, summar
 from brainsegnet.evaluation.tables import to_json
 from brainsegnet.inference.card import Card
 from brainsegnet.inference.model import BEST, CARD_FILE, LAST, hash_file, open_model
-from brainsegnet.preprocessing.grid import resample
+from brainsegnet.preprocessing.alignment import Aligner
 from brainsegnet.scans.datasets import CaseFiles, find_cases, load_case
 from brainsegnet.scans.files import read_labels
 from brainsegnet.task import Task
@@ -179,7 +179,7 @@ def _scans(truth: Sequence[Path]) -> dict[str, CaseFiles]:
 def _draw(files: CaseFiles, predicted: Path, task: Task) -> bytes | None:
     """A case as a PNG, or None where its scans do not fit its prediction."""
     try:
-        case = load_case(files, task.sequences, task, lesion=True, allow_missing=True, align=resample)
+        case = load_case(files, task.sequences, task, lesion=True, allow_missing=True, align=Aligner(files.name))
         names = [name for name in ("flair", "t1c", "t2") if name in case.images] or list(case.images)[:3]
         return render(overlay_figure(case, read_labels(predicted).array, task, names), "png", PICTURE_DPI)
     except BrainSegNetError:

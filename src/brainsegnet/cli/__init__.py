@@ -9,7 +9,7 @@ import threading
 
 from cyclopts import CycloptsError
 
-from brainsegnet.cli import comparing, evaluation_verbs, publishing, ranking, verbs  # noqa: F401, their verbs join
+from brainsegnet.cli import comparing, evaluation_verbs, growing, publishing, ranking, verbs  # noqa: F401, their verbs join
 from brainsegnet.cli.app import app, complain
 
 

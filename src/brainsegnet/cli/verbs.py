@@ -2,9 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
-
-from cyclopts import Parameter
+from typing import TYPE_CHECKING, Literal
 
 from brainsegnet.cli.app import Paths, app, report_failures, say
 from brainsegnet.cli.flags import BudgetFlags, CaseFlags, MachineFlags, OriginFlags, SegmentFlags, SequenceFlags, Switch
@@ -15,7 +13,6 @@ if TYPE_CHECKING:
     from brainsegnet.api.inspection import Inventory
     from brainsegnet.api.segmentation import Segmentation
 
-Shape = Annotated[tuple[int, int, int], Parameter(negative_iterable=(), show_default=False)]
 RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")
 """Where launchers say which of several processes this one is; it is the first if all that are set are 0."""
 
@@ -168,46 +165,6 @@ def evaluate(
     evaluation = run(predicted, truth, task, out, ScoreRules(tolerance_mm, LESION_RULES[lesions]))
     Console().print(to_rich(evaluation.scores, evaluation.task, rules=evaluation.rules))
     report_failures(evaluation.failures, len(evaluation.scores))
-
-
-@app.command
-def grow(
-    out: Path,
-    /,
-    *,
-    cases: int = 8,
-    seed: int = 0,
-    shape: Shape | None = None,
-    realistic: Switch = False,
-    anatomy: str | None = None,
-) -> None:
-    """Grow cases: heads with a tumour, in the folders of BRATS 2015. The same seed gives the same bytes.
-
-    Example: brainsegnet grow phantoms/ --cases 8 --seed 0
-
-    Parameters
-    ----------
-    out
-        Folder that gets a folder for each case.
-    cases
-        How many.
-    seed
-        Case i is grown from seed + i.
-    shape
-        Voxels along slices, rows and columns; the head keeps its size.
-    realistic
-        Cases to train on: real anatomies, tumours that grow and infiltrate, the faults of scanners. Needs torch.
-    anatomy
-        With --realistic: a folder of FreeSurfer label maps, icbm152 (from nilearn, the default if it is installed), or
-        procedural.
-    """
-    from brainsegnet.api.anatomies import default_anatomy
-    from brainsegnet.api.phantoms import grow as run
-    from brainsegnet.errors import TaskError
-
-    if anatomy and not realistic:
-        raise TaskError(f"--anatomy {anatomy} is for realistic cases; add --realistic")
-    run(out, cases, seed, shape, say, (anatomy or default_anatomy()) if realistic else None)
 
 
 @app.command

@@ -1,0 +1,77 @@
+"""`grow`: cases made by the software itself."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from brainsegnet.cli.app import app, say
+from brainsegnet.cli.flags import Switch
+
+Shape = Annotated[tuple[int, int, int], Parameter(negative_iterable=(), show_default=False)]
+
+
+@app.command
+def grow(
+    out: Path,
+    /,
+    *,
+    cases: int = 8,
+    seed: int = 0,
+    shape: Shape | None = None,
+    realistic: Switch = False,
+    anatomy: str | None = None,
+    stroke: Literal["isles2022", "isles2017"] | None = None,
+    shapes: Path | None = None,
+) -> None:
+    """Grow cases: heads with a tumour, in the folders of BRATS 2015, or with a stroke. The same seed, the same bytes.
+
+    Example: brainsegnet grow phantoms/ --cases 8 --seed 0
+
+    Parameters
+    ----------
+    out
+        Folder that gets a folder for each case.
+    cases
+        How many.
+    seed
+        Case i is grown from seed + i.
+    shape
+        Voxels along slices, rows and columns; the head keeps its size.
+    realistic
+        Cases to train on: real anatomies, tumours that grow and infiltrate, the faults of scanners. Needs torch.
+    anatomy
+        With --realistic: a folder of FreeSurfer label maps, icbm152 (from nilearn, the default if it is installed), or
+        procedural.
+    stroke
+        Grow an ischaemic stroke instead: isles2022 (DWI, ADC) or isles2017 (the six maps), in the names of that data.
+    shapes
+        With --stroke: a folder of lesion masks in MNI space to take shapes from; all are grown without.
+    """
+    from brainsegnet.api.anatomies import default_anatomy
+    from brainsegnet.api.phantoms import grow as run
+    from brainsegnet.errors import TaskError
+
+    if anatomy and not realistic:
+        raise TaskError(f"--anatomy {anatomy} is for realistic cases; add --realistic")
+    if stroke or shapes:
+        return _grow_strokes(out, stroke, (cases, seed), shape, shapes)
+    run(out, cases, seed, shape, say, (anatomy or default_anatomy()) if realistic else None)
+
+
+def _grow_strokes(
+    out: Path,
+    stroke: Literal["isles2022", "isles2017"] | None,
+    numbers: tuple[int, int],
+    shape: Shape | None,
+    shapes: Path | None,
+) -> None:
+    from brainsegnet.api.stroke_phantoms import grow_strokes as run
+    from brainsegnet.api.stroke_phantoms import open_shapes
+    from brainsegnet.errors import TaskError
+
+    if stroke is None:
+        raise TaskError("--shapes are those of strokes; add --stroke isles2022 or isles2017")
+    if shape is not None:
+        raise TaskError("a stroke is scanned on the grid of its data set; leave out --shape or --stroke")
+    run(out, stroke, *numbers, open_shapes(shapes) if shapes else None, say)

@@ -1,0 +1,163 @@
+"""How a stroke looks: diffusion (b0, DWI, ADC) and perfusion (rCBF, rCBV, MTT, Tmax, TTP).
+
+Diffusion: signal S = S0 exp(-b ADC), averaged over each voxel, then noise; the ADC map is computed from the noisy
+images, as a scanner does. So DWI and ADC agree in every voxel, T2 shine-through comes by itself, and ADC is poor where
+the signal is. Perfusion: the central volume theorem, MTT = CBV / CBF; contrast agent arrives late in the deficit.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from brainsegnet.synthesis.anatomy import Floats, Labels, Tissue
+from brainsegnet.synthesis.stroke import Ground, Infarct
+from brainsegnet.synthesis.stroke_mimics import Mimic
+from brainsegnet.synthesis.tumour import Mask, shape_of, smooth_noise
+
+#        background csf  grey  white ventricle deep  cerebellar  hindbrain
+T2 = (0.0, 2.6, 1.28, 1.00, 2.8, 1.12, 1.30, 1.10)
+"""Signal without diffusion weighting by `Tissue`, relative to white matter."""
+ADC = (0.0, 2850.0, 830.0, 745.0, 3100.0, 770.0, 790.0, 720.0)
+"""Apparent diffusion coefficient by `Tissue`, in 1e-6 mm2/s."""
+MIMIC_T2 = (0.0, 1.45, 1.7, 2.6, 2.0)
+MIMIC_ADC = (0.0, 1000.0, 1250.0, 2500.0, 1050.0)
+CBF = (0.0, 16.0, 55.0, 23.0, 5.0, 46.0, 50.0, 30.0)
+"""Blood flow by `Tissue`, in ml per 100 g and minute."""
+CBV = (0.0, 1.7, 4.0, 1.9, 0.5, 3.4, 3.9, 2.4)
+"""Blood volume by `Tissue`, in ml per 100 g."""
+
+
+@dataclass(frozen=True)
+class DiffusionContrast:
+    """What differs from scan to scan in diffusion.
+
+    Attributes:
+        t2: Signal without diffusion weighting by `Tissue`.
+        adc: Diffusion coefficient by `Tissue`, in 1e-6 mm2/s.
+        core_t2: Factor on the signal in the core: T2 grows over the first days.
+        core_adc: Factor on the diffusion coefficient in the core.
+        mottle: Unevenness of the core.
+        cortex: Unevenness of healthy tissue.
+        b_s_mm2: Diffusion weighting in s/mm2.
+    """
+
+    t2: tuple[float, ...]
+    adc: tuple[float, ...]
+    core_t2: float
+    core_adc: float
+    mottle: float
+    cortex: float
+    b_s_mm2: float
+
+
+@dataclass(frozen=True, eq=False)
+class Tissues:
+    """What a scanner sees, each (D, H, W): signal `b0` without diffusion weighting, `adc` in 1e-6 mm2/s."""
+
+    b0: Floats
+    adc: Floats
+
+    def weighted(self, b_s_mm2: float) -> Floats:
+        """Signal (D, H, W) at a diffusion weighting.
+
+        >>> Tissues(np.ones((1, 1, 1), np.float32), np.full((1, 1, 1), 700, np.float32)).weighted(1000).round(4).item()
+        0.4966
+        """
+        return np.asarray(self.b0 * np.exp(np.float32(-b_s_mm2 * 1e-6) * self.adc), np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class Flow:
+    """Perfusion, each (D, H, W): `cbf` in ml/100 g/min, `cbv` in ml/100 g, `delay` of arrival (Tmax) in seconds."""
+
+    cbf: Floats
+    cbv: Floats
+    delay: Floats
+
+
+def draw_diffusion(rng: np.random.Generator) -> DiffusionContrast:
+    """Acute in four cases of five (low ADC), else subacute: ADC nearly normal again, T2 long."""
+    late = rng.random() < 0.2
+    return DiffusionContrast(
+        t2=tuple((np.array(T2) * np.exp(rng.normal(0, 0.06, len(Tissue)))).tolist()),
+        adc=tuple((np.array(ADC) * np.exp(rng.normal(0, 0.04, len(Tissue)))).tolist()),
+        core_t2=float(rng.uniform(1.3, 2.0) if late else rng.uniform(1.0, 1.6)),
+        core_adc=float(rng.uniform(0.68, 0.9) if late else rng.uniform(0.45, 0.75)),
+        mottle=float(rng.uniform(0.05, 0.18)),
+        cortex=float(rng.uniform(0.03, 0.11)),
+        b_s_mm2=1000.0 if rng.random() < 0.85 else float(rng.uniform(800, 1200)),
+    )
+
+
+def paint_diffusion(
+    rng: np.random.Generator, ground: Ground, core: Mask, mimics: Labels, contrast: DiffusionContrast
+) -> Tissues:
+    """T2 signal and ADC of a head with a core (D, H, W) and with old lesions (D, H, W)."""
+    spacing, shape = ground.spacing_mm, shape_of(core)
+    b0 = np.array(contrast.t2, np.float32)[ground.tissue]
+    adc = np.array(contrast.adc, np.float32)[ground.tissue]
+    old = mimics > 0
+    vary = rng.normal(1, 0.08, (2, len(Mimic)))
+    b0[old] = (np.array(MIMIC_T2) * vary[0]).astype(np.float32)[mimics[old]]
+    adc[old] = (np.array(MIMIC_ADC) * vary[1]).astype(np.float32)[mimics[old]]
+    b0 *= 1 + contrast.cortex * smooth_noise(rng, shape, spacing, 8.0)
+    fine = smooth_noise(rng, shape, spacing, 3.0)
+    adc *= 1 + 0.04 * fine
+    mottle = contrast.mottle * smooth_noise(rng, shape, spacing, 4.0)[core]
+    soft = np.clip(ndimage.gaussian_filter(core.astype(np.float32), [2 / s for s in spacing], truncate=2)[core], 0, 1)
+    depth = 0.45 + 0.55 * soft
+    b0[core] *= 1 + (contrast.core_t2 - 1) * depth + 0.5 * mottle
+    adc[core] *= np.clip(1 - (1 - contrast.core_adc) * depth + mottle, 0.25, 0.95)
+    return Tissues(b0, adc)
+
+
+def measure_adc(b0: Floats, dwi: Floats, b_s_mm2: float) -> Floats:
+    """ADC (D, H, W) in 1e-6 mm2/s from two images, never negative, at most 6000.
+
+    >>> measure_adc(np.ones((1, 1, 1)), np.full((1, 1, 1), np.exp(-0.7)), 1000).round(3).item()
+    700.0
+    """
+    ratio = np.maximum(b0, 1e-6) / np.maximum(dwi, 1e-6)
+    return np.asarray(np.clip(np.log(ratio) * (1e6 / b_s_mm2), 0, 6000), np.float32)
+
+
+def paint_flow(rng: np.random.Generator, ground: Ground, infarct: Infarct) -> Flow:
+    """Perfusion of a head: less flow and later arrival in the deficit, less volume in the core.
+
+    In the penumbra vessels widen, so that blood volume holds or rises a little. Watersheds and the side of a narrowed
+    artery are late without a deficit.
+    """
+    spacing, shape = ground.spacing_mm, shape_of(infarct.core)
+    cbf, cbv = (
+        (np.array(table) * np.exp(rng.normal(0, 0.08, len(Tissue)))).astype(np.float32)[ground.tissue]
+        for table in (CBF, CBV)
+    )
+    uneven = np.exp(0.18 * smooth_noise(rng, shape, spacing, 6.0))
+    _fill_vessels(rng, ground, cbf, cbv)
+    s = infarct.severity * rng.uniform(0.35, 1)
+    keep = 1 - rng.uniform(0.6, 0.85) * s
+    widen = 1 + rng.uniform(0, 0.25) * s * (1 - s) * 4
+    collapse = np.where(infarct.core, rng.uniform(0.35, 0.65), 1).astype(np.float32)
+    cbf *= uneven * keep * np.where(infarct.core, np.minimum(collapse, 0.6), 1)
+    cbv *= uneven * widen * collapse
+    slow, rough = (np.exp(k * smooth_noise(rng, shape, spacing, mm)) for k, mm in ((0.4, 12.0), (0.35, 5.0)))
+    delay = rng.uniform(0.6, 2.2) * slow * rough + _late_side(rng, ground) + s * rough * rng.uniform(4, 13)
+    return Flow(cbf, cbv, np.asarray(delay, np.float32))
+
+
+def _fill_vessels(rng: np.random.Generator, ground: Ground, cbf: Floats, cbv: Floats) -> None:
+    """Arteries and veins where sheets of noise cross the sulci, and the sinus on the midline."""
+    sheets = smooth_noise(rng, shape_of(cbf), ground.spacing_mm, 4.0)
+    sinus = (np.abs(ground.points[2]) < 4) & ((ground.points[1] > 75) | (ground.points[0] > 68))
+    vessels = (ground.tissue == Tissue.CSF) & ((np.abs(sheets) < 0.2) | sinus)
+    cbf[vessels] = rng.uniform(90, 200)
+    cbv[vessels] = rng.uniform(8, 20)
+
+
+def _late_side(rng: np.random.Generator, ground: Ground) -> Floats:
+    """Seconds (D, H, W) by which a narrowed carotid delays its side, in one case of five."""
+    lag = rng.uniform(0.5, 3) * (rng.random() < 0.2)
+    side = rng.choice((-1, 1))
+    hemisphere = 1 / (1 + np.exp(-side * ground.points[2] / 4)) * (ground.points[1] < 50)
+    return np.asarray(lag * hemisphere, np.float32)

@@ -1,0 +1,220 @@
+"""A whole case of stroke from a seed: DWI and ADC as in ISLES 2022, or the six maps of ISLES 2017."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from scipy import ndimage
+
+from brainsegnet.synthesis.anatomy import Floats, Millimetres, Shape, Tissue, grow_anatomy, spacing_for
+from brainsegnet.synthesis.phantom import affine_for
+from brainsegnet.synthesis.stroke import Ground, Infarct, draw_stroke, grow_core, grow_stroke, lay_ground
+from brainsegnet.synthesis.stroke_appearance import (
+    DiffusionContrast,
+    Flow,
+    draw_diffusion,
+    measure_adc,
+    paint_diffusion,
+    paint_flow,
+)
+from brainsegnet.synthesis.stroke_mimics import age_head, grow_mimics
+from brainsegnet.synthesis.stroke_scanner import (
+    Grid,
+    Optics,
+    add_noise,
+    draw_optics,
+    extract_brain,
+    lay_grid,
+    resample,
+    shade,
+    susceptibility,
+)
+from brainsegnet.synthesis.tumour import Mask
+from brainsegnet.volume import Box, Case, LabelMap, Volume
+
+StrokeTask = Literal["isles2022", "isles2017"]
+DrawMap = Callable[[np.random.Generator], LabelMap]
+"""Takes a map out of a library."""
+
+FINE_SHAPE: Shape = (108, 140, 114)
+"""Voxels of 1.4 mm in which a procedural head is grown; a scan averages over them."""
+FIELD_OF_VIEW_MM = 224.0
+FINEST_MM = 1.35
+"""A head of finer voxels is thinned out first: a scan does not show them."""
+MARGIN_MM = 6.0
+"""Around the brain in a thinned head, for the fluid about it."""
+
+
+@dataclass(frozen=True)
+class Library:
+    """What a user may bring.
+
+    Attributes:
+        draw_head: Takes a tissue map of `anatomy.Tissue`; heads are grown if None.
+        draw_shape: Takes a real lesion in MNI space; all are grown if None.
+        atlas: Arterial territories in MNI space; those of `territories` if None.
+    """
+
+    draw_head: DrawMap | None = None
+    draw_shape: DrawMap | None = None
+    atlas: LabelMap | None = None
+
+
+def grow_stroke_case(
+    seed: int, task: StrokeTask = "isles2022", library: Library | None = None, fine: Shape = FINE_SHAPE
+) -> Case:
+    """A head with an ischaemic stroke, skull-stripped: images float32 or int16, and the lesion uint8, all (D, H, W).
+
+    Args:
+        seed: The same seed, task, library and shape give the same arrays, bit for bit.
+        task: isles2022: dwi and adc, the lesion is the core. isles2017: adc, mtt, rcbf, rcbv, tmax, ttp, the lesion is
+            the outcome.
+        library: Heads, shapes and arteries from elsewhere.
+        fine: Shape in which a procedural head is grown.
+
+    Raises:
+        ImageError: `fine` is below `anatomy.SMALLEST_SHAPE`.
+    """
+    library = library or Library()
+    for_head, for_stroke, for_mimics, for_scan = np.random.default_rng(seed).spawn(4)
+    if library.draw_head:
+        grown = coarsen(library.draw_head(for_head), FINEST_MM)
+    else:
+        grown = LabelMap(grow_anatomy(for_head, fine), affine_for(fine, spacing_for(fine)))
+    head = age_head(for_head, grown)
+    ground = lay_ground(for_stroke, head, library.atlas)
+    stroke = draw_stroke(for_stroke, library.draw_shape is not None)
+    shape = library.draw_shape(for_stroke) if library.draw_shape and stroke.kind == "shape" else None
+    name = f"sub-strokephantom{seed:04d}" if task == "isles2022" else f"training_{seed}"
+    if task == "isles2022":
+        core = grow_core(for_stroke, ground, stroke, shape)
+        return _scan_diffusion(for_scan, name, head, ground, core, grow_mimics(for_mimics, ground, core))
+    infarct = grow_stroke(for_stroke, ground, stroke, shape)
+    mimics = grow_mimics(for_mimics, ground, infarct.outcome)
+    return _scan_perfusion(for_scan, name, head, ground, infarct, mimics)
+
+
+def coarsen(head: LabelMap, finest_mm: float) -> LabelMap:
+    """A tissue map cropped to its brain and a margin, its voxels no finer than `finest_mm`; labels of the nearest.
+
+    >>> coarsen(LabelMap(np.ones((9, 9, 9), np.uint8), np.diag([0.7, 0.7, 3.0, 1.0])), 1.4).shape
+    (13, 13, 13)
+    """
+    step = np.maximum(finest_mm / np.array(head.spacing_mm), 1)
+    box, margin = Box.around(head.array), np.ceil(MARGIN_MM / np.array(head.spacing_mm))
+    first = np.array(box.start) - margin
+    extent = np.array(box.shape) + 2 * margin
+    d, h, w = (int(n) for n in np.ceil(extent / step))
+    array = ndimage.affine_transform(head.array, step, first, (d, h, w), order=0)
+    affine = head.affine.copy()
+    affine[:3, 3] += affine[:3, :3] @ first
+    affine[:3, :3] *= step
+    return LabelMap(array, affine)
+
+
+@dataclass(frozen=True, eq=False)
+class Diffusion:
+    """A diffusion scan, each (D, H, W): images, ADC in 1e-6 mm2/s, the brain found in it."""
+
+    b0: Floats
+    dwi: Floats
+    adc: Floats
+    brain: Mask
+
+
+def expose_diffusion(
+    rng: np.random.Generator,
+    head: LabelMap,
+    ground: Ground,
+    layers: tuple[Mask, np.ndarray],
+    scanner: tuple[Grid, Optics, DiffusionContrast],
+) -> Diffusion:
+    """A diffusion scan of a head with a core and mimics (`layers`)."""
+    grid, optics, contrast = scanner
+    tissues = paint_diffusion(rng, ground, *layers, contrast)
+    pile, gain = susceptibility(rng, head, ground.points, optics.pile_up)
+    weight = resample(head.array > 0, head, grid, optics.blur)
+    whole = np.maximum(weight, 0.25)
+    factor, added = shade(rng, grid, optics) / whole, resample(pile, head, grid, optics.blur)
+    b0, dwi = (
+        (resample(signal * gain, head, grid, optics.blur) + typical * added) * factor
+        for signal in (tissues.b0, tissues.weighted(contrast.b_s_mm2))
+        for typical in [np.median(signal[head.array == Tissue.WHITE])]
+    )
+    brain = extract_brain(rng, weight, grid, optics.rim)
+    sigma = optics.noise * float(np.median(dwi[brain]))
+    b0 = add_noise(rng, b0, sigma, optics.grain)
+    dwi = add_noise(rng, dwi, sigma * 0.8, optics.grain)
+    return Diffusion(b0, dwi, measure_adc(b0, dwi, contrast.b_s_mm2), brain)
+
+
+def _label(rng: np.random.Generator, mask: Mask, head: LabelMap, grid: Grid, brain: Mask) -> LabelMap:
+    """A lesion (D, H, W) as a reader outlines it: tight or generous, without pin holes."""
+    share = resample(mask, head, grid)
+    drawn = share > min(rng.uniform(0.15, 0.5), 0.8 * float(share.max()))
+    return LabelMap((ndimage.binary_closing(drawn) & brain).astype(np.uint8), grid.affine)
+
+
+def _scan_diffusion(
+    rng: np.random.Generator, name: str, head: LabelMap, ground: Ground, core: Mask, mimics: np.ndarray
+) -> Case:
+    """DWI and ADC; ADC in mm2/s or in 1e-3 mm2/s, as the centres of ISLES 2022 store it."""
+    grid = lay_grid(rng, head, *_draw_diffusion_grid(rng))
+    optics, contrast = draw_optics(rng), draw_diffusion(rng)
+    scan = expose_diffusion(rng, head, ground, (core, mimics), (grid, optics, contrast))
+    lesion = _label(rng, core, head, grid, scan.brain)
+    gain = float(np.exp(rng.uniform(np.log(150), np.log(1500)))) / max(float(np.median(scan.dwi[scan.brain])), 1e-6)
+    unit = (1e-6, 1e-3)[int(rng.integers(2))]
+    images = {"dwi": scan.dwi * gain, "adc": scan.adc * unit}
+    return Case(name, {s: _stripped(image, scan.brain, grid) for s, image in images.items()}, lesion)
+
+
+def _draw_diffusion_grid(rng: np.random.Generator) -> tuple[Shape, Millimetres]:
+    """73 slices of 112 x 112 voxels of 2 mm, or in one case of five fewer and thicker slices."""
+    if rng.random() < 0.8:
+        return (73, 112, 112), (2.0, 2.0, 2.0)
+    thick, pixel = float(rng.uniform(3, 6)), float(rng.uniform(1.1, 2.0))
+    side = round(FIELD_OF_VIEW_MM / pixel)
+    return (round(150 / thick), side, side), (thick, pixel, pixel)
+
+
+def _stripped(image: Floats, brain: Mask, grid: Grid) -> Volume:
+    return Volume(np.where(brain, np.maximum(image, image[brain].max() * 1e-6), 0).astype(np.float32), grid.affine)
+
+
+def _scan_perfusion(
+    rng: np.random.Generator, name: str, head: LabelMap, ground: Ground, infarct: Infarct, mimics: np.ndarray
+) -> Case:
+    """The six maps on a grid of thick slices; perfusion is blurred more than diffusion and lies a little beside it."""
+    pixel, thick = float(rng.uniform(1.0, 1.2)), float(rng.uniform(5, 6.5))
+    side = round(rng.uniform(215, 235) / pixel)
+    grid = lay_grid(rng, head, (round(rng.uniform(125, 145) / thick), side, side), (thick, pixel, pixel))
+    optics, contrast = draw_optics(rng), draw_diffusion(rng)
+    scan = expose_diffusion(rng, head, ground, (infarct.core, mimics), (grid, optics, contrast))
+    maps = expose_flow(rng, head, paint_flow(rng, ground, infarct), grid, optics)
+    if rng.random() < 0.2:
+        wet = maps["rcbf"] < np.quantile(maps["rcbf"][scan.brain], rng.uniform(0.01, 0.06))
+        maps = {sequence: np.where(wet, 0, image) for sequence, image in maps.items()}
+    lesion = _label(rng, infarct.outcome, head, grid, scan.brain)
+    images = {"adc": scan.adc, **maps}
+    return Case(name, {s: _stripped(image, scan.brain, grid) for s, image in images.items()}, lesion)
+
+
+def expose_flow(rng: np.random.Generator, head: LabelMap, flow: Flow, grid: Grid, optics: Optics) -> dict[str, Floats]:
+    """MTT, rCBF, rCBV, Tmax and TTP (D, H, W): seconds, and blood in units of the scanner's own.
+
+    Flow is averaged over voxels wider than the grid's; noise grows where there is little flow.
+    """
+    blur = float(rng.uniform(0.8, 1.4))
+    weight = np.maximum(resample(head.array > 0, head, grid, blur), 0.25)
+    cbf, cbv = (resample(field, head, grid, blur) / weight for field in (flow.cbf, flow.cbv))
+    delay = resample(flow.delay * (head.array > 0), head, grid, blur) / weight
+    noise = [add_noise(rng, np.full(grid.shape, 9, np.float32), 1, 1.0) - 9 for _ in range(4)]
+    level = optics.noise * np.sqrt(30 / np.maximum(cbf, 4))
+    cbf, cbv = cbf * np.exp(2 * level * noise[0]), cbv * np.exp(2 * level * noise[1])
+    mtt = np.clip(60 * cbv / np.maximum(cbf, 1), 0, 30)
+    tmax = np.maximum(delay + rng.uniform(4, 14) * level * noise[2], 0)
+    ttp = rng.uniform(12, 28) + 1.1 * tmax + 0.4 * mtt + rng.uniform(2, 8) * level * noise[3]
+    gain = np.exp(rng.uniform(np.log(0.5), np.log(20), 2))
+    return {"mtt": mtt, "rcbf": gain[0] * cbf, "rcbv": gain[1] * cbv, "tmax": tmax, "ttp": ttp}

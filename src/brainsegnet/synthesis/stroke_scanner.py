@@ -1,0 +1,140 @@
+"""From properties of tissue on a fine grid to a scan: its grid, partial volume, susceptibility, bias, noise, the brain.
+
+A scan averages signal over its voxels, so that sulci and thin cortex blur as they do in patients. Near the air of the
+skull base an echo-planar image piles up signal in bright sheets and loses it beside them.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from brainsegnet.synthesis.anatomy import Floats, Millimetres, Shape
+from brainsegnet.synthesis.tumour import Mask, shape_of, smooth_noise
+from brainsegnet.volume import Affine, Array, LabelMap
+
+BOX_TO_SIGMA = 12**-0.5
+"""Standard deviation of a box as a share of its width."""
+AIR_MM = ((-32, 25, 48), (-38, 2, 42), (-30, -18, 30), (-22, -48, 10), (-12, -62, 12), (-34, 70, 30), (-25, 40, 58))
+"""Where air or bone adjoins the brain on the left, in standard coordinates (z, y, x): ears, sinuses, skull base."""
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """Voxels of a scan: shape (D, H, W), and index (d, h, w, 1) to millimetres."""
+
+    shape: Shape
+    affine: Affine
+
+    @property
+    def spacing_mm(self) -> Millimetres:
+        """Distance between voxel centres along (D, H, W)."""
+        d, h, w = np.linalg.norm(self.affine[:3, :3], axis=0)
+        return float(d), float(h), float(w)
+
+
+@dataclass(frozen=True)
+class Optics:
+    """What differs from scan to scan, the contrast excepted.
+
+    Attributes:
+        blur: Width of the point spread beside the voxel's own, in voxels of the plane.
+        bias: Amplitude of the logarithm of the bias field.
+        pile_up: Brightness of susceptibility artefacts.
+        noise: Standard deviation of the noise relative to brain in the image of weakest signal.
+        grain: Blur of the noise in voxels: interpolation.
+        stripes: Amplitude of brightness from slice to slice.
+        rim: Share of brain in a voxel at which the brain extraction cuts.
+    """
+
+    blur: float
+    bias: float
+    pile_up: float
+    noise: float
+    grain: float
+    stripes: float
+    rim: float
+
+
+def draw_optics(rng: np.random.Generator) -> Optics:
+    """The random part of a scanner."""
+    return Optics(
+        blur=float(rng.uniform(0.2, 0.55)),
+        bias=float(rng.uniform(0.04, 0.2)),
+        pile_up=float(np.exp(rng.normal(np.log(2.2), 0.6))),
+        noise=float(np.exp(rng.uniform(np.log(0.03), np.log(0.1)))),
+        grain=float(rng.uniform(0, 0.7)),
+        stripes=float(rng.exponential(0.01)),
+        rim=float(rng.uniform(0.3, 0.75)),
+    )
+
+
+def lay_grid(rng: np.random.Generator, head: LabelMap, shape: Shape, spacing_mm: Millimetres) -> Grid:
+    """A grid around a head: slices run upwards, rows to the front, columns to the left; the head a little tilted."""
+    pitch, roll, yaw = rng.normal(0, (0.12, 0.04, 0.04))
+    about_x = np.array([[1, 0, 0], [0, np.cos(pitch), -np.sin(pitch)], [0, np.sin(pitch), np.cos(pitch)]])
+    about_y = np.array([[np.cos(roll), 0, np.sin(roll)], [0, 1, 0], [-np.sin(roll), 0, np.cos(roll)]])
+    about_z = np.array([[np.cos(yaw), -np.sin(yaw), 0], [np.sin(yaw), np.cos(yaw), 0], [0, 0, 1]])
+    axes = np.array([[0, 0, 1.0], [0, -1.0, 0], [1.0, 0, 0]])
+    affine = np.eye(4)
+    affine[:3, :3] = about_x @ about_y @ about_z @ axes * spacing_mm
+    corners = np.argwhere(head.array[::4, ::4, ::4] > 0) * 4
+    placed = corners @ head.affine[:3, :3].T + head.affine[:3, 3]
+    along = placed @ np.linalg.inv(affine[:3, :3]).T
+    middle = (along.min(axis=0) + along.max(axis=0)) / 2 + rng.normal(0, 1.5, 3) * (1 / np.array(spacing_mm))
+    affine[:3, 3] = affine[:3, :3] @ (middle - (np.array(shape) - 1) / 2)
+    return Grid(shape, affine)
+
+
+def resample(field: Array, head: LabelMap, grid: Grid, blur: float = 0.0) -> Floats:
+    """A field (D, H, W) on the head's grid, averaged over the voxels of a scan; 0 beyond the head."""
+    wide = [n * np.hypot(BOX_TO_SIGMA, blur if axis else 0) for axis, n in enumerate(grid.spacing_mm)]
+    sigmas = [s / step for s, step in zip(wide, head.spacing_mm, strict=True)]
+    smooth = ndimage.gaussian_filter(np.asarray(field, np.float32), sigmas, truncate=2.5)
+    onto = np.linalg.inv(head.affine) @ grid.affine
+    out = ndimage.affine_transform(smooth, onto[:3, :3], onto[:3, 3], grid.shape, order=1)
+    return np.asarray(out, np.float32)
+
+
+def susceptibility(rng: np.random.Generator, head: LabelMap, points: Floats, strength: float) -> tuple[Floats, Floats]:
+    """Near the air of the skull base: signal that piles up, relative to brain, and a factor on what was there.
+
+    Both are (D, H, W). A sheet of piled-up signal lies along the brain's surface, a loss of signal behind it. What piles
+    up comes from tissue, so its ADC is that of tissue.
+    """
+    brain = (head.array > 0).astype(np.float32)
+    depth = ndimage.gaussian_filter(brain, [3 / s for s in head.spacing_mm], truncate=2.5)
+    pile, gain = np.zeros(head.shape, np.float32), np.ones(head.shape, np.float32)
+    ripple = smooth_noise(rng, head.shape, head.spacing_mm, 5.0)
+    for z, y, x in (site for air in AIR_MM for site in (air, (*air[:2], -air[2]))):
+        amplitude, radius = strength * rng.exponential(1.0), rng.uniform(6, 13)
+        moved = (np.array((z, y, x)) + rng.normal(0, 4, 3)).reshape(3, 1, 1, 1).astype(np.float32)
+        near = np.all(np.abs(points - moved) < 2.5 * radius, axis=0)
+        fall = np.exp(-np.square(points[:, near] - moved[:, 0, 0]).sum(axis=0) / np.float32(2 * radius**2))
+        edge = np.clip(1.3 - 1.4 * depth[near], 0, 1)
+        loss = np.clip(1.2 - np.abs(depth[near] - 0.85) * 5, 0, 1) * min(0.6, 0.35 * amplitude)
+        pile[near] += amplitude * fall * edge * np.clip(0.8 + 0.8 * ripple[near], 0, 3)
+        gain[near] *= 1 - fall * loss
+    return pile * brain, gain
+
+
+def shade(rng: np.random.Generator, grid: Grid, optics: Optics) -> Floats:
+    """Factor (D, H, W) on the signal by coils and slices."""
+    bias = optics.bias * smooth_noise(rng, grid.shape, grid.spacing_mm, 55.0)
+    slices = rng.normal(0, optics.stripes, (grid.shape[0], 1, 1))
+    return np.exp(bias + slices.astype(np.float32))
+
+
+def add_noise(rng: np.random.Generator, signal: Floats, sigma: float, grain: float) -> Floats:
+    """The magnitude (D, H, W) of a signal with noise in either channel: Rician, blurred by `grain` voxels."""
+    real, imaginary = rng.standard_normal((2, *signal.shape), dtype=np.float32)
+    if grain > 0.2:
+        real, imaginary = (ndimage.gaussian_filter(n, grain, truncate=2.5) for n in (real, imaginary))
+    spread = np.float32(sigma / max(float(real.std()), 1e-6)) if sigma > 0 else np.float32(0)
+    return np.asarray(np.hypot(signal + spread * real, spread * imaginary), np.float32)
+
+
+def extract_brain(rng: np.random.Generator, weight: Floats, grid: Grid, rim: float) -> Mask:
+    """The brain (D, H, W) as an extraction finds it: cut where the share of brain in a voxel falls below `rim`."""
+    ragged = rim + 0.12 * smooth_noise(rng, shape_of(weight), grid.spacing_mm, 9.0)
+    return np.asarray(weight > np.clip(ragged, 0.15, 0.9), np.bool_)
