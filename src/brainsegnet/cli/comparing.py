@@ -26,7 +26,7 @@ def compare(
     models: Annotated[str, Parameter(show_default=False)] = "",
     ablation: Switch = False,
     folds: int = 5,
-    recipe: Literal["paper", "quick", "modern"] = "quick",
+    recipe: Literal["paper", "quick", "thorough", "modern"] = "quick",
     budget: BudgetFlags | None = None,
     sequences: Names = (),
     exclude: Names = (),

@@ -24,7 +24,7 @@ def train(
     *,
     task: str,
     out: Path,
-    recipe: Literal["paper", "quick", "modern"] = "quick",
+    recipe: Literal["paper", "quick", "thorough", "modern"] = "quick",
     budget: BudgetFlags | None = None,
     cases: CaseFlags | None = None,
     seed: int = 0,
@@ -46,7 +46,7 @@ def train(
     out
         Folder for the models best/ and last/, the log and the state.
     recipe
-        paper: as published. quick: a CPU in minutes. modern: what we find best, for a GPU.
+        paper: as published. quick: a CPU in minutes. thorough: a CPU in hours. modern: what we find best, for a GPU.
     seed
         Governs all that is random.
     resume

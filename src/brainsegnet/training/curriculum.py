@@ -214,8 +214,20 @@ QUICK = Recipe(
     decay=True,
     dice=1.0,
     averaging=0.98,
+    bf16=True,
     augmentation=STRONG,
     budget_minutes=15,
+)
+THOROUGH = QUICK.model_copy(
+    update={
+        "name": "thorough",
+        "widths": (16, 32, 64, 128),
+        "refined": 64,
+        "learning_rate": 2e-3,
+        "averaging": 0.995,
+        "drop_sequences": 0.5,
+        "budget_minutes": 180,
+    }
 )
 MODERN = Recipe(
     name="modern",
@@ -234,7 +246,7 @@ MODERN = Recipe(
     augmentation=STRONG,
     budget_epochs=300,
 )
-RECIPES: Mapping[str, Recipe] = {recipe.name: recipe for recipe in (PAPER, QUICK, MODERN)}
+RECIPES: Mapping[str, Recipe] = {recipe.name: recipe for recipe in (PAPER, QUICK, THOROUGH, MODERN)}
 
 
 def load_recipe(name: str) -> Recipe:
