@@ -45,15 +45,15 @@ def export(model: Path, data: Path | Sequence[Path] = (), say: Callable[[str], N
     """
     opened = open_model(model)
     folders = [data] if isinstance(data, Path) else list(data)
-    scans = _training_scans(opened, folders) if folders else {}
+    scans = training_scans(opened, folders) if folders else {}
     exported = export_with(opened, scans)
     if say is not None:
         say(describe(exported))
     return exported
 
 
-def export_with(model: Model, scans: Mapping[str, "Scan"]) -> Model:
-    """As `export`, with prepared training scans by name; none means no 8-bit export."""
+def export_with(model: Model, scans: Mapping[str, "Scan"], onnx: bool = True) -> Model:
+    """As `export`, with prepared training scans by name, none meaning no 8-bit export; and ONNX or not."""
     with torch_needed():
         from brainsegnet.network import export as formats
         from brainsegnet.network.onnx_graph import write_onnx
@@ -62,11 +62,10 @@ def export_with(model: Model, scans: Mapping[str, "Scan"]) -> Model:
         net = model.build()
         whole = formats.to_openvino(net)
         formats.write_openvino(whole, folder / "fp16.xml")
-        write_onnx(net, folder / "model.onnx")
-        notes: dict[Form, ExportNote] = {
-            "fp16": _note(model, folder, "fp16.xml", "fp16.bin"),
-            "onnx": _note(model, folder, "model.onnx"),
-        }
+        notes: dict[Form, ExportNote] = {"fp16": _note(model, folder, "fp16.xml", "fp16.bin")}
+        if onnx:
+            write_onnx(net, folder / "model.onnx")
+            notes["onnx"] = _note(model, folder, "model.onnx")
         if scans:
             formats.write_openvino(formats.quantise(whole, draw_samples(model, scans)), folder / "int8.xml")
             change = compare(model, folder, dict(list(scans.items())[:COMPARED]))
@@ -127,7 +126,7 @@ def _note(model: Model, folder: Path, *names: str) -> ExportNote:
     )
 
 
-def _training_scans(model: Model, folders: Sequence[Path]) -> dict[str, "Scan"]:
+def training_scans(model: Model, folders: Sequence[Path]) -> dict[str, "Scan"]:
     """The cases of the model's own training that are in the folders, prepared."""
     card = model.card
     roster = call_roll(folders, card.task, TrainOptions(validation=0, sequences=card.sequences, resample=True))
