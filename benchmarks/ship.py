@@ -1,0 +1,84 @@
+"""Make the weights that the package carries: from grown cases, then from real ones, scored by folds of patients.
+
+    brainsegnet grow grown/tumour --realistic --cases 100
+    python benchmarks/ship.py grown/tumour --real FOLDER FOLDER --task brats2021 --work runs/tumour \
+        --out src/brainsegnet/models/tumour --recipe thorough --minutes 40 8 --licence "..." --sources "..."
+
+First a model of grown cases alone; then, from it, one model a fold without that fold's real cases, and one of all of
+them. The card gets the scores of the folds, never of what a model has seen. What is there is not made again, so a run
+that was stopped goes on. On a GPU take the recipe `modern` and longer budgets.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import brainsegnet
+from brainsegnet.api.exporting import export
+from brainsegnet.api.folds import deal_folds
+from brainsegnet.api.release import release
+from brainsegnet.scans.datasets import find_cases
+
+
+def say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+def train(data: Sequence[Path], out: Path, arguments: argparse.Namespace, minutes: float, **options: object) -> Path:
+    """A model of these cases, or what there is of it, continued."""
+    if (out / "done").exists():
+        return out
+    settings = brainsegnet.TrainOptions(
+        recipe=arguments.recipe,
+        budget=brainsegnet.Budget(minutes=minutes),
+        seed=arguments.seed,
+        licence=arguments.licence,
+        sources=arguments.sources,
+        sequences=tuple(arguments.sequences),
+        validation=0,
+        resume=(out / "state.safetensors").exists(),
+        **options,  # type: ignore[arg-type]
+    )
+    say(f"training {out}")
+    brainsegnet.train(data, arguments.task, out, settings, brainsegnet.Watch(say, log))
+    (out / "done").touch()
+    return out
+
+
+def log(record: object) -> None:
+    step = getattr(record, "step", 0)
+    if step % 100 == 0:
+        say(f"step {step}: loss {getattr(record, 'loss', 0):.3f}, {getattr(record, 'minutes', 0):.1f} minutes")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("grown", type=Path, nargs="*", help="folders of grown cases; none starts from nothing")
+    parser.add_argument("--real", type=Path, nargs="+", required=True)
+    parser.add_argument("--task", required=True)
+    parser.add_argument("--sequences", nargs="*", default=())
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--recipe", default="thorough")
+    parser.add_argument("--minutes", type=float, nargs=2, default=(120, 30), help="on grown cases, and on real ones")
+    parser.add_argument("--folds", type=int, default=3)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--licence", required=True)
+    parser.add_argument("--sources", required=True)
+    arguments = parser.parse_args()
+    first, second = arguments.minutes
+    start = train(arguments.grown, arguments.work / "grown", arguments, first) if arguments.grown else None
+    names = [case.name for case in find_cases(arguments.real)]
+    runs = []
+    for number, fold in enumerate(deal_folds(names, arguments.folds, arguments.seed)):
+        run = train(arguments.real, arguments.work / f"fold{number}", arguments, second, start=start, hold_out=fold)
+        export(run, arguments.real, say)
+        runs.append(run)
+    whole = train(arguments.real, arguments.work / "whole", arguments, second, start=start)
+    say(str(release(whole, runs, arguments.real, arguments.out, say).card.training.subsets))
+
+
+if __name__ == "__main__":
+    main()

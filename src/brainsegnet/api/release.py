@@ -1,0 +1,56 @@
+"""A trained model made ready to be shipped: half-size weights, exports, and on its card what it reaches unseen."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from brainsegnet.api.exporting import export_with, training_scans
+from brainsegnet.api.validation import Scores, Tails, calibrate, find_tails, held_out_scans, mean_scores, score_parts
+from brainsegnet.errors import DatasetError
+from brainsegnet.inference.model import Model, open_model, save_model
+
+
+def release(
+    model: Path,
+    folds: Sequence[Path],
+    data: Sequence[Path],
+    out: Path,
+    say: Callable[[str], None] = lambda text: None,
+) -> Model:
+    """Write a model as it is shipped.
+
+    Its scores are those of its folds: models trained in the same way without some of the cases, each scored on those,
+    last weights, none chosen by them. So no figure on the card is from a case that the scored model has seen.
+
+    Args:
+        model: Output folder of `train`, trained on all cases.
+        folds: Output folders of the trainings that held some cases out.
+        data: Folders or tables with all these cases.
+        out: Model folder; its name is the model's.
+        say: Told of each case that is scored.
+
+    Raises:
+        ModelError, DatasetError: a model or a case is not there, or a case is held out twice.
+        MissingExtra: torch or nncf is not installed.
+        OutputError: the folder cannot be written to.
+    """
+    whole = open_model(model)
+    scores, tails = _score_folds([open_model(fold) for fold in folds], data, say)
+    parts = mean_scores(scores)
+    training = whole.card.training.model_copy(
+        update={"subsets": parts, "scores": parts["+".join(whole.card.sequences)], "held_out": ()}
+    )
+    card = whole.card.model_copy(update={"name": out.name, "training": training, "intervals": calibrate(tails)})
+    halved = {name: t.half() if t.is_floating_point() else t for name, t in whole.tensors().items()}
+    return export_with(save_model(out, card, halved), training_scans(whole, data), onnx=False)
+
+
+def _score_folds(folds: Sequence[Model], data: Sequence[Path], say: Callable[[str], None]) -> tuple[Scores, Tails]:
+    scores: dict[str, Mapping[str, Mapping[str, float]]] = {}
+    tails: dict[str, Mapping[str, float]] = {}
+    for fold in folds:
+        scans = held_out_scans(fold, data)
+        if twice := sorted(scores.keys() & scans.keys()):
+            raise DatasetError(f"case {twice[0]} is held out by two folds; name each case once")
+        scores |= score_parts(fold, scans, say)
+        tails |= find_tails(fold, scans)
+    return scores, tails

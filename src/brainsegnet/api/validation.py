@@ -1,0 +1,118 @@
+"""How a model does on cases it has not seen: with every part of the sequences, and how wide intervals must be."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from itertools import combinations
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from brainsegnet.api.options import TrainOptions
+from brainsegnet.api.roster import call_roll, load_scans
+from brainsegnet.errors import DatasetError
+from brainsegnet.evaluation.metrics import dice
+from brainsegnet.inference.card import Card, IntervalNote
+from brainsegnet.inference.engines import open_engine
+from brainsegnet.inference.model import Model
+from brainsegnet.inference.passes import Passes
+from brainsegnet.inference.uncertainty import choose_tail, region_chance, widest_tail
+
+if TYPE_CHECKING:
+    from brainsegnet.training.patches import Scan
+
+Scores = Mapping[str, Mapping[str, Mapping[str, float]]]
+"""Case to the sequences used, joined by a plus, to region to Dice."""
+Tails = Mapping[str, Mapping[str, float]]
+"""Case to region to the widest tail whose interval holds the true volume."""
+
+
+def held_out_scans(model: Model, data: Sequence[Path]) -> dict[str, "Scan"]:
+    """The cases that were held out of a model's training, prepared.
+
+    Raises:
+        DatasetError: one of them is not in the data, or none was held out.
+    """
+    card = model.card
+    roster = call_roll(data, card.task, TrainOptions(validation=0, sequences=card.sequences))
+    known = {case.name: case for case in roster.training}
+    if lost := sorted(set(card.training.held_out) - set(known)):
+        raise DatasetError(f"held-out case {lost[0]} of model {card.name} is not in the data; name its folder")
+    if not card.training.held_out:
+        raise DatasetError(f"model {card.name} held no case out; train it with --hold-out")
+    cases = [known[name] for name in card.training.held_out]
+    return dict(zip(card.training.held_out, load_scans(cases, roster), strict=True))
+
+
+def parts_of(sequences: Sequence[str]) -> list[tuple[str, ...]]:
+    """Every part of the sequences but none, the whole first, each in the order of the channels.
+
+    >>> parts_of(["dwi", "adc"])
+    [('dwi', 'adc'), ('dwi',), ('adc',)]
+    """
+    return [part for size in range(len(sequences), 0, -1) for part in combinations(sequences, size)]
+
+
+def score_parts(model: Model, scans: Mapping[str, "Scan"], say: Callable[[str], None] = lambda text: None) -> Scores:
+    """Whole-scan Dice of each case with each part of the sequences, or with all where the model needs all."""
+    card, passes = model.card, open_engine(model, "cpu")
+    parts = parts_of(card.sequences) if card.input.any_subset else [card.sequences]
+    scores = {}
+    for name, scan in scans.items():
+        scores[name] = {"+".join(part): _score(passes, _keep(scan, card, part), card) for part in parts}
+        say(f"{name}: {scores[name]['+'.join(card.sequences)]}")
+    return scores
+
+
+def find_tails(model: Model, scans: Mapping[str, "Scan"]) -> Tails:
+    """What `calibrate` needs of each case."""
+    card, passes = model.card, open_engine(model, "cpu")
+    tails = {}
+    for name, scan in scans.items():
+        chances = passes.probabilities(scan.image)
+        regions = zip(card.task.regions, card.task.region_classes, strict=True)
+        tails[name] = {
+            region: widest_tail(region_chance(chances, classes), int(np.isin(scan.classes, classes).sum()))
+            for region, classes in regions
+        }
+    return tails
+
+
+def calibrate(tails: Tails, coverage: float = 0.8) -> dict[str, IntervalNote]:
+    """The tail of each region that reaches the coverage, and the coverage on each case of the others' tail.
+
+    >>> notes = calibrate({"a": {"lesion": 0.3}, "b": {"lesion": 0.1}, "c": {"lesion": 0.05}})
+    >>> notes["lesion"].tail, notes["lesion"].cases
+    (0.05, 3)
+    """
+    notes = {}
+    for region in next(iter(tails.values())):
+        needed = [case[region] for case in tails.values()]
+        hits = [
+            needed[i] >= choose_tail(needed[:i] + needed[i + 1 :], coverage)
+            for i in range(len(needed))
+            if len(needed) > 1
+        ]
+        reached = round(float(np.mean(hits)), 3) if hits else None
+        notes[region] = IntervalNote(tail=choose_tail(needed, coverage), coverage=reached, cases=len(needed))
+    return notes
+
+
+def mean_scores(scores: Scores) -> dict[str, dict[str, float]]:
+    """Mean over the cases, by part and region."""
+    cases = list(scores.values())
+    return {
+        part: {region: round(float(np.mean([case[part][region] for case in cases])), 4) for region in regions}
+        for part, regions in cases[0].items()
+    }
+
+
+def _keep(scan: "Scan", card: Card, part: Sequence[str]) -> "Scan":
+    kept = np.array([name in part for name in card.sequences], np.float32)
+    return replace(scan, image=scan.image * kept[:, None, None, None])
+
+
+def _score(passes: Passes, scan: "Scan", card: Card) -> dict[str, float]:
+    found, truth = card.task.decode(passes.classify(scan.image)), card.task.decode(scan.classes)
+    regions = card.task.regions.items()
+    return {region: round(dice(np.isin(found, v), np.isin(truth, v)), 4) for region, v in regions}
