@@ -38,6 +38,7 @@ def train(data: Sequence[Path], out: Path, arguments: argparse.Namespace, minute
         sources=arguments.sources,
         sequences=tuple(arguments.sequences),
         validation=0,
+        validations=0,
         resume=(out / "state.safetensors").exists(),
         **options,  # type: ignore[arg-type]
     )

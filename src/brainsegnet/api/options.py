@@ -26,6 +26,7 @@ class TrainOptions:
             None is the recipe's own.
         hold_out: Names of cases that are not trained on but scored during training.
         validation: How many cases to hold out where none are named, drawn by the seed; None is one in eight.
+        validations: How often the cases held out are scored during training; 0 is never.
         exclude: Names of cases that are not used at all.
         seed: Governs all that is random.
         devices, nodes: Devices a machine, and machines; under torchrun or Slurm, what was launched.
@@ -47,6 +48,7 @@ class TrainOptions:
     drop_sequences: float | None = None
     hold_out: tuple[str, ...] = ()
     validation: int | None = None
+    validations: int = 10
     exclude: tuple[str, ...] = ()
     seed: int = 0
     devices: int = 1
@@ -60,7 +62,7 @@ class TrainOptions:
     start: Path | None = None
 
     def __post_init__(self) -> None:
-        least = {"devices": 1, "nodes": 1, "validation": 0, "seed": 0}
+        least = {"devices": 1, "nodes": 1, "validation": 0, "validations": 0, "seed": 0}
         for name, limit in least.items():
             value = getattr(self, name)
             if value is not None and value < limit:

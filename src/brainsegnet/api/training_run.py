@@ -149,10 +149,11 @@ def _hooks(
     from brainsegnet.training.plan import Hooks
     from brainsegnet.training.state import saved_step
 
+    scored = bool(roster.validation) and options.validations > 0
     if not fabric.is_global_zero:
-        idle: Validate | None = (lambda net: {}) if roster.validation else None
-        return Hooks(lambda record: None, lambda name, weights: None, idle, out / STATE), None
-    held_out = load_scans(roster.validation, roster, watch.say)
+        idle: Validate | None = (lambda net: {}) if scored else None
+        return Hooks(lambda record: None, lambda name, weights: None, idle, out / STATE, options.validations), None
+    held_out = load_scans(roster.validation, roster, watch.say) if scored else []
     log = RunLog(out, tuple(roster.task.regions), saved_step(out / STATE) if options.resume else 0)
     card = _last_card(out) if options.resume else None
     scores = {region: value for region, value in card.training.scores.items() if value is not None} if card else {}
@@ -168,7 +169,7 @@ def _hooks(
         scores.update(score(net, held_out, roster.task))
         return dict(scores)
 
-    return Hooks(report, keep, validate_held_out if held_out else None, out / STATE), log
+    return Hooks(report, keep, validate_held_out if scored else None, out / STATE, options.validations), log
 
 
 def write_card(name: str, roster: Roster, plan: "Plan", options: TrainOptions, scores: Mapping[str, float]) -> Card:

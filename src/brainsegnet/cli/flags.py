@@ -37,6 +37,8 @@ class CaseFlags:
     "Cases to score during training instead of training on them."
     validation: int | None = None
     "How many cases to hold out, drawn by the seed; by default one in eight."
+    validations: int = 10
+    "How often the cases held out are scored during training; 0 is never."
     exclude: Names = ()
     "Cases not to use at all."
     resample: Switch = False
