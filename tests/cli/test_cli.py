@@ -12,7 +12,7 @@ import pytest
 from brainsegnet.inference.model import open_model
 from brainsegnet.scans.files import read_image
 
-VERBS = ("train", "segment", "evaluate", "grow", "inspect")
+VERBS = ("train", "segment", "evaluate", "rank", "grow", "inspect")
 HEAVY = {"torch", "lightning", "SimpleITK", "numpy", "scipy", "matplotlib", "pydantic"}
 START = "import sys; from brainsegnet.cli import main; "
 
