@@ -109,6 +109,7 @@ def test_plain_phantoms_grow_without_torch(tmp_path):
     import subprocess
     import sys
 
-    code = f"import sys; from pathlib import Path; from brainsegnet import grow; grow(Path({str(tmp_path)!r}), 1, 0, {SHAPE}); print('torch' in sys.modules)"
+    code = f"import sys, brainsegnet as b, pathlib as p; b.grow(p.Path({str(tmp_path)!r}), 1, 0, {SHAPE})"
+    code += "; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

@@ -39,7 +39,7 @@ def test_a_tumour_stays_in_the_brain_and_out_of_the_ventricles(head, seed):
 
 @pytest.mark.parametrize("seed", range(4))
 def test_in_high_grade_the_rim_lies_around_the_necrosis(head, seed):
-    changes = {"high_grade": True, "rim_mm": 3.0, "margin_mm": 0.0, "cyst": 9.0, "gaps": -3.0}
+    changes = {"high_grade": True, "rim_mm": 3.0, "margin_mm": 0.0, "cyst": 9.0, "gaps": -3.0, "pockets": -3.0}
     labels = tumour(head, seed, **changes)[2].labels
     necrosis = labels == Lesion.NECROSIS
     around = labels[grown(necrosis) & ~necrosis]

@@ -29,7 +29,7 @@ class Artefacts:
         ghost: Strength of a ghost image, 0 for none.
         ghosts: How many ghosts there are over the field of view.
         phase: Axis of the phase: 1 or 2.
-        cut: Share of the slices lost at the bottom and at the top.
+        cut: Share of the slices lost at either end.
     """
 
     bias: float
@@ -48,7 +48,7 @@ class Artefacts:
 
 def draw_artefacts(rng: np.random.Generator) -> Artefacts:
     """Mostly a good scan; thick slices in half of the cases, motion, ghosts and a short field of view in few."""
-    bottom, top = (float(rng.uniform(0.03, 0.15)) if rng.random() < 0.04 else 0.0 for _ in range(2))
+    bottom, top = (float(rng.uniform(0.03, 0.15)) if rng.random() < 0.05 else 0.0 for _ in range(2))
     return Artefacts(
         bias=float(np.abs(rng.normal(0, 0.09))),
         bias_mm=float(rng.uniform(35, 80)),
@@ -120,15 +120,14 @@ def ghost(image: Tensor, strength: float, count: int, axis: int) -> Tensor:
     return magnitude
 
 
-def cut_view(mask: Tensor, cut: tuple[float, float]) -> Tensor:
-    """A brain mask (D, H, W) without the share of its slices at the bottom and at the top that was not scanned."""
-    slices = torch.nonzero(mask.any(dim=-1).any(dim=-1)).ravel()
+def cut_view(mask: Tensor, cut: tuple[float, float], axis: int = 0) -> Tensor:
+    """A brain mask (D, H, W) without the share of its slices at either end of `axis` that was not scanned."""
+    slices = torch.nonzero(mask.amax(dim=tuple({0, 1, 2} - {axis}))).ravel()
     first, last = int(slices[0]), int(slices[-1]) + 1
     low, high = (round(share * (last - first)) for share in cut)
-    kept = mask.clone()
-    kept[: first + low] = False
-    kept[last - high :] = False
-    return kept
+    seen = torch.zeros_like(mask)
+    seen.narrow(axis, first + low, last - first - low - high).fill_(True)
+    return mask & seen
 
 
 def degrade(image: Tensor, mask: Tensor, luck: Luck, how: Artefacts, spacing_mm: Millimetres) -> Tensor:
@@ -138,7 +137,7 @@ def degrade(image: Tensor, mask: Tensor, luck: Luck, how: Artefacts, spacing_mm:
         image = move(image, how.shift_mm / spacing_mm[how.phase], how.moved, how.phase)
     if how.ghost:
         image = ghost(image, how.ghost, how.ghosts, how.phase)
-    return image * cut_view(mask, how.cut)
+    return image * cut_view(mask, how.cut, how.axis)
 
 
 def _lay(line: Tensor, axis: int) -> Tensor:

@@ -52,6 +52,7 @@ class Glioma:
         push_mm: Largest displacement of the brain.
         rim_mm: Thickness of the enhancing rim; without high grade 0.
         margin_mm: Thickness of non-enhancing tumour around the rim.
+        pockets: Level of noise above which the depth of the core is necrotic.
         gaps: Level of noise below which the rim does not enhance.
         cyst: Level of noise above which the depth of the core is fluid; 9 is never.
         spots: Level of noise above which spots enhance or rot.
@@ -69,6 +70,7 @@ class Glioma:
     push_mm: float
     rim_mm: float
     margin_mm: float
+    pockets: float
     gaps: float
     cyst: float
     spots: float
@@ -109,8 +111,9 @@ def draw_glioma(rng: np.random.Generator) -> Glioma:
         rho=float(rng.uniform(0.05, 0.2)),
         roughness=float(rng.uniform(0.2, 0.7)),
         push_mm=min(14.0, radius_mm * float(rng.uniform(0.05, 0.5))),
-        rim_mm=float(np.exp(rng.uniform(np.log(1.5), np.log(7)))) if high else 0.0,
+        rim_mm=float(np.exp(rng.uniform(np.log(1.3), np.log(6)))) if high else 0.0,
         margin_mm=float(max(0.0, rng.uniform(-4, 3))),
+        pockets=float(rng.uniform(-2.5, 0.4)),
         gaps=float(rng.uniform(-2.5, 0.2)),
         cyst=float(rng.uniform(-1.0, 0.9)) if cystic else 9.0,
         spots=float(rng.uniform(1.3, 2.2)) if spotted else 9.0,
@@ -167,9 +170,9 @@ def lay_out(
     parts = torch.where(core, int(Part.NON_ENHANCING), parts)
     if glioma.high_grade:
         margin = glioma.margin_mm * (1 + 0.7 * coarse) + 0.4 * fine
-        bottom = margin.clamp(min=0) + (glioma.rim_mm * (1 + 0.45 * middle)).clamp(min=1.0)
+        bottom = margin.clamp(min=0) + (glioma.rim_mm * (1 + 0.6 * middle)).clamp(min=1.0)
         surface = core & _grown(~core)
-        rotten = core & ~surface & (depth > bottom) & (holes > -1.6)
+        rotten = core & ~surface & (depth > bottom) & (holes > glioma.pockets)
         rim = core & ~rotten & (depth > margin) & (coarse + 0.3 * fine > glioma.gaps)
         parts = torch.where(rim | (_grown(rotten) & core), int(Part.ENHANCING), parts)
         parts = torch.where(rotten, int(Part.NECROSIS), parts)

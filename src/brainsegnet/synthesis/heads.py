@@ -27,7 +27,7 @@ FREESURFER: Mapping[Tissue, tuple[int, ...]] = {
     Tissue.CSF: (24, 30, 62),
 }
 """Label values of FreeSurfer (`aseg`, `aparc+aseg`) of each tissue."""
-SULCUS_MM = 5.0
+SULCUS_MM = 4.0
 """Fluid belongs to the brain where a ball of this radius does not fit between it and solid tissue."""
 LEAST_ML = 300.0
 

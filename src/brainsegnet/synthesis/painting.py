@@ -19,7 +19,7 @@ from brainsegnet.synthesis.glioma import Lesions, Part
 SEQUENCES = ("flair", "t1", "t1c", "t2")
 Range = tuple[float, float]
 
-FLUID: Mapping[str, Range] = {"flair": (0.15, 0.65), "t1": (0.25, 0.55), "t1c": (0.25, 0.55), "t2": (1.8, 3.2)}
+FLUID: Mapping[str, Range] = {"flair": (0.15, 0.65), "t1": (0.25, 0.55), "t1c": (0.25, 0.55), "t2": (1.65, 2.9)}
 GREY: Mapping[str, Range] = {"flair": (1.06, 1.32), "t1": (0.68, 0.88), "t1c": (0.72, 0.92), "t2": (1.12, 1.5)}
 """Brightness of fluid and of grey matter: the order of fluid, grey and white is the sequence's physics."""
 
@@ -27,8 +27,8 @@ PARTS: Mapping[str, tuple[Range, ...]] = {
     #        necrosis     oedema       non-enhancing enhancing   cyst          blood
     "flair": ((0.9, 2.0), (1.25, 2.0), (1.3, 2.2), (1.15, 2.0), (0.25, 1.1), (0.4, 1.4)),
     "t1": ((0.55, 0.9), (0.78, 0.97), (0.64, 0.96), (0.72, 1.0), (0.3, 0.62), (0.9, 1.5)),
-    "t1c": ((0.5, 0.88), (0.78, 0.97), (0.64, 0.98), (1.3, 2.7), (0.3, 0.62), (0.9, 1.5)),
-    "t2": ((1.4, 2.7), (1.3, 2.1), (1.3, 2.5), (1.15, 2.0), (2.0, 3.2), (0.4, 1.3)),
+    "t1c": ((0.5, 0.88), (0.78, 0.97), (0.64, 0.98), (1.25, 2.2), (0.3, 0.62), (0.9, 1.5)),
+    "t2": ((1.4, 2.7), (1.4, 2.2), (1.4, 2.5), (1.25, 2.1), (1.9, 2.9), (0.4, 1.3)),
 }
 MOTTLE = (0.0, 0.13, 0.07, 0.10, 0.22, 0.05, 0.25)
 """Unevenness within each `Part`, standard deviation of the logarithm."""
@@ -71,7 +71,7 @@ def draw_palettes(rng: np.random.Generator, random_share: float = 0.1) -> dict[s
         rng: What is drawn from.
         random_share: How often the order of the tissues is random.
     """
-    wetness, strength = rng.uniform(0, 1, len(Part) - 1), float(rng.uniform(0.7, 1.05))
+    wetness, strength = rng.uniform(0, 1, len(Part) - 1), float(rng.uniform(0.75, 1.05))
     return {s: _draw_palette(rng, s, wetness, strength, rng.random() < random_share) for s in SEQUENCES}
 
 

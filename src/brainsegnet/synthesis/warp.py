@@ -54,7 +54,7 @@ def draw_pose(rng: np.random.Generator) -> Pose:
 def integrate(velocity: Tensor) -> Tensor:
     """The displacement (3, D, H, W) at time 1 of a steady flow (3, D, H, W): scaling and squaring (Arsigny 2006)."""
     here = grid(shape_of(velocity), velocity.device)
-    moved = velocity / 2**HALVINGS
+    moved: Tensor = velocity / 2**HALVINGS
     for _ in range(HALVINGS):
         moved = moved + sample(moved, here + moved)
     return moved
@@ -100,12 +100,13 @@ def place(pose: Pose, shape: Shape, spacing_mm: Millimetres, template: Shape, no
     halves = [(n - 1) / 2 * s for n, s in zip(shape, spacing_mm, strict=True)]
     lines = [torch.linspace(-half, half, k) for half, k in zip(halves, nodes, strict=True)]
     at = torch.stack(torch.meshgrid(*lines, indexing="ij"))
-    turned = torch.tensordot(torch.tensor(_rotation(pose.angles_rad), dtype=torch.float32), at, 1)
+    turned: Tensor = torch.tensordot(torch.tensor(_rotation(pose.angles_rad), dtype=torch.float32), at, 1)
     turned = turned / torch.tensor(pose.scales).view(3, 1, 1, 1)
     if pose.mirrored:
         turned[2] = -turned[2]
     middle = torch.tensor([(n - 1) / 2 for n in template]).view(3, 1, 1, 1)
-    return turned / torch.tensor(spacing_mm).view(3, 1, 1, 1) + middle
+    where: Tensor = turned / torch.tensor(spacing_mm).view(3, 1, 1, 1) + middle
+    return where
 
 
 def _rotation(angles_rad: tuple[float, float, float]) -> list[list[float]]:

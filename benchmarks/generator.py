@@ -1,0 +1,80 @@
+"""How many realistic training patches a second: whole cases are rendered on a device and patches cut from each.
+
+    python benchmarks/generator.py --device cuda --cases 20 --patches 40 --anatomy FOLDER
+
+Prints JSON: seconds a case (median, after one to warm up) and patches of 12x128x128 a second, cutting included.
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import torch
+
+from brainsegnet.api.anatomies import PROCEDURAL, open_anatomies
+from brainsegnet.synthesis.fields import Luck
+from brainsegnet.synthesis.realistic import Painted, draw_recipe, render
+
+PATCH = (12, 128, 128)
+
+
+def cut(painted: Painted, luck: Luck, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """`count` patches (count, 4, 12, 128, 128) and their labels, half of them around the tumour."""
+    images = torch.stack(list(painted.images.values()))
+    short = [max(0, p - n) for p, n in zip(PATCH, painted.labels.shape, strict=True)]
+    pad = (0, short[2], 0, short[1], 0, short[0])
+    images, labels = torch.nn.functional.pad(images, pad), torch.nn.functional.pad(painted.labels, pad)
+    inside = torch.nonzero(labels > 0).cpu().numpy()
+    chosen = []
+    for k in range(count):
+        room = np.array(labels.shape) - PATCH
+        at = luck.rng.integers(0, room + 1)
+        if k % 2 and len(inside):
+            at = np.clip(inside[luck.rng.integers(len(inside))] - np.array(PATCH) // 2, 0, room)
+        chosen.append(tuple(slice(int(a), int(a) + p) for a, p in zip(at, PATCH, strict=True)))
+    return torch.stack([images[(slice(None), *box)] for box in chosen]), torch.stack([labels[box] for box in chosen])
+
+
+def wait(device: str) -> float:
+    if device.startswith("cuda"):
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--cases", type=int, default=10)
+    parser.add_argument("--patches", type=int, default=40, help="patches from each case")
+    parser.add_argument("--anatomy", default=PROCEDURAL)
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    heads, seconds = open_anatomies(options.anatomy), []
+    for number in range(options.cases + 1):
+        rng, head = np.random.default_rng(number), heads(number)
+        start = wait(options.device)
+        recipe, luck = draw_recipe(rng), Luck.of(rng, options.device)
+        cut(render(luck, recipe, head), luck, options.patches)
+        seconds.append(wait(options.device) - start)
+    seconds = seconds[1:]
+    on_gpu = options.device.startswith("cuda")
+    name = torch.cuda.get_device_name() if on_gpu else f"CPU, {torch.get_num_threads()} threads"
+    report = {
+        "device": name,
+        "anatomy": str(options.anatomy),
+        "cases": options.cases,
+        "patches_per_case": options.patches,
+        "seconds_per_case": round(median(seconds), 3),
+        "patches_per_second": round(options.patches * len(seconds) / sum(seconds), 2),
+    }
+    text = json.dumps(report, indent=2)
+    print(text)
+    if options.out:
+        options.out.write_text(text + "\n")
+
+
+if __name__ == "__main__":
+    main()
