@@ -1,0 +1,77 @@
+"""Models made ready to be shipped, and scored on what they have not seen."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+
+from brainsegnet.api.case_output import expected_dice
+from brainsegnet.api.release import release
+from brainsegnet.api.segmentation import SegmentOptions, segment
+from brainsegnet.api.validation import calibrate, held_out_scans, parts_of, score_parts
+from brainsegnet.errors import DatasetError
+from brainsegnet.inference.model import open_model
+from brainsegnet.inference.shipped import choose_model, resolve_model, shipped_models
+
+
+@pytest.fixture(scope="module")
+def home(trained, phantoms, tmp_path_factory):
+    """A folder with one shipped model, `tiny`."""
+    folder = tmp_path_factory.mktemp("package") / "models"
+    release(trained / "last", [trained / "last"], [phantoms], folder / "tiny")
+    return folder
+
+
+def test_the_weights_are_halved_and_run_where_torch_is_not_installed(home, trained):
+    model = shipped_models(home)["tiny"]
+    half, whole = model.tensors(), open_model(trained / "last").tensors()
+    assert {t.dtype for t in half.values() if t.is_floating_point()} == {torch.float16}
+    assert all(torch.allclose(half[name].float(), whole[name].float(), rtol=1e-3, atol=1e-4) for name in whole)
+    assert set(model.card.exports) == {"fp16", "int8"} and model.build()
+
+
+def test_the_card_tells_what_every_part_of_the_sequences_reaches(home):
+    card = shipped_models(home)["tiny"].card
+    assert set(card.training.subsets) == {"+".join(part) for part in parts_of(card.sequences)}
+    assert len(card.training.subsets) == 15 and set(card.intervals) == set(card.task.regions)
+
+
+def test_a_case_with_less_gets_the_dice_of_what_it_has(home, phantoms, tmp_path):
+    model = shipped_models(home)["tiny"]
+    files = {"t1c": next(phantoms.rglob("*T1c*.mha"))}
+    report = segment(files, model.folder, tmp_path / "out.nii.gz", SegmentOptions(uncertainty=True)).done[0].report
+    assert report["validation"] == expected_dice(model.card, ["t1c"]) and len(report["validation"]) == 2
+    for region, interval in report["uncertainty"]["volume_intervals"].items():
+        assert interval["least_ml"] <= interval["most_ml"] and region in model.card.task.regions
+    assert (tmp_path / report["uncertainty"]["entropy"]).is_file()
+
+
+def test_scores_with_all_sequences_are_those_of_the_whole_scan(trained, phantoms):
+    model = open_model(trained / "last")
+    scans = held_out_scans(model, [phantoms])
+    assert list(scans) == ["phantom0002"]
+    whole = score_parts(model, scans)["phantom0002"]
+    assert all(0 <= value <= 1 for regions in whole.values() for value in regions.values())
+
+
+def test_a_case_held_out_twice_is_refused(trained, phantoms, tmp_path):
+    with pytest.raises(DatasetError, match="phantom0002 is held out by two folds"):
+        release(trained, [trained, trained], [phantoms], tmp_path / "twice")
+    assert not (tmp_path / "twice").exists()
+
+
+def test_models_are_found_by_name_and_by_what_they_take(home, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert resolve_model(home / "tiny").folder == resolve_model(type(home)("tiny"), home).folder
+    assert choose_model(["flair"], home).card.name == "tiny"
+    with pytest.raises(Exception, match="takes dwi"):
+        choose_model(["dwi"], home)
+
+
+def test_more_coverage_needs_a_smaller_tail():
+    rng = np.random.default_rng(1)
+    tails = {str(i): {"lesion": float(t)} for i, t in enumerate(rng.uniform(0.001, 0.49, 20))}
+    chosen = [calibrate(tails, coverage)["lesion"].tail for coverage in (0.5, 0.8, 0.9, 1.0)]
+    assert all(a >= b for a, b in pairwise(chosen))
+    assert np.mean([t["lesion"] >= chosen[1] for t in tails.values()]) >= 0.8
