@@ -30,4 +30,5 @@ def test_flags_that_cannot_be_meant_are_refused(run, left, phantoms, tmp_path):
     assert run(*common, "--lesions", "all").code == 2
     ended = run("rank", tmp_path / "a.json", tmp_path / "b.json", "--out", tmp_path / "out")
     assert ended.code == 1 and "a.json cannot be read: No such file or directory" in ended.sentence
+    assert "seed must be 0 or more, not -1" in run("rank", tmp_path / "a.json", "--seed", -1).sentence
     assert not left(tmp_path)

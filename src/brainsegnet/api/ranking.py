@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, FiniteFloat, ValidationError
 
-from brainsegnet.errors import DatasetError
+from brainsegnet.errors import BrainSegNetError, DatasetError
 from brainsegnet.evaluation.metrics import Empty
 from brainsegnet.evaluation.ranking import USUAL_METRICS, Ranking, Scores, rank_models
 from brainsegnet.evaluation.ranking_tables import pairs_csv, ranking_json, ranking_markdown, standings_csv
@@ -53,9 +53,11 @@ def rank(
 
     Raises:
         DatasetError: a file is no scores.json, or the models were not scored on the same cases, truths and rules.
-        BrainSegNetError: a metric that cannot be ranked by.
+        BrainSegNetError: a metric that cannot be ranked by, or a negative seed.
         OutputError: the folder cannot be written.
     """
+    if seed < 0:
+        raise BrainSegNetError(f"seed must be 0 or more, not {seed}")
     if out is not None:
         writable(out / FILE, ())
     paths = [path / FILE if path.is_dir() else path for path in scores]

@@ -83,8 +83,8 @@ class ScoreRules:
     """What the definitions of the scores leave open.
 
     Attributes:
-        tolerance_mm: Distance within which two surfaces agree, for the surface Dice; below the spacing of the voxels only
-            shared voxels do.
+        tolerance_mm: Distance within which two surfaces agree, for the surface Dice; where it is below the spacing of
+            the voxels, only shared voxels do.
         lesions: How true and predicted lesions are matched.
     """
 
