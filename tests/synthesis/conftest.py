@@ -1,0 +1,22 @@
+"""A small head for the tests of strokes, grown once."""
+
+import numpy as np
+import pytest
+
+from brainsegnet.synthesis.anatomy import grow_anatomy, spacing_for
+from brainsegnet.synthesis.phantom import affine_for
+from brainsegnet.synthesis.territories import lay_ground
+from brainsegnet.volume import LabelMap
+
+SMALL = (38, 49, 40)
+
+
+@pytest.fixture(scope="session")
+def small_head():
+    """A head of voxels of about 4 mm."""
+    return LabelMap(grow_anatomy(np.random.default_rng(1), SMALL), affine_for(SMALL, spacing_for(SMALL)))
+
+
+@pytest.fixture(scope="session")
+def small_ground(small_head):
+    return lay_ground(np.random.default_rng(2), small_head)
