@@ -210,3 +210,16 @@ def test_inspect_refuses_what_it_does_not_know(run, tmp_path):
     ]:
         ended = run("inspect", tmp_path / thing)
         assert ended.code == 1 and sentence in ended.sentence
+
+
+def test_grow_grows_strokes_and_says_what_does_not_go_together(run, left, tmp_path):
+    ended = run("grow", tmp_path / "a", "--stroke", "isles2022", "--cases", 1, "--seed", 3)
+    assert ended.code == 0 and ended.out == "sub-strokephantom0003\n" and not ended.err
+    assert len(left(tmp_path / "a")) == 3
+    assert "add --stroke isles2022" in run("grow", tmp_path / "b", "--shapes", tmp_path).sentence
+    assert (
+        "holds no lesion masks"
+        in run("grow", tmp_path / "b", "--stroke", "isles2017", "--shapes", tmp_path / "c").sentence
+    )
+    assert "leave out --shape" in run("grow", tmp_path / "b", "--stroke", "isles2022", "--shape", 40, 40, 40).sentence
+    assert not left(tmp_path / "b")

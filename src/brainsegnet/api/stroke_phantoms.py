@@ -9,10 +9,8 @@ from brainsegnet.errors import DatasetError, TaskError
 from brainsegnet.output import writable
 from brainsegnet.scans.files import read_labels, write_image
 from brainsegnet.scans.table import LESION
-from brainsegnet.synthesis.stroke_phantom import FINE_SHAPE, DrawMap, Library, StrokeTask, grow_stroke_case
+from brainsegnet.synthesis.stroke_phantom import DrawMap, Library, StrokeTask, grow_stroke_case
 from brainsegnet.volume import LabelMap
-
-Shape = tuple[int, int, int]
 
 ATLAS_NAME = "ArterialAtlas"
 """How the file of arterial territories begins."""
@@ -27,7 +25,7 @@ def grow_strokes(
     seed: int = 0,
     library: Library | None = None,
     watch: Callable[[str], None] | None = None,
-    fine: Shape = FINE_SHAPE,
+    detail: float = 1.0,
 ) -> list[Path]:
     """Grow heads with an ischaemic stroke. The same seed and library give the same bytes.
 
@@ -38,7 +36,7 @@ def grow_strokes(
         seed: Of the first case.
         library: Heads and lesion shapes from elsewhere, see `open_shapes`.
         watch: Told the name of each case that is done.
-        fine: Voxels (D, H, W) in which a head is grown before it is scanned.
+        detail: Factor on the number of voxels along each axis; below 1 for quick trials.
 
     Returns:
         The folders of the cases.
@@ -46,7 +44,7 @@ def grow_strokes(
     Raises:
         OutputError: the folder cannot be written.
         TaskError: no case is asked for, or the seed is negative.
-        ImageError: the shape is too coarse for a head.
+        ImageError: the detail is too low for a head.
     """
     if cases < 1:
         raise TaskError(f"{cases} phantoms cannot be grown; ask for one or more")
@@ -55,7 +53,7 @@ def grow_strokes(
     writable(out / "phantom", ())
     folders = []
     for number in range(seed, seed + cases):
-        case = grow_stroke_case(number, task, library, fine)
+        case = grow_stroke_case(number, task, library, detail)
         parts = {**case.images, **({LESION: case.lesion} if case.lesion else {})}
         for channel, (name, volume) in enumerate(parts.items()):
             path = out / case.name / stroke_path(case.name, task, name, 10 * number + channel)

@@ -11,14 +11,14 @@ from typing import Literal
 import numpy as np
 from scipy import ndimage
 
-from brainsegnet.synthesis.anatomy import Floats, Millimetres, Tissue
+from brainsegnet.synthesis.anatomy import Floats, Tissue
 from brainsegnet.synthesis.territories import (
     MIDDLE,
+    Ground,
     Territory,
     brain_tissue,
-    find_territories,
+    same_artery,
     sample_template,
-    standard_points,
 )
 from brainsegnet.synthesis.tumour import Mask, shape_of, smooth_noise
 from brainsegnet.volume import Array, LabelMap
@@ -101,29 +101,6 @@ class Infarct:
     outcome: Mask
     deficit: Mask
     severity: Floats
-
-
-@dataclass(frozen=True, eq=False)
-class Ground:
-    """Where a stroke grows: tissue (D, H, W), standard coordinates (3, D, H, W), arteries (D, H, W), spacing."""
-
-    tissue: Array
-    points: Floats
-    territory: Array
-    spacing_mm: Millimetres
-
-    @property
-    def voxel_ml(self) -> float:
-        """Volume of a voxel in millilitres."""
-        return float(np.prod(self.spacing_mm)) / 1000
-
-
-def lay_ground(rng: np.random.Generator, head: LabelMap, atlas: LabelMap | None = None) -> Ground:
-    """A tissue map with its standard coordinates and its arteries, the watersheds moved at random."""
-    points = standard_points(head)
-    wide, fine = (smooth_noise(rng, head.shape, head.spacing_mm, mm) for mm in (15.0, 4.0))
-    sway = np.stack([4 * wide + fine, 4 * np.roll(wide, wide.shape[1] // 3, 1) - fine, fine - 3 * wide])
-    return Ground(head.array, points, find_territories(head, points, sway, atlas), head.spacing_mm)
 
 
 def draw_stroke(rng: np.random.Generator, with_shape: bool = False) -> Stroke:
@@ -253,7 +230,7 @@ def _grow_focus(
     stretch = np.exp(rng.normal(0, 0.25, 3))
     distance = np.sqrt(sum((o * k) ** 2 for o, k in zip(offsets, stretch, strict=True)))
     bumps = sum(smooth_noise(rng, shape_of(distance), spacing, max(1.5, f * radius_mm)) for f in (0.6, 0.25))
-    allowed = brain_tissue(ground.tissue[near]) & (ground.territory[near] == ground.territory[seed])
+    allowed = brain_tissue(ground.tissue[near]) & same_artery(ground, seed)[near]
     focus = foremost(-distance + stroke.roughness * radius_mm * bumps, allowed, count)
     holes = smooth_noise(rng, shape_of(distance), spacing, 3.0)
     if count > 20 * FEWEST_VOXELS:

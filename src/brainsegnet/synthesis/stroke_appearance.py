@@ -11,8 +11,9 @@ import numpy as np
 from scipy import ndimage
 
 from brainsegnet.synthesis.anatomy import Floats, Labels, Tissue
-from brainsegnet.synthesis.stroke import Ground, Infarct
+from brainsegnet.synthesis.stroke import Infarct
 from brainsegnet.synthesis.stroke_mimics import Mimic
+from brainsegnet.synthesis.territories import Ground
 from brainsegnet.synthesis.tumour import Mask, shape_of, smooth_noise
 
 #        background csf  grey  white ventricle deep  cerebellar  hindbrain
@@ -61,8 +62,9 @@ class Tissues:
     def weighted(self, b_s_mm2: float) -> Floats:
         """Signal (D, H, W) at a diffusion weighting.
 
-        >>> Tissues(np.ones((1, 1, 1), np.float32), np.full((1, 1, 1), 700, np.float32)).weighted(1000).round(4).item()
-        0.4966
+        >>> white = Tissues(np.ones((1, 1, 1), np.float32), np.full((1, 1, 1), 700, np.float32))
+        >>> round(float(white.weighted(1000).item()), 3)
+        0.497
         """
         return np.asarray(self.b0 * np.exp(np.float32(-b_s_mm2 * 1e-6) * self.adc), np.float32)
 
@@ -82,9 +84,9 @@ def draw_diffusion(rng: np.random.Generator) -> DiffusionContrast:
     return DiffusionContrast(
         t2=tuple((np.array(T2) * np.exp(rng.normal(0, 0.06, len(Tissue)))).tolist()),
         adc=tuple((np.array(ADC) * np.exp(rng.normal(0, 0.04, len(Tissue)))).tolist()),
-        core_t2=float(rng.uniform(1.3, 2.0) if late else rng.uniform(1.0, 1.6)),
+        core_t2=float(rng.uniform(1.4, 2.3) if late else rng.uniform(1.0, 1.9)),
         core_adc=float(rng.uniform(0.68, 0.9) if late else rng.uniform(0.45, 0.75)),
-        mottle=float(rng.uniform(0.05, 0.18)),
+        mottle=float(rng.uniform(0.05, 0.2)),
         cortex=float(rng.uniform(0.03, 0.11)),
         b_s_mm2=1000.0 if rng.random() < 0.85 else float(rng.uniform(800, 1200)),
     )
@@ -103,11 +105,11 @@ def paint_diffusion(
     adc[old] = (np.array(MIMIC_ADC) * vary[1]).astype(np.float32)[mimics[old]]
     b0 *= 1 + contrast.cortex * smooth_noise(rng, shape, spacing, 8.0)
     fine = smooth_noise(rng, shape, spacing, 3.0)
-    adc *= 1 + 0.04 * fine
+    adc *= 1 + contrast.cortex * fine
     mottle = contrast.mottle * smooth_noise(rng, shape, spacing, 4.0)[core]
     soft = np.clip(ndimage.gaussian_filter(core.astype(np.float32), [2 / s for s in spacing], truncate=2)[core], 0, 1)
     depth = 0.45 + 0.55 * soft
-    b0[core] *= 1 + (contrast.core_t2 - 1) * depth + 0.5 * mottle
+    b0[core] *= np.maximum(1 + (contrast.core_t2 - 1) * depth * (1 + 4 * mottle) - mottle, 0.6)
     adc[core] *= np.clip(1 - (1 - contrast.core_adc) * depth + mottle, 0.25, 0.95)
     return Tissues(b0, adc)
 

@@ -6,8 +6,8 @@ import numpy as np
 from scipy import ndimage
 
 from brainsegnet.synthesis.anatomy import Labels, Tissue
-from brainsegnet.synthesis.stroke import Ground, foremost
-from brainsegnet.synthesis.territories import brain_tissue
+from brainsegnet.synthesis.stroke import foremost
+from brainsegnet.synthesis.territories import Ground, brain_tissue, same_artery
 from brainsegnet.synthesis.tumour import Mask, shape_of, smooth_noise
 from brainsegnet.volume import LabelMap
 
@@ -31,7 +31,7 @@ def age_head(rng: np.random.Generator, head: LabelMap) -> LabelMap:
     tissue = head.array.copy()
     brain = ndimage.gaussian_filter((tissue > 0).astype(np.float32), [2.2 / s for s in spacing], truncate=2.5)
     rim = rng.uniform(0.2, 0.6) + 0.1 * smooth_noise(rng, head.shape, spacing, 18.0)
-    tissue[(tissue == 0) & (brain > rim)] = Tissue.CSF
+    tissue[(tissue == 0) & (brain > np.maximum(rim, 0.1))] = Tissue.CSF
     patchy = 0.06 * smooth_noise(rng, head.shape, spacing, 14.0)
     for fluid, solid, loss in (
         (Tissue.CSF, (Tissue.GREY, Tissue.CEREBELLAR_GREY), rng.uniform(0, 0.3)),
@@ -72,7 +72,7 @@ def _lay_old_infarct(rng: np.random.Generator, ground: Ground, mimics: Labels) -
     volume_ml = float(np.exp(rng.uniform(np.log(0.1), np.log(35))))
     scar = _grow_blob(rng, ground, volume_ml, max(3.0, 2 * float(np.cbrt(volume_ml))))
     mimics[scar] = Mimic.GLIOSIS
-    inner = ndimage.gaussian_filter(scar.astype(np.float32), [1.5 / s for s in ground.spacing_mm], truncate=2)
+    inner = ndimage.gaussian_filter(scar.astype(np.float32), [max(1.5 / s, 0.5) for s in ground.spacing_mm], truncate=2)
     mimics[scar & (inner > rng.uniform(0.5, 0.95))] = Mimic.CAVITY
 
 
@@ -83,7 +83,8 @@ def _grow_blob(rng: np.random.Generator, ground: Ground, volume_ml: float, blur_
     at = np.unravel_index(candidates[int(rng.integers(candidates.size))], brain.shape)
     apart = ground.points - ground.points[(slice(None), *at)].reshape(3, 1, 1, 1)
     distance = np.sqrt(np.square(apart).sum(axis=0))
-    allowed = brain & (ground.territory == ground.territory[at]) & (distance < 60)
+    d, h, w = at
+    allowed = brain & same_artery(ground, (int(d), int(h), int(w))) & (distance < 60)
     radius_mm = float(np.cbrt(volume_ml * 1000 * 3 / (4 * np.pi)))
     rough = 0.35 * radius_mm * smooth_noise(rng, shape_of(brain), ground.spacing_mm, blur_mm)
     return foremost(rough - distance, allowed, round(volume_ml / ground.voxel_ml))

@@ -7,9 +7,9 @@ from typing import Literal
 import numpy as np
 from scipy import ndimage
 
-from brainsegnet.synthesis.anatomy import Floats, Millimetres, Shape, Tissue, grow_anatomy, spacing_for
+from brainsegnet.synthesis.anatomy import Floats, Labels, Millimetres, Shape, Tissue, grow_anatomy, spacing_for
 from brainsegnet.synthesis.phantom import affine_for
-from brainsegnet.synthesis.stroke import Ground, Infarct, draw_stroke, grow_core, grow_stroke, lay_ground
+from brainsegnet.synthesis.stroke import Infarct, draw_stroke, grow_core, grow_stroke
 from brainsegnet.synthesis.stroke_appearance import (
     DiffusionContrast,
     Flow,
@@ -30,7 +30,8 @@ from brainsegnet.synthesis.stroke_scanner import (
     shade,
     susceptibility,
 )
-from brainsegnet.synthesis.tumour import Mask
+from brainsegnet.synthesis.territories import Ground, lay_ground
+from brainsegnet.synthesis.tumour import Mask, smooth_noise
 from brainsegnet.volume import Box, Case, LabelMap, Volume
 
 StrokeTask = Literal["isles2022", "isles2017"]
@@ -62,25 +63,30 @@ class Library:
 
 
 def grow_stroke_case(
-    seed: int, task: StrokeTask = "isles2022", library: Library | None = None, fine: Shape = FINE_SHAPE
+    seed: int, task: StrokeTask = "isles2022", library: Library | None = None, detail: float = 1.0
 ) -> Case:
     """A head with an ischaemic stroke, skull-stripped: images float32 or int16, and the lesion uint8, all (D, H, W).
 
     Args:
-        seed: The same seed, task, library and shape give the same arrays, bit for bit.
+        seed: The same seed, task, library and detail give the same arrays, bit for bit.
         task: isles2022: dwi and adc, the lesion is the core. isles2017: adc, mtt, rcbf, rcbv, tmax, ttp, the lesion is
             the outcome.
         library: Heads, shapes and arteries from elsewhere.
-        fine: Shape in which a procedural head is grown.
+        detail: Factor on the number of voxels along each axis, of head and scan; below 1 for quick trials.
 
     Raises:
-        ImageError: `fine` is below `anatomy.SMALLEST_SHAPE`.
+        ImageError: a grown head would fall below `anatomy.SMALLEST_SHAPE`.
+
+    >>> case = grow_stroke_case(3, detail=0.3)
+    >>> case.name, list(case.images), np.unique(case.lesion.array).tolist()
+    ('sub-strokephantom0003', ['dwi', 'adc'], [0, 1])
     """
     library = library or Library()
     for_head, for_stroke, for_mimics, for_scan = np.random.default_rng(seed).spawn(4)
     if library.draw_head:
-        grown = coarsen(library.draw_head(for_head), FINEST_MM)
+        grown = coarsen(library.draw_head(for_head), FINEST_MM / detail)
     else:
+        fine = _scale(FINE_SHAPE, detail)
         grown = LabelMap(grow_anatomy(for_head, fine), affine_for(fine, spacing_for(fine)))
     head = age_head(for_head, grown)
     ground = lay_ground(for_stroke, head, library.atlas)
@@ -89,17 +95,18 @@ def grow_stroke_case(
     name = f"sub-strokephantom{seed:04d}" if task == "isles2022" else f"training_{seed}"
     if task == "isles2022":
         core = grow_core(for_stroke, ground, stroke, shape)
-        return _scan_diffusion(for_scan, name, head, ground, core, grow_mimics(for_mimics, ground, core))
+        layers = core, grow_mimics(for_mimics, ground, core)
+        return _scan_diffusion(for_scan, Subject(name, head, ground, detail), layers)
     infarct = grow_stroke(for_stroke, ground, stroke, shape)
     mimics = grow_mimics(for_mimics, ground, infarct.outcome)
-    return _scan_perfusion(for_scan, name, head, ground, infarct, mimics)
+    return _scan_perfusion(for_scan, Subject(name, head, ground, detail), infarct, mimics)
 
 
 def coarsen(head: LabelMap, finest_mm: float) -> LabelMap:
     """A tissue map cropped to its brain and a margin, its voxels no finer than `finest_mm`; labels of the nearest.
 
-    >>> coarsen(LabelMap(np.ones((9, 9, 9), np.uint8), np.diag([0.7, 0.7, 3.0, 1.0])), 1.4).shape
-    (13, 13, 13)
+    >>> coarsen(LabelMap(np.ones((20, 20, 9), np.uint8), np.diag([0.5, 0.5, 3.0, 1.0])), 1.0).shape
+    (22, 22, 13)
     """
     step = np.maximum(finest_mm / np.array(head.spacing_mm), 1)
     box, margin = Box.around(head.array), np.ceil(MARGIN_MM / np.array(head.spacing_mm))
@@ -111,6 +118,26 @@ def coarsen(head: LabelMap, finest_mm: float) -> LabelMap:
     affine[:3, 3] += affine[:3, :3] @ first
     affine[:3, :3] *= step
     return LabelMap(array, affine)
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """Who lies in the scanner: a name, a tissue map, the ground of the stroke in it, and the detail of the scan."""
+
+    name: str
+    head: LabelMap
+    ground: Ground
+    detail: float
+
+    def grid(self, rng: np.random.Generator, shape: Shape, spacing_mm: Millimetres) -> Grid:
+        """A grid around the head, of a shape and a spacing but for the detail."""
+        d, h, w = (step / self.detail for step in spacing_mm)
+        return lay_grid(rng, self.head, _scale(shape, self.detail), (d, h, w))
+
+
+def _scale(shape: Shape, detail: float) -> Shape:
+    d, h, w = (round(n * detail) for n in shape)
+    return d, h, w
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,7 +154,7 @@ def expose_diffusion(
     rng: np.random.Generator,
     head: LabelMap,
     ground: Ground,
-    layers: tuple[Mask, np.ndarray],
+    layers: tuple[Mask, Labels],
     scanner: tuple[Grid, Optics, DiffusionContrast],
 ) -> Diffusion:
     """A diffusion scan of a head with a core and mimics (`layers`)."""
@@ -137,10 +164,14 @@ def expose_diffusion(
     weight = resample(head.array > 0, head, grid, optics.blur)
     whole = np.maximum(weight, 0.25)
     factor, added = shade(rng, grid, optics) / whole, resample(pile, head, grid, optics.blur)
+    uneven = added * np.exp(0.35 * smooth_noise(rng, grid.shape, grid.spacing_mm, 7.0))
     b0, dwi = (
-        (resample(signal * gain, head, grid, optics.blur) + typical * added) * factor
-        for signal in (tissues.b0, tissues.weighted(contrast.b_s_mm2))
-        for typical in [np.median(signal[head.array == Tissue.WHITE])]
+        (resample(signal * gain, head, where, optics.blur) + np.median(signal[head.array == Tissue.WHITE]) * pile_up)
+        * factor
+        for signal, where, pile_up in (
+            (tissues.b0, grid.moved(optics.drift), added),
+            (tissues.weighted(contrast.b_s_mm2), grid, uneven),
+        )
     )
     brain = extract_brain(rng, weight, grid, optics.rim)
     sigma = optics.noise * float(np.median(dwi[brain]))
@@ -156,18 +187,16 @@ def _label(rng: np.random.Generator, mask: Mask, head: LabelMap, grid: Grid, bra
     return LabelMap((ndimage.binary_closing(drawn) & brain).astype(np.uint8), grid.affine)
 
 
-def _scan_diffusion(
-    rng: np.random.Generator, name: str, head: LabelMap, ground: Ground, core: Mask, mimics: np.ndarray
-) -> Case:
+def _scan_diffusion(rng: np.random.Generator, subject: Subject, layers: tuple[Mask, Labels]) -> Case:
     """DWI and ADC; ADC in mm2/s or in 1e-3 mm2/s, as the centres of ISLES 2022 store it."""
-    grid = lay_grid(rng, head, *_draw_diffusion_grid(rng))
+    head, grid = subject.head, subject.grid(rng, *_draw_diffusion_grid(rng))
     optics, contrast = draw_optics(rng), draw_diffusion(rng)
-    scan = expose_diffusion(rng, head, ground, (core, mimics), (grid, optics, contrast))
-    lesion = _label(rng, core, head, grid, scan.brain)
+    scan = expose_diffusion(rng, head, subject.ground, layers, (grid, optics, contrast))
+    lesion = _label(rng, layers[0], head, grid, scan.brain)
     gain = float(np.exp(rng.uniform(np.log(150), np.log(1500)))) / max(float(np.median(scan.dwi[scan.brain])), 1e-6)
     unit = (1e-6, 1e-3)[int(rng.integers(2))]
     images = {"dwi": scan.dwi * gain, "adc": scan.adc * unit}
-    return Case(name, {s: _stripped(image, scan.brain, grid) for s, image in images.items()}, lesion)
+    return Case(subject.name, {s: _stripped(image, scan.brain, grid) for s, image in images.items()}, lesion)
 
 
 def _draw_diffusion_grid(rng: np.random.Generator) -> tuple[Shape, Millimetres]:
@@ -183,13 +212,12 @@ def _stripped(image: Floats, brain: Mask, grid: Grid) -> Volume:
     return Volume(np.where(brain, np.maximum(image, image[brain].max() * 1e-6), 0).astype(np.float32), grid.affine)
 
 
-def _scan_perfusion(
-    rng: np.random.Generator, name: str, head: LabelMap, ground: Ground, infarct: Infarct, mimics: np.ndarray
-) -> Case:
+def _scan_perfusion(rng: np.random.Generator, subject: Subject, infarct: Infarct, mimics: Labels) -> Case:
     """The six maps on a grid of thick slices; perfusion is blurred more than diffusion and lies a little beside it."""
     pixel, thick = float(rng.uniform(1.0, 1.2)), float(rng.uniform(5, 6.5))
     side = round(rng.uniform(215, 235) / pixel)
-    grid = lay_grid(rng, head, (round(rng.uniform(125, 145) / thick), side, side), (thick, pixel, pixel))
+    head, ground = subject.head, subject.ground
+    grid = subject.grid(rng, (round(rng.uniform(125, 145) / thick), side, side), (thick, pixel, pixel))
     optics, contrast = draw_optics(rng), draw_diffusion(rng)
     scan = expose_diffusion(rng, head, ground, (infarct.core, mimics), (grid, optics, contrast))
     maps = expose_flow(rng, head, paint_flow(rng, ground, infarct), grid, optics)
@@ -198,7 +226,7 @@ def _scan_perfusion(
         maps = {sequence: np.where(wet, 0, image) for sequence, image in maps.items()}
     lesion = _label(rng, infarct.outcome, head, grid, scan.brain)
     images = {"adc": scan.adc, **maps}
-    return Case(name, {s: _stripped(image, scan.brain, grid) for s, image in images.items()}, lesion)
+    return Case(subject.name, {s: _stripped(image, scan.brain, grid) for s, image in images.items()}, lesion)
 
 
 def expose_flow(rng: np.random.Generator, head: LabelMap, flow: Flow, grid: Grid, optics: Optics) -> dict[str, Floats]:

@@ -32,6 +32,12 @@ class Grid:
         d, h, w = np.linalg.norm(self.affine[:3, :3], axis=0)
         return float(d), float(h), float(w)
 
+    def moved(self, rows: float) -> "Grid":
+        """The same grid moved along its columns by a number of rows."""
+        affine = self.affine.copy()
+        affine[:3, 3] += affine[:3, 1] * rows
+        return Grid(self.shape, affine)
+
 
 @dataclass(frozen=True)
 class Optics:
@@ -45,6 +51,7 @@ class Optics:
         grain: Blur of the noise in voxels: interpolation.
         stripes: Amplitude of brightness from slice to slice.
         rim: Share of brain in a voxel at which the brain extraction cuts.
+        drift: Rows by which the image without diffusion weighting lies beside the other: eddy currents, motion.
     """
 
     blur: float
@@ -54,6 +61,7 @@ class Optics:
     grain: float
     stripes: float
     rim: float
+    drift: float
 
 
 def draw_optics(rng: np.random.Generator) -> Optics:
@@ -66,6 +74,7 @@ def draw_optics(rng: np.random.Generator) -> Optics:
         grain=float(rng.uniform(0, 0.7)),
         stripes=float(rng.exponential(0.01)),
         rim=float(rng.uniform(0.3, 0.75)),
+        drift=float(rng.normal(0, 0.2)),
     )
 
 
@@ -99,8 +108,8 @@ def resample(field: Array, head: LabelMap, grid: Grid, blur: float = 0.0) -> Flo
 def susceptibility(rng: np.random.Generator, head: LabelMap, points: Floats, strength: float) -> tuple[Floats, Floats]:
     """Near the air of the skull base: signal that piles up, relative to brain, and a factor on what was there.
 
-    Both are (D, H, W). A sheet of piled-up signal lies along the brain's surface, a loss of signal behind it. What piles
-    up comes from tissue, so its ADC is that of tissue.
+    Both are (D, H, W). A sheet of piled-up signal lies along the brain's surface, a loss of signal behind it. What
+    piles up comes from tissue, so its ADC is that of tissue.
     """
     brain = (head.array > 0).astype(np.float32)
     depth = ndimage.gaussian_filter(brain, [3 / s for s in head.spacing_mm], truncate=2.5)
@@ -122,7 +131,7 @@ def shade(rng: np.random.Generator, grid: Grid, optics: Optics) -> Floats:
     """Factor (D, H, W) on the signal by coils and slices."""
     bias = optics.bias * smooth_noise(rng, grid.shape, grid.spacing_mm, 55.0)
     slices = rng.normal(0, optics.stripes, (grid.shape[0], 1, 1))
-    return np.exp(bias + slices.astype(np.float32))
+    return np.asarray(np.exp(bias + slices), np.float32)
 
 
 def add_noise(rng: np.random.Generator, signal: Floats, sigma: float, grain: float) -> Floats:

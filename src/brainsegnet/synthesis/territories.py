@@ -5,12 +5,15 @@ but for the signs. A head is laid into them by the extent of its brain, so that 
 is nearest to its stem in a distance weighted by its calibre; noise moves the watersheds from head to head.
 """
 
+from dataclasses import dataclass
 from enum import IntEnum
+from typing import Literal
 
 import numpy as np
 from scipy import ndimage
 
-from brainsegnet.synthesis.anatomy import Floats, Labels, Tissue
+from brainsegnet.synthesis.anatomy import Floats, Labels, Millimetres, Tissue
+from brainsegnet.synthesis.tumour import Mask, smooth_noise
 from brainsegnet.volume import Array, LabelMap
 
 EXTENT_MM = ((-71.0, 104.0), (-69.0, 69.0))
@@ -19,7 +22,7 @@ TOP_MM = 78.0
 """Its top (z)."""
 
 ATLAS = (0, *(n for pair in (1, 5, 5, 2, 3, 4, 3, 2, 6, 6, 7, 7, 8, 9, 10) for n in (pair, pair)), 0, 0)
-"""`Territory` of each value of the arterial atlas of Liu et al. (Scientific Data 2023): left, then right; ventricles."""
+"""`Territory` of each value of the arterial atlas of Liu et al. (Scientific Data 2023), left and right in turn."""
 
 
 class Territory(IntEnum):
@@ -65,6 +68,29 @@ STEMS: tuple[tuple[Territory, float, float, float, float], ...] = (
 """Stems of arteries on the left: z, y, x in millimetres, and calibre."""
 
 
+@dataclass(frozen=True, eq=False)
+class Ground:
+    """Where a stroke grows: tissue (D, H, W), standard coordinates (3, D, H, W), arteries (D, H, W), spacing."""
+
+    tissue: Array
+    points: Floats
+    territory: Array
+    spacing_mm: Millimetres
+
+    @property
+    def voxel_ml(self) -> float:
+        """Volume of a voxel in millilitres."""
+        return float(np.prod(self.spacing_mm)) / 1000
+
+
+def lay_ground(rng: np.random.Generator, head: LabelMap, atlas: LabelMap | None = None) -> Ground:
+    """A tissue map with its standard coordinates and its arteries, the watersheds moved at random."""
+    points = standard_points(head)
+    wide, fine = (smooth_noise(rng, head.shape, head.spacing_mm, mm) for mm in (15.0, 4.0))
+    sway = np.stack([4 * wide + fine, 4 * np.roll(wide, wide.shape[1] // 3, 1) - fine, fine - 3 * wide])
+    return Ground(head.array, points, find_territories(head, points, sway, atlas), head.spacing_mm)
+
+
 def standard_points(head: LabelMap) -> Floats:
     """Standard coordinates (3, D, H, W) of the voxels of a tissue map: z, y, x in millimetres."""
     turned = np.ix_(*(np.arange(n, dtype=np.float32) for n in head.shape))
@@ -80,11 +106,14 @@ def standard_points(head: LabelMap) -> Floats:
     return points
 
 
-def sample_template(image: LabelMap, points: Floats, order: int = 0) -> Floats:
+def sample_template(image: LabelMap, points: Floats, order: Literal[0, 1] = 0) -> Floats:
     """Values (N,) of an image in MNI space at standard coordinates (3, N)."""
     inverse = np.linalg.inv(image.affine)
-    index = inverse[:3, :3] @ points[::-1] + inverse[:3, 3:]
-    return np.asarray(ndimage.map_coordinates(image.array.astype(np.float32), index, order=order), np.float32)
+    index = np.asarray(inverse[:3, :3] @ points[::-1] + inverse[:3, 3:], np.float64)
+    field = np.asarray(image.array, np.float32)
+    if order == 0:
+        return np.asarray(ndimage.map_coordinates(field, index, order=0), np.float32)
+    return np.asarray(ndimage.map_coordinates(field, index, order=1), np.float32)
 
 
 def find_territories(head: LabelMap, points: Floats, sway: Floats, atlas: LabelMap | None = None) -> Labels:
@@ -126,6 +155,13 @@ def _lay_hindbrain(territory: Labels, tissue: Array, points: Floats) -> None:
     level = points[0] < -36 + 0.15 * (points[1] - 60)
     territory[below] = np.where(level[below], Territory.INFERIOR_CEREBELLAR, Territory.SUPERIOR_CEREBELLAR)
     territory[stem] = Territory.BASILAR
+
+
+def same_artery(ground: Ground, voxel: tuple[int, int, int]) -> Mask:
+    """Voxels (D, H, W) that the artery of a voxel feeds: on its side, but for the brain stem's."""
+    artery = ground.territory[voxel]
+    side = (ground.points[2] > 0) == (ground.points[2][voxel] > 0)
+    return np.asarray((ground.territory == artery) & (side | (artery == Territory.BASILAR)), np.bool_)
 
 
 def brain_tissue(tissue: Array) -> Array:

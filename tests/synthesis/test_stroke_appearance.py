@@ -1,0 +1,105 @@
+"""The physics of each map: diffusion falls in the core, blood comes late and little in the deficit."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from brainsegnet.synthesis.anatomy import Tissue
+from brainsegnet.synthesis.stroke import draw_stroke, grow_stroke
+from brainsegnet.synthesis.stroke_appearance import (
+    Tissues,
+    draw_diffusion,
+    measure_adc,
+    paint_diffusion,
+    paint_flow,
+)
+from brainsegnet.synthesis.stroke_mimics import Mimic
+from brainsegnet.synthesis.territories import Territory
+
+GREY_AND_WHITE = (Tissue.GREY, Tissue.WHITE)
+
+
+@pytest.fixture(scope="module")
+def infarct(small_ground):
+    stroke = replace(
+        draw_stroke(np.random.default_rng(0)),
+        kind="wedge", territory=Territory.MIDDLE_FRONTAL, foci=1, volume_ml=40.0, deficit=3.0, loss=0.4,
+    )  # fmt: skip
+    return grow_stroke(np.random.default_rng(0), small_ground, stroke)
+
+
+@pytest.fixture(scope="module", params=range(6))
+def painted(request, small_ground, infarct):
+    """A contrast and the tissues in it, with and without the core."""
+    contrast = draw_diffusion(np.random.default_rng(request.param))
+    nothing = np.zeros(infarct.core.shape, np.uint8)
+    with_core, without = (
+        paint_diffusion(np.random.default_rng(request.param), small_ground, core, nothing, contrast)
+        for core in (infarct.core, infarct.core & False)
+    )
+    return contrast, with_core, without
+
+
+def test_adc_falls_and_dwi_rises_in_the_core_and_nowhere_else(infarct, painted):
+    contrast, sick, healthy = painted
+    core, b = infarct.core, contrast.b_s_mm2
+    assert (sick.adc[core] < healthy.adc[core]).all()
+    assert 200 < np.median(sick.adc[core]) < 0.95 * np.median(healthy.adc[core])
+    assert np.median(sick.weighted(b)[core]) > 1.1 * np.median(healthy.weighted(b)[core])
+    assert np.array_equal(sick.adc[~core], healthy.adc[~core]) and np.array_equal(sick.b0[~core], healthy.b0[~core])
+
+
+def test_healthy_tissue_has_plausible_adc(small_ground, painted):
+    _, _, healthy = painted
+    for tissue, low, high in ((Tissue.WHITE, 650, 850), (Tissue.GREY, 720, 950), (Tissue.VENTRICLE, 2600, 3600)):
+        assert low < np.median(healthy.adc[small_ground.tissue == tissue]) < high
+
+
+def test_dwi_is_consistent_with_adc_and_b(painted):
+    contrast, sick, _ = painted
+    brain = sick.b0 > 0
+    for b in (contrast.b_s_mm2, 500.0):
+        back = measure_adc(sick.b0, sick.weighted(b), b)
+        assert back[brain] == pytest.approx(np.clip(sick.adc[brain], 0, 6000), rel=1e-3, abs=0.5)
+    assert np.array_equal(sick.weighted(0), sick.b0)
+
+
+def test_old_lesions_have_high_adc_and_some_shine_in_dwi(small_ground):
+    contrast = draw_diffusion(np.random.default_rng(1))
+    white = np.argwhere(small_ground.tissue == Tissue.WHITE)
+    mimics = np.zeros(small_ground.tissue.shape, np.uint8)
+    kinds = np.arange(len(white)) % len(Mimic)
+    mimics[tuple(white.T)] = kinds
+    tissues = paint_diffusion(np.random.default_rng(1), small_ground, mimics > 99, mimics, contrast)
+    dwi = tissues.weighted(1000)
+    healthy, *old = (tuple(white[kinds == kind].T) for kind in Mimic)
+    assert all(np.median(tissues.adc[where]) > 1.1 * np.median(tissues.adc[healthy]) for where in old)
+    assert np.median(dwi[old[Mimic.SHINE_THROUGH - 1]]) > 1.15 * np.median(dwi[healthy])
+    assert np.median(dwi[old[Mimic.CAVITY - 1]]) < np.median(dwi[healthy])
+
+
+def test_mtt_and_tmax_rise_and_flow_falls_in_the_deficit(small_ground, infarct):
+    tissue = np.isin(small_ground.tissue, GREY_AND_WHITE)
+    core, healthy = infarct.core & tissue, tissue & ~infarct.deficit
+    penumbra = infarct.deficit & ~infarct.core & tissue & (infarct.severity > 0.3)
+    for seed in range(6):
+        flow = paint_flow(np.random.default_rng(seed), small_ground, infarct)
+        mtt = 60 * flow.cbv / np.maximum(flow.cbf, 1e-3)
+        for where in (core, penumbra):
+            assert np.median(flow.delay[where]) > np.median(flow.delay[healthy]) + 0.2
+            assert np.median(mtt[where]) > 1.05 * np.median(mtt[healthy])
+            assert np.median(flow.cbf[where]) < np.median(flow.cbf[healthy])
+        assert np.median(flow.cbv[core]) < 0.75 * np.median(flow.cbv[healthy])
+        assert np.median(flow.cbv[penumbra]) > np.median(flow.cbv[core])
+
+
+def test_white_matter_has_half_the_blood_of_grey(small_ground, infarct):
+    flow = paint_flow(np.random.default_rng(0), small_ground, infarct)
+    grey, white = ((small_ground.tissue == t) & ~infarct.deficit for t in GREY_AND_WHITE)
+    assert 0.3 < np.median(flow.cbf[white]) / np.median(flow.cbf[grey]) < 0.65
+
+
+def test_the_weighted_signal_never_exceeds_that_without_weighting():
+    tissues = Tissues(np.ones((2, 2, 2), np.float32), np.full((2, 2, 2), 800, np.float32))
+    assert (tissues.weighted(1000) < tissues.weighted(500)).all() and (tissues.weighted(500) < tissues.b0).all()

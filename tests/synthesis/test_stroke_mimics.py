@@ -1,0 +1,38 @@
+"""What is no infarct: old lesions beside the core, and a brain that shrinks and gains no tissue."""
+
+import numpy as np
+import pytest
+
+from brainsegnet.synthesis.anatomy import Tissue
+from brainsegnet.synthesis.stroke_mimics import Mimic, age_head, grow_mimics
+from brainsegnet.synthesis.territories import brain_tissue
+
+
+@pytest.fixture(scope="module")
+def core(small_ground):
+    return brain_tissue(small_ground.tissue) & (np.linalg.norm(small_ground.points.T - (30, 0, 40), axis=-1).T < 20)
+
+
+def test_same_seed_same_mimics(small_ground, core):
+    first, again, other = (grow_mimics(np.random.default_rng(seed), small_ground, core) for seed in (3, 3, 4))
+    assert first.tobytes() == again.tobytes() != other.tobytes()
+
+
+def test_mimics_lie_in_the_brain_and_never_in_the_core(small_ground, core):
+    seen = set()
+    for seed in range(15):
+        mimics = grow_mimics(np.random.default_rng(seed), small_ground, core)
+        assert core.any() and not mimics[core].any() and not mimics[~brain_tissue(small_ground.tissue)].any()
+        assert set(np.unique(small_ground.tissue[mimics == Mimic.HYPERINTENSITY])) <= {Tissue.WHITE}
+        seen |= set(np.unique(mimics))
+    assert seen == set(Mimic)
+
+
+def test_age_takes_tissue_for_fluid_and_gives_none(small_head):
+    for seed in range(6):
+        aged = age_head(np.random.default_rng(seed), small_head)
+        before, after = small_head.array, aged.array
+        changed = before != after
+        assert set(np.unique(after[changed])) <= {Tissue.CSF, Tissue.VENTRICLE}
+        assert not (after[before != Tissue.BACKGROUND] == Tissue.BACKGROUND).any()
+        assert np.mean(brain_tissue(after)) > 0.7 * np.mean(brain_tissue(before))

@@ -1,0 +1,56 @@
+"""Whole cases of stroke: repeatable, cases of their task, the lesion in the brain and dark in ADC."""
+
+import numpy as np
+import pytest
+
+from brainsegnet.synthesis.stroke_phantom import Library, coarsen, grow_stroke_case
+from brainsegnet.task import ISLES2017, ISLES2022
+from brainsegnet.volume import LabelMap
+
+
+def as_bytes(case):
+    return [v.array.tobytes() for v in (*case.images.values(), case.lesion)]
+
+
+@pytest.fixture(scope="module", params=["isles2022", "isles2017"])
+def case(request):
+    return grow_stroke_case(5, request.param, detail=0.35)
+
+
+def test_same_seed_same_bytes_and_another_seed_others():
+    first, again, other = (as_bytes(grow_stroke_case(seed, detail=0.35)) for seed in (5, 5, 6))
+    assert first == again
+    assert all(a != b for a, b in zip(first, other, strict=True))
+
+
+def test_a_case_is_one_of_its_task(case):
+    task = ISLES2022 if "dwi" in case.images else ISLES2017
+    assert tuple(case.images) == task.sequences
+    task.check(case.lesion.array, case.name)
+    assert case.lesion.array.any()
+    assert all(np.isfinite(v.array).all() and v.array.dtype == np.float32 for v in case.images.values())
+
+
+def test_the_lesion_lies_in_the_brain_and_is_dark_in_adc(case):
+    adc, lesion = case.images["adc"].array, case.lesion.array > 0
+    assert (adc[lesion] > 0).all()
+    assert np.median(adc[lesion]) < np.median(adc[(adc > 0) & ~lesion])
+    assert all(np.array_equal(v.array > 0, adc > 0) for v in case.images.values())
+
+
+def test_a_head_from_elsewhere_is_taken(small_head):
+    drawn = grow_stroke_case(5, library=Library(draw_head=lambda rng: small_head), detail=0.35)
+    own = grow_stroke_case(5, detail=0.35)
+    assert as_bytes(drawn) != as_bytes(own)
+    litres = np.count_nonzero(drawn.images["adc"].array) * drawn.reference.voxel_ml / 1000
+    assert 1.0 < litres < 2.2
+
+
+def test_coarsening_keeps_every_voxel_in_its_place():
+    fine = np.zeros((40, 44, 48), np.uint8)
+    fine[10:30, 12:30, 8:40] = 3
+    coarse = coarsen(LabelMap(fine, np.diag([0.5, 0.5, 3.0, 1.0])), 1.0)
+    assert coarse.spacing_mm == (1.0, 1.0, 3.0)
+    centres = [np.argwhere(v.array).mean(axis=0) @ v.affine[:3, :3].T + v.affine[:3, 3] for v in (coarse,)]
+    assert centres[0] == pytest.approx([19.5 * 0.5, 20.5 * 0.5, 23.5 * 3], abs=0.3)
+    assert np.count_nonzero(coarse.array) * 3 == pytest.approx(np.count_nonzero(fine) * 0.75, rel=0.15)

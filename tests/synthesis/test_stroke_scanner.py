@@ -1,0 +1,67 @@
+"""Scans: voxels average what they cover, noise is as strong as was asked, grids go around the head."""
+
+import numpy as np
+import pytest
+
+from brainsegnet.synthesis.stroke_scanner import (
+    Grid,
+    add_noise,
+    draw_optics,
+    extract_brain,
+    lay_grid,
+    resample,
+    shade,
+    susceptibility,
+)
+from brainsegnet.volume import LabelMap
+
+
+def test_a_head_lies_within_its_grid_on_any_seed(small_head):
+    for seed in range(5):
+        grid = lay_grid(np.random.default_rng(seed), small_head, (73, 112, 112), (2.0, 2.0, 2.0))
+        assert grid.spacing_mm == pytest.approx((2, 2, 2))
+        columns = grid.affine[:3, :3]
+        assert columns.T @ columns == pytest.approx(4 * np.eye(3), abs=1e-9)
+        seen = resample(small_head.array > 0, small_head, grid).sum() * 8
+        assert seen == pytest.approx(np.count_nonzero(small_head.array) * np.prod(small_head.spacing_mm), rel=0.06)
+
+
+def test_resampling_onto_the_same_grid_keeps_a_smooth_field_where_it_is():
+    head = LabelMap(np.ones((20, 22, 24), np.uint8), np.diag([2.0, 2.0, 2.0, 1.0]))
+    ramp = np.indices(head.shape)[1].astype(np.float32)
+    out = resample(ramp, head, Grid(head.shape, head.affine))
+    assert out[4:-4, 4:-4, 4:-4] == pytest.approx(ramp[4:-4, 4:-4, 4:-4], abs=1e-3)
+    ahead = resample(ramp, head, Grid(head.shape, head.affine).moved(0.5))
+    assert ahead[4:-4, 4:-4, 4:-4] == pytest.approx(ramp[4:-4, 4:-4, 4:-4] + 0.5, abs=1e-3)
+
+
+@pytest.mark.parametrize("grain", [0.0, 0.6])
+def test_noise_is_rician(grain):
+    noisy = add_noise(np.random.default_rng(0), np.full((30, 30, 30), 50, np.float32), 2.0, grain)
+    assert noisy.std() == pytest.approx(2, rel=0.05) and noisy.mean() == pytest.approx(50, rel=0.01)
+    air = add_noise(np.random.default_rng(0), np.zeros((30, 30, 30), np.float32), 2.0, grain)
+    assert air.mean() == pytest.approx(2 * np.sqrt(np.pi / 2), rel=0.03)
+    still = np.arange(27, dtype=np.float32).reshape(3, 3, 3)
+    assert np.array_equal(add_noise(np.random.default_rng(0), still, 0, grain), still)
+
+
+def test_susceptibility_acts_near_the_skull_base_alone(small_head, small_ground):
+    pile, gain = susceptibility(np.random.default_rng(1), small_head, small_ground.points, 2.0)
+    assert pile.max() > 0.3 and 0.3 < gain.min() < 1 and gain.max() == 1 and pile.min() >= 0
+    assert not pile[small_head.array == 0].any()
+    high = small_ground.points[0] > 40
+    assert not pile[high].any() and (gain[high] == 1).all()
+
+
+def test_the_shading_is_smooth_and_about_1():
+    grid = Grid((12, 40, 40), np.diag([6.0, 5.0, 5.0, 1.0]))
+    optics = draw_optics(np.random.default_rng(0))
+    factor = shade(np.random.default_rng(0), grid, optics)
+    assert 0.5 < factor.min() < 1 < factor.max() < 2
+    assert np.abs(np.diff(factor, axis=2)).max() < 0.1
+
+
+def test_an_extraction_cuts_where_the_brain_ends():
+    weight = np.broadcast_to(np.linspace(0, 1, 40, dtype=np.float32), (10, 40, 40))
+    brain = extract_brain(np.random.default_rng(0), weight, Grid((10, 40, 40), np.eye(4)), 0.5)
+    assert not brain[..., :5].any() and brain[..., -3:].all()
