@@ -66,6 +66,7 @@ def write_case(found: Found, loaded: Loaded, model: Model, path: Path, picture: 
         "model": _describe_model(model),
         "engine": found.engine,
         "notes": list(found.notes),
+        "doubts": list(prediction.doubts),
         "seconds": {stage: round(duration, 4) for stage, duration in seconds.items()},
         "brainsegnet": version("brainsegnet"),
         "intended_use": model.card.intended_use,

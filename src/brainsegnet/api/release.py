@@ -6,7 +6,10 @@ from pathlib import Path
 from brainsegnet.api.exporting import export_with, training_scans
 from brainsegnet.api.validation import Scores, Tails, calibrate, find_tails, held_out_scans, mean_scores, score_parts
 from brainsegnet.errors import DatasetError
+from brainsegnet.inference.familiarity import Profile, measure_profile
 from brainsegnet.inference.model import Model, open_model, save_model
+from brainsegnet.preprocessing.prepare import prepare
+from brainsegnet.scans.datasets import find_cases, load_case
 
 
 def release(
@@ -39,9 +42,18 @@ def release(
     training = whole.card.training.model_copy(
         update={"subsets": parts, "scores": parts["+".join(whole.card.sequences)], "held_out": ()}
     )
-    card = whole.card.model_copy(update={"name": out.name, "training": training, "intervals": calibrate(tails)})
+    found = {"training": training, "intervals": calibrate(tails), "profile": _profile(whole, data)}
+    card = whole.card.model_copy(update={"name": out.name, **found})
     halved = {name: t.half() if t.is_floating_point() else t for name, t in whole.tensors().items()}
     return export_with(save_model(out, card, halved), training_scans(whole, data), onnx=False)
+
+
+def _profile(model: Model, data: Sequence[Path]) -> Profile:
+    """What the cases look like that the model was trained on."""
+    card, known = model.card, set(model.card.training.data.cases)
+    cases = (case for case in find_cases(data) if case.name in known)
+    loaded = (load_case(files, card.sequences, card.task, lesion=False) for files in cases)
+    return measure_profile((prepare(case), case.reference.spacing_mm) for case in loaded)
 
 
 def _score_folds(folds: Sequence[Model], data: Sequence[Path], say: Callable[[str], None]) -> tuple[Scores, Tails]:

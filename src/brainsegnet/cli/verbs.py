@@ -1,10 +1,11 @@
 """The verbs: one per function of the API, one flag per argument. Heavy libraries load when a verb runs."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from brainsegnet.cli.app import Paths, app, report_failures, say
+from brainsegnet.cli.app import Paths, app, complain, report_failures, say
 from brainsegnet.cli.flags import BudgetFlags, CaseFlags, MachineFlags, OriginFlags, SegmentFlags, SequenceFlags, Switch
 from brainsegnet.cli.progress import training_progress
 
@@ -212,9 +213,22 @@ def _show_segmented(done: "Segmented") -> None:
     volumes = ", ".join(f"{name} {ml:.1f} ml" for name, ml in report["volumes_ml"]["regions"].items())
     absent = f"; without {', '.join(report['sequences']['absent'])}" if report["sequences"]["absent"] else ""
     say(f"{done.name}: {volumes}; {sum(report['seconds'].values()):.1f} s{absent}; {done.path}")
+    if absent and (cost := _cost_of_absence(report["validation"])):
+        say(f"{done.name}: {cost}")
     for sequence, moved in report["geometry"]["moved"].items():
         if moved.get("doubt"):
             say(f"{done.name}: {sequence}: {moved['doubt']}")
+    for doubt in report["doubts"]:
+        complain(f"{done.name}: warning: {doubt}")
+
+
+def _cost_of_absence(validation: Mapping[str, Mapping[str, float]]) -> str:
+    """What the absent sequences cost on unseen cases, in a sentence; nothing where it was not measured."""
+    if len(validation) < 2:
+        return ""
+    whole, part = validation.values()
+    changes = ", ".join(f"{region} {part[region]:.2f} instead of {whole[region]:.2f}" for region in part)
+    return f"Dice in validation with these sequences alone: {changes}"
 
 
 def _show_timings(segmentation: "Segmentation") -> None:

@@ -8,6 +8,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from brainsegnet.inference.familiarity import Profile
 from brainsegnet.task import Normalisation, Task
 
 FORMAT = 1
@@ -137,6 +138,7 @@ class Card(_Value):
         input, network, training, weights: See there.
         exports: The same weights in other forms.
         intervals: Of the volume of each region.
+        profile: What the training cases look like; None where nobody measured it, and then no scan is doubted.
         versions: Of the software that trained it, see `find_versions`.
     """
 
@@ -153,6 +155,7 @@ class Card(_Value):
     weights: WeightsNote | None = None
     exports: Mapping[Form, ExportNote] = Field(default_factory=dict)
     intervals: Mapping[str, IntervalNote] = Field(default_factory=dict)
+    profile: Profile | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -1,7 +1,7 @@
 """One case: its sequences matched by name, the network run, the result on the case's own grid."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from brainsegnet.errors import BrainSegNetError, MissingSequence
 from brainsegnet.inference.card import Card, IntervalNote
 from brainsegnet.inference.engines import Engine
+from brainsegnet.inference.familiarity import find_doubts
 from brainsegnet.inference.uncertainty import entropy, region_chance, volume_interval
 from brainsegnet.preprocessing.prepare import Prepared, prepare, restore
 from brainsegnet.task import Task
@@ -109,6 +110,7 @@ class Prediction:
         volumes_ml: "labels" by tissue and "regions" by region, in millilitres.
         entropy: As a share of the greatest, a float32 map on the same grid, 0 around the brain; None if not asked for.
         intervals: Of the volume of each region; None if not asked for.
+        doubts: Sentences on what looks unlike the training cases.
     """
 
     name: str
@@ -120,6 +122,7 @@ class Prediction:
     volumes_ml: Mapping[str, Mapping[str, float]]
     entropy: Volume | None = None
     intervals: Mapping[str, Interval] | None = None
+    doubts: Sequence[str] = ()
 
 
 def predict(case: Case, engine: Engine, options: Options | None = None) -> Prediction:
@@ -161,6 +164,9 @@ def finish(found: Found, card: Card) -> Prediction:
     seconds = {"prepare": ready.seconds, "network": found.seconds}
     volumes_ml = measure_volumes(labels, card.task)
     result = Prediction(case.name, labels, None, ready.used, ready.absent, seconds, volumes_ml)
+    if card.profile is not None:
+        doubts = find_doubts(ready.prepared, case.reference.spacing_mm, card.profile)
+        result = replace(result, doubts=tuple(doubts))
     chances, asked = found.chances, found.options
     if chances is not None and asked.probabilities:
         result = replace(result, probabilities=map_tissues(chances, ready.prepared, card.task, case.reference))
