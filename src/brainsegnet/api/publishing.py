@@ -129,13 +129,13 @@ def report(source: Path, out: Path, truth: Sequence[Path] = (), task: Task | str
     if found := find_card(source):
         if truth:
             raise DatasetError(f"{source} is a model, which is reported without a truth; name predictions, or leave it")
-        title, sections = f"Model {source.resolve().name}", describe_run(source, *found)
+        title, sections = f"Model: {source.resolve().name}", describe_run(source, *found)
         subtitle = f"task {found[1].task.name}, trained {found[1].created}"
     else:
         if not truth or task is None:
             raise DatasetError(f"{source} holds no model; to report on predictions, name their truth too, and --task")
         chosen = task if isinstance(task, Task) else load_task(task)
-        title, subtitle = f"Predictions {source.resolve().name}", f"task {chosen.name}"
+        title, subtitle = f"Predictions: {source.resolve().name}", f"task {chosen.name}"
         sections = describe_predictions(source, list(truth), chosen, worst, out)
     write_text(page(title, f"{subtitle}; report of {today}", sections, f"Made by {ours}. {_INTENDED}"), out)
 
