@@ -163,11 +163,19 @@ def test_a_report_without_scans_says_so_and_ranks_all_the_same(phantoms, shifted
     assert order == sorted(means, key=means.get)
 
 
+def test_a_case_that_cannot_be_scored_is_told_and_the_others_reported(phantoms, shifted, tmp_path):
+    mixed = tmp_path / "mixed"
+    shutil.copytree(shifted, mixed)
+    (mixed / "phantom0001.nii.gz").write_bytes(b"cut short")
+    failures = report(mixed, tmp_path / "r.html", [phantoms], "brats2015")
+    root, _ = parse(tmp_path / "r.html")
+    assert list(failures) == ["phantom0001"] and "Cases that could not be scored" in headings(root)
+    assert failures["phantom0001"] in [e.text for e in root.iter("td")]
+
+
 def test_reports_that_cannot_be_made_are_refused(phantoms, shifted, trained, tmp_path):
     out = tmp_path / "r.html"
-    with pytest.raises(
-        DatasetError, match="holds no model; to report on predictions, name their truth too, and --task"
-    ):
+    with pytest.raises(DatasetError, match="holds no model; to report on predictions, name their truth too"):
         report(shifted, out)
     with pytest.raises(DatasetError, match="is a model, which is reported without a truth"):
         report(trained, out, [phantoms])

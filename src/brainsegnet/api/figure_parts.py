@@ -47,7 +47,7 @@ def choose_slices(
         if not there:
             folders = ", ".join(map(str, models.values()))
             raise DatasetError(f"no case has a prediction in {folders}; segment {', '.join(list(cases)[:3])} first")
-        return [(files, None) for files in there[: options.most]]
+        return [(files, None) for files in there[: max(0, options.most)]]
     chosen: list[tuple[CaseFiles, int | None]] = []
     for text in options.slices:
         name, _, index = text.rpartition(":")

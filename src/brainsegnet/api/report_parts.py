@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from brainsegnet.api.inspection import card_rows
-from brainsegnet.api.scoring import Evaluation, evaluate, label_files
+from brainsegnet.api.scoring import Evaluation, label_files
 from brainsegnet.errors import BrainSegNetError, DatasetError
 from brainsegnet.evaluation.curves import training_curve_figure
 from brainsegnet.evaluation.figures import overlay_figure, render
@@ -53,13 +53,11 @@ def describe_run(source: Path, folder: Path, card: Card) -> list[Section]:
     return [*parts, *_curve_sections(rows), _card_section(card), _how_to_train(source, folder, card)]
 
 
-def describe_predictions(predicted: Path, truth: Sequence[Path], task: Task, worst: int, out: Path) -> list[Section]:
-    """Scores, distributions, worst cases, model, and how to repeat predictions.
-
-    Raises:
-        BrainSegNetError: as `evaluate`.
-    """
-    evaluation = evaluate(predicted, truth, task)
+def describe_predictions(
+    evaluation: Evaluation, predicted: Path, truth: Sequence[Path], worst: int, out: Path
+) -> list[Section]:
+    """Scores, distributions, worst cases, model, and how to repeat predictions."""
+    task = evaluation.task
     scores = json.loads(to_json(evaluation.scores, task))
     parts = [*summary_sections(scores), _worst_section(predicted, truth, task, scores, worst), case_section(scores)]
     if evaluation.failures:

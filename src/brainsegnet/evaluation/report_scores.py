@@ -61,7 +61,7 @@ def worst_cases(scores: Scores, count: int) -> list[str]:
     ['b']
     """
     means = {name: mean_dice(regions) for name, regions in scores["cases"].items()}
-    return sorted(means, key=lambda name: (means[name], name))[:count]
+    return sorted(means, key=lambda name: (means[name], name))[: max(0, count)]
 
 
 def mean_dice(regions: Mapping[str, Mapping[str, float]]) -> float:
