@@ -62,6 +62,17 @@ def test_unknown_tissues_take_distinct_colours_beside_the_known():
     assert colours(task)[1] == colours(BRATS2015)[2]
 
 
+def test_a_task_may_bring_its_own_colours_and_lacks_none():
+    labels = {1: "oedema", 2: "cyst", 3: "enhancing"}
+    task = Task(name="mine", sequences=("t1",), labels=labels, colours={2: "#0A0B0C"}, regions={"all": (1,)})
+    assert task.colours == {1: BRATS2015.colours[2], 2: "#0a0b0c", 3: "#ffffff"}
+    assert Task.model_validate_json(task.model_dump_json()) == task
+    assert colours(task)[2] == (10 / 255, 11 / 255, 12 / 255)
+    for wrong, words in (({7: "#000000"}, r"labels \[7\] that are not in"), ({1: "red"}, "pattern")):
+        with pytest.raises(ValueError, match=words):
+            Task(name="mine", sequences=("t1",), labels=labels, colours=wrong, regions={"all": (1,)})
+
+
 def test_a_label_is_its_colour_at_the_outline_and_a_blend_inside():
     grey, labels = np.full((9, 9), 0.5), np.zeros((9, 9), np.uint8)
     labels[2:7, 2:7] = 4

@@ -47,7 +47,7 @@ def choose_slices(
         if not there:
             folders = ", ".join(map(str, models.values()))
             raise DatasetError(f"no case has a prediction in {folders}; segment {', '.join(list(cases)[:3])} first")
-        return [(files, None) for files in there[: options.most]]
+        return [(files, None) for files in there[: max(0, options.most)]]
     chosen: list[tuple[CaseFiles, int | None]] = []
     for text in options.slices:
         name, _, index = text.rpartition(":")
@@ -80,7 +80,7 @@ def read_layer(folder: Path, case: Case, task: Task, paper: int) -> Array:
         GridMismatch: it is not on the grid of the case.
     """
     if paper == 5:
-        maps = [read_image(path) for path in _probability_files(folder, case.name)]
+        maps = [read_image(path) for path in _probability_files(folder, case.name, task)]
         volume: Volume = maps[0].with_array(np.clip(np.sum([m.array for m in maps], axis=0), 0, 1))
     else:
         files = label_files(folder)
@@ -96,13 +96,13 @@ def read_layer(folder: Path, case: Case, task: Task, paper: int) -> Array:
     return volume.array
 
 
-def _probability_files(folder: Path, case: str) -> list[Path]:
+def _probability_files(folder: Path, case: str, task: Task) -> list[Path]:
     """The maps of all tissues that `segment --probabilities` wrote of a case, or the one map that is named."""
     if folder.is_file():
         return [folder]
     try:
         report = json.loads((folder / f"{case}.json").read_text(encoding="utf-8"))
-        names = list(report["probabilities"].values())
+        names = [name for tissue, name in report["probabilities"].items() if tissue in task.labels.values()]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         names = []
     if not names:

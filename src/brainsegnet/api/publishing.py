@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from brainsegnet.api.figure_parts import FigureOptions, choose_slices, load_shown, read_layer, usual_sequences
 from brainsegnet.api.report_parts import describe_predictions, describe_run, find_card
+from brainsegnet.api.scoring import evaluate
 from brainsegnet.errors import DatasetError, TaskError
 from brainsegnet.evaluation.figures import save_figure
 from brainsegnet.evaluation.paper_figures import (
@@ -108,7 +109,9 @@ def figure(
     return strips
 
 
-def report(source: Path, out: Path, truth: Sequence[Path] = (), task: Task | str | None = None, worst: int = 4) -> None:
+def report(
+    source: Path, out: Path, truth: Sequence[Path] = (), task: Task | str | None = None, worst: int = 4
+) -> Mapping[str, str]:
     """One page of HTML that holds all it shows.
 
     Args:
@@ -119,25 +122,30 @@ def report(source: Path, out: Path, truth: Sequence[Path] = (), task: Task | str
         task: For predictions: in whose label convention they are.
         worst: How many of the worst cases to show.
 
+    Returns:
+        Cases that could not be scored, each with a sentence; the page holds them too.
+
     Raises:
         DatasetError: neither a training nor predictions, or no truth for predictions.
         BrainSegNetError: as `evaluate`.
         OutputError: the page cannot be written.
     """
     writable(out, PAGES)
-    today, ours = datetime.date.today().isoformat(), f"brainsegnet {version('brainsegnet')}"
+    failures: Mapping[str, str] = {}
     if found := find_card(source):
         if truth:
             raise DatasetError(f"{source} is a model, which is reported without a truth; name predictions, or leave it")
-        title, sections = f"Model {source.resolve().name}", describe_run(source, *found)
-        subtitle = f"task {found[1].task.name}, trained {found[1].created}"
+        title, subtitle = f"Model: {source.resolve().name}", f"task {found[1].task.name}, trained {found[1].created}"
+        sections = describe_run(source, *found)
     else:
         if not truth or task is None:
             raise DatasetError(f"{source} holds no model; to report on predictions, name their truth too, and --task")
-        chosen = task if isinstance(task, Task) else load_task(task)
-        title, subtitle = f"Predictions {source.resolve().name}", f"task {chosen.name}"
-        sections = describe_predictions(source, list(truth), chosen, worst, out)
-    write_text(page(title, f"{subtitle}; report of {today}", sections, f"Made by {ours}. {_INTENDED}"), out)
+        evaluation = evaluate(source, truth, task)
+        title, subtitle = f"Predictions: {source.resolve().name}", f"task {evaluation.task.name}"
+        sections, failures = describe_predictions(evaluation, source, truth, worst, out), evaluation.failures
+    today, ours = datetime.date.today().isoformat(), f"Made by brainsegnet {version('brainsegnet')}."
+    write_text(page(title, f"{subtitle}; report of {today}", sections, f"{ours} {_INTENDED}"), out)
+    return failures
 
 
 def _targets(out: Path | Sequence[Path], suffixes: tuple[str, ...]) -> list[Path]:

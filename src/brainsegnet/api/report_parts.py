@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from brainsegnet.api.inspection import card_rows
-from brainsegnet.api.scoring import Evaluation, evaluate, label_files
+from brainsegnet.api.scoring import Evaluation, label_files
 from brainsegnet.errors import BrainSegNetError, DatasetError
 from brainsegnet.evaluation.curves import training_curve_figure
 from brainsegnet.evaluation.figures import overlay_figure, render
@@ -23,12 +23,15 @@ from brainsegnet.preprocessing.alignment import Aligner
 from brainsegnet.scans.datasets import CaseFiles, find_cases, load_case
 from brainsegnet.scans.files import read_labels
 from brainsegnet.task import Task
+from brainsegnet.training.curriculum import RECIPES, Recipe
 from brainsegnet.training.log_file import read_log
 
 PICTURE_DPI = 96
 _SHOWN = 12
 """Validations that are listed: the last ones."""
 _DIGITS = 16
+_BREAK = " \\\n    "
+"""Between the parts of a long command."""
 
 
 def find_card(source: Path) -> tuple[Path, Card] | None:
@@ -50,13 +53,11 @@ def describe_run(source: Path, folder: Path, card: Card) -> list[Section]:
     return [*parts, *_curve_sections(rows), _card_section(card), _how_to_train(source, folder, card)]
 
 
-def describe_predictions(predicted: Path, truth: Sequence[Path], task: Task, worst: int, out: Path) -> list[Section]:
-    """Scores, distributions, worst cases, model, and how to repeat predictions.
-
-    Raises:
-        BrainSegNetError: as `evaluate`.
-    """
-    evaluation = evaluate(predicted, truth, task)
+def describe_predictions(
+    evaluation: Evaluation, predicted: Path, truth: Sequence[Path], worst: int, out: Path
+) -> list[Section]:
+    """Scores, distributions, worst cases, model, and how to repeat predictions."""
+    task = evaluation.task
     scores = json.loads(to_json(evaluation.scores, task))
     parts = [*summary_sections(scores), _worst_section(predicted, truth, task, scores, worst), case_section(scores)]
     if evaluation.failures:
@@ -109,20 +110,36 @@ def _card_section(card: Card) -> Section:
 
 def _how_to_train(source: Path, folder: Path, card: Card) -> Section:
     training = card.training
-    budget = "".join(f" --{kind} {value:g}" for kind, value in training.budget.items() if value)
-    held = f" --hold-out {_typed(*training.held_out)}" if training.held_out else ""
+    budget = " ".join(f"--{kind} {value:g}" for kind, value in training.budget.items() if value)
+    held = [f"--hold-out {_typed(*training.held_out)}"] if training.held_out else []
     recipe = str(training.recipe.get("name", "quick"))
+    flags = [
+        f"--recipe {_typed(recipe)} {budget}",
+        f"--sequences {_typed(*card.sequences)} --seed {training.seed}",
+        *held,
+    ]
     lines = [
         f"pip install {_typed('brainsegnet[train]==' + card.versions.get('brainsegnet', version('brainsegnet')))}",
-        f"brainsegnet train DATA --task {_typed(card.task.name)} --out {_typed(source)} --recipe {_typed(recipe)}"
-        f"{budget} --sequences {_typed(*card.sequences)} --seed {training.seed}{held}",
+        _BREAK.join([f"brainsegnet train DATA --task {_typed(card.task.name)} --out {_typed(source)}", *flags]),
         f"brainsegnet report {_typed(source)} --out report.html",
     ]
     weights = [["weights.safetensors", card.weights.sha256]] if card.weights else []
     exports = [[name, sha] for note in card.exports.values() for name, sha in note.files.items()]
-    body = listing(lines) + facts([*weights, *exports])
-    values = ", ".join(f"{key} {value}" for key, value in training.recipe.items() if key != "name")
-    return Section("How to repeat", body, [f"DATA: the cases of the card. Recipe: {values}.", f"Model: {folder}."])
+    values = [(key, json.dumps(value)) for key, value in training.recipe.items() if key != "name"]
+    body = listing(lines) + facts([*weights, *exports]) + f"<h3>Recipe {escape(recipe)}</h3>\n" + facts(values)
+    return Section("How to repeat", body, [f"DATA: the cases of the card. Model: {folder}.", *_own_recipe(card)])
+
+
+def _own_recipe(card: Card) -> list[str]:
+    """A sentence where the recipe is not the one that its name stands for today."""
+    name = str(card.training.recipe.get("name"))
+    try:
+        same = Recipe.model_validate(card.training.recipe) == RECIPES.get(name)
+    except ValueError:
+        same = False
+    return (
+        [] if same else [f"These values are not those of --recipe {name}; hand them to train() in Python as a Recipe."]
+    )
 
 
 def _how_to_predict(
@@ -181,7 +198,7 @@ def _draw(files: CaseFiles, predicted: Path, task: Task) -> bytes | None:
     try:
         case = load_case(files, task.sequences, task, lesion=True, allow_missing=True, align=Aligner(files.name))
         names = [name for name in ("flair", "t1c", "t2") if name in case.images] or list(case.images)[:3]
-        return render(overlay_figure(case, read_labels(predicted).array, task, names), "png", PICTURE_DPI)
+        return render(overlay_figure(case, read_labels(predicted).array, task, names, "slice"), "png", PICTURE_DPI)
     except BrainSegNetError:
         return None
 

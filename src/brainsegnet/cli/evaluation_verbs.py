@@ -1,12 +1,13 @@
 """The verbs that publish results: tables, figures and reports."""
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from brainsegnet.cli.app import Paths, app, say
+from brainsegnet.cli.app import Paths, app, complain, say
 from brainsegnet.cli.flags import Names
 
 Folders = Annotated[list[Path], Parameter(negative_iterable=(), consume_multiple=True)]
@@ -106,5 +107,9 @@ def report(source: Path, truth: Paths | None = None, /, *, out: Path, task: str 
     """
     from brainsegnet.api.publishing import report as run
 
-    run(source, out, truth or [], task, worst)
+    failures = run(source, out, truth or [], task, worst)
     say(f"done; open {out}")
+    for sentence in failures.values():
+        complain(sentence)
+    if failures:
+        sys.exit(1)

@@ -13,7 +13,6 @@ from brainsegnet.evaluation.printed import SOURCE, TABLE_1, Key, PaperTable
 Number = Literal[1, 2]
 
 OPEN, OURS = "\u2013", "ours"
-_METRICS = {"dice": "Dice", "specificity": "Specificity", "sensitivity": "Sensitivity", "precision": "Precision"}
 _LISTED = 8
 """Cases that a note names; of more it names the first, and how many follow."""
 
@@ -67,7 +66,7 @@ def find_interval(scores: Mapping[str, Any], region: str, metric: str) -> tuple[
 
 def to_markdown(table: PaperTable, number: Number, runs: Sequence[Run]) -> str:
     """The table in Markdown, its notes below."""
-    headings = ["Method", "Source", *map(_heading, table.keys)]
+    headings = ["Method", "Source", *(_heading(table, key) for key in table.keys)]
     rows = [[_plain_markdown(cell) for cell in row] for row in _rows(table, runs)]
     rule = ["---", "---", *["---:"] * len(table.keys)]
     lines = [f"| {' | '.join(row)} |" for row in (headings, rule, *rows)]
@@ -93,12 +92,12 @@ def to_csv(table: PaperTable, runs: Sequence[Run]) -> str:
 def to_latex(table: PaperTable, number: Number, runs: Sequence[Run]) -> str:
     """A table for LaTeX with the package booktabs, its notes below."""
     span = len(table.regions)
-    groups = [rf"\multicolumn{{{span}}}{{c}}{{{_METRICS[metric]}}}" for metric in table.metrics]
+    groups = [rf"\multicolumn{{{span}}}{{c}}{{{heading}}}" for heading in table.metrics.values()]
     starts = [3 + span * place for place in range(len(table.metrics))]
     rules = "".join(rf"\cmidrule(lr){{{start}-{start + span - 1}}}" for start in starts)
     rows = [[_plain_latex(cell) for cell in row] for row in _rows(table, runs)]
     regions = ["Method", "Source", *[_plain_latex(region) for _, region in table.keys]]
-    single = [["Method", "Source", *(_METRICS[metric] for metric in table.metrics)]]
+    single = [["Method", "Source", *table.metrics.values()]]
     top = single if span == 1 else [["", "", *groups], regions]
     heads = [f"{' & '.join(row)} \\\\" for row in top]
     body = [f"{' & '.join(row)} \\\\" for row in rows]
@@ -109,8 +108,8 @@ def to_latex(table: PaperTable, number: Number, runs: Sequence[Run]) -> str:
     return "\n".join(
         [
             r"% needs \usepackage{booktabs}",
-            r"\begin{table}",
-            r"\centering",
+            r"\begin{table*}",
+            r"\centering\footnotesize\setlength{\tabcolsep}{4pt}",
             rf"\caption{{{_plain_latex(caption)}}}",
             rf"\begin{{tabular}}{{ll{'r' * len(table.keys)}}}",
             r"\toprule",
@@ -118,8 +117,8 @@ def to_latex(table: PaperTable, number: Number, runs: Sequence[Run]) -> str:
             r"\bottomrule",
             r"\end{tabular}",
             r"",
-            rf"\footnotesize {notes}",
-            r"\end{table}",
+            rf"\par\smallskip {notes}",
+            r"\end{table*}",
             "",
         ]
     )
@@ -137,7 +136,6 @@ def notes_of(table: PaperTable, runs: Sequence[Run]) -> list[str]:
         notes.append(
             f"{run.label} (ours): mean ± standard deviation over {count} of task {run.task} whose truth is known, not "
             f"the test set of the challenge: {', '.join(run.cases[:_LISTED])}{more}."
-            + (" In brackets the 95 % interval of the mean." if run.interval else "")
         )
     return notes
 
@@ -147,13 +145,22 @@ def _rows(table: PaperTable, runs: Sequence[Run]) -> Iterable[list[str]]:
         yield [row.method, "paper", *(f"{row.cells[key]:.2f}" if key in row.cells else OPEN for key in table.keys)]
     for run in runs:
         yield [run.label, OURS, *(_cell(run, key) for key in table.keys)]
+        if run.interval:
+            yield [f"{run.label}, 95 % interval", OURS, *(_ends(run, key) for key in table.keys)]
 
 
 def _cell(run: Run, key: Key) -> str:
-    places = 4 if key[0] == "specificity" else 3
-    spread = f" ± {run.sd[key]:.{places}f}" if key in run.sd and len(run.cases) > 1 else ""
-    ends = run.interval.get(key)
-    return f"{run.mean[key]:.{places}f}{spread}" + (f" [{ends[0]:.{places}f}, {ends[1]:.{places}f}]" if ends else "")
+    spread = f" ± {_figure(key, run.sd[key])}" if key in run.sd and len(run.cases) > 1 else ""
+    return _figure(key, run.mean[key]) + spread
+
+
+def _ends(run: Run, key: Key) -> str:
+    return " to ".join(_figure(key, end) for end in run.interval[key]) if key in run.interval else OPEN
+
+
+def _figure(key: Key, value: float) -> str:
+    """The paper's two decimals, but three for a specificity, which is all but 1."""
+    return f"{value:.{3 if key[0] == 'specificity' else 2}f}"
 
 
 def _match(label: str, found: Sequence[str], table: PaperTable) -> dict[str, str]:
@@ -169,8 +176,8 @@ def _match(label: str, found: Sequence[str], table: PaperTable) -> dict[str, str
     )
 
 
-def _heading(key: Key) -> str:
-    return " ".join(part for part in (_METRICS[key[0]], key[1]) if part)
+def _heading(table: PaperTable, key: Key) -> str:
+    return f"{table.metrics[key[0]]} {key[1]}".rstrip()
 
 
 def _plain_markdown(text: str) -> str:

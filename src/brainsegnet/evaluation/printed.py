@@ -31,14 +31,15 @@ class PaperTable:
 
     Attributes:
         caption: What it shows.
-        metrics, regions: Its columns; an empty region is the only one of a task.
+        metrics: Of its columns, each with its heading.
+        regions: Of its columns; an empty one is the only region of a task.
         rows: What the paper reports.
         cohort: The cases its rows are means over.
         section: Of the paper, where the figures stand.
     """
 
     caption: str
-    metrics: tuple[str, ...]
+    metrics: Mapping[str, str]
     regions: tuple[str, ...]
     rows: tuple[Printed, ...]
     cohort: str
@@ -52,7 +53,7 @@ class PaperTable:
 
 TABLE_1 = PaperTable(
     caption="Brain tumours, BRATS 2015",
-    metrics=("dice", "specificity", "sensitivity"),
+    metrics={"dice": "Dice", "specificity": "Specificity", "sensitivity": "Sensitivity"},
     regions=("whole", "core", "enhancing"),
     rows=(
         Printed("FCNN + CRF (Zhao et al. 2018)"),
@@ -65,7 +66,7 @@ TABLE_1 = PaperTable(
 )
 TABLE_2 = PaperTable(
     caption="Stroke, ISLES 2017",
-    metrics=("dice", "precision", "sensitivity"),
+    metrics={"dice": "Dice", "precision": "Precision", "sensitivity": "Recall"},
     regions=("",),
     rows=(
         Printed("Pinto et al. 2018, standard maps", {("dice", ""): 0.20}),

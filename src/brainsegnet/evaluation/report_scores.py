@@ -23,6 +23,7 @@ HEADINGS: Mapping[str, tuple[str, int]] = {
     "lesions_missed": ("Lesions missed", 1),
     "lesions_invented": ("Lesions invented", 1),
     "volume_error_ml": ("Volume error, ml", 2),
+    "relative_volume_error": ("Relative volume error", 3),
     "predicted_volume_ml": ("Predicted, ml", 2),
     "true_volume_ml": ("True, ml", 2),
 }
@@ -61,7 +62,7 @@ def worst_cases(scores: Scores, count: int) -> list[str]:
     ['b']
     """
     means = {name: mean_dice(regions) for name, regions in scores["cases"].items()}
-    return sorted(means, key=lambda name: (means[name], name))[:count]
+    return sorted(means, key=lambda name: (means[name], name))[: max(0, count)]
 
 
 def mean_dice(regions: Mapping[str, Mapping[str, float]]) -> float:
@@ -71,7 +72,7 @@ def mean_dice(regions: Mapping[str, Mapping[str, float]]) -> float:
 
 def heading(metric: str) -> str:
     """The name of a metric in words."""
-    return HEADINGS.get(metric, (metric.replace("_", " "), 3))[0]
+    return HEADINGS.get(metric, (metric.replace("_", " ").capitalize(), 3))[0]
 
 
 def _figure(metric: str, value: float) -> str:
@@ -108,7 +109,8 @@ def _means(scores: Scores) -> str:
             between = f"{_figure(metric, ends[0])} to {_figure(metric, ends[1])}" if ends else ""
             cells.append((f"{mean} ± {sd}", between))
         rows.append(cells)
-    return table(["Mean ± standard deviation", *regions], rows)
+    known = any(find_interval(scores, region, "dice") for region in regions)
+    return table([f"Mean ± standard deviation{', 95 % interval' if known else ''}", *regions], rows)
 
 
 def _notes(scores: Scores) -> list[str]:
