@@ -94,12 +94,12 @@ class Lesions:
 
 
 def draw_glioma(rng: np.random.Generator) -> Glioma:
-    """A tumour of high grade in three cases of five, else of low grade; one in four holds a cyst."""
+    """A tumour of high grade in three cases of five, else of low grade; one in three may hold a cyst."""
     high = bool(rng.random() < 0.6)
-    cystic = rng.random() < (0.2 if high else 0.35)
+    cystic = rng.random() < (0.25 if high else 0.4)
     spotted = rng.random() < (0.6 if high else 0.3)
     start = float(rng.uniform(0.2, 0.45))
-    volume_ml = float(np.exp(rng.uniform(np.log(8), np.log(220))))
+    volume_ml = float(np.exp(rng.uniform(np.log(5), np.log(220))))
     core = float(rng.uniform(0.12, 0.65) if high else rng.uniform(0.3, 0.92))
     radius_mm = float(np.cbrt(volume_ml * core * 1000 * 3 / (4 * np.pi)))
     return Glioma(
@@ -115,7 +115,7 @@ def draw_glioma(rng: np.random.Generator) -> Glioma:
         margin_mm=float(max(0.0, rng.uniform(-4, 3))),
         pockets=float(rng.uniform(-2.5, 0.4)),
         gaps=float(rng.uniform(-2.5, 0.2)),
-        cyst=float(rng.uniform(-1.0, 0.9)) if cystic else 9.0,
+        cyst=float(rng.uniform(-1.6, 0.9)) if cystic else 9.0,
         spots=float(rng.uniform(1.3, 2.2)) if spotted else 9.0,
         bleeds=float(rng.uniform(1.4, 2.2)) if rng.random() < 0.15 else 9.0,
         halo=(start, start + float(rng.uniform(0.1, 0.5))),
