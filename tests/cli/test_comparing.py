@@ -1,0 +1,78 @@
+import json
+import signal
+
+import pytest
+
+from brainsegnet.api.compare_options import Moment
+from brainsegnet.api.contenders import MODELS
+from brainsegnet.cli.comparing import comparison_progress, describe_moment
+from brainsegnet.training import fit as loop
+from brainsegnet.training.plan import Record
+from brainsegnet.training.signals import Interrupted
+
+BASE = ("--task", "brats2015", "--steps", 1)
+
+
+def moment(step, progress, fold=2):
+    record = Record(step, step / 4, "original", progress, 1.25, 1e-3, 0.5, 12.34, 0.021)
+    return Moment("unet", fold, 5, progress, 12.4, record)
+
+
+def test_a_moment_tells_model_fold_and_training():
+    line = describe_moment(moment(3, 0.1))
+    assert line == "unet, fold 2 of 5: original step 3: loss 1.250, 12.3 samples/s, 2% waiting"
+
+
+def test_off_a_terminal_each_training_shows_a_few_lines_with_the_minutes_left(capsys):
+    with comparison_progress() as step:
+        for fold in (1, 2):
+            for number in range(100):
+                step(moment(number, number / 100, fold))
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 10 and all(line.endswith(", 12 minutes left") for line in lines)
+    assert sum("fold 2 of 5" in line for line in lines) == 5
+
+
+def test_compare_says_what_it_does_and_shows_the_table(run, quick, phantoms, tmp_path):
+    out = tmp_path / "out"
+    more = ("--models", "brainsegnet", "--sequences", "flair", "t1c", "--seed", 4, "--out", out)
+    ended = run("compare", phantoms, *BASE, "--folds", 3, *more)
+    assert ended.code == 0 and ended.out.startswith(
+        "task brats2015, sequences flair, t1c; 3 cases of 3 patients in 3 folds"
+    )
+    assert "brainsegnet, fold 3 of 3: whole 0." in ended.out and "s/scan" in ended.out
+    assert ended.out.splitlines()[-1] == f"done; see {out / 'comparison.md'}"
+    assert "brainsegnet, fold 1 of 3: " in ended.err and "minutes left" in ended.err
+    assert json.loads((out / "comparison.json").read_text())["settings"]["seed"] == 4
+    again = run("compare", phantoms, *BASE, "--folds", 3, *more)
+    assert again.code == 0 and "3 trainings of 1 steps, 3 of them finished" in again.out and "loss" not in again.err
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (("--models", "brainsegnet,resnet"), f"unknown model 'resnet'; choose from {', '.join(MODELS)}"),
+        (("--models", "unet", "--ablation"), "an ablation compares brainsegnet with itself"),
+        ((), "3 cases of 3 patients cannot be dealt into 5 folds"),
+        (("--folds", 4), "3 cases of 3 patients cannot be dealt into 4 folds"),
+        (("--exclude", "nobody"), "no case is called nobody"),
+        (("--minutes", 3), "a budget is one of epochs, steps and minutes"),
+        (("--seed", -1), "seed must be 0 or more"),
+    ],
+    ids=lambda value: " ".join(map(str, value)) if isinstance(value, tuple) else None,
+)
+def test_compare_refuses_what_cannot_be_meant(run, quick, left, phantoms, tmp_path, flags, sentence):
+    ended = run("compare", phantoms, *BASE, "--out", tmp_path / "out", *flags)
+    assert ended.code == 1 and sentence in ended.sentence and not left(tmp_path)
+
+
+def test_ctrl_c_says_that_the_same_command_goes_on(run, quick, phantoms, tmp_path, monkeypatch):
+    def interrupted(*arguments, **more):
+        raise Interrupted(signal.SIGINT)
+
+    monkeypatch.setattr(loop, "fit", interrupted)
+    ended = run("compare", phantoms, *BASE, "--folds", 3, "--models", "brainsegnet", "--out", tmp_path / "out")
+    assert ended.code == 130
+    assert ended.sentence == (
+        f"stopped by SIGINT; what is finished is in {tmp_path / 'out'}, and the same command goes on from here"
+    )
