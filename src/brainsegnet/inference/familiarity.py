@@ -14,14 +14,16 @@ from brainsegnet.inference.traits import BLOCKS, MIRROR, TRAITS, Floats, Millime
 from brainsegnet.preprocessing.orientation import Turn, turn_array
 from brainsegnet.preprocessing.prepare import Prepared
 
-MARGIN = 6.0
-"""Other names for the sequences must be e^6 times as likely as the given ones before anything is said."""
+MARGIN, EXCHANGE_MARGIN = 6.0, 4.0
+"""Logarithm of how much likelier other names for the sequences must be than the given ones before anything is said; less
+suffices for the same names in another order, because then two images speak for it. Real scans that were named rightly
+reach 4.9 and 0.8."""
 TURN_MARGIN = 0.02
 """A turned head must correlate this much better with the training cases' shape; upright ones do worse by 0.02 to 0.08
 when they are turned."""
 RIM_CONTRAST = 1.5
 """Standard deviations by which the scalp outshines the skull beneath it; a brain's rim is never that much brighter."""
-LARGER, SMALLER = 1.6, 0.5
+LARGER, SMALLER = 1.5, 0.5
 """Times the volume of the training cases' brains at which a mask is not a brain, or not a whole one."""
 FULLEST = 0.8
 """Share of its box that a mask may fill; brains fill 0.38 to 0.51, an ellipsoid 0.52."""
@@ -159,12 +161,14 @@ def _doubt_names(traits: Traits, profile: Profile) -> Iterator[str]:
         yield f"{one} and {other} are the same image; give each sequence its own file, or leave one out"
     if same or not given:
         return
-    likely = {names: _judge(traits, profile, given, names) for names in _namings(given, tuple(profile.single))}
-    best = max(likely, key=lambda names: likely[names])
-    if likely[best] - likely[given] <= MARGIN:
-        return
+    needed = {True: EXCHANGE_MARGIN, False: MARGIN}
+    gains = {
+        names: _judge(traits, profile, given, names) - (names != given) * needed[set(names) == set(given)]
+        for names in _namings(given, tuple(profile.single))
+    }
+    best = max(gains, key=lambda names: gains[names])
     wrong = {name: looks for name, looks in zip(given, best, strict=True) if name != looks}
-    if wrong.keys() == set(wrong.values()):
+    if wrong and wrong.keys() == set(wrong.values()):
         yield f"{' and '.join(wrong)} seem to be exchanged; check which file is which"
     else:
         for name, looks in wrong.items():

@@ -79,8 +79,8 @@ def measure_traits(prepared: Prepared, spacing_mm: Millimetres) -> Traits:
     mask, names = sample.mask, prepared.sequences
     weight = ndimage.uniform_filter(mask.astype(np.float32), 3)
     blurs = [_blur(channel, mask, weight) for channel in sample.image]
-    detail = np.array([(channel - mean)[mask] for channel, (mean, _) in zip(_clipped(sample), blurs, strict=True)])
     values = np.clip(sample.image[:, mask], -3, 3)
+    detail = values - np.array([mean[mask] for mean, _ in blurs])
     single, rings = {}, {}
     for name, channel, (mean, variance) in zip(names, sample.image, blurs, strict=True):
         single[name] = _measure_single(channel, mean, variance, mask & (weight > 0.99), sample)
@@ -103,10 +103,6 @@ def _take_sample(prepared: Prepared, spacing_mm: Millimetres) -> _Sample:
     d, h, w = (step * mm for step, mm in zip(steps, upright_mm, strict=True))
     depth_mm = ndimage.distance_transform_edt(np.pad(mask, 1), sampling=(d, h, w))[1:-1, 1:-1, 1:-1]
     return _Sample(prepared.image[(slice(None), *sparse)], mask, np.asarray(depth_mm), (d, h, w))
-
-
-def _clipped(sample: _Sample) -> NDArray[np.float32]:
-    return np.clip(sample.image, -3, 3)
 
 
 def _blur(channel: NDArray[np.float32], mask: NDArray[np.bool_], weight: NDArray[np.float32]) -> tuple[Floats, Floats]:
