@@ -16,7 +16,10 @@ from brainsegnet.volume import Case, Volume
 
 FLIPS = {"upside down": Turn(flips=(True, False, False)), "back to front": Turn(flips=(False, True, False))}
 PERMUTED = [
-    Turn(axes, flips) for axes in permutations(range(3)) if axes != (0, 1, 2) for flips in product((False, True), repeat=3)
+    Turn(axes, flips)
+    for axes in permutations(range(3))
+    if axes != (0, 1, 2)
+    for flips in product((False, True), repeat=3)
 ]
 SHAPE = (42, 76, 64)
 
@@ -207,7 +210,14 @@ def test_exchanged_real_sequences(judged, pair):
 @pytest.mark.real
 @pytest.mark.parametrize(
     ("given", "name", "least"),
-    [("flair", "t1", 8), ("t1", "flair", 8), ("t2", "flair", 9), ("flair", "t2", 7), ("t1", "t2", 11), ("t2", "t1", 11)],
+    [
+        ("flair", "t1", 8),
+        ("t1", "flair", 8),
+        ("t2", "flair", 9),
+        ("flair", "t2", 7),
+        ("t1", "t2", 11),
+        ("t2", "t1", 11),
+    ],
 )
 def test_real_sequences_alone_under_a_wrong_name(judged, given, name, least):
     found = [doubts_on(named(case, {name: given}), profile) for case, profile in judged]

@@ -8,10 +8,11 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from brainsegnet.errors import DatasetError
 from brainsegnet.evaluation.metrics import EMPTY_RULE, RegionScore
-from brainsegnet.evaluation.paired import Interval, bootstrap_interval, paired_wilcoxon
+from brainsegnet.evaluation.statistics import bootstrap_interval, paired_test
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -39,6 +40,7 @@ class Entry:
     minutes: float
 
 
+Interval = tuple[float, float]
 Entries = Mapping[str, Entry]
 """Name of a model to its entry; the others are tested against the first."""
 
@@ -183,14 +185,17 @@ def _dice(entry: Entry) -> dict[str, dict[str, float]]:
 
 
 def _standing(values: Sequence[float], reference: Sequence[float], is_first: bool) -> Standing:
-    mean, sd = float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
-    interval = bootstrap_interval(values)
+    ours, theirs = np.array(values), np.array(reference)
+    mean, sd = float(ours.mean()), float(ours.std(ddof=1)) if len(values) > 1 else 0.0
     if is_first:
-        return Standing(mean, sd, interval)
-    gaps = [a - b for a, b in zip(values, reference, strict=True)]
-    return Standing(
-        mean, sd, interval, float(np.mean(gaps)), bootstrap_interval(gaps), paired_wilcoxon(values, reference)
-    )
+        return Standing(mean, sd, _interval(ours))
+    gaps = ours - theirs
+    return Standing(mean, sd, _interval(ours), float(gaps.mean()), _interval(gaps), paired_test(ours, theirs).p_value)
+
+
+def _interval(values: NDArray[np.float64]) -> Interval:
+    low, high = bootstrap_interval(values[:, None])
+    return float(low[0]), float(high[0])
 
 
 def _cell(standing: Standing, best: bool) -> str:
