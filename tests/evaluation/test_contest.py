@@ -1,21 +1,23 @@
 import csv
 import io
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from brainsegnet.errors import DatasetError
 from brainsegnet.evaluation.contest import Entry, stand, to_csv, to_json, to_markdown, to_rich
-from brainsegnet.evaluation.metrics import RegionScore
+from brainsegnet.evaluation.metrics import score_region
 
 REGIONS = ("whole", "core")
 
 
 def entry(dice, cases=("a", "b", "c")):
-    score = {region: RegionScore(d, 1, 1, 1, 0, 1, 1) for region, d in zip(REGIONS, (dice, dice / 2), strict=True)}
+    mask = np.ones((1, 1, 1), bool)
+    score = score_region(mask, mask, (1.0, 1.0, 1.0))
     rows = {
-        name: {r: RegionScore(s.dice + i / 100, 1, 1, 1, 0, 1, 1) for r, s in score.items()}
+        name: {region: replace(score, dice=d + i / 100) for region, d in zip(REGIONS, (dice, dice / 2), strict=True)}
         for i, name in enumerate(cases)
     }
     return Entry(rows, 1_250_000, 41_456.0, 3.5, 0.25, 100.5, 7.0)
