@@ -75,6 +75,6 @@ def test_models_that_were_scored_on_other_cases_are_refused(entries):
 
 def test_the_mean_is_numpys(entries, rng):
     dice = rng.random(5)
-    scores = {str(i): {"whole": RegionScore(float(d), 1, 1, 1, 0, 1, 1)} for i, d in enumerate(dice)}
+    scores = {str(i): {"whole": entry(float(d)).scores["a"]["whole"]} for i, d in enumerate(dice)}
     standing = stand({"ours": Entry(scores, 1, 1.0, 1.0, 1.0, 1.0, 1.0)})["ours"]["whole"]
     assert standing.mean == pytest.approx(dice.mean()) and standing.sd == pytest.approx(np.std(dice, ddof=1))
