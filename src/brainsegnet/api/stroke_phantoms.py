@@ -1,10 +1,12 @@
 """`grow --stroke`: phantoms of ischaemic stroke on disk, in the folders and names of ISLES 2022 or ISLES 2017."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from brainsegnet.api.anatomies import open_anatomies
 from brainsegnet.errors import DatasetError, TaskError
 from brainsegnet.output import writable
 from brainsegnet.scans.files import read_labels, write_image
@@ -34,7 +36,7 @@ def grow_strokes(
         task: isles2022 for DWI and ADC, isles2017 for the six maps of diffusion and perfusion.
         cases: How many; case i is grown from seed + i, and named after it.
         seed: Of the first case.
-        library: Heads and lesion shapes from elsewhere, see `open_shapes`.
+        library: Heads and lesion shapes from elsewhere, see `open_library`.
         watch: Told the name of each case that is done.
         detail: Factor on the number of voxels along each axis; below 1 for quick trials.
 
@@ -78,6 +80,29 @@ def stroke_path(case: str, task: StrokeTask, sequence: str, identifier: int) -> 
     kind = "OT" if sequence == LESION else f"MR_{_MAPS[sequence]}"
     stem = f"VSD.Brain.XX.O.{kind}.{identifier}"
     return Path(stem) / f"{stem}.nii"
+
+
+def open_library(shapes: Path | None = None, anatomy: str | None = None) -> Library:
+    """What strokes are grown from: lesion shapes and arteries, and heads; those that are not named are grown too.
+
+    Args:
+        shapes: As for `open_shapes`.
+        anatomy: As for `open_anatomies`.
+
+    Raises:
+        DatasetError: a folder does not exist or holds no label map.
+        MissingExtra: nilearn is not installed.
+    """
+    library = open_shapes(shapes) if shapes else Library()
+    if anatomy is None:
+        return library
+    heads = open_anatomies(anatomy)
+
+    def draw(rng: np.random.Generator) -> LabelMap:
+        head = heads(int(rng.integers(2**31)))
+        return LabelMap(head.tissue, head.affine)
+
+    return replace(library, draw_head=draw)
 
 
 def open_shapes(folder: Path) -> Library:

@@ -41,8 +41,8 @@ def grow(
     realistic
         Cases to train on: real anatomies, tumours that grow and infiltrate, the faults of scanners. Needs torch.
     anatomy
-        With --realistic: a folder of FreeSurfer label maps, icbm152 (from nilearn, the default if it is installed), or
-        procedural.
+        With --realistic or --stroke: a folder of FreeSurfer label maps, icbm152 (from nilearn), or procedural. By
+        default icbm152 where nilearn is installed; strokes are grown in procedural heads.
     stroke
         Grow an ischaemic stroke instead: isles2022 (DWI, ADC) or isles2017 (the six maps), in the names of that data.
     shapes
@@ -52,26 +52,25 @@ def grow(
     from brainsegnet.api.phantoms import grow as run
     from brainsegnet.errors import TaskError
 
+    if stroke and shape:
+        raise TaskError("a stroke is scanned on the grid of its data set; leave out --shape or --stroke")
+    if stroke:
+        return _grow_strokes(out, stroke, (cases, seed), anatomy, shapes)
+    if shapes:
+        raise TaskError("--shapes are those of strokes; add --stroke isles2022 or isles2017")
     if anatomy and not realistic:
-        raise TaskError(f"--anatomy {anatomy} is for realistic cases; add --realistic")
-    if stroke or shapes:
-        return _grow_strokes(out, stroke, (cases, seed), shape, shapes)
+        raise TaskError(f"--anatomy {anatomy} is for realistic cases and strokes; add --realistic or --stroke")
     run(out, cases, seed, shape, say, (anatomy or default_anatomy()) if realistic else None)
 
 
 def _grow_strokes(
     out: Path,
-    stroke: Literal["isles2022", "isles2017"] | None,
+    task: Literal["isles2022", "isles2017"],
     numbers: tuple[int, int],
-    shape: Shape | None,
+    anatomy: str | None,
     shapes: Path | None,
 ) -> None:
     from brainsegnet.api.stroke_phantoms import grow_strokes as run
-    from brainsegnet.api.stroke_phantoms import open_shapes
-    from brainsegnet.errors import TaskError
+    from brainsegnet.api.stroke_phantoms import open_library
 
-    if stroke is None:
-        raise TaskError("--shapes are those of strokes; add --stroke isles2022 or isles2017")
-    if shape is not None:
-        raise TaskError("a stroke is scanned on the grid of its data set; leave out --shape or --stroke")
-    run(out, stroke, *numbers, open_shapes(shapes) if shapes else None, say)
+    run(out, task, *numbers, open_library(shapes, anatomy), say)

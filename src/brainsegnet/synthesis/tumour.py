@@ -89,7 +89,7 @@ def smooth_noise(rng: np.random.Generator, shape: Shape, spacing_mm: Millimetres
     for n, step, nodes in zip(shape, spacing_mm, lattice, strict=True):
         at = np.arange(n)[:, None] * (step / blur_mm) + 3 - np.arange(nodes)[None]
         weights = np.exp(-0.5 * at**2) / np.pi**0.25
-        field = np.einsum("abc,ka->bck", field, weights.astype(np.float32))
+        field = np.tensordot(field, weights.astype(np.float32), axes=(0, 1))
     return field
 
 
