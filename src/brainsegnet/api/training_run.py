@@ -1,5 +1,6 @@
 """`train`: cases on disk to a model folder, with held-out cases scored on the way."""
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from brainsegnet.training.plan import Hooks, Plan, Record, Weights
 
 STATE = "state.safetensors"
+CHATTY = tuple(f"lightning.{package}.utilities.rank_zero" for package in ("fabric", "pytorch"))
+"""Loggers that tell what `describe` says already."""
 Validate = Callable[["BrainSegNet"], Mapping[str, float]]
 
 
@@ -111,6 +114,8 @@ def launch(options: TrainOptions, recipe: Recipe) -> "Fabric":
     if cuda and options.devices > torch.cuda.device_count():
         raise TaskError(f"there are {torch.cuda.device_count()} GPUs here, not {options.devices}; lower devices")
     many = options.devices * options.nodes > 1
+    for logger in CHATTY:
+        logging.getLogger(logger).setLevel(logging.WARNING)
     fabric = Fabric(
         accelerator="cuda" if cuda else "cpu",
         devices=options.devices,
