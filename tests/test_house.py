@@ -24,7 +24,7 @@ FLOORS = {
     "cli": 5,
 }
 TORCH_ROOMS = {"network", "training"}
-TORCH_FILES = {"inference/torch_backend.py", "api/training_run.py", "api/exporting.py"}
+TORCH_FILES = {"inference/torch_backend.py", "api/training_run.py", "api/bout.py", "api/exporting.py"}
 HEAVY = {"torch", "lightning", "matplotlib", "SimpleITK", "scipy", "numpy", "monai", "pydantic", "openvino"}
 
 
