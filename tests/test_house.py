@@ -25,9 +25,13 @@ FLOORS = {
     "cli": 5,
 }
 TORCH_ROOMS = {"network", "training"}
-TORCH_FILES = {"inference/torch_backend.py", "api/training_run.py", "api/starting.py", "api/exporting.py"} | {
-    f"synthesis/{name}.py"
-    for name in ("fields", "warp", "diffusion", "glioma", "distractors", "painting", "artefacts", "realistic")
+TORCH_FILES = {
+    "inference/torch_backend.py",
+    *(f"api/{name}.py" for name in ("training_run", "starting", "exporting", "bout")),
+    *(
+        f"synthesis/{name}.py"
+        for name in ("fields", "warp", "diffusion", "glioma", "distractors", "painting", "artefacts", "realistic")
+    ),
 }
 HEAVY = {"torch", "lightning", "matplotlib", "SimpleITK", "scipy", "numpy", "monai", "pydantic", "openvino"}
 

@@ -76,7 +76,7 @@ def test_every_model_trains_is_scored_on_every_case_and_stands_in_the_table(head
     assert left(tmp_path / "out" / "runs") == sorted(f"{name}-fold-{k}.json" for name in models for k in (1, 2))
     assert [(m.model, m.fold) for m in moments[::2]] == [(name, fold) for fold in (1, 2) for name in models]
     assert [m.progress for m in moments] == pytest.approx([k / 8 for k in range(8)])
-    assert all(m.minutes_left > 0 for m in moments)
+    assert moments[0].minutes_left is None and all(m.minutes_left > 0 for m in moments[1:])
     assert said[0].startswith("task brats2015, sequences flair, t1, t1c, t2; 3 cases of 3 patients in 2 folds; ")
     assert said[0].endswith("4 trainings of 2 steps, 0 of them finished") and len(said) == 5
 
@@ -232,6 +232,7 @@ def test_a_clock_tells_the_time_that_is_left(monkeypatch):
     now = [100.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     clock = Clock(finished=2, total=6)
+    assert clock.read(0) == (2 / 6, None)
     now[0] += 120
     assert clock.read(0.5) == (2.5 / 6, pytest.approx(2 * 3.5 / 0.5))
     clock.finished = 4

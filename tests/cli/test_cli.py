@@ -48,7 +48,7 @@ def test_without_a_verb_the_verbs_are_shown(run):
         (("train", "data"), "--task requires an argument"),
         (("train", "a", "--task", "b", "--out", "c", "--recipe", "fast"), 'Invalid value "fast" for --recipe'),
         (("train", "a", "--task", "b", "--out", "c", "--wings", "2"), 'Unknown option: "--wings"'),
-        (("segment", "--out", "b"), "--model requires an argument"),
+        (("segment", "a"), "--out requires an argument"),
         (("grow", "out", "--cases", "two"), 'unable to convert "two" into int'),
         (("inspect", "a", "b"), "Unused Tokens"),
     ],

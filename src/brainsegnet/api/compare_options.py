@@ -50,7 +50,7 @@ class Moment:
         model: Who trains.
         fold, folds: In which fold, counted from 1, of how many.
         progress: Share of the whole comparison that is done.
-        minutes_left: Of the whole comparison, as fast as it went since it was started.
+        minutes_left: Of the whole comparison, as fast as it went since it was started; None if that is not known yet.
         record: Of the training.
     """
 
@@ -58,7 +58,7 @@ class Moment:
     fold: int
     folds: int
     progress: float
-    minutes_left: float
+    minutes_left: float | None
     record: "Record"
 
 
@@ -76,8 +76,9 @@ class Clock:
     def __init__(self, finished: int, total: int) -> None:
         self.finished, self.total, self.first, self.started = finished, total, finished, time.monotonic()
 
-    def read(self, progress: float) -> tuple[float, float]:
+    def read(self, progress: float) -> tuple[float, float | None]:
         """Share that is done, and minutes left, when the training in hand has come so far."""
         done = self.finished + progress
         minutes = (time.monotonic() - self.started) / 60
-        return done / self.total, minutes * (self.total - done) / max(done - self.first, 1e-3)
+        won = done - self.first
+        return done / self.total, minutes * (self.total - done) / won if won else None

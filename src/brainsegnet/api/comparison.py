@@ -163,7 +163,7 @@ class _Series:
         state.unlink(missing_ok=True)
         self.results[contender.name, fold] = result
         clock.finished += 1
-        self.watch.say(f"{describe_result(result, len(self.folds))}, about {clock.read(0)[1]:.0f} minutes left")
+        self.watch.say(f"{describe_result(result, len(self.folds))}, about {clock.read(0)[1] or 0:.0f} minutes left")
 
     def _write(self) -> Comparison:
         """The table over the folds that every model has finished."""

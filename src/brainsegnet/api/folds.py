@@ -46,7 +46,7 @@ def deal_folds(cases: Sequence[str], folds: int, seed: int) -> tuple[tuple[str, 
         DatasetError: fewer than two folds, or fewer patients than folds.
 
     >>> deal_folds(["b_0", "a_0", "c_0"], 3, seed=1)
-    (('b_0',), ('c_0',), ('a_0',))
+    (('a_0',), ('b_0',), ('c_0',))
     """
     patients: defaultdict[str, list[str]] = defaultdict(list)
     for case in sorted(cases):

@@ -13,7 +13,7 @@ from brainsegnet.cli.flags import BudgetFlags, Device, Names, Switch
 from brainsegnet.cli.progress import describe_record
 
 if TYPE_CHECKING:
-    from brainsegnet.api.compare_options import Moment
+    from brainsegnet.api.compare_options import CompareOptions, Moment
 
 
 @app.command
@@ -64,22 +64,29 @@ def compare(
     accelerator
         auto takes a GPU where there is one.
     """
-    from rich.console import Console
-
-    from brainsegnet.api.compare_options import CompareOptions, CompareWatch
-    from brainsegnet.api.comparison import compare as run
+    from brainsegnet.api.compare_options import CompareOptions
     from brainsegnet.api.options import TrainOptions
-    from brainsegnet.evaluation.contest import to_rich
     from brainsegnet.training.curriculum import Budget
-    from brainsegnet.training.signals import Interrupted
 
     budget = budget or BudgetFlags()
     limits = Budget(**vars(budget)) if any(limit is not None for limit in vars(budget).values()) else None
     training = TrainOptions(recipe, limits, sequences=sequences, exclude=exclude, seed=seed, accelerator=accelerator)
     names = tuple(name.strip() for name in models.split(",")) if models else ()
+    _run(data, task, out, CompareOptions(names, ablation, folds, training))
+
+
+def _run(data: list[Path], task: str, out: Path, options: "CompareOptions") -> None:
+    """Compare, show the table, and say how to go on where a signal stops it."""
+    from rich.console import Console
+
+    from brainsegnet.api.compare_options import CompareWatch
+    from brainsegnet.api.comparison import compare
+    from brainsegnet.evaluation.contest import to_rich
+    from brainsegnet.training.signals import Interrupted
+
     try:
         with comparison_progress() as step:
-            done = run(data, task, out, CompareOptions(names, ablation, folds, training), CompareWatch(say, step))
+            done = compare(data, task, out, options, CompareWatch(say, step))
     except Interrupted as error:
         complain(f"{error}; what is finished is in {out}, and the same command goes on from here")
         sys.exit(128 + error.number)
@@ -101,12 +108,13 @@ def comparison_progress() -> Iterator[Callable[["Moment"], None]]:
 
         def step(moment: "Moment") -> None:
             nonlocal shown
-            line, left = describe_moment(moment), f"{moment.minutes_left:.0f} minutes left"
+            line = describe_moment(moment)
+            left = "" if moment.minutes_left is None else f"{moment.minutes_left:.0f} minutes left"
             bar.update(whole, completed=moment.progress, description=line, left=left)
             place = moment.model, moment.fold, int(5 * moment.record.progress)
             if not console.is_terminal and place != shown:
                 shown = place
-                console.print(f"{line}, {left}", highlight=False, soft_wrap=True)
+                console.print(f"{line}, {left}" if left else line, highlight=False, soft_wrap=True)
 
         yield step
 
