@@ -15,14 +15,25 @@ from brainsegnet.preprocessing.orientation import Turn, turn_array
 from brainsegnet.preprocessing.prepare import Prepared
 
 MARGIN, EXCHANGE_MARGIN = 6.0, 4.0
+<<<<<<< HEAD
 """Logarithm of how much likelier other names for the sequences must be than the given ones before anything is said;
 less suffices for the same names in another order, because then two images speak for it. Real scans that were named
 rightly reach 4.9 and 0.8."""
+=======
+"""Logarithm of how much likelier other names for the sequences must be than the given ones before anything is said.
+
+Less suffices for the same names in another order, because then two images speak for it. Real scans that were named
+rightly reach 4.9 and 0.8.
+"""
+>>>>>>> doubts
 TURN_MARGIN = 0.02
 """A turned head must correlate this much better with the training cases' shape; upright ones do worse by 0.02 to 0.08
 when they are turned."""
-RIM_CONTRAST = 1.5
-"""Standard deviations by which the scalp outshines the skull beneath it; a brain's rim is never that much brighter."""
+RIM_CONTRAST, DARK_RING = 1.5, -0.5
+"""Standard deviations by which the scalp outshines the skull beneath it, and below which the skull lies.
+
+The fluid around a shrunken brain can be as bright in T2 and ADC, but what lies beneath it is not dark.
+"""
 LARGER, SMALLER = 1.5, 0.5
 """Times the volume of the training cases' brains at which a mask is not a brain, or not a whole one."""
 FULLEST = 0.8
@@ -111,7 +122,7 @@ def _doubt_stripping(traits: Traits, profile: Profile) -> str | None:
     remedy = "remove the skull and set all outside the brain to 0"
     if traits.filled > FULLEST:
         return f"the scan has no empty background, {100 * traits.filled:.0f} % of its box is not background; {remedy}"
-    bright = [name for name, (rim, ring) in traits.rings.items() if rim - ring > RIM_CONTRAST]
+    bright = [name for name, (rim, ring) in traits.rings.items() if rim - ring > RIM_CONTRAST and ring < DARK_RING]
     if bright:
         return f"a bright rim lies around a dark ring in {', '.join(bright)}, as scalp around skull does; {remedy}"
     if traits.volume_ml > LARGER * profile.volume_ml:
