@@ -16,14 +16,7 @@ from brainsegnet.volume import Case, Volume
 
 FLIPS = {"upside down": Turn(flips=(True, False, False)), "back to front": Turn(flips=(False, True, False))}
 PERMUTED = [
-<<<<<<< HEAD
-    Turn(axes, flips)
-    for axes in permutations(range(3))
-    if axes != (0, 1, 2)
-    for flips in product((False, True), repeat=3)
-=======
     Turn(axes, (flip, False, False)) for axes in permutations(range(3)) if axes != (0, 1, 2) for flip in (False, True)
->>>>>>> doubts
 ]
 SHAPE = (42, 76, 64)
 

@@ -15,17 +15,11 @@ from brainsegnet.preprocessing.orientation import Turn, turn_array
 from brainsegnet.preprocessing.prepare import Prepared
 
 MARGIN, EXCHANGE_MARGIN = 6.0, 4.0
-<<<<<<< HEAD
-"""Logarithm of how much likelier other names for the sequences must be than the given ones before anything is said;
-less suffices for the same names in another order, because then two images speak for it. Real scans that were named
-rightly reach 4.9 and 0.8."""
-=======
 """Logarithm of how much likelier other names for the sequences must be than the given ones before anything is said.
 
 Less suffices for the same names in another order, because then two images speak for it. Real scans that were named
 rightly reach 4.9 and 0.8.
 """
->>>>>>> doubts
 TURN_MARGIN = 0.02
 """A turned head must correlate this much better with the training cases' shape; upright ones do worse by 0.02 to 0.08
 when they are turned."""
