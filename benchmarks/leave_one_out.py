@@ -10,7 +10,6 @@ import argparse
 import datetime
 import json
 import os
-import platform
 import tempfile
 import time
 from pathlib import Path
@@ -19,6 +18,7 @@ import torch
 
 import brainsegnet
 from brainsegnet.inference.model import find_versions
+from brainsegnet.processor import describe_processor
 from brainsegnet.scans.datasets import find_cases
 from brainsegnet.training.curriculum import RECIPES, Recipe, Stage
 
@@ -81,7 +81,7 @@ def main() -> None:
     document = json.loads(arguments.out.read_text()) if arguments.out.exists() else {"runs": []}
     document |= {
         "date": datetime.date.today().isoformat(),
-        "machine": {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count()},
+        "machine": describe_processor(),
         "threads": arguments.threads,
         "versions": find_versions(),
     }

@@ -28,7 +28,7 @@ from contenders import CONTENDERS, WIDTHS, model_folder
 import brainsegnet
 from brainsegnet.inference.card import find_versions
 from brainsegnet.inference.openvino_backend import shared_core
-from brainsegnet.processor import has_integer_units
+from brainsegnet.processor import describe_processor, has_integer_units
 from brainsegnet.scans.datasets import find_cases, load_case
 from brainsegnet.scans.files import write_image
 from brainsegnet.task import Task, load_task
@@ -129,9 +129,7 @@ def table(results: dict[str, dict]) -> str:
 
 def machine() -> dict:
     """The processor, as it calls itself."""
-    names = [line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
-             if line.startswith("model name")]  # fmt: skip
-    return {"processor": names[0], "cores": os.cpu_count(), "multiplies_8_bits": has_integer_units()}
+    return {"processor": describe_processor(), "multiplies_8_bits": has_integer_units()}
 
 
 def phantom(home: Path, task: str) -> Path:

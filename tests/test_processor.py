@@ -2,7 +2,7 @@
 
 import pytest
 
-from brainsegnet.processor import has_bf16_units, has_integer_units
+from brainsegnet.processor import describe_processor, has_bf16_units, has_integer_units
 
 
 @pytest.mark.parametrize(
@@ -20,3 +20,9 @@ def test_units_are_read_from_the_description_of_the_processor(tmp_path, flags, i
 
 def test_where_the_system_does_not_tell_there_are_none(tmp_path):
     assert not has_integer_units(tmp_path / "absent") and not has_bf16_units(tmp_path / "absent")
+
+
+def test_results_name_the_processor_and_its_units(tmp_path):
+    (tmp_path / "cpuinfo").write_text("model name\t: A Processor @ 2 GHz\nflags\t\t: avx2 avx512_vnni\n")
+    assert describe_processor(tmp_path / "cpuinfo").startswith("A Processor @ 2 GHz (avx512_vnni), ")
+    assert "cores" in describe_processor(tmp_path / "absent")

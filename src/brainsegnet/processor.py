@@ -1,5 +1,7 @@
-"""What the processor is fast at, read from what the system says of it."""
+"""What the processor is, and what it is fast at, read from what the system says of it."""
 
+import os
+import platform
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -18,6 +20,18 @@ def has_integer_units(description: Path = CPUINFO) -> bool:
 def has_bf16_units(description: Path = CPUINFO) -> bool:
     """Whether the processor has matrix units for bf16; False where the system does not tell."""
     return _has_any(BF16_FLAGS, description)
+
+
+def describe_processor(description: Path = CPUINFO) -> str:
+    """Its name and special units, and the number of cores, for results."""
+    try:
+        lines = [line.partition(":") for line in description.read_text().splitlines()]
+    except OSError:
+        lines = []
+    names = [value.strip() for key, _, value in lines if key.strip() == "model name"]
+    units = [flag for flag in ("avx2", "avx512_vnni", "amx_bf16") if _has_any([flag], description)]
+    name = next(iter(names), platform.processor() or platform.machine())
+    return f"{name}{f' ({units[-1]})' if units else ''}, {os.cpu_count()} cores"
 
 
 def _has_any(flags: Iterable[str], description: Path) -> bool:

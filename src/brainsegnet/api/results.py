@@ -1,7 +1,5 @@
 """What a training of a comparison came to, as a JSON that appears when it is finished."""
 
-import os
-import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +12,7 @@ from brainsegnet.evaluation.contest import Entry
 from brainsegnet.evaluation.metrics import RegionScore
 from brainsegnet.inference.card import find_versions
 from brainsegnet.output import write_text
+from brainsegnet.processor import describe_processor
 
 
 @dataclass(frozen=True)
@@ -98,4 +97,4 @@ def describe_result(result: Result, folds: int) -> str:
 
 def describe_machine(device: str) -> str:
     """Processor, cores and device in words."""
-    return f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {device}"
+    return f"{describe_processor()}, {device}"
