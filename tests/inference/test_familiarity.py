@@ -151,6 +151,17 @@ def test_a_pair_mirrors(heads):
     np.testing.assert_allclose(one, two * MIRROR, atol=1e-5)
 
 
+def test_a_speck_is_measured_too(profile):
+    """A mask that lies between the voxels that are looked at."""
+    array = np.zeros((9, 9, 9))
+    array[4, 4, 4:6] = [1, 2]
+    small = np.diag([0.5, 0.5, 0.5, 1.0])[[2, 1, 0, 3]]
+    assert any(
+        "give a scan of the whole brain" in said
+        for said in doubts_on(Case("speck", {"t1": Volume(array, small)}), profile)
+    )
+
+
 def sparse(case: Case, step: int) -> Case:
     """Every `step`-th voxel, which is what is looked at anyway."""
     affine = case.reference.affine.copy()
@@ -230,8 +241,8 @@ def test_exchanged_real_diffusion(strokes):
 
 @pytest.mark.real
 def test_real_heads_that_lie_otherwise(judged, strokes):
-    for case, profile in [*judged, *strokes]:
-        for how in (*FLIPS.values(), *PERMUTED):
+    for place, (case, profile) in enumerate([*judged, *strokes]):
+        for how in (*FLIPS.values(), *PERMUTED[place % 5 :: 5]):
             assert any("head seems to lie" in said for said in find_doubts(*hidden_turn(case, how), profile)), how
 
 

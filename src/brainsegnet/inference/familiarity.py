@@ -114,7 +114,7 @@ def find_doubts(prepared: Prepared, spacing_mm: Millimetres, profile: Profile) -
 
 def _doubt_stripping(traits: Traits, profile: Profile) -> str | None:
     remedy = "remove the skull and set all outside the brain to 0"
-    if traits.filled > FULLEST:
+    if traits.filled > FULLEST and traits.volume_ml > SMALLER * profile.volume_ml:
         return f"the scan has no empty background, {100 * traits.filled:.0f} % of its box is not background; {remedy}"
     bright = [name for name, (rim, ring) in traits.rings.items() if rim - ring > RIM_CONTRAST and ring < DARK_RING]
     if bright:

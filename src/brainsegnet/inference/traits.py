@@ -98,6 +98,8 @@ def measure_traits(prepared: Prepared, spacing_mm: Millimetres) -> Traits:
 def _take_sample(prepared: Prepared, spacing_mm: Millimetres) -> _Sample:
     upright_mm = [spacing_mm[axis] for axis in prepared.turn.axes]
     steps = [max(1, round(STEP_MM / mm)) for mm in upright_mm]
+    if not prepared.mask[tuple(slice(None, None, step) for step in steps)].any():
+        steps = [1, 1, 1]
     sparse = tuple(slice(None, None, step) for step in steps)
     mask = prepared.mask[sparse]
     d, h, w = (step * mm for step, mm in zip(steps, upright_mm, strict=True))
