@@ -1,9 +1,13 @@
-# Two commands on a fresh machine with Python 3.11 or newer: `make demo` and `make test`.
+# Commands on a fresh machine with Python 3.11 or newer: `make try`, `make demo` and `make test`.
 PYTHON ?= python3
 CHECKS = .venv-test
 DEMO = .venv-demo
+TRY = .venv-try
 
-.PHONY: demo test clean
+.PHONY: try demo test clean
+
+try: $(TRY)/installed  ## Segment a grown glioma with a model of the package, without torch, into first/
+	$(TRY)/bin/python examples/first_minute.py first
 
 demo: $(DEMO)/installed  ## Grow phantoms, train on them, segment unseen ones, score them and draw them, into demo/
 	$(DEMO)/bin/python examples/demo.py demo
@@ -13,6 +17,11 @@ test: $(CHECKS)/installed  ## Style, types, tests and doctests
 	$(CHECKS)/bin/ruff format --check .
 	$(CHECKS)/bin/mypy
 	$(CHECKS)/bin/pytest -q
+
+$(TRY)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(TRY)
+	$(TRY)/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
+	touch $@
 
 $(DEMO)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(DEMO)
@@ -25,4 +34,4 @@ $(CHECKS)/installed: pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(DEMO) $(CHECKS) demo build dist
+	rm -rf $(TRY) $(DEMO) $(CHECKS) first demo build dist
