@@ -18,6 +18,7 @@ import brainsegnet
 from brainsegnet.api.exporting import export
 from brainsegnet.api.folds import deal_folds
 from brainsegnet.api.release import release
+from brainsegnet.inference.model import open_model
 from brainsegnet.scans.datasets import find_cases
 
 
@@ -75,7 +76,8 @@ def main() -> None:
     runs = []
     for number, fold in enumerate(deal_folds(names, arguments.folds, arguments.seed)):
         run = train(arguments.real, arguments.work / f"fold{number}", arguments, second, start=start, hold_out=fold)
-        export(run, arguments.real, say)
+        if not open_model(run).card.exports:
+            export(run, arguments.real, say)
         runs.append(run)
     whole = train(arguments.real, arguments.work / "whole", arguments, second, start=start)
     say(str(release(whole, runs, arguments.real, arguments.out, say).card.training.subsets))

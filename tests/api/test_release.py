@@ -7,25 +7,38 @@ import pytest
 import torch
 
 from brainsegnet.api.case_output import expected_dice
+from brainsegnet.api.options import TrainOptions
 from brainsegnet.api.release import release
 from brainsegnet.api.segmentation import SegmentOptions, segment
+from brainsegnet.api.training_run import train
 from brainsegnet.api.validation import calibrate, held_out_scans, parts_of, score_parts
 from brainsegnet.errors import DatasetError
 from brainsegnet.inference.model import open_model
 from brainsegnet.inference.shipped import choose_model, resolve_model, shipped_models
+from brainsegnet.training.curriculum import Budget
 
 
 @pytest.fixture(scope="module")
-def home(trained, phantoms, tmp_path_factory):
-    """A folder with one shipped model, `tiny`."""
-    folder = tmp_path_factory.mktemp("package") / "models"
-    release(trained / "last", [trained / "last"], [phantoms], folder / "tiny")
+def runs(phantoms, tiny, tmp_path_factory):
+    """A model of all phantoms, and two folds that each leave some out."""
+    folder, recipe = tmp_path_factory.mktemp("runs"), tiny.model_copy(update={"drop_sequences": 0.5})
+    for name, held in {"whole": (), "one": ("phantom0000", "phantom0001"), "two": ("phantom0002",)}.items():
+        options = TrainOptions(recipe, Budget(steps=2), hold_out=held, validation=0, validations=0)
+        train(phantoms, "brats2015", folder / name, options)
     return folder
 
 
-def test_the_weights_are_halved_and_run_where_torch_is_not_installed(home, trained):
+@pytest.fixture(scope="module")
+def home(runs, phantoms, tmp_path_factory):
+    """A folder with one shipped model, `tiny`."""
+    folder = tmp_path_factory.mktemp("package") / "models"
+    release(runs / "whole", [runs / "one", runs / "two"], [phantoms], folder / "tiny")
+    return folder
+
+
+def test_the_weights_are_halved_and_run_where_torch_is_not_installed(home, runs):
     model = shipped_models(home)["tiny"]
-    half, whole = model.tensors(), open_model(trained / "last").tensors()
+    half, whole = model.tensors(), open_model(runs / "whole").tensors()
     assert {t.dtype for t in half.values() if t.is_floating_point()} == {torch.float16}
     assert all(torch.allclose(half[name].float(), whole[name].float(), rtol=1e-3, atol=1e-4) for name in whole)
     assert set(model.card.exports) == {"fp16", "int8"} and model.build()
@@ -55,10 +68,19 @@ def test_scores_with_all_sequences_are_those_of_the_whole_scan(trained, phantoms
     assert all(0 <= value <= 1 for regions in whole.values() for value in regions.values())
 
 
-def test_a_case_held_out_twice_is_refused(trained, phantoms, tmp_path):
-    with pytest.raises(DatasetError, match="phantom0002 is held out by two folds"):
-        release(trained, [trained, trained], [phantoms], tmp_path / "twice")
-    assert not (tmp_path / "twice").exists()
+def test_the_card_says_that_each_score_is_of_an_unseen_case(home):
+    training = shipped_models(home)["tiny"].card.training
+    assert training.folds == 2 and set(training.held_out) == set(training.data.cases) and len(training.held_out) == 3
+
+
+@pytest.mark.parametrize(
+    ("folds", "sentence"),
+    [(["one", "one"], "phantom0002 is held out by no fold"), (["one", "two", "two"], "held out by two folds")],
+)
+def test_folds_that_do_not_leave_each_case_out_once_are_refused(runs, phantoms, tmp_path, folds, sentence):
+    with pytest.raises(DatasetError, match=sentence):
+        release(runs / "whole", [runs / fold for fold in folds], [phantoms], tmp_path / "wrong")
+    assert not (tmp_path / "wrong").exists()
 
 
 def test_models_are_found_by_name_and_by_what_they_take(home, tmp_path, monkeypatch):

@@ -7,7 +7,7 @@ from brainsegnet.api.exporting import export_with, training_scans
 from brainsegnet.api.validation import Scores, Tails, calibrate, find_tails, held_out_scans, mean_scores, score_parts
 from brainsegnet.errors import DatasetError
 from brainsegnet.inference.familiarity import Profile, measure_profile
-from brainsegnet.inference.model import Model, open_model, save_model
+from brainsegnet.inference.model import LAST, Model, open_model, save_model
 from brainsegnet.preprocessing.prepare import prepare
 from brainsegnet.scans.datasets import find_cases, load_case
 
@@ -32,15 +32,18 @@ def release(
         say: Told of each case that is scored.
 
     Raises:
-        ModelError, DatasetError: a model or a case is not there, or a case is held out twice.
+        ModelError, DatasetError: a model or a case is not there, a case is held out twice or by no fold, or a fold was
+            trained in another way.
         MissingExtra: torch or nncf is not installed.
         OutputError: the folder cannot be written to.
     """
-    whole = open_model(model)
-    scores, tails = _score_folds([open_model(fold) for fold in folds], data, say)
+    whole, parts_of_it = open_model(model / LAST), [open_model(fold / LAST) for fold in folds]
+    _check_folds(whole, parts_of_it)
+    scores, tails = _score_folds(parts_of_it, data, say)
     parts = mean_scores(scores)
+    measured = {"subsets": parts, "scores": parts["+".join(whole.card.sequences)]}
     training = whole.card.training.model_copy(
-        update={"subsets": parts, "scores": parts["+".join(whole.card.sequences)], "held_out": ()}
+        update=measured | {"held_out": tuple(sorted(scores)), "folds": len(folds)}
     )
     found = {"training": training, "intervals": calibrate(tails), "profile": _profile(whole, data)}
     card = whole.card.model_copy(update={"name": out.name, **found})
@@ -54,6 +57,19 @@ def _profile(model: Model, data: Sequence[Path]) -> Profile:
     cases = (case for case in find_cases(data) if case.name in known)
     loaded = (load_case(files, card.sequences, card.task, lesion=False) for files in cases)
     return measure_profile((prepare(case), case.reference.spacing_mm) for case in loaded)
+
+
+def _check_folds(whole: Model, folds: Sequence[Model]) -> None:
+    """Refuse folds that say nothing of the model."""
+    scored = {name for fold in folds for name in fold.card.training.held_out}
+    if unscored := sorted(set(whole.card.training.data.cases) - scored):
+        raise DatasetError(f"case {unscored[0]} is held out by no fold; add the fold that leaves it out")
+    for fold in folds:
+        ours, theirs = (model.card for model in (whole, fold))
+        if (ours.sequences, ours.network) != (theirs.sequences, theirs.network):
+            raise DatasetError(f"fold {fold.folder} has other sequences or widths than {whole.folder}; train it alike")
+        if ours.training.recipe != theirs.training.recipe or ours.training.budget != theirs.training.budget:
+            raise DatasetError(f"fold {fold.folder} had another recipe or budget than {whole.folder}; train it alike")
 
 
 def _score_folds(folds: Sequence[Model], data: Sequence[Path], say: Callable[[str], None]) -> tuple[Scores, Tails]:

@@ -63,6 +63,8 @@ class TrainingNote(_Value):
         started_from: The model whose weights it started from; nothing if it started anew.
         data: Training cases.
         held_out: Names of the cases that it was validated on and did not see.
+        folds: Where it is above 0, the model was trained on all cases, and each score is that of one of so many others,
+            trained alike but without the cases that it is scored on.
         scores: Mean whole-scan Dice on those, by region; null where there is no figure.
         subsets: The same for parts of the sequences, whose names are joined by a plus, in the order of the channels.
     """
@@ -73,6 +75,7 @@ class TrainingNote(_Value):
     started_from: str = ""
     data: Data = Data()
     held_out: tuple[str, ...] = ()
+    folds: int = 0
     scores: Mapping[str, float | None] = Field(default_factory=dict)
     subsets: Mapping[str, Mapping[str, float]] = Field(default_factory=dict)
 
