@@ -71,9 +71,10 @@ def test_truths_are_brought_to_the_convention_of_the_task(phantoms, truths, tmp_
         evaluate(predicted, data, BRATS2023)
 
 
-def test_what_segment_writes_can_be_evaluated_probabilities_or_not(phantoms, trained, tmp_path):
-    options = SegmentOptions(probabilities=True, device="cpu", threads=1)
+def test_what_segment_writes_can_be_evaluated_with_whatever_maps(phantoms, trained, tmp_path):
+    options = SegmentOptions(probabilities=True, uncertainty=True, device="cpu", threads=1)
     segment(phantoms / "phantom0002", trained, tmp_path / "out", options)
+    assert (tmp_path / "out" / "phantom0002_entropy.nii.gz").exists()
     evaluation = evaluate(tmp_path / "out", phantoms, "brats2015")
     assert list(evaluation.scores) == ["phantom0002"] and not evaluation.failures
 

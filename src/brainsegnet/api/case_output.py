@@ -11,7 +11,7 @@ from typing import Any
 from brainsegnet.inference.card import Card
 from brainsegnet.inference.model import Model
 from brainsegnet.inference.predict import Found, Prediction, Ready, finish
-from brainsegnet.output import IMAGES, find_suffix, write_text
+from brainsegnet.output import stem_of, write_text
 from brainsegnet.preprocessing.alignment import Aligner
 from brainsegnet.scans.files import write_image
 from brainsegnet.volume import Case
@@ -89,11 +89,6 @@ def expected_dice(card: Card, used: Sequence[str]) -> dict[str, Mapping[str, flo
     measured = card.training.subsets
     wanted = {"all sequences": card.sequences, "those used": used}
     return {what: measured["+".join(names)] for what, names in wanted.items() if "+".join(names) in measured}
-
-
-def stem_of(path: Path, suffixes: Sequence[str] = IMAGES) -> str:
-    """The name of a file without its suffix, of which `.nii.gz` is one."""
-    return path.name[: len(path.name) - len(find_suffix(path, tuple(suffixes)))]
 
 
 def _describe_uncertainty(prediction: Prediction, files: Mapping[str, Path]) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """`evaluate`: predicted label maps against true ones."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,9 +10,10 @@ from numpy.typing import NDArray
 from brainsegnet.errors import BrainSegNetError, DatasetError, GridMismatch
 from brainsegnet.evaluation.metrics import USUAL_RULES, RegionScore, ScoreRules, score_case
 from brainsegnet.evaluation.tables import to_csv, to_json, to_markdown
-from brainsegnet.output import find_suffix, writable, write_text
+from brainsegnet.output import find_suffix, stem_of, writable, write_text
 from brainsegnet.scans.datasets import find_cases
 from brainsegnet.scans.files import READERS, read_labels
+from brainsegnet.scans.predictions import find_maps
 from brainsegnet.scans.table import SUFFIXES as TABLES
 from brainsegnet.task import Task, load_task
 from brainsegnet.volume import describe_mismatch
@@ -91,7 +91,7 @@ def _pairs(predicted: Path, truths: Sequence[Path]) -> dict[str, tuple[Path, Pat
     """Case name to prediction, truth, and the convention of the truth."""
     first = truths[0]
     if predicted.is_file() and len(truths) == 1 and first.is_file() and first.suffix not in TABLES:
-        return {_stem(predicted): (predicted, first, None)}
+        return {stem_of(predicted, READERS): (predicted, first, None)}
     found = label_files(predicted)
     known = _truths(truths)
     if predicted.is_file() and len(known) == 1:
@@ -117,29 +117,11 @@ def _truths(truths: Sequence[Path]) -> Truths:
 
 
 def label_files(folder: Path) -> dict[str, Path]:
-    """Images directly in a folder save probability maps, by name without suffix; or the one file that is named."""
+    """Images directly in a folder save maps of probability or entropy, by name without suffix; or the one file that is named."""
     if folder.is_file():
-        return {_stem(folder): folder}
+        return {stem_of(folder, READERS): folder}
     if not folder.is_dir():
         raise DatasetError(f"{folder} does not exist; name a label map or a folder of them")
     images = [path for path in sorted(folder.iterdir()) if find_suffix(path, tuple(READERS)) and path.is_file()]
-    probabilities = _find_probabilities(folder)
-    return {_stem(path): path for path in images if path.name not in probabilities}
-
-
-def _find_probabilities(folder: Path) -> set[str]:
-    """Names of the probability maps that `segment` wrote into a folder, as the JSONs beside the label maps tell."""
-    names: set[str] = set()
-    for path in folder.glob("*.json"):
-        try:
-            report = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            continue
-        maps = report.get("probabilities") if isinstance(report, dict) else None
-        names |= set(maps.values()) if isinstance(maps, dict) else set()
-    return names
-
-
-def _stem(path: Path) -> str:
-    suffix = find_suffix(path, tuple(READERS))
-    return path.name[: len(path.name) - len(suffix)] if suffix else path.name
+    maps = find_maps(folder)
+    return {stem_of(path, READERS): path for path in images if path.name not in maps}

@@ -5,13 +5,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from brainsegnet.api.case_output import Loaded, Segmented, stem_of, write_case
+from brainsegnet.api.case_output import Loaded, Segmented, write_case
 from brainsegnet.errors import BrainSegNetError, OutputError
 from brainsegnet.inference.cohort import run_cohort
 from brainsegnet.inference.engines import Precision, open_engine
 from brainsegnet.inference.predict import Found, Options, compute, make_ready
 from brainsegnet.inference.shipped import choose_model, resolve_model
-from brainsegnet.output import IMAGES, find_suffix, writable
+from brainsegnet.output import IMAGES, find_suffix, stem_of, writable
 from brainsegnet.preprocessing.alignment import Aligner
 from brainsegnet.scans.datasets import CaseFiles, find_cases, load_case
 from brainsegnet.scans.files import READERS
@@ -129,7 +129,7 @@ def segment(
 
 def _find(cases: Path | Sequence[Path] | Mapping[str, Path]) -> list[CaseFiles]:
     if isinstance(cases, Mapping):
-        return [CaseFiles(stem_of(next(iter(cases.values())), tuple(READERS)), cases)]
+        return [CaseFiles(stem_of(next(iter(cases.values())), READERS), cases)]
     return find_cases([cases] if isinstance(cases, Path) else cases)
 
 
