@@ -71,6 +71,34 @@ def test_truths_are_brought_to_the_convention_of_the_task(phantoms, truths, tmp_
         evaluate(predicted, data, BRATS2023)
 
 
+def note(folder, name, task):
+    """The JSON beside a label map, so far as it tells the convention."""
+    told = {"task": task.name, "convention": {str(value): tissue for value, tissue in task.labels.items()}}
+    (folder / f"{name}.json").write_text(json.dumps(told))
+
+
+def test_predictions_are_brought_to_the_convention_of_the_task_where_their_json_tells_another(phantoms, truths):
+    for path in sorted(truths.glob("*.nii.gz")):
+        write_image(relabelled(path, [0, 1, 2, 1, 4]), path)
+    for path in sorted(truths.glob("*.nii.gz")):
+        as_2021 = read_labels(path)
+        write_image(relabelled(path, [0, 1, 2, 0, 3]), path)
+        note(truths, path.name.removesuffix(".nii.gz"), BRATS2023)
+        assert (read_labels(path).array == 3).sum() == (as_2021.array == 4).sum() > 0
+    scores = evaluate(truths, phantoms, BRATS2021)
+    assert dices(scores) == [1.0] * 9, "labels 3 of BraTS 2023 are enhancing, as 4 is in BraTS 2021"
+    with pytest.raises(
+        LabelError, match=r"non-enhancing \(label 1 of brats2023\) has no counterpart in task brats2015"
+    ):
+        evaluate(truths, phantoms, BRATS2015)
+
+
+def test_a_json_of_something_else_beside_a_prediction_changes_nothing(phantoms, truths):
+    for content in ("[]", "no JSON", '{"convention": {"x": "y"}, "task": 1}', '{"convention": [], "probabilities": 3}'):
+        (truths / "phantom0000.json").write_text(content)
+        assert dices(evaluate(truths, phantoms, "brats2015")) == [1.0] * 9
+
+
 def test_what_segment_writes_can_be_evaluated_with_whatever_maps(phantoms, trained, tmp_path):
     options = SegmentOptions(probabilities=True, uncertainty=True, device="cpu", threads=1)
     segment(phantoms / "phantom0002", trained, tmp_path / "out", options)

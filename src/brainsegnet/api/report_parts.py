@@ -21,7 +21,7 @@ from brainsegnet.inference.card import Card
 from brainsegnet.inference.model import BEST, CARD_FILE, LAST, hash_file, open_model
 from brainsegnet.preprocessing.alignment import Aligner
 from brainsegnet.scans.datasets import CaseFiles, find_cases, load_case
-from brainsegnet.scans.files import read_labels
+from brainsegnet.scans.predictions import read_prediction
 from brainsegnet.task import Task
 from brainsegnet.training.curriculum import RECIPES, Recipe
 from brainsegnet.training.log_file import read_log
@@ -198,7 +198,8 @@ def _draw(files: CaseFiles, predicted: Path, task: Task) -> bytes | None:
     try:
         case = load_case(files, task.sequences, task, lesion=True, allow_missing=True, align=Aligner(files.name))
         names = [name for name in ("flair", "t1c", "t2") if name in case.images] or list(case.images)[:3]
-        return render(overlay_figure(case, read_labels(predicted).array, task, names, "slice"), "png", PICTURE_DPI)
+        labels = read_prediction(predicted, task, files.name).array
+        return render(overlay_figure(case, labels, task, names, "slice"), "png", PICTURE_DPI)
     except BrainSegNetError:
         return None
 

@@ -13,7 +13,7 @@ from brainsegnet.evaluation.tables import to_csv, to_json, to_markdown
 from brainsegnet.output import find_suffix, stem_of, writable, write_text
 from brainsegnet.scans.datasets import find_cases
 from brainsegnet.scans.files import READERS, read_labels
-from brainsegnet.scans.predictions import find_maps
+from brainsegnet.scans.predictions import find_maps, read_prediction
 from brainsegnet.scans.table import SUFFIXES as TABLES
 from brainsegnet.task import Task, load_task
 from brainsegnet.volume import describe_mismatch
@@ -45,7 +45,8 @@ def evaluate(
     Args:
         predicted: A label map, or a folder of them named after their cases, as `segment` writes them.
         truth: A label map, a folder of label maps of the same names, or folders or tables of cases.
-        task: In whose label convention the predictions are; truths are brought to it where their scheme tells theirs.
+        task: In whose label convention scores are; predictions are brought to it where the JSON of `segment` beside
+            them tells theirs, truths where their scheme does, and both are in it otherwise.
         out: Folder that gets `scores.csv`, `scores.json` and `scores.md`, or None.
         rules: Tolerance of the surface Dice, and how lesions are matched.
 
@@ -81,7 +82,7 @@ def _read_pair(
     name: str, predicted: Path, truth: Path, convention: Task | None, task: Task
 ) -> tuple[Labels, Labels, tuple[float, float, float]]:
     """Labels of both in the convention of the task, and their spacing."""
-    found, known = read_labels(predicted), read_labels(truth)
+    found, known = read_prediction(predicted, task, name), read_labels(truth)
     if not found.on_grid_of(known):
         raise GridMismatch(f"case {name}: {describe_mismatch('the prediction', found, 'the truth', known)}")
     return found.array, task.bring(known.array, convention, name), known.spacing_mm
@@ -117,7 +118,7 @@ def _truths(truths: Sequence[Path]) -> Truths:
 
 
 def label_files(folder: Path) -> dict[str, Path]:
-    """Images directly in a folder save maps of probability or entropy, by name without suffix; or the one file that is named."""
+    """Images directly in a folder, maps of probability or entropy aside, by name; or the one file that is named."""
     if folder.is_file():
         return {stem_of(folder, READERS): folder}
     if not folder.is_dir():

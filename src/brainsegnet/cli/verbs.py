@@ -148,7 +148,7 @@ def evaluate(
     truth
         A label map, a folder of label maps of the same names, or folders or tables of cases.
     task
-        In whose label convention the predictions are.
+        In whose label convention the predictions are; where the JSON of segment lies beside one, that tells.
     out
         Folder for scores.csv, scores.json and scores.md.
     tolerance_mm
