@@ -135,6 +135,16 @@ def test_one_bad_prediction_among_many_is_told_and_the_others_are_scored(phantom
     assert json.loads((tmp_path / "out" / "scores.json").read_text())["cases"].keys() == evaluation.scores.keys()
 
 
+def test_truths_without_a_prediction_are_named_and_cost_nothing(phantoms, truths, tmp_path):
+    (truths / "phantom0001.nii.gz").unlink()
+    evaluation = evaluate(truths, phantoms, "brats2015", tmp_path / "out")
+    assert evaluation.unpredicted == ["phantom0001"] and not evaluation.failures
+    assert json.loads((tmp_path / "out" / "scores.json").read_text())["unpredicted"] == ["phantom0001"]
+    assert "- 1 case of the truth has no prediction" in (tmp_path / "out" / "scores.md").read_text()
+    one = evaluate(truths / "phantom0000.nii.gz", phantoms, "brats2015")
+    assert not one.unpredicted, "whoever names one file means that one"
+
+
 def test_another_grid_is_refused(truths, tmp_path):
     path = truths / "phantom0000.nii.gz"
     labels = read_labels(path)

@@ -156,6 +156,16 @@ def test_evaluate_shows_scores_and_writes_them(run, phantoms, tmp_path):
     assert scores["cases"]["phantom0000"]["core"]["dice"] == 1 and scores["task"] == "brats2015"
 
 
+def test_evaluate_names_the_truths_that_have_no_prediction(run, phantoms, tmp_path):
+    first = next(iter(find_cases([phantoms])))
+    write_image(read_labels(first.lesion), tmp_path / "phantom0000.nii.gz")
+    done = run("evaluate", tmp_path, phantoms, "--task", "brats2015")
+    assert done.code == 0
+    assert done.only_line == (
+        "2 cases of the truth have no prediction and are not in these scores: phantom0001, phantom0002."
+    )
+
+
 def test_grow_tells_each_phantom_and_refuses_none(run, left, tmp_path):
     ended = run("grow", tmp_path / "a", "--cases", 2, "--seed", 3, "--shape", 24, 40, 40)
     assert ended.code == 0 and ended.out == "phantom0003\nphantom0004\n" and not ended.err

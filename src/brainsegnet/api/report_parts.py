@@ -16,7 +16,7 @@ from brainsegnet.evaluation.curves import training_curve_figure
 from brainsegnet.evaluation.figures import overlay_figure, render
 from brainsegnet.evaluation.report import Section, facts, listing, picture, table, tiles
 from brainsegnet.evaluation.report_scores import case_section, mean_dice, summary_sections, worst_cases
-from brainsegnet.evaluation.tables import to_json
+from brainsegnet.evaluation.tables import describe_unpredicted, to_json
 from brainsegnet.inference.card import Card
 from brainsegnet.inference.model import BEST, CARD_FILE, LAST, hash_file, open_model
 from brainsegnet.preprocessing.alignment import Aligner
@@ -63,6 +63,8 @@ def describe_predictions(
     if evaluation.failures:
         body = table(["Case", "Why"], [[n, s] for n, s in evaluation.failures.items()], words=2)
         parts.insert(1, Section("Cases that could not be scored", body))
+    if lone := describe_unpredicted(evaluation.unpredicted):
+        parts.insert(1, Section("Cases without a prediction", "", lone))
     notes = _notes_beside(predicted, list(evaluation.scores))
     model = _model_of(notes)
     if model is not None:

@@ -22,15 +22,27 @@ Labels = NDArray[Any]
 Truths = dict[str, tuple[Path, Task | None]]
 """Case name to its label map, and whose convention that is in; None for the task's own."""
 
+Pairs = dict[str, tuple[Path, Path, Task | None]]
+"""Case name to prediction, truth, and the convention of the truth."""
+
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Scores by case and region, the cases that could not be scored, each with a sentence, and the rules."""
+    """Scores by case and region.
+
+    Attributes:
+        task: In whose convention and regions.
+        scores: Case name to region to score.
+        failures: Cases that could not be scored, each with a sentence.
+        rules: By which they were scored.
+        unpredicted: Cases of the truth that the folder of predictions does not hold; no mean tells of them.
+    """
 
     task: Task
     scores: Mapping[str, Mapping[str, RegionScore]]
     failures: Mapping[str, str] = field(default_factory=dict)
     rules: ScoreRules = USUAL_RULES
+    unpredicted: Sequence[str] = ()
 
 
 def evaluate(
@@ -51,14 +63,14 @@ def evaluate(
         rules: Tolerance of the surface Dice, and how lesions are matched.
 
     Raises:
-        DatasetError: nothing to score, or a prediction without a truth.
+        DatasetError: nothing to score, or a prediction without a truth; a truth without one is in `unpredicted`.
         BrainSegNetError: no pair can be scored; why the first cannot. Of many, the bad ones are in `failures`.
         OutputError: the folder cannot be written.
     """
     task = task if isinstance(task, Task) else load_task(task)
     if out is not None:
         writable(out / "scores.csv", ())
-    pairs = _pairs(predicted, [truth] if isinstance(truth, Path) else list(truth))
+    pairs, unpredicted = _pairs(predicted, [truth] if isinstance(truth, Path) else list(truth))
     if not pairs:
         raise DatasetError(f"{predicted} holds no label map ({', '.join(READERS)}); name the folder that has them")
     scores: dict[str, Mapping[str, RegionScore]] = {}
@@ -73,9 +85,9 @@ def evaluate(
         raise next(iter(errors.values()))
     if out is not None:
         write_text(to_csv(scores, task), out / "scores.csv")
-        write_text(to_json(scores, task, rules), out / "scores.json")
-        write_text(to_markdown(scores, task, rules), out / "scores.md")
-    return Evaluation(task, scores, {name: str(error) for name, error in errors.items()}, rules)
+        write_text(to_json(scores, task, rules, unpredicted), out / "scores.json")
+        write_text(to_markdown(scores, task, rules, unpredicted), out / "scores.md")
+    return Evaluation(task, scores, {name: str(error) for name, error in errors.items()}, rules, unpredicted)
 
 
 def _read_pair(
@@ -88,20 +100,21 @@ def _read_pair(
     return found.array, task.bring(known.array, convention, name), known.spacing_mm
 
 
-def _pairs(predicted: Path, truths: Sequence[Path]) -> dict[str, tuple[Path, Path, Task | None]]:
-    """Case name to prediction, truth, and the convention of the truth."""
+def _pairs(predicted: Path, truths: Sequence[Path]) -> tuple[Pairs, list[str]]:
+    """The pairs, and the cases of the truth that a folder of predictions does not hold."""
     first = truths[0]
     if predicted.is_file() and len(truths) == 1 and first.is_file() and first.suffix not in TABLES:
-        return {stem_of(predicted, READERS): (predicted, first, None)}
+        return {stem_of(predicted, READERS): (predicted, first, None)}, []
     found = label_files(predicted)
     known = _truths(truths)
     if predicted.is_file() and len(known) == 1:
         name, (path, convention) = next(iter(known.items()))
-        return {name: (predicted, path, convention)}
+        return {name: (predicted, path, convention)}, []
     if lone := sorted(found.keys() - known.keys()):
         there = ", ".join(sorted(known)) or "no label map"
         raise DatasetError(f"prediction {lone[0]} has no truth in {', '.join(map(str, truths))}, which holds {there}")
-    return {name: (path, *known[name]) for name, path in found.items()}
+    absent = [] if predicted.is_file() else sorted(known.keys() - found.keys())
+    return {name: (path, *known[name]) for name, path in found.items()}, absent
 
 
 def _truths(truths: Sequence[Path]) -> Truths:

@@ -161,10 +161,12 @@ def evaluate(
     from brainsegnet.api.scoring import evaluate as run
     from brainsegnet.evaluation.lesions import LESION_RULES
     from brainsegnet.evaluation.metrics import ScoreRules
-    from brainsegnet.evaluation.tables import to_rich
+    from brainsegnet.evaluation.tables import describe_unpredicted, to_rich
 
     evaluation = run(predicted, truth, task, out, ScoreRules(tolerance_mm, LESION_RULES[lesions]))
     Console().print(to_rich(evaluation.scores, evaluation.task, rules=evaluation.rules))
+    for sentence in describe_unpredicted(evaluation.unpredicted):
+        complain(sentence)
     report_failures(evaluation.failures, len(evaluation.scores))
 
 
