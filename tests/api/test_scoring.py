@@ -151,6 +151,8 @@ def test_another_grid_is_refused(truths, tmp_path):
     write_image(LabelMap(labels.array[1:], labels.affine), tmp_path / "phantom0000.nii.gz")
     with pytest.raises(GridMismatch, match=r"case phantom0000: the prediction is \(23, 40, 40\)"):
         raise_failure(tmp_path / "phantom0000.nii.gz", path)
+    with pytest.raises(GridMismatch, match=r"bring the prediction onto the truth's grid$"):
+        evaluate(tmp_path / "phantom0000.nii.gz", path, "brats2015")
 
 
 def raise_failure(predicted, truth):
