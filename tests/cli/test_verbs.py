@@ -4,6 +4,7 @@ import shutil
 import numpy as np
 import pytest
 
+from brainsegnet.inference import shipped
 from brainsegnet.inference.model import open_model
 from brainsegnet.scans.datasets import find_cases
 from brainsegnet.scans.files import read_image, read_labels, write_image
@@ -86,6 +87,14 @@ def test_segment_tells_each_case_with_its_volumes_and_what_was_absent(run, phant
     flair = find_cases([phantoms])[0].images["flair"]
     ended = run("segment", "--flair", flair, "--model", trained, "--out", out, *CPU)
     assert ended.code == 0 and "; without t1, t1c, t2; " in ended.out
+
+
+def test_segment_names_the_model_that_it_chose(run, phantoms, trained, tmp_path, monkeypatch):
+    shutil.copytree(trained / "best", tmp_path / "models" / "ours")
+    monkeypatch.setattr(shipped, "HOME", tmp_path / "models")
+    ended = run("segment", phantoms / "phantom0000", "--out", tmp_path / "a.nii.gz", *CPU)
+    name = open_model(trained).card.name
+    assert ended.code == 0 and ended.out.splitlines()[-1].startswith(f"model {name}, chosen by the sequences; ")
 
 
 def test_segment_passes_its_flags_on(run, phantoms, trained, tmp_path):

@@ -21,11 +21,19 @@ ENTROPY = "entropy"
 
 @dataclass(frozen=True, eq=False)
 class Loaded:
-    """A case that was read: ready for the network, the seconds it took, and how its sequences came onto one grid."""
+    """A case that was read.
+
+    Attributes:
+        ready: For the network.
+        seconds: That reading took.
+        aligner: How its sequences came onto one grid.
+        notes: What could not be read, and is not needed for the labels.
+    """
 
     ready: Ready
     seconds: float
     aligner: Aligner
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -65,7 +73,7 @@ def write_case(found: Found, loaded: Loaded, model: Model, path: Path, picture: 
         "validation": expected_dice(model.card, prediction.used),
         "model": _describe_model(model),
         "engine": found.engine,
-        "notes": list(found.notes),
+        "notes": [*found.notes, *loaded.notes],
         "doubts": list(prediction.doubts),
         "seconds": {stage: round(duration, 4) for stage, duration in seconds.items()},
         "brainsegnet": version("brainsegnet"),

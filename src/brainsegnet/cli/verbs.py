@@ -103,6 +103,9 @@ def segment(
     if bool(named) == bool(cases):
         raise DatasetError("name either folders of cases or the files of one case (--flair, --t1c, ...), not both")
     done = run(named or cases or [], model, out, SegmentOptions(**vars(how or SegmentFlags())), _show_segmented)
+    if model is None and done.done:
+        name = done.done[0].report["model"]["name"]
+        say(f"model {name}, chosen by the sequences; another can be named with --model")
     if timings:
         _show_timings(done)
     report_failures(done.failures, len(done.done))
