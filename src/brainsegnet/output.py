@@ -4,7 +4,7 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -71,6 +71,15 @@ def find_suffix(path: Path, suffixes: tuple[str, ...]) -> str:
     '.nii.gz'
     """
     return next((suffix for suffix in suffixes if path.name.lower().endswith(suffix)), "")
+
+
+def stem_of(path: Path, suffixes: Collection[str] = IMAGES) -> str:
+    """The name of a file without its suffix, of which `.nii.gz` is one.
+
+    >>> stem_of(Path("out/pat 1.nii.gz")), stem_of(Path("notes.txt"))
+    ('pat 1', 'notes.txt')
+    """
+    return path.name[: len(path.name) - len(find_suffix(path, tuple(suffixes)))]
 
 
 def check_suffix(path: Path, suffixes: tuple[str, ...]) -> str:

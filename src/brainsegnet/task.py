@@ -178,7 +178,7 @@ class Task(BaseModel):
             if not homes:
                 raise LabelError(
                     f"case {case}: {tissue} (label {value} of {source.name}) has no counterpart in task {self.name}; "
-                    + (f"train with --task {source.name}" if source.name in TASKS else "choose a task that has it")
+                    + (f"use --task {source.name}" if source.name in TASKS else "choose a task that has it")
                 )
             table[value] = homes[0]
         return np.asarray(table[labels], np.uint8)

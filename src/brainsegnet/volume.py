@@ -24,7 +24,7 @@ Entries of two affines that differ by 1e-4 part the far corners of a head of 240
 
 
 REMEDY = "segment and train: --resample"
-"""What brings a sequence onto the grid of another."""
+"""What brings a part of a case onto the grid of its first sequence."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,7 +161,7 @@ class Case:
         parts: Iterable[tuple[str, Volume]] = [*others, *([("the label map", self.lesion)] if self.lesion else [])]
         for name, part in parts:
             if not part.on_grid_of(reference):
-                raise GridMismatch(f"case {self.name}: {describe_mismatch(name, part, first, reference)}")
+                raise GridMismatch(f"case {self.name}: {describe_mismatch(name, part, first, reference)} ({REMEDY})")
 
     @property
     def reference(self) -> Volume:
@@ -181,13 +181,13 @@ def measure_gap(part: Volume, reference: Volume) -> float:
 
 
 def describe_mismatch(name: str, part: Volume, first: str, reference: Volume) -> str:
-    """How two grids differ, in words, and what to do.
+    """How two grids differ, in words, and what to do; a flag that does it is the caller's to name.
 
     >>> a, b = (Volume(np.zeros((n, 240, 240)), np.eye(4)) for n in (160, 155))
     >>> describe_mismatch("t1c", a, "flair", b)
-    "t1c is (160, 240, 240) but flair is (155, 240, 240); bring t1c onto flair's grid (segment and train: --resample)"
+    "t1c is (160, 240, 240) but flair is (155, 240, 240); bring t1c onto flair's grid"
     """
-    return f"{describe_gap(name, part, first, reference)}; bring {name} onto {first}'s grid ({REMEDY})"
+    return f"{describe_gap(name, part, first, reference)}; bring {name} onto {first}'s grid"
 
 
 def describe_gap(name: str, part: Volume, first: str, reference: Volume) -> str:

@@ -12,8 +12,8 @@ from brainsegnet.api.release import release
 from brainsegnet.api.segmentation import SegmentOptions, segment
 from brainsegnet.api.training_run import train
 from brainsegnet.api.validation import calibrate, held_out_scans, parts_of, score_parts
-from brainsegnet.errors import DatasetError
-from brainsegnet.inference.model import open_model
+from brainsegnet.errors import DatasetError, ModelError
+from brainsegnet.inference.model import open_model, save_model
 from brainsegnet.inference.shipped import choose_model, resolve_model, shipped_models
 from brainsegnet.training.curriculum import Budget
 
@@ -86,9 +86,23 @@ def test_folds_that_do_not_leave_each_case_out_once_are_refused(runs, phantoms, 
 def test_models_are_found_by_name_and_by_what_they_take(home, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert resolve_model(home / "tiny").folder == resolve_model(type(home)("tiny"), home).folder
-    assert choose_model(["flair"], home).card.name == "tiny"
+    assert choose_model({"a": ["flair"]}, home).card.name == "tiny"
     with pytest.raises(Exception, match="takes dwi"):
-        choose_model(["dwi"], home)
+        choose_model({"a": ["dwi"]}, home)
+
+
+def test_cases_that_call_for_different_models_are_refused_and_the_remedy_named(home, tmp_path):
+    glioma = open_model(home / "tiny")
+    channels = glioma.card.input.model_copy(update={"sequences": ("dwi", "adc", "tmax", "mtt")})
+    folder = tmp_path / "models"
+    for name, given in (("glioma", glioma.card.input), ("stroke", channels)):
+        save_model(folder / name, glioma.card.model_copy(update={"name": name, "input": given}), glioma.tensors())
+    assert choose_model({"a": ["flair", "t1"], "b": ["t1c"], "c": ["pet"]}, folder).folder.name == "glioma"
+    assert choose_model({"c": ["pet"], "a": ["flair", "dwi", "adc"]}, folder).folder.name == "stroke"
+    with pytest.raises(
+        ModelError, match=r"case a call for model glioma, those of case b for model stroke; name one with --model"
+    ):
+        choose_model({"a": ["flair", "t1"], "b": ["dwi", "adc"]}, folder)
 
 
 def test_more_coverage_needs_a_smaller_tail():

@@ -71,9 +71,38 @@ def test_truths_are_brought_to_the_convention_of_the_task(phantoms, truths, tmp_
         evaluate(predicted, data, BRATS2023)
 
 
-def test_what_segment_writes_can_be_evaluated_probabilities_or_not(phantoms, trained, tmp_path):
-    options = SegmentOptions(probabilities=True, device="cpu", threads=1)
+def note(folder, name, task):
+    """The JSON beside a label map, so far as it tells the convention."""
+    told = {"task": task.name, "convention": {str(value): tissue for value, tissue in task.labels.items()}}
+    (folder / f"{name}.json").write_text(json.dumps(told))
+
+
+def test_predictions_are_brought_to_the_convention_of_the_task_where_their_json_tells_another(phantoms, truths):
+    for path in sorted(truths.glob("*.nii.gz")):
+        write_image(relabelled(path, [0, 1, 2, 1, 4]), path)
+    for path in sorted(truths.glob("*.nii.gz")):
+        as_2021 = read_labels(path)
+        write_image(relabelled(path, [0, 1, 2, 0, 3]), path)
+        note(truths, path.name.removesuffix(".nii.gz"), BRATS2023)
+        assert (read_labels(path).array == 3).sum() == (as_2021.array == 4).sum() > 0
+    scores = evaluate(truths, phantoms, BRATS2021)
+    assert dices(scores) == [1.0] * 9, "labels 3 of BraTS 2023 are enhancing, as 4 is in BraTS 2021"
+    with pytest.raises(
+        LabelError, match=r"non-enhancing \(label 1 of brats2023\) has no counterpart in task brats2015"
+    ):
+        evaluate(truths, phantoms, BRATS2015)
+
+
+def test_a_json_of_something_else_beside_a_prediction_changes_nothing(phantoms, truths):
+    for content in ("[]", "no JSON", '{"convention": {"x": "y"}, "task": 1}', '{"convention": [], "probabilities": 3}'):
+        (truths / "phantom0000.json").write_text(content)
+        assert dices(evaluate(truths, phantoms, "brats2015")) == [1.0] * 9
+
+
+def test_what_segment_writes_can_be_evaluated_with_whatever_maps(phantoms, trained, tmp_path):
+    options = SegmentOptions(probabilities=True, uncertainty=True, device="cpu", threads=1)
     segment(phantoms / "phantom0002", trained, tmp_path / "out", options)
+    assert (tmp_path / "out" / "phantom0002_entropy.nii.gz").exists()
     evaluation = evaluate(tmp_path / "out", phantoms, "brats2015")
     assert list(evaluation.scores) == ["phantom0002"] and not evaluation.failures
 
@@ -106,12 +135,24 @@ def test_one_bad_prediction_among_many_is_told_and_the_others_are_scored(phantom
     assert json.loads((tmp_path / "out" / "scores.json").read_text())["cases"].keys() == evaluation.scores.keys()
 
 
+def test_truths_without_a_prediction_are_named_and_cost_nothing(phantoms, truths, tmp_path):
+    (truths / "phantom0001.nii.gz").unlink()
+    evaluation = evaluate(truths, phantoms, "brats2015", tmp_path / "out")
+    assert evaluation.unpredicted == ["phantom0001"] and not evaluation.failures
+    assert json.loads((tmp_path / "out" / "scores.json").read_text())["unpredicted"] == ["phantom0001"]
+    assert "- 1 case of the truth has no prediction" in (tmp_path / "out" / "scores.md").read_text()
+    one = evaluate(truths / "phantom0000.nii.gz", phantoms, "brats2015")
+    assert not one.unpredicted, "whoever names one file means that one"
+
+
 def test_another_grid_is_refused(truths, tmp_path):
     path = truths / "phantom0000.nii.gz"
     labels = read_labels(path)
     write_image(LabelMap(labels.array[1:], labels.affine), tmp_path / "phantom0000.nii.gz")
     with pytest.raises(GridMismatch, match=r"case phantom0000: the prediction is \(23, 40, 40\)"):
         raise_failure(tmp_path / "phantom0000.nii.gz", path)
+    with pytest.raises(GridMismatch, match=r"bring the prediction onto the truth's grid$"):
+        evaluate(tmp_path / "phantom0000.nii.gz", path, "brats2015")
 
 
 def raise_failure(predicted, truth):

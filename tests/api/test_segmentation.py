@@ -1,5 +1,6 @@
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from brainsegnet.inference.model import open_model
 from brainsegnet.scans.datasets import find_cases
 from brainsegnet.scans.files import read_image, read_labels, write_image
 from brainsegnet.task import BRATS2015
+from brainsegnet.volume import LabelMap
 
 CPU = SegmentOptions(device="cpu", threads=1)
 
@@ -111,6 +113,28 @@ def test_a_picture_is_drawn_beside_the_labels(phantoms, trained, tmp_path):
     options = SegmentOptions(picture=True, device="cpu", threads=1)
     segment(phantoms / "phantom0002", trained, tmp_path / "a.nii.gz", options)
     assert (tmp_path / "a.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+
+
+@pytest.mark.parametrize("spoil", ["damaged", "foreign", "elsewhere"])
+def test_a_truth_that_cannot_be_used_costs_the_picture_its_truth_and_the_case_nothing(
+    phantoms, trained, tmp_path, spoil
+):
+    shutil.copytree(phantoms / "phantom0000", tmp_path / "case")
+    lesion = files_of(tmp_path, "case").lesion
+    labels = read_labels(lesion)
+    if spoil == "damaged":
+        lesion.write_bytes(b"no image")
+    elif spoil == "foreign":
+        write_image(LabelMap(labels.array + np.uint8(40), labels.affine), lesion)
+    else:
+        write_image(LabelMap(labels.array[1:], labels.affine), lesion)
+    plain = segment(tmp_path / "case", trained, tmp_path / "a.nii.gz", CPU).done[0]
+    drawn = segment(tmp_path / "case", trained, tmp_path / "b.nii.gz", replace(CPU, picture=True)).done[0]
+    assert plain.path.read_bytes() == drawn.path.read_bytes() and (tmp_path / "b.png").is_file()
+    assert not plain.report["notes"]
+    (note,) = drawn.report["notes"]
+    assert note.startswith("the picture is drawn without the truth, which cannot be used: ")
+    assert {"damaged": "is no image", "foreign": "label values [40", "elsewhere": "(23, 40, 40)"}[spoil] in note
 
 
 def test_a_model_trained_with_dropped_sequences_takes_any_subset_and_says_what_was_absent(phantoms, trained, tmp_path):

@@ -4,6 +4,7 @@ import shutil
 import numpy as np
 import pytest
 
+from brainsegnet.inference import shipped
 from brainsegnet.inference.model import open_model
 from brainsegnet.scans.datasets import find_cases
 from brainsegnet.scans.files import read_image, read_labels, write_image
@@ -88,6 +89,14 @@ def test_segment_tells_each_case_with_its_volumes_and_what_was_absent(run, phant
     assert ended.code == 0 and "; without t1, t1c, t2; " in ended.out
 
 
+def test_segment_names_the_model_that_it_chose(run, phantoms, trained, tmp_path, monkeypatch):
+    shutil.copytree(trained / "best", tmp_path / "models" / "ours")
+    monkeypatch.setattr(shipped, "HOME", tmp_path / "models")
+    ended = run("segment", phantoms / "phantom0000", "--out", tmp_path / "a.nii.gz", *CPU)
+    name = open_model(trained).card.name
+    assert ended.code == 0 and ended.out.splitlines()[-1].startswith(f"model {name}, chosen by the sequences; ")
+
+
 def test_segment_passes_its_flags_on(run, phantoms, trained, tmp_path):
     out = tmp_path / "a.mha"
     flags = ("--probabilities", "--slabs", 31, "--picture")
@@ -154,6 +163,16 @@ def test_evaluate_shows_scores_and_writes_them(run, phantoms, tmp_path):
     assert "phantom0000" in ended.out and "enhancing         1.000" in ended.out and "4 enhancing" in ended.out
     scores = json.loads((tmp_path / "scores" / "scores.json").read_text())
     assert scores["cases"]["phantom0000"]["core"]["dice"] == 1 and scores["task"] == "brats2015"
+
+
+def test_evaluate_names_the_truths_that_have_no_prediction(run, phantoms, tmp_path):
+    first = next(iter(find_cases([phantoms])))
+    write_image(read_labels(first.lesion), tmp_path / "phantom0000.nii.gz")
+    done = run("evaluate", tmp_path, phantoms, "--task", "brats2015")
+    assert done.code == 0
+    assert done.only_line == (
+        "2 cases of the truth have no prediction and are not in these scores: phantom0001, phantom0002."
+    )
 
 
 def test_grow_tells_each_phantom_and_refuses_none(run, left, tmp_path):

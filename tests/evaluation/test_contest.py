@@ -1,14 +1,17 @@
 import csv
 import io
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from brainsegnet.errors import DatasetError
-from brainsegnet.evaluation.contest import Entry, stand, to_csv, to_json, to_markdown, to_rich
+from brainsegnet.evaluation.contest import to_csv, to_json, to_markdown, to_rich
 from brainsegnet.evaluation.metrics import score_region
+from brainsegnet.evaluation.standings import Entry, stand
+from brainsegnet.evaluation.statistics import holm
 
 REGIONS = ("whole", "core")
 
@@ -53,12 +56,34 @@ def test_the_three_forms_hold_every_model_and_agree(entries):
         assert float(row["dice_mean"]) == standing["mean"] and float(row["dice_low"]) == standing["interval"][0]
         assert (row["p"] == "") == (standing["p"] is None) == (row["model"] == "ours")
         assert float(row["parameters"]) == 1_250_000 and float(row["seconds_per_scan"]) == 0.25
-    lines = [line for line in markdown.splitlines() if line.startswith("| ")]
+    lines = [re.sub(" +", " ", line) for line in markdown.splitlines() if line.startswith("| ")]
     assert [line.split(" | ")[0] for line in lines[2:5]] == ["| ours", "| theirs", "| other"]
     assert "**0.810** ± 0.010 [0.800, 0.820]" in lines[2] and "**" not in lines[3]
     assert "1.25 M | 41.5 k | 3.50 | 0.25 | 100 |" in lines[2] and "- a note" in markdown
     assert document["models"]["theirs"]["cases"]["b"]["core"]["dice"] == pytest.approx(0.36)
     assert to_rich(entries).row_count == 3
+
+
+def test_of_two_cases_there_is_no_interval_and_p_is_told_to_be_out_of_reach():
+    entries = {"ours": entry(0.8, ("a", "b")), "theirs": entry(0.7, ("a", "b"))}
+    rows = stand(entries)
+    assert all(s.interval is None and s.difference_interval is None for r in rows.values() for s in r.values())
+    assert rows["theirs"]["whole"].test.too_few and rows["theirs"]["whole"].p == 0.5
+    markdown, document = to_markdown(entries), json.loads(to_json(entries, {}))
+    assert "[0." not in markdown and "p cannot fall below 0.5 there" in markdown
+    assert document["models"]["ours"]["dice"]["whole"]["interval"] is None
+    assert [row["dice_low"] for row in csv.DictReader(io.StringIO(to_csv(entries)))] == [""] * 4
+
+
+def test_p_values_of_a_region_are_adjusted_over_its_models():
+    cases = tuple("abcdefgh")
+    models = {name: entry(dice, cases) for name, dice in (("ours", 0.8), ("theirs", 0.7), ("other", 0.6))}
+    rows = stand(models)
+    for region in REGIONS:
+        raw = [rows[name][region].p for name in ("theirs", "other")]
+        assert raw == [2**-7, 2**-7]
+        assert [rows[name][region].p_adjusted for name in ("theirs", "other")] == holm(raw) == [2**-6, 2**-6]
+    assert "cannot fall below" not in to_markdown(models)
 
 
 def test_one_model_alone_is_tested_against_none(entries):

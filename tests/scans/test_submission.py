@@ -1,3 +1,4 @@
+import json
 import zipfile
 
 import numpy as np
@@ -10,8 +11,6 @@ from brainsegnet.scans.files import read_image, write_image
 from brainsegnet.scans.submission import PLATFORMS, find_identifier, plan_uploads, write_uploads
 from brainsegnet.task import BRATS2015, BRATS2021, ISLES2017
 from brainsegnet.volume import LabelMap, Volume
-
-SMIR = PLATFORMS["isles2017"]
 
 
 def oblique(spacing_mm, degrees):
@@ -42,7 +41,7 @@ def strokes(tmp_path, rng):
 
 def test_isles_files_come_back_equal_in_voxels_affine_and_type(strokes, tmp_path):
     out, found = tmp_path / "upload.zip", tmp_path / "found"
-    write_uploads(plan_uploads(strokes, found, ISLES2017, "mine"), SMIR, out)
+    write_uploads(plan_uploads(strokes, found, ISLES2017, "mine"), ISLES2017, out)
     with zipfile.ZipFile(out) as archive:
         assert archive.testzip() is None
         assert archive.namelist() == ["SMIR.mine.127001.nii", "SMIR.mine.127011.nii", "SMIR.mine.127021.nii"]
@@ -56,10 +55,25 @@ def test_isles_files_come_back_equal_in_voxels_affine_and_type(strokes, tmp_path
         np.testing.assert_allclose(back.affine, scan.affine, atol=2e-7, err_msg="but for NIfTI's 32 bits")
 
 
+def test_predictions_of_another_convention_are_brought_to_the_platform_s(strokes, tmp_path):
+    """Where the JSON beside a prediction tells its convention; the zips are equal to the byte."""
+    found = tmp_path / "found"
+    write_uploads(plan_uploads(strokes, found, ISLES2017, "mine"), ISLES2017, tmp_path / "plain.zip")
+    for case in strokes:
+        labels = read_image(found / f"{case.name}.nii.gz")
+        write_image(LabelMap(labels.array * np.uint8(5), labels.affine), found / f"{case.name}.nii.gz")
+    with pytest.raises(LabelError, match=r"label values \[5\] are outside task isles2017"):
+        plan(strokes, tmp_path)
+    for case in strokes:
+        (found / f"{case.name}.json").write_text(json.dumps({"task": "ours", "convention": {"5": "infarct"}}))
+    write_uploads(plan_uploads(strokes, found, ISLES2017, "mine"), ISLES2017, tmp_path / "other.zip")
+    assert (tmp_path / "plain.zip").read_bytes() == (tmp_path / "other.zip").read_bytes()
+
+
 def test_the_same_predictions_give_the_same_bytes(strokes, tmp_path):
     uploads = plan_uploads(strokes, tmp_path / "found", ISLES2017, "mine")
     for name in ("a.zip", "b.zip"):
-        write_uploads(uploads, SMIR, tmp_path / name)
+        write_uploads(uploads, ISLES2017, tmp_path / name)
     assert (tmp_path / "a.zip").read_bytes() == (tmp_path / "b.zip").read_bytes()
 
 

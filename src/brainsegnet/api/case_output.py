@@ -11,7 +11,7 @@ from typing import Any
 from brainsegnet.inference.card import Card
 from brainsegnet.inference.model import Model
 from brainsegnet.inference.predict import Found, Prediction, Ready, finish
-from brainsegnet.output import IMAGES, find_suffix, write_text
+from brainsegnet.output import stem_of, write_text
 from brainsegnet.preprocessing.alignment import Aligner
 from brainsegnet.scans.files import write_image
 from brainsegnet.volume import Case
@@ -21,11 +21,19 @@ ENTROPY = "entropy"
 
 @dataclass(frozen=True, eq=False)
 class Loaded:
-    """A case that was read: ready for the network, the seconds it took, and how its sequences came onto one grid."""
+    """A case that was read.
+
+    Attributes:
+        ready: For the network.
+        seconds: That reading took.
+        aligner: How its sequences came onto one grid.
+        notes: What could not be read, and is not needed for the labels.
+    """
 
     ready: Ready
     seconds: float
     aligner: Aligner
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -65,7 +73,7 @@ def write_case(found: Found, loaded: Loaded, model: Model, path: Path, picture: 
         "validation": expected_dice(model.card, prediction.used),
         "model": _describe_model(model),
         "engine": found.engine,
-        "notes": list(found.notes),
+        "notes": [*found.notes, *loaded.notes],
         "doubts": list(prediction.doubts),
         "seconds": {stage: round(duration, 4) for stage, duration in seconds.items()},
         "brainsegnet": version("brainsegnet"),
@@ -89,11 +97,6 @@ def expected_dice(card: Card, used: Sequence[str]) -> dict[str, Mapping[str, flo
     measured = card.training.subsets
     wanted = {"all sequences": card.sequences, "those used": used}
     return {what: measured["+".join(names)] for what, names in wanted.items() if "+".join(names) in measured}
-
-
-def stem_of(path: Path, suffixes: Sequence[str] = IMAGES) -> str:
-    """The name of a file without its suffix, of which `.nii.gz` is one."""
-    return path.name[: len(path.name) - len(find_suffix(path, tuple(suffixes)))]
 
 
 def _describe_uncertainty(prediction: Prediction, files: Mapping[str, Path]) -> dict[str, Any]:

@@ -14,7 +14,8 @@ from brainsegnet.api.results import describe_result, read_result, to_entry, writ
 from brainsegnet.api.roster import Roster, call_roll, load_scans
 from brainsegnet.api.training_run import launch
 from brainsegnet.errors import DatasetError, OutputError
-from brainsegnet.evaluation.contest import Entries, to_csv, to_json, to_markdown
+from brainsegnet.evaluation.contest import to_csv, to_json, to_markdown
+from brainsegnet.evaluation.standings import Entries
 from brainsegnet.inference.model import torch_needed
 from brainsegnet.output import writable, write_text
 from brainsegnet.task import Task, load_task

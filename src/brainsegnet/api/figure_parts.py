@@ -12,7 +12,8 @@ from brainsegnet.errors import DatasetError, GridMismatch
 from brainsegnet.evaluation.paper_figures import SEQUENCES
 from brainsegnet.preprocessing.alignment import Aligner
 from brainsegnet.scans.datasets import CaseFiles, load_case
-from brainsegnet.scans.files import read_image, read_labels
+from brainsegnet.scans.files import read_image
+from brainsegnet.scans.predictions import read_prediction
 from brainsegnet.task import Task
 from brainsegnet.volume import Array, Case, Volume, describe_mismatch
 
@@ -87,8 +88,7 @@ def read_layer(folder: Path, case: Case, task: Task, paper: int) -> Array:
         path = folder if folder.is_file() else files.get(case.name)
         if path is None:
             raise DatasetError(f"{folder} holds no label map of case {case.name}; segment it first")
-        volume = read_labels(path)
-        task.check(volume.array, case.name)
+        volume = read_prediction(path, task, case.name)
     if not volume.on_grid_of(case.reference):
         raise GridMismatch(
             f"case {case.name}: {describe_mismatch('the prediction', volume, 'the scan', case.reference)}"

@@ -16,12 +16,12 @@ from brainsegnet.evaluation.curves import training_curve_figure
 from brainsegnet.evaluation.figures import overlay_figure, render
 from brainsegnet.evaluation.report import Section, facts, listing, picture, table, tiles
 from brainsegnet.evaluation.report_scores import case_section, mean_dice, summary_sections, worst_cases
-from brainsegnet.evaluation.tables import to_json
+from brainsegnet.evaluation.tables import describe_unpredicted, to_json
 from brainsegnet.inference.card import Card
 from brainsegnet.inference.model import BEST, CARD_FILE, LAST, hash_file, open_model
 from brainsegnet.preprocessing.alignment import Aligner
 from brainsegnet.scans.datasets import CaseFiles, find_cases, load_case
-from brainsegnet.scans.files import read_labels
+from brainsegnet.scans.predictions import read_prediction
 from brainsegnet.task import Task
 from brainsegnet.training.curriculum import RECIPES, Recipe
 from brainsegnet.training.log_file import read_log
@@ -63,6 +63,8 @@ def describe_predictions(
     if evaluation.failures:
         body = table(["Case", "Why"], [[n, s] for n, s in evaluation.failures.items()], words=2)
         parts.insert(1, Section("Cases that could not be scored", body))
+    if lone := describe_unpredicted(evaluation.unpredicted):
+        parts.insert(1, Section("Cases without a prediction", "", lone))
     notes = _notes_beside(predicted, list(evaluation.scores))
     model = _model_of(notes)
     if model is not None:
@@ -198,7 +200,8 @@ def _draw(files: CaseFiles, predicted: Path, task: Task) -> bytes | None:
     try:
         case = load_case(files, task.sequences, task, lesion=True, allow_missing=True, align=Aligner(files.name))
         names = [name for name in ("flair", "t1c", "t2") if name in case.images] or list(case.images)[:3]
-        return render(overlay_figure(case, read_labels(predicted).array, task, names, "slice"), "png", PICTURE_DPI)
+        labels = read_prediction(predicted, task, files.name).array
+        return render(overlay_figure(case, labels, task, names, "slice"), "png", PICTURE_DPI)
     except BrainSegNetError:
         return None
 

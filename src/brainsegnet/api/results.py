@@ -8,8 +8,8 @@ import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
 from brainsegnet.errors import OutputError
-from brainsegnet.evaluation.contest import Entry
 from brainsegnet.evaluation.metrics import RegionScore
+from brainsegnet.evaluation.standings import Entry
 from brainsegnet.inference.card import find_versions
 from brainsegnet.output import write_text
 from brainsegnet.processor import describe_processor

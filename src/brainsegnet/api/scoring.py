@@ -1,6 +1,5 @@
 """`evaluate`: predicted label maps against true ones."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,9 +10,10 @@ from numpy.typing import NDArray
 from brainsegnet.errors import BrainSegNetError, DatasetError, GridMismatch
 from brainsegnet.evaluation.metrics import USUAL_RULES, RegionScore, ScoreRules, score_case
 from brainsegnet.evaluation.tables import to_csv, to_json, to_markdown
-from brainsegnet.output import find_suffix, writable, write_text
+from brainsegnet.output import find_suffix, stem_of, writable, write_text
 from brainsegnet.scans.datasets import find_cases
 from brainsegnet.scans.files import READERS, read_labels
+from brainsegnet.scans.predictions import find_maps, read_prediction
 from brainsegnet.scans.table import SUFFIXES as TABLES
 from brainsegnet.task import Task, load_task
 from brainsegnet.volume import describe_mismatch
@@ -22,15 +22,27 @@ Labels = NDArray[Any]
 Truths = dict[str, tuple[Path, Task | None]]
 """Case name to its label map, and whose convention that is in; None for the task's own."""
 
+Pairs = dict[str, tuple[Path, Path, Task | None]]
+"""Case name to prediction, truth, and the convention of the truth."""
+
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Scores by case and region, the cases that could not be scored, each with a sentence, and the rules."""
+    """Scores by case and region.
+
+    Attributes:
+        task: In whose convention and regions.
+        scores: Case name to region to score.
+        failures: Cases that could not be scored, each with a sentence.
+        rules: By which they were scored.
+        unpredicted: Cases of the truth that the folder of predictions does not hold; no mean tells of them.
+    """
 
     task: Task
     scores: Mapping[str, Mapping[str, RegionScore]]
     failures: Mapping[str, str] = field(default_factory=dict)
     rules: ScoreRules = USUAL_RULES
+    unpredicted: Sequence[str] = ()
 
 
 def evaluate(
@@ -45,19 +57,20 @@ def evaluate(
     Args:
         predicted: A label map, or a folder of them named after their cases, as `segment` writes them.
         truth: A label map, a folder of label maps of the same names, or folders or tables of cases.
-        task: In whose label convention the predictions are; truths are brought to it where their scheme tells theirs.
+        task: In whose label convention scores are; predictions are brought to it where the JSON of `segment` beside
+            them tells theirs, truths where their scheme does, and both are in it otherwise.
         out: Folder that gets `scores.csv`, `scores.json` and `scores.md`, or None.
         rules: Tolerance of the surface Dice, and how lesions are matched.
 
     Raises:
-        DatasetError: nothing to score, or a prediction without a truth.
+        DatasetError: nothing to score, or a prediction without a truth; a truth without one is in `unpredicted`.
         BrainSegNetError: no pair can be scored; why the first cannot. Of many, the bad ones are in `failures`.
         OutputError: the folder cannot be written.
     """
     task = task if isinstance(task, Task) else load_task(task)
     if out is not None:
         writable(out / "scores.csv", ())
-    pairs = _pairs(predicted, [truth] if isinstance(truth, Path) else list(truth))
+    pairs, unpredicted = _pairs(predicted, [truth] if isinstance(truth, Path) else list(truth))
     if not pairs:
         raise DatasetError(f"{predicted} holds no label map ({', '.join(READERS)}); name the folder that has them")
     scores: dict[str, Mapping[str, RegionScore]] = {}
@@ -72,35 +85,36 @@ def evaluate(
         raise next(iter(errors.values()))
     if out is not None:
         write_text(to_csv(scores, task), out / "scores.csv")
-        write_text(to_json(scores, task, rules), out / "scores.json")
-        write_text(to_markdown(scores, task, rules), out / "scores.md")
-    return Evaluation(task, scores, {name: str(error) for name, error in errors.items()}, rules)
+        write_text(to_json(scores, task, rules, unpredicted), out / "scores.json")
+        write_text(to_markdown(scores, task, rules, unpredicted), out / "scores.md")
+    return Evaluation(task, scores, {name: str(error) for name, error in errors.items()}, rules, unpredicted)
 
 
 def _read_pair(
     name: str, predicted: Path, truth: Path, convention: Task | None, task: Task
 ) -> tuple[Labels, Labels, tuple[float, float, float]]:
     """Labels of both in the convention of the task, and their spacing."""
-    found, known = read_labels(predicted), read_labels(truth)
+    found, known = read_prediction(predicted, task, name), read_labels(truth)
     if not found.on_grid_of(known):
         raise GridMismatch(f"case {name}: {describe_mismatch('the prediction', found, 'the truth', known)}")
     return found.array, task.bring(known.array, convention, name), known.spacing_mm
 
 
-def _pairs(predicted: Path, truths: Sequence[Path]) -> dict[str, tuple[Path, Path, Task | None]]:
-    """Case name to prediction, truth, and the convention of the truth."""
+def _pairs(predicted: Path, truths: Sequence[Path]) -> tuple[Pairs, list[str]]:
+    """The pairs, and the cases of the truth that a folder of predictions does not hold."""
     first = truths[0]
     if predicted.is_file() and len(truths) == 1 and first.is_file() and first.suffix not in TABLES:
-        return {_stem(predicted): (predicted, first, None)}
+        return {stem_of(predicted, READERS): (predicted, first, None)}, []
     found = label_files(predicted)
     known = _truths(truths)
     if predicted.is_file() and len(known) == 1:
         name, (path, convention) = next(iter(known.items()))
-        return {name: (predicted, path, convention)}
+        return {name: (predicted, path, convention)}, []
     if lone := sorted(found.keys() - known.keys()):
         there = ", ".join(sorted(known)) or "no label map"
         raise DatasetError(f"prediction {lone[0]} has no truth in {', '.join(map(str, truths))}, which holds {there}")
-    return {name: (path, *known[name]) for name, path in found.items()}
+    absent = [] if predicted.is_file() else sorted(known.keys() - found.keys())
+    return {name: (path, *known[name]) for name, path in found.items()}, absent
 
 
 def _truths(truths: Sequence[Path]) -> Truths:
@@ -117,29 +131,11 @@ def _truths(truths: Sequence[Path]) -> Truths:
 
 
 def label_files(folder: Path) -> dict[str, Path]:
-    """Images directly in a folder save probability maps, by name without suffix; or the one file that is named."""
+    """Images directly in a folder, maps of probability or entropy aside, by name; or the one file that is named."""
     if folder.is_file():
-        return {_stem(folder): folder}
+        return {stem_of(folder, READERS): folder}
     if not folder.is_dir():
         raise DatasetError(f"{folder} does not exist; name a label map or a folder of them")
     images = [path for path in sorted(folder.iterdir()) if find_suffix(path, tuple(READERS)) and path.is_file()]
-    probabilities = _find_probabilities(folder)
-    return {_stem(path): path for path in images if path.name not in probabilities}
-
-
-def _find_probabilities(folder: Path) -> set[str]:
-    """Names of the probability maps that `segment` wrote into a folder, as the JSONs beside the label maps tell."""
-    names: set[str] = set()
-    for path in folder.glob("*.json"):
-        try:
-            report = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            continue
-        maps = report.get("probabilities") if isinstance(report, dict) else None
-        names |= set(maps.values()) if isinstance(maps, dict) else set()
-    return names
-
-
-def _stem(path: Path) -> str:
-    suffix = find_suffix(path, tuple(READERS))
-    return path.name[: len(path.name) - len(suffix)] if suffix else path.name
+    maps = find_maps(folder)
+    return {stem_of(path, READERS): path for path in images if path.name not in maps}

@@ -5,16 +5,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from brainsegnet.api.case_output import Loaded, Segmented, stem_of, write_case
+from brainsegnet.api.case_output import Loaded, Segmented, write_case
 from brainsegnet.errors import BrainSegNetError, OutputError
+from brainsegnet.inference.card import Card
 from brainsegnet.inference.cohort import run_cohort
 from brainsegnet.inference.engines import Precision, open_engine
 from brainsegnet.inference.predict import Found, Options, compute, make_ready
 from brainsegnet.inference.shipped import choose_model, resolve_model
-from brainsegnet.output import IMAGES, find_suffix, writable
+from brainsegnet.output import IMAGES, find_suffix, stem_of, writable
 from brainsegnet.preprocessing.alignment import Aligner
 from brainsegnet.scans.datasets import CaseFiles, find_cases, load_case
 from brainsegnet.scans.files import READERS
+from brainsegnet.volume import Case
 
 
 @dataclass(frozen=True)
@@ -85,31 +87,28 @@ def segment(
     Args:
         cases: Folders of cases or tables; or one case as sequence name to file.
         model: Model folder, output folder of `train`, or name of a shipped model; None is the shipped model that uses
-            most of the sequences of the first case.
+            most of the sequences of the cases.
         out: Label map to write; for more than one case, the folder that gets one for each, named after it.
         options: How.
         watch: Told of each case that is done.
 
     Raises:
-        ModelError: the model cannot be used.
+        ModelError: the model cannot be used; without one, two cases call for different models.
         DatasetError: no case is found.
         OutputError: the output cannot be written.
         BrainSegNetError: a single case cannot be used; of many, the bad ones are in `failures`.
     """
     options = options or SegmentOptions()
     found = _find(cases)
-    opened = choose_model(found[0].images) if model is None else resolve_model(model)
+    opened = choose_model({case.name: case.images for case in found}) if model is None else resolve_model(model)
     targets = _targets(found, out)
     wanted = Options(options.slabs, options.probabilities, options.uncertainty)
 
     def read(files: CaseFiles) -> Loaded:
-        started, aligner = time.perf_counter(), Aligner(files.name, options.register)
-        sequences = opened.card.input.sequences
-        align = aligner if options.resample or options.register else None
-        lesion = options.picture and files.lesion is not None
-        case = load_case(files, sequences, opened.card.task, lesion=lesion, allow_missing=True, align=align)
+        started = time.perf_counter()
+        case, aligner, notes = _read(files, opened.card, options)
         reading = time.perf_counter() - started
-        return Loaded(make_ready(case, opened.card), reading, aligner)
+        return Loaded(make_ready(case, opened.card), reading, aligner, notes)
 
     def start() -> Callable[[CaseFiles, Loaded], tuple[Found, Loaded]]:
         engine = open_engine(opened, options.device, options.threads, options.precision, options.max_bytes)
@@ -129,8 +128,24 @@ def segment(
 
 def _find(cases: Path | Sequence[Path] | Mapping[str, Path]) -> list[CaseFiles]:
     if isinstance(cases, Mapping):
-        return [CaseFiles(stem_of(next(iter(cases.values())), tuple(READERS)), cases)]
+        return [CaseFiles(stem_of(next(iter(cases.values())), READERS), cases)]
     return find_cases([cases] if isinstance(cases, Path) else cases)
+
+
+def _read(files: CaseFiles, card: Card, options: SegmentOptions) -> tuple[Case, Aligner, tuple[str, ...]]:
+    """A case, with its truth if that is to be drawn and can be; how it was brought onto one grid, and notes."""
+
+    def load(lesion: bool) -> tuple[Case, Aligner]:
+        aligner = Aligner(files.name, options.register)
+        align = aligner if options.resample or options.register else None
+        return load_case(files, card.sequences, card.task, lesion=lesion, allow_missing=True, align=align), aligner
+
+    if not (options.picture and files.lesion):
+        return *load(False), ()
+    try:
+        return *load(True), ()
+    except BrainSegNetError as error:
+        return *load(False), (f"the picture is drawn without the truth, which cannot be used: {error}",)
 
 
 def _targets(cases: Sequence[CaseFiles], out: Path) -> dict[str, Path]:

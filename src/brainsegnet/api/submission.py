@@ -35,9 +35,9 @@ def submit(
             twice, or the zip cannot be written; one sentence says which.
     """
     task = task if isinstance(task, Task) else load_task(task)
-    platform = find_platform(task)
+    find_platform(task)
     writable(out, (".zip",))
     cases = find_cases([data] if isinstance(data, Path) else list(data))
     uploads = plan_uploads(cases, predictions, task, name, id_from)
-    write_uploads(uploads, platform, out)
+    write_uploads(uploads, task, out)
     return uploads

@@ -103,6 +103,9 @@ def segment(
     if bool(named) == bool(cases):
         raise DatasetError("name either folders of cases or the files of one case (--flair, --t1c, ...), not both")
     done = run(named or cases or [], model, out, SegmentOptions(**vars(how or SegmentFlags())), _show_segmented)
+    if model is None and done.done:
+        name = done.done[0].report["model"]["name"]
+        say(f"model {name}, chosen by the sequences; another can be named with --model")
     if timings:
         _show_timings(done)
     report_failures(done.failures, len(done.done))
@@ -148,7 +151,7 @@ def evaluate(
     truth
         A label map, a folder of label maps of the same names, or folders or tables of cases.
     task
-        In whose label convention the predictions are.
+        In whose label convention the predictions are; where the JSON of segment lies beside one, that tells.
     out
         Folder for scores.csv, scores.json and scores.md.
     tolerance_mm
@@ -161,10 +164,12 @@ def evaluate(
     from brainsegnet.api.scoring import evaluate as run
     from brainsegnet.evaluation.lesions import LESION_RULES
     from brainsegnet.evaluation.metrics import ScoreRules
-    from brainsegnet.evaluation.tables import to_rich
+    from brainsegnet.evaluation.tables import describe_unpredicted, to_rich
 
     evaluation = run(predicted, truth, task, out, ScoreRules(tolerance_mm, LESION_RULES[lesions]))
     Console().print(to_rich(evaluation.scores, evaluation.task, rules=evaluation.rules))
+    for sentence in describe_unpredicted(evaluation.unpredicted):
+        complain(sentence)
     report_failures(evaluation.failures, len(evaluation.scores))
 
 

@@ -4,100 +4,26 @@ import csv
 import io
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from brainsegnet.errors import DatasetError
-from brainsegnet.evaluation.metrics import EMPTY_RULE, RegionScore
-from brainsegnet.evaluation.statistics import bootstrap_interval, paired_test
+from brainsegnet.evaluation.markdown import markdown_table
+from brainsegnet.evaluation.metrics import EMPTY_RULE
+from brainsegnet.evaluation.standings import Entries, Entry, Standing, describe_tests, stand
+from brainsegnet.evaluation.statistics import INTERVAL_RULE
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 
-@dataclass(frozen=True)
-class Entry:
-    """What a model reached, and at what cost.
-
-    Attributes:
-        scores: Case name to region to score.
-        parameters: Numbers that were learnt.
-        multiply_adds_per_voxel: Of a pass over a scan.
-        samples_per_second: While it was trained.
-        seconds_per_scan: From normalised intensities to classes, mean over the cases.
-        steps, minutes: Of a training, mean over the folds.
-    """
-
-    scores: Mapping[str, Mapping[str, RegionScore]]
-    parameters: int
-    multiply_adds_per_voxel: float
-    samples_per_second: float
-    seconds_per_scan: float
-    steps: float
-    minutes: float
-
-
-Interval = tuple[float, float]
-Entries = Mapping[str, Entry]
-"""Name of a model to its entry; the others are tested against the first."""
-
-
-@dataclass(frozen=True)
-class Standing:
-    """Dice of a model in one region.
-
-    Attributes:
-        mean, sd: Over the cases (n - 1 in the denominator; 0 for a single case).
-        interval: 95 % bootstrap interval of the mean.
-        difference: Mean of this model minus that of the first, None for the first itself.
-        difference_interval: Its 95 % bootstrap interval.
-        p: Two-sided, of the paired Wilcoxon test against the first.
-    """
-
-    mean: float
-    sd: float
-    interval: Interval
-    difference: float | None = None
-    difference_interval: Interval | None = None
-    p: float | None = None
-
-
 COSTS = ("parameters", "multiply_adds_per_voxel", "samples_per_second", "seconds_per_scan", "steps", "minutes")
 _NOTES = (
-    "Dice: mean ± standard deviation over the cases, and the 95 % bootstrap interval of the mean. Difference: to the "
-    "first model on the same cases; p: paired Wilcoxon test, two-sided, not corrected for the number of tests.",
+    "Dice: mean ± standard deviation over the cases, and the 95 % interval of the mean. Difference: to the first "
+    "model on the same cases; p: paired Wilcoxon test, two-sided; adjusted: for all models in one region (Holm).",
+    INTERVAL_RULE,
     "Samples/s: of a training, cutting and augmenting included. s/scan: normalised scan to classes, in one pass.",
     EMPTY_RULE,
 )
-
-
-def stand(entries: Entries) -> dict[str, dict[str, Standing]]:
-    """Model to region to its Dice.
-
-    Raises:
-        DatasetError: there is no model, or one was scored on other cases or regions than the first.
-    """
-    dice = {name: _dice(entry) for name, entry in entries.items()}
-    if not dice:
-        raise DatasetError("there are no models to compare")
-    first, *others = dice
-    reference = {region: list(cases) for region, cases in dice[first].items()}
-    for name in others:
-        if {region: sorted(cases) for region, cases in dice[name].items()} != {
-            r: sorted(c) for r, c in reference.items()
-        }:
-            raise DatasetError(f"{name} was not scored on the cases and regions of {first}; score all on the same")
-    return {
-        name: {
-            region: _standing([cases[c] for c in names], [dice[first][region][c] for c in names], name == first)
-            for region, names in reference.items()
-            for cases in [dice[name][region]]
-        }
-        for name in dice
-    }
 
 
 def to_markdown(entries: Entries, notes: Sequence[str] = ()) -> str:
@@ -112,9 +38,13 @@ def to_markdown(entries: Entries, notes: Sequence[str] = ()) -> str:
     cases = len(next(iter(entries.values())).scores)
     parts = [
         f"## Dice and cost over {cases} case{'' if cases == 1 else 's'}",
-        _table(["Model", *regions, *_COST_HEADINGS], rows),
-        *([f"## Against {next(iter(standings))}", _table(_PAIR_HEADINGS, _pairs(standings))] if len(rows) > 1 else []),
-        "\n".join(f"- {note}" for note in (*notes, *_NOTES)),
+        markdown_table(["Model", *regions, *_COST_HEADINGS], rows),
+        *(
+            [f"## Against {next(iter(standings))}", markdown_table(_PAIR_HEADINGS, _pairs(standings))]
+            if len(rows) > 1
+            else []
+        ),
+        "\n".join(f"- {note}" for note in (*notes, *_NOTES, *describe_tests(entries))),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -123,14 +53,15 @@ def to_csv(entries: Entries) -> str:
     """A row for each model and region, in full precision."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    heads = ("mean", "sd", "low", "high", "difference", "difference_low", "difference_high", "p")
-    writer.writerow(["model", "region", *(f"dice_{head}" if head != "p" else head for head in heads), *COSTS])
+    heads = ("mean", "sd", "low", "high", "difference", "difference_low", "difference_high", "p", "p_adjusted")
+    writer.writerow(["model", "region", *(f"dice_{head}" if head[0] != "p" else head for head in heads), *COSTS])
     for name, regions in stand(entries).items():
         costs = [getattr(entries[name], cost) for cost in COSTS]
         for region, s in regions.items():
-            gap = s.difference_interval or ("", "")
+            none = ("", "")
+            gap, tests = s.difference_interval or none, [*_or_empty(s.p), *_or_empty(s.p_adjusted)]
             writer.writerow(
-                [name, region, s.mean, s.sd, *s.interval, *_or_empty(s.difference), *gap, *_or_empty(s.p), *costs]
+                [name, region, s.mean, s.sd, *(s.interval or none), *_or_empty(s.difference), *gap, *tests, *costs]
             )
     return text.getvalue()
 
@@ -146,13 +77,13 @@ def to_json(entries: Entries, settings: Mapping[str, Any], notes: Sequence[str] 
     standings = stand(entries)
     models = {
         name: {
-            "dice": {region: asdict(standing) for region, standing in standings[name].items()},
+            "dice": {region: _to_dict(standing) for region, standing in standings[name].items()},
             **{cost: getattr(entry, cost) for cost in COSTS},
             "cases": {case: {r: asdict(score) for r, score in scores.items()} for case, scores in entry.scores.items()},
         }
         for name, entry in entries.items()
     }
-    document = {"settings": dict(settings), "models": models, "notes": [*notes, *_NOTES]}
+    document = {"settings": dict(settings), "models": models, "notes": [*notes, *_NOTES, *describe_tests(entries)]}
     return json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
@@ -175,32 +106,18 @@ def to_rich(entries: Entries, notes: Sequence[str] = ()) -> "Table":
 
 
 _COST_HEADINGS = ("Parameters", "Mult.-adds/voxel", "Samples/s", "s/scan", "Steps")
-_PAIR_HEADINGS = ("Model", "Region", "Difference", "95 % interval", "p")
+_PAIR_HEADINGS = ("Model", "Region", "Difference", "95 % interval", "p", "p adjusted")
 
 
-def _dice(entry: Entry) -> dict[str, dict[str, float]]:
-    """Region to case to Dice."""
-    regions = next(iter(entry.scores.values()), {})
-    return {region: {case: scores[region].dice for case, scores in entry.scores.items()} for region in regions}
-
-
-def _standing(values: Sequence[float], reference: Sequence[float], is_first: bool) -> Standing:
-    ours, theirs = np.array(values), np.array(reference)
-    mean, sd = float(ours.mean()), float(ours.std(ddof=1)) if len(values) > 1 else 0.0
-    if is_first:
-        return Standing(mean, sd, _interval(ours))
-    gaps = ours - theirs
-    return Standing(mean, sd, _interval(ours), float(gaps.mean()), _interval(gaps), paired_test(ours, theirs).p_value)
-
-
-def _interval(values: NDArray[np.float64]) -> Interval:
-    low, high = bootstrap_interval(values[:, None])
-    return float(low[0]), float(high[0])
+def _to_dict(standing: Standing) -> dict[str, Any]:
+    """For JSON: `p` and `p_adjusted` as figures, and what else the test says."""
+    return asdict(standing) | {"p": standing.p}
 
 
 def _cell(standing: Standing, best: bool) -> str:
-    mean, (low, high) = f"{standing.mean:.3f}", standing.interval
-    return f"{f'**{mean}**' if best else mean} ± {standing.sd:.3f} [{low:.3f}, {high:.3f}]"
+    mean, ends = f"{standing.mean:.3f}", standing.interval
+    interval = f" [{ends[0]:.3f}, {ends[1]:.3f}]" if ends else ""
+    return f"{f'**{mean}**' if best else mean} ± {standing.sd:.3f}{interval}"
 
 
 def _costs(entry: Entry) -> list[str]:
@@ -217,17 +134,12 @@ def _pairs(standings: Mapping[str, Mapping[str, Standing]]) -> list[list[str]]:
     rows = []
     for name, regions in standings.items():
         for region, s in regions.items():
-            if s.difference is not None and s.difference_interval is not None and s.p is not None:
-                low, high = s.difference_interval
-                rows.append([name, region, f"{s.difference:+.3f}", f"[{low:+.3f}, {high:+.3f}]", f"{s.p:.3g}"])
+            if s.difference is not None and s.p is not None and s.p_adjusted is not None:
+                ends = s.difference_interval
+                interval = f"[{ends[0]:+.3f}, {ends[1]:+.3f}]" if ends else ""
+                rows.append([name, region, f"{s.difference:+.3f}", interval, f"{s.p:.3g}", f"{s.p_adjusted:.3g}"])
     return rows
 
 
 def _or_empty(value: float | None) -> list[float | str]:
     return ["" if value is None else value]
-
-
-def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    words = [heading in {"Model", "Region"} for heading in headings]
-    rule = ["---" if word else "---:" for word in words]
-    return "\n".join(f"| {' | '.join(line)} |" for line in (headings, rule, *rows))

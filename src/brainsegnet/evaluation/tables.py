@@ -7,7 +7,7 @@ often a mask was empty, and by which rules surfaces and lesions were compared.
 import csv
 import io
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -51,6 +51,8 @@ _ON_CONSOLE = (
     "lesion_f1",
     "volume_error_ml",
 )
+_NAMED = 20
+"""Cases that a sentence names; the JSON names all."""
 _ABBREVIATIONS = (
     "HD95 and ASSD (average symmetric surface distance) in mm; SDice: surface Dice; LDice, LF1: Dice and F1 by lesion; "
     "Err.: predicted less true volume."
@@ -86,18 +88,19 @@ def to_csv(cases: Cases, task: Task) -> str:
     return text.getvalue()
 
 
-def to_json(cases: Cases, task: Task, rules: ScoreRules = USUAL_RULES) -> str:
+def to_json(cases: Cases, task: Task, rules: ScoreRules = USUAL_RULES, unpredicted: Sequence[str] = ()) -> str:
     """All scores in full precision, for scripts.
 
     Keys: `task`, `convention` (label value to tissue), `regions` (to label values), `cases`, `mean`, `sd`, `interval`
     (region to metric to the ends of the 95 % interval of the mean; empty for fewer than three cases), `empty` (region
     to counts by kind), `lesions` (region to counts over all cases), `rules` (as figures) and the rules in words:
-    `empty_rule`, `interval_rule`, `surface_rule`, `lesion_rule`.
+    `empty_rule`, `interval_rule`, `surface_rule`, `lesion_rule`; `unpredicted` (names of cases).
 
     Args:
         cases: Case name to region to score.
         task: The task they were scored in.
         rules: The rules they were scored by.
+        unpredicted: Cases of the truth that have no prediction.
 
     Raises:
         DatasetError: there is no case, or a case lacks a region.
@@ -119,22 +122,24 @@ def to_json(cases: Cases, task: Task, rules: ScoreRules = USUAL_RULES) -> str:
         "interval_rule": INTERVAL_RULE,
         "surface_rule": surface_rule,
         "lesion_rule": lesion_rule,
+        "unpredicted": list(unpredicted),
     }
     return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def to_markdown(cases: Cases, task: Task, rules: ScoreRules = USUAL_RULES) -> str:
+def to_markdown(cases: Cases, task: Task, rules: ScoreRules = USUAL_RULES, unpredicted: Sequence[str] = ()) -> str:
     """Tables of means and of their intervals, notes on convention, empty masks and rules, and a table of all cases.
 
     Args:
         cases: Case name to region to score.
         task: The task they were scored in.
         rules: The rules they were scored by.
+        unpredicted: Cases of the truth that have no prediction.
 
     Raises:
         DatasetError: there is no case, or a case lacks a region.
     """
-    summary = summarise(cases)
+    summary, lone = summarise(cases), describe_unpredicted(unpredicted)
     headings = _headings(_COLUMNS)
     means = [[r, *_joined(mean, summary.sd[r], " ± ")] for r, mean in summary.mean.items()]
     intervals = [[r, *_joined(low, summary.high[r], " to ")] for r, low in summary.low.items()]
@@ -145,9 +150,26 @@ def to_markdown(cases: Cases, task: Task, rules: ScoreRules = USUAL_RULES) -> st
     ]
     if intervals:
         parts += ["## 95 % intervals of the means", markdown_table(["Region", *headings], intervals)]
-    parts += ["\n".join(f"- {note}" for note in _notes(summary, task, rules))]
+    parts += ["\n".join(f"- {note}" for note in (*_notes(summary, task, rules), *lone))]
     parts += ["## Case by case", markdown_table(["Case", "Region", *headings], singles)]
     return "\n\n".join(parts) + "\n"
+
+
+def describe_unpredicted(names: Sequence[str]) -> list[str]:
+    """A sentence on the cases of the truth that have no prediction, if there are any.
+
+    >>> describe_unpredicted(["pat1", "pat2"])
+    ['2 cases of the truth have no prediction and are not in these scores: pat1, pat2.']
+    """
+    if not names:
+        return []
+    few = ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
+    what = (
+        "case of the truth has no prediction and is"
+        if len(names) == 1
+        else "cases of the truth have no prediction and are"
+    )
+    return [f"{len(names)} {what} not in these scores: {few}."]
 
 
 def to_rich(cases: Cases, task: Task, per_case: bool = True, rules: ScoreRules = USUAL_RULES) -> "Table":

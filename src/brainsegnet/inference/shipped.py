@@ -1,6 +1,6 @@
 """Models that lie inside the package: found by name, or by the sequences that a case has."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from brainsegnet.errors import ModelError
@@ -30,18 +30,37 @@ def resolve_model(named: Path, home: Path = HOME) -> Model:
     return open_model(named)
 
 
-def choose_model(sequences: Collection[str], home: Path = HOME) -> Model:
-    """The shipped model that uses most of the sequences of a case.
+def choose_model(cases: Mapping[str, Collection[str]], home: Path | None = None) -> Model:
+    """The shipped model that uses most of the sequences of each of some cases.
+
+    Cases of which no model takes anything have no say.
+
+    Args:
+        cases: Case name to its sequences, at least one.
+        home: Where the models lie; None is the package.
 
     Raises:
-        ModelError: none uses any of them, or none is shipped.
+        ModelError: none uses any sequence of any case, none is shipped, or two cases call for different ones.
     """
-    models = shipped_models(home)
-    used = {name: len(set(model.card.sequences) & set(sequences)) for name, model in models.items()}
-    if not any(used.values()):
+    models = shipped_models(home or HOME)
+    chosen = {case: name for case, sequences in cases.items() if (name := _choose(models, sequences))}
+    if not chosen:
         known = "; ".join(f"{name}: {', '.join(model.card.sequences)}" for name, model in models.items())
+        first = next(iter(cases.values()))
         raise ModelError(
-            f"no model of the package takes {', '.join(sequences) or 'nothing'} ({known or 'none is there'}); "
+            f"no model of the package takes {', '.join(first) or 'nothing'} ({known or 'none is there'}); "
             "name a model folder with --model"
         )
-    return models[max(used, key=lambda name: used[name])]
+    case, name = next(iter(chosen.items()))
+    if other := next((other for other in chosen if chosen[other] != name), None):
+        raise ModelError(
+            f"the sequences of case {case} call for model {name}, those of case {other} for model {chosen[other]}; "
+            "name one with --model, or segment the two kinds of cases apart"
+        )
+    return models[name]
+
+
+def _choose(models: Mapping[str, Model], sequences: Collection[str]) -> str | None:
+    """The name of the first model that uses most of the sequences, None if none uses any."""
+    used = {name: len(set(model.card.sequences) & set(sequences)) for name, model in models.items()}
+    return max(used, key=lambda name: used[name]) if any(used.values()) else None

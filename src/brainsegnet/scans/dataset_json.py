@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from brainsegnet.errors import DatasetError
-from brainsegnet.output import find_suffix
+from brainsegnet.output import find_suffix, stem_of
 from brainsegnet.scans.case_files import CaseFiles, Part
 from brainsegnet.scans.files import READERS
 from brainsegnet.scans.names import build_convention, find_sequence
@@ -134,11 +134,7 @@ def _list_images(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
         return {}
     paths = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
-    return {_stem(path): path for path in paths if find_suffix(path, tuple(READERS))}
-
-
-def _stem(path: Path) -> str:
-    return path.name[: len(path.name) - len(find_suffix(path, tuple(READERS)))]
+    return {stem_of(path, READERS): path for path in paths if find_suffix(path, tuple(READERS))}
 
 
 def _list(content: Mapping[str, Any], key: str) -> tuple[str, ...]:
@@ -148,7 +144,7 @@ def _list(content: Mapping[str, Any], key: str) -> tuple[str, ...]:
         entry.get("image", "") if isinstance(entry, dict) else entry
         for entry in (entries if isinstance(entries, list) else ())
     ]
-    return tuple(_stem(Path(str(image))) for image in images)
+    return tuple(stem_of(Path(str(image)), READERS) for image in images)
 
 
 def _read_mapping(content: Any, keys: Sequence[str], path: Path) -> Mapping[str, Any]:  # noqa: ANN401

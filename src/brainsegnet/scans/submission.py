@@ -10,12 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from brainsegnet.errors import DatasetError, GridMismatch, MissingSequence, OutputError, TaskError
 from brainsegnet.output import replacing, writable
 from brainsegnet.scans.datasets import CaseFiles
-from brainsegnet.scans.files import READERS, read_image, read_labels, write_image
+from brainsegnet.scans.files import READERS, read_image, write_image
+from brainsegnet.scans.predictions import read_prediction
 from brainsegnet.scans.table import LESION
 from brainsegnet.task import Task
 from brainsegnet.volume import Affine, LabelMap, describe_gap
@@ -112,7 +111,7 @@ def plan_uploads(
     Args:
         cases: Every one must have a prediction.
         predictions: Folder of label maps named after their cases, as `segment` writes them.
-        task: In whose convention they are.
+        task: In whose convention they are uploaded, and are, unless the JSON beside one tells another.
         method: Goes into the names of the files.
         id_from: Sequence whose number stands for the case; None is the platform's own.
 
@@ -135,10 +134,11 @@ def plan_uploads(
     ]
 
 
-def write_uploads(uploads: Sequence[Upload], platform: Platform, out: Path) -> None:
+def write_uploads(uploads: Sequence[Upload], task: Task, out: Path) -> None:
     """One zip of all files; they are uncompressed themselves, so that any reader of the platform takes them.
 
     Raises:
+        TaskError: the task has no platform.
         OutputError: `out` cannot be written.
     """
     writable(out, _ARCHIVE)
@@ -146,12 +146,12 @@ def write_uploads(uploads: Sequence[Upload], platform: Platform, out: Path) -> N
         for upload in uploads:
             member = zipfile.ZipInfo(upload.file, _EPOCH)
             member.compress_type = zipfile.ZIP_DEFLATED
-            archive.writestr(member, _encode(upload, platform))
+            archive.writestr(member, _encode(upload, task))
 
 
-def _encode(upload: Upload, platform: Platform) -> bytes:
+def _encode(upload: Upload, task: Task) -> bytes:
     """A prediction as the platform wants it."""
-    classes = read_labels(upload.prediction).array.astype(np.dtype(platform.dtype))
+    classes = read_prediction(upload.prediction, task, upload.case).array.astype(find_platform(task).dtype)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / upload.file
         write_image(LabelMap(classes, upload.affine), path, compress=False)
@@ -210,9 +210,8 @@ def _identify(case: CaseFiles, sequence: str) -> str:
 
 def _check(case: CaseFiles, prediction: Path, sequence: str, task: Task) -> Affine:
     """The affine of the scan, if the prediction fits it and the task."""
-    labels, scan = read_labels(prediction), read_image(_find_image(case, sequence))
+    labels, scan = read_prediction(prediction, task, case.name), read_image(_find_image(case, sequence))
     if not labels.on_grid_of(scan):
         fact = describe_gap("the prediction", labels, sequence, scan)
         raise GridMismatch(f"case {case.name}: {fact}; segment the case again from its original files")
-    task.check(labels.array, case.name)
     return scan.affine
