@@ -63,6 +63,7 @@ class TrainingNote(_Value):
         started_from: The model whose weights it started from; nothing if it started anew.
         data: Training cases.
         held_out: Names of the cases that it was validated on and did not see.
+        blended: Share of the weights it started from in the mean that it is; 0 where it is none.
         folds: Where it is above 0, the model was trained on all cases, and each score is that of one of so many others,
             trained alike but without the cases that it is scored on.
         scores: Mean whole-scan Dice on those, by region; null where there is no figure.
@@ -75,6 +76,7 @@ class TrainingNote(_Value):
     started_from: str = ""
     data: Data = Data()
     held_out: tuple[str, ...] = ()
+    blended: float = 0.0
     folds: int = 0
     scores: Mapping[str, float | None] = Field(default_factory=dict)
     subsets: Mapping[str, Mapping[str, float]] = Field(default_factory=dict)
