@@ -22,7 +22,7 @@ from brainsegnet.inference.card import Card
 from brainsegnet.inference.model import BEST, CARD_FILE, LAST, hash_file, open_model
 from brainsegnet.preprocessing.alignment import Aligner
 from brainsegnet.scans.datasets import CaseFiles, find_cases, load_case
-from brainsegnet.scans.predictions import read_prediction
+from brainsegnet.scans.predictions import read_note, read_prediction
 from brainsegnet.task import Task
 from brainsegnet.training.curriculum import RECIPES, Recipe
 from brainsegnet.training.log_file import read_log
@@ -228,11 +228,8 @@ def _notes_beside(predicted: Path, names: Sequence[str]) -> dict[str, Any]:
     folder = predicted.parent if predicted.is_file() else predicted
     found = {}
     for name in names:
-        try:
-            note = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            continue
-        if isinstance(note, dict) and isinstance(note.get("model"), dict):
+        note = read_note(folder / f"{name}.json")
+        if isinstance(note.get("model"), dict):
             found[name] = note
     return found
 
