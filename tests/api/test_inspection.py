@@ -1,11 +1,13 @@
+import re
 import shutil
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from brainsegnet.api.inspection import inspect
+from brainsegnet.api.inspection import card_rows, inspect
 from brainsegnet.errors import DatasetError, ImageError, ModelError
+from brainsegnet.inference.card import IntervalNote
 from brainsegnet.inference.model import open_model
 from brainsegnet.scans.datasets import find_cases
 
@@ -16,9 +18,36 @@ def test_a_run_and_its_model_folder_tell_the_same(trained):
     rows = dict(of_run.rows)
     assert rows["sequences"] == "flair, t1, t1c, t2 (any subset)"
     assert rows["recipe"] == "quick, 3 steps, seed 0"
-    assert rows["trained on"] == "2 cases: phantom0000, phantom0001" and rows["held out"] == "phantom0002"
-    assert "whole 0." in rows["Dice on held out"] and rows["labels"].startswith("1 necrosis, 2 oedema")
+    assert rows["trained on"] == "2 cases: phantom0000, phantom0001" and rows["started from"] == "nothing"
+    assert re.fullmatch(r"whole 0\.\d+, core .*, enhancing .* \(1 case: phantom0002\)", rows["Dice on unseen cases"])
+    assert rows["stride"] == "1 x 2 x 2" and rows["sources"] == rows["Dice by sequences"].replace("measured", "stated")
+    assert rows["labels"].startswith("1 necrosis, 2 oedema")
     assert open_model(trained).card.weights.sha256[:16] in rows["weights"] and "torch" in rows["versions"]
+
+
+def released(card):
+    """What the card of a model says whose scores are those of its folds."""
+    cases = (*card.training.data.cases, *card.training.held_out)
+    note = {
+        "data": card.training.data.model_copy(update={"cases": cases, "count": 3}),
+        "held_out": cases,
+        "started_from": "glioma",
+        "subsets": {"flair+t1c": {"whole": 0.8, "core": 0.75}, "t2": {"whole": 0.6, "core": 0.5}},
+    }
+    intervals = {"whole": IntervalNote(tail=0.05, coverage=0.9, cases=20), "core": IntervalNote()}
+    return card.model_copy(update={"training": card.training.model_copy(update=note), "intervals": intervals})
+
+
+def test_a_released_card_says_who_scored_its_cases_and_what_parts_of_the_sequences_reach(trained):
+    rows = dict(card_rows(released(open_model(trained).card)))
+    everyone = "phantom0000, phantom0001, phantom0002"
+    assert f"(3 cases, each scored by a model trained alike without it: {everyone})" in rows["Dice on unseen cases"]
+    assert rows["Dice by sequences"] == "flair+t1c: whole 0.800, core 0.750; t2: whole 0.600, core 0.500"
+    assert (
+        rows["volume intervals"]
+        == "whole: tail 0.05, held 90% of the volumes of 20 cases; core: tail 0.1, not measured"
+    )
+    assert rows["started from"] == "glioma"
 
 
 def test_a_model_that_needs_all_sequences_says_so(strict):

@@ -12,9 +12,12 @@ from brainsegnet.api.figure_parts import FigureOptions
 from brainsegnet.api.publishing import figure, report, table
 from brainsegnet.api.scoring import evaluate
 from brainsegnet.api.segmentation import SegmentOptions, segment
+from brainsegnet.api.starting import adopt
 from brainsegnet.errors import BrainSegNetError, DatasetError, GridMismatch, OutputError, TaskError
+from brainsegnet.inference.model import open_model, save_model
 from brainsegnet.scans.datasets import find_cases
 from brainsegnet.scans.files import read_image, read_labels, write_image
+from brainsegnet.training.curriculum import QUICK
 from brainsegnet.volume import LabelMap
 
 
@@ -134,6 +137,33 @@ def test_a_report_on_a_training_shows_card_curves_and_how_to_repeat(trained, tmp
     assert "are not those of --recipe quick" in text, "the recipe of the tests is smaller than quick"
     for region, score in card["training"]["scores"].items():
         assert region in text and f"{score:.3f}" in text
+
+
+def test_what_a_card_knows_of_its_training_stands_in_the_command(trained, tmp_path):
+    """Of a model started from another, by a recipe of ours, that dropped sequences and held nothing out."""
+    model = open_model(trained)
+    recipe = adopt(QUICK.model_copy(update={"drop_sequences": 0.25}), model.card)
+    note = {"recipe": recipe.model_dump(mode="json"), "started_from": "a model", "held_out": (), "scores": {}}
+    card = model.card.model_copy(update={"training": model.card.training.model_copy(update=note)})
+    save_model(tmp_path / "grown", card, model.tensors())
+    report(tmp_path / "grown", tmp_path / "grown.html")
+    root, text = parse(tmp_path / "grown.html")
+    command = next(e.text for e in root.iter("pre"))
+    assert "--from 'a model'" in command and "--drop-sequences 0.25" in command and "--validation 0" in command
+    assert "--hold-out" not in command and "Validation" not in headings(root)
+    assert "are not those of --recipe" not in text, "these flags give this recipe"
+    assert "does not hold which cases were left out by --exclude" in text
+
+
+def test_a_model_scored_by_its_folds_held_nothing_out_itself(trained, tmp_path):
+    model = open_model(trained)
+    note = {"held_out": model.card.training.data.cases}
+    card = model.card.model_copy(update={"training": model.card.training.model_copy(update=note)})
+    save_model(tmp_path / "released", card, model.tensors())
+    report(tmp_path / "released", tmp_path / "released.html")
+    root, text = parse(tmp_path / "released.html")
+    assert "Dice on unseen cases (2 cases, each scored by a model trained alike without it: phantom0000, " in text
+    assert "--validation 0" in next(e.text for e in root.iter("pre"))
 
 
 def test_a_report_on_predictions_draws_the_worst_and_finds_the_model(phantoms, segmented, tmp_path):

@@ -103,10 +103,15 @@ def card_rows(card: Card) -> list[Row]:
         "sequences": ", ".join(card.input.sequences) + (" (any subset)" if card.input.any_subset else " (all needed)"),
         "normalisation": card.input.normalisation,
         "widths": f"{', '.join(map(str, card.network.widths))}; {card.network.refined} in the refinement",
+        "stride": " x ".join(map(str, card.network.stride)),
         "recipe": f"{training.recipe.get('name', 'not stated')}, {budget or 'budget not stated'}, seed {training.seed}",
         "trained on": f"{training.data.count} cases: {', '.join(training.data.cases)}",
-        "held out": ", ".join(training.held_out) or "none",
-        "Dice on held out": _scores(training.scores),
+        "sources": training.data.sources,
+        "started from": training.started_from or "nothing",
+        "Dice on unseen cases": _unseen(card),
+        "Dice by sequences": "; ".join(f"{part}: {_scores(s)}" for part, s in training.subsets.items())
+        or "not measured",
+        "volume intervals": _intervals(card),
         "exports": _exports(card),
         "licence": card.licence,
         "intended use": card.intended_use,
@@ -115,6 +120,52 @@ def card_rows(card: Card) -> list[Row]:
         "weights": f"{weights.bytes / 1e6:.1f} MB, SHA-256 {weights.sha256[:16]}..." if weights else "none",
     }
     return list(rows.items())
+
+
+def describe_unseen(card: Card) -> str:
+    """The cases that the scores of a card are of, counted and named.
+
+    >>> from brainsegnet.inference.card import Architecture, Data, Input, TrainingNote
+    >>> from brainsegnet.task import ISLES2022
+    >>> note = TrainingNote(data=Data(cases=("a", "b"), count=2), held_out=("c",))
+    >>> shape = Architecture(widths=(1, 1), refined=1)
+    >>> card = Card(name="x", task=ISLES2022, input=Input(sequences=("dwi",)), network=shape, training=note)
+    >>> describe_unseen(card)
+    '1 case: c'
+    """
+    held = card.training.held_out
+    count, names = f"{len(held)} case{'' if len(held) == 1 else 's'}", ", ".join(held)
+    if not held:
+        return "which cases, the card does not say"
+    return (
+        f"{count}, each scored by a model trained alike without it: {names}" if by_folds(card) else f"{count}: {names}"
+    )
+
+
+def by_folds(card: Card) -> bool:
+    """Whether the scores are those of other models, because this one was trained on all cases."""
+    return bool({*card.training.held_out} & {*card.training.data.cases})
+
+
+def _unseen(card: Card) -> str:
+    scores = _scores(card.training.scores)
+    if any(value is not None for value in card.training.scores.values()):
+        return f"{scores} ({describe_unseen(card)})"
+    return f"{scores}; held out: {', '.join(card.training.held_out) or 'none'}"
+
+
+def _intervals(card: Card) -> str:
+    """How often the intervals of the volumes held the truth."""
+    texts = [
+        f"{region}: tail {note.tail:.3g}, "
+        + (
+            "not measured"
+            if note.coverage is None
+            else f"held {note.coverage:.0%} of the volumes of {note.cases} cases"
+        )
+        for region, note in card.intervals.items()
+    ]
+    return "; ".join(texts) or "not measured"
 
 
 def _scores(scores: Mapping[str, float | None]) -> str:

@@ -9,8 +9,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from brainsegnet.api.inspection import card_rows
+from brainsegnet.api.inspection import by_folds, card_rows, describe_unseen
 from brainsegnet.api.scoring import Evaluation, label_files
+from brainsegnet.api.starting import adopt
 from brainsegnet.errors import BrainSegNetError, DatasetError
 from brainsegnet.evaluation.curves import training_curve_figure
 from brainsegnet.evaluation.figures import overlay_figure, render
@@ -21,7 +22,7 @@ from brainsegnet.inference.card import Card
 from brainsegnet.inference.model import BEST, CARD_FILE, LAST, hash_file, open_model
 from brainsegnet.preprocessing.alignment import Aligner
 from brainsegnet.scans.datasets import CaseFiles, find_cases, load_case
-from brainsegnet.scans.predictions import read_prediction
+from brainsegnet.scans.predictions import read_note, read_prediction
 from brainsegnet.task import Task
 from brainsegnet.training.curriculum import RECIPES, Recipe
 from brainsegnet.training.log_file import read_log
@@ -30,6 +31,10 @@ PICTURE_DPI = 96
 _SHOWN = 12
 """Validations that are listed: the last ones."""
 _DIGITS = 16
+_UNKNOWN = (
+    "The card does not hold which cases were left out by --exclude, how often was validated, whether parts were "
+    "resampled or registered, nor on how many devices of which kind it ran."
+)
 _BREAK = " \\\n    "
 """Between the parts of a long command."""
 
@@ -79,10 +84,8 @@ def _home(source: Path, folder: Path) -> Path:
 
 
 def _validation(card: Card) -> Section:
-    held = card.training.held_out
     figures = [(r, f"{v:.3f}", "mean whole-scan Dice") for r, v in card.training.scores.items() if v is not None]
-    count = f"{len(held)} {'case' if len(held) == 1 else 'cases'} that the training did not see"
-    return Section("Validation", tiles(figures), [f"Mean over {count}: {', '.join(held)}."])
+    return Section("Validation", tiles(figures), [f"Dice on unseen cases ({describe_unseen(card)})."])
 
 
 def _curve_sections(rows: Sequence[Mapping[str, Any]]) -> list[Section]:
@@ -113,12 +116,14 @@ def _card_section(card: Card) -> Section:
 def _how_to_train(source: Path, folder: Path, card: Card) -> Section:
     training = card.training
     budget = " ".join(f"--{kind} {value:g}" for kind, value in training.budget.items() if value)
-    held = [f"--hold-out {_typed(*training.held_out)}"] if training.held_out else []
+    unseen = training.held_out and not by_folds(card)
+    held = f"--hold-out {_typed(*training.held_out)}" if unseen else "--validation 0"
     recipe = str(training.recipe.get("name", "quick"))
     flags = [
         f"--recipe {_typed(recipe)} {budget}",
         f"--sequences {_typed(*card.sequences)} --seed {training.seed}",
-        *held,
+        held,
+        *_other_flags(card),
     ]
     lines = [
         f"pip install {_typed('brainsegnet[train]==' + card.versions.get('brainsegnet', version('brainsegnet')))}",
@@ -129,15 +134,27 @@ def _how_to_train(source: Path, folder: Path, card: Card) -> Section:
     exports = [[name, sha] for note in card.exports.values() for name, sha in note.files.items()]
     values = [(key, json.dumps(value)) for key, value in training.recipe.items() if key != "name"]
     body = listing(lines) + facts([*weights, *exports]) + f"<h3>Recipe {escape(recipe)}</h3>\n" + facts(values)
-    return Section("How to repeat", body, [f"DATA: the cases of the card. Model: {folder}.", *_own_recipe(card)])
+    notes = [f"DATA: the cases of the card. Model: {folder}.", *_own_recipe(card), _UNKNOWN]
+    return Section("How to repeat", body, notes)
+
+
+def _other_flags(card: Card) -> list[str]:
+    """What the training was started from, and a share of dropped sequences that is not its recipe's own."""
+    training, usual = card.training, RECIPES.get(str(card.training.recipe.get("name")))
+    start = [f"--from {_typed(training.started_from)}"] if training.started_from else []
+    dropped = training.recipe.get("drop_sequences")
+    other = usual is not None and dropped is not None and dropped != usual.drop_sequences
+    return [*start, *([f"--drop-sequences {dropped:g}"] if other else [])]
 
 
 def _own_recipe(card: Card) -> list[str]:
     """A sentence where the recipe is not the one that its name stands for today."""
     name = str(card.training.recipe.get("name"))
     try:
-        same = Recipe.model_validate(card.training.recipe) == RECIPES.get(name)
-    except ValueError:
+        recipe, usual = Recipe.model_validate(card.training.recipe), RECIPES[name]
+        expected = usual.model_copy(update={"drop_sequences": recipe.drop_sequences})
+        same = recipe == (adopt(expected, card) if card.training.started_from else expected)
+    except (KeyError, ValueError):
         same = False
     return (
         [] if same else [f"These values are not those of --recipe {name}; hand them to train() in Python as a Recipe."]
@@ -211,11 +228,8 @@ def _notes_beside(predicted: Path, names: Sequence[str]) -> dict[str, Any]:
     folder = predicted.parent if predicted.is_file() else predicted
     found = {}
     for name in names:
-        try:
-            note = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            continue
-        if isinstance(note, dict) and isinstance(note.get("model"), dict):
+        note = read_note(folder / f"{name}.json")
+        if isinstance(note.get("model"), dict):
             found[name] = note
     return found
 

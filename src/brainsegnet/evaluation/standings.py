@@ -90,7 +90,8 @@ def stand(entries: Entries) -> dict[str, dict[str, Standing]]:
         }
         for name in dice
     }
-    adjusted = {region: holm([s.p for n in others if (s := plain[n][region]).p is not None]) for region in reference}
+    tests = {region: [test for name in others if (test := plain[name][region].test)] for region in reference}
+    adjusted = {region: holm([test.p_value for test in of_region]) for region, of_region in tests.items()}
     return {first: plain[first]} | {
         name: {region: replace(s, p_adjusted=adjusted[region][place]) for region, s in plain[name].items()}
         for place, name in enumerate(others)
