@@ -4,7 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from brainsegnet.inference.model import BEST, CARD_FILE, LAST, Card, open_model
+from brainsegnet.inference.card import Card, Parent
+from brainsegnet.inference.model import BEST, CARD_FILE, LAST, open_model
 from brainsegnet.output import find_suffix
 from brainsegnet.scans.case_files import PERFUSION, CaseFiles, read_sequences
 from brainsegnet.scans.datasets import find_cases
@@ -105,6 +106,7 @@ def card_rows(card: Card) -> list[Row]:
         "widths": f"{', '.join(map(str, card.network.widths))}; {card.network.refined} in the refinement",
         "recipe": f"{training.recipe.get('name', 'not stated')}, {budget or 'budget not stated'}, seed {training.seed}",
         "trained on": f"{training.data.count} cases: {', '.join(training.data.cases)}",
+        "started from": _parent(training.started_from),
         "held out": ", ".join(training.held_out) or "none",
         "Dice on held out": _scores(training.scores),
         "exports": _exports(card),
@@ -119,6 +121,13 @@ def card_rows(card: Card) -> list[Row]:
 
 def _scores(scores: Mapping[str, float | None]) -> str:
     return ", ".join(f"{region} {value:.3f}" for region, value in scores.items() if value is not None) or "not measured"
+
+
+def _parent(parent: Parent | None) -> str:
+    """The models that the weights go back to, the nearest first."""
+    if parent is None:
+        return "none"
+    return f"{', '.join((parent.name, *parent.ancestors))}, trained on {len(parent.seen)} cases; {parent.licence}"
 
 
 def _exports(card: Card) -> str:

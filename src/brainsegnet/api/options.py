@@ -25,7 +25,8 @@ class TrainOptions:
         drop_sequences: Share of the samples that lose some of their sequences, so that one model serves any subset;
             None is the recipe's own.
         hold_out: Names of cases that are not trained on but scored during training.
-        validation: How many cases to hold out where none are named, drawn by the seed; None is one in eight.
+        validation: How many cases to hold out where none are named, drawn by the seed, all scans of a patient
+            together; None is one in eight.
         validations: How often the cases held out are scored during training; 0 is never.
         exclude: Names of cases that are not used at all.
         seed: Governs all that is random.

@@ -11,7 +11,7 @@ import numpy as np
 from brainsegnet.api.folds import patient_of
 from brainsegnet.api.options import TrainOptions
 from brainsegnet.errors import DatasetError, MissingSequence, ModelError
-from brainsegnet.inference.model import Card
+from brainsegnet.inference.card import Card, Parent
 from brainsegnet.preprocessing.alignment import Aligner
 from brainsegnet.preprocessing.prepare import follow, prepare
 from brainsegnet.scans.datasets import CaseFiles, common_sequences, find_cases, load_case
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 class Roster:
     """Which cases are trained on, which are held out, and the sequences in the order of the channels.
 
-    `resample` and `register` say what becomes of label maps and sequences on other grids; see `TrainOptions`.
+    `resample` and `register` say what becomes of label maps and sequences on other grids; see `TrainOptions`. `parent`
+    is the model whose weights the training starts from.
     """
 
     task: Task
@@ -35,6 +36,7 @@ class Roster:
     validation: Sequence[CaseFiles]
     resample: bool = False
     register: bool = False
+    parent: Parent | None = None
 
 
 def call_roll(data: Sequence[Path], task: Task, options: "TrainOptions") -> Roster:

@@ -10,7 +10,7 @@ import numpy as np
 
 from brainsegnet.api.options import TrainOptions, Watch
 from brainsegnet.api.roster import Roster, call_roll, check_same, load_scans
-from brainsegnet.api.starting import adopt, inherit
+from brainsegnet.api.starting import adopt, follow, inherit
 from brainsegnet.errors import OutputError, TaskError
 from brainsegnet.evaluation.metrics import dice
 from brainsegnet.inference.card import Architecture, Card, Data, Input, TrainingNote, find_versions
@@ -61,8 +61,10 @@ def train(
     options, watch = options or TrainOptions(), watch or Watch()
     task = task if isinstance(task, Task) else load_task(task)
     parent = None if options.start is None else resolve_model(options.start)
-    recipe = options.chosen_recipe if parent is None else adopt(options.chosen_recipe, parent.card)
+    recipe = options.chosen_recipe
     roster = call_roll([data] if isinstance(data, Path) else list(data), task, options)
+    if parent is not None:
+        recipe, roster = adopt(recipe, parent.card, options.drop_sequences), follow(roster, parent.card)
     _claim(out, roster, options.resume)
     with torch_needed():
         from brainsegnet.training.fit import fit
@@ -71,8 +73,8 @@ def train(
     budget = options.budget or recipe.budget()
     plan = Plan(recipe, budget, len(roster.sequences), task.classes, patch, options.seed, task.region_classes)
     check_plan(plan, options.devices * options.nodes)
-    if parent is not None:
-        plan = replace(plan, start=inherit(parent, plan, roster.sequences, task))
+    if parent is not None and roster.parent is not None:
+        plan = replace(plan, start=inherit(parent, plan, roster.sequences, task), origin=roster.parent.sha256)
     fabric = launch(options, recipe)
     if fabric.is_global_zero:
         watch.say(describe(roster, plan, fabric))
@@ -196,7 +198,7 @@ def write_card(name: str, roster: Roster, plan: "Plan", options: TrainOptions, s
             recipe=recipe.model_dump(mode="json"),
             budget={plan.budget.kind: getattr(plan.budget, plan.budget.kind)},
             seed=plan.seed,
-            started_from=str(options.start or ""),
+            started_from=roster.parent,
             data=Data(cases=cases, count=len(cases), sources=options.sources),
             held_out=tuple(case.name for case in roster.validation),
             scores=dict(scores),
