@@ -37,7 +37,8 @@ class TrainOptions:
         start: Model folder, or the name of a shipped model, whose weights are trained on; its widths are taken, and a
             quarter of the learning rate. None starts anew.
         resample: Bring label maps and sequences on other grids onto the first sequence's, instead of refusing them.
-        register: As `resample`, and first lay sequences upon the first one by a rigid motion.
+        register: As `resample`, and first lay what is on another grid upon the first sequence by a rigid motion; a
+            sequence on its grid stays as it is, even if the head moved.
 
     Raises:
         TaskError: a number is out of its range, or a case is held out and excluded at once.
