@@ -12,7 +12,7 @@ from brainsegnet.api.options import TrainOptions, Watch
 from brainsegnet.api.roster import Roster, call_roll, check_same, load_scans
 from brainsegnet.api.starting import adopt, follow, inherit
 from brainsegnet.errors import OutputError, TaskError
-from brainsegnet.evaluation.metrics import dice
+from brainsegnet.evaluation.metrics import region_dice
 from brainsegnet.inference.card import Architecture, Card, Data, Input, TrainingNote, find_versions
 from brainsegnet.inference.model import BEST, CARD_FILE, LAST, save_model, torch_needed
 from brainsegnet.inference.shipped import resolve_model
@@ -213,11 +213,5 @@ def score(net: "BrainSegNet", scans: Sequence["Scan"], task: Task) -> dict[str, 
     from brainsegnet.inference.torch_backend import TorchBackend
 
     passes = Passes(TorchBackend.of(net))
-    found = [task.decode(passes.classify(scan.image)) for scan in scans]
-    truth = [task.decode(scan.classes) for scan in scans]
-    return {
-        region: float(
-            np.mean([dice(np.isin(f, values), np.isin(t, values)) for f, t in zip(found, truth, strict=True)])
-        )
-        for region, values in task.regions.items()
-    }
+    scores = [region_dice(passes.classify(scan.image), scan.classes, task) for scan in scans]
+    return {region: float(np.mean([one[region] for one in scores])) for region in task.regions}
