@@ -1,4 +1,4 @@
-"""Pack prepared cases into one small file, to be trained on where only torch is installed (see gpu_train.py).
+"""Pack prepared cases into one small file, to be trained on where only torch is installed (see train_packed.py).
 
     python benchmarks/pack.py FOLDER [FOLDER ...] --task brats2021 --out packed/brats2021.npz
 

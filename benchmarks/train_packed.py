@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from lightning.fabric import Fabric
 
-from brainsegnet.evaluation.metrics import dice
+from brainsegnet.evaluation.metrics import region_dice
 from brainsegnet.inference.card import Architecture, Card, Data, Input, TrainingNote, find_versions
 from brainsegnet.inference.model import save_model
 from brainsegnet.inference.passes import Passes
@@ -34,11 +34,8 @@ from brainsegnet.training.plan import Hooks, Plan, Record, Weights
 def score(net: BrainSegNet, scans: Sequence[Scan], task: Task) -> dict[str, float]:
     """Mean whole-scan Dice of each region."""
     passes = Passes(TorchBackend.of(net))
-    pairs = [(task.decode(passes.classify(scan.image)), task.decode(scan.classes)) for scan in scans]
-    return {
-        region: float(np.mean([dice(np.isin(found, values), np.isin(true, values)) for found, true in pairs]))
-        for region, values in task.regions.items()
-    }
+    scores = [region_dice(passes.classify(scan.image), scan.classes, task) for scan in scans]
+    return {region: float(np.mean([one[region] for one in scores])) for region in task.regions}
 
 
 def describe(plan: Plan, pack: Pack, held: Sequence[str], scores: Mapping[str, float]) -> Card:
@@ -48,7 +45,9 @@ def describe(plan: Plan, pack: Pack, held: Sequence[str], scores: Mapping[str, f
         name=f"{recipe.name} on {pack.task}",
         task=load_task(pack.task),
         input=Input(sequences=pack.sequences, any_subset=recipe.drop_sequences > 0),
-        network=Architecture(widths=recipe.widths, refined=recipe.refined, nonlinear=recipe.nonlinear),
+        network=Architecture(
+            widths=recipe.widths, refined=recipe.refined, nonlinear=recipe.nonlinear, stride=recipe.stride
+        ),
         training=TrainingNote(
             recipe=recipe.model_dump(mode="json"), budget={plan.budget.kind: getattr(plan.budget, plan.budget.kind)},
             seed=plan.seed, data=Data(cases=names, count=len(names)), held_out=tuple(held), scores=dict(scores),

@@ -3,6 +3,7 @@ import shutil
 import numpy as np
 import pytest
 
+from brainsegnet.api.folds import patient_of
 from brainsegnet.api.options import TrainOptions
 from brainsegnet.api.roster import call_roll, check_same, load_scans
 from brainsegnet.errors import DatasetError, GridMismatch, LabelError, MissingSequence, ModelError
@@ -61,6 +62,33 @@ def test_cases_are_held_out_by_name_or_drawn_by_the_seed(phantoms):
     drawn = [names(call(phantoms, validation=1, seed=seed).validation) for seed in range(8)]
     assert drawn == [names(call(phantoms, validation=1, seed=seed).validation) for seed in range(8)]
     assert all(len(held) == 1 for held in drawn) and len({held[0] for held in drawn}) > 1
+
+
+@pytest.fixture(scope="module")
+def sisters(phantoms, tmp_path_factory):
+    """Six scans of four patients, under the names of BraTS 2015."""
+    data = tmp_path_factory.mktemp("sisters")
+    for scan in ("pat1_1", "pat1_2", "pat2_1", "pat3_1", "pat3_2", "pat4_1"):
+        shutil.copytree(phantoms / "phantom0000", data / f"brats_tcia_{scan}")
+    return data
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4])
+def test_no_patient_is_trained_on_and_held_out_at_once(sisters, count):
+    for seed in range(6):
+        roster = call(sisters, validation=count, seed=seed)
+        trained, held = ({patient_of(name) for name in names(cases)} for cases in (roster.training, roster.validation))
+        assert held and not trained & held
+        assert abs(len(roster.validation) - count) <= 1, "as many scans as patients of one or two allow"
+    assert not call(sisters, validation=0).validation
+
+
+def test_a_held_out_case_whose_sister_is_trained_on_is_refused(sisters):
+    one, other = "brats_tcia_pat3_1", "brats_tcia_pat3_2"
+    with pytest.raises(DatasetError, match=f"case {one} is held out, but {other} of the same patient is trained on; "):
+        call(sisters, hold_out=(one,))
+    assert names(call(sisters, hold_out=(one, other)).validation) == [one, other]
+    assert names(call(sisters, hold_out=(one,), exclude=(other,)).validation) == [one]
 
 
 def test_excluded_cases_are_neither_trained_on_nor_held_out(phantoms):

@@ -1,13 +1,20 @@
 """Training that starts from a trained model."""
 
+from dataclasses import replace
+
 import numpy as np
+import pytest
 import torch
 
 from brainsegnet.api.options import TrainOptions
-from brainsegnet.api.starting import adopt, inherit, same_channels
+from brainsegnet.api.roster import Roster
+from brainsegnet.api.starting import adopt, follow, inherit, same_channels
 from brainsegnet.api.training_run import train
-from brainsegnet.inference.model import open_model
+from brainsegnet.errors import DatasetError, ModelError, TaskError
+from brainsegnet.inference.card import Card, Data, Parent
+from brainsegnet.inference.model import open_model, save_model
 from brainsegnet.network.checkpoint import load_into
+from brainsegnet.scans.datasets import find_cases
 from brainsegnet.task import BRATS2015, BRATS2021
 from brainsegnet.training.curriculum import QUICK, Budget
 from brainsegnet.training.plan import Plan
@@ -42,10 +49,79 @@ def test_widths_are_the_parents_and_the_rate_is_lower(trained):
     assert recipe.widths == (4, 4, 8, 8) and recipe.refined == 8 and recipe.learning_rate < QUICK.learning_rate
 
 
+def test_an_heir_of_a_model_of_any_subset_is_one_too_unless_asked_otherwise(trained, strict):
+    card, dropping = open_model(trained).card, QUICK.model_copy(update={"drop_sequences": 0.75})
+    assert QUICK.drop_sequences == 0 and card.input.any_subset
+    assert adopt(QUICK, card).drop_sequences == 0.5 and adopt(dropping, card).drop_sequences == 0.75
+    assert adopt(QUICK, card, 0.0).drop_sequences == 0 and adopt(QUICK, card, 0.25).drop_sequences == 0.25
+    assert adopt(QUICK, open_model(strict).card).drop_sequences == 0
+
+
+def test_a_model_of_another_depth_is_refused(trained):
+    card = open_model(trained).card
+    deeper = card.model_copy(update={"network": card.network.model_copy(update={"widths": (4, 4, 8)})})
+    with pytest.raises(TaskError, match="has 3 blocks of widths 4, 4, 8, and a recipe trains 4; start from another"):
+        adopt(QUICK, deeper)
+
+
+def test_a_model_of_other_sequences_is_refused(trained, phantoms, tiny, tmp_path):
+    card = open_model(trained).card
+    other = card.model_copy(update={"input": card.input.model_copy(update={"sequences": ("dwi", "adc", "b0", "b5")})})
+    save_model(tmp_path / "other", other, open_model(trained).tensors())
+    options = TrainOptions(tiny, Budget(steps=1), validation=0, start=tmp_path / "other")
+    with pytest.raises(TaskError, match="takes dwi, adc, b0, b5, and the cases are trained on with flair, t1, t1c, t2"):
+        train(phantoms, "brats2015", tmp_path / "heir", options)
+    assert not (tmp_path / "heir").exists()
+
+
+def test_what_the_parent_or_its_parents_have_seen_is_not_held_out(trained, phantoms, tiny, tmp_path):
+    options = TrainOptions(tiny, Budget(steps=1), hold_out=("phantom0001",), start=trained)
+    sentence = "case phantom0001 is held out, but model .* was trained on this patient, so its score would be of what"
+    with pytest.raises(DatasetError, match=sentence):
+        train(phantoms, "brats2015", tmp_path / "heir", options)
+    grandparent = open_model(trained).card
+    note = grandparent.training.model_copy(
+        update={"data": Data(cases=("BraTS-GLI-00001-000",), count=1), "started_from": Parent.of(grandparent)}
+    )
+    card = grandparent.model_copy(update={"name": "heir", "training": note})
+    assert Parent.of(card).ancestors == (grandparent.name,)
+    assert Parent.of(card).seen == ("BraTS-GLI-00001-000", "phantom0000", "phantom0001")
+    cases = {case.name: case for case in find_cases([phantoms])}
+    with pytest.raises(DatasetError, match="case phantom0000 is held out, but model heir was trained on this patient"):
+        follow(Roster(BRATS2015, card.sequences, (), [cases["phantom0000"]]), card)
+    sister = replace(cases["phantom0002"], name="BraTS-GLI-00001-001")
+    with pytest.raises(DatasetError, match="trained on this patient, as BraTS-GLI-00001-000, so its score"):
+        follow(Roster(BRATS2015, card.sequences, (), [sister]), card)
+    assert follow(Roster(BRATS2015, card.sequences, (), [cases["phantom0002"]]), card).parent == Parent.of(card)
+
+
+def test_cards_that_name_a_parent_alone_are_still_read(trained):
+    content = open_model(trained).card.model_dump(mode="json")
+    for text, parent in (("", None), ("runs/a", Parent(name="runs/a"))):
+        content["training"]["started_from"] = text
+        assert Card.model_validate(content).training.started_from == parent
+    card = Card.model_validate(content)
+    assert Card.model_validate_json(card.model_dump_json()) == card
+
+
+def test_a_training_is_not_resumed_from_other_weights(trained, phantoms, tiny, tmp_path):
+    options = TrainOptions(tiny, Budget(steps=1), validation=0, start=trained)
+    train(phantoms, "brats2015", tmp_path / "heir", options)
+    model = open_model(trained)
+    moved = {name: tensor + 1 if tensor.is_floating_point() else tensor for name, tensor in model.tensors().items()}
+    save_model(tmp_path / "other", model.card, moved)
+    for start in (tmp_path / "other", None):
+        recipe = tiny if start else adopt(tiny, model.card)
+        other = replace(options, recipe=recipe, start=start, resume=True, budget=Budget(steps=2))
+        with pytest.raises(ModelError, match="or one that started from other weights"):
+            train(phantoms, "brats2015", tmp_path / "heir", other)
+    train(phantoms, "brats2015", tmp_path / "heir", replace(options, resume=True, budget=Budget(steps=2)))
+
+
 def test_one_step_leaves_the_weights_near_the_parents(trained, phantoms, tiny, tmp_path):
     options = TrainOptions(tiny, Budget(steps=1), validation=0, start=trained)
     heir = open_model(train(phantoms, "brats2015", tmp_path / "heir", options))
-    assert heir.card.training.started_from == str(trained)
+    assert heir.card.training.started_from == Parent.of(open_model(trained).card)
     before, after = open_model(trained).tensors(), heir.tensors()
     moved = [float((after[name] - before[name]).abs().max()) for name in before if name.endswith("weight")]
     assert 0 < np.max(moved) < 0.01

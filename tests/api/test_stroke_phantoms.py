@@ -7,7 +7,7 @@ from brainsegnet.api.stroke_phantoms import grow_strokes, open_shapes
 from brainsegnet.errors import DatasetError, TaskError
 from brainsegnet.scans.datasets import find_cases, load_case
 from brainsegnet.scans.files import read_labels, write_image
-from brainsegnet.task import ISLES2022
+from brainsegnet.task import ISLES2017, ISLES2022
 from brainsegnet.volume import LabelMap
 
 
@@ -48,9 +48,14 @@ def test_isles_2017_has_seven_files_of_its_names(tmp_path):
     (folder,) = grow_strokes(tmp_path, "isles2017", 1, 2, detail=0.35)
     names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.nii"))
     kinds = [name.split(".XX.O.")[1].split(".")[0] for name in names]
-    assert folder.name == "training_2"
+    assert folder.name == "phantom_2", "a name that no case of ISLES 2017 has"
     assert kinds == ["MR_ADC", "MR_MTT", "MR_TTP", "MR_Tmax", "MR_rCBF", "MR_rCBV", "OT"]
-    assert read_labels(next(folder.glob("*OT*/*.nii"))).array.any()
+    lesion = read_labels(next(folder.glob("*OT*/*.nii")))
+    assert lesion.array.any()
+    (found,) = find_cases([tmp_path])
+    assert (found.name, found.layout, found.convention) == ("phantom_2", "ISLES 2017", ISLES2017)
+    case = load_case(found, ISLES2017.sequences, ISLES2017, lesion=True)
+    assert np.array_equal(case.lesion.array, lesion.array) and set(case.images) == set(ISLES2017.sequences)
 
 
 @pytest.mark.parametrize(("cases", "seed"), [(0, 0), (1, -1)])

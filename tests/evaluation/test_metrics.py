@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from brainsegnet.errors import BrainSegNetError, GridMismatch, LabelError
 from brainsegnet.evaluation.lesions import BRATS2023_GLIOMA
-from brainsegnet.evaluation.metrics import METRICS, ScoreRules, dice, score_case, score_region
+from brainsegnet.evaluation.metrics import METRICS, ScoreRules, dice, region_dice, score_case, score_region
 from brainsegnet.task import BRATS2015, BRATS2021, ISLES2017
 
 UNIT = (1.0, 1.0, 1.0)
@@ -25,6 +25,13 @@ def blob(rng: np.random.Generator, shape: tuple[int, int, int], share: float = 0
 def ball(shape: tuple[int, int, int], centre: tuple[int, int, int], radius: float) -> np.ndarray:
     grid = np.ogrid[tuple(slice(n) for n in shape)]
     return sum((g - c) ** 2 for g, c in zip(grid, centre, strict=True)) <= radius**2
+
+
+@pytest.mark.parametrize("task", [BRATS2015, BRATS2021, ISLES2017])
+def test_dice_of_classes_is_that_of_their_labels(rng, task):
+    found, truth = rng.integers(0, task.classes, (2, 4, 5, 6), np.uint8)
+    scores = score_case(task.decode(found), task.decode(truth), task, UNIT)
+    assert region_dice(found, truth, task) == {region: score.dice for region, score in scores.items()}
 
 
 def test_scores_are_the_counts_of_the_paper(rng):

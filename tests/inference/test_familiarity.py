@@ -117,6 +117,26 @@ def test_noise_in_the_air_is_found(heads, profile, rng):
     assert said.startswith("the scan has no empty background, 100 % of its box")
 
 
+@pytest.mark.parametrize("kind", ["air", "scalp"])
+def test_a_model_of_whole_heads_takes_whole_heads_and_still_finds_other_mistakes(heads, profile, rng, kind):
+    """Of the training cases themselves nothing is doubted; a profile of an older card knows the rule alone."""
+
+    def whole(case):
+        if kind == "scalp":
+            return with_scalp(case, np.random.default_rng(1))
+        noisy = {n: v.with_array(np.hypot(v.array, rng.normal(0, 9, v.shape))) for n, v in case.images.items()}
+        return Case(case.name, noisy)
+
+    cases = [whole(case) for case in heads[:4]]
+    seen = Profile.model_validate_json(profile_of(cases).model_dump_json())
+    for case in cases:
+        assert doubts_on(case, profile) and doubts_on(case, seen) == []
+        (said,) = doubts_on(exchanged(case, "t1", "t2"), seen)
+        assert said.startswith("t1 and t2 seem to be exchanged")
+    older = Profile.model_validate(seen.model_dump(exclude={"filled", "rim"}))
+    assert doubts_on(cases[0], older)[0].endswith("remove the skull and set all outside the brain to 0")
+
+
 def test_half_a_head_is_found(heads, profile):
     low = {name: Volume(v.array[:18], v.affine) for name, v in heads[4].images.items()}
     assert any("give a scan of the whole brain" in said for said in doubts_on(Case("half", low), profile))

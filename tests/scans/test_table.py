@@ -39,6 +39,16 @@ def test_tables_are_read(folder, suffix, text):
     assert list(table) == ["007", "pat2"]
 
 
+@pytest.mark.parametrize("row, column", [("{},{},a.mha", "case,sequence,path\n"), ("{}: {{{}: a.mha}}", "")])
+def test_sequences_get_our_names_and_unknown_ones_keep_theirs(folder, row, column):
+    given = {"T1Gd": "t1c", "T1w": "t1", "t1ce": "t1c", "T2-FLAIR": "flair", "CBF": "rcbf", "DCE-Ktrans": "dce-ktrans"}
+    suffix = ".csv" if column else ".yaml"
+    table = read_table(
+        table_of(folder, suffix, column + "\n".join(row.format(f"p{i}", name) for i, name in enumerate(given)))
+    )
+    assert [next(iter(files)) for files in table.values()] == list(given.values())
+
+
 @pytest.mark.parametrize(
     "suffix, text, sentence",
     [
@@ -52,6 +62,7 @@ def test_tables_are_read(folder, suffix, text):
         (".csv", "case,sequence,path\np,t1,none.mha\n", r"line 2: .*none\.mha does not exist; paths are relative"),
         (".csv", "case,sequence,path\np,t1,scans\n", "line 2: .*scans does not exist"),
         (".csv", "case,sequence,path\np,t1,a.mha\np,T1,b.mha\n", "line 3: case p has t1 twice"),
+        (".csv", "case,sequence,path\np,t1c,a.mha\np,T1Gd,b.mha\n", "line 3: case p has t1c twice"),
         (".csv", "case,sequence,path\np,seg,a.mha\np,label,b.mha\n", "line 3: case p has lesion twice"),
         (".csv", 'case,sequence,path\np,t1,"a.mha\n', "line 2: this is no CSV"),
         (".csv", 'case,sequence,path\np,t1,a.mha\np,t2,"b"mha\n', "line 3: this is no CSV"),

@@ -13,7 +13,7 @@ def pack():
     def scan(shape):
         image = rng.normal(size=(2, *shape)).astype(np.float32) * [[[[1]]], [[[7]]]]
         image[:, 0] = 0
-        return Scan(image.astype(np.float32), rng.integers(0, 5, shape, np.uint8), 155, 20)
+        return Scan(image.astype(np.float32), rng.integers(0, 5, shape, np.uint8), 155, 20, (5.0, 0.5, 0.75))
 
     return Pack("brats2015", ("flair", "t1c"), {"a b": scan((4, 9, 7)), "é": scan((3, 5, 5))})
 
@@ -25,6 +25,7 @@ def test_what_is_packed_comes_back_within_half_a_level(pack, tmp_path):
     for name, scan in pack.scans.items():
         found = back.scans[name]
         assert (found.depth, found.first, found.image.dtype) == (155, 20, np.float32)
+        assert found.spacing_mm == (5.0, 0.5, 0.75)
         np.testing.assert_array_equal(found.classes, scan.classes)
         np.testing.assert_array_equal(found.image == 0, scan.image == 0)
         half = np.ptp(scan.image, (1, 2, 3)) / 254 / 2

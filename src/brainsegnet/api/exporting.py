@@ -10,12 +10,11 @@ from numpy.typing import NDArray
 from brainsegnet.api.options import TrainOptions
 from brainsegnet.api.roster import call_roll, load_scans
 from brainsegnet.errors import DatasetError
-from brainsegnet.evaluation.metrics import dice
+from brainsegnet.evaluation.metrics import region_dice
 from brainsegnet.inference.card import ExportNote, Form
 from brainsegnet.inference.model import Model, hash_file, open_model, save_exports, torch_needed
 from brainsegnet.inference.openvino_backend import OpenVinoBackend
 from brainsegnet.inference.passes import Passes
-from brainsegnet.task import Task
 
 if TYPE_CHECKING:
     from brainsegnet.training.patches import Scan
@@ -95,7 +94,9 @@ def compare(model: Model, folder: Path, scans: Mapping[str, "Scan"]) -> dict[str
     scores: dict[str, list[dict[str, float]]] = {}
     for form in ("int8", "fp16"):
         passes = Passes(OpenVinoBackend(folder / f"{form}.xml", model.card, form))
-        scores[form] = [_score(passes, scan, model.card.task) for scan in scans.values()]
+        scores[form] = [
+            region_dice(passes.classify(scan.image), scan.classes, model.card.task) for scan in scans.values()
+        ]
     pairs = list(zip(scores["int8"], scores["fp16"], strict=True))
     return {
         region: round(float(np.mean([ours[region] - floats[region] for ours, floats in pairs])), 6)
@@ -112,11 +113,6 @@ def describe(model: Model) -> str:
     changes = ", ".join(f"{region} {change:+.4f}" for region, change in note.dice_change.items())
     verdict = "used by default where the processor has the instructions" if note.harmless else "used only if asked for"
     return f"{model.folder}: {made}; change of Dice in 8 bits: {changes}; {verdict}"
-
-
-def _score(passes: Passes, scan: "Scan", task: Task) -> dict[str, float]:
-    found, truth = task.decode(passes.classify(scan.image)), task.decode(scan.classes)
-    return {region: dice(np.isin(found, values), np.isin(truth, values)) for region, values in task.regions.items()}
 
 
 def _note(model: Model, folder: Path, *names: str) -> ExportNote:

@@ -4,7 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from brainsegnet.inference.model import BEST, CARD_FILE, LAST, Card, open_model
+from brainsegnet.inference.card import Card, Parent
+from brainsegnet.inference.model import BEST, CARD_FILE, LAST, open_model
 from brainsegnet.output import find_suffix
 from brainsegnet.scans.case_files import PERFUSION, CaseFiles, read_sequences
 from brainsegnet.scans.datasets import find_cases
@@ -107,7 +108,7 @@ def card_rows(card: Card) -> list[Row]:
         "recipe": f"{training.recipe.get('name', 'not stated')}, {budget or 'budget not stated'}, seed {training.seed}",
         "trained on": f"{training.data.count} cases: {', '.join(training.data.cases)}",
         "sources": training.data.sources,
-        "started from": training.started_from or "nothing",
+        "started from": _parent(training.started_from),
         "Dice on unseen cases": _unseen(card),
         "Dice by sequences": "; ".join(f"{part}: {_scores(s)}" for part, s in training.subsets.items())
         or "not measured",
@@ -170,6 +171,13 @@ def _intervals(card: Card) -> str:
 
 def _scores(scores: Mapping[str, float | None]) -> str:
     return ", ".join(f"{region} {value:.3f}" for region, value in scores.items() if value is not None) or "not measured"
+
+
+def _parent(parent: Parent | None) -> str:
+    """The models that the weights go back to, the nearest first."""
+    if parent is None:
+        return "none"
+    return f"{', '.join((parent.name, *parent.ancestors))}, trained on {len(parent.seen)} cases; {parent.licence}"
 
 
 def _exports(card: Card) -> str:

@@ -25,7 +25,8 @@ class TrainOptions:
         drop_sequences: Share of the samples that lose some of their sequences, so that one model serves any subset;
             None is the recipe's own.
         hold_out: Names of cases that are not trained on but scored during training.
-        validation: How many cases to hold out where none are named, drawn by the seed; None is one in eight.
+        validation: How many cases to hold out where none are named, drawn by the seed, all scans of a patient
+            together; None is one in eight.
         validations: How often the cases held out are scored during training; 0 is never.
         exclude: Names of cases that are not used at all.
         seed: Governs all that is random.
@@ -36,7 +37,8 @@ class TrainOptions:
         start: Model folder, or the name of a shipped model, whose weights are trained on; its widths are taken, and a
             quarter of the learning rate. None starts anew.
         resample: Bring label maps and sequences on other grids onto the first sequence's, instead of refusing them.
-        register: As `resample`, and first lay sequences upon the first one by a rigid motion.
+        register: As `resample`, and first lay what is on another grid upon the first sequence by a rigid motion; a
+            sequence on its grid stays as it is, even if the head moved.
 
     Raises:
         TaskError: a number is out of its range, or a case is held out and excluded at once.

@@ -1,6 +1,6 @@
 """Who takes part in a training: which cases learn, which are held out, and which sequences all of them have."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from brainsegnet.api.folds import patient_of
 from brainsegnet.api.options import TrainOptions
 from brainsegnet.errors import DatasetError, MissingSequence, ModelError
-from brainsegnet.inference.model import Card
+from brainsegnet.inference.card import Card, Parent
 from brainsegnet.preprocessing.alignment import Aligner
 from brainsegnet.preprocessing.prepare import follow, prepare
 from brainsegnet.scans.datasets import CaseFiles, common_sequences, find_cases, load_case
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
 class Roster:
     """Which cases are trained on, which are held out, and the sequences in the order of the channels.
 
-    `resample` and `register` say what becomes of label maps and sequences on other grids; see `TrainOptions`.
+    `resample` and `register` say what becomes of label maps and sequences on other grids; see `TrainOptions`. `parent`
+    is the model whose weights the training starts from.
     """
 
     task: Task
@@ -34,13 +36,15 @@ class Roster:
     validation: Sequence[CaseFiles]
     resample: bool = False
     register: bool = False
+    parent: Parent | None = None
 
 
 def call_roll(data: Sequence[Path], task: Task, options: "TrainOptions") -> Roster:
-    """Find the cases, and decide which are held out and which sequences are used.
+    """Find the cases, and decide which are held out and which sequences are used; all scans of a patient go together.
 
     Raises:
-        DatasetError: no case to train on, a name that no case has, or a file that is absent, empty or cut short.
+        DatasetError: no case to train on, a name that no case has, a case named to be held out whose patient has
+            another scan in the training, or a file that is absent, empty or cut short.
         MissingSequence: a case lacks a sequence that was named, or all share none.
     """
     found = find_cases(data)
@@ -59,6 +63,7 @@ def call_roll(data: Sequence[Path], task: Task, options: "TrainOptions") -> Rost
             "out; add cases, or hold out fewer"
         )
     sequences = _choose(options.sequences, cases, task) if options.sequences else common_sequences(cases, task)
+    _part_patients(training, held)
     check_whole(cases, sequences)
     validation = [case for case in cases if case.name in held]
     return Roster(task, sequences, training, validation, options.resample, options.register)
@@ -117,10 +122,33 @@ def load_scans(
 
 
 def _drawn(cases: Sequence[CaseFiles], options: "TrainOptions") -> set[str]:
-    """Names of the cases held out by the seed: as many as asked for, or one in eight."""
+    """Names of the cases held out by the seed: patients in drawn order, until as many scans as asked for.
+
+    One in eight where no number is asked for; a patient whose scans would be more than that stays in the training,
+    unless none is held out yet.
+    """
     count = len(cases) // 8 if options.validation is None else options.validation
-    order = np.random.default_rng(options.seed).permutation(len(cases))
-    return {cases[i].name for i in order[:count]}
+    scans: dict[str, list[str]] = {}
+    for case in cases:
+        scans.setdefault(patient_of(case.name), []).append(case.name)
+    patients = list(scans)
+    drawn = [scans[patients[i]] for i in np.random.default_rng(options.seed).permutation(len(patients))]
+    held: set[str] = set()
+    for names in drawn:
+        if len(held) + len(names) <= count or (count and not held):
+            held.update(names)
+    return held
+
+
+def _part_patients(training: Sequence[CaseFiles], held: Collection[str]) -> None:
+    """Refuse a held-out case whose patient has another scan in the training."""
+    trained = {patient_of(case.name): case.name for case in training}
+    for name in sorted(held):
+        if other := trained.get(patient_of(name)):
+            raise DatasetError(
+                f"case {name} is held out, but {other} of the same patient is trained on; hold {other} out too, or "
+                "exclude it"
+            )
 
 
 def _choose(named: Sequence[str], cases: Sequence[CaseFiles], task: Task) -> tuple[str, ...]:

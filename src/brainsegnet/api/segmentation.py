@@ -31,7 +31,8 @@ class SegmentOptions:
         precision: Of the CPU: "auto", "float" or "int8"; see `open_engine`.
         max_memory_gb: Memory of a pass; None is what is free. Slabs that overlap keep to it, with the same result.
         resample: Bring sequences on other grids onto the first one's, instead of refusing them.
-        register: As `resample`, and first lay them upon the first one by a rigid motion.
+        register: As `resample`, and first lay what is on another grid upon the first sequence by a rigid motion; a
+            sequence on its grid stays as it is, even if the head moved.
         uncertainty: Whether to write an entropy map and intervals of the volumes too.
         picture: Whether to draw the result over the scan, as a PNG beside the label map.
 

@@ -1,9 +1,13 @@
 """Training that starts from a trained model: its weights, matched by the names of sequences and tissues."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from brainsegnet.inference.card import Card
+from brainsegnet.api.folds import patient_of
+from brainsegnet.api.roster import Roster
+from brainsegnet.errors import DatasetError, TaskError
+from brainsegnet.inference.card import Card, Parent
 from brainsegnet.inference.model import Model
 from brainsegnet.task import Task
 from brainsegnet.training.curriculum import Recipe
@@ -13,11 +17,30 @@ if TYPE_CHECKING:
 
 SLOWER = 0.25
 """Factor on the learning rate of the recipe: what is there already is to be kept."""
+DROPPED = 0.5
+"""Share of the samples that lose sequences, at least, where the model takes any subset and is to go on doing so."""
+BLOCKS = 4
+"""Of the network, in every recipe."""
 
 
-def adopt(recipe: Recipe, card: Card) -> Recipe:
-    """The recipe with the network of a trained model, and a lower learning rate."""
+def adopt(recipe: Recipe, card: Card, dropping: float | None = None) -> Recipe:
+    """The recipe with the network of a trained model, and a lower learning rate.
+
+    Where the model takes any subset of its sequences, samples lose sequences often enough to keep it so, unless the
+    user has asked for a share (`dropping`).
+
+    Raises:
+        TaskError: the model has more or fewer blocks than a recipe can train.
+    """
     shape = card.network
+    if len(shape.widths) != BLOCKS:
+        raise TaskError(
+            f"model {card.name} has {len(shape.widths)} blocks of widths {', '.join(map(str, shape.widths))}, and a "
+            f"recipe trains {BLOCKS}; start from another model, or anew"
+        )
+    kept = recipe.drop_sequences if dropping is None else dropping
+    if dropping is None and card.input.any_subset:
+        kept = max(kept, DROPPED)
     return Recipe.model_validate(
         recipe.model_dump()
         | {
@@ -26,8 +49,33 @@ def adopt(recipe: Recipe, card: Card) -> Recipe:
             "nonlinear": shape.nonlinear,
             "stride": shape.stride,
             "learning_rate": recipe.learning_rate * SLOWER,
+            "drop_sequences": kept,
         }
     )
+
+
+def follow(roster: Roster, card: Card) -> Roster:
+    """The roster of a training that starts from a model: none is held out whom the model has seen.
+
+    Raises:
+        TaskError: model and cases share no sequence.
+        DatasetError: a patient held out is one that the model, or one it goes back to, was trained on.
+    """
+    if not set(card.sequences) & set(roster.sequences):
+        raise TaskError(
+            f"model {card.name} takes {', '.join(card.sequences)}, and the cases are trained on with "
+            f"{', '.join(roster.sequences)}, so there is nothing to start from; choose another model or other sequences"
+        )
+    parent = Parent.of(card)
+    seen = {patient_of(name): name for name in parent.seen}
+    for case in roster.validation:
+        if known := seen.get(patient_of(case.name)):
+            also = "" if known == case.name else f", as {known}"
+            raise DatasetError(
+                f"case {case.name} is held out, but model {card.name} was trained on this patient{also}, so its "
+                "score would be of what the model has seen; hold out other cases, or none with --validation 0"
+            )
+    return replace(roster, parent=parent)
 
 
 def inherit(model: Model, plan: "Plan", sequences: Sequence[str], task: Task) -> "Weights":

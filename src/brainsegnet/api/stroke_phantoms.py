@@ -10,6 +10,7 @@ from brainsegnet.api.anatomies import open_anatomies
 from brainsegnet.errors import DatasetError, TaskError
 from brainsegnet.output import writable
 from brainsegnet.scans.files import read_labels, write_image
+from brainsegnet.scans.schemes import smir_path
 from brainsegnet.scans.table import LESION
 from brainsegnet.synthesis.stroke_phantom import DrawMap, Library, StrokeTask, grow_stroke_case
 from brainsegnet.volume import LabelMap
@@ -17,7 +18,6 @@ from brainsegnet.volume import LabelMap
 ATLAS_NAME = "ArterialAtlas"
 """How the file of arterial territories begins."""
 _ENDINGS = {"dwi": "dwi", "adc": "adc", LESION: "msk"}
-_MAPS = {"adc": "ADC", "mtt": "MTT", "rcbf": "rCBF", "rcbv": "rCBV", "tmax": "Tmax", "ttp": "TTP"}
 
 
 def grow_strokes(
@@ -72,14 +72,12 @@ def stroke_path(case: str, task: StrokeTask, sequence: str, identifier: int) -> 
 
     >>> stroke_path("sub-strokecase0001", "isles2022", "dwi", 0).as_posix()
     'sub-strokecase0001_ses-0001_dwi.nii.gz'
-    >>> stroke_path("training_1", "isles2017", "tmax", 127014).as_posix()
+    >>> stroke_path("phantom_1", "isles2017", "tmax", 127014).as_posix()
     'VSD.Brain.XX.O.MR_Tmax.127014/VSD.Brain.XX.O.MR_Tmax.127014.nii'
     """
     if task == "isles2022":
         return Path(f"{case}_ses-0001_{_ENDINGS[sequence]}.nii.gz")
-    kind = "OT" if sequence == LESION else f"MR_{_MAPS[sequence]}"
-    stem = f"VSD.Brain.XX.O.{kind}.{identifier}"
-    return Path(stem) / f"{stem}.nii"
+    return smir_path(sequence, identifier, "VSD")
 
 
 def open_library(shapes: Path | None = None, anatomy: str | None = None) -> Library:

@@ -10,9 +10,9 @@ import numpy as np
 
 from brainsegnet.api.options import TrainOptions, Watch
 from brainsegnet.api.roster import Roster, call_roll, check_same, load_scans
-from brainsegnet.api.starting import adopt, inherit
+from brainsegnet.api.starting import adopt, follow, inherit
 from brainsegnet.errors import OutputError, TaskError
-from brainsegnet.evaluation.metrics import dice
+from brainsegnet.evaluation.metrics import region_dice
 from brainsegnet.inference.card import Architecture, Card, Data, Input, TrainingNote, find_versions
 from brainsegnet.inference.model import BEST, CARD_FILE, LAST, save_model, torch_needed
 from brainsegnet.inference.shipped import resolve_model
@@ -61,8 +61,10 @@ def train(
     options, watch = options or TrainOptions(), watch or Watch()
     task = task if isinstance(task, Task) else load_task(task)
     parent = None if options.start is None else resolve_model(options.start)
-    recipe = options.chosen_recipe if parent is None else adopt(options.chosen_recipe, parent.card)
+    recipe = options.chosen_recipe
     roster = call_roll([data] if isinstance(data, Path) else list(data), task, options)
+    if parent is not None:
+        recipe, roster = adopt(recipe, parent.card, options.drop_sequences), follow(roster, parent.card)
     _claim(out, roster, options.resume)
     with torch_needed():
         from brainsegnet.training.fit import fit
@@ -71,8 +73,8 @@ def train(
     budget = options.budget or recipe.budget()
     plan = Plan(recipe, budget, len(roster.sequences), task.classes, patch, options.seed, task.region_classes)
     check_plan(plan, options.devices * options.nodes)
-    if parent is not None:
-        plan = replace(plan, start=inherit(parent, plan, roster.sequences, task))
+    if parent is not None and roster.parent is not None:
+        plan = replace(plan, start=inherit(parent, plan, roster.sequences, task), origin=roster.parent.sha256)
     fabric = launch(options, recipe)
     if fabric.is_global_zero:
         watch.say(describe(roster, plan, fabric))
@@ -196,7 +198,7 @@ def write_card(name: str, roster: Roster, plan: "Plan", options: TrainOptions, s
             recipe=recipe.model_dump(mode="json"),
             budget={plan.budget.kind: getattr(plan.budget, plan.budget.kind)},
             seed=plan.seed,
-            started_from=str(options.start or ""),
+            started_from=roster.parent,
             data=Data(cases=cases, count=len(cases), sources=options.sources),
             held_out=tuple(case.name for case in roster.validation),
             scores=dict(scores),
@@ -211,11 +213,5 @@ def score(net: "BrainSegNet", scans: Sequence["Scan"], task: Task) -> dict[str, 
     from brainsegnet.inference.torch_backend import TorchBackend
 
     passes = Passes(TorchBackend.of(net))
-    found = [task.decode(passes.classify(scan.image)) for scan in scans]
-    truth = [task.decode(scan.classes) for scan in scans]
-    return {
-        region: float(
-            np.mean([dice(np.isin(f, values), np.isin(t, values)) for f, t in zip(found, truth, strict=True)])
-        )
-        for region, values in task.regions.items()
-    }
+    scores = [region_dice(passes.classify(scan.image), scan.classes, task) for scan in scans]
+    return {region: float(np.mean([one[region] for one in scores])) for region in task.regions}

@@ -11,7 +11,7 @@ import numpy as np
 from brainsegnet.api.options import TrainOptions
 from brainsegnet.api.roster import call_roll, load_scans
 from brainsegnet.errors import DatasetError
-from brainsegnet.evaluation.metrics import dice
+from brainsegnet.evaluation.metrics import region_dice
 from brainsegnet.inference.card import Card, IntervalNote
 from brainsegnet.inference.engines import open_engine
 from brainsegnet.inference.model import Model
@@ -108,11 +108,15 @@ def mean_scores(scores: Scores) -> dict[str, dict[str, float]]:
 
 
 def _keep(scan: "Scan", card: Card, part: Sequence[str]) -> "Scan":
+    """The scan with the other sequences set to 0.
+
+    Box and brain mask stay those of all sequences, while a user who has some of them alone gets the box and mask of
+    these: where a sequence shows less of the head than the others, that user's result may differ a little.
+    """
     kept = np.array([name in part for name in card.sequences], np.float32)
     return replace(scan, image=scan.image * kept[:, None, None, None])
 
 
 def _score(passes: Passes, scan: "Scan", card: Card) -> dict[str, float]:
-    found, truth = card.task.decode(passes.classify(scan.image)), card.task.decode(scan.classes)
-    regions = card.task.regions.items()
-    return {region: round(dice(np.isin(found, v), np.isin(truth, v)), 4) for region, v in regions}
+    scores = region_dice(passes.classify(scan.image), scan.classes, card.task)
+    return {region: round(value, 4) for region, value in scores.items()}

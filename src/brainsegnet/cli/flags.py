@@ -44,7 +44,7 @@ class CaseFlags:
     resample: Switch = False
     "Bring label maps and sequences on other grids onto the first sequence's instead of refusing them."
     register: Switch = False
-    "As --resample, and first lay sequences upon the first one by a rigid motion."
+    "As --resample, and first lay sequences on other grids upon the first by a rigid motion; others stay as they are."
 
 
 @Parameter(name="*")
@@ -122,7 +122,7 @@ class SegmentFlags:
     resample: Switch = False
     "Bring sequences on other grids onto the first one's instead of refusing them."
     register: Switch = False
-    "As --resample, and first lay them upon the first one by a rigid motion."
+    "As --resample, and first lay them upon the first one by a rigid motion; those on its grid stay as they are."
     uncertainty: Switch = False
     "Write an entropy map too, and intervals of the volumes into the JSON."
     picture: Switch = False

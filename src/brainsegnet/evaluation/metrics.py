@@ -191,6 +191,25 @@ def dice(predicted: Mask, truth: Mask) -> float:
     return ratio(2 * int(np.count_nonzero(predicted & truth)), sizes, if_nothing=1.0)
 
 
+def region_dice(found_classes: NDArray[Any], true_classes: NDArray[Any], task: Task) -> dict[str, float]:
+    """Dice of each region of the task.
+
+    Args:
+        found_classes: Classes (D, H, W) of the network, 0 for the background, as `task.encode` makes them.
+        true_classes: The same of the truth.
+        task: Which classes a region unites.
+
+    Raises:
+        GridMismatch: the arrays differ in shape.
+
+    >>> from brainsegnet.task import BRATS2021
+    >>> region_dice(np.array([0, 1, 2, 3]), np.array([0, 1, 0, 3]), BRATS2021)
+    {'whole': 0.8, 'core': 1.0, 'enhancing': 1.0}
+    """
+    regions = zip(task.regions, task.region_classes, strict=True)
+    return {region: dice(np.isin(found_classes, k), np.isin(true_classes, k)) for region, k in regions}
+
+
 def _score(predicted: Mask, truth: Mask, whole: Shape, spacing_mm: Spacing, rules: ScoreRules) -> RegionScore:
     """Score two masks that are cut from an image of shape `whole`, where they are empty outside the cut."""
     p, t, hits = (int(np.count_nonzero(mask)) for mask in (predicted, truth, predicted & truth))

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from importlib import metadata
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from brainsegnet.inference.familiarity import Profile
 from brainsegnet.task import Normalisation, Task
@@ -53,6 +53,38 @@ class Data(_Value):
     sources: str = "not stated"
 
 
+class Parent(_Value):
+    """The model whose weights a training started from.
+
+    Attributes:
+        name, licence, data: From its card.
+        sha256: Of its weights; nothing in older cards, which give a name alone.
+        ancestors: Names of the models that it goes back to itself, the nearest first.
+        seen: Every case that it or one of them was trained on.
+    """
+
+    name: str = Field(min_length=1)
+    sha256: str = Field(default="", pattern="^([0-9a-f]{64})?$")
+    licence: str = UNSTATED_LICENCE
+    data: Data = Data()
+    ancestors: tuple[str, ...] = ()
+    seen: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, card: "Card") -> Self:
+        """What the child's card says of a model."""
+        note, weights = card.training, card.weights
+        before = note.started_from
+        return cls(
+            name=card.name,
+            sha256=weights.sha256 if weights else "",
+            licence=card.licence,
+            data=note.data,
+            ancestors=(before.name, *before.ancestors) if before else (),
+            seen=tuple(sorted({*note.data.cases, *(before.seen if before else ())})),
+        )
+
+
 class TrainingNote(_Value):
     """How the weights came about.
 
@@ -60,7 +92,7 @@ class TrainingNote(_Value):
         recipe: All values of the recipe.
         budget: What it was given: one of epochs, steps and minutes.
         seed: Of the whole training.
-        started_from: The model whose weights it started from; nothing if it started anew.
+        started_from: The model whose weights it started from; None if it started anew.
         data: Training cases.
         held_out: Names of the cases that it was validated on and did not see.
         blended: Share of the weights it started from in the mean that it is; 0 where it is none.
@@ -73,13 +105,19 @@ class TrainingNote(_Value):
     recipe: Mapping[str, Any] = Field(default_factory=dict)
     budget: Mapping[str, Any] = Field(default_factory=dict)
     seed: int = 0
-    started_from: str = ""
+    started_from: Parent | None = None
     data: Data = Data()
     held_out: tuple[str, ...] = ()
     blended: float = 0.0
     folds: int = 0
     scores: Mapping[str, float | None] = Field(default_factory=dict)
     subsets: Mapping[str, Mapping[str, float]] = Field(default_factory=dict)
+
+    @field_validator("started_from", mode="before")
+    @classmethod
+    def _read_older(cls, value: object) -> object:
+        """Cards used to give a path, or an empty text."""
+        return ({"name": value} if value else None) if isinstance(value, str) else value
 
 
 class IntervalNote(_Value):

@@ -4,6 +4,7 @@ A network segments anything that has the right number of channels. Three mistake
 still there, sequences are exchanged, the header says that the head lies upright and it does not.
 """
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import combinations, permutations, product
 
@@ -23,11 +24,8 @@ rightly reach 4.9 and 0.8.
 TURN_MARGIN = 0.02
 """A turned head must correlate this much better with the training cases' shape; upright ones do worse by 0.02 to 0.08
 when they are turned."""
-RIM_CONTRAST, DARK_RING = 1.5, -0.5
-"""Standard deviations by which the scalp outshines the skull beneath it, and below which the skull lies.
-
-The fluid around a shrunken brain can be as bright in T2 and ADC, but what lies beneath it is not dark.
-"""
+RIM_CONTRAST = 1.5
+"""Standard deviations by which the scalp outshines the skull beneath it."""
 LARGER, SMALLER = 1.5, 0.5
 """Times the volume of the training cases' brains at which a mask is not a brain, or not a whole one."""
 FULLEST = 0.8
@@ -53,6 +51,8 @@ class Profile(BaseModel):
         volume_ml: Median of the brains.
         shape: A row of blocks in each string, front to back and within that right to left, from the feet upwards:
             tenths that the brain fills on average, 9 for full.
+        filled: Largest share of its box that a mask fills; None in older cards.
+        rim: The most by which the rim outshines a dark ring beneath it, in any sequence; 0 where none does.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -64,6 +64,8 @@ class Profile(BaseModel):
     pair_spread: tuple[float, ...]
     volume_ml: float = Field(gt=0)
     shape: tuple[str, ...] = Field(min_length=BLOCKS, max_length=BLOCKS)
+    filled: float | None = None
+    rim: float = 0.0
 
 
 def measure_profile(cases: Iterable[tuple[Prepared, Millimetres]]) -> Profile:
@@ -93,13 +95,16 @@ def measure_profile(cases: Iterable[tuple[Prepared, Millimetres]]) -> Profile:
         pair_spread=_rounded(pair_spread),
         volume_ml=round(float(np.median([traits.volume_ml for traits in seen])), 1),
         shape=tuple("".join(map(str, layer.ravel())) for layer in tenths),
+        filled=_rounded_up(max(traits.filled for traits in seen)),
+        rim=_rounded_up(max((0.0, *(rim for traits in seen for rim in traits.rims.values())))),
     )
 
 
 def find_doubts(prepared: Prepared, spacing_mm: Millimetres, profile: Profile) -> list[str]:
     """Sentences on what looks unlike the training cases, each with its remedy; none when all is well.
 
-    Where the skull seems to be there, nothing else is judged, because all else is measured within the brain.
+    Where the skull seems to be there, nothing else is judged, because all else is measured within the brain. It is
+    doubted only where the scan goes further than every training case too: some models are trained on whole heads.
 
     Args:
         prepared: The scan as `prepare` made it.
@@ -114,9 +119,9 @@ def find_doubts(prepared: Prepared, spacing_mm: Millimetres, profile: Profile) -
 
 def _doubt_stripping(traits: Traits, profile: Profile) -> str | None:
     remedy = "remove the skull and set all outside the brain to 0"
-    if traits.filled > FULLEST and traits.volume_ml > SMALLER * profile.volume_ml:
+    if traits.filled > max(FULLEST, profile.filled or 0) and traits.volume_ml > SMALLER * profile.volume_ml:
         return f"the scan has no empty background, {100 * traits.filled:.0f} % of its box is not background; {remedy}"
-    bright = [name for name, (rim, ring) in traits.rings.items() if rim - ring > RIM_CONTRAST and ring < DARK_RING]
+    bright = [name for name, rim in traits.rims.items() if rim > max(RIM_CONTRAST, profile.rim)]
     if bright:
         return f"a bright rim lies around a dark ring in {', '.join(bright)}, as scalp around skull does; {remedy}"
     if traits.volume_ml > LARGER * profile.volume_ml:
@@ -233,6 +238,11 @@ def _pool(rows: Mapping[str, Floats], size: int) -> Floats:
         scatter += away.T @ away
         freedom += len(values) - 1
     return np.asarray(scatter / freedom)
+
+
+def _rounded_up(value: float) -> float:
+    """To four digits, and not below the value."""
+    return math.ceil(value * 1e4) / 1e4
 
 
 def _rounded(values: Floats) -> tuple[float, ...]:

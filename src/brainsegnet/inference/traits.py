@@ -21,6 +21,11 @@ STEP_MM = 4.0
 """Distance between the voxels that are looked at, where the scan is at least as fine."""
 RIM_MM, RING_MM, DEEP_MM = 6.0, 14.0, 25.0
 """Depth below the mask's surface of the outermost layer, of the one beneath it, and from which the inside begins."""
+DARK_RING = -0.5
+"""Standard deviations below which the skull lies.
+
+The fluid around a shrunken brain can be as bright in T2 and ADC as scalp, but what lies beneath it is not dark.
+"""
 BLOCKS, BLOCK_MM = 8, 24.0
 """The shape is how much of each of 8 x 8 x 8 blocks of 24 mm around the mask's centre the mask fills."""
 
@@ -56,6 +61,11 @@ class Traits:
     volume_ml: float
     filled: float
     shape: Floats
+
+    @property
+    def rims(self) -> dict[str, float]:
+        """The sequences with a dark ring beneath the rim, and by how much the rim outshines it."""
+        return {name: rim - ring for name, (rim, ring) in self.rings.items() if ring < DARK_RING}
 
 
 @dataclass(frozen=True, eq=False)

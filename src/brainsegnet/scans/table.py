@@ -8,6 +8,7 @@ from pathlib import Path
 import yaml
 
 from brainsegnet.errors import DatasetError
+from brainsegnet.scans.names import ORDER, find_sequence
 
 SUFFIXES = (".csv", ".yaml", ".yml")
 LESION = "lesion"
@@ -28,7 +29,8 @@ class Entry:
 def read_table(table: Path) -> Mapping[str, Mapping[str, Path]]:
     """Case to sequence to file; the label map's sequence (`lesion`, `label` or `seg`) is called `lesion`.
 
-    Relative paths are relative to the table's folder; sequence names are in lower case.
+    Relative paths are relative to the table's folder. Sequences get our names, as `T1Gd` and `T1ce` get `t1c`; others
+    keep their own, in lower case.
 
     Raises:
         DatasetError: the table is unreadable, malformed or empty, names a thing twice or a file that is not there.
@@ -106,7 +108,10 @@ def _check_entry(entry: Entry, table: Path) -> tuple[str, Path]:
     path = table.parent / entry.path.strip()
     if not path.is_file():
         raise _defect(table, entry.line, f"{path} does not exist; paths are relative to the table's folder")
-    return LESION if sequence in _LABEL_WORDS else sequence, path
+    if sequence in _LABEL_WORDS:
+        return LESION, path
+    ours = find_sequence(sequence)
+    return ours if ours in ORDER else sequence, path
 
 
 def _defect(table: Path, line: int, fact: str) -> DatasetError:

@@ -92,7 +92,7 @@ def grow_stroke_case(
     ground = lay_ground(for_stroke, head, library.atlas)
     stroke = draw_stroke(for_stroke, library.draw_shape is not None)
     shape = library.draw_shape(for_stroke) if library.draw_shape and stroke.kind == "shape" else None
-    name = f"sub-strokephantom{seed:04d}" if task == "isles2022" else f"training_{seed}"
+    name = f"sub-strokephantom{seed:04d}" if task == "isles2022" else f"phantom_{seed}"
     if task == "isles2022":
         core = grow_core(for_stroke, ground, stroke, shape)
         layers = core, grow_mimics(for_mimics, ground, core)

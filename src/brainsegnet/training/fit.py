@@ -167,7 +167,8 @@ class Training:
         """What must agree for a training to be resumed: all but the budget, the scans told by their shapes."""
         plan, shapes = self.plan, [scan.image.shape for scan in self.sampler.scans]
         network = f"{plan.sequences} {plan.classes} {plan.regions}"
-        return f"{plan.recipe.model_dump_json()} {network} {plan.patch} {plan.seed} {shapes} {plan.network.name}"
+        start = plan.origin and f" from {plan.origin}"
+        return f"{plan.recipe.model_dump_json()} {network} {plan.patch} {plan.seed} {shapes} {plan.network.name}{start}"
 
     def finish(self) -> nn.Module:
         """The trained network, in evaluation mode."""

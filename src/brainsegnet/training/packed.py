@@ -39,7 +39,7 @@ def write_pack(pack: Pack, path: Path) -> None:
     for name, scan in pack.scans.items():
         levels, low, step = _quantise(scan.image)
         entries |= {f"{name}/levels": levels, f"{name}/low": low, f"{name}/step": step, f"{name}/classes": scan.classes}
-    places = {name: (scan.depth, scan.first) for name, scan in pack.scans.items()}
+    places = {name: (scan.depth, scan.first, scan.spacing_mm) for name, scan in pack.scans.items()}
     notes = json.dumps({"task": pack.task, "sequences": pack.sequences, "scans": places})
     entries["notes"] = np.frombuffer(notes.encode(), np.uint8)
     with replacing(path) as temporary, temporary.open("wb") as file:
@@ -47,7 +47,7 @@ def write_pack(pack: Pack, path: Path) -> None:
 
 
 def read_pack(path: Path) -> Pack:
-    """What `write_pack` wrote.
+    """What `write_pack` wrote; packs that were written before spacings were kept get 1 mm.
 
     Raises:
         DatasetError: no such file, or another kind of file.
@@ -55,7 +55,10 @@ def read_pack(path: Path) -> Pack:
     try:
         with np.load(path, allow_pickle=False) as entries:
             notes = json.loads(entries["notes"].tobytes())
-            scans = {name: Scan(*_unpack(entries, name), *place) for name, place in notes["scans"].items()}
+            scans = {
+                name: Scan(*_unpack(entries, name), depth, first, *map(tuple, spacing_mm))
+                for name, (depth, first, *spacing_mm) in notes["scans"].items()
+            }
     except FileNotFoundError as error:
         raise DatasetError(f"{path} does not exist; write it with benchmarks/pack.py") from error
     except (OSError, ValueError, KeyError, TypeError, BadZipFile) as error:

@@ -25,6 +25,7 @@ class Plan:
         regions: The classes that each scored region unites, for the Dice loss; none is each class by itself.
         design: Another network than ours; None is Brain SegNet with the widths and the stride of the recipe.
         start: Weights to start from, of that network; None is random ones, drawn by the seed.
+        origin: SHA-256 of the file that `start` comes from; a training is resumed with the same one only.
     """
 
     recipe: Recipe
@@ -36,6 +37,7 @@ class Plan:
     regions: tuple[tuple[int, ...], ...] = ()
     design: Design | None = None
     start: Weights | None = None
+    origin: str = ""
 
     @property
     def network(self) -> Design:

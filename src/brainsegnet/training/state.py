@@ -98,7 +98,8 @@ def read_state(trainee: Trainee, path: Path, plan: str) -> None:
     counters = _counters(notes, path)
     if counters["plan"] != plan:
         raise ModelError(
-            f"{path} is of a training with another recipe, task, seed or data; resume with the arguments it had"
+            f"{path} is of a training with another recipe, task, seed or data, or one that started from other weights; "
+            "resume with the arguments it had"
         )
     load_into(trainee.net, _under("net.", tensors), str(path))
     if trainee.average is not trainee.net:
