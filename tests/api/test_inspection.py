@@ -7,7 +7,7 @@ import SimpleITK as sitk
 
 from brainsegnet.api.inspection import card_rows, inspect
 from brainsegnet.errors import DatasetError, ImageError, ModelError
-from brainsegnet.inference.card import IntervalNote
+from brainsegnet.inference.card import IntervalNote, Parent
 from brainsegnet.inference.model import open_model
 from brainsegnet.scans.datasets import find_cases
 
@@ -31,7 +31,7 @@ def released(card):
     note = {
         "data": card.training.data.model_copy(update={"cases": cases, "count": 3}),
         "held_out": cases,
-        "started_from": "glioma",
+        "started_from": Parent(name="glioma", seen=("a", "b")),
         "subsets": {"flair+t1c": {"whole": 0.8, "core": 0.75}, "t2": {"whole": 0.6, "core": 0.5}},
     }
     intervals = {"whole": IntervalNote(tail=0.05, coverage=0.9, cases=20), "core": IntervalNote()}
@@ -47,7 +47,7 @@ def test_a_released_card_says_who_scored_its_cases_and_what_parts_of_the_sequenc
         rows["volume intervals"]
         == "whole: tail 0.05, held 90% of the volumes of 20 cases; core: tail 0.1, not measured"
     )
-    assert rows["started from"] == "glioma"
+    assert rows["started from"].startswith("glioma, trained on 2 cases")
 
 
 def test_a_model_that_needs_all_sequences_says_so(strict):

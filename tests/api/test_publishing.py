@@ -14,6 +14,7 @@ from brainsegnet.api.scoring import evaluate
 from brainsegnet.api.segmentation import SegmentOptions, segment
 from brainsegnet.api.starting import adopt
 from brainsegnet.errors import BrainSegNetError, DatasetError, GridMismatch, OutputError, TaskError
+from brainsegnet.inference.card import Parent
 from brainsegnet.inference.model import open_model, save_model
 from brainsegnet.scans.datasets import find_cases
 from brainsegnet.scans.files import read_image, read_labels, write_image
@@ -143,7 +144,12 @@ def test_what_a_card_knows_of_its_training_stands_in_the_command(trained, tmp_pa
     """Of a model started from another, by a recipe of ours, that dropped sequences and held nothing out."""
     model = open_model(trained)
     recipe = adopt(QUICK.model_copy(update={"drop_sequences": 0.25}), model.card)
-    note = {"recipe": recipe.model_dump(mode="json"), "started_from": "a model", "held_out": (), "scores": {}}
+    note = {
+        "recipe": recipe.model_dump(mode="json"),
+        "started_from": Parent(name="a model"),
+        "held_out": (),
+        "scores": {},
+    }
     card = model.card.model_copy(update={"training": model.card.training.model_copy(update=note)})
     save_model(tmp_path / "grown", card, model.tensors())
     report(tmp_path / "grown", tmp_path / "grown.html")

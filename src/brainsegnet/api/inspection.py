@@ -176,7 +176,7 @@ def _scores(scores: Mapping[str, float | None]) -> str:
 def _parent(parent: Parent | None) -> str:
     """The models that the weights go back to, the nearest first."""
     if parent is None:
-        return "none"
+        return "nothing"
     return f"{', '.join((parent.name, *parent.ancestors))}, trained on {len(parent.seen)} cases; {parent.licence}"
 
 

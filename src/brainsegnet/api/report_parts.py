@@ -141,7 +141,7 @@ def _how_to_train(source: Path, folder: Path, card: Card) -> Section:
 def _other_flags(card: Card) -> list[str]:
     """What the training was started from, and a share of dropped sequences that is not its recipe's own."""
     training, usual = card.training, RECIPES.get(str(card.training.recipe.get("name")))
-    start = [f"--from {_typed(training.started_from)}"] if training.started_from else []
+    start = [f"--from {_typed(training.started_from.name)}"] if training.started_from else []
     dropped = training.recipe.get("drop_sequences")
     other = usual is not None and dropped is not None and dropped != usual.drop_sequences
     return [*start, *([f"--drop-sequences {dropped:g}"] if other else [])]
@@ -152,8 +152,9 @@ def _own_recipe(card: Card) -> list[str]:
     name = str(card.training.recipe.get("name"))
     try:
         recipe, usual = Recipe.model_validate(card.training.recipe), RECIPES[name]
-        expected = usual.model_copy(update={"drop_sequences": recipe.drop_sequences})
-        same = recipe == (adopt(expected, card) if card.training.started_from else expected)
+        dropped = recipe.drop_sequences
+        expected = usual.model_copy(update={"drop_sequences": dropped})
+        same = recipe == (adopt(expected, card, dropped) if card.training.started_from else expected)
     except (KeyError, ValueError):
         same = False
     return (
