@@ -1,0 +1,49 @@
+"""The models inside the package: complete, small, honest about their origin, and of use."""
+
+from pathlib import Path
+
+import pytest
+
+import brainsegnet
+from brainsegnet.api.validation import parts_of
+from brainsegnet.inference.shipped import HOME, shipped_models
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "glioma"
+MODELS = sorted(shipped_models())
+
+
+def test_together_they_are_small():
+    assert sum(path.stat().st_size for path in HOME.rglob("*") if path.is_file()) <= 60e6
+
+
+def test_there_is_one_for_tumours_and_one_for_strokes():
+    assert {"tumour", "stroke"} <= set(MODELS)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_card_tells_origin_licence_and_scores(name):
+    card = shipped_models()[name].card
+    assert card.name == name and "not stated" not in card.licence + card.training.data.sources
+    assert set(card.training.subsets) == {"+".join(part) for part in parts_of(card.sequences)}
+    assert set(card.intervals) == set(card.task.regions) and card.profile is not None
+    assert not [case for case in card.training.data.cases if case.startswith("brats_2013")]
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("form", ["fp16", "int8"])
+def test_exports_are_those_of_the_weights(name, form):
+    assert shipped_models()[name].exported(form).is_file()
+
+
+def test_the_default_model_finds_the_example(tmp_path):
+    done = brainsegnet.segment(EXAMPLE, None, tmp_path)
+    report = done.done[0].report
+    assert report["model"]["name"] == "tumour" and not report["doubts"]
+    scores = brainsegnet.evaluate(tmp_path, EXAMPLE, report["task"]).scores["glioma"]
+    assert scores["whole"].dice > 0.75
+
+
+def test_fewer_sequences_serve_too_and_their_cost_is_told(tmp_path):
+    done = brainsegnet.segment({"flair": EXAMPLE / "flair.nii.gz"}, None, tmp_path / "out.nii.gz")
+    validation = done.done[0].report["validation"]
+    assert set(validation) == {"all sequences", "those used"}
