@@ -13,7 +13,6 @@ from pathlib import Path
 from rich.console import Console
 
 import brainsegnet
-from brainsegnet.evaluation.tables import to_rich
 
 CASE = Path(__file__).parent / "glioma"
 
@@ -33,8 +32,8 @@ def main(out: Path, case: Path) -> None:
         for doubt in report["doubts"]:
             console.print(f"  warning: {doubt}")
     if case == CASE:
-        evaluation = brainsegnet.evaluate(out, case, done.done[0].report["task"], out / "scores")
-        console.print(to_rich(evaluation.scores, evaluation.task))
+        scores = brainsegnet.evaluate(out, case, done.done[0].report["task"], out / "scores").scores[case.name]
+        console.print("Dice against the truth: " + ", ".join(f"{name} {s.dice:.2f}" for name, s in scores.items()))
     pictures = sorted(map(str, out.glob("*.png")))
     (out / "first_minute.json").write_text(json.dumps([d.report for d in done.done], indent=2) + "\n", encoding="utf-8")
     console.print(f"Pictures: {', '.join(pictures)}; all figures: {out / 'first_minute.json'}")
