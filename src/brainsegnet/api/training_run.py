@@ -65,10 +65,10 @@ def train(
     roster = call_roll([data] if isinstance(data, Path) else list(data), task, options)
     if parent is not None:
         recipe, roster = adopt(recipe, parent.card, options.drop_sequences), follow(roster, parent.card)
-    _claim(out, roster, options.resume)
     with torch_needed():
         from brainsegnet.training.fit import fit
         from brainsegnet.training.plan import Plan, check_plan
+    _claim(out, roster, options.resume)
     patch = recipe.patch or task.patch
     budget = options.budget or recipe.budget()
     plan = Plan(recipe, budget, len(roster.sequences), task.classes, patch, options.seed, task.region_classes)
