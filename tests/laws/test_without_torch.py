@@ -46,7 +46,15 @@ def test_a_wheel_without_extras_segments_a_phantom(environment, trained, phantom
 
 
 def test_without_torch_training_is_refused_in_one_sentence(environment, phantoms, tmp_path):
-    command = [environment / "brainsegnet", "train", phantoms, "--task", "brats2015", "--out", tmp_path / "run"]
+    command = [environment / "brainsegnet", "train", phantoms, "--task", "brats2015", "--out", tmp_path / "new" / "run"]
     done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False)
     assert done.returncode != 0 and done.stderr.count("\n") == 1
     assert 'is not installed; run: pip install "brainsegnet[train]"' in done.stderr
+    assert not (tmp_path / "new").exists()
+
+
+def test_the_models_of_the_package_come_with_the_wheel(environment, tmp_path):
+    example = ROOT / "examples" / "glioma"
+    files = [word for name in ("flair", "t1c") for word in (f"--{name}", example / f"{name}.nii.gz")]
+    said = call(environment / "brainsegnet", "segment", *files, "--out", tmp_path / "lesion.nii.gz")
+    assert "model tumour" in said and (tmp_path / "lesion.nii.gz").is_file()
