@@ -4,7 +4,7 @@ import signal
 import pytest
 
 from brainsegnet.api.compare_options import Moment
-from brainsegnet.api.contenders import MODELS
+from brainsegnet.api.contenders import MODELS, SIZES
 from brainsegnet.cli.comparing import comparison_progress, describe_moment
 from brainsegnet.training import fit as loop
 from brainsegnet.training.plan import Record
@@ -51,7 +51,7 @@ def test_compare_says_what_it_does_and_shows_the_table(run, quick, phantoms, tmp
 @pytest.mark.parametrize(
     ("flags", "sentence"),
     [
-        (("--models", "brainsegnet,resnet"), f"unknown model 'resnet'; choose from {', '.join(MODELS)}"),
+        (("--models", "brainsegnet,resnet"), f"unknown model 'resnet'; choose from {', '.join((*MODELS, *SIZES))}"),
         (("--models", "unet", "--ablation"), "an ablation compares brainsegnet with itself"),
         ((), "3 cases of 3 patients cannot be dealt into 5 folds"),
         (("--folds", 4), "3 cases of 3 patients cannot be dealt into 4 folds"),

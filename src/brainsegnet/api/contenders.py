@@ -6,13 +6,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from brainsegnet.errors import TaskError
-from brainsegnet.training.curriculum import Recipe
+from brainsegnet.training.curriculum import PAPER, Recipe
 
 if TYPE_CHECKING:
     from brainsegnet.network.design import Design
 
 OURS = "brainsegnet"
 MODELS = (OURS, "unet", "vnet", "segresnet", "dynunet")
+SIZES = {f"{OURS}-full": 1, f"{OURS}-half": 2, f"{OURS}-quarter": 4}
+"""Ours at other widths than the recipe's, as divisors of the paper's."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class Contender:
 
 
 def choose_models(names: Sequence[str], recipe: Recipe) -> tuple[Contender, ...]:
-    """Networks by name under one recipe.
+    """Networks by name under one recipe, ours also at another width (`SIZES`).
 
     Raises:
         TaskError: one is unknown, or named twice.
@@ -47,11 +49,28 @@ def choose_models(names: Sequence[str], recipe: Recipe) -> tuple[Contender, ...]
     >>> [contender.network for contender in choose_models(["unet", "brainsegnet"], QUICK)]
     ['unet', 'brainsegnet']
     """
-    if unknown := [name for name in names if name not in MODELS]:
-        raise TaskError(f"unknown model {unknown[0]!r}; choose from {', '.join(MODELS)}")
+    if unknown := [name for name in names if name not in (*MODELS, *SIZES)]:
+        raise TaskError(f"unknown model {unknown[0]!r}; choose from {', '.join((*MODELS, *SIZES))}")
     if len(set(names)) < len(names):
         raise TaskError(f"name each model to compare once, not {', '.join(names)}")
-    return tuple(Contender(name, recipe, name) for name in names)
+    return tuple(
+        Contender(name, resize(recipe, SIZES[name])) if name in SIZES else Contender(name, recipe, name)
+        for name in names
+    )
+
+
+def resize(recipe: Recipe, divisor: int) -> Recipe:
+    """The recipe at the paper's width over `divisor`; the learning rate shrinks as the width grows.
+
+    >>> from brainsegnet.training.curriculum import QUICK
+    >>> resize(QUICK, 1).widths, resize(QUICK, 1).learning_rate, resize(QUICK, 4) == QUICK
+    ((32, 64, 128, 256), 0.001, True)
+    """
+    a, b, c, d = (width // divisor for width in PAPER.widths)
+    rate = recipe.learning_rate * recipe.widths[0] / a
+    return recipe.model_copy(
+        update={"widths": (a, b, c, d), "refined": PAPER.refined // divisor, "learning_rate": rate}
+    )
 
 
 def ablation(recipe: Recipe) -> tuple[Contender, ...]:

@@ -48,7 +48,8 @@ def compare(
     out
         Folder for comparison.md, .csv and .json, and for the result of each training.
     models
-        Some of brainsegnet,unet,vnet,segresnet,dynunet (all by default); the others are tested against the first.
+        Some of brainsegnet,unet,vnet,segresnet,dynunet (all by default), and of brainsegnet-full, -half, -quarter: ours
+        at the paper's width, half or a quarter of it. The others are tested against the first.
     ablation
         Compare Brain SegNet with itself without one part at a time, instead of with other networks.
     folds
