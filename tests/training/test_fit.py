@@ -12,9 +12,10 @@ from lightning.fabric import Fabric
 
 from brainsegnet.errors import ModelError, TaskError, TrainingDiverged
 from brainsegnet.network.checkpoint import read_tensors
-from brainsegnet.training.curriculum import PAPER_STAGES, STRONG, Budget, Recipe
+from brainsegnet.training.curriculum import PAPER_STAGES, Budget, Recipe
 from brainsegnet.training.fit import fit
 from brainsegnet.training.plan import Hooks, Plan
+from brainsegnet.training.ranges import STRONG
 from brainsegnet.training.signals import Interrupted
 
 TINY = Recipe(
