@@ -5,9 +5,9 @@
         --out src/brainsegnet/models/tumour --recipe thorough --minutes 40 8 --licence "..." --sources "..."
 
 First a model of grown cases alone; then, from it, one model a fold without that fold's real cases, and one of all of
-them, each by a recipe that keeps a share of the first one's weights (--tuning, --blend). The card gets the scores of the
-folds, never of what a model has seen. What is there is not made again, so a run that was stopped goes on. On a GPU take
-the recipe `modern` and longer budgets.
+them, each by a recipe that keeps a share of the first one's weights (--tuning, --blend). The card gets the scores of
+the folds, never of what a model has seen. What is there is not made again, so a run that was stopped goes on. On a GPU
+take the recipe `modern` and longer budgets.
 """
 
 import argparse
