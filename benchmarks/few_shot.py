@@ -6,8 +6,8 @@
 Cases are dealt into folds by patient, about `--tested` in each; within a fold the seed puts the other patients in
 order, and so many cases from the front are trained on, so 1 is part of 2, and 2 of 4. A training starts from the model
 of grown cases, by the recipe `--tuning`, or from nothing, with the same network by the recipe `--recipe`; the row with
-no cases is the model of grown cases itself. The JSON holds every score, and beside it a Markdown table. What is in it is
-not repeated, and a training that was stopped goes on; give the same arguments. More `--cases` can be named later.
+no cases is the model of grown cases itself. The JSON holds every score, beside it lies a Markdown table. What is in it
+is not repeated, and a training that was stopped goes on; give the same arguments. More `--cases` can be named later.
 """
 
 import argparse
