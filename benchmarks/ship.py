@@ -5,8 +5,9 @@
         --out src/brainsegnet/models/tumour --recipe thorough --minutes 40 8 --licence "..." --sources "..."
 
 First a model of grown cases alone; then, from it, one model a fold without that fold's real cases, and one of all of
-them, each averaged with the first. The card gets the scores of the folds, never of what a model has seen. What is there
-is not made again, so a run that was stopped goes on. On a GPU take the recipe `modern` and longer budgets.
+them, each by a recipe that keeps a share of the first one's weights (--tuning, --blend). The card gets the scores of
+the folds, never of what a model has seen. What is there is not made again, so a run that was stopped goes on. On a GPU
+take the recipe `modern` and longer budgets.
 """
 
 import argparse
@@ -17,9 +18,10 @@ from pathlib import Path
 import brainsegnet
 from brainsegnet.api.exporting import export
 from brainsegnet.api.folds import deal_folds
-from brainsegnet.api.release import blend, release
+from brainsegnet.api.release import release
 from brainsegnet.inference.model import open_model
 from brainsegnet.scans.datasets import find_cases
+from brainsegnet.training.curriculum import RECIPES, TUNE, Recipe
 
 
 def say(text: str) -> None:
@@ -27,12 +29,14 @@ def say(text: str) -> None:
     sys.stdout.flush()
 
 
-def train(data: Sequence[Path], out: Path, arguments: argparse.Namespace, minutes: float, **options: object) -> Path:
+def train(
+    data: Sequence[Path], out: Path, arguments: argparse.Namespace, recipe: Recipe, minutes: float, **options: object
+) -> Path:
     """A model of these cases, or what there is of it, continued."""
     if (out / "done").exists():
         return out
     settings = brainsegnet.TrainOptions(
-        recipe=arguments.recipe,
+        recipe=recipe,
         budget=brainsegnet.Budget(minutes=minutes),
         seed=arguments.seed,
         licence=arguments.licence,
@@ -49,14 +53,6 @@ def train(data: Sequence[Path], out: Path, arguments: argparse.Namespace, minute
     return out
 
 
-def average(run: Path, start: Path | None, share: float) -> Path:
-    """The mean of a model and the one it started from."""
-    out = run.with_name(f"{run.name}-blended")
-    if start is not None and not out.exists():
-        blend(run, start, share, out)
-    return run if start is None else out
-
-
 def log(record: object) -> None:
     step = getattr(record, "step", 0)
     if step % 100 == 0:
@@ -71,26 +67,29 @@ def main() -> None:
     parser.add_argument("--sequences", nargs="*", default=())
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--recipe", default="thorough")
+    parser.add_argument("--recipe", default="thorough", choices=RECIPES, help="where a training starts from nothing")
+    parser.add_argument("--tuning", default=TUNE.name, choices=RECIPES, help="where it starts from the grown cases")
     parser.add_argument("--minutes", type=float, nargs=2, default=(120, 30), help="on grown cases, and on real ones")
-    parser.add_argument("--blend", type=float, default=0.5, help="share of the model of grown cases in the mean")
+    parser.add_argument("--blend", type=float, default=TUNE.blend, help="share of the model of grown cases in the mean")
     parser.add_argument("--folds", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--licence", required=True)
     parser.add_argument("--sources", required=True)
     arguments = parser.parse_args()
     first, second = arguments.minutes
-    start = train(arguments.grown, arguments.work / "grown", arguments, first) if arguments.grown else None
+    recipe = RECIPES[arguments.recipe]
+    start = train(arguments.grown, arguments.work / "grown", arguments, recipe, first) if arguments.grown else None
+    if start is not None:
+        recipe = RECIPES[arguments.tuning].model_copy(update={"blend": arguments.blend})
     names = [case.name for case in find_cases(arguments.real)]
     runs = []
     for number, fold in enumerate(deal_folds(names, arguments.folds, arguments.seed)):
-        run = train(arguments.real, arguments.work / f"fold{number}", arguments, second, start=start, hold_out=fold)
-        run = average(run, start, arguments.blend)
+        out = arguments.work / f"fold{number}"
+        run = train(arguments.real, out, arguments, recipe, second, start=start, hold_out=fold)
         if not open_model(run).card.exports:
             export(run, arguments.real, say)
         runs.append(run)
-    whole = train(arguments.real, arguments.work / "whole", arguments, second, start=start)
-    whole = average(whole, start, arguments.blend)
+    whole = train(arguments.real, arguments.work / "whole", arguments, recipe, second, start=start)
     say(str(release(whole, runs, arguments.real, arguments.out, say).card.training.subsets))
 
 

@@ -8,7 +8,7 @@ import torch
 
 from brainsegnet.api.case_output import expected_dice
 from brainsegnet.api.options import TrainOptions
-from brainsegnet.api.release import blend, release
+from brainsegnet.api.release import release
 from brainsegnet.api.segmentation import SegmentOptions, segment
 from brainsegnet.api.training_run import train
 from brainsegnet.api.validation import calibrate, held_out_scans, parts_of, score_parts
@@ -111,23 +111,3 @@ def test_more_coverage_needs_a_smaller_tail():
     chosen = [calibrate(tails, coverage)["lesion"].tail for coverage in (0.5, 0.8, 0.9, 1.0)]
     assert all(a >= b for a, b in pairwise(chosen))
     assert np.mean([t["lesion"] >= chosen[1] for t in tails.values()]) >= 0.8
-
-
-def test_a_blend_lies_between_the_model_and_its_parent(runs, phantoms, tiny, tmp_path):
-    options = TrainOptions(tiny, Budget(steps=2), validation=0, start=runs / "whole", drop_sequences=0.5)
-    train(phantoms, "brats2015", tmp_path / "child", options)
-    mean = blend(tmp_path / "child", runs / "whole", 0.25, tmp_path / "blend")
-    before, after = (open_model(home).tensors() for home in (runs / "whole", tmp_path / "child"))
-    for name, tensor in mean.tensors().items():
-        assert torch.allclose(tensor.float(), 0.25 * before[name].float() + 0.75 * after[name].float(), atol=1e-6) or (
-            not tensor.is_floating_point()
-        )
-    assert open_model(tmp_path / "blend").card.training.blended == 0.25
-
-
-def test_models_that_differ_are_not_blended(runs, phantoms, tiny, tmp_path):
-    train(
-        phantoms, "brats2015", tmp_path / "other", TrainOptions(tiny, Budget(steps=1), sequences=("t1",), validation=0)
-    )
-    with pytest.raises(DatasetError, match="other sequences, tissues or widths"):
-        blend(tmp_path / "other", runs / "whole", 0.5, tmp_path / "blend")

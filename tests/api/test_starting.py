@@ -6,17 +6,17 @@ import numpy as np
 import pytest
 import torch
 
-from brainsegnet.api.options import TrainOptions
+from brainsegnet.api.options import TrainOptions, Watch
 from brainsegnet.api.roster import Roster
-from brainsegnet.api.starting import adopt, follow, inherit, same_channels
-from brainsegnet.api.training_run import train
+from brainsegnet.api.starting import adopt, follow, inherit, same_channels, settle_blend
+from brainsegnet.api.training_run import STATE, train
 from brainsegnet.errors import DatasetError, ModelError, TaskError
 from brainsegnet.inference.card import Card, Data, Parent
 from brainsegnet.inference.model import open_model, save_model
-from brainsegnet.network.checkpoint import load_into
+from brainsegnet.network.checkpoint import load_into, read_tensors
 from brainsegnet.scans.datasets import find_cases
 from brainsegnet.task import BRATS2015, BRATS2021
-from brainsegnet.training.curriculum import QUICK, Budget
+from brainsegnet.training.curriculum import QUICK, TUNE, Budget
 from brainsegnet.training.plan import Plan
 
 
@@ -125,3 +125,46 @@ def test_one_step_leaves_the_weights_near_the_parents(trained, phantoms, tiny, t
     before, after = open_model(trained).tensors(), heir.tensors()
     moved = [float((after[name] - before[name]).abs().max()) for name in before if name.endswith("weight")]
     assert 0 < np.max(moved) < 0.01
+
+
+def test_the_gentle_recipe_takes_network_patch_and_dropping_of_its_parent(trained, strict):
+    card = open_model(trained).card
+    recipe = adopt(TUNE, card)
+    assert recipe.patch == (4, 32, 32) and recipe.widths == (4, 4, 8, 8) and recipe.learning_rate == 5e-4
+    assert recipe.drop_sequences == card.training.recipe["drop_sequences"] == 0.5 and recipe.blend == 0.5
+    assert adopt(QUICK, card).patch == QUICK.patch and adopt(TUNE, open_model(strict).card).drop_sequences == 0
+
+
+def test_by_default_a_training_from_a_model_keeps_half_of_it_and_the_card_says_so(trained, phantoms, tmp_path):
+    said = []
+    options = TrainOptions(None, Budget(steps=2), validation=0, start=trained)
+    heir = open_model(train(phantoms, "brats2015", tmp_path / "heir", options, Watch(said.append)))
+    note, before, after = heir.card.training, open_model(trained).tensors(), heir.tensors()
+    assert note.recipe["name"] == "tune" and note.blended == note.recipe["blend"] == 0.5
+    assert "recipe tune" in said[0] and not any("keeps no share" in sentence for sentence in said)
+    average, _ = read_tensors(tmp_path / "heir" / STATE)
+    for name, tensor in after.items():
+        if tensor.is_floating_point():
+            assert torch.allclose(tensor, 0.5 * (before[name] + average[f"average.{name}"]), atol=1e-6), name
+
+
+def test_a_recipe_that_keeps_nothing_of_the_model_is_taken_and_told(trained, phantoms, tiny, tmp_path):
+    said = []
+    options = TrainOptions(tiny, Budget(steps=1), validation=0, start=trained)
+    heir = open_model(train(phantoms, "brats2015", tmp_path / "heir", options, Watch(said.append)))
+    assert heir.card.training.recipe["name"] == "quick" and heir.card.training.blended == 0
+    assert sum("recipe quick keeps no share of the weights" in sentence for sentence in said) == 1
+
+
+def test_what_the_model_does_not_know_is_not_averaged_with_random_weights(trained):
+    card = open_model(trained).card
+    known = Roster(BRATS2021, card.sequences[:2], (), ())
+    assert settle_blend(TUNE, known, card) == TUNE
+    assert settle_blend(TUNE, replace(known, sequences=("flair", "pet")), card).blend == 0
+    labels = BRATS2021.model_copy(update={"labels": {1: "vessel"}})
+    assert settle_blend(TUNE, replace(known, task=labels), card).blend == 0
+
+
+def test_a_gentle_recipe_without_a_model_is_refused(phantoms, tmp_path):
+    with pytest.raises(TaskError, match=r"recipe tune keeps a share of the weights .*; name a model with --from"):
+        train(phantoms, "brats2015", tmp_path / "run", TrainOptions("tune", Budget(steps=1), validation=0))

@@ -14,7 +14,7 @@ def defaults(kind):
 def test_every_option_has_a_flag_of_its_name_and_default():
     assert defaults(SegmentFlags) == defaults(SegmentOptions)
     assert defaults(BudgetFlags) == defaults(Budget)
-    of_the_verb = {"recipe": "quick", "budget": None, "seed": 0, "resume": False}
+    of_the_verb = {"recipe": None, "budget": None, "seed": 0, "resume": False}
     groups = defaults(CaseFlags) | defaults(MachineFlags) | defaults(OriginFlags)
     assert groups | of_the_verb == defaults(TrainOptions)
 

@@ -12,9 +12,10 @@ from lightning.fabric import Fabric
 
 from brainsegnet.errors import ModelError, TaskError, TrainingDiverged
 from brainsegnet.network.checkpoint import read_tensors
-from brainsegnet.training.curriculum import PAPER_STAGES, STRONG, Budget, Recipe
+from brainsegnet.training.curriculum import PAPER_STAGES, Budget, Recipe
 from brainsegnet.training.fit import fit
 from brainsegnet.training.plan import Hooks, Plan
+from brainsegnet.training.ranges import STRONG
 from brainsegnet.training.signals import Interrupted
 
 TINY = Recipe(
@@ -330,3 +331,53 @@ def test_other_scans_cannot_continue_a_training(scans, fabric, tmp_path):
     fit(scans, plan(Budget(steps=2)), fabric, Diary().hooks(state))
     with pytest.raises(ModelError, match="of a training with another"):
         fit(scans[:1], plan(Budget(steps=4)), fabric, Diary().hooks(state), resume=True)
+
+
+def begun(origin, **changes):
+    """A plan that starts from other weights than its seed's, and keeps a quarter of them."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(11)
+        start = plan().network.build().state_dict()
+    return replace(plan(blend=0.25, **changes), start=start, origin=origin)
+
+
+@pytest.mark.parametrize("averaging", [0.0, 0.9])
+def test_what_is_validated_and_kept_is_the_mean_with_the_start_statistics_too(scans, fabric, tmp_path, averaging):
+    p, diary = begun("a", averaging=averaging), Diary(scores=[0.1, 0.2, 0.3, 0.4])
+    net = fit(scans, p, fabric, diary.hooks(tmp_path / "s"))
+    prefix = "average." if averaging else "net."
+    tensors = {n.removeprefix(prefix): t for n, t in read_tensors(tmp_path / "s")[0].items() if n.startswith(prefix)}
+    mean = {n: 0.25 * p.start[n] + 0.75 * t if t.is_floating_point() else t for n, t in tensors.items()}
+    assert any(name.endswith("running_var") for name in mean)
+    for name, tensor in net.state_dict().items():
+        assert torch.allclose(tensor, mean[name], atol=1e-6), name
+    best, last = (dict(diary.kept)[name] for name in ("best", "last"))
+    assert same(best, diary.validated[-1]) and same(last, net.state_dict()) and same(best, last) and not net.training
+
+
+def test_a_blend_changes_nothing_of_the_training_itself(scans, fabric, tmp_path):
+    p, blended, usual = begun("a"), Diary(), Diary()
+    fit(scans, p, fabric, blended.hooks(tmp_path / "a"))
+    fit(scans, replace(p, recipe=p.recipe.model_copy(update={"blend": 0.0})), fabric, usual.hooks(tmp_path / "b"))
+    assert blended.losses == usual.losses
+    assert same(*(read_tensors(tmp_path / name)[0] for name in "ab"))
+
+
+def test_a_blended_training_resumed_equals_an_uninterrupted_one_bit_for_bit(scans, fabric, tmp_path):
+    p, whole, first, second = begun("a"), Diary(), Diary(stop_at=4), Diary()
+    net = fit(scans, p, fabric, whole.hooks(tmp_path / "one"))
+    with pytest.raises(Interrupted):
+        fit(scans, p, fabric, first.hooks(tmp_path / "two"))
+    again = fit(scans, p, fabric, second.hooks(tmp_path / "two"), resume=True)
+    assert same(again.state_dict(), net.state_dict())
+    assert all(same(a, b) for a, b in zip(first.validated + second.validated, whole.validated, strict=True))
+
+
+def test_another_blend_is_another_training_and_none_needs_no_start(scans, fabric, tmp_path):
+    p = begun("a")
+    fit(scans, replace(p, budget=Budget(steps=1)), fabric, Diary().hooks(tmp_path / "s"))
+    other = replace(p, recipe=p.recipe.model_copy(update={"blend": 0.5}))
+    with pytest.raises(ModelError, match="another recipe"):
+        fit(scans, other, fabric, Diary().hooks(tmp_path / "s"), resume=True)
+    with pytest.raises(TaskError, match=r"recipe tiny keeps a share of the weights .* name a model with --from"):
+        fit(scans, replace(p, start=None), fabric, Diary().hooks())

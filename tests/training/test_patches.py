@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from brainsegnet.training.augment import Change
-from brainsegnet.training.curriculum import PAPER, STRONG, Augmentation, Recipe, Stage
+from brainsegnet.training.curriculum import PAPER, Recipe, Stage
 from brainsegnet.training.patches import Draw, Sampler, Scan
+from brainsegnet.training.ranges import STRONG, Augmentation
 
 PLAIN = Stage(name="plain", share=1, augment=0, gamma=0)
 ALWAYS = Stage(name="always", share=1, augment=1, gamma=0)

@@ -22,11 +22,12 @@ from torch import nn
 from brainsegnet.errors import TaskError
 from brainsegnet.network.architecture import BrainSegNet
 from brainsegnet.network.checkpoint import read_tensors, write_tensors
-from brainsegnet.training.curriculum import STRONG, Budget, Recipe
+from brainsegnet.training.curriculum import Budget, Recipe
 from brainsegnet.training.fit import fit
 from brainsegnet.training.patches import Scan
 from brainsegnet.training.plan import Hooks, Plan
 from brainsegnet.training.processes import GlobalBatchNorm3d, all_sum, largest, many, share_statistics
+from brainsegnet.training.ranges import STRONG
 from brainsegnet.training.signals import Interrupted
 
 STEPS, STOP = 8, 3

@@ -19,7 +19,8 @@ class TrainOptions:
     """How to train; the defaults suit a CPU.
 
     Attributes:
-        recipe: A recipe, or the name of one of ours.
+        recipe: A recipe, or the name of one of ours; None is "tune" for a training that starts from a model, "quick"
+            for one that starts anew.
         budget: How long; None is the recipe's own.
         sequences: Sequences to use; none means those of the task that every case has.
         drop_sequences: Share of the samples that lose some of their sequences, so that one model serves any subset;
@@ -34,8 +35,8 @@ class TrainOptions:
         accelerator: "auto", "cpu" or "cuda".
         resume: Continue the training that is in the output folder.
         licence: Licence of the weights, for the card; `sources`: where the cases come from, under which terms.
-        start: Model folder, or the name of a shipped model, whose weights are trained on; its widths are taken, and a
-            quarter of the learning rate. None starts anew.
+        start: Model folder, or the name of a shipped model, whose weights are trained on; its network is taken, its
+            patch where the recipe names none, and a quarter of the learning rate. None starts anew.
         resample: Bring label maps and sequences on other grids onto the first sequence's, instead of refusing them.
         register: As `resample`, and first lay what is on another grid upon the first sequence by a rigid motion; a
             sequence on its grid stays as it is, even if the head moved.
@@ -44,7 +45,7 @@ class TrainOptions:
         TaskError: a number is out of its range, or a case is held out and excluded at once.
     """
 
-    recipe: Recipe | str = "quick"
+    recipe: Recipe | str | None = None
     budget: Budget | None = None
     sequences: tuple[str, ...] = ()
     drop_sequences: float | None = None
@@ -82,8 +83,12 @@ class TrainOptions:
 
         Raises:
             TaskError: no recipe has this name.
+
+        >>> TrainOptions().chosen_recipe.name, TrainOptions(start=Path("tumour")).chosen_recipe.name
+        ('quick', 'tune')
         """
-        recipe = self.recipe if isinstance(self.recipe, Recipe) else load_recipe(self.recipe)
+        chosen = self.recipe or ("tune" if self.start else "quick")
+        recipe = chosen if isinstance(chosen, Recipe) else load_recipe(chosen)
         if self.drop_sequences is None:
             return recipe
         return recipe.model_copy(update={"drop_sequences": self.drop_sequences})

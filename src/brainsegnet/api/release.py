@@ -59,32 +59,6 @@ def _profile(model: Model, data: Sequence[Path]) -> Profile:
     return measure_profile((prepare(case), case.reference.spacing_mm) for case in loaded)
 
 
-def blend(model: Path, parent: Path, share: float, out: Path) -> Model:
-    """A model between one that was trained on and the one it started from: the mean of their weights.
-
-    It keeps more of what the parent knew of other cases (Wortsman et al., Robust fine-tuning, CVPR 2022).
-
-    Args:
-        model: Output folder of `train`, started from `parent`.
-        parent: Output folder of `train`, for the same sequences and tissues.
-        share: Of the parent in the mean.
-        out: Gets the model, in `last/`.
-
-    Raises:
-        ModelError: a model cannot be used.
-        DatasetError: the two have other sequences, tissues or widths.
-        OutputError: the folder cannot be written to.
-    """
-    child, origin = open_model(model / LAST), open_model(parent / LAST)
-    ours, theirs = ((m.card.sequences, m.card.network, m.card.task.labels) for m in (child, origin))
-    if ours != theirs:
-        raise DatasetError(f"{model} and {parent} have other sequences, tissues or widths; blend models that are alike")
-    before, after = origin.tensors(), child.tensors()
-    mean = {n: share * before[n] + (1 - share) * t if t.is_floating_point() else t for n, t in after.items()}
-    training = child.card.training.model_copy(update={"blended": share})
-    return save_model(out / LAST, child.card.model_copy(update={"training": training}), mean)
-
-
 def _check_folds(whole: Model, folds: Sequence[Model]) -> None:
     """Refuse folds that say nothing of the model."""
     scored = {name for fold in folds for name in fold.card.training.held_out}

@@ -10,7 +10,7 @@ from brainsegnet.errors import DatasetError, TaskError
 from brainsegnet.inference.card import Card, Parent
 from brainsegnet.inference.model import Model
 from brainsegnet.task import Task
-from brainsegnet.training.curriculum import Recipe
+from brainsegnet.training.curriculum import TUNE, Recipe
 
 if TYPE_CHECKING:
     from brainsegnet.training.plan import Plan, Weights
@@ -18,16 +18,16 @@ if TYPE_CHECKING:
 SLOWER = 0.25
 """Factor on the learning rate of the recipe: what is there already is to be kept."""
 DROPPED = 0.5
-"""Share of the samples that lose sequences, at least, where the model takes any subset and is to go on doing so."""
+"""Share of the samples that lose sequences where the model takes any subset and its card does not tell how often."""
 BLOCKS = 4
 """Of the network, in every recipe."""
 
 
 def adopt(recipe: Recipe, card: Card, dropping: float | None = None) -> Recipe:
-    """The recipe with the network of a trained model, and a lower learning rate.
+    """The recipe with the network of a trained model, its patch unless the recipe has one, and a lower learning rate.
 
-    Where the model takes any subset of its sequences, samples lose sequences often enough to keep it so, unless the
-    user has asked for a share (`dropping`).
+    Where the model takes any subset of its sequences, samples lose sequences as often as in its own training, to keep
+    it so, or oftener where the recipe says so; unless the user has asked for a share (`dropping`).
 
     Raises:
         TaskError: the model has more or fewer blocks than a recipe can train.
@@ -40,7 +40,7 @@ def adopt(recipe: Recipe, card: Card, dropping: float | None = None) -> Recipe:
         )
     kept = recipe.drop_sequences if dropping is None else dropping
     if dropping is None and card.input.any_subset:
-        kept = max(kept, DROPPED)
+        kept = max(kept, card.training.recipe.get("drop_sequences") or DROPPED)
     return Recipe.model_validate(
         recipe.model_dump()
         | {
@@ -48,6 +48,7 @@ def adopt(recipe: Recipe, card: Card, dropping: float | None = None) -> Recipe:
             "refined": shape.refined,
             "nonlinear": shape.nonlinear,
             "stride": shape.stride,
+            "patch": recipe.patch or card.training.recipe.get("patch"),
             "learning_rate": recipe.learning_rate * SLOWER,
             "drop_sequences": kept,
         }
@@ -76,6 +77,30 @@ def follow(roster: Roster, card: Card) -> Roster:
                 "score would be of what the model has seen; hold out other cases, or none with --validation 0"
             )
     return replace(roster, parent=parent)
+
+
+def settle_blend(recipe: Recipe, roster: Roster, card: Card) -> Recipe:
+    """The recipe, without a mean of old and new weights where the old ones know not all sequences and tissues.
+
+    What such a sequence or tissue starts from is random, and no share of that is worth keeping.
+    """
+    origins = same_channels(card, roster.sequences) + same_tissues(card, roster.task)
+    return recipe.model_copy(update={"blend": 0.0}) if None in origins else recipe
+
+
+def warn_of_forgetting(recipe: Recipe, roster: Roster, card: Card) -> str:
+    """A sentence where nothing but a low learning rate keeps what the model knows; else nothing."""
+    if recipe.blend:
+        return ""
+    if settle_blend(TUNE, roster, card).blend:
+        return (
+            f"recipe {recipe.name} keeps no share of the weights of model {card.name} and may make it worse on cases "
+            f"unlike these; {TUNE.name}, which --from takes by default, keeps {TUNE.blend:.0%}"
+        )
+    return (
+        f"model {card.name} does not know all of these sequences and tissues, so no share of its weights is kept; hold "
+        "cases out to see whether the training helps"
+    )
 
 
 def inherit(model: Model, plan: "Plan", sequences: Sequence[str], task: Task) -> "Weights":

@@ -10,7 +10,7 @@ import numpy as np
 
 from brainsegnet.api.options import TrainOptions, Watch
 from brainsegnet.api.roster import Roster, call_roll, check_same, load_scans
-from brainsegnet.api.starting import adopt, follow, inherit
+from brainsegnet.api.starting import adopt, follow, inherit, settle_blend, warn_of_forgetting
 from brainsegnet.errors import OutputError, TaskError
 from brainsegnet.evaluation.metrics import region_dice
 from brainsegnet.inference.card import Architecture, Card, Data, Input, TrainingNote, find_versions
@@ -64,7 +64,8 @@ def train(
     recipe = options.chosen_recipe
     roster = call_roll([data] if isinstance(data, Path) else list(data), task, options)
     if parent is not None:
-        recipe, roster = adopt(recipe, parent.card, options.drop_sequences), follow(roster, parent.card)
+        roster = follow(roster, parent.card)
+        recipe = settle_blend(adopt(recipe, parent.card, options.drop_sequences), roster, parent.card)
     with torch_needed():
         from brainsegnet.training.fit import fit
         from brainsegnet.training.plan import Plan, check_plan
@@ -72,12 +73,14 @@ def train(
     patch = recipe.patch or task.patch
     budget = options.budget or recipe.budget()
     plan = Plan(recipe, budget, len(roster.sequences), task.classes, patch, options.seed, task.region_classes)
-    check_plan(plan, options.devices * options.nodes)
     if parent is not None and roster.parent is not None:
         plan = replace(plan, start=inherit(parent, plan, roster.sequences, task), origin=roster.parent.sha256)
+    check_plan(plan, options.devices * options.nodes)
     fabric = launch(options, recipe)
     if fabric.is_global_zero:
         watch.say(describe(roster, plan, fabric))
+        if parent is not None and (warning := warn_of_forgetting(recipe, roster, parent.card)):
+            watch.say(warning)
     scans = load_scans(roster.training, roster, watch.say)
     try:
         hooks, log = _hooks(roster, plan, fabric, out, options, watch)
@@ -201,6 +204,7 @@ def write_card(name: str, roster: Roster, plan: "Plan", options: TrainOptions, s
             started_from=roster.parent,
             data=Data(cases=cases, count=len(cases), sources=options.sources),
             held_out=tuple(case.name for case in roster.validation),
+            blended=recipe.blend,
             scores=dict(scores),
         ),
         versions=find_versions(),

@@ -66,7 +66,7 @@ class OriginFlags:
     """What the model comes from, and what its card says of it."""
 
     start: Annotated[Path | None, Parameter(name="--from")] = None
-    "Trained model to start from: a folder, or the name of a shipped model; its widths are kept."
+    "Trained model to start from: a folder, or the name of a shipped model; its network is kept."
     licence: Annotated[str, Parameter(show_default=False)] = "not stated; the terms of the training data apply"
     "Licence of the weights, for the card."
     sources: Annotated[str, Parameter(show_default=False)] = "not stated"

@@ -25,7 +25,7 @@ def train(
     *,
     task: str,
     out: Path,
-    recipe: Literal["paper", "quick", "thorough", "modern"] = "quick",
+    recipe: Literal["paper", "quick", "thorough", "modern", "tune"] | None = None,
     budget: BudgetFlags | None = None,
     cases: CaseFlags | None = None,
     seed: int = 0,
@@ -37,6 +37,8 @@ def train(
 
     Example: brainsegnet train BRATS/ --task brats2015 --out runs/first --minutes 15
 
+    Example: brainsegnet train MINE/ --task brats2021 --from tumour --out runs/mine --minutes 10
+
     Parameters
     ----------
     data
@@ -47,7 +49,8 @@ def train(
     out
         Folder for the models best/ and last/, the log and the state.
     recipe
-        paper: as published. quick: a CPU in minutes. thorough: a CPU in hours. modern: what we find best, for a GPU.
+        paper: as published. quick (the default): a CPU in minutes. thorough: a CPU in hours. modern: what we find best,
+        for a GPU. tune (the default with --from): gently on from a trained model, the mean of its weights and the new.
     seed
         Governs all that is random.
     resume

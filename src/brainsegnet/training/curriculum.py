@@ -8,53 +8,11 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
 from brainsegnet.errors import TaskError
-
-Range = tuple[float, float]
+from brainsegnet.training.ranges import STRONG, Augmentation
 
 
 class _Value(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Augmentation(_Value):
-    """What an augmented sample may undergo; the defaults are the paper's ("Data Augmentation").
-
-    Attributes:
-        slice_gain: Each slice is multiplied by a factor from this range.
-        scale: In-plane magnification, the same for all slices; the paper's "[0:5; 1:2]" is read as 0.5 to 1.2.
-        quarter_turns: Whether all slices turn by the same 0, 90, 180 or 270 degrees.
-        flips: Probability of mirroring, along (D, H, W) each.
-        angle_deg: Free in-plane rotation by up to this many degrees either way.
-        gain: Factor on each sequence's contrast; `shift` is added to it, in standard deviations.
-        gamma: Exponent of a power law on each sequence, rescaled to its range.
-        noise: Standard deviation of added Gaussian noise, at most.
-        blur: Probability that a sequence is smoothed in plane.
-    """
-
-    slice_gain: Range = (0.8, 1.2)
-    scale: Range = (0.5, 1.2)
-    quarter_turns: bool = True
-    flips: tuple[float, float, float] = (0.0, 0.5, 0.5)
-    angle_deg: float = 0.0
-    gain: Range = (1.0, 1.0)
-    shift: Range = (0.0, 0.0)
-    gamma: Range = (1.0, 1.0)
-    noise: float = 0.0
-    blur: float = 0.0
-
-
-STRONG = Augmentation(
-    slice_gain=(1.0, 1.0),
-    scale=(0.75, 1.3),
-    quarter_turns=False,
-    flips=(0.5, 0.5, 0.5),
-    angle_deg=30.0,
-    gain=(0.7, 1.4),
-    shift=(-0.3, 0.3),
-    gamma=(0.7, 1.5),
-    noise=0.15,
-    blur=0.15,
-)
 
 
 class Stage(_Value):
@@ -125,7 +83,7 @@ class Recipe(_Value):
         widths: Channels of the four blocks; `refined`: of the refinement module.
         nonlinear: Whether the coarser refine units hold batch norm and ReLU.
         stride: Down-sampling (D, H, W) between blocks.
-        patch: Training sample (D, H, W); None is the task's.
+        patch: Training sample (D, H, W); None is that of the model it starts from, else the task's.
         sampling: `slabs` cuts each scan into slabs without overlap (the paper); `lesion` centres every second sample
             on a voxel of a lesion class drawn at random, and the others anywhere in the brain.
         batch: Samples per step, over all devices.
@@ -136,6 +94,8 @@ class Recipe(_Value):
         averaging: Decay of the moving average of weights that is validated and kept; 0 is none.
         bf16: Whether devices with units for it (GPUs, CPUs with AMX) compute in bf16 mixed precision.
         drop_sequences: Probability that a sample loses some of its sequences, at least one staying.
+        blend: Share of the weights that the training starts from in the mean that is validated and kept, batch norm
+            statistics too; it keeps more of what they knew (Wortsman et al., Robust fine-tuning, CVPR 2022).
         augmentation: What augmented samples undergo.
         stages: The curriculum.
         budget_epochs, budget_minutes: The budget where the user gives none; one of the two.
@@ -158,6 +118,7 @@ class Recipe(_Value):
     averaging: float = Field(default=0.0, ge=0, lt=1)
     bf16: bool = False
     drop_sequences: float = Field(default=0.0, ge=0, le=1)
+    blend: float = Field(default=0.0, ge=0, lt=1)
     augmentation: Augmentation = Augmentation()
     stages: tuple[Stage, ...] = PAPER_STAGES
     budget_epochs: float | None = None
@@ -246,7 +207,22 @@ MODERN = Recipe(
     augmentation=STRONG,
     budget_epochs=300,
 )
-RECIPES: Mapping[str, Recipe] = {recipe.name: recipe for recipe in (PAPER, QUICK, THOROUGH, MODERN)}
+TUNE = THOROUGH.model_copy(
+    update={
+        "name": "tune",
+        "patch": None,
+        "warmup": 0.1,
+        "drop_sequences": 0.0,
+        "blend": 0.5,
+        "stages": PAPER_STAGES[-1:],
+        "budget_minutes": 10,
+    }
+)
+"""For a trained model, which gives its network, patch and share of dropped sequences, and gets a quarter of the rate.
+
+One stage, the one that its own training ended with: scans as they are would be learnt by heart.
+"""
+RECIPES: Mapping[str, Recipe] = {recipe.name: recipe for recipe in (PAPER, QUICK, THOROUGH, MODERN, TUNE)}
 
 
 def load_recipe(name: str) -> Recipe:

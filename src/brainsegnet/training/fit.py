@@ -21,7 +21,7 @@ from brainsegnet.training.state import Trainee, averaged_twin, read_state, write
 
 
 def fit(scans: Sequence[Scan], plan: Plan, fabric: Fabric, hooks: Hooks, *, resume: bool = False) -> nn.Module:
-    """Train a network; the result holds the last weights, averaged where the recipe says so.
+    """Train a network; the result holds the last weights, averaged and blended where the recipe says so.
 
     Args:
         scans: Prepared training scans, all with the sequences of the plan.
@@ -137,12 +137,13 @@ class Training:
             return
         self.trainee.validations = due
         if self.fabric.is_global_zero:
-            dice = hooks.validate(self.trainee.average.eval())
+            kept = self.trainee.kept().eval()
+            dice = hooks.validate(kept)
             self.trainee.net.train()
             mean = sum(dice.values()) / len(dice)
             if mean > self.trainee.best:
                 self.trainee.best = mean
-                hooks.keep("best", self.trainee.average.state_dict())
+                hooks.keep("best", kept.state_dict())
         self.fabric.barrier()
         self._report(progress, self.recipe.stage_at(progress)[1].name, self.recipe.rate_at(progress), dice)
 
@@ -160,7 +161,7 @@ class Training:
         if self.fabric.is_global_zero:
             if self.hooks.state is not None:
                 write_state(self.trainee, self.hooks.state, self._fingerprint())
-            self.hooks.keep("last", self.trainee.average.state_dict())
+            self.hooks.keep("last", self.trainee.kept().state_dict())
         self.saved = time.monotonic()
 
     def _fingerprint(self) -> str:
@@ -168,11 +169,13 @@ class Training:
         plan, shapes = self.plan, [scan.image.shape for scan in self.sampler.scans]
         network = f"{plan.sequences} {plan.classes} {plan.regions}"
         start = plan.origin and f" from {plan.origin}"
-        return f"{plan.recipe.model_dump_json()} {network} {plan.patch} {plan.seed} {shapes} {plan.network.name}{start}"
+        blend = f" blended {plan.recipe.blend}" if plan.recipe.blend else ""
+        recipe = plan.recipe.model_dump_json(exclude={"blend"})
+        return f"{recipe} {network} {plan.patch} {plan.seed} {shapes} {plan.network.name}{start}{blend}"
 
     def finish(self) -> nn.Module:
         """The trained network, in evaluation mode."""
-        return self.trainee.average.eval()
+        return self.trainee.kept().eval()
 
 
 def _begin(plan: Plan, fabric: Fabric) -> Trainee:
@@ -192,4 +195,4 @@ def _begin(plan: Plan, fabric: Fabric) -> Trainee:
     optimiser = kind(net.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
     average = averaged_twin(net, recipe.averaging)
     module, prepared = fabric.setup(design.learner(net), optimiser)
-    return Trainee(net, module, prepared, average, recipe.averaging)
+    return Trainee(net, module, prepared, average, recipe.averaging, start=plan.start or {}, blend=recipe.blend)

@@ -104,6 +104,11 @@ def check_plan(plan: Plan, processes: int) -> None:
         TaskError: the plan cannot be carried out, on so many devices or at all.
     """
     recipe, (_, height, width) = plan.recipe, plan.patch
+    if recipe.blend and plan.start is None:
+        raise TaskError(
+            f"recipe {recipe.name} keeps a share of the weights that a training starts from, and this one starts anew; "
+            "name a model with --from, or another recipe"
+        )
     if recipe.batch % processes:
         raise TaskError(
             f"recipe {recipe.name}: a batch of {recipe.batch} cannot be shared evenly by {processes} devices; "

@@ -4,7 +4,7 @@ import copy
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ class Trainee:
         minutes: Minutes spent, over all resumed parts.
         validations: Validations done.
         best: Highest mean Dice seen, -inf before the first validation.
+        start: Weights by name that the training started from; `blend`: their share in what is kept, 0 is none.
     """
 
     net: nn.Module
@@ -42,6 +43,8 @@ class Trainee:
     minutes: float = 0.0
     validations: int = 0
     best: float = -math.inf
+    start: Mapping[str, Tensor] = field(default_factory=dict)
+    blend: float = 0.0
 
     @torch.no_grad()
     def update_average(self) -> None:
@@ -54,6 +57,21 @@ class Trainee:
         torch._foreach_lerp_([mine[n] for n in floating], [theirs[n] for n in floating], rate)
         for name in mine.keys() - set(floating):
             mine[name].copy_(theirs[name])
+
+    @torch.no_grad()
+    def kept(self) -> nn.Module:
+        """What is validated and kept: the average, or a new network, its mean with the start.
+
+        Statistics of batch norm are in the mean as weights are; counters are the average's. No part of it goes back
+        into the training, so a state need not hold it.
+        """
+        if not self.blend:
+            return self.average
+        mean = copy.deepcopy(self.average)
+        for name, tensor in tensors_of(mean).items():
+            if tensor.is_floating_point():
+                tensor.lerp_(self.start[name].to(tensor), self.blend)
+        return mean
 
 
 def tensors_of(net: nn.Module) -> dict[str, Tensor]:

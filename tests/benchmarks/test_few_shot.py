@@ -1,0 +1,72 @@
+"""The few-shot measurement, on phantoms and for a step."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+
+from brainsegnet.inference.card import Data
+from brainsegnet.inference.model import open_model, save_model
+
+
+@pytest.fixture(scope="module")
+def few_shot():
+    path = Path(__file__).parents[2] / "benchmarks" / "few_shot.py"
+    spec = importlib.util.spec_from_file_location("few_shot", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def grown(trained, tmp_path_factory):
+    """A model that has seen none of the phantoms, by its card."""
+    model = open_model(trained)
+    note = model.card.training.model_copy(update={"data": Data(), "held_out": ()})
+    card = model.card.model_copy(update={"name": "grown", "training": note})
+    return save_model(tmp_path_factory.mktemp("models") / "grown", card, model.tensors()).folder
+
+
+def test_fewer_cases_are_part_of_more_and_the_order_of_the_names_does_not_matter(few_shot):
+    pool = [f"BraTS-GLI-{patient:05}-{scan:03}" for patient in range(5) for scan in range(2)]
+    ordered = few_shot.order(pool, seed=4)
+    assert sorted(ordered) == pool and few_shot.order(pool[::-1], seed=4) == ordered
+    assert all(a[:15] == b[:15] for a, b in zip(ordered[::2], ordered[1::2], strict=True))
+    assert len({tuple(few_shot.order(pool, seed)) for seed in range(8)}) > 1
+
+
+def test_every_training_is_tested_on_the_same_unseen_cases_and_none_is_repeated(
+    few_shot, grown, phantoms, tmp_path, capsys
+):
+    out = tmp_path / "few.json"
+    given = [
+        str(phantoms),
+        "--task",
+        "brats2015",
+        "--from",
+        str(grown),
+        "--steps",
+        "1",
+        "--tested",
+        "1",
+        "--folds",
+        "1",
+    ]
+    given += ["--threads", "1", "--out", str(out), "--cases", "1"]
+    few_shot.main(given)
+    first = json.loads(out.read_text())
+    few_shot.main([*given, "all"])
+    second = json.loads(out.read_text())
+    assert second["runs"][:3] == first["runs"] and capsys.readouterr().out.count("\n") == 5
+    assert [(r["origin"], r["cases"], len(r["trained"]), r["blended"]) for r in second["runs"]] == [
+        ("grown alone", 0, 0, 0), ("real alone", 1, 1, 0), ("grown, then real", 1, 1, 0.5),
+        ("real alone", "all", 2, 0), ("grown, then real", "all", 2, 0.5),
+    ]  # fmt: skip
+    tested = {tuple(run["scores"]) for run in second["runs"]}
+    assert tested == {tuple(second["settings"]["folds"][0])} and len(tested) == 1
+    assert all(not set(run["trained"]) & set(run["scores"]) for run in second["runs"])
+    assert {"date", "machine", "versions"} <= second.keys() and not list((tmp_path / "few").iterdir())
+    assert out.with_suffix(".md").read_text().count("grown, then real") == 2
+    with pytest.raises(SystemExit, match="was measured with other arguments"):
+        few_shot.main([*given, "--seed", "1"])
