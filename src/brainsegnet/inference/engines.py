@@ -45,7 +45,7 @@ def open_engine(
         max_bytes: Memory of a pass; None is what is free.
 
     Raises:
-        ModelError: an export was altered, or int8 was asked for and there is none.
+        ModelError: an export was altered, or one was asked for (int8, bf16) that is not there.
         MissingExtra: there is no export, and no torch.
         BrainSegNetError: there is no such device or precision, or the processor has no units for bf16.
     """

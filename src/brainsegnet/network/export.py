@@ -44,9 +44,8 @@ def quantise(model: OpenVinoModel, samples: Sequence[NDArray[np.float32]]) -> Op
 
     Weights channel by channel and activations map by map, by NNCF's post-training quantisation. The sum that gives the
     logits stays in floats: a trained network is so sure of most voxels that its logits reach hundreds, and an eighth
-    bit then stands for more than what tells two tissues apart. The two convolutions that it adds take 8 bits and give
-    whole sums, so they lose nothing there. NNCF's correction of biases moves such logits away from those in floats, so
-    it stays off.
+    bit then stands for more than what tells two tissues apart. The two convolutions that it adds take 8 bits in
+    and give floats. NNCF's correction of biases moves such logits away from those in floats, so it stays off.
 
     Raises:
         MissingExtra: nncf is not installed.
