@@ -6,11 +6,13 @@ import sys
 import numpy as np
 import pytest
 
-from brainsegnet.api.exporting import export
+from brainsegnet.api.exporting import compare, describe, export, training_scans
 from brainsegnet.api.inspection import inspect
 from brainsegnet.api.segmentation import SegmentOptions, segment
 from brainsegnet.errors import BrainSegNetError, DatasetError, ModelError
+from brainsegnet.inference.card import Card
 from brainsegnet.inference.model import open_model
+from brainsegnet.processor import has_bf16_units
 from brainsegnet.scans.files import read_labels
 
 
@@ -33,10 +35,41 @@ def test_an_export_stands_in_folder_and_card(exported):
     assert all(model.exported(form).is_file() for form in ("fp16", "int8", "onnx"))
     note = model.card.exports["int8"]
     assert sorted(note.cases) == sorted(model.card.training.data.cases) and "phantom0002" not in note.cases
+    bf16 = model.card.exports["fp16"].bf16_change
     assert list(note.dice_change) == ["whole", "core", "enhancing"]
+    assert list(bf16) == (["whole", "core", "enhancing"] if has_bf16_units() else [])
     rows = dict(inspect(home).rows)
-    assert rows["exports"].startswith("fp16, onnx, int8 (Dice whole ")
+    assert rows["exports"].startswith("fp16 (in bf16: Dice whole " if bf16 else "fp16, onnx, int8 (Dice whole ")
     assert len(said) == 1 and "change of Dice in 8 bits: whole " in said[0]
+    assert ("; in bf16: whole " in said[0]) == bool(bf16)
+
+
+@pytest.mark.parametrize(("units", "compared"), [(True, ["int8", "bf16"]), (False, ["int8"])])
+def test_bf16_is_compared_with_floats_where_there_are_units(exported, phantoms, monkeypatch, units, compared):
+    monkeypatch.setattr("brainsegnet.api.exporting.has_bf16_units", lambda: units)
+    model = open_model(exported[0])
+    changes = compare(model, model.folder / "export", training_scans(model, [phantoms]))
+    assert list(changes) == compared and all(
+        list(change) == ["whole", "core", "enhancing"] for change in changes.values()
+    )
+    assert changes["int8"] == model.card.exports["int8"].dice_change
+
+
+def test_what_each_arithmetic_costs_is_said_and_older_cards_say_nothing_of_bf16(exported):
+    model = open_model(exported[0])
+    content = json.loads(model.card.model_dump_json())
+    content["exports"]["int8"]["dice_change"] = {"whole": -0.0051}
+    content["exports"]["fp16"]["bf16_change"] = {"whole": -0.0001}
+    object.__setattr__(model, "card", Card.model_validate(content))
+    assert describe(model).endswith(
+        "8 bits: whole -0.0051; used only if asked for; "
+        "in bf16: whole -0.0001; used by default where the processor has the units, but not int8"
+    )
+    del content["exports"]["fp16"]["bf16_change"]
+    older = Card.model_validate(content)
+    assert not older.exports["fp16"].harmless_in_bf16
+    object.__setattr__(model, "card", older)
+    assert "bf16" not in describe(model)
 
 
 def test_a_model_with_an_export_segments_as_without_and_needs_no_torch(exported, trained, phantoms, tmp_path):

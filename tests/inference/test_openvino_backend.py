@@ -12,6 +12,7 @@ from brainsegnet.inference.model import hash_file, open_model, save_exports
 from brainsegnet.inference.openvino_backend import shared_core, with_arg_max
 from brainsegnet.inference.torch_backend import TorchBackend
 from brainsegnet.network.export import quantise, to_openvino, write_openvino
+from brainsegnet.processor import has_bf16_units
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +60,70 @@ def test_eight_bits_find_nearly_what_floats_find(exported, image):
     assert np.mean(floats.classify(image) == integers.classify(image)) > 0.8
 
 
+def test_in_eight_bits_the_last_convolutions_take_them_and_their_sum_does_not(forms):
+    total = shared_core().read_model(forms / "int8.xml").get_results()[0].input_value(0).get_node()
+    assert total.get_type_name() == "Add"
+    for number in range(2):
+        convolution = total.input_value(number).get_node()
+        if convolution.get_type_name() == "Add":
+            convolution = convolution.input_value(0).get_node()
+        assert convolution.get_type_name() == "Convolution"
+        assert convolution.input_value(0).get_node().get_type_name() == "FakeQuantize"
+
+
+@pytest.mark.skipif(not has_bf16_units(), reason="the processor has no units for bf16")
+def test_bf16_is_nearer_to_floats_than_eight_bits_are(exported, image):
+    floats, halves, integers = (open_engine(exported, "cpu", 1, name) for name in ("float", "bf16", "int8"))
+    assert halves.backend.name == "OpenVINO on the CPU, 16-bit floats (bf16)"
+    exact = floats.probabilities(image)
+    near, far = (np.abs(engine.probabilities(image) - exact).mean() for engine in (halves, integers))
+    assert 1e-5 < near < far / 5
+    assert np.mean(floats.classify(image) == halves.classify(image)) > 0.98
+
+
+def test_floats_are_never_computed_in_bf16(exported, forms, image):
+    """OpenVINO takes bf16 by itself where the processor has units for it, unless it is told not to."""
+    engine = open_engine(exported, "cpu", 1, "float")
+    engine.probabilities(image)
+    settings = {"INFERENCE_NUM_THREADS": 1, "EXECUTION_MODE_HINT": "ACCURACY"}
+    padded = np.pad(image, [(0, 0), (0, 0), (0, 7), (0, 3)])
+    exact = shared_core().compile_model(forms / "fp16.xml", "CPU", settings)(padded[None])[0]
+    np.testing.assert_array_equal(engine.backend._logits.get_output_tensor(0).data, exact)
+
+
+BOTH, INTEGERS, BF16, NEITHER = (True, True), (True, False), (False, True), (False, False)
+
+
+@pytest.mark.parametrize(
+    ("eight_bits", "bf16", "units", "chosen"),
+    [
+        ({"core": 0.1}, {"core": 0.1}, BOTH, "8-bit"),
+        ({"core": 0.1}, {"core": 0.1}, BF16, "bf16"),
+        ({"core": -0.006}, {"core": -0.005}, BOTH, "bf16"),
+        ({"core": -0.006}, {"core": -0.005}, INTEGERS, "32-bit"),
+        ({"core": -0.006}, {"whole": 0.2, "core": -0.006}, BOTH, "32-bit"),
+        ({"core": -0.006}, {}, BOTH, "32-bit"),
+        ({"core": 0.1}, {"core": 0.1}, NEITHER, "32-bit"),
+    ],
+)
+def test_bf16_is_chosen_where_eight_bits_are_not_and_it_is_fast_and_harmless(
+    exported, monkeypatch, eight_bits, bf16, units, chosen
+):
+    exports = dict(exported.card.exports)
+    exports["int8"] = exports["int8"].model_copy(update={"dice_change": eight_bits})
+    exports["fp16"] = exports["fp16"].model_copy(update={"bf16_change": bf16})
+    object.__setattr__(exported, "card", exported.card.model_copy(update={"exports": exports}))
+    for name, has in zip(("has_integer_units", "has_bf16_units"), units, strict=True):
+        monkeypatch.setattr(f"brainsegnet.inference.engines.{name}", lambda has=has: has)
+    assert chosen in open_engine(exported, "cpu", 1).backend.name
+
+
+def test_bf16_is_refused_where_openvino_would_compute_in_floats_instead(exported, model, monkeypatch):
+    monkeypatch.setattr("brainsegnet.inference.engines.has_bf16_units", lambda: False)
+    with pytest.raises(BrainSegNetError, match=r"no matrix units for bf16 \(AMX\); choose precision float or int8"):
+        open_engine(exported, "cpu", 1, "bf16")
+
+
 @pytest.mark.parametrize(
     ("change", "units", "chosen"), [(-0.005, True, "8-bit"), (-0.006, True, "32-bit"), (0.1, False, "32-bit")]
 )
@@ -100,11 +165,14 @@ def test_a_file_that_is_no_openvino_model_is_one_sentence(exported):
         open_engine(exported, "cpu", 1)
 
 
-def test_without_an_export_torch_computes_and_int8_is_refused(model, image):
+def test_without_an_export_torch_computes_and_other_precisions_are_refused(model, monkeypatch):
     assert open_engine(model, "cpu", 1).backend.name == "torch on cpu"
     with pytest.raises(ModelError, match="has no int8 export; make it with: brainsegnet export"):
         open_engine(model, "cpu", 1, "int8")
-    with pytest.raises(BrainSegNetError, match="unknown precision 'half'; choose one of auto, float, int8"):
+    monkeypatch.setattr("brainsegnet.inference.engines.has_bf16_units", lambda: True)
+    with pytest.raises(ModelError, match="has no fp16 export; make it with: brainsegnet export"):
+        open_engine(model, "cpu", 1, "bf16")
+    with pytest.raises(BrainSegNetError, match="unknown precision 'half'; choose one of auto, float, bf16, int8"):
         open_engine(model, "cpu", 1, "half")
 
 

@@ -13,8 +13,9 @@ from brainsegnet.errors import DatasetError
 from brainsegnet.evaluation.metrics import region_dice
 from brainsegnet.inference.card import ExportNote, Form
 from brainsegnet.inference.model import Model, hash_file, open_model, save_exports, torch_needed
-from brainsegnet.inference.openvino_backend import OpenVinoBackend
+from brainsegnet.inference.openvino_backend import Arithmetic, OpenVinoBackend
 from brainsegnet.inference.passes import Passes
+from brainsegnet.processor import has_bf16_units
 
 if TYPE_CHECKING:
     from brainsegnet.training.patches import Scan
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 SAMPLES = 24
 """Samples of the training patch from which the ranges of 8-bit integers are taken."""
 COMPARED = 4
-"""Whole scans, at most, on which the Dice in 8 bits is compared."""
+"""Whole scans, at most, on which the Dice in 8 bits and in bf16 is compared."""
 
 
 def export(model: Path, data: Path | Sequence[Path] = (), say: Callable[[str], None] | None = None) -> Model:
@@ -30,7 +31,8 @@ def export(model: Path, data: Path | Sequence[Path] = (), say: Callable[[str], N
 
     Args:
         model: Model folder, or the output folder of `train`.
-        data: Folders or tables with the cases it was trained on; without them there is no 8-bit export.
+        data: Folders or tables with the cases it was trained on; without them there is no 8-bit export, and what bf16
+            costs is not measured.
         say: Told what was made.
 
     Returns:
@@ -67,9 +69,10 @@ def export_with(model: Model, scans: Mapping[str, "Scan"], onnx: bool = True) ->
             notes["onnx"] = _note(model, folder, "model.onnx")
         if scans:
             formats.write_openvino(formats.quantise(whole, draw_samples(model, scans)), folder / "int8.xml")
-            change = compare(model, folder, dict(list(scans.items())[:COMPARED]))
+            changes = compare(model, folder, dict(list(scans.items())[:COMPARED]))
             note = _note(model, folder, "int8.xml", "int8.bin")
-            notes["int8"] = note.model_copy(update={"cases": tuple(scans), "dice_change": change})
+            notes["int8"] = note.model_copy(update={"cases": tuple(scans), "dice_change": changes["int8"]})
+            notes["fp16"] = notes["fp16"].model_copy(update={"bf16_change": changes.get("bf16", {})})
         return notes
 
     return save_exports(model, write)
@@ -89,30 +92,47 @@ def draw_samples(model: Model, scans: Mapping[str, "Scan"]) -> list[NDArray[np.f
     return [sampler.cut([sampler.draw(number, stage)])[0][0].numpy() for number in range(SAMPLES)]
 
 
-def compare(model: Model, folder: Path, scans: Mapping[str, "Scan"]) -> dict[str, float]:
-    """Whole-scan Dice in 8 bits minus that in floats, by region, the mean over the scans."""
-    scores: dict[str, list[dict[str, float]]] = {}
-    for form in ("int8", "fp16"):
-        passes = Passes(OpenVinoBackend(folder / f"{form}.xml", model.card, form))
-        scores[form] = [
-            region_dice(passes.classify(scan.image), scan.classes, model.card.task) for scan in scans.values()
-        ]
-    pairs = list(zip(scores["int8"], scores["fp16"], strict=True))
+def compare(model: Model, folder: Path, scans: Mapping[str, "Scan"]) -> dict[Arithmetic, dict[str, float]]:
+    """Whole-scan Dice in 8 bits, and in bf16 where the processor has units for it, minus that in floats, by region.
+
+    A mean over the scans.
+    """
+    others: list[Arithmetic] = ["int8", "bf16"] if has_bf16_units() else ["int8"]
+    floats = _score(model, folder, scans, "float")
     return {
-        region: round(float(np.mean([ours[region] - floats[region] for ours, floats in pairs])), 6)
-        for region in model.card.task.regions
+        arithmetic: {
+            region: round(float(np.mean(scores - floats[region])), 6)
+            for region, scores in _score(model, folder, scans, arithmetic).items()
+        }
+        for arithmetic in others
     }
+
+
+def _score(
+    model: Model, folder: Path, scans: Mapping[str, "Scan"], arithmetic: Arithmetic
+) -> dict[str, NDArray[np.float64]]:
+    """Whole-scan Dice of the scans, by region."""
+    form: Form = "int8" if arithmetic == "int8" else "fp16"
+    passes = Passes(OpenVinoBackend(folder / f"{form}.xml", model.card, arithmetic))
+    scores = [region_dice(passes.classify(scan.image), scan.classes, model.card.task) for scan in scans.values()]
+    return {region: np.array([score[region] for score in scores]) for region in model.card.task.regions}
 
 
 def describe(model: Model) -> str:
     """What was made, in a sentence."""
-    made = ", ".join(model.card.exports)
-    note = model.card.exports.get("int8")
+    exports = model.card.exports
+    made, note = f"{model.folder}: {', '.join(exports)}", exports.get("int8")
     if note is None:
-        return f"{model.folder}: {made}; name the training cases to get int8, which is several times as fast"
-    changes = ", ".join(f"{region} {change:+.4f}" for region, change in note.dice_change.items())
-    verdict = "used by default where the processor has the instructions" if note.harmless else "used only if asked for"
-    return f"{model.folder}: {made}; change of Dice in 8 bits: {changes}; {verdict}"
+        return f"{made}; name the training cases to get int8, which is several times as fast"
+    eight = f"change of Dice in 8 bits: {_verdict(note.dice_change, note.harmless, 'the instructions')}"
+    if not (change := exports["fp16"].bf16_change):
+        return f"{made}; {eight}"
+    return f"{made}; {eight}; in bf16: {_verdict(change, exports['fp16'].harmless_in_bf16, 'the units, but not int8')}"
+
+
+def _verdict(change: Mapping[str, float], harmless: bool, what: str) -> str:
+    changes = ", ".join(f"{region} {by:+.4f}" for region, by in change.items())
+    return f"{changes}; {f'used by default where the processor has {what}' if harmless else 'used only if asked for'}"
 
 
 def _note(model: Model, folder: Path, *names: str) -> ExportNote:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from brainsegnet.inference.card import Card, Parent
+from brainsegnet.inference.card import Card, ExportNote, Parent
 from brainsegnet.inference.model import BEST, CARD_FILE, LAST, open_model
 from brainsegnet.output import find_suffix
 from brainsegnet.scans.case_files import PERFUSION, CaseFiles, read_sequences
@@ -181,7 +181,12 @@ def _parent(parent: Parent | None) -> str:
 
 
 def _exports(card: Card) -> str:
-    """The other forms of the weights, and what 8 bits cost."""
-    changes = {form: note.dice_change.items() for form, note in card.exports.items()}
-    texts = {form: ", ".join(f"{region} {by:+.4f}" for region, by in change) for form, change in changes.items()}
-    return ", ".join(f"{form} (Dice {text})" if text else form for form, text in texts.items()) or "none"
+    """The other forms of the weights, and what 8 bits and bf16 cost."""
+    return ", ".join(f"{form}{_change(note)}" for form, note in card.exports.items()) or "none"
+
+
+def _change(note: ExportNote) -> str:
+    """By how much Dice changed, where that was measured."""
+    measured = (("", note.dice_change), ("in bf16: ", note.bf16_change))
+    texts = [f"{how}Dice {', '.join(f'{region} {by:+.4f}' for region, by in c.items())}" for how, c in measured if c]
+    return f" ({'; '.join(texts)})" if texts else ""

@@ -28,7 +28,7 @@ class SegmentOptions:
         probabilities: Whether to write a probability map per tissue too.
         device: "auto", "cpu" or "cuda".
         threads: Of the CPU; None is all.
-        precision: Of the CPU: "auto", "float" or "int8"; see `open_engine`.
+        precision: Of the CPU: "auto", "float", "bf16" or "int8"; see `open_engine`.
         max_memory_gb: Memory of a pass; None is what is free. Slabs that overlap keep to it, with the same result.
         resample: Bring sequences on other grids onto the first one's, instead of refusing them.
         register: As `resample`, and first lay what is on another grid upon the first sequence by a rigid motion; a

@@ -115,8 +115,8 @@ class SegmentFlags:
     "auto takes a GPU where there is one."
     threads: int | None = None
     "Threads of the CPU; by default all cores."
-    precision: Literal["auto", "float", "int8"] = "auto"
-    "Of the CPU; auto is int8 where it is fast and costs no accuracy."
+    precision: Literal["auto", "float", "bf16", "int8"] = "auto"
+    "Of the CPU; auto is int8, else bf16, where that is fast and costs no accuracy."
     max_memory_gb: float | None = None
     "Memory of a pass; the scan is cut so far as needed, with the same result. By default what is free."
     resample: Switch = False

@@ -145,7 +145,7 @@ class WeightsNote(_Value):
 Form = Literal["fp16", "int8", "onnx"]
 """OpenVINO's format with floats in 16 bits or with 8-bit integers, or ONNX."""
 TOLERATED = 0.005
-"""Loss of whole-scan Dice, in any region, up to which 8 bits are used without being asked for."""
+"""Loss of whole-scan Dice, in any region, up to which 8 bits or bf16 are used without being asked for."""
 
 
 class ExportNote(_Value):
@@ -154,19 +154,26 @@ class ExportNote(_Value):
     Attributes:
         files: SHA-256 of each file in the folder `export`.
         weights: SHA-256 of the weights it was made from.
-        cases: Names of the training cases on which the 8-bit ranges were found and its Dice was compared.
-        dice_change: Whole-scan Dice on those minus that of fp16, by region; a mean over the cases.
+        cases: Names of the training cases on which the 8-bit ranges were found and Dice was compared.
+        dice_change: Whole-scan Dice on those minus that of fp16 in 32-bit floats, by region; a mean over the cases.
+        bf16_change: The same for fp16 computed in bf16; nothing where the processor that exported has no units for it.
     """
 
     files: Mapping[str, str] = Field(min_length=1)
     weights: str = Field(pattern="^[0-9a-f]{64}$")
     cases: tuple[str, ...] = ()
     dice_change: Mapping[str, float] = Field(default_factory=dict)
+    bf16_change: Mapping[str, float] = Field(default_factory=dict)
 
     @property
     def harmless(self) -> bool:
         """Whether it was compared, and no region lost more Dice than is tolerated."""
-        return bool(self.dice_change) and min(self.dice_change.values()) >= -TOLERATED
+        return _tolerated(self.dice_change)
+
+    @property
+    def harmless_in_bf16(self) -> bool:
+        """As `harmless`, of the same file computed in bf16."""
+        return _tolerated(self.bf16_change)
 
 
 class Card(_Value):
@@ -211,6 +218,10 @@ class Card(_Value):
     def sequences(self) -> tuple[str, ...]:
         """Name of each channel."""
         return self.input.sequences
+
+
+def _tolerated(change: Mapping[str, float]) -> bool:
+    return bool(change) and min(change.values()) >= -TOLERATED
 
 
 def find_versions() -> dict[str, str]:

@@ -7,14 +7,14 @@ from importlib.util import find_spec
 from typing import Literal
 
 from brainsegnet.errors import BrainSegNetError, MissingExtra, ModelError
-from brainsegnet.inference.card import Card
+from brainsegnet.inference.card import Card, Form
 from brainsegnet.inference.model import Model
-from brainsegnet.inference.openvino_backend import OpenVinoBackend
+from brainsegnet.inference.openvino_backend import Arithmetic, OpenVinoBackend
 from brainsegnet.inference.passes import Backend, Passes
-from brainsegnet.processor import has_integer_units
+from brainsegnet.processor import has_bf16_units, has_integer_units
 
-Precision = Literal["auto", "float", "int8"]
-PRECISIONS = ("auto", "float", "int8")
+Precision = Literal["auto", "float", "bf16", "int8"]
+PRECISIONS = ("auto", "float", "bf16", "int8")
 
 
 class Engine(Passes):
@@ -41,13 +41,13 @@ def open_engine(
         device: "auto" is a GPU if there is one and torch is installed, else the CPU.
         threads: Of the CPU; None is all cores.
         precision: Of the CPU. "auto" is int8 where the processor has instructions for it and the card says that it
-            costs no more Dice than is tolerated, else float.
+            costs no more Dice than is tolerated; else bf16 on the same two conditions; else float.
         max_bytes: Memory of a pass; None is what is free.
 
     Raises:
-        ModelError: an export was altered, or int8 was asked for and there is none.
+        ModelError: an export was altered, or one was asked for (int8, bf16) that is not there.
         MissingExtra: there is no export, and no torch.
-        BrainSegNetError: there is no such device or precision.
+        BrainSegNetError: there is no such device or precision, or the processor has no units for bf16.
     """
     if precision not in PRECISIONS:
         raise BrainSegNetError(f"unknown precision {precision!r}; choose one of {', '.join(PRECISIONS)}")
@@ -61,11 +61,10 @@ def open_engine(
 
 def _on_cpu(model: Model, threads: int | None, precision: Precision) -> Backend:
     """OpenVINO on an export, or torch on the weights where there is none."""
-    exports = model.card.exports
-    if precision == "int8" or (precision == "auto" and _int8_serves(model.card)):
-        return OpenVinoBackend(model.exported("int8"), model.card, "int8", threads)
-    if "fp16" in exports:
-        return OpenVinoBackend(model.exported("fp16"), model.card, "fp16", threads)
+    arithmetic = _choose(model.card, precision)
+    if arithmetic != "float" or "fp16" in model.card.exports:
+        form: Form = "int8" if arithmetic == "int8" else "fp16"
+        return OpenVinoBackend(model.exported(form), model.card, arithmetic, threads)
     try:
         from brainsegnet.inference.torch_backend import TorchBackend
     except MissingExtra as error:
@@ -76,9 +75,20 @@ def _on_cpu(model: Model, threads: int | None, precision: Precision) -> Backend:
     return TorchBackend(model.build(), "cpu", threads)
 
 
-def _int8_serves(card: Card) -> bool:
-    """Whether 8-bit integers are fast here and harmless to this model."""
-    return "int8" in card.exports and card.exports["int8"].harmless and has_integer_units()
+def _choose(card: Card, precision: Precision) -> Arithmetic:
+    """What "auto" comes to: the fastest that is fast here and harmless to this model.
+
+    Raises:
+        BrainSegNetError: bf16 was asked for, and OpenVINO would not compute in it.
+    """
+    if precision == "bf16" and not has_bf16_units():
+        raise BrainSegNetError("this processor has no matrix units for bf16 (AMX); choose precision float or int8")
+    if precision != "auto":
+        return precision
+    exports = card.exports
+    if "int8" in exports and exports["int8"].harmless and has_integer_units():
+        return "int8"
+    return "bf16" if "fp16" in exports and exports["fp16"].harmless_in_bf16 and has_bf16_units() else "float"
 
 
 def _gpu() -> bool:

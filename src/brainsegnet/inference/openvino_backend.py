@@ -1,9 +1,9 @@
-"""The network in OpenVINO on a CPU, in floats or 8-bit integers; torch is not needed."""
+"""The network in OpenVINO on a CPU, in floats, bf16 or 8-bit integers; torch is not needed."""
 
 import math
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import openvino
@@ -18,6 +18,26 @@ from brainsegnet.inference.passes import Classes, Floats, Shape, estimate_floats
 OpenVinoModel = Any
 OpenVinoRequest = Any
 """`openvino.Model` and `openvino.InferRequest`, whose types say nothing."""
+
+Arithmetic = Literal["float", "bf16", "int8"]
+"""What the network is computed in."""
+
+
+class _Way(NamedTuple):
+    """Of an arithmetic: its name in results, OpenVINO's hint for what are floats in the file, and bytes of a value."""
+
+    words: str
+    floats: str
+    width: int
+
+
+_WAYS: dict[Arithmetic, _Way] = {
+    "float": _Way("32-bit floats", "f32", 4),
+    "bf16": _Way("16-bit floats (bf16)", "bf16", 2),
+    "int8": _Way("8-bit integers", "f32", 1),
+}
+"""In bf16 OpenVINO keeps the last sum, which gives the logits, in 32-bit floats. Without a hint it would take bf16 by
+itself where the processor has units for it."""
 
 
 @cache
@@ -36,15 +56,16 @@ class OpenVinoBackend:
     Args:
         path: The .xml file, checked.
         card: Of the model.
-        form: "fp16" or "int8", for the name.
+        arithmetic: "int8" for an export in 8 bits, else "float", or "bf16" where the processor has units for it.
         threads: None is all cores.
 
     Raises:
         ModelError: OpenVINO cannot read the file.
     """
 
-    def __init__(self, path: Path, card: Card, form: str, threads: int | None = None) -> None:
-        settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+    def __init__(self, path: Path, card: Card, arithmetic: Arithmetic, threads: int | None = None) -> None:
+        way = _WAYS[arithmetic]
+        settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": way.floats}
         if threads is not None:
             settings["INFERENCE_NUM_THREADS"] = threads
         try:
@@ -54,9 +75,9 @@ class OpenVinoBackend:
             raise ModelError(f"{path} cannot be run by OpenVINO: {' '.join(str(error).split())[:200]}") from error
         self._settings = settings
         self._logits: OpenVinoRequest = None
-        self.name = f"OpenVINO on the CPU, {'8-bit integers' if form == 'int8' else '32-bit floats'}"
+        self.name = f"OpenVINO on the CPU, {way.words}"
         shape = card.network
-        self.bytes_per_value = 1 if form == "int8" else 4
+        self.bytes_per_value = way.width
         self.channels, self.classes, self.stride = len(card.sequences), card.task.classes, shape.stride
         self.widths, self.refined = shape.widths, shape.refined
         d, h, w = (s ** (len(shape.widths) - 1) for s in shape.stride)

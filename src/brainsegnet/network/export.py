@@ -43,9 +43,9 @@ def quantise(model: OpenVinoModel, samples: Sequence[NDArray[np.float32]]) -> Op
     """The network in 8-bit integers, its ranges taken from what `samples` (C, D, H, W) make of it.
 
     Weights channel by channel and activations map by map, by NNCF's post-training quantisation. The sum that gives the
-    logits and the two convolutions that it adds stay in floats: a trained network is so sure of most voxels that its
-    logits reach hundreds, and an eighth bit then stands for more than what tells two tissues apart. NNCF's correction
-    of biases moves such logits away from those in floats, so it stays off.
+    logits stays in floats: a trained network is so sure of most voxels that its logits reach hundreds, and an eighth
+    bit then stands for more than what tells two tissues apart. The two convolutions that it adds take 8 bits in
+    and give floats. NNCF's correction of biases moves such logits away from those in floats, so it stays off.
 
     Raises:
         MissingExtra: nncf is not installed.
@@ -60,26 +60,25 @@ def quantise(model: OpenVinoModel, samples: Sequence[NDArray[np.float32]]) -> Op
             subset_size=len(samples),
             preset=nncf.QuantizationPreset.MIXED,
             target_device=nncf.TargetDevice.CPU,
-            ignored_scope=nncf.IgnoredScope(names=_logit_nodes(model)),
+            ignored_scope=nncf.IgnoredScope(names=_sum_of_logits(model)),
             advanced_parameters=nncf.AdvancedQuantizationParameters(disable_bias_correction=True),
         )
 
 
-def _logit_nodes(model: OpenVinoModel) -> list[str]:
-    """Names of the sum that gives the logits and of the convolutions that it adds; none if it only adds a bias."""
+def _sum_of_logits(model: OpenVinoModel) -> list[str]:
+    """The name of the sum of convolutions that gives the logits; none if the last node only adds a bias."""
     total = model.get_results()[0].input_value(0).get_node()
-    nodes = [_convolution_before(total.input_value(i).get_node()) for i in range(total.get_input_size())]
-    convolutions = [node for node in nodes if node is not None]
-    if total.get_type_name() != "Add" or len(convolutions) < len(nodes):
+    summands = [total.input_value(i).get_node() for i in range(total.get_input_size())]
+    if total.get_type_name() != "Add" or not all(map(_is_convolution, summands)):
         return []
-    return [total.get_friendly_name(), *(node.get_friendly_name() for node in convolutions)]
+    return [total.get_friendly_name()]
 
 
-def _convolution_before(node: OpenVinoNode) -> OpenVinoNode | None:
-    """The convolution that a node is, or that it adds a bias to."""
+def _is_convolution(node: OpenVinoNode) -> bool:
+    """Whether a node is a convolution, or adds a bias to one."""
     if node.get_type_name() == "Add":
         node = node.input_value(0).get_node()
-    return node if node.get_type_name() == "Convolution" else None
+    return bool(node.get_type_name() == "Convolution")
 
 
 def write_openvino(model: OpenVinoModel, path: Path) -> None:
