@@ -133,7 +133,7 @@ def train_and_test(
         scores=scores,
         machine=describe_machine(str(fabric.device)),
         seed=plan.seed,
-        whole_grid=all(scans[name].surround for name in bout.tested),
+        whole_grid=all(scans[name].surround is not None for name in bout.tested),
         notes=tuple(notes),
     )
 

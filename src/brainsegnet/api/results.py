@@ -108,6 +108,17 @@ def describe_result(result: Result, folds: int, seed: int | None = None) -> str:
     return f"{place}: {dice} after {result.steps} steps"
 
 
+def describe_results(results: Sequence[Result]) -> list[str]:
+    """Sentences for the notes of a table: where all ran, and what is peculiar about some."""
+    notes = [f"Machine: {'; '.join(sorted({result.machine for result in results}))}."]
+    if boxed := sum(not result.whole_grid for result in results):
+        notes.append(
+            f"{boxed} of {len(results)} trainings were tested by an earlier version, which scored the brain's box "
+            "alone: specificity, and what touches lesions outside it, differ from scores of whole scans."
+        )
+    return [*notes, *(f"{result.model}: {note}" for result in results for note in result.notes)]
+
+
 def describe_machine(device: str) -> str:
     """Processor, cores and device in words."""
     return f"{describe_processor()}, {device}"

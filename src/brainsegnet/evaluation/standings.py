@@ -10,7 +10,6 @@ from brainsegnet.errors import DatasetError
 from brainsegnet.evaluation.metrics import RegionScore
 from brainsegnet.evaluation.statistics import FEWEST_CASES, PairedTest, bootstrap_interval, holm, paired_test
 
-
 Scores = Mapping[str, Mapping[str, RegionScore]]
 """Case name to region to score."""
 
