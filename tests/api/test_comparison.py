@@ -270,7 +270,9 @@ def test_a_comparison_from_before_goes_on_with_more_seeds(heads, ours, whole, tm
     added = sorted(results(out).keys() - before.keys())
     assert added == [f"brainsegnet-fold-{fold}-seed-1.json" for fold in (1, 2, 3)]
     assert scores(results(out)) | scores(before) == scores(results(out))
-    assert all(json.loads(results(out)[name])["scores"] != s for name, s in zip(added, scores(before).values()))
+    assert all(
+        json.loads(results(out)[name])["scores"] != s for name, s in zip(added, scores(before).values(), strict=True)
+    )
     assert "2 seeds from 0 on; folds by patient finished: 3 of 3 under seed 0, 3 of 3 under seed 1." in done.notes[0]
     assert done.notes[2].startswith("3 of 6 trainings were tested by an earlier version")
     assert "; seeds 0, 1; 6 trainings of 2 steps, 3 of them finished" in said[0]
