@@ -46,6 +46,7 @@ def compare(
 ) -> Comparison:
     """Train and test networks on the same folds, samples, loss, augmentation and budget, one after the other.
 
+    Scores count the whole grid of a scan: a lesion outside the brain's box, which no network sees, is missed.
     Each training that is finished is kept in `out`; called again, the comparison goes on where it was, and more models
     or seeds can join. The table is written anew after each fold under each seed.
 

@@ -4,7 +4,6 @@ import math
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from functools import cached_property
 
 import numpy as np
 
@@ -115,6 +114,7 @@ class AnyNetwork:
         self.device = next(net.parameters()).device
         self.name, self.multiples = f"{design.name} in torch on {self.device}", design.multiples
         self.sequences, self.classes, self.halo = sequences, classes, sys.maxsize if halo is None else halo
+        self.voxel_bytes = self._count_bytes()
 
     def on_cpu(self) -> "AnyNetwork":
         """The same network there."""
@@ -140,15 +140,14 @@ class AnyNetwork:
 
     def estimate_bytes(self, shape: Shape) -> int:
         """About how much memory a pass over (D, H, W) voxels takes beside weights and libraries."""
-        return int(SCRATCH * self._voxel_bytes * math.prod(shape))
+        return int(SCRATCH * self.voxel_bytes * math.prod(shape))
 
     def free_bytes(self) -> int | None:
         """Memory that is free for a pass."""
         return _free_bytes(self.device)
 
-    @cached_property
-    def _voxel_bytes(self) -> float:
-        """Of a pass, counted in a small one."""
+    def _count_bytes(self) -> float:
+        """Memory that a voxel takes of a pass, counted in a small one."""
         size = [m * math.ceil(LEAST / m) for m in self.multiples]
         with _running(self.device):
             x = torch.zeros(1, self.sequences, *size, device=self.device).to(memory_format=self.design.layout)
