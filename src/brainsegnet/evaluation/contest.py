@@ -21,7 +21,8 @@ _NOTES = (
     "Dice: mean ± standard deviation over the cases, and the 95 % interval of the mean. Difference: to the first "
     "model on the same cases; p: paired Wilcoxon test, two-sided; adjusted: for all models in one region (Holm).",
     INTERVAL_RULE,
-    "Samples/s: of a training, cutting and augmenting included. s/scan: normalised scan to classes, in one pass where memory allows.",
+    "Samples/s: of a training, cutting and augmenting included. s/scan: normalised scan to classes, in one pass where "
+    "memory allows.",
     EMPTY_RULE,
 )
 _SEEDS = (
