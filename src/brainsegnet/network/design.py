@@ -104,16 +104,17 @@ def peak_bytes(run: Logits, x: Tensor) -> int:
     >>> peak_bytes(lambda x: (x + 1).mul_(2).sum(1), x) == x.nbytes + x.nbytes // 2
     True
     """
-    with _Live() as live:
+    live = _Live()
+    with live:
         run(x)
     return live.most
 
 
-class _Live(TorchDispatchMode):
+class _Live(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts the bytes of all storage that is made, until it is given up."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.now = self.most = 0
         self.known: WeakSet[torch.UntypedStorage] = WeakSet()
 
