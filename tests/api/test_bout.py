@@ -1,17 +1,28 @@
-from dataclasses import replace
+import shutil
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
 import torch
 from lightning.fabric import Fabric
 
-from brainsegnet.api.bout import Bout, Terms, median_spacing, plan_bout, train_and_test
+from brainsegnet.api.bout import Bout, Terms, halo_of, median_spacing, plan_bout, score_scan, train_and_test
 from brainsegnet.api.contenders import MODELS, choose_models
+from brainsegnet.api.options import TrainOptions
 from brainsegnet.api.results import read_result, to_entry, write_result
+from brainsegnet.api.roster import call_roll, load_scans
+from brainsegnet.api.scoring import evaluate
+from brainsegnet.api.segmentation import segment
 from brainsegnet.errors import TaskError
+from brainsegnet.inference.engines import open_engine
+from brainsegnet.inference.model import open_model
+from brainsegnet.inference.passes import find_halo
+from brainsegnet.scans.datasets import find_cases
+from brainsegnet.scans.files import read_image, read_labels, write_image
 from brainsegnet.task import BRATS2015
 from brainsegnet.training.curriculum import Budget
 from brainsegnet.training.patches import Scan
+from brainsegnet.volume import LabelMap, Volume
 
 SHAPE = (16, 16, 32)
 TERMS = Terms(BRATS2015, ("flair", "t1c"), Budget(steps=2), seed=0)
@@ -54,8 +65,42 @@ def test_each_model_trains_and_is_scored_on_what_it_did_not_see(name, recipe, sc
     assert result.scores["b"]["whole"].true_volume_ml == pytest.approx(truth_ml), "millimetres are the scan's"
     write_result(result, tmp_path / "result.json")
     assert read_result(tmp_path / "result.json") == result
-    entry = to_entry([result, replace(result, fold=2, steps=4, scores={"a": result.scores["b"]})], ["a", "b", "c"])
-    assert list(entry.scores) == ["a", "b"] and entry.steps == 3 and entry.parameters == result.parameters
+    assert (result.seed, result.whole_grid, result.notes) == (0, False, ()), "these scans know their boxes alone"
+    other = replace(result, fold=2, steps=4, scores={"a": result.scores["b"]})
+    entry = to_entry([[result, other], [replace(result, steps=9)]], ["a", "b", "c"])
+    assert list(entry.scores) == ["a", "b"] and entry.steps == 5 and entry.parameters == result.parameters
+    assert [list(scores) for scores in entry.repeats] == [["b"]]
+
+
+def test_a_lesion_around_the_brain_box_is_missed_as_segment_and_evaluate_say(phantoms, trained, tmp_path):
+    shutil.copytree(phantoms, tmp_path / "data")
+    files = find_cases([tmp_path / "data"])[2]
+    for path in (*files.images.values(), files.lesion):
+        image = read_labels(path) if path == files.lesion else read_image(path)
+        affine = image.affine @ np.array([[-1, 0, 0, image.shape[0] - 1], [0, 0, 1, 0], [0, 1, 0, 0], [0, 0, 0, 1.0]])
+        array = image.array[::-1].swapaxes(1, 2).copy()
+        if path == files.lesion:
+            array[:3, :5, :2] = 4
+            array[-1, -1, -1] = 1
+        write_image((LabelMap if path == files.lesion else Volume)(array, affine), path)
+    segment(tmp_path / "data", trained, tmp_path / "found")
+    expected = evaluate(tmp_path / "found", tmp_path / "data", "brats2015").scores[files.name]
+    roster = call_roll([tmp_path / "data"], BRATS2015, TrainOptions(validation=0))
+    (scan,) = load_scans([files], roster)
+    assert len(scan.surround.places) == 31
+    engine = open_engine(open_model(trained), "cpu")
+    scores = score_scan(engine.classify(scan.image), scan, BRATS2015, files.name)
+    for region, score in expected.items():
+        found, known = asdict(scores[region]), asdict(score)
+        assert found.pop("empty") == known.pop("empty") and found == pytest.approx(known, rel=1e-9), region
+    boxed = score_scan(engine.classify(scan.image), replace(scan, surround=None), BRATS2015, files.name)
+    assert boxed["whole"].true_volume_ml < scores["whole"].true_volume_ml
+
+
+def test_ours_may_be_cut_and_others_may_not(recipe):
+    ours, unet = choose_models(["brainsegnet", "unet"], recipe)
+    assert halo_of(ours) == find_halo(4, 1) and halo_of(unet) is None
+    assert halo_of(replace(ours, recipe=recipe.model_copy(update={"stride": (2, 2, 2)}))) == find_halo(4, 2)
 
 
 def test_the_spacing_of_a_cohort_is_its_median(scans):

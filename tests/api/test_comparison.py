@@ -5,6 +5,7 @@ import signal
 import time
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -14,10 +15,13 @@ from brainsegnet.api.contenders import OURS, ablation, choose_models
 from brainsegnet.api.options import TrainOptions
 from brainsegnet.api.phantoms import grow
 from brainsegnet.errors import BrainSegNetError, OutputError, TaskError
+from brainsegnet.scans.datasets import find_cases
+from brainsegnet.scans.files import read_image, write_image
 from brainsegnet.task import BRATS2015
 from brainsegnet.training import fit as loop
 from brainsegnet.training.curriculum import MODERN, PAPER, QUICK, Budget
 from brainsegnet.training.signals import Interrupted
+from brainsegnet.volume import Volume
 
 
 @pytest.fixture(autouse=True)
@@ -244,3 +248,86 @@ def test_models_are_contenders_under_one_recipe():
     assert [c.name for c in chosen] == ["vnet", OURS] and all(c.recipe is QUICK for c in chosen)
     with pytest.raises(TaskError):
         choose_models(["u-net"], QUICK)
+
+
+def test_a_comparison_from_before_goes_on_with_more_seeds(heads, ours, whole, tmp_path):
+    """Its files are as they were then: without the settings and the fields that came since."""
+    if not whole.exists():
+        compare(heads, "brats2015", whole, ours)
+    out, seen, said = tmp_path / "out", [], []
+    shutil.copytree(whole, out)
+    settings = json.loads((out / "settings.json").read_text())
+    del settings["resample"], settings["register"]
+    (out / "settings.json").write_text(json.dumps(settings))
+    for path in (out / "runs").glob("*.json"):
+        result = json.loads(path.read_text())
+        del result["seed"], result["whole_grid"], result["notes"]
+        path.write_text(json.dumps(result))
+    before = results(out)
+    watch = CompareWatch(said.append, lambda moment: seen.append((moment.seed, moment.fold)))
+    done = compare(heads, "brats2015", out, replace(ours, seeds=2), watch)
+    assert seen == [(1, fold) for fold in (1, 2, 3) for _ in range(2)] and before.items() <= results(out).items()
+    added = sorted(results(out).keys() - before.keys())
+    assert added == [f"brainsegnet-fold-{fold}-seed-1.json" for fold in (1, 2, 3)]
+    assert scores(results(out)) | scores(before) == scores(results(out))
+    assert all(
+        json.loads(results(out)[name])["scores"] != s for name, s in zip(added, scores(before).values(), strict=True)
+    )
+    assert "2 seeds from 0 on; folds by patient finished: 3 of 3 under seed 0, 3 of 3 under seed 1." in done.notes[0]
+    assert done.notes[2].startswith("3 of 6 trainings were tested by an earlier version")
+    assert "; seeds 0, 1; 6 trainings of 2 steps, 3 of them finished" in said[0]
+    assert json.loads((out / "comparison.json").read_text())["settings"]["seeds"] == [0, 1]
+    (repeat,) = done.entries[OURS].repeats
+    assert repeat.keys() == done.entries[OURS].scores.keys()
+
+
+def test_a_training_under_the_second_seed_is_that_of_its_own(heads, ours, whole, tmp_path):
+    """The folds stay those of the first seed; the training is what the plan under the second gives."""
+    if not whole.exists():
+        compare(heads, "brats2015", whole, ours)
+    out = tmp_path / "out"
+    seen = []
+
+    def stop(moment):
+        seen.append((moment.seed, moment.fold, moment.model))
+        if moment.seed == 1 and moment.fold == 2:
+            raise RuntimeError("killed")
+
+    shutil.copytree(whole, out)
+    with pytest.raises(RuntimeError):
+        compare(heads, "brats2015", out, replace(ours, seeds=2), CompareWatch(step=stop))
+    document = json.loads((out / "comparison.json").read_text())
+    assert "3 of 3 under seed 0, 1 of 3 under seed 1." in document["notes"][0], "written after each fold of each seed"
+    model = document["models"][OURS]
+    assert len(model["cases"]) == 3 and [len(cases) for cases in model["repeats"]] == [1]
+    assert all(region["seed_sd"] is None for region in model["dice"].values()), "no second mean over all cases"
+    assert json.loads((out / "settings.json").read_text()) == json.loads((whole / "settings.json").read_text())
+
+
+def test_other_grids_and_dropped_sequences_are_settings(heads, ours, training, whole, tmp_path):
+    if not whole.exists():
+        compare(heads, "brats2015", whole, ours)
+    shutil.copytree(whole, tmp_path / "out")
+    for changed, named in (
+        ({"resample": True}, "resample"),
+        ({"register": True}, "register"),
+        ({"drop_sequences": 0.5}, "recipe"),
+    ):
+        with pytest.raises(OutputError, match=f"holds a comparison with other {named}; continue it with"):
+            compare(heads, "brats2015", tmp_path / "out", replace(ours, training=replace(training, **changed)))
+
+
+def test_another_grid_is_refused_or_resampled(heads, ours, training, tmp_path):
+    shutil.copytree(heads, tmp_path / "data")
+    path = find_cases([tmp_path / "data"])[1].images["t2"]
+    t2 = read_image(path)
+    write_image(Volume(t2.array[:, :, ::2].copy(), t2.affine @ np.diag([1, 1, 2, 1.0])), path)
+    with pytest.raises(BrainSegNetError, match=r"case phantom0001: t2 is \(24, 32, 16\) but flair is .*--resample"):
+        compare(tmp_path / "data", "brats2015", tmp_path / "out", ours)
+    allowed = replace(ours, training=replace(training, resample=True))
+    assert len(compare(tmp_path / "data", "brats2015", tmp_path / "out", allowed).entries[OURS].scores) == 3
+
+
+def test_there_is_at_least_one_seed():
+    with pytest.raises(TaskError, match="seeds must be 1 or more, not 0"):
+        CompareOptions(seeds=0)

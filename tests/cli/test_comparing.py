@@ -1,5 +1,6 @@
 import json
 import signal
+from dataclasses import replace
 
 import pytest
 
@@ -21,6 +22,7 @@ def moment(step, progress, fold=2):
 def test_a_moment_tells_model_fold_and_training():
     line = describe_moment(moment(3, 0.1))
     assert line == "unet, fold 2 of 5: original step 3: loss 1.250, 12.3 samples/s, 2% waiting"
+    assert describe_moment(replace(moment(3, 0.1), seed=4)).startswith("unet, seed 4, fold 2 of 5: original")
 
 
 def test_off_a_terminal_each_training_shows_a_few_lines_with_the_minutes_left(capsys):
@@ -44,6 +46,9 @@ def test_compare_says_what_it_does_and_shows_the_table(run, quick, phantoms, tmp
     assert ended.out.splitlines()[-1] == f"done; see {out / 'comparison.md'}"
     assert "brainsegnet, fold 1 of 3: " in ended.err and "minutes left" in ended.err
     assert json.loads((out / "comparison.json").read_text())["settings"]["seed"] == 4
+    assert json.loads((out / "settings.json").read_text())["resample"] is False
+    other = run("compare", phantoms, *BASE, "--folds", 3, *more, "--register", "--drop-sequences", 0.5)
+    assert other.code == 1 and f"{out} holds a comparison with other recipe, register; " in other.sentence
     again = run("compare", phantoms, *BASE, "--folds", 3, *more)
     assert again.code == 0 and "3 trainings of 1 steps, 3 of them finished" in again.out and "loss" not in again.err
 
@@ -58,6 +63,8 @@ def test_compare_says_what_it_does_and_shows_the_table(run, quick, phantoms, tmp
         (("--exclude", "nobody"), "no case is called nobody"),
         (("--minutes", 3), "a budget is one of epochs, steps and minutes"),
         (("--seed", -1), "seed must be 0 or more"),
+        (("--seeds", 0), "seeds must be 1 or more, not 0"),
+        (("--drop-sequences", 2), "the share of samples that lose sequences lies from 0 to 1"),
     ],
     ids=lambda value: " ".join(map(str, value)) if isinstance(value, tuple) else None,
 )

@@ -2,7 +2,15 @@ from dataclasses import fields
 
 from brainsegnet.api.options import TrainOptions
 from brainsegnet.api.segmentation import SegmentOptions
-from brainsegnet.cli.flags import BudgetFlags, CaseFlags, MachineFlags, OriginFlags, SegmentFlags, SequenceFlags
+from brainsegnet.cli.flags import (
+    BudgetFlags,
+    CaseFlags,
+    HoldOutFlags,
+    MachineFlags,
+    OriginFlags,
+    SegmentFlags,
+    SequenceFlags,
+)
 from brainsegnet.task import TASKS
 from brainsegnet.training.curriculum import Budget
 
@@ -15,7 +23,7 @@ def test_every_option_has_a_flag_of_its_name_and_default():
     assert defaults(SegmentFlags) == defaults(SegmentOptions)
     assert defaults(BudgetFlags) == defaults(Budget)
     of_the_verb = {"recipe": None, "budget": None, "seed": 0, "resume": False}
-    groups = defaults(CaseFlags) | defaults(MachineFlags) | defaults(OriginFlags)
+    groups = defaults(CaseFlags) | defaults(HoldOutFlags) | defaults(MachineFlags) | defaults(OriginFlags)
     assert groups | of_the_verb == defaults(TrainOptions)
 
 

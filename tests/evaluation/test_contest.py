@@ -91,6 +91,28 @@ def test_one_model_alone_is_tested_against_none(entries):
     assert "Against" not in text and "ours" in text
 
 
+def test_of_several_seeds_each_case_counts_with_its_mean_and_the_means_spread(entries):
+    """The same standings as of one training that had the mean of each case; a part of a seed makes no mean."""
+    cases = ("a", "b", "c")
+    seeds = [entry(dice, cases).scores for dice in (0.6, 0.9)]
+    several = entries | {"theirs": replace(entry(0.3, cases), repeats=seeds)}
+    one = entries | {"theirs": entry(0.6, cases)}
+    for region in REGIONS:
+        standing, expected = (stand(models)["theirs"][region] for models in (several, one))
+        assert standing.mean == pytest.approx(expected.mean) and standing.sd == pytest.approx(expected.sd)
+        assert standing.difference == pytest.approx(expected.difference) and standing.p == expected.p
+        assert standing.seed_sd == pytest.approx(np.std([0.3, 0.6, 0.9], ddof=1) / (1 if region == "whole" else 2))
+        assert expected.seed_sd is None and stand(several)["ours"][region].seed_sd is None
+    markdown, document = to_markdown(several), json.loads(to_json(several, {}))
+    assert ", seeds ± 0.300" in markdown and "mean over the seeds" in markdown
+    assert "seeds" not in to_markdown(one)
+    assert document["models"]["theirs"]["repeats"][1]["b"]["whole"]["dice"] == pytest.approx(0.91)
+    assert [row["dice_seed_sd"] for row in csv.DictReader(io.StringIO(to_csv(several)))][:2] == ["", ""]
+    part = [{"a": entry(0.6, cases).scores["a"]}]
+    standing = stand({"ours": replace(entry(0.3, cases), repeats=part)})["ours"]["whole"]
+    assert standing.seed_sd is None and standing.mean == pytest.approx((0.45 + 0.31 + 0.32) / 3)
+
+
 def test_models_that_were_scored_on_other_cases_are_refused(entries):
     with pytest.raises(DatasetError, match="theirs was not scored on the cases and regions of ours"):
         stand(entries | {"theirs": entry(0.7, ("a", "b", "d"))})

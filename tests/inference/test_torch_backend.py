@@ -9,8 +9,10 @@ import torch
 from torch import nn
 
 from brainsegnet.errors import BrainSegNetError
-from brainsegnet.inference.passes import Passes
-from brainsegnet.inference.torch_backend import TorchBackend, choose_device
+from brainsegnet.inference.passes import Passes, find_halo
+from brainsegnet.inference.torch_backend import AnyNetwork, TorchBackend, choose_device
+from brainsegnet.network.design import as_drawn, brain_segnet
+from brainsegnet.network.peers import peer
 from brainsegnet.preprocessing.slabs import cut, stitch
 
 
@@ -104,6 +106,93 @@ for run in (engine.classify, engine.probabilities):
     ratio, *sentences = done.stdout.splitlines()
     assert 0.7 < float(ratio) < 1.3
     assert sentences == ["the memory does not suffice for a pass; cut the scan into (thinner) slabs"] * 2
+
+
+def designs(drawn=False):
+    ours = brain_segnet(2, 3, (4, 4, 8, 8), 8)
+    return as_drawn(ours) if drawn else ours
+
+
+def backend_of(design, halo=None):
+    torch.manual_seed(1)
+    net = design.build().eval()
+    for parameter in net.parameters():
+        parameter.data.add_(0.05 * torch.randn_like(parameter))
+    return AnyNetwork(design, net.to(memory_format=design.layout), 2, 3, halo)
+
+
+@pytest.mark.parametrize("drawn", [False, True])
+def test_ours_of_any_design_in_slabs_gives_the_labels_of_one_pass(drawn, rng):
+    backend = backend_of(designs(drawn), find_halo(4, 1))
+    image = rng.normal(size=(2, 61, 11, 13)).astype(np.float32)
+    with torch.inference_mode():
+        whole = backend.run(torch.from_numpy(image)[None])[0].argmax(0).numpy()
+    assert len(np.unique(whole)) > 1
+    passes = Passes(backend, backend.estimate_bytes((50, 11, 13)))
+    np.testing.assert_array_equal(passes.classify(image), whole)
+    assert "so that a pass takes" in passes.notes[0]
+    np.testing.assert_array_equal(Passes(backend, 10**12).classify(image), whole)
+    np.testing.assert_array_equal(Passes(backend, 10**12).probabilities(image).argmax(0), whole)
+
+
+def test_a_network_whose_reach_is_not_known_is_never_cut(rng):
+    """UNet of MONAI's: in one pass or not at all, and on the CPU what it is where it was."""
+    backend = backend_of(peer("unet", 2, 3, (16, 32, 32), (1.0, 1.0, 1.0)))
+    image = rng.normal(size=(2, 13, 11, 17)).astype(np.float32)
+    random = torch.get_rng_state()
+    copied = backend.on_cpu()
+    assert torch.equal(torch.get_rng_state(), random) and copied.halo == backend.halo
+    np.testing.assert_array_equal(Passes(copied).classify(image), Passes(backend).classify(image))
+    with pytest.raises(MemoryError, match="the thinnest slab takes about"):
+        Passes(backend, backend.estimate_bytes((12, 11, 17))).classify(image)
+
+
+def test_short_of_memory_a_network_that_is_not_cut_computes_where_there_is_more():
+    """In a process of its own, whose memory is limited until the spare backend is asked for."""
+    if not os.path.exists("/proc/self/status"):
+        pytest.skip("the memory in use is read from /proc")
+    program = """
+import resource
+import numpy as np, torch
+from brainsegnet.inference.passes import Passes
+from brainsegnet.inference.torch_backend import AnyNetwork
+from brainsegnet.network.design import brain_segnet
+torch.set_num_threads(1)
+design = brain_segnet(2, 3, (4, 4, 8, 8), 8)
+backend = AnyNetwork(design, design.build().eval(), 2, 3)
+image = np.ones((2, 64, 64, 128), np.float32)
+backend.classify(image[:, :8])
+most = backend.estimate_bytes(image.shape[1:])
+size = 1024 * int(next(s for s in open("/proc/self/status") if s.startswith("VmSize")).split()[1])
+before = resource.getrlimit(resource.RLIMIT_AS)
+resource.setrlimit(resource.RLIMIT_AS, (size + most // 8, before[1]))
+def spare():
+    resource.setrlimit(resource.RLIMIT_AS, before)
+    return backend.on_cpu()
+passes = Passes(backend, 10**12, spare)
+print(passes.classify(image).shape, passes.notes)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    note = "brainsegnet in torch on cpu: too little memory, so brainsegnet in torch on cpu computes"
+    assert done.stdout.strip() == f"(64, 64, 128) ['{note}']"
+
+
+@pytest.mark.gpu
+def test_a_network_that_a_gpu_has_no_room_for_computes_on_the_cpu(rng):
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    design = peer("segresnet", 2, 3, (16, 32, 32), (1.0, 1.0, 1.0))
+    backend = AnyNetwork(design, design.build().eval().cuda().to(memory_format=design.layout), 2, 3)
+    image = rng.normal(size=(2, 64, 128, 128)).astype(np.float32)
+    torch.cuda.empty_cache()
+    torch.cuda.set_per_process_memory_fraction(2e8 / torch.cuda.mem_get_info()[1])
+    try:
+        passes = Passes(backend, spare=backend.on_cpu)
+        found = passes.classify(image)
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    assert passes.notes == ["segresnet in torch on cuda:0: too little memory, so segresnet in torch on cpu computes"]
+    np.testing.assert_array_equal(found, Passes(backend.on_cpu()).classify(image))
 
 
 @pytest.mark.gpu

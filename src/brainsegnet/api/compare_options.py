@@ -21,13 +21,24 @@ class CompareOptions:
         models: Networks by name, all of `MODELS` if none is named; the others are tested against the first.
         ablation: Compare ours with itself, without one part at a time, instead of with other networks.
         folds: So many trainings of each, each tested on the cases that it did not see.
-        training: Recipe, budget, sequences, excluded cases, seed and accelerator of every training.
+        training: Recipe, budget, sequences, excluded cases, what becomes of other grids, seed and accelerator of every
+            training.
+        seeds: So many trainings of each model and fold, under the seed of `training` and the numbers after it; the
+            folds are dealt by the first.
+
+    Raises:
+        TaskError: there is not one seed.
     """
 
     models: tuple[str, ...] = ()
     ablation: bool = False
     folds: int = 5
     training: TrainOptions = field(default_factory=TrainOptions)
+    seeds: int = 1
+
+    def __post_init__(self) -> None:
+        if self.seeds < 1:
+            raise TaskError(f"seeds must be 1 or more, not {self.seeds}")
 
     @property
     def contenders(self) -> tuple[Contender, ...]:
@@ -52,6 +63,7 @@ class Moment:
         progress: Share of the whole comparison that is done.
         minutes_left: Of the whole comparison, as fast as it went since it was started; None if that is not known yet.
         record: Of the training.
+        seed: Of the training, None where all have the same.
     """
 
     model: str
@@ -60,6 +72,7 @@ class Moment:
     progress: float
     minutes_left: float | None
     record: "Record"
+    seed: int | None = None
 
 
 @dataclass(frozen=True)

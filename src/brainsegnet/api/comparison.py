@@ -10,7 +10,7 @@ from brainsegnet.api.bout import Bout, Terms, median_spacing, plan_bout, train_a
 from brainsegnet.api.compare_options import Clock, CompareOptions, CompareWatch, Moment
 from brainsegnet.api.contenders import Contender
 from brainsegnet.api.folds import check_distinct, deal_folds, patient_of
-from brainsegnet.api.results import describe_result, read_result, to_entry, write_result
+from brainsegnet.api.results import describe_result, describe_results, read_result, to_entry, write_result
 from brainsegnet.api.roster import Roster, call_roll, load_scans
 from brainsegnet.api.training_run import launch
 from brainsegnet.errors import DatasetError, OutputError
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from brainsegnet.training.plan import Record
 
 SETTINGS, RUNS, TABLE = "settings.json", "runs", "comparison"
+BEFORE = {"resample": False, "register": False}
+"""Settings of comparisons from before there was a choice."""
 
 
 @dataclass(frozen=True)
@@ -44,8 +46,9 @@ def compare(
 ) -> Comparison:
     """Train and test networks on the same folds, samples, loss, augmentation and budget, one after the other.
 
+    Scores count the whole grid of a scan: a lesion outside the brain's box, which no network sees, is missed.
     Each training that is finished is kept in `out`; called again, the comparison goes on where it was, and more models
-    can join. The table is written anew after each fold.
+    or seeds can join. The table is written anew after each fold under each seed.
 
     Args:
         data: Folders of cases, or tables, all with known lesions.
@@ -67,6 +70,20 @@ def compare(
     return _Series(roster, options, out, watch).run()
 
 
+@dataclass(frozen=True)
+class _Turn:
+    """Whose turn it is to train, under which seed, to be tested on which fold (counted from 1)."""
+
+    seed: int
+    fold: int
+    contender: Contender
+
+    @property
+    def place(self) -> tuple[int, int, str]:
+        """Seed, fold, name."""
+        return self.seed, self.fold, self.contender.name
+
+
 class _Series:
     """The trainings of a comparison, and what they share."""
 
@@ -81,14 +98,30 @@ class _Series:
                 plan_bout(contender, self.terms)
             self.fabric = launch(how, how.chosen_recipe)
         self._check_same()
-        self.results = {(c.name, fold): read_result(self._file(c, fold)) for fold, c in self._order()}
+        self.results = {turn.place: read_result(self._file(turn)) for turn in self._order()}
 
-    def _order(self) -> list[tuple[int, Contender]]:
-        """Fold by fold, so that after each of them the models can be compared."""
-        return [(fold, contender) for fold in range(1, len(self.folds) + 1) for contender in self.contenders]
+    @property
+    def seeds(self) -> range:
+        """Those of the trainings; the first deals the folds too."""
+        return range(self.terms.seed, self.terms.seed + self.options.seeds)
 
-    def _file(self, contender: Contender, fold: int, suffix: str = "json") -> Path:
-        return self.out / RUNS / f"{contender.stem}-fold-{fold}.{suffix}"
+    def _order(self) -> list[_Turn]:
+        """Seed by seed and fold by fold, so that after each of them the models can be compared."""
+        folds = range(1, len(self.folds) + 1)
+        return [_Turn(seed, fold, who) for seed in self.seeds for fold in folds for who in self.contenders]
+
+    def _file(self, turn: _Turn, suffix: str = "json") -> Path:
+        seed = "" if turn.seed == self.terms.seed else f"-seed-{turn.seed}"
+        return self.out / RUNS / f"{turn.contender.stem}-fold-{turn.fold}{seed}.{suffix}"
+
+    def _named(self, seed: int) -> int | None:
+        """The seed, where there are several."""
+        return seed if self.options.seeds > 1 else None
+
+    def _finished(self, seed: int) -> list[int]:
+        """Folds that every model has finished under a seed."""
+        folds = range(1, len(self.folds) + 1)
+        return [fold for fold in folds if all(self.results[seed, fold, c.name] for c in self.contenders)]
 
     def _settings(self) -> dict[str, Any]:
         """What must agree for a comparison to be continued, as JSON gives it back."""
@@ -99,6 +132,8 @@ class _Series:
             "recipe": self.options.training.chosen_recipe.model_dump(mode="json"),
             "budget": {self.terms.budget.kind: getattr(self.terms.budget, self.terms.budget.kind)},
             "seed": self.terms.seed,
+            "resample": self.roster.resample,
+            "register": self.roster.register,
             "device": self.fabric.device.type,
         }
         known: dict[str, Any] = json.loads(json.dumps(settings))
@@ -115,7 +150,7 @@ class _Series:
         if not path.is_file():
             return
         try:
-            theirs = dict(json.loads(path.read_text(encoding="utf-8")))
+            theirs = BEFORE | dict(json.loads(path.read_text(encoding="utf-8")))
         except (TypeError, ValueError) as error:
             raise OutputError(f"{path} is damaged ({error}); choose another folder for the comparison") from error
         if changed := [name for name, value in mine.items() if theirs.get(name) != value]:
@@ -126,66 +161,83 @@ class _Series:
 
     def run(self) -> Comparison:
         """Every training that is not finished, and the table after each fold."""
-        left = [(fold, contender) for fold, contender in self._order() if self.results[contender.name, fold] is None]
+        left = [turn for turn in self._order() if self.results[turn.place] is None]
         self.watch.say(self._describe(len(left)))
         scans = self._load() if left else {}
         write_text(json.dumps(self._settings(), indent=1) + "\n", self.out / SETTINGS)
         clock = Clock(len(self.results) - len(left), len(self.results))
-        for fold, contender in left:
-            self._train(contender, fold, scans, clock)
-            if all(self.results[c.name, fold] for c in self.contenders):
+        for turn in left:
+            self._train(turn, scans, clock)
+            if turn.fold in self._finished(turn.seed):
                 self._write()
         return self._write()
 
     def _describe(self, left: int) -> str:
         budget, total = self.terms.budget, len(self.results)
         patients = len({patient_of(name) for name in self.cases})
+        seeds = f"; seeds {', '.join(map(str, self.seeds))}" if self.options.seeds > 1 else ""
         return (
             f"task {self.terms.task.name}, sequences {', '.join(self.terms.sequences)}; {len(self.cases)} cases of "
-            f"{patients} patients in {len(self.folds)} folds; {', '.join(c.name for c in self.contenders)}; "
+            f"{patients} patients in {len(self.folds)} folds; {', '.join(c.name for c in self.contenders)}{seeds}; "
             f"{total} trainings of {getattr(budget, budget.kind):g} {budget.kind}, {total - left} of them finished"
         )
 
     def _load(self) -> dict[str, "Scan"]:
-        scans = dict(zip(self.cases, load_scans(self.roster.training, self.roster), strict=True))
+        scans = dict(zip(self.cases, load_scans(self.roster.training, self.roster, self.watch.say), strict=True))
         check_distinct({name: scan.image for name, scan in scans.items()})
         self.terms = replace(self.terms, spacing_mm=median_spacing(scans))
         return scans
 
-    def _train(self, contender: Contender, fold: int, scans: Mapping[str, "Scan"], clock: Clock) -> None:
+    def _train(self, turn: _Turn, scans: Mapping[str, "Scan"], clock: Clock) -> None:
+        contender, fold, folds, seed = turn.contender, turn.fold, len(self.folds), self._named(turn.seed)
+
         def report(record: "Record") -> None:
             done, minutes_left = clock.read(record.progress)
-            self.watch.step(Moment(contender.name, fold, len(self.folds), done, minutes_left, record))
+            self.watch.step(Moment(contender.name, fold, folds, done, minutes_left, record, seed))
 
-        bout = Bout(contender, plan_bout(contender, self.terms), fold, self.folds[fold - 1])
-        state = self._file(contender, fold, "safetensors")
+        plan = plan_bout(contender, replace(self.terms, seed=turn.seed))
+        state = self._file(turn, "safetensors")
+        bout = Bout(contender, plan, fold, self.folds[fold - 1])
         result = train_and_test(bout, scans, self.terms.task, self.fabric, state, report)
-        write_result(result, self._file(contender, fold))
+        write_result(result, self._file(turn))
         state.unlink(missing_ok=True)
-        self.results[contender.name, fold] = result
+        self.results[turn.place] = result
         clock.finished += 1
-        self.watch.say(f"{describe_result(result, len(self.folds))}, about {clock.read(0)[1] or 0:.0f} minutes left")
+        minutes_left = clock.read(0)[1] or 0
+        self.watch.say(f"{describe_result(result, folds, seed)}, about {minutes_left:.0f} minutes left")
+        for note in result.notes:
+            self.watch.say(f"{contender.name}: {note}")
 
     def _write(self) -> Comparison:
-        """The table over the folds that every model has finished."""
-        done = [f for f in range(1, len(self.folds) + 1) if all(self.results[c.name, f] for c in self.contenders)]
-        cases = [name for name in self.cases if any(name in self.folds[fold - 1] for fold in done)]
-        finished = {c.name: [r for f in done if (r := self.results[c.name, f])] for c in self.contenders}
-        entries = {name: to_entry(results, cases) for name, results in finished.items()}
-        machines = sorted({result.machine for results in finished.values() for result in results})
-        notes = (self._note(len(done)), f"Machine: {'; '.join(machines)}.")
+        """The table over the folds that every model has finished, those of the first seed at least."""
+        done = {seed: folds for seed in self.seeds if (folds := self._finished(seed))}
+        cases = [name for name in self.cases if any(name in self.folds[fold - 1] for fold in done[self.terms.seed])]
+        finished = {
+            c.name: [[r for f in folds if (r := self.results[seed, f, c.name])] for seed, folds in done.items()]
+            for c in self.contenders
+        }
+        entries = {name: to_entry(seeds, cases) for name, seeds in finished.items()}
+        results = [result for seeds in finished.values() for of_seed in seeds for result in of_seed]
+        notes = (self._note({seed: len(folds) for seed, folds in done.items()}), *describe_results(results))
+        settings = self._settings() | {"seeds": list(self.seeds)}
         for suffix, text in (
             ("md", to_markdown(entries, notes)),
             ("csv", to_csv(entries)),
-            ("json", to_json(entries, self._settings(), notes)),
+            ("json", to_json(entries, settings, notes)),
         ):
             write_text(text, self.out / f"{TABLE}.{suffix}")
         return Comparison(entries, notes)
 
-    def _note(self, done: int) -> str:
+    def _note(self, done: Mapping[int, int]) -> str:
+        """Of a comparison with so many folds finished under each seed."""
         budget, folds = self.terms.budget, len(self.folds)
+        progress = f"seed {self.terms.seed}; {done[self.terms.seed]} of {folds} folds by patient finished."
+        if self.options.seeds > 1:
+            under = [f"{count} of {folds} under seed {seed}" for seed, count in done.items()]
+            progress = f"{self.options.seeds} seeds from {self.terms.seed} on; folds by patient finished: "
+            progress += f"{', '.join(under)}."
         return (
             f"Task {self.terms.task.name}, sequences {', '.join(self.terms.sequences)}; recipe "
             f"{self.options.training.chosen_recipe.name}, {getattr(budget, budget.kind):g} {budget.kind} a training, "
-            f"seed {self.terms.seed}; {done} of {folds} folds by patient finished."
+            + progress
         )

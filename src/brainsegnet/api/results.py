@@ -25,9 +25,12 @@ class Result:
         steps, minutes, samples_per_second: Of the training.
         parameters, multiply_adds_per_voxel: Of the network.
         seconds: Case to seconds of the pass over its scan.
-        scores: Case to region to score, within the brain's box.
+        scores: Case to region to score.
         machine: Where it ran; figures of different machines cannot be compared.
         versions: Of the libraries.
+        seed: Of the training; None in a result from before comparisons had several.
+        whole_grid: Whether scores count the whole scan; those from before did the brain's box alone.
+        notes: What was done for want of memory, in sentences.
     """
 
     model: str
@@ -41,6 +44,9 @@ class Result:
     scores: Mapping[str, Mapping[str, RegionScore]]
     machine: str
     versions: Mapping[str, str] = field(default_factory=find_versions)
+    seed: int | None = None
+    whole_grid: bool = False
+    notes: tuple[str, ...] = ()
 
 
 _ADAPTER = TypeAdapter(Result)
@@ -71,28 +77,46 @@ def read_result(path: Path) -> Result | None:
         ) from error
 
 
-def to_entry(results: Sequence[Result], cases: Sequence[str]) -> Entry:
-    """The results of one model over its folds as one entry, the cases in the order given."""
-    scores = {case: scores for result in results for case, scores in result.scores.items()}
+def to_entry(seeds: Sequence[Sequence[Result]], cases: Sequence[str]) -> Entry:
+    """The results of one model over its folds, seed by seed, as one entry, the cases in the order given."""
+    first, *repeats = [
+        {case: scores[case] for case in cases if case in scores}
+        for of_seed in seeds
+        for scores in [{case: scores for result in of_seed for case, scores in result.scores.items()}]
+    ]
+    results = [result for of_seed in seeds for result in of_seed]
     seconds = [s for result in results for s in result.seconds.values()]
     samples = [result.samples_per_second for result in results]
     return Entry(
-        {case: scores[case] for case in cases if case in scores},
+        first,
         results[0].parameters,
         results[0].multiply_adds_per_voxel,
         float(np.mean(samples)),
         float(np.mean(seconds)),
         float(np.mean([result.steps for result in results])),
         float(np.mean([result.minutes for result in results])),
+        repeats,
     )
 
 
-def describe_result(result: Result, folds: int) -> str:
-    """A line in words: the mean Dice of each region over the tested cases."""
+def describe_result(result: Result, folds: int, seed: int | None = None) -> str:
+    """A line in words: the mean Dice of each region over the tested cases; a seed is named if there are several."""
     regions = next(iter(result.scores.values()))
     means = {region: np.mean([scores[region].dice for scores in result.scores.values()]) for region in regions}
     dice = ", ".join(f"{region} {mean:.3f}" for region, mean in means.items())
-    return f"{result.model}, fold {result.fold} of {folds}: {dice} after {result.steps} steps"
+    place = f"{result.model}{'' if seed is None else f', seed {seed}'}, fold {result.fold} of {folds}"
+    return f"{place}: {dice} after {result.steps} steps"
+
+
+def describe_results(results: Sequence[Result]) -> list[str]:
+    """Sentences for the notes of a table: where all ran, and what is peculiar about some."""
+    notes = [f"Machine: {'; '.join(sorted({result.machine for result in results}))}."]
+    if boxed := sum(not result.whole_grid for result in results):
+        notes.append(
+            f"{boxed} of {len(results)} trainings were tested by an earlier version, which scored the brain's box "
+            "alone: specificity, and what touches lesions outside it, differ from scores of whole scans."
+        )
+    return [*notes, *(f"{result.model}: {note}" for result in results for note in result.notes)]
 
 
 def describe_machine(device: str) -> str:

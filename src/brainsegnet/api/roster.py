@@ -13,6 +13,8 @@ from brainsegnet.api.options import TrainOptions
 from brainsegnet.errors import DatasetError, MissingSequence, ModelError
 from brainsegnet.inference.card import Card, Parent
 from brainsegnet.preprocessing.alignment import Aligner
+from brainsegnet.preprocessing.brain import Surround
+from brainsegnet.preprocessing.orientation import turn_array
 from brainsegnet.preprocessing.prepare import follow, prepare
 from brainsegnet.scans.datasets import CaseFiles, common_sequences, find_cases, load_case
 from brainsegnet.scans.survey import check_whole
@@ -113,9 +115,10 @@ def load_scans(
             say(f"case {files.name}: {sequence}: {doubt}")
         prepared = prepare(case)
         labels = case.lesion.array if case.lesion is not None else np.zeros(case.reference.shape, np.uint8)
-        classes = roster.task.encode(np.ascontiguousarray(follow(labels, prepared)), case.name)
+        classes = roster.task.encode(labels, case.name)
+        inside, around = follow(classes, prepared).copy(), Surround.of(turn_array(classes, prepared.turn), prepared.box)
         d, h, w = (case.reference.spacing_mm[axis] for axis in prepared.turn.axes)
-        return Scan(prepared.image, classes, prepared.shape[0], prepared.box.start[0], (d, h, w))
+        return Scan(prepared.image, inside, prepared.shape[0], prepared.box.start[0], (d, h, w), around)
 
     with ThreadPoolExecutor(2) as pool:
         return list(pool.map(load, cases))

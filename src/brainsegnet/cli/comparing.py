@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from brainsegnet.cli.app import Paths, app, complain, say
-from brainsegnet.cli.flags import BudgetFlags, Device, Names, Switch
+from brainsegnet.cli.flags import BudgetFlags, CaseFlags, Device, Switch
 from brainsegnet.cli.progress import describe_record
 
 if TYPE_CHECKING:
@@ -26,16 +26,16 @@ def compare(
     models: Annotated[str, Parameter(show_default=False)] = "",
     ablation: Switch = False,
     folds: int = 5,
+    seeds: int = 1,
     recipe: Literal["paper", "quick", "thorough", "modern"] = "quick",
     budget: BudgetFlags | None = None,
-    sequences: Names = (),
-    exclude: Names = (),
+    cases: CaseFlags | None = None,
     seed: int = 0,
     accelerator: Device = "auto",
 ) -> None:
     """Train and test networks side by side: same folds, samples, loss, augmentation and budget.
 
-    The same command goes on where it was stopped, and repeats nothing; more models can be named later.
+    The same command goes on where it was stopped, and repeats nothing; more models, or more seeds, can be named later.
 
     Example: brainsegnet compare BRATS/ --task brats2015 --models brainsegnet,unet --minutes 7 --folds 4 --out against
 
@@ -54,12 +54,11 @@ def compare(
         Compare Brain SegNet with itself without one part at a time, instead of with other networks.
     folds
         Trainings of each model, each tested on the patients that it did not see.
+    seeds
+        Trainings of each model and fold: under --seed, and the numbers after it. The folds stay, and each case counts
+        with its mean over the seeds.
     recipe
         How all of them are trained.
-    sequences
-        Sequences to use; by default those of the task that every case has.
-    exclude
-        Cases not to use at all.
     seed
         Governs all that is random.
     accelerator
@@ -69,11 +68,11 @@ def compare(
     from brainsegnet.api.options import TrainOptions
     from brainsegnet.training.curriculum import Budget
 
-    budget = budget or BudgetFlags()
+    budget, chosen = budget or BudgetFlags(), vars(cases or CaseFlags())
     limits = Budget(**vars(budget)) if any(limit is not None for limit in vars(budget).values()) else None
-    training = TrainOptions(recipe, limits, sequences=sequences, exclude=exclude, seed=seed, accelerator=accelerator)
+    training = TrainOptions(recipe, limits, seed=seed, accelerator=accelerator, **chosen)
     names = tuple(name.strip() for name in models.split(",")) if models else ()
-    _run(data, task, out, CompareOptions(names, ablation, folds, training))
+    _run(data, task, out, CompareOptions(names, ablation, folds, training, seeds))
 
 
 def _run(data: list[Path], task: str, out: Path, options: "CompareOptions") -> None:
@@ -103,7 +102,7 @@ def comparison_progress() -> Iterator[Callable[["Moment"], None]]:
 
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TextColumn("{task.fields[left]}"))
-    shown: tuple[str, int, int] | None = None
+    shown: tuple[str, int, int | None, int] | None = None
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         whole = bar.add_task("reading cases", total=1.0, left="")
 
@@ -112,7 +111,7 @@ def comparison_progress() -> Iterator[Callable[["Moment"], None]]:
             line = describe_moment(moment)
             left = "" if moment.minutes_left is None else f"{moment.minutes_left:.0f} minutes left"
             bar.update(whole, completed=moment.progress, description=line, left=left)
-            place = moment.model, moment.fold, int(5 * moment.record.progress)
+            place = moment.model, moment.fold, moment.seed, int(5 * moment.record.progress)
             if not console.is_terminal and place != shown:
                 shown = place
                 console.print(f"{line}, {left}" if left else line, highlight=False, soft_wrap=True)
@@ -121,5 +120,6 @@ def comparison_progress() -> Iterator[Callable[["Moment"], None]]:
 
 
 def describe_moment(moment: "Moment") -> str:
-    """Which model, which fold, and the line of the training's log."""
-    return f"{moment.model}, fold {moment.fold} of {moment.folds}: {describe_record(moment.record)}"
+    """Which model, which seed if there are several, which fold, and the line of the training's log."""
+    seed = "" if moment.seed is None else f", seed {moment.seed}"
+    return f"{moment.model}{seed}, fold {moment.fold} of {moment.folds}: {describe_record(moment.record)}"

@@ -33,18 +33,25 @@ class CaseFlags:
     "Sequences to use; by default those of the task that every case has."
     drop_sequences: float | None = None
     "Share of samples that lose sequences, so that one model serves any subset; by default the recipe's own."
-    hold_out: Names = ()
-    "Cases to score during training instead of training on them."
-    validation: int | None = None
-    "How many cases to hold out, drawn by the seed; by default one in eight."
-    validations: int = 10
-    "How often the cases held out are scored during training; 0 is never."
     exclude: Names = ()
     "Cases not to use at all."
     resample: Switch = False
     "Bring label maps and sequences on other grids onto the first sequence's instead of refusing them."
     register: Switch = False
     "As --resample, and first lay sequences on other grids upon the first by a rigid motion; others stay as they are."
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class HoldOutFlags:
+    """Which cases are scored during training."""
+
+    hold_out: Names = ()
+    "Cases to score during training instead of training on them."
+    validation: int | None = None
+    "How many cases to hold out, drawn by the seed; by default one in eight."
+    validations: int = 10
+    "How often the cases held out are scored during training; 0 is never."
 
 
 @Parameter(name="*")

@@ -6,7 +6,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from brainsegnet.cli.app import Paths, app, complain, report_failures, say
-from brainsegnet.cli.flags import BudgetFlags, CaseFlags, MachineFlags, OriginFlags, SegmentFlags, SequenceFlags, Switch
+from brainsegnet.cli.flags import (
+    BudgetFlags,
+    CaseFlags,
+    HoldOutFlags,
+    MachineFlags,
+    OriginFlags,
+    SegmentFlags,
+    SequenceFlags,
+    Switch,
+)
 from brainsegnet.cli.progress import training_progress
 
 if TYPE_CHECKING:
@@ -28,6 +37,7 @@ def train(
     recipe: Literal["paper", "quick", "thorough", "modern", "tune"] | None = None,
     budget: BudgetFlags | None = None,
     cases: CaseFlags | None = None,
+    held: HoldOutFlags | None = None,
     seed: int = 0,
     machine: MachineFlags | None = None,
     resume: Switch = False,
@@ -62,7 +72,7 @@ def train(
 
     budget, cases, machine = budget or BudgetFlags(), cases or CaseFlags(), machine or MachineFlags()
     limits = Budget(**vars(budget)) if any(limit is not None for limit in vars(budget).values()) else None
-    chosen = vars(cases) | vars(machine) | vars(origin or OriginFlags())
+    chosen = vars(cases) | vars(held or HoldOutFlags()) | vars(machine) | vars(origin or OriginFlags())
     options = TrainOptions(recipe, limits, seed=seed, resume=resume, **chosen)
     with training_progress() as step:
         run(data, task, out, options, Watch(say, step))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from brainsegnet.evaluation.markdown import markdown_table
 from brainsegnet.evaluation.metrics import EMPTY_RULE
-from brainsegnet.evaluation.standings import Entries, Entry, Standing, describe_tests, stand
+from brainsegnet.evaluation.standings import Entries, Entry, Scores, Standing, describe_tests, stand
 from brainsegnet.evaluation.statistics import INTERVAL_RULE
 
 if TYPE_CHECKING:
@@ -21,8 +21,13 @@ _NOTES = (
     "Dice: mean ± standard deviation over the cases, and the 95 % interval of the mean. Difference: to the first "
     "model on the same cases; p: paired Wilcoxon test, two-sided; adjusted: for all models in one region (Holm).",
     INTERVAL_RULE,
-    "Samples/s: of a training, cutting and augmenting included. s/scan: normalised scan to classes, in one pass.",
+    "Samples/s: of a training, cutting and augmenting included. s/scan: normalised scan to classes, in one pass where "
+    "memory allows.",
     EMPTY_RULE,
+)
+_SEEDS = (
+    "Each case counts with its mean Dice over the seeds; seeds ±: standard deviation of the mean over the seeds that "
+    "have all cases."
 )
 
 
@@ -44,7 +49,7 @@ def to_markdown(entries: Entries, notes: Sequence[str] = ()) -> str:
             if len(rows) > 1
             else []
         ),
-        "\n".join(f"- {note}" for note in (*notes, *_NOTES, *describe_tests(entries))),
+        "\n".join(f"- {note}" for note in (*notes, *_all_notes(entries))),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -53,16 +58,15 @@ def to_csv(entries: Entries) -> str:
     """A row for each model and region, in full precision."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    heads = ("mean", "sd", "low", "high", "difference", "difference_low", "difference_high", "p", "p_adjusted")
-    writer.writerow(["model", "region", *(f"dice_{head}" if head[0] != "p" else head for head in heads), *COSTS])
+    heads = ("mean", "sd", "seed_sd", "low", "high", "difference", "difference_low", "difference_high")
+    writer.writerow(["model", "region", *(f"dice_{head}" for head in heads), "p", "p_adjusted", *COSTS])
     for name, regions in stand(entries).items():
         costs = [getattr(entries[name], cost) for cost in COSTS]
         for region, s in regions.items():
             none = ("", "")
             gap, tests = s.difference_interval or none, [*_or_empty(s.p), *_or_empty(s.p_adjusted)]
-            writer.writerow(
-                [name, region, s.mean, s.sd, *(s.interval or none), *_or_empty(s.difference), *gap, *tests, *costs]
-            )
+            spread, ends = [s.mean, s.sd, *_or_empty(s.seed_sd)], s.interval or none
+            writer.writerow([name, region, *spread, *ends, *_or_empty(s.difference), *gap, *tests, *costs])
     return text.getvalue()
 
 
@@ -73,17 +77,20 @@ def to_json(entries: Entries, settings: Mapping[str, Any], notes: Sequence[str] 
         entries: Models and what they reached.
         settings: How they were trained, as JSON takes it.
         notes: Sentences on how far the comparison has come.
+
+    `cases` are the scores under the first seed, `repeats` those under the others.
     """
     standings = stand(entries)
     models = {
         name: {
             "dice": {region: _to_dict(standing) for region, standing in standings[name].items()},
             **{cost: getattr(entry, cost) for cost in COSTS},
-            "cases": {case: {r: asdict(score) for r, score in scores.items()} for case, scores in entry.scores.items()},
+            "cases": _to_cases(entry.scores),
+            **({"repeats": [_to_cases(scores) for scores in entry.repeats]} if entry.repeats else {}),
         }
         for name, entry in entries.items()
     }
-    document = {"settings": dict(settings), "models": models, "notes": [*notes, *_NOTES, *describe_tests(entries)]}
+    document = {"settings": dict(settings), "models": models, "notes": [*notes, *_all_notes(entries)]}
     return json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
@@ -114,10 +121,20 @@ def _to_dict(standing: Standing) -> dict[str, Any]:
     return asdict(standing) | {"p": standing.p}
 
 
+def _to_cases(scores: Scores) -> dict[str, Any]:
+    return {case: {region: asdict(score) for region, score in of_case.items()} for case, of_case in scores.items()}
+
+
+def _all_notes(entries: Entries) -> list[str]:
+    several = any(entry.repeats for entry in entries.values())
+    return [*_NOTES, *([_SEEDS] if several else []), *describe_tests(entries)]
+
+
 def _cell(standing: Standing, best: bool) -> str:
     mean, ends = f"{standing.mean:.3f}", standing.interval
     interval = f" [{ends[0]:.3f}, {ends[1]:.3f}]" if ends else ""
-    return f"{f'**{mean}**' if best else mean} ± {standing.sd:.3f}{interval}"
+    seeds = "" if standing.seed_sd is None else f", seeds ± {standing.seed_sd:.3f}"
+    return f"{f'**{mean}**' if best else mean} ± {standing.sd:.3f}{interval}{seeds}"
 
 
 def _costs(entry: Entry) -> list[str]:

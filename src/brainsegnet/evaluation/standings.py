@@ -10,27 +10,32 @@ from brainsegnet.errors import DatasetError
 from brainsegnet.evaluation.metrics import RegionScore
 from brainsegnet.evaluation.statistics import FEWEST_CASES, PairedTest, bootstrap_interval, holm, paired_test
 
+Scores = Mapping[str, Mapping[str, RegionScore]]
+"""Case name to region to score."""
+
 
 @dataclass(frozen=True)
 class Entry:
     """What a model reached, and at what cost.
 
     Attributes:
-        scores: Case name to region to score.
+        scores: Of each case, under the first seed.
         parameters: Numbers that were learnt.
         multiply_adds_per_voxel: Of a pass over a scan.
         samples_per_second: While it was trained.
         seconds_per_scan: From normalised intensities to classes, mean over the cases.
         steps, minutes: Of a training, mean over the folds.
+        repeats: Scores of further trainings under other seeds, each of all cases or of those that are finished.
     """
 
-    scores: Mapping[str, Mapping[str, RegionScore]]
+    scores: Scores
     parameters: int
     multiply_adds_per_voxel: float
     samples_per_second: float
     seconds_per_scan: float
     steps: float
     minutes: float
+    repeats: Sequence[Scores] = ()
 
 
 Interval = tuple[float, float] | None
@@ -41,7 +46,7 @@ Entries = Mapping[str, Entry]
 
 @dataclass(frozen=True)
 class Standing:
-    """Dice of a model in one region.
+    """Dice of a model in one region; of several seeds, each case counts with its mean over them.
 
     Attributes:
         mean, sd: Over the cases (n - 1 in the denominator; 0 for a single case).
@@ -50,6 +55,8 @@ class Standing:
         difference_interval: Its 95 % bootstrap interval.
         test: Paired Wilcoxon test against the first.
         p_adjusted: Its p, adjusted for all models that are tested in this region (Holm).
+        seed_sd: Standard deviation of the mean over the seeds that have all cases (n - 1 in the denominator), None of
+            fewer than two.
     """
 
     mean: float
@@ -59,6 +66,7 @@ class Standing:
     difference_interval: Interval = None
     test: PairedTest | None = None
     p_adjusted: float | None = None
+    seed_sd: float | None = None
 
     @property
     def p(self) -> float | None:
@@ -84,7 +92,10 @@ def stand(entries: Entries) -> dict[str, dict[str, Standing]]:
             raise DatasetError(f"{name} was not scored on the cases and regions of {first}; score all on the same")
     plain = {
         name: {
-            region: _standing([cases[c] for c in names], [dice[first][region][c] for c in names], name == first)
+            region: replace(
+                _standing([cases[c] for c in names], [dice[first][region][c] for c in names], name == first),
+                seed_sd=_seed_sd(entries[name], region),
+            )
             for region, names in reference.items()
             for cases in [dice[name][region]]
         }
@@ -111,9 +122,22 @@ def describe_tests(entries: Entries) -> list[str]:
 
 
 def _dice(entry: Entry) -> dict[str, dict[str, float]]:
-    """Region to case to Dice."""
-    regions = next(iter(entry.scores.values()), {})
-    return {region: {case: scores[region].dice for case, scores in entry.scores.items()} for region in regions}
+    """Region to case to Dice, the mean over the seeds."""
+    regions, seeds = next(iter(entry.scores.values()), {}), (entry.scores, *entry.repeats)
+    return {
+        region: {
+            case: float(np.mean([scores[case][region].dice for scores in seeds if case in scores]))
+            for case in entry.scores
+        }
+        for region in regions
+    }
+
+
+def _seed_sd(entry: Entry, region: str) -> float | None:
+    """Of the mean Dice, over the seeds that have all cases."""
+    whole = [scores for scores in (entry.scores, *entry.repeats) if scores.keys() == entry.scores.keys()]
+    means = [np.mean([scores[case][region].dice for case in entry.scores]) for scores in whole]
+    return float(np.std(means, ddof=1)) if len(means) > 1 else None
 
 
 def _standing(values: Sequence[float], reference: Sequence[float], is_first: bool) -> Standing:

@@ -1,7 +1,8 @@
 """The network in torch: on a GPU, or on a CPU while it is in training; the arg-max is taken on the device."""
 
 import math
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 
 import numpy as np
@@ -12,10 +13,10 @@ from brainsegnet.inference.passes import Classes, Floats, Shape, estimate_floats
 
 try:
     import torch
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from brainsegnet.network.architecture import BrainSegNet
-    from brainsegnet.network.design import Design
+    from brainsegnet.network.design import LEAST, Design, peak_bytes
     from brainsegnet.network.frozen import freeze
 except ModuleNotFoundError as error:
     raise MissingExtra(
@@ -63,13 +64,13 @@ class TorchBackend:
         Raises:
             MemoryError: there is too little memory.
         """
-        with self._running():
+        with _running(self.device, self.threads):
             likeliest = self._logits(image).argmax(1).to(torch.uint8)
             return np.asarray(interleave(likeliest, self.stride).cpu().numpy())
 
     def probabilities(self, image: Floats) -> Floats:
         """Soft-max probabilities (K, D, H, W); arguments and errors as `classify`."""
-        with self._running():
+        with _running(self.device, self.threads):
             chances = self._logits(image).float().softmax(1).transpose(0, 1)
             return np.asarray(interleave(chances, self.stride).cpu().numpy())
 
@@ -87,9 +88,7 @@ class TorchBackend:
 
     def free_bytes(self) -> int | None:
         """Memory that is free for a pass."""
-        if self.device.type == "cuda":
-            return int(torch.cuda.mem_get_info(self.device)[0])
-        return free_memory()
+        return _free_bytes(self.device)
 
     def _logits(self, image: Floats) -> Tensor:
         """(P * Q * R, K, d, h, w), the sub-pixels first."""
@@ -97,36 +96,92 @@ class TorchBackend:
         logits: Tensor = self.module(x.to(memory_format=torch.channels_last_3d))
         return logits[0].reshape(-1, self.classes, *logits.shape[2:])
 
-    @contextmanager
-    def _running(self) -> Iterator[None]:
-        """No gradients, the same kernels in every run, so many threads, and a sentence where memory is short."""
-        same_kernels = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True)
-        before = torch.get_num_threads()
-        torch.set_num_threads(self.threads or before)
-        try:
-            with torch.inference_mode(), same_kernels if self.device.type == "cuda" else nullcontext():
-                yield
-        except (MemoryError, RuntimeError) as error:
-            text = str(error)
-            if isinstance(error, RuntimeError) and ("memory" not in text or "illegal" in text):
-                raise
-            raise MemoryError("the memory does not suffice for a pass; cut the scan into (thinner) slabs") from error
-        finally:
-            torch.set_num_threads(before)
 
-
-def classify_whole(run: Callable[[Tensor], Tensor], image: Floats, design: Design, device: torch.device) -> Classes:
-    """The likeliest class of each voxel (D, H, W), by any network, in one pass over the whole image.
+class AnyNetwork:
+    """A network of any design for `Passes`, with the numbers that it was trained in.
 
     Args:
-        run: The `runner` of `design`, on `device`.
-        image: Normalised intensities (C, D, H, W).
         design: Of the network.
-        device: Where it computes.
+        net: In evaluation mode, on the device that is to compute.
+        sequences: Channels in.
+        classes: Channels out.
+        halo: Slices on either side that a slice depends on. None is where that is not known, or where it is all of
+            them, as where a norm takes its mean over the scan: slabs would change the result, so there are none.
     """
-    with torch.inference_mode():
-        x = torch.from_numpy(image)[None].to(device).to(memory_format=design.layout)
-        return np.asarray(run(x)[0].argmax(0).to(torch.uint8).cpu().numpy())
+
+    def __init__(self, design: Design, net: nn.Module, sequences: int, classes: int, halo: int | None = None) -> None:
+        self.design, self.net, self.run = design, net, design.runner(net)
+        self.device = next(net.parameters()).device
+        self.name, self.multiples = f"{design.name} in torch on {self.device}", design.multiples
+        self.sequences, self.classes, self.halo = sequences, classes, sys.maxsize if halo is None else halo
+        self.voxel_bytes = self._count_bytes()
+
+    def on_cpu(self) -> "AnyNetwork":
+        """The same network there."""
+        with torch.random.fork_rng(devices=[]):
+            net = self.design.build().eval()
+        net.load_state_dict({name: tensor.cpu() for name, tensor in self.net.state_dict().items()})
+        net = net.to(memory_format=self.design.layout)  # type: ignore[call-overload]
+        return AnyNetwork(self.design, net, self.sequences, self.classes, self.halo)
+
+    def classify(self, image: Floats) -> Classes:
+        """Normalised intensities (C, D, H, W) to the likeliest class of each voxel (D, H, W).
+
+        Raises:
+            MemoryError: there is too little memory.
+        """
+        with _running(self.device):
+            return np.asarray(self._logits(image).argmax(0).to(torch.uint8).cpu().numpy())
+
+    def probabilities(self, image: Floats) -> Floats:
+        """Soft-max probabilities (K, D, H, W); arguments and errors as `classify`."""
+        with _running(self.device):
+            return np.asarray(self._logits(image).softmax(0).cpu().numpy())
+
+    def estimate_bytes(self, shape: Shape) -> int:
+        """About how much memory a pass over (D, H, W) voxels takes beside weights and libraries."""
+        return int(SCRATCH * self.voxel_bytes * math.prod(shape))
+
+    def free_bytes(self) -> int | None:
+        """Memory that is free for a pass."""
+        return _free_bytes(self.device)
+
+    def _count_bytes(self) -> float:
+        """Memory that a voxel takes of a pass, counted in a small one."""
+        size = [m * math.ceil(LEAST / m) for m in self.multiples]
+        with _running(self.device):
+            x = torch.zeros(1, self.sequences, *size, device=self.device).to(memory_format=self.design.layout)
+            return (x.nbytes + peak_bytes(self.run, x)) / math.prod(size)
+
+    def _logits(self, image: Floats) -> Tensor:
+        x = torch.from_numpy(image)[None].to(self.device).to(memory_format=self.design.layout)
+        return self.run(x)[0]
+
+
+@contextmanager
+def _running(device: torch.device, threads: int | None = None) -> Iterator[None]:
+    """No gradients, the same kernels in every run, so many threads, and a sentence where memory is short."""
+    same_kernels = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads or before)
+    try:
+        with torch.inference_mode(), same_kernels if device.type == "cuda" else nullcontext():
+            yield
+    except (MemoryError, RuntimeError) as error:
+        text = str(error)
+        if isinstance(error, RuntimeError) and ("memory" not in text or "illegal" in text):
+            raise
+        raise MemoryError("the memory does not suffice for a pass; cut the scan into (thinner) slabs") from error
+    finally:
+        torch.set_num_threads(before)
+
+
+def _free_bytes(device: torch.device) -> int | None:
+    """On a GPU, also what torch keeps of earlier work and does not use."""
+    if device.type == "cuda":
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(torch.cuda.mem_get_info(device)[0]) + kept
+    return free_memory()
 
 
 def has_gpu() -> bool:

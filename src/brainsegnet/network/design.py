@@ -4,9 +4,12 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakSet, finalize
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from brainsegnet.network.architecture import IN_PLANE, BrainSegNet, Stride
@@ -92,6 +95,42 @@ def multiply_adds(design: Design, sequences: int) -> float:
         with FlopCounterMode(display=False) as counter:
             run(torch.empty(1, sequences, *size))
     return float(counter.get_total_flops()) / 2 / math.prod(size)
+
+
+def peak_bytes(run: Logits, x: Tensor) -> int:
+    """Bytes of the tensors that live at once, where most do, while a network runs; the input is not among them.
+
+    >>> x = torch.zeros(1, 2, 8, 8, 8)
+    >>> peak_bytes(lambda x: (x + 1).mul_(2).sum(1), x) == x.nbytes + x.nbytes // 2
+    True
+    """
+    live = _Live()
+    with live:
+        run(x)
+    return live.most
+
+
+class _Live(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts the bytes of all storage that is made, until it is given up."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.now = self.most = 0
+        self.known: WeakSet[torch.UntypedStorage] = WeakSet()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ANN401
+        given = {tensor.untyped_storage() for tensor in tree_leaves(args) if isinstance(tensor, Tensor)}
+        made = func(*args, **(kwargs or {}))
+        for storage in {tensor.untyped_storage() for tensor in tree_leaves(made) if isinstance(tensor, Tensor)} - given:
+            if storage not in self.known:
+                self.known.add(storage)
+                self._grow(storage.nbytes())
+                finalize(storage, self._grow, -storage.nbytes())
+        return made
+
+    def _grow(self, count: int) -> None:
+        self.now += count
+        self.most = max(self.most, self.now)
 
 
 def _multiples(stride: Stride, blocks: int) -> Stride:

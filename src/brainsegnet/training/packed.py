@@ -56,7 +56,9 @@ def read_pack(path: Path) -> Pack:
         with np.load(path, allow_pickle=False) as entries:
             notes = json.loads(entries["notes"].tobytes())
             scans = {
-                name: Scan(*_unpack(entries, name), depth, first, *map(tuple, spacing_mm))
+                name: Scan(
+                    *_unpack(entries, name), depth, first, tuple(spacing_mm[0]) if spacing_mm else (1.0, 1.0, 1.0)
+                )
                 for name, (depth, first, *spacing_mm) in notes["scans"].items()
             }
     except FileNotFoundError as error:

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from brainsegnet.preprocessing.brain import Surround
 from brainsegnet.preprocessing.slabs import slab_starts
 from brainsegnet.training.augment import Change, draw_change, drop_sequences, recolour, reorient, window
 from brainsegnet.training.curriculum import Recipe, Stage
@@ -30,6 +31,7 @@ class Scan:
         classes: True classes (D, H, W) of the same box.
         depth: Slices of the whole scan, of which the box starts at slice `first`.
         spacing_mm: Distance between voxel centres along (D, H, W).
+        surround: The whole scan around the box, and the true classes there; None where they are not known.
     """
 
     image: NDArray[np.float32]
@@ -37,6 +39,7 @@ class Scan:
     depth: int
     first: int
     spacing_mm: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    surround: Surround | None = None
 
     @cached_property
     def centres(self) -> list[NDArray[np.int64]]:
