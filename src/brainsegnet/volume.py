@@ -23,7 +23,7 @@ Entries of two affines that differ by 1e-4 part the far corners of a head of 240
 """
 
 
-REMEDY = "segment and train: --resample"
+REMEDY = "segment, train and compare: --resample"
 """What brings a part of a case onto the grid of its first sequence."""
 
 

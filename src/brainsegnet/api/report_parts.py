@@ -11,7 +11,7 @@ from typing import Any
 
 from brainsegnet.api.inspection import by_folds, card_rows, describe_unseen
 from brainsegnet.api.scoring import Evaluation, label_files
-from brainsegnet.api.starting import adopt
+from brainsegnet.api.starting import SLOWER, adopt
 from brainsegnet.errors import BrainSegNetError, DatasetError
 from brainsegnet.evaluation.curves import training_curve_figure
 from brainsegnet.evaluation.figures import overlay_figure, render
@@ -157,9 +157,10 @@ def _own_recipe(card: Card) -> list[str]:
         same = recipe == (adopt(expected, card, dropped) if card.training.started_from else expected)
     except (KeyError, ValueError):
         same = False
-    return (
-        [] if same else [f"These values are not those of --recipe {name}; hand them to train() in Python as a Recipe."]
-    )
+    if same:
+        return []
+    slowed = f", the learning rate times {1 / SLOWER:g}, which --from slows down" if card.training.started_from else ""
+    return [f"These values are not those of --recipe {name}; hand them to train() in Python as a Recipe{slowed}."]
 
 
 def _how_to_predict(
