@@ -20,7 +20,7 @@ app = App(
     name="brainsegnet",
     help="Find brain lesions in multi-modal MRI with Brain SegNet. Research software, not a medical device.",
     version=_version,
-    help_format="plaintext",
+    help_format="markdown",
     suppress_keyboard_interrupt=False,
 )
 
