@@ -13,6 +13,7 @@ from brainsegnet.api.segmentation import SegmentOptions, segment
 from brainsegnet.api.training_run import train
 from brainsegnet.api.validation import calibrate, held_out_scans, parts_of, score_parts
 from brainsegnet.errors import DatasetError, ModelError
+from brainsegnet.inference.card import Parent
 from brainsegnet.inference.model import open_model, save_model
 from brainsegnet.inference.shipped import choose_model, resolve_model, shipped_models
 from brainsegnet.training.curriculum import Budget
@@ -80,6 +81,15 @@ def test_the_card_says_that_each_score_is_of_an_unseen_case(home):
 def test_folds_that_do_not_leave_each_case_out_once_are_refused(runs, phantoms, tmp_path, folds, sentence):
     with pytest.raises(DatasetError, match=sentence):
         release(runs / "whole", [runs / fold for fold in folds], [phantoms], tmp_path / "wrong")
+    assert not (tmp_path / "wrong").exists()
+
+
+def test_a_fold_whose_parent_knew_the_case_is_refused(runs, phantoms, tmp_path):
+    two = open_model(runs / "two" / "last")
+    started = two.card.training.model_copy(update={"started_from": Parent(name="elder", seen=("phantom0002",))})
+    save_model(tmp_path / "two" / "last", two.card.model_copy(update={"training": started}), two.tensors())
+    with pytest.raises(DatasetError, match="phantom0002 is held out, but model elder was trained on this patient"):
+        release(runs / "whole", [runs / "one", tmp_path / "two"], [phantoms], tmp_path / "wrong")
     assert not (tmp_path / "wrong").exists()
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from brainsegnet.api.exporting import export_with, training_scans
+from brainsegnet.api.starting import refuse_seen
 from brainsegnet.api.validation import Scores, Tails, calibrate, find_tails, held_out_scans, mean_scores, score_parts
 from brainsegnet.errors import DatasetError
 from brainsegnet.inference.familiarity import Profile, measure_profile
@@ -32,8 +33,8 @@ def release(
         say: Told of each case that is scored.
 
     Raises:
-        ModelError, DatasetError: a model or a case is not there, a case is held out twice or by no fold, or a fold was
-            trained in another way.
+        ModelError, DatasetError: a model or a case is not there, a case is held out twice or by no fold, a fold was
+            trained in another way, or the model it started from was trained on a case that it holds out.
         MissingExtra: torch or nncf is not installed.
         OutputError: the folder cannot be written to.
     """
@@ -70,6 +71,8 @@ def _check_folds(whole: Model, folds: Sequence[Model]) -> None:
             raise DatasetError(f"fold {fold.folder} has other sequences or widths than {whole.folder}; train it alike")
         if ours.training.recipe != theirs.training.recipe or ours.training.budget != theirs.training.budget:
             raise DatasetError(f"fold {fold.folder} had another recipe or budget than {whole.folder}; train it alike")
+        if theirs.training.started_from:
+            refuse_seen(theirs.training.held_out, theirs.training.started_from)
 
 
 def _score_folds(folds: Sequence[Model], data: Sequence[Path], say: Callable[[str], None]) -> tuple[Scores, Tails]:

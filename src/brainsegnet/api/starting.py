@@ -68,15 +68,24 @@ def follow(roster: Roster, card: Card) -> Roster:
             f"{', '.join(roster.sequences)}, so there is nothing to start from; choose another model or other sequences"
         )
     parent = Parent.of(card)
+    refuse_seen([case.name for case in roster.validation], parent)
+    return replace(roster, parent=parent)
+
+
+def refuse_seen(held_out: Sequence[str], parent: Parent) -> None:
+    """Refuse to score cases of patients that a model, or one it goes back to, was trained on.
+
+    Raises:
+        DatasetError: one is such a case.
+    """
     seen = {patient_of(name): name for name in parent.seen}
-    for case in roster.validation:
-        if known := seen.get(patient_of(case.name)):
-            also = "" if known == case.name else f", as {known}"
+    for case in held_out:
+        if known := seen.get(patient_of(case)):
+            also = "" if known == case else f", as {known}"
             raise DatasetError(
-                f"case {case.name} is held out, but model {card.name} was trained on this patient{also}, so its "
+                f"case {case} is held out, but model {parent.name} was trained on this patient{also}, so its "
                 "score would be of what the model has seen; hold out other cases, or none with --validation 0"
             )
-    return replace(roster, parent=parent)
 
 
 def settle_blend(recipe: Recipe, roster: Roster, card: Card) -> Recipe:
