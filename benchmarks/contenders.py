@@ -13,6 +13,7 @@ from brainsegnet.inference.model import Model, open_model, save_model
 from brainsegnet.inference.openvino_backend import shared_core
 from brainsegnet.inference.predict import predict
 from brainsegnet.preprocessing.prepare import Prepared, prepare, restore
+from brainsegnet.processor import has_bf16_units
 from brainsegnet.task import Task
 from brainsegnet.volume import Case, LabelMap
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from brainsegnet.training.patches import Scan
 
 WIDTHS = {"full": ((32, 64, 128, 256), 128), "half": ((16, 32, 64, 128), 64), "compact": ((8, 16, 32, 64), 32)}
+PRECISIONS = ("float", "bf16", "int8") if has_bf16_units() else ("float", "int8")
 Run = Callable[[Case], LabelMap]
 
 
@@ -113,7 +115,7 @@ def as_used(name: str, threads: int, task: Task) -> Run:
     return run
 
 
-def with_our_engine(name: str, threads: int, task: Task, integers: bool) -> Run:
+def with_our_engine(name: str, threads: int, task: Task, precision: str) -> Run:
     """A peer in OpenVINO on the brain box."""
     import openvino
     import torch
@@ -124,10 +126,11 @@ def with_our_engine(name: str, threads: int, task: Task, integers: bool) -> Run:
     net = peer(name, threads, task)
     model = openvino.convert_model(net, example_input=torch.zeros(1, len(task.sequences), 64, 64, 64))
     model.reshape([1, len(task.sequences), -1, -1, -1])
-    if integers:
+    if precision == "int8":
         rng = np.random.default_rng(0)
         model = quantise(model, [rng.normal(size=(len(task.sequences), 64, 64, 64)).astype("f") for _ in range(8)])
-    settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads}
+    floats = "bf16" if precision == "bf16" else "f32"
+    settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": floats, "INFERENCE_NUM_THREADS": threads}
     request = shared_core().compile_model(with_arg_max(model, task.classes), "CPU", settings).create_infer_request()
 
     def run(case: Case) -> LabelMap:
@@ -157,7 +160,7 @@ CONTENDERS: dict[str, Callable[[Path, int, Task], Run]] = {
             size, precision, home, threads
         )
         for size in WIDTHS
-        for precision in ("float", "int8")
+        for precision in PRECISIONS
     },
     **{
         f"{name}-as-used": lambda home, threads, task, name=name: as_used(name, threads, task)
@@ -165,9 +168,9 @@ CONTENDERS: dict[str, Callable[[Path, int, Task], Run]] = {
     },
     **{
         f"{name}-our-engine-{kind}": lambda home, threads, task, name=name, kind=kind: with_our_engine(
-            name, threads, task, kind == "int8"
+            name, threads, task, kind
         )
         for name in ("segresnet", "unet", "dynunet")
-        for kind in ("float", "int8")
+        for kind in PRECISIONS
     },
 }

@@ -23,7 +23,7 @@ from itertools import cycle
 from pathlib import Path
 
 import numpy as np
-from contenders import CONTENDERS, WIDTHS, model_folder
+from contenders import CONTENDERS, PRECISIONS, WIDTHS, model_folder
 
 import brainsegnet
 from brainsegnet.inference.card import find_versions
@@ -40,7 +40,7 @@ LONG = 45
 
 
 def matrix_rates(threads: int) -> dict[str, float]:
-    """Multiply-adds per second of a large matrix product in OpenVINO, in floats and in 8 bits."""
+    """Multiply-adds per second of a large matrix product in OpenVINO, in each precision."""
     import openvino
     from openvino import opset13 as ops
 
@@ -50,9 +50,11 @@ def matrix_rates(threads: int) -> dict[str, float]:
     left, right = rng.normal(size=(2, size, size)).astype("f")
     x = ops.parameter([1, size, size], np.float32)
     whole = openvino.Model([ops.result(ops.matmul(x, ops.constant(right), False, True))], [x])
-    settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads}
+    settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads}
     rates = {}
-    for kind, model in (("float", whole), ("int8", quantise(whole.clone(), [left]))):
+    for kind in PRECISIONS:
+        model = quantise(whole.clone(), [left]) if kind == "int8" else whole
+        settings["INFERENCE_PRECISION_HINT"] = "bf16" if kind == "bf16" else "f32"
         request = shared_core().compile_model(model, "CPU", settings).create_infer_request()
         seconds = []
         for _ in range(12):
