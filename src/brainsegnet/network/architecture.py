@@ -67,8 +67,10 @@ class BrainSegNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Scans (N, C, D, H, W) to logits (N, K, D, H, W), of any size: padded with zeros, and the padding cut off."""
         levels = self.levels(self.pad(x))
-        finest = self.refine[0](self.adapt[0](levels[0]), self.coarse(levels))
-        return unpad(self.classify(finest), x)
+        y: Tensor = self.top(self.adapt[-1](levels[-1]))
+        for level, adapt, unit in reversed(list(zip(levels, self.adapt, self.refine, strict=False))):
+            y = unit(adapt(level), y)
+        return unpad(self.classify(y), x)
 
     def levels(self, x: Tensor) -> list[Tensor]:
         """The maps of the four blocks, finest first."""
@@ -77,13 +79,6 @@ class BrainSegNet(nn.Module):
             x = block(x)
             maps.append(x)
         return maps
-
-    def coarse(self, levels: Sequence[Tensor]) -> Tensor:
-        """All of the refinement module but its finest unit: the refined map of block 2, (N, 128, D, H/2, W/2)."""
-        y: Tensor = self.top(self.adapt[-1](levels[-1]))
-        for i in range(len(levels) - 2, 0, -1):
-            y = self.refine[i](self.adapt[i](levels[i]), y)
-        return y
 
     def pad(self, x: Tensor) -> Tensor:
         """Zeros at the far ends, so that every block halves its input without a rest."""
@@ -104,8 +99,12 @@ class RefineUnit(nn.Module):
 
     def forward(self, finer: Tensor, coarser: Tensor) -> Tensor:
         """(N, C, D, H, W) and the map of the next block to (N, C, D, H, W)."""
+        return self.merge(self.lateral(finer), coarser)
+
+    def merge(self, side: Tensor, coarser: Tensor) -> Tensor:
+        """The unit without its 1x1x1 convolution, from what that gives."""
         up = F.interpolate(coarser, scale_factor=[float(s) for s in self.stride], mode="nearest")
-        refined: Tensor = self.smooth(self.norm(self.lateral(finer) + up))
+        refined: Tensor = self.smooth(self.norm(side + up))
         return refined
 
 

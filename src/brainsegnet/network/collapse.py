@@ -39,26 +39,40 @@ class Collapsed(nn.Module):
         """Scans (N, C, D, H, W) to logits (N, K, D, H, W), as `BrainSegNet.forward`."""
         levels = self.net.levels(self.net.pad(x))
         kernel, bias, side, side_bias = self.composed()
-        y = self.net.coarse(levels)
+        y = self.coarse(levels)
         y = y + side_bias.to(y.dtype)[:, None, None, None]
         coarse = F.conv3d(y, subpixel(kernel, self.net.stride), padding=1)
         fine = F.conv3d(levels[0], torch.einsum("kodhw,oi->kidhw", kernel, side), bias, padding=1)
         return unpad(fine + shuffle(coarse, self.net.stride), x)
 
+    def coarse(self, levels: list[Tensor]) -> Tensor:
+        """All of the refinement module but its finest unit: the refined map of block 2, (N, 128, D, H/2, W/2)."""
+        net = self.net
+        y: Tensor = net.top(net.adapt[-1](levels[-1]))
+        for level, adapt, unit in reversed(list(zip(levels, net.adapt, net.refine, strict=False))[1:]):
+            side, bias = chain(cast(nn.Conv3d, adapt), cast(RefineUnit, unit).lateral)
+            y = cast(RefineUnit, unit).merge(F.conv3d(level, side[:, :, None, None, None], bias), y)
+        return y
+
     def composed(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Classify . smooth as a kernel (K, 128, 3, 3, 3) and bias; lateral . adapt as a matrix (128, 32) and bias."""
         unit = cast(RefineUnit, self.net.refine[0])
         head, head_bias = matrix(self.net.classify)
-        lateral, lateral_bias = matrix(unit.lateral)
-        adapt, adapt_bias = matrix(cast(nn.Conv3d, self.net.adapt[0]))
+        side, side_bias = chain(cast(nn.Conv3d, self.net.adapt[0]), unit.lateral)
         smooth, smooth_bias = unit.smooth.weight, cast(Tensor, unit.smooth.bias)
         kernel = torch.einsum("ko,oidhw->kidhw", head, smooth)
-        return kernel, head @ smooth_bias + head_bias, lateral @ adapt, lateral @ adapt_bias + lateral_bias
+        return kernel, head @ smooth_bias + head_bias, side, side_bias
 
 
 def matrix(conv: nn.Conv3d) -> tuple[Tensor, Tensor]:
     """A 1x1x1 convolution as a matrix (out, in) and a bias (out)."""
     return conv.weight[:, :, 0, 0, 0], cast(Tensor, conv.bias)
+
+
+def chain(first: nn.Conv3d, second: nn.Conv3d) -> tuple[Tensor, Tensor]:
+    """Two 1x1x1 convolutions, one after the other, as a matrix (out, in) and a bias (out)."""
+    (a, a_bias), (b, b_bias) = matrix(first), matrix(second)
+    return b @ a, b @ a_bias + b_bias
 
 
 def subpixel(kernel: Tensor, stride: Stride) -> Tensor:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from brainsegnet.network.architecture import BrainSegNet, ConvNormReLU, RefineUnit, ResBlock, Stride, unpad
-from brainsegnet.network.collapse import collapse, shuffle, subpixel
+from brainsegnet.network.collapse import chain, collapse, shuffle, subpixel
 
 
 def freeze(net: BrainSegNet) -> "Frozen":
@@ -149,9 +149,8 @@ def _composed(first: nn.Conv3d, second: nn.Conv3d | None) -> nn.Conv3d:
     """Two 1x1x1 convolutions as one."""
     if second is None:
         return _copied(first)
-    weight = torch.einsum("mo...,oi...->mi...", second.weight, first.weight)
-    bias = second.weight[:, :, 0, 0, 0] @ cast(Tensor, first.bias) + cast(Tensor, second.bias)
-    return _convolution(weight, bias)
+    weight, bias = chain(first, second)
+    return _convolution(weight[:, :, None, None, None], bias)
 
 
 def _scaled(conv: nn.Conv3d, norm: nn.BatchNorm3d, shift: bool = True) -> nn.Conv3d:
