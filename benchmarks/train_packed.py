@@ -66,8 +66,8 @@ def main() -> None:
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
-    pack, recipe = read_pack(arguments.pack), RECIPES[arguments.recipe]
-    task, held = load_task(pack.task), tuple(arguments.hold_out)
+    pack, held = read_pack(arguments.pack), tuple(arguments.hold_out)
+    task, recipe = load_task(pack.task), RECIPES[arguments.recipe].fit_to(len(pack.scans) - len(held))
     plan = Plan(
         recipe, Budget(minutes=arguments.minutes), len(pack.sequences), task.classes, recipe.patch or task.patch,
         arguments.seed, task.region_classes,

@@ -20,7 +20,7 @@ from brainsegnet.training.curriculum import QUICK
 from brainsegnet.training.log import read_log
 
 TRAINING, UNSEEN = 8, 3
-RECIPE = QUICK.model_copy(update={"name": "quick, small patches", "patch": (12, 96, 96)})
+RECIPE = QUICK.fit_to(1).model_copy(update={"name": "quick, small patches", "patch": (12, 96, 96)})
 
 
 def main(out: Path, minutes: float) -> None:

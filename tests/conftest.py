@@ -66,7 +66,7 @@ def tiny_recipe() -> "Recipe":
     """The recipe `quick` at a size for tests: milliseconds a step."""
     from brainsegnet.training.curriculum import QUICK
 
-    return QUICK.model_copy(update={"widths": (4, 4, 8, 8), "refined": 8, "patch": (4, 32, 32)})
+    return QUICK.fit_to(1).model_copy(update={"widths": (4, 4, 8, 8), "refined": 8, "patch": (4, 32, 32)})
 
 
 @pytest.fixture(scope="session")

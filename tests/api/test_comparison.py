@@ -243,6 +243,11 @@ def test_a_clock_tells_the_time_that_is_left(monkeypatch):
     assert clock.read(0) == (4 / 6, pytest.approx(2))
 
 
+def test_all_folds_train_the_network_that_fits_the_smallest_of_them():
+    few, many = (CompareOptions(("brainsegnet", "brainsegnet-full")).contenders(n) for n in (5, 6))
+    assert [c.recipe.widths[0] for c in (*few, *many)] == [8, 32, 16, 32]
+
+
 def test_models_are_contenders_under_one_recipe():
     chosen = choose_models(["vnet", OURS], QUICK)
     assert [c.name for c in chosen] == ["vnet", OURS] and all(c.recipe is QUICK for c in chosen)

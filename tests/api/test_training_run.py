@@ -33,13 +33,23 @@ def left(folder):
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
+def test_the_network_fits_the_number_of_cases(phantoms, tiny, tmp_path):
+    """One case to train on is fewer than two, and two are not."""
+    wide = tiny.model_copy(update={"narrow_below": 2})
+    for held, widths in ((("phantom0002",), (4, 4, 8, 8)), (("phantom0001", "phantom0002"), (2, 2, 4, 4))):
+        options = TrainOptions(wide, Budget(steps=1), hold_out=held, validations=0)
+        card = open_model(train(phantoms, "brats2015", tmp_path / f"{len(held)}", options)).card
+        assert card.network.widths == widths and tuple(card.training.recipe["widths"]) == widths
+
+
 def test_the_start_says_sequences_cases_and_who_is_held_out(phantoms, options, tmp_path):
     said, records = [], []
     home = train(phantoms, "brats2015", tmp_path / "run", options, Watch(said.append, records.append))
     assert home == tmp_path / "run" / "best"
     assert said[0].startswith(
-        "task brats2015, sequences flair, t1, t1c, t2; 2 training cases, held out: phantom0002; recipe quick, 2 steps"
+        "task brats2015, sequences flair, t1, t1c, t2; 2 training cases, held out: phantom0002; recipe quick, 2 steps, "
     )
+    assert ", 4 to 8 channels, 1 x cpu" in said[0]
     assert [record.step for record in records if not record.dice] == [1, 2]
 
 

@@ -9,7 +9,7 @@ import brainsegnet
 from brainsegnet.scans.files import read_labels
 from brainsegnet.training.curriculum import QUICK
 
-TINY = QUICK.model_copy(update={"name": "tiny", "widths": (4, 4, 8, 8), "refined": 8, "patch": (4, 32, 32)})
+TINY = QUICK.fit_to(1).model_copy(update={"name": "tiny", "widths": (4, 4, 8, 8), "refined": 8, "patch": (4, 32, 32)})
 STEPS = brainsegnet.Budget(steps=2)
 
 

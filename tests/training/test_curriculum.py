@@ -78,6 +78,19 @@ def test_the_rate_rises_over_the_warm_up_and_falls_along_a_half_cosine():
     assert rates[10] == pytest.approx(0.5) and rates[60] == pytest.approx(0.5) and 0 < rates[100] <= 1e-3
 
 
+@pytest.mark.parametrize("recipe", RECIPES.values(), ids=lambda recipe: recipe.name)
+def test_a_recipe_fits_the_number_of_cases_once_and_few_cases_get_a_narrower_network(recipe):
+    few, many = recipe.fit_to(1), recipe.fit_to(100)
+    assert many == recipe.model_copy(update={"narrow_below": 0})
+    assert few.fit_to(1) == few and many.fit_to(1) == many
+    if recipe.narrow_below:
+        assert recipe.fit_to(recipe.narrow_below) == many and recipe.fit_to(recipe.narrow_below - 1) == few
+        assert tuple(2 * width for width in (*few.widths, few.refined)) == (*many.widths, many.refined)
+        assert few.learning_rate == 2 * many.learning_rate
+    else:
+        assert few == many
+
+
 def test_without_decay_the_rate_is_kept():
     r = recipe(learning_rate=1.0, warmup=0.5)
     assert [r.rate_at(p) for p in (0.25, 0.5, 0.75, 1)] == [0.5, 1, 1, 1]

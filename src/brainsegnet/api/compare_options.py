@@ -40,14 +40,13 @@ class CompareOptions:
         if self.seeds < 1:
             raise TaskError(f"seeds must be 1 or more, not {self.seeds}")
 
-    @property
-    def contenders(self) -> tuple[Contender, ...]:
-        """Who takes part.
+    def contenders(self, cases: int) -> tuple[Contender, ...]:
+        """Who takes part, by a recipe for so many training cases.
 
         Raises:
             TaskError: a model is unknown, or named twice, or named beside an ablation.
         """
-        recipe = self.training.chosen_recipe
+        recipe = self.training.chosen_recipe.fit_to(cases)
         if self.ablation and self.models:
             raise TaskError("an ablation compares brainsegnet with itself; name no models, or leave --ablation out")
         return ablation(recipe) if self.ablation else choose_models(self.models or MODELS, recipe)

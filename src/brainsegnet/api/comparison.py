@@ -89,14 +89,15 @@ class _Series:
 
     def __init__(self, roster: Roster, options: CompareOptions, out: Path, watch: CompareWatch) -> None:
         self.roster, self.options, self.out, self.watch = roster, options, out, watch
-        self.contenders, how = options.contenders, options.training
-        self.cases = {case.name: case for case in roster.training}
+        self.cases, how = {case.name: case for case in roster.training}, options.training
         self.folds = deal_folds(list(self.cases), options.folds, how.seed)
-        self.terms = Terms(roster.task, roster.sequences, how.budget or how.chosen_recipe.budget(), how.seed)
+        least = len(self.cases) - max(map(len, self.folds))
+        self.recipe, self.contenders = how.chosen_recipe.fit_to(least), options.contenders(least)
+        self.terms = Terms(roster.task, roster.sequences, how.budget or self.recipe.budget(), how.seed)
         with torch_needed():
             for contender in self.contenders:
                 plan_bout(contender, self.terms)
-            self.fabric = launch(how, how.chosen_recipe)
+            self.fabric = launch(how, self.recipe)
         self._check_same()
         self.results = {turn.place: read_result(self._file(turn)) for turn in self._order()}
 
@@ -129,7 +130,7 @@ class _Series:
             "task": self.terms.task.name,
             "sequences": self.terms.sequences,
             "folds": self.folds,
-            "recipe": self.options.training.chosen_recipe.model_dump(mode="json"),
+            "recipe": self.recipe.model_dump(mode="json"),
             "budget": {self.terms.budget.kind: getattr(self.terms.budget, self.terms.budget.kind)},
             "seed": self.terms.seed,
             "resample": self.roster.resample,
@@ -238,6 +239,5 @@ class _Series:
             progress += f"{', '.join(under)}."
         return (
             f"Task {self.terms.task.name}, sequences {', '.join(self.terms.sequences)}; recipe "
-            f"{self.options.training.chosen_recipe.name}, {getattr(budget, budget.kind):g} {budget.kind} a training, "
-            + progress
+            f"{self.recipe.name}, {getattr(budget, budget.kind):g} {budget.kind} a training, " + progress
         )

@@ -42,6 +42,10 @@ class Contender:
 def choose_models(names: Sequence[str], recipe: Recipe) -> tuple[Contender, ...]:
     """Networks by name under one recipe, ours also at another width (`SIZES`).
 
+    Args:
+        names: Of the networks.
+        recipe: Fitted to the number of training cases, see `Recipe.fit_to`.
+
     Raises:
         TaskError: one is unknown, or named twice.
 
@@ -63,13 +67,13 @@ def resize(recipe: Recipe, divisor: int) -> Recipe:
     """The recipe at the paper's width over `divisor`; the learning rate shrinks as the width grows.
 
     >>> from brainsegnet.training.curriculum import QUICK
-    >>> resize(QUICK, 1).widths, resize(QUICK, 1).learning_rate, resize(QUICK, 4) == QUICK
+    >>> resize(QUICK, 1).widths, resize(QUICK, 1).learning_rate, resize(QUICK, 4) == QUICK.fit_to(3)
     ((32, 64, 128, 256), 0.001, True)
     """
     a, b, c, d = (width // divisor for width in PAPER.widths)
     rate = recipe.learning_rate * recipe.widths[0] / a
     return recipe.model_copy(
-        update={"widths": (a, b, c, d), "refined": PAPER.refined // divisor, "learning_rate": rate}
+        update={"widths": (a, b, c, d), "refined": PAPER.refined // divisor, "narrow_below": 0, "learning_rate": rate}
     )
 
 

@@ -46,6 +46,7 @@ def adopt(recipe: Recipe, card: Card, dropping: float | None = None) -> Recipe:
         | {
             "widths": shape.widths,
             "refined": shape.refined,
+            "narrow_below": 0,
             "nonlinear": shape.nonlinear,
             "stride": shape.stride,
             "patch": recipe.patch or card.training.recipe.get("patch"),

@@ -66,6 +66,7 @@ def train(
     if parent is not None:
         roster = follow(roster, parent.card)
         recipe = settle_blend(adopt(recipe, parent.card, options.drop_sequences), roster, parent.card)
+    recipe = recipe.fit_to(len(roster.training))
     with torch_needed():
         from brainsegnet.training.fit import fit
         from brainsegnet.training.plan import Plan, check_plan
@@ -95,12 +96,13 @@ def train(
 def describe(roster: Roster, plan: "Plan", fabric: "Fabric") -> str:
     """What is said at the start."""
     held = ", ".join(case.name for case in roster.validation) or "none"
-    length, count = getattr(plan.budget, plan.budget.kind), len(roster.training)
+    length, count, widths = getattr(plan.budget, plan.budget.kind), len(roster.training), plan.recipe.widths
     cases = "1 training case" if count == 1 else f"{count} training cases"
     return (
         f"task {roster.task.name}, sequences {', '.join(roster.sequences)}; {cases}, "
         f"held out: {held}; recipe {plan.recipe.name}, {length:g} {plan.budget.kind}, "
-        f"{fabric.world_size} x {fabric.device.type}, {fabric.strategy.precision.precision}"
+        f"{widths[0]} to {widths[-1]} channels, {fabric.world_size} x {fabric.device.type}, "
+        f"{fabric.strategy.precision.precision}"
     )
 
 

@@ -81,6 +81,7 @@ class Recipe(_Value):
     Attributes:
         name: Short name, as in `--recipe`.
         widths: Channels of the four blocks; `refined`: of the refinement module.
+        narrow_below: With fewer training cases than this the network is half as wide, see `fit_to`.
         nonlinear: Whether the coarser refine units hold batch norm and ReLU.
         stride: Down-sampling (D, H, W) between blocks.
         patch: Training sample (D, H, W); None is that of the model it starts from, else the task's.
@@ -104,6 +105,7 @@ class Recipe(_Value):
     name: str
     widths: tuple[int, int, int, int] = (32, 64, 128, 256)
     refined: int = 128
+    narrow_below: int = Field(default=0, ge=0)
     nonlinear: bool = True
     stride: tuple[PositiveInt, PositiveInt, PositiveInt] = (1, 2, 2)
     patch: tuple[int, int, int] | None = None
@@ -132,6 +134,21 @@ class Recipe(_Value):
     def budget(self) -> Budget:
         """The budget of the recipe itself."""
         return Budget(epochs=self.budget_epochs, minutes=self.budget_minutes)
+
+    def fit_to(self, cases: int) -> "Recipe":
+        """The recipe for so many training cases; where they are few, at half the width and twice the learning rate.
+
+        A wide network learns three heads by heart, a narrow one has too little room for eight (docs/results.md).
+
+        >>> QUICK.fit_to(8).widths, QUICK.fit_to(3).widths, QUICK.fit_to(3).learning_rate
+        ((16, 32, 64, 128), (8, 16, 32, 64), 0.004)
+        """
+        half: dict[str, object] = {
+            "widths": tuple(width // 2 for width in self.widths),
+            "refined": self.refined // 2,
+            "learning_rate": 2 * self.learning_rate,
+        }
+        return self.model_copy(update={"narrow_below": 0} | (half if cases < self.narrow_below else {}))
 
     def stage_at(self, progress: float) -> tuple[int, Stage]:
         """The stage in force when this share of the budget is spent, and its index.
@@ -163,13 +180,14 @@ class Recipe(_Value):
 PAPER = Recipe(name="paper", budget_epochs=1500, bf16=True)
 QUICK = Recipe(
     name="quick",
-    widths=(8, 16, 32, 64),
-    refined=32,
+    widths=(16, 32, 64, 128),
+    refined=64,
+    narrow_below=6,
     patch=(24, 96, 96),
     sampling="lesion",
     batch=2,
     optimiser="adamw",
-    learning_rate=4e-3,
+    learning_rate=2e-3,
     weight_decay=1e-2,
     warmup=0.05,
     decay=True,
@@ -182,9 +200,7 @@ QUICK = Recipe(
 THOROUGH = QUICK.model_copy(
     update={
         "name": "thorough",
-        "widths": (16, 32, 64, 128),
-        "refined": 64,
-        "learning_rate": 2e-3,
+        "narrow_below": 0,
         "averaging": 0.995,
         "drop_sequences": 0.5,
         "budget_minutes": 180,
