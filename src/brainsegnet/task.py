@@ -9,7 +9,7 @@ import yaml
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
-from brainsegnet.errors import LabelError, TaskError
+from brainsegnet.errors import LabelError, TaskError, describe_invalid
 
 Normalisation = Literal["median-sd"]
 Colour = Annotated[str, Field(pattern="^#[0-9a-fA-F]{6}$")]
@@ -250,10 +250,11 @@ def load_task(name_or_file: str | Path) -> Task:
         raise TaskError(f"unknown task {name_or_file!r}; choose one of {', '.join(TASKS)}, or name a YAML file")
     try:
         return Task.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except (OSError, UnicodeDecodeError) as error:
-        raise TaskError(f"task file {path} cannot be read: {error}") from error
+    except OSError as error:
+        raise TaskError(f"task file {path} cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise TaskError(f"task file {path} is not text in UTF-8; save it as such") from error
     except yaml.YAMLError as error:
         raise TaskError(f"task file {path} is not YAML: {' '.join(str(error).split())}") from error
     except ValidationError as error:
-        first = error.errors()[0]
-        raise TaskError(f"task file {path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+        raise TaskError(f"task file {path}: {describe_invalid(error.errors()[0])}") from error

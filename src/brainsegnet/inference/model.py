@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from brainsegnet.errors import MissingExtra, ModelError
+from brainsegnet.errors import MissingExtra, ModelError, describe_invalid
 from brainsegnet.inference.card import (
     FORMAT,
     Architecture,
@@ -215,9 +215,8 @@ def _read_card(path: Path) -> Card:
     try:
         return Card.model_validate(content)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"])) or "the whole"
-        raise ModelError(f"{path} is no card of a model: {place}: {first['msg']}; copy the model again") from error
+        defect = describe_invalid(error.errors()[0])
+        raise ModelError(f"{path} is no card of a model: {defect}; copy the model again") from error
 
 
 def _check_weights(home: Path, card: Card) -> None:
