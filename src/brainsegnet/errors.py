@@ -10,6 +10,7 @@ _DEFECTS = {
     "dict_type": ": names and values are due, as in {a: b}",
     "mapping_type": ": names and values are due, as in {a: b}",
     "tuple_type": ": a list is due, as in [a, b]",
+    "too_short": ": at least {min_length} must be named",
     "string_pattern_mismatch": " does not have the form {pattern}",
 }
 """What pydantic calls a defect to what a user calls it, where its own words speak of Python."""
@@ -27,7 +28,9 @@ def describe_invalid(defect: Mapping[str, Any]) -> str:
     'two labels have one name'
     """
     said = str(defect["msg"]).removeprefix("Value error, ")
-    what = _DEFECTS.get(defect["type"], f": {said}").replace("{pattern}", str(defect.get("ctx", {}).get("pattern")))
+    what = _DEFECTS.get(defect["type"], f": {said}")
+    for name, value in defect.get("ctx", {}).items():
+        what = what.replace(f"{{{name}}}", str(value))
     return (".".join(map(str, defect["loc"])) + what).removeprefix(": ")
 
 

@@ -14,6 +14,8 @@ from brainsegnet.errors import LabelError, TaskError, describe_invalid
 Normalisation = Literal["median-sd"]
 Colour = Annotated[str, Field(pattern="^#[0-9a-fA-F]{6}$")]
 """Red, green and blue as in HTML: `#ed2929`."""
+Side = Annotated[int, Field(ge=1)]
+"""Of a patch, in voxels."""
 
 TISSUE_COLOURS: Mapping[str, Colour] = {
     "necrosis": "#ed2929",
@@ -52,8 +54,8 @@ class Task(BaseModel):
     sequences: tuple[str, ...] = Field(min_length=1)
     labels: Mapping[int, str] = Field(min_length=1)
     colours: Mapping[int, Colour] = Field(default={}, validate_default=True)
-    regions: Mapping[str, tuple[int, ...]] = Field(min_length=1)
-    patch: tuple[int, int, int] = (12, 128, 128)
+    regions: Mapping[str, Annotated[tuple[int, ...], Field(min_length=1)]] = Field(min_length=1)
+    patch: tuple[Side, Side, Side] = (12, 128, 128)
     normalisation: Normalisation = "median-sd"
 
     @field_validator("colours")
@@ -222,13 +224,7 @@ ISLES2017 = Task(
     regions={"lesion": (1,)},
     patch=(7, 96, 96),
 )
-ISLES2022 = Task(
-    name="isles2022",
-    sequences=("dwi", "adc"),
-    labels={1: "infarct"},
-    regions={"lesion": (1,)},
-    patch=(7, 96, 96),
-)
+ISLES2022 = ISLES2017.model_copy(update={"name": "isles2022", "sequences": ("dwi", "adc")})
 TASKS: Mapping[str, Task] = {t.name: t for t in (BRATS2015, BRATS2021, BRATS2023, ISLES2017, ISLES2022)}
 TISSUES = frozenset(tissue for task in TASKS.values() for tissue in task.labels.values())
 """What our tasks label."""
