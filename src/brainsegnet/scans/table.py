@@ -104,6 +104,8 @@ def _check_entry(entry: Entry, table: Path) -> tuple[str, Path]:
     for column in _COLUMNS:
         if not getattr(entry, column).strip():
             raise _defect(table, entry.line, f"the {column} is empty")
+    if {"/", "\\"} & set(entry.case):
+        raise _defect(table, entry.line, f"case {entry.case} is no name for a file; results are called after it")
     sequence = entry.sequence.strip().lower()
     path = table.parent / entry.path.strip()
     if not path.is_file():
