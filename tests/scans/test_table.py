@@ -90,7 +90,7 @@ def test_each_defect_is_one_sentence_with_its_line(folder, suffix, text, sentenc
 def test_what_is_no_text_is_refused(folder, suffix):
     path = folder / f"cases{suffix}"
     path.write_bytes(b"\xff\xfe\x00case")
-    with pytest.raises(DatasetError, match="cannot be read"):
+    with pytest.raises(DatasetError, match=r"^table .* is not text in UTF-8; save it as such$"):
         read_table(path)
     with pytest.raises(DatasetError, match="cannot be read"):
         read_table(folder / f"none{suffix}")
