@@ -29,12 +29,19 @@ class FigureOptions:
         sequences: Columns before the models (Figure 4), or the one below the colours (Figure 5); none takes the
             paper's, or the task's first.
         most: Cases shown where no slice is named.
+
+    Raises:
+        DatasetError: fewer than one case.
     """
 
     labels: tuple[str, ...] = ()
     slices: tuple[str, ...] = ()
     sequences: tuple[str, ...] = ()
     most: int = 4
+
+    def __post_init__(self) -> None:
+        if self.most < 1:
+            raise DatasetError(f"a figure shows at least one case, not {self.most}")
 
 
 def choose_slices(
@@ -48,7 +55,7 @@ def choose_slices(
         if not there:
             folders = ", ".join(map(str, models.values()))
             raise DatasetError(f"no case has a prediction in {folders}; segment {', '.join(list(cases)[:3])} first")
-        return [(files, None) for files in there[: max(0, options.most)]]
+        return [(files, None) for files in there[: options.most]]
     chosen: list[tuple[CaseFiles, int | None]] = []
     for text in options.slices:
         name, _, index = text.rpartition(":")
