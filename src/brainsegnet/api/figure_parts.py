@@ -47,7 +47,11 @@ class FigureOptions:
 def choose_slices(
     found: Sequence[CaseFiles], models: Mapping[str, Path], options: FigureOptions
 ) -> list[tuple[CaseFiles, int | None]]:
-    """The cases and slices of the figure: those named, or the first cases that every model has segmented."""
+    """The cases and slices of the figure: those named, or the first cases that every model has segmented.
+
+    Raises:
+        DatasetError: no case was segmented, or a slice is not of the form `case:index` or of no case.
+    """
     cases = {files.name: files for files in found}
     if not options.slices:
         done = [set(label_files(folder)) for folder in models.values()]
