@@ -20,13 +20,14 @@ from brainsegnet.training.curriculum import QUICK
 from brainsegnet.training.log import read_log
 
 TRAINING, UNSEEN = 8, 3
+PARTS = {"training", "unseen", "run", "predictions", "scores", "training.png", "demo.json"}
 RECIPE = QUICK.fit_to(1).model_copy(update={"name": "quick, small patches", "patch": (12, 96, 96)})
 
 
 def main(out: Path, minutes: float) -> None:
-    """Everything into the folder `out`, which is made anew."""
+    """Everything into the folder `out`, in place of what an earlier demo left there."""
     console, started = Console(), time.monotonic()
-    shutil.rmtree(out, ignore_errors=True)
+    clear(out)
     console.print(f"Growing {TRAINING + UNSEEN} phantoms: heads with a tumour, none of them a patient.")
     brainsegnet.grow(out / "training", TRAINING, seed=0)
     brainsegnet.grow(out / "unseen", UNSEEN, seed=1000)
@@ -58,9 +59,23 @@ def main(out: Path, minutes: float) -> None:
     console.print(f"Pictures: {', '.join(map(str, pictures))} and {out / 'training.png'}; figures: {out / 'demo.json'}")
 
 
+def clear(out: Path) -> None:
+    """Remove an earlier demo; a folder that holds anything else is not touched.
+
+    Raises:
+        BrainSegNetError: it does.
+    """
+    if out.exists() and (others := sorted({path.name for path in out.iterdir()} - PARTS)):
+        raise brainsegnet.BrainSegNetError(f"{out} holds {others[0]}, which no demo made; name another folder")
+    shutil.rmtree(out, ignore_errors=True)
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path, nargs="?", default=Path("demo"))
     parser.add_argument("--minutes", type=float, default=2.0)
     arguments = parser.parse_args()
-    main(arguments.out, arguments.minutes)
+    try:
+        main(arguments.out, arguments.minutes)
+    except brainsegnet.BrainSegNetError as error:
+        parser.exit(1, f"{error}\n")

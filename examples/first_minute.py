@@ -7,7 +7,6 @@ The case in `examples/glioma` is grown by the software itself, nobody's scan; a 
 
 import argparse
 import json
-import shutil
 from pathlib import Path
 
 from rich.console import Console
@@ -18,9 +17,8 @@ CASE = Path(__file__).parent / "glioma"
 
 
 def main(out: Path, case: Path) -> None:
-    """Everything into the folder `out`, which is made anew."""
+    """Everything into the folder `out`, beside what is there."""
     console = Console()
-    shutil.rmtree(out, ignore_errors=True)
     options = brainsegnet.SegmentOptions(picture=True, uncertainty=True)
     done = brainsegnet.segment(case, None, out, options)
     for segmented in done.done:
@@ -32,9 +30,10 @@ def main(out: Path, case: Path) -> None:
         for doubt in report["doubts"]:
             console.print(f"  warning: {doubt}")
     if case == CASE:
-        scores = brainsegnet.evaluate(out, case, done.done[0].report["task"], out / "scores").scores[case.name]
+        found = done.done[0]
+        scores = brainsegnet.evaluate(found.path, case, found.report["task"], out / "scores").scores[case.name]
         console.print("Dice against the truth: " + ", ".join(f"{name} {s.dice:.2f}" for name, s in scores.items()))
-    pictures = sorted(map(str, out.glob("*.png")))
+    pictures = [str(out / f"{segmented.name}.png") for segmented in done.done]
     (out / "first_minute.json").write_text(json.dumps([d.report for d in done.done], indent=2) + "\n", encoding="utf-8")
     console.print(f"Pictures: {', '.join(pictures)}; all figures: {out / 'first_minute.json'}")
 
@@ -44,4 +43,7 @@ if __name__ == "__main__":
     parser.add_argument("out", type=Path, nargs="?", default=Path("first"))
     parser.add_argument("case", type=Path, nargs="?", default=CASE)
     arguments = parser.parse_args()
-    main(arguments.out, arguments.case)
+    try:
+        main(arguments.out, arguments.case)
+    except brainsegnet.BrainSegNetError as error:
+        parser.exit(1, f"{error}\n")

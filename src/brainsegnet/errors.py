@@ -1,5 +1,38 @@
 """The errors a user can cause, each carrying one sentence: the case, the value and the remedy."""
 
+from collections.abc import Mapping
+from typing import Any
+
+_DEFECTS = {
+    "missing": " is missing",
+    "extra_forbidden": " is not known here; take it out, or look at its spelling",
+    "model_type": ": names and values are due, as in a: b",
+    "dict_type": ": names and values are due, as in {a: b}",
+    "mapping_type": ": names and values are due, as in {a: b}",
+    "tuple_type": ": a list is due, as in [a, b]",
+    "too_short": ": at least {min_length} must be named",
+    "string_pattern_mismatch": " does not have the form {pattern}",
+}
+"""What pydantic calls a defect to what a user calls it, where its own words speak of Python."""
+
+
+def describe_invalid(defect: Mapping[str, Any]) -> str:
+    """A defect that pydantic found in a file, in the words of who wrote the file: where, and what is due.
+
+    Args:
+        defect: One of the `errors()` of its `ValidationError`.
+
+    >>> describe_invalid({"loc": ("regions", "core"), "type": "tuple_type", "msg": "Input should be a valid tuple"})
+    'regions.core: a list is due, as in [a, b]'
+    >>> describe_invalid({"loc": (), "type": "value_error", "msg": "Value error, two labels have one name"})
+    'two labels have one name'
+    """
+    said = str(defect["msg"]).removeprefix("Value error, ")
+    what = _DEFECTS.get(defect["type"], f": {said}")
+    for name, value in defect.get("ctx", {}).items():
+        what = what.replace(f"{{{name}}}", str(value))
+    return (".".join(map(str, defect["loc"])) + what).removeprefix(": ")
+
 
 class BrainSegNetError(ValueError):
     """Base of every error that a user can cause and mend; its text is one sentence, shown as it is."""

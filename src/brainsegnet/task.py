@@ -9,11 +9,13 @@ import yaml
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
-from brainsegnet.errors import LabelError, TaskError
+from brainsegnet.errors import LabelError, TaskError, describe_invalid
 
 Normalisation = Literal["median-sd"]
 Colour = Annotated[str, Field(pattern="^#[0-9a-fA-F]{6}$")]
 """Red, green and blue as in HTML: `#ed2929`."""
+Side = Annotated[int, Field(ge=1)]
+"""Of a patch, in voxels."""
 
 TISSUE_COLOURS: Mapping[str, Colour] = {
     "necrosis": "#ed2929",
@@ -52,8 +54,8 @@ class Task(BaseModel):
     sequences: tuple[str, ...] = Field(min_length=1)
     labels: Mapping[int, str] = Field(min_length=1)
     colours: Mapping[int, Colour] = Field(default={}, validate_default=True)
-    regions: Mapping[str, tuple[int, ...]] = Field(min_length=1)
-    patch: tuple[int, int, int] = (12, 128, 128)
+    regions: Mapping[str, Annotated[tuple[int, ...], Field(min_length=1)]] = Field(min_length=1)
+    patch: tuple[Side, Side, Side] = (12, 128, 128)
     normalisation: Normalisation = "median-sd"
 
     @field_validator("colours")
@@ -222,13 +224,7 @@ ISLES2017 = Task(
     regions={"lesion": (1,)},
     patch=(7, 96, 96),
 )
-ISLES2022 = Task(
-    name="isles2022",
-    sequences=("dwi", "adc"),
-    labels={1: "infarct"},
-    regions={"lesion": (1,)},
-    patch=(7, 96, 96),
-)
+ISLES2022 = ISLES2017.model_copy(update={"name": "isles2022", "sequences": ("dwi", "adc")})
 TASKS: Mapping[str, Task] = {t.name: t for t in (BRATS2015, BRATS2021, BRATS2023, ISLES2017, ISLES2022)}
 TISSUES = frozenset(tissue for task in TASKS.values() for tissue in task.labels.values())
 """What our tasks label."""
@@ -250,10 +246,11 @@ def load_task(name_or_file: str | Path) -> Task:
         raise TaskError(f"unknown task {name_or_file!r}; choose one of {', '.join(TASKS)}, or name a YAML file")
     try:
         return Task.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except (OSError, UnicodeDecodeError) as error:
-        raise TaskError(f"task file {path} cannot be read: {error}") from error
+    except OSError as error:
+        raise TaskError(f"task file {path} cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise TaskError(f"task file {path} is not text in UTF-8; save it as such") from error
     except yaml.YAMLError as error:
         raise TaskError(f"task file {path} is not YAML: {' '.join(str(error).split())}") from error
     except ValidationError as error:
-        first = error.errors()[0]
-        raise TaskError(f"task file {path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+        raise TaskError(f"task file {path}: {describe_invalid(error.errors()[0])}") from error

@@ -322,6 +322,20 @@ def test_other_grids_and_dropped_sequences_are_settings(heads, ours, training, w
             compare(heads, "brats2015", tmp_path / "out", replace(ours, training=replace(training, **changed)))
 
 
+def test_labels_and_regions_are_settings_save_where_they_were_not_written_down(heads, ours, whole, tmp_path):
+    if not whole.exists():
+        compare(heads, "brats2015", whole, ours)
+    shutil.copytree(whole, tmp_path / "out")
+    other = BRATS2015.model_copy(update={"regions": {"all": (1, 2, 3, 4)}})
+    with pytest.raises(OutputError, match="holds a comparison with other regions; continue it with"):
+        compare(heads, other, tmp_path / "out", ours)
+    path = tmp_path / "out" / "settings.json"
+    former = json.loads(path.read_text())
+    path.write_text(json.dumps({name: value for name, value in former.items() if name not in ("labels", "regions")}))
+    compare(heads, BRATS2015, tmp_path / "out", ours)
+    assert json.loads(path.read_text()) == former
+
+
 def test_another_grid_is_refused_or_resampled(heads, ours, training, tmp_path):
     shutil.copytree(heads, tmp_path / "data")
     path = find_cases([tmp_path / "data"])[1].images["t2"]

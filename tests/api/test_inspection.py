@@ -1,5 +1,6 @@
 import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from brainsegnet.api.inspection import card_rows, inspect
 from brainsegnet.errors import DatasetError, ImageError, ModelError
 from brainsegnet.inference.card import IntervalNote, Parent
 from brainsegnet.inference.model import open_model
+from brainsegnet.inference.shipped import HOME, shipped_models
 from brainsegnet.scans.datasets import find_cases
 
 
@@ -48,6 +50,15 @@ def test_a_released_card_says_who_scored_its_cases_and_what_parts_of_the_sequenc
         == "whole: tail 0.05, held 90% of the volumes of 20 cases; core: tail 0.1, not measured"
     )
     assert rows["started from"].startswith("glioma, trained on 2 cases")
+
+
+@pytest.mark.parametrize("name", shipped_models())
+def test_a_shipped_model_is_shown_by_its_name_as_by_its_folder(name, tmp_path, monkeypatch):
+    assert inspect(Path(name)) == inspect(HOME / name)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).mkdir()
+    with pytest.raises(DatasetError, match="holds no case of a known layout"):
+        inspect(Path(name))
 
 
 def test_a_model_that_needs_all_sequences_says_so(strict):

@@ -116,6 +116,9 @@ def test_figures_that_cannot_be_drawn_are_refused(phantoms, segmented, shifted, 
     ]:
         with pytest.raises(BrainSegNetError, match=words):
             figure([phantoms], predictions, "brats2015", out, paper, options)
+    for most in (0, -1):
+        with pytest.raises(DatasetError, match=f"a figure shows at least one case, not {most}"):
+            FigureOptions(most=most)
     with pytest.raises(OutputError, match=r"\.png, \.svg"):
         figure([phantoms], [shifted], "brats2015", tmp_path / "f.jpg")
     other = tmp_path / "other"

@@ -95,7 +95,7 @@ def test_models_are_called_after_what_tells_them_apart(scored, tmp_path):
         (lambda d: d["cases"].pop("phantom0001"), "right was scored on case phantom0001 but edited was not"),
         (lambda d: d.update(task="brats2021"), "right was scored in task brats2015 but edited in brats2021"),
         (lambda d: d["rules"].update(tolerance_mm=2.0), "evaluate all by the same"),
-        (lambda d: d.pop("cases"), "is no scores.json as evaluate writes it with --out: cases: Field required"),
+        (lambda d: d.pop("cases"), "is no scores.json as evaluate writes it with --out: cases is missing"),
         (lambda d: d["cases"]["phantom0000"]["core"].update(dice=float("nan")), "is no scores.json"),
         (
             lambda d: d["cases"]["phantom0000"]["core"].update(true_volume_ml=1.5),

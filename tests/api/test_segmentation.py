@@ -198,3 +198,15 @@ def test_fewer_than_one_thread_or_slice_is_refused(phantoms, trained, tmp_path):
         SegmentOptions(threads=-1)
     with pytest.raises(BrainSegNetError, match="a slab has at least one slice, not 0"):
         segment(phantoms, trained, tmp_path / "out", SegmentOptions(slabs=0))
+
+
+@pytest.mark.parametrize("place", ["predictions", "derivatives/brainsegnet", "sub-1/anat"])
+def test_what_segment_writes_into_a_data_set_of_bids_changes_no_case_of_it(phantoms, trained, tmp_path, place):
+    anat = tmp_path / "sub-1" / "anat"
+    anat.mkdir(parents=True)
+    for sequence, suffix in {"flair": "FLAIR", "t1": "T1w"}.items():
+        write_image(read_image(find_cases([phantoms])[0].images[sequence]), anat / f"sub-1_{suffix}.nii.gz")
+    before = find_cases([tmp_path])
+    how = SegmentOptions(probabilities=True, uncertainty=True, device="cpu", threads=1)
+    segment(tmp_path, trained, tmp_path / place, how)
+    assert (tmp_path / place / "sub-1_entropy.nii.gz").is_file() and find_cases([tmp_path]) == before

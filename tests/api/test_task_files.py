@@ -10,9 +10,11 @@ from brainsegnet.api.segmentation import SegmentOptions, segment
 from brainsegnet.api.training_run import train
 from brainsegnet.preprocessing.brain import crop
 from brainsegnet.preprocessing.prepare import prepare
+from brainsegnet.scans.case_files import PERFUSION
 from brainsegnet.scans.datasets import find_cases, load_case
 from brainsegnet.scans.files import read_image, read_labels, write_image
-from brainsegnet.task import ISLES2022, load_task
+from brainsegnet.scans.perfusion import MAPS
+from brainsegnet.task import ISLES2017, ISLES2022, load_task
 from brainsegnet.training.curriculum import Budget
 from brainsegnet.volume import Box, Case
 
@@ -24,7 +26,11 @@ def test_the_examples_load_and_say_what_ours_say():
     assert load_task(TASKS / "isles2022.yaml") == ISLES2022
     ms = load_task(TASKS / "ms.yaml")
     assert (ms.sequences, dict(ms.labels)) == (("t1", "t1c", "t2", "flair"), {1: "white-matter lesion"})
-    assert set(DATA) == {path.stem for path in TASKS.glob("*.yaml")}
+    perfusion = load_task(TASKS / "isles2017_perfusion.yaml")
+    assert perfusion.sequences == (*ISLES2017.sequences, *(f"{PERFUSION}_{part}" for part in MAPS))
+    alike = {"name": perfusion.name, "sequences": perfusion.sequences}
+    assert perfusion == ISLES2017.model_copy(update=alike)
+    assert {*DATA, "isles2017_perfusion"} == {path.stem for path in TASKS.glob("*.yaml")}
 
 
 def copy_slices(source, folder, slices=12):

@@ -266,6 +266,12 @@ def test_evaluate_and_grow_say_that_the_disk_is_full(run, left, data, tmp_path):
     assert not left(tmp_path / "scores") and not left(tmp_path / "grown")
 
 
+def test_a_table_in_place_of_predictions_is_told(run, data, tmp_path):
+    (tmp_path / "cases.csv").write_text("case,sequence,path\n")
+    ended = run("evaluate", tmp_path / "cases.csv", data, "--task", "brats2015")
+    assert ended.code == 1 and "cases.csv is no image (.nii.gz, " in ended.sentence
+
+
 def test_labels_that_no_task_knows_are_told_in_inspect_and_evaluate_alike(run, data):
     labels = LabelMap(np.full((3, 4, 5), 200, np.uint8), np.eye(4))
     write_image(labels, data / "a.nii.gz")

@@ -240,5 +240,6 @@ def test_grow_grows_strokes_and_says_what_does_not_go_together(run, left, tmp_pa
         "holds no lesion masks"
         in run("grow", tmp_path / "b", "--stroke", "isles2017", "--shapes", tmp_path / "c").sentence
     )
+    assert "leave out --realistic" in run("grow", tmp_path / "b", "--stroke", "isles2022", "--realistic").sentence
     assert "leave out --shape" in run("grow", tmp_path / "b", "--stroke", "isles2022", "--shape", 40, 40, 40).sentence
     assert not left(tmp_path / "b")

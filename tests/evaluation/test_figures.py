@@ -8,7 +8,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from brainsegnet.errors import GridMismatch, LabelError, MissingSequence, OutputError
-from brainsegnet.evaluation.figures import colours, heat_over, overlay, overlay_figure, probability_figure, save_figure
+from brainsegnet.evaluation.figures import colours, heat_over, overlay, overlay_figure, save_figure
 from brainsegnet.task import BRATS2015, BRATS2021, BRATS2023, ISLES2017, ISLES2022, TASKS, Task
 from brainsegnet.volume import Case, LabelMap, Volume
 
@@ -153,8 +153,6 @@ def test_results_that_do_not_belong_to_the_case_are_refused():
         overlay_figure(case, np.zeros_like(labels), ISLES2022)
     with pytest.raises(MissingSequence, match="no dwi to show; choose from flair, t1, t1c, t2"):
         overlay_figure(case, labels, BRATS2015, ["dwi"])
-    with pytest.raises(ValueError, match="between 0 and 1"):
-        probability_figure(case, labels * 0.5)
 
 
 def test_probability_is_clear_at_zero_and_coloured_above():
@@ -163,16 +161,6 @@ def test_probability_is_clear_at_zero_and_coloured_above():
     assert heat[0, 0] == pytest.approx([0.3, 0.3, 0.3])
     assert heat[1, 2].sum() > heat[1, 1].sum() > heat[1, 0].sum() > heat[0, 2].sum()
     assert np.ptp(heat[0, 1]) > 0.1
-
-
-def test_probability_stands_beside_sequence_and_truth():
-    case, labels = patient(("adc", "tmax"))
-    probability = (labels > 0) * 0.8
-    image, truth, heat = pictures(probability_figure(case, probability, "tmax"))
-    assert np.ptp(image, axis=-1).max() == 0
-    assert np.ptp(truth, axis=-1).any()
-    assert np.array_equal(np.ptp(heat, axis=-1) > 0.01, np.ptp(truth, axis=-1) > 0.01)
-    assert len(pictures(probability_figure(patient(truth=False)[0], probability, views="slices"))) == 6
 
 
 def test_a_saved_picture_has_its_size_and_the_same_bytes_twice(tmp_path):

@@ -148,6 +148,10 @@ def test_an_altered_export_is_refused(exported):
     with pytest.raises(ModelError, match=r"fp16.bin is not the file that its card describes .* brainsegnet export"):
         open_engine(exported, "cpu", 1, "float")
 
+    (exported.folder / "export" / "fp16.bin").unlink()
+    with pytest.raises(ModelError, match=r"fp16.bin does not exist; make it with: brainsegnet export"):
+        open_engine(exported, "cpu", 1, "float")
+
 
 def test_an_export_of_other_weights_is_refused(exported):
     other = exported.card.exports["fp16"].model_copy(update={"weights": "0" * 64})

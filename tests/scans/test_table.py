@@ -58,6 +58,8 @@ def test_sequences_get_our_names_and_unknown_ones_keep_theirs(folder, row, colum
         (".csv", "case,sequence,path\np,t1,a.mha\np,t2\n", "line 3: 2 values where case,sequence,path are due"),
         (".csv", "case,sequence,path\np,t1,a.mha,x\n", "line 2: 4 values where"),
         (".csv", "case,sequence,path\n,t1,a.mha\n", "line 2: the case is empty"),
+        (".csv", "case,sequence,path\n../p,t1,a.mha\n", "line 2: case ../p is no name for a file"),
+        (".yaml", "a:\n  t1: a.mha\n'c:\\p':\n  t1: b.mha\n", r"line 4: case c:\\p is no name for a file"),
         (".csv", "case,sequence,path\np, ,a.mha\n", "line 2: the sequence is empty"),
         (".csv", "case,sequence,path\np,t1,none.mha\n", r"line 2: .*none\.mha does not exist; paths are relative"),
         (".csv", "case,sequence,path\np,t1,scans\n", "line 2: .*scans does not exist"),
@@ -88,7 +90,7 @@ def test_each_defect_is_one_sentence_with_its_line(folder, suffix, text, sentenc
 def test_what_is_no_text_is_refused(folder, suffix):
     path = folder / f"cases{suffix}"
     path.write_bytes(b"\xff\xfe\x00case")
-    with pytest.raises(DatasetError, match="cannot be read"):
+    with pytest.raises(DatasetError, match=r"^table .* is not text in UTF-8; save it as such$"):
         read_table(path)
     with pytest.raises(DatasetError, match="cannot be read"):
         read_table(folder / f"none{suffix}")

@@ -20,7 +20,9 @@ from brainsegnet.training.signals import Interrupted
 from brainsegnet.training.state import Trainee, averaged_twin, spent
 
 PATCH = (8, 16, 16)
-RECIPE = QUICK.fit_to(1).model_copy(update={"patch": PATCH, "batch": 1, "averaging": 0.9, "widths": (2, 4, 4, 4), "refined": 4})
+RECIPE = QUICK.fit_to(1).model_copy(
+    update={"patch": PATCH, "batch": 1, "averaging": 0.9, "widths": (2, 4, 4, 4), "refined": 4}
+)
 
 
 def plan(design, steps=3, **kwargs):

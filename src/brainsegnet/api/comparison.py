@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 SETTINGS, RUNS, TABLE = "settings.json", "runs", "comparison"
 BEFORE = {"resample": False, "register": False}
 """Settings of comparisons from before there was a choice."""
+UNSAID = ("labels", "regions")
+"""Settings that they did not write down."""
 
 
 @dataclass(frozen=True)
@@ -128,6 +130,8 @@ class _Series:
         """What must agree for a comparison to be continued, as JSON gives it back."""
         settings = {
             "task": self.terms.task.name,
+            "labels": self.terms.task.labels,
+            "regions": self.terms.task.regions,
             "sequences": self.terms.sequences,
             "folds": self.folds,
             "recipe": self.recipe.model_dump(mode="json"),
@@ -151,7 +155,8 @@ class _Series:
         if not path.is_file():
             return
         try:
-            theirs = BEFORE | dict(json.loads(path.read_text(encoding="utf-8")))
+            unsaid = BEFORE | {name: mine[name] for name in UNSAID}
+            theirs = unsaid | dict(json.loads(path.read_text(encoding="utf-8")))
         except (TypeError, ValueError) as error:
             raise OutputError(f"{path} is damaged ({error}); choose another folder for the comparison") from error
         if changed := [name for name, value in mine.items() if theirs.get(name) != value]:

@@ -143,7 +143,12 @@ def _note(model: Model, folder: Path, *names: str) -> ExportNote:
 
 
 def training_scans(model: Model, folders: Sequence[Path]) -> dict[str, "Scan"]:
-    """The cases of the model's own training that are in the folders, prepared."""
+    """The cases of the model's own training that are in the folders, prepared.
+
+    Raises:
+        DatasetError: none of them is there.
+        BrainSegNetError: a case cannot be used; one sentence says which and why.
+    """
     card = model.card
     roster = call_roll(folders, card.task, TrainOptions(validation=0, sequences=card.sequences, resample=True))
     known = [case for case in roster.training if case.name in card.training.data.cases]

@@ -29,6 +29,9 @@ class FigureOptions:
         sequences: Columns before the models (Figure 4), or the one below the colours (Figure 5); none takes the
             paper's, or the task's first.
         most: Cases shown where no slice is named.
+
+    Raises:
+        DatasetError: fewer than one case.
     """
 
     labels: tuple[str, ...] = ()
@@ -36,11 +39,19 @@ class FigureOptions:
     sequences: tuple[str, ...] = ()
     most: int = 4
 
+    def __post_init__(self) -> None:
+        if self.most < 1:
+            raise DatasetError(f"a figure shows at least one case, not {self.most}")
+
 
 def choose_slices(
     found: Sequence[CaseFiles], models: Mapping[str, Path], options: FigureOptions
 ) -> list[tuple[CaseFiles, int | None]]:
-    """The cases and slices of the figure: those named, or the first cases that every model has segmented."""
+    """The cases and slices of the figure: those named, or the first cases that every model has segmented.
+
+    Raises:
+        DatasetError: no case was segmented, or a slice is not of the form `case:index` or of no case.
+    """
     cases = {files.name: files for files in found}
     if not options.slices:
         done = [set(label_files(folder)) for folder in models.values()]
@@ -48,7 +59,7 @@ def choose_slices(
         if not there:
             folders = ", ".join(map(str, models.values()))
             raise DatasetError(f"no case has a prediction in {folders}; segment {', '.join(list(cases)[:3])} first")
-        return [(files, None) for files in there[: max(0, options.most)]]
+        return [(files, None) for files in there[: options.most]]
     chosen: list[tuple[CaseFiles, int | None]] = []
     for text in options.slices:
         name, _, index = text.rpartition(":")

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from brainsegnet.inference.card import Card, ExportNote, Parent
-from brainsegnet.inference.model import BEST, CARD_FILE, LAST, open_model
+from brainsegnet.inference.model import BEST, CARD_FILE, LAST
+from brainsegnet.inference.shipped import is_shipped, resolve_model
 from brainsegnet.output import find_suffix
 from brainsegnet.scans.case_files import PERFUSION, CaseFiles, read_sequences
 from brainsegnet.scans.datasets import find_cases
@@ -30,7 +31,7 @@ class Inventory:
 
 
 def inspect(model_or_case: Path) -> Inventory:
-    """What is in a model folder, an image, a case, or a folder or table of cases.
+    """What is in a model folder, a shipped model by its name, an image, a case, or a folder or table of cases.
 
     Raises:
         ModelError: a model folder that cannot be used.
@@ -38,8 +39,8 @@ def inspect(model_or_case: Path) -> Inventory:
         ImageError: an image that cannot be read.
     """
     homes = (model_or_case, model_or_case / BEST, model_or_case / LAST)
-    if any((home / CARD_FILE).exists() for home in homes):
-        model = open_model(model_or_case)
+    if is_shipped(model_or_case) or any((home / CARD_FILE).exists() for home in homes):
+        model = resolve_model(model_or_case)
         return Inventory(f"model {model.folder}", ("what", "value"), card_rows(model.card))
     if find_suffix(model_or_case, tuple(READERS)):
         row = _series_row(model_or_case.name, read_series(model_or_case))

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, FiniteFloat, ValidationError
 
-from brainsegnet.errors import BrainSegNetError, DatasetError
+from brainsegnet.errors import BrainSegNetError, DatasetError, describe_invalid
 from brainsegnet.evaluation.metrics import Empty
 from brainsegnet.evaluation.ranking import USUAL_METRICS, Ranking, Scores, rank_models
 from brainsegnet.evaluation.ranking_tables import pairs_csv, ranking_json, ranking_markdown, standings_csv
@@ -78,11 +78,8 @@ def _read(path: Path) -> ScoreFile:
     except (OSError, UnicodeDecodeError) as error:
         raise DatasetError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise DatasetError(
-            f"{path} is no {FILE} as evaluate writes it with --out: {where + ': ' if where else ''}{first['msg']}"
-        ) from error
+        defect = describe_invalid(error.errors()[0])
+        raise DatasetError(f"{path} is no {FILE} as evaluate writes it with --out: {defect}") from error
 
 
 def _names(paths: Sequence[Path]) -> list[str]:

@@ -131,7 +131,13 @@ def _truths(truths: Sequence[Path]) -> Truths:
 
 
 def label_files(folder: Path) -> dict[str, Path]:
-    """Images directly in a folder, maps of probability or entropy aside, by name; or the one file that is named."""
+    """Images directly in a folder, maps of probability or entropy aside, by name; or the one file that is named.
+
+    Raises:
+        DatasetError: there is no such folder, or the file is no image.
+    """
+    if folder.is_file() and not find_suffix(folder, tuple(READERS)):
+        raise DatasetError(f"{folder} is no image ({', '.join(READERS)}); name a label map or a folder of them")
     if folder.is_file():
         return {stem_of(folder, READERS): folder}
     if not folder.is_dir():

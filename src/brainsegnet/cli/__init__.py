@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 
-from cyclopts import CycloptsError
+from cyclopts import CycloptsError, MissingArgumentError
 
 from brainsegnet.cli import comparing, evaluation_verbs, growing, publishing, ranking, verbs  # noqa: F401, their verbs join
 from brainsegnet.cli.app import app, complain
@@ -23,7 +23,7 @@ def main() -> None:
     try:
         app(sys.argv[1:], result_action="return_value", exit_on_error=False, print_error=False)
     except CycloptsError as error:
-        complain(str(error))
+        complain(_describe_mistyped(error))
         sys.exit(2)
     except BrainSegNetError as error:
         complain(str(error))
@@ -42,6 +42,14 @@ def main() -> None:
     except Interrupted as error:
         complain(f"{error}; continue with --resume")
         sys.exit(128 + error.number)
+
+
+def _describe_mistyped(error: CycloptsError) -> str:
+    """What was typed wrong; of what was not typed at all, that it is needed."""
+    verb = " ".join(error.command_chain or ())
+    if isinstance(error, MissingArgumentError) and error.argument and error.keyword is None:
+        return f"{verb} needs {error.argument.name}; see: brainsegnet {verb} --help"
+    return str(error)
 
 
 def _leave_to_main_thread(failure: threading.ExceptHookArgs) -> None:

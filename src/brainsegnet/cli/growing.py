@@ -52,6 +52,8 @@ def grow(
     from brainsegnet.api.phantoms import grow as run
     from brainsegnet.errors import TaskError
 
+    if stroke and realistic:
+        raise TaskError("--realistic grows tumours, and every stroke is realistic; leave out --realistic or --stroke")
     if stroke and shape:
         raise TaskError("a stroke is scanned on the grid of its data set; leave out --shape or --stroke")
     if stroke:

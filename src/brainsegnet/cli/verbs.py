@@ -195,7 +195,7 @@ def inspect(model_or_case: Path, /) -> None:
     Parameters
     ----------
     model_or_case
-        Model folder, output folder of train, folder of cases, table, or image file.
+        Model folder, output folder of train, name of a shipped model, folder of cases, table, or image file.
     """
     from brainsegnet.api.inspection import inspect as run
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
@@ -87,16 +86,6 @@ def key(figure: Figure, tissues: Mapping[str, Rgb], columns: int) -> None:
         handlelength=1.0,
         handleheight=1.0,
     )
-
-
-def colour_bar(figure: Figure, colormap: str) -> None:
-    """A bar from 0 to 1 below the pictures."""
-    width, height = figure.get_size_inches()
-    axes = figure.add_axes((_EDGE / width, 0.34 / height, 1 - 2 * _EDGE / width, 0.09 / height))
-    ticks = [0, 0.25, 0.5, 0.75, 1]
-    bar = figure.colorbar(ScalarMappable(cmap=colormap), cax=axes, orientation="horizontal", ticks=ticks, format="%g")
-    bar.ax.tick_params(colors="white", labelsize=9, length=0)
-    bar.ax.spines[:].set_visible(False)
 
 
 def _mark_sides(axes: Axes, plane: int) -> None:

@@ -1,4 +1,4 @@
-"""Pictures of results: overlays in the paper's colours (its Figure 4) and probability maps (its Figure 5).
+"""Pictures of results: overlays in the paper's colours, and probability as heat over a slice.
 
 Figures are built on their own canvas and touch no global state of matplotlib.
 """
@@ -13,11 +13,11 @@ from matplotlib.figure import Figure
 from scipy import ndimage
 
 from brainsegnet.errors import GridMismatch, MissingSequence, OutputError
-from brainsegnet.evaluation.canvas import Picture, Rgb, colour_bar, key, key_rows, sheet, title
+from brainsegnet.evaluation.canvas import Picture, Rgb, key, key_rows, sheet, title
 from brainsegnet.evaluation.metrics import dice
 from brainsegnet.evaluation.slices import Views, arrange
 from brainsegnet.output import replacing
-from brainsegnet.task import TISSUE_COLOURS, Task
+from brainsegnet.task import Task
 from brainsegnet.volume import Array, Case
 
 _DIMMED = 0.7
@@ -107,42 +107,6 @@ def overlay_figure(
     figure = sheet(scene, headings, rows, key_rows(len(task.labels), len(headings)))
     title(figure, case.name, _verdict(case, predicted, task))
     key(figure, {tissue: palette[value] for value, tissue in task.labels.items()}, len(headings))
-    return figure
-
-
-def probability_figure(
-    case: Case, probability: Array, sequence: str | None = None, views: Views = "slice", colormap: str = "inferno"
-) -> Figure:
-    """A probability map in colour over a sequence, beside the truth where it is known (Figure 5).
-
-    Args:
-        case: Images and, if known, the lesion (every label above 0 is shown alike).
-        probability: Of the lesion (D, H, W), between 0 and 1.
-        sequence: Shown in grey; None takes the first.
-        views: Which slices, see `slices.Views`.
-        colormap: Name of a colour map of matplotlib.
-
-    Raises:
-        GridMismatch: probability and case differ in shape.
-        MissingSequence: the sequence is absent.
-        ValueError: a probability lies outside 0 to 1.
-    """
-    (name,) = _shown(case, [sequence or next(iter(case.images))])
-    _require_grid(case, probability)
-    if not (probability.min() >= 0 and probability.max() <= 1):
-        raise ValueError(f"probabilities lie between 0 and 1, not {probability.min():.3g} and {probability.max():.3g}")
-    truth = [case.lesion.array > 0] if case.lesion else []
-    scene = arrange(case.images[name], [*truth, probability >= 0.5], views)
-    grey, heat = scene.grey(case.images[name]), scene.turn(probability)
-    masks = [scene.turn(mask) for mask in truth]
-    rows = []
-    for view in scene.views:
-        under = view.cut(grey)
-        known = [overlay(under, view.cut(mask), {1: rgb(TISSUE_COLOURS["infarct"])}) for mask in masks]
-        rows.append([shades(under), *known, heat_over(under, view.cut(heat), colormap)])
-    figure = sheet(scene, [spelt(name), *["Truth"] * len(truth), "Probability"], rows)
-    title(figure, case.name, "Predicted probability of the lesion")
-    colour_bar(figure, colormap)
     return figure
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from brainsegnet.errors import MissingExtra, ModelError
+from brainsegnet.errors import MissingExtra, ModelError, describe_invalid
 from brainsegnet.inference.card import (
     FORMAT,
     Architecture,
@@ -88,7 +88,7 @@ class Model:
         """The checked file of an export.
 
         Raises:
-            ModelError: the model has no such export, it was altered, or it was made from other weights.
+            ModelError: the model has no such export, it is absent or altered, or it was made from other weights.
         """
         remedy = f"make it with: brainsegnet export {self.folder}"
         note, folder = self.card.exports.get(form), self.folder / EXPORT_FOLDER
@@ -98,7 +98,9 @@ class Model:
             raise ModelError(f"the {form} export of model {self.folder} was made from other weights; {remedy}")
         for name, sha256 in note.files.items():
             path = folder / name
-            if not path.is_file() or hash_file(path) != sha256:
+            if not path.is_file():
+                raise ModelError(f"{path} does not exist; {remedy}")
+            if hash_file(path) != sha256:
                 raise ModelError(f"{path} is not the file that its card describes (SHA-256 differs); {remedy}")
         return folder / next(iter(note.files))
 
@@ -215,9 +217,8 @@ def _read_card(path: Path) -> Card:
     try:
         return Card.model_validate(content)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"])) or "the whole"
-        raise ModelError(f"{path} is no card of a model: {place}: {first['msg']}; copy the model again") from error
+        defect = describe_invalid(error.errors()[0])
+        raise ModelError(f"{path} is no card of a model: {defect}; copy the model again") from error
 
 
 def _check_weights(home: Path, card: Card) -> None:

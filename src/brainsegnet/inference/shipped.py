@@ -18,16 +18,18 @@ def shipped_models(home: Path = HOME) -> dict[str, Model]:
     return {card.parent.name: open_model(card.parent) for card in sorted(home.glob(f"*/{CARD_FILE}"))}
 
 
+def is_shipped(named: Path, home: Path = HOME) -> bool:
+    """Whether this is the name of a shipped model, and of nothing else here."""
+    return not named.exists() and named == Path(named.name) and (home / named.name / CARD_FILE).is_file()
+
+
 def resolve_model(named: Path, home: Path = HOME) -> Model:
     """A model folder; or, where there is no such folder, the shipped model of that name.
 
     Raises:
         ModelError: neither can be used.
     """
-    inside = home / named.name
-    if not named.exists() and named == Path(named.name) and (inside / CARD_FILE).is_file():
-        return open_model(inside)
-    return open_model(named)
+    return open_model(home / named.name if is_shipped(named, home) else named)
 
 
 def choose_model(cases: Mapping[str, Collection[str]], home: Path | None = None) -> Model:

@@ -73,7 +73,7 @@ class BrainSegNet(nn.Module):
         return unpad(self.classify(y), x)
 
     def levels(self, x: Tensor) -> list[Tensor]:
-        """The maps of the four blocks, finest first."""
+        """The maps (N, C, D, H, W) of the four blocks, finest first, of a batch (N, C, D, H, W)."""
         maps = []
         for block in self.blocks:
             x = block(x)
@@ -81,7 +81,7 @@ class BrainSegNet(nn.Module):
         return maps
 
     def pad(self, x: Tensor) -> Tensor:
-        """Zeros at the far ends, so that every block halves its input without a rest."""
+        """Zeros at the far ends of a batch (N, C, D, H, W), so that every block halves its input without a rest."""
         multiples = [s ** (len(self.blocks) - 1) for s in self.stride]
         missing = [-n % m for n, m in zip(x.shape[2:], multiples, strict=True)]
         return F.pad(x, [p for m in reversed(missing) for p in (0, m)]) if any(missing) else x

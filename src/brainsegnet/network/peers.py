@@ -84,7 +84,11 @@ def unet(sequences: int, classes: int, patch: Stride, spacing_mm: Spacing) -> De
 
 
 def vnet(sequences: int, classes: int, patch: Stride, spacing_mm: Spacing) -> Design:
-    """V-Net with 16 to 256 channels; it halves all axes four times."""
+    """V-Net with 16 to 256 channels; it halves all axes four times.
+
+    Raises:
+        TaskError: more sequences than it takes.
+    """
     channels = next((n for n in VNET_CHANNELS if n >= sequences), None)
     if channels is None:
         raise TaskError(f"V-Net takes up to {VNET_CHANNELS[-1]} sequences, not {sequences}; leave vnet out")

@@ -41,7 +41,7 @@ def brain_mask(case: Case) -> NDArray[np.bool_]:
 
 
 def find_foreground(array: Array, background: float | None) -> NDArray[np.bool_]:
-    """Voxels that differ from the background; all of them if there is none."""
+    """Voxels of an image (D, H, W) that differ from the background; all of them if there is none."""
     if background is None:
         return np.ones(array.shape, np.bool_)
     return np.asarray(array != array.dtype.type(background))

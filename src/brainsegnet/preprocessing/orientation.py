@@ -66,11 +66,6 @@ def turn(volume: V, how: Turn) -> V:
     return replace(volume, array=turn_array(volume.array, how), affine=volume.affine @ _index_map(how, volume.shape))
 
 
-def unturn(volume: V, how: Turn) -> V:
-    """Undo `turn`."""
-    return turn(volume, how.inverse)
-
-
 def _index_map(how: Turn, shape: tuple[int, int, int]) -> Affine:
     """(4, 4): index in the turned grid to index in the old one, whose `shape` is given."""
     matrix = np.zeros((4, 4))

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from brainsegnet.errors import DatasetError
+from brainsegnet.errors import DatasetError, describe_invalid
 from brainsegnet.task import Task
 
 UNITED = "necrosis + non-enhancing"
@@ -97,7 +97,7 @@ def build_convention(name: str, channels: Sequence[str], labels: Mapping[str, An
         regions = {tissue: (value,) for value, tissue in tissues.items()}
         return Task(name=name, sequences=tuple(channels), labels=tissues, regions=regions)
     except ValidationError as error:
-        raise DatasetError(f"{where}: {error.errors()[0]['msg'].removeprefix('Value error, ')}; mend it") from error
+        raise DatasetError(f"{where}: {describe_invalid(error.errors()[0])}; mend it") from error
     except (TypeError, ValueError) as error:
         raise DatasetError(f"{where}: labels {labels} are no names and values; mend them") from error
 

@@ -11,6 +11,7 @@ from brainsegnet.errors import DatasetError
 from brainsegnet.scans.bids import collect_bids, is_bids
 from brainsegnet.scans.case_files import CaseFiles, spread_perfusion
 from brainsegnet.scans.dataset_json import DECATHLON, FOLDERS, JSON, NNUNET, collect_described, has_description
+from brainsegnet.scans.predictions import find_maps
 from brainsegnet.scans.schemes import SCHEMES, Scheme
 from brainsegnet.scans.table import LESION
 
@@ -19,6 +20,8 @@ DEPTH = 6
 LAYOUTS = (*(scheme.name for scheme in SCHEMES), "BIDS", DECATHLON, NNUNET)
 GRADES = ("HGG", "LGG")
 """Folders of BRATS; in 2015 both hold a `brats_2013_pat0001_1`, of different patients."""
+_NOTE = re.compile(r"sub-[a-z0-9]+(_ses-[a-z0-9]+)?\.json", re.IGNORECASE)
+"""What `segment` calls the JSON of a case of BIDS; those of BIDS itself end in a suffix such as `_dwi`."""
 
 _COMPILED = [
     (scheme, sequence, re.compile(f".*/{pattern}", re.IGNORECASE))
@@ -54,7 +57,8 @@ def search(folder: Path) -> list[CaseFiles]:
             folders.clear()
             described += collect_described(directory)
             continue
-        for name in names:
+        maps = find_maps(directory) if any(map(_NOTE.fullmatch, names)) else set()
+        for name in sorted({*names} - maps):
             if is_bids(name):
                 bids.append(directory / name)
             else:

@@ -38,8 +38,10 @@ def read_table(table: Path) -> Mapping[str, Mapping[str, Path]]:
     read_entries = _read_csv if table.suffix.lower() == ".csv" else _read_yaml
     try:
         text = table.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DatasetError(f"table {table} cannot be read: {error}") from error
+    except OSError as error:
+        raise DatasetError(f"table {table} cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise DatasetError(f"table {table} is not text in UTF-8; save it as such") from error
     cases: dict[str, dict[str, Path]] = {}
     for entry in read_entries(text, table):
         sequence, path = _check_entry(entry, table)
@@ -104,6 +106,8 @@ def _check_entry(entry: Entry, table: Path) -> tuple[str, Path]:
     for column in _COLUMNS:
         if not getattr(entry, column).strip():
             raise _defect(table, entry.line, f"the {column} is empty")
+    if {"/", "\\"} & set(entry.case):
+        raise _defect(table, entry.line, f"case {entry.case} is no name for a file; results are called after it")
     sequence = entry.sequence.strip().lower()
     path = table.parent / entry.path.strip()
     if not path.is_file():

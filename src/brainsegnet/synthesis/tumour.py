@@ -94,7 +94,13 @@ def smooth_noise(rng: np.random.Generator, shape: Shape, spacing_mm: Millimetres
 
 
 def draw_tumour(rng: np.random.Generator, anatomy: Labels, spacing_mm: Millimetres) -> Tumour:
-    """A tumour in the white matter of a hemisphere, 1.5 to 11 % of the brain in all."""
+    """A tumour in the white matter of a hemisphere, 1.5 to 11 % of the brain in all.
+
+    Args:
+        rng: Gives all that is random.
+        anatomy: Labels (D, H, W) of a head, as `grow_anatomy` gives them.
+        spacing_mm: Distance between voxel centres along (D, H, W).
+    """
     brain = int(np.count_nonzero(anatomy))
     whole = brain * np.exp(rng.uniform(np.log(0.015), np.log(0.11)))
     core = whole * rng.uniform(0.3, 0.6)
