@@ -1,4 +1,7 @@
-"""Heads for realistic cases: from a folder of label maps, from the ICBM152 template in nilearn, or from a seed."""
+"""Heads for realistic cases: from a folder of label maps, from the ICBM152 template in nilearn, or from a seed.
+
+What reads images is imported where one is read, so that heads from a seed grow where it is not installed.
+"""
 
 from collections.abc import Callable
 from functools import lru_cache
@@ -10,7 +13,6 @@ import numpy as np
 
 from brainsegnet.errors import DatasetError, MissingExtra
 from brainsegnet.preprocessing.orientation import find_turn, turn
-from brainsegnet.scans.files import READERS, read_image
 from brainsegnet.synthesis.anatomy import FIELD_MM, spacing_for
 from brainsegnet.synthesis.heads import Anatomy, from_freesurfer, from_probabilities, from_seed
 from brainsegnet.volume import Volume
@@ -43,6 +45,8 @@ def open_anatomies(which: str | Path, shape: Shape = ONE_MILLIMETRE) -> Callable
     if which == TEMPLATE:
         template = _read_template()
         return lambda _: template
+    from brainsegnet.scans.files import READERS
+
     folder = Path(which)
     files = sorted(p for p in folder.iterdir() if p.name.lower().endswith(tuple(READERS))) if folder.is_dir() else []
     if not files:
@@ -89,5 +93,7 @@ def _read_template() -> Anatomy:
 
 
 def _upright(path: Path) -> Volume:
+    from brainsegnet.scans.files import read_image
+
     volume = read_image(path)
     return turn(volume, find_turn(volume.affine))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from brainsegnet.api.growth import describe_growth, open_pool
 from brainsegnet.api.options import TrainOptions, Watch
 from brainsegnet.api.roster import Roster, call_roll, check_same, load_scans
 from brainsegnet.api.starting import adopt, follow, inherit, settle_blend, warn_of_forgetting
@@ -42,10 +43,10 @@ def train(
     options: TrainOptions | None = None,
     watch: Watch | None = None,
 ) -> Path:
-    """Train Brain SegNet on cases with known lesions.
+    """Train Brain SegNet on cases with known lesions, on gliomas that are grown meanwhile, or on both.
 
     Args:
-        data: Folders of cases, or tables, in any naming scheme that `find_cases` knows.
+        data: Folders of cases, or tables, in any naming scheme that `find_cases` knows; none where cases are grown.
         task: A task, the name of one of ours, or a YAML file.
         out: Gets `best/` and `last/` (model folders), `log.csv`, `log.json`, `tensorboard/` and the state for resuming.
         options: How to train.
@@ -79,12 +80,17 @@ def train(
     fabric = launch(options, recipe)
     if fabric.is_global_zero:
         watch.say(describe(roster, plan, fabric))
+        if roster.grown is not None:
+            watch.say(describe_growth(roster.grown))
         if parent is not None and (warning := warn_of_forgetting(recipe, roster, parent.card)):
             watch.say(warning)
+    if grown := roster.grown:
+        pool = open_pool(grown, options.anatomy, task, roster.sequences, str(fabric.device))
+        roster = replace(roster, pool=pool)
     scans = load_scans(roster.training, roster, watch.say)
     try:
         hooks, log = _hooks(roster, plan, fabric, out, options, watch)
-        fit(scans, plan, fabric, hooks, resume=options.resume)
+        fit(scans, plan, fabric, hooks, pool=roster.pool, resume=options.resume)
         if log is not None:
             log.close({"recipe": recipe.model_dump(mode="json"), "budget": asdict(budget), "seed": options.seed})
     except OSError as error:
@@ -96,7 +102,7 @@ def describe(roster: Roster, plan: "Plan", fabric: "Fabric") -> str:
     """What is said at the start."""
     held = ", ".join(case.name for case in roster.validation) or "none"
     length, count = getattr(plan.budget, plan.budget.kind), len(roster.training)
-    cases = "1 training case" if count == 1 else f"{count} training cases"
+    cases = {0: "no training case on disk", 1: "1 training case"}.get(count, f"{count} training cases")
     return (
         f"task {roster.task.name}, sequences {', '.join(roster.sequences)}; {cases}, "
         f"held out: {held}; recipe {plan.recipe.name}, {length:g} {plan.budget.kind}, "
@@ -185,6 +191,7 @@ def _hooks(
 def write_card(name: str, roster: Roster, plan: "Plan", options: TrainOptions, scores: Mapping[str, float]) -> Card:
     """All about the model that is being trained."""
     recipe, cases = plan.recipe, tuple(case.name for case in roster.training)
+    grown = roster.grown and roster.pool and roster.grown.model_copy(update={"seen": roster.pool.seen})
     return Card(
         name=name,
         licence=options.licence,
@@ -203,6 +210,7 @@ def write_card(name: str, roster: Roster, plan: "Plan", options: TrainOptions, s
             seed=plan.seed,
             started_from=roster.parent,
             data=Data(cases=cases, count=len(cases), sources=options.sources),
+            grown=grown,
             held_out=tuple(case.name for case in roster.validation),
             blended=recipe.blend,
             scores=dict(scores),
