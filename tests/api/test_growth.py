@@ -25,7 +25,7 @@ from brainsegnet.task import BRATS2015, BRATS2021, ISLES2022, TASKS
 from brainsegnet.training.curriculum import Budget
 from brainsegnet.training.signals import Interrupted
 
-SHAPE = (30, 40, 34)
+SHAPE, CPU = (30, 40, 34), torch.device("cpu")
 
 
 @pytest.fixture(autouse=True)
@@ -45,7 +45,7 @@ def options(tiny):
 def test_a_grown_case_is_the_one_that_grow_writes_and_train_reads(options, tmp_path, task):
     options = replace(options, sequences=("flair", "t1c"), validation=0)
     grown, held = plan_growth(options, task, options.sequences), {}
-    open_pool(grown, "procedural", task, options.sequences).fill(2, held.__setitem__)
+    open_pool(grown, "procedural", task, options.sequences, CPU).fill(2, held.__setitem__)
     grow(tmp_path, 1, grown.seed + 1, SHAPE, anatomy="procedural")
     roster = call_roll([tmp_path], task, replace(options, grown=None, renew_steps=None, anatomy=None, shape=None))
     (written,) = load_scans(roster.training, roster)
@@ -146,12 +146,13 @@ def test_heads_from_a_seed_grow_where_nothing_reads_images():
     program = f"""
 import sys
 sys.modules["SimpleITK"] = None
+import torch
 from brainsegnet.api.growth import open_pool, plan_growth
 from brainsegnet.api.options import TrainOptions
 from brainsegnet.task import BRATS2021
 options = TrainOptions(grown=1, anatomy="procedural", shape={SHAPE})
 scans = []
-pool = open_pool(plan_growth(options, BRATS2021, ("t2",)), "procedural", BRATS2021, ("t2",))
+pool = open_pool(plan_growth(options, BRATS2021, ("t2",)), "procedural", BRATS2021, ("t2",), torch.device("cpu"))
 pool.fill(0, lambda slot, scan: scans.append(scan))
 print(scans[0].image.shape[0], scans[0].classes.max())
 """

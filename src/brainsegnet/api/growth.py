@@ -13,6 +13,8 @@ from brainsegnet.task import BRATS2015, Task
 from brainsegnet.volume import Case, LabelMap
 
 if TYPE_CHECKING:
+    import torch
+
     from brainsegnet.api.options import TrainOptions
     from brainsegnet.synthesis.heads import Anatomy
     from brainsegnet.training.pool import Pool
@@ -72,7 +74,7 @@ def describe_growth(grown: Grown) -> str:
 
 
 def open_pool(
-    grown: Grown, anatomy: str | Path | None, task: Task, sequences: Sequence[str], device: str = "cpu"
+    grown: Grown, anatomy: str | Path | None, task: Task, sequences: Sequence[str], device: "torch.device"
 ) -> "Pool":
     """The grown cases of a training, rendered on its device, on a GPU while the training goes on.
 
@@ -80,28 +82,32 @@ def open_pool(
         DatasetError, MissingExtra, ImageError: as `open_anatomies`.
     """
     from brainsegnet.training.patches import Scan
-    from brainsegnet.training.pool import Pool
+    from brainsegnet.training.pool import Pool, beside
 
     heads = open_anatomies(anatomy or default_anatomy(), grown.shape or ONE_MILLIMETRE)
-    grow = growing(heads, task, sequences, device)
+    grow, ahead = growing(heads, task, sequences, device), device.type == "cuda"
+
+    def make(number: int) -> Scan:
+        return Scan.of(grow(grown.seed + number), task)
+
     return Pool(
         grown.slots,
         grown.every,
-        lambda number: Scan.of(grow(grown.seed + number), task),
+        beside(make, device) if ahead else make,
         depth=(grown.shape or ONE_MILLIMETRE)[0],
         origin=grown.model_dump_json(include={"generator", "anatomy", "shape", "seed"}),
-        ahead=device.startswith("cuda"),
+        ahead=ahead,
     )
 
 
 def growing(
-    heads: Callable[[int], "Anatomy"], task: Task, sequences: Sequence[str], device: str
+    heads: Callable[[int], "Anatomy"], task: Task, sequences: Sequence[str], device: "torch.device"
 ) -> Callable[[int], Case]:
     """What makes the case of a seed as `grow` does, with some of its sequences and the labels of a task."""
     grow_realistic = load_realistic().grow_realistic
 
     def grow(seed: int) -> Case:
-        case = grow_realistic(seed, heads(seed), f"glioma{seed:04d}", device)
+        case = grow_realistic(seed, heads(seed), f"glioma{seed:04d}", str(device))
         labels = task.bring(case.lesion.array, BRATS2015, case.name)
         images = {name: case.images[name] for name in sequences}
         return Case(case.name, images, LabelMap(labels, case.lesion.affine))

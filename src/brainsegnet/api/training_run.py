@@ -85,7 +85,7 @@ def train(
         if parent is not None and (warning := warn_of_forgetting(recipe, roster, parent.card)):
             watch.say(warning)
     if grown := roster.grown:
-        pool = open_pool(grown, options.anatomy, task, roster.sequences, str(fabric.device))
+        pool = open_pool(grown, options.anatomy, task, roster.sequences, fabric.device)
         roster = replace(roster, pool=pool)
     scans = load_scans(roster.training, roster, watch.say)
     try:

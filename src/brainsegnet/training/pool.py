@@ -4,6 +4,8 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Self
 
+import torch
+
 from brainsegnet.training.patches import Scan
 
 Put = Callable[[int, Scan], None]
@@ -102,3 +104,14 @@ class Pool:
         if self._next and self._next[0] == number:
             return self._next[1].result()
         return self._thread.submit(self._make, number).result() if self._thread else self._make(number)
+
+
+def beside(make: Callable[[int], Scan], device: torch.device) -> Callable[[int], Scan]:
+    """`make` on a stream of a GPU that is its own: it does not wait for what the training has queued there."""
+    stream = torch.cuda.Stream(device)
+
+    def make_there(number: int) -> Scan:
+        with torch.cuda.stream(stream):
+            return make(number)
+
+    return make_there
