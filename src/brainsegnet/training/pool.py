@@ -108,7 +108,7 @@ class Pool:
 
 def beside(make: Callable[[int], Scan], device: torch.device) -> Callable[[int], Scan]:
     """`make` on a stream of a GPU that is its own: it does not wait for what the training has queued there."""
-    stream = torch.cuda.Stream(device)
+    stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
     def make_there(number: int) -> Scan:
         with torch.cuda.stream(stream):
