@@ -1,13 +1,16 @@
 """Pack prepared cases into one small file, to be trained on where only torch is installed (see train_packed.py).
 
     python benchmarks/pack.py FOLDER [FOLDER ...] --task brats2021 --out packed/brats2021.npz
+    python benchmarks/pack.py FOLDER --heads --out packed/heads.npz
 
+With --heads the folder holds FreeSurfer's label maps, to be the heads of gliomas that train_packed.py --grown grows.
 The folder `packed/` is ignored by git: scans of patients do not belong into a repository.
 """
 
 import argparse
 from pathlib import Path
 
+from brainsegnet.api.anatomies import pack_anatomies
 from brainsegnet.api.options import TrainOptions
 from brainsegnet.api.roster import call_roll, load_scans
 from brainsegnet.task import load_task
@@ -17,10 +20,18 @@ from brainsegnet.training.packed import Pack, write_pack
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, nargs="+")
-    parser.add_argument("--task", required=True)
+    parser.add_argument("--task")
+    parser.add_argument("--heads", action="store_true")
     parser.add_argument("--sequences", nargs="*", default=())
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
+    if bool(arguments.task) == arguments.heads:
+        parser.error("name the task of the cases, or say --heads")
+    if arguments.heads:
+        arguments.out.parent.mkdir(parents=True, exist_ok=True)
+        count = pack_anatomies(arguments.data[0], arguments.out)
+        print(f"{count} heads, {arguments.out.stat().st_size / 1e6:.1f} MB")
+        return
     task = load_task(arguments.task)
     roster = call_roll(arguments.data, task, TrainOptions(validation=0, sequences=tuple(arguments.sequences)))
     scans = load_scans(roster.training, roster)

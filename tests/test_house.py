@@ -27,7 +27,7 @@ FLOORS = {
 TORCH_ROOMS = {"network", "training"}
 TORCH_FILES = {
     "inference/torch_backend.py",
-    *(f"api/{name}.py" for name in ("training_run", "starting", "exporting", "bout")),
+    *(f"api/{name}.py" for name in ("training_run", "growth", "starting", "exporting", "bout")),
     *(
         f"synthesis/{name}.py"
         for name in ("fields", "warp", "diffusion", "glioma", "distractors", "painting", "artefacts", "realistic")

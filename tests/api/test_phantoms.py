@@ -64,7 +64,7 @@ def test_realistic_cases_are_cases_of_brats_2015_and_repeat(tmp_path):
 
 
 def test_label_maps_of_a_folder_are_taken_in_turn(tmp_path):
-    from brainsegnet.api.anatomies import open_anatomies
+    from brainsegnet.api.anatomies import open_anatomies, pack_anatomies
     from brainsegnet.scans.files import write_image
     from brainsegnet.synthesis.heads import FREESURFER, from_seed
     from brainsegnet.volume import LabelMap
@@ -76,6 +76,22 @@ def test_label_maps_of_a_folder_are_taken_in_turn(tmp_path):
     heads = open_anatomies(tmp_path)
     assert heads(0) is heads(2) and heads(1) is heads(3) and heads(0) is not heads(1)
     assert np.array_equal(heads(2).tissue, heads(0).tissue)
+    assert pack_anatomies(tmp_path, tmp_path / "packed.npz") == 2
+    packed = open_anatomies(tmp_path / "packed.npz")
+    for number in range(3):
+        assert np.array_equal(packed(number).tissue, heads(number).tissue)
+        assert np.array_equal(packed(number).affine, heads(number).affine)
+        assert packed(number).spacing_mm == pytest.approx(heads(number).spacing_mm)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"not packed"])
+def test_a_file_without_packed_heads_is_refused(tmp_path, content):
+    from brainsegnet.api.anatomies import open_anatomies
+
+    if content is not None:
+        (tmp_path / "heads.npz").write_bytes(content)
+    with pytest.raises(BrainSegNetError, match=r"heads.npz holds no packed heads; write it with benchmarks/pack.py"):
+        open_anatomies(tmp_path / "heads.npz")
 
 
 @pytest.mark.parametrize(

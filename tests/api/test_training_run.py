@@ -178,13 +178,22 @@ def test_no_cases_and_an_output_below_a_file_are_refused(phantoms, options, tmp_
     assert left(tmp_path) == ["file"] and (tmp_path / "file").read_text() == "mine"
 
 
+def test_a_scan_is_not_scored_that_is_trained_on_under_another_name(phantoms, options, tmp_path):
+    data = tmp_path / "data"
+    shutil.copytree(phantoms, data)
+    shutil.copytree(phantoms / "phantom0000", data / "copy")
+    with pytest.raises(DatasetError, match="case copy is held out and holds the same scan as case phantom0000"):
+        train(data, "brats2015", tmp_path / "run", replace(options, hold_out=("copy",)))
+    assert left(tmp_path / "run") == []
+
+
 @pytest.mark.parametrize("held_out", [(), ("phantom0002",)])
 def test_all_processes_validate_or_none_does(phantoms, options, tmp_path, held_out):
     roster = call_roll([phantoms], BRATS2015, replace(options, hold_out=held_out))
     plan = Plan(options.recipe, options.budget, 4, 5, (4, 32, 32))
     for first in (True, False):
         process = SimpleNamespace(is_global_zero=first)
-        hooks, log = _hooks(roster, plan, process, tmp_path, options, Watch())
+        hooks, log = _hooks(roster, plan, process, tmp_path, options, [])
         assert (hooks.validate is not None) == bool(held_out) and (log is not None) == first
 
 

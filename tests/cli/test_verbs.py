@@ -243,3 +243,14 @@ def test_grow_grows_strokes_and_says_what_does_not_go_together(run, left, tmp_pa
     assert "leave out --realistic" in run("grow", tmp_path / "b", "--stroke", "isles2022", "--realistic").sentence
     assert "leave out --shape" in run("grow", tmp_path / "b", "--stroke", "isles2022", "--shape", 40, 40, 40).sentence
     assert not left(tmp_path / "b")
+
+
+@pytest.mark.usefixtures("quick")
+def test_train_grows_its_cases_in_memory_and_writes_none(run, left, tmp_path):
+    grown = ("--grown", 1, "--renew-steps", 1, "--anatomy", "procedural", "--shape", 30, 40, 34)
+    ended = run("train", "--task", "brats2021", *grown, "--steps", 2, "--out", tmp_path / "run")
+    assert ended.code == 0, ended.err
+    assert "1 grown glioma in memory, one new every step; anatomy procedural" in ended.out
+    assert ended.out.endswith(f"brainsegnet export {tmp_path / 'run'}\n")
+    assert not [name for name in left(tmp_path) if name.endswith((".mha", ".nii.gz"))]
+    assert "--grown" in run("train", "--task", "brats2021", "--out", tmp_path / "none").sentence

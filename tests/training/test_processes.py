@@ -26,6 +26,7 @@ from brainsegnet.training.curriculum import Budget, Recipe
 from brainsegnet.training.fit import fit
 from brainsegnet.training.patches import Scan
 from brainsegnet.training.plan import Hooks, Plan
+from brainsegnet.training.pool import Pool
 from brainsegnet.training.processes import GlobalBatchNorm3d, all_sum, largest, many, share_statistics
 from brainsegnet.training.ranges import STRONG
 from brainsegnet.training.signals import Interrupted
@@ -54,7 +55,12 @@ def scans():
     return [Scan(image.astype(np.float32), truth, 8, 0) for image, truth in zip(images, classes, strict=True)]
 
 
-def train(fabric, state, on_step=lambda step: None, resume=False):
+def pool():
+    """One scan in memory beside the others, another one every three steps."""
+    return Pool(1, 3, lambda number: replace(scans()[number % 2], image=scans()[0].image[:, ::-1].copy()), depth=8)
+
+
+def train(fabric, state, on_step=lambda step: None, resume=False, pool=None):
     """The last weights, the loss of each step, and the steps that were validated; all processes call it."""
     losses, scored = {}, []
 
@@ -66,7 +72,7 @@ def train(fabric, state, on_step=lambda step: None, resume=False):
             on_step(record.step)
 
     hooks = Hooks(report, lambda *_: None, lambda net: {"whole": 0.5}, state if fabric.is_global_zero else None, 4)
-    return fit(scans(), PLAN, fabric, hooks, resume=resume).state_dict(), losses, scored
+    return fit(scans(), PLAN, fabric, hooks, pool=pool, resume=resume).state_dict(), losses, scored
 
 
 def norm_of_a_part(rank, parts):
@@ -95,6 +101,8 @@ def be_one_of_two(folder, rank, other):
     write_tensors(norm_of_a_part(fabric.global_rank, fabric.world_size), folder / f"norm{rank}")
     weights, losses, scored = train(fabric, folder / "whole")
     write_tensors(weights, folder / f"whole{rank}", {"told": json.dumps([losses, scored])})
+    weights, losses, scored = train(fabric, folder / "pool", pool=pool())
+    write_tensors(weights, folder / f"pool{rank}", {"told": json.dumps([losses, scored])})
     try:
         train(fabric, folder / "part", lambda step: os.kill(other, signal.SIGTERM) if step == STOP else None)
     except Interrupted as stop:
@@ -149,6 +157,13 @@ def test_two_processes_have_the_losses_of_one(one, two):
     assert len(set(losses.values())) == STEPS
 
 
+def test_two_processes_train_on_the_same_pool(one, two, tmp_path):
+    expected = train(Fabric(accelerator="cpu", devices=1), tmp_path / "state", pool=pool())[1]
+    losses = told(two / "pool0")[1]
+    assert [losses[str(step)] for step in expected] == pytest.approx(list(expected.values()), rel=1e-4)
+    assert expected != one[1]
+
+
 def before_a_norm(name):
     """Biases that a batch norm takes away again, and its mean: their gradient is rounding, which Adam magnifies."""
     biases = ("adapt.1", "adapt.2", "adapt.3", "refine.1.lateral", "refine.2.lateral")
@@ -164,7 +179,7 @@ def test_two_processes_end_with_the_weights_of_one(one, two):
 
 
 def test_both_processes_hold_the_same_weights_to_the_bit(two):
-    for part in ("whole", "resumed"):
+    for part in ("whole", "resumed", "pool"):
         a, b = (told(two / f"{part}{rank}")[0] for rank in (0, 1))
         assert all(torch.equal(tensor, b[name]) for name, tensor in a.items())
 

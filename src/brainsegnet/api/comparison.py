@@ -13,7 +13,7 @@ from brainsegnet.api.folds import check_distinct, deal_folds, patient_of
 from brainsegnet.api.results import describe_result, describe_results, read_result, to_entry, write_result
 from brainsegnet.api.roster import Roster, call_roll, load_scans
 from brainsegnet.api.training_run import launch
-from brainsegnet.errors import DatasetError, OutputError
+from brainsegnet.errors import DatasetError, OutputError, TaskError
 from brainsegnet.evaluation.contest import to_csv, to_json, to_markdown
 from brainsegnet.evaluation.standings import Entries
 from brainsegnet.inference.model import torch_needed
@@ -67,6 +67,8 @@ def compare(
     task = task if isinstance(task, Task) else load_task(task)
     if options.training.hold_out or options.training.validation:
         raise DatasetError("a comparison tests every case in its fold; hold out none, or exclude cases")
+    if options.training.grown:
+        raise TaskError("a comparison trains on the cases of its folds alone; leave out grown cases")
     sources = [data] if isinstance(data, Path) else list(data)
     roster = call_roll(sources, task, replace(options.training, validation=0))
     return _Series(roster, options, out, watch).run()

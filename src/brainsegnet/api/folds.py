@@ -76,6 +76,25 @@ def deal_folds(cases: Sequence[str], folds: int, seed: int) -> tuple[tuple[str, 
     return tuple(map(tuple, dealt))
 
 
+def check_unseen(name: str, image: NDArray[np.float32], trained: Mapping[str, NDArray[np.float32]]) -> None:
+    """Refuse to score a scan that is trained on under another name.
+
+    Args:
+        name: Of the held-out case.
+        image: Its intensities (C, D, H, W).
+        trained: Case name to intensities (C, D, H, W).
+
+    Raises:
+        DatasetError: one of them is the same.
+    """
+    for other, known in trained.items():
+        if np.array_equal(known, image):
+            raise DatasetError(
+                f"case {name} is held out and holds the same scan as case {other}, which is trained on, so its score "
+                "would be of what the model has seen; exclude one of the two"
+            )
+
+
 def check_distinct(images: Mapping[str, NDArray[np.float32]]) -> None:
     """Refuse a scan that is there under two names: it would be tested on by what was trained on it.
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from brainsegnet.inference.card import Card, ExportNote, Parent
+from brainsegnet.inference.card import Card, ExportNote, Parent, TrainingNote
 from brainsegnet.inference.model import BEST, CARD_FILE, LAST
 from brainsegnet.inference.shipped import is_shipped, resolve_model
 from brainsegnet.output import find_suffix
@@ -107,7 +107,7 @@ def card_rows(card: Card) -> list[Row]:
         "widths": f"{', '.join(map(str, card.network.widths))}; {card.network.refined} in the refinement",
         "stride": " x ".join(map(str, card.network.stride)),
         "recipe": f"{training.recipe.get('name', 'not stated')}, {budget or 'budget not stated'}, seed {training.seed}",
-        "trained on": f"{training.data.count} cases: {', '.join(training.data.cases)}",
+        "trained on": _trained(training),
         "sources": training.data.sources,
         "started from": _parent(training.started_from),
         "Dice on unseen cases": _unseen(card),
@@ -147,6 +147,18 @@ def describe_unseen(card: Card) -> str:
 def by_folds(card: Card) -> bool:
     """Whether the scores are those of other models, because this one was trained on all cases."""
     return bool({*card.training.held_out} & {*card.training.data.cases})
+
+
+def _trained(note: TrainingNote) -> str:
+    """The cases, and what was grown beside them."""
+    cases = f"{note.data.count} cases{': ' if note.data.cases else ''}{', '.join(note.data.cases)}"
+    grown = note.grown
+    if grown is None:
+        return cases
+    return (
+        f"{cases}; {grown.seen} gliomas grown meanwhile ({grown.generator}, anatomy {grown.anatomy}, seeds from "
+        f"{grown.seed}), {grown.slots} at a time, one new every {grown.every} steps"
+    )
 
 
 def _unseen(card: Card) -> str:

@@ -9,19 +9,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from brainsegnet.api.folds import patient_of
+from brainsegnet.api.growth import plan_growth
 from brainsegnet.api.options import TrainOptions
 from brainsegnet.errors import DatasetError, MissingSequence, ModelError
-from brainsegnet.inference.card import Card, Parent
+from brainsegnet.inference.card import Card, Grown, Parent
 from brainsegnet.preprocessing.alignment import Aligner
-from brainsegnet.preprocessing.brain import Surround
-from brainsegnet.preprocessing.orientation import turn_array
-from brainsegnet.preprocessing.prepare import follow, prepare
 from brainsegnet.scans.datasets import CaseFiles, common_sequences, find_cases, load_case
 from brainsegnet.scans.survey import check_whole
 from brainsegnet.task import Task
 
 if TYPE_CHECKING:
     from brainsegnet.training.patches import Scan
+    from brainsegnet.training.pool import Pool
 
 
 @dataclass(frozen=True)
@@ -29,7 +28,7 @@ class Roster:
     """Which cases are trained on, which are held out, and the sequences in the order of the channels.
 
     `resample` and `register` say what becomes of label maps and sequences on other grids; see `TrainOptions`. `parent`
-    is the model whose weights the training starts from.
+    is the model whose weights the training starts from. `grown` says what is grown beside the cases, `pool` holds it.
     """
 
     task: Task
@@ -39,16 +38,21 @@ class Roster:
     resample: bool = False
     register: bool = False
     parent: Parent | None = None
+    grown: Grown | None = None
+    pool: "Pool | None" = None
 
 
 def call_roll(data: Sequence[Path], task: Task, options: "TrainOptions") -> Roster:
     """Find the cases, and decide which are held out and which sequences are used; all scans of a patient go together.
 
     Raises:
-        DatasetError: no case to train on, a name that no case has, a case named to be held out whose patient has
-            another scan in the training, or a file that is absent, empty or cut short.
+        DatasetError: no case to train on and none grown, a name that no case has, a case named to be held out whose
+            patient has another scan in the training, or a file that is absent, empty or cut short.
         MissingSequence: a case lacks a sequence that was named, or all share none.
+        TaskError: cases are to be grown that do not fit the task.
     """
+    if not data and options.grown is None:
+        raise DatasetError("there is nothing to train on; name folders of cases, or grow cases in memory with --grown")
     found = find_cases(data)
     names = {case.name for case in found}
     if unknown := sorted({*options.hold_out, *options.exclude} - names):
@@ -59,7 +63,7 @@ def call_roll(data: Sequence[Path], task: Task, options: "TrainOptions") -> Rost
         raise DatasetError(f"case {unlabelled[0]} has no label map to learn from; add it, or exclude the case{more}")
     held = set(options.hold_out) or _drawn(cases, options)
     training = [case for case in cases if case.name not in held]
-    if not training:
+    if not training and options.grown is None:
         raise DatasetError(
             f"no case is left to train on: {len(found)} found, {len(found) - len(cases)} excluded, {len(held)} held "
             "out; add cases, or hold out fewer"
@@ -68,7 +72,8 @@ def call_roll(data: Sequence[Path], task: Task, options: "TrainOptions") -> Rost
     _part_patients(training, held)
     check_whole(cases, sequences)
     validation = [case for case in cases if case.name in held]
-    return Roster(task, sequences, training, validation, options.resample, options.register)
+    grown = plan_growth(options, task, sequences)
+    return Roster(task, sequences, training, validation, options.resample, options.register, grown=grown)
 
 
 def check_same(roster: Roster, card: Card, where: Path) -> None:
@@ -113,12 +118,7 @@ def load_scans(
         case = load_case(files, roster.sequences, roster.task, lesion=True, align=align)
         for sequence, doubt in aligner.doubts.items():
             say(f"case {files.name}: {sequence}: {doubt}")
-        prepared = prepare(case)
-        labels = case.lesion.array if case.lesion is not None else np.zeros(case.reference.shape, np.uint8)
-        classes = roster.task.encode(labels, case.name)
-        inside, around = follow(classes, prepared).copy(), Surround.of(turn_array(classes, prepared.turn), prepared.box)
-        d, h, w = (case.reference.spacing_mm[axis] for axis in prepared.turn.axes)
-        return Scan(prepared.image, inside, prepared.shape[0], prepared.box.start[0], (d, h, w), around)
+        return Scan.of(case, roster.task)
 
     with ThreadPoolExecutor(2) as pool:
         return list(pool.map(load, cases))

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from brainsegnet.api.folds import check_unseen
+from brainsegnet.api.growth import describe_growth, open_pool
 from brainsegnet.api.options import TrainOptions, Watch
 from brainsegnet.api.roster import Roster, call_roll, check_same, load_scans
 from brainsegnet.api.starting import adopt, follow, inherit, settle_blend, warn_of_forgetting
@@ -33,6 +35,7 @@ STATE = "state.safetensors"
 CHATTY = tuple(f"lightning.{package}.utilities.rank_zero" for package in ("fabric", "pytorch"))
 """Loggers that tell what `describe` says already."""
 Validate = Callable[["BrainSegNet"], Mapping[str, float]]
+Report = Callable[["Record"], None]
 
 
 def train(
@@ -42,10 +45,10 @@ def train(
     options: TrainOptions | None = None,
     watch: Watch | None = None,
 ) -> Path:
-    """Train Brain SegNet on cases with known lesions.
+    """Train Brain SegNet on cases with known lesions, on gliomas that are grown meanwhile, or on both.
 
     Args:
-        data: Folders of cases, or tables, in any naming scheme that `find_cases` knows.
+        data: Folders of cases, or tables, in any naming scheme that `find_cases` knows; none where cases are grown.
         task: A task, the name of one of ours, or a YAML file.
         out: Gets `best/` and `last/` (model folders), `log.csv`, `log.json`, `tensorboard/` and the state for resuming.
         options: How to train.
@@ -66,7 +69,7 @@ def train(
     if parent is not None:
         roster = follow(roster, parent.card)
         recipe = settle_blend(adopt(recipe, parent.card, options.drop_sequences), roster, parent.card)
-    recipe = recipe.fit_to(len(roster.training))
+    recipe = recipe.fit_to(len(roster.training) + (options.grown or 0))
     with torch_needed():
         from brainsegnet.training.fit import fit
         from brainsegnet.training.plan import Plan, check_plan
@@ -80,12 +83,24 @@ def train(
     fabric = launch(options, recipe)
     if fabric.is_global_zero:
         watch.say(describe(roster, plan, fabric))
+        if roster.grown is not None:
+            watch.say(describe_growth(roster.grown))
         if parent is not None and (warning := warn_of_forgetting(recipe, roster, parent.card)):
             watch.say(warning)
-    scans = load_scans(roster.training, roster, watch.say)
+    if grown := roster.grown:
+        pool = open_pool(grown, options.anatomy, task, roster.sequences, fabric.device)
+        roster = replace(roster, pool=pool)
+    scans, held_out = _load(roster, options, watch, fabric.is_global_zero)
     try:
-        hooks, log = _hooks(roster, plan, fabric, out, options, watch)
-        fit(scans, plan, fabric, hooks, resume=options.resume)
+        hooks, log = _hooks(roster, plan, fabric, out, options, held_out)
+        fit(
+            scans,
+            plan,
+            fabric,
+            replace(hooks, report=_both(hooks.report, watch.step)),
+            pool=roster.pool,
+            resume=options.resume,
+        )
         if log is not None:
             log.close({"recipe": recipe.model_dump(mode="json"), "budget": asdict(budget), "seed": options.seed})
     except OSError as error:
@@ -97,7 +112,7 @@ def describe(roster: Roster, plan: "Plan", fabric: "Fabric") -> str:
     """What is said at the start."""
     held = ", ".join(case.name for case in roster.validation) or "none"
     length, count, widths = getattr(plan.budget, plan.budget.kind), len(roster.training), plan.recipe.widths
-    cases = "1 training case" if count == 1 else f"{count} training cases"
+    cases = {0: "no training case on disk", 1: "1 training case"}.get(count, f"{count} training cases")
     return (
         f"task {roster.task.name}, sequences {', '.join(roster.sequences)}; {cases}, "
         f"held out: {held}; recipe {plan.recipe.name}, {length:g} {plan.budget.kind}, "
@@ -153,26 +168,50 @@ def _last_card(out: Path) -> Card | None:
         return None
 
 
+def _scored(roster: Roster, options: TrainOptions) -> bool:
+    """Whether held-out cases are scored on the way."""
+    return bool(roster.validation) and options.validations > 0
+
+
+def _load(roster: Roster, options: TrainOptions, watch: Watch, first: bool) -> tuple[list["Scan"], list["Scan"]]:
+    """What is trained on, and, for the first process, what is scored on the way.
+
+    Raises:
+        DatasetError: a scan is among both, under two names.
+    """
+    scans = load_scans(roster.training, roster, watch.say)
+    held_out = load_scans(roster.validation, roster, watch.say) if first and _scored(roster, options) else []
+    named = {files.name: scan.image for files, scan in zip(roster.training, scans, strict=True)}
+    for files, scan in zip(roster.validation, held_out, strict=False):
+        check_unseen(files.name, scan.image, named)
+    return scans, held_out
+
+
+def _both(one: Report, other: Report) -> Report:
+    """Tells both."""
+
+    def tell(record: "Record") -> None:
+        one(record)
+        other(record)
+
+    return tell
+
+
 def _hooks(
-    roster: Roster, plan: "Plan", fabric: "Fabric", out: Path, options: TrainOptions, watch: Watch
+    roster: Roster, plan: "Plan", fabric: "Fabric", out: Path, options: TrainOptions, held_out: Sequence["Scan"]
 ) -> tuple["Hooks", "RunLog | None"]:
     """Where records and weights go; the log is the first process's alone, and a `validate` every one's or none's."""
     from brainsegnet.training.log import RunLog
     from brainsegnet.training.plan import Hooks
     from brainsegnet.training.state import saved_step
 
-    scored = bool(roster.validation) and options.validations > 0
+    scored = _scored(roster, options)
     if not fabric.is_global_zero:
         idle: Validate | None = (lambda net: {}) if scored else None
         return Hooks(lambda record: None, lambda name, weights: None, idle, out / STATE, options.validations), None
-    held_out = load_scans(roster.validation, roster, watch.say) if scored else []
     log = RunLog(out, tuple(roster.task.regions), saved_step(out / STATE) if options.resume else 0)
     card = _last_card(out) if options.resume else None
     scores = {region: value for region, value in card.training.scores.items() if value is not None} if card else {}
-
-    def report(record: "Record") -> None:
-        log(record)
-        watch.step(record)
 
     def keep(name: str, weights: "Weights") -> None:
         save_model(out / name, write_card(f"{out.name}/{name}", roster, plan, options, scores), weights)
@@ -181,12 +220,13 @@ def _hooks(
         scores.update(score(net, held_out, roster.task))
         return dict(scores)
 
-    return Hooks(report, keep, validate_held_out if scored else None, out / STATE, options.validations), log
+    return Hooks(log, keep, validate_held_out if scored else None, out / STATE, options.validations), log
 
 
 def write_card(name: str, roster: Roster, plan: "Plan", options: TrainOptions, scores: Mapping[str, float]) -> Card:
     """All about the model that is being trained."""
     recipe, cases = plan.recipe, tuple(case.name for case in roster.training)
+    grown = roster.grown and roster.pool and roster.grown.model_copy(update={"seen": roster.pool.seen})
     return Card(
         name=name,
         licence=options.licence,
@@ -205,6 +245,7 @@ def write_card(name: str, roster: Roster, plan: "Plan", options: TrainOptions, s
             seed=plan.seed,
             started_from=roster.parent,
             data=Data(cases=cases, count=len(cases), sources=options.sources),
+            grown=grown,
             held_out=tuple(case.name for case in roster.validation),
             blended=recipe.blend,
             scores=dict(scores),

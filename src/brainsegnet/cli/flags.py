@@ -8,6 +8,7 @@ from cyclopts import Parameter
 
 Names = Annotated[tuple[str, ...], Parameter(negative_iterable=(), consume_multiple=True, show_default=False)]
 Switch = Annotated[bool, Parameter(negative_bool=(), show_default=False)]
+Shape = Annotated[tuple[int, int, int], Parameter(negative_iterable=(), show_default=False)]
 Device = Literal["auto", "cpu", "cuda"]
 
 
@@ -52,6 +53,21 @@ class HoldOutFlags:
     "How many cases to hold out, drawn by the seed; by default one in eight."
     validations: int = 10
     "How often the cases held out are scored during training; 0 is never."
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class GrowthFlags:
+    """Which cases are grown into memory while the training goes on, with nothing written."""
+
+    grown: int | None = None
+    "Realistic gliomas, as grow makes them, to keep in memory beside DATA, which may then be left out."
+    renew_steps: int | None = None
+    "Steps after which the oldest of them is replaced by a new one; by default 40."
+    anatomy: str | None = None
+    "As in grow: a folder of FreeSurfer label maps, icbm152 (from nilearn; the default with it), or procedural."
+    shape: Shape | None = None
+    "Voxels of a procedural head along slices, rows and columns; by default 1 mm."
 
 
 @Parameter(name="*")

@@ -1,14 +1,10 @@
 """`grow`: cases made by the software itself."""
 
 from pathlib import Path
-from typing import Annotated, Literal
-
-from cyclopts import Parameter
+from typing import Literal
 
 from brainsegnet.cli.app import app, say
-from brainsegnet.cli.flags import Switch
-
-Shape = Annotated[tuple[int, int, int], Parameter(negative_iterable=(), show_default=False)]
+from brainsegnet.cli.flags import Shape, Switch
 
 
 @app.command

@@ -9,6 +9,7 @@ from brainsegnet.cli.app import Paths, app, complain, report_failures, say
 from brainsegnet.cli.flags import (
     BudgetFlags,
     CaseFlags,
+    GrowthFlags,
     HoldOutFlags,
     MachineFlags,
     OriginFlags,
@@ -29,7 +30,7 @@ RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")
 
 @app.command
 def train(
-    data: Paths,
+    data: Paths | None = None,
     /,
     *,
     task: str,
@@ -38,22 +39,25 @@ def train(
     budget: BudgetFlags | None = None,
     cases: CaseFlags | None = None,
     held: HoldOutFlags | None = None,
+    growth: GrowthFlags | None = None,
     seed: int = 0,
     machine: MachineFlags | None = None,
     resume: Switch = False,
     origin: OriginFlags | None = None,
 ) -> None:
-    """Train a model on cases with known lesions.
+    """Train a model on cases with known lesions, on gliomas that are grown meanwhile, or on both.
 
     Example: brainsegnet train BRATS/ --task brats2015 --out runs/first --minutes 15
 
     Example: brainsegnet train MINE/ --task brats2021 --from tumour --out runs/mine --minutes 10
 
+    Example: brainsegnet train BRATS/ --task brats2021 --grown 16 --out runs/both --hold-out pat0007
+
     Parameters
     ----------
     data
         Folders of cases as distributed (BRATS 2015 to 2023, ISLES 2017 and 2022, BIDS, Decathlon, nnU-Net; inspect
-        tells), or tables case,sequence,path (.csv, .yaml).
+        tells), or tables case,sequence,path (.csv, .yaml). None are needed with --grown.
     task
         brats2015, brats2021, brats2023, isles2017, isles2022, or a YAML file.
     out
@@ -72,13 +76,13 @@ def train(
 
     budget, cases, machine = budget or BudgetFlags(), cases or CaseFlags(), machine or MachineFlags()
     limits = Budget(**vars(budget)) if any(limit is not None for limit in vars(budget).values()) else None
-    chosen = vars(cases) | vars(held or HoldOutFlags()) | vars(machine) | vars(origin or OriginFlags())
-    options = TrainOptions(recipe, limits, seed=seed, resume=resume, **chosen)
+    chosen = vars(cases) | vars(held or HoldOutFlags()) | vars(growth or GrowthFlags()) | vars(machine)
+    options = TrainOptions(recipe, limits, seed=seed, resume=resume, **chosen, **vars(origin or OriginFlags()))
     with training_progress() as step:
-        run(data, task, out, options, Watch(say, step))
+        run(data or [], task, out, options, Watch(say, step))
     if all(os.environ.get(rank, "0") == "0" for rank in RANKS):
         say(f"done; try: brainsegnet segment CASE --model {out} --out lesion.nii.gz")
-        say(f"and for speed on a CPU, once: brainsegnet export {out} {' '.join(map(str, data))}")
+        say(f"and for speed on a CPU, once: brainsegnet export {' '.join(map(str, (out, *(data or ()))))}")
 
 
 @app.command

@@ -85,6 +85,28 @@ class Parent(_Value):
         )
 
 
+class Grown(_Value):
+    """The cases that were grown into the memory of a training.
+
+    Attributes:
+        generator: What made them: `grow` with the flag of that name, and --seed, --anatomy and --shape as below.
+        anatomy: Name of the anatomy, or of the folder of label maps.
+        shape: Voxels (D, H, W) of a procedural head; None is 1 mm.
+        seed: Of the first case; each further one has the next.
+        slots: Cases in memory at a time.
+        every: Steps after which one was replaced by a new one.
+        seen: Cases that were in memory in all.
+    """
+
+    generator: Literal["realistic"] = "realistic"
+    anatomy: str
+    shape: tuple[int, int, int] | None = None
+    seed: int = Field(ge=0)
+    slots: int = Field(ge=1)
+    every: int = Field(ge=1)
+    seen: int = Field(default=0, ge=0)
+
+
 class TrainingNote(_Value):
     """How the weights came about.
 
@@ -94,6 +116,7 @@ class TrainingNote(_Value):
         seed: Of the whole training.
         started_from: The model whose weights it started from; None if it started anew.
         data: Training cases.
+        grown: Cases grown beside those; None where there were none.
         held_out: Names of the cases that it was validated on and did not see.
         blended: Share of the weights it started from in the mean that it is; 0 where it is none.
         folds: Where it is above 0, the model was trained on all cases, and each score is that of one of so many others,
@@ -107,6 +130,7 @@ class TrainingNote(_Value):
     seed: int = 0
     started_from: Parent | None = None
     data: Data = Data()
+    grown: Grown | None = None
     held_out: tuple[str, ...] = ()
     blended: float = 0.0
     folds: int = 0

@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import torch
@@ -15,12 +16,21 @@ from brainsegnet.training.losses import loss_of
 from brainsegnet.training.pace import Pace
 from brainsegnet.training.patches import Sampler, Scan
 from brainsegnet.training.plan import Hooks, Plan, Record, check_plan
+from brainsegnet.training.pool import Pool
 from brainsegnet.training.processes import all_sum, largest, share_statistics
 from brainsegnet.training.signals import Interrupted, catch_signals
 from brainsegnet.training.state import Trainee, averaged_twin, read_state, write_state
 
 
-def fit(scans: Sequence[Scan], plan: Plan, fabric: Fabric, hooks: Hooks, *, resume: bool = False) -> nn.Module:
+def fit(
+    scans: Sequence[Scan],
+    plan: Plan,
+    fabric: Fabric,
+    hooks: Hooks,
+    *,
+    pool: Pool | None = None,
+    resume: bool = False,
+) -> nn.Module:
     """Train a network; the result holds the last weights, averaged and blended where the recipe says so.
 
     Args:
@@ -28,6 +38,7 @@ def fit(scans: Sequence[Scan], plan: Plan, fabric: Fabric, hooks: Hooks, *, resu
         plan: What to train.
         fabric: Devices, machines and precision, launched.
         hooks: Where results go; all processes agree on whether there is a `validate`.
+        pool: Further scans, made while the training goes on; every process makes the same.
         resume: Continue from `hooks.state`; on a CPU the result is that of an uninterrupted training, bit for bit.
 
     Raises:
@@ -36,15 +47,17 @@ def fit(scans: Sequence[Scan], plan: Plan, fabric: Fabric, hooks: Hooks, *, resu
         TaskError: the plan cannot be carried out, on so many devices or at all.
         TrainingDiverged: the loss is no longer a number.
     """
-    training = Training(scans, plan, fabric, hooks)
+    training = Training(scans, plan, fabric, hooks, pool or Pool.empty())
     if resume:
         training.resume()
-    with catch_signals() as caught:
-        while (progress := training.progress()) < 1 and not training.stopped_by(caught):
-            training.step(progress)
-            training.validate_when_due()
-            training.save_when_due()
-    training.save()
+    with closing(training.pool):
+        training.fill_pool()
+        with catch_signals() as caught:
+            while (progress := training.progress()) < 1 and not training.stopped_by(caught):
+                training.step(progress)
+                training.validate_when_due()
+                training.save_when_due()
+        training.save()
     if number := training.stopped_by(caught):
         raise Interrupted(number)
     return training.finish()
@@ -53,11 +66,12 @@ def fit(scans: Sequence[Scan], plan: Plan, fabric: Fabric, hooks: Hooks, *, resu
 class Training:
     """The parts of the loop, and what they share."""
 
-    def __init__(self, scans: Sequence[Scan], plan: Plan, fabric: Fabric, hooks: Hooks) -> None:
+    def __init__(self, scans: Sequence[Scan], plan: Plan, fabric: Fabric, hooks: Hooks, pool: Pool) -> None:
         check_plan(plan, fabric.world_size)
-        self.plan, self.recipe, self.fabric, self.hooks = plan, plan.recipe, fabric, hooks
+        self.plan, self.recipe, self.fabric, self.hooks, self.pool = plan, plan.recipe, fabric, hooks, pool
+        self.shapes = [scan.image.shape for scan in scans]
         self.trainee, self.layout = _begin(plan, fabric), plan.network.layout
-        self.sampler = Sampler(scans, plan.recipe, plan.patch, plan.seed, fabric.device)
+        self.sampler = Sampler(scans, plan.recipe, plan.patch, plan.seed, fabric.device, (pool.depth,) * pool.slots)
         self.pace = Pace(fabric.device)
         self.started = self.saved = time.monotonic()
         self.losses: list[Tensor] = []
@@ -72,6 +86,19 @@ class Training:
         read_state(self.trainee, path, self._fingerprint())
         self.started -= 60 * self.trainee.minutes
         self.trainee.validations = min(self.trainee.validations, self._validations_due(self.progress()))
+        self.pool.seen = self.pool.count_at(self.trainee.step - 1)
+
+    def fill_pool(self) -> None:
+        """Make the scans that the next step needs, if there is one; the clock stands still meanwhile."""
+        began = time.monotonic()
+        if self.progress() < 1:
+            self.pool.fill(self.trainee.step, self._hold)
+        self.started += time.monotonic() - began
+        self.saved = time.monotonic()
+
+    def _hold(self, slot: int, scan: Scan) -> None:
+        """Keep a scan of the pool beside those that stay."""
+        self.sampler.put(len(self.shapes) + slot, scan)
 
     def progress(self) -> float:
         """Share of the budget that is spent, the same on every process."""
@@ -95,6 +122,7 @@ class Training:
         for group in trainee.optimiser.param_groups:
             group["lr"] = rate
         self.pace.mark()
+        self.pool.update(trainee.step, self._hold)
         images, classes = self.sampler.cut([self.sampler.draw(k, stage) for k in self._numbers()])
         self.pace.mark()
         trainee.optimiser.zero_grad()
@@ -166,12 +194,13 @@ class Training:
 
     def _fingerprint(self) -> str:
         """What must agree for a training to be resumed: all but the budget, the scans told by their shapes."""
-        plan, shapes = self.plan, [scan.image.shape for scan in self.sampler.scans]
+        plan, shapes = self.plan, self.shapes
         network = f"{plan.sequences} {plan.classes} {plan.regions}"
         start = plan.origin and f" from {plan.origin}"
         blend = f" blended {plan.recipe.blend}" if plan.recipe.blend else ""
         recipe = plan.recipe.model_dump_json(exclude={"blend"})
-        return f"{recipe} {network} {plan.patch} {plan.seed} {shapes} {plan.network.name}{start}{blend}"
+        changed = f"{start}{blend}{self.pool.fingerprint}"
+        return f"{recipe} {network} {plan.patch} {plan.seed} {shapes} {plan.network.name}{changed}"
 
     def finish(self) -> nn.Module:
         """The trained network, in evaluation mode."""

@@ -6,6 +6,7 @@ Sample k of a training is a pure function of (seed, epoch, index): no worker pro
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Self
 
 import numpy as np
 import torch
@@ -14,9 +15,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from brainsegnet.preprocessing.brain import Surround
+from brainsegnet.preprocessing.orientation import turn_array
+from brainsegnet.preprocessing.prepare import follow, prepare
 from brainsegnet.preprocessing.slabs import slab_starts
+from brainsegnet.task import Task
 from brainsegnet.training.augment import Change, draw_change, drop_sequences, recolour, reorient, window
 from brainsegnet.training.curriculum import Recipe, Stage
+from brainsegnet.volume import Case
 
 VOXELS_PER_CLASS = 20_000
 """Lesion voxels remembered per class and scan as centres of samples; more add nothing to the draw."""
@@ -40,6 +45,21 @@ class Scan:
     first: int
     spacing_mm: tuple[float, float, float] = (1.0, 1.0, 1.0)
     surround: Surround | None = None
+
+    @classmethod
+    def of(cls, case: Case, task: Task) -> Self:
+        """Prepare a case whose lesion is in the label values of a task; without a lesion, all is background.
+
+        Raises:
+            ImageError: an image cannot be used.
+            LabelError: a label is outside the task.
+        """
+        prepared = prepare(case)
+        labels = case.lesion.array if case.lesion is not None else np.zeros(case.reference.shape, np.uint8)
+        classes = task.encode(labels, case.name)
+        inside, around = follow(classes, prepared).copy(), Surround.of(turn_array(classes, prepared.turn), prepared.box)
+        d, h, w = (case.reference.spacing_mm[axis] for axis in prepared.turn.axes)
+        return cls(prepared.image, inside, prepared.shape[0], prepared.box.start[0], (d, h, w), around)
 
     @cached_property
     def centres(self) -> list[NDArray[np.int64]]:
@@ -75,11 +95,13 @@ class Sampler:
     """Draws and cuts the samples of a training.
 
     Args:
-        scans: At least one, all with the same sequences.
+        scans: All with the same sequences.
         recipe: Decides patch, sampling and augmentation.
         patch: Sample (D, H, W).
         seed: Of the whole training.
         device: Where the scans are kept and the samples are cut.
+        room: Slices of each further scan, which `put` brings before the first draw and may exchange later. It counts
+            as deep as that in an epoch, whatever comes, so that the numbers of samples stay.
     """
 
     def __init__(
@@ -89,14 +111,26 @@ class Sampler:
         patch: tuple[int, int, int],
         seed: int,
         device: torch.device,
+        room: Sequence[int] = (),
     ) -> None:
-        self.scans, self.recipe, self.patch, self.seed = scans, recipe, patch, seed
-        self.places = [(i, s) for i, scan in enumerate(scans) for s in slab_starts(scan.depth, patch[0])]
-        stored = torch.float32 if device.type == "cpu" else torch.float16
-        self.images = [torch.from_numpy(scan.image).to(device, stored) for scan in scans]
-        self.classes = [torch.from_numpy(scan.classes).to(device) for scan in scans]
+        self.recipe, self.patch, self.seed, self.device = recipe, patch, seed, device
+        self.depths = (*(scan.depth for scan in scans), *room)
+        self.places = [(i, s) for i, depth in enumerate(self.depths) for s in slab_starts(depth, patch[0])]
+        self.scans: dict[int, Scan] = {}
+        self.images: dict[int, Tensor] = {}
+        self.classes: dict[int, Tensor] = {}
         self._spans: dict[tuple[int, int, int], tuple[int, int] | None] = {}
         self._order: tuple[int, NDArray[np.int64]] = (-1, np.empty(0, np.int64))
+        for i, scan in enumerate(scans):
+            self.put(i, scan)
+
+    def put(self, index: int, scan: Scan) -> None:
+        """Keep a scan at an index, in the place of the one that was there."""
+        stored = torch.float32 if self.device.type == "cpu" else torch.float16
+        self.scans[index] = scan
+        self.images[index] = torch.from_numpy(scan.image).to(self.device, stored)
+        self.classes[index] = torch.from_numpy(scan.classes).to(self.device)
+        self._spans = {slab: span for slab, span in self._spans.items() if slab[0] != index}
 
     def draw(self, number: int, stage: Stage) -> Draw:
         """Sample `number` of the training, counted over all epochs."""
@@ -105,9 +139,14 @@ class Sampler:
         scan, slab = self.places[self._order_of(epoch)[index]]
         change = self._change(rng, stage, self.scans[scan].image.shape[0])
         if self.recipe.sampling == "slabs":
-            start = slab - self.scans[scan].first
+            start = self._first_slice(scan, slab) - self.scans[scan].first
             return Draw(scan, start, self._around_lesion(rng, scan, start, change), change)
         return self._anywhere(rng, scan, change)
+
+    def _first_slice(self, scan: int, slab: int) -> int:
+        """Where a slab begins in a scan, which may be deeper or shallower than it counts."""
+        counted, deep = (max(depth - self.patch[0], 0) for depth in (self.depths[scan], self.scans[scan].depth))
+        return slab if counted == deep else round(slab * deep / max(counted, 1))
 
     def _order_of(self, epoch: int) -> NDArray[np.int64]:
         """The places in the order of an epoch; that of the last one asked for is remembered."""
