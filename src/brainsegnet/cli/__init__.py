@@ -9,7 +9,7 @@ import threading
 
 from cyclopts import CycloptsError, MissingArgumentError
 
-from brainsegnet.cli import comparing, evaluation_verbs, growing, publishing, ranking, verbs  # noqa: F401, their verbs join
+from brainsegnet.cli import comparing, evaluation_verbs, growing, publishing, ranking, training, verbs  # noqa: F401
 from brainsegnet.cli.app import app, complain
 
 

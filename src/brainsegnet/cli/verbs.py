@@ -1,88 +1,16 @@
 """The verbs: one per function of the API, one flag per argument. Heavy libraries load when a verb runs."""
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from brainsegnet.cli.app import Paths, app, complain, report_failures, say
-from brainsegnet.cli.flags import (
-    BudgetFlags,
-    CaseFlags,
-    GrowthFlags,
-    HoldOutFlags,
-    MachineFlags,
-    OriginFlags,
-    SegmentFlags,
-    SequenceFlags,
-    Switch,
-)
-from brainsegnet.cli.progress import training_progress
+from brainsegnet.cli.flags import SegmentFlags, SequenceFlags, Switch
 
 if TYPE_CHECKING:
     from brainsegnet.api.case_output import Segmented
     from brainsegnet.api.inspection import Inventory
     from brainsegnet.api.segmentation import Segmentation
-
-RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")
-"""Where launchers say which of several processes this one is; it is the first if all that are set are 0."""
-
-
-@app.command
-def train(
-    data: Paths | None = None,
-    /,
-    *,
-    task: str,
-    out: Path,
-    recipe: Literal["paper", "quick", "thorough", "modern", "tune"] | None = None,
-    budget: BudgetFlags | None = None,
-    cases: CaseFlags | None = None,
-    held: HoldOutFlags | None = None,
-    growth: GrowthFlags | None = None,
-    seed: int = 0,
-    machine: MachineFlags | None = None,
-    resume: Switch = False,
-    origin: OriginFlags | None = None,
-) -> None:
-    """Train a model on cases with known lesions, on gliomas that are grown meanwhile, or on both.
-
-    Example: brainsegnet train BRATS/ --task brats2015 --out runs/first --minutes 15
-
-    Example: brainsegnet train MINE/ --task brats2021 --from tumour --out runs/mine --minutes 10
-
-    Example: brainsegnet train BRATS/ --task brats2021 --grown 16 --out runs/both --hold-out pat0007
-
-    Parameters
-    ----------
-    data
-        Folders of cases as distributed (BRATS 2015 to 2023, ISLES 2017 and 2022, BIDS, Decathlon, nnU-Net; inspect
-        tells), or tables case,sequence,path (.csv, .yaml). None are needed with --grown.
-    task
-        brats2015, brats2021, brats2023, isles2017, isles2022, or a YAML file.
-    out
-        Folder for the models best/ and last/, the log and the state.
-    recipe
-        paper: as published. quick (the default): a CPU in minutes. thorough: a CPU in hours. modern: what we find best,
-        for a GPU. tune (the default with --from): gently on from a trained model, the mean of its weights and the new.
-    seed
-        Governs all that is random.
-    resume
-        Continue the training in --out.
-    """
-    from brainsegnet.api.options import TrainOptions, Watch
-    from brainsegnet.api.training_run import train as run
-    from brainsegnet.training.curriculum import Budget
-
-    budget, cases, machine = budget or BudgetFlags(), cases or CaseFlags(), machine or MachineFlags()
-    limits = Budget(**vars(budget)) if any(limit is not None for limit in vars(budget).values()) else None
-    chosen = vars(cases) | vars(held or HoldOutFlags()) | vars(growth or GrowthFlags()) | vars(machine)
-    options = TrainOptions(recipe, limits, seed=seed, resume=resume, **chosen, **vars(origin or OriginFlags()))
-    with training_progress() as step:
-        run(data or [], task, out, options, Watch(say, step))
-    if all(os.environ.get(rank, "0") == "0" for rank in RANKS):
-        say(f"done; try: brainsegnet segment CASE --model {out} --out lesion.nii.gz")
-        say(f"and for speed on a CPU, once: brainsegnet export {' '.join(map(str, (out, *(data or ()))))}")
 
 
 @app.command
@@ -126,24 +54,6 @@ def segment(
     if timings:
         _show_timings(done)
     report_failures(done.failures, len(done.done))
-
-
-@app.command
-def export(model: Path, data: Paths | None = None, /) -> None:
-    """Put a model into formats that run fast on a CPU, without torch: OpenVINO (floats and 8-bit integers), and ONNX.
-
-    Example: brainsegnet export runs/first BRATS/
-
-    Parameters
-    ----------
-    model
-        Model folder, or the output folder of train; gets a folder export/.
-    data
-        Cases that the model was trained on: the ranges of 8-bit integers come from them. Without data, floats only.
-    """
-    from brainsegnet.api.exporting import export as run
-
-    run(model, data or [], say)
 
 
 @app.command
