@@ -88,6 +88,7 @@ brainsegnet.segment(Path({str(phantoms / "phantom0002")!r}), Path({str(home)!r})
     assert np.mean(fast == slow) > 0.999
     reports = [json.loads((tmp_path / f"{name}.json").read_text()) for name in "ab"]
     assert [report["engine"] for report in reports] == ["OpenVINO on the CPU, 32-bit floats", "torch on cpu"]
+    assert all(0 < report["memory"]["one_pass_gb"] < 0.1 for report in reports)
 
 
 def test_a_signal_after_an_export_reaches_its_handler(trained, phantoms, tmp_path):

@@ -73,6 +73,7 @@ def write_case(found: Found, loaded: Loaded, model: Model, path: Path, picture: 
         "validation": expected_dice(model.card, prediction.used),
         "model": _describe_model(model),
         "engine": found.engine,
+        "memory": {"one_pass_gb": round(found.pass_bytes / 1e9, 3)},
         "notes": [*found.notes, *loaded.notes],
         "doubts": list(prediction.doubts),
         "seconds": {stage: round(duration, 4) for stage, duration in seconds.items()},

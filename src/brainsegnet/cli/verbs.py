@@ -168,9 +168,10 @@ def _show_timings(segmentation: "Segmentation") -> None:
     from rich.table import Table
 
     stages = ("read", "prepare", "network", "write")
-    table = Table("case", *stages, "sum", title="seconds", title_justify="left")
+    table = Table("case", *stages, "sum", "one pass, GB", title="seconds, and memory", title_justify="left")
     for case in segmentation.done:
         seconds = case.report["seconds"]
-        table.add_row(case.name, *(f"{seconds[stage]:.2f}" for stage in stages), f"{sum(seconds.values()):.2f}")
+        memory = f"{case.report['memory']['one_pass_gb']:.2f}"
+        table.add_row(case.name, *(f"{seconds[stage]:.2f}" for stage in stages), f"{sum(seconds.values()):.2f}", memory)
     Console().print(table)
     say(f"{segmentation.seconds:.2f} s in all, the network at work for {segmentation.computing:.2f} s of them")

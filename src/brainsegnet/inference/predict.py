@@ -71,6 +71,7 @@ class Found:
         seconds: That the passes took, arg-max included.
         engine: What computed.
         notes: What was done for want of memory.
+        pass_bytes: About how much memory one pass over the box takes beside weights and libraries; it decides on slabs.
     """
 
     ready: Ready
@@ -80,6 +81,7 @@ class Found:
     seconds: float
     engine: str
     notes: tuple[str, ...]
+    pass_bytes: int
 
 
 @dataclass(frozen=True)
@@ -154,7 +156,9 @@ def compute(ready: Ready, engine: Engine, options: Options) -> Found:
     chances = engine.probabilities(ready.image, options.slabs) if soft else None
     classes = engine.classify(ready.image, options.slabs) if chances is None else np.argmax(chances, 0).astype(np.uint8)
     seconds = time.perf_counter() - started
-    return Found(ready, options, classes, chances, seconds, engine.backend.name, tuple(engine.notes))
+    d, h, w = classes.shape
+    needed = engine.backend.estimate_bytes((d, h, w))
+    return Found(ready, options, classes, chances, seconds, engine.backend.name, tuple(engine.notes), needed)
 
 
 def finish(found: Found, card: Card) -> Prediction:
