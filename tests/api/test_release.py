@@ -115,6 +115,16 @@ def test_cases_that_call_for_different_models_are_refused_and_the_remedy_named(h
         choose_model({"a": ["flair", "t1"], "b": ["dwi", "adc"]}, folder)
 
 
+def test_of_models_that_use_as_much_the_one_that_lacks_least_is_chosen(home, tmp_path):
+    wide = open_model(home / "tiny")
+    for name, sequences in (("a-wide", ("adc", "mtt", "rcbf", "tmax")), ("stroke", ("dwi", "adc"))):
+        channels = wide.card.input.model_copy(update={"sequences": sequences})
+        save_model(tmp_path / name, wide.card.model_copy(update={"name": name, "input": channels}), wide.tensors())
+    assert choose_model({"a": ["adc"]}, tmp_path).card.name == "stroke"
+    assert choose_model({"a": ["adc", "dwi", "mtt"]}, tmp_path).card.name == "stroke"
+    assert choose_model({"a": ["adc", "mtt", "tmax"]}, tmp_path).card.name == "a-wide"
+
+
 def test_more_coverage_needs_a_smaller_tail():
     rng = np.random.default_rng(1)
     tails = {str(i): {"lesion": float(t)} for i, t in enumerate(rng.uniform(0.001, 0.49, 20))}

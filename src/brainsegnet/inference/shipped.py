@@ -33,7 +33,7 @@ def resolve_model(named: Path, home: Path = HOME) -> Model:
 
 
 def choose_model(cases: Mapping[str, Collection[str]], home: Path | None = None) -> Model:
-    """The shipped model that uses most of the sequences of each of some cases.
+    """The shipped model that uses most of the sequences of each of some cases, of several the one that lacks fewest.
 
     Cases of which no model takes anything have no say.
 
@@ -63,6 +63,7 @@ def choose_model(cases: Mapping[str, Collection[str]], home: Path | None = None)
 
 
 def _choose(models: Mapping[str, Model], sequences: Collection[str]) -> str | None:
-    """The name of the first model that uses most of the sequences, None if none uses any."""
+    """The name of the model that uses most of the sequences, of several the one that lacks fewest; None if none does."""
     used = {name: len(set(model.card.sequences) & set(sequences)) for name, model in models.items()}
-    return max(used, key=lambda name: used[name]) if any(used.values()) else None
+    lacking = {name: len(model.card.sequences) - used[name] for name, model in models.items()}
+    return max(used, key=lambda name: (used[name], -lacking[name])) if any(used.values()) else None
