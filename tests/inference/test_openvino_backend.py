@@ -3,6 +3,7 @@ import shutil
 import numpy as np
 import openvino
 import pytest
+import torch
 from openvino import opset13 as ops
 
 from brainsegnet.errors import BrainSegNetError, ModelError
@@ -11,6 +12,8 @@ from brainsegnet.inference.engines import open_engine
 from brainsegnet.inference.model import hash_file, open_model, save_exports
 from brainsegnet.inference.openvino_backend import shared_core, with_arg_max
 from brainsegnet.inference.torch_backend import TorchBackend
+from brainsegnet.network.architecture import BrainSegNet
+from brainsegnet.network.collapse import shuffle
 from brainsegnet.network.export import quantise, to_openvino, write_openvino
 from brainsegnet.processor import has_bf16_units
 
@@ -60,15 +63,35 @@ def test_eight_bits_find_nearly_what_floats_find(exported, image):
     assert np.mean(floats.classify(image) == integers.classify(image)) > 0.8
 
 
-def test_in_eight_bits_the_last_convolutions_take_them_and_their_sum_does_not(forms):
+def test_in_eight_bits_the_last_convolution_of_unsigned_numbers_takes_them_and_the_sum_does_not(forms):
     total = shared_core().read_model(forms / "int8.xml").get_results()[0].input_value(0).get_node()
     assert total.get_type_name() == "Add"
-    for number in range(2):
+    for number, eight_bits in enumerate((True, False)):
         convolution = total.input_value(number).get_node()
         if convolution.get_type_name() == "Add":
             convolution = convolution.input_value(0).get_node()
         assert convolution.get_type_name() == "Convolution"
-        assert convolution.input_value(0).get_node().get_type_name() == "FakeQuantize"
+        assert (convolution.input_value(0).get_node().get_type_name() == "FakeQuantize") == eight_bits
+
+
+def test_eight_bits_bear_a_coarse_map_that_has_grown_far_beyond_what_tells_classes_apart(tmp_path):
+    """Such as long trainings make: rounded to 256 steps of itself it would hide the difference of two classes."""
+    torch.manual_seed(0)
+    net = BrainSegNet(2, 3, (4, 4, 8, 8), 8).eval()
+    image = torch.randn(1, 2, 8, 64, 64)
+    with torch.inference_mode():
+        net.classify.weight.normal_()
+        net.refine[1].smooth.bias += 100
+        logits = net(image)[..., 2:-2, 8:-8, 8:-8]
+        net.classify.bias -= logits.mean((0, 2, 3, 4))
+        wanted = net(image).argmax(1)
+    model = quantise(to_openvino(net), [image[0].numpy()])
+    write_openvino(model, tmp_path / "int8.xml")
+    exact = {"EXECUTION_MODE_HINT": "ACCURACY"}
+    found = shared_core().compile_model(tmp_path / "int8.xml", "CPU", exact)(image.numpy())[0]
+    classes = shuffle(torch.from_numpy(found), net.stride).argmax(1)
+    inside = (..., slice(2, -2), slice(8, -8), slice(8, -8))
+    assert (classes[inside] == wanted[inside]).float().mean() > 0.9
 
 
 @pytest.mark.skipif(not has_bf16_units(), reason="the processor has no units for bf16")

@@ -36,16 +36,18 @@ def test_an_exported_network_costs_so_many_multiply_adds_per_voxel(size, count):
     assert multiply_adds(to_openvino(BrainSegNet(4, 5, widths, refined).eval())) == count
 
 
-def test_eight_bits_are_multiplied_everywhere_and_only_the_logits_are_summed_in_floats():
+@pytest.mark.parametrize("clip", [True, False])
+def test_eight_bits_are_multiplied_everywhere_but_in_the_last_convolution_of_signed_numbers(clip):
     torch.manual_seed(0)
     whole = to_openvino(BrainSegNet(4, 5, (4, 4, 8, 8), 8).eval())
-    small = quantise(whole, [np.random.default_rng(0).normal(size=(4, *SIZE)).astype("f")])
+    small = quantise(whole, [np.random.default_rng(0).normal(size=(4, *SIZE)).astype("f")], clip)
     assert len(convolutions(small)) == len(convolutions(whole)) == 25
-    for op in convolutions(small):
-        quantised = op.input_value(0).get_node().get_type_name() == "FakeQuantize"
-        assert quantised and weights_of(op).get_element_type().get_type_name() == "i8"
     total = small.get_results()[0].input_value(0).get_node()
     assert "FakeQuantize" not in {total.input_value(i).get_node().get_type_name() for i in range(2)}
+    for op in convolutions(small):
+        quantised = op.input_value(0).get_node().get_type_name() == "FakeQuantize"
+        assert quantised == (weights_of(op).get_element_type().get_type_name() == "i8")
+        assert quantised != op.get_friendly_name().startswith("__module.coarse")
 
 
 def weights_of(op):

@@ -192,12 +192,12 @@ class ExportNote(_Value):
     @property
     def harmless(self) -> bool:
         """Whether it was compared, and no region lost more Dice than is tolerated."""
-        return _tolerated(self.dice_change)
+        return is_tolerated(self.dice_change)
 
     @property
     def harmless_in_bf16(self) -> bool:
         """As `harmless`, of the same file computed in bf16."""
-        return _tolerated(self.bf16_change)
+        return is_tolerated(self.bf16_change)
 
 
 class Card(_Value):
@@ -244,7 +244,8 @@ class Card(_Value):
         return self.input.sequences
 
 
-def _tolerated(change: Mapping[str, float]) -> bool:
+def is_tolerated(change: Mapping[str, float]) -> bool:
+    """Whether changes of Dice by region were measured, and none is a loss of more than `TOLERATED`."""
     return bool(change) and min(change.values()) >= -TOLERATED
 
 

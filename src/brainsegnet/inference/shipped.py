@@ -63,7 +63,7 @@ def choose_model(cases: Mapping[str, Collection[str]], home: Path | None = None)
 
 
 def _choose(models: Mapping[str, Model], sequences: Collection[str]) -> str | None:
-    """The name of the model that uses most of the sequences, of several the one that lacks fewest; None if none does."""
+    """The name of the model that uses most of the sequences, of several the one that lacks fewest; or None."""
     used = {name: len(set(model.card.sequences) & set(sequences)) for name, model in models.items()}
     lacking = {name: len(model.card.sequences) - used[name] for name, model in models.items()}
     return max(used, key=lambda name: (used[name], -lacking[name])) if any(used.values()) else None

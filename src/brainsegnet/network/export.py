@@ -39,19 +39,27 @@ def to_openvino(net: BrainSegNet) -> OpenVinoModel:
     return model
 
 
-def quantise(model: OpenVinoModel, samples: Sequence[NDArray[np.float32]]) -> OpenVinoModel:
+def quantise(model: OpenVinoModel, samples: Sequence[NDArray[np.float32]], clip: bool = True) -> OpenVinoModel:
     """The network in 8-bit integers, its ranges taken from what `samples` (C, D, H, W) make of it.
 
     Weights channel by channel and activations map by map, by NNCF's post-training quantisation. The sum that gives the
     logits stays in floats: a trained network is so sure of most voxels that its logits reach hundreds, and an eighth
-    bit then stands for more than what tells two tissues apart. The two convolutions that it adds take 8 bits in
-    and give floats. NNCF's correction of biases moves such logits away from those in floats, so it stays off.
+    bit then stands for more than what tells two tissues apart. So does the convolution of the coarser map, which has
+    grown as far and is signed; that of the finest block takes 8 bits in and gives floats. NNCF's correction of biases
+    moves such logits away from those in floats, so it stays off.
+
+    Args:
+        model: In floats; it is not changed.
+        samples: From its training.
+        clip: Whether a range ends where NNCF's usual estimate has it (finer steps) or at the extremes of the samples.
 
     Raises:
         MissingExtra: nncf is not installed.
     """
     with _needed():
         import nncf
+        from nncf.quantization.range_estimator import RangeEstimatorParameters
+        from nncf.quantization.range_estimator import RangeEstimatorParametersSet as Ranges
     logging.getLogger("nncf").setLevel(logging.ERROR)
     with _signal_stack_kept():
         return nncf.quantize(
@@ -60,31 +68,38 @@ def quantise(model: OpenVinoModel, samples: Sequence[NDArray[np.float32]]) -> Op
             subset_size=len(samples),
             preset=nncf.QuantizationPreset.MIXED,
             target_device=nncf.TargetDevice.CPU,
-            ignored_scope=nncf.IgnoredScope(names=_sum_of_logits(model)),
-            advanced_parameters=nncf.AdvancedQuantizationParameters(disable_bias_correction=True),
+            ignored_scope=nncf.IgnoredScope(names=_kept_in_floats(model)),
+            advanced_parameters=nncf.AdvancedQuantizationParameters(
+                disable_bias_correction=True,
+                activations_range_estimator_params=RangeEstimatorParameters() if clip else Ranges.MINMAX,
+            ),
         )
 
 
-def _sum_of_logits(model: OpenVinoModel) -> list[str]:
-    """The name of the sum of convolutions that gives the logits; none if the last node only adds a bias."""
+def _kept_in_floats(model: OpenVinoModel) -> list[str]:
+    """Names of the sum of convolutions that gives the logits, and of those of them that take signed numbers.
+
+    None if the last node only adds a bias.
+    """
     total = model.get_results()[0].input_value(0).get_node()
-    summands = [total.input_value(i).get_node() for i in range(total.get_input_size())]
-    if total.get_type_name() != "Add" or not all(map(_is_convolution, summands)):
+    summands = [_unbiased(total.input_value(i).get_node()) for i in range(total.get_input_size())]
+    if total.get_type_name() != "Add" or any(node.get_type_name() != "Convolution" for node in summands):
         return []
-    return [total.get_friendly_name()]
+    signed = [node for node in summands if node.input_value(0).get_node().get_type_name() != "Relu"]
+    return [node.get_friendly_name() for node in (total, *signed)]
 
 
-def _is_convolution(node: OpenVinoNode) -> bool:
-    """Whether a node is a convolution, or adds a bias to one."""
-    if node.get_type_name() == "Add":
-        node = node.input_value(0).get_node()
-    return bool(node.get_type_name() == "Convolution")
+def _unbiased(node: OpenVinoNode) -> OpenVinoNode:
+    """The node whose result gets a bias here, or the node itself."""
+    return node.input_value(0).get_node() if node.get_type_name() == "Add" else node
 
 
 def write_openvino(model: OpenVinoModel, path: Path) -> None:
-    """Write `path` (.xml) and the weights (.bin) beside it, floats in 16 bits."""
+    """Write `path` (.xml) and the weights (.bin) beside it, floats in 16 bits, in place of what may be open."""
     import openvino
 
+    for old in (path, path.with_suffix(".bin")):
+        old.unlink(missing_ok=True)
     openvino.save_model(model, path, compress_to_fp16=True)
 
 
