@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from brainsegnet.api.folds import patient_of
+from brainsegnet.api.folds import check_unseen, patient_of
 from brainsegnet.api.growth import plan_growth
 from brainsegnet.api.options import TrainOptions
 from brainsegnet.errors import DatasetError, MissingSequence, ModelError
@@ -122,6 +122,22 @@ def load_scans(
 
     with ThreadPoolExecutor(2) as pool:
         return list(pool.map(load, cases))
+
+
+def load_split(
+    roster: Roster, scored: bool, say: Callable[[str], None] = lambda text: None
+) -> tuple[list["Scan"], list["Scan"]]:
+    """What is trained on, and, if it is to be scored, what is held out; errors as `load_scans`.
+
+    Raises:
+        DatasetError: a scan is among both, under two names.
+    """
+    scans = load_scans(roster.training, roster, say)
+    held_out = load_scans(roster.validation, roster, say) if scored else []
+    named = {files.name: scan.image for files, scan in zip(roster.training, scans, strict=True)}
+    for files, scan in zip(roster.validation, held_out, strict=False):
+        check_unseen(files.name, scan.image, named)
+    return scans, held_out
 
 
 def _drawn(cases: Sequence[CaseFiles], options: "TrainOptions") -> set[str]:

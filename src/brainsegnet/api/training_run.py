@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from brainsegnet.api.folds import check_unseen
 from brainsegnet.api.growth import describe_growth, open_pool
 from brainsegnet.api.options import TrainOptions, Watch
-from brainsegnet.api.roster import Roster, call_roll, check_same, load_scans
+from brainsegnet.api.roster import Roster, call_roll, check_same, load_split
 from brainsegnet.api.starting import adopt, follow, inherit, settle_blend, warn_of_forgetting
 from brainsegnet.errors import OutputError, TaskError
 from brainsegnet.evaluation.metrics import region_dice
@@ -90,7 +89,7 @@ def train(
     if grown := roster.grown:
         pool = open_pool(grown, options.anatomy, task, roster.sequences, fabric.device)
         roster = replace(roster, pool=pool)
-    scans, held_out = _load(roster, options, watch, fabric.is_global_zero)
+    scans, held_out = load_split(roster, fabric.is_global_zero and _scored(roster, options), watch.say)
     try:
         hooks, log = _hooks(roster, plan, fabric, out, options, held_out)
         fit(
@@ -171,20 +170,6 @@ def _last_card(out: Path) -> Card | None:
 def _scored(roster: Roster, options: TrainOptions) -> bool:
     """Whether held-out cases are scored on the way."""
     return bool(roster.validation) and options.validations > 0
-
-
-def _load(roster: Roster, options: TrainOptions, watch: Watch, first: bool) -> tuple[list["Scan"], list["Scan"]]:
-    """What is trained on, and, for the first process, what is scored on the way.
-
-    Raises:
-        DatasetError: a scan is among both, under two names.
-    """
-    scans = load_scans(roster.training, roster, watch.say)
-    held_out = load_scans(roster.validation, roster, watch.say) if first and _scored(roster, options) else []
-    named = {files.name: scan.image for files, scan in zip(roster.training, scans, strict=True)}
-    for files, scan in zip(roster.validation, held_out, strict=False):
-        check_unseen(files.name, scan.image, named)
-    return scans, held_out
 
 
 def _both(one: Report, other: Report) -> Report:
