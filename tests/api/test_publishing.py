@@ -14,6 +14,8 @@ from brainsegnet.api.scoring import evaluate
 from brainsegnet.api.segmentation import SegmentOptions, segment
 from brainsegnet.api.starting import adopt
 from brainsegnet.errors import BrainSegNetError, DatasetError, GridMismatch, OutputError, TaskError
+from brainsegnet.evaluation.lesions import BRATS2023_GLIOMA
+from brainsegnet.evaluation.metrics import USUAL_RULES, ScoreRules
 from brainsegnet.inference.card import Parent
 from brainsegnet.inference.model import open_model, save_model
 from brainsegnet.scans.datasets import find_cases
@@ -186,6 +188,17 @@ def test_a_report_on_predictions_draws_the_worst_and_finds_the_model(phantoms, s
         for score in scores.values():
             assert f"<td>{score.dice:.3f}</td>" in text and f"<td>{score.hd95_mm:.2f}</td>" in text
     assert len(list(root.iter("circle"))) % 9 == 0
+
+
+def test_a_report_scores_by_the_rules_of_evaluate_and_tells_them(phantoms, shifted, tmp_path):
+    rules = ScoreRules(8.0, BRATS2023_GLIOMA)
+    report(shifted, tmp_path / "r.html", [phantoms], "brats2015", worst=0, rules=rules)
+    text = parse(tmp_path / "r.html")[1]
+    assert "within 8 mm" in text and "--task brats2015 --tolerance-mm 8 --lesions brats2023" in text
+    strict, loose = (evaluate(shifted, phantoms, "brats2015", rules=r).scores for r in (USUAL_RULES, rules))
+    for name, scores in loose.items():
+        assert scores["whole"].surface_dice > strict[name]["whole"].surface_dice
+        assert f"<td>{scores['whole'].surface_dice:.3f}</td>" in text
 
 
 def test_a_report_without_scans_says_so_and_ranks_all_the_same(phantoms, shifted, tmp_path):

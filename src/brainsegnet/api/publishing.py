@@ -12,6 +12,7 @@ from brainsegnet.api.report_parts import describe_predictions, describe_run, fin
 from brainsegnet.api.scoring import evaluate
 from brainsegnet.errors import DatasetError, TaskError
 from brainsegnet.evaluation.figures import save_figure
+from brainsegnet.evaluation.metrics import USUAL_RULES, ScoreRules
 from brainsegnet.evaluation.paper_figures import (
     Strip,
     comparison_figure,
@@ -110,7 +111,12 @@ def figure(
 
 
 def report(
-    source: Path, out: Path, truth: Sequence[Path] = (), task: Task | str | None = None, worst: int = 4
+    source: Path,
+    out: Path,
+    truth: Sequence[Path] = (),
+    task: Task | str | None = None,
+    worst: int = 4,
+    rules: ScoreRules = USUAL_RULES,
 ) -> Mapping[str, str]:
     """One page of HTML that holds all it shows.
 
@@ -121,6 +127,7 @@ def report(
         truth: For predictions: label maps, or folders or tables of cases; of cases, the worst are drawn.
         task: For predictions: in whose label convention they are.
         worst: How many of the worst cases to show.
+        rules: For predictions: as of `evaluate`.
 
     Returns:
         Cases that could not be scored, each with a sentence; the page holds them too.
@@ -140,7 +147,7 @@ def report(
     else:
         if not truth or task is None:
             raise DatasetError(f"{source} holds no model; to report on predictions, name their truth too, and --task")
-        evaluation = evaluate(source, truth, task)
+        evaluation = evaluate(source, truth, task, rules=rules)
         title, subtitle = f"Predictions: {source.resolve().name}", f"task {evaluation.task.name}"
         sections, failures = describe_predictions(evaluation, source, truth, worst, out), evaluation.failures
     today, ours = datetime.date.today().isoformat(), f"Made by brainsegnet {version('brainsegnet')}."

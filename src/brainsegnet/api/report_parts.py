@@ -15,6 +15,8 @@ from brainsegnet.api.starting import SLOWER, adopt
 from brainsegnet.errors import BrainSegNetError, DatasetError
 from brainsegnet.evaluation.curves import training_curve_figure
 from brainsegnet.evaluation.figures import overlay_figure, render
+from brainsegnet.evaluation.lesions import LESION_RULES
+from brainsegnet.evaluation.metrics import USUAL_RULES, ScoreRules
 from brainsegnet.evaluation.report import Section, facts, listing, picture, table, tiles
 from brainsegnet.evaluation.report_scores import case_section, mean_dice, summary_sections, worst_cases
 from brainsegnet.evaluation.tables import describe_unpredicted, to_json
@@ -63,7 +65,7 @@ def describe_predictions(
 ) -> list[Section]:
     """Scores, distributions, worst cases, model, and how to repeat predictions."""
     task = evaluation.task
-    scores = json.loads(to_json(evaluation.scores, task))
+    scores = json.loads(to_json(evaluation.scores, task, evaluation.rules))
     parts = [*summary_sections(scores), _worst_section(predicted, truth, task, scores, worst), case_section(scores)]
     if evaluation.failures:
         body = table(["Case", "Why"], [[n, s] for n, s in evaluation.failures.items()], words=2)
@@ -166,7 +168,7 @@ def _own_recipe(card: Card) -> list[str]:
 def _how_to_predict(
     predicted: Path, truth: Sequence[Path], evaluation: Evaluation, notes: Mapping[str, Any], out: Path
 ) -> Section:
-    task = _typed(evaluation.task.name)
+    task = _typed(evaluation.task.name) + _typed_rules(evaluation.rules)
     first: Mapping[str, Any] = next(iter(notes.values()), {})
     model = first.get("model", {})
     segmenting = f"brainsegnet segment CASES --model {_typed(model.get('folder', 'MODEL'))} --out {_typed(predicted)}"
@@ -185,6 +187,13 @@ def _how_to_predict(
     hashes = [[n, files[n].name, hash_file(files[n])[:_DIGITS]] for n in evaluation.scores if n in files]
     body = listing(lines) + facts([row for row in known if row[1]])
     return Section("How to repeat", body + table(["Case", "Prediction", "SHA-256, first 16 digits"], hashes, words=2))
+
+
+def _typed_rules(rules: ScoreRules) -> str:
+    """As flags, where they are not the usual ones."""
+    tolerance = "" if rules.tolerance_mm == USUAL_RULES.tolerance_mm else f" --tolerance-mm {rules.tolerance_mm:g}"
+    names = [name for name, rule in LESION_RULES.items() if rule == rules.lesions != USUAL_RULES.lesions]
+    return tolerance + "".join(f" --lesions {name}" for name in names)
 
 
 def _worst_section(

@@ -87,7 +87,17 @@ def figure(
 
 
 @app.command
-def report(source: Path, truth: Paths | None = None, /, *, out: Path, task: str | None = None, worst: int = 4) -> None:
+def report(
+    source: Path,
+    truth: Paths | None = None,
+    /,
+    *,
+    out: Path,
+    task: str | None = None,
+    worst: int = 4,
+    tolerance_mm: float = 1.0,
+    lesions: Literal["overlap", "brats2023"] = "overlap",
+) -> None:
     """Write one HTML page that holds all it shows: scores, distributions, worst cases, curves, card, how to repeat.
 
     Example: brainsegnet report predictions/ BRATS/ --task brats2015 --out report.html
@@ -104,10 +114,14 @@ def report(source: Path, truth: Paths | None = None, /, *, out: Path, task: str 
         For predictions: in whose label convention they are.
     worst
         How many of the worst cases to show.
+    tolerance_mm, lesions
+        As of evaluate.
     """
     from brainsegnet.api.publishing import report as run
+    from brainsegnet.evaluation.lesions import LESION_RULES
+    from brainsegnet.evaluation.metrics import ScoreRules
 
-    failures = run(source, out, truth or [], task, worst)
+    failures = run(source, out, truth or [], task, worst, ScoreRules(tolerance_mm, LESION_RULES[lesions]))
     say(f"done; open {out}")
     for sentence in failures.values():
         complain(sentence)
