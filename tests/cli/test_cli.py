@@ -47,7 +47,8 @@ def test_without_a_verb_the_verbs_are_shown(run):
     [
         (("fly",), 'Unknown command "fly"'),
         (("train", "data"), "train needs --task; see: brainsegnet train --help"),
-        (("train",), "train needs DATA; see: brainsegnet train --help"),
+        (("train",), "train needs --task; see: brainsegnet train --help"),
+        (("export",), "export needs MODEL; see: brainsegnet export --help"),
         (("train", "a", "--task", "b", "--out", "c", "--recipe", "fast"), 'Invalid value "fast" for --recipe'),
         (("train", "a", "--task", "b", "--out", "c", "--wings", "2"), 'Unknown option: "--wings"'),
         (("segment", "a"), "segment needs --out; see: brainsegnet segment --help"),

@@ -5,6 +5,7 @@ from brainsegnet.api.segmentation import SegmentOptions
 from brainsegnet.cli.flags import (
     BudgetFlags,
     CaseFlags,
+    GrowthFlags,
     HoldOutFlags,
     MachineFlags,
     OriginFlags,
@@ -23,8 +24,8 @@ def test_every_option_has_a_flag_of_its_name_and_default():
     assert defaults(SegmentFlags) == defaults(SegmentOptions)
     assert defaults(BudgetFlags) == defaults(Budget)
     of_the_verb = {"recipe": None, "budget": None, "seed": 0, "resume": False}
-    groups = defaults(CaseFlags) | defaults(HoldOutFlags) | defaults(MachineFlags) | defaults(OriginFlags)
-    assert groups | of_the_verb == defaults(TrainOptions)
+    groups = (CaseFlags, GrowthFlags, HoldOutFlags, MachineFlags, OriginFlags)
+    assert {k: v for g in groups for k, v in defaults(g).items()} | of_the_verb == defaults(TrainOptions)
 
 
 def test_every_sequence_of_every_task_of_ours_has_a_flag():

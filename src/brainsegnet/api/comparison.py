@@ -70,6 +70,7 @@ def compare(
     if options.training.grown:
         raise TaskError("a comparison trains on the cases of its folds alone; leave out grown cases")
     sources = [data] if isinstance(data, Path) else list(data)
+    options.contenders(len(sources))  # wrong names are told before any file is looked at
     roster = call_roll(sources, task, replace(options.training, validation=0))
     return _Series(roster, options, out, watch).run()
 

@@ -15,7 +15,7 @@ from brainsegnet.api.starting import adopt, follow, inherit, settle_blend, warn_
 from brainsegnet.errors import OutputError, TaskError
 from brainsegnet.evaluation.metrics import region_dice
 from brainsegnet.inference.card import Architecture, Card, Data, Input, TrainingNote, find_versions
-from brainsegnet.inference.model import BEST, CARD_FILE, LAST, save_model, torch_needed
+from brainsegnet.inference.model import BEST, CARD_FILE, LAST, Model, save_model, torch_needed
 from brainsegnet.inference.shipped import resolve_model
 from brainsegnet.output import writable
 from brainsegnet.processor import has_bf16_units
@@ -63,31 +63,23 @@ def train(
     options, watch = options or TrainOptions(), watch or Watch()
     task = task if isinstance(task, Task) else load_task(task)
     parent = None if options.start is None else resolve_model(options.start)
-    recipe = options.chosen_recipe
     roster = call_roll([data] if isinstance(data, Path) else list(data), task, options)
-    if parent is not None:
-        roster = follow(roster, parent.card)
-        recipe = settle_blend(adopt(recipe, parent.card, options.drop_sequences), roster, parent.card)
-    recipe = recipe.fit_to(len(roster.training) + (options.grown or 0))
+    roster = roster if parent is None else follow(roster, parent.card)
     with torch_needed():
         from brainsegnet.training.fit import fit
-        from brainsegnet.training.plan import Plan, check_plan
+        from brainsegnet.training.plan import check_plan
     _claim(out, roster, options.resume)
-    patch = recipe.patch or task.patch
-    budget = options.budget or recipe.budget()
-    plan = Plan(recipe, budget, len(roster.sequences), task.classes, patch, options.seed, task.region_classes)
-    if parent is not None and roster.parent is not None:
-        plan = replace(plan, start=inherit(parent, plan, roster.sequences, task), origin=roster.parent.sha256)
+    plan = make_plan(roster, options, parent)
     check_plan(plan, options.devices * options.nodes)
-    fabric = launch(options, recipe)
+    fabric = launch(options, plan.recipe)
     if fabric.is_global_zero:
         watch.say(describe(roster, plan, fabric))
         if roster.grown is not None:
             watch.say(describe_growth(roster.grown))
-        if parent is not None and (warning := warn_of_forgetting(recipe, roster, parent.card)):
+        if parent is not None and (warning := warn_of_forgetting(plan.recipe, roster, parent.card)):
             watch.say(warning)
-    if grown := roster.grown:
-        pool = open_pool(grown, options.anatomy, task, roster.sequences, fabric.device)
+    if roster.grown:
+        pool = open_pool(roster.grown, options.anatomy, task, roster.sequences, fabric.device)
         roster = replace(roster, pool=pool)
     scans, held_out = load_split(roster, fabric.is_global_zero and _scored(roster, options), watch.say)
     try:
@@ -101,10 +93,31 @@ def train(
             resume=options.resume,
         )
         if log is not None:
-            log.close({"recipe": recipe.model_dump(mode="json"), "budget": asdict(budget), "seed": options.seed})
+            log.close(
+                {"recipe": plan.recipe.model_dump(mode="json"), "budget": asdict(plan.budget), "seed": options.seed}
+            )
     except OSError as error:
         raise OutputError(f"{error.filename or out} cannot be written: {error.strerror or error}") from error
     return out / (BEST if (out / BEST).is_dir() else LAST)
+
+
+def make_plan(roster: Roster, options: TrainOptions, parent: Model | None) -> "Plan":
+    """What is to be trained on these cases, from a model or from nothing.
+
+    Raises:
+        TaskError: the recipe is unknown, or cannot train the model.
+    """
+    from brainsegnet.training.plan import Plan
+
+    recipe, task = options.chosen_recipe, roster.task
+    if parent is not None:
+        recipe = settle_blend(adopt(recipe, parent.card, options.drop_sequences), roster, parent.card)
+    recipe = recipe.fit_to(len(roster.training) + (options.grown or 0))
+    budget, patch = options.budget or recipe.budget(), recipe.patch or task.patch
+    plan = Plan(recipe, budget, len(roster.sequences), task.classes, patch, options.seed, task.region_classes)
+    if parent is None or roster.parent is None:
+        return plan
+    return replace(plan, start=inherit(parent, plan, roster.sequences, task), origin=roster.parent.sha256)
 
 
 def describe(roster: Roster, plan: "Plan", fabric: "Fabric") -> str:
