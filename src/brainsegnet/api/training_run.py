@@ -84,18 +84,11 @@ def train(
     scans, held_out = load_split(roster, fabric.is_global_zero and _scored(roster, options), watch.say)
     try:
         hooks, log = _hooks(roster, plan, fabric, out, options, held_out)
-        fit(
-            scans,
-            plan,
-            fabric,
-            replace(hooks, report=_both(hooks.report, watch.step)),
-            pool=roster.pool,
-            resume=options.resume,
-        )
+        hooks = replace(hooks, report=_both(hooks.report, watch.step))
+        fit(scans, plan, fabric, hooks, pool=roster.pool, resume=options.resume)
         if log is not None:
-            log.close(
-                {"recipe": plan.recipe.model_dump(mode="json"), "budget": asdict(plan.budget), "seed": options.seed}
-            )
+            recipe = plan.recipe.model_dump(mode="json")
+            log.close({"recipe": recipe, "budget": asdict(plan.budget), "seed": options.seed})
     except OSError as error:
         raise OutputError(f"{error.filename or out} cannot be written: {error.strerror or error}") from error
     return out / (BEST if (out / BEST).is_dir() else LAST)
