@@ -1,6 +1,7 @@
 """Shared by all tests: where the real scans are, a generator seeded once, and a small cohort with a model of it."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,18 @@ def real_data() -> Path:
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(7)
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """For results that are the same on every machine; and threads that wait for each other, where another process has
+    the cores, cost a hundredfold."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 
 from brainsegnet.api.compare_options import Clock, CompareOptions, CompareWatch
 from brainsegnet.api.comparison import compare
@@ -23,13 +22,7 @@ from brainsegnet.training.curriculum import MODERN, PAPER, QUICK, Budget
 from brainsegnet.training.signals import Interrupted
 from brainsegnet.volume import Volume
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ from brainsegnet.api.segmentation import SegmentOptions, segment
 from brainsegnet.errors import BrainSegNetError, DatasetError, ModelError
 from brainsegnet.inference.card import Card
 from brainsegnet.inference.model import open_model
+from brainsegnet.network.export import quantise
 from brainsegnet.processor import has_bf16_units
 from brainsegnet.scans.files import read_labels
 
@@ -89,6 +90,35 @@ brainsegnet.segment(Path({str(phantoms / "phantom0002")!r}), Path({str(home)!r})
     reports = [json.loads((tmp_path / f"{name}.json").read_text()) for name in "ab"]
     assert [report["engine"] for report in reports] == ["OpenVINO on the CPU, 32-bit floats", "torch on cpu"]
     assert all(0 < report["memory"]["one_pass_gb"] < 0.1 for report in reports)
+
+
+@pytest.mark.parametrize(
+    ("clipped", "whole", "tried"),
+    [
+        (-0.004, None, [True]),
+        (-0.2, -0.001, [True, False]),
+        (-0.2, -0.1, [True, False]),
+        (-0.1, -0.2, [True, False, True]),
+    ],
+)
+def test_ranges_are_clipped_unless_whole_ones_cost_less(
+    trained, phantoms, tmp_path, monkeypatch, clipped, whole, tried
+):
+    """What the ranges cost is put in by hand, since which of them costs more depends on the model."""
+    home, clips, costs = tmp_path / "run", [], {True: clipped, False: whole}
+    shutil.copytree(trained, home)
+
+    def noted(model, samples, clip):
+        clips.append(clip)
+        return quantise(model, samples, clip)
+
+    monkeypatch.setattr("brainsegnet.network.export.quantise", noted)
+    monkeypatch.setattr(
+        "brainsegnet.api.exporting.compare", lambda *_: {"int8": {"whole": costs[clips[-1]], "core": 0}}
+    )
+    note = export(home, phantoms).card.exports["int8"]
+    assert clips == tried and note.dice_change["whole"] == costs[tried[-1]]
+    assert note.harmless == (costs[tried[-1]] >= -0.005)
 
 
 def test_a_signal_after_an_export_reaches_its_handler(trained, phantoms, tmp_path):

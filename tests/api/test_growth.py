@@ -28,12 +28,7 @@ from brainsegnet.training.signals import Interrupted
 SHAPE, CPU = (30, 40, 34), torch.device("cpu")
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture

@@ -16,12 +16,8 @@ from brainsegnet.volume import Case, Volume
 
 
 @pytest.fixture(autouse=True)
-def one_thread():
-    """Threads that wait for each other cost a hundredfold where another process has the cores."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+def always_one_thread(one_thread):
+    """As all tests here compute."""
 
 
 @pytest.fixture(scope="session")

@@ -17,12 +17,7 @@ from brainsegnet.training.plan import Hooks, Plan
 RECIPE = Recipe(name="r", widths=(2, 4, 4, 4), refined=4, batch=2, budget_epochs=1)
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture

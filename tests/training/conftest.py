@@ -2,17 +2,13 @@
 
 import numpy as np
 import pytest
-import torch
 
 from brainsegnet.training.patches import Scan
 
 
 @pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+def always_one_thread(one_thread):
+    """As all tests here compute."""
 
 
 def blob(shape, centre, radius):
