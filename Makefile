@@ -1,16 +1,17 @@
-# Commands on a fresh machine with Python 3.11 or newer: `make try`, `make demo` and `make test`.
+# Commands on a fresh machine with Python 3.11 or newer: `make demo`, `make learn` and `make test`.
 PYTHON ?= python3
+CASE ?= examples/glioma
 CHECKS = .venv-test
 DEMO = .venv-demo
-TRY = .venv-try
+LEARN = .venv-learn
 
-.PHONY: try demo test clean
+.PHONY: demo learn test clean
 
-try: $(TRY)/installed  ## Segment a grown glioma with a model of the package, without torch, into first/
-	$(TRY)/bin/python examples/first_minute.py first
+demo: $(DEMO)/installed  ## Segment a grown glioma, or CASE=folder, with a model of the package, without torch, into demo/
+	$(DEMO)/bin/python examples/demo.py demo "$(CASE)"
 
-demo: $(DEMO)/installed  ## Grow phantoms, train on them, segment unseen ones, score them and draw them, into demo/
-	$(DEMO)/bin/python examples/demo.py demo
+learn: $(LEARN)/installed  ## Grow phantoms, train on them, segment unseen ones, score them and draw them, into learnt/
+	$(LEARN)/bin/python examples/learn.py learnt
 
 test: $(CHECKS)/installed  ## Style, types, tests and doctests
 	$(CHECKS)/bin/ruff check .
@@ -18,14 +19,14 @@ test: $(CHECKS)/installed  ## Style, types, tests and doctests
 	$(CHECKS)/bin/mypy
 	$(CHECKS)/bin/pytest -q
 
-$(TRY)/installed: pyproject.toml constraints.txt
-	$(PYTHON) -m venv $(TRY)
-	$(TRY)/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
-	touch $@
-
 $(DEMO)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(DEMO)
-	$(DEMO)/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[train]'
+	$(DEMO)/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
+	touch $@
+
+$(LEARN)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(LEARN)
+	$(LEARN)/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[train]'
 	touch $@
 
 $(CHECKS)/installed: pyproject.toml constraints.txt
@@ -34,4 +35,4 @@ $(CHECKS)/installed: pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(TRY) $(DEMO) $(CHECKS) first demo build dist
+	rm -rf $(DEMO) $(LEARN) $(CHECKS) demo learnt build dist

@@ -1,81 +1,66 @@
-"""The first minute: grow phantoms, train on some, segment the others, score and draw them.
+"""The first minute: segment a glioma with a model of the package, score it and draw it; torch is not needed.
 
-Run it with `make demo`, or: python examples/demo.py FOLDER [--minutes 2]
+Run it with `make demo` (`make demo CASE=folder` for a case of your own), or: python examples/demo.py FOLDER [CASE]
+
+The case in `examples/glioma` is grown by the software itself, nobody's scan; a folder of your own may take its place.
 """
 
 import argparse
 import json
-import shutil
-import time
 from pathlib import Path
 
 from rich.console import Console
 
 import brainsegnet
-from brainsegnet.cli.progress import training_progress
-from brainsegnet.evaluation.curves import training_curve_figure
-from brainsegnet.evaluation.figures import save_figure
-from brainsegnet.evaluation.tables import to_rich
-from brainsegnet.training.curriculum import QUICK
-from brainsegnet.training.log import read_log
+from brainsegnet.api.segmentation import Segmented
 
-TRAINING, UNSEEN = 8, 3
-PARTS = {"training", "unseen", "run", "predictions", "scores", "training.png", "demo.json"}
-RECIPE = QUICK.fit_to(1).model_copy(update={"name": "quick, small patches", "patch": (12, 96, 96)})
+CASE = Path(__file__).parent / "glioma"
 
 
-def main(out: Path, minutes: float) -> None:
-    """Everything into the folder `out`, in place of what an earlier demo left there."""
-    console, started = Console(), time.monotonic()
-    clear(out)
-    console.print(f"Growing {TRAINING + UNSEEN} phantoms: heads with a tumour, none of them a patient.")
-    brainsegnet.grow(out / "training", TRAINING, seed=0)
-    brainsegnet.grow(out / "unseen", UNSEEN, seed=1000)
-
-    console.print(f"Training for {minutes:g} minutes on {TRAINING} of them.")
-    options = brainsegnet.TrainOptions(RECIPE, brainsegnet.Budget(minutes=minutes), validation=0)
-    with training_progress() as step:
-        model = brainsegnet.train(
-            out / "training", "brats2015", out / "run", options, brainsegnet.Watch(console.print, step)
-        )
-
-    console.print(f"Segmenting {UNSEEN} phantoms that it has not seen.")
-    segmentation = brainsegnet.segment(
-        out / "unseen", model, out / "predictions", brainsegnet.SegmentOptions(picture=True)
-    )
-    evaluation = brainsegnet.evaluate(out / "predictions", out / "unseen", "brats2015", out / "scores")
-    console.print(to_rich(evaluation.scores, evaluation.task, per_case=False))
-    save_figure(training_curve_figure(read_log(out / "run" / "log.csv")), out / "training.png")
-
-    summary = {
-        "seconds": round(time.monotonic() - started, 1),
-        "cases": {done.name: done.report for done in segmentation.done},
-        "dice": {
-            name: {region: score.dice for region, score in scores.items()} for name, scores in evaluation.scores.items()
-        },
-    }
-    (out / "demo.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
-    pictures = sorted((out / "predictions").glob("*.png"))
-    console.print(f"Pictures: {', '.join(map(str, pictures))} and {out / 'training.png'}; figures: {out / 'demo.json'}")
+def main(out: Path, case: Path) -> None:
+    """Everything into the folder `out`, beside what is there."""
+    console = Console()
+    options = brainsegnet.SegmentOptions(picture=True, uncertainty=True)
+    found = brainsegnet.segment(case, None, out, options)
+    for segmented in found.done:
+        describe(segmented, console)
+        score(segmented, case, out, console)
+    for sentence in found.failures.values():
+        console.print(sentence)
+    pictures = [str(out / f"{segmented.name}.png") for segmented in found.done]
+    (out / "demo.json").write_text(json.dumps([d.report for d in found.done], indent=2) + "\n", encoding="utf-8")
+    console.print(f"Pictures: {', '.join(pictures)}; all figures: {out / 'demo.json'}")
 
 
-def clear(out: Path) -> None:
-    """Remove an earlier demo; a folder that holds anything else is not touched.
+def describe(segmented: Segmented, console: Console) -> None:
+    """What was found, how sure it is, and what looks odd."""
+    report = segmented.report
+    console.print(f"{segmented.name}, found by {report['model']['name']} in {report['seconds']['network']:.1f} s:")
+    for region, interval in report["uncertainty"]["volume_intervals"].items():
+        volume, ends = report["volumes_ml"]["regions"][region], (interval["least_ml"], interval["most_ml"])
+        console.print(f"  {region} {volume:.1f} ml, probably {ends[0]:.1f} to {ends[1]:.1f} ml")
+    for doubt in report["doubts"]:
+        console.print(f"  warning: {doubt}")
 
-    Raises:
-        BrainSegNetError: it does.
-    """
-    if out.exists() and (others := sorted({path.name for path in out.iterdir()} - PARTS)):
-        raise brainsegnet.BrainSegNetError(f"{out} holds {others[0]}, which no demo made; name another folder")
-    shutil.rmtree(out, ignore_errors=True)
+
+def score(segmented: Segmented, case: Path, out: Path, console: Console) -> None:
+    """Scores, where the case has a truth."""
+    try:
+        evaluation = brainsegnet.evaluate(segmented.path, case, segmented.report["task"], out / "scores")
+    except brainsegnet.BrainSegNetError as error:
+        console.print(f"no scores: {error}")
+        return
+    for name, scores in evaluation.scores.items():
+        regions = "; ".join(f"{region} {s.dice:.2f} ({s.hd95_mm:.0f} mm)" for region, s in scores.items())
+        console.print(f"Dice (HD95) of {name} against the truth: {regions}; all scores: {out / 'scores'}")
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path, nargs="?", default=Path("demo"))
-    parser.add_argument("--minutes", type=float, default=2.0)
+    parser.add_argument("case", type=Path, nargs="?", default=CASE)
     arguments = parser.parse_args()
     try:
-        main(arguments.out, arguments.minutes)
+        main(arguments.out, arguments.case)
     except brainsegnet.BrainSegNetError as error:
         parser.exit(1, f"{error}\n")

@@ -1,0 +1,83 @@
+"""The first training: grow phantoms, train on some, segment the others, score and draw them.
+
+Run it with `make learn`, or: python examples/learn.py FOLDER [--minutes 2]
+"""
+
+import argparse
+import json
+import shutil
+import time
+from pathlib import Path
+
+from rich.console import Console
+
+import brainsegnet
+from brainsegnet.cli.progress import training_progress
+from brainsegnet.evaluation.curves import training_curve_figure
+from brainsegnet.evaluation.figures import save_figure
+from brainsegnet.evaluation.tables import to_rich
+from brainsegnet.training.curriculum import QUICK
+from brainsegnet.training.log import read_log
+
+TRAINING, UNSEEN = 8, 3
+PARTS = {"training", "unseen", "run", "predictions", "scores", "training.png", "learn.json"}
+RECIPE = QUICK.fit_to(1).model_copy(update={"name": "quick, small patches", "patch": (12, 96, 96)})
+
+
+def main(out: Path, minutes: float) -> None:
+    """Everything into the folder `out`, in place of what an earlier run left there."""
+    console, started = Console(), time.monotonic()
+    clear(out)
+    console.print(f"Growing {TRAINING + UNSEEN} phantoms: heads with a tumour, none of them a patient.")
+    brainsegnet.grow(out / "training", TRAINING, seed=0)
+    brainsegnet.grow(out / "unseen", UNSEEN, seed=1000)
+
+    console.print(f"Training for {minutes:g} minutes on {TRAINING} of them.")
+    options = brainsegnet.TrainOptions(RECIPE, brainsegnet.Budget(minutes=minutes), validation=0)
+    with training_progress() as step:
+        model = brainsegnet.train(
+            out / "training", "brats2015", out / "run", options, brainsegnet.Watch(console.print, step)
+        )
+
+    console.print(f"Segmenting {UNSEEN} phantoms that it has not seen.")
+    segmentation = brainsegnet.segment(
+        out / "unseen", model, out / "predictions", brainsegnet.SegmentOptions(picture=True)
+    )
+    evaluation = brainsegnet.evaluate(out / "predictions", out / "unseen", "brats2015", out / "scores")
+    console.print(to_rich(evaluation.scores, evaluation.task, per_case=False))
+    save_figure(training_curve_figure(read_log(out / "run" / "log.csv")), out / "training.png")
+
+    summary = {
+        "seconds": round(time.monotonic() - started, 1),
+        "cases": {done.name: done.report for done in segmentation.done},
+        "dice": {
+            name: {region: score.dice for region, score in scores.items()} for name, scores in evaluation.scores.items()
+        },
+    }
+    (out / "learn.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    pictures = sorted((out / "predictions").glob("*.png"))
+    console.print(
+        f"Pictures: {', '.join(map(str, pictures))} and {out / 'training.png'}; figures: {out / 'learn.json'}"
+    )
+
+
+def clear(out: Path) -> None:
+    """Remove an earlier run; a folder that holds anything else is not touched.
+
+    Raises:
+        BrainSegNetError: it does.
+    """
+    if out.exists() and (others := sorted({path.name for path in out.iterdir()} - PARTS)):
+        raise brainsegnet.BrainSegNetError(f"{out} holds {others[0]}, which no run made; name another folder")
+    shutil.rmtree(out, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("out", type=Path, nargs="?", default=Path("learnt"))
+    parser.add_argument("--minutes", type=float, default=2.0)
+    arguments = parser.parse_args()
+    try:
+        main(arguments.out, arguments.minutes)
+    except brainsegnet.BrainSegNetError as error:
+        parser.exit(1, f"{error}\n")
