@@ -4,10 +4,15 @@
     python benchmarks/ship.py grown/tumour --real FOLDER FOLDER --task brats2021 --work runs/tumour \
         --out src/brainsegnet/models/tumour --recipe thorough --minutes 40 8 --licence "..." --sources "..."
 
+    brainsegnet grow grown/perfusion --stroke isles2017 --cases 40 --anatomy LABELS --shapes SHAPES
+    brainsegnet grow second/perfusion --stroke isles2017 --cases 8 --seed 9000
+    python benchmarks/ship.py grown/perfusion --unseen second/perfusion --unseen-sources "..." --task isles2017 ...
+
 First a model of grown cases alone; then, from it, one model a fold without that fold's real cases, and one of all of
 them, each by a recipe that keeps a share of the first one's weights (--tuning, --blend). The card gets the scores of
-the folds, never of what a model has seen. What is there is not made again, so a run that was stopped goes on. On a GPU
-take the recipe `modern` and longer budgets.
+the folds, never of what a model has seen. Without real cases the first model is the one that is shipped, scored on
+cases from elsewhere, such as those of a generator with other heads and shapes (--unseen). What is there is not made
+again, so a run that was stopped goes on. On a GPU take the recipe `modern` and longer budgets.
 """
 
 import argparse
@@ -18,7 +23,7 @@ from pathlib import Path
 import brainsegnet
 from brainsegnet.api.exporting import export
 from brainsegnet.api.folds import deal_folds
-from brainsegnet.api.release import release
+from brainsegnet.api.release import Unseen, release
 from brainsegnet.inference.model import open_model
 from brainsegnet.scans.datasets import find_cases
 from brainsegnet.training.curriculum import RECIPES, TUNE, Recipe
@@ -62,13 +67,16 @@ def log(record: object) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("grown", type=Path, nargs="*", help="folders of grown cases; none starts from nothing")
-    parser.add_argument("--real", type=Path, nargs="+", required=True)
+    parser.add_argument("--real", type=Path, nargs="+", default=())
+    parser.add_argument("--unseen", type=Path, nargs="+", default=(), help="without --real: cases that it is scored on")
+    parser.add_argument("--unseen-sources", default="", help="where those come from")
     parser.add_argument("--task", required=True)
     parser.add_argument("--sequences", nargs="*", default=())
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--recipe", default="thorough", choices=RECIPES, help="where a training starts from nothing")
     parser.add_argument("--tuning", default=TUNE.name, choices=RECIPES, help="where it starts from the grown cases")
+    parser.add_argument("--patch", type=int, nargs=3, help="sample (D, H, W) instead of the recipe's")
     parser.add_argument("--minutes", type=float, nargs=2, default=(120, 30), help="on grown cases, and on real ones")
     parser.add_argument("--blend", type=float, default=TUNE.blend, help="share of the model of grown cases in the mean")
     parser.add_argument("--folds", type=int, default=3)
@@ -77,8 +85,16 @@ def main() -> None:
     parser.add_argument("--sources", required=True)
     arguments = parser.parse_args()
     first, second = arguments.minutes
+    if bool(arguments.real) == bool(arguments.unseen) or not (arguments.grown or arguments.real):
+        parser.error("name --real cases, or grown ones and --unseen cases to score them on")
     recipe = RECIPES[arguments.recipe]
+    if arguments.patch:
+        recipe = recipe.model_copy(update={"patch": tuple(arguments.patch)})
     start = train(arguments.grown, arguments.work / "grown", arguments, recipe, first) if arguments.grown else None
+    if start is not None and arguments.unseen:
+        unseen = Unseen(arguments.unseen, arguments.unseen_sources)
+        say(str(release(start, [], arguments.grown, arguments.out, say, unseen).card.training.scores))
+        return
     if start is not None:
         recipe = RECIPES[arguments.tuning].model_copy(update={"blend": arguments.blend})
     names = [case.name for case in find_cases(arguments.real)]

@@ -7,11 +7,13 @@ import pytest
 import torch
 
 from brainsegnet.api.case_output import expected_dice
+from brainsegnet.api.inspection import describe_unseen
 from brainsegnet.api.options import TrainOptions
-from brainsegnet.api.release import release
+from brainsegnet.api.phantoms import grow
+from brainsegnet.api.release import Unseen, release
 from brainsegnet.api.segmentation import SegmentOptions, segment
 from brainsegnet.api.training_run import train
-from brainsegnet.api.validation import calibrate, held_out_scans, parts_of, score_parts
+from brainsegnet.api.validation import calibrate, held_out_scans, other_scans, parts_of, score_parts
 from brainsegnet.errors import DatasetError, ModelError
 from brainsegnet.inference.card import Parent
 from brainsegnet.inference.model import open_model, save_model
@@ -90,6 +92,33 @@ def test_a_fold_whose_parent_knew_the_case_is_refused(runs, phantoms, tmp_path):
     save_model(tmp_path / "two" / "last", two.card.model_copy(update={"training": started}), two.tensors())
     with pytest.raises(DatasetError, match="phantom0002 is held out, but model elder was trained on this patient"):
         release(runs / "whole", [runs / "one", tmp_path / "two"], [phantoms], tmp_path / "wrong")
+    assert not (tmp_path / "wrong").exists()
+
+
+@pytest.fixture(scope="module")
+def elsewhere(tmp_path_factory):
+    """A case that none of the runs has seen."""
+    return next(iter(grow(tmp_path_factory.mktemp("elsewhere"), 1, seed=500, shape=(24, 40, 40)))).parent
+
+
+def test_a_model_of_grown_cases_is_scored_on_cases_from_elsewhere(runs, phantoms, elsewhere, tmp_path):
+    unseen = Unseen([elsewhere], "grown in another way")
+    card = release(runs / "whole", [], [phantoms], tmp_path / "grown", unseen=unseen).card
+    assert card.training.held_out == ("phantom0500",) and card.training.folds == 0
+    scans = other_scans(open_model(runs / "whole" / "last"), [elsewhere])
+    expected = score_parts(open_model(runs / "whole" / "last"), scans)["phantom0500"]
+    assert card.training.subsets == expected
+    assert describe_unseen(card) == "1 case (grown in another way): phantom0500"
+    files = {"t1c": next(elsewhere.rglob("*T1c*.mha"))}
+    report = segment(files, tmp_path / "grown", tmp_path / "out.nii.gz").done[0].report
+    assert report["validated_on"] == "grown in another way" and len(report["validation"]) == 2
+
+
+def test_a_model_is_not_scored_on_what_it_has_seen_nor_in_two_ways(runs, phantoms, elsewhere, tmp_path):
+    with pytest.raises(DatasetError, match=r"phantom0000 is held out, but model .* was trained on this patient"):
+        release(runs / "whole", [], [phantoms], tmp_path / "wrong", unseen=Unseen([phantoms], "the same"))
+    with pytest.raises(DatasetError, match="those of folds or of unseen cases, not of both"):
+        release(runs / "whole", [runs / "one"], [phantoms], tmp_path / "wrong", unseen=Unseen([elsewhere], "others"))
     assert not (tmp_path / "wrong").exists()
 
 

@@ -163,6 +163,19 @@ def raise_failure(predicted, truth):
         raise GridMismatch(str(error)) from error
 
 
+def test_scans_are_not_taken_for_the_truth(phantoms, truths, tmp_path):
+    shutil.copytree(phantoms, tmp_path / "scans")
+    for case in find_cases([tmp_path / "scans"]):
+        case.lesion.unlink()
+    with pytest.raises(DatasetError, match=r"case phantom0000 has no label map in .*scans; name what it is to be sco"):
+        evaluate(truths, tmp_path / "scans", "brats2015")
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    shutil.copy(next(phantoms.rglob("*Flair*.mha")), flat / "pat_flair.mha")
+    with pytest.raises(DatasetError, match=r"case .* has no label map in .*flat"):
+        evaluate(truths / "phantom0000.nii.gz", flat, "brats2015")
+
+
 def test_nothing_to_score_is_refused(phantoms, truths, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(DatasetError, match="empty holds no label map"):

@@ -71,6 +71,7 @@ def write_case(found: Found, loaded: Loaded, model: Model, path: Path, picture: 
         "volumes_ml": prediction.volumes_ml,
         **_describe_uncertainty(prediction, files),
         "validation": expected_dice(model.card, prediction.used),
+        "validated_on": model.card.training.held_out_sources or "unseen cases",
         "model": _describe_model(model),
         "engine": found.engine,
         "memory": {"one_pass_gb": round(found.pass_bytes / 1e9, 3)},

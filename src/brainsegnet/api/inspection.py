@@ -139,9 +139,9 @@ def describe_unseen(card: Card) -> str:
     count, names = f"{len(held)} case{'' if len(held) == 1 else 's'}", ", ".join(held)
     if not held:
         return "which cases, the card does not say"
-    return (
-        f"{count}, each scored by a model trained alike without it: {names}" if by_folds(card) else f"{count}: {names}"
-    )
+    origin = f" ({card.training.held_out_sources})" if card.training.held_out_sources else ""
+    how = ", each scored by a model trained alike without it" if by_folds(card) else origin
+    return f"{count}{how}: {names}"
 
 
 def by_folds(card: Card) -> bool:

@@ -30,7 +30,8 @@ def _facts(model: Model) -> dict[str, str]:
         "licence": card.licence,
         "Dice on unseen cases": ", ".join(
             f"{region} {value:.2f}" for region, value in scores.items() if value is not None
-        ),
+        )
+        + (f" ({training.held_out_sources})" if training.held_out_sources else ""),
         "exports": ", ".join(card.exports) or "none",
         "size": f"{bytes_ / 1e6:.1f} MB",
         "SHA-256": weights.sha256 if weights else "none",

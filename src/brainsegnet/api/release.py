@@ -1,16 +1,35 @@
 """A trained model made ready to be shipped: half-size weights, exports, and on its card what it reaches unseen."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from brainsegnet.api.exporting import export_with, training_scans
 from brainsegnet.api.starting import refuse_seen
-from brainsegnet.api.validation import Scores, Tails, calibrate, find_tails, held_out_scans, mean_scores, score_parts
+from brainsegnet.api.validation import (
+    Scores,
+    Tails,
+    calibrate,
+    find_tails,
+    held_out_scans,
+    mean_scores,
+    other_scans,
+    score_parts,
+)
 from brainsegnet.errors import DatasetError
+from brainsegnet.inference.card import Parent
 from brainsegnet.inference.familiarity import Profile, measure_profile
 from brainsegnet.inference.model import LAST, Model, open_model, save_model
 from brainsegnet.preprocessing.prepare import prepare
 from brainsegnet.scans.datasets import find_cases, load_case
+
+
+@dataclass(frozen=True)
+class Unseen:
+    """Cases that had no part in a training, in `data`, folders or tables; `sources` says where they come from."""
+
+    data: Sequence[Path]
+    sources: str
 
 
 def release(
@@ -19,33 +38,39 @@ def release(
     data: Sequence[Path],
     out: Path,
     say: Callable[[str], None] = lambda text: None,
+    unseen: Unseen | None = None,
 ) -> Model:
     """Write a model as it is shipped.
 
     Its scores are those of its folds: models trained in the same way without some of the cases, each scored on those,
-    last weights, none chosen by them. So no figure on the card is from a case that the scored model has seen.
+    last weights, none chosen by them. A model of grown cases alone is scored itself, on cases from elsewhere. So no
+    figure on the card is from a case that the scored model has seen.
 
     Args:
         model: Output folder of `train`, trained on all cases.
-        folds: Output folders of the trainings that held some cases out.
+        folds: Output folders of the trainings that held some cases out; none where `unseen` are scored.
         data: Folders or tables with all these cases.
         out: Model folder; its name is the model's.
         say: Told of each case that is scored.
+        unseen: Cases from elsewhere, instead of folds.
 
     Raises:
         ModelError, DatasetError: a model or a case is not there, a case is held out twice or by no fold, a fold was
-            trained in another way, or the model it started from was trained on a case that it holds out.
+            trained in another way, the model or one it started from was trained on a case that it is scored on, or
+            both folds and unseen cases are named.
         MissingExtra: torch or nncf is not installed.
         OutputError: the folder cannot be written to.
     """
     whole, parts_of_it = open_model(model / LAST), [open_model(fold / LAST) for fold in folds]
-    _check_folds(whole, parts_of_it)
-    scores, tails = _score_folds(parts_of_it, data, say)
+    if unseen is None:
+        _check_folds(whole, parts_of_it)
+        scores, tails = _score_folds(parts_of_it, data, say)
+    else:
+        scores, tails = _score_unseen(whole, parts_of_it, unseen, say)
     parts = mean_scores(scores)
-    measured = {"subsets": parts, "scores": parts["+".join(whole.card.sequences)]}
-    training = whole.card.training.model_copy(
-        update=measured | {"held_out": tuple(sorted(scores)), "folds": len(folds)}
-    )
+    measured = {"subsets": parts, "scores": parts["+".join(whole.card.sequences)], "held_out": tuple(sorted(scores))}
+    origin = {"folds": len(folds), "held_out_sources": unseen.sources if unseen else ""}
+    training = whole.card.training.model_copy(update=measured | origin)
     found = {"training": training, "intervals": calibrate(tails), "profile": _profile(whole, data)}
     card = whole.card.model_copy(update={"name": out.name, **found})
     halved = {name: t.half() if t.is_floating_point() else t for name, t in whole.tensors().items()}
@@ -73,6 +98,16 @@ def _check_folds(whole: Model, folds: Sequence[Model]) -> None:
             raise DatasetError(f"fold {fold.folder} had another recipe or budget than {whole.folder}; train it alike")
         if theirs.training.started_from:
             refuse_seen(theirs.training.held_out, theirs.training.started_from)
+
+
+def _score_unseen(
+    whole: Model, folds: Sequence[Model], unseen: Unseen, say: Callable[[str], None]
+) -> tuple[Scores, Tails]:
+    if folds:
+        raise DatasetError("scores are those of folds or of unseen cases, not of both; name one of the two")
+    scans = other_scans(whole, unseen.data)
+    refuse_seen(list(scans), Parent.of(whole.card))
+    return score_parts(whole, scans, say), find_tails(whole, scans)
 
 
 def _score_folds(folds: Sequence[Model], data: Sequence[Path], say: Callable[[str], None]) -> tuple[Scores, Tails]:

@@ -122,12 +122,18 @@ def _truths(truths: Sequence[Path]) -> Truths:
     folders = [truth for truth in truths if truth.is_dir()]
     files: Truths = {name: (path, None) for folder in folders for name, path in label_files(folder).items()}
     try:
-        cases: Truths = {case.name: (case.lesion, case.convention) for case in find_cases(truths) if case.lesion}
+        cases = find_cases(truths)
     except DatasetError:
         if not files:
             raise
         return files
-    return cases or files
+    known: Truths = {case.name: (case.lesion, case.convention) for case in cases if case.lesion}
+    scans = {path for case in cases for path in case.images.values()}
+    others = {name: pair for name, pair in files.items() if pair[0] not in scans}
+    if not known and not others:
+        there = ", ".join(map(str, truths))
+        raise DatasetError(f"case {cases[0].name} has no label map in {there}; name what it is to be scored against")
+    return known or others
 
 
 def label_files(folder: Path) -> dict[str, Path]:

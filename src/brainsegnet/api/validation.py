@@ -44,6 +44,18 @@ def held_out_scans(model: Model, data: Sequence[Path]) -> dict[str, "Scan"]:
     return dict(zip(card.training.held_out, load_scans(cases, roster), strict=True))
 
 
+def other_scans(model: Model, data: Sequence[Path]) -> dict[str, "Scan"]:
+    """All cases of some folders or tables by name, prepared for the model.
+
+    Raises:
+        DatasetError: there is none, or one has no truth.
+    """
+    card = model.card
+    roster = call_roll(data, card.task, TrainOptions(validation=0, sequences=card.sequences))
+    names = (case.name for case in roster.training)
+    return dict(zip(names, load_scans(roster.training, roster), strict=True))
+
+
 def parts_of(sequences: Sequence[str]) -> list[tuple[str, ...]]:
     """Every part of the sequences but none, the whole first, each in the order of the channels.
 

@@ -145,7 +145,7 @@ def _show_segmented(done: "Segmented") -> None:
     volumes = ", ".join(f"{name} {ml:.1f} ml" for name, ml in report["volumes_ml"]["regions"].items())
     absent = f"; without {', '.join(report['sequences']['absent'])}" if report["sequences"]["absent"] else ""
     say(f"{done.name}: {volumes}; {sum(report['seconds'].values()):.1f} s{absent}; {done.path}")
-    if absent and (cost := _cost_of_absence(report["validation"])):
+    if absent and (cost := _cost_of_absence(report["validation"], report["validated_on"])):
         say(f"{done.name}: {cost}")
     for sequence, moved in report["geometry"]["moved"].items():
         if moved.get("doubt"):
@@ -154,13 +154,13 @@ def _show_segmented(done: "Segmented") -> None:
         complain(f"{done.name}: warning: {doubt}")
 
 
-def _cost_of_absence(validation: Mapping[str, Mapping[str, float]]) -> str:
+def _cost_of_absence(validation: Mapping[str, Mapping[str, float]], cases: str) -> str:
     """What the absent sequences cost on unseen cases, in a sentence; nothing where it was not measured."""
     if len(validation) < 2:
         return ""
     whole, part = validation.values()
     changes = ", ".join(f"{region} {part[region]:.2f} instead of {whole[region]:.2f}" for region in part)
-    return f"Dice in validation with these sequences alone: {changes}"
+    return f"Dice in validation on {cases} with these sequences alone: {changes}"
 
 
 def _show_timings(segmentation: "Segmentation") -> None:

@@ -118,6 +118,7 @@ class TrainingNote(_Value):
         data: Training cases.
         grown: Cases grown beside those; None where there were none.
         held_out: Names of the cases that it was validated on and did not see.
+        held_out_sources: Where those come from, where it is not where the training cases do.
         blended: Share of the weights it started from in the mean that it is; 0 where it is none.
         folds: Where it is above 0, the model was trained on all cases, and each score is that of one of so many others,
             trained alike but without the cases that it is scored on.
@@ -132,6 +133,7 @@ class TrainingNote(_Value):
     data: Data = Data()
     grown: Grown | None = None
     held_out: tuple[str, ...] = ()
+    held_out_sources: str = ""
     blended: float = 0.0
     folds: int = 0
     scores: Mapping[str, float | None] = Field(default_factory=dict)
