@@ -16,8 +16,8 @@ def test_together_they_are_small():
     assert sum(path.stat().st_size for path in HOME.rglob("*") if path.is_file()) <= 60e6
 
 
-def test_there_is_one_for_tumours_and_one_for_strokes():
-    assert {"tumour", "stroke"} <= set(MODELS)
+def test_there_is_one_for_tumours_and_one_for_each_kind_of_stroke_scan():
+    assert {"tumour", "stroke", "perfusion"} <= set(MODELS)
 
 
 @pytest.mark.parametrize("name", MODELS)
