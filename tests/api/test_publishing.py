@@ -177,6 +177,17 @@ def test_a_model_scored_by_its_folds_held_nothing_out_itself(trained, tmp_path):
     assert "--validation 0" in next(e.text for e in root.iter("pre"))
 
 
+def test_cases_from_elsewhere_were_not_held_out_of_the_data(trained, tmp_path):
+    model = open_model(trained)
+    note = {"held_out": ("strange0001",), "held_out_sources": "another generator"}
+    card = model.card.model_copy(update={"training": model.card.training.model_copy(update=note)})
+    save_model(tmp_path / "grown", card, model.tensors())
+    report(tmp_path / "grown", tmp_path / "grown.html")
+    root, text = parse(tmp_path / "grown.html")
+    assert "Dice on unseen cases (1 case (another generator): strange0001" in text
+    assert "--validation 0" in next(e.text for e in root.iter("pre"))
+
+
 def test_a_report_on_predictions_draws_the_worst_and_finds_the_model(phantoms, segmented, tmp_path):
     report(segmented, tmp_path / "r.html", [phantoms], "brats2015", worst=2)
     root, text = parse(tmp_path / "r.html")

@@ -118,8 +118,8 @@ def _card_section(card: Card) -> Section:
 def _how_to_train(source: Path, folder: Path, card: Card) -> Section:
     training = card.training
     budget = " ".join(f"--{kind} {value:g}" for kind, value in training.budget.items() if value)
-    unseen = training.held_out and not by_folds(card)
-    held = f"--hold-out {_typed(*training.held_out)}" if unseen else "--validation 0"
+    of_the_data = training.held_out and not (by_folds(card) or training.held_out_sources)
+    held = f"--hold-out {_typed(*training.held_out)}" if of_the_data else "--validation 0"
     recipe = str(training.recipe.get("name", "quick"))
     flags = [
         f"--recipe {_typed(recipe)} {budget}",
