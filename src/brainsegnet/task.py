@@ -30,6 +30,23 @@ OTHER_COLOURS: tuple[Colour, ...] = ("#ffcc29", "#33d4e6", "#ed61cc", "#ff8775",
 """For tissues that have no colour of their own, in the order of their labels, and again from the first."""
 
 
+class Platform(BaseModel):
+    """What the platform of a challenge wants of the files that are uploaded to it.
+
+    Attributes:
+        prefix, suffix: How a file's name begins and ends.
+        dtype: Type of the voxels.
+        id_from: Sequence whose number stands for the case.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    prefix: str = Field(pattern="^[A-Za-z0-9_-]+$")
+    suffix: Literal[".mha", ".nii"]
+    dtype: Literal["uint8", "int16"]
+    id_from: str = Field(min_length=1)
+
+
 class Task(BaseModel):
     """Sequences by name, labels in the convention of the data set, and the regions that are scored.
 
@@ -41,6 +58,7 @@ class Task(BaseModel):
         regions: Region to the label values it unites, in the order of the tables.
         patch: Training sample (D, H, W) of the paper, in voxels.
         normalisation: How intensities are normalised.
+        platform: Where `submit` is to upload to; None is nowhere.
 
     >>> BRATS2015.classes, BRATS2021.label_values
     (5, (0, 1, 2, 4))
@@ -57,6 +75,7 @@ class Task(BaseModel):
     regions: Mapping[str, Annotated[tuple[int, ...], Field(min_length=1)]] = Field(min_length=1)
     patch: tuple[Side, Side, Side] = (12, 128, 128)
     normalisation: Normalisation = "median-sd"
+    platform: Platform | None = None
 
     @field_validator("colours")
     @classmethod
@@ -204,6 +223,7 @@ BRATS2015 = Task(
     sequences=_GLIOMA,
     labels={1: "necrosis", 2: "oedema", 3: "non-enhancing", 4: "enhancing"},
     regions={"whole": (1, 2, 3, 4), "core": (1, 3, 4), "enhancing": (4,)},
+    platform=Platform(prefix="VSD", suffix=".mha", dtype="int16", id_from="flair"),
 )
 BRATS2021 = Task(
     name="brats2021",
@@ -223,8 +243,9 @@ ISLES2017 = Task(
     labels={1: "infarct"},
     regions={"lesion": (1,)},
     patch=(7, 96, 96),
+    platform=Platform(prefix="SMIR", suffix=".nii", dtype="uint8", id_from="mtt"),
 )
-ISLES2022 = ISLES2017.model_copy(update={"name": "isles2022", "sequences": ("dwi", "adc")})
+ISLES2022 = ISLES2017.model_copy(update={"name": "isles2022", "sequences": ("dwi", "adc"), "platform": None})
 TASKS: Mapping[str, Task] = {t.name: t for t in (BRATS2015, BRATS2021, BRATS2023, ISLES2017, ISLES2022)}
 TISSUES = frozenset(tissue for task in TASKS.values() for tissue in task.labels.values())
 """What our tasks label."""

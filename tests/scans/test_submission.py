@@ -1,5 +1,6 @@
 import json
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,9 +9,11 @@ import SimpleITK as sitk
 from brainsegnet.errors import DatasetError, GridMismatch, LabelError, MissingSequence, OutputError, TaskError
 from brainsegnet.scans.datasets import CaseFiles
 from brainsegnet.scans.files import read_image, write_image
-from brainsegnet.scans.submission import PLATFORMS, find_identifier, plan_uploads, write_uploads
-from brainsegnet.task import BRATS2015, BRATS2021, ISLES2017
+from brainsegnet.scans.submission import find_identifier, find_platform, plan_uploads, write_uploads
+from brainsegnet.task import BRATS2015, BRATS2021, ISLES2017, load_task
 from brainsegnet.volume import LabelMap, Volume
+
+TASK_FILES = Path(__file__).parents[2] / "examples" / "tasks"
 
 
 def oblique(spacing_mm, degrees):
@@ -162,6 +165,12 @@ def test_a_name_that_would_break_the_file_s_is_refused(strokes, tmp_path, method
 def test_a_task_without_a_platform_is_refused(strokes, tmp_path):
     with pytest.raises(TaskError, match=r"task brats2021 has no platform to upload to; those of brats2015, isles2017"):
         plan(strokes, tmp_path, task=BRATS2021)
-    assert BRATS2015.name in PLATFORMS and all(
-        p.id_from in ISLES2017.sequences + BRATS2015.sequences for p in PLATFORMS.values()
-    )
+
+
+def test_a_task_file_can_name_a_platform(tmp_path):
+    whole = load_task(TASK_FILES / "isles2017_perfusion.yaml")
+    assert whole.platform == ISLES2017.platform and find_platform(BRATS2015).id_from == "flair"
+    lines = (TASK_FILES / "isles2017_perfusion.yaml").read_text()
+    (tmp_path / "wrong.yaml").write_text(lines.replace("suffix: .nii", "suffix: .exe"))
+    with pytest.raises(TaskError, match="platform"):
+        load_task(tmp_path / "wrong.yaml")

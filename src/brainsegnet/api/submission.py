@@ -22,10 +22,11 @@ def submit(
     Args:
         predictions: Folder of label maps named after their cases, as `segment` writes them.
         data: Folders of the cases, in their original names: the numbers that the platform knows stand in them.
-        task: `brats2015` or `isles2017`.
+        task: `brats2015`, `isles2017`, or a task file that names a platform.
         name: Of the method; goes into the names of the files.
         out: The zip.
-        id_from: Sequence whose number stands for the case; None is FLAIR for BRATS 2015 and MTT for ISLES 2017.
+        id_from: Sequence whose number stands for the case; None is the one that the task names: FLAIR for BRATS 2015,
+            MTT for ISLES 2017.
 
     Returns:
         What is in the zip.

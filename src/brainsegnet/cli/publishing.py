@@ -30,13 +30,14 @@ def submit(
     data
         Folders of the cases, in their original names: the numbers that the platform knows stand in them.
     task
-        brats2015 or isles2017.
+        brats2015, isles2017, or a task file that names a platform (examples/tasks/isles2017_perfusion.yaml).
     name
         Of the method: letters, digits, - and _.
     out
         The zip to write.
     id_from
-        Sequence whose number stands for the case; by default flair for brats2015 and mtt for isles2017.
+        Sequence whose number stands for the case; by default the one that the task names: flair for brats2015,
+        mtt for isles2017.
     """
     from brainsegnet.api.submission import submit as run
 

@@ -1,6 +1,7 @@
 """Upload files for the platforms that score BRATS 2015 and ISLES 2017: their names, what must hold, and one zip.
 
-Both platforms know a case by the number of one of its images, which stands at the end of that image's file name.
+The task says what its platform wants. Both know a case by the number of one of its images, which stands at the end of
+that image's file name.
 """
 
 import re
@@ -16,7 +17,7 @@ from brainsegnet.scans.datasets import CaseFiles
 from brainsegnet.scans.files import READERS, read_image, write_image
 from brainsegnet.scans.predictions import read_prediction
 from brainsegnet.scans.table import LESION
-from brainsegnet.task import Task
+from brainsegnet.task import TASKS, Platform, Task
 from brainsegnet.volume import Affine, LabelMap, describe_gap
 
 _IDENTIFIER = re.compile(r"(VSD|SMIR)\.Brain[^.]*\.XX\.O\.(MR_[^.]+|OT)\.(?P<number>[0-9]+)", re.IGNORECASE)
@@ -24,42 +25,6 @@ _METHOD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 _ARCHIVE = (".zip",)
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 """The earliest date that a zip can hold: the same predictions give the same bytes."""
-
-
-@dataclass(frozen=True)
-class Platform:
-    """What a platform wants of the files that are uploaded to it.
-
-    Attributes:
-        prefix, suffix: How a file's name begins and ends.
-        dtype: Type of the voxels.
-        id_from: Sequence whose number stands for the case.
-
-    >>> PLATFORMS["brats2015"].name_file("brainsegnet", "54193"), PLATFORMS["isles2017"].name_file("mine", "127014")
-    ('VSD.brainsegnet.54193.mha', 'SMIR.mine.127014.nii')
-    """
-
-    prefix: str
-    suffix: str
-    dtype: str
-    id_from: str
-
-    def name_file(self, method: str, identifier: str) -> str:
-        """The name of one file; dots separate its parts.
-
-        Raises:
-            OutputError: the method's name holds more than letters, digits, `_` and `-`.
-        """
-        if not _METHOD.fullmatch(method):
-            raise OutputError(f"{method!r} cannot be a part of file names; use letters, digits, - and _ only")
-        return f"{self.prefix}.{method}.{identifier}{self.suffix}"
-
-
-PLATFORMS = {
-    "brats2015": Platform("VSD", ".mha", "int16", "flair"),
-    "isles2017": Platform("SMIR", ".nii", "uint8", "mtt"),
-}
-"""Task to its platform."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,9 +50,27 @@ def find_platform(task: Task) -> Platform:
     Raises:
         TaskError: it has none.
     """
-    if task.name not in PLATFORMS:
-        raise TaskError(f"task {task.name} has no platform to upload to; those of {', '.join(PLATFORMS)} have one")
-    return PLATFORMS[task.name]
+    if task.platform is None:
+        known = ", ".join(name for name, other in TASKS.items() if other.platform)
+        raise TaskError(
+            f"task {task.name} has no platform to upload to; those of {known} have one, and a task file can name one "
+            "(platform: prefix, suffix, dtype, id_from)"
+        )
+    return task.platform
+
+
+def name_file(platform: Platform, method: str, identifier: str) -> str:
+    """The name of one file; dots separate its parts.
+
+    Raises:
+        OutputError: the method's name holds more than letters, digits, `_` and `-`.
+
+    >>> name_file(find_platform(TASKS["brats2015"]), "brainsegnet", "54193")
+    'VSD.brainsegnet.54193.mha'
+    """
+    if not _METHOD.fullmatch(method):
+        raise OutputError(f"{method!r} cannot be a part of file names; use letters, digits, - and _ only")
+    return f"{platform.prefix}.{method}.{identifier}{platform.suffix}"
 
 
 def find_identifier(path: Path) -> str | None:
@@ -127,7 +110,7 @@ def plan_uploads(
     paths = _find_predictions(cases, predictions)
     sequence = id_from or platform.id_from
     numbers = _number(cases, sequence)
-    files = {name: platform.name_file(method, number) for name, number in numbers.items()}
+    files = {name: name_file(platform, method, number) for name, number in numbers.items()}
     return [
         Upload(case.name, paths[case.name], files[case.name], _check(case, paths[case.name], sequence, task))
         for case in cases
