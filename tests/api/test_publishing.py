@@ -166,25 +166,27 @@ def test_what_a_card_knows_of_its_training_stands_in_the_command(trained, tmp_pa
     assert "does not hold which cases were left out by --exclude" in text
 
 
-def test_a_model_scored_by_its_folds_held_nothing_out_itself(trained, tmp_path):
+@pytest.mark.parametrize(
+    ("note", "sentence"),
+    [
+        (
+            {"held_out": ("phantom0000", "phantom0001")},
+            "2 cases, each scored by a model trained alike without it: phantom0000, ",
+        ),
+        (
+            {"held_out": ("strange0001",), "held_out_sources": "another generator"},
+            "1 case (another generator): strange0001",
+        ),
+    ],
+    ids=["folds", "elsewhere"],
+)
+def test_a_model_that_is_scored_otherwise_held_nothing_of_its_data_out(trained, tmp_path, note, sentence):
     model = open_model(trained)
-    note = {"held_out": model.card.training.data.cases}
     card = model.card.model_copy(update={"training": model.card.training.model_copy(update=note)})
     save_model(tmp_path / "released", card, model.tensors())
     report(tmp_path / "released", tmp_path / "released.html")
     root, text = parse(tmp_path / "released.html")
-    assert "Dice on unseen cases (2 cases, each scored by a model trained alike without it: phantom0000, " in text
-    assert "--validation 0" in next(e.text for e in root.iter("pre"))
-
-
-def test_cases_from_elsewhere_were_not_held_out_of_the_data(trained, tmp_path):
-    model = open_model(trained)
-    note = {"held_out": ("strange0001",), "held_out_sources": "another generator"}
-    card = model.card.model_copy(update={"training": model.card.training.model_copy(update=note)})
-    save_model(tmp_path / "grown", card, model.tensors())
-    report(tmp_path / "grown", tmp_path / "grown.html")
-    root, text = parse(tmp_path / "grown.html")
-    assert "Dice on unseen cases (1 case (another generator): strange0001" in text
+    assert f"Dice on unseen cases ({sentence}" in text
     assert "--validation 0" in next(e.text for e in root.iter("pre"))
 
 
