@@ -20,11 +20,14 @@ from torch import nn
 
 from brainsegnet.inference.card import find_versions
 from brainsegnet.inference.torch_backend import TorchBackend
+from brainsegnet.inference.torch_prepare import prepare_on
 from brainsegnet.network.architecture import BrainSegNet
 from brainsegnet.network.collapse import collapse
 from brainsegnet.network.frozen import freeze
+from brainsegnet.preprocessing.prepare import prepare
 from brainsegnet.training.curriculum import PAPER
 from brainsegnet.training.losses import loss_of
+from brainsegnet.volume import Case, Volume
 
 WIDTHS = {"full": ((32, 64, 128, 256), 128), "half": ((16, 32, 64, 128), 64), "compact": ((8, 16, 32, 64), 32)}
 SHAPES = {"brain box": (4, 140, 168, 136), "whole volume": (4, 155, 240, 240), "ISLES": (6, 20, 192, 192)}
@@ -47,6 +50,11 @@ def seconds_of(step: Callable[[], object], device: torch.device, repeats: int) -
 def wait(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+
+
+def precisions(device: torch.device) -> tuple[torch.dtype, ...]:
+    """What is measured: bf16 too on a GPU; a CPU without units for it takes minutes for the smallest network."""
+    return (torch.bfloat16, torch.float32) if device.type == "cuda" else (torch.float32,)
 
 
 def matrix_rate(device: torch.device, dtype: torch.dtype, size: int) -> float:
@@ -106,6 +114,8 @@ def ways(module: nn.Module, x: torch.Tensor) -> Iterator[tuple[str, Callable[[],
         with torch.cuda.graph(graph):
             module(x)
     yield "CUDA graph", graph.replay
+    compiled = torch.compile(module, mode="max-autotune-no-cudagraphs")
+    yield "compiled", lambda: compiled(x)
 
 
 def inference(device: torch.device, shapes: dict, rates: dict, repeats: int) -> list[dict]:
@@ -115,7 +125,7 @@ def inference(device: torch.device, shapes: dict, rates: dict, repeats: int) -> 
         contenders = [pair for size in WIDTHS for pair in networks(size, channels)] + list(peers(channels))
         for name, module in contenders:
             sizes = [-(-n // 32) * 32 if name in ("SegResNet 16", "UNet", "DynUNet") else -(-n // 8) * 8 for n in shape]
-            for dtype in (torch.bfloat16, torch.float32):
+            for dtype in precisions(device):
                 moved = module.to(device, dtype).to(memory_format=torch.channels_last_3d)
                 x = torch.randn(1, channels, *sizes, device=device).to(dtype, memory_format=torch.channels_last_3d)
                 rows += timed(name, shape_name, moved, x, rates[str(dtype)], repeats)
@@ -133,8 +143,22 @@ def timed(name: str, shape: str, module: nn.Module, x: torch.Tensor, rate: float
                 seconds = seconds_of(step, x.device, repeats)
                 rows.append({**facts, "way": way, "seconds": seconds, "share of matrix rate": work / seconds / rate})
                 print(rows[-1], flush=True)
-    except (RuntimeError, MemoryError) as error:
+    except (RuntimeError, ValueError, MemoryError) as error:
         rows.append({**facts, "failed": str(error).splitlines()[0][:200]})
+        print(rows[-1], flush=True)
+    return rows
+
+
+def preparing(device: torch.device, shapes: dict, repeats: int) -> list[dict]:
+    """Check, crop and normalise a scan as it is read, on the CPU and on the device, copies included."""
+    rows, (channels, *shape) = [], shapes["whole volume"]
+    rng = np.random.default_rng(0)
+    brain = np.zeros(shape, bool)
+    brain[tuple(slice(n // 6, -(n // 6)) for n in shape)] = True
+    scans = [np.where(brain, rng.integers(1, 2000, shape), 0).astype(np.int16) for _ in range(channels)]
+    case = Case("phantom", {f"sequence {i}": Volume(scan, np.eye(4)[[2, 1, 0, 3]]) for i, scan in enumerate(scans)})
+    for where, step in (("CPU", lambda: prepare(case)), (str(device), lambda: prepare_on(case, device))):
+        rows.append({"shape": shape, "where": where, "seconds": seconds_of(step, device, repeats)})
         print(rows[-1], flush=True)
     return rows
 
@@ -165,7 +189,7 @@ def training(device: torch.device, patch: tuple[int, int, int], batches: tuple[i
 
             def step(module=module, optimiser=optimiser, images=images, classes=classes, stage=stage) -> None:  # noqa: ANN001
                 optimiser.zero_grad()
-                with torch.autocast(images.device.type, torch.bfloat16):
+                with torch.autocast(images.device.type, torch.bfloat16, enabled=images.is_cuda):
                     logits = module(images)
                 loss_of(logits, classes, PAPER, stage).backward()
                 optimiser.step()
@@ -178,7 +202,7 @@ def training(device: torch.device, patch: tuple[int, int, int], batches: tuple[i
                 rows.append({**facts, "samples per second": batch / seconds_of(step, device, repeats)})
                 if device.type == "cuda":
                     rows[-1]["peak bytes"] = torch.cuda.max_memory_allocated()
-            except (RuntimeError, MemoryError) as error:
+            except (RuntimeError, ValueError, MemoryError) as error:
                 rows.append({**facts, "failed": str(error).splitlines()[0][:200]})
             print(rows[-1], flush=True)
     return rows
@@ -194,7 +218,7 @@ def main() -> None:
     device, small = torch.device(arguments.device), arguments.small
     torch.backends.cudnn.benchmark = True
     size = 256 if small else 8192
-    rates = {str(dtype): matrix_rate(device, dtype, size) for dtype in (torch.bfloat16, torch.float32)}
+    rates = {str(dtype): matrix_rate(device, dtype, size) for dtype in precisions(device)}
     document = {
         "date": datetime.date.today().isoformat(),
         "machine": torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU",
@@ -205,6 +229,7 @@ def main() -> None:
     repeats = 1 if small else arguments.repeats
     for part, measured in (
         ("inference", lambda: inference(device, shapes, rates, repeats)),
+        ("preparing", lambda: preparing(device, shapes, repeats)),
         ("to labels", lambda: from_memory_to_labels(device, shapes, repeats)),
         ("training", lambda: training(device, patch, (2,) if small else (8, 40), repeats)),
     ):

@@ -26,7 +26,7 @@ FLOORS = {
 }
 TORCH_ROOMS = {"network", "training"}
 TORCH_FILES = {
-    "inference/torch_backend.py",
+    *(f"inference/{name}.py" for name in ("torch_backend", "torch_prepare")),
     *(f"api/{name}.py" for name in ("training_run", "growth", "starting", "exporting", "bout")),
     *(
         f"synthesis/{name}.py"

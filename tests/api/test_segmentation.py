@@ -5,9 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from brainsegnet.api import segmentation
 from brainsegnet.api.segmentation import SegmentOptions, segment
 from brainsegnet.errors import BrainSegNetError, OutputError
 from brainsegnet.inference.model import open_model
+from brainsegnet.preprocessing.prepare import prepare
 from brainsegnet.scans.datasets import find_cases
 from brainsegnet.scans.files import read_image, read_labels, write_image
 from brainsegnet.task import BRATS2015
@@ -107,6 +109,24 @@ def test_slabs_differ_at_seams_only(phantoms, trained, tmp_path):
     a, b, c = (read_labels(done.path).array for done in (whole, one_slab, many))
     assert np.array_equal(a, b), "24 slices fit into one slab of 31"
     assert not np.array_equal(a, c) and (a == c).mean() > 0.5
+
+
+def test_a_case_that_waits_for_a_gpu_is_prepared_by_what_computes_it(phantoms, trained, tmp_path, monkeypatch):
+    """As where `--device` is a GPU, but that the engine here is one of the CPU."""
+    case = phantoms / "phantom0002"
+    segment(case, trained, tmp_path / "a.nii.gz", CPU)
+    seen, opened = [], segmentation.open_engine
+
+    def open_watched(*arguments):
+        engine = opened(*arguments)
+        engine.prepare = lambda case: seen.append(case.name) or prepare(case)
+        return engine
+
+    monkeypatch.setattr(segmentation, "open_engine", open_watched)
+    monkeypatch.setattr(segmentation, "stays_on_cpu", lambda device: False)
+    segment(case, trained, tmp_path / "b.nii.gz", CPU)
+    assert seen == [case.name]
+    np.testing.assert_array_equal(*(read_labels(tmp_path / f"{name}.nii.gz").array for name in "ab"))
 
 
 def test_a_picture_is_drawn_beside_the_labels(phantoms, trained, tmp_path):

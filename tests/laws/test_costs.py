@@ -50,6 +50,20 @@ def test_eight_bits_are_multiplied_everywhere_but_in_the_last_convolution_of_sig
         assert quantised != op.get_friendly_name().startswith("__module.coarse")
 
 
+PAIR = 2**15 - 1
+"""The most that AVX2 holds of two products before it clips the sum."""
+
+
+@pytest.mark.parametrize("clip", [True, False])
+def test_no_pair_of_products_in_eight_bits_overflows_where_there_is_no_vnni(clip):
+    torch.manual_seed(0)
+    whole = to_openvino(BrainSegNet(4, 5, (4, 4, 8, 8), 8).eval())
+    small = quantise(whole, [np.random.default_rng(0).normal(size=(4, *SIZE)).astype("f")], clip)
+    integers = [weights_of(op).data for op in convolutions(small) if weights_of(op).data.dtype == np.int8]
+    assert len(integers) == 24
+    assert all(2 * 255 * np.abs(weights.astype(int)).max() <= PAIR for weights in integers)
+
+
 def weights_of(op):
     """The constant at the end of the chain that scales it."""
     node = op.input_value(1).get_node()

@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import brainsegnet
 from brainsegnet.api.validation import parts_of
+from brainsegnet.inference.openvino_backend import shared_core
 from brainsegnet.inference.shipped import HOME, shipped_models
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "glioma"
@@ -33,6 +35,16 @@ def test_a_card_tells_origin_licence_and_scores(name):
 @pytest.mark.parametrize("form", ["fp16", "int8"])
 def test_exports_are_those_of_the_weights(name, form):
     assert shipped_models()[name].exported(form).is_file()
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_eight_bits_overflow_on_no_processor(name):
+    """Without VNNI two products of an activation up to 255 and a weight have to fit into 16 bits."""
+    network = shared_core().read_model(shipped_models()[name].exported("int8"))
+    constants = [op.data for op in network.get_ops() if op.get_type_name() == "Constant"]
+    kernels = [array for array in constants if array.dtype == np.int8 and array.ndim == 5]
+    assert len(kernels) == 24
+    assert max(2 * 255 * int(np.abs(kernel.astype(int)).max()) for kernel in kernels) < 2**15
 
 
 def test_the_default_model_finds_the_example(tmp_path):

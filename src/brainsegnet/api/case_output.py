@@ -24,13 +24,15 @@ class Loaded:
     """A case that was read.
 
     Attributes:
-        ready: For the network.
+        case: As it was read.
+        ready: The same for the network; None where a GPU is to prepare it.
         seconds: That reading took.
         aligner: How its sequences came onto one grid.
         notes: What could not be read, and is not needed for the labels.
     """
 
-    ready: Ready
+    case: Case
+    ready: Ready | None
     seconds: float
     aligner: Aligner
     notes: tuple[str, ...] = ()

@@ -9,7 +9,7 @@ from brainsegnet.api.case_output import Loaded, Segmented, write_case
 from brainsegnet.errors import BrainSegNetError, OutputError
 from brainsegnet.inference.card import Card
 from brainsegnet.inference.cohort import run_cohort
-from brainsegnet.inference.engines import Precision, open_engine
+from brainsegnet.inference.engines import Precision, open_engine, stays_on_cpu
 from brainsegnet.inference.predict import Found, Options, compute, make_ready
 from brainsegnet.inference.shipped import choose_model, resolve_model
 from brainsegnet.output import IMAGES, find_suffix, stem_of, writable
@@ -104,16 +104,23 @@ def segment(
     opened = choose_model({case.name: case.images for case in found}) if model is None else resolve_model(model)
     targets = _targets(found, out)
     wanted = Options(options.slabs, options.probabilities, options.uncertainty)
+    on_cpu = stays_on_cpu(options.device)
 
     def read(files: CaseFiles) -> Loaded:
         started = time.perf_counter()
         case, aligner, notes = _read(files, opened.card, options)
         reading = time.perf_counter() - started
-        return Loaded(make_ready(case, opened.card), reading, aligner, notes)
+        ready = make_ready(case, opened.card) if on_cpu else None
+        return Loaded(case, ready, reading, aligner, notes)
 
     def start() -> Callable[[CaseFiles, Loaded], tuple[Found, Loaded]]:
         engine = open_engine(opened, options.device, options.threads, options.precision, options.max_bytes)
-        return lambda files, loaded: (compute(loaded.ready, engine, wanted), loaded)
+
+        def run(files: CaseFiles, loaded: Loaded) -> tuple[Found, Loaded]:
+            ready = loaded.ready or make_ready(loaded.case, opened.card, engine.prepare)
+            return compute(ready, engine, wanted), loaded
+
+        return run
 
     def write(files: CaseFiles, computed: tuple[Found, Loaded]) -> Segmented:
         done = write_case(*computed, opened, targets[files.name], options.picture)

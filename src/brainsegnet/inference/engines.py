@@ -11,20 +11,23 @@ from brainsegnet.inference.card import Card, Form
 from brainsegnet.inference.model import Model
 from brainsegnet.inference.openvino_backend import Arithmetic, OpenVinoBackend
 from brainsegnet.inference.passes import Backend, Passes
+from brainsegnet.preprocessing.prepare import Prepared, prepare
 from brainsegnet.processor import has_bf16_units, has_integer_units
+from brainsegnet.volume import Case
 
 Precision = Literal["auto", "float", "bf16", "int8"]
 PRECISIONS = ("auto", "float", "bf16", "int8")
 
 
 class Engine(Passes):
-    """Passes of a model, with its card."""
+    """Passes of a model, with its card and what makes cases ready for it: the backend where it can, else the CPU."""
 
     def __init__(
         self, card: Card, backend: Backend, max_bytes: int | None = None, spare: Callable[[], Backend] | None = None
     ) -> None:
         super().__init__(backend, max_bytes, spare)
         self.card = card
+        self.prepare: Callable[[Case], Prepared] = getattr(backend, "prepare", prepare)
 
 
 def open_engine(
@@ -51,12 +54,17 @@ def open_engine(
     """
     if precision not in PRECISIONS:
         raise BrainSegNetError(f"unknown precision {precision!r}; choose one of {', '.join(PRECISIONS)}")
-    if device == "cpu" or (device == "auto" and not _gpu()):
+    if stays_on_cpu(device):
         return Engine(model.card, _on_cpu(model, threads, precision), max_bytes)
     from brainsegnet.inference.torch_backend import TorchBackend
 
     backend = TorchBackend(model.build(), device, threads)
     return Engine(model.card, backend, max_bytes, lambda: _on_cpu(model, threads, precision))
+
+
+def stays_on_cpu(device: str) -> bool:
+    """Whether `open_engine` computes on the CPU with such a device, told before the engine is there."""
+    return device == "cpu" or (device == "auto" and not _gpu())
 
 
 def _on_cpu(model: Model, threads: int | None, precision: Precision) -> Backend:

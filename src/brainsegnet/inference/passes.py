@@ -116,7 +116,9 @@ class Passes:
                     result[..., piece.kept, :, :] = found[..., first : first + piece.kept.stop - piece.kept.start, :, :]
                 return
             except MemoryError:
-                thickness = self._after_shortage(_shape(image), thickness, slabs)
+                before, thickness = self.backend, self._after_shortage(_shape(image), thickness, slabs)
+                if self.backend is not before:
+                    image = np.asarray(image)
 
     def _after_shortage(self, shape: Shape, thickness: int, slabs: int | None) -> int:
         """The thickness to go on with after a pass had too little memory; may change the backend."""
@@ -168,9 +170,13 @@ class Passes:
         """What `run` makes of an image whose far ends are padded with zeros as far as the backend wants."""
         shape = _shape(image)
         missing = [(0, -n % m) for n, m in zip(shape, self.backend.multiples, strict=True)]
-        whole = np.pad(image, [(0, 0), *missing]) if any(more for _, more in missing) else np.ascontiguousarray(image)
+        if isinstance(image, np.ndarray):
+            padded = any(more for _, more in missing)
+            image = np.pad(image, [(0, 0), *missing]) if padded else np.ascontiguousarray(image)
+        else:
+            image = image.padded([(0, 0), *missing])
         d, h, w = shape
-        return run(whole)[..., :d, :h, :w]
+        return run(image)[..., :d, :h, :w]
 
 
 def side_by_side(depth: int, thickness: int) -> Iterator[Piece]:

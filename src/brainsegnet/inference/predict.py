@@ -1,7 +1,7 @@
 """One case: its sequences matched by name, the network run, the result on the case's own grid."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -47,7 +47,7 @@ class Ready:
 
     Attributes:
         case, prepared: As read, and upright, cropped and normalised.
-        image: Channels (C, d, h, w) in the order of the model.
+        image: Channels (C, d, h, w) in the order of the model, where they were prepared.
         used, absent: Sequences of the model that the case has, and has not.
         seconds: That preparing took.
     """
@@ -137,10 +137,10 @@ def predict(case: Case, engine: Engine, options: Options | None = None) -> Predi
         ImageError: an image cannot be normalised.
         MemoryError: a pass needs more than there is.
     """
-    return finish(compute(make_ready(case, engine.card), engine, options or Options()), engine.card)
+    return finish(compute(make_ready(case, engine.card, engine.prepare), engine, options or Options()), engine.card)
 
 
-def make_ready(case: Case, card: Card) -> Ready:
+def make_ready(case: Case, card: Card, prepare: Callable[[Case], Prepared] = prepare) -> Ready:
     """The first step: check, bring upright, crop, normalise, and put the sequences in order; errors as `predict`."""
     started = time.perf_counter()
     used, absent = match_sequences(case, card)
@@ -202,8 +202,11 @@ def arrange_channels(prepared: Prepared, sequences: tuple[str, ...]) -> NDArray[
     """Channels (C, d, h, w) in the order of `sequences`; an absent one is zero, the median of a present one."""
     if prepared.sequences == sequences:
         return prepared.image
+    rows = [sequences.index(name) for name in prepared.sequences]
+    if not isinstance(prepared.image, np.ndarray):
+        return prepared.image.spread(rows, len(sequences))
     image = np.zeros((len(sequences), *prepared.image.shape[1:]), np.float32)
-    image[[sequences.index(name) for name in prepared.sequences]] = prepared.image
+    image[rows] = prepared.image
     return image
 
 

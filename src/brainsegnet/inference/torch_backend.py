@@ -10,11 +10,14 @@ import numpy as np
 from brainsegnet.errors import BrainSegNetError, MissingExtra
 from brainsegnet.inference.memory import free_memory
 from brainsegnet.inference.passes import Classes, Floats, Shape, estimate_floats, find_halo, interleave
+from brainsegnet.preprocessing.prepare import Prepared, prepare
+from brainsegnet.volume import Case
 
 try:
     import torch
     from torch import Tensor, nn
 
+    from brainsegnet.inference.torch_prepare import OnDevice, prepare_on
     from brainsegnet.network.architecture import BrainSegNet
     from brainsegnet.network.design import LEAST, Design, peak_bytes
     from brainsegnet.network.frozen import freeze
@@ -58,6 +61,15 @@ class TorchBackend:
         """A network where its parameters lie, as it is in training."""
         return cls(net, str(next(net.parameters()).device))
 
+    def prepare(self, case: Case) -> Prepared:
+        """As `preprocessing.prepare`; a GPU does it, and keeps the image, if it has room for the whole scan."""
+        if self.device.type != "cpu":
+            try:
+                return prepare_on(case, self.device)
+            except torch.OutOfMemoryError:
+                torch.cuda.empty_cache()
+        return prepare(case)
+
     def classify(self, image: Floats) -> Classes:
         """Normalised intensities (C, D, H, W) to the likeliest class of each voxel (D, H, W).
 
@@ -92,7 +104,8 @@ class TorchBackend:
 
     def _logits(self, image: Floats) -> Tensor:
         """(P * Q * R, K, d, h, w), the sub-pixels first."""
-        x = torch.from_numpy(image)[None].to(self.device, self.module.fine.weight.dtype)
+        lifted = image.tensor if isinstance(image, OnDevice) else torch.from_numpy(image)
+        x = lifted[None].to(self.device, self.module.fine.weight.dtype)
         logits: Tensor = self.module(x.to(memory_format=torch.channels_last_3d))
         return logits[0].reshape(-1, self.classes, *logits.shape[2:])
 

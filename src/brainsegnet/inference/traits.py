@@ -114,7 +114,8 @@ def _take_sample(prepared: Prepared, spacing_mm: Millimetres) -> _Sample:
     mask = prepared.mask[sparse]
     d, h, w = (step * mm for step, mm in zip(steps, upright_mm, strict=True))
     depth_mm = ndimage.distance_transform_edt(np.pad(mask, 1), sampling=(d, h, w))[1:-1, 1:-1, 1:-1]
-    return _Sample(prepared.image[(slice(None), *sparse)], mask, np.asarray(depth_mm), (d, h, w))
+    image = np.asarray(prepared.image[(slice(None), *sparse)])
+    return _Sample(image, mask, np.asarray(depth_mm), (d, h, w))
 
 
 def _blur(channel: NDArray[np.float32], mask: NDArray[np.bool_], weight: NDArray[np.float32]) -> tuple[Floats, Floats]:

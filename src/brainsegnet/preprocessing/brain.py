@@ -1,7 +1,7 @@
 """The brain's box: all that has to be computed, 30 to 40 % of a skull-stripped scan."""
 
 from dataclasses import dataclass, replace
-from typing import Self, TypeVar
+from typing import NoReturn, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,8 +36,17 @@ def brain_mask(case: Case) -> NDArray[np.bool_]:
     for volume in case.images.values():
         mask |= find_foreground(volume.array, find_background(volume.array))
     if not mask.any():
-        raise ImageError(f"case {case.name}: no image differs from its background; give it images of a brain")
+        refuse_no_brain(case.name)
     return mask
+
+
+def refuse_no_brain(case: str) -> NoReturn:
+    """Say that a case shows nothing.
+
+    Raises:
+        ImageError: always.
+    """
+    raise ImageError(f"case {case}: no image differs from its background; give it images of a brain")
 
 
 def find_foreground(array: Array, background: float | None) -> NDArray[np.bool_]:

@@ -44,14 +44,23 @@ def normalise(
     counted = array[mask & find_foreground(array, background)]
     centre = float(np.median(counted)) if counted.size else 0.0
     deviation = counted.std(dtype=np.float64) if counted.size else 0.0
-    if not deviation > 1e-6 * abs(centre):
-        raise ImageError(f"{name} has one value in the whole brain, {centre:g}; replace it or leave it out")
+    refuse_flat(centre, float(deviation), name)
     scaled = array.astype(np.float32, order="C")
     scaled -= np.float32(centre)
     scaled *= np.float32(1 / deviation)
     np.copyto(scaled, NEARLY_ZERO, where=scaled == 0)
     np.copyto(scaled, 0, where=~mask)
     return scaled
+
+
+def refuse_flat(centre: float, deviation: float, name: str) -> None:
+    """Refuse an image that has no contrast, of this median and standard deviation in the brain.
+
+    Raises:
+        ImageError: it has but one value there.
+    """
+    if not deviation > 1e-6 * abs(centre):
+        raise ImageError(f"{name} has one value in the whole brain, {centre:g}; replace it or leave it out")
 
 
 def _check_image(array: Array, name: str) -> None:

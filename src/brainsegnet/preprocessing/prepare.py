@@ -17,7 +17,8 @@ class Prepared:
     """A case upright, cropped to the brain and normalised.
 
     Attributes:
-        image: (C, d, h, w) of the box, 0 outside the brain.
+        image: (C, d, h, w) of the box, 0 outside the brain. Where a GPU prepared it, it stays there, in something that
+            is sliced like an array and comes down as one where numpy asks for it.
         sequences: Name of each channel.
         mask: The brain (d, h, w) in the box.
         box: Where the box lies in the upright scan.

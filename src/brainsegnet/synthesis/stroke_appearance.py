@@ -40,6 +40,8 @@ class DiffusionContrast:
         core_adc: Factor on the diffusion coefficient in the core.
         mottle: Unevenness of the core.
         cortex: Unevenness of healthy tissue.
+        glow: How much brighter than other cortex some of it is (insula, cingulate, hippocampus).
+        iron: Share of the signal that iron takes from the midst of the deep nuclei.
         b_s_mm2: Diffusion weighting in s/mm2.
     """
 
@@ -49,6 +51,8 @@ class DiffusionContrast:
     core_adc: float
     mottle: float
     cortex: float
+    glow: float
+    iron: float
     b_s_mm2: float
 
 
@@ -83,11 +87,13 @@ def draw_diffusion(rng: np.random.Generator) -> DiffusionContrast:
     late = rng.random() < 0.2
     return DiffusionContrast(
         t2=tuple((np.array(T2) * np.exp(rng.normal(0, 0.06, len(Tissue)))).tolist()),
-        adc=tuple((np.array(ADC) * np.exp(rng.normal(0, 0.04, len(Tissue)))).tolist()),
+        adc=tuple((np.array(ADC) * np.exp(np.clip(rng.normal(0, 0.06, len(Tissue)), -0.1, 0.1))).tolist()),
         core_t2=float(rng.uniform(1.4, 2.3) if late else rng.uniform(1.0, 1.9)),
         core_adc=float(rng.uniform(0.68, 0.9) if late else rng.uniform(0.45, 0.75)),
         mottle=float(rng.uniform(0.05, 0.2)),
-        cortex=float(rng.uniform(0.03, 0.11)),
+        cortex=float(rng.uniform(0.04, 0.15)),
+        glow=float(rng.uniform(0, 0.3)),
+        iron=float(rng.uniform(0, 0.5)),
         b_s_mm2=1000.0 if rng.random() < 0.85 else float(rng.uniform(800, 1200)),
     )
 
@@ -104,14 +110,27 @@ def paint_diffusion(
     b0[old] = (np.array(MIMIC_T2) * vary[0]).astype(np.float32)[mimics[old]]
     adc[old] = (np.array(MIMIC_ADC) * vary[1]).astype(np.float32)[mimics[old]]
     b0 *= 1 + contrast.cortex * smooth_noise(rng, shape, spacing, 8.0)
-    fine = smooth_noise(rng, shape, spacing, 3.0)
-    adc *= 1 + contrast.cortex * fine
+    adc *= 1 + contrast.cortex * smooth_noise(rng, shape, spacing, 3.0)
+    _vary_regions(rng, ground, b0, adc, contrast)
     mottle = contrast.mottle * smooth_noise(rng, shape, spacing, 4.0)[core]
     soft = np.clip(ndimage.gaussian_filter(core.astype(np.float32), [2 / s for s in spacing], truncate=2)[core], 0, 1)
     depth = 0.45 + 0.55 * soft
     b0[core] *= np.maximum(1 + (contrast.core_t2 - 1) * depth * (1 + 4 * mottle) - mottle, 0.6)
     adc[core] *= np.clip(1 - (1 - contrast.core_adc) * depth + mottle, 0.25, 0.95)
     return Tissues(b0, adc)
+
+
+def _vary_regions(
+    rng: np.random.Generator, ground: Ground, b0: Floats, adc: Floats, contrast: DiffusionContrast
+) -> None:
+    """Healthy tissue that looks a little like an infarct: bright cortex, and nuclei of low ADC by their iron."""
+    spacing, shape = ground.spacing_mm, shape_of(b0)
+    grey, deep = ground.tissue == Tissue.GREY, ground.tissue == Tissue.DEEP_GREY
+    bright = np.clip(smooth_noise(rng, shape, spacing, 9.0) - 0.4, 0, 2)
+    b0[grey] *= 1 + contrast.glow * bright[grey]
+    midst = np.clip(smooth_noise(rng, shape, spacing, 4.5), 0, 1.5)[deep]
+    b0[deep] *= 1 - contrast.iron * np.minimum(midst, 1)
+    adc[deep] *= 1 - 0.4 * contrast.iron * midst
 
 
 def measure_adc(b0: Floats, dwi: Floats, b_s_mm2: float) -> Floats:

@@ -174,7 +174,8 @@ def expose_diffusion(
         )
     )
     brain = extract_brain(rng, weight, grid, optics.rim)
-    sigma = optics.noise * float(np.median(dwi[brain]))
+    parallel = np.exp(0.35 * smooth_noise(rng, grid.shape, grid.spacing_mm, 30.0))
+    sigma = optics.noise * float(np.median(dwi[brain])) * parallel
     b0 = add_noise(rng, b0, sigma, optics.grain)
     dwi = add_noise(rng, dwi, sigma * 0.8, optics.grain)
     return Diffusion(b0, dwi, measure_adc(b0, dwi, contrast.b_s_mm2), brain)
@@ -239,7 +240,7 @@ def expose_flow(rng: np.random.Generator, head: LabelMap, flow: Flow, grid: Grid
     cbf, cbv = (resample(field, head, grid, blur) / weight for field in (flow.cbf, flow.cbv))
     delay = resample(flow.delay * (head.array > 0), head, grid, blur) / weight
     noise = [add_noise(rng, np.full(grid.shape, 9, np.float32), 1, 1.0) - 9 for _ in range(4)]
-    level = optics.noise * np.sqrt(30 / np.maximum(cbf, 4))
+    level = 0.85 * optics.noise * np.sqrt(30 / np.maximum(cbf, 4))
     cbf, cbv = cbf * np.exp(2 * level * noise[0]), cbv * np.exp(2 * level * noise[1])
     mtt = np.clip(60 * cbv / np.maximum(cbf, 1), 0, 30)
     tmax = np.maximum(delay + rng.uniform(4, 14) * level * noise[2], 0)

@@ -68,13 +68,13 @@ def draw_optics(rng: np.random.Generator) -> Optics:
     """The random part of a scanner."""
     return Optics(
         blur=float(rng.uniform(0.2, 0.55)),
-        bias=float(rng.uniform(0.04, 0.2)),
+        bias=float(rng.uniform(0.05, 0.3)),
         pile_up=float(np.exp(rng.normal(np.log(2.2), 0.6))),
-        noise=float(np.exp(rng.uniform(np.log(0.03), np.log(0.1)))),
+        noise=float(np.exp(rng.uniform(np.log(0.035), np.log(0.12)))),
         grain=float(rng.uniform(0, 0.7)),
         stripes=float(rng.exponential(0.01)),
         rim=float(rng.uniform(0.3, 0.75)),
-        drift=float(rng.normal(0, 0.2)),
+        drift=float(rng.normal(0, 0.3)),
     )
 
 
@@ -134,12 +134,15 @@ def shade(rng: np.random.Generator, grid: Grid, optics: Optics) -> Floats:
     return np.asarray(np.exp(bias + slices), np.float32)
 
 
-def add_noise(rng: np.random.Generator, signal: Floats, sigma: float, grain: float) -> Floats:
-    """The magnitude (D, H, W) of a signal with noise in either channel: Rician, blurred by `grain` voxels."""
+def add_noise(rng: np.random.Generator, signal: Floats, sigma: float | Floats, grain: float) -> Floats:
+    """The magnitude (D, H, W) of a signal with noise in either channel: Rician, blurred by `grain` voxels.
+
+    Its standard deviation is `sigma`, one number or one for each voxel.
+    """
     real, imaginary = rng.standard_normal((2, *signal.shape), dtype=np.float32)
     if grain > 0.2:
         real, imaginary = (ndimage.gaussian_filter(n, grain, truncate=2.5) for n in (real, imaginary))
-    spread = np.float32(sigma / max(float(real.std()), 1e-6)) if sigma > 0 else np.float32(0)
+    spread = np.asarray(sigma / max(float(real.std()), 1e-6), np.float32)
     return np.asarray(np.hypot(signal + spread * real, spread * imaginary), np.float32)
 
 
