@@ -51,10 +51,11 @@ def wait(device: str) -> float:
 
 def time_memory(anatomy: str, device: str, cases: int) -> float:
     """Seconds from one case in memory to the next, as a training gets them; median, after one to warm up."""
-    grown = plan_growth(TrainOptions(grown=cases + 1, anatomy=anatomy), BRATS2021, BRATS2021.sequences)
+    wanted = TrainOptions(grown=cases + 1, anatomy=anatomy)
+    grown = plan_growth(wanted, BRATS2021, BRATS2021.sequences)
     if grown is None:
         raise ValueError("nothing is to be grown")
-    pool = open_pool(grown, anatomy, BRATS2021, BRATS2021.sequences, torch.device(device))
+    pool = open_pool(grown, wanted, BRATS2021, BRATS2021.sequences, torch.device(device))
     moments: list[float] = []
 
     def note(slot: int, scan: Scan) -> None:

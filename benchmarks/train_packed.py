@@ -96,7 +96,7 @@ def main() -> None:
         grown=arguments.grown, renew_steps=arguments.renew_steps, anatomy=anatomy, seed=arguments.seed
     )
     grown = plan_growth(wanted, task, pack.sequences)
-    pool = open_pool(grown, anatomy, task, pack.sequences, fabric.device) if grown else None
+    pool = open_pool(grown, wanted, task, pack.sequences, fabric.device) if grown else None
     if grown:
         print(describe_growth(grown), flush=True)
     scores: dict[str, float] = {}

@@ -1,10 +1,11 @@
-"""Gliomas grown into memory are those that `grow` writes, and a training on them needs no file."""
+"""Cases grown into memory are those that `grow` writes, and a training on them needs no file."""
 
 import os
 import signal
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,11 +18,12 @@ from brainsegnet.api.inspection import card_rows
 from brainsegnet.api.options import TrainOptions, Watch
 from brainsegnet.api.phantoms import grow
 from brainsegnet.api.roster import call_roll, load_scans
+from brainsegnet.api.stroke_phantoms import grow_strokes
 from brainsegnet.api.training_run import train
 from brainsegnet.errors import BrainSegNetError, DatasetError, MissingSequence, TaskError
 from brainsegnet.inference.model import open_model
 from brainsegnet.network.checkpoint import read_tensors
-from brainsegnet.task import BRATS2015, BRATS2021, ISLES2022, TASKS
+from brainsegnet.task import BRATS2015, BRATS2021, ISLES2017, ISLES2022, TASKS
 from brainsegnet.training.curriculum import Budget
 from brainsegnet.training.signals import Interrupted
 
@@ -40,7 +42,7 @@ def options(tiny):
 def test_a_grown_case_is_the_one_that_grow_writes_and_train_reads(options, tmp_path, task):
     options = replace(options, sequences=("flair", "t1c"), validation=0)
     grown, held = plan_growth(options, task, options.sequences), {}
-    open_pool(grown, "procedural", task, options.sequences, CPU).fill(2, held.__setitem__)
+    open_pool(grown, options, task, options.sequences, CPU).fill(2, held.__setitem__)
     grow(tmp_path, 1, grown.seed + 1, SHAPE, anatomy="procedural")
     roster = call_roll([tmp_path], task, replace(options, grown=None, renew_steps=None, anatomy=None, shape=None))
     (written,) = load_scans(roster.training, roster)
@@ -50,6 +52,28 @@ def test_a_grown_case_is_the_one_that_grow_writes_and_train_reads(options, tmp_p
     )
     assert held[0].spacing_mm == pytest.approx(written.spacing_mm)
     assert np.array_equal(held[0].surround.places, written.surround.places)
+
+
+@pytest.mark.parametrize("task", [ISLES2022, ISLES2017])
+def test_a_grown_stroke_is_the_one_that_grow_writes_and_train_reads(tiny, tmp_path, task):
+    sequences = task.sequences[:2]
+    options = TrainOptions(tiny, Budget(steps=4), grown=1, sequences=sequences, validation=0)
+    grown, held = plan_growth(options, task, sequences), {}
+    assert (grown.generator, grown.anatomy, grown.kind) == (task.name, "", "strokes")
+    open_pool(grown, options, task, sequences, CPU).fill(0, held.__setitem__)
+    grow_strokes(tmp_path, task.name, 1, grown.seed)
+    roster = call_roll([tmp_path], task, replace(options, grown=None))
+    (written,) = load_scans(roster.training, roster)
+    assert written.classes.any() and np.array_equal(held[0].classes, written.classes)
+    np.testing.assert_allclose(held[0].image, written.image, atol=1e-5)
+
+
+def test_a_stroke_model_trains_on_strokes_that_nobody_wrote(tiny, tmp_path):
+    said, options = [], TrainOptions(tiny, Budget(steps=2), grown=1, validation=0)
+    home = train([], "isles2022", tmp_path / "run", options, Watch(said.append))
+    assert said[1] == f"1 grown stroke in memory, one new every 40 steps; anatomy procedural, seeds from {SEED_STEP}"
+    told = dict(card_rows(open_model(home).card))["trained on"]
+    assert told.startswith("0 cases; 1 strokes grown meanwhile (isles2022, anatomy procedural, seeds from 1")
 
 
 def test_a_training_needs_no_file_and_resumes_as_if_it_had_never_stopped(options, tmp_path):
@@ -103,15 +127,29 @@ def test_options_that_make_no_sense_are_refused(chosen, sentence):
 
 
 CYST = TASKS["brats2015"].model_copy(update={"name": "cyst", "labels": {1: "cyst"}, "regions": {"all": (1,)}})
+CT = BRATS2015.model_copy(update={"name": "ct", "sequences": ("ct",)})
 ODD = BRATS2015.model_copy(update={"name": "odd", "sequences": ("t1", "pet")})
 
 
 @pytest.mark.parametrize(
     ("task", "chosen", "kind", "sentence"),
     [
-        (ISLES2022, {}, TaskError, "task isles2022 is trained on dwi, adc, and grown gliomas have flair, t1, t1c, t2"),
-        (ISLES2022, {}, TaskError, "no dwi or adc; leave out --grown, or choose a task of gliomas"),
-        (ODD, {}, TaskError, "no pet; name some of these with --sequences"),
+        (
+            ODD,
+            {},
+            TaskError,
+            "task odd is trained on t1, pet; what can be grown is gliomas with flair, t1, t1c, t2; str",
+        ),
+        (ODD, {}, TaskError, "rcbv, tmax, ttp; name those of one of them with --sequences"),
+        (CT, {}, TaskError, "tmax, ttp; leave out --grown"),
+        (ISLES2022, {}, TaskError, r"\(30, 40, 34\) is for grown gliomas \(--shape\), and task isles2022 gets strokes"),
+        (
+            BRATS2021,
+            {"shapes": Path("s")},
+            TaskError,
+            r"s is for grown strokes \(--shapes\), and task brats2021 gets g",
+        ),
+        (ISLES2022, {"shape": None, "shapes": Path("nowhere")}, DatasetError, "nowhere holds no lesion masks"),
         (CYST, {}, TaskError, "task cyst knows cyst, and grown gliomas consist of necrosis, oedema"),
         (BRATS2021, {"sequences": ("pet",)}, MissingSequence, "task brats2021 has no sequence pet"),
         (BRATS2021, {"anatomy": "nowhere"}, DatasetError, "nowhere holds no label maps"),
@@ -147,7 +185,7 @@ from brainsegnet.api.options import TrainOptions
 from brainsegnet.task import BRATS2021
 options = TrainOptions(grown=1, anatomy="procedural", shape={SHAPE})
 scans = []
-pool = open_pool(plan_growth(options, BRATS2021, ("t2",)), "procedural", BRATS2021, ("t2",), torch.device("cpu"))
+pool = open_pool(plan_growth(options, BRATS2021, ("t2",)), options, BRATS2021, ("t2",), torch.device("cpu"))
 pool.fill(0, lambda slot, scan: scans.append(scan))
 print(scans[0].image.shape[0], scans[0].classes.max())
 """

@@ -156,8 +156,8 @@ def _trained(note: TrainingNote) -> str:
     if grown is None:
         return cases
     return (
-        f"{cases}; {grown.seen} gliomas grown meanwhile ({grown.generator}, anatomy {grown.anatomy}, seeds from "
-        f"{grown.seed}), {grown.slots} at a time, one new every {grown.every} steps"
+        f"{cases}; {grown.seen} {grown.kind} grown meanwhile ({grown.generator}, {grown.origin}), {grown.slots} at a "
+        f"time, one new every {grown.every} steps"
     )
 
 

@@ -40,12 +40,13 @@ class TrainOptions:
         resample: Bring label maps and sequences on other grids onto the first sequence's, instead of refusing them.
         register: As `resample`, and first lay what is on another grid upon the first sequence by a rigid motion; a
             sequence on its grid stays as it is, even if the head moved.
-        grown: Realistic gliomas, as `grow` makes them, that are kept in memory beside the cases; None is none. Nothing
-            of them is written, and no file is needed: `data` may be empty.
+        grown: Realistic gliomas, or strokes for the sequences of ISLES, as `grow` makes them, that are kept in memory
+            beside the cases; None is none. Nothing of them is written, and no file is needed: `data` may be empty.
         renew_steps: Steps after which the oldest of them is replaced by a new one; None is 40.
         anatomy: The heads that they are grown in: `icbm152`, `procedural`, or a folder of label maps with FreeSurfer's
-            values; None is `icbm152` where nilearn is installed, else `procedural`.
-        shape: Voxels (D, H, W) of a procedural head; None is 1 mm.
+            values; None is `icbm152` where nilearn is installed, else `procedural`; for strokes, heads of their own.
+        shape: Voxels (D, H, W) of a procedural head for gliomas; None is 1 mm.
+        shapes: Folder of lesion masks in MNI space that strokes take their shapes from; None grows all.
 
     Raises:
         TaskError: a number is out of its range, a case is held out and excluded at once, or grown cases are described
@@ -74,6 +75,7 @@ class TrainOptions:
     renew_steps: int | None = None
     anatomy: str | Path | None = None
     shape: tuple[int, int, int] | None = None
+    shapes: Path | None = None
 
     def __post_init__(self) -> None:
         least = {"devices": 1, "nodes": 1, "validation": 0, "validations": 0, "seed": 0, "grown": 1, "renew_steps": 1}
@@ -85,7 +87,7 @@ class TrainOptions:
             raise TaskError(f"the share of samples that lose sequences lies from 0 to 1, not at {self.drop_sequences}")
         if self.accelerator not in ACCELERATORS:
             raise TaskError(f"unknown accelerator {self.accelerator!r}; choose one of {', '.join(ACCELERATORS)}")
-        for name in ("renew_steps", "anatomy", "shape"):
+        for name in ("renew_steps", "anatomy", "shape", "shapes"):
             if self.grown is None and (value := getattr(self, name)) is not None:
                 raise TaskError(f"{name} {value} is for grown cases, and none are asked for; say how many with --grown")
         if both := sorted({*self.hold_out} & {*self.exclude}):

@@ -9,7 +9,6 @@ import numpy as np
 from brainsegnet.api.anatomies import open_anatomies
 from brainsegnet.errors import DatasetError, TaskError
 from brainsegnet.output import writable
-from brainsegnet.scans.files import read_labels, write_image
 from brainsegnet.scans.schemes import smir_path
 from brainsegnet.scans.table import LESION
 from brainsegnet.synthesis.stroke_phantom import DrawMap, Library, StrokeTask, grow_stroke_case
@@ -48,6 +47,8 @@ def grow_strokes(
         TaskError: no case is asked for, or the seed is negative.
         ImageError: the detail is too low for a head.
     """
+    from brainsegnet.scans.files import write_image
+
     if cases < 1:
         raise TaskError(f"{cases} phantoms cannot be grown; ask for one or more")
     if seed < 0:
@@ -112,6 +113,8 @@ def open_shapes(folder: Path) -> Library:
     Raises:
         DatasetError: the folder does not exist or holds no label map.
     """
+    from brainsegnet.scans.files import read_labels
+
     files = sorted(path for ending in ("*.nii", "*.nii.gz") for path in folder.rglob(ending))
     atlases = [path for path in files if path.name.startswith(ATLAS_NAME)]
     masks = [path for path in files if path not in atlases]
@@ -121,6 +124,8 @@ def open_shapes(folder: Path) -> Library:
 
 
 def _reader(masks: list[Path]) -> DrawMap:
+    from brainsegnet.scans.files import read_labels
+
     def draw(rng: np.random.Generator) -> LabelMap:
         return read_labels(masks[int(rng.integers(len(masks)))])
 

@@ -44,7 +44,7 @@ def train(
     options: TrainOptions | None = None,
     watch: Watch | None = None,
 ) -> Path:
-    """Train Brain SegNet on cases with known lesions, on gliomas that are grown meanwhile, or on both.
+    """Train Brain SegNet on cases with known lesions, on cases that are grown meanwhile, or on both.
 
     Args:
         data: Folders of cases, or tables, in any naming scheme that `find_cases` knows; none where cases are grown.
@@ -79,7 +79,7 @@ def train(
         if parent is not None and (warning := warn_of_forgetting(plan.recipe, roster, parent.card)):
             watch.say(warning)
     if roster.grown:
-        pool = open_pool(roster.grown, options.anatomy, task, roster.sequences, fabric.device)
+        pool = open_pool(roster.grown, options, task, roster.sequences, fabric.device)
         roster = replace(roster, pool=pool)
     scans, held_out = load_split(roster, fabric.is_global_zero and _scored(roster, options), watch.say)
     try:

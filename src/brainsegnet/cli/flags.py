@@ -61,13 +61,15 @@ class GrowthFlags:
     """Which cases are grown into memory while the training goes on, with nothing written."""
 
     grown: int | None = None
-    "Realistic gliomas, as grow makes them, to keep in memory beside DATA, which may then be left out."
+    "Cases as grow --realistic or --stroke makes them, to keep in memory beside DATA, which may then be left out."
     renew_steps: int | None = None
     "Steps after which the oldest of them is replaced by a new one; by default 40."
     anatomy: str | None = None
     "As in grow: a folder of FreeSurfer label maps, icbm152 (from nilearn; the default with it), or procedural."
     shape: Shape | None = None
-    "Voxels of a procedural head along slices, rows and columns; by default 1 mm."
+    "Voxels of a procedural head along slices, rows and columns, for gliomas; by default 1 mm."
+    shapes: Path | None = None
+    "For strokes: a folder of lesion masks in MNI space to take shapes from; all are grown without."
 
 
 @Parameter(name="*")

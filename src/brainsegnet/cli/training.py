@@ -37,7 +37,7 @@ def train(
     resume: Switch = False,
     origin: OriginFlags | None = None,
 ) -> None:
-    """Train a model on cases with known lesions, on gliomas that are grown meanwhile, or on both.
+    """Train a model on cases with known lesions, on cases that are grown meanwhile, or on both.
 
     Example: brainsegnet train BRATS/ --task brats2015 --out runs/first --minutes 15
 

@@ -89,8 +89,10 @@ class Grown(_Value):
     """The cases that were grown into the memory of a training.
 
     Attributes:
-        generator: What made them: `grow` with the flag of that name, and --seed, --anatomy and --shape as below.
-        anatomy: Name of the anatomy, or of the folder of label maps.
+        generator: What made them: `realistic` for `grow --realistic`, else the value of `grow --stroke`; with --seed,
+            --anatomy, --shapes and --shape as below.
+        anatomy: Name of the anatomy, or of the folder of label maps; empty for strokes in heads of their own.
+        shapes: Name of the folder of lesion shapes of strokes; empty where all were grown.
         shape: Voxels (D, H, W) of a procedural head; None is 1 mm.
         seed: Of the first case; each further one has the next.
         slots: Cases in memory at a time.
@@ -98,13 +100,25 @@ class Grown(_Value):
         seen: Cases that were in memory in all.
     """
 
-    generator: Literal["realistic"] = "realistic"
+    generator: Literal["realistic", "isles2022", "isles2017"] = "realistic"
     anatomy: str
+    shapes: str = ""
     shape: tuple[int, int, int] | None = None
     seed: int = Field(ge=0)
     slots: int = Field(ge=1)
     every: int = Field(ge=1)
     seen: int = Field(default=0, ge=0)
+
+    @property
+    def kind(self) -> str:
+        """What they are, in the plural."""
+        return "gliomas" if self.generator == "realistic" else "strokes"
+
+    @property
+    def origin(self) -> str:
+        """What they were grown from."""
+        shapes = f", shapes {self.shapes}" if self.shapes else ""
+        return f"anatomy {self.anatomy or 'procedural'}{shapes}, seeds from {self.seed}"
 
 
 class TrainingNote(_Value):
