@@ -213,6 +213,19 @@ def test_a_scan_is_not_overwritten_by_its_labels(phantoms, trained, tmp_path):
     assert images["flair"].read_bytes() == before
 
 
+def test_labels_that_would_later_pass_for_the_truth_are_not_written(phantoms, trained, tmp_path):
+    case = tmp_path / "pat1"
+    case.mkdir()
+    for name, path in files_of(phantoms).images.items():
+        shutil.copy(path, case / f"{name}{path.suffix}")
+    with pytest.raises(OutputError, match="lies beside the scans and would pass for their truth; name another"):
+        segment(case, trained, case / "lesion.nii.gz", CPU)
+    segment(case, trained, case / "found.nii.gz", CPU)
+    (found,) = find_cases([case])
+    assert found.lesion is None and set(found.images) == {"flair", "t1", "t1c", "t2"}
+    segment(case, trained, tmp_path / "lesion.nii.gz", CPU)
+
+
 def test_fewer_than_one_thread_or_slice_is_refused(phantoms, trained, tmp_path):
     with pytest.raises(BrainSegNetError, match="threads must be 1 or more, not -1"):
         SegmentOptions(threads=-1)

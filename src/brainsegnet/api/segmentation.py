@@ -16,6 +16,7 @@ from brainsegnet.output import IMAGES, find_suffix, stem_of, writable
 from brainsegnet.preprocessing.alignment import Aligner
 from brainsegnet.scans.datasets import CaseFiles, find_cases, load_case
 from brainsegnet.scans.files import READERS
+from brainsegnet.scans.schemes import names_lesion
 from brainsegnet.volume import Case
 
 
@@ -160,7 +161,8 @@ def _targets(cases: Sequence[CaseFiles], out: Path) -> dict[str, Path]:
     """The label map of each case: `out` itself for a single one, or `out/<case>.nii.gz`; made sure to be writable.
 
     Raises:
-        OutputError: `out` names a file but there are many cases, it is one of the images, or it cannot be written.
+        OutputError: `out` names a file but there are many cases, it is one of the images, its name beside them would
+            make it the truth of the case, or it cannot be written.
     """
     one_file = find_suffix(out, IMAGES) and not out.is_dir()
     if one_file and len(cases) > 1:
@@ -170,5 +172,7 @@ def _targets(cases: Sequence[CaseFiles], out: Path) -> dict[str, Path]:
     for target in targets.values():
         if target.resolve() in images:
             raise OutputError(f"{target} is a file of the case itself; name another with --out")
+        if names_lesion(target) and target.resolve().parent in {image.parent for image in images}:
+            raise OutputError(f"{target} lies beside the scans and would pass for their truth; name another with --out")
         writable(target)
     return targets

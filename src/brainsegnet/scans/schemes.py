@@ -118,3 +118,14 @@ SCHEMES = (
         ),
     ),
 )
+
+
+def names_lesion(path: Path) -> bool:
+    """Whether a file beside the images of a case would be taken for its lesion, by its name.
+
+    >>> names_lesion(Path("pat1/lesion.nii.gz")), names_lesion(Path("pat1/found.nii.gz"))
+    (True, False)
+    """
+    place = f"{path.absolute().parent.name}/{path.name}"
+    patterns = (scheme.patterns.get(LESION) for scheme in SCHEMES)
+    return any(pattern and re.search(f"(^|/){pattern}$", place, re.IGNORECASE) for pattern in patterns)
