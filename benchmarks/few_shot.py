@@ -6,8 +6,9 @@
 Cases are dealt into folds by patient, about `--tested` in each; within a fold the seed puts the other patients in
 order, and so many cases from the front are trained on, so 1 is part of 2, and 2 of 4. A training starts from the model
 of grown cases, by the recipe `--tuning`, or from nothing, with the same network by the recipe `--recipe`; the row with
-no cases is the model of grown cases itself. The JSON holds every score, beside it lies a Markdown table. What is in it
-is not repeated, and a training that was stopped goes on; give the same arguments. More `--cases` can be named later.
+no cases is the model of grown cases itself. With `--parts flair+t1c flair` each model is scored with these sequences
+alone too. The JSON holds every score, beside it lies a Markdown table. What is in it is not repeated, and a training
+that was stopped goes on; give the same arguments. More `--cases` can be named later.
 """
 
 import argparse
@@ -35,6 +36,8 @@ from brainsegnet.scans.datasets import find_cases
 from brainsegnet.training.curriculum import RECIPES, TUNE, Recipe
 
 GROWN, REAL, BOTH = "grown alone", "real alone", "grown, then real"
+ALL = "all"
+"""Of the sequences, and of the cases."""
 
 
 def order(pool: Sequence[str], seed: int) -> list[str]:
@@ -56,13 +59,14 @@ def recipes(arguments: argparse.Namespace) -> dict[str, Recipe]:
     }
 
 
-def test(model: Path, tested: Sequence[str], arguments: argparse.Namespace, work: Path) -> dict[str, Any]:
-    """Every score of every tested case, by region; what is not finite is None."""
+def test(model: Path, tested: Sequence[str], part: str, arguments: argparse.Namespace, work: Path) -> dict[str, Any]:
+    """Every score of every tested case with a part of its sequences, by region; what is not finite is None."""
     files = {case.name: case for case in find_cases(arguments.data)}
     scores = {}
     for name in tested:
-        out = work / f"{name}.nii.gz"
-        brainsegnet.segment(dict(files[name].images), model, out)
+        out, images = work / f"{name}.nii.gz", files[name].images
+        given = {sequence: path for sequence, path in images.items() if part == ALL or sequence in part.split("+")}
+        brainsegnet.segment(given, model, out)
         found = brainsegnet.evaluate(out, arguments.data, arguments.task).scores[name]
         scores[name] = {region: finite(vars(score)) for region, score in found.items()}
     return scores
@@ -97,11 +101,13 @@ def tabulate(runs: Sequence[Mapping[str, Any]]) -> str:
     names = regions(runs[0])
     groups = dict.fromkeys((run["cases"], run["origin"]) for run in runs)
     rows = []
-    for count, origin in sorted(groups, key=lambda key: (key[0] == "all", str(key[0]).zfill(9), key[1])):
-        scores = [s for run in runs if (run["cases"], run["origin"]) == (count, origin) for s in run["scores"].values()]
-        dice = [f"{mean(score[region]['dice'] for score in scores):.3f}" for region in names]
-        rows.append([origin, str(count), *dice, str(len(scores))])
-    return markdown_table(["Model", "real cases", *names, "tested"], rows)
+    for count, origin in sorted(groups, key=lambda key: (key[0] == ALL, str(key[0]).zfill(9), key[1])):
+        chosen = [run for run in runs if (run["cases"], run["origin"]) == (count, origin)]
+        for part in (ALL, *chosen[0]["parts"]):
+            scores = [s for run in chosen for s in (run["scores"] if part == ALL else run["parts"][part]).values()]
+            dice = [f"{mean(score[region]['dice'] for score in scores):.3f}" for region in names]
+            rows.append([origin, str(count), part, *dice, str(len(scores))])
+    return markdown_table(["Model", "real cases", "sequences", *names, "tested"], rows)
 
 
 def read_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -112,6 +118,7 @@ def read_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--cases", nargs="+", default=["1", "2", "4", "all"], help="numbers of cases to train on")
     parser.add_argument("--tested", type=int, default=3, help="cases held out at a time, about")
     parser.add_argument("--folds", type=int, help="so many of the folds only, the first")
+    parser.add_argument("--parts", nargs="*", default=(), help="of the sequences, joined by +, to score with as well")
     parser.add_argument("--recipe", default="thorough", choices=RECIPES, help="of trainings from nothing")
     parser.add_argument("--tuning", default=TUNE.name, choices=RECIPES, help="of trainings from the grown model")
     parser.add_argument("--blend", type=float, help="share of the grown model; by default that of --tuning")
@@ -122,7 +129,7 @@ def read_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--work", type=Path, help="folder for the training in hand; by default beside --out")
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args(argv)
-    if wrong := [count for count in arguments.cases if count != "all" and not (count.isdigit() and int(count))]:
+    if wrong := [count for count in arguments.cases if count != ALL and not (count.isdigit() and int(count))]:
         parser.error(f"--cases takes numbers above zero, and all, not {wrong[0]}")
     return arguments
 
@@ -135,6 +142,7 @@ def settings(arguments: argparse.Namespace, folds: Sequence[Sequence[str]]) -> d
         "start": {"name": card.name, "sha256": card.weights.sha256 if card.weights else ""},
         "budget": {"minutes": arguments.minutes, "steps": arguments.steps},
         "seed": arguments.seed,
+        "parts": list(arguments.parts),
         "folds": [list(fold) for fold in folds],
         "recipes": {origin: recipe.model_dump(mode="json") for origin, recipe in recipes(arguments).items()},
     }
@@ -153,19 +161,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     document |= about | {"versions": find_versions()}
     known = {(run["fold"], run["origin"], run["cases"]) for run in document["runs"]}
     work = arguments.work or arguments.out.with_suffix("")
-    trainings = [(origin, int(c) if c != "all" else c) for c in arguments.cases for origin in (REAL, BOTH)]
+    trainings = [(origin, int(c) if c != ALL else c) for c in arguments.cases for origin in (REAL, BOTH)]
     for number, tested in enumerate(folds[: arguments.folds]):
         pool = order([name for name in names if name not in tested], arguments.seed)
         for origin, count in [(GROWN, 0), *trainings]:
-            trained = pool if count == "all" else pool[: int(count)]
-            if (number, origin, count) in known or (count != "all" and len(trained) < int(count)):
+            trained = pool if count == ALL else pool[: int(count)]
+            if (number, origin, count) in known or (count != ALL and len(trained) < int(count)):
                 continue
             out = work / f"fold{number}-{count}-{origin.replace(', ', '-').replace(' ', '-')}"
             out.mkdir(parents=True, exist_ok=True)
             model = arguments.start if origin == GROWN else train(origin, trained, tested, arguments, out)
             note = open_model(model).card.training if origin != GROWN else None
             run = {"fold": number, "origin": origin, "cases": count, "trained": [] if note is None else trained,
-                   "blended": note.blended if note else 0, "scores": test(model, tested, arguments, out)}  # fmt: skip
+                   "blended": note.blended if note else 0, "scores": test(model, tested, ALL, arguments, out),
+                   "parts": {part: test(model, tested, part, arguments, out) for part in arguments.parts}}  # fmt: skip
             document["runs"].append(run)
             write_text(json.dumps(document, indent=1) + "\n", arguments.out)
             write_text(tabulate(document["runs"]) + "\n", arguments.out.with_suffix(".md"))

@@ -53,7 +53,7 @@ def test_every_training_is_tested_on_the_same_unseen_cases_and_none_is_repeated(
         "--folds",
         "1",
     ]
-    given += ["--threads", "1", "--out", str(out), "--cases", "1"]
+    given += ["--threads", "1", "--out", str(out), "--parts", "flair", "t1+t2", "--cases", "1"]
     few_shot.main(given)
     first = json.loads(out.read_text())
     few_shot.main([*given, "all"])
@@ -67,6 +67,10 @@ def test_every_training_is_tested_on_the_same_unseen_cases_and_none_is_repeated(
     assert tested == {tuple(second["settings"]["folds"][0])} and len(tested) == 1
     assert all(not set(run["trained"]) & set(run["scores"]) for run in second["runs"])
     assert {"date", "machine", "versions"} <= second.keys() and not list((tmp_path / "few").iterdir())
-    assert out.with_suffix(".md").read_text().count("grown, then real") == 2
+    assert all(set(run["parts"]) == {"flair", "t1+t2"} for run in second["runs"])
+    assert all(scores.keys() == run["scores"].keys() for run in second["runs"] for scores in run["parts"].values())
+    assert any(run["parts"]["flair"] != run["scores"] for run in second["runs"])
+    table = out.with_suffix(".md").read_text()
+    assert table.count("grown, then real") == 6 and table.count("| t1+t2 |") == 5
     with pytest.raises(SystemExit, match="was measured with other arguments"):
         few_shot.main([*given, "--seed", "1"])
