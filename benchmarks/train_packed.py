@@ -23,8 +23,9 @@ from brainsegnet.api.anatomies import PROCEDURAL
 from brainsegnet.api.growth import describe_growth, open_pool, plan_growth
 from brainsegnet.api.options import TrainOptions
 from brainsegnet.evaluation.metrics import region_dice
-from brainsegnet.inference.card import Architecture, Card, Data, Grown, Input, TrainingNote, find_versions
+from brainsegnet.inference.card import Architecture, Card, Input, find_versions
 from brainsegnet.inference.model import save_model
+from brainsegnet.inference.origin import Data, Grown, TrainingNote
 from brainsegnet.inference.passes import Passes
 from brainsegnet.inference.torch_backend import TorchBackend
 from brainsegnet.network.architecture import BrainSegNet

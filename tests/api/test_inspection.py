@@ -8,8 +8,9 @@ import SimpleITK as sitk
 
 from brainsegnet.api.inspection import card_rows, inspect
 from brainsegnet.errors import DatasetError, ImageError, ModelError
-from brainsegnet.inference.card import IntervalNote, Parent
+from brainsegnet.inference.card import IntervalNote
 from brainsegnet.inference.model import open_model
+from brainsegnet.inference.origin import Parent
 from brainsegnet.inference.shipped import HOME, shipped_models
 from brainsegnet.scans.datasets import find_cases
 

@@ -16,8 +16,8 @@ from brainsegnet.api.starting import adopt
 from brainsegnet.errors import BrainSegNetError, DatasetError, GridMismatch, OutputError, TaskError
 from brainsegnet.evaluation.lesions import BRATS2023_GLIOMA
 from brainsegnet.evaluation.metrics import USUAL_RULES, ScoreRules
-from brainsegnet.inference.card import Parent
 from brainsegnet.inference.model import open_model, save_model
+from brainsegnet.inference.origin import Parent
 from brainsegnet.scans.datasets import find_cases
 from brainsegnet.scans.files import read_image, read_labels, write_image
 from brainsegnet.training.curriculum import QUICK

@@ -15,8 +15,8 @@ from brainsegnet.api.segmentation import SegmentOptions, segment
 from brainsegnet.api.training_run import train
 from brainsegnet.api.validation import calibrate, held_out_scans, other_scans, parts_of, score_parts
 from brainsegnet.errors import DatasetError, ModelError
-from brainsegnet.inference.card import Parent
 from brainsegnet.inference.model import open_model, save_model
+from brainsegnet.inference.origin import Parent
 from brainsegnet.inference.shipped import choose_model, resolve_model, shipped_models
 from brainsegnet.training.curriculum import Budget
 

@@ -11,8 +11,9 @@ from brainsegnet.api.roster import Roster
 from brainsegnet.api.starting import adopt, follow, inherit, same_channels, settle_blend
 from brainsegnet.api.training_run import STATE, train
 from brainsegnet.errors import DatasetError, ModelError, TaskError
-from brainsegnet.inference.card import Card, Data, Parent
+from brainsegnet.inference.card import Card
 from brainsegnet.inference.model import open_model, save_model
+from brainsegnet.inference.origin import Data, Parent
 from brainsegnet.network.checkpoint import load_into, read_tensors
 from brainsegnet.scans.datasets import find_cases
 from brainsegnet.task import BRATS2015, BRATS2021

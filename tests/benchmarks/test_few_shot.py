@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from brainsegnet.inference.card import Data
 from brainsegnet.inference.model import open_model, save_model
+from brainsegnet.inference.origin import Data
 
 
 @pytest.fixture(scope="module")

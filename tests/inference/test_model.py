@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from brainsegnet.errors import ModelError, OutputError
-from brainsegnet.inference.model import Data, TrainingNote, find_versions, open_model, save_model
+from brainsegnet.inference.model import find_versions, open_model, save_model
+from brainsegnet.inference.origin import Data, TrainingNote
 
 
 def test_a_model_comes_back_bit_for_bit(net, model, image):

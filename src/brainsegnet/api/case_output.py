@@ -90,7 +90,8 @@ def write_case(found: Found, loaded: Loaded, model: Model, path: Path, picture: 
 def expected_dice(card: Card, used: Sequence[str]) -> dict[str, Mapping[str, float]]:
     """Mean Dice on unseen cases by region, with all sequences and with those that were used; empty where not measured.
 
-    >>> from brainsegnet.inference.card import Architecture, Input, TrainingNote
+    >>> from brainsegnet.inference.card import Architecture, Input
+    >>> from brainsegnet.inference.origin import TrainingNote
     >>> from brainsegnet.task import ISLES2022
     >>> note = TrainingNote(subsets={"dwi+adc": {"lesion": 0.7}, "dwi": {"lesion": 0.6}})
     >>> shape = Architecture(widths=(1, 1), refined=1)

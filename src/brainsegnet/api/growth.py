@@ -10,7 +10,7 @@ import numpy as np
 from brainsegnet.api.anatomies import ONE_MILLIMETRE, default_anatomy, load_realistic, open_anatomies
 from brainsegnet.api.stroke_phantoms import open_library
 from brainsegnet.errors import LabelError, TaskError
-from brainsegnet.inference.card import Grown
+from brainsegnet.inference.origin import Grown
 from brainsegnet.synthesis.stroke_phantom import StrokeTask, grow_stroke_case
 from brainsegnet.task import BRATS2015, ISLES2017, ISLES2022, Task
 from brainsegnet.volume import Case, LabelMap

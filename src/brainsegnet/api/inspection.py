@@ -4,8 +4,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from brainsegnet.inference.card import Card, ExportNote, Parent, TrainingNote
+from brainsegnet.inference.card import Card, ExportNote
 from brainsegnet.inference.model import BEST, CARD_FILE, LAST
+from brainsegnet.inference.origin import Parent, TrainingNote
 from brainsegnet.inference.shipped import is_shipped, resolve_model
 from brainsegnet.output import find_suffix
 from brainsegnet.scans.case_files import PERFUSION, CaseFiles, read_sequences
@@ -127,7 +128,8 @@ def card_rows(card: Card) -> list[Row]:
 def describe_unseen(card: Card) -> str:
     """The cases that the scores of a card are of, counted and named.
 
-    >>> from brainsegnet.inference.card import Architecture, Data, Input, TrainingNote
+    >>> from brainsegnet.inference.card import Architecture, Input
+    >>> from brainsegnet.inference.origin import Data, TrainingNote
     >>> from brainsegnet.task import ISLES2022
     >>> note = TrainingNote(data=Data(cases=("a", "b"), count=2), held_out=("c",))
     >>> shape = Architecture(widths=(1, 1), refined=1)

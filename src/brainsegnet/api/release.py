@@ -17,9 +17,9 @@ from brainsegnet.api.validation import (
     score_parts,
 )
 from brainsegnet.errors import DatasetError
-from brainsegnet.inference.card import Parent
 from brainsegnet.inference.familiarity import Profile, measure_profile
 from brainsegnet.inference.model import LAST, Model, open_model, save_model
+from brainsegnet.inference.origin import Parent
 from brainsegnet.preprocessing.prepare import prepare
 from brainsegnet.scans.datasets import find_cases, load_case
 

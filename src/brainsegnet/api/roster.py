@@ -12,7 +12,8 @@ from brainsegnet.api.folds import check_unseen, patient_of
 from brainsegnet.api.growth import plan_growth
 from brainsegnet.api.options import TrainOptions
 from brainsegnet.errors import DatasetError, MissingSequence, ModelError
-from brainsegnet.inference.card import Card, Grown, Parent
+from brainsegnet.inference.card import Card
+from brainsegnet.inference.origin import Grown, Parent
 from brainsegnet.preprocessing.alignment import Aligner
 from brainsegnet.scans.datasets import CaseFiles, common_sequences, find_cases, load_case
 from brainsegnet.scans.survey import check_whole

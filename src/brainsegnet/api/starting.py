@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 from brainsegnet.api.folds import patient_of
 from brainsegnet.api.roster import Roster
 from brainsegnet.errors import DatasetError, TaskError
-from brainsegnet.inference.card import Card, Parent
+from brainsegnet.inference.card import Card
 from brainsegnet.inference.model import Model
+from brainsegnet.inference.origin import Parent
 from brainsegnet.task import Task
 from brainsegnet.training.curriculum import TUNE, Recipe
 

@@ -11,18 +11,8 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from brainsegnet.errors import MissingExtra, ModelError, describe_invalid
-from brainsegnet.inference.card import (
-    FORMAT,
-    Architecture,
-    Card,
-    Data,
-    ExportNote,
-    Form,
-    Input,
-    TrainingNote,
-    WeightsNote,
-    find_versions,
-)
+from brainsegnet.inference.card import FORMAT, Architecture, Card, ExportNote, Form, Input, WeightsNote, find_versions
+from brainsegnet.inference.origin import Data, TrainingNote
 from brainsegnet.output import replacing
 
 if TYPE_CHECKING:
