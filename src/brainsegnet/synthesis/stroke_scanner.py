@@ -4,6 +4,7 @@ A scan averages signal over its voxels, so that sulci and thin cortex blur as th
 skull base an echo-planar image piles up signal in bright sheets and loses it beside them.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +18,8 @@ BOX_TO_SIGMA = 12**-0.5
 """Standard deviation of a box as a share of its width."""
 AIR_MM = ((-32, 25, 48), (-38, 2, 42), (-30, -18, 30), (-22, -48, 10), (-12, -62, 12), (-34, 70, 30), (-25, 40, 58))
 """Where air or bone adjoins the brain on the left, in standard coordinates (z, y, x): ears, sinuses, skull base."""
+PETROUS_MM = (-28, 10, 54)
+"""The air cells of the left petrous bone, where nearly every scan has a bright patch in the temporal lobe."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,23 +111,36 @@ def resample(field: Array, head: LabelMap, grid: Grid, blur: float = 0.0) -> Flo
 def susceptibility(rng: np.random.Generator, head: LabelMap, points: Floats, strength: float) -> tuple[Floats, Floats]:
     """Near the air of the skull base: signal that piles up, relative to brain, and a factor on what was there.
 
-    Both are (D, H, W). A sheet of piled-up signal lies along the brain's surface, a loss of signal behind it. What
-    piles up comes from tissue, so its ADC is that of tissue.
+    Both are (D, H, W). A sheet of piled-up signal lies along the brain's surface, a loss of signal behind it. Above the
+    petrous bones, on both sides, and at some of the other places the sheet is a patch that reaches a centimetre deep.
+    What piles up comes from tissue, so its ADC is that of tissue.
     """
     brain = (head.array > 0).astype(np.float32)
-    depth = ndimage.gaussian_filter(brain, [3 / s for s in head.spacing_mm], truncate=2.5)
+    depth, deeper = (ndimage.gaussian_filter(brain, [mm / s for s in head.spacing_mm], truncate=2) for mm in (3, 8))
     pile, gain = np.zeros(head.shape, np.float32), np.ones(head.shape, np.float32)
     ripple = smooth_noise(rng, head.shape, head.spacing_mm, 5.0)
-    for z, y, x in (site for air in AIR_MM for site in (air, (*air[:2], -air[2]))):
-        amplitude, radius = strength * rng.exponential(1.0), rng.uniform(6, 13)
+    for (z, y, x), amplitude, patch in _draw_sites(rng, strength):
+        radius = rng.uniform(6, 13)
         moved = (np.array((z, y, x)) + rng.normal(0, 4, 3)).reshape(3, 1, 1, 1).astype(np.float32)
         near = np.all(np.abs(points - moved) < 2.5 * radius, axis=0)
         fall = np.exp(-np.square(points[:, near] - moved[:, 0, 0]).sum(axis=0) / np.float32(2 * radius**2))
-        edge = np.clip(1.3 - 1.4 * depth[near], 0, 1)
+        edge = np.clip(2.5 - 2.2 * deeper[near], 0, 1) if patch else np.clip(1.3 - 1.4 * depth[near], 0, 1)
         loss = np.clip(1.2 - np.abs(depth[near] - 0.85) * 5, 0, 1) * min(0.6, 0.35 * amplitude)
         pile[near] += amplitude * fall * edge * np.clip(0.8 + 0.8 * ripple[near], 0, 3)
         gain[near] *= 1 - fall * loss
     return pile * brain, gain
+
+
+def _draw_sites(rng: np.random.Generator, strength: float) -> Iterator[tuple[tuple[int, int, int], float, bool]]:
+    """Where signal piles up on either side, how much, and whether it reaches deep."""
+    for z, y, x in AIR_MM:
+        patch = bool(rng.random() < 0.25)
+        for side in (1, -1):
+            yield (z, y, side * x), strength * rng.exponential(1.0), patch
+    z, y, x = PETROUS_MM
+    bone = strength * rng.uniform(0.5, 1.5)
+    for side in (1, -1):
+        yield (z, y, side * x), bone * rng.uniform(0.5, 1.2), True
 
 
 def shade(rng: np.random.Generator, grid: Grid, optics: Optics) -> Floats:
