@@ -127,7 +127,7 @@ def susceptibility(rng: np.random.Generator, head: LabelMap, points: Floats, str
         edge = np.clip(2.5 - 2.2 * deeper[near], 0, 1) if patch else np.clip(1.3 - 1.4 * depth[near], 0, 1)
         loss = np.clip(1.2 - np.abs(depth[near] - 0.85) * 5, 0, 1) * min(0.6, 0.35 * amplitude)
         pile[near] += amplitude * fall * edge * np.clip(0.8 + 0.8 * ripple[near], 0, 3)
-        gain[near] *= 1 - fall * loss
+        gain[near] = np.minimum(gain[near], 1 - fall * loss)
     return pile * brain, gain
 
 
