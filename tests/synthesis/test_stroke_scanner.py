@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from brainsegnet.synthesis.stroke_scanner import (
     Grid,
@@ -51,6 +52,20 @@ def test_susceptibility_acts_near_the_skull_base_alone(small_head, small_ground)
     assert not pile[small_head.array == 0].any()
     high = small_ground.points[0] > 40
     assert not pile[high].any() and (gain[high] == 1).all()
+
+
+def test_nearly_every_scan_is_bright_deep_in_the_temporal_lobes_above_the_petrous_bones(small_head, small_ground):
+    """As in real scans, where a centimetre beneath the surface a network would take that for infarcts."""
+    depth = ndimage.distance_transform_edt(small_head.array > 0, sampling=small_head.spacing_mm)
+    above, bright = np.abs(small_ground.points[0] + 28) < 12, []
+    for side in (1, -1):
+        near = above & (np.abs(small_ground.points[1] - 10) < 14) & (np.abs(side * small_ground.points[2] - 48) < 12)
+        deep = near & (depth > 6)
+        assert deep.any()
+        piles = [susceptibility(np.random.default_rng(k), small_head, small_ground.points, 2.2)[0] for k in range(12)]
+        bright.append([float(pile[deep].max()) > 0.5 for pile in piles])
+    assert np.mean(bright[0]) > 0.8 and np.mean(bright[1]) > 0.8
+    assert np.mean(np.array(bright[0]) == np.array(bright[1])) > 0.8
 
 
 def test_the_shading_is_smooth_and_about_1():
