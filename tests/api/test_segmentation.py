@@ -224,6 +224,8 @@ def test_labels_that_would_later_pass_for_the_truth_are_not_written(phantoms, tr
     (found,) = find_cases([case])
     assert found.lesion is None and set(found.images) == {"flair", "t1", "t1c", "t2"}
     segment(case, trained, tmp_path / "lesion.nii.gz", CPU)
+    (files,) = find_cases([case])
+    segment(files.images, trained, case / "lesion.nii.gz", CPU)
 
 
 def test_fewer_than_one_thread_or_slice_is_refused(phantoms, trained, tmp_path):

@@ -71,6 +71,6 @@ def test_every_training_is_tested_on_the_same_unseen_cases_and_none_is_repeated(
     assert all(scores.keys() == run["scores"].keys() for run in second["runs"] for scores in run["parts"].values())
     assert any(run["parts"]["flair"] != run["scores"] for run in second["runs"])
     table = out.with_suffix(".md").read_text()
-    assert table.count("grown, then real") == 6 and table.count("| t1+t2 |") == 5
+    assert table.count("grown, then real") == 6 and table.count(" t1+t2 |") == 5
     with pytest.raises(SystemExit, match="was measured with other arguments"):
         few_shot.main([*given, "--seed", "1"])

@@ -1,7 +1,7 @@
 """`segment`: cases on disk to label maps on their own grids, each with a JSON beside it."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -97,13 +97,15 @@ def segment(
     Raises:
         ModelError: the model cannot be used; without one, two cases call for different models.
         DatasetError: no case is found.
-        OutputError: the output cannot be written.
+        OutputError: the output cannot be written, or would pass for the truth of a case that was found in a folder.
         BrainSegNetError: a single case cannot be used; of many, the bad ones are in `failures`.
     """
     options = options or SegmentOptions()
     found = _find(cases)
     opened = choose_model({case.name: case.images for case in found}) if model is None else resolve_model(model)
     targets = _targets(found, out)
+    if not isinstance(cases, Mapping):
+        _refuse_truths(found, targets.values())
     wanted = Options(options.slabs, options.probabilities, options.uncertainty)
     on_cpu = stays_on_cpu(options.device)
 
@@ -135,6 +137,18 @@ def segment(
     return Segmentation(cohort.results, cohort.failures, cohort.seconds, cohort.computing)
 
 
+def _refuse_truths(cases: Sequence[CaseFiles], targets: Iterable[Path]) -> None:
+    """Refuse names that would make a result the truth of a case, where its folder is searched again.
+
+    Raises:
+        OutputError: a target lies beside scans and is named like their truth.
+    """
+    homes = {path.resolve().parent for case in cases for path in case.images.values()}
+    for target in targets:
+        if names_lesion(target) and target.resolve().parent in homes:
+            raise OutputError(f"{target} lies beside the scans and would pass for their truth; name another with --out")
+
+
 def _find(cases: Path | Sequence[Path] | Mapping[str, Path]) -> list[CaseFiles]:
     if isinstance(cases, Mapping):
         return [CaseFiles(stem_of(next(iter(cases.values())), READERS), cases)]
@@ -161,8 +175,7 @@ def _targets(cases: Sequence[CaseFiles], out: Path) -> dict[str, Path]:
     """The label map of each case: `out` itself for a single one, or `out/<case>.nii.gz`; made sure to be writable.
 
     Raises:
-        OutputError: `out` names a file but there are many cases, it is one of the images, its name beside them would
-            make it the truth of the case, or it cannot be written.
+        OutputError: `out` names a file but there are many cases, it is one of the images, or it cannot be written.
     """
     one_file = find_suffix(out, IMAGES) and not out.is_dir()
     if one_file and len(cases) > 1:
@@ -172,7 +185,5 @@ def _targets(cases: Sequence[CaseFiles], out: Path) -> dict[str, Path]:
     for target in targets.values():
         if target.resolve() in images:
             raise OutputError(f"{target} is a file of the case itself; name another with --out")
-        if names_lesion(target) and target.resolve().parent in {image.parent for image in images}:
-            raise OutputError(f"{target} lies beside the scans and would pass for their truth; name another with --out")
         writable(target)
     return targets
