@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,12 @@ def test_imports_go_down_the_floors(path: Path) -> None:
         if not module.startswith("brainsegnet.") or (other := module.split(".")[1]) == room:
             continue
         assert FLOORS[other] < FLOORS[room], f"{room} (floor {FLOORS[room]}) imports {module} (floor {FLOORS[other]})"
+
+
+def test_no_files_import_each_other_in_a_circle() -> None:
+    """Imports for types alone count too."""
+    names = {"brainsegnet." + ".".join(path.relative_to(SOURCE).with_suffix("").parts): path for path in files()}
+    TopologicalSorter({name: imported(path) & names.keys() for name, path in names.items()}).prepare()
 
 
 def test_every_room_is_on_the_plan() -> None:

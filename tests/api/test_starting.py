@@ -82,18 +82,18 @@ def test_what_the_parent_or_its_parents_have_seen_is_not_held_out(trained, phant
         train(phantoms, "brats2015", tmp_path / "heir", options)
     grandparent = open_model(trained).card
     note = grandparent.training.model_copy(
-        update={"data": Data(cases=("BraTS-GLI-00001-000",), count=1), "started_from": Parent.of(grandparent)}
+        update={"data": Data(cases=("BraTS-GLI-00001-000",), count=1), "started_from": grandparent.as_parent()}
     )
     card = grandparent.model_copy(update={"name": "heir", "training": note})
-    assert Parent.of(card).ancestors == (grandparent.name,)
-    assert Parent.of(card).seen == ("BraTS-GLI-00001-000", "phantom0000", "phantom0001")
+    assert card.as_parent().ancestors == (grandparent.name,)
+    assert card.as_parent().seen == ("BraTS-GLI-00001-000", "phantom0000", "phantom0001")
     cases = {case.name: case for case in find_cases([phantoms])}
     with pytest.raises(DatasetError, match="case phantom0000 is held out, but model heir was trained on this patient"):
         follow(Roster(BRATS2015, card.sequences, (), [cases["phantom0000"]]), card)
     sister = replace(cases["phantom0002"], name="BraTS-GLI-00001-001")
     with pytest.raises(DatasetError, match="trained on this patient, as BraTS-GLI-00001-000, so its score"):
         follow(Roster(BRATS2015, card.sequences, (), [sister]), card)
-    assert follow(Roster(BRATS2015, card.sequences, (), [cases["phantom0002"]]), card).parent == Parent.of(card)
+    assert follow(Roster(BRATS2015, card.sequences, (), [cases["phantom0002"]]), card).parent == card.as_parent()
 
 
 def test_cards_that_name_a_parent_alone_are_still_read(trained):
@@ -122,7 +122,7 @@ def test_a_training_is_not_resumed_from_other_weights(trained, phantoms, tiny, t
 def test_one_step_leaves_the_weights_near_the_parents(trained, phantoms, tiny, tmp_path):
     options = TrainOptions(tiny, Budget(steps=1), validation=0, start=trained)
     heir = open_model(train(phantoms, "brats2015", tmp_path / "heir", options))
-    assert heir.card.training.started_from == Parent.of(open_model(trained).card)
+    assert heir.card.training.started_from == open_model(trained).card.as_parent()
     before, after = open_model(trained).tensors(), heir.tensors()
     moved = [float((after[name] - before[name]).abs().max()) for name in before if name.endswith("weight")]
     assert 0 < np.max(moved) < 0.01

@@ -19,7 +19,6 @@ from brainsegnet.api.validation import (
 from brainsegnet.errors import DatasetError
 from brainsegnet.inference.familiarity import Profile, measure_profile
 from brainsegnet.inference.model import LAST, Model, open_model, save_model
-from brainsegnet.inference.origin import Parent
 from brainsegnet.preprocessing.prepare import prepare
 from brainsegnet.scans.datasets import find_cases, load_case
 
@@ -106,7 +105,7 @@ def _score_unseen(
     if folds:
         raise DatasetError("scores are those of folds or of unseen cases, not of both; name one of the two")
     scans = other_scans(whole, unseen.data)
-    refuse_seen(list(scans), Parent.of(whole.card))
+    refuse_seen(list(scans), whole.card.as_parent())
     return score_parts(whole, scans, say), find_tails(whole, scans)
 
 

@@ -69,7 +69,7 @@ def follow(roster: Roster, card: Card) -> Roster:
             f"model {card.name} takes {', '.join(card.sequences)}, and the cases are trained on with "
             f"{', '.join(roster.sequences)}, so there is nothing to start from; choose another model or other sequences"
         )
-    parent = Parent.of(card)
+    parent = card.as_parent()
     refuse_seen([case.name for case in roster.validation], parent)
     return replace(roster, parent=parent)
 

@@ -9,7 +9,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from brainsegnet.inference.familiarity import Profile
-from brainsegnet.inference.origin import UNSTATED_LICENCE, TrainingNote, Value
+from brainsegnet.inference.origin import UNSTATED_LICENCE, Parent, TrainingNote, Value
 from brainsegnet.task import Normalisation, Task
 
 FORMAT = 1
@@ -139,6 +139,18 @@ class Card(Value):
     def sequences(self) -> tuple[str, ...]:
         """Name of each channel."""
         return self.input.sequences
+
+    def as_parent(self) -> Parent:
+        """What the card of a model says that starts from this one."""
+        before = self.training.started_from
+        return Parent(
+            name=self.name,
+            sha256=self.weights.sha256 if self.weights else "",
+            licence=self.licence,
+            data=self.training.data,
+            ancestors=(before.name, *before.ancestors) if before else (),
+            seen=tuple(sorted({*self.training.data.cases, *(before.seen if before else ())})),
+        )
 
 
 def is_tolerated(change: Mapping[str, float]) -> bool:

@@ -1,12 +1,9 @@
 """Where the weights of a model come from: its cases, those that were grown, the model before it, and the training."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
-
-if TYPE_CHECKING:
-    from brainsegnet.inference.card import Card
 
 UNSTATED_LICENCE = "not stated; the licence of the training data applies"
 
@@ -41,20 +38,6 @@ class Parent(Value):
     data: Data = Data()
     ancestors: tuple[str, ...] = ()
     seen: tuple[str, ...] = ()
-
-    @classmethod
-    def of(cls, card: "Card") -> Self:
-        """What the child's card says of a model."""
-        note, weights = card.training, card.weights
-        before = note.started_from
-        return cls(
-            name=card.name,
-            sha256=weights.sha256 if weights else "",
-            licence=card.licence,
-            data=note.data,
-            ancestors=(before.name, *before.ancestors) if before else (),
-            seen=tuple(sorted({*note.data.cases, *(before.seen if before else ())})),
-        )
 
 
 class Grown(Value):
