@@ -68,6 +68,11 @@ def test_a_grown_stroke_is_the_one_that_grow_writes_and_train_reads(tiny, tmp_pa
     np.testing.assert_allclose(held[0].image, written.image, atol=1e-5)
 
 
+@pytest.mark.parametrize(("task", "generator"), [(ISLES2017, "isles2017"), (ISLES2022, "isles2022")])
+def test_what_two_kinds_of_stroke_have_is_grown_as_the_task_has_it(task, generator):
+    assert plan_growth(TrainOptions(grown=1), task, ("adc",)).generator == generator
+
+
 def test_a_stroke_model_trains_on_strokes_that_nobody_wrote(tiny, tmp_path):
     said, options = [], TrainOptions(tiny, Budget(steps=2), grown=1, validation=0)
     home = train([], "isles2022", tmp_path / "run", options, Watch(said.append))

@@ -56,6 +56,20 @@ def test_healthy_tissue_has_plausible_adc(small_ground, painted):
         assert low < np.median(healthy.adc[small_ground.tissue == tissue]) < high
 
 
+def test_some_cortex_is_bright_and_some_of_the_deep_nuclei_dark_and_slow_in_healthy_heads(small_ground, infarct):
+    contrast, nothing = draw_diffusion(np.random.default_rng(0)), np.zeros(infarct.core.shape, np.uint8)
+    plain, varied = (
+        paint_diffusion(np.random.default_rng(0), small_ground, infarct.core & False, nothing, chosen)
+        for chosen in (replace(contrast, glow=0.0, iron=0.0), replace(contrast, glow=0.3, iron=0.5))
+    )
+    grey, deep = small_ground.tissue == Tissue.GREY, small_ground.tissue == Tissue.DEEP_GREY
+    brighter, slower = varied.b0[grey] / plain.b0[grey], varied.adc[deep] / plain.adc[deep]
+    assert brighter.min() >= 1 and 0.1 < (brighter > 1.02).mean() < 0.6
+    assert slower.max() <= 1 and 0.1 < (slower < 0.95).mean() < 0.8 and (varied.b0[deep] <= plain.b0[deep]).all()
+    others = ~grey & ~deep
+    assert np.array_equal(varied.b0[others], plain.b0[others]) and np.array_equal(varied.adc[~deep], plain.adc[~deep])
+
+
 def test_dwi_is_consistent_with_adc_and_b(painted):
     contrast, sick, _ = painted
     brain = sick.b0 > 0
