@@ -21,6 +21,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import brainsegnet
+from brainsegnet.api.contenders import resize
 from brainsegnet.api.exporting import export
 from brainsegnet.api.folds import deal_folds
 from brainsegnet.api.release import Unseen, release
@@ -76,6 +77,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--recipe", default="thorough", choices=RECIPES, help="where a training starts from nothing")
     parser.add_argument("--tuning", default=TUNE.name, choices=RECIPES, help="where it starts from the grown cases")
+    parser.add_argument("--divisor", type=int, help="so much narrower than the paper's; by default the recipe's width")
+    parser.add_argument("--from", dest="start", type=Path, help="model that the training on grown cases starts from")
     parser.add_argument("--patch", type=int, nargs=3, help="sample (D, H, W) instead of the recipe's")
     parser.add_argument("--minutes", type=float, nargs=2, default=(120, 30), help="on grown cases, and on real ones")
     parser.add_argument("--blend", type=float, default=TUNE.blend, help="share of the model of grown cases in the mean")
@@ -90,7 +93,11 @@ def main() -> None:
     recipe = RECIPES[arguments.recipe]
     if arguments.patch:
         recipe = recipe.model_copy(update={"patch": tuple(arguments.patch)})
-    start = train(arguments.grown, arguments.work / "grown", arguments, recipe, first) if arguments.grown else None
+    if arguments.divisor:
+        recipe = resize(recipe, arguments.divisor)
+    origin = {"start": arguments.start} if arguments.start else {}
+    grown = arguments.work / "grown"
+    start = train(arguments.grown, grown, arguments, recipe, first, **origin) if arguments.grown else None
     if start is not None and arguments.unseen:
         unseen = Unseen(arguments.unseen, arguments.unseen_sources)
         say(str(release(start, [], arguments.grown, arguments.out, say, unseen).card.training.scores))

@@ -14,6 +14,7 @@ from brainsegnet.synthesis.artefacts import (
     draw_artefacts,
     ghost,
     move,
+    near_coil,
     scan_slices,
     slice_matrices,
 )
@@ -37,9 +38,12 @@ def mask():
 @pytest.mark.parametrize("seed", range(12))
 def test_the_background_stays_0_and_the_same_seed_gives_the_same_image(image, mask, seed):
     how = draw_artefacts(np.random.default_rng(seed))
-    worst = replace(how, shift_mm=3.0, ghost=0.1, thick_mm=5.0, cut=(0.1, 0.2))
+    worst = replace(how, shift_mm=3.0, ghost=0.1, thick_mm=5.0, cut=(0.1, 0.2), coil=0.8)
+    near = near_coil(mask, SPACING)
     for one in (how, worst):
-        first, again = (degrade(image, mask, Luck.of(np.random.default_rng(seed)), one, SPACING) for _ in range(2))
+        first, again = (
+            degrade(image, mask, near, Luck.of(np.random.default_rng(seed)), one, SPACING) for _ in range(2)
+        )
         assert torch.equal(first, again) and not first[~mask].any() and first.isfinite().all() and first.min() >= 0
 
 
@@ -49,6 +53,22 @@ def test_faults_of_no_strength_change_nothing(image, luck, mask):
     assert torch.allclose(move(image, 0.0, 0.4, 1), image, atol=1e-5)
     assert torch.allclose(ghost(image, 0.0, 3, 2), image, atol=1e-5)
     assert torch.equal(cut_view(mask, (0.0, 0.0)), mask)
+
+
+def test_a_coil_hears_the_surface_better_than_the_midst():
+    z, y, x = torch.meshgrid(*(torch.arange(-40, 41).float() for _ in range(3)), indexing="ij")
+    mask = (z**2 + y**2 + x**2).sqrt() < 36
+    spacing = (2.0, 2.0, 2.0)
+    near = near_coil(mask, spacing)
+    ray = near[40, 40, 40:76]
+    assert ray[0] < 0.1 and 0.75 < ray[-1] < 1.2 and (ray.diff() >= 0).all()
+    assert near_coil(mask, (2.1, 2.0, 2.0))[40, 40, 70] == pytest.approx(ray[30].item(), abs=0.1)
+    clean = replace(draw_artefacts(np.random.default_rng(1)), bias=0.0, noise=1e-6, blur_mm=0.0, thick_mm=0.0)
+    clean = replace(clean, shift_mm=0.0, ghost=0.0, cut=(0.0, 0.0))
+    assert clean.coil == 0.0
+    flat = torch.ones_like(near)
+    found = degrade(flat, mask, near, Luck.of(np.random.default_rng(2)), replace(clean, coil=0.5), spacing)
+    assert torch.allclose(found[mask], torch.exp(0.5 * near)[mask], rtol=1e-4)
 
 
 def test_noise_is_rician(luck):

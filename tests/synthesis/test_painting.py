@@ -41,6 +41,18 @@ def test_tumours_look_as_they_do_in_each_sequence():
         assert t2.parts[Part.CYST] > 1.6 and flair.parts[Part.CYST] < 1.15 and t1.parts[Part.CYST] < 0.75
 
 
+def test_faint_tumours_still_enhance():
+    t1c = [draw_palettes(np.random.default_rng(seed), 0.0)["t1c"].parts for seed in range(200)]
+    assert min(parts[Part.ENHANCING] for parts in t1c) > 1.1
+    assert max(parts[Part.OEDEMA] for parts in t1c) < 1.0
+
+
+def test_the_cerebellum_may_be_brighter_or_darker_than_the_cerebrum():
+    flair = [draw_palettes(np.random.default_rng(seed), 0.0)["flair"].tissues for seed in range(60)]
+    assert {f[Tissue.CEREBELLAR_GREY] > f[Tissue.GREY] for f in flair} == {True, False}
+    assert np.std([f[Tissue.CEREBELLAR_GREY] / f[Tissue.HINDBRAIN_WHITE] for f in flair]) < 0.1
+
+
 def test_tables_have_a_place_for_everything():
     assert set(PARTS) == set(EXTRAS) == set(SEQUENCES) and len(MOTTLE) == len(Part)
     assert all(len(row) == len(Part) - 1 for row in PARTS.values())

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from brainsegnet.synthesis.fields import Luck, Millimetres, along, blur_matrix, linear_matrix, noise
+from brainsegnet.synthesis.fields import Luck, Millimetres, along, blur, blur_matrix, linear_matrix, noise, voxels
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,7 @@ class Artefacts:
     Attributes:
         bias: Amplitude of the logarithm of the bias field.
         bias_mm: Grain of that field.
+        coil: Logarithm of how much brighter the surface is than the midst of the head, for coils hear what is near.
         blur_mm: Standard deviation of the point spread.
         axis: Along which the slices were taken: 0, 1 or 2 for D, H, W.
         thick_mm: Thickness of the slices.
@@ -34,6 +35,7 @@ class Artefacts:
 
     bias: float
     bias_mm: float
+    coil: float
     blur_mm: float
     axis: int
     thick_mm: float
@@ -46,16 +48,22 @@ class Artefacts:
     cut: tuple[float, float]
 
 
-def draw_artefacts(rng: np.random.Generator) -> Artefacts:
-    """Mostly a good scan; thick slices in half of the cases, motion, ghosts and a short field of view in few."""
+def draw_artefacts(rng: np.random.Generator, coil: float = 0.0) -> Artefacts:
+    """Mostly a good scan; thick slices in half of the cases, motion, ghosts and a short field of view in few.
+
+    Args:
+        rng: What is drawn from.
+        coil: How much brighter the coil makes the surface; some sequences are corrected for it.
+    """
     bottom, top = (float(rng.uniform(0.03, 0.15)) if rng.random() < 0.05 else 0.0 for _ in range(2))
     return Artefacts(
         bias=float(np.abs(rng.normal(0, 0.09))),
         bias_mm=float(rng.uniform(35, 80)),
+        coil=coil * float(rng.uniform(0.2, 1.1)),
         blur_mm=float(rng.uniform(0.3, 0.75)),
         axis=int(rng.choice([0, 1, 2], p=[0.8, 0.1, 0.1])),
         thick_mm=float(rng.uniform(1.5, 6.0)) if rng.random() < 0.5 else 0.0,
-        noise=float(np.exp(rng.uniform(np.log(0.01), np.log(0.06)))),
+        noise=float(np.exp(rng.uniform(np.log(0.007), np.log(0.045)))),
         shift_mm=float(rng.uniform(1, 5)) if rng.random() < 0.07 else 0.0,
         moved=float(rng.uniform(0.1, 0.45)),
         ghost=float(rng.uniform(0.03, 0.12)) if rng.random() < 0.06 else 0.0,
@@ -130,8 +138,20 @@ def cut_view(mask: Tensor, cut: tuple[float, float], axis: int = 0) -> Tensor:
     return mask & seen
 
 
-def degrade(image: Tensor, mask: Tensor, luck: Luck, how: Artefacts, spacing_mm: Millimetres) -> Tensor:
-    """All of it, in the order of a scan, on one image (D, H, W); exactly 0 outside the brain `mask`."""
+def near_coil(mask: Tensor, spacing_mm: Millimetres) -> Tensor:
+    """How near each voxel (D, H, W) is to the surface of a brain mask: 0 in its midst, about 1 on the surface."""
+    share = blur(mask.float(), voxels(25.0, spacing_mm))
+    near: Tensor = (1 - share / share.max()) * 2
+    return near.clamp(0, 1.2)
+
+
+def degrade(image: Tensor, mask: Tensor, near: Tensor, luck: Luck, how: Artefacts, spacing_mm: Millimetres) -> Tensor:
+    """All of it, in the order of a scan, on one image (D, H, W); exactly 0 outside the brain `mask`.
+
+    `near` is what `near_coil` gives for that mask.
+    """
+    if how.coil:
+        image = image * torch.exp(how.coil * near)
     image = scan_slices(add_bias(image, luck, how.bias, how.bias_mm, spacing_mm), luck, how, spacing_mm)
     if how.shift_mm:
         image = move(image, how.shift_mm / spacing_mm[how.phase], how.moved, how.phase)

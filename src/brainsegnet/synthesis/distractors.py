@@ -1,4 +1,4 @@
-"""What is bright or dark in a scan and no tumour: vessels, meninges, plexus, small-vessel disease, old infarcts.
+"""What is bright or dark in a scan and no tumour: vessels, sinuses, meninges, plexus, white matter, old infarcts.
 
 They are laid over the anatomy and have no label, so that a network learns to leave them alone.
 """
@@ -24,6 +24,7 @@ class Extra(IntEnum):
     HYPERINTENSITY = 11
     CAVITY = 12
     SCAR = 13
+    SINUS = 14
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,8 @@ class Distractors:
         hyperintensities: Load of spots in the white matter, 0 to 1.
         caps: Opacity of the caps around the ventricles.
         infarct_mm: Radius of an old infarct, 0 for none.
+        sinus_mm: Radius of the venous sinuses, 0 for none to be seen.
+        bath: Level of a blur below which no fluid is left around the brain; small leaves much.
         stripping_mm: How far the extraction of the brain errs, standard deviation.
         stripping: Bias of that error; positive leaves skin of the brain on.
     """
@@ -49,6 +52,8 @@ class Distractors:
     hyperintensities: float
     caps: float
     infarct_mm: float
+    sinus_mm: float
+    bath: float
     stripping_mm: float
     stripping: float
 
@@ -63,9 +68,17 @@ def draw_distractors(rng: np.random.Generator) -> Distractors:
         hyperintensities=float(rng.uniform(0, 1)) if rng.random() < 0.4 else 0.0,
         caps=float(rng.uniform(0, 0.7)),
         infarct_mm=float(rng.uniform(3, 12)) if rng.random() < 0.06 else 0.0,
-        stripping_mm=float(rng.uniform(0.5, 2.5)) if rng.random() < 0.4 else 0.0,
+        sinus_mm=float(rng.uniform(1.5, 4)) if rng.random() < 0.9 else 0.0,
+        bath=float(rng.uniform(0.35, 0.6)),
+        stripping_mm=float(rng.uniform(0.5, 2.5)) if rng.random() < 0.3 else 0.0,
         stripping=float(rng.normal(0.3, 0.8)),
     )
+
+
+def bathe(drawn: Distractors, tissue: Tensor, spacing_mm: Millimetres) -> Tensor:
+    """The tissue map (D, H, W) with fluid around the brain and in its sulci, as extraction leaves it."""
+    share = blur((tissue != Tissue.BACKGROUND).float(), voxels(3.0, spacing_mm))
+    return torch.where((tissue == Tissue.BACKGROUND) & (share > drawn.bath), int(Tissue.CSF), tissue).to(tissue.dtype)
 
 
 def strip(luck: Luck, drawn: Distractors, tissue: Tensor, spacing_mm: Millimetres) -> Tensor:
@@ -100,7 +113,9 @@ def scatter(
     plexus = ventricle & (sheet.abs() < 0.35) & (patches > drawn.choroid)
     edge = brain & (blur(brain.float(), voxels(1.0, spacing_mm)) < 0.85) & (patches + 0.5 * other > drawn.meninges)
     skin = brain & (tissue == Tissue.BACKGROUND)
-    for where, kind in ((tubes, Extra.VESSEL), (plexus, Extra.CHOROID), (edge | skin, Extra.MENINGES)):
+    veins = brain & find_sinuses(tissue, drawn.sinus_mm, spacing_mm)
+    kinds = ((tubes, Extra.VESSEL), (plexus, Extra.CHOROID), (edge | skin, Extra.MENINGES), (veins, Extra.SINUS))
+    for where, kind in kinds:
         extras = torch.where(where, int(kind), extras)
         veil = torch.where(where, solid_veil, veil)
     if drawn.infarct_mm:
@@ -121,6 +136,44 @@ def _bright_white_matter(
         level = 5.2 - 1.6 * drawn.hyperintensities
         veil = torch.maximum(veil, ((field - level) * 1.5).clamp(0, 1) * white)
     return torch.where(veil > 0.02, int(Extra.HYPERINTENSITY), int(Extra.NONE)), veil
+
+
+def find_sinuses(tissue: Tensor, radius_mm: float, spacing_mm: Millimetres) -> Tensor:
+    """Where the dural sinuses run in an upright head (D, H, W): on the midline beneath the skull, around, and straight.
+
+    The tentorium, which they follow, is taken to be where the cerebellum ends; without a cerebellum there are none.
+    """
+    cerebellum = torch.nonzero((tissue == Tissue.CEREBELLAR_GREY).flatten(1).sum(1)).ravel()
+    if not radius_mm or not len(cerebellum):
+        return torch.zeros_like(tissue, dtype=torch.bool)
+    inside = tissue != Tissue.BACKGROUND
+    up, back, left = grid(shape_of(tissue), tissue.device)
+    beside = (left - middle_of(inside)).abs() * spacing_mm[2]
+    rows = torch.nonzero(inside.any(2).any(0)).ravel()
+    behind = (2 * back - rows[0] - rows[-1]) / (rows[-1] - rows[0])
+    tentorium = cerebellum[0] + 0.8 * (cerebellum[-1] - cerebellum[0])
+    over = (up - tentorium) * spacing_mm[0]
+    outer = blur(inside.float(), voxels(4.0, spacing_mm)) < 0.88
+    sagittal = outer & (beside < radius_mm) & (over > -radius_mm)
+    transverse = outer & (over.abs() < radius_mm) & (behind > 0.1)
+    rising = (over - 22 * (1 - behind)).abs() < 0.8 * radius_mm
+    straight = rising & (beside < 0.7 * radius_mm) & (behind > 0.2)
+    near = (tissue == Tissue.CSF) | outer
+    found: Tensor = inside & near & (sagittal | transverse | straight)
+    return found
+
+
+def middle_of(inside: Tensor) -> Tensor:
+    """Column (D, H, 1) of the plane that halves an upright head (D, H, W) best, which may lean and turn a little."""
+    up, back, left = grid(shape_of(inside), inside.device)
+    width = inside.sum(2).float()
+    centre = (left * inside).sum(2) / width.clamp(min=1)
+    plane = torch.stack([torch.ones_like(centre), up[..., 0], back[..., 0]])
+    weights = torch.linalg.solve(
+        torch.einsum("idh,jdh,dh->ij", plane, plane, width), torch.einsum("idh,dh->i", plane, centre * width)
+    )
+    middle: Tensor = torch.einsum("i,idh->dh", weights, plane)[..., None]
+    return middle
 
 
 def _old_infarct(

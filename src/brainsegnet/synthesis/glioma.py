@@ -19,8 +19,8 @@ from brainsegnet.synthesis.warp import outwards
 #                    background csf  grey white ventricle deep cerebellar hindbrain
 CELLS_ENTER = (0.0, 0.015, 0.0, 1.0, 0.0, 0.4, 0.05, 0.5)
 """Diffusivity of cells in each `Tissue`, relative to white matter; that of grey matter is drawn."""
-WATER_ENTERS = (0.0, 0.0, 0.02, 1.0, 0.0, 0.12, 0.02, 0.4)
-"""Diffusivity of water, as above: cortex and nuclei stay nearly dry."""
+WATER_ENTERS = (0.0, 0.0, 0.0, 1.0, 0.0, 0.12, 0.02, 0.4)
+"""Diffusivity of water, as above: cortex and nuclei stay nearly dry, unless the tumour itself infiltrates them."""
 SEEDS = (0.0, 0.0, 0.25, 1.0, 0.0, 0.3, 0.04, 0.05)
 """How likely a tumour starts in a voxel of each `Tissue`."""
 
@@ -58,6 +58,8 @@ class Glioma:
         spots: Level of noise above which spots enhance or rot.
         bleeds: Level of noise above which blood lies.
         halo: Density of water at which oedema ends, and where it is in full.
+        wet_cortex: Diffusivity of water in grey matter relative to white.
+        hand_mm: Blur of the outline that is drawn around the oedema, which passes over sulci and small gaps.
     """
 
     high_grade: bool
@@ -76,6 +78,8 @@ class Glioma:
     spots: float
     bleeds: float
     halo: tuple[float, float]
+    wet_cortex: float
+    hand_mm: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,8 +103,8 @@ def draw_glioma(rng: np.random.Generator) -> Glioma:
     cystic = rng.random() < (0.25 if high else 0.4)
     spotted = rng.random() < (0.6 if high else 0.3)
     start = float(rng.uniform(0.2, 0.45))
-    volume_ml = float(np.exp(rng.uniform(np.log(5), np.log(220))))
-    core = float(rng.uniform(0.12, 0.65) if high else rng.uniform(0.3, 0.92))
+    volume_ml = float(np.exp(rng.uniform(np.log(10), np.log(260))))
+    core = float(rng.uniform(0.12, 0.8) if high else rng.uniform(0.3, 0.95))
     radius_mm = float(np.cbrt(volume_ml * core * 1000 * 3 / (4 * np.pi)))
     return Glioma(
         high_grade=high,
@@ -110,7 +114,7 @@ def draw_glioma(rng: np.random.Generator) -> Glioma:
         grey=float(np.exp(rng.uniform(np.log(0.08), np.log(0.6)))),
         rho=float(rng.uniform(0.05, 0.2)),
         roughness=float(rng.uniform(0.2, 0.7)),
-        push_mm=min(14.0, radius_mm * float(rng.uniform(0.05, 0.5))),
+        push_mm=min(14.0, radius_mm * float(rng.uniform(0.05, 0.7))),
         rim_mm=float(np.exp(rng.uniform(np.log(1.3), np.log(6)))) if high else 0.0,
         margin_mm=float(max(0.0, rng.uniform(-4, 3))),
         pockets=float(rng.uniform(-2.5, 0.4)),
@@ -119,6 +123,8 @@ def draw_glioma(rng: np.random.Generator) -> Glioma:
         spots=float(rng.uniform(1.3, 2.2)) if spotted else 9.0,
         bleeds=float(rng.uniform(1.4, 2.2)) if rng.random() < 0.15 else 9.0,
         halo=(start, start + float(rng.uniform(0.1, 0.5))),
+        wet_cortex=float(np.exp(rng.uniform(np.log(0.02), np.log(0.3)))),
+        hand_mm=float(rng.uniform(0.8, 3.0)),
     )
 
 
@@ -145,7 +151,9 @@ def push(glioma: Glioma, cells: Tensor, tissue: Tensor, spacing_mm: Millimetres)
 def soak(luck: Luck, glioma: Glioma, cells: Tensor, tissue: Tensor, spacing_mm: Millimetres) -> Tensor:
     """Density of water (d, h, w), 0 to 1: it comes from the core and runs along the white matter."""
     shape = shape_of(tissue)
-    enter = torch.tensor(WATER_ENTERS, device=tissue.device)[tissue.long()]
+    enter = torch.tensor(WATER_ENTERS, device=tissue.device)
+    enter[Tissue.GREY] = glioma.wet_cortex
+    enter = enter[tissue.long()]
     enter = torch.where(cells > 0.5, torch.ones_like(enter), enter)
     uneven = noise(luck, shape, spacing_mm, 6.0, 2)
     diffusivity = 0.9 * LARGEST * enter * torch.exp(0.7 * uneven[0] - 0.3).clamp(max=1.1)
@@ -165,6 +173,7 @@ def lay_out(
     solid = (cells + 0.10 * fine > 0.5).float() * ground
     core = (blur(solid, voxels(1.2, spacing_mm)) > 0.5) & ground
     wet = (water + 0.05 * fine > glioma.halo[0]) & ground & (tissue != Tissue.CSF)
+    wet = ground & (blur(wet.float(), voxels(glioma.hand_mm, spacing_mm)) > 0.5)
     parts = torch.where(wet, int(Part.OEDEMA), int(Part.NONE))
     depth = depth_mm(core, spacing_mm)
     parts = torch.where(core, int(Part.NON_ENHANCING), parts)

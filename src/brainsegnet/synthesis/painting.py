@@ -32,13 +32,19 @@ PARTS: Mapping[str, tuple[Range, ...]] = {
 }
 MOTTLE = (0.0, 0.13, 0.07, 0.10, 0.22, 0.05, 0.25)
 """Unevenness within each `Part`, standard deviation of the logarithm."""
+SOLID = (True, False, False, True, True, True)
+"""Whether each `Part` keeps nearly all of its contrast where the tumour is faint."""
 EXTRAS: Mapping[str, tuple[Range, ...]] = {
-    #        meninges     vessel      choroid     hyperintensity cavity    scar
-    "flair": ((0.5, 1.3), (0.3, 1.0), (0.7, 1.3), (1.2, 1.75), (0.2, 0.6), (1.2, 1.7)),
-    "t1": ((0.5, 1.2), (0.4, 1.1), (0.5, 0.8), (0.75, 0.95), (0.3, 0.6), (0.65, 0.9)),
-    "t1c": ((0.9, 2.3), (1.2, 2.8), (1.0, 2.2), (0.75, 0.95), (0.3, 0.6), (0.65, 0.9)),
-    "t2": ((0.5, 1.6), (0.3, 1.2), (1.2, 2.2), (1.2, 1.8), (1.9, 2.9), (1.3, 2.0)),
+    #        meninges     vessel      choroid     hyperintensity cavity    scar      sinus
+    "flair": ((0.5, 1.3), (0.3, 1.0), (0.7, 1.3), (1.2, 1.75), (0.2, 0.6), (1.2, 1.7), (0.3, 1.1)),
+    "t1": ((0.5, 1.2), (0.4, 1.1), (0.5, 0.8), (0.75, 0.95), (0.3, 0.6), (0.65, 0.9), (0.4, 1.2)),
+    "t1c": ((0.9, 2.3), (1.2, 2.8), (1.0, 2.2), (0.75, 0.95), (0.3, 0.6), (0.65, 0.9), (1.3, 3.4)),
+    "t2": ((0.5, 1.6), (0.3, 1.2), (1.2, 2.2), (1.2, 1.8), (1.9, 2.9), (1.3, 2.0), (0.2, 1.0)),
 }
+GLOW: Mapping[str, float] = {"flair": 0.16, "t1": 0.0, "t1c": 0.0, "t2": 0.12}
+"""How much brighter than elsewhere healthy tissue may be in places, at most (limbic cortex, corona radiata)."""
+HINDBRAIN: Mapping[str, float] = {"flair": 0.07, "t1": 0.03, "t1c": 0.05, "t2": 0.09}
+"""Spread of the logarithm of the cerebellum's brightness relative to the cerebrum's, from scan to scan."""
 WETNESS: Mapping[str, float] = {"flair": 1.0, "t1": -1.0, "t1c": -1.0, "t2": 1.0}
 """Whether water makes tissue brighter or darker."""
 
@@ -54,6 +60,7 @@ class Palette:
         parts: Brightness of each `Part`.
         mottle: Factor on the unevenness within the tumour.
         texture: Weights of slow and of fine unevenness.
+        glow: How much brighter than elsewhere grey and white matter are in places.
     """
 
     sequence: str
@@ -62,6 +69,7 @@ class Palette:
     parts: tuple[float, ...]
     mottle: float
     texture: tuple[float, float]
+    glow: tuple[float, float]
 
 
 def draw_palettes(rng: np.random.Generator, random_share: float = 0.1) -> dict[str, Palette]:
@@ -71,7 +79,7 @@ def draw_palettes(rng: np.random.Generator, random_share: float = 0.1) -> dict[s
         rng: What is drawn from.
         random_share: How often the order of the tissues is random.
     """
-    wetness, strength = rng.uniform(0, 1, len(Part) - 1), float(rng.uniform(0.75, 1.05))
+    wetness, strength = rng.uniform(0, 1, len(Part) - 1), float(rng.uniform(0.6, 1.1))
     return {s: _draw_palette(rng, s, wetness, strength, rng.random() < random_share) for s in SEQUENCES}
 
 
@@ -82,20 +90,24 @@ def _draw_palette(
     if random:
         fluid, grey = rng.uniform(0.1, 1.9), rng.uniform(0.6, 1.5)
     deep, cerebellar = 1 + (grey - 1) * rng.uniform((0.3, 0.6), (0.95, 1.1))
+    behind = float(np.exp(rng.normal(0, HINDBRAIN[sequence])))
     tissues = [fluid, fluid, grey, 1.0, fluid * rng.uniform(0.85, 1.1), deep, cerebellar, rng.uniform(0.93, 1.06)]
+    tissues[Tissue.CEREBELLAR_GREY] *= behind
+    tissues[Tissue.HINDBRAIN_WHITE] *= behind
     tissues[0] = fluid * rng.uniform(0.3, 1.1)
     extras = [rng.uniform(*span) for span in EXTRAS[sequence]]
     share = 0.5 * (wetness if WETNESS[sequence] > 0 else 1 - wetness) + 0.5 * rng.uniform(0, 1, len(wetness))
     low, high = np.array(PARTS[sequence]).T
     parts = low + (high - low) * share
-    faded = 1 + strength * (parts - 1)
+    faded = 1 + np.where(SOLID, 0.3 * strength + 0.7, strength) * (parts - 1)
     return Palette(
         sequence=sequence,
         physical=not random,
         tissues=(*map(float, tissues), *map(float, extras)),
         parts=(0.0, *faded.tolist()),
         mottle=float(rng.uniform(0.4, 1.6)),
-        texture=(float(rng.uniform(0.01, 0.05)), float(rng.uniform(0.01, 0.045))),
+        texture=(float(rng.uniform(0.01, 0.06)), float(rng.uniform(0.005, 0.03))),
+        glow=(float(rng.uniform(0, GLOW[sequence])), float(rng.uniform(0, GLOW[sequence]))),
     )
 
 
@@ -124,19 +136,20 @@ class Scene:
 
 @dataclass(frozen=True, eq=False)
 class Texture:
-    """Unevenness that all sequences share: slow and fine (D, H, W), and coarse and fine in the tumour's box."""
+    """What all sequences share: unevenness, slow and fine, bright places (D, H, W), unevenness in the tumour's box."""
 
     slow: Tensor
     fine: Tensor
+    places: Tensor
     lesion: Tensor
 
 
 def weave(luck: Luck, scene: Scene) -> Texture:
     """The texture of a scene, from noise."""
     shape, inner = shape_of(scene.tissue), shape_of(scene.lesions.parts)
-    slow, fine = (noise(luck, shape, scene.spacing_mm, grain)[0] for grain in (14.0, 2.4))
+    slow, fine, places = (noise(luck, shape, scene.spacing_mm, grain)[0] for grain in (14.0, 2.4, 9.0))
     coarse, middle = (noise(luck, inner, scene.spacing_mm, grain)[0] for grain in (6.0, 2.5))
-    return Texture(slow, fine, 0.75 * coarse + 0.65 * middle)
+    return Texture(slow, fine, (places - 0.4).clamp(0, 2), 0.75 * coarse + 0.65 * middle)
 
 
 def paint(luck: Luck, scene: Scene, palette: Palette, texture: Texture) -> Tensor:
@@ -153,7 +166,9 @@ def paint(luck: Luck, scene: Scene, palette: Palette, texture: Texture) -> Tenso
     veil, extra = scene.veil.ravel()[where], colours[scene.extras.ravel()[where].int()]
     image.view(-1)[where] += veil * (extra - image.view(-1)[where])
     slow, fine = palette.texture
-    image *= torch.exp(slow * texture.slow + fine * texture.fine)
+    g, w = palette.glow
+    glow = torch.tensor((0, 0, g, w, 0, w, g, w), device=image.device)[scene.tissue.int()]
+    image *= torch.exp(slow * texture.slow + fine * texture.fine + glow * texture.places)
     image[scene.box] = _lay_over(luck, image[scene.box], scene, palette, texture)
     return image
 

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from brainsegnet.synthesis.artefacts import Artefacts, degrade, draw_artefacts
-from brainsegnet.synthesis.distractors import Distractors, draw_distractors, fill_sulci, scatter, strip
+from brainsegnet.synthesis.artefacts import Artefacts, degrade, draw_artefacts, near_coil
+from brainsegnet.synthesis.distractors import Distractors, bathe, draw_distractors, fill_sulci, scatter, strip
 from brainsegnet.synthesis.fields import Luck, Millimetres, Shape, grid, resize, sample, shape_of
 from brainsegnet.synthesis.glioma import Glioma, Lesions, draw_glioma, grow_cells, lay_out, push, soak
 from brainsegnet.synthesis.heads import Anatomy
@@ -37,7 +37,8 @@ class Recipe:
 def draw_recipe(rng: np.random.Generator) -> Recipe:
     """The random part of a case."""
     pose, glioma, distractors, palettes = draw_pose(rng), draw_glioma(rng), draw_distractors(rng), draw_palettes(rng)
-    artefacts = {sequence: draw_artefacts(rng) for sequence in palettes}
+    coil = max(0.0, float(rng.uniform(-0.3, 0.7)))
+    artefacts = {sequence: draw_artefacts(rng, coil) for sequence in palettes}
     gains = {sequence: float(np.exp(rng.uniform(np.log(300), np.log(1500)))) for sequence in palettes}
     return Recipe(pose, glioma, distractors, palettes, artefacts, gains)
 
@@ -74,15 +75,16 @@ def grow_realistic(seed: int, anatomy: Anatomy, name: str, device: str = "cpu") 
 def render(luck: Luck, recipe: Recipe, anatomy: Anatomy) -> Painted:
     """A case on the device of `luck`, on the anatomy's grid with `MARGIN_MM` around it."""
     scene = build_scene(luck, recipe, anatomy)
+    scene = replace(scene, tissue=bathe(recipe.distractors, scene.tissue, anatomy.spacing_mm))
     brain = strip(luck, recipe.distractors, scene.tissue, anatomy.spacing_mm)
     extras, veil = scatter(luck, recipe.distractors, scene.tissue, brain, anatomy.spacing_mm)
     fluid = fill_sulci(recipe.distractors, scene.tissue, anatomy.spacing_mm)
     scene = replace(scene, extras=extras, veil=veil, fluid=fluid)
-    texture = weave(luck, scene)
+    texture, near = weave(luck, scene), near_coil(brain, anatomy.spacing_mm)
     images = {}
     for sequence, palette in recipe.palettes.items():
         image = paint(luck, scene, palette, texture)
-        images[sequence] = degrade(image, brain, luck, recipe.artefacts[sequence], anatomy.spacing_mm)
+        images[sequence] = degrade(image, brain, near, luck, recipe.artefacts[sequence], anatomy.spacing_mm)
     labels = torch.zeros_like(scene.tissue)
     labels[scene.box] = scene.lesions.labels
     return Painted(images, labels * brain)
