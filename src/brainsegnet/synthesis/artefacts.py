@@ -57,7 +57,7 @@ def draw_artefacts(rng: np.random.Generator, coil: float = 0.0) -> Artefacts:
     """
     bottom, top = (float(rng.uniform(0.03, 0.15)) if rng.random() < 0.05 else 0.0 for _ in range(2))
     return Artefacts(
-        bias=float(np.abs(rng.normal(0, 0.09))),
+        bias=float(np.abs(rng.normal(0, 0.11))),
         bias_mm=float(rng.uniform(35, 80)),
         coil=coil * float(rng.uniform(0.2, 1.1)),
         blur_mm=float(rng.uniform(0.3, 0.75)),

@@ -55,6 +55,7 @@ class Glioma:
         pockets: Level of noise above which the depth of the core is necrotic.
         gaps: Level of noise below which the rim does not enhance.
         cyst: Level of noise above which the depth of the core is fluid; 9 is never.
+        hole_mm: Grain of that noise, which sets the size of cysts and of necrotic pockets.
         spots: Level of noise above which spots enhance or rot.
         bleeds: Level of noise above which blood lies.
         halo: Density of water at which oedema ends, and where it is in full.
@@ -75,6 +76,7 @@ class Glioma:
     pockets: float
     gaps: float
     cyst: float
+    hole_mm: float
     spots: float
     bleeds: float
     halo: tuple[float, float]
@@ -98,9 +100,9 @@ class Lesions:
 
 
 def draw_glioma(rng: np.random.Generator) -> Glioma:
-    """A tumour of high grade in three cases of five, else of low grade; one in three may hold a cyst."""
+    """A tumour of high grade in three cases of five, else of low grade; two in five may hold a cyst."""
     high = bool(rng.random() < 0.6)
-    cystic = rng.random() < (0.25 if high else 0.4)
+    cystic = rng.random() < (0.35 if high else 0.5)
     spotted = rng.random() < (0.6 if high else 0.3)
     start = float(rng.uniform(0.2, 0.45))
     volume_ml = float(np.exp(rng.uniform(np.log(10), np.log(260))))
@@ -119,7 +121,8 @@ def draw_glioma(rng: np.random.Generator) -> Glioma:
         margin_mm=float(max(0.0, rng.uniform(-4, 3))),
         pockets=float(rng.uniform(-2.5, 0.4)),
         gaps=float(rng.uniform(-2.5, 0.2)),
-        cyst=float(rng.uniform(-1.6, 0.9)) if cystic else 9.0,
+        cyst=float(rng.uniform(-2.2, 0.9)) if cystic else 9.0,
+        hole_mm=float(rng.uniform(5, 14)),
         spots=float(rng.uniform(1.3, 2.2)) if spotted else 9.0,
         bleeds=float(rng.uniform(1.4, 2.2)) if rng.random() < 0.15 else 9.0,
         halo=(start, start + float(rng.uniform(0.1, 0.5))),
@@ -168,7 +171,8 @@ def lay_out(
 ) -> Lesions:
     """The parts of a tumour, all (D, H, W) and on the grid of the scan: cells and water, and the tissue map."""
     shape = shape_of(tissue)
-    coarse, middle, fine, holes = (noise(luck, shape, spacing_mm, grain)[0] for grain in (9.0, 5.0, 2.2, 6.0))
+    grains_mm = (9.0, 5.0, 2.2, glioma.hole_mm)
+    coarse, middle, fine, holes = (noise(luck, shape, spacing_mm, grain)[0] for grain in grains_mm)
     ground = (tissue != Tissue.BACKGROUND) & (tissue != Tissue.VENTRICLE)
     solid = (cells + 0.10 * fine > 0.5).float() * ground
     core = (blur(solid, voxels(1.2, spacing_mm)) > 0.5) & ground

@@ -25,10 +25,10 @@ GREY: Mapping[str, Range] = {"flair": (1.06, 1.32), "t1": (0.68, 0.88), "t1c": (
 
 PARTS: Mapping[str, tuple[Range, ...]] = {
     #        necrosis     oedema       non-enhancing enhancing   cyst          blood
-    "flair": ((0.8, 2.0), (1.3, 2.1), (1.3, 2.2), (1.15, 2.0), (0.2, 1.05), (0.4, 1.4)),
-    "t1": ((0.55, 0.9), (0.78, 0.97), (0.64, 0.96), (0.72, 1.0), (0.3, 0.62), (0.9, 1.5)),
-    "t1c": ((0.5, 0.88), (0.78, 0.97), (0.64, 0.98), (1.2, 1.95), (0.3, 0.62), (0.9, 1.5)),
-    "t2": ((1.4, 2.7), (1.45, 2.4), (1.4, 2.5), (1.25, 2.1), (1.9, 2.9), (0.4, 1.3)),
+    "flair": ((0.8, 2.0), (1.35, 2.1), (1.35, 2.3), (1.15, 2.0), (0.2, 1.05), (0.4, 1.4)),
+    "t1": ((0.55, 0.9), (0.8, 0.99), (0.64, 0.95), (0.72, 1.0), (0.3, 0.62), (0.9, 1.5)),
+    "t1c": ((0.5, 0.88), (0.8, 0.99), (0.64, 0.97), (1.2, 1.95), (0.3, 0.62), (0.9, 1.5)),
+    "t2": ((1.4, 2.7), (1.35, 2.1), (1.5, 2.6), (1.25, 2.1), (1.9, 2.9), (0.4, 1.3)),
 }
 MOTTLE = (0.0, 0.13, 0.07, 0.10, 0.22, 0.05, 0.25)
 """Unevenness within each `Part`, standard deviation of the logarithm."""
@@ -43,7 +43,7 @@ EXTRAS: Mapping[str, tuple[Range, ...]] = {
 }
 GLOW: Mapping[str, float] = {"flair": 0.16, "t1": 0.0, "t1c": 0.0, "t2": 0.12}
 """How much brighter than elsewhere healthy tissue may be in places, at most (limbic cortex, corona radiata)."""
-HINDBRAIN: Mapping[str, float] = {"flair": 0.07, "t1": 0.03, "t1c": 0.05, "t2": 0.09}
+HINDBRAIN: Mapping[str, float] = {"flair": 0.13, "t1": 0.04, "t1c": 0.06, "t2": 0.14}
 """Spread of the logarithm of the cerebellum's brightness relative to the cerebrum's, from scan to scan."""
 WETNESS: Mapping[str, float] = {"flair": 1.0, "t1": -1.0, "t1c": -1.0, "t2": 1.0}
 """Whether water makes tissue brighter or darker."""
@@ -79,7 +79,7 @@ def draw_palettes(rng: np.random.Generator, random_share: float = 0.1) -> dict[s
         rng: What is drawn from.
         random_share: How often the order of the tissues is random.
     """
-    wetness, strength = rng.uniform(0, 1, len(Part) - 1), float(rng.uniform(0.6, 1.1))
+    wetness, strength = rng.uniform(0, 1, len(Part) - 1), float(rng.uniform(0.7, 1.1))
     return {s: _draw_palette(rng, s, wetness, strength, rng.random() < random_share) for s in SEQUENCES}
 
 
