@@ -1,8 +1,6 @@
 """The few-shot measurement, on phantoms and for a step."""
 
-import importlib.util
 import json
-from pathlib import Path
 
 import pytest
 
@@ -11,12 +9,8 @@ from brainsegnet.inference.origin import Data
 
 
 @pytest.fixture(scope="module")
-def few_shot():
-    path = Path(__file__).parents[2] / "benchmarks" / "few_shot.py"
-    spec = importlib.util.spec_from_file_location("few_shot", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def few_shot(benchmark_called):
+    return benchmark_called("few_shot")
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,44 @@
+"""What is listed as a false find, and what is not."""
+
+import json
+
+import numpy as np
+import pytest
+
+from brainsegnet.task import BRATS2015
+from brainsegnet.volume import Case, Volume
+
+
+@pytest.fixture(scope="module")
+def finds(benchmark_called):
+    return benchmark_called("false_finds")
+
+
+def test_finds_that_touch_no_lesion_are_listed_by_size(finds):
+    shape = (40, 60, 60)
+    brain = np.zeros(shape, np.float32)
+    brain[5:35, 5:55, 5:55] = 1
+    true, found = np.zeros(shape, np.uint8), np.zeros(shape, np.uint8)
+    true[10:20, 10:20, 10:20] = 2
+    found[10:20, 10:20, 12:24] = 2  # shifted, no find of its own
+    found[25:33, 40:50, 40:50] = 4  # 0.8 ml
+    found[10:15, 45:54, 10:16] = 2  # 0.27 ml
+    found[8, 30, 30] = 2  # too small
+    brain[found == 4] = 3
+    case = Case("one", {"flair": Volume(brain, np.eye(4))}, None)
+    told = finds.describe(case, found, true, BRATS2015)
+    assert [find["ml"] for find in told["finds"]] == [0.8, 0.3]
+    assert told["finds"][0]["place"] == pytest.approx([0.78, 0.79, 0.79], abs=0.011)
+    assert told["finds"][0]["z"]["flair"] > 3 > told["finds"][1]["z"]["flair"]
+    assert (told["true_ml"], told["missed_ml"], told["wrong_ml"]) == (1.0, 0.2, 1.5)
+    assert told["dice"]["enhancing"] == 0.0 < told["dice"]["whole"] < 1.0
+
+
+def test_it_goes_through_a_folder_of_cases(finds, trained, phantoms, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "finds.json"
+    monkeypatch.setattr("sys.argv", ["false_finds.py", str(trained), str(phantoms), "--out", str(out)])
+    finds.main()
+    written = json.loads(out.read_text())
+    printed = capsys.readouterr().out
+    assert len(written) > 1 and all(name in printed for name in written)
+    assert all(told["true_ml"] > 0 and set(told["dice"]) == set(BRATS2015.regions) for told in written.values())
