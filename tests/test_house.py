@@ -31,7 +31,17 @@ TORCH_FILES = {
     *(f"api/{name}.py" for name in ("training_run", "growth", "starting", "exporting", "bout")),
     *(
         f"synthesis/{name}.py"
-        for name in ("fields", "warp", "diffusion", "glioma", "distractors", "painting", "artefacts", "realistic")
+        for name in (
+            "fields",
+            "warp",
+            "diffusion",
+            "glioma",
+            "distractors",
+            "sinuses",
+            "painting",
+            "artefacts",
+            "realistic",
+        )
     ),
 }
 HEAVY = {"torch", "lightning", "matplotlib", "SimpleITK", "scipy", "numpy", "monai", "pydantic", "openvino"}

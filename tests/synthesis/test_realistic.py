@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from brainsegnet.synthesis.anatomy import Tissue
-from brainsegnet.synthesis.distractors import Extra, bathe, draw_distractors, fill_sulci, find_sinuses, scatter, strip
+from brainsegnet.synthesis.distractors import Extra, bathe, draw_distractors, fill_sulci, scatter, strip
 from brainsegnet.synthesis.fields import Luck
 from brainsegnet.synthesis.realistic import build_scene, draw_recipe, grow_realistic, render
 from brainsegnet.task import BRATS2015, BRATS2021, BRATS2023
@@ -96,23 +96,6 @@ def test_extraction_leaves_fluid_around_the_brain_and_a_smooth_outline(head):
     assert torch.equal(much[before], tissue[before]) and set(much[many & ~before].tolist()) == {Tissue.CSF}
     assert not (before & ~few).any() and not (few & ~many).any() and few.sum() < many.sum()
     assert faces(many) / many.sum() ** (2 / 3) < faces(before) / before.sum() ** (2 / 3)
-
-
-def test_sinuses_run_on_the_midline_and_along_the_tentorium(head):
-    tissue = torch.as_tensor(head.tissue)
-    inside = tissue != Tissue.BACKGROUND
-    thin, thick = (find_sinuses(tissue, radius, head.spacing_mm) for radius in (3.0, 6.0))
-    assert 0 < thin.sum() < thick.sum() < 0.02 * inside.sum() and not thick[~inside].any()
-    level = torch.nonzero(tissue == Tissue.CEREBELLAR_GREY)[:, 0].max().item()
-    slices, rows, columns = torch.nonzero(thin).T
-    middle = 0.5 * (tissue.shape[2] - 1)
-    above = slices > level + 3
-    assert above.any() and ((columns[above] - middle).abs() * head.spacing_mm[2] < 9).all()
-    assert (columns - middle).abs().max() * head.spacing_mm[2] > 25
-    assert rows[(columns - middle).abs() > 8].min() > 0.5 * tissue.shape[1] - 3
-    assert not find_sinuses(tissue, 0.0, head.spacing_mm).any()
-    headless = torch.where(tissue == Tissue.CEREBELLAR_GREY, int(Tissue.GREY), tissue)
-    assert not find_sinuses(headless, 3.0, head.spacing_mm).any()
 
 
 def test_an_imperfect_extraction_errs_by_millimetres(head):
