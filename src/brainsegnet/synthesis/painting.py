@@ -43,8 +43,14 @@ EXTRAS: Mapping[str, tuple[Range, ...]] = {
 }
 GLOW: Mapping[str, float] = {"flair": 0.16, "t1": 0.0, "t1c": 0.0, "t2": 0.12}
 """How much brighter than elsewhere healthy tissue may be in places, at most (limbic cortex, corona radiata)."""
-HINDBRAIN: Mapping[str, float] = {"flair": 0.13, "t1": 0.04, "t1c": 0.06, "t2": 0.14}
-"""Spread of the logarithm of the cerebellum's brightness relative to the cerebrum's, from scan to scan."""
+HINDBRAIN: Mapping[str, tuple[float, float]] = {
+    "flair": (0.06, 0.14),
+    "t1": (0.0, -0.03),
+    "t1c": (0.0, -0.05),
+    "t2": (0.06, 0.14),
+}
+"""Mean and spread of the logarithm of the hindbrain's brightness relative to the cerebrum's, from head to head: in
+some both FLAIR and T2 show all of it as bright as faint oedema."""
 WETNESS: Mapping[str, float] = {"flair": 1.0, "t1": -1.0, "t1c": -1.0, "t2": 1.0}
 """Whether water makes tissue brighter or darker."""
 
@@ -80,17 +86,20 @@ def draw_palettes(rng: np.random.Generator, random_share: float = 0.1) -> dict[s
         random_share: How often the order of the tissues is random.
     """
     wetness, strength = rng.uniform(0, 1, len(Part) - 1), float(rng.uniform(0.7, 1.1))
-    return {s: _draw_palette(rng, s, wetness, strength, rng.random() < random_share) for s in SEQUENCES}
+    hindbrain = float(rng.normal())
+    return {s: _draw_palette(rng, s, wetness, (strength, hindbrain), rng.random() < random_share) for s in SEQUENCES}
 
 
 def _draw_palette(
-    rng: np.random.Generator, sequence: str, wetness: np.ndarray, strength: float, random: bool
+    rng: np.random.Generator, sequence: str, wetness: np.ndarray, shared: tuple[float, float], random: bool
 ) -> Palette:
+    strength, hindbrain = shared
     fluid, grey = rng.uniform(*FLUID[sequence]), rng.uniform(*GREY[sequence])
     if random:
         fluid, grey = rng.uniform(0.1, 1.9), rng.uniform(0.6, 1.5)
     deep, cerebellar = 1 + (grey - 1) * rng.uniform((0.3, 0.6), (0.95, 1.1))
-    behind = float(np.exp(rng.normal(0, HINDBRAIN[sequence])))
+    mean, spread = HINDBRAIN[sequence]
+    behind = float(np.exp(mean + spread * (0.85 * hindbrain + 0.5 * rng.normal())))
     tissues = [fluid, fluid, grey, 1.0, fluid * rng.uniform(0.85, 1.1), deep, cerebellar, rng.uniform(0.93, 1.06)]
     tissues[Tissue.CEREBELLAR_GREY] *= behind
     tissues[Tissue.HINDBRAIN_WHITE] *= behind
