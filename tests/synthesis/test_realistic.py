@@ -7,7 +7,15 @@ import pytest
 import torch
 
 from brainsegnet.synthesis.anatomy import Tissue
-from brainsegnet.synthesis.distractors import Extra, bathe, draw_distractors, fill_sulci, scatter, strip
+from brainsegnet.synthesis.distractors import (
+    Extra,
+    bathe,
+    draw_distractors,
+    fill_sulci,
+    fold_cerebellum,
+    scatter,
+    strip,
+)
 from brainsegnet.synthesis.fields import Luck
 from brainsegnet.synthesis.realistic import build_scene, draw_recipe, grow_realistic, render
 from brainsegnet.task import BRATS2015, BRATS2021, BRATS2023
@@ -80,7 +88,7 @@ def test_distractors_lie_where_they_belong(head):
     assert not extras[~brain].any() and veil.min() >= 0 and veil.max() <= 1
     assert set(tissue[extras == Extra.HYPERINTENSITY].tolist()) == {Tissue.WHITE}
     assert set(tissue[extras == Extra.CHOROID].tolist()) == {Tissue.VENTRICLE}
-    sulci = fill_sulci(drawn, tissue, head.spacing_mm)
+    sulci = fill_sulci(luck, drawn, tissue, head.spacing_mm)
     assert sulci.min() >= 0 and sulci.max() <= 1
 
 
@@ -96,6 +104,19 @@ def test_extraction_leaves_fluid_around_the_brain_and_a_smooth_outline(head):
     assert torch.equal(much[before], tissue[before]) and set(much[many & ~before].tolist()) == {Tissue.CSF}
     assert not (before & ~few).any() and not (few & ~many).any() and few.sum() < many.sum()
     assert faces(many) / many.sum() ** (2 / 3) < faces(before) / before.sum() ** (2 / 3)
+
+
+def test_folia_are_as_far_apart_as_drawn_and_bend_around_the_brain_stem():
+    tissue = torch.full((40, 80, 80), int(Tissue.CEREBELLAR_GREY), dtype=torch.uint8)
+    tissue[18:22, 8:12, 38:42] = Tissue.HINDBRAIN_WHITE
+    sheets = fold_cerebellum(Luck.of(np.random.default_rng(3)), 5.0, tissue, (1.0, 1.0, 1.0))
+    assert sheets.min() == 0 and 0.95 < sheets.max() <= 1 and 0.2 < sheets.mean() < 0.35
+    ray = sheets[20, 14:, 40] > 0.5
+    starts = torch.nonzero(ray[1:] & ~ray[:-1]).ravel()
+    assert starts.diff().float().mean() == pytest.approx(5.0, rel=0.2)
+    drawn = replace(draw_distractors(np.random.default_rng(0)), folia=0.3, folia_mm=5.0)
+    fluid = fill_sulci(Luck.of(np.random.default_rng(3)), drawn, tissue, (1.0, 1.0, 1.0))
+    assert 0.28 < fluid[tissue == Tissue.CEREBELLAR_GREY].max() <= 0.3
 
 
 def test_an_imperfect_extraction_errs_by_millimetres(head):

@@ -140,8 +140,8 @@ def cut_view(mask: Tensor, cut: tuple[float, float], axis: int = 0) -> Tensor:
 
 def near_coil(mask: Tensor, spacing_mm: Millimetres) -> Tensor:
     """How near each voxel (D, H, W) is to the surface of a brain mask: 0 in its midst, about 1 on the surface."""
-    share = blur(mask.float(), voxels(25.0, spacing_mm))
-    near: Tensor = (1 - share / share.max()) * 2
+    wide, narrow = (blur(mask.float(), voxels(reach_mm, spacing_mm)) for reach_mm in (25.0, 10.0))
+    near: Tensor = 2 - wide / wide.max() - narrow / narrow.max()
     return near.clamp(0, 1.2)
 
 

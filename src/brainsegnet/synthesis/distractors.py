@@ -40,6 +40,8 @@ class Distractors:
         hyperintensities: Load of spots in the white matter, 0 to 1.
         caps: Opacity of the caps around the ventricles.
         infarct_mm: Radius of an old infarct, 0 for none.
+        folia_mm: Distance between the folia of the cerebellum.
+        folia: Largest share of fluid between them.
         sinus_mm: Radius of the venous sinuses, 0 for none to be seen.
         bath: Level of a blur below which no fluid is left around the brain; small leaves much.
         stripping_mm: How far the extraction of the brain errs, standard deviation.
@@ -53,6 +55,8 @@ class Distractors:
     hyperintensities: float
     caps: float
     infarct_mm: float
+    folia_mm: float
+    folia: float
     sinus_mm: float
     bath: float
     stripping_mm: float
@@ -69,6 +73,8 @@ def draw_distractors(rng: np.random.Generator) -> Distractors:
         hyperintensities=float(rng.uniform(0, 1)) if rng.random() < 0.4 else 0.0,
         caps=float(rng.uniform(0, 0.7)),
         infarct_mm=float(rng.uniform(3, 12)) if rng.random() < 0.06 else 0.0,
+        folia_mm=float(rng.uniform(3, 5)),
+        folia=float(rng.uniform(0, 0.3)),
         sinus_mm=float(rng.uniform(1.5, 4)) if rng.random() < 0.9 else 0.0,
         bath=float(rng.uniform(0.35, 0.6)),
         stripping_mm=float(rng.uniform(0.5, 2.5)) if rng.random() < 0.3 else 0.0,
@@ -93,11 +99,22 @@ def strip(luck: Luck, drawn: Distractors, tissue: Tensor, spacing_mm: Millimetre
     return brain
 
 
-def fill_sulci(drawn: Distractors, tissue: Tensor, spacing_mm: Millimetres) -> Tensor:
+def fill_sulci(luck: Luck, drawn: Distractors, tissue: Tensor, spacing_mm: Millimetres) -> Tensor:
     """Share of fluid (D, H, W) in each voxel: sulci are thinner than voxels, so few are dark or bright all through."""
     fluid = (tissue == Tissue.CSF) | (tissue == Tissue.VENTRICLE) | (tissue == Tissue.BACKGROUND)
     share = blur(fluid.float(), voxels(0.9, spacing_mm))
-    return ((share - drawn.sulci) / 0.45).clamp(0, 1)
+    between = drawn.folia * fold_cerebellum(luck, drawn.folia_mm, tissue, spacing_mm)
+    return torch.where(tissue == Tissue.CEREBELLAR_GREY, between, ((share - drawn.sulci) / 0.45).clamp(0, 1))
+
+
+def fold_cerebellum(luck: Luck, folia_mm: float, tissue: Tensor, spacing_mm: Millimetres) -> Tensor:
+    """Sheets (D, H, W), 1 in their midst and 0 between, `folia_mm` from each other, that bend around the brain stem."""
+    stem = tissue == Tissue.HINDBRAIN_WHITE
+    step = torch.tensor(spacing_mm, device=tissue.device).view(3, 1, 1, 1)
+    where = grid(shape_of(tissue), tissue.device) * step
+    middle = (where * stem).sum((1, 2, 3), keepdim=True) / stem.sum().clamp(min=1)
+    away = (where - middle).square().sum(0).sqrt() + 3.0 * noise(luck, shape_of(tissue), spacing_mm, 12.0)[0]
+    return ((torch.cos(2 * torch.pi * away / folia_mm) - 0.2) / 0.8).clamp(0, 1)
 
 
 def scatter(

@@ -128,7 +128,7 @@ class Scene:
         tissue: uint8 of `Tissue`, displaced by the tumour.
         extras: uint8 of `Extra`.
         veil: How far the extras hide the tissue.
-        fluid: Share of fluid where `tissue` says so; the rest is grey matter.
+        fluid: Share of fluid where `tissue` says so, and in the cortex of the cerebellum; the rest is grey matter.
         lesions: The tumour.
         box: Where it lies, slices of the three axes.
         spacing_mm: Along (D, H, W).
@@ -168,9 +168,10 @@ def paint(luck: Luck, scene: Scene, palette: Palette, texture: Texture) -> Tenso
     """
     colours = torch.tensor(palette.tissues, device=scene.tissue.device)
     image = colours[scene.tissue.int()]
-    sulci = torch.nonzero(scene.tissue.ravel() == Tissue.CSF).ravel()
-    grey, fluid = colours[Tissue.GREY], colours[Tissue.CSF]
-    image.view(-1)[sulci] = grey + scene.fluid.ravel()[sulci] * (fluid - grey)
+    for kind, solid in ((Tissue.CSF, Tissue.GREY), (Tissue.CEREBELLAR_GREY, Tissue.CEREBELLAR_GREY)):
+        sulci = torch.nonzero(scene.tissue.ravel() == kind).ravel()
+        grey, fluid = colours[solid], colours[Tissue.CSF]
+        image.view(-1)[sulci] = grey + scene.fluid.ravel()[sulci] * (fluid - grey)
     where = torch.nonzero(scene.veil.ravel() > 0).ravel()
     veil, extra = scene.veil.ravel()[where], colours[scene.extras.ravel()[where].int()]
     image.view(-1)[where] += veil * (extra - image.view(-1)[where])

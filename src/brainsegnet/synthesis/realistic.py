@@ -78,7 +78,7 @@ def render(luck: Luck, recipe: Recipe, anatomy: Anatomy) -> Painted:
     scene = replace(scene, tissue=bathe(recipe.distractors, scene.tissue, anatomy.spacing_mm))
     brain = strip(luck, recipe.distractors, scene.tissue, anatomy.spacing_mm)
     extras, veil = scatter(luck, recipe.distractors, scene.tissue, brain, anatomy.spacing_mm)
-    fluid = fill_sulci(recipe.distractors, scene.tissue, anatomy.spacing_mm)
+    fluid = fill_sulci(luck, recipe.distractors, scene.tissue, anatomy.spacing_mm)
     scene = replace(scene, extras=extras, veil=veil, fluid=fluid)
     texture, near = weave(luck, scene), near_coil(brain, anatomy.spacing_mm)
     images = {}
