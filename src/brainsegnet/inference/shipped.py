@@ -23,13 +23,14 @@ def is_shipped(named: Path, home: Path = HOME) -> bool:
     return not named.exists() and named == Path(named.name) and (home / named.name / CARD_FILE).is_file()
 
 
-def resolve_model(named: Path, home: Path = HOME) -> Model:
+def resolve_model(named: Path | str, home: Path = HOME) -> Model:
     """A model folder; or, where there is no such folder, the shipped model of that name.
 
     Raises:
         ModelError: neither can be used.
     """
-    return open_model(home / named.name if is_shipped(named, home) else named)
+    path = Path(named)
+    return open_model(home / path.name if is_shipped(path, home) else path)
 
 
 def choose_model(cases: Mapping[str, Collection[str]], home: Path | None = None) -> Model:
