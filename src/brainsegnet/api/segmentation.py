@@ -79,7 +79,7 @@ class Segmentation:
 
 def segment(
     cases: Path | Sequence[Path] | Mapping[str, Path],
-    model: Path | None,
+    model: Path | str | None,
     out: Path,
     options: SegmentOptions | None = None,
     watch: Callable[[Segmented], None] | None = None,
