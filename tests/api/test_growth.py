@@ -42,8 +42,8 @@ def options(tiny):
 def test_a_grown_case_is_the_one_that_grow_writes_and_train_reads(options, tmp_path, task):
     options = replace(options, sequences=("flair", "t1c"), validation=0)
     grown, held = plan_growth(options, task, options.sequences), {}
-    open_pool(grown, options, task, options.sequences, CPU).fill(2, held.__setitem__)
-    grow(tmp_path, 1, grown.seed + 1, SHAPE, anatomy="procedural")
+    open_pool(grown, options, task, options.sequences, CPU).fill(4, held.__setitem__)
+    grow(tmp_path, 1, grown.seed + 2, SHAPE, anatomy="procedural")
     roster = call_roll([tmp_path], task, replace(options, grown=None, renew_steps=None, anatomy=None, shape=None))
     (written,) = load_scans(roster.training, roster)
     assert np.array_equal(held[0].image, written.image) and np.array_equal(held[0].classes, written.classes)
