@@ -76,6 +76,13 @@ def test_a_tumour_that_infiltrates_the_cortex_has_oedema_there(head):
     assert (wet & grey).sum() / wet.sum() > 1.2 * (dry & grey).sum() / dry.sum()
 
 
+def test_holes_are_as_coarse_as_drawn(head):
+    changes = {"high_grade": False, "rim_mm": 0.0, "spots": 9.0, "bleeds": 9.0, "cyst": -0.3}
+    fine, coarse = (tumour(head, 2, **changes, hole_mm=grain)[2].parts == Part.CYST for grain in (4.0, 20.0))
+    faces = [sum(m.diff(dim=axis).sum() for axis in range(3)) / m.sum() for m in (fine, coarse)]
+    assert fine.any() and coarse.any() and faces[1] < 0.8 * faces[0]
+
+
 def test_depth_is_that_of_a_flat_wall():
     mask = torch.zeros((60, 20, 20))
     mask[30:] = 1

@@ -17,7 +17,9 @@ from brainsegnet.synthesis.distractors import (
     strip,
 )
 from brainsegnet.synthesis.fields import Luck
+from brainsegnet.synthesis.painting import paint, weave
 from brainsegnet.synthesis.realistic import build_scene, draw_recipe, grow_realistic, render
+from brainsegnet.synthesis.sinuses import find_sinuses
 from brainsegnet.task import BRATS2015, BRATS2021, BRATS2023
 
 
@@ -84,7 +86,9 @@ def test_distractors_lie_where_they_belong(head):
     luck = Luck.of(rng)
     brain = strip(luck, replace(drawn, stripping_mm=0.0), tissue, head.spacing_mm)
     assert torch.equal(brain, tissue != Tissue.BACKGROUND)
+    drawn = replace(drawn, sinus_mm=6.0)
     extras, veil = scatter(luck, drawn, tissue, brain, head.spacing_mm)
+    assert torch.equal(extras == Extra.SINUS, find_sinuses(tissue, 6.0, head.spacing_mm) & brain)
     assert not extras[~brain].any() and veil.min() >= 0 and veil.max() <= 1
     assert set(tissue[extras == Extra.HYPERINTENSITY].tolist()) == {Tissue.WHITE}
     assert set(tissue[extras == Extra.CHOROID].tolist()) == {Tissue.VENTRICLE}
@@ -126,3 +130,42 @@ def test_an_imperfect_extraction_errs_by_millimetres(head):
     brain = strip(Luck.of(np.random.default_rng(2)), drawn, tissue, head.spacing_mm)
     wrong = (brain != inside).sum() / inside.sum()
     assert 0.005 < wrong < 0.3 and (brain & ~inside).any() and (~brain & inside).any()
+
+
+def test_a_rendered_head_keeps_the_fluid_that_extraction_leaves(head):
+    recipe = draw_recipe(np.random.default_rng(1))
+    artefacts = {sequence: replace(how, cut=(0.0, 0.0)) for sequence, how in recipe.artefacts.items()}
+    seen = []
+    for level in (0.99, 0.35):
+        bath = replace(recipe.distractors, stripping_mm=0.0, bath=level)
+        changed = replace(recipe, distractors=bath, artefacts=artefacts)
+        images = render(Luck.of(np.random.default_rng(1)), changed, head).images
+        seen.append(images["flair"] > 0)
+    assert not (seen[0] & ~seen[1]).any() and seen[1].sum() > 1.02 * seen[0].sum()
+
+
+def test_the_sequences_of_a_head_share_its_coil_or_have_none():
+    coils = [[how.coil for how in draw_recipe(np.random.default_rng(seed)).artefacts.values()] for seed in range(80)]
+    assert all(min(coil) > 0 or max(coil) == 0 for coil in coils)
+    assert 0.5 < np.mean([max(coil) > 0 for coil in coils]) < 0.9
+
+
+def test_fluid_between_folia_and_bright_places_are_painted(head):
+    recipe = draw_recipe(np.random.default_rng(3))
+    scene = build_scene(Luck.of(np.random.default_rng(3)), recipe, head)
+    texture = weave(Luck.of(np.random.default_rng(4)), scene)
+    plain = replace(recipe.palettes["flair"], texture=(0.0, 0.0), glow=(0.0, 0.0))
+
+    def painted(palette, fluid):
+        return paint(Luck.of(np.random.default_rng(5)), replace(scene, fluid=fluid), palette, texture)
+
+    healthy = torch.ones_like(scene.tissue, dtype=torch.bool)
+    healthy[scene.box] = scene.lesions.opacity == 0
+    dry, wet = (torch.full_like(scene.fluid, share) for share in (0.0, 1.0))
+    cerebellum = healthy & (scene.tissue == Tissue.CEREBELLAR_GREY)
+    for fluid, kind in ((dry, Tissue.CEREBELLAR_GREY), (wet, Tissue.CSF)):
+        assert torch.allclose(painted(plain, fluid)[cerebellum], torch.tensor(plain.tissues[kind]))
+    change = painted(replace(plain, glow=(0.2, 0.1)), dry) / painted(plain, dry)
+    for kind, most in ((Tissue.GREY, 0.2), (Tissue.WHITE, 0.1), (Tissue.VENTRICLE, 0.0)):
+        places = texture.places[healthy & (scene.tissue == kind)]
+        assert torch.allclose(change[healthy & (scene.tissue == kind)], torch.exp(most * places), rtol=1e-4)
