@@ -9,10 +9,11 @@
     python benchmarks/ship.py grown/perfusion --unseen second/perfusion --unseen-sources "..." --task isles2017 ...
 
 First a model of grown cases alone; then, from it, one model a fold without that fold's real cases, and one of all of
-them, each by a recipe that keeps a share of the first one's weights (--tuning, --blend). The card gets the scores of
-the folds, never of what a model has seen. Without real cases the first model is the one that is shipped, scored on
-cases from elsewhere, such as those of a generator with other heads and shapes (--unseen). What is there is not made
-again, so a run that was stopped goes on. On a GPU take the recipe `modern` and longer budgets.
+them, each by a recipe that keeps a share of the first one's weights (--tuning, --blend), or with some of the grown
+cases still among the real ones (--beside). The card gets the scores of the folds, never of what a model has seen.
+Without real cases the first model is the one that is shipped, scored on cases from elsewhere, such as those of a
+generator with other heads and shapes (--unseen). What is there is not made again, so a run that was stopped goes on. On
+a GPU take the recipe `modern` and longer budgets.
 """
 
 import argparse
@@ -82,6 +83,7 @@ def main() -> None:
     parser.add_argument("--patch", type=int, nargs=3, help="sample (D, H, W) instead of the recipe's")
     parser.add_argument("--minutes", type=float, nargs=2, default=(120, 30), help="on grown cases, and on real ones")
     parser.add_argument("--blend", type=float, default=TUNE.blend, help="share of the model of grown cases in the mean")
+    parser.add_argument("--beside", type=int, default=0, help="grown cases that the trainings on real ones keep")
     parser.add_argument("--folds", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--licence", required=True)
@@ -105,14 +107,16 @@ def main() -> None:
     if start is not None:
         recipe = RECIPES[arguments.tuning].model_copy(update={"blend": arguments.blend})
     names = [case.name for case in find_cases(arguments.real)]
+    left = [case.name for case in find_cases(arguments.grown)][arguments.beside :]
+    data = [*arguments.real, *arguments.grown]
     runs = []
     for number, fold in enumerate(deal_folds(names, arguments.folds, arguments.seed)):
         out = arguments.work / f"fold{number}"
-        run = train(arguments.real, out, arguments, recipe, second, start=start, hold_out=fold)
+        run = train(data, out, arguments, recipe, second, start=start, hold_out=fold, exclude=left)
         if not open_model(run).card.exports:
             export(run, arguments.real, say)
         runs.append(run)
-    whole = train(arguments.real, arguments.work / "whole", arguments, recipe, second, start=start)
+    whole = train(data, arguments.work / "whole", arguments, recipe, second, start=start, exclude=left)
     say(str(release(whole, runs, arguments.real, arguments.out, say).card.training.subsets))
 
 

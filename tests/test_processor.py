@@ -10,7 +10,8 @@ from brainsegnet.processor import describe_processor, has_bf16_units, has_intege
     [
         ("sse sse4_2", False, False),
         ("sse avx2", True, False),
-        ("sse avx512_vnni avx512_bf16", True, False),
+        ("sse avx512_vnni", True, False),
+        ("sse avx512_vnni avx512_bf16", True, True),
         ("amx_tile amx_bf16 amx_int8", True, True),
     ],
 )
@@ -26,6 +27,6 @@ def test_where_the_system_does_not_tell_x86_is_taken_to_have_avx2(tmp_path, monk
 
 
 def test_results_name_the_processor_and_its_units(tmp_path):
-    (tmp_path / "cpuinfo").write_text("model name\t: A Processor @ 2 GHz\nflags\t\t: avx2 avx512_vnni\n")
-    assert describe_processor(tmp_path / "cpuinfo").startswith("A Processor @ 2 GHz (avx512_vnni), ")
+    (tmp_path / "cpuinfo").write_text("model name\t: A Processor @ 2 GHz\nflags\t\t: avx2 avx512_vnni avx512_bf16\n")
+    assert describe_processor(tmp_path / "cpuinfo").startswith("A Processor @ 2 GHz (avx512_bf16), ")
     assert "cores" in describe_processor(tmp_path / "absent")

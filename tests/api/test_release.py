@@ -86,6 +86,13 @@ def test_folds_that_do_not_leave_each_case_out_once_are_refused(runs, phantoms, 
     assert not (tmp_path / "wrong").exists()
 
 
+def test_what_was_trained_on_besides_needs_no_fold(runs, phantoms, tmp_path):
+    """Grown cases beside real ones are no patients: they are named on the card, and not scored."""
+    scored = [folder for folder in sorted(phantoms.iterdir()) if folder.name != "phantom0002"]
+    card = release(runs / "whole", [runs / "one"], scored, tmp_path / "model").card
+    assert card.training.held_out == ("phantom0000", "phantom0001") and "phantom0002" in card.training.data.cases
+
+
 def test_a_fold_whose_parent_knew_the_case_is_refused(runs, phantoms, tmp_path):
     two = open_model(runs / "two" / "last")
     started = two.card.training.model_copy(update={"started_from": Parent(name="elder", seen=("phantom0002",))})

@@ -1,6 +1,6 @@
 """A trained model made ready to be shipped: half-size weights, exports, and on its card what it reaches unseen."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,7 +48,8 @@ def release(
     Args:
         model: Output folder of `train`, trained on all cases.
         folds: Output folders of the trainings that held some cases out; none where `unseen` are scored.
-        data: Folders or tables with all these cases.
+        data: Folders or tables with all these cases. What it was trained on besides, such as grown cases beside real
+            ones, is not in them and not scored.
         out: Model folder; its name is the model's.
         say: Told of each case that is scored.
         unseen: Cases from elsewhere, instead of folds.
@@ -62,7 +63,7 @@ def release(
     """
     whole, parts_of_it = open_model(model / LAST), [open_model(fold / LAST) for fold in folds]
     if unseen is None:
-        _check_folds(whole, parts_of_it)
+        _check_folds(whole, parts_of_it, {case.name for case in find_cases(data)})
         scores, tails = _score_folds(parts_of_it, data, say)
     else:
         scores, tails = _score_unseen(whole, parts_of_it, unseen, say)
@@ -84,10 +85,10 @@ def _profile(model: Model, data: Sequence[Path]) -> Profile:
     return measure_profile((prepare(case), case.reference.spacing_mm) for case in loaded)
 
 
-def _check_folds(whole: Model, folds: Sequence[Model]) -> None:
-    """Refuse folds that say nothing of the model."""
+def _check_folds(whole: Model, folds: Sequence[Model], names: Collection[str]) -> None:
+    """Refuse folds that say nothing of the model, or leave one of the named cases unscored."""
     scored = {name for fold in folds for name in fold.card.training.held_out}
-    if unscored := sorted(set(whole.card.training.data.cases) - scored):
+    if unscored := sorted(set(whole.card.training.data.cases).intersection(names) - scored):
         raise DatasetError(f"case {unscored[0]} is held out by no fold; add the fold that leaves it out")
     for fold in folds:
         ours, theirs = (model.card for model in (whole, fold))
