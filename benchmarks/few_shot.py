@@ -36,6 +36,7 @@ from brainsegnet.scans.datasets import find_cases
 from brainsegnet.training.curriculum import RECIPES, TUNE, Recipe
 
 GROWN, REAL, BOTH = "grown alone", "real alone", "grown, then real"
+ORIGINS = {"nothing": REAL, "grown": BOTH}
 ALL = "all"
 """Of the sequences, and of the cases."""
 
@@ -116,6 +117,7 @@ def read_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--task", required=True)
     parser.add_argument("--from", dest="start", type=Path, required=True, help="model of grown cases, real ones unseen")
     parser.add_argument("--cases", nargs="+", default=["1", "2", "4", "all"], help="numbers of cases to train on")
+    parser.add_argument("--origins", nargs="+", default=list(ORIGINS), choices=ORIGINS, help="of the trainings")
     parser.add_argument("--tested", type=int, default=3, help="cases held out at a time, about")
     parser.add_argument("--folds", type=int, help="so many of the folds only, the first")
     parser.add_argument("--parts", nargs="*", default=(), help="of the sequences, joined by +, to score with as well")
@@ -161,7 +163,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     document |= about | {"versions": find_versions()}
     known = {(run["fold"], run["origin"], run["cases"]) for run in document["runs"]}
     work = arguments.work or arguments.out.with_suffix("")
-    trainings = [(origin, int(c) if c != ALL else c) for c in arguments.cases for origin in (REAL, BOTH)]
+    origins = [ORIGINS[name] for name in arguments.origins]
+    trainings = [(origin, int(c) if c != ALL else c) for c in arguments.cases for origin in origins]
     for number, tested in enumerate(folds[: arguments.folds]):
         pool = order([name for name in names if name not in tested], arguments.seed)
         for origin, count in [(GROWN, 0), *trainings]:

@@ -66,5 +66,8 @@ def test_every_training_is_tested_on_the_same_unseen_cases_and_none_is_repeated(
     assert any(run["parts"]["flair"] != run["scores"] for run in second["runs"])
     table = out.with_suffix(".md").read_text()
     assert table.count("grown, then real") == 6 and table.count(" t1+t2 |") == 5
+    few_shot.main([*given[:-3], "--out", str(tmp_path / "real.json"), "--cases", "1", "--origins", "nothing"])
+    alone = json.loads((tmp_path / "real.json").read_text())["runs"]
+    assert [run["origin"] for run in alone] == ["grown alone", "real alone"]
     with pytest.raises(SystemExit, match="was measured with other arguments"):
         few_shot.main([*given, "--seed", "1"])
