@@ -17,10 +17,17 @@ from brainsegnet.synthesis.distractors import (
     strip,
 )
 from brainsegnet.synthesis.fields import Luck
-from brainsegnet.synthesis.painting import paint, weave
+from brainsegnet.synthesis.glioma import Part, draw_glioma, efface
+from brainsegnet.synthesis.painting import CALM, UPTAKE, paint, weave
 from brainsegnet.synthesis.realistic import build_scene, draw_recipe, grow_realistic, render
 from brainsegnet.synthesis.sinuses import find_sinuses
 from brainsegnet.task import BRATS2015, BRATS2021, BRATS2023
+
+RIM = replace(
+    draw_glioma(np.random.default_rng(0)),
+    high_grade=True, volume_ml=120.0, core=0.5, rim_mm=6.0, margin_mm=0.0, gaps=-9.0, pockets=0.0, cyst=9.0, bleeds=9.0,
+)  # fmt: skip
+"""A large tumour with a thick rim."""
 
 
 def as_bytes(case):
@@ -148,6 +155,49 @@ def test_the_sequences_of_a_head_share_its_coil_or_have_none():
     coils = [[how.coil for how in draw_recipe(np.random.default_rng(seed)).artefacts.values()] for seed in range(80)]
     assert all(min(coil) > 0 or max(coil) == 0 for coil in coils)
     assert 0.5 < np.mean([max(coil) > 0 for coil in coils]) < 0.9
+
+
+def test_a_tumour_presses_the_fluid_out_of_the_sulci_beside_it(head):
+    recipe = draw_recipe(np.random.default_rng(1))
+    painted = []
+    for share in (0.0, 1.0):
+        glioma = replace(recipe.glioma, effaced=share, volume_ml=60.0)
+        painted.append(render(Luck.of(np.random.default_rng(1)), replace(recipe, glioma=glioma), head))
+    before, after = (p.images["t2"] for p in painted)
+    left = efface(glioma, painted[1].labels > 0, head.spacing_mm)
+    change = (after - before).abs() > 0.2
+    assert change.any() and (left[change] < 0.9).all() and after[change].mean() < before[change].mean()
+    assert left.max() > 0.999 and left[painted[1].labels > 0].median() < 0.1
+
+
+def test_t1_is_calmer_than_the_other_sequences():
+    recipes = [draw_recipe(np.random.default_rng(seed)) for seed in range(150)]
+    for sequence, calm in CALM.items():
+        noise, slow = (
+            np.mean([values(r)[sequence] for r in recipes])
+            for values in (
+                lambda r: {s: how.noise for s, how in r.artefacts.items()},
+                lambda r: {s: palette.texture[0] for s, palette in r.palettes.items()},
+            )
+        )
+        assert (noise, slow) == pytest.approx((0.0204 * calm, 0.035 * calm), rel=0.15)
+    assert CALM["t1"] < CALM["t1c"] < 1
+
+
+def test_what_takes_up_contrast_agent_is_more_uneven_after_it_than_before(head):
+    recipe = draw_recipe(np.random.default_rng(3))
+    scene = build_scene(Luck.of(np.random.default_rng(3)), replace(recipe, glioma=RIM), head)
+    texture = weave(Luck.of(np.random.default_rng(4)), scene)
+    spread = {}
+    for sequence in ("t1", "t1c", "t2"):
+        palette = replace(recipe.palettes["t1"], sequence=sequence, mottle=1.0)
+        image = paint(Luck.of(np.random.default_rng(5)), scene, palette, texture)[scene.box]
+        for part in (Part.ENHANCING, Part.OEDEMA):
+            inside = (scene.lesions.parts == part) & (scene.lesions.opacity == 1)
+            spread[sequence, part] = float(torch.log(image[inside]).std())
+    assert spread["t1c", Part.ENHANCING] / spread["t1", Part.ENHANCING] == pytest.approx(UPTAKE, rel=1e-3)
+    assert spread["t1c", Part.OEDEMA] == pytest.approx(spread["t1", Part.OEDEMA], rel=1e-3)
+    assert spread["t2", Part.OEDEMA] > spread["t1", Part.OEDEMA]
 
 
 def test_fluid_between_folia_and_bright_places_are_painted(head):

@@ -66,7 +66,7 @@ class Distractors:
 def draw_distractors(rng: np.random.Generator) -> Distractors:
     """Vessels, plexus and caps nearly always, the rest in a share of heads."""
     return Distractors(
-        sulci=float(rng.uniform(0.05, 0.45)),
+        sulci=float(rng.uniform(0.2, 0.6)),
         vessels=float(rng.uniform(0.06, 0.22)),
         meninges=float(rng.uniform(0.3, 1.8)) if rng.random() < 0.6 else 9.0,
         choroid=float(rng.uniform(0.2, 1.2)),
@@ -76,7 +76,7 @@ def draw_distractors(rng: np.random.Generator) -> Distractors:
         folia_mm=float(rng.uniform(3, 5)),
         folia=float(rng.uniform(0, 0.3)),
         sinus_mm=float(rng.uniform(1.5, 4)) if rng.random() < 0.9 else 0.0,
-        bath=float(rng.uniform(0.35, 0.6)),
+        bath=float(rng.uniform(0.42, 0.6)),
         stripping_mm=float(rng.uniform(0.5, 2.5)) if rng.random() < 0.3 else 0.0,
         stripping=float(rng.normal(0.3, 0.8)),
     )
@@ -84,7 +84,7 @@ def draw_distractors(rng: np.random.Generator) -> Distractors:
 
 def bathe(drawn: Distractors, tissue: Tensor, spacing_mm: Millimetres) -> Tensor:
     """The tissue map (D, H, W) with fluid around the brain and in its sulci, as extraction leaves it."""
-    share = blur((tissue != Tissue.BACKGROUND).float(), voxels(3.0, spacing_mm))
+    share = blur((tissue != Tissue.BACKGROUND).float(), voxels(4.0, spacing_mm))
     return torch.where((tissue == Tissue.BACKGROUND) & (share > drawn.bath), int(Tissue.CSF), tissue).to(tissue.dtype)
 
 

@@ -50,6 +50,7 @@ class Glioma:
         rho: Growth a step; small makes the front wide.
         roughness: Spread of the logarithm of growth from place to place.
         push_mm: Largest displacement of the brain.
+        effaced: Share of the fluid that it presses out of the sulci beside it.
         rim_mm: Thickness of the enhancing rim; without high grade 0.
         margin_mm: Thickness of non-enhancing tumour around the rim.
         pockets: Level of noise above which the depth of the core is necrotic.
@@ -71,6 +72,7 @@ class Glioma:
     rho: float
     roughness: float
     push_mm: float
+    effaced: float
     rim_mm: float
     margin_mm: float
     pockets: float
@@ -128,6 +130,7 @@ def draw_glioma(rng: np.random.Generator) -> Glioma:
         halo=(start, start + float(rng.uniform(0.1, 0.5))),
         wet_cortex=float(np.exp(rng.uniform(np.log(0.02), np.log(0.3)))),
         hand_mm=float(rng.uniform(0.8, 3.0)),
+        effaced=float(rng.uniform(0.4, 1.0)),
     )
 
 
@@ -149,6 +152,12 @@ def push(glioma: Glioma, cells: Tensor, tissue: Tensor, spacing_mm: Millimetres)
     inside = blur((tissue != Tissue.BACKGROUND).float(), voxels(6.0, spacing_mm))
     pressure = blur(cells, voxels(9.0, spacing_mm))
     return outwards(pressure, spacing_mm, glioma.push_mm) * (2.2 * inside - 1.2).clamp(0, 1)
+
+
+def efface(glioma: Glioma, lesion: Tensor, spacing_mm: Millimetres) -> Tensor:
+    """Share of the fluid (D, H, W) that a tumour leaves in the sulci: little beside it, from 15 mm away nearly all."""
+    near = blur(lesion.float(), voxels(8.0, spacing_mm))
+    return 1 - glioma.effaced * (3.5 * near).clamp(0, 1)
 
 
 def soak(luck: Luck, glioma: Glioma, cells: Tensor, tissue: Tensor, spacing_mm: Millimetres) -> Tensor:

@@ -19,26 +19,31 @@ from brainsegnet.synthesis.glioma import Lesions, Part
 SEQUENCES = ("flair", "t1", "t1c", "t2")
 Range = tuple[float, float]
 
-FLUID: Mapping[str, Range] = {"flair": (0.15, 0.65), "t1": (0.25, 0.55), "t1c": (0.25, 0.55), "t2": (1.65, 2.9)}
-GREY: Mapping[str, Range] = {"flair": (1.06, 1.32), "t1": (0.68, 0.88), "t1c": (0.72, 0.92), "t2": (1.12, 1.5)}
+FLUID: Mapping[str, Range] = {"flair": (0.1, 0.5), "t1": (0.2, 0.45), "t1c": (0.2, 0.45), "t2": (2.0, 3.8)}
+GREY: Mapping[str, Range] = {"flair": (1.06, 1.32), "t1": (0.72, 0.9), "t1c": (0.74, 0.93), "t2": (1.12, 1.5)}
 """Brightness of fluid and of grey matter: the order of fluid, grey and white is the sequence's physics."""
 
 PARTS: Mapping[str, tuple[Range, ...]] = {
     #        necrosis     oedema       non-enhancing enhancing   cyst          blood
-    "flair": ((0.8, 2.0), (1.35, 2.1), (1.35, 2.3), (1.15, 2.0), (0.2, 1.05), (0.4, 1.4)),
-    "t1": ((0.55, 0.9), (0.8, 0.99), (0.64, 0.95), (0.72, 1.0), (0.3, 0.62), (0.9, 1.5)),
-    "t1c": ((0.5, 0.88), (0.8, 0.99), (0.64, 0.97), (1.2, 1.95), (0.3, 0.62), (0.9, 1.5)),
-    "t2": ((1.4, 2.7), (1.35, 2.1), (1.5, 2.6), (1.25, 2.1), (1.9, 2.9), (0.4, 1.3)),
+    "flair": ((0.8, 2.1), (1.4, 2.25), (1.45, 2.5), (1.3, 2.5), (0.2, 1.05), (0.4, 1.4)),
+    "t1": ((0.55, 0.9), (0.78, 0.97), (0.64, 0.93), (0.74, 1.0), (0.3, 0.62), (0.9, 1.5)),
+    "t1c": ((0.5, 0.85), (0.77, 0.97), (0.6, 0.93), (1.12, 1.75), (0.3, 0.62), (0.9, 1.5)),
+    "t2": ((1.4, 2.8), (1.35, 2.4), (1.5, 2.7), (1.35, 2.6), (2.0, 3.3), (0.4, 1.3)),
 }
-MOTTLE = (0.0, 0.13, 0.07, 0.10, 0.22, 0.05, 0.25)
-"""Unevenness within each `Part`, standard deviation of the logarithm."""
+MOTTLE = (0.0, 0.13, 0.12, 0.10, 0.14, 0.05, 0.25)
+"""Unevenness within each `Part`, standard deviation of the logarithm; `UNEVEN` is a factor by sequence."""
+UNEVEN: Mapping[str, float] = {"flair": 0.8, "t1": 0.8, "t1c": 0.8, "t2": 1.0}
+UPTAKE = 1.3
+"""How much more uneven than other parts tissue is that takes up contrast agent."""
+CALM: Mapping[str, float] = {"flair": 1.0, "t1": 0.65, "t1c": 0.8, "t2": 1.0}
+"""Factor on texture and noise: T1 tells tissues apart by less, and is as clear."""
 SOLID = (True, False, False, True, True, True)
 """Whether each `Part` keeps nearly all of its contrast where the tumour is faint."""
 EXTRAS: Mapping[str, tuple[Range, ...]] = {
     #        meninges     vessel      choroid     hyperintensity cavity    scar      sinus
     "flair": ((0.5, 1.3), (0.3, 1.0), (0.7, 1.3), (1.2, 1.75), (0.2, 0.6), (1.2, 1.7), (0.3, 1.1)),
     "t1": ((0.5, 1.2), (0.4, 1.1), (0.5, 0.8), (0.75, 0.95), (0.3, 0.6), (0.65, 0.9), (0.4, 1.2)),
-    "t1c": ((0.9, 2.3), (1.2, 2.8), (1.0, 2.2), (0.75, 0.95), (0.3, 0.6), (0.65, 0.9), (1.3, 3.4)),
+    "t1c": ((0.9, 1.6), (1.1, 1.9), (1.0, 2.0), (0.75, 0.95), (0.3, 0.6), (0.65, 0.9), (1.1, 2.1)),
     "t2": ((0.5, 1.6), (0.3, 1.2), (1.2, 2.2), (1.2, 1.8), (1.9, 2.9), (1.3, 2.0), (0.2, 1.0)),
 }
 GLOW: Mapping[str, float] = {"flair": 0.16, "t1": 0.0, "t1c": 0.0, "t2": 0.12}
@@ -108,6 +113,7 @@ def _draw_palette(
     share = 0.5 * (wetness if WETNESS[sequence] > 0 else 1 - wetness) + 0.5 * rng.uniform(0, 1, len(wetness))
     low, high = np.array(PARTS[sequence]).T
     parts = low + (high - low) * share
+    calm = CALM[sequence]
     faded = 1 + np.where(SOLID, 0.3 * strength + 0.7, strength) * (parts - 1)
     return Palette(
         sequence=sequence,
@@ -115,7 +121,7 @@ def _draw_palette(
         tissues=(*map(float, tissues), *map(float, extras)),
         parts=(0.0, *faded.tolist()),
         mottle=float(rng.uniform(0.4, 1.6)),
-        texture=(float(rng.uniform(0.01, 0.06)), float(rng.uniform(0.005, 0.03))),
+        texture=(calm * float(rng.uniform(0.01, 0.06)), calm * float(rng.uniform(0.005, 0.03))),
         glow=(float(rng.uniform(0, GLOW[sequence])), float(rng.uniform(0, GLOW[sequence]))),
     )
 
@@ -188,9 +194,9 @@ def _lay_over(luck: Luck, image: Tensor, scene: Scene, palette: Palette, texture
     parts = scene.lesions.parts.int()
     own = noise(luck, shape_of(parts), scene.spacing_mm, 3.5)[0]
     shared = texture.lesion * WETNESS[palette.sequence]
-    amount = palette.mottle * torch.tensor(MOTTLE, device=parts.device)[parts]
-    if WETNESS[palette.sequence] < 0:
-        amount = torch.where(parts == Part.ENHANCING, amount, 0.45 * amount)
+    amount = palette.mottle * UNEVEN[palette.sequence] * torch.tensor(MOTTLE, device=parts.device)[parts]
+    if palette.sequence == "t1c":
+        amount = torch.where(parts == Part.ENHANCING, UPTAKE * amount, amount)
     colours = torch.tensor(palette.parts, device=parts.device)
     colours[Part.NONE] = colours[Part.OEDEMA]
     look = colours[parts] * torch.exp(amount * (0.75 * shared + 0.65 * own))

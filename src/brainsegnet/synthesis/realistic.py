@@ -9,9 +9,9 @@ from torch import Tensor
 from brainsegnet.synthesis.artefacts import Artefacts, degrade, draw_artefacts, near_coil
 from brainsegnet.synthesis.distractors import Distractors, bathe, draw_distractors, fill_sulci, scatter, strip
 from brainsegnet.synthesis.fields import Luck, Millimetres, Shape, grid, resize, sample, shape_of
-from brainsegnet.synthesis.glioma import Glioma, Lesions, draw_glioma, grow_cells, lay_out, push, soak
+from brainsegnet.synthesis.glioma import Glioma, Lesions, draw_glioma, efface, grow_cells, lay_out, push, soak
 from brainsegnet.synthesis.heads import Anatomy
-from brainsegnet.synthesis.painting import Palette, Scene, draw_palettes, paint, weave
+from brainsegnet.synthesis.painting import CALM, Palette, Scene, draw_palettes, paint, weave
 from brainsegnet.synthesis.warp import Pose, draw_pose, integrate, place, pose_velocity
 from brainsegnet.volume import Case, LabelMap, Volume
 
@@ -37,8 +37,8 @@ class Recipe:
 def draw_recipe(rng: np.random.Generator) -> Recipe:
     """The random part of a case."""
     pose, glioma, distractors, palettes = draw_pose(rng), draw_glioma(rng), draw_distractors(rng), draw_palettes(rng)
-    coil = max(0.0, float(rng.uniform(-0.3, 0.7)))
-    artefacts = {sequence: draw_artefacts(rng, coil) for sequence in palettes}
+    coil = max(0.0, float(rng.uniform(-0.3, 0.45)))
+    artefacts = {sequence: draw_artefacts(rng, coil, CALM[sequence]) for sequence in palettes}
     gains = {sequence: float(np.exp(rng.uniform(np.log(300), np.log(1500)))) for sequence in palettes}
     return Recipe(pose, glioma, distractors, palettes, artefacts, gains)
 
@@ -79,15 +79,21 @@ def render(luck: Luck, recipe: Recipe, anatomy: Anatomy) -> Painted:
     brain = strip(luck, recipe.distractors, scene.tissue, anatomy.spacing_mm)
     extras, veil = scatter(luck, recipe.distractors, scene.tissue, brain, anatomy.spacing_mm)
     fluid = fill_sulci(luck, recipe.distractors, scene.tissue, anatomy.spacing_mm)
+    fluid *= efface(recipe.glioma, whole_head(scene) > 0, anatomy.spacing_mm)
     scene = replace(scene, extras=extras, veil=veil, fluid=fluid)
     texture, near = weave(luck, scene), near_coil(brain, anatomy.spacing_mm)
     images = {}
     for sequence, palette in recipe.palettes.items():
         image = paint(luck, scene, palette, texture)
         images[sequence] = degrade(image, brain, near, luck, recipe.artefacts[sequence], anatomy.spacing_mm)
+    return Painted(images, whole_head(scene) * brain)
+
+
+def whole_head(scene: Scene) -> Tensor:
+    """The labels of the tumour on the grid of the head (D, H, W)."""
     labels = torch.zeros_like(scene.tissue)
     labels[scene.box] = scene.lesions.labels
-    return Painted(images, labels * brain)
+    return labels
 
 
 def build_scene(luck: Luck, recipe: Recipe, anatomy: Anatomy) -> Scene:
