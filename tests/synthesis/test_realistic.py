@@ -18,7 +18,7 @@ from brainsegnet.synthesis.distractors import (
 )
 from brainsegnet.synthesis.fields import Luck
 from brainsegnet.synthesis.glioma import Part, draw_glioma, efface
-from brainsegnet.synthesis.painting import CALM, UPTAKE, paint, weave
+from brainsegnet.synthesis.painting import CALM, UPTAKE, draw_palettes, paint, weave
 from brainsegnet.synthesis.realistic import build_scene, draw_recipe, grow_realistic, render
 from brainsegnet.synthesis.sinuses import find_sinuses
 from brainsegnet.task import BRATS2015, BRATS2021, BRATS2023
@@ -158,7 +158,7 @@ def test_the_sequences_of_a_head_share_its_coil_or_have_none():
 
 
 def test_a_tumour_presses_the_fluid_out_of_the_sulci_beside_it(head):
-    recipe = draw_recipe(np.random.default_rng(1))
+    recipe = replace(draw_recipe(np.random.default_rng(1)), palettes=draw_palettes(np.random.default_rng(1), 0.0))
     painted = []
     for share in (0.0, 1.0):
         glioma = replace(recipe.glioma, effaced=share, volume_ml=60.0)
