@@ -166,7 +166,7 @@ def test_a_tumour_presses_the_fluid_out_of_the_sulci_beside_it(head):
     before, after = (p.images["t2"] for p in painted)
     left = efface(glioma, painted[1].labels > 0, head.spacing_mm)
     change = (after - before).abs() > 0.2
-    assert change.any() and (left[change] < 0.9).all() and after[change].mean() < before[change].mean()
+    assert change.any() and (left[change] < 0.95).all() and after[change].mean() < before[change].mean()
     assert left.max() > 0.999 and left[painted[1].labels > 0].median() < 0.1
 
 
