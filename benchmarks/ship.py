@@ -66,7 +66,7 @@ def log(record: object) -> None:
         say(f"step {step}: loss {getattr(record, 'loss', 0):.3f}, {getattr(record, 'minutes', 0):.1f} minutes")
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("grown", type=Path, nargs="*", help="folders of grown cases; none starts from nothing")
     parser.add_argument("--real", type=Path, nargs="+", default=())
@@ -88,7 +88,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--licence", required=True)
     parser.add_argument("--sources", required=True)
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     first, second = arguments.minutes
     if bool(arguments.real) == bool(arguments.unseen) or not (arguments.grown or arguments.real):
         parser.error("name --real cases, or grown ones and --unseen cases to score them on")

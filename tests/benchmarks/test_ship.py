@@ -1,0 +1,41 @@
+"""The one command that makes what the package carries, on phantoms and for a moment."""
+
+import pytest
+
+from brainsegnet.api.phantoms import grow
+from brainsegnet.inference.model import open_model
+
+
+@pytest.fixture(scope="module")
+def ship(benchmark_called):
+    return benchmark_called("ship")
+
+
+def test_grown_cases_come_first_and_some_stay_beside_the_real_ones(ship, phantoms, tmp_path, capsys):
+    grown = next(iter(grow(tmp_path / "grown", 2, seed=500, shape=(24, 40, 40)))).parent
+    given = [str(grown), "--real", str(phantoms), "--task", "brats2015", "--work", str(tmp_path / "work")]
+    given += ["--out", str(tmp_path / "tumour"), "--minutes", "0.001", "0.001", "--patch", "8", "16", "16"]
+    given += ["--divisor", "8", "--folds", "2", "--beside", "1", "--licence", "CC0-1.0", "--sources", "phantoms"]
+    ship.main(given)
+    card = open_model(tmp_path / "tumour").card
+    assert card.name == "tumour" and card.licence == "CC0-1.0" and set(card.exports) == {"fp16", "int8"}
+    real = tuple(f"phantom000{number}" for number in range(3))
+    assert card.training.held_out == real and card.training.folds == 2 and len(card.training.subsets) == 15
+    assert card.training.data.cases == (*real, "phantom0500")
+    assert card.training.started_from.data.cases == ("phantom0500", "phantom0501")
+    for number in range(2):
+        note = open_model(tmp_path / "work" / f"fold{number}").card.training
+        assert set(note.data.cases) == {*real, "phantom0500"} - set(note.held_out)
+    assert capsys.readouterr().out.count("training /") == 4
+    weights = (tmp_path / "tumour" / "weights.safetensors").read_bytes()
+    ship.main(given)
+    assert "training /" not in capsys.readouterr().out
+    assert (tmp_path / "tumour" / "weights.safetensors").read_bytes() == weights
+
+
+def test_it_says_what_it_needs(ship, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        ship.main(
+            ["--task", "brats2015", "--work", str(tmp_path), "--out", str(tmp_path), "--licence", "", "--sources", ""]
+        )
+    assert "name --real cases, or grown ones and --unseen cases" in capsys.readouterr().err
