@@ -1,5 +1,6 @@
 """Whole realistic cases: one seed governs all, and labels, images and grid belong together."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -13,6 +14,7 @@ from brainsegnet.synthesis.distractors import (
     draw_distractors,
     fill_sulci,
     fold_cerebellum,
+    peel_cerebellum,
     scatter,
     strip,
 )
@@ -130,6 +132,16 @@ def test_folia_are_as_far_apart_as_drawn_and_bend_around_the_brain_stem():
     assert 0.28 < fluid[tissue == Tissue.CEREBELLAR_GREY].max() <= 0.3
 
 
+def test_cortex_and_white_matter_of_the_cerebellum_mingle():
+    tissue = torch.full((30, 40, 40), int(Tissue.CEREBELLAR_GREY), dtype=torch.uint8)
+    tissue[:, :20] = Tissue.HINDBRAIN_WHITE
+    drawn = replace(draw_distractors(np.random.default_rng(0)), rind_mm=3.0)
+    row = peel_cerebellum(drawn, tissue, (1.0, 1.0, 1.0))[15, :, 20]
+    assert row[10] < 0.01 and row[29] > 0.99 and (row.diff() >= -1e-6).all()
+    assert row[19] == pytest.approx(0.5 * (1 - math.erf(0.5 / 3 / math.sqrt(2))), abs=0.02)
+    assert row[22] == pytest.approx(0.5 * (1 + math.erf(2.5 / 3 / math.sqrt(2))), abs=0.02)
+
+
 def test_an_imperfect_extraction_errs_by_millimetres(head):
     tissue = torch.as_tensor(head.tissue)
     inside = tissue != Tissue.BACKGROUND
@@ -215,6 +227,8 @@ def test_fluid_between_folia_and_bright_places_are_painted(head):
     cerebellum = healthy & (scene.tissue == Tissue.CEREBELLAR_GREY)
     for fluid, kind in ((dry, Tissue.CEREBELLAR_GREY), (wet, Tissue.CSF)):
         assert torch.allclose(painted(plain, fluid)[cerebellum], torch.tensor(plain.tissues[kind]))
+    white = paint(Luck.of(np.random.default_rng(5)), replace(scene, fluid=dry, cortex=dry), plain, texture)[cerebellum]
+    assert torch.allclose(white, torch.tensor(plain.tissues[Tissue.HINDBRAIN_WHITE]))
     change = painted(replace(plain, glow=(0.2, 0.1)), dry) / painted(plain, dry)
     for kind, most in ((Tissue.GREY, 0.2), (Tissue.WHITE, 0.1), (Tissue.VENTRICLE, 0.0)):
         places = texture.places[healthy & (scene.tissue == kind)]

@@ -42,6 +42,7 @@ class Distractors:
         infarct_mm: Radius of an old infarct, 0 for none.
         folia_mm: Distance between the folia of the cerebellum.
         folia: Largest share of fluid between them.
+        rind_mm: How far cortex and white matter of the cerebellum mingle: both are finer than what a scan resolves.
         sinus_mm: Radius of the venous sinuses, 0 for none to be seen.
         bath: Level of a blur below which no fluid is left around the brain; small leaves much.
         stripping_mm: How far the extraction of the brain errs, standard deviation.
@@ -57,6 +58,7 @@ class Distractors:
     infarct_mm: float
     folia_mm: float
     folia: float
+    rind_mm: float
     sinus_mm: float
     bath: float
     stripping_mm: float
@@ -73,8 +75,9 @@ def draw_distractors(rng: np.random.Generator) -> Distractors:
         hyperintensities=float(rng.uniform(0, 1)) if rng.random() < 0.4 else 0.0,
         caps=float(rng.uniform(0, 0.7)),
         infarct_mm=float(rng.uniform(3, 12)) if rng.random() < 0.06 else 0.0,
-        folia_mm=float(rng.uniform(3, 5)),
-        folia=float(rng.uniform(0, 0.3)),
+        folia_mm=float(rng.uniform(2.2, 4.5)),
+        folia=float(rng.uniform(0, 0.25)),
+        rind_mm=float(rng.uniform(1, 5)),
         sinus_mm=float(rng.uniform(1.5, 4)) if rng.random() < 0.9 else 0.0,
         bath=float(rng.uniform(0.42, 0.6)),
         stripping_mm=float(rng.uniform(0.5, 2.5)) if rng.random() < 0.3 else 0.0,
@@ -114,7 +117,14 @@ def fold_cerebellum(luck: Luck, folia_mm: float, tissue: Tensor, spacing_mm: Mil
     where = grid(shape_of(tissue), tissue.device) * step
     middle = (where * stem).sum((1, 2, 3), keepdim=True) / stem.sum().clamp(min=1)
     away = (where - middle).square().sum(0).sqrt() + 3.0 * noise(luck, shape_of(tissue), spacing_mm, 12.0)[0]
-    return ((torch.cos(2 * torch.pi * away / folia_mm) - 0.2) / 0.8).clamp(0, 1)
+    return ((torch.cos(2 * torch.pi * away / folia_mm) - 0.4) / 0.6).clamp(0, 1)
+
+
+def peel_cerebellum(drawn: Distractors, tissue: Tensor, spacing_mm: Millimetres) -> Tensor:
+    """Share of cortex (D, H, W) in each voxel of the hindbrain; elsewhere it means nothing."""
+    cortex = tissue == Tissue.CEREBELLAR_GREY
+    both, width = cortex | (tissue == Tissue.HINDBRAIN_WHITE), voxels(drawn.rind_mm, spacing_mm)
+    return blur(cortex.float(), width) / blur(both.float(), width).clamp(min=1e-3)
 
 
 def scatter(

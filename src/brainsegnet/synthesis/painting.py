@@ -50,8 +50,8 @@ GLOW: Mapping[str, float] = {"flair": 0.16, "t1": 0.0, "t1c": 0.0, "t2": 0.12}
 """How much brighter than elsewhere healthy tissue may be in places, at most (limbic cortex, corona radiata)."""
 HINDBRAIN: Mapping[str, tuple[float, float]] = {
     "flair": (0.06, 0.14),
-    "t1": (0.0, -0.03),
-    "t1c": (0.0, -0.05),
+    "t1": (0.02, -0.03),
+    "t1c": (0.02, -0.05),
     "t2": (0.06, 0.14),
 }
 """Mean and spread of the logarithm of the hindbrain's brightness relative to the cerebrum's, from head to head: in
@@ -135,6 +135,7 @@ class Scene:
         extras: uint8 of `Extra`.
         veil: How far the extras hide the tissue.
         fluid: Share of fluid where `tissue` says so, and in the cortex of the cerebellum; the rest is grey matter.
+        cortex: Share of cortex in the voxels of the hindbrain; the rest is white matter.
         lesions: The tumour.
         box: Where it lies, slices of the three axes.
         spacing_mm: Along (D, H, W).
@@ -144,6 +145,7 @@ class Scene:
     extras: Tensor
     veil: Tensor
     fluid: Tensor
+    cortex: Tensor
     lesions: Lesions
     box: tuple[slice, slice, slice]
     spacing_mm: Millimetres
@@ -174,10 +176,15 @@ def paint(luck: Luck, scene: Scene, palette: Palette, texture: Texture) -> Tenso
     """
     colours = torch.tensor(palette.tissues, device=scene.tissue.device)
     image = colours[scene.tissue.int()]
-    for kind, solid in ((Tissue.CSF, Tissue.GREY), (Tissue.CEREBELLAR_GREY, Tissue.CEREBELLAR_GREY)):
+    for kind in (Tissue.CEREBELLAR_GREY, Tissue.HINDBRAIN_WHITE):
+        behind = torch.nonzero(scene.tissue.ravel() == kind).ravel()
+        white, grey = colours[Tissue.HINDBRAIN_WHITE], colours[Tissue.CEREBELLAR_GREY]
+        image.view(-1)[behind] = white + scene.cortex.ravel()[behind] * (grey - white)
+    image[scene.tissue == Tissue.CSF] = colours[Tissue.GREY]
+    for kind in (Tissue.CSF, Tissue.CEREBELLAR_GREY):
         sulci = torch.nonzero(scene.tissue.ravel() == kind).ravel()
-        grey, fluid = colours[solid], colours[Tissue.CSF]
-        image.view(-1)[sulci] = grey + scene.fluid.ravel()[sulci] * (fluid - grey)
+        solid = image.view(-1)[sulci]
+        image.view(-1)[sulci] = solid + scene.fluid.ravel()[sulci] * (colours[Tissue.CSF] - solid)
     where = torch.nonzero(scene.veil.ravel() > 0).ravel()
     veil, extra = scene.veil.ravel()[where], colours[scene.extras.ravel()[where].int()]
     image.view(-1)[where] += veil * (extra - image.view(-1)[where])

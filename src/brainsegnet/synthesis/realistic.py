@@ -6,8 +6,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from brainsegnet.synthesis.anatomy import Tissue
 from brainsegnet.synthesis.artefacts import Artefacts, degrade, draw_artefacts, near_coil
-from brainsegnet.synthesis.distractors import Distractors, bathe, draw_distractors, fill_sulci, scatter, strip
+from brainsegnet.synthesis.distractors import (
+    Distractors,
+    bathe,
+    draw_distractors,
+    fill_sulci,
+    peel_cerebellum,
+    scatter,
+    strip,
+)
 from brainsegnet.synthesis.fields import Luck, Millimetres, Shape, grid, resize, sample, shape_of
 from brainsegnet.synthesis.glioma import Glioma, Lesions, draw_glioma, efface, grow_cells, lay_out, push, soak
 from brainsegnet.synthesis.heads import Anatomy
@@ -37,7 +46,8 @@ class Recipe:
 def draw_recipe(rng: np.random.Generator) -> Recipe:
     """The random part of a case."""
     pose, glioma, distractors, palettes = draw_pose(rng), draw_glioma(rng), draw_distractors(rng), draw_palettes(rng)
-    coil = max(0.0, float(rng.uniform(-0.3, 0.45)))
+    coil = float(rng.uniform(0, 0.35) if rng.random() < 0.6 else rng.uniform(0.2, 0.75))
+    coil = coil if rng.random() < 0.75 else 0.0
     artefacts = {sequence: draw_artefacts(rng, coil, CALM[sequence]) for sequence in palettes}
     gains = {sequence: float(np.exp(rng.uniform(np.log(300), np.log(1500)))) for sequence in palettes}
     return Recipe(pose, glioma, distractors, palettes, artefacts, gains)
@@ -80,7 +90,8 @@ def render(luck: Luck, recipe: Recipe, anatomy: Anatomy) -> Painted:
     extras, veil = scatter(luck, recipe.distractors, scene.tissue, brain, anatomy.spacing_mm)
     fluid = fill_sulci(luck, recipe.distractors, scene.tissue, anatomy.spacing_mm)
     fluid *= efface(recipe.glioma, whole_head(scene) > 0, anatomy.spacing_mm)
-    scene = replace(scene, extras=extras, veil=veil, fluid=fluid)
+    cortex = peel_cerebellum(recipe.distractors, scene.tissue, anatomy.spacing_mm)
+    scene = replace(scene, extras=extras, veil=veil, fluid=fluid, cortex=cortex)
     texture, near = weave(luck, scene), near_coil(brain, anatomy.spacing_mm)
     images = {}
     for sequence, palette in recipe.palettes.items():
@@ -120,7 +131,8 @@ def _with_tumour(luck: Luck, recipe: Recipe, tissue: Tensor, spread: Tensor, spa
     cells, water = spread[0][box], spread[1][box]
     lesions: Lesions = lay_out(luck, recipe.glioma, cells, water, tissue[box], spacing)
     nothing = torch.zeros_like(tissue)
-    return Scene(tissue, nothing, nothing.float(), nothing.float(), lesions, box, spacing)
+    share = nothing.float()
+    return Scene(tissue, nothing, share, share, (tissue == Tissue.CEREBELLAR_GREY).float(), lesions, box, spacing)
 
 
 def _compose(first: Tensor, displacement: Tensor) -> Tensor:
