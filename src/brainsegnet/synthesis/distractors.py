@@ -77,7 +77,7 @@ def draw_distractors(rng: np.random.Generator) -> Distractors:
         infarct_mm=float(rng.uniform(3, 12)) if rng.random() < 0.06 else 0.0,
         folia_mm=float(rng.uniform(2.2, 4.5)),
         folia=float(rng.uniform(0, 0.25)),
-        rind_mm=float(rng.uniform(1, 5)),
+        rind_mm=float(rng.uniform(0.5, 3)),
         sinus_mm=float(rng.uniform(1.5, 4)) if rng.random() < 0.9 else 0.0,
         bath=float(rng.uniform(0.42, 0.6)),
         stripping_mm=float(rng.uniform(0.5, 2.5)) if rng.random() < 0.3 else 0.0,
