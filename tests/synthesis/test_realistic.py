@@ -17,6 +17,7 @@ from brainsegnet.synthesis.distractors import (
     peel_cerebellum,
     scatter,
     strip,
+    tilt_cerebellum,
 )
 from brainsegnet.synthesis.fields import Luck
 from brainsegnet.synthesis.glioma import Part, draw_glioma, efface
@@ -142,6 +143,18 @@ def test_cortex_and_white_matter_of_the_cerebellum_mingle():
     assert row[22] == pytest.approx(0.5 * (1 + math.erf(2.5 / 3 / math.sqrt(2))), abs=0.02)
 
 
+def test_the_cerebellum_is_even_or_rises_from_the_brain_stem(head):
+    tissue = torch.as_tensor(head.tissue)
+    even, tilted = (
+        tilt_cerebellum(replace(draw_distractors(np.random.default_rng(0)), slope=slope), tissue, head.spacing_mm)
+        for slope in (0.0, 1.0)
+    )
+    behind = (tissue == Tissue.CEREBELLAR_GREY) | (tissue == Tissue.HINDBRAIN_WHITE)
+    assert set(even[behind].tolist()) == {1.0} and not even[~behind].any() and not tilted[~behind].any()
+    stem, cortex = (tilted[tissue == kind] for kind in (Tissue.HINDBRAIN_WHITE, Tissue.CEREBELLAR_GREY))
+    assert stem.mean() < 0.8 * cortex.mean() and 0.6 < cortex.mean() < 1.4 and tilted.max() <= 1.6
+
+
 def test_an_imperfect_extraction_errs_by_millimetres(head):
     tissue = torch.as_tensor(head.tissue)
     inside = tissue != Tissue.BACKGROUND
@@ -216,7 +229,7 @@ def test_fluid_between_folia_and_bright_places_are_painted(head):
     recipe = draw_recipe(np.random.default_rng(3))
     scene = build_scene(Luck.of(np.random.default_rng(3)), recipe, head)
     texture = weave(Luck.of(np.random.default_rng(4)), scene)
-    plain = replace(recipe.palettes["flair"], texture=(0.0, 0.0), glow=(0.0, 0.0))
+    plain = replace(recipe.palettes["flair"], texture=(0.0, 0.0), glow=(0.0, 0.0), behind=0.0)
 
     def painted(palette, fluid):
         return paint(Luck.of(np.random.default_rng(5)), replace(scene, fluid=fluid), palette, texture)
@@ -229,6 +242,11 @@ def test_fluid_between_folia_and_bright_places_are_painted(head):
         assert torch.allclose(painted(plain, fluid)[cerebellum], torch.tensor(plain.tissues[kind]))
     white = paint(Luck.of(np.random.default_rng(5)), replace(scene, fluid=dry, cortex=dry), plain, texture)[cerebellum]
     assert torch.allclose(white, torch.tensor(plain.tissues[Tissue.HINDBRAIN_WHITE]))
+    behind = tilt_cerebellum(replace(recipe.distractors, slope=1.0), scene.tissue, head.spacing_mm)
+    bright = paint(
+        Luck.of(np.random.default_rng(5)), replace(scene, fluid=dry, behind=behind), replace(plain, behind=0.3), texture
+    )
+    assert torch.allclose((bright / painted(plain, dry))[healthy], torch.exp(0.3 * behind)[healthy], rtol=1e-4)
     change = painted(replace(plain, glow=(0.2, 0.1)), dry) / painted(plain, dry)
     for kind, most in ((Tissue.GREY, 0.2), (Tissue.WHITE, 0.1), (Tissue.VENTRICLE, 0.0)):
         places = texture.places[healthy & (scene.tissue == kind)]

@@ -14,6 +14,9 @@ from brainsegnet.synthesis.anatomy import Tissue
 from brainsegnet.synthesis.fields import Luck, Millimetres, blur, grid, noise, shape_of, voxels
 from brainsegnet.synthesis.sinuses import find_sinuses
 
+REACH_MM = 30.0
+"""From the middle of the hindbrain to where its cortex is."""
+
 
 class Extra(IntEnum):
     """Values of a map of extras; they go on where `Tissue` ends."""
@@ -42,6 +45,7 @@ class Distractors:
         infarct_mm: Radius of an old infarct, 0 for none.
         folia_mm: Distance between the folia of the cerebellum.
         folia: Largest share of fluid between them.
+        slope: Whether the cerebellum's own brightness is even (0) or rises from the brain stem outwards (1).
         rind_mm: How far cortex and white matter of the cerebellum mingle: both are finer than what a scan resolves.
         sinus_mm: Radius of the venous sinuses, 0 for none to be seen.
         bath: Level of a blur below which no fluid is left around the brain; small leaves much.
@@ -58,6 +62,7 @@ class Distractors:
     infarct_mm: float
     folia_mm: float
     folia: float
+    slope: float
     rind_mm: float
     sinus_mm: float
     bath: float
@@ -77,6 +82,7 @@ def draw_distractors(rng: np.random.Generator) -> Distractors:
         infarct_mm=float(rng.uniform(3, 12)) if rng.random() < 0.06 else 0.0,
         folia_mm=float(rng.uniform(2.2, 4.5)),
         folia=float(rng.uniform(0, 0.25)),
+        slope=float(rng.uniform(0, 1)),
         rind_mm=float(rng.uniform(0.5, 3)),
         sinus_mm=float(rng.uniform(1.5, 4)) if rng.random() < 0.9 else 0.0,
         bath=float(rng.uniform(0.42, 0.6)),
@@ -112,12 +118,24 @@ def fill_sulci(luck: Luck, drawn: Distractors, tissue: Tensor, spacing_mm: Milli
 
 def fold_cerebellum(luck: Luck, folia_mm: float, tissue: Tensor, spacing_mm: Millimetres) -> Tensor:
     """Sheets (D, H, W), 1 in their midst and 0 between, `folia_mm` from each other, that bend around the brain stem."""
+    away = _from_stem_mm(tissue, spacing_mm) + 3.0 * noise(luck, shape_of(tissue), spacing_mm, 12.0)[0]
+    return ((torch.cos(2 * torch.pi * away / folia_mm) - 0.4) / 0.6).clamp(0, 1)
+
+
+def tilt_cerebellum(drawn: Distractors, tissue: Tensor, spacing_mm: Millimetres) -> Tensor:
+    """How much of the hindbrain's own brightness each voxel (D, H, W) has, about 1 in the mean; 0 elsewhere."""
+    behind = (tissue == Tissue.CEREBELLAR_GREY) | (tissue == Tissue.HINDBRAIN_WHITE)
+    rise = (_from_stem_mm(tissue, spacing_mm) / REACH_MM).clamp(0, 1.6)
+    return (1 + drawn.slope * (rise - 1)) * behind
+
+
+def _from_stem_mm(tissue: Tensor, spacing_mm: Millimetres) -> Tensor:
+    """Distance (D, H, W) from the middle of the hindbrain's white matter."""
     stem = tissue == Tissue.HINDBRAIN_WHITE
     step = torch.tensor(spacing_mm, device=tissue.device).view(3, 1, 1, 1)
     where = grid(shape_of(tissue), tissue.device) * step
     middle = (where * stem).sum((1, 2, 3), keepdim=True) / stem.sum().clamp(min=1)
-    away = (where - middle).square().sum(0).sqrt() + 3.0 * noise(luck, shape_of(tissue), spacing_mm, 12.0)[0]
-    return ((torch.cos(2 * torch.pi * away / folia_mm) - 0.4) / 0.6).clamp(0, 1)
+    return (where - middle).square().sum(0).sqrt()
 
 
 def peel_cerebellum(drawn: Distractors, tissue: Tensor, spacing_mm: Millimetres) -> Tensor:

@@ -49,10 +49,10 @@ EXTRAS: Mapping[str, tuple[Range, ...]] = {
 GLOW: Mapping[str, float] = {"flair": 0.16, "t1": 0.0, "t1c": 0.0, "t2": 0.12}
 """How much brighter than elsewhere healthy tissue may be in places, at most (limbic cortex, corona radiata)."""
 HINDBRAIN: Mapping[str, tuple[float, float]] = {
-    "flair": (0.06, 0.14),
+    "flair": (0.1, 0.14),
     "t1": (0.02, -0.03),
     "t1c": (0.02, -0.05),
-    "t2": (0.06, 0.14),
+    "t2": (0.08, 0.14),
 }
 """Mean and spread of the logarithm of the hindbrain's brightness relative to the cerebrum's, from head to head: in
 some both FLAIR and T2 show all of it as bright as faint oedema."""
@@ -72,6 +72,7 @@ class Palette:
         mottle: Factor on the unevenness within the tumour.
         texture: Weights of slow and of fine unevenness.
         glow: How much brighter than elsewhere grey and white matter are in places.
+        behind: Logarithm of the hindbrain's brightness relative to the cerebrum's.
     """
 
     sequence: str
@@ -81,6 +82,7 @@ class Palette:
     mottle: float
     texture: tuple[float, float]
     glow: tuple[float, float]
+    behind: float
 
 
 def draw_palettes(rng: np.random.Generator, random_share: float = 0.1) -> dict[str, Palette]:
@@ -104,10 +106,8 @@ def _draw_palette(
         fluid, grey = rng.uniform(0.1, 1.9), rng.uniform(0.6, 1.5)
     deep, cerebellar = 1 + (grey - 1) * rng.uniform((0.3, 0.6), (0.95, 1.1))
     mean, spread = HINDBRAIN[sequence]
-    behind = float(np.exp(mean + spread * (0.85 * hindbrain + 0.5 * rng.normal())))
+    behind = mean + spread * (0.85 * hindbrain + 0.5 * float(rng.normal()))
     tissues = [fluid, fluid, grey, 1.0, fluid * rng.uniform(0.85, 1.1), deep, cerebellar, rng.uniform(0.93, 1.06)]
-    tissues[Tissue.CEREBELLAR_GREY] *= behind
-    tissues[Tissue.HINDBRAIN_WHITE] *= behind
     tissues[0] = fluid * rng.uniform(0.3, 1.1)
     extras = [rng.uniform(*span) for span in EXTRAS[sequence]]
     share = 0.5 * (wetness if WETNESS[sequence] > 0 else 1 - wetness) + 0.5 * rng.uniform(0, 1, len(wetness))
@@ -123,6 +123,7 @@ def _draw_palette(
         mottle=float(rng.uniform(0.4, 1.6)),
         texture=(calm * float(rng.uniform(0.01, 0.06)), calm * float(rng.uniform(0.005, 0.03))),
         glow=(float(rng.uniform(0, GLOW[sequence])), float(rng.uniform(0, GLOW[sequence]))),
+        behind=behind,
     )
 
 
@@ -136,6 +137,7 @@ class Scene:
         veil: How far the extras hide the tissue.
         fluid: Share of fluid where `tissue` says so, and in the cortex of the cerebellum; the rest is grey matter.
         cortex: Share of cortex in the voxels of the hindbrain; the rest is white matter.
+        behind: How much of the hindbrain's own brightness each voxel has.
         lesions: The tumour.
         box: Where it lies, slices of the three axes.
         spacing_mm: Along (D, H, W).
@@ -146,6 +148,7 @@ class Scene:
     veil: Tensor
     fluid: Tensor
     cortex: Tensor
+    behind: Tensor
     lesions: Lesions
     box: tuple[slice, slice, slice]
     spacing_mm: Millimetres
@@ -175,24 +178,31 @@ def paint(luck: Luck, scene: Scene, palette: Palette, texture: Texture) -> Tenso
     The background shows what surrounds a brain, for the blur to mix in; the mask comes last.
     """
     colours = torch.tensor(palette.tissues, device=scene.tissue.device)
-    image = colours[scene.tissue.int()]
-    for kind in (Tissue.CEREBELLAR_GREY, Tissue.HINDBRAIN_WHITE):
-        behind = torch.nonzero(scene.tissue.ravel() == kind).ravel()
-        white, grey = colours[Tissue.HINDBRAIN_WHITE], colours[Tissue.CEREBELLAR_GREY]
-        image.view(-1)[behind] = white + scene.cortex.ravel()[behind] * (grey - white)
-    image[scene.tissue == Tissue.CSF] = colours[Tissue.GREY]
-    for kind in (Tissue.CSF, Tissue.CEREBELLAR_GREY):
-        sulci = torch.nonzero(scene.tissue.ravel() == kind).ravel()
-        solid = image.view(-1)[sulci]
-        image.view(-1)[sulci] = solid + scene.fluid.ravel()[sulci] * (colours[Tissue.CSF] - solid)
+    image = _fill(colours, scene)
     where = torch.nonzero(scene.veil.ravel() > 0).ravel()
     veil, extra = scene.veil.ravel()[where], colours[scene.extras.ravel()[where].int()]
     image.view(-1)[where] += veil * (extra - image.view(-1)[where])
     slow, fine = palette.texture
     g, w = palette.glow
     glow = torch.tensor((0, 0, g, w, 0, w, g, w), device=image.device)[scene.tissue.int()]
-    image *= torch.exp(slow * texture.slow + fine * texture.fine + glow * texture.places)
+    uneven = slow * texture.slow + fine * texture.fine + glow * texture.places
+    image *= torch.exp(uneven + palette.behind * scene.behind)
     image[scene.box] = _lay_over(luck, image[scene.box], scene, palette, texture)
+    return image
+
+
+def _fill(colours: Tensor, scene: Scene) -> Tensor:
+    """Each voxel (D, H, W) in the colour of its tissue, mixed where it holds two."""
+    image = colours[scene.tissue.int()]
+    white, grey = colours[Tissue.HINDBRAIN_WHITE], colours[Tissue.CEREBELLAR_GREY]
+    for kind in (Tissue.CEREBELLAR_GREY, Tissue.HINDBRAIN_WHITE):
+        behind = torch.nonzero(scene.tissue.ravel() == kind).ravel()
+        image.view(-1)[behind] = white + scene.cortex.ravel()[behind] * (grey - white)
+    image[scene.tissue == Tissue.CSF] = colours[Tissue.GREY]
+    for kind in (Tissue.CSF, Tissue.CEREBELLAR_GREY):
+        sulci = torch.nonzero(scene.tissue.ravel() == kind).ravel()
+        solid = image.view(-1)[sulci]
+        image.view(-1)[sulci] = solid + scene.fluid.ravel()[sulci] * (colours[Tissue.CSF] - solid)
     return image
 
 

@@ -16,6 +16,7 @@ from brainsegnet.synthesis.distractors import (
     peel_cerebellum,
     scatter,
     strip,
+    tilt_cerebellum,
 )
 from brainsegnet.synthesis.fields import Luck, Millimetres, Shape, grid, resize, sample, shape_of
 from brainsegnet.synthesis.glioma import Glioma, Lesions, draw_glioma, efface, grow_cells, lay_out, push, soak
@@ -91,7 +92,8 @@ def render(luck: Luck, recipe: Recipe, anatomy: Anatomy) -> Painted:
     fluid = fill_sulci(luck, recipe.distractors, scene.tissue, anatomy.spacing_mm)
     fluid *= efface(recipe.glioma, whole_head(scene) > 0, anatomy.spacing_mm)
     cortex = peel_cerebellum(recipe.distractors, scene.tissue, anatomy.spacing_mm)
-    scene = replace(scene, extras=extras, veil=veil, fluid=fluid, cortex=cortex)
+    behind = tilt_cerebellum(recipe.distractors, scene.tissue, anatomy.spacing_mm)
+    scene = replace(scene, extras=extras, veil=veil, fluid=fluid, cortex=cortex, behind=behind)
     texture, near = weave(luck, scene), near_coil(brain, anatomy.spacing_mm)
     images = {}
     for sequence, palette in recipe.palettes.items():
@@ -132,7 +134,8 @@ def _with_tumour(luck: Luck, recipe: Recipe, tissue: Tensor, spread: Tensor, spa
     lesions: Lesions = lay_out(luck, recipe.glioma, cells, water, tissue[box], spacing)
     nothing = torch.zeros_like(tissue)
     share = nothing.float()
-    return Scene(tissue, nothing, share, share, (tissue == Tissue.CEREBELLAR_GREY).float(), lesions, box, spacing)
+    cortex = (tissue == Tissue.CEREBELLAR_GREY).float()
+    return Scene(tissue, nothing, share, share, cortex, share, lesions, box, spacing)
 
 
 def _compose(first: Tensor, displacement: Tensor) -> Tensor:
