@@ -25,6 +25,8 @@ Scores = Mapping[str, Mapping[str, Mapping[str, float]]]
 """Case to the sequences used, joined by a plus, to region to Dice."""
 Tails = Mapping[str, Mapping[str, float]]
 """Case to region to the widest tail whose interval holds the true volume."""
+SLACK_ML = 1.0
+"""Error of a volume that does not matter."""
 
 
 def held_out_scans(model: Model, data: Sequence[Path]) -> dict[str, "Scan"]:
@@ -77,14 +79,21 @@ def score_parts(model: Model, scans: Mapping[str, "Scan"], say: Callable[[str], 
 
 
 def find_tails(model: Model, scans: Mapping[str, "Scan"]) -> Tails:
-    """What `calibrate` needs of each case."""
+    """What `calibrate` needs of each case; an interval that misses by less than `SLACK_ML` is right.
+
+    Otherwise a handful of voxels, found or true, would ask for intervals from nothing to everything.
+    """
     card, passes = model.card, open_engine(model, "cpu")
     tails = {}
     for name, scan in scans.items():
         chances = passes.probabilities(scan.image)
         regions = zip(card.task.regions, card.task.region_classes, strict=True)
         tails[name] = {
-            region: widest_tail(region_chance(chances, classes), int(np.isin(scan.classes, classes).sum()))
+            region: widest_tail(
+                region_chance(chances, classes),
+                int(np.isin(scan.classes, classes).sum()),
+                SLACK_ML * 1000 / float(np.prod(scan.spacing_mm)),
+            )
             for region, classes in regions
         }
     return tails

@@ -40,15 +40,19 @@ def volume_interval(chance: Floats, voxel_ml: float, tail: float) -> tuple[float
     return least * voxel_ml, most * voxel_ml
 
 
-def widest_tail(chance: Floats, true_voxels: int) -> float:
-    """The greatest of `TAILS` whose interval holds the true volume; the smallest where none does.
+def widest_tail(chance: Floats, true_voxels: int, slack: float = 0.0) -> float:
+    """The greatest of `TAILS` whose interval holds the true volume, or misses it by `slack` voxels at most.
+
+    The smallest where none does.
 
     >>> round(widest_tail(np.array([0.05, 0.5, 0.95, 1], np.float32), 4), 3)
     0.049
+    >>> widest_tail(np.array([0.05, 0.5, 0.95, 1], np.float32), 4, slack=1) == TAILS[0]
+    True
     """
     for tail in TAILS:
         least, most = volume_interval(chance, 1.0, tail)
-        if least <= true_voxels <= most:
+        if least - slack <= true_voxels <= most + slack:
             return tail
     return TAILS[-1]
 
