@@ -10,8 +10,7 @@ from brainsegnet.processor import describe_processor, has_bf16_units, has_intege
     [
         ("sse sse4_2", False, False),
         ("sse avx2", True, False),
-        ("sse avx512_vnni", True, False),
-        ("sse avx512_vnni avx512_bf16", True, True),
+        ("sse avx512_vnni avx512_bf16", True, False),
         ("amx_tile amx_bf16 amx_int8", True, True),
     ],
 )

@@ -10,8 +10,9 @@ INTEGER_FLAGS = ("avx2", "avx512_vnni", "avx_vnni", "amx_int8", "asimddp")
 """Any of these: 8-bit products are faster than those of floats, with AVX2 alone 1.9 times."""
 X86 = ("x86_64", "amd64")
 """Names of machines whose processors have had AVX2 for ten years."""
-BF16_FLAGS = ("amx_bf16", "avx512_bf16")
-"""Matrix units for bf16, or vector instructions: a step of training takes 0.47 to 0.22 of the time, or 0.56 to 0.45."""
+BF16_FLAGS = ("amx_bf16",)
+"""Matrix units for bf16. Vector instructions for it (avx512_bf16) do not count, though they halve a training step: in
+torch 2.13 the weight gradients of small maps read memory there that nobody wrote (docs/performance.md)."""
 
 
 def has_integer_units(description: Path = CPUINFO) -> bool:
@@ -25,7 +26,7 @@ def has_integer_units(description: Path = CPUINFO) -> bool:
 
 
 def has_bf16_units(description: Path = CPUINFO) -> bool:
-    """Whether the processor has units for bf16; False where the system does not tell."""
+    """Whether the processor has matrix units for bf16; False where the system does not tell."""
     return _has_any(BF16_FLAGS, description)
 
 

@@ -143,7 +143,7 @@ def test_bf16_is_chosen_where_eight_bits_are_not_and_it_is_fast_and_harmless(
 
 def test_bf16_is_refused_where_openvino_would_compute_in_floats_instead(exported, model, monkeypatch):
     monkeypatch.setattr("brainsegnet.inference.engines.has_bf16_units", lambda: False)
-    with pytest.raises(BrainSegNetError, match=r"no units for bf16 \(AMX, AVX512_BF16\); choose precision"):
+    with pytest.raises(BrainSegNetError, match=r"no matrix units for bf16 \(AMX\); choose precision float or int8"):
         open_engine(exported, "cpu", 1, "bf16")
 
 

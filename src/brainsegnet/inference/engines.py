@@ -90,7 +90,7 @@ def _choose(card: Card, precision: Precision) -> Arithmetic:
         BrainSegNetError: bf16 was asked for, and OpenVINO would not compute in it.
     """
     if precision == "bf16" and not has_bf16_units():
-        raise BrainSegNetError("the processor has no units for bf16 (AMX, AVX512_BF16); choose precision float or int8")
+        raise BrainSegNetError("this processor has no matrix units for bf16 (AMX); choose precision float or int8")
     if precision != "auto":
         return precision
     exports = card.exports

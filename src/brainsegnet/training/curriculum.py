@@ -93,7 +93,7 @@ class Recipe(_Value):
             down to zero along half a cosine.
         dice: Weight of the soft Dice loss beside the focal loss.
         averaging: Decay of the moving average of weights that is validated and kept; 0 is none.
-        bf16: Whether devices with units for it (GPUs, CPUs with AMX or AVX-512 BF16) compute in bf16 mixed precision.
+        bf16: Whether devices with units for it (GPUs, CPUs with AMX) compute in bf16 mixed precision.
         drop_sequences: Probability that a sample loses some of its sequences, at least one staying.
         blend: Share of the weights that the training starts from in the mean that is validated and kept, batch norm
             statistics too; it keeps more of what they knew (Wortsman et al., Robust fine-tuning, CVPR 2022).
