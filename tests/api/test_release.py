@@ -13,11 +13,12 @@ from brainsegnet.api.phantoms import grow
 from brainsegnet.api.release import Unseen, release
 from brainsegnet.api.segmentation import SegmentOptions, segment
 from brainsegnet.api.training_run import train
-from brainsegnet.api.validation import calibrate, held_out_scans, other_scans, parts_of, score_parts
+from brainsegnet.api.validation import calibrate, find_tails, held_out_scans, other_scans, parts_of, score_parts
 from brainsegnet.errors import DatasetError, ModelError
 from brainsegnet.inference.model import open_model, save_model
 from brainsegnet.inference.origin import Parent
 from brainsegnet.inference.shipped import choose_model, resolve_model, shipped_models
+from brainsegnet.inference.uncertainty import TAILS
 from brainsegnet.training.curriculum import Budget
 
 
@@ -69,6 +70,15 @@ def test_scores_with_all_sequences_are_those_of_the_whole_scan(trained, phantoms
     assert list(scans) == ["phantom0002"]
     whole = score_parts(model, scans)["phantom0002"]
     assert all(0 <= value <= 1 for regions in whole.values() for value in regions.values())
+
+
+def test_an_interval_may_miss_by_a_volume_that_does_not_matter(trained, phantoms, monkeypatch):
+    model = open_model(trained / "last")
+    scans = held_out_scans(model, [phantoms])
+    monkeypatch.setattr("brainsegnet.api.validation.SLACK_ML", 0.0)
+    strict = find_tails(model, scans)["phantom0002"]
+    monkeypatch.setattr("brainsegnet.api.validation.SLACK_ML", 1e6)
+    assert set(find_tails(model, scans)["phantom0002"].values()) == {TAILS[0]} and min(strict.values()) < TAILS[0]
 
 
 def test_the_card_says_that_each_score_is_of_an_unseen_case(home):

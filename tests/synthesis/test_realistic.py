@@ -155,6 +155,24 @@ def test_the_cerebellum_is_even_or_rises_from_the_brain_stem(head):
     assert stem.mean() < 0.8 * cortex.mean() and 0.6 < cortex.mean() < 1.4 and tilted.max() <= 1.6
 
 
+def test_a_rendered_cerebellum_mingles_and_rises_as_drawn(head):
+    recipe = replace(draw_recipe(np.random.default_rng(1)), palettes=draw_palettes(np.random.default_rng(1), 0.0))
+
+    def rendered(slope=1.0, rind_mm=0.5, behind=0.0):
+        drawn = replace(recipe.distractors, slope=slope, rind_mm=rind_mm)
+        palettes = {sequence: replace(palette, behind=behind) for sequence, palette in recipe.palettes.items()}
+        changed = replace(recipe, distractors=drawn, palettes=palettes)
+        return render(Luck.of(np.random.default_rng(1)), changed, head).images["t1"]
+
+    plain, even, tilted, mingled = rendered(), rendered(0.0, behind=0.4), rendered(behind=0.4), rendered(rind_mm=8.0)
+    brighter = plain[(even - plain).abs() > 0.2]
+    assert len(brighter) > 300 and len(brighter) < 0.3 * (plain > 0).sum()
+    change = (tilted / even)[(even - plain).abs() > 0.2]
+    assert change.min() < 0.9 and change.max() > 1.05
+    mixed = (mingled - plain).abs() > 0.02
+    assert mixed.any() and mixed.sum() < 0.3 * (plain > 0).sum()
+
+
 def test_an_imperfect_extraction_errs_by_millimetres(head):
     tissue = torch.as_tensor(head.tissue)
     inside = tissue != Tissue.BACKGROUND
