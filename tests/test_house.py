@@ -38,6 +38,7 @@ TORCH_FILES = {
             "glioma",
             "distractors",
             "sinuses",
+            "cerebellum",
             "painting",
             "artefacts",
             "realistic",

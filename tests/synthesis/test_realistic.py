@@ -8,16 +8,14 @@ import pytest
 import torch
 
 from brainsegnet.synthesis.anatomy import Tissue
+from brainsegnet.synthesis.cerebellum import fold_cerebellum, peel_cerebellum, tilt_cerebellum
 from brainsegnet.synthesis.distractors import (
     Extra,
     bathe,
     draw_distractors,
     fill_sulci,
-    fold_cerebellum,
-    peel_cerebellum,
     scatter,
     strip,
-    tilt_cerebellum,
 )
 from brainsegnet.synthesis.fields import Luck
 from brainsegnet.synthesis.glioma import Part, draw_glioma, efface
@@ -136,8 +134,7 @@ def test_folia_are_as_far_apart_as_drawn_and_bend_around_the_brain_stem():
 def test_cortex_and_white_matter_of_the_cerebellum_mingle():
     tissue = torch.full((30, 40, 40), int(Tissue.CEREBELLAR_GREY), dtype=torch.uint8)
     tissue[:, :20] = Tissue.HINDBRAIN_WHITE
-    drawn = replace(draw_distractors(np.random.default_rng(0)), rind_mm=3.0)
-    row = peel_cerebellum(drawn, tissue, (1.0, 1.0, 1.0))[15, :, 20]
+    row = peel_cerebellum(3.0, tissue, (1.0, 1.0, 1.0))[15, :, 20]
     assert row[10] < 0.01 and row[29] > 0.99 and (row.diff() >= -1e-6).all()
     assert row[19] == pytest.approx(0.5 * (1 - math.erf(0.5 / 3 / math.sqrt(2))), abs=0.02)
     assert row[22] == pytest.approx(0.5 * (1 + math.erf(2.5 / 3 / math.sqrt(2))), abs=0.02)
@@ -145,10 +142,7 @@ def test_cortex_and_white_matter_of_the_cerebellum_mingle():
 
 def test_the_cerebellum_is_even_or_rises_from_the_brain_stem(head):
     tissue = torch.as_tensor(head.tissue)
-    even, tilted = (
-        tilt_cerebellum(replace(draw_distractors(np.random.default_rng(0)), slope=slope), tissue, head.spacing_mm)
-        for slope in (0.0, 1.0)
-    )
+    even, tilted = (tilt_cerebellum(slope, tissue, head.spacing_mm) for slope in (0.0, 1.0))
     behind = (tissue == Tissue.CEREBELLAR_GREY) | (tissue == Tissue.HINDBRAIN_WHITE)
     assert set(even[behind].tolist()) == {1.0} and not even[~behind].any() and not tilted[~behind].any()
     stem, cortex = (tilted[tissue == kind] for kind in (Tissue.HINDBRAIN_WHITE, Tissue.CEREBELLAR_GREY))
@@ -260,7 +254,7 @@ def test_fluid_between_folia_and_bright_places_are_painted(head):
         assert torch.allclose(painted(plain, fluid)[cerebellum], torch.tensor(plain.tissues[kind]))
     white = paint(Luck.of(np.random.default_rng(5)), replace(scene, fluid=dry, cortex=dry), plain, texture)[cerebellum]
     assert torch.allclose(white, torch.tensor(plain.tissues[Tissue.HINDBRAIN_WHITE]))
-    behind = tilt_cerebellum(replace(recipe.distractors, slope=1.0), scene.tissue, head.spacing_mm)
+    behind = tilt_cerebellum(1.0, scene.tissue, head.spacing_mm)
     bright = paint(
         Luck.of(np.random.default_rng(5)), replace(scene, fluid=dry, behind=behind), replace(plain, behind=0.3), texture
     )

@@ -55,7 +55,7 @@ HINDBRAIN: Mapping[str, tuple[float, float]] = {
     "t2": (0.08, 0.14),
 }
 """Mean and spread of the logarithm of the hindbrain's brightness relative to the cerebrum's, from head to head: in
-some both FLAIR and T2 show all of it as bright as faint oedema."""
+some both FLAIR and T2 show it as bright as faint oedema, all of it or the farther from the brain stem the more."""
 WETNESS: Mapping[str, float] = {"flair": 1.0, "t1": -1.0, "t1c": -1.0, "t2": 1.0}
 """Whether water makes tissue brighter or darker."""
 

@@ -8,15 +8,14 @@ from torch import Tensor
 
 from brainsegnet.synthesis.anatomy import Tissue
 from brainsegnet.synthesis.artefacts import Artefacts, degrade, draw_artefacts, near_coil
+from brainsegnet.synthesis.cerebellum import peel_cerebellum, tilt_cerebellum
 from brainsegnet.synthesis.distractors import (
     Distractors,
     bathe,
     draw_distractors,
     fill_sulci,
-    peel_cerebellum,
     scatter,
     strip,
-    tilt_cerebellum,
 )
 from brainsegnet.synthesis.fields import Luck, Millimetres, Shape, grid, resize, sample, shape_of
 from brainsegnet.synthesis.glioma import Glioma, Lesions, draw_glioma, efface, grow_cells, lay_out, push, soak
@@ -91,8 +90,8 @@ def render(luck: Luck, recipe: Recipe, anatomy: Anatomy) -> Painted:
     extras, veil = scatter(luck, recipe.distractors, scene.tissue, brain, anatomy.spacing_mm)
     fluid = fill_sulci(luck, recipe.distractors, scene.tissue, anatomy.spacing_mm)
     fluid *= efface(recipe.glioma, whole_head(scene) > 0, anatomy.spacing_mm)
-    cortex = peel_cerebellum(recipe.distractors, scene.tissue, anatomy.spacing_mm)
-    behind = tilt_cerebellum(recipe.distractors, scene.tissue, anatomy.spacing_mm)
+    cortex = peel_cerebellum(recipe.distractors.rind_mm, scene.tissue, anatomy.spacing_mm)
+    behind = tilt_cerebellum(recipe.distractors.slope, scene.tissue, anatomy.spacing_mm)
     scene = replace(scene, extras=extras, veil=veil, fluid=fluid, cortex=cortex, behind=behind)
     texture, near = weave(luck, scene), near_coil(brain, anatomy.spacing_mm)
     images = {}
