@@ -8,7 +8,8 @@ order, and so many cases from the front are trained on, so 1 is part of 2, and 2
 of grown cases, by the recipe `--tuning`, or from nothing, with the same network by the recipe `--recipe`; the row with
 no cases is the model of grown cases itself. With `--parts flair+t1c flair` each model is scored with these sequences
 alone too. The JSON holds every score, beside it lies a Markdown table. What is in it is not repeated, and a training
-that was stopped goes on; give the same arguments. More `--cases` can be named later.
+that was stopped goes on; give the same arguments. More `--cases` can be named later. With `--card MODEL` the means also
+go onto the card of a model that is scored on the same cases.
 """
 
 import argparse
@@ -26,9 +27,11 @@ import torch
 
 import brainsegnet
 from brainsegnet.api.folds import deal_folds, patient_of
+from brainsegnet.api.release import compare_with
 from brainsegnet.api.starting import adopt
 from brainsegnet.evaluation.markdown import markdown_table
 from brainsegnet.inference.model import find_versions, open_model
+from brainsegnet.inference.origin import Comparison
 from brainsegnet.inference.shipped import resolve_model
 from brainsegnet.output import write_text
 from brainsegnet.processor import describe_processor
@@ -39,6 +42,7 @@ GROWN, REAL, BOTH = "grown alone", "real alone", "grown, then real"
 ORIGINS = {"nothing": REAL, "grown": BOTH}
 ALL = "all"
 """Of the sequences, and of the cases."""
+Runs = Sequence[Mapping[str, Any]]
 
 
 def order(pool: Sequence[str], seed: int) -> list[str]:
@@ -60,7 +64,7 @@ def recipes(arguments: argparse.Namespace) -> dict[str, Recipe]:
     }
 
 
-def test(model: Path, tested: Sequence[str], part: str, arguments: argparse.Namespace, work: Path) -> dict[str, Any]:
+def score(model: Path, tested: Sequence[str], part: str, arguments: argparse.Namespace, work: Path) -> dict[str, Any]:
     """Every score of every tested case with a part of its sequences, by region; what is not finite is None."""
     files = {case.name: case for case in find_cases(arguments.data)}
     scores = {}
@@ -97,18 +101,44 @@ def regions(run: Mapping[str, Any]) -> list[str]:
     return list(next(iter(run["scores"].values())))
 
 
-def tabulate(runs: Sequence[Mapping[str, Any]]) -> str:
-    """Mean Dice by region over all tested cases, a row for each number of cases and origin."""
+def groups(runs: Runs) -> dict[tuple[str | int, str], Runs]:
+    """The runs of all folds by number of cases and origin, few cases first."""
+    keys = dict.fromkeys((run["cases"], run["origin"]) for run in runs)
+    order = sorted(keys, key=lambda key: (key[0] == ALL, str(key[0]).zfill(9), key[1]))
+    return {key: [run for run in runs if (run["cases"], run["origin"]) == key] for key in order}
+
+
+def mean_dice(runs: Runs, part: str) -> dict[str, float]:
+    """By region, over all tested cases, with a part of the sequences."""
+    scores = [score for run in runs for score in (run["scores"] if part == ALL else run["parts"][part]).values()]
+    return {region: mean(score[region]["dice"] for score in scores) for region in regions(runs[0])}
+
+
+def tabulate(runs: Runs) -> str:
+    """Mean Dice by region over all tested cases, a row for each number of cases, origin and part of the sequences."""
     names = regions(runs[0])
-    groups = dict.fromkeys((run["cases"], run["origin"]) for run in runs)
     rows = []
-    for count, origin in sorted(groups, key=lambda key: (key[0] == ALL, str(key[0]).zfill(9), key[1])):
-        chosen = [run for run in runs if (run["cases"], run["origin"]) == (count, origin)]
-        for part in (ALL, *chosen[0]["parts"]):
-            scores = [s for run in chosen for s in (run["scores"] if part == ALL else run["parts"][part]).values()]
-            dice = [f"{mean(score[region]['dice'] for score in scores):.3f}" for region in names]
-            rows.append([origin, str(count), part, *dice, str(len(scores))])
+    for (count, origin), alike in groups(runs).items():
+        tested = str(sum(len(run["scores"]) for run in alike))
+        for part in (ALL, *alike[0]["parts"]):
+            rows.append([origin, str(count), part, *(f"{v:.3f}" for v in mean_dice(alike, part).values()), tested])
     return markdown_table(["Model", "real cases", "sequences", *names, "tested"], rows)
+
+
+def compare(document: Mapping[str, Any], sequences: Sequence[str]) -> list[Comparison]:
+    """The same as rows for the card of a model with these sequences."""
+    budget = {unit: value for unit, value in document["settings"]["budget"].items() if value}
+    names = {part: "+".join(s for s in sequences if part == ALL or s in part.split("+"))
+             for part in (ALL, *document["settings"]["parts"])}  # fmt: skip
+    return [
+        Comparison(
+            origin=origin,
+            real_cases=None if count == ALL else int(count),
+            budget={} if origin == GROWN else budget,
+            subsets={name: mean_dice(alike, part) for part, name in names.items()},
+        )
+        for (count, origin), alike in groups(document["runs"]).items()
+    ]
 
 
 def read_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -130,6 +160,7 @@ def read_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--work", type=Path, help="folder for the training in hand; by default beside --out")
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--card", type=Path, help="released model whose card gets the means as well")
     arguments = parser.parse_args(argv)
     if wrong := [count for count in arguments.cases if count != ALL and not (count.isdigit() and int(count))]:
         parser.error(f"--cases takes numbers above zero, and all, not {wrong[0]}")
@@ -150,42 +181,54 @@ def settings(arguments: argparse.Namespace, folds: Sequence[Sequence[str]]) -> d
     }
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    arguments = read_arguments(argv)
-    torch.set_num_threads(arguments.threads)
-    names = [case.name for case in find_cases(arguments.data)]
-    folds = deal_folds(names, max(2, round(len(names) / arguments.tested)), arguments.seed)
+def measure(number: int, tested: Sequence[str], origin: str, trained: Sequence[str], arguments: argparse.Namespace,
+            work: Path) -> dict[str, Any]:  # fmt: skip
+    """Train, unless it is the model of grown cases itself, and test."""
+    work.mkdir(parents=True, exist_ok=True)
+    model = arguments.start if origin == GROWN else train(origin, trained, tested, arguments, work)
+    note = open_model(model).card.training if origin != GROWN else None
+    scores = {part: score(model, tested, part, arguments, work) for part in (ALL, *arguments.parts)}
+    shutil.rmtree(work)
+    return {"fold": number, "origin": origin, "trained": list(trained), "blended": note.blended if note else 0,
+            "scores": scores.pop(ALL), "parts": scores}  # fmt: skip
+
+
+def open_document(arguments: argparse.Namespace, folds: Sequence[Sequence[str]]) -> dict[str, Any]:
+    """What was measured before with the same arguments, or nothing yet."""
     fixed = settings(arguments, folds)
     document = json.loads(arguments.out.read_text()) if arguments.out.exists() else {"settings": fixed, "runs": []}
     if document["settings"] != fixed:
         raise SystemExit(f"{arguments.out} was measured with other arguments; name another file with --out")
     about = {"date": datetime.date.today().isoformat(), "machine": describe_processor(), "threads": arguments.threads}
-    document |= about | {"versions": find_versions()}
+    return document | about | {"versions": find_versions()}
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    arguments = read_arguments(argv)
+    torch.set_num_threads(arguments.threads)
+    names = [case.name for case in find_cases(arguments.data)]
+    folds = deal_folds(names, max(2, round(len(names) / arguments.tested)), arguments.seed)
+    document = open_document(arguments, folds)
     known = {(run["fold"], run["origin"], run["cases"]) for run in document["runs"]}
     work = arguments.work or arguments.out.with_suffix("")
-    origins = [ORIGINS[name] for name in arguments.origins]
-    trainings = [(origin, int(c) if c != ALL else c) for c in arguments.cases for origin in origins]
+    counts = [int(count) if count != ALL else count for count in arguments.cases]
+    rows = [(GROWN, 0), *((ORIGINS[name], count) for count in counts for name in arguments.origins)]
     for number, tested in enumerate(folds[: arguments.folds]):
         pool = order([name for name in names if name not in tested], arguments.seed)
-        for origin, count in [(GROWN, 0), *trainings]:
-            trained = pool if count == ALL else pool[: int(count)]
-            if (number, origin, count) in known or (count != ALL and len(trained) < int(count)):
+        for origin, count in rows:
+            trained = pool if count == ALL else pool[:count]
+            if (number, origin, count) in known or (count != ALL and len(trained) < count):
                 continue
             out = work / f"fold{number}-{count}-{origin.replace(', ', '-').replace(' ', '-')}"
-            out.mkdir(parents=True, exist_ok=True)
-            model = arguments.start if origin == GROWN else train(origin, trained, tested, arguments, out)
-            note = open_model(model).card.training if origin != GROWN else None
-            run = {"fold": number, "origin": origin, "cases": count, "trained": [] if note is None else trained,
-                   "blended": note.blended if note else 0, "scores": test(model, tested, ALL, arguments, out),
-                   "parts": {part: test(model, tested, part, arguments, out) for part in arguments.parts}}  # fmt: skip
+            run = measure(number, tested, origin, trained, arguments, out) | {"cases": count}
             document["runs"].append(run)
             write_text(json.dumps(document, indent=1) + "\n", arguments.out)
             write_text(tabulate(document["runs"]) + "\n", arguments.out.with_suffix(".md"))
-            shutil.rmtree(out)
-            dice = {
-                region: round(mean(s[region]["dice"] for s in run["scores"].values()), 3) for region in regions(run)
-            }
+            dice = {region: round(value, 3) for region, value in mean_dice([run], ALL).items()}
             print(number, origin, count, dice, flush=True)
+    if arguments.card:
+        scored = {case for run in document["runs"] for case in run["scores"]}
+        compare_with(arguments.card, compare(document, resolve_model(arguments.card).card.sequences), scored)
 
 
 if __name__ == "__main__":

@@ -42,17 +42,15 @@ def train(
     """A model of these cases, or what there is of it, continued."""
     if (out / "done").exists():
         return out
+    shared = {"seed": arguments.seed, "licence": arguments.licence, "sources": arguments.sources}
     settings = brainsegnet.TrainOptions(
         recipe=recipe,
         budget=brainsegnet.Budget(minutes=minutes),
-        seed=arguments.seed,
-        licence=arguments.licence,
-        sources=arguments.sources,
         sequences=tuple(arguments.sequences),
         validation=0,
         validations=0,
         resume=(out / "state.safetensors").exists(),
-        **options,  # type: ignore[arg-type]
+        **shared | options,  # type: ignore[arg-type]
     )
     say(f"training {out}")
     brainsegnet.train(data, arguments.task, out, settings, brainsegnet.Watch(say, log))
@@ -66,9 +64,11 @@ def log(record: object) -> None:
         say(f"step {step}: loss {getattr(record, 'loss', 0):.3f}, {getattr(record, 'minutes', 0):.1f} minutes")
 
 
-def main(argv: Sequence[str] | None = None) -> None:
+def read_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("grown", type=Path, nargs="*", help="folders of grown cases; none starts from nothing")
+    parser.add_argument(
+        "grown", type=Path, nargs="*", help="folders of grown cases; none starts from --from or nothing"
+    )
     parser.add_argument("--real", type=Path, nargs="+", default=())
     parser.add_argument("--unseen", type=Path, nargs="+", default=(), help="without --real: cases that it is scored on")
     parser.add_argument("--unseen-sources", default="", help="where those come from")
@@ -79,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--recipe", default="thorough", choices=RECIPES, help="where a training starts from nothing")
     parser.add_argument("--tuning", default=TUNE.name, choices=RECIPES, help="where it starts from the grown cases")
     parser.add_argument("--divisor", type=int, help="so much narrower than the paper's; by default the recipe's width")
-    parser.add_argument("--from", dest="start", type=Path, help="model that the training on grown cases starts from")
+    parser.add_argument("--from", dest="start", type=Path, help="model that the first training starts from")
     parser.add_argument("--patch", type=int, nargs=3, help="sample (D, H, W) instead of the recipe's")
     parser.add_argument("--minutes", type=float, nargs=2, default=(120, 30), help="on grown cases, and on real ones")
     parser.add_argument("--blend", type=float, default=TUNE.blend, help="share of the model of grown cases in the mean")
@@ -87,37 +87,54 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--folds", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--licence", required=True)
-    parser.add_argument("--sources", required=True)
+    parser.add_argument("--sources", required=True, help="of all cases, and their terms")
+    parser.add_argument("--grown-sources", help="of the grown ones alone, for the card of the first model")
     arguments = parser.parse_args(argv)
-    first, second = arguments.minutes
     if bool(arguments.real) == bool(arguments.unseen) or not (arguments.grown or arguments.real):
         parser.error("name --real cases, or grown ones and --unseen cases to score them on")
+    return arguments
+
+
+def train_grown(arguments: argparse.Namespace, recipe: Recipe) -> Path | None:
+    """The model of grown cases alone; without any the one to start from, or none."""
+    if not arguments.grown:
+        return arguments.start
+    sources = arguments.grown_sources or arguments.sources
+    work, minutes = arguments.work / "grown", arguments.minutes[0]
+    return train(arguments.grown, work, arguments, recipe, minutes, start=arguments.start, sources=sources)
+
+
+def train_real(arguments: argparse.Namespace, recipe: Recipe, start: Path | None) -> tuple[Path, list[Path]]:
+    """The model of all real cases, and one a fold without some of them."""
+    names = [case.name for case in find_cases(arguments.real)]
+    left = [case.name for case in find_cases(arguments.grown)][arguments.beside :]
+    data, minutes = [*arguments.real, *arguments.grown], arguments.minutes[1]
+    runs = []
+    for number, fold in enumerate(deal_folds(names, arguments.folds, arguments.seed)):
+        out = arguments.work / f"fold{number}"
+        run = train(data, out, arguments, recipe, minutes, start=start, hold_out=fold, exclude=left)
+        if not open_model(run).card.exports:
+            export(run, arguments.real, say)
+        runs.append(run)
+    return train(data, arguments.work / "whole", arguments, recipe, minutes, start=start, exclude=left), runs
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    arguments = read_arguments(argv)
     recipe = RECIPES[arguments.recipe]
     if arguments.patch:
         recipe = recipe.model_copy(update={"patch": tuple(arguments.patch)})
     if arguments.divisor:
         recipe = resize(recipe, arguments.divisor)
-    origin = {"start": arguments.start} if arguments.start else {}
-    grown = arguments.work / "grown"
-    start = train(arguments.grown, grown, arguments, recipe, first, **origin) if arguments.grown else None
+    start = train_grown(arguments, recipe)
     if start is not None and arguments.unseen:
         unseen = Unseen(arguments.unseen, arguments.unseen_sources)
         say(str(release(start, [], arguments.grown, arguments.out, say, unseen).card.training.scores))
         return
     if start is not None:
         recipe = RECIPES[arguments.tuning].model_copy(update={"blend": arguments.blend})
-    names = [case.name for case in find_cases(arguments.real)]
-    left = [case.name for case in find_cases(arguments.grown)][arguments.beside :]
-    data = [*arguments.real, *arguments.grown]
-    runs = []
-    for number, fold in enumerate(deal_folds(names, arguments.folds, arguments.seed)):
-        out = arguments.work / f"fold{number}"
-        run = train(data, out, arguments, recipe, second, start=start, hold_out=fold, exclude=left)
-        if not open_model(run).card.exports:
-            export(run, arguments.real, say)
-        runs.append(run)
-    whole = train(data, arguments.work / "whole", arguments, recipe, second, start=start, exclude=left)
-    say(str(release(whole, runs, arguments.real, arguments.out, say).card.training.subsets))
+    whole, folds = train_real(arguments, recipe, start)
+    say(str(release(whole, folds, arguments.real, arguments.out, say).card.training.subsets))
 
 
 if __name__ == "__main__":

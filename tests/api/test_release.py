@@ -1,6 +1,7 @@
 """Models made ready to be shipped, and scored on what they have not seen."""
 
 from itertools import pairwise
+from shutil import copytree
 
 import numpy as np
 import pytest
@@ -10,13 +11,13 @@ from brainsegnet.api.case_output import expected_dice
 from brainsegnet.api.inspection import describe_unseen
 from brainsegnet.api.options import TrainOptions
 from brainsegnet.api.phantoms import grow
-from brainsegnet.api.release import Unseen, release
+from brainsegnet.api.release import Unseen, compare_with, release
 from brainsegnet.api.segmentation import SegmentOptions, segment
 from brainsegnet.api.training_run import train
 from brainsegnet.api.validation import calibrate, find_tails, held_out_scans, other_scans, parts_of, score_parts
 from brainsegnet.errors import DatasetError, ModelError
 from brainsegnet.inference.model import open_model, save_model
-from brainsegnet.inference.origin import Parent
+from brainsegnet.inference.origin import Comparison, Parent
 from brainsegnet.inference.shipped import choose_model, resolve_model, shipped_models
 from brainsegnet.inference.uncertainty import TAILS
 from brainsegnet.training.curriculum import Budget
@@ -110,6 +111,37 @@ def test_a_fold_whose_parent_knew_the_case_is_refused(runs, phantoms, tmp_path):
     with pytest.raises(DatasetError, match="phantom0002 is held out, but model elder was trained on this patient"):
         release(runs / "whole", [runs / "one", tmp_path / "two"], [phantoms], tmp_path / "wrong")
     assert not (tmp_path / "wrong").exists()
+
+
+def row(model, origin, value, **others):
+    """Of other models on the same cases: the same Dice everywhere."""
+    dice = dict.fromkeys(model.card.task.regions, value)
+    return Comparison(**{"origin": origin, "subsets": {"t1c": dice, "flair+t1c": dice}, **others})
+
+
+def test_a_card_tells_what_other_ways_to_make_the_model_reach(home, tmp_path):
+    model = open_model(copytree(home / "tiny", tmp_path / "tiny"))
+    tested = model.card.training.held_out
+    alone, few, more = (row(model, "real alone", value, real_cases=n) for value, n in ((0.3, None), (0.1, 1), (0.2, 2)))
+    compare_with(model.folder, [alone, few], tested)
+    again = row(model, "real alone", 0.4, real_cases=1, budget={"minutes": 5})
+    compare_with(model.folder, [more, again], tested)
+    card = open_model(model.folder).card
+    assert card.training.comparisons == (alone, more, again)
+    assert card == model.card.model_copy(update={"training": card.training})
+    assert card.training.model_copy(update={"comparisons": ()}) == model.card.training
+    assert open_model(model.folder).exported("int8").is_file()
+
+
+def test_what_was_scored_otherwise_is_not_set_beside_a_model(home, tmp_path):
+    model = open_model(copytree(home / "tiny", tmp_path / "tiny"))
+    tested, dice = model.card.training.held_out, dict.fromkeys(model.card.task.regions, 0.5)
+    with pytest.raises(ModelError, match="have other cases: phantom0002 is in one alone"):
+        compare_with(model.folder, [row(model, "real alone", 0.3)], tested[:2])
+    for subsets in ({"dwi": dice}, {"flair": {"whole": 0.5}}):
+        with pytest.raises(ModelError, match=f"no scores to compare with those of another way, {next(iter(subsets))}"):
+            compare_with(model.folder, [row(model, "another way", 0.3, subsets=subsets)], tested)
+    assert open_model(model.folder).card == model.card
 
 
 @pytest.fixture(scope="module")

@@ -71,3 +71,27 @@ def test_every_training_is_tested_on_the_same_unseen_cases_and_none_is_repeated(
     assert [run["origin"] for run in alone] == ["grown alone", "real alone"]
     with pytest.raises(SystemExit, match="was measured with other arguments"):
         few_shot.main([*given, "--seed", "1"])
+
+
+def test_the_card_of_a_model_with_the_same_unseen_cases_gets_the_means(few_shot, grown, phantoms, tmp_path):
+    names = tuple(sorted(folder.name for folder in phantoms.iterdir()))
+    started = open_model(grown)
+    dice = dict.fromkeys(started.card.task.regions, 0.5)
+    subsets = {"+".join(started.card.sequences): dice, "flair+t1c": dice}
+    note = started.card.training.model_copy(update={"held_out": names, "subsets": subsets})
+    model = save_model(tmp_path / "model", started.card.model_copy(update={"training": note}), started.tensors())
+    few_shot.main(
+        [
+            str(phantoms),
+            *("--task", "brats2015", "--from", str(grown), "--steps", "1", "--tested", "1", "--threads", "1"),
+            *("--cases", "all", "--origins", "nothing", "--parts", "t1c+flair"),
+            *("--out", str(tmp_path / "few.json"), "--card", str(model.folder)),
+        ]
+    )
+    grown_alone, real_alone = open_model(model.folder).card.training.comparisons
+    assert (grown_alone.origin, grown_alone.real_cases, grown_alone.budget) == ("grown alone", 0, {})
+    assert (real_alone.origin, real_alone.real_cases, real_alone.budget) == ("real alone", None, {"steps": 1})
+    assert list(real_alone.subsets) == list(subsets)
+    runs = [run for run in json.loads((tmp_path / "few.json").read_text())["runs"] if run["origin"] == "real alone"]
+    scores = [case["whole"]["dice"] for run in runs for case in run["parts"]["t1c+flair"].values()]
+    assert real_alone.subsets["flair+t1c"]["whole"] == pytest.approx(sum(scores) / len(names)) and len(scores) == 3

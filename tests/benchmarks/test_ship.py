@@ -3,7 +3,8 @@
 import pytest
 
 from brainsegnet.api.phantoms import grow
-from brainsegnet.inference.model import open_model
+from brainsegnet.inference.model import open_model, save_model
+from brainsegnet.inference.origin import Data
 
 
 @pytest.fixture(scope="module")
@@ -16,6 +17,7 @@ def test_grown_cases_come_first_and_some_stay_beside_the_real_ones(ship, phantom
     given = [str(grown), "--real", str(phantoms), "--task", "brats2015", "--work", str(tmp_path / "work")]
     given += ["--out", str(tmp_path / "tumour"), "--minutes", "0.001", "0.001", "--patch", "8", "16", "16"]
     given += ["--divisor", "8", "--folds", "2", "--beside", "1", "--licence", "CC0-1.0", "--sources", "phantoms"]
+    given += ["--grown-sources", "grown phantoms"]
     ship.main(given)
     card = open_model(tmp_path / "tumour").card
     assert card.name == "tumour" and card.licence == "CC0-1.0" and set(card.exports) == {"fp16", "int8"}
@@ -23,6 +25,7 @@ def test_grown_cases_come_first_and_some_stay_beside_the_real_ones(ship, phantom
     assert card.training.held_out == real and card.training.folds == 2 and len(card.training.subsets) == 15
     assert card.training.data.cases == (*real, "phantom0500")
     assert card.training.started_from.data.cases == ("phantom0500", "phantom0501")
+    assert (card.training.data.sources, card.training.started_from.data.sources) == ("phantoms", "grown phantoms")
     for number in range(2):
         note = open_model(tmp_path / "work" / f"fold{number}").card.training
         assert set(note.data.cases) == {*real, "phantom0500"} - set(note.held_out)
@@ -31,6 +34,19 @@ def test_grown_cases_come_first_and_some_stay_beside_the_real_ones(ship, phantom
     ship.main(given)
     assert "training /" not in capsys.readouterr().out
     assert (tmp_path / "tumour" / "weights.safetensors").read_bytes() == weights
+
+
+def test_real_cases_alone_go_on_from_the_model_that_is_named(ship, trained, phantoms, tmp_path):
+    model = open_model(trained)
+    note = model.card.training.model_copy(update={"data": Data(), "held_out": ()})
+    card = model.card.model_copy(update={"name": "elder", "training": note})
+    elder = save_model(tmp_path / "elder", card, model.tensors()).folder
+    given = ["--real", str(phantoms), "--task", "brats2015", "--from", str(elder), "--work", str(tmp_path / "work")]
+    given += ["--out", str(tmp_path / "tumour"), "--minutes", "1", "0.001", "--folds", "2"]
+    ship.main([*given, "--licence", "CC0-1.0", "--sources", "phantoms"])
+    training = open_model(tmp_path / "tumour").card.training
+    assert training.started_from.name == "elder" and training.recipe["name"] == "tune" and training.blended == 0.5
+    assert not (tmp_path / "work" / "grown").exists()
 
 
 def test_it_says_what_it_needs(ship, tmp_path, capsys):

@@ -70,6 +70,40 @@ def test_some_cortex_is_bright_and_some_of_the_deep_nuclei_dark_and_slow_in_heal
     assert np.array_equal(varied.b0[others], plain.b0[others]) and np.array_equal(varied.adc[~deep], plain.adc[~deep])
 
 
+def test_the_cerebellum_is_brighter_towards_its_surface_and_has_fissures_of_fluid(small_ground, infarct):
+    """As in real scans, where a network would take an even cerebellum's bright rim for an infarct."""
+    contrast, nothing = draw_diffusion(np.random.default_rng(0)), np.zeros(infarct.core.shape, np.uint8)
+    plain, bright, folded = (
+        paint_diffusion(np.random.default_rng(0), small_ground, infarct.core & False, nothing, chosen)
+        for chosen in (
+            replace(contrast, behind=0.0, folia=0.0),
+            replace(contrast, behind=0.3, folia=0.0),
+            replace(contrast, behind=0.0, folia=0.4),
+        )
+    )
+    stem = small_ground.tissue == Tissue.HINDBRAIN_WHITE
+    cortex = small_ground.tissue == Tissue.CEREBELLAR_GREY
+    rise = bright.b0 / np.maximum(plain.b0, 1e-6)
+    assert 1.1 < rise[stem].mean() < rise[cortex].mean() < 1.45 and np.array_equal(bright.adc, plain.adc)
+    wet = folded.adc[cortex] / plain.adc[cortex]
+    assert wet.min() >= 1 and 0.05 < (wet > 1.2).mean() < 0.5
+    assert np.median(folded.weighted(1000)[cortex][wet > 1.2] / plain.weighted(1000)[cortex][wet > 1.2]) < 1.02
+    elsewhere = ~stem & ~cortex
+    for other in (bright, folded):
+        assert np.array_equal(other.b0[elsewhere], plain.b0[elsewhere])
+
+
+def test_infarcts_are_as_bright_in_dwi_as_real_ones(small_ground, infarct):
+    """Half as bright again as healthy tissue, to two and a half times: 1.5 to 2.4 in three real scans."""
+    nothing, ratios = np.zeros(infarct.core.shape, np.uint8), []
+    for seed in range(20):
+        contrast = draw_diffusion(np.random.default_rng(seed))
+        dwi = paint_diffusion(np.random.default_rng(seed), small_ground, infarct.core, nothing, contrast).weighted(1000)
+        tissue = np.isin(small_ground.tissue, GREY_AND_WHITE)
+        ratios.append(np.median(dwi[infarct.core]) / np.median(dwi[tissue & ~infarct.core]))
+    assert 1.2 < np.percentile(ratios, 10) < 1.7 < np.median(ratios) < 2.3 < np.percentile(ratios, 90) < 3.2
+
+
 def test_dwi_is_consistent_with_adc_and_b(painted):
     contrast, sick, _ = painted
     brain = sick.b0 > 0

@@ -1,5 +1,7 @@
 """Scans: voxels average what they cover, noise is as strong as was asked, grids go around the head."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -71,9 +73,23 @@ def test_nearly_every_scan_is_bright_deep_in_the_temporal_lobes_above_the_petrou
 def test_the_shading_is_smooth_and_about_1():
     grid = Grid((12, 40, 40), np.diag([6.0, 5.0, 5.0, 1.0]))
     optics = draw_optics(np.random.default_rng(0))
-    factor = shade(np.random.default_rng(0), grid, optics)
+    factor = shade(np.random.default_rng(0), grid, optics, np.ones(grid.shape, np.float32))
     assert 0.5 < factor.min() < 1 < factor.max() < 2
     assert np.abs(np.diff(factor, axis=2)).max() < 0.1
+
+
+def test_the_surface_is_nearer_to_the_coils_and_has_remnants_in_places():
+    """As in real scans, where bright flecks along the skull are no infarcts."""
+    grid = Grid((50, 60, 60), np.diag([2.0, 2.0, 2.0, 1.0]))
+    inside = ndimage.distance_transform_edt(np.pad(np.ones((40, 50, 50)), 5))
+    weight = np.clip(ndimage.gaussian_filter((inside > 0).astype(np.float32), 0.8), 0, 1)
+    still = replace(draw_optics(np.random.default_rng(0)), bias=0.0, stripes=0.0, coil=0.0, rind=0.0)
+    assert shade(np.random.default_rng(0), grid, still, weight) == pytest.approx(1)
+    heard = shade(np.random.default_rng(0), grid, replace(still, coil=0.4), weight)
+    assert heard[25, 30, 30] < 1.05 and heard[inside == 1].mean() > 1.15 and heard.max() <= np.exp(0.4) + 1e-6
+    left = shade(np.random.default_rng(0), grid, replace(still, rind=0.5), weight)
+    assert left[weight > 0.9] == pytest.approx(1) and left.min() >= 1
+    assert 0.1 < (left[np.abs(weight - 0.5) < 0.2] > 1.1).mean() < 0.6
 
 
 def test_an_extraction_cuts_where_the_brain_ends():

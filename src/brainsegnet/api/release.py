@@ -16,9 +16,10 @@ from brainsegnet.api.validation import (
     other_scans,
     score_parts,
 )
-from brainsegnet.errors import DatasetError
+from brainsegnet.errors import DatasetError, ModelError
 from brainsegnet.inference.familiarity import Profile, measure_profile
-from brainsegnet.inference.model import LAST, Model, open_model, save_model
+from brainsegnet.inference.model import LAST, Model, open_model, save_model, save_training_note
+from brainsegnet.inference.origin import Comparison
 from brainsegnet.preprocessing.prepare import prepare
 from brainsegnet.scans.datasets import find_cases, load_case
 
@@ -75,6 +76,33 @@ def release(
     card = whole.card.model_copy(update={"name": out.name, **found})
     halved = {name: t.half() if t.is_floating_point() else t for name, t in whole.tensors().items()}
     return export_with(save_model(out, card, halved), training_scans(whole, data), onnx=False)
+
+
+def compare_with(model: Path, comparisons: Sequence[Comparison], tested: Collection[str]) -> Model:
+    """Put on the card of a model what other ways to make one reach, in place of rows of the same origin and size.
+
+    Args:
+        model: Folder of a released model.
+        comparisons: One row for each way.
+        tested: Cases that the rows are means over.
+
+    Raises:
+        ModelError: the model is not there, or the rows have other cases, sequences or regions than its own scores.
+        OutputError: the card cannot be written.
+    """
+    opened = open_model(model)
+    card, note = opened.card, opened.card.training
+    if other := sorted(set(tested) ^ set(note.held_out)):
+        raise ModelError(
+            f"model {model} and the comparison are not scored on the same cases: {other[0]} is in one alone"
+        )
+    for row in comparisons:
+        for part, scores in row.subsets.items():
+            if part not in note.subsets or set(scores) != set(card.task.regions):
+                raise ModelError(f"model {model} has no scores to compare with those of {row.origin}, {part}")
+    new = {(row.origin, row.real_cases) for row in comparisons}
+    kept = [row for row in note.comparisons if (row.origin, row.real_cases) not in new]
+    return save_training_note(opened, note.model_copy(update={"comparisons": (*kept, *comparisons)}))
 
 
 def _profile(model: Model, data: Sequence[Path]) -> Profile:

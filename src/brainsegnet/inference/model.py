@@ -138,6 +138,18 @@ def save_exports(model: Model, write: Callable[[Path], Mapping[Form, ExportNote]
     return Model(model.folder, card)
 
 
+def save_training_note(model: Model, note: TrainingNote) -> Model:
+    """Say something else of the training on the card of a model; weights and exports stay.
+
+    Raises:
+        OutputError: the folder cannot be written to, or the disk is full.
+    """
+    card = model.card.model_copy(update={"training": note})
+    with replacing(model.folder / CARD_FILE) as new_card:
+        _write_card(card, new_card)
+    return Model(model.folder, card)
+
+
 def open_model(folder: Path) -> Model:
     """A model folder, or the best (else the last) one that a training keeps in its own folder, checked.
 

@@ -76,6 +76,22 @@ class Grown(Value):
         return f"anatomy {self.anatomy or 'procedural'}{shapes}, seeds from {self.seed}"
 
 
+class Comparison(Value):
+    """What models made in another way, or of fewer real cases, reach on the unseen cases that a model is scored on.
+
+    Attributes:
+        origin: What they learnt from, such as "grown alone", "real alone" or "grown, then real".
+        real_cases: Number of real cases in each training; None is all but those that it is scored on.
+        budget: Minutes or steps of the training on real cases; nothing where there was none.
+        subsets: Mean whole-scan Dice by region, for parts of the sequences, as in `TrainingNote`.
+    """
+
+    origin: str = Field(min_length=1)
+    real_cases: int | None = Field(default=None, ge=0)
+    budget: Mapping[str, float] = Field(default_factory=dict)
+    subsets: Mapping[str, Mapping[str, float]] = Field(min_length=1)
+
+
 class TrainingNote(Value):
     """How the weights came about.
 
@@ -93,6 +109,7 @@ class TrainingNote(Value):
             trained alike but without the cases that it is scored on.
         scores: Mean whole-scan Dice on those, by region; null where there is no figure.
         subsets: The same for parts of the sequences, whose names are joined by a plus, in the order of the channels.
+        comparisons: What other ways to make a model reach on the same cases.
     """
 
     recipe: Mapping[str, Any] = Field(default_factory=dict)
@@ -107,6 +124,7 @@ class TrainingNote(Value):
     folds: int = 0
     scores: Mapping[str, float | None] = Field(default_factory=dict)
     subsets: Mapping[str, Mapping[str, float]] = Field(default_factory=dict)
+    comparisons: tuple[Comparison, ...] = ()
 
     @field_validator("started_from", mode="before")
     @classmethod

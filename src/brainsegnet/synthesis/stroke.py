@@ -111,8 +111,8 @@ def draw_stroke(rng: np.random.Generator, with_shape: bool = False) -> Stroke:
     territory = places[int(rng.choice(len(places), p=np.array(weights) / sum(weights)))]
     low, high = {"wedge": (1.0, 90.0), "lacune": (0.15, 2.0), "emboli": (0.3, 12.0), "shape": (1, 1)}[kind]
     shaped = with_shape and bool(rng.random() < 0.66)
-    several = int(np.exp(rng.uniform(np.log(3), np.log(25))))
-    extra = several if rng.random() < 0.35 else int(rng.random() < 0.3)
+    several = int(np.exp(rng.uniform(np.log(3), np.log(40))))
+    extra = several if rng.random() < 0.55 else int(rng.random() < 0.3)
     small = rng.random() < 0.3
     return Stroke(
         kind="shape" if shaped else kind,
@@ -154,7 +154,7 @@ def grow_core(rng: np.random.Generator, ground: Ground, stroke: Stroke, shape: L
     if stroke.kind == "shape" and shape is not None:
         core = _place_shape(rng, ground, shape)
         for _ in range(stroke.foci - 1):
-            ml = float(np.exp(rng.uniform(np.log(0.04), np.log(0.4))))
+            ml = float(np.exp(rng.uniform(np.log(0.015), np.log(0.4))))
             core |= _grow_focus(rng, ground, stroke, _draw_seed(rng, ground, stroke), ml)
     while np.count_nonzero(core) < FEWEST_VOXELS:
         core |= _grow_foci(rng, ground, stroke)

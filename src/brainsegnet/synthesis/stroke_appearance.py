@@ -23,6 +23,8 @@ ADC = (0.0, 2850.0, 830.0, 745.0, 3100.0, 770.0, 790.0, 720.0)
 """Apparent diffusion coefficient by `Tissue`, in 1e-6 mm2/s."""
 MIMIC_T2 = (0.0, 1.45, 1.7, 2.6, 2.0)
 MIMIC_ADC = (0.0, 1000.0, 1250.0, 2500.0, 1050.0)
+HINDBRAIN_MM = 30.0
+"""From the middle of the hindbrain to the surface of the cerebellum."""
 CBF = (0.0, 16.0, 55.0, 23.0, 5.0, 46.0, 50.0, 30.0)
 """Blood flow by `Tissue`, in ml per 100 g and minute."""
 CBV = (0.0, 1.7, 4.0, 1.9, 0.5, 3.4, 3.9, 2.4)
@@ -42,6 +44,8 @@ class DiffusionContrast:
         cortex: Unevenness of healthy tissue.
         glow: How much brighter than other cortex some of it is (insula, cingulate, hippocampus).
         iron: Share of the signal that iron takes from the midst of the deep nuclei.
+        behind: Logarithm of how much brighter than the cerebrum the surface of the cerebellum is; its stem half that.
+        folia: Share of fluid in the fissures of the cerebellum, which are finer than a voxel.
         b_s_mm2: Diffusion weighting in s/mm2.
     """
 
@@ -53,6 +57,8 @@ class DiffusionContrast:
     cortex: float
     glow: float
     iron: float
+    behind: float
+    folia: float
     b_s_mm2: float
 
 
@@ -88,12 +94,14 @@ def draw_diffusion(rng: np.random.Generator) -> DiffusionContrast:
     return DiffusionContrast(
         t2=tuple((np.array(T2) * np.exp(rng.normal(0, 0.06, len(Tissue)))).tolist()),
         adc=tuple((np.array(ADC) * np.exp(np.clip(rng.normal(0, 0.06, len(Tissue)), -0.1, 0.1))).tolist()),
-        core_t2=float(rng.uniform(1.4, 2.3) if late else rng.uniform(1.0, 1.9)),
-        core_adc=float(rng.uniform(0.68, 0.9) if late else rng.uniform(0.45, 0.75)),
-        mottle=float(rng.uniform(0.05, 0.2)),
+        core_t2=float(rng.uniform(1.5, 2.5) if late else rng.uniform(1.05, 2.1)),
+        core_adc=float(rng.uniform(0.65, 0.9) if late else rng.uniform(0.42, 0.74)),
+        mottle=float(rng.uniform(0.05, 0.22)),
         cortex=float(rng.uniform(0.04, 0.15)),
         glow=float(rng.uniform(0, 0.3)),
         iron=float(rng.uniform(0, 0.5)),
+        behind=float(rng.normal(0.12, 0.12)),
+        folia=float(rng.uniform(0.05, 0.4)),
         b_s_mm2=1000.0 if rng.random() < 0.85 else float(rng.uniform(800, 1200)),
     )
 
@@ -112,9 +120,10 @@ def paint_diffusion(
     b0 *= 1 + contrast.cortex * smooth_noise(rng, shape, spacing, 8.0)
     adc *= 1 + contrast.cortex * smooth_noise(rng, shape, spacing, 3.0)
     _vary_regions(rng, ground, b0, adc, contrast)
+    _fold_hindbrain(rng, ground, b0, adc, contrast)
     mottle = contrast.mottle * smooth_noise(rng, shape, spacing, 4.0)[core]
     soft = np.clip(ndimage.gaussian_filter(core.astype(np.float32), [2 / s for s in spacing], truncate=2)[core], 0, 1)
-    depth = 0.45 + 0.55 * soft
+    depth = np.minimum(0.5 + 0.7 * soft, 1)
     b0[core] *= np.maximum(1 + (contrast.core_t2 - 1) * depth * (1 + 4 * mottle) - mottle, 0.6)
     adc[core] *= np.clip(1 - (1 - contrast.core_adc) * depth + mottle, 0.25, 0.95)
     return Tissues(b0, adc)
@@ -131,6 +140,24 @@ def _vary_regions(
     midst = np.clip(smooth_noise(rng, shape, spacing, 4.5), 0, 1.5)[deep]
     b0[deep] *= 1 - contrast.iron * np.minimum(midst, 1)
     adc[deep] *= 1 - 0.4 * contrast.iron * midst
+
+
+def _fold_hindbrain(
+    rng: np.random.Generator, ground: Ground, b0: Floats, adc: Floats, contrast: DiffusionContrast
+) -> None:
+    """A cerebellum that is brighter towards its surface, with fissures that bend around the brain stem."""
+    stem = ground.tissue == Tissue.HINDBRAIN_WHITE
+    behind = stem | (ground.tissue == Tissue.CEREBELLAR_GREY)
+    if not stem.any():
+        return
+    points = ground.points[:, behind]
+    away = np.linalg.norm(points - ground.points[:, stem].mean(axis=1, keepdims=True), axis=0)
+    bent = away + 3 * smooth_noise(rng, shape_of(b0), ground.spacing_mm, 12.0)[behind]
+    sheets = np.clip((np.cos(2 * np.pi * bent / rng.uniform(6, 10)) - 0.4) / 0.6, 0, 1)
+    fluid = contrast.folia * sheets * np.clip(away / HINDBRAIN_MM - 0.4, 0, 0.6) / 0.6
+    b0[behind] *= np.exp(contrast.behind * np.clip(0.5 + 0.5 * away / HINDBRAIN_MM, 0, 1.3))
+    b0[behind] += fluid * (contrast.t2[Tissue.CSF] - b0[behind])
+    adc[behind] += fluid * (contrast.adc[Tissue.CSF] - adc[behind])
 
 
 def measure_adc(b0: Floats, dwi: Floats, b_s_mm2: float) -> Floats:

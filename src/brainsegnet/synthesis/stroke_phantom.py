@@ -163,7 +163,7 @@ def expose_diffusion(
     pile, gain = susceptibility(rng, head, ground.points, optics.pile_up)
     weight = resample(head.array > 0, head, grid, optics.blur)
     whole = np.maximum(weight, 0.25)
-    factor, added = shade(rng, grid, optics) / whole, resample(pile, head, grid, optics.blur)
+    factor, added = shade(rng, grid, optics, weight) / whole, resample(pile, head, grid, optics.blur)
     uneven = added * np.exp(0.35 * smooth_noise(rng, grid.shape, grid.spacing_mm, 7.0))
     b0, dwi = (
         (resample(signal * gain, head, where, optics.blur) + np.median(signal[head.array == Tissue.WHITE]) * pile_up)

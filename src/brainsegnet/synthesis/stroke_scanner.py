@@ -18,6 +18,8 @@ BOX_TO_SIGMA = 12**-0.5
 """Standard deviation of a box as a share of its width."""
 AIR_MM = ((-32, 25, 48), (-38, 2, 42), (-30, -18, 30), (-22, -48, 10), (-12, -62, 12), (-34, 70, 30), (-25, 40, 58))
 """Where air or bone adjoins the brain on the left, in standard coordinates (z, y, x): ears, sinuses, skull base."""
+COIL_MM = 12.0
+"""Depth to which a coil hears the surface better."""
 PETROUS_MM = (-28, 10, 54)
 """The air cells of the left petrous bone, where nearly every scan has a bright patch in the temporal lobe."""
 
@@ -54,6 +56,8 @@ class Optics:
         grain: Blur of the noise in voxels: interpolation.
         stripes: Amplitude of brightness from slice to slice.
         rim: Share of brain in a voxel at which the brain extraction cuts.
+        coil: Logarithm of how much brighter the surface of the head is than its midst, for coils hear what is near.
+        rind: Brightness of what an extraction leaves of meninges and scalp on the brain, relative to brain.
         drift: Rows by which the image without diffusion weighting lies beside the other: eddy currents, motion.
     """
 
@@ -64,6 +68,8 @@ class Optics:
     grain: float
     stripes: float
     rim: float
+    coil: float
+    rind: float
     drift: float
 
 
@@ -72,11 +78,13 @@ def draw_optics(rng: np.random.Generator) -> Optics:
     return Optics(
         blur=float(rng.uniform(0.2, 0.55)),
         bias=float(rng.uniform(0.05, 0.3)),
-        pile_up=float(np.exp(rng.normal(np.log(2.2), 0.6))),
+        pile_up=float(np.exp(rng.normal(np.log(1.9), 0.5))),
         noise=float(np.exp(rng.uniform(np.log(0.035), np.log(0.12)))),
         grain=float(rng.uniform(0, 0.7)),
         stripes=float(rng.exponential(0.01)),
         rim=float(rng.uniform(0.3, 0.75)),
+        coil=float(rng.uniform(0, 0.45) * (rng.random() < 0.7)),
+        rind=float(rng.exponential(0.35)),
         drift=float(rng.normal(0, 0.3)),
     )
 
@@ -143,11 +151,15 @@ def _draw_sites(rng: np.random.Generator, strength: float) -> Iterator[tuple[tup
         yield (z, y, side * x), bone * rng.uniform(0.5, 1.2), True
 
 
-def shade(rng: np.random.Generator, grid: Grid, optics: Optics) -> Floats:
-    """Factor (D, H, W) on the signal by coils and slices."""
+def shade(rng: np.random.Generator, grid: Grid, optics: Optics, weight: Floats) -> Floats:
+    """Factor (D, H, W) on the signal by coils, slices and what is left on the brain, which has `weight` of a voxel."""
     bias = optics.bias * smooth_noise(rng, grid.shape, grid.spacing_mm, 55.0)
     slices = rng.normal(0, optics.stripes, (grid.shape[0], 1, 1))
-    return np.asarray(np.exp(bias + slices), np.float32)
+    about = ndimage.gaussian_filter(weight, [COIL_MM / s for s in grid.spacing_mm], truncate=2.5)
+    near = np.clip(2 - 2 * about, 0, 1)
+    edge = np.clip(1 - np.abs(weight - 0.5) / 0.35, 0, 1)
+    left = np.clip(smooth_noise(rng, grid.shape, grid.spacing_mm, 7.0), 0, 2) * edge
+    return np.asarray(np.exp(bias + slices + optics.coil * near) * (1 + optics.rind * left), np.float32)
 
 
 def add_noise(rng: np.random.Generator, signal: Floats, sigma: float | Floats, grain: float) -> Floats:
