@@ -184,7 +184,7 @@ def expose_diffusion(
 def _label(rng: np.random.Generator, mask: Mask, head: LabelMap, grid: Grid, brain: Mask) -> LabelMap:
     """A lesion (D, H, W) as a reader outlines it: tight or generous, without pin holes."""
     share = resample(mask, head, grid)
-    drawn = share > min(rng.uniform(0.15, 0.5), 0.8 * float(share.max()))
+    drawn = share > min(rng.uniform(0.28, 0.6), 0.8 * float(share.max()))
     return LabelMap((ndimage.binary_closing(drawn) & brain).astype(np.uint8), grid.affine)
 
 

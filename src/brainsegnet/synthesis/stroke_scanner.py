@@ -78,13 +78,13 @@ def draw_optics(rng: np.random.Generator) -> Optics:
     return Optics(
         blur=float(rng.uniform(0.2, 0.55)),
         bias=float(rng.uniform(0.05, 0.3)),
-        pile_up=float(np.exp(rng.normal(np.log(1.9), 0.5))),
-        noise=float(np.exp(rng.uniform(np.log(0.035), np.log(0.12)))),
+        pile_up=float(np.exp(rng.normal(np.log(1.7), 0.45))),
+        noise=float(np.exp(rng.uniform(np.log(0.045), np.log(0.12)))),
         grain=float(rng.uniform(0, 0.7)),
         stripes=float(rng.exponential(0.01)),
         rim=float(rng.uniform(0.3, 0.75)),
-        coil=float(rng.uniform(0, 0.45) * (rng.random() < 0.7)),
-        rind=float(rng.exponential(0.35)),
+        coil=float(rng.uniform(0, 0.25) * (rng.random() < 0.7)),
+        rind=float(rng.exponential(0.2)),
         drift=float(rng.normal(0, 0.3)),
     )
 
