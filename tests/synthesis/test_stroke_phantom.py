@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from brainsegnet.synthesis.stroke_phantom import Library, coarsen, grow_stroke_case
+from brainsegnet.synthesis.stroke_phantom import Library, coarsen, grow_stroke_case, outline
+from brainsegnet.synthesis.stroke_scanner import Grid
 from brainsegnet.task import ISLES2017, ISLES2022
 from brainsegnet.volume import LabelMap
 
@@ -54,3 +55,15 @@ def test_coarsening_keeps_every_voxel_in_its_place():
     centres = [np.argwhere(v.array).mean(axis=0) @ v.affine[:3, :3].T + v.affine[:3, 3] for v in (coarse,)]
     assert centres[0] == pytest.approx([19.5 * 0.5, 20.5 * 0.5, 23.5 * 3], abs=0.3)
     assert np.count_nonzero(coarse.array) * 3 == pytest.approx(np.count_nonzero(fine) * 0.75, rel=0.15)
+
+
+def test_an_infarct_of_the_first_slice_is_outlined_within_the_brain():
+    head = LabelMap(np.ones((6, 20, 20), np.uint8), np.diag([5.0, 2.0, 2.0, 1.0]))
+    grid, core, brain = Grid(head.shape, head.affine), np.zeros(head.shape, bool), np.ones(head.shape, bool)
+    core[0, 5:12, 5:12] = True
+    brain[:, 11:] = False
+    drawn = outline(np.random.default_rng(0), core, head, grid, brain).array > 0
+    assert drawn[0, 6:11, 6:11].all() and not drawn[:, 11:].any() and not drawn[2:].any()
+    core[:] = False
+    core[2, 11:15, 5:9] = True
+    assert outline(np.random.default_rng(0), core, head, grid, brain).array.any(), "what shows of it is outlined"

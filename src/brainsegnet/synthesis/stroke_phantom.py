@@ -181,11 +181,12 @@ def expose_diffusion(
     return Diffusion(b0, dwi, measure_adc(b0, dwi, contrast.b_s_mm2), brain)
 
 
-def _label(rng: np.random.Generator, mask: Mask, head: LabelMap, grid: Grid, brain: Mask) -> LabelMap:
+def outline(rng: np.random.Generator, mask: Mask, head: LabelMap, grid: Grid, brain: Mask) -> LabelMap:
     """A lesion (D, H, W) as a reader outlines it: tight or generous, without pin holes."""
-    share = resample(mask, head, grid)
+    share = resample(mask, head, grid) * brain
     drawn = share > min(rng.uniform(0.28, 0.6), 0.8 * float(share.max()))
-    return LabelMap((ndimage.binary_closing(drawn) & brain).astype(np.uint8), grid.affine)
+    closed = drawn | ndimage.binary_closing(drawn)  # which alone would wear off what touches the first or last slice
+    return LabelMap((closed & brain).astype(np.uint8), grid.affine)
 
 
 def _scan_diffusion(rng: np.random.Generator, subject: Subject, layers: tuple[Mask, Labels]) -> Case:
@@ -193,7 +194,7 @@ def _scan_diffusion(rng: np.random.Generator, subject: Subject, layers: tuple[Ma
     head, grid = subject.head, subject.grid(rng, *_draw_diffusion_grid(rng))
     optics, contrast = draw_optics(rng), draw_diffusion(rng)
     scan = expose_diffusion(rng, head, subject.ground, layers, (grid, optics, contrast))
-    lesion = _label(rng, layers[0], head, grid, scan.brain)
+    lesion = outline(rng, layers[0], head, grid, scan.brain)
     gain = float(np.exp(rng.uniform(np.log(150), np.log(1500)))) / max(float(np.median(scan.dwi[scan.brain])), 1e-6)
     unit = (1e-6, 1e-3)[int(rng.integers(2))]
     images = {"dwi": scan.dwi * gain, "adc": scan.adc * unit}
@@ -225,7 +226,7 @@ def _scan_perfusion(rng: np.random.Generator, subject: Subject, infarct: Infarct
     if rng.random() < 0.2:
         wet = maps["rcbf"] < np.quantile(maps["rcbf"][scan.brain], rng.uniform(0.01, 0.06))
         maps = {sequence: np.where(wet, 0, image) for sequence, image in maps.items()}
-    lesion = _label(rng, infarct.outcome, head, grid, scan.brain)
+    lesion = outline(rng, infarct.outcome, head, grid, scan.brain)
     images = {"adc": scan.adc, **maps}
     return Case(subject.name, {s: _stripped(image, scan.brain, grid) for s, image in images.items()}, lesion)
 
