@@ -6,6 +6,7 @@ from shutil import copytree
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 
 from brainsegnet.api.case_output import expected_dice
 from brainsegnet.api.inspection import describe_unseen
@@ -14,8 +15,19 @@ from brainsegnet.api.phantoms import grow
 from brainsegnet.api.release import Unseen, compare_with, release
 from brainsegnet.api.segmentation import SegmentOptions, segment
 from brainsegnet.api.training_run import train
-from brainsegnet.api.validation import calibrate, find_tails, held_out_scans, other_scans, parts_of, score_parts
+from brainsegnet.api.validation import (
+    calibrate,
+    choose_islands,
+    find_tails,
+    held_out_scans,
+    other_scans,
+    parts_of,
+    score_parts,
+    try_margins,
+)
 from brainsegnet.errors import DatasetError, ModelError
+from brainsegnet.inference.card import IslandsNote
+from brainsegnet.inference.islands import MARGINS
 from brainsegnet.inference.model import open_model, save_model
 from brainsegnet.inference.origin import Comparison, Parent
 from brainsegnet.inference.shipped import choose_model, resolve_model, shipped_models
@@ -82,6 +94,51 @@ def test_an_interval_may_miss_by_a_volume_that_does_not_matter(trained, phantoms
     assert set(find_tails(model, scans)["phantom0002"].values()) == {TAILS[0]} and min(strict.values()) < TAILS[0]
 
 
+def test_each_case_is_scored_with_the_margin_that_the_others_ask_for():
+    good, bad = {"lesion": 0.8}, {"lesion": 0.5}
+    trials = {name: {None: bad, 0.1: good, 0.2: bad} for name in "abc"} | {"d": {None: bad, 0.1: bad, 0.2: good}}
+    note, margins = choose_islands(trials)
+    assert note.margin == 0.1 and margins == dict.fromkeys("abcd", 0.1) and note.cases == 4
+    assert note.gain == {"lesion": pytest.approx(0.3 * 3 / 4)}
+    few, none = choose_islands({name: trials[name] for name in "ab"})
+    assert few == IslandsNote() and none == {"a": None, "b": None}
+    harmful = {name: {None: good, 0.1: bad} for name in "abc"}
+    assert choose_islands(harmful)[0].margin is None
+
+
+class Islands:
+    """Passes that find noise: many islands, of which they are more or less sure, the same in every image."""
+
+    def __init__(self, classes):
+        self.classes = classes
+
+    def probabilities(self, image):
+        noise = ndimage.gaussian_filter(np.random.default_rng(0).normal(size=(self.classes, *image.shape[1:])), 1.5)
+        noise[0] += 0.1
+        chances = np.exp(12 * noise)
+        return (chances / chances.sum(0)).astype(np.float32)
+
+    def classify(self, image, slabs=None):
+        return self.probabilities(image).argmax(0).astype(np.uint8)
+
+    def classify_surely(self, image, slabs=None):
+        return self.classify(image), np.rint(255 * (1 - self.probabilities(image)[0])).astype(np.uint8)
+
+
+def test_scores_and_tails_are_those_of_what_is_left(trained, phantoms, monkeypatch):
+    model = open_model(trained / "last")
+    scans = held_out_scans(model, [phantoms])
+    (name,), full = scans, "+".join(model.card.sequences)
+    monkeypatch.setattr("brainsegnet.api.validation.open_engine", lambda *_: Islands(model.card.task.classes))
+    trials = try_margins(model, scans)[name]
+    assert list(trials) == [None, *MARGINS] and trials[None] != trials[0.02]
+    for margin in (None, 0.02):
+        scored = score_parts(model, scans, margins={name: margin})[name][full]
+        assert scored == pytest.approx(trials[margin], abs=1e-4)
+    assert score_parts(model, scans)[name][full] == pytest.approx(trials[None], abs=1e-4)
+    assert find_tails(model, scans, {name: None}) == find_tails(model, scans) != find_tails(model, scans, {name: 0.02})
+
+
 def test_the_card_says_that_each_score_is_of_an_unseen_case(home):
     training = shipped_models(home)["tiny"].card.training
     assert training.folds == 2 and set(training.held_out) == set(training.data.cases) and len(training.held_out) == 3
@@ -136,7 +193,7 @@ def test_a_card_tells_what_other_ways_to_make_the_model_reach(home, tmp_path):
 def test_what_was_scored_otherwise_is_not_set_beside_a_model(home, tmp_path):
     model = open_model(copytree(home / "tiny", tmp_path / "tiny"))
     tested, dice = model.card.training.held_out, dict.fromkeys(model.card.task.regions, 0.5)
-    with pytest.raises(ModelError, match="have other cases: phantom0002 is in one alone"):
+    with pytest.raises(ModelError, match="is compared with have other cases: phantom0002 is"):
         compare_with(model.folder, [row(model, "real alone", 0.3)], tested[:2])
     for subsets in ({"dwi": dice}, {"flair": {"whole": 0.5}}):
         with pytest.raises(ModelError, match=f"no scores to compare with those of another way, {next(iter(subsets))}"):

@@ -57,6 +57,16 @@ def test_openvino_finds_what_torch_finds_without_torch(exported, net, image):
     assert np.mean(engine.classify(image) == expected.argmax(0)) > 0.99
 
 
+@pytest.mark.parametrize("precision", ["float", "int8"])
+def test_sureness_is_the_probability_of_any_lesion(exported, image, precision):
+    engine = open_engine(exported, "cpu", threads=1, precision=precision)
+    classes, sureness = engine.classify_surely(image)
+    np.testing.assert_array_equal(classes, engine.classify(image))
+    assert classes.dtype == sureness.dtype == np.uint8
+    np.testing.assert_allclose(sureness / 255, 1 - engine.probabilities(image)[0], atol=0.51 / 255)
+    assert len(np.unique(sureness)) > 20
+
+
 def test_eight_bits_find_nearly_what_floats_find(exported, image):
     floats, integers = (open_engine(exported, "cpu", 1, precision) for precision in ("float", "int8"))
     assert integers.backend.name == "OpenVINO on the CPU, 8-bit integers"

@@ -24,6 +24,10 @@ class Sums:
         wide = np.pad(image[0], [(self.halo, self.halo), (0, 0), (0, 0)])
         return (sum(wide[i : i + image.shape[1]] for i in range(2 * self.halo + 1)) % 7).astype(np.uint8)
 
+    def classify_surely(self, image):
+        classes = self.classify(image)
+        return np.stack([classes, 30 * classes])
+
     def probabilities(self, image):
         return np.eye(7, dtype=np.float32)[self.classify(image)].transpose(3, 0, 1, 2)
 
@@ -123,3 +127,11 @@ def test_interleave_puts_sub_pixels_in_their_places(rng):
     whole = rng.normal(size=(3, 4, 6, 10))
     parts = np.stack([whole[:, a::2, b::3, c::5] for a in range(2) for b in range(3) for c in range(5)], 1)
     np.testing.assert_array_equal(interleave(parts, (2, 3, 5)), whole)
+
+
+def test_sureness_comes_with_the_classes_in_slabs_too(whole):
+    for max_bytes in (10, 23):
+        passes = Passes(Sums(), max_bytes)
+        classes, sureness = passes.classify_surely(whole)
+        np.testing.assert_array_equal(classes, Passes(Sums()).classify(whole))
+        np.testing.assert_array_equal(sureness, 30 * classes)

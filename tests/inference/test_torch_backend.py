@@ -34,6 +34,15 @@ def test_classes_are_the_likeliest(engine, image):
         np.testing.assert_array_equal(engine.classify(image, slabs), engine.probabilities(image, slabs).argmax(0))
 
 
+def test_sureness_is_the_probability_of_any_lesion(engine, image):
+    for slabs in (None, 3):
+        classes, sureness = engine.classify_surely(image, slabs)
+        np.testing.assert_array_equal(classes, engine.classify(image, slabs))
+        lesion = 1 - engine.probabilities(image, slabs)[0]
+        np.testing.assert_allclose(sureness / 255, lesion, atol=0.51 / 255)
+    assert len(np.unique(sureness)) > 20
+
+
 @pytest.mark.parametrize("slabs", [1, 3, 7, 31])
 def test_slabs_are_a_pass_each(engine, image, slabs):
     apart = [engine.classify(np.ascontiguousarray(part)) for part in cut(image, slabs)]

@@ -1,20 +1,21 @@
 """A trained model made ready to be shipped: half-size weights, exports, and on its card what it reaches unseen."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 from brainsegnet.api.exporting import export_with, training_scans
 from brainsegnet.api.starting import refuse_seen
 from brainsegnet.api.validation import (
-    Scores,
-    Tails,
     calibrate,
+    choose_islands,
     find_tails,
     held_out_scans,
     mean_scores,
     other_scans,
     score_parts,
+    try_margins,
 )
 from brainsegnet.errors import DatasetError, ModelError
 from brainsegnet.inference.familiarity import Profile, measure_profile
@@ -22,6 +23,11 @@ from brainsegnet.inference.model import LAST, Model, open_model, save_model, sav
 from brainsegnet.inference.origin import Comparison
 from brainsegnet.preprocessing.prepare import prepare
 from brainsegnet.scans.datasets import find_cases, load_case
+
+if TYPE_CHECKING:
+    from brainsegnet.training.patches import Scan
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -65,14 +71,17 @@ def release(
     whole, parts_of_it = open_model(model / LAST), [open_model(fold / LAST) for fold in folds]
     if unseen is None:
         _check_folds(whole, parts_of_it, {case.name for case in find_cases(data)})
-        scores, tails = _score_folds(parts_of_it, data, say)
+        judged = _gather_folds(parts_of_it, data)
     else:
-        scores, tails = _score_unseen(whole, parts_of_it, unseen, say)
+        judged = [(whole, _gather_unseen(whole, parts_of_it, unseen))]
+    islands, margins = choose_islands(_merge(try_margins(judge, scans) for judge, scans in judged))
+    scores = _merge(score_parts(judge, scans, say, margins) for judge, scans in judged)
+    tails = _merge(find_tails(judge, scans, margins) for judge, scans in judged)
     parts = mean_scores(scores)
     measured = {"subsets": parts, "scores": parts["+".join(whole.card.sequences)], "held_out": tuple(sorted(scores))}
     origin = {"folds": len(folds), "held_out_sources": unseen.sources if unseen else ""}
     training = whole.card.training.model_copy(update=measured | origin)
-    found = {"training": training, "intervals": calibrate(tails), "profile": _profile(whole, data)}
+    found = {"training": training, "islands": islands, "intervals": calibrate(tails), "profile": _profile(whole, data)}
     card = whole.card.model_copy(update={"name": out.name, **found})
     halved = {name: t.half() if t.is_floating_point() else t for name, t in whole.tensors().items()}
     return export_with(save_model(out, card, halved), training_scans(whole, data), onnx=False)
@@ -93,9 +102,7 @@ def compare_with(model: Path, comparisons: Sequence[Comparison], tested: Collect
     opened = open_model(model)
     card, note = opened.card, opened.card.training
     if other := sorted(set(tested) ^ set(note.held_out)):
-        raise ModelError(
-            f"model {model} and the comparison are not scored on the same cases: {other[0]} is in one alone"
-        )
+        raise ModelError(f"model {model} and what it is compared with have other cases: {other[0]} is in one alone")
     for row in comparisons:
         for part, scores in row.subsets.items():
             if part not in note.subsets or set(scores) != set(card.task.regions):
@@ -128,23 +135,28 @@ def _check_folds(whole: Model, folds: Sequence[Model], names: Collection[str]) -
             refuse_seen(theirs.training.held_out, theirs.training.started_from)
 
 
-def _score_unseen(
-    whole: Model, folds: Sequence[Model], unseen: Unseen, say: Callable[[str], None]
-) -> tuple[Scores, Tails]:
+Judged = tuple[Model, Mapping[str, "Scan"]]
+"""A model and cases that it has not seen."""
+
+
+def _gather_unseen(whole: Model, folds: Sequence[Model], unseen: Unseen) -> Mapping[str, "Scan"]:
     if folds:
         raise DatasetError("scores are those of folds or of unseen cases, not of both; name one of the two")
     scans = other_scans(whole, unseen.data)
     refuse_seen(list(scans), whole.card.as_parent())
-    return score_parts(whole, scans, say), find_tails(whole, scans)
+    return scans
 
 
-def _score_folds(folds: Sequence[Model], data: Sequence[Path], say: Callable[[str], None]) -> tuple[Scores, Tails]:
-    scores: dict[str, Mapping[str, Mapping[str, float]]] = {}
-    tails: dict[str, Mapping[str, float]] = {}
+def _gather_folds(folds: Sequence[Model], data: Sequence[Path]) -> list[Judged]:
+    judged, known = list[Judged](), set[str]()
     for fold in folds:
         scans = held_out_scans(fold, data)
-        if twice := sorted(scores.keys() & scans.keys()):
+        if twice := sorted(known & scans.keys()):
             raise DatasetError(f"case {twice[0]} is held out by two folds; name each case once")
-        scores |= score_parts(fold, scans, say)
-        tails |= find_tails(fold, scans)
-    return scores, tails
+        known |= scans.keys()
+        judged.append((fold, scans))
+    return judged
+
+
+def _merge(parts: Iterable[Mapping[str, T]]) -> dict[str, T]:
+    return {name: value for part in parts for name, value in part.items()}

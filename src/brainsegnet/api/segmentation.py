@@ -36,6 +36,8 @@ class SegmentOptions:
             sequence on its grid stays as it is, even if the head moved.
         uncertainty: Whether to write an entropy map and intervals of the volumes too.
         picture: Whether to draw the result over the scan, as a PNG beside the label map.
+        keep_islands: Whether parts of the lesion stay that lie apart and of which the model is much less sure than of
+            the rest; else its card says how much less sure an island is that is dropped, if any is.
 
     Raises:
         BrainSegNetError: fewer than one thread, or no memory.
@@ -51,6 +53,7 @@ class SegmentOptions:
     register: bool = False
     uncertainty: bool = False
     picture: bool = False
+    keep_islands: bool = False
 
     def __post_init__(self) -> None:
         if self.threads is not None and self.threads < 1:
@@ -106,7 +109,7 @@ def segment(
     targets = _targets(found, out)
     if not isinstance(cases, Mapping):
         _refuse_truths(found, targets.values())
-    wanted = Options(options.slabs, options.probabilities, options.uncertainty)
+    wanted = Options(options.slabs, options.probabilities, options.uncertainty, options.keep_islands)
     on_cpu = stays_on_cpu(options.device)
 
     def read(files: CaseFiles) -> Loaded:

@@ -12,8 +12,16 @@ from brainsegnet.api.options import TrainOptions
 from brainsegnet.api.roster import call_roll, load_scans
 from brainsegnet.errors import DatasetError
 from brainsegnet.evaluation.metrics import region_dice
-from brainsegnet.inference.card import Card, IntervalNote
+from brainsegnet.inference.card import Card, IntervalNote, IslandsNote
 from brainsegnet.inference.engines import open_engine
+from brainsegnet.inference.islands import (
+    MARGINS,
+    choose_margin,
+    clear_chances,
+    drop_islands,
+    find_classes,
+    without_dropped,
+)
 from brainsegnet.inference.model import Model
 from brainsegnet.inference.passes import Passes
 from brainsegnet.inference.uncertainty import choose_tail, region_chance, widest_tail
@@ -25,6 +33,10 @@ Scores = Mapping[str, Mapping[str, Mapping[str, float]]]
 """Case to the sequences used, joined by a plus, to region to Dice."""
 Tails = Mapping[str, Mapping[str, float]]
 """Case to region to the widest tail whose interval holds the true volume."""
+Trials = Mapping[str, Mapping[float | None, Mapping[str, float]]]
+"""Case to the margin by which islands are dropped, None for none, to region to Dice."""
+FEWEST_CASES = 3
+"""From which a margin can be chosen, and tested on each without it."""
 SLACK_ML = 1.0
 """Error of a volume that does not matter."""
 
@@ -67,26 +79,68 @@ def parts_of(sequences: Sequence[str]) -> list[tuple[str, ...]]:
     return [part for size in range(len(sequences), 0, -1) for part in combinations(sequences, size)]
 
 
-def score_parts(model: Model, scans: Mapping[str, "Scan"], say: Callable[[str], None] = lambda text: None) -> Scores:
-    """Whole-scan Dice of each case with each part of the sequences, or with all where the model needs all."""
+def score_parts(
+    model: Model,
+    scans: Mapping[str, "Scan"],
+    say: Callable[[str], None] = lambda text: None,
+    margins: Mapping[str, float | None] | None = None,
+) -> Scores:
+    """Whole-scan Dice of each case with each part of the sequences, or with all where the model needs all.
+
+    `margins` says which islands are dropped of each case; none of any without.
+    """
     card, passes = model.card, open_engine(model, "cpu")
     parts = parts_of(card.sequences) if card.input.any_subset else [card.sequences]
     scores = {}
     for name, scan in scans.items():
-        scores[name] = {"+".join(part): _score(passes, _keep(scan, card, part), card) for part in parts}
+        margin = margins[name] if margins else None
+        scores[name] = {"+".join(part): _score(passes, _keep(scan, card, part), card, margin) for part in parts}
         say(f"{name}: {scores[name]['+'.join(card.sequences)]}")
     return scores
 
 
-def find_tails(model: Model, scans: Mapping[str, "Scan"]) -> Tails:
+def try_margins(model: Model, scans: Mapping[str, "Scan"]) -> Trials:
+    """Dice of each case with each of `MARGINS`, and with all islands kept."""
+    card, passes, trials = model.card, open_engine(model, "cpu"), {}
+    for name, scan in scans.items():
+        classes, sureness = passes.classify_surely(scan.image)
+        kept = {margin: drop_islands(classes, sureness, margin).classes for margin in (None, *MARGINS)}
+        trials[name] = {margin: region_dice(left, scan.classes, card.task) for margin, left in kept.items()}
+    return trials
+
+
+def choose_islands(trials: Trials) -> tuple[IslandsNote, dict[str, float | None]]:
+    """The margin for the card, and for each case the one that the others ask for, with which it is scored.
+
+    With fewer than three cases none is chosen.
+
+    >>> dice = {None: {"lesion": 0.5}, 0.1: {"lesion": 0.7}}
+    >>> choose_islands({"a": dice, "b": dice, "c": dice})
+    (IslandsNote(margin=0.1, gain={'lesion': 0.2}, cases=3), {'a': 0.1, 'b': 0.1, 'c': 0.1})
+    """
+    if len(trials) < FEWEST_CASES:
+        return IslandsNote(), dict.fromkeys(trials)
+    means = {name: {m: float(np.mean(list(dice.values()))) for m, dice in t.items()} for name, t in trials.items()}
+    margins = {name: choose_margin([mean for other, mean in means.items() if other != name]) for name in trials}
+    regions = next(iter(trials.values()))[None]
+    gain = {
+        region: round(float(np.mean([t[margins[name]][region] - t[None][region] for name, t in trials.items()])), 4)
+        for region in regions
+    }
+    return IslandsNote(margin=choose_margin(list(means.values())), gain=gain, cases=len(trials)), margins
+
+
+def find_tails(model: Model, scans: Mapping[str, "Scan"], margins: Mapping[str, float | None] | None = None) -> Tails:
     """What `calibrate` needs of each case; an interval that misses by less than `SLACK_ML` is right.
 
-    Otherwise a handful of voxels, found or true, would ask for intervals from nothing to everything.
+    Otherwise a handful of voxels, found or true, would ask for intervals from nothing to everything. `margins` as for
+    `score_parts`.
     """
     card, passes = model.card, open_engine(model, "cpu")
     tails = {}
     for name, scan in scans.items():
         chances = passes.probabilities(scan.image)
+        chances = without_dropped(chances, clear_chances(chances, margins[name] if margins else None).classes)
         regions = zip(card.task.regions, card.task.region_classes, strict=True)
         tails[name] = {
             region: widest_tail(
@@ -138,6 +192,6 @@ def _keep(scan: "Scan", card: Card, part: Sequence[str]) -> "Scan":
     return replace(scan, image=scan.image * kept[:, None, None, None])
 
 
-def _score(passes: Passes, scan: "Scan", card: Card) -> dict[str, float]:
-    scores = region_dice(passes.classify(scan.image), scan.classes, card.task)
+def _score(passes: Passes, scan: "Scan", card: Card, margin: float | None) -> dict[str, float]:
+    scores = region_dice(find_classes(passes, scan.image, margin).classes, scan.classes, card.task)
     return {region: round(value, 4) for region, value in scores.items()}

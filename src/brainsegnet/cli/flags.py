@@ -152,3 +152,5 @@ class SegmentFlags:
     "Write an entropy map too, and intervals of the volumes into the JSON."
     picture: Switch = False
     "Draw the result over the scan, as a PNG beside the label map."
+    keep_islands: Switch = False
+    "Keep parts that lie apart and of which the model is much less sure than of the rest; some models drop them."

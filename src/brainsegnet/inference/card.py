@@ -55,6 +55,20 @@ class IntervalNote(Value):
     cases: int = 0
 
 
+class IslandsNote(Value):
+    """Which parts of what is found are dropped, see `islands`, and what that was worth on unseen cases.
+
+    Attributes:
+        margin: How much less sure than the surest an island is that is dropped; None drops none.
+        gain: Mean Dice that is gained, by region, each case with the margin that the others ask for.
+        cases: Number of those cases.
+    """
+
+    margin: float | None = Field(default=None, gt=0, lt=1)
+    gain: Mapping[str, float] = Field(default_factory=dict)
+    cases: int = 0
+
+
 class WeightsNote(Value):
     """The file of the weights, known to the byte."""
 
@@ -109,6 +123,7 @@ class Card(Value):
         input, network, training, weights: See there.
         exports: The same weights in other forms.
         intervals: Of the volume of each region.
+        islands: Which parts of what is found are dropped.
         profile: What the training cases look like; None where nobody measured it, and then no scan is doubted.
         versions: Of the software that trained it, see `find_versions`.
     """
@@ -126,6 +141,7 @@ class Card(Value):
     weights: WeightsNote | None = None
     exports: Mapping[Form, ExportNote] = Field(default_factory=dict)
     intervals: Mapping[str, IntervalNote] = Field(default_factory=dict)
+    islands: IslandsNote = IslandsNote()
     profile: Profile | None = None
 
     @model_validator(mode="after")

@@ -12,6 +12,7 @@ from openvino import opset13 as ops
 
 from brainsegnet.errors import ModelError
 from brainsegnet.inference.card import Card
+from brainsegnet.inference.islands import CERTAIN
 from brainsegnet.inference.memory import free_memory
 from brainsegnet.inference.passes import Classes, Floats, Shape, estimate_floats, find_halo, interleave
 
@@ -75,6 +76,7 @@ class OpenVinoBackend:
             raise ModelError(f"{path} cannot be run by OpenVINO: {' '.join(str(error).split())[:200]}") from error
         self._settings = settings
         self._logits: OpenVinoRequest = None
+        self._surely: OpenVinoRequest = None
         self.name = f"OpenVINO on the CPU, {way.words}"
         shape = card.network
         self.bytes_per_value = way.width
@@ -90,6 +92,12 @@ class OpenVinoBackend:
             MemoryError: there is too little memory.
         """
         return np.asarray(interleave(_infer(self._likeliest, image), self.stride))
+
+    def classify_surely(self, image: Floats) -> Classes:
+        """Classes, and the probability of not being background in 255 steps: (2, D, H, W); otherwise as `classify`."""
+        if self._surely is None:
+            self._surely = _ready(with_arg_max(self._network, self.classes, surely=True), self._settings)
+        return np.asarray(interleave(_infer(self._surely, image), self.stride))
 
     def probabilities(self, image: Floats) -> Floats:
         """Soft-max probabilities (K, D, H, W); arguments and errors as `classify`."""
@@ -112,10 +120,11 @@ class OpenVinoBackend:
         return free_memory()
 
 
-def with_arg_max(network: OpenVinoModel, classes: int) -> OpenVinoModel:
+def with_arg_max(network: OpenVinoModel, classes: int, surely: bool = False) -> OpenVinoModel:
     """The same network with the arg-max inside, the first of equals: logits (1, S * K, d, h, w) to (S, d, h, w) uint8.
 
-    Inside, it runs on all cores, and no float leaves the engine.
+    Inside, it runs on all cores, and no float leaves the engine. With `surely`, the probability of not being background
+    in 255 steps comes after it: (2, S, d, h, w).
     """
     twin = network.clone()
     logits = twin.get_results()[0].input_value(0)
@@ -123,6 +132,11 @@ def with_arg_max(network: OpenVinoModel, classes: int) -> OpenVinoModel:
     apart = ops.reshape(logits, np.array([steps, classes, 0, 0, 0]), True)
     best = ops.topk(apart, np.array(1), 1, "max", "value", "i32", True).output(1)
     result = ops.convert(ops.squeeze(best, np.array([1])), "u8")
+    if surely:
+        background = ops.gather(ops.softmax(apart, 1), np.array(0), np.array(1))
+        lesion = ops.multiply(ops.subtract(np.float32(1), background), np.float32(CERTAIN))
+        sureness = ops.convert(ops.round(lesion, "half_to_even"), "u8")
+        result = ops.concat([ops.unsqueeze(part, np.array([0])) for part in (result, sureness)], 0)
     return openvino.Model([ops.result(result)], twin.get_parameters())
 
 

@@ -37,6 +37,9 @@ class Backend(Protocol):
             MemoryError: there is too little memory.
         """
 
+    def classify_surely(self, image: Floats) -> Classes:
+        """Classes, and the probability of not being background in 255 steps: (2, D, H, W); otherwise as `classify`."""
+
     def probabilities(self, image: Floats) -> Floats:
         """Soft-max probabilities (K, D, H, W); arguments and errors as `classify`."""
 
@@ -92,6 +95,12 @@ class Passes:
         result = np.empty(image.shape[1:], np.uint8)
         self._fill(result, image, slabs, lambda part: self.backend.classify(part))
         return result
+
+    def classify_surely(self, image: Floats, slabs: int | None = None) -> tuple[Classes, Classes]:
+        """Classes (D, H, W) as `classify`, and the probability (D, H, W) of not being background in 255 steps."""
+        result = np.empty((2, *image.shape[1:]), np.uint8)
+        self._fill(result, image, slabs, lambda part: self.backend.classify_surely(part))
+        return result[0], result[1]
 
     def probabilities(self, image: Floats, slabs: int | None = None) -> Floats:
         """Soft-max probabilities (K, D, H, W); arguments and errors as `classify`."""

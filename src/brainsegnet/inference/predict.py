@@ -11,6 +11,7 @@ from brainsegnet.errors import BrainSegNetError, MissingSequence
 from brainsegnet.inference.card import Card, IntervalNote
 from brainsegnet.inference.engines import Engine
 from brainsegnet.inference.familiarity import find_doubts
+from brainsegnet.inference.islands import Cleared, clear_chances, find_classes, without_dropped
 from brainsegnet.inference.uncertainty import entropy, region_chance, volume_interval
 from brainsegnet.preprocessing.prepare import Prepared, prepare, restore
 from brainsegnet.task import Task
@@ -27,6 +28,7 @@ class Options:
         slabs: Slices per pass; None is the whole brain box in one, 31 the paper's choice.
         probabilities: Whether the result holds a map for each tissue.
         uncertainty: Whether it holds an entropy map and an interval of the volume of each region.
+        keep_islands: Whether parts stay of which the model is much less sure than of others, see `islands`.
 
     Raises:
         BrainSegNetError: slabs of no slice.
@@ -35,6 +37,7 @@ class Options:
     slabs: int | None = None
     probabilities: bool = False
     uncertainty: bool = False
+    keep_islands: bool = False
 
     def __post_init__(self) -> None:
         if self.slabs is not None and self.slabs < 1:
@@ -67,7 +70,8 @@ class Found:
     Attributes:
         ready: What it was given.
         options: What was asked for.
-        classes, chances: Classes (d, h, w) of the brain's box; probabilities (K, d, h, w) if they are needed.
+        cleared: Classes (d, h, w) of the brain's box, and what was dropped of them.
+        chances: Probabilities (K, d, h, w) if they are needed.
         seconds: That the passes took, arg-max included.
         engine: What computed.
         notes: What was done for want of memory.
@@ -76,7 +80,7 @@ class Found:
 
     ready: Ready
     options: Options
-    classes: NDArray[np.uint8]
+    cleared: Cleared
     chances: NDArray[np.float32] | None
     seconds: float
     engine: str
@@ -105,7 +109,7 @@ class Prediction:
 
     Attributes:
         name: Of the case.
-        labels: In the convention of the task, on the grid of the case, no post-processing.
+        labels: In the convention of the task, on the grid of the case: the arg-max without what was dropped.
         probabilities: Tissue, and "background", to a float32 map on the same grid; None if not asked for.
         used, absent: Sequences of the model that the case has, and has not.
         seconds: "prepare" (check, crop, normalise) and "network" (passes, arg-max).
@@ -113,6 +117,8 @@ class Prediction:
         entropy: As a share of the greatest, a float32 map on the same grid, 0 around the brain; None if not asked for.
         intervals: Of the volume of each region; None if not asked for.
         doubts: Sentences on what looks unlike the training cases.
+        islands_dropped: Number of islands of which the model was so unsure that they were dropped.
+        dropped_ml: Their volume in millilitres.
     """
 
     name: str
@@ -125,6 +131,8 @@ class Prediction:
     entropy: Volume | None = None
     intervals: Mapping[str, Interval] | None = None
     doubts: Sequence[str] = ()
+    islands_dropped: int = 0
+    dropped_ml: float = 0.0
 
 
 def predict(case: Case, engine: Engine, options: Options | None = None) -> Prediction:
@@ -152,22 +160,34 @@ def make_ready(case: Case, card: Card, prepare: Callable[[Case], Prepared] = pre
 def compute(ready: Ready, engine: Engine, options: Options) -> Found:
     """The second step: the network; errors as `predict`."""
     started = time.perf_counter()
+    margin = None if options.keep_islands else engine.card.islands.margin
     soft = options.probabilities or options.uncertainty
     chances = engine.probabilities(ready.image, options.slabs) if soft else None
-    classes = engine.classify(ready.image, options.slabs) if chances is None else np.argmax(chances, 0).astype(np.uint8)
+    if chances is None:
+        cleared = find_classes(engine, ready.image, margin, options.slabs)
+    else:
+        cleared = clear_chances(chances, margin)
     seconds = time.perf_counter() - started
-    d, h, w = classes.shape
+    d, h, w = cleared.classes.shape
     needed = engine.backend.estimate_bytes((d, h, w))
-    return Found(ready, options, classes, chances, seconds, engine.backend.name, tuple(engine.notes), needed)
+    return Found(ready, options, cleared, chances, seconds, engine.backend.name, tuple(engine.notes), needed)
 
 
 def finish(found: Found, card: Card) -> Prediction:
     """The third step: back to the case's own grid and the task's labels."""
-    ready, case = found.ready, found.ready.case
-    labels = LabelMap(card.task.decode(restore(found.classes, ready.prepared)), case.reference.affine)
-    seconds = {"prepare": ready.seconds, "network": found.seconds}
-    volumes_ml = measure_volumes(labels, card.task)
-    result = Prediction(case.name, labels, None, ready.used, ready.absent, seconds, volumes_ml)
+    ready, case, cleared = found.ready, found.ready.case, found.cleared
+    labels = LabelMap(card.task.decode(restore(cleared.classes, ready.prepared)), case.reference.affine)
+    result = Prediction(
+        case.name,
+        labels,
+        None,
+        ready.used,
+        ready.absent,
+        seconds={"prepare": ready.seconds, "network": found.seconds},
+        volumes_ml=measure_volumes(labels, card.task),
+        islands_dropped=cleared.islands,
+        dropped_ml=round(cleared.voxels * labels.voxel_ml, 6),
+    )
     if card.profile is not None:
         doubts = find_doubts(ready.prepared, case.reference.spacing_mm, card.profile)
         result = replace(result, doubts=tuple(doubts))
@@ -176,7 +196,8 @@ def finish(found: Found, card: Card) -> Prediction:
         result = replace(result, probabilities=map_tissues(chances, ready.prepared, card.task, case.reference))
     if chances is not None and asked.uncertainty:
         doubt = case.reference.with_array(restore(entropy(chances), ready.prepared))
-        result = replace(result, entropy=doubt, intervals=find_intervals(chances, card, labels.voxel_ml))
+        kept = without_dropped(chances, cleared.classes)
+        result = replace(result, entropy=doubt, intervals=find_intervals(kept, card, labels.voxel_ml))
     return result
 
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager, nullcontext
 import numpy as np
 
 from brainsegnet.errors import BrainSegNetError, MissingExtra
+from brainsegnet.inference.islands import CERTAIN
 from brainsegnet.inference.memory import free_memory
 from brainsegnet.inference.passes import Classes, Floats, Shape, estimate_floats, find_halo, interleave
 from brainsegnet.preprocessing.prepare import Prepared, prepare
@@ -80,6 +81,12 @@ class TorchBackend:
             likeliest = self._logits(image).argmax(1).to(torch.uint8)
             return np.asarray(interleave(likeliest, self.stride).cpu().numpy())
 
+    def classify_surely(self, image: Floats) -> Classes:
+        """Classes, and the probability of not being background in 255 steps: (2, D, H, W); otherwise as `classify`."""
+        with _running(self.device, self.threads):
+            both = _likeliest_and_sureness(self._logits(image))
+            return np.asarray(interleave(both, self.stride).cpu().numpy())
+
     def probabilities(self, image: Floats) -> Floats:
         """Soft-max probabilities (K, D, H, W); arguments and errors as `classify`."""
         with _running(self.device, self.threads):
@@ -146,6 +153,11 @@ class AnyNetwork:
         with _running(self.device):
             return np.asarray(self._logits(image).argmax(0).to(torch.uint8).cpu().numpy())
 
+    def classify_surely(self, image: Floats) -> Classes:
+        """Classes, and the probability of not being background in 255 steps: (2, D, H, W); otherwise as `classify`."""
+        with _running(self.device):
+            return np.asarray(_likeliest_and_sureness(self._logits(image)[None])[:, 0].cpu().numpy())
+
     def probabilities(self, image: Floats) -> Floats:
         """Soft-max probabilities (K, D, H, W); arguments and errors as `classify`."""
         with _running(self.device):
@@ -169,6 +181,12 @@ class AnyNetwork:
     def _logits(self, image: Floats) -> Tensor:
         x = torch.from_numpy(image)[None].to(self.device).to(memory_format=self.design.layout)
         return self.run(x)[0]
+
+
+def _likeliest_and_sureness(logits: Tensor) -> Tensor:
+    """Of logits (S, K, d, h, w): classes and sureness, (2, S, d, h, w) uint8."""
+    lesion = 1 - logits.float().softmax(1)[:, 0]
+    return torch.stack([logits.argmax(1).to(torch.uint8), (lesion * CERTAIN).round().to(torch.uint8)])
 
 
 @contextmanager
