@@ -8,9 +8,9 @@ import SimpleITK as sitk
 
 from brainsegnet.api.inspection import card_rows, inspect
 from brainsegnet.errors import DatasetError, ImageError, ModelError
-from brainsegnet.inference.card import IntervalNote
+from brainsegnet.inference.card import IntervalNote, IslandsNote
 from brainsegnet.inference.model import open_model
-from brainsegnet.inference.origin import Parent
+from brainsegnet.inference.origin import Comparison, Parent
 from brainsegnet.inference.shipped import HOME, shipped_models
 from brainsegnet.scans.datasets import find_cases
 
@@ -51,6 +51,23 @@ def test_a_released_card_says_who_scored_its_cases_and_what_parts_of_the_sequenc
         == "whole: tail 0.05, held 90% of the volumes of 20 cases; core: tail 0.1, not measured"
     )
     assert rows["started from"].startswith("glioma, trained on 2 cases")
+
+
+def test_a_card_tells_what_is_dropped_and_what_other_ways_reach(trained):
+    card = released(open_model(trained).card)
+    assert dict(card_rows(card))["islands"] == "all kept"
+    assert dict(card_rows(card))["made in other ways"] == "not measured"
+    few = Comparison(origin="real alone", real_cases=2, subsets={"flair": {"whole": 0.5}, "flair+t1c": {"whole": 0.7}})
+    every = Comparison(origin="grown alone", subsets={"flair": {"whole": 0.6}})
+    note = card.training.model_copy(update={"comparisons": (few, every)})
+    islands = IslandsNote(margin=0.12, gain={"whole": 0.051, "core": -0.004}, cases=11)
+    rows = dict(card_rows(card.model_copy(update={"training": note, "islands": islands})))
+    sentence = "dropped where less sure by 0.12 than the surest; Dice of 11 unseen cases: whole +0.051, core -0.004"
+    assert rows["islands"] == sentence
+    others = "real alone (2 real cases): whole 0.700; grown alone (all real cases): whole 0.600"
+    assert rows["made in other ways"] == others
+    useless = card.model_copy(update={"islands": IslandsNote(cases=3)})
+    assert dict(card_rows(useless))["islands"] == "all kept (nothing gained on 3 cases)"
 
 
 @pytest.mark.parametrize("name", shipped_models())

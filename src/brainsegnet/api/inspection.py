@@ -6,7 +6,7 @@ from pathlib import Path
 
 from brainsegnet.inference.card import Card, ExportNote
 from brainsegnet.inference.model import BEST, CARD_FILE, LAST
-from brainsegnet.inference.origin import Parent, TrainingNote
+from brainsegnet.inference.origin import Comparison, Parent, TrainingNote
 from brainsegnet.inference.shipped import is_shipped, resolve_model
 from brainsegnet.output import find_suffix
 from brainsegnet.scans.case_files import PERFUSION, CaseFiles, read_sequences
@@ -114,6 +114,8 @@ def card_rows(card: Card) -> list[Row]:
         "Dice on unseen cases": _unseen(card),
         "Dice by sequences": "; ".join(f"{part}: {_scores(s)}" for part, s in training.subsets.items())
         or "not measured",
+        "made in other ways": "; ".join(map(_comparison, training.comparisons)) or "not measured",
+        "islands": _islands(card),
         "volume intervals": _intervals(card),
         "exports": _exports(card),
         "licence": card.licence,
@@ -168,6 +170,22 @@ def _unseen(card: Card) -> str:
     if any(value is not None for value in card.training.scores.values()):
         return f"{scores} ({describe_unseen(card)})"
     return f"{scores}; held out: {', '.join(card.training.held_out) or 'none'}"
+
+
+def _comparison(other: Comparison) -> str:
+    """What another way to make the model reaches with most of its sequences."""
+    cases = "all" if other.real_cases is None else other.real_cases
+    most = max(other.subsets, key=lambda part: part.count("+"))
+    return f"{other.origin} ({cases} real cases): {_scores(other.subsets[most])}"
+
+
+def _islands(card: Card) -> str:
+    """Which parts that lie apart are dropped, and what that is worth."""
+    note = card.islands
+    if note.margin is None:
+        return "all kept" + (f" (nothing gained on {note.cases} cases)" if note.cases else "")
+    gain = ", ".join(f"{region} {value:+.3f}" for region, value in note.gain.items())
+    return f"dropped where less sure by {note.margin:g} than the surest; Dice of {note.cases} unseen cases: {gain}"
 
 
 def _intervals(card: Card) -> str:
