@@ -66,6 +66,8 @@ def test_a_card_tells_what_is_dropped_and_what_other_ways_reach(trained):
     assert rows["islands"] == sentence
     others = "real alone (2 real cases): whole 0.700; grown alone (all real cases): whole 0.600"
     assert rows["made in other ways"] == others
+    heir = card.model_copy(update={"islands": IslandsNote(margin=0.12)})
+    assert dict(card_rows(heir))["islands"].endswith("than the surest, as by the model that it started from")
     useless = card.model_copy(update={"islands": IslandsNote(cases=3)})
     assert dict(card_rows(useless))["islands"] == "all kept (nothing gained on 3 cases)"
 

@@ -11,7 +11,7 @@ from brainsegnet.api.roster import Roster
 from brainsegnet.api.starting import adopt, follow, inherit, same_channels, settle_blend
 from brainsegnet.api.training_run import STATE, train
 from brainsegnet.errors import DatasetError, ModelError, TaskError
-from brainsegnet.inference.card import Card
+from brainsegnet.inference.card import Card, IslandsNote
 from brainsegnet.inference.model import open_model, save_model
 from brainsegnet.inference.origin import Data, Parent
 from brainsegnet.network.checkpoint import load_into, read_tensors
@@ -147,6 +147,15 @@ def test_by_default_a_training_from_a_model_keeps_half_of_it_and_the_card_says_s
     for name, tensor in after.items():
         if tensor.is_floating_point():
             assert torch.allclose(tensor, 0.5 * (before[name] + average[f"average.{name}"]), atol=1e-6), name
+
+
+def test_who_keeps_a_share_of_the_weights_keeps_the_margin_of_islands_too(trained, phantoms, tiny, tmp_path):
+    model = open_model(trained)
+    islands = IslandsNote(margin=0.12, gain={"whole": 0.05}, cases=11)
+    parent = save_model(tmp_path / "elder", model.card.model_copy(update={"islands": islands}), model.tensors()).folder
+    for recipe, kept in ((None, IslandsNote(margin=0.12)), (tiny, IslandsNote())):
+        options = TrainOptions(recipe, Budget(steps=1), validation=0, start=parent)
+        assert open_model(train(phantoms, "brats2015", tmp_path / f"{kept.margin}", options)).card.islands == kept
 
 
 def test_a_recipe_that_keeps_nothing_of_the_model_is_taken_and_told(trained, phantoms, tiny, tmp_path):

@@ -184,8 +184,11 @@ def _islands(card: Card) -> str:
     note = card.islands
     if note.margin is None:
         return "all kept" + (f" (nothing gained on {note.cases} cases)" if note.cases else "")
+    dropped = f"dropped where less sure by {note.margin:g} than the surest"
+    if not note.cases:
+        return f"{dropped}, as by the model that it started from"
     gain = ", ".join(f"{region} {value:+.3f}" for region, value in note.gain.items())
-    return f"dropped where less sure by {note.margin:g} than the surest; Dice of {note.cases} unseen cases: {gain}"
+    return f"{dropped}; Dice of {note.cases} unseen cases: {gain}"
 
 
 def _intervals(card: Card) -> str:

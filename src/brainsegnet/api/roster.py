@@ -29,7 +29,8 @@ class Roster:
     """Which cases are trained on, which are held out, and the sequences in the order of the channels.
 
     `resample` and `register` say what becomes of label maps and sequences on other grids; see `TrainOptions`. `parent`
-    is the model whose weights the training starts from. `grown` says what is grown beside the cases, `pool` holds it.
+    is the model whose weights the training starts from, `margin` that of the islands which it drops. `grown` says what
+    is grown beside the cases, `pool` holds it.
     """
 
     task: Task
@@ -39,6 +40,7 @@ class Roster:
     resample: bool = False
     register: bool = False
     parent: Parent | None = None
+    margin: float | None = None
     grown: Grown | None = None
     pool: "Pool | None" = None
 

@@ -71,7 +71,7 @@ def follow(roster: Roster, card: Card) -> Roster:
         )
     parent = card.as_parent()
     refuse_seen([case.name for case in roster.validation], parent)
-    return replace(roster, parent=parent)
+    return replace(roster, parent=parent, margin=card.islands.margin)
 
 
 def refuse_seen(held_out: Sequence[str], parent: Parent) -> None:

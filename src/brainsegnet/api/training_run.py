@@ -14,7 +14,7 @@ from brainsegnet.api.roster import Roster, call_roll, check_same, load_split
 from brainsegnet.api.starting import adopt, follow, inherit, settle_blend, warn_of_forgetting
 from brainsegnet.errors import OutputError, TaskError
 from brainsegnet.evaluation.metrics import region_dice
-from brainsegnet.inference.card import Architecture, Card, Input, find_versions
+from brainsegnet.inference.card import Architecture, Card, Input, IslandsNote, find_versions
 from brainsegnet.inference.model import BEST, CARD_FILE, LAST, Model, save_model, torch_needed
 from brainsegnet.inference.origin import Data, TrainingNote
 from brainsegnet.inference.shipped import resolve_model
@@ -242,6 +242,7 @@ def write_card(name: str, roster: Roster, plan: "Plan", options: TrainOptions, s
             blended=recipe.blend,
             scores=dict(scores),
         ),
+        islands=IslandsNote(margin=roster.margin if recipe.blend else None),
         versions=find_versions(),
     )
 

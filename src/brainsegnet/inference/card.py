@@ -59,9 +59,10 @@ class IslandsNote(Value):
     """Which parts of what is found are dropped, see `islands`, and what that was worth on unseen cases.
 
     Attributes:
-        margin: How much less sure than the surest an island is that is dropped; None drops none.
+        margin: How much less sure than the surest an island is that is dropped; None drops none. A training that keeps
+            a share of a model's weights keeps its margin.
         gain: Mean Dice that is gained, by region, each case with the margin that the others ask for.
-        cases: Number of those cases.
+        cases: Number of those cases; 0 where it was not measured.
     """
 
     margin: float | None = Field(default=None, gt=0, lt=1)
