@@ -92,6 +92,25 @@ def test_emboli_are_many_and_small(small_ground, strokes):
     assert ndimage.label(core, np.ones((3, 3, 3)))[1] >= 4
 
 
+@pytest.mark.parametrize("foci", [2, 40])
+def test_a_wedge_keeps_most_of_its_volume_however_many_satellites_it_has(small_ground, strokes, foci):
+    shares = []
+    for seed in range(6):
+        stroke = replace(
+            strokes[0],
+            kind="wedge",
+            territory=Territory.MIDDLE_FRONTAL,
+            foci=foci,
+            volume_ml=30.0,
+            sparing=0.0,
+            roughness=0.2,
+        )
+        islands, _ = ndimage.label(grow_core(np.random.default_rng(seed), small_ground, stroke), np.ones((3, 3, 3)))
+        sizes = np.bincount(islands.ravel())[1:]
+        shares.append(sizes.max() / sizes.sum())
+    assert np.median(shares) > 0.8
+
+
 def test_a_real_shape_comes_where_it_was_or_on_the_other_side(small_ground, strokes, ball):
     sides = set()
     for seed in range(6):

@@ -27,6 +27,8 @@ Kind = Literal["shape", "lacune", "wedge", "emboli"]
 
 FEWEST_VOXELS = 12
 """A core has at least as many."""
+SATELLITES = 0.1
+"""Of the volume of a wedge, what lies in satellites, where there are any."""
 LARGEST_DEFICIT_ML = 320.0
 PLACES: dict[Kind, tuple[tuple[Territory, float], ...]] = {
     "wedge": (
@@ -192,11 +194,12 @@ def _place_shape(rng: np.random.Generator, ground: Ground, shape: LabelMap) -> M
 
 
 def _grow_foci(rng: np.random.Generator, ground: Ground, stroke: Stroke) -> Mask:
-    """Emboli share the volume evenly; of a wedge with satellites they get a tenth."""
+    """Emboli share the volume; of a wedge with satellites these get a tenth."""
     core = np.zeros(ground.tissue.shape, np.bool_)
-    shares = rng.dirichlet(np.full(stroke.foci, 1.2)) if stroke.kind == "emboli" else np.full(stroke.foci, 0.02)
-    if stroke.kind != "emboli":
-        shares[0] = 1 - shares[1:].sum()
+    emboli = stroke.kind == "emboli"
+    shares = rng.dirichlet(np.full(stroke.foci if emboli else max(stroke.foci - 1, 1), 1.2))
+    if not emboli:
+        shares = np.array([1.0]) if stroke.foci == 1 else np.append(1 - SATELLITES, SATELLITES * shares)
     for share in shares:
         core |= _grow_focus(rng, ground, stroke, _draw_seed(rng, ground, stroke), float(share * stroke.volume_ml))
     return core

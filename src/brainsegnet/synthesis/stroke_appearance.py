@@ -156,8 +156,11 @@ def _fold_hindbrain(
     sheets = np.clip((np.cos(2 * np.pi * bent / rng.uniform(6, 10)) - 0.4) / 0.6, 0, 1)
     fluid = contrast.folia * sheets * np.clip(away / HINDBRAIN_MM - 0.4, 0, 0.6) / 0.6
     b0[behind] *= np.exp(contrast.behind * np.clip(0.5 + 0.5 * away / HINDBRAIN_MM, 0, 1.3))
-    b0[behind] += fluid * (contrast.t2[Tissue.CSF] - b0[behind])
-    adc[behind] += fluid * (contrast.adc[Tissue.CSF] - adc[behind])
+    b, water = contrast.b_s_mm2 * 1e-6, contrast.t2[Tissue.CSF]
+    weighted = (1 - fluid) * b0[behind] * np.exp(-b * adc[behind])
+    weighted += fluid * water * np.exp(-b * contrast.adc[Tissue.CSF])
+    b0[behind] += fluid * (water - b0[behind])
+    adc[behind] = np.log(b0[behind] / weighted) / b
 
 
 def measure_adc(b0: Floats, dwi: Floats, b_s_mm2: float) -> Floats:
