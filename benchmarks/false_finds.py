@@ -89,7 +89,7 @@ def main() -> None:
             continue
         with tempfile.TemporaryDirectory() as folder:
             out = Path(folder) / "found.nii.gz"
-            brainsegnet.segment(files.images, arguments.model, out)
+            brainsegnet.segment(files.images, arguments.model, out, brainsegnet.SegmentOptions(keep_islands=True))
             found = read_labels(out).array
         results[case.name] = describe(case, found, case.lesion.array, task)
         sys.stdout.write(f"{case.name}: {json.dumps(results[case.name])}\n")

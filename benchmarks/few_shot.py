@@ -7,9 +7,9 @@ Cases are dealt into folds by patient, about `--tested` in each; within a fold t
 order, and so many cases from the front are trained on, so 1 is part of 2, and 2 of 4. A training starts from the model
 of grown cases, by the recipe `--tuning`, or from nothing, with the same network by the recipe `--recipe`; the row with
 no cases is the model of grown cases itself. With `--parts flair+t1c flair` each model is scored with these sequences
-alone too. The JSON holds every score, beside it lies a Markdown table. What is in it is not repeated, and a training
-that was stopped goes on; give the same arguments. More `--cases` can be named later. With `--card MODEL` the means also
-go onto the card of a model that is scored on the same cases.
+alone too; no island is dropped. The JSON holds every score, beside it lies a Markdown table. What is in it is not
+repeated, and a training that was stopped goes on; give the same arguments. More `--cases` can be named later. With
+`--card MODEL` the means also go onto the card of a model that is scored on the same cases.
 """
 
 import argparse
@@ -28,7 +28,7 @@ import torch
 import brainsegnet
 from brainsegnet.api.folds import deal_folds, patient_of
 from brainsegnet.api.release import compare_with
-from brainsegnet.api.starting import adopt
+from brainsegnet.api.starting import adopt, refuse_seen
 from brainsegnet.evaluation.markdown import markdown_table
 from brainsegnet.inference.model import find_versions, open_model
 from brainsegnet.inference.origin import Comparison
@@ -71,7 +71,7 @@ def score(model: Path, tested: Sequence[str], part: str, arguments: argparse.Nam
     for name in tested:
         out, images = work / f"{name}.nii.gz", files[name].images
         given = {sequence: path for sequence, path in images.items() if part == ALL or sequence in part.split("+")}
-        brainsegnet.segment(given, model, out)
+        brainsegnet.segment(given, model, out, brainsegnet.SegmentOptions(keep_islands=True))
         found = brainsegnet.evaluate(out, arguments.data, arguments.task).scores[name]
         scores[name] = {region: finite(vars(score)) for region, score in found.items()}
     return scores
@@ -126,7 +126,8 @@ def tabulate(runs: Runs) -> str:
 
 
 def compare(document: Mapping[str, Any], sequences: Sequence[str]) -> list[Comparison]:
-    """The same as rows for the card of a model with these sequences."""
+    """The same as rows for the card of a model with these sequences; only those that all cases were tested for."""
+    cases = sorted(case for fold in document["settings"]["folds"] for case in fold)
     budget = {unit: value for unit, value in document["settings"]["budget"].items() if value}
     names = {part: "+".join(s for s in sequences if part == ALL or s in part.split("+"))
              for part in (ALL, *document["settings"]["parts"])}  # fmt: skip
@@ -138,6 +139,7 @@ def compare(document: Mapping[str, Any], sequences: Sequence[str]) -> list[Compa
             subsets={name: mean_dice(alike, part) for part, name in names.items()},
         )
         for (count, origin), alike in groups(document["runs"]).items()
+        if sorted(case for run in alike for case in run["scores"]) == cases
     ]
 
 
@@ -207,6 +209,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = read_arguments(argv)
     torch.set_num_threads(arguments.threads)
     names = [case.name for case in find_cases(arguments.data)]
+    refuse_seen(names, resolve_model(arguments.start).card.as_parent())
+    released = resolve_model(arguments.card) if arguments.card else None
     folds = deal_folds(names, max(2, round(len(names) / arguments.tested)), arguments.seed)
     document = open_document(arguments, folds)
     known = {(run["fold"], run["origin"], run["cases"]) for run in document["runs"]}
@@ -226,9 +230,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             write_text(tabulate(document["runs"]) + "\n", arguments.out.with_suffix(".md"))
             dice = {region: round(value, 3) for region, value in mean_dice([run], ALL).items()}
             print(number, origin, count, dice, flush=True)
-    if arguments.card:
-        scored = {case for run in document["runs"] for case in run["scores"]}
-        compare_with(arguments.card, compare(document, resolve_model(arguments.card).card.sequences), scored)
+    if released:
+        compare_with(released.folder, compare(document, released.card.sequences), names)
 
 
 if __name__ == "__main__":

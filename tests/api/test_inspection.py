@@ -55,21 +55,20 @@ def test_a_released_card_says_who_scored_its_cases_and_what_parts_of_the_sequenc
 
 def test_a_card_tells_what_is_dropped_and_what_other_ways_reach(trained):
     card = released(open_model(trained).card)
-    assert dict(card_rows(card))["islands"] == "all kept"
+    assert dict(card_rows(card))["connected components"] == "all kept"
     assert dict(card_rows(card))["made in other ways"] == "not measured"
     few = Comparison(origin="real alone", real_cases=2, subsets={"flair": {"whole": 0.5}, "flair+t1c": {"whole": 0.7}})
     every = Comparison(origin="grown alone", subsets={"flair": {"whole": 0.6}})
     note = card.training.model_copy(update={"comparisons": (few, every)})
-    islands = IslandsNote(margin=0.12, gain={"whole": 0.051, "core": -0.004}, cases=11)
+    kept = {"flair+t1+t1c+t2": {"whole": 0.75, "core": 0.5}, "flair": {"whole": 0.6, "core": 0.4}}
+    islands = IslandsNote(margin=0.12, kept=kept)
     rows = dict(card_rows(card.model_copy(update={"training": note, "islands": islands})))
-    sentence = "dropped where less sure by 0.12 than the surest; Dice of 11 unseen cases: whole +0.051, core -0.004"
-    assert rows["islands"] == sentence
+    dropped = "dropped where less sure by 0.12 than the surest"
+    assert rows["connected components"] == f"{dropped}; Dice if all are kept: whole 0.750, core 0.500"
     others = "real alone (2 real cases): whole 0.700; grown alone (all real cases): whole 0.600"
     assert rows["made in other ways"] == others
     heir = card.model_copy(update={"islands": IslandsNote(margin=0.12)})
-    assert dict(card_rows(heir))["islands"].endswith("than the surest, as by the model that it started from")
-    useless = card.model_copy(update={"islands": IslandsNote(cases=3)})
-    assert dict(card_rows(useless))["islands"] == "all kept (nothing gained on 3 cases)"
+    assert dict(card_rows(heir))["connected components"] == f"{dropped}, as by the model that it started from"
 
 
 @pytest.mark.parametrize("name", shipped_models())

@@ -17,7 +17,7 @@ from brainsegnet.api.segmentation import SegmentOptions, segment
 from brainsegnet.api.training_run import train
 from brainsegnet.api.validation import (
     calibrate,
-    choose_islands,
+    choose_margins,
     find_tails,
     held_out_scans,
     other_scans,
@@ -26,7 +26,6 @@ from brainsegnet.api.validation import (
     try_margins,
 )
 from brainsegnet.errors import DatasetError, ModelError
-from brainsegnet.inference.card import IslandsNote
 from brainsegnet.inference.islands import MARGINS
 from brainsegnet.inference.model import open_model, save_model
 from brainsegnet.inference.origin import Comparison, Parent
@@ -81,7 +80,7 @@ def test_scores_with_all_sequences_are_those_of_the_whole_scan(trained, phantoms
     model = open_model(trained / "last")
     scans = held_out_scans(model, [phantoms])
     assert list(scans) == ["phantom0002"]
-    whole = score_parts(model, scans)["phantom0002"]
+    whole = score_parts(model, scans)[0]["phantom0002"]
     assert all(0 <= value <= 1 for regions in whole.values() for value in regions.values())
 
 
@@ -94,16 +93,31 @@ def test_an_interval_may_miss_by_a_volume_that_does_not_matter(trained, phantoms
     assert set(find_tails(model, scans)["phantom0002"].values()) == {TAILS[0]} and min(strict.values()) < TAILS[0]
 
 
-def test_each_case_is_scored_with_the_margin_that_the_others_ask_for():
-    good, bad = {"lesion": 0.8}, {"lesion": 0.5}
-    trials = {name: {None: bad, 0.1: good, 0.2: bad} for name in "abc"} | {"d": {None: bad, 0.1: bad, 0.2: good}}
-    note, margins = choose_islands(trials)
-    assert note.margin == 0.1 and margins == dict.fromkeys("abcd", 0.1) and note.cases == 4
-    assert note.gain == {"lesion": pytest.approx(0.3 * 3 / 4)}
-    few, none = choose_islands({name: trials[name] for name in "ab"})
-    assert few == IslandsNote() and none == {"a": None, "b": None}
-    harmful = {name: {None: good, 0.1: bad} for name in "abc"}
-    assert choose_islands(harmful)[0].margin is None
+GOOD, BAD = {"lesion": 0.8}, {"lesion": 0.5}
+
+
+def test_each_case_is_scored_with_the_margin_that_other_patients_ask_for():
+    trials = {name: {None: BAD, 0.1: GOOD, 0.2: BAD} for name in "abcdef"} | {"g": {None: BAD, 0.1: BAD, 0.2: GOOD}}
+    margin, margins = choose_margins(trials)
+    assert margin == 0.1 and margins == dict.fromkeys("abcdefg", 0.1)
+    few, none = choose_margins({name: trials[name] for name in "abcde"})
+    assert few is None and none == dict.fromkeys("abcde")
+
+
+def test_scans_of_one_patient_do_not_choose_each_others_margin():
+    scans = [f"BraTS-GLI-00001-00{k}" for k in range(5)]
+    trials = {name: {None: BAD, 0.1: {"lesion": 0.99}, 0.2: GOOD} for name in scans}
+    trials |= {f"BraTS-GLI-0000{k}-000": {None: BAD, 0.1: {"lesion": 0.7}, 0.2: GOOD} for k in (2, 3)}
+    assert choose_margins(trials)[1][scans[0]] == 0.2 and choose_margins(trials)[0] == 0.1
+
+
+def test_no_margin_is_shipped_that_does_not_help_cases_left_out_or_that_costs_a_region():
+    assert choose_margins({name: {None: GOOD, 0.1: BAD} for name in "abcdefg"}) == (None, dict.fromkeys("abcdefg"))
+    luck = {name: {None: BAD, 0.1: GOOD if name == "a" else {"lesion": 0.47}} for name in "abcdef"}
+    assert np.mean([trial[0.1]["lesion"] for trial in luck.values()]) > 0.52, "in the mean it helps"
+    assert choose_margins(luck) == (None, dict.fromkeys("abcdef"))
+    uneven = {name: {None: {"whole": 0.5, "core": 0.5}, 0.1: {"whole": 0.7, "core": 0.49}} for name in "abcdefg"}
+    assert choose_margins(uneven) == (None, dict.fromkeys("abcdefg"))
 
 
 class Islands:
@@ -133,10 +147,26 @@ def test_scores_and_tails_are_those_of_what_is_left(trained, phantoms, monkeypat
     trials = try_margins(model, scans)[name]
     assert list(trials) == [None, *MARGINS] and trials[None] != trials[0.02]
     for margin in (None, 0.02):
-        scored = score_parts(model, scans, margins={name: margin})[name][full]
-        assert scored == pytest.approx(trials[margin], abs=1e-4)
-    assert score_parts(model, scans)[name][full] == pytest.approx(trials[None], abs=1e-4)
+        left, kept = score_parts(model, scans, margins={name: margin})
+        assert left[name][full] == pytest.approx(trials[margin], abs=1e-4)
+        assert kept[name][full] == pytest.approx(trials[None], abs=1e-4) and kept == score_parts(model, scans)[0]
     assert find_tails(model, scans, {name: None}) == find_tails(model, scans) != find_tails(model, scans, {name: 0.02})
+
+
+def test_the_card_has_the_margin_and_both_kinds_of_scores(runs, phantoms, tmp_path, monkeypatch):
+    monkeypatch.setattr("brainsegnet.api.validation.open_engine", lambda model, _: Islands(model.card.task.classes))
+    chosen = 0.02, dict.fromkeys((f"phantom000{k}" for k in range(3)), 0.02)
+    monkeypatch.setattr("brainsegnet.api.release.choose_margins", lambda trials: chosen)
+    card = release(runs / "whole", [runs / "one", runs / "two"], [phantoms], tmp_path / "tiny").card
+    assert card.islands.margin == 0.02 and set(card.islands.kept) == set(card.training.subsets)
+    assert card.islands.kept != card.training.subsets
+    kept = []
+    for fold in ("one", "two"):
+        model = open_model(runs / fold / "last")
+        kept += score_parts(model, held_out_scans(model, [phantoms]))[1].values()
+    full = "+".join(model.card.sequences)
+    whole = [scores[full]["whole"] for scores in kept]
+    assert card.islands.kept[full]["whole"] == pytest.approx(np.mean(whole), abs=1e-4)
 
 
 def test_the_card_says_that_each_score_is_of_an_unseen_case(home):
@@ -212,7 +242,7 @@ def test_a_model_of_grown_cases_is_scored_on_cases_from_elsewhere(runs, phantoms
     card = release(runs / "whole", [], [phantoms], tmp_path / "grown", unseen=unseen).card
     assert card.training.held_out == ("phantom0500",) and card.training.folds == 0
     scans = other_scans(open_model(runs / "whole" / "last"), [elsewhere])
-    expected = score_parts(open_model(runs / "whole" / "last"), scans)["phantom0500"]
+    expected = score_parts(open_model(runs / "whole" / "last"), scans)[0]["phantom0500"]
     assert card.training.subsets == expected
     assert describe_unseen(card) == "1 case (grown in another way): phantom0500"
     files = {"t1c": next(elsewhere.rglob("*T1c*.mha"))}

@@ -151,7 +151,7 @@ def test_by_default_a_training_from_a_model_keeps_half_of_it_and_the_card_says_s
 
 def test_who_keeps_a_share_of_the_weights_keeps_the_margin_of_islands_too(trained, phantoms, tiny, tmp_path):
     model = open_model(trained)
-    islands = IslandsNote(margin=0.12, gain={"whole": 0.05}, cases=11)
+    islands = IslandsNote(margin=0.12, kept={"flair": {"whole": 0.5}})
     parent = save_model(tmp_path / "elder", model.card.model_copy(update={"islands": islands}), model.tensors()).folder
     for recipe, kept in ((None, IslandsNote(margin=0.12)), (tiny, IslandsNote())):
         options = TrainOptions(recipe, Budget(steps=1), validation=0, start=parent)

@@ -4,8 +4,10 @@ import shutil
 import numpy as np
 import pytest
 
-from brainsegnet.inference import shipped
-from brainsegnet.inference.model import open_model
+from brainsegnet.inference import predict, shipped
+from brainsegnet.inference.card import IslandsNote
+from brainsegnet.inference.islands import Cleared
+from brainsegnet.inference.model import open_model, save_model
 from brainsegnet.scans.datasets import find_cases
 from brainsegnet.scans.files import read_image, read_labels, write_image
 
@@ -106,6 +108,28 @@ def test_segment_passes_its_flags_on(run, phantoms, trained, tmp_path):
         "a_non-enhancing.nii.gz", "a_oedema.nii.gz",
     ]  # fmt: skip
     assert read_labels(out).on_grid_of(read_image(find_cases([phantoms])[2].images["flair"]))
+
+
+def test_segment_says_what_it_dropped_and_keeps_it_on_request(run, phantoms, trained, tmp_path, monkeypatch):
+    model = open_model(trained)
+    card = model.card.model_copy(update={"islands": IslandsNote(margin=0.1)})
+    folder = save_model(tmp_path / "dropping", card, model.tensors()).folder
+
+    def find(passes, image, margin, slabs):
+        """Two islands wherever islands are to be dropped: phantoms have too few that a tiny model finds."""
+        classes = passes.classify(image, slabs)
+        return Cleared(classes, 0, 0) if margin is None else Cleared(classes, 2, 1500)
+
+    monkeypatch.setattr(predict, "find_classes", find)
+    common = ("segment", phantoms / "phantom0002", "--model", folder, "--out", tmp_path / "a.nii.gz", *CPU)
+    ended, report = run(*common), json.loads((tmp_path / "a.json").read_text())
+    ml = 1500 * read_labels(tmp_path / "a.nii.gz").voxel_ml
+    said = f"dropped 2 components of {ml:.1f} ml in all, of which the model is less sure; --keep-islands keeps them"
+    assert ended.code == 0 and said in ended.out
+    assert report["dropped"] == {"margin": 0.1, "islands": 2, "ml": pytest.approx(ml)}
+    ended, report = run(*common, "--keep-islands"), json.loads((tmp_path / "a.json").read_text())
+    assert ended.code == 0 and "dropped" not in ended.out
+    assert report["dropped"] == {"margin": None, "islands": 0, "ml": 0}
 
 
 def test_segment_resamples_on_request(run, phantoms, strict, tmp_path):

@@ -39,7 +39,7 @@ def test_just_the_islands_below_the_margin_go_and_each_goes_whole(scene, margin)
     sizes = np.bincount(islands.ravel())[1:]
     surest = means[sizes >= 0.1 * sizes.max()].max()
     expected = classes.copy()
-    gone = np.flatnonzero(means < surest - margin) + 1
+    gone = np.flatnonzero((means < surest - margin) & (sizes < sizes.max())) + 1
     expected[np.isin(islands, gone)] = 0
     before = classes.copy()
     cleared = drop_islands(classes, sureness, margin)
@@ -68,6 +68,14 @@ def test_a_speck_does_not_set_the_measure_for_the_rest():
     classes[..., :20], classes[..., 30] = 1, 1
     sureness[..., 30] = 255
     assert drop_islands(classes, sureness, 0.1).voxels == 0
+
+
+def test_the_largest_island_stays_however_sure_the_others_are():
+    classes, sureness = np.zeros((1, 1, 40), np.uint8), np.full((1, 1, 40), 150, np.uint8)
+    classes[..., :20], classes[..., 25:30], classes[..., 35] = 1, 1, 1
+    sureness[..., 25:30] = 255
+    left = drop_islands(classes, sureness, 0.1)
+    assert (left.islands, left.voxels) == (1, 1) and left.classes[..., :30].sum() == 25
 
 
 def test_probabilities_and_the_shorter_way_give_the_same(rng):

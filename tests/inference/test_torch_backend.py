@@ -140,6 +140,9 @@ def test_ours_of_any_design_in_slabs_gives_the_labels_of_one_pass(drawn, rng):
     passes = Passes(backend, backend.estimate_bytes((50, 11, 13)))
     np.testing.assert_array_equal(passes.classify(image), whole)
     assert "so that a pass takes" in passes.notes[0]
+    classes, sureness = passes.classify_surely(image)
+    np.testing.assert_array_equal(classes, whole)
+    np.testing.assert_allclose(sureness / 255, 1 - passes.probabilities(image)[0], atol=0.51 / 255)
     np.testing.assert_array_equal(Passes(backend, 10**12).classify(image), whole)
     np.testing.assert_array_equal(Passes(backend, 10**12).probabilities(image).argmax(0), whole)
 

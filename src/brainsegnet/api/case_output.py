@@ -71,7 +71,11 @@ def write_case(found: Found, loaded: Loaded, model: Model, path: Path, picture: 
         "sequences": {"used": list(prediction.used), "absent": list(prediction.absent)},
         "geometry": {"grid": next(iter(case.images)), "moved": loaded.aligner.to_json()},
         "volumes_ml": prediction.volumes_ml,
-        "dropped": {"islands": prediction.islands_dropped, "ml": prediction.dropped_ml},
+        "dropped": {
+            "margin": None if found.options.keep_islands else model.card.islands.margin,
+            "islands": prediction.islands_dropped,
+            "ml": prediction.dropped_ml,
+        },
         **_describe_uncertainty(prediction, files),
         "validation": expected_dice(model.card, prediction.used),
         "validated_on": model.card.training.held_out_sources or "unseen cases",

@@ -12,6 +12,7 @@ from brainsegnet.api.roster import call_roll, load_scans
 from brainsegnet.errors import DatasetError
 from brainsegnet.evaluation.metrics import region_dice
 from brainsegnet.inference.card import ExportNote, Form, is_tolerated
+from brainsegnet.inference.islands import find_classes
 from brainsegnet.inference.model import Model, hash_file, open_model, save_exports, torch_needed
 from brainsegnet.inference.openvino_backend import Arithmetic, OpenVinoBackend
 from brainsegnet.inference.passes import Passes
@@ -133,11 +134,14 @@ def compare(model: Model, folder: Path, scans: Mapping[str, "Scan"]) -> dict[Ari
 def _score(
     model: Model, folder: Path, scans: Mapping[str, "Scan"], arithmetic: Arithmetic
 ) -> dict[str, NDArray[np.float64]]:
-    """Whole-scan Dice of the scans, by region."""
+    """Whole-scan Dice of the scans by region, without the islands that the model drops."""
     form: Form = "int8" if arithmetic == "int8" else "fp16"
     passes = Passes(OpenVinoBackend(folder / f"{form}.xml", model.card, arithmetic))
-    scores = [region_dice(passes.classify(scan.image), scan.classes, model.card.task) for scan in scans.values()]
-    return {region: np.array([score[region] for score in scores]) for region in model.card.task.regions}
+    card = model.card
+    found = [find_classes(passes, scan.image, card.islands.margin).classes for scan in scans.values()]
+    truths = [scan.classes for scan in scans.values()]
+    scores = [region_dice(classes, truth, card.task) for classes, truth in zip(found, truths, strict=True)]
+    return {region: np.array([score[region] for score in scores]) for region in card.task.regions}
 
 
 def describe(model: Model) -> str:

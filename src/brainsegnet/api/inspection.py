@@ -115,7 +115,7 @@ def card_rows(card: Card) -> list[Row]:
         "Dice by sequences": "; ".join(f"{part}: {_scores(s)}" for part, s in training.subsets.items())
         or "not measured",
         "made in other ways": "; ".join(map(_comparison, training.comparisons)) or "not measured",
-        "islands": _islands(card),
+        "connected components": _islands(card),
         "volume intervals": _intervals(card),
         "exports": _exports(card),
         "licence": card.licence,
@@ -180,15 +180,17 @@ def _comparison(other: Comparison) -> str:
 
 
 def _islands(card: Card) -> str:
-    """Which parts that lie apart are dropped, and what that is worth."""
+    """Which connected components are dropped, and what is reached without that."""
     note = card.islands
     if note.margin is None:
-        return "all kept" + (f" (nothing gained on {note.cases} cases)" if note.cases else "")
+        return "all kept"
     dropped = f"dropped where less sure by {note.margin:g} than the surest"
-    if not note.cases:
-        return f"{dropped}, as by the model that it started from"
-    gain = ", ".join(f"{region} {value:+.3f}" for region, value in note.gain.items())
-    return f"{dropped}; Dice of {note.cases} unseen cases: {gain}"
+    kept = note.kept.get("+".join(card.sequences))
+    return (
+        f"{dropped}; Dice if all are kept: {_scores(kept)}"
+        if kept
+        else f"{dropped}, as by the model that it started from"
+    )
 
 
 def _intervals(card: Card) -> str:

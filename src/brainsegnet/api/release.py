@@ -2,14 +2,17 @@
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from brainsegnet.api.exporting import export_with, training_scans
 from brainsegnet.api.starting import refuse_seen
 from brainsegnet.api.validation import (
+    Scores,
+    Tails,
     calibrate,
-    choose_islands,
+    choose_margins,
     find_tails,
     held_out_scans,
     mean_scores,
@@ -18,6 +21,7 @@ from brainsegnet.api.validation import (
     try_margins,
 )
 from brainsegnet.errors import DatasetError, ModelError
+from brainsegnet.inference.card import IslandsNote
 from brainsegnet.inference.familiarity import Profile, measure_profile
 from brainsegnet.inference.model import LAST, Model, open_model, save_model, save_training_note
 from brainsegnet.inference.origin import Comparison
@@ -71,13 +75,14 @@ def release(
     whole, parts_of_it = open_model(model / LAST), [open_model(fold / LAST) for fold in folds]
     if unseen is None:
         _check_folds(whole, parts_of_it, {case.name for case in find_cases(data)})
-        judged = _gather_folds(parts_of_it, data)
+        judges: list[Judge] = [(fold, partial(held_out_scans, fold, data)) for fold in parts_of_it]
     else:
-        judged = [(whole, _gather_unseen(whole, parts_of_it, unseen))]
-    islands, margins = choose_islands(_merge(try_margins(judge, scans) for judge, scans in judged))
-    scores = _merge(score_parts(judge, scans, say, margins) for judge, scans in judged)
-    tails = _merge(find_tails(judge, scans, margins) for judge, scans in judged)
+        _check_unseen(whole, parts_of_it, unseen)
+        judges = [(whole, partial(other_scans, whole, unseen.data))]
+    margin, margins = choose_margins(_merge(try_margins(judge, load()) for judge, load in judges))
+    scores, kept, tails = _score(judges, margins, say)
     parts = mean_scores(scores)
+    islands = IslandsNote(margin=margin, kept=mean_scores(kept) if margin else {})
     measured = {"subsets": parts, "scores": parts["+".join(whole.card.sequences)], "held_out": tuple(sorted(scores))}
     origin = {"folds": len(folds), "held_out_sources": unseen.sources if unseen else ""}
     training = whole.card.training.model_copy(update=measured | origin)
@@ -122,9 +127,12 @@ def _profile(model: Model, data: Sequence[Path]) -> Profile:
 
 def _check_folds(whole: Model, folds: Sequence[Model], names: Collection[str]) -> None:
     """Refuse folds that say nothing of the model, or leave one of the named cases unscored."""
-    scored = {name for fold in folds for name in fold.card.training.held_out}
+    held_out = [name for fold in folds for name in fold.card.training.held_out]
+    scored = set(held_out)
     if unscored := sorted(set(whole.card.training.data.cases).intersection(names) - scored):
         raise DatasetError(f"case {unscored[0]} is held out by no fold; add the fold that leaves it out")
+    if twice := sorted(name for name in scored if held_out.count(name) > 1):
+        raise DatasetError(f"case {twice[0]} is held out by two folds; name each case once")
     for fold in folds:
         ours, theirs = (model.card for model in (whole, fold))
         if (ours.sequences, ours.network) != (theirs.sequences, theirs.network):
@@ -135,27 +143,26 @@ def _check_folds(whole: Model, folds: Sequence[Model], names: Collection[str]) -
             refuse_seen(theirs.training.held_out, theirs.training.started_from)
 
 
-Judged = tuple[Model, Mapping[str, "Scan"]]
-"""A model and cases that it has not seen."""
+Judge = tuple[Model, Callable[[], Mapping[str, "Scan"]]]
+"""A model, and what reads the cases that it has not seen: those of all folds may not fit into memory together."""
 
 
-def _gather_unseen(whole: Model, folds: Sequence[Model], unseen: Unseen) -> Mapping[str, "Scan"]:
+def _check_unseen(whole: Model, folds: Sequence[Model], unseen: Unseen) -> None:
     if folds:
         raise DatasetError("scores are those of folds or of unseen cases, not of both; name one of the two")
-    scans = other_scans(whole, unseen.data)
-    refuse_seen(list(scans), whole.card.as_parent())
-    return scans
+    refuse_seen([case.name for case in find_cases(unseen.data)], whole.card.as_parent())
 
 
-def _gather_folds(folds: Sequence[Model], data: Sequence[Path]) -> list[Judged]:
-    judged, known = list[Judged](), set[str]()
-    for fold in folds:
-        scans = held_out_scans(fold, data)
-        if twice := sorted(known & scans.keys()):
-            raise DatasetError(f"case {twice[0]} is held out by two folds; name each case once")
-        known |= scans.keys()
-        judged.append((fold, scans))
-    return judged
+def _score(
+    judges: Sequence[Judge], margins: Mapping[str, float | None], say: Callable[[str], None]
+) -> tuple[Scores, Scores, Tails]:
+    """Scores without the islands that are dropped and with them, and what intervals need, of each case."""
+    found = []
+    for judge, load in judges:
+        scans = load()
+        found.append((*score_parts(judge, scans, say, margins), find_tails(judge, scans, margins)))
+    left, kept, tails = zip(*found, strict=True)
+    return _merge(left), _merge(kept), _merge(tails)
 
 
 def _merge(parts: Iterable[Mapping[str, T]]) -> dict[str, T]:

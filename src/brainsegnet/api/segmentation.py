@@ -36,8 +36,8 @@ class SegmentOptions:
             sequence on its grid stays as it is, even if the head moved.
         uncertainty: Whether to write an entropy map and intervals of the volumes too.
         picture: Whether to draw the result over the scan, as a PNG beside the label map.
-        keep_islands: Whether parts of the lesion stay that lie apart and of which the model is much less sure than of
-            the rest; else its card says how much less sure an island is that is dropped, if any is.
+        keep_islands: Whether connected components stay of which the model is much less sure than of the surest; else
+            its card says how much less sure one is that is dropped, if any is. Probability and entropy maps show all.
 
     Raises:
         BrainSegNetError: fewer than one thread, or no memory.

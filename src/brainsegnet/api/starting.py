@@ -99,6 +99,11 @@ def settle_blend(recipe: Recipe, roster: Roster, card: Card) -> Recipe:
     return recipe.model_copy(update={"blend": 0.0}) if None in origins else recipe
 
 
+def kept_margin(roster: Roster, recipe: Recipe) -> float | None:
+    """That of the islands which the model drops that the training starts from, where a share of its weights is kept."""
+    return roster.margin if recipe.blend else None
+
+
 def warn_of_forgetting(recipe: Recipe, roster: Roster, card: Card) -> str:
     """A sentence where nothing but a low learning rate keeps what the model knows; else nothing."""
     if recipe.blend:

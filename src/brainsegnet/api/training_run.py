@@ -11,10 +11,11 @@ import numpy as np
 from brainsegnet.api.growth import describe_growth, open_pool
 from brainsegnet.api.options import TrainOptions, Watch
 from brainsegnet.api.roster import Roster, call_roll, check_same, load_split
-from brainsegnet.api.starting import adopt, follow, inherit, settle_blend, warn_of_forgetting
+from brainsegnet.api.starting import adopt, follow, inherit, kept_margin, settle_blend, warn_of_forgetting
 from brainsegnet.errors import OutputError, TaskError
 from brainsegnet.evaluation.metrics import region_dice
 from brainsegnet.inference.card import Architecture, Card, Input, IslandsNote, find_versions
+from brainsegnet.inference.islands import find_classes
 from brainsegnet.inference.model import BEST, CARD_FILE, LAST, Model, save_model, torch_needed
 from brainsegnet.inference.origin import Data, TrainingNote
 from brainsegnet.inference.shipped import resolve_model
@@ -209,7 +210,7 @@ def _hooks(
         save_model(out / name, write_card(f"{out.name}/{name}", roster, plan, options, scores), weights)
 
     def validate_held_out(net: "BrainSegNet") -> Mapping[str, float]:
-        scores.update(score(net, held_out, roster.task))
+        scores.update(score(net, held_out, roster.task, kept_margin(roster, plan.recipe)))
         return dict(scores)
 
     return Hooks(log, keep, validate_held_out if scored else None, out / STATE, options.validations), log
@@ -242,16 +243,16 @@ def write_card(name: str, roster: Roster, plan: "Plan", options: TrainOptions, s
             blended=recipe.blend,
             scores=dict(scores),
         ),
-        islands=IslandsNote(margin=roster.margin if recipe.blend else None),
+        islands=IslandsNote(margin=kept_margin(roster, recipe)),
         versions=find_versions(),
     )
 
 
-def score(net: "BrainSegNet", scans: Sequence["Scan"], task: Task) -> dict[str, float]:
-    """Mean whole-scan Dice of each region."""
+def score(net: "BrainSegNet", scans: Sequence["Scan"], task: Task, margin: float | None = None) -> dict[str, float]:
+    """Mean whole-scan Dice of each region, without the islands that a margin drops."""
     from brainsegnet.inference.passes import Passes
     from brainsegnet.inference.torch_backend import TorchBackend
 
     passes = Passes(TorchBackend.of(net))
-    scores = [region_dice(passes.classify(scan.image), scan.classes, task) for scan in scans]
+    scores = [region_dice(find_classes(passes, scan.image, margin).classes, scan.classes, task) for scan in scans]
     return {region: float(np.mean([one[region] for one in scores])) for region in task.regions}

@@ -8,18 +8,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from brainsegnet.api.folds import patient_of
 from brainsegnet.api.options import TrainOptions
 from brainsegnet.api.roster import call_roll, load_scans
 from brainsegnet.errors import DatasetError
 from brainsegnet.evaluation.metrics import region_dice
-from brainsegnet.inference.card import Card, IntervalNote, IslandsNote
+from brainsegnet.inference.card import TOLERATED, Card, IntervalNote
 from brainsegnet.inference.engines import open_engine
 from brainsegnet.inference.islands import (
     MARGINS,
+    TOLERANCE,
     choose_margin,
     clear_chances,
     drop_islands,
-    find_classes,
     without_dropped,
 )
 from brainsegnet.inference.model import Model
@@ -35,8 +36,8 @@ Tails = Mapping[str, Mapping[str, float]]
 """Case to region to the widest tail whose interval holds the true volume."""
 Trials = Mapping[str, Mapping[float | None, Mapping[str, float]]]
 """Case to the margin by which islands are dropped, None for none, to region to Dice."""
-FEWEST_CASES = 3
-"""From which a margin can be chosen, and tested on each without it."""
+FEWEST_CASES = 6
+"""From which a margin is chosen, and tested on each without it."""
 SLACK_ML = 1.0
 """Error of a volume that does not matter."""
 
@@ -84,23 +85,24 @@ def score_parts(
     scans: Mapping[str, "Scan"],
     say: Callable[[str], None] = lambda text: None,
     margins: Mapping[str, float | None] | None = None,
-) -> Scores:
+) -> tuple[Scores, Scores]:
     """Whole-scan Dice of each case with each part of the sequences, or with all where the model needs all.
 
-    `margins` says which islands are dropped of each case; none of any without.
+    Once without the islands that the margin of the case drops, none without `margins`, and once with all of them.
     """
     card, passes = model.card, open_engine(model, "cpu")
     parts = parts_of(card.sequences) if card.input.any_subset else [card.sequences]
-    scores = {}
+    left, kept = {}, {}
     for name, scan in scans.items():
         margin = margins[name] if margins else None
-        scores[name] = {"+".join(part): _score(passes, _keep(scan, card, part), card, margin) for part in parts}
-        say(f"{name}: {scores[name]['+'.join(card.sequences)]}")
-    return scores
+        both = {"+".join(part): _score(passes, _keep(scan, card, part), card, margin) for part in parts}
+        left[name], kept[name] = ({part: scores[i] for part, scores in both.items()} for i in (0, 1))
+        say(f"{name}: {left[name]['+'.join(card.sequences)]}")
+    return left, kept
 
 
 def try_margins(model: Model, scans: Mapping[str, "Scan"]) -> Trials:
-    """Dice of each case with each of `MARGINS`, and with all islands kept."""
+    """Dice of each case with each of `MARGINS`, and with all islands kept, all sequences given."""
     card, passes, trials = model.card, open_engine(model, "cpu"), {}
     for name, scan in scans.items():
         classes, sureness = passes.classify_surely(scan.image)
@@ -109,25 +111,27 @@ def try_margins(model: Model, scans: Mapping[str, "Scan"]) -> Trials:
     return trials
 
 
-def choose_islands(trials: Trials) -> tuple[IslandsNote, dict[str, float | None]]:
-    """The margin for the card, and for each case the one that the others ask for, with which it is scored.
+def choose_margins(trials: Trials) -> tuple[float | None, dict[str, float | None]]:
+    """The margin for the card, and for each case the one that other patients ask for, with which it is scored.
 
-    With fewer than three cases none is chosen.
-
-    >>> dice = {None: {"lesion": 0.5}, 0.1: {"lesion": 0.7}}
-    >>> choose_islands({"a": dice, "b": dice, "c": dice})
-    (IslandsNote(margin=0.1, gain={'lesion': 0.2}, cases=3), {'a': 0.1, 'b': 0.1, 'c': 0.1})
+    None at all with fewer than `FEWEST_CASES`, and where those margins gain nothing in the mean or cost a region more
+    than `TOLERATED`: what is not worth it on a case left out is not worth shipping.
     """
+    nothing = None, dict.fromkeys(trials)
     if len(trials) < FEWEST_CASES:
-        return IslandsNote(), dict.fromkeys(trials)
+        return nothing
     means = {name: {m: float(np.mean(list(dice.values()))) for m, dice in t.items()} for name, t in trials.items()}
-    margins = {name: choose_margin([mean for other, mean in means.items() if other != name]) for name in trials}
-    regions = next(iter(trials.values()))[None]
-    gain = {
-        region: round(float(np.mean([t[margins[name]][region] - t[None][region] for name, t in trials.items()])), 4)
-        for region in regions
-    }
-    return IslandsNote(margin=choose_margin(list(means.values())), gain=gain, cases=len(trials)), margins
+    margins = {}
+    for name in trials:
+        others = [mean for other, mean in means.items() if patient_of(other) != patient_of(name)]
+        margins[name] = choose_margin(others) if others else None
+    gains = [
+        [dice - trial[None][region] for region, dice in trial[margins[name]].items()] for name, trial in trials.items()
+    ]
+    by_region = np.mean(gains, axis=0)
+    if by_region.mean() <= TOLERANCE or by_region.min() < -TOLERATED:
+        return nothing
+    return choose_margin(list(means.values())), margins
 
 
 def find_tails(model: Model, scans: Mapping[str, "Scan"], margins: Mapping[str, float | None] | None = None) -> Tails:
@@ -192,6 +196,14 @@ def _keep(scan: "Scan", card: Card, part: Sequence[str]) -> "Scan":
     return replace(scan, image=scan.image * kept[:, None, None, None])
 
 
-def _score(passes: Passes, scan: "Scan", card: Card, margin: float | None) -> dict[str, float]:
-    scores = region_dice(find_classes(passes, scan.image, margin).classes, scan.classes, card.task)
-    return {region: round(value, 4) for region, value in scores.items()}
+def _score(
+    passes: Passes, scan: "Scan", card: Card, margin: float | None
+) -> tuple[Mapping[str, float], Mapping[str, float]]:
+    """Dice by region without the islands that are dropped, and with them."""
+    classes, sureness = passes.classify_surely(scan.image)
+    found = drop_islands(classes, sureness, margin).classes, classes
+    left, kept = (
+        {region: round(value, 4) for region, value in region_dice(one, scan.classes, card.task).items()}
+        for one in found
+    )
+    return left, kept

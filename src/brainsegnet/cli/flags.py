@@ -153,4 +153,4 @@ class SegmentFlags:
     picture: Switch = False
     "Draw the result over the scan, as a PNG beside the label map."
     keep_islands: Switch = False
-    "Keep parts that lie apart and of which the model is much less sure than of the rest; some models drop them."
+    "Keep connected components of which the model is much less sure than of the surest; some models drop them."

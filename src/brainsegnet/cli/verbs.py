@@ -146,8 +146,8 @@ def _show_segmented(done: "Segmented") -> None:
     absent = f"; without {', '.join(report['sequences']['absent'])}" if report["sequences"]["absent"] else ""
     say(f"{done.name}: {volumes}; {sum(report['seconds'].values()):.1f} s{absent}; {done.path}")
     if count := report["dropped"]["islands"]:
-        unsure = f"{count} part{'s' if count > 1 else ''} of {report['dropped']['ml']:.1f} ml in all"
-        say(f"{done.name}: dropped {unsure}, of which the model was less sure; --keep-islands keeps them")
+        parts = f"{count} component{'s' if count > 1 else ''} of {report['dropped']['ml']:.1f} ml in all"
+        say(f"{done.name}: dropped {parts}, of which the model is less sure; --keep-islands keeps them")
     if absent and (cost := _cost_of_absence(report["validation"], report["validated_on"])):
         say(f"{done.name}: {cost}")
     for sequence, moved in report["geometry"]["moved"].items():

@@ -56,18 +56,17 @@ class IntervalNote(Value):
 
 
 class IslandsNote(Value):
-    """Which parts of what is found are dropped, see `islands`, and what that was worth on unseen cases.
+    """Which connected components of what is found are dropped, see `islands`, and what keeping all would reach.
 
     Attributes:
         margin: How much less sure than the surest an island is that is dropped; None drops none. A training that keeps
             a share of a model's weights keeps its margin.
-        gain: Mean Dice that is gained, by region, each case with the margin that the others ask for.
-        cases: Number of those cases; 0 where it was not measured.
+        kept: Mean Dice on the unseen cases if none is dropped, by part of the sequences and region, as
+            `TrainingNote.subsets` with islands dropped; nothing where it was not measured.
     """
 
     margin: float | None = Field(default=None, gt=0, lt=1)
-    gain: Mapping[str, float] = Field(default_factory=dict)
-    cases: int = 0
+    kept: Mapping[str, Mapping[str, float]] = Field(default_factory=dict)
 
 
 class WeightsNote(Value):

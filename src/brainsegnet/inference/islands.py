@@ -1,8 +1,9 @@
-"""Islands: parts of what was found that lie apart, of which a model may be much less sure than of the rest.
+"""Islands: connected components of what was found, of which a model may be much less sure than of the others.
 
-A network that is wrong far from the lesion is wrong in islands of their own, and mostly less sure of them. How much
-less sure an island must be to be dropped is found on cases that the model has not seen; a model for which dropping does
-no good drops none. The paper takes the arg-max alone ("Testing"), which is what is left where nothing is dropped.
+A network that is wrong far from the lesion is wrong in islands of their own, and mostly less sure of them. An island
+whose mean lesion probability is lower than that of the surest by more than a margin is dropped; the margin is found on
+cases that the model has not seen, and a model for which dropping does no good drops none. The paper takes the arg-max
+alone ("Testing"), which is what is left where nothing is dropped.
 """
 
 from collections.abc import Mapping, Sequence
@@ -34,6 +35,8 @@ class Cleared(NamedTuple):
 def drop_islands(classes: Classes, sureness: Classes, margin: float | None) -> Cleared:
     """Put the background in place of islands that are less sure than the surest one by more than a margin.
 
+    The largest island always stays: a large faint lesion beside a small bright one is not to be lost.
+
     Args:
         classes: (D, H, W), 0 is the background. Voxels that touch in a corner are of one island.
         sureness: Probability (D, H, W) of not being background, in `CERTAIN` steps.
@@ -55,6 +58,7 @@ def drop_islands(classes: Classes, sureness: Classes, margin: float | None) -> C
     mean = total / np.maximum(sizes, 1) / CERTAIN
     surest = mean[sizes >= NOTEWORTHY * sizes.max()].max()
     dropped = (mean < surest - margin) & (sizes > 0)
+    dropped[sizes.argmax()] = False
     if not dropped.any():
         return Cleared(classes, 0, 0)
     left = classes.copy()

@@ -71,12 +71,12 @@ class OpenVinoBackend:
             settings["INFERENCE_NUM_THREADS"] = threads
         try:
             self._network = shared_core().read_model(str(path))
-            self._likeliest = _ready(with_arg_max(self._network, card.task.classes), settings)
+            surely = card.islands.margin is not None
+            self._likeliest = {surely: _ready(with_arg_max(self._network, card.task.classes, surely), settings)}
         except RuntimeError as error:
             raise ModelError(f"{path} cannot be run by OpenVINO: {' '.join(str(error).split())[:200]}") from error
         self._settings = settings
         self._logits: OpenVinoRequest = None
-        self._surely: OpenVinoRequest = None
         self.name = f"OpenVINO on the CPU, {way.words}"
         shape = card.network
         self.bytes_per_value = way.width
@@ -91,13 +91,16 @@ class OpenVinoBackend:
         Raises:
             MemoryError: there is too little memory.
         """
-        return np.asarray(interleave(_infer(self._likeliest, image), self.stride))
+        return self._classify(image, surely=False)
 
     def classify_surely(self, image: Floats) -> Classes:
         """Classes, and the probability of not being background in 255 steps: (2, D, H, W); otherwise as `classify`."""
-        if self._surely is None:
-            self._surely = _ready(with_arg_max(self._network, self.classes, surely=True), self._settings)
-        return np.asarray(interleave(_infer(self._surely, image), self.stride))
+        return self._classify(image, surely=True)
+
+    def _classify(self, image: Floats, surely: bool) -> Classes:
+        if surely not in self._likeliest:
+            self._likeliest[surely] = _ready(with_arg_max(self._network, self.classes, surely), self._settings)
+        return np.asarray(interleave(_infer(self._likeliest[surely], image), self.stride))
 
     def probabilities(self, image: Floats) -> Floats:
         """Soft-max probabilities (K, D, H, W); arguments and errors as `classify`."""

@@ -83,7 +83,8 @@ class Comparison(Value):
         origin: What they learnt from, such as "grown alone", "real alone" or "grown, then real".
         real_cases: Number of real cases in each training; None is all but those that it is scored on.
         budget: Minutes or steps of the training on real cases; nothing where there was none.
-        subsets: Mean whole-scan Dice by region, for parts of the sequences, as in `TrainingNote`.
+        subsets: Mean whole-scan Dice by region, for parts of the sequences, as in `TrainingNote`; no island is dropped,
+            so they stand beside `IslandsNote.kept`.
     """
 
     origin: str = Field(min_length=1)

@@ -28,7 +28,7 @@ class Options:
         slabs: Slices per pass; None is the whole brain box in one, 31 the paper's choice.
         probabilities: Whether the result holds a map for each tissue.
         uncertainty: Whether it holds an entropy map and an interval of the volume of each region.
-        keep_islands: Whether parts stay of which the model is much less sure than of others, see `islands`.
+        keep_islands: Whether components stay of which the model is much less sure than of the surest, see `islands`.
 
     Raises:
         BrainSegNetError: slabs of no slice.
@@ -72,7 +72,7 @@ class Found:
         options: What was asked for.
         cleared: Classes (d, h, w) of the brain's box, and what was dropped of them.
         chances: Probabilities (K, d, h, w) if they are needed.
-        seconds: That the passes took, arg-max included.
+        seconds: That the passes took, arg-max and the dropping of islands included.
         engine: What computed.
         notes: What was done for want of memory.
         pass_bytes: About how much memory one pass over the box takes beside weights and libraries; it decides on slabs.
@@ -110,9 +110,10 @@ class Prediction:
     Attributes:
         name: Of the case.
         labels: In the convention of the task, on the grid of the case: the arg-max without what was dropped.
-        probabilities: Tissue, and "background", to a float32 map on the same grid; None if not asked for.
+        probabilities: Tissue, and "background", to a float32 map on the same grid, dropped islands too; None if not
+            asked for.
         used, absent: Sequences of the model that the case has, and has not.
-        seconds: "prepare" (check, crop, normalise) and "network" (passes, arg-max).
+        seconds: "prepare" (check, crop, normalise) and "network" (passes, arg-max, dropping of islands).
         volumes_ml: "labels" by tissue and "regions" by region, in millilitres.
         entropy: As a share of the greatest, a float32 map on the same grid, 0 around the brain; None if not asked for.
         intervals: Of the volume of each region; None if not asked for.
