@@ -6,7 +6,6 @@ from shutil import copytree
 import numpy as np
 import pytest
 import torch
-from scipy import ndimage
 
 from brainsegnet.api.case_output import expected_dice
 from brainsegnet.api.inspection import describe_unseen
@@ -120,30 +119,11 @@ def test_no_margin_is_shipped_that_does_not_help_cases_left_out_or_that_costs_a_
     assert choose_margins(uneven) == (None, dict.fromkeys("abcdefg"))
 
 
-class Islands:
-    """Passes that find noise: many islands, of which they are more or less sure, the same in every image."""
-
-    def __init__(self, classes):
-        self.classes = classes
-
-    def probabilities(self, image):
-        noise = ndimage.gaussian_filter(np.random.default_rng(0).normal(size=(self.classes, *image.shape[1:])), 1.5)
-        noise[0] += 0.1
-        chances = np.exp(12 * noise)
-        return (chances / chances.sum(0)).astype(np.float32)
-
-    def classify(self, image, slabs=None):
-        return self.probabilities(image).argmax(0).astype(np.uint8)
-
-    def classify_surely(self, image, slabs=None):
-        return self.classify(image), np.rint(255 * (1 - self.probabilities(image)[0])).astype(np.uint8)
-
-
-def test_scores_and_tails_are_those_of_what_is_left(trained, phantoms, monkeypatch):
+def test_scores_and_tails_are_those_of_what_is_left(trained, phantoms, many_islands, monkeypatch):
     model = open_model(trained / "last")
     scans = held_out_scans(model, [phantoms])
     (name,), full = scans, "+".join(model.card.sequences)
-    monkeypatch.setattr("brainsegnet.api.validation.open_engine", lambda *_: Islands(model.card.task.classes))
+    monkeypatch.setattr("brainsegnet.api.validation.open_engine", lambda *_: many_islands(model.card.task.classes))
     trials = try_margins(model, scans)[name]
     assert list(trials) == [None, *MARGINS] and trials[None] != trials[0.02]
     for margin in (None, 0.02):
@@ -153,8 +133,10 @@ def test_scores_and_tails_are_those_of_what_is_left(trained, phantoms, monkeypat
     assert find_tails(model, scans, {name: None}) == find_tails(model, scans) != find_tails(model, scans, {name: 0.02})
 
 
-def test_the_card_has_the_margin_and_both_kinds_of_scores(runs, phantoms, tmp_path, monkeypatch):
-    monkeypatch.setattr("brainsegnet.api.validation.open_engine", lambda model, _: Islands(model.card.task.classes))
+def test_the_card_has_the_margin_and_both_kinds_of_scores(runs, phantoms, many_islands, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        "brainsegnet.api.validation.open_engine", lambda model, _: many_islands(model.card.task.classes)
+    )
     chosen = 0.02, dict.fromkeys((f"phantom000{k}" for k in range(3)), 0.02)
     monkeypatch.setattr("brainsegnet.api.release.choose_margins", lambda trials: chosen)
     card = release(runs / "whole", [runs / "one", runs / "two"], [phantoms], tmp_path / "tiny").card

@@ -12,6 +12,7 @@ from brainsegnet.api.options import TrainOptions, Watch
 from brainsegnet.api.roster import call_roll
 from brainsegnet.api.training_run import STATE, _hooks, score, train
 from brainsegnet.errors import BrainSegNetError, DatasetError, ModelError, OutputError, TaskError
+from brainsegnet.inference.islands import drop_islands
 from brainsegnet.inference.model import open_model
 from brainsegnet.task import BRATS2015
 from brainsegnet.training.curriculum import Budget
@@ -206,3 +207,15 @@ def test_the_score_is_the_mean_dice_over_the_held_out_scans(trained, rng):
     assert score(net, [perfect], BRATS2015) == {"whole": 1, "core": 1, "enhancing": 1}
     mean = score(net, [perfect, empty], BRATS2015)
     assert mean["whole"] == (1 + (not found.any())) / 2
+
+
+def test_held_out_cases_are_scored_without_the_islands_that_the_model_drops(many_islands, monkeypatch):
+    monkeypatch.setattr("brainsegnet.inference.passes.Passes", lambda _: many_islands(BRATS2015.classes))
+    monkeypatch.setattr("brainsegnet.inference.torch_backend.TorchBackend.of", lambda _: None)
+    image = np.zeros((4, 12, 20, 20), np.float32)
+    classes, sureness = many_islands(BRATS2015.classes).classify_surely(image)
+    left = drop_islands(classes, sureness, 0.05)
+    assert left.islands
+    scan = SimpleNamespace(image=image, classes=left.classes)
+    assert score(None, [scan], BRATS2015, 0.05) == {"whole": 1, "core": 1, "enhancing": 1}
+    assert score(None, [scan], BRATS2015)["whole"] < 1
