@@ -96,9 +96,10 @@ def test_probabilities_and_the_shorter_way_give_the_same(rng):
     assert (kept[0, ~same] == 1).all() and without_dropped(chances, surely[0]) is chances
 
 
-def test_the_widest_margin_that_is_nearly_best_is_chosen_and_none_where_nothing_is_gained():
-    scores = {None: 0.70, **dict.fromkeys(MARGINS, 0.75), MARGINS[-1]: 0.745, MARGINS[-2]: 0.7485}
-    assert choose_margin([scores]) == MARGINS[-2]
+def test_the_middle_of_the_good_margins_is_chosen_and_none_where_nothing_is_gained():
+    scores = {None: 0.70, **dict.fromkeys(MARGINS, 0.72), **dict.fromkeys(MARGINS[3:8], 0.75), MARGINS[8]: 0.7485}
+    assert choose_margin([scores]) == MARGINS[6], "of the six good ones, the upper of the two in the middle"
+    assert choose_margin([scores | {MARGINS[8]: 0.7}]) == MARGINS[5]
     assert choose_margin([scores | {None: 0.749}]) is None
     worse = {margin: 1 - score for margin, score in scores.items()}
     assert choose_margin([scores, worse]) is None
