@@ -2,8 +2,8 @@
 
     python benchmarks/islands.py tumour DATA/tumour/brats2021 --repeat 5
 
-Both ways in turn on each scan, in one process; prints JSON with the median seconds of each and their ratio. `islands` and
-`dropped_ml` are means over the scans.
+Both ways in turn on each scan, in one process; prints JSON with the median seconds of each and their ratio.
+`islands` and `dropped_ml` are means over the scans.
 """
 
 import argparse
