@@ -2,9 +2,10 @@
 
     python benchmarks/false_finds.py runs/grown DATA/tumour/brats2021 --out finds.json
 
-For each case: Dice by region, how much was found and missed, and the largest finds that touch no lesion, with volume,
-place (share of the brain's box from the feet, the forehead and the left or right edge), depth under the brain's surface
-and z-scores by sequence. Only for a model that has not seen the cases.
+For each case, no island dropped: Dice by region, how much was found and missed, how sure the model is of the largest
+find that touches the lesion (`sure`, the mean lesion probability), and the largest finds that touch none, with volume,
+place (share of the brain's box from the feet, the forehead and the left or right edge), sureness, depth under the
+brain's surface and z-scores by sequence. Only for a model that has not seen the cases.
 """
 
 import argparse
@@ -21,7 +22,7 @@ import brainsegnet
 from brainsegnet.inference.model import open_model
 from brainsegnet.output import write_text
 from brainsegnet.scans.datasets import find_cases, load_case
-from brainsegnet.scans.files import read_labels
+from brainsegnet.scans.files import read_image, read_labels
 from brainsegnet.task import Task
 from brainsegnet.volume import Array, Case
 
@@ -34,19 +35,33 @@ def dice(found: Array, true: Array) -> float:
     return round(float(2 * (found & true).sum() / total), 3) if total else 1.0
 
 
-def describe(case: Case, found: Array, true: Array, task: Task) -> dict[str, Any]:
-    """What was found, missed and found wrongly in one scan, labels (D, H, W) in the convention of the task."""
+def describe(case: Case, found: Array, true: Array, chance: Array, task: Task) -> dict[str, Any]:
+    """What was found, missed and found wrongly in one scan, labels (D, H, W) in the convention of the task.
+
+    `chance` is the probability (D, H, W) of any lesion.
+    """
     ml = case.reference.voxel_ml
+    parts, sizes = islands(found > 0)
+    hits = [part for part in np.unique(parts[true > 0]) if part]
     return {
         "dice": {name: dice(np.isin(found, m), np.isin(true, m)) for name, m in task.regions.items()},
         "true_ml": round(float((true > 0).sum() * ml), 1),
         "missed_ml": round(float(((true > 0) & (found == 0)).sum() * ml), 1),
         "wrong_ml": round(float(((true == 0) & (found > 0)).sum() * ml), 1),
-        "finds": false_finds(case, found > 0, true > 0),
+        "sure": round(float(chance[parts == max(hits, key=lambda part: sizes[part])].mean()), 3) if hits else None,
+        "finds": false_finds(case, found > 0, true > 0, chance),
     }
 
 
-def false_finds(case: Case, found: Array, true: Array) -> list[dict[str, Any]]:
+def islands(found: Array) -> tuple[Array, Array]:
+    """Connected components (D, H, W), and the voxels of each; those that touch in a corner are one."""
+    parts, _ = ndimage.label(found, np.ones((3, 3, 3)))
+    sizes = np.bincount(parts.ravel())
+    sizes[0] = 0
+    return parts, sizes
+
+
+def false_finds(case: Case, found: Array, true: Array, chance: Array) -> list[dict[str, Any]]:
     """The largest parts of what was found (D, H, W) that lie apart from what is there."""
     ml, spacing_mm = case.reference.voxel_ml, case.reference.spacing_mm
     images = {name: volume.array.astype(np.float32) for name, volume in case.images.items()}
@@ -54,10 +69,9 @@ def false_finds(case: Case, found: Array, true: Array) -> list[dict[str, Any]]:
     inside = np.argwhere(brain)
     first, extent = inside.min(axis=0), np.ptp(inside, axis=0) + 1
     depth = ndimage.distance_transform_edt(np.pad(brain, 1), spacing_mm)[1:-1, 1:-1, 1:-1]
-    parts, _ = ndimage.label(found)
-    sizes_ml = np.bincount(parts.ravel()) * ml
+    parts, sizes = islands(found)
+    sizes_ml = sizes * ml
     sizes_ml[np.unique(parts[ndimage.binary_dilation(true, iterations=3)])] = 0
-    sizes_ml[0] = 0
     finds = []
     for part in [part for part in np.argsort(sizes_ml)[::-1][:LARGEST] if sizes_ml[part] > LEAST_ML]:
         where = parts == part
@@ -69,6 +83,7 @@ def false_finds(case: Case, found: Array, true: Array) -> list[dict[str, Any]]:
             {
                 "ml": round(float(sizes_ml[part]), 1),
                 "place": place.round(2).tolist(),
+                "sure": round(float(chance[where].mean()), 3),
                 "depth_mm": round(float(depth[where].mean()), 1),
                 "z": {name: round(float(value), 1) for name, value in seen.items()},
             }
@@ -89,9 +104,12 @@ def main() -> None:
             continue
         with tempfile.TemporaryDirectory() as folder:
             out = Path(folder) / "found.nii.gz"
-            brainsegnet.segment(files.images, arguments.model, out, brainsegnet.SegmentOptions(keep_islands=True))
+            brainsegnet.segment(
+                files.images, arguments.model, out, brainsegnet.SegmentOptions(probabilities=True, keep_islands=True)
+            )
             found = read_labels(out).array
-        results[case.name] = describe(case, found, case.lesion.array, task)
+            chance = 1 - read_image(Path(folder) / "found_background.nii.gz").array
+        results[case.name] = describe(case, found, case.lesion.array, chance, task)
         sys.stdout.write(f"{case.name}: {json.dumps(results[case.name])}\n")
         sys.stdout.flush()
     if arguments.out:

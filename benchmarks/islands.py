@@ -1,69 +1,100 @@
-"""What dropping islands costs: the network with the arg-max alone beside the network, sureness and dropping.
+"""What dropping islands is worth on cases that a model has not seen, and what it costs.
 
-    python benchmarks/islands.py tumour DATA/tumour/brats2021 --repeat 5
+    python benchmarks/islands.py benchmarks/parents/tumour --data DATA/tumour/brats2021 DATA/tumour/brats2023
+    python benchmarks/islands.py runs/tumour/fold0 runs/tumour/fold1 runs/tumour/fold2 --data ...
+    python benchmarks/islands.py tumour --data ... --repeat 5
 
-Both ways in turn on each scan, in one process; prints JSON with the median seconds of each and their ratio.
-`islands` and `dropped_ml` are means over the scans.
+Prints JSON. A model that held cases out, as a fold does, is tested on those; another on all cases, none of which it may
+have seen. `dice` is the mean by margin and region, null with all islands kept; `left_out` that of each case with the
+margin which the other patients ask for; `margin` is what all ask for. With `--repeat` the seconds of the arg-max alone
+stand beside those of arg-max, sureness and dropping, medians over the scans, either way in turn, and nothing is scored.
 """
 
 import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import mean, median
 from typing import Any
 
+from brainsegnet.api.starting import refuse_seen
+from brainsegnet.api.validation import Trials, choose_margins, held_out_scans, other_scans, try_margins
 from brainsegnet.inference.engines import open_engine
 from brainsegnet.inference.islands import find_classes
+from brainsegnet.inference.model import Model
 from brainsegnet.inference.predict import make_ready
 from brainsegnet.inference.shipped import resolve_model
 from brainsegnet.processor import describe_processor
 from brainsegnet.scans.datasets import find_cases, load_case
 
 
-def timed(run: Callable[[], Any]) -> float:
-    started = time.perf_counter()
-    run()
-    return time.perf_counter() - started
+def try_all(models: Sequence[Model], data: Sequence[Path]) -> dict[str, Mapping[float | None, Mapping[str, float]]]:
+    """Dice of every case by margin and region, from the model that has not seen it."""
+    trials = {}
+    for model in models:
+        if not model.card.training.held_out:
+            refuse_seen([case.name for case in find_cases(data)], model.card.as_parent())
+        scans = held_out_scans(model, data) if model.card.training.held_out else other_scans(model, data)
+        trials |= try_margins(model, scans)
+    return trials
+
+
+def mean_dice(trials: Trials, margins: Mapping[str, float | None]) -> dict[str, float]:
+    """Of each case with a margin of its own, by region."""
+    regions = next(iter(trials.values()))[None]
+    return {region: round(mean(trials[name][margins[name]][region] for name in trials), 4) for region in regions}
+
+
+def judge(trials: Trials) -> dict[str, Any]:
+    margin, margins = choose_margins(trials)
+    tried = list(next(iter(trials.values())))
+    return {
+        "cases": len(trials),
+        "margin": margin,
+        "dice": {json.dumps(m): mean_dice(trials, dict.fromkeys(trials, m)) for m in tried},
+        "left_out": mean_dice(trials, margins),
+        "margins_of_the_others": margins,
+    }
+
+
+def time_both(model: Model, data: Sequence[Path], repeat: int, threads: int | None) -> dict[str, Any]:
+    engine = open_engine(model, "cpu", threads)
+    margin = model.card.islands.margin
+    seconds: dict[float | None, list[float]] = {None: [], margin: []}
+    for files in find_cases(data):
+        case = load_case(files, model.card.sequences, model.card.task, lesion=False, allow_missing=True)
+        image = make_ready(case, model.card).image
+        for turn in range(repeat + 1):
+            for way, taken in seconds.items():
+                started = time.perf_counter()
+                find_classes(engine, image, way)
+                taken += [time.perf_counter() - started] if turn else []
+    alone, dropping = (median(taken) for taken in seconds.values())
+    return {
+        "engine": engine.backend.name,
+        "arg_max_seconds": round(alone, 4),
+        "dropping_seconds": round(dropping, 4),
+        "ratio": round(dropping / alone, 3),
+    }
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", type=Path, help="one that drops islands")
-    parser.add_argument("data", type=Path, nargs="+")
-    parser.add_argument("--margin", type=float, help="instead of the model's")
-    parser.add_argument("--repeat", type=int, default=5, help="times that each scan is computed either way, after one")
+    parser.add_argument("models", type=Path, nargs="+")
+    parser.add_argument("--data", type=Path, nargs="+", required=True)
+    parser.add_argument("--repeat", type=int, default=0, help="time instead: so often either way, after one to warm up")
     parser.add_argument("--threads", type=int)
     arguments = parser.parse_args(argv)
-    model = resolve_model(arguments.model)
-    margin = arguments.margin or model.card.islands.margin
-    if margin is None:
-        parser.error(f"model {arguments.model} drops no islands; name a --margin")
-    engine = open_engine(model, "cpu", arguments.threads)
-    seconds: dict[float | None, list[float]] = {None: [], margin: []}
-    cleared = []
-    for files in find_cases(arguments.data):
-        case = load_case(files, model.card.sequences, model.card.task, lesion=False, allow_missing=True)
-        image = make_ready(case, model.card).image
-        cleared.append((find_classes(engine, image, margin), case.reference.voxel_ml))
-        find_classes(engine, image, None)
-        for _ in range(arguments.repeat):
-            for way, taken in seconds.items():
-                taken.append(timed(lambda image=image, way=way: find_classes(engine, image, way)))  # type: ignore[misc]
-    alone, dropping = (median(taken) for taken in seconds.values())
-    result = {
-        "machine": describe_processor(),
-        "engine": engine.backend.name,
-        "scans": len(cleared),
-        "arg_max_seconds": round(alone, 4),
-        "dropping_seconds": round(dropping, 4),
-        "ratio": round(dropping / alone, 3),
-        "islands": round(mean(found.islands for found, _ in cleared), 2),
-        "dropped_ml": round(mean(found.voxels * ml for found, ml in cleared), 2),
-    }
-    sys.stdout.write(json.dumps(result, indent=1) + "\n")
+    models = [resolve_model(path) for path in arguments.models]
+    if not arguments.repeat:
+        result = judge(try_all(models, arguments.data))
+    elif models[0].card.islands.margin is None:
+        parser.error(f"model {arguments.models[0]} drops no islands, so there is nothing to time")
+    else:
+        result = time_both(models[0], arguments.data, arguments.repeat, arguments.threads)
+    sys.stdout.write(json.dumps({"machine": describe_processor()} | result, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -26,7 +26,13 @@ def test_finds_that_touch_no_lesion_are_listed_by_size(finds):
     found[8, 30, 30] = 2  # too small
     brain[found == 4] = 3
     case = Case("one", {"flair": Volume(brain, np.eye(4))}, None)
-    told = finds.describe(case, found, true, BRATS2015)
+    chance = np.where(found == 4, 0.75, np.where(true > 0, 0.9, 0.6)).astype(np.float32)
+    told = finds.describe(case, found, true, chance, BRATS2015)
+    assert [find["sure"] for find in told["finds"]] == [0.75, 0.6]
+    hit = 800 * 0.9 + 400 * 0.6
+    assert told["sure"] == pytest.approx(hit / 1200, abs=1e-3)
+    nothing = finds.describe(case, found * 0, true, chance, BRATS2015)
+    assert nothing["sure"] is None and nothing["finds"] == []
     assert [find["ml"] for find in told["finds"]] == [0.8, 0.3]
     assert told["finds"][0]["place"] == pytest.approx([0.78, 0.79, 0.79], abs=0.011)
     assert told["finds"][0]["z"]["flair"] > 3 > told["finds"][1]["z"]["flair"]
@@ -41,4 +47,5 @@ def test_it_goes_through_a_folder_of_cases(finds, trained, phantoms, tmp_path, m
     written = json.loads(out.read_text())
     printed = capsys.readouterr().out
     assert len(written) > 1 and all(name in printed for name in written)
+    assert all(0 <= told["sure"] <= 1 for told in written.values())
     assert all(told["true_ml"] > 0 and set(told["dice"]) == set(BRATS2015.regions) for told in written.values())

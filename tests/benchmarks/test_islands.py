@@ -1,17 +1,56 @@
-"""What dropping islands costs, on phantoms."""
+"""What dropping islands is worth and costs, on phantoms."""
 
 import json
 
 import pytest
 
+from brainsegnet.errors import DatasetError
+from brainsegnet.inference.card import IslandsNote
+from brainsegnet.inference.islands import MARGINS
+from brainsegnet.inference.model import open_model, save_model
+from brainsegnet.inference.origin import Data
 
-def test_both_ways_are_timed_and_a_model_that_drops_nothing_needs_a_margin(benchmark_called, trained, phantoms, capsys):
-    islands = benchmark_called("islands")
-    islands.main([str(trained), str(phantoms), "--margin", "0.02", "--repeat", "2", "--threads", "1"])
+
+@pytest.fixture(scope="module")
+def islands(benchmark_called):
+    return benchmark_called("islands")
+
+
+def as_stranger(trained, folder, **changes):
+    """The trained model with a card that knows none of the phantoms."""
+    model = open_model(trained)
+    note = model.card.training.model_copy(update={"data": Data(), "held_out": ()})
+    card = model.card.model_copy(update={"training": note, **changes})
+    return save_model(folder, card, model.tensors()).folder
+
+
+def test_a_fold_is_tested_on_what_it_held_out_and_another_on_all(islands, trained, phantoms, tmp_path, capsys):
+    islands.main([str(trained / "last"), "--data", str(phantoms)])
+    fold = json.loads(capsys.readouterr().out)
+    assert fold["cases"] == 1 and list(fold["margins_of_the_others"]) == ["phantom0002"]
+    assert set(fold["dice"]) == {"null", *(json.dumps(margin) for margin in MARGINS)}
+    islands.main([str(as_stranger(trained, tmp_path / "stranger")), "--data", str(phantoms)])
+    every = json.loads(capsys.readouterr().out)
+    assert every["cases"] == 3 and every["margin"] is None, "three cases are too few to choose one"
+    assert every["left_out"] == every["dice"]["null"] and set(every["left_out"]) == {"whole", "core", "enhancing"}
+
+
+def test_a_model_that_knows_the_cases_is_refused(islands, trained, phantoms, tmp_path):
+    model = open_model(trained)
+    note = model.card.training.model_copy(update={"held_out": ()})
+    card = model.card.model_copy(update={"training": note})
+    knowing = save_model(tmp_path / "knowing", card, model.tensors()).folder
+    with pytest.raises(DatasetError, match="was trained on this patient"):
+        islands.main([str(knowing), "--data", str(phantoms)])
+
+
+def test_both_ways_are_timed_where_the_model_drops_any(islands, trained, phantoms, tmp_path, capsys):
+    dropping = as_stranger(trained, tmp_path / "dropping", islands=IslandsNote(margin=0.02))
+    given = ["--data", str(phantoms), "--repeat", "2", "--threads", "1"]
+    islands.main([str(dropping), *given])
     result = json.loads(capsys.readouterr().out)
-    assert result["scans"] == 3 and result["engine"].startswith("torch on cpu")
+    assert result["engine"].startswith("torch on cpu")
     assert result["ratio"] == pytest.approx(result["dropping_seconds"] / result["arg_max_seconds"], rel=0.1)
-    assert result["islands"] >= 0 and result["dropped_ml"] >= 0
     with pytest.raises(SystemExit):
-        islands.main([str(trained), str(phantoms)])
-    assert "drops no islands; name a --margin" in capsys.readouterr().err
+        islands.main([str(trained), *given])
+    assert "drops no islands, so there is nothing to time" in capsys.readouterr().err
