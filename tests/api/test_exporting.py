@@ -2,6 +2,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,8 @@ from brainsegnet.api.exporting import compare, describe, export, training_scans
 from brainsegnet.api.inspection import inspect
 from brainsegnet.api.segmentation import SegmentOptions, segment
 from brainsegnet.errors import BrainSegNetError, DatasetError, ModelError
-from brainsegnet.inference.card import Card
+from brainsegnet.inference.card import Card, IslandsNote
+from brainsegnet.inference.islands import Cleared
 from brainsegnet.inference.model import open_model
 from brainsegnet.network.export import quantise
 from brainsegnet.processor import has_bf16_units
@@ -54,6 +56,20 @@ def test_bf16_is_compared_with_floats_where_there_are_units(exported, phantoms, 
         list(change) == ["whole", "core", "enhancing"] for change in changes.values()
     )
     assert changes["int8"] == model.card.exports["int8"].dice_change
+
+
+def test_arithmetics_are_compared_on_what_segment_would_find(exported, phantoms, monkeypatch):
+    model = open_model(exported[0])
+    card = model.card.model_copy(update={"islands": IslandsNote(margin=0.1)})
+    margins = []
+
+    def find(passes, image, margin):
+        margins.append(margin)
+        return Cleared(passes.classify(image), 0, 0)
+
+    monkeypatch.setattr("brainsegnet.api.exporting.find_classes", find)
+    compare(replace(model, card=card), model.folder / "export", training_scans(model, [phantoms]))
+    assert set(margins) == {0.1}
 
 
 def test_what_each_arithmetic_costs_is_said_and_older_cards_say_nothing_of_bf16(exported):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from brainsegnet.api import training_run
 from brainsegnet.api.options import TrainOptions, Watch
 from brainsegnet.api.roster import Roster
 from brainsegnet.api.starting import adopt, follow, inherit, same_channels, settle_blend
@@ -149,13 +150,19 @@ def test_by_default_a_training_from_a_model_keeps_half_of_it_and_the_card_says_s
             assert torch.allclose(tensor, 0.5 * (before[name] + average[f"average.{name}"]), atol=1e-6), name
 
 
-def test_who_keeps_a_share_of_the_weights_keeps_the_margin_of_islands_too(trained, phantoms, tiny, tmp_path):
+def test_who_keeps_a_share_of_the_weights_keeps_the_margin_of_islands_too(
+    trained, phantoms, tiny, tmp_path, monkeypatch
+):
+    scored = []
+    monkeypatch.setattr(training_run, "score", lambda net, scans, task, margin: scored.append(margin) or {"whole": 0.5})
     model = open_model(trained)
     islands = IslandsNote(margin=0.12, kept={"flair": {"whole": 0.5}})
     parent = save_model(tmp_path / "elder", model.card.model_copy(update={"islands": islands}), model.tensors()).folder
     for recipe, kept in ((None, IslandsNote(margin=0.12)), (tiny, IslandsNote())):
-        options = TrainOptions(recipe, Budget(steps=1), validation=0, start=parent)
+        options = TrainOptions(recipe, Budget(steps=1), hold_out=("phantom0002",), validations=1, start=parent)
         assert open_model(train(phantoms, "brats2015", tmp_path / f"{kept.margin}", options)).card.islands == kept
+        assert {*scored} == {kept.margin}, "held-out cases are scored as segment would find them"
+        scored.clear()
 
 
 def test_a_recipe_that_keeps_nothing_of_the_model_is_taken_and_told(trained, phantoms, tiny, tmp_path):

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from brainsegnet.inference.card import IslandsNote
 from brainsegnet.inference.model import open_model, save_model
 from brainsegnet.inference.origin import Data
 
@@ -71,6 +72,31 @@ def test_every_training_is_tested_on_the_same_unseen_cases_and_none_is_repeated(
     assert [run["origin"] for run in alone] == ["grown alone", "real alone"]
     with pytest.raises(SystemExit, match="was measured with other arguments"):
         few_shot.main([*given, "--seed", "1"])
+
+
+def test_no_island_is_dropped_whatever_the_card_of_the_model_says(few_shot, grown, phantoms, tmp_path, monkeypatch):
+    model = open_model(grown)
+    card = model.card.model_copy(update={"islands": IslandsNote(margin=0.02)})
+    dropping = save_model(tmp_path / "dropping", card, model.tensors()).folder
+    kept, segment = [], few_shot.brainsegnet.segment
+
+    def watched(cases, model, out, options):
+        kept.append(options.keep_islands)
+        return segment(cases, model, out, options)
+
+    monkeypatch.setattr(few_shot.brainsegnet, "segment", watched)
+    given = [str(phantoms), "--task", "brats2015", "--from", str(dropping), "--steps", "1", "--tested", "1"]
+    few_shot.main([*given, "--folds", "1", "--threads", "1", "--cases", "9", "--out", str(tmp_path / "few.json")])
+    assert kept == [True]
+
+
+def test_a_way_that_was_not_tested_on_all_cases_is_no_row_of_a_card(few_shot):
+    def run(fold, origin):
+        return {"fold": fold, "origin": origin, "cases": 1, "parts": {}, "scores": {fold: {"whole": {"dice": 0.5}}}}
+
+    runs = [run("a", "real alone"), run("b", "real alone"), run("a", "grown, then real")]
+    document = {"settings": {"folds": [["a"], ["b"]], "budget": {"minutes": 2}, "parts": []}, "runs": runs}
+    assert [row.origin for row in few_shot.compare(document, ["flair"])] == ["real alone"]
 
 
 def test_the_card_of_a_model_with_the_same_unseen_cases_gets_the_means(few_shot, grown, phantoms, tmp_path):

@@ -57,6 +57,13 @@ def test_severity_is_0_outside_the_deficit_and_greatest_in_the_core(infarcts):
             assert infarct.severity[infarct.core].min() >= infarct.severity[penumbra].max()
 
 
+def test_half_of_the_strokes_are_scattered_some_widely():
+    """As in three real scans, whose lesions are in 21 to 50 pieces."""
+    drawn = [draw_stroke(np.random.default_rng(seed), with_shape=True) for seed in range(300)]
+    foci = np.array([stroke.foci for stroke in drawn if stroke.kind in ("shape", "wedge")])
+    assert len(foci) > 150 and 0.4 < (foci >= 3).mean() < 0.8 and (foci > 25).mean() > 0.05
+
+
 @pytest.mark.parametrize("loss", [0.0, 0.3, 1.0])
 def test_the_outcome_takes_its_share_of_the_penumbra(small_ground, strokes, loss):
     stroke = replace(strokes[0], kind="wedge", foci=1, volume_ml=20.0, deficit=3.0, loss=loss)
