@@ -174,9 +174,11 @@ def _unseen(card: Card) -> str:
 
 def _comparison(other: Comparison) -> str:
     """What another way to make the model reaches with most of its sequences."""
-    cases = "all" if other.real_cases is None else other.real_cases
+    count = {None: "all real cases", 0: "no real case", 1: "1 real case"}.get(
+        other.real_cases, f"{other.real_cases} real cases"
+    )
     most = max(other.subsets, key=lambda part: part.count("+"))
-    return f"{other.origin} ({cases} real cases): {_scores(other.subsets[most])}"
+    return f"{other.origin} ({count}): {_scores(other.subsets[most])}"
 
 
 def _islands(card: Card) -> str:
