@@ -114,7 +114,7 @@ def draw_stroke(rng: np.random.Generator, with_shape: bool = False) -> Stroke:
     low, high = {"wedge": (1.0, 90.0), "lacune": (0.15, 2.0), "emboli": (0.3, 12.0), "shape": (1, 1)}[kind]
     shaped = with_shape and bool(rng.random() < 0.66)
     several = int(np.exp(rng.uniform(np.log(3), np.log(40))))
-    extra = several if rng.random() < 0.55 else int(rng.random() < 0.3)
+    extra = several if rng.random() < 0.65 else int(rng.random() < 0.3)
     small = rng.random() < 0.3
     return Stroke(
         kind="shape" if shaped else kind,

@@ -23,6 +23,8 @@ ADC = (0.0, 2850.0, 830.0, 745.0, 3100.0, 770.0, 790.0, 720.0)
 """Apparent diffusion coefficient by `Tissue`, in 1e-6 mm2/s."""
 MIMIC_T2 = (0.0, 1.45, 1.7, 2.6, 2.0)
 MIMIC_ADC = (0.0, 1000.0, 1250.0, 2500.0, 1050.0)
+OFFSET = 0.7
+"""Of what freer water takes from DWI, the share that its longer T2 gives back: hence grey matter is hardly brighter."""
 HINDBRAIN_MM = 30.0
 """From the middle of the hindbrain to the surface of the cerebellum."""
 CBF = (0.0, 16.0, 55.0, 23.0, 5.0, 46.0, 50.0, 30.0)
@@ -97,7 +99,7 @@ def draw_diffusion(rng: np.random.Generator) -> DiffusionContrast:
         core_t2=float(rng.uniform(1.5, 2.5) if late else rng.uniform(1.05, 2.1)),
         core_adc=float(rng.uniform(0.65, 0.9) if late else rng.uniform(0.46, 0.74)),
         mottle=float(rng.uniform(0.05, 0.22)),
-        cortex=float(rng.uniform(0.04, 0.15)),
+        cortex=float(rng.uniform(0.04, 0.13)),
         glow=float(rng.uniform(0, 0.3)),
         iron=float(rng.uniform(0, 0.5)),
         behind=float(rng.normal(0.12, 0.12)),
@@ -117,13 +119,15 @@ def paint_diffusion(
     vary = rng.normal(1, 0.08, (2, len(Mimic)))
     b0[old] = (np.array(MIMIC_T2) * vary[0]).astype(np.float32)[mimics[old]]
     adc[old] = (np.array(MIMIC_ADC) * vary[1]).astype(np.float32)[mimics[old]]
-    b0 *= 1 + contrast.cortex * smooth_noise(rng, shape, spacing, 8.0)
-    adc *= 1 + contrast.cortex * smooth_noise(rng, shape, spacing, 3.0)
+    b0 *= 1 + 0.6 * contrast.cortex * smooth_noise(rng, shape, spacing, 8.0)
+    freer = 1.3 * contrast.cortex * smooth_noise(rng, shape, spacing, 3.0)
+    b0 *= np.exp(np.float32(OFFSET * contrast.b_s_mm2 * 1e-6) * adc * freer)
+    adc *= 1 + freer
     _vary_regions(rng, ground, b0, adc, contrast)
     _fold_hindbrain(rng, ground, b0, adc, contrast)
     mottle = contrast.mottle * smooth_noise(rng, shape, spacing, 4.0)[core]
     soft = np.clip(ndimage.gaussian_filter(core.astype(np.float32), [2 / s for s in spacing], truncate=2)[core], 0, 1)
-    depth = np.minimum(0.5 + 0.7 * soft, 1)
+    depth = np.minimum(0.65 + 0.6 * soft, 1)
     b0[core] *= np.maximum(1 + (contrast.core_t2 - 1) * depth * (1 + 4 * mottle) - mottle, 0.6)
     adc[core] *= np.clip(1 - (1 - contrast.core_adc) * depth + mottle, 0.25, 0.95)
     return Tissues(b0, adc)

@@ -7,7 +7,8 @@ from typing import Literal
 import numpy as np
 from scipy import ndimage
 
-from brainsegnet.synthesis.anatomy import Floats, Labels, Millimetres, Shape, Tissue, grow_anatomy, spacing_for
+from brainsegnet.synthesis.anatomy import Floats, Labels, Millimetres, Shape, grow_anatomy, spacing_for
+from brainsegnet.synthesis.echo_planar import SOLID, distort
 from brainsegnet.synthesis.phantom import affine_for
 from brainsegnet.synthesis.stroke import Infarct, draw_stroke, grow_core, grow_stroke
 from brainsegnet.synthesis.stroke_appearance import (
@@ -26,9 +27,9 @@ from brainsegnet.synthesis.stroke_scanner import (
     draw_optics,
     extract_brain,
     lay_grid,
+    remnants,
     resample,
     shade,
-    susceptibility,
 )
 from brainsegnet.synthesis.territories import Ground, lay_ground
 from brainsegnet.synthesis.tumour import Mask, smooth_noise
@@ -43,6 +44,8 @@ FINE_SHAPE: Shape = (108, 140, 114)
 FIELD_OF_VIEW_MM = 224.0
 FINEST_MM = 1.35
 """A head of finer voxels is thinned out first: a scan does not show them."""
+TRACE_NOISE = 0.62
+"""Of the noise of one image what is left in the mean of three directions of diffusion weighting."""
 MARGIN_MM = 6.0
 """Around the brain in a thinned head, for the fluid about it."""
 
@@ -142,12 +145,16 @@ def _scale(shape: Shape, detail: float) -> Shape:
 
 @dataclass(frozen=True, eq=False)
 class Diffusion:
-    """A diffusion scan, each (D, H, W): images, ADC in 1e-6 mm2/s, the brain found in it."""
+    """A diffusion scan: images, ADC in 1e-6 mm2/s and the brain found in it (D, H, W), the core where it appears.
+
+    The core is on the grid of the head.
+    """
 
     b0: Floats
     dwi: Floats
     adc: Floats
     brain: Mask
+    core: Mask
 
 
 def expose_diffusion(
@@ -160,25 +167,25 @@ def expose_diffusion(
     """A diffusion scan of a head with a core and mimics (`layers`)."""
     grid, optics, contrast = scanner
     tissues = paint_diffusion(rng, ground, *layers, contrast)
-    pile, gain = susceptibility(rng, head, ground.points, optics.pile_up)
-    weight = resample(head.array > 0, head, grid, optics.blur)
-    whole = np.maximum(weight, 0.25)
-    factor, added = shade(rng, grid, optics, weight) / whole, resample(pile, head, grid, optics.blur)
-    uneven = added * np.exp(0.35 * smooth_noise(rng, grid.shape, grid.spacing_mm, 7.0))
+    distortion = distort(rng, head, ground.points, optics.shift_mm)
+    share = distortion.pile(head.array > 0)
+    weight = resample(share > SOLID, head, grid, optics.blur)
+    factor = np.asarray(shade(rng, grid, optics, weight) / np.maximum(weight, 0.25), np.float32)
     b0, dwi = (
-        (resample(signal * gain, head, where, optics.blur) + np.median(signal[head.array == Tissue.WHITE]) * pile_up)
-        * factor
-        for signal, where, pile_up in (
-            (tissues.b0, grid.moved(optics.drift), added),
-            (tissues.weighted(contrast.b_s_mm2), grid, uneven),
+        np.asarray(factor * resample(distortion.pile(signal), head, where, optics.blur), np.float32)
+        for signal, where in (
+            (tissues.b0, grid.moved(optics.drift)),
+            (tissues.weighted(contrast.b_s_mm2), grid),
         )
     )
+    dwi *= 1 + optics.fat * remnants(rng, grid, weight)
     brain = extract_brain(rng, weight, grid, optics.rim)
     parallel = np.exp(0.35 * smooth_noise(rng, grid.shape, grid.spacing_mm, 30.0))
     sigma = optics.noise * float(np.median(dwi[brain])) * parallel
     b0 = add_noise(rng, b0, sigma, optics.grain)
-    dwi = add_noise(rng, dwi, sigma * 0.8, optics.grain)
-    return Diffusion(b0, dwi, measure_adc(b0, dwi, contrast.b_s_mm2), brain)
+    dwi = add_noise(rng, dwi, sigma * TRACE_NOISE, optics.grain)
+    core = distortion.pile(layers[0]) > 0.5 * np.maximum(share, SOLID)
+    return Diffusion(b0, dwi, measure_adc(b0, dwi, contrast.b_s_mm2), brain, core)
 
 
 def outline(rng: np.random.Generator, mask: Mask, head: LabelMap, grid: Grid, brain: Mask) -> LabelMap:
@@ -194,7 +201,7 @@ def _scan_diffusion(rng: np.random.Generator, subject: Subject, layers: tuple[Ma
     head, grid = subject.head, subject.grid(rng, *_draw_diffusion_grid(rng))
     optics, contrast = draw_optics(rng), draw_diffusion(rng)
     scan = expose_diffusion(rng, head, subject.ground, layers, (grid, optics, contrast))
-    lesion = outline(rng, layers[0], head, grid, scan.brain)
+    lesion = outline(rng, scan.core, head, grid, scan.brain)
     gain = float(np.exp(rng.uniform(np.log(150), np.log(1500)))) / max(float(np.median(scan.dwi[scan.brain])), 1e-6)
     unit = (1e-6, 1e-3)[int(rng.integers(2))]
     images = {"dwi": scan.dwi * gain, "adc": scan.adc * unit}

@@ -1,10 +1,8 @@
-"""From properties of tissue on a fine grid to a scan: its grid, partial volume, susceptibility, bias, noise, the brain.
+"""From properties of tissue on a fine grid to a scan: its grid, partial volume, bias, noise, the brain.
 
-A scan averages signal over its voxels, so that sulci and thin cortex blur as they do in patients. Near the air of the
-skull base an echo-planar image piles up signal in bright sheets and loses it beside them.
+A scan averages signal over its voxels, so that sulci and thin cortex blur as they do in patients.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,12 +14,8 @@ from brainsegnet.volume import Affine, Array, LabelMap
 
 BOX_TO_SIGMA = 12**-0.5
 """Standard deviation of a box as a share of its width."""
-AIR_MM = ((-32, 25, 48), (-38, 2, 42), (-30, -18, 30), (-22, -48, 10), (-12, -62, 12), (-34, 70, 30), (-25, 40, 58))
-"""Where air or bone adjoins the brain on the left, in standard coordinates (z, y, x): ears, sinuses, skull base."""
 COIL_MM = 12.0
 """Depth to which a coil hears the surface better."""
-PETROUS_MM = (-28, 10, 54)
-"""The air cells of the left petrous bone, where nearly every scan has a bright patch in the temporal lobe."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,25 +45,27 @@ class Optics:
     Attributes:
         blur: Width of the point spread beside the voxel's own, in voxels of the plane.
         bias: Amplitude of the logarithm of the bias field.
-        pile_up: Brightness of susceptibility artefacts.
+        shift_mm: How far signal moves beside the air of the skull base.
         noise: Standard deviation of the noise relative to brain in the image of weakest signal.
         grain: Blur of the noise in voxels: interpolation.
         stripes: Amplitude of brightness from slice to slice.
         rim: Share of brain in a voxel at which the brain extraction cuts.
         coil: Logarithm of how much brighter the surface of the head is than its midst, for coils hear what is near.
-        rind: Brightness of what an extraction leaves of meninges and scalp on the brain, relative to brain.
+        rind: Brightness of what an extraction leaves of meninges on the brain, relative to brain.
+        fat: The same of scalp, which is bright with diffusion weighting alone: its ADC is low.
         drift: Rows by which the image without diffusion weighting lies beside the other: eddy currents, motion.
     """
 
     blur: float
     bias: float
-    pile_up: float
+    shift_mm: float
     noise: float
     grain: float
     stripes: float
     rim: float
     coil: float
     rind: float
+    fat: float
     drift: float
 
 
@@ -77,15 +73,16 @@ def draw_optics(rng: np.random.Generator) -> Optics:
     """The random part of a scanner."""
     return Optics(
         blur=float(rng.uniform(0.2, 0.55)),
-        bias=float(rng.uniform(0.05, 0.3)),
-        pile_up=float(np.exp(rng.normal(np.log(1.7), 0.45))),
+        bias=float(rng.uniform(0.05, 0.25)),
+        shift_mm=float(np.exp(rng.normal(np.log(11), 0.45))),
         noise=float(np.exp(rng.uniform(np.log(0.045), np.log(0.12)))),
         grain=float(rng.uniform(0, 0.7)),
         stripes=float(rng.exponential(0.01)),
         rim=float(rng.uniform(0.3, 0.75)),
         coil=float(rng.uniform(0, 0.25) * (rng.random() < 0.7)),
         rind=float(rng.exponential(0.2)),
-        drift=float(rng.normal(0, 0.3)),
+        fat=float(rng.exponential(0.25)),
+        drift=float(rng.normal(0, 0.4)),
     )
 
 
@@ -116,50 +113,20 @@ def resample(field: Array, head: LabelMap, grid: Grid, blur: float = 0.0) -> Flo
     return np.asarray(out, np.float32)
 
 
-def susceptibility(rng: np.random.Generator, head: LabelMap, points: Floats, strength: float) -> tuple[Floats, Floats]:
-    """Near the air of the skull base: signal that piles up, relative to brain, and a factor on what was there.
-
-    Both are (D, H, W). A sheet of piled-up signal lies along the brain's surface, a loss of signal behind it. Above the
-    petrous bones, on both sides, and at some of the other places the sheet is a patch that reaches a centimetre deep.
-    What piles up comes from tissue, so its ADC is that of tissue.
-    """
-    brain = (head.array > 0).astype(np.float32)
-    depth, deeper = (ndimage.gaussian_filter(brain, [mm / s for s in head.spacing_mm], truncate=2) for mm in (3, 8))
-    pile, gain = np.zeros(head.shape, np.float32), np.ones(head.shape, np.float32)
-    ripple = smooth_noise(rng, head.shape, head.spacing_mm, 5.0)
-    for (z, y, x), amplitude, patch in _draw_sites(rng, strength):
-        radius = rng.uniform(6, 13)
-        moved = (np.array((z, y, x)) + rng.normal(0, 4, 3)).reshape(3, 1, 1, 1).astype(np.float32)
-        near = np.all(np.abs(points - moved) < 2.5 * radius, axis=0)
-        fall = np.exp(-np.square(points[:, near] - moved[:, 0, 0]).sum(axis=0) / np.float32(2 * radius**2))
-        edge = np.clip(2.5 - 2.2 * deeper[near], 0, 1) if patch else np.clip(1.3 - 1.4 * depth[near], 0, 1)
-        loss = np.clip(1.2 - np.abs(depth[near] - 0.85) * 5, 0, 1) * min(0.6, 0.35 * amplitude)
-        pile[near] += amplitude * fall * edge * np.clip(0.8 + 0.8 * ripple[near], 0, 3)
-        gain[near] = np.minimum(gain[near], 1 - fall * loss)
-    return pile * brain, gain
-
-
-def _draw_sites(rng: np.random.Generator, strength: float) -> Iterator[tuple[tuple[int, int, int], float, bool]]:
-    """Where signal piles up on either side, how much, and whether it reaches deep."""
-    for z, y, x in AIR_MM:
-        patch = bool(rng.random() < 0.25)
-        for side in (1, -1):
-            yield (z, y, side * x), strength * rng.exponential(1.0), patch
-    z, y, x = PETROUS_MM
-    bone = strength * rng.uniform(0.5, 1.5)
-    for side in (1, -1):
-        yield (z, y, side * x), bone * rng.uniform(0.5, 1.2), True
-
-
 def shade(rng: np.random.Generator, grid: Grid, optics: Optics, weight: Floats) -> Floats:
     """Factor (D, H, W) on the signal by coils, slices and what is left on the brain, which has `weight` of a voxel."""
     bias = optics.bias * smooth_noise(rng, grid.shape, grid.spacing_mm, 55.0)
     slices = rng.normal(0, optics.stripes, (grid.shape[0], 1, 1))
     about = ndimage.gaussian_filter(weight, [COIL_MM / s for s in grid.spacing_mm], truncate=2.5)
     near = np.clip(2 - 2 * about, 0, 1)
+    rind = 1 + optics.rind * remnants(rng, grid, weight)
+    return np.asarray(np.exp(bias + slices + optics.coil * near) * rind, np.float32)
+
+
+def remnants(rng: np.random.Generator, grid: Grid, weight: Floats) -> Floats:
+    """Where an extraction leaves something on the brain, which has `weight` of a voxel (D, H, W): from 0 to 2."""
     edge = np.clip(1 - np.abs(weight - 0.5) / 0.35, 0, 1)
-    left = np.clip(smooth_noise(rng, grid.shape, grid.spacing_mm, 7.0), 0, 2) * edge
-    return np.asarray(np.exp(bias + slices + optics.coil * near) * (1 + optics.rind * left), np.float32)
+    return np.asarray(np.clip(smooth_noise(rng, grid.shape, grid.spacing_mm, 7.0), 0, 2) * edge, np.float32)
 
 
 def add_noise(rng: np.random.Generator, signal: Floats, sigma: float | Floats, grain: float) -> Floats:

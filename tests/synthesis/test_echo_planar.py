@@ -1,0 +1,89 @@
+"""Echo-planar distortion: signal moves along one axis, none is made or lost, and piles up above the petrous bones."""
+
+import numpy as np
+import pytest
+
+from brainsegnet.synthesis.echo_planar import SOLID, Distortion, distort
+from brainsegnet.synthesis.stroke_appearance import measure_adc
+from brainsegnet.synthesis.territories import standard_points
+from brainsegnet.volume import LabelMap
+
+STRENGTH_MM = 11.0
+
+
+def scan(head: LabelMap, seed: int, strength_mm: float = STRENGTH_MM) -> Distortion:
+    return distort(np.random.default_rng(seed), head, standard_points(head), strength_mm)
+
+
+@pytest.fixture(scope="module")
+def roomy(small_head):
+    """The small head with so much room before and behind it that nothing leaves."""
+    affine = small_head.affine.copy()
+    affine[:3, 3] -= 12 * affine[:3, 1]
+    return LabelMap(np.pad(small_head.array, ((0, 0), (12, 12), (0, 0))), affine)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_signal_is_moved_and_neither_made_nor_lost(roomy, seed):
+    field = np.random.default_rng(seed).random(roomy.shape, np.float32) * (roomy.array > 0)
+    moved = scan(roomy, seed).pile(field)
+    assert moved.sum(dtype=np.float64) == pytest.approx(field.sum(dtype=np.float64), rel=1e-5)
+    assert moved.sum(axis=1) == pytest.approx(field.sum(axis=1), rel=1e-3, abs=1e-3)
+    assert moved.min() >= 0 and np.abs(moved - field).max() > 0.3
+
+
+def test_what_leaves_the_box_of_the_head_is_gone(small_head):
+    ones = np.ones(small_head.shape, np.float32)
+    assert 0.9 * ones.sum() < scan(small_head, 0, 60.0).pile(ones).sum() < ones.sum()
+
+
+def test_far_from_air_nothing_moves_and_without_any_nowhere(small_head, small_ground):
+    field = np.random.default_rng(0).random(small_head.shape, np.float32)
+    high = small_ground.points[0] > 40
+    assert np.array_equal(scan(small_head, 1).pile(field)[high], field[high])
+    assert np.array_equal(scan(small_head, 1, 0.0).pile(field), field)
+
+
+def test_what_piles_up_keeps_its_adc(small_head):
+    """As in real scans, where the ADC is what tells a bright sheet from an infarct."""
+    b0 = (small_head.array > 0).astype(np.float32)
+    distortion = scan(small_head, 2)
+    first, second = distortion.pile(b0), distortion.pile(b0 * np.float32(np.exp(-0.75)))
+    seen = first > 0.05
+    assert first.max() > 2
+    assert measure_adc(first[seen], second[seen], 1000) == pytest.approx(750, abs=1)
+
+
+def test_a_head_that_lies_otherwise_in_memory_is_distorted_alike(small_head):
+    turned = LabelMap(np.ascontiguousarray(small_head.array.transpose(1, 2, 0)), small_head.affine[:, [1, 2, 0, 3]])
+    assert (scan(small_head, 3).axis, scan(turned, 3).axis) == (1, 0)
+    back = LabelMap(np.ascontiguousarray(small_head.array[:, ::-1]), small_head.affine @ mirror(small_head.shape[1]))
+    assert standard_points(back)[1][:, ::-1] == pytest.approx(standard_points(small_head)[1], abs=1.5)
+    shares = [scan(head, 3).pile(head.array > 0) for head in (small_head, back)]
+    middle = [np.average(np.indices(s.shape)[1] * (1 if k == 0 else -1), weights=s) for k, s in enumerate(shares)]
+    still = [np.average(np.indices(h.shape)[1] * k, weights=h.array > 0) for h, k in ((small_head, 1), (back, -1))]
+    assert np.sign(middle[0] - still[0]) == np.sign(middle[1] - still[1]) != 0
+
+
+def mirror(rows: int) -> np.ndarray:
+    flip = np.diag([1.0, -1.0, 1.0, 1.0])
+    flip[1, 3] = rows - 1
+    return flip
+
+
+def test_nearly_every_scan_has_bright_sheets_in_the_temporal_lobes_above_the_petrous_bones(small_head, small_ground):
+    """As in real scans, where a centimetre beneath the surface a network would take them for infarcts."""
+    z, y, x = small_ground.points
+    bright = []
+    for side in (1, -1):
+        near = (z > -45) & (z < -12) & (y > -20) & (y < 25) & (side * x > 36)
+        scans = (scan(small_head, seed).pile(small_head.array > 0) for seed in range(12))
+        bright.append([float(share[near].max()) > 1.6 for share in scans])
+    assert np.mean(bright[0]) > 0.8 and np.mean(bright[1]) > 0.8
+
+
+def test_a_share_of_the_brain_says_where_the_brain_is_now(small_head):
+    share = scan(small_head, 4).pile(small_head.array > 0)
+    before, after = small_head.array > 0, share > SOLID
+    assert 0.85 < np.count_nonzero(after) / np.count_nonzero(before) < 1.1
+    assert np.count_nonzero(before != after) > 20
