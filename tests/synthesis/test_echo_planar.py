@@ -87,3 +87,17 @@ def test_a_share_of_the_brain_says_where_the_brain_is_now(small_head):
     before, after = small_head.array > 0, share > SOLID
     assert 0.85 < np.count_nonzero(after) / np.count_nonzero(before) < 1.1
     assert np.count_nonzero(before != after) > 20
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_an_outline_follows_what_it_outlines(small_head, seed):
+    """A core above the petrous bones appears where its signal does."""
+    z, y, x = standard_points(small_head)
+    brain = small_head.array > 0
+    core = brain & (np.abs(z + 22) < 12) & (np.abs(y) < 20) & (x > 34)
+    distortion = scan(small_head, seed)
+    seen, signal = distortion.follow(core, brain), distortion.pile(core)
+    assert np.count_nonzero(seen != core) > 3
+    assert signal[seen].sum() > 0.9 * signal.sum()
+    assert not (distortion.follow(brain & ~core, brain) & seen).any()
+    assert np.array_equal(distortion.follow(brain, brain), distortion.pile(brain) > 0.5 * SOLID)

@@ -56,6 +56,17 @@ def test_healthy_tissue_has_plausible_adc(small_ground, painted):
         assert low < np.median(healthy.adc[small_ground.tissue == tissue]) < high
 
 
+def test_healthy_tissue_is_calmer_in_dwi_than_in_adc(small_ground, infarct):
+    """As in real scans: where water is freer T2 is longer, so that the two nearly cancel."""
+    contrast, nothing = draw_diffusion(np.random.default_rng(0)), np.zeros(infarct.core.shape, np.uint8)
+    uneven = replace(contrast, cortex=0.1, glow=0.0, iron=0.0)
+    healthy = paint_diffusion(np.random.default_rng(0), small_ground, infarct.core & False, nothing, uneven)
+    white = small_ground.tissue == Tissue.WHITE
+    adc, b0, dwi = (np.log(x[white]) for x in (healthy.adc, healthy.b0, healthy.weighted(contrast.b_s_mm2)))
+    assert np.corrcoef(adc, b0)[0, 1] > 0.3
+    assert np.std(dwi) < 0.8 * np.std(adc)
+
+
 def test_some_cortex_is_bright_and_some_of_the_deep_nuclei_dark_and_slow_in_healthy_heads(small_ground, infarct):
     contrast, nothing = draw_diffusion(np.random.default_rng(0)), np.zeros(infarct.core.shape, np.uint8)
     plain, varied = (

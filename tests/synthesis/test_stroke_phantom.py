@@ -1,10 +1,14 @@
 """Whole cases of stroke: repeatable, cases of their task, the lesion in the brain and dark in ADC."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from scipy import ndimage
 
-from brainsegnet.synthesis.stroke_phantom import Library, coarsen, grow_stroke_case, outline
-from brainsegnet.synthesis.stroke_scanner import Grid
+from brainsegnet.synthesis.stroke_appearance import draw_diffusion
+from brainsegnet.synthesis.stroke_phantom import Library, coarsen, expose_diffusion, grow_stroke_case, outline
+from brainsegnet.synthesis.stroke_scanner import Grid, draw_optics, lay_grid
 from brainsegnet.task import ISLES2017, ISLES2022
 from brainsegnet.volume import LabelMap
 
@@ -37,6 +41,25 @@ def test_the_lesion_lies_in_the_brain_and_is_dark_in_adc(case):
     assert (adc[lesion] > 0).all()
     assert np.median(adc[lesion]) < np.median(adc[(adc > 0) & ~lesion])
     assert all(np.array_equal(v.array > 0, adc > 0) for v in case.images.values())
+
+
+def test_scalp_left_on_the_brain_is_bright_in_dwi_and_dark_in_adc(small_head, small_ground):
+    """As on real scans: at the rim alone, and a network must not take it for an infarct."""
+    grid = lay_grid(np.random.default_rng(0), small_head, (36, 56, 56), (4.0, 4.0, 4.0))
+    still = replace(draw_optics(np.random.default_rng(0)), noise=1e-4, fat=0.0)
+    nothing = np.zeros(small_head.shape, np.uint8)
+    clean, fat = (
+        expose_diffusion(
+            np.random.default_rng(0), small_head, small_ground, (nothing > 0, nothing),
+            (grid, replace(still, fat=share), draw_diffusion(np.random.default_rng(1))),
+        )
+        for share in (0.0, 1.0)
+    )  # fmt: skip
+    brighter = fat.dwi / np.maximum(clean.dwi, 1e-6) > 1.3
+    rim = clean.brain & ~ndimage.binary_erosion(clean.brain, iterations=2)
+    assert 0.03 < brighter[rim].mean() < 0.6 and not (brighter & clean.brain & ~rim).any()
+    assert np.median(fat.adc[brighter & rim]) < np.median(clean.adc[brighter & rim]) - 200
+    assert fat.b0[clean.brain] == pytest.approx(clean.b0[clean.brain], rel=0.05)
 
 
 def test_a_head_from_elsewhere_is_taken(small_head):

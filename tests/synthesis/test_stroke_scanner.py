@@ -12,6 +12,7 @@ from brainsegnet.synthesis.stroke_scanner import (
     draw_optics,
     extract_brain,
     lay_grid,
+    remnants,
     resample,
     shade,
 )
@@ -67,6 +68,15 @@ def test_the_surface_is_nearer_to_the_coils_and_has_remnants_in_places():
     left = shade(np.random.default_rng(0), grid, replace(still, rind=0.5), weight)
     assert left[weight > 0.9] == pytest.approx(1) and left.min() >= 1
     assert 0.1 < (left[np.abs(weight - 0.5) < 0.2] > 1.1).mean() < 0.6
+
+
+def test_remnants_lie_on_the_rim_of_the_brain_alone():
+    grid = Grid((50, 60, 60), np.diag([2.0, 2.0, 2.0, 1.0]))
+    inside = np.pad(np.ones((40, 50, 50), np.float32), 5)
+    weight = np.clip(ndimage.gaussian_filter(inside, 0.8), 0, 1)
+    left = remnants(np.random.default_rng(0), grid, weight)
+    assert left[np.abs(weight - 0.5) > 0.36].max() == 0 and 0.2 < left.max() <= 2
+    assert 0.1 < (left[np.abs(weight - 0.5) < 0.2] > 0.1).mean() < 0.7
 
 
 def test_an_extraction_cuts_where_the_brain_ends():

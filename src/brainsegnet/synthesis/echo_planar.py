@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from brainsegnet.synthesis.anatomy import Floats
-from brainsegnet.synthesis.tumour import smooth_noise
+from brainsegnet.synthesis.tumour import Mask, smooth_noise
 from brainsegnet.volume import Array, LabelMap
 
 AIR_MM = ((-40, 28, 50), (-44, 2, 42), (-38, -18, 28), (-30, -45, 8), (-18, -68, 10), (-46, 66, 32), (-30, 42, 62))
@@ -57,6 +57,10 @@ class Distortion:
         sums += np.bincount(low + 1, (parts * self.share).ravel(), lines.shape[0] * length)
         moved[self.columns] = sums.reshape(lines.shape[0], length)[:, 1:-2]
         return np.ascontiguousarray(np.moveaxis(moved, -1, self.axis))
+
+    def follow(self, mask: Array, brain: Array) -> Mask:
+        """Where a part of the brain (D, H, W) appears: voxels to which it gives half of what arrives from the brain."""
+        return self.pile(mask) > 0.5 * np.maximum(self.pile(brain), SOLID)
 
 
 def distort(rng: np.random.Generator, head: LabelMap, points: Floats, strength_mm: float) -> Distortion:

@@ -8,7 +8,7 @@ import numpy as np
 from scipy import ndimage
 
 from brainsegnet.synthesis.anatomy import Floats, Labels, Millimetres, Shape, grow_anatomy, spacing_for
-from brainsegnet.synthesis.echo_planar import SOLID, distort
+from brainsegnet.synthesis.echo_planar import SOLID, Distortion, distort
 from brainsegnet.synthesis.phantom import affine_for
 from brainsegnet.synthesis.stroke import Infarct, draw_stroke, grow_core, grow_stroke
 from brainsegnet.synthesis.stroke_appearance import (
@@ -145,16 +145,13 @@ def _scale(shape: Shape, detail: float) -> Shape:
 
 @dataclass(frozen=True, eq=False)
 class Diffusion:
-    """A diffusion scan: images, ADC in 1e-6 mm2/s and the brain found in it (D, H, W), the core where it appears.
-
-    The core is on the grid of the head.
-    """
+    """A diffusion scan: images, ADC in 1e-6 mm2/s and the brain found in it, each (D, H, W), and what distorts them."""
 
     b0: Floats
     dwi: Floats
     adc: Floats
     brain: Mask
-    core: Mask
+    distortion: Distortion
 
 
 def expose_diffusion(
@@ -168,8 +165,7 @@ def expose_diffusion(
     grid, optics, contrast = scanner
     tissues = paint_diffusion(rng, ground, *layers, contrast)
     distortion = distort(rng, head, ground.points, optics.shift_mm)
-    share = distortion.pile(head.array > 0)
-    weight = resample(share > SOLID, head, grid, optics.blur)
+    weight = resample(distortion.pile(head.array > 0) > SOLID, head, grid, optics.blur)
     factor = np.asarray(shade(rng, grid, optics, weight) / np.maximum(weight, 0.25), np.float32)
     b0, dwi = (
         np.asarray(factor * resample(distortion.pile(signal), head, where, optics.blur), np.float32)
@@ -184,8 +180,7 @@ def expose_diffusion(
     sigma = optics.noise * float(np.median(dwi[brain])) * parallel
     b0 = add_noise(rng, b0, sigma, optics.grain)
     dwi = add_noise(rng, dwi, sigma * TRACE_NOISE, optics.grain)
-    core = distortion.pile(layers[0]) > 0.5 * np.maximum(share, SOLID)
-    return Diffusion(b0, dwi, measure_adc(b0, dwi, contrast.b_s_mm2), brain, core)
+    return Diffusion(b0, dwi, measure_adc(b0, dwi, contrast.b_s_mm2), brain, distortion)
 
 
 def outline(rng: np.random.Generator, mask: Mask, head: LabelMap, grid: Grid, brain: Mask) -> LabelMap:
@@ -201,7 +196,7 @@ def _scan_diffusion(rng: np.random.Generator, subject: Subject, layers: tuple[Ma
     head, grid = subject.head, subject.grid(rng, *_draw_diffusion_grid(rng))
     optics, contrast = draw_optics(rng), draw_diffusion(rng)
     scan = expose_diffusion(rng, head, subject.ground, layers, (grid, optics, contrast))
-    lesion = outline(rng, scan.core, head, grid, scan.brain)
+    lesion = outline(rng, scan.distortion.follow(layers[0], head.array > 0), head, grid, scan.brain)
     gain = float(np.exp(rng.uniform(np.log(150), np.log(1500)))) / max(float(np.median(scan.dwi[scan.brain])), 1e-6)
     unit = (1e-6, 1e-3)[int(rng.integers(2))]
     images = {"dwi": scan.dwi * gain, "adc": scan.adc * unit}
@@ -229,24 +224,30 @@ def _scan_perfusion(rng: np.random.Generator, subject: Subject, infarct: Infarct
     grid = subject.grid(rng, (round(rng.uniform(125, 145) / thick), side, side), (thick, pixel, pixel))
     optics, contrast = draw_optics(rng), draw_diffusion(rng)
     scan = expose_diffusion(rng, head, ground, (infarct.core, mimics), (grid, optics, contrast))
-    maps = expose_flow(rng, head, paint_flow(rng, ground, infarct), grid, optics)
+    maps = expose_flow(rng, head, paint_flow(rng, ground, infarct), (grid, optics, scan.distortion))
     if rng.random() < 0.2:
         wet = maps["rcbf"] < np.quantile(maps["rcbf"][scan.brain], rng.uniform(0.01, 0.06))
         maps = {sequence: np.where(wet, 0, image) for sequence, image in maps.items()}
-    lesion = outline(rng, infarct.outcome, head, grid, scan.brain)
+    lesion = outline(rng, scan.distortion.follow(infarct.outcome, head.array > 0), head, grid, scan.brain)
     images = {"adc": scan.adc, **maps}
     return Case(subject.name, {s: _stripped(image, scan.brain, grid) for s, image in images.items()}, lesion)
 
 
-def expose_flow(rng: np.random.Generator, head: LabelMap, flow: Flow, grid: Grid, optics: Optics) -> dict[str, Floats]:
+def expose_flow(
+    rng: np.random.Generator, head: LabelMap, flow: Flow, scanner: tuple[Grid, Optics, Distortion]
+) -> dict[str, Floats]:
     """MTT, rCBF, rCBV, Tmax and TTP (D, H, W): seconds, and blood in units of the scanner's own.
 
     Flow is averaged over voxels wider than the grid's; noise grows where there is little flow.
     """
+    grid, optics, distortion = scanner
     blur = float(rng.uniform(0.8, 1.4))
-    weight = np.maximum(resample(head.array > 0, head, grid, blur), 0.25)
-    cbf, cbv = (resample(field, head, grid, blur) / weight for field in (flow.cbf, flow.cbv))
-    delay = resample(flow.delay * (head.array > 0), head, grid, blur) / weight
+    brain = head.array > 0
+    weight = np.maximum(resample(distortion.pile(brain), head, grid, blur), 0.25)
+    cbf, cbv, delay = (
+        np.asarray(resample(distortion.pile(field), head, grid, blur) / weight, np.float32)
+        for field in (flow.cbf, flow.cbv, flow.delay * brain)
+    )
     noise = [add_noise(rng, np.full(grid.shape, 9, np.float32), 1, 1.0) - 9 for _ in range(4)]
     level = 0.85 * optics.noise * np.sqrt(30 / np.maximum(cbf, 4))
     cbf, cbv = cbf * np.exp(2 * level * noise[0]), cbv * np.exp(2 * level * noise[1])
