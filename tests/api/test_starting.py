@@ -18,7 +18,7 @@ from brainsegnet.inference.origin import Data, Parent
 from brainsegnet.network.checkpoint import load_into, read_tensors
 from brainsegnet.scans.datasets import find_cases
 from brainsegnet.task import BRATS2015, BRATS2021
-from brainsegnet.training.curriculum import QUICK, TUNE, Budget
+from brainsegnet.training.curriculum import FOCI, QUICK, TUNE, Budget
 from brainsegnet.training.plan import Plan
 
 
@@ -135,6 +135,15 @@ def test_the_gentle_recipe_takes_network_patch_and_dropping_of_its_parent(traine
     assert recipe.patch == (4, 32, 32) and recipe.widths == (4, 4, 8, 8) and recipe.learning_rate == 5e-4
     assert recipe.drop_sequences == card.training.recipe["drop_sequences"] == 0.5 and recipe.blend == 0.5
     assert adopt(QUICK, card).patch == QUICK.patch and adopt(TUNE, open_model(strict).card).drop_sequences == 0
+
+
+def test_an_heir_favours_small_lesions_as_its_parent_did_or_as_its_recipe_says(trained):
+    card = open_model(trained).card
+    note = card.training.model_copy(update={"recipe": {**card.training.recipe, "small": 0.3}})
+    keen = card.model_copy(update={"training": note})
+    assert (
+        adopt(TUNE, card).small == 0 and adopt(TUNE, keen).small == 0.3 and adopt(FOCI, keen).small == FOCI.small == 0.5
+    )
 
 
 def test_by_default_a_training_from_a_model_keeps_half_of_it_and_the_card_says_so(trained, phantoms, tmp_path):

@@ -150,7 +150,7 @@ def test_options_out_of_their_range_are_refused(option, sentence):
     ("option", "sentence"),
     [
         ({"devices": 3}, "a batch of 2 cannot be shared evenly by 3 devices"),
-        ({"recipe": "fast"}, "unknown recipe 'fast'; choose one of paper, quick, thorough, modern, tune"),
+        ({"recipe": "fast"}, "unknown recipe 'fast'; choose one of paper, quick, thorough, foci, modern, tune"),
         ({"seed": 2**63}, r"a seed lies between 0 and 2\^63 - 1"),
         ({"validation": 3, "hold_out": ()}, "no case is left to train on"),
     ],

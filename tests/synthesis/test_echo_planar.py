@@ -8,7 +8,7 @@ from brainsegnet.synthesis.stroke_appearance import measure_adc
 from brainsegnet.synthesis.territories import standard_points
 from brainsegnet.volume import LabelMap
 
-STRENGTH_MM = 11.0
+STRENGTH_MM = 8.0
 
 
 def scan(head: LabelMap, seed: int, strength_mm: float = STRENGTH_MM) -> Distortion:

@@ -103,7 +103,7 @@ def test_every_recipe_has_a_name_a_budget_and_stages_up_to_its_end(name):
 
 
 def test_an_unknown_recipe_is_refused_with_the_known_ones():
-    with pytest.raises(TaskError, match=r"'speedy'; choose one of paper, quick, thorough, modern, tune$"):
+    with pytest.raises(TaskError, match=r"'speedy'; choose one of paper, quick, thorough, foci, modern, tune$"):
         load_recipe("speedy")
 
 

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from brainsegnet.training.curriculum import Recipe, Stage
-from brainsegnet.training.losses import dice_loss, focal_loss, loss_of
+from brainsegnet.training.losses import AROUND, dice_loss, focal_loss, loss_of, weigh_small
 
 
 @pytest.fixture
@@ -127,3 +127,41 @@ def test_the_loss_of_a_stage_is_focal_plus_weighted_dice(batch):
     assert torch.allclose(
         loss_of(*batch, both, stage, regions), focal_loss(*batch, 1.5) + 0.7 * dice_loss(*batch, regions)
     )
+
+
+def balls(radius):
+    """Classes (1, 24, 48, 48) with a ball of class 2 in the middle."""
+    d, h, w = torch.meshgrid(*(torch.arange(n) - n // 2 for n in (24, 48, 48)), indexing="ij")
+    return 2 * (d**2 + h**2 + w**2 <= radius**2).long()[None]
+
+
+def test_the_smaller_a_lesion_the_more_its_voxels_weigh():
+    small, large = balls(1), balls(10)
+    weights = [weigh_small(classes, 0.5) for classes in (small, large)]
+    assert all(
+        (w[classes == 0] == 1).all() and (w >= 1).all() for w, classes in zip(weights, (small, large), strict=True)
+    )
+    assert weights[1][0, 12, 24, 24] == 1
+    assert weights[0][0, 12, 24, 24] == pytest.approx((math.prod(AROUND) / 7) ** 0.5, rel=1e-5)
+    shares = [w[c > 0].sum() / (c > 0).sum() for w, c in zip(weights, (small, large), strict=True)]
+    assert shares[0] > 5 * shares[1] and shares[1] < 1.6
+
+
+def test_a_lesion_in_the_corner_weighs_by_what_of_the_box_lies_within_the_sample():
+    whole = torch.ones(1, 8, 12, 12, dtype=torch.long)
+    assert weigh_small(whole, 0.5) == pytest.approx(torch.ones(whole.shape))
+    assert (weigh_small(whole - 1, 1.0) == 1).all()
+
+
+def test_small_lesions_weigh_in_the_focal_loss_alone_and_only_where_the_recipe_says_so(batch):
+    logits, classes = batch
+    plain, small = Recipe(name="p", dice=0.5, budget_epochs=1), Recipe(name="s", dice=0.5, small=0.5, budget_epochs=1)
+    stage = Stage(name="a", share=1, augment=0, gamma=2)
+    assert torch.equal(
+        loss_of(logits, classes, plain, stage), focal_loss(logits, classes) + 0.5 * dice_loss(logits, classes)
+    )
+    weighted = focal_loss(logits, classes, 2.0, weigh_small(classes, 0.5)) + 0.5 * dice_loss(logits, classes)
+    assert torch.equal(loss_of(logits, classes, small, stage), weighted)
+    p = logits.softmax(1).gather(1, classes[:, None])[:, 0]
+    by_hand = (weigh_small(classes, 0.5) * -((1 - p) ** 2) * p.log()).mean()
+    assert torch.allclose(focal_loss(logits, classes, 2.0, weigh_small(classes, 0.5)), by_hand)

@@ -27,7 +27,7 @@ def train(
     *,
     task: str,
     out: Path,
-    recipe: Literal["paper", "quick", "thorough", "modern", "tune"] | None = None,
+    recipe: Literal["paper", "quick", "thorough", "foci", "modern", "tune"] | None = None,
     budget: BudgetFlags | None = None,
     cases: CaseFlags | None = None,
     held: HoldOutFlags | None = None,
@@ -55,8 +55,9 @@ def train(
     out
         Folder for the models best/ and last/, the log and the state.
     recipe
-        paper: as published. quick (the default): a CPU in minutes. thorough: a CPU in hours. modern: what we find best,
-        for a GPU. tune (the default with --from): gently on from a trained model, the mean of its weights and the new.
+        paper: as published. quick (the default): a CPU in minutes. thorough: a CPU in hours. foci: the same where
+        lesions are many and small. modern: what we find best, for a GPU. tune (the default with --from): gently on from
+        a trained model, the mean of its weights and the new.
     seed
         Governs all that is random.
     resume

@@ -17,14 +17,20 @@ from brainsegnet.volume import Array, LabelMap
 
 AIR_MM = ((-40, 28, 50), (-44, 2, 42), (-38, -18, 28), (-30, -45, 8), (-18, -68, 10), (-46, 66, 32), (-30, 42, 62))
 """Where air adjoins the brain on the left, in standard coordinates (z, y, x): ears, sinuses, skull base."""
-PETROUS_MM = (-40, -6, 53)
+PETROUS_MM = (-38, 17, 50)
 """The air cells of the left petrous bone, above which nearly every scan has bright sheets in the temporal lobe."""
-AHEAD = 0.7
-"""Of how many scans the phase is encoded so that what lies above air moves to the back."""
+AHEAD = 0.8
+"""Of how many scans the phase is encoded so that what lies above air moves to the front."""
+EQUATOR = np.float32(-0.35)
+"""The field at the equator of a cavity, where a ball has -1: air lies spread along the skull base."""
 STILL_MM = 0.4
 """Shifts below that are left out."""
 PARTS = 3
 """Into which a voxel is divided before it moves, so that no gaps open where neighbours move apart."""
+FAINTEST = 0.65
+"""Least of its signal that is left of tissue that is stretched."""
+EMPTY = 0.1
+"""Share of a voxel that brain fills, below which it is not made up for."""
 SOLID = 0.3
 """Share of a voxel that brain fills, from which on it counts as brain."""
 
@@ -58,6 +64,14 @@ class Distortion:
         moved[self.columns] = sums.reshape(lines.shape[0], length)[:, 1:-2]
         return np.ascontiguousarray(np.moveaxis(moved, -1, self.axis))
 
+    def expose(self, signal: Array, share: Floats) -> Floats:
+        """What a signal (D, H, W) becomes where `share` is what brain becomes: as bright as it piles up, never dark.
+
+        Real scans are hardly darker where signal moves apart; there it is at least `FAINTEST` of what it was.
+        """
+        brighter = np.maximum(share, FAINTEST) / np.maximum(share, EMPTY)
+        return np.asarray(self.pile(signal) * brighter, np.float32)
+
     def follow(self, mask: Array, brain: Array) -> Mask:
         """Where a part of the brain (D, H, W) appears: voxels to which it gives half of what arrives from the brain."""
         return self.pile(mask) > 0.5 * np.maximum(self.pile(brain), SOLID)
@@ -75,7 +89,7 @@ def distort(rng: np.random.Generator, head: LabelMap, points: Floats, strength_m
     axis = int(np.argmax(np.abs(head.affine[1, :3])))
     shift = _draw_shift(rng, head, points, strength_mm)
     backwards = float(np.sign(np.diff(points[1], axis=axis).sum()))
-    towards = backwards if rng.random() < AHEAD else -backwards
+    towards = -backwards if rng.random() < AHEAD else backwards
     voxels: Array = np.moveaxis(shift, axis, -1) * np.float32(towards / head.spacing_mm[axis])
     columns = np.any(voxels != 0, axis=-1)
     lines: Array = voxels[columns]
@@ -99,7 +113,7 @@ def _draw_shift(rng: np.random.Generator, head: LabelMap, points: Floats, streng
         squared = np.maximum(np.square(away).sum(axis=0), 1e-3)
         ratio = squared / np.float32(radius**2)
         fall = np.where(ratio > 1, np.maximum(ratio, 1) ** -1.5, ratio)
-        shift[near] += amplitude * fall * (3 * np.square(away[0]) / squared - 1)
+        shift[near] += amplitude * fall * np.maximum(3 * np.square(away[0]) / squared - 1, EQUATOR)
     coarse, fine = (smooth_noise(rng, head.shape, head.spacing_mm, blur_mm) for blur_mm in (8.0, 3.0))
     shift *= 1 + 0.2 * (coarse + np.float32(0.6) * fine)
     return np.sign(shift) * np.maximum(np.abs(shift) - np.float32(STILL_MM), 0)
@@ -107,10 +121,10 @@ def _draw_shift(rng: np.random.Generator, head: LabelMap, points: Floats, streng
 
 def _draw_air(rng: np.random.Generator, strength_mm: float) -> Iterator[tuple[Array, float, float]]:
     """Centre in standard coordinates, radius and shift at the equator of each cavity, in mm."""
-    bone, size = strength_mm * rng.uniform(0.6, 1.4), rng.uniform(13, 17)
+    bone, size = strength_mm * rng.uniform(0.7, 1.6), rng.uniform(15, 20)
     for z, y, x in (PETROUS_MM, *AIR_MM):
         petrous = (z, y, x) == PETROUS_MM
         for side in (1, -1):
             centre = (np.array((z, y, side * x)) + rng.normal(0, 3.5, 3)).astype(np.float32)
-            amplitude = bone * rng.uniform(0.6, 1.2) if petrous else 0.5 * strength_mm * rng.exponential(1.0)
-            yield centre, float(size if petrous else rng.uniform(5, 9)), float(amplitude)
+            amplitude = bone * rng.uniform(0.6, 1.2) if petrous else strength_mm * rng.exponential(1.0)
+            yield centre, float(size if petrous else rng.uniform(6, 10)), float(amplitude)

@@ -91,13 +91,13 @@ class Flow:
 
 
 def draw_diffusion(rng: np.random.Generator) -> DiffusionContrast:
-    """Acute in four cases of five (low ADC), else subacute: ADC nearly normal again, T2 long."""
-    late = rng.random() < 0.2
+    """Acute in two cases of three (low ADC), else subacute: ADC nearly normal again, T2 long."""
+    late = rng.random() < 0.35
     return DiffusionContrast(
         t2=tuple((np.array(T2) * np.exp(rng.normal(0, 0.06, len(Tissue)))).tolist()),
         adc=tuple((np.array(ADC) * np.exp(np.clip(rng.normal(0, 0.06, len(Tissue)), -0.1, 0.1))).tolist()),
-        core_t2=float(rng.uniform(1.5, 2.5) if late else rng.uniform(1.05, 2.1)),
-        core_adc=float(rng.uniform(0.65, 0.9) if late else rng.uniform(0.46, 0.74)),
+        core_t2=float(rng.uniform(1.2, 2.4) if late else rng.uniform(1.0, 2.1)),
+        core_adc=float(rng.uniform(0.68, 0.95) if late else rng.uniform(0.46, 0.76)),
         mottle=float(rng.uniform(0.05, 0.22)),
         cortex=float(rng.uniform(0.04, 0.13)),
         glow=float(rng.uniform(0, 0.3)),

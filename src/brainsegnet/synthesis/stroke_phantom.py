@@ -165,10 +165,11 @@ def expose_diffusion(
     grid, optics, contrast = scanner
     tissues = paint_diffusion(rng, ground, *layers, contrast)
     distortion = distort(rng, head, ground.points, optics.shift_mm)
-    weight = resample(distortion.pile(head.array > 0) > SOLID, head, grid, optics.blur)
+    share = distortion.pile(head.array > 0)
+    weight = resample(share > SOLID, head, grid, optics.blur)
     factor = np.asarray(shade(rng, grid, optics, weight) / np.maximum(weight, 0.25), np.float32)
     b0, dwi = (
-        np.asarray(factor * resample(distortion.pile(signal), head, where, optics.blur), np.float32)
+        np.asarray(factor * resample(distortion.expose(signal, share), head, where, optics.blur), np.float32)
         for signal, where in (
             (tissues.b0, grid.moved(optics.drift)),
             (tissues.weighted(contrast.b_s_mm2), grid),
@@ -186,7 +187,7 @@ def expose_diffusion(
 def outline(rng: np.random.Generator, mask: Mask, head: LabelMap, grid: Grid, brain: Mask) -> LabelMap:
     """A lesion (D, H, W) as a reader outlines it: tight or generous, without pin holes."""
     share = resample(mask, head, grid) * brain
-    drawn = share > min(rng.uniform(0.28, 0.6), 0.8 * float(share.max()))
+    drawn = share > min(rng.uniform(0.22, 0.55), 0.8 * float(share.max()))
     closed = drawn | ndimage.binary_closing(drawn)  # which alone would wear off what touches the first or last slice
     return LabelMap((closed & brain).astype(np.uint8), grid.affine)
 

@@ -74,7 +74,7 @@ def draw_optics(rng: np.random.Generator) -> Optics:
     return Optics(
         blur=float(rng.uniform(0.2, 0.55)),
         bias=float(rng.uniform(0.05, 0.25)),
-        shift_mm=float(np.exp(rng.normal(np.log(11), 0.45))),
+        shift_mm=float(np.exp(rng.normal(np.log(8), 0.3))),
         noise=float(np.exp(rng.uniform(np.log(0.045), np.log(0.12)))),
         grain=float(rng.uniform(0, 0.7)),
         stripes=float(rng.exponential(0.01)),

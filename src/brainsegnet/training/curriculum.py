@@ -92,6 +92,7 @@ class Recipe(_Value):
         learning_rate: At its highest; reached after `warmup`, a share of the budget, and kept, or with `decay` brought
             down to zero along half a cosine.
         dice: Weight of the soft Dice loss beside the focal loss.
+        small: Power by which voxels of small lesions weigh more in the focal loss, see `losses.weigh_small`; 0 is none.
         averaging: Decay of the moving average of weights that is validated and kept; 0 is none.
         bf16: Whether devices with units for it (GPUs, CPUs with AMX) compute in bf16 mixed precision.
         drop_sequences: Probability that a sample loses some of its sequences, at least one staying.
@@ -117,6 +118,7 @@ class Recipe(_Value):
     warmup: float = Field(default=0.0, ge=0, lt=1)
     decay: bool = False
     dice: float = Field(default=0.0, ge=0)
+    small: float = Field(default=0.0, ge=0, le=1)
     averaging: float = Field(default=0.0, ge=0, lt=1)
     bf16: bool = False
     drop_sequences: float = Field(default=0.0, ge=0, le=1)
@@ -206,6 +208,8 @@ THOROUGH = QUICK.model_copy(
         "budget_minutes": 180,
     }
 )
+FOCI = THOROUGH.model_copy(update={"name": "foci", "small": 0.5})
+"""For lesions that are many and small, such as embolic strokes."""
 MODERN = Recipe(
     name="modern",
     sampling="lesion",
@@ -238,7 +242,7 @@ TUNE = THOROUGH.model_copy(
 
 One stage, the one that its own training ended with: scans as they are would be learnt by heart.
 """
-RECIPES: Mapping[str, Recipe] = {recipe.name: recipe for recipe in (PAPER, QUICK, THOROUGH, MODERN, TUNE)}
+RECIPES: Mapping[str, Recipe] = {recipe.name: recipe for recipe in (PAPER, QUICK, THOROUGH, FOCI, MODERN, TUNE)}
 
 
 def load_recipe(name: str) -> Recipe:
