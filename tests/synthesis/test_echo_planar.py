@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from brainsegnet.synthesis.echo_planar import SOLID, Distortion, distort
+from brainsegnet.synthesis.echo_planar import EMPTY, FAINTEST, SOLID, Distortion, distort
 from brainsegnet.synthesis.stroke_appearance import measure_adc
 from brainsegnet.synthesis.territories import standard_points
 from brainsegnet.volume import LabelMap
@@ -52,6 +52,18 @@ def test_what_piles_up_keeps_its_adc(small_head):
     seen = first > 0.05
     assert first.max() > 2
     assert measure_adc(first[seen], second[seen], 1000) == pytest.approx(750, abs=1)
+
+
+def test_what_is_stretched_is_hardly_darker_and_what_piles_up_is_brighter(small_head):
+    """As in real scans, which have bright sheets and no black holes beside them."""
+    signal = (small_head.array > 0).astype(np.float32)
+    distortion = scan(small_head, 2, 20.0)
+    share = distortion.pile(signal)
+    seen = distortion.expose(signal, share)
+    full, thin = share >= FAINTEST, (share > EMPTY) & (share < FAINTEST)
+    assert np.array_equal(seen[full], share[full]) and seen.max() > 2
+    assert thin.any() and seen[thin] == pytest.approx(FAINTEST, rel=1e-5)
+    assert seen[share == 0].max() == 0
 
 
 def test_a_head_that_lies_otherwise_in_memory_is_distorted_alike(small_head):
