@@ -141,9 +141,9 @@ def test_an_heir_favours_small_lesions_as_its_parent_did_or_as_its_recipe_says(t
     card = open_model(trained).card
     note = card.training.model_copy(update={"recipe": {**card.training.recipe, "small": 0.3}})
     keen = card.model_copy(update={"training": note})
-    assert (
-        adopt(TUNE, card).small == 0 and adopt(TUNE, keen).small == 0.3 and adopt(FOCI, keen).small == FOCI.small == 0.5
-    )
+    assert (adopt(TUNE, card).small, adopt(TUNE, keen).small) == (0, 0.3)
+    assert adopt(FOCI, keen).small == FOCI.small == 0.5
+    assert adopt(QUICK, keen).small == 0
 
 
 def test_by_default_a_training_from_a_model_keeps_half_of_it_and_the_card_says_so(trained, phantoms, tmp_path):

@@ -65,6 +65,8 @@ def test_healthy_tissue_is_calmer_in_dwi_than_in_adc(small_ground, infarct):
     adc, b0, dwi = (np.log(x[white]) for x in (healthy.adc, healthy.b0, healthy.weighted(contrast.b_s_mm2)))
     assert np.corrcoef(adc, b0)[0, 1] > 0.3
     assert np.std(dwi) < 0.8 * np.std(adc)
+    fluid = healthy.b0[small_ground.tissue == Tissue.VENTRICLE]
+    assert fluid.std() < 0.12 * fluid.mean(), "fluid is even"
 
 
 def test_some_cortex_is_bright_and_some_of_the_deep_nuclei_dark_and_slow_in_healthy_heads(small_ground, infarct):

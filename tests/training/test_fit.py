@@ -157,13 +157,26 @@ def test_a_larger_budget_trains_and_validates_further(scans, fabric, tmp_path):
     assert list(diary.losses) == [5, 6, 7, 8] and len(diary.validated) == 2
 
 
-@pytest.mark.parametrize("change", [{"learning_rate": 0.5}, {"dice": 0.0}, {"stages": PAPER_STAGES[:1]}])
+@pytest.mark.parametrize(
+    "change", [{"learning_rate": 0.5}, {"dice": 0.0}, {"small": 0.5}, {"stages": PAPER_STAGES[:1]}]
+)
 def test_the_state_of_another_recipe_is_refused(scans, fabric, tmp_path, change):
     fit(scans, plan(Budget(steps=1)), fabric, Diary().hooks(tmp_path / "s"))
     with pytest.raises(ModelError, match="another recipe, task, seed or data"):
         fit(scans, plan(**change), fabric, Diary().hooks(tmp_path / "s"), resume=True)
     with pytest.raises(ModelError, match="another recipe, task, seed or data"):
         fit(scans, replace(plan(), seed=4), fabric, Diary().hooks(tmp_path / "s"), resume=True)
+
+
+def test_a_state_tells_of_what_recipes_did_not_always_have_only_where_it_is_set(scans, fabric, tmp_path, monkeypatch):
+    """So that the states of older versions are still resumed."""
+    told = []
+    monkeypatch.setattr("brainsegnet.training.fit.write_state", lambda trainee, path, plan: told.append(plan))
+    for recipe in ({}, {"small": 0.5}):
+        fit(scans, plan(Budget(steps=1), **recipe), fabric, Diary().hooks(tmp_path / "s"))
+    plain, small = told[0], told[-1]
+    assert small != plain and small.replace(" small 0.5", "") == plain
+    assert "small" not in plain and "blend" not in plain and '"dice":' in plain
 
 
 def test_nothing_to_resume_is_said(scans, fabric, tmp_path):

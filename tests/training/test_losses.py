@@ -148,6 +148,9 @@ def test_the_smaller_a_lesion_the_more_its_voxels_weigh():
 
 
 def test_a_lesion_in_the_corner_weighs_by_what_of_the_box_lies_within_the_sample():
+    corner = torch.zeros(1, 8, 12, 12, dtype=torch.long)
+    corner[0, 0, 0, 0] = 1
+    assert weigh_small(corner, 0.5)[0, 0, 0, 0] == pytest.approx((3 * 5 * 5) ** 0.5, rel=1e-5)
     whole = torch.ones(1, 8, 12, 12, dtype=torch.long)
     assert weigh_small(whole, 0.5) == pytest.approx(torch.ones(whole.shape))
     assert (weigh_small(whole - 1, 1.0) == 1).all()

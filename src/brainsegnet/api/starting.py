@@ -29,7 +29,7 @@ def adopt(recipe: Recipe, card: Card, dropping: float | None = None) -> Recipe:
 
     Where the model takes any subset of its sequences, samples lose sequences as often as in its own training, to keep
     it so, or oftener where the recipe says so; unless the user has asked for a share (`dropping`). Small lesions weigh
-    as much as they did in its training, where the recipe does not favour them itself.
+    as much as they did in its training, where a recipe that keeps a share of it does not favour them itself.
 
     Raises:
         TaskError: the model has more or fewer blocks than a recipe can train.
@@ -54,7 +54,7 @@ def adopt(recipe: Recipe, card: Card, dropping: float | None = None) -> Recipe:
             "patch": recipe.patch or card.training.recipe.get("patch"),
             "learning_rate": recipe.learning_rate * SLOWER,
             "drop_sequences": kept,
-            "small": recipe.small or card.training.recipe.get("small", 0.0),
+            "small": recipe.small or (card.training.recipe.get("small", 0.0) if recipe.blend else 0.0),
         }
     )
 

@@ -26,11 +26,9 @@ EQUATOR = np.float32(-0.35)
 STILL_MM = 0.4
 """Shifts below that are left out."""
 PARTS = 3
-"""Into which a voxel is divided before it moves, so that no gaps open where neighbours move apart."""
+"""Into which a voxel is divided before it moves; gaps open only where one of them is stretched to two voxels."""
 FAINTEST = 0.65
 """Least of its signal that is left of tissue that is stretched."""
-EMPTY = 0.1
-"""Share of a voxel that brain fills, below which it is not made up for."""
 SOLID = 0.3
 """Share of a voxel that brain fills, from which on it counts as brain."""
 
@@ -42,14 +40,14 @@ class Distortion:
     Attributes:
         axis: That axis: 0, 1 or 2.
         columns: Lines along it in which anything moves, (A, B).
-        target: For each part of a voxel of those lines the lower of the two voxels that it moves into, (N, L * PARTS).
-        share: What of it the upper one gets.
+        lower: For each part of a voxel of those lines the lower of the two voxels that it moves into, (N, L * PARTS).
+        upper: What of it the other one gets.
     """
 
     axis: int
     columns: Array
-    target: Array
-    share: Floats
+    lower: Array
+    upper: Floats
 
     def pile(self, field: Array) -> Floats:
         """What a field (D, H, W) becomes; its sum stays, but for what leaves the head's box."""
@@ -58,23 +56,28 @@ class Distortion:
         parts = np.repeat(lines / PARTS, PARTS, axis=1)
         length = lines.shape[1] + 3  # one voxel before and two behind take what leaves
         start = np.arange(lines.shape[0])[:, None] * length + 1
-        low = (start + self.target).ravel()
-        sums = np.bincount(low, (parts * (1 - self.share)).ravel(), lines.shape[0] * length)
-        sums += np.bincount(low + 1, (parts * self.share).ravel(), lines.shape[0] * length)
+        low = (start + self.lower).ravel()
+        sums = np.bincount(low, (parts * (1 - self.upper)).ravel(), lines.shape[0] * length)
+        sums += np.bincount(low + 1, (parts * self.upper).ravel(), lines.shape[0] * length)
         moved[self.columns] = sums.reshape(lines.shape[0], length)[:, 1:-2]
         return np.ascontiguousarray(np.moveaxis(moved, -1, self.axis))
 
     def expose(self, signal: Array, share: Floats) -> Floats:
-        """What a signal (D, H, W) becomes where `share` is what brain becomes: as bright as it piles up, never dark.
+        """What a signal (D, H, W) becomes where `share` is what brain becomes: bright where it piles up, hardly dark.
 
-        Real scans are hardly darker where signal moves apart; there it is at least `FAINTEST` of what it was.
+        Real scans are hardly darker where signal moves apart; in what still counts as brain there is at least
+        `FAINTEST` of what there was, and nothing elsewhere.
         """
-        brighter = np.maximum(share, FAINTEST) / np.maximum(share, EMPTY)
+        brighter = np.where(share > SOLID, np.maximum(share, FAINTEST) / np.maximum(share, SOLID), 0)
         return np.asarray(self.pile(signal) * brighter, np.float32)
 
     def follow(self, mask: Array, brain: Array) -> Mask:
-        """Where a part of the brain (D, H, W) appears: voxels to which it gives half of what arrives from the brain."""
-        return self.pile(mask) > 0.5 * np.maximum(self.pile(brain), SOLID)
+        """Where a part of the brain (D, H, W) appears: voxels to which it gives half of what arrives from the brain.
+
+        A small part that is mingled with others appears where it gives most.
+        """
+        given = self.pile(mask) / np.maximum(self.pile(brain), SOLID)
+        return given > min(0.5, 0.8 * float(given.max()))
 
 
 def distort(rng: np.random.Generator, head: LabelMap, points: Floats, strength_mm: float) -> Distortion:
@@ -84,23 +87,30 @@ def distort(rng: np.random.Generator, head: LabelMap, points: Floats, strength_m
         rng: For where air lies, how much of it, and which way the phase is encoded.
         head: Tissue map; the phase is encoded along its axis from front to back.
         points: In mm, z up, y to the back, x to the left.
-        strength_mm: Shift at the equator of the air cells of the petrous bones, typically.
+        strength_mm: Typical scale of the shift by one cavity: twice that above and below it, a third the other way
+            beside it.
     """
-    axis = int(np.argmax(np.abs(head.affine[1, :3])))
+    axis = int(np.argmax(np.abs(head.affine[1, :3]) / head.spacing_mm))
     shift = _draw_shift(rng, head, points, strength_mm)
     backwards = float(np.sign(np.diff(points[1], axis=axis).sum()))
     towards = -backwards if rng.random() < AHEAD else backwards
-    voxels: Array = np.moveaxis(shift, axis, -1) * np.float32(towards / head.spacing_mm[axis])
+    return move(shift * np.float32(towards / head.spacing_mm[axis]), axis)
+
+
+def move(shift: Floats, axis: int) -> Distortion:
+    """The distortion that moves each voxel along an axis by so many voxels (D, H, W)."""
+    voxels: Array = np.moveaxis(shift, axis, -1)
     columns = np.any(voxels != 0, axis=-1)
     lines: Array = voxels[columns]
     length = lines.shape[1]
-    at = (np.arange(length * PARTS, dtype=np.float32) + 0.5) / PARTS - 0.5
-    low = np.clip(np.floor(at).astype(np.int64), 0, length - 2)
-    between = at - low
-    arrival = at + lines[:, low] * (1 - between) + lines[:, low + 1] * between
-    arrival = np.clip(arrival, -1, length)
-    target = np.floor(arrival).astype(np.int32)
-    return Distortion(axis, columns, target, (arrival - target).astype(np.float32))
+    edges = np.arange(length * PARTS + 1) / PARTS - 0.5
+    low = np.clip(np.floor(edges).astype(np.int64), 0, length - 2)
+    between = np.clip(edges - low, 0, 1)
+    arrival = np.clip(edges + lines[:, low] * (1 - between) + lines[:, low + 1] * between, -1, length)
+    first, last = (pick(arrival[:, :-1], arrival[:, 1:]) for pick in (np.minimum, np.maximum))
+    lower = np.floor(first + 0.5).astype(np.int32)
+    upper = np.clip((last - lower - 0.5) / np.maximum(last - first, 1e-6), 0, 1)
+    return Distortion(axis, columns, lower, upper.astype(np.float32))
 
 
 def _draw_shift(rng: np.random.Generator, head: LabelMap, points: Floats, strength_mm: float) -> Floats:
@@ -120,7 +130,7 @@ def _draw_shift(rng: np.random.Generator, head: LabelMap, points: Floats, streng
 
 
 def _draw_air(rng: np.random.Generator, strength_mm: float) -> Iterator[tuple[Array, float, float]]:
-    """Centre in standard coordinates, radius and shift at the equator of each cavity, in mm."""
+    """Centre in standard coordinates, radius and scale of the shift of each cavity, in mm."""
     bone, size = strength_mm * rng.uniform(0.7, 1.6), rng.uniform(15, 20)
     for z, y, x in (PETROUS_MM, *AIR_MM):
         petrous = (z, y, x) == PETROUS_MM

@@ -25,6 +25,8 @@ MIMIC_T2 = (0.0, 1.45, 1.7, 2.6, 2.0)
 MIMIC_ADC = (0.0, 1000.0, 1250.0, 2500.0, 1050.0)
 OFFSET = 0.7
 """Of what freer water takes from DWI, the share that its longer T2 gives back: hence grey matter is hardly brighter."""
+FLUID = 1300.0
+"""ADC from which on the signal is that of fluid, which is even."""
 HINDBRAIN_MM = 30.0
 """From the middle of the hindbrain to the surface of the cerebellum."""
 CBF = (0.0, 16.0, 55.0, 23.0, 5.0, 46.0, 50.0, 30.0)
@@ -91,7 +93,7 @@ class Flow:
 
 
 def draw_diffusion(rng: np.random.Generator) -> DiffusionContrast:
-    """Acute in two cases of three (low ADC), else subacute: ADC nearly normal again, T2 long."""
+    """Acute in two cases of three (low ADC), else subacute: ADC rising to normal again, and T2 mostly longer."""
     late = rng.random() < 0.35
     return DiffusionContrast(
         t2=tuple((np.array(T2) * np.exp(rng.normal(0, 0.06, len(Tissue)))).tolist()),
@@ -121,7 +123,7 @@ def paint_diffusion(
     adc[old] = (np.array(MIMIC_ADC) * vary[1]).astype(np.float32)[mimics[old]]
     b0 *= 1 + 0.6 * contrast.cortex * smooth_noise(rng, shape, spacing, 8.0)
     freer = 1.3 * contrast.cortex * smooth_noise(rng, shape, spacing, 3.0)
-    b0 *= np.exp(np.float32(OFFSET * contrast.b_s_mm2 * 1e-6) * adc * freer)
+    b0 *= np.exp(np.float32(OFFSET * contrast.b_s_mm2 * 1e-6) * np.where(adc < FLUID, adc, 0) * freer)
     adc *= 1 + freer
     _vary_regions(rng, ground, b0, adc, contrast)
     _fold_hindbrain(rng, ground, b0, adc, contrast)

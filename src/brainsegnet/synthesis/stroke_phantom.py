@@ -45,7 +45,7 @@ FIELD_OF_VIEW_MM = 224.0
 FINEST_MM = 1.35
 """A head of finer voxels is thinned out first: a scan does not show them."""
 TRACE_NOISE = 0.62
-"""Of the noise of one image what is left in the mean of three directions of diffusion weighting."""
+"""Of the noise of one image what is left in the mean of three directions of diffusion weighting, and a little more."""
 MARGIN_MM = 6.0
 """Around the brain in a thinned head, for the fluid about it."""
 
@@ -229,7 +229,7 @@ def _scan_perfusion(rng: np.random.Generator, subject: Subject, infarct: Infarct
     if rng.random() < 0.2:
         wet = maps["rcbf"] < np.quantile(maps["rcbf"][scan.brain], rng.uniform(0.01, 0.06))
         maps = {sequence: np.where(wet, 0, image) for sequence, image in maps.items()}
-    lesion = outline(rng, scan.distortion.follow(infarct.outcome, head.array > 0), head, grid, scan.brain)
+    lesion = outline(rng, infarct.outcome, head, grid, scan.brain)
     images = {"adc": scan.adc, **maps}
     return Case(subject.name, {s: _stripped(image, scan.brain, grid) for s, image in images.items()}, lesion)
 

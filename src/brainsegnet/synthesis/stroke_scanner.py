@@ -45,7 +45,7 @@ class Optics:
     Attributes:
         blur: Width of the point spread beside the voxel's own, in voxels of the plane.
         bias: Amplitude of the logarithm of the bias field.
-        shift_mm: How far signal moves beside the air of the skull base.
+        shift_mm: Scale of how far signal moves near the air of the skull base, see `echo_planar.distort`.
         noise: Standard deviation of the noise relative to brain in the image of weakest signal.
         grain: Blur of the noise in voxels: interpolation.
         stripes: Amplitude of brightness from slice to slice.

@@ -193,13 +193,17 @@ class Training:
         self.saved = time.monotonic()
 
     def _fingerprint(self) -> str:
-        """What must agree for a training to be resumed: all but the budget, the scans told by their shapes."""
+        """What must agree for a training to be resumed: all but the budget, the scans told by their shapes.
+
+        What recipes did not have once is told only where it is set, so that older states are still resumed.
+        """
         plan, shapes = self.plan, self.shapes
         network = f"{plan.sequences} {plan.classes} {plan.regions}"
         start = plan.origin and f" from {plan.origin}"
         blend = f" blended {plan.recipe.blend}" if plan.recipe.blend else ""
-        recipe = plan.recipe.model_dump_json(exclude={"blend"})
-        changed = f"{start}{blend}{self.pool.fingerprint}"
+        small = f" small {plan.recipe.small}" if plan.recipe.small else ""
+        recipe = plan.recipe.model_dump_json(exclude={"blend", "small"})
+        changed = f"{start}{blend}{small}{self.pool.fingerprint}"
         return f"{recipe} {network} {plan.patch} {plan.seed} {shapes} {plan.network.name}{changed}"
 
     def finish(self) -> nn.Module:

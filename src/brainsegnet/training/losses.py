@@ -48,7 +48,8 @@ def weigh_small(classes: Tensor, power: float) -> Tensor:
     """Factor on each voxel (N, D, H, W): 1 but in lesions, there the more the less lesion lies in a box around it.
 
     It is the share of lesion in `AROUND` voxels, to the power of minus `power`: 1 within a large lesion, about 6 in one
-    of ten voxels at a power of a half. Without it a large lesion has a thousand times the say of a small one.
+    of ten voxels at a power of a half. Without it a large lesion has a thousand times the say of a small one. Tissues
+    count as one lesion, what lies beyond the sample does not count, and the box is one of voxels, not of millimetres.
 
     >>> dots = torch.zeros(1, 9, 9, 9, dtype=torch.long)
     >>> dots[0, 4, 4, 4] = 1
