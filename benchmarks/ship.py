@@ -11,9 +11,9 @@
 First a model of grown cases alone; then, from it, one model a fold without that fold's real cases, and one of all of
 them, each by a recipe that keeps a share of the first one's weights (--tuning, --blend), or with some of the grown
 cases still among the real ones (--beside). The card gets the scores of the folds, never of what a model has seen.
-Without real cases the first model is the one that is shipped, scored on cases from elsewhere, such as those of a
-generator with other heads and shapes (--unseen). What is there is not made again, so a run that was stopped goes on. On
-a GPU take the recipe `modern` and longer budgets.
+Without real cases the first model is the one that is shipped, scored on cases from elsewhere, real ones or those of a
+generator with other heads and shapes (--unseen). A --threshold other than 0.5 is found by benchmarks/threshold.py. What
+is there is not made again, so a run that was stopped goes on. On a GPU take the recipe `modern` and longer budgets.
 """
 
 import argparse
@@ -25,8 +25,9 @@ import brainsegnet
 from brainsegnet.api.contenders import resize
 from brainsegnet.api.exporting import export
 from brainsegnet.api.folds import deal_folds
+from brainsegnet.api.leaning import lean
 from brainsegnet.api.release import Unseen, release
-from brainsegnet.inference.model import open_model
+from brainsegnet.inference.model import LAST, open_model
 from brainsegnet.scans.datasets import find_cases
 from brainsegnet.training.curriculum import RECIPES, TUNE, Recipe
 
@@ -84,6 +85,7 @@ def read_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, nargs=2, default=(120, 30), help="on grown cases, and on real ones")
     parser.add_argument("--blend", type=float, default=TUNE.blend, help="share of the model of grown cases in the mean")
     parser.add_argument("--beside", type=int, default=0, help="grown cases that the trainings on real ones keep")
+    parser.add_argument("--threshold", type=float, help="lesion probability from which on a voxel is called lesion")
     parser.add_argument("--folds", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--licence", required=True)
@@ -104,6 +106,15 @@ def train_grown(arguments: argparse.Namespace, recipe: Recipe) -> Path | None:
     return train(arguments.grown, work, arguments, recipe, minutes, start=arguments.start, sources=sources)
 
 
+def lean_to(run: Path, threshold: float | None) -> Path:
+    """The model of a run that decides at another threshold, in a folder beside it."""
+    if threshold is None:
+        return run
+    leant = run.with_name(f"{run.name}-leant")
+    lean(run / LAST, leant / LAST, threshold)
+    return leant
+
+
 def train_real(arguments: argparse.Namespace, recipe: Recipe, start: Path | None) -> tuple[Path, list[Path]]:
     """The model of all real cases, and one a fold without some of them."""
     names = [case.name for case in find_cases(arguments.real)]
@@ -113,10 +124,12 @@ def train_real(arguments: argparse.Namespace, recipe: Recipe, start: Path | None
     for number, fold in enumerate(deal_folds(names, arguments.folds, arguments.seed)):
         out = arguments.work / f"fold{number}"
         run = train(data, out, arguments, recipe, minutes, start=start, hold_out=fold, exclude=left)
+        run = lean_to(run, arguments.threshold)
         if not open_model(run).card.exports:
             export(run, arguments.real, say)
         runs.append(run)
-    return train(data, arguments.work / "whole", arguments, recipe, minutes, start=start, exclude=left), runs
+    whole = train(data, arguments.work / "whole", arguments, recipe, minutes, start=start, exclude=left)
+    return lean_to(whole, arguments.threshold), runs
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -129,7 +142,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     start = train_grown(arguments, recipe)
     if start is not None and arguments.unseen:
         unseen = Unseen(arguments.unseen, arguments.unseen_sources)
-        say(str(release(start, [], arguments.grown, arguments.out, say, unseen).card.training.scores))
+        leant = lean_to(start, arguments.threshold)
+        say(str(release(leant, [], arguments.grown, arguments.out, say, unseen).card.training.scores))
         return
     if start is not None:
         recipe = RECIPES[arguments.tuning].model_copy(update={"blend": arguments.blend})

@@ -115,6 +115,7 @@ def card_rows(card: Card) -> list[Row]:
         "Dice by sequences": "; ".join(f"{part}: {_scores(s)}" for part, s in training.subsets.items())
         or "not measured",
         "made in other ways": "; ".join(map(_comparison, training.comparisons)) or "not measured",
+        "decides": _threshold(card),
         "connected components": _islands(card),
         "volume intervals": _intervals(card),
         "exports": _exports(card),
@@ -179,6 +180,13 @@ def _comparison(other: Comparison) -> str:
     )
     most = max(other.subsets, key=lambda part: part.count("+"))
     return f"{other.origin} ({count}): {_scores(other.subsets[most])}"
+
+
+def _threshold(card: Card) -> str:
+    """From which probability on a voxel is called lesion."""
+    return (
+        "by the likeliest class" if card.threshold == 0.5 else f"for a lesion from {card.threshold:g} of probability on"
+    )
 
 
 def _islands(card: Card) -> str:

@@ -124,6 +124,8 @@ class Card(Value):
         exports: The same weights in other forms.
         intervals: Of the volume of each region.
         islands: Which parts of what is found are dropped.
+        threshold: Lesion probability, as trained, from which on a voxel is called lesion. The weights hold it, so that
+            the arg-max decides there: see `api.leaning`.
         profile: What the training cases look like; None where nobody measured it, and then no scan is doubted.
         versions: Of the software that trained it, see `find_versions`.
     """
@@ -142,6 +144,7 @@ class Card(Value):
     exports: Mapping[Form, ExportNote] = Field(default_factory=dict)
     intervals: Mapping[str, IntervalNote] = Field(default_factory=dict)
     islands: IslandsNote = IslandsNote()
+    threshold: float = Field(default=0.5, gt=0, lt=1)
     profile: Profile | None = None
 
     @model_validator(mode="after")
