@@ -18,6 +18,8 @@ from brainsegnet.volume import Volume
 
 Row = tuple[str, ...]
 IMAGE_HEADINGS = ("name", "voxels (D, H, W)", "spacing mm", "type", "smallest", "largest")
+NAMED = 24
+"""Of a model's cases all are named up to so many, else half of that; the card names all."""
 CASE_HEADINGS = ("case", "sequences", "labels", "convention", "incomplete")
 
 
@@ -155,8 +157,10 @@ def by_folds(card: Card) -> bool:
 
 
 def _trained(note: TrainingNote) -> str:
-    """The cases, and what was grown beside them."""
-    cases = f"{note.data.count} cases{': ' if note.data.cases else ''}{', '.join(note.data.cases)}"
+    """The cases, the first of them named, and what was grown beside them."""
+    names = note.data.cases if len(note.data.cases) <= NAMED else note.data.cases[: NAMED // 2]
+    rest = f" and {len(note.data.cases) - len(names)} others" if len(names) < len(note.data.cases) else ""
+    cases = f"{note.data.count} cases{': ' if names else ''}{', '.join(names)}{rest}"
     grown = note.grown
     if grown is None:
         return cases
