@@ -6,7 +6,8 @@ import torch
 from brainsegnet.api.inspection import card_rows
 from brainsegnet.api.leaning import lean
 from brainsegnet.errors import ModelError
-from brainsegnet.inference.model import open_model
+from brainsegnet.inference.card import IntervalNote
+from brainsegnet.inference.model import open_model, save_model
 
 
 @pytest.mark.parametrize("threshold", [0.1, 0.3, 0.8])
@@ -36,7 +37,10 @@ def test_the_threshold_is_that_of_the_model_as_trained_however_often_it_is_moved
 
 
 def test_what_was_measured_at_another_threshold_is_not_claimed(trained, tmp_path):
-    card = lean(trained / "last", tmp_path, 0.3).card
+    opened = open_model(trained / "last")
+    scored = opened.card.model_copy(update={"intervals": {"whole": IntervalNote(tail=0.2, coverage=0.8, cases=5)}})
+    save_model(tmp_path / "scored", scored, opened.tensors())
+    card = lean(tmp_path / "scored", tmp_path, 0.3).card
     assert not card.training.scores and not card.training.subsets and not card.intervals and not card.exports
     told = dict(card_rows(open_model(tmp_path).card))
     assert told["decides"] == "for a lesion from 0.3 of probability on"

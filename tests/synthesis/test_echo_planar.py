@@ -43,6 +43,19 @@ def test_far_from_air_nothing_moves_and_without_any_nowhere(small_head, small_gr
     high = small_ground.points[0] > 40
     assert np.array_equal(scan(small_head, 1).pile(field)[high], field[high])
     assert np.array_equal(scan(small_head, 1, 0.0).pile(field), field)
+    assert np.array_equal(scan(small_head, 1, 0.05).pile(field), field), "what moves so little is left out"
+
+
+def test_beside_air_signal_moves_less_than_above_it_and_the_other_way(small_head):
+    """A ball would move it half as far; air lies spread along the skull base."""
+    ratios = []
+    for seed in range(6):
+        distortion = scan(small_head, seed)
+        voxels = np.arange(distortion.lower.shape[1]) // 3
+        moved = distortion.lower + distortion.upper - voxels
+        there, back = sorted((moved.max(), -moved.min()), reverse=True)
+        ratios.append(back / there)
+    assert np.median(ratios) < 0.4
 
 
 def test_in_a_line_of_which_only_a_part_moves_the_rest_stays_as_it_was():

@@ -62,6 +62,57 @@ def test_scalp_left_on_the_brain_is_bright_in_dwi_and_dark_in_adc(small_head, sm
     assert fat.b0[clean.brain] == pytest.approx(clean.b0[clean.brain], rel=0.05)
 
 
+@pytest.fixture
+def scanned(small_head, small_ground):
+    """Scans the small head, with other optics than those drawn."""
+    grid = lay_grid(np.random.default_rng(0), small_head, (36, 56, 56), (4.0, 4.0, 4.0))
+    still = replace(draw_optics(np.random.default_rng(0)), noise=1e-4, fat=0.0, drift=0.0, grain=0.0)
+    nothing = np.zeros(small_head.shape, np.uint8)
+
+    def scan(**changes):
+        scanner = grid, replace(still, **changes), draw_diffusion(np.random.default_rng(1))
+        return expose_diffusion(np.random.default_rng(0), small_head, small_ground, (nothing > 0, nothing), scanner)
+
+    return scan
+
+
+def test_the_image_with_diffusion_weighting_is_a_mean_and_has_less_noise(scanned):
+    clean, noisy = scanned(), scanned(noise=0.1)
+    added = [float((after - before)[clean.brain].std()) for before, after in
+             ((clean.b0, noisy.b0), (clean.dwi, noisy.dwi))]  # fmt: skip
+    assert 0.5 < added[1] / added[0] < 0.75
+
+
+def test_drift_moves_the_image_without_diffusion_weighting_against_the_other(scanned):
+    still, moved = scanned(), scanned(drift=1.0)
+    assert moved.dwi == pytest.approx(still.dwi, rel=1e-3)
+    assert np.abs(moved.b0 - still.b0)[still.brain].mean() > 0.05 * still.b0[still.brain].mean()
+
+
+@pytest.mark.parametrize("task", ["isles2022", "isles2017"])
+def test_what_air_does_to_a_scan_it_does_to_outline_and_perfusion(task, monkeypatch):
+    """But not to the outcome of ISLES 2017, which is outlined on later scans."""
+
+    def grown(shift_mm):
+        monkeypatch.setattr(
+            "brainsegnet.synthesis.stroke_phantom.draw_optics",
+            lambda rng: replace(draw_optics(rng), shift_mm=shift_mm, fat=0.0, noise=1e-4),
+        )
+        return grow_stroke_case(3, task, detail=0.35)
+
+    monkeypatch.setattr("brainsegnet.synthesis.stroke_phantom.grow_core", lambda rng, ground, *more: low(ground))
+    still, moved = grown(0.0), grown(15.0)
+    assert all(not np.allclose(moved.images[s].array, still.images[s].array, rtol=0.05) for s in still.images)
+    if task == "isles2022":
+        assert (moved.lesion.array != still.lesion.array).sum() > 20
+
+
+def low(ground):
+    """The brain above the petrous bone of one side."""
+    z, y, x = ground.points
+    return (ground.tissue > 1) & (np.abs(z + 20) < 14) & (np.abs(y) < 26) & (x > 32)
+
+
 def test_a_head_from_elsewhere_is_taken(small_head):
     drawn = grow_stroke_case(5, library=Library(draw_head=lambda rng: small_head), detail=0.35)
     own = grow_stroke_case(5, detail=0.35)
