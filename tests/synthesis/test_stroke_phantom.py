@@ -102,7 +102,9 @@ def test_what_air_does_to_a_scan_it_does_to_outline_and_perfusion(task, monkeypa
 
     monkeypatch.setattr("brainsegnet.synthesis.stroke_phantom.grow_core", lambda rng, ground, *more: low(ground))
     still, moved = grown(0.0), grown(15.0)
-    assert all(not np.allclose(moved.images[s].array, still.images[s].array, rtol=0.05) for s in still.images)
+    before, after = ({s: v.array for s, v in case.images.items()} for case in (still, moved))
+    both = (before["adc"] > 0) & (after["adc"] > 0)
+    assert all(not np.allclose(after[s][both], before[s][both], rtol=0.05) for s in before)
     if task == "isles2022":
         assert (moved.lesion.array != still.lesion.array).sum() > 20
 
