@@ -6,13 +6,20 @@ For each case, no island dropped: Dice by region, how much was found and missed,
 find that touches the lesion (`sure`, the mean lesion probability), and the largest finds that touch none, with volume,
 place (share of the brain's box from the feet, the forehead and the left or right edge), sureness, depth under the
 brain's surface and z-scores by sequence. Only for a model that has not seen the cases.
+
+Then, over all cases: the share of true foci (connected components) that are touched, by their size in ml, and Dice of
+the whole lesion by the probability from which on a voxel is called lesion (the sum over all tissues). The best
+threshold goes into `ship.py --threshold`, which is exact where there is one tissue (`api.leaning`); look for it on
+other cases than those it is to be judged on.
 """
 
 import argparse
 import json
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import numpy as np
@@ -26,6 +33,9 @@ from brainsegnet.scans.files import read_image, read_labels
 from brainsegnet.task import Task
 from brainsegnet.volume import Array, Case
 
+THRESHOLDS = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.6, 0.7)
+FOCI_ML = (0.04, 0.1, 0.3, 1.0, 5.0)
+"""Sizes that divide foci."""
 LARGEST = 6
 LEAST_ML = 0.15
 
@@ -50,7 +60,25 @@ def describe(case: Case, found: Array, true: Array, chance: Array, task: Task) -
         "wrong_ml": round(float(((true == 0) & (found > 0)).sum() * ml), 1),
         "sure": round(float(chance[parts == max(hits, key=lambda part: sizes[part])].mean()), 3) if hits else None,
         "finds": false_finds(case, found > 0, true > 0, chance),
+        "foci": touched(found > 0, true > 0, ml),
+        "thresholds": {str(t): dice(chance > t, true > 0) for t in THRESHOLDS},
     }
+
+
+def touched(found: Array, true: Array, voxel_ml: float) -> dict[str, list[int]]:
+    """How many of the true foci (D, H, W) were touched, and how many there are, by the size that they are below."""
+    parts, sizes = islands(true)
+    hits = np.isin(np.arange(sizes.size), parts[found & true])
+    groups = np.digitize(sizes[1:] * voxel_ml, FOCI_ML)
+    names = [*(f"below {ml:g} ml" for ml in FOCI_ML), "larger"]
+    return {name: [int(hits[1:][groups == k].sum()), int((groups == k).sum())] for k, name in enumerate(names)}
+
+
+def over_all(results: Mapping[str, Any]) -> dict[str, Any]:
+    """Foci touched and there in all cases, and mean Dice by threshold."""
+    rows = list(results.values())
+    foci = {name: np.sum([row["foci"][name] for row in rows], axis=0).tolist() for name in rows[0]["foci"]}
+    return {"foci": foci, "thresholds": {str(t): mean(row["thresholds"][str(t)] for row in rows) for t in THRESHOLDS}}
 
 
 def islands(found: Array) -> tuple[Array, Array]:
@@ -110,10 +138,19 @@ def main() -> None:
             found = read_labels(out).array
             chance = 1 - read_image(Path(folder) / "found_background.nii.gz").array
         results[case.name] = describe(case, found, case.lesion.array, chance, task)
-        sys.stdout.write(f"{case.name}: {json.dumps(results[case.name])}\n")
+        told = {key: value for key, value in results[case.name].items() if key not in ("foci", "thresholds")}
+        sys.stdout.write(f"{case.name}: {json.dumps(told)}\n")
         sys.stdout.flush()
+    summary = over_all(results) if results else {}
+    for what, by in summary.items():
+        sys.stdout.write(f"{what}: " + ", ".join(f"{name}: {tell(value)}" for name, value in by.items()) + "\n")
     if arguments.out:
-        write_text(json.dumps(results, indent=1) + "\n", arguments.out)
+        write_text(json.dumps({"cases": results, **summary}, indent=1) + "\n", arguments.out)
+
+
+def tell(value: float | list[int]) -> str:
+    """A count of a whole, or a mean."""
+    return f"{value[0]} of {value[1]}" if isinstance(value, list) else f"{value:.3f}"
 
 
 if __name__ == "__main__":

@@ -12,8 +12,9 @@ First a model of grown cases alone; then, from it, one model a fold without that
 them, each by a recipe that keeps a share of the first one's weights (--tuning, --blend), or with some of the grown
 cases still among the real ones (--beside). The card gets the scores of the folds, never of what a model has seen.
 Without real cases the first model is the one that is shipped, scored on cases from elsewhere, real ones or those of a
-generator with other heads and shapes (--unseen). A --threshold other than 0.5 is found by benchmarks/threshold.py. What
-is there is not made again, so a run that was stopped goes on. On a GPU take the recipe `modern` and longer budgets.
+generator with other heads and shapes (--unseen). A --threshold other than 0.5 is found by benchmarks/false_finds.py.
+What is there is not made again, so a run that was stopped goes on. On a GPU take the recipe `modern` and longer
+budgets.
 """
 
 import argparse

@@ -44,8 +44,32 @@ def test_it_goes_through_a_folder_of_cases(finds, trained, phantoms, tmp_path, m
     out = tmp_path / "finds.json"
     monkeypatch.setattr("sys.argv", ["false_finds.py", str(trained), str(phantoms), "--out", str(out)])
     finds.main()
-    written = json.loads(out.read_text())
-    printed = capsys.readouterr().out
+    document, printed = json.loads(out.read_text()), capsys.readouterr().out
+    written = document["cases"]
     assert len(written) > 1 and all(name in printed for name in written)
     assert all(0 <= told["sure"] <= 1 for told in written.values())
     assert all(told["true_ml"] > 0 and set(told["dice"]) == set(BRATS2015.regions) for told in written.values())
+    halves = [told["thresholds"]["0.5"] for told in written.values()]
+    assert document["thresholds"]["0.5"] == pytest.approx(sum(halves) / len(halves))
+    assert sum(there for _, there in document["foci"].values()) >= len(written)
+    assert "foci: below 0.04 ml: " in printed and f"0.5: {document['thresholds']['0.5']:.3f}" in printed
+
+
+def test_foci_are_counted_by_size_and_those_that_are_touched(finds):
+    true, found = np.zeros((9, 9, 30), bool), np.zeros((9, 9, 30), bool)
+    true[2, 2, 2] = true[4, 4, 10] = True
+    true[1:8, 1:8, 18:28] = True
+    found[4, 4, 10] = found[5, 5, 20] = found[8, 8, 0] = True
+    told = finds.touched(found, true, 0.03)
+    assert told["below 0.04 ml"] == [1, 2] and told["larger"] == [1, 1]
+    assert sum(there for _, there in told.values()) == 3
+    assert set(map(tuple, finds.touched(found, true & False, 0.03).values())) == {(0, 0)}
+
+
+def test_dice_by_threshold_is_that_of_what_is_more_probable(finds):
+    true = np.zeros((12, 12, 12), np.uint8)
+    true[4:8, 4:8, 4:8] = 1
+    case = Case("one", {"flair": Volume(np.ones(true.shape, np.float32), np.eye(4))}, None)
+    chance = np.where(true > 0, 0.32, 0.01).astype(np.float32)
+    told = finds.describe(case, np.where(chance > 0.5, 1, 0), true, chance, BRATS2015)["thresholds"]
+    assert told["0.3"] == 1.0 and told["0.35"] == 0.0 and told["0.05"] == 1.0
