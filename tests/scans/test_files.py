@@ -4,6 +4,9 @@ import os
 import struct
 import subprocess
 import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -304,3 +307,50 @@ def test_real_scans_are_read_as_itk_reads_them(real_data: Path):
     volume = read_image(path)
     assert volume.shape == (155, 240, 240) and volume.array.dtype == np.int16
     np.testing.assert_array_equal(volume.array, sitk.GetArrayFromImage(sitk.ReadImage(str(path))))
+
+
+class CountingReader(sitk.ImageFileReader):
+    """Counts how many files ITK reads at the same time; each read is made long enough that others would meet it."""
+
+    inside = 0
+    most = 0
+    counting = threading.Lock()
+
+    def ReadImageInformation(self):
+        self._alone(super().ReadImageInformation)
+
+    def Execute(self):
+        return self._alone(super().Execute)
+
+    @classmethod
+    def _alone(cls, read):
+        with cls.counting:
+            cls.inside += 1
+            cls.most = max(cls.most, cls.inside)
+        time.sleep(0.01)
+        try:
+            return read()
+        finally:
+            with cls.counting:
+                cls.inside -= 1
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_itk_reads_one_file_at_a_time(tmp_path, volume, monkeypatch, suffix):
+    paths = [tmp_path / f"{'a' * (20 + 9 * k)}{suffix}" for k in range(4)]
+    for k, path in enumerate(paths):
+        write_image(volume.with_array(volume.array + k), path)
+    monkeypatch.setattr(sitk, "ImageFileReader", CountingReader)
+    monkeypatch.setattr(CountingReader, "most", 0)
+    with ThreadPoolExecutor(4) as pool:
+        read = list(pool.map(read_image, paths))
+    assert CountingReader.most == 1
+    assert [int(one.array[0, 0, 0] - volume.array[0, 0, 0]) for one in read] == [0, 1, 2, 3]
+
+
+def test_a_refused_file_lets_the_next_one_in(tmp_path, volume):
+    broken = save_itk(np.zeros((2, 3, 4, 5), np.float32), tmp_path / "four.nii.gz")
+    with pytest.raises(ImageError, match="4-D"):
+        read_image(broken)
+    write_image(volume, tmp_path / "good.nii.gz")
+    assert read_image(tmp_path / "good.nii.gz").on_grid_of(volume)

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,8 @@ READERS = {
     ".nrrd": "NrrdImageIO",
 }
 _NIFTI_FLOATS = (16, 64)
+_ALONE = Lock()
+"""ITK's NIfTI reader keeps the last name in a static string: two files read at once may free it twice and crash."""
 LABEL_TOLERANCE = 1e-3
 """A stored label may be this far from a whole number: rescaled integers come back rounded."""
 
@@ -99,12 +102,13 @@ def _read_itk(path: Path, reader_name: str, one: bool) -> ItkObject:
     reader = sitk.ImageFileReader()
     reader.SetImageIO(reader_name)
     reader.SetFileName(str(path))
-    try:
-        reader.ReadImageInformation()
-        _check_information(reader, path, one)
-        return reader.Execute()
-    except RuntimeError as error:
-        raise ImageError(_explain_refusal(path, error)) from error
+    with _ALONE:
+        try:
+            reader.ReadImageInformation()
+            _check_information(reader, path, one)
+            return reader.Execute()
+        except RuntimeError as error:
+            raise ImageError(_explain_refusal(path, error)) from error
 
 
 def _check_information(reader: ItkObject, path: Path, one: bool) -> None:
