@@ -71,8 +71,8 @@ class Distractors:
 def draw_distractors(rng: np.random.Generator) -> Distractors:
     """Vessels, plexus and caps nearly always, the rest in a share of heads."""
     return Distractors(
-        sulci=float(rng.uniform(0.2, 0.6)),
-        vessels=float(rng.uniform(0.06, 0.22)),
+        sulci=float(rng.uniform(0.55, 0.92)),
+        vessels=float(rng.uniform(0.04, 0.16)),
         meninges=float(rng.uniform(0.3, 1.8)) if rng.random() < 0.6 else 9.0,
         choroid=float(rng.uniform(0.2, 1.2)),
         hyperintensities=float(rng.uniform(0, 1)) if rng.random() < 0.4 else 0.0,
@@ -111,7 +111,8 @@ def fill_sulci(luck: Luck, drawn: Distractors, tissue: Tensor, spacing_mm: Milli
     fluid = (tissue == Tissue.CSF) | (tissue == Tissue.VENTRICLE) | (tissue == Tissue.BACKGROUND)
     share = blur(fluid.float(), voxels(0.9, spacing_mm))
     between = drawn.folia * fold_cerebellum(luck, drawn.folia_mm, tissue, spacing_mm)
-    return torch.where(tissue == Tissue.CEREBELLAR_GREY, between, ((share - drawn.sulci) / 0.45).clamp(0, 1))
+    steep = min(0.45, 1 - drawn.sulci)
+    return torch.where(tissue == Tissue.CEREBELLAR_GREY, between, ((share - drawn.sulci) / steep).clamp(0, 1))
 
 
 def scatter(

@@ -130,7 +130,7 @@ def draw_glioma(rng: np.random.Generator) -> Glioma:
         halo=(start, start + float(rng.uniform(0.1, 0.5))),
         wet_cortex=float(np.exp(rng.uniform(np.log(0.02), np.log(0.3)))),
         hand_mm=float(rng.uniform(0.8, 3.0)),
-        effaced=float(rng.uniform(0.4, 1.0)),
+        effaced=float(rng.uniform(0.7, 1.0)),
     )
 
 
@@ -155,9 +155,9 @@ def push(glioma: Glioma, cells: Tensor, tissue: Tensor, spacing_mm: Millimetres)
 
 
 def efface(glioma: Glioma, lesion: Tensor, spacing_mm: Millimetres) -> Tensor:
-    """Share of the fluid (D, H, W) that a tumour leaves in the sulci: little beside it, from 15 mm away nearly all."""
+    """Share of the fluid (D, H, W) that a tumour leaves in the sulci: little beside it, from 18 mm away nearly all."""
     near = blur(lesion.float(), voxels(8.0, spacing_mm))
-    return 1 - glioma.effaced * (3.5 * near).clamp(0, 1)
+    return 1 - glioma.effaced * (6.0 * near).clamp(0, 1)
 
 
 def soak(luck: Luck, glioma: Glioma, cells: Tensor, tissue: Tensor, spacing_mm: Millimetres) -> Tensor:

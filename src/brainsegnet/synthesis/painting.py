@@ -19,23 +19,23 @@ from brainsegnet.synthesis.glioma import Lesions, Part
 SEQUENCES = ("flair", "t1", "t1c", "t2")
 Range = tuple[float, float]
 
-FLUID: Mapping[str, Range] = {"flair": (0.1, 0.5), "t1": (0.2, 0.45), "t1c": (0.2, 0.45), "t2": (2.0, 3.8)}
-GREY: Mapping[str, Range] = {"flair": (1.06, 1.32), "t1": (0.72, 0.9), "t1c": (0.74, 0.93), "t2": (1.12, 1.5)}
+FLUID: Mapping[str, Range] = {"flair": (0.1, 0.5), "t1": (0.2, 0.45), "t1c": (0.2, 0.45), "t2": (2.2, 4.2)}
+GREY: Mapping[str, Range] = {"flair": (1.06, 1.32), "t1": (0.75, 0.92), "t1c": (0.77, 0.95), "t2": (1.12, 1.5)}
 """Brightness of fluid and of grey matter: the order of fluid, grey and white is the sequence's physics."""
 
 PARTS: Mapping[str, tuple[Range, ...]] = {
     #        necrosis     oedema       non-enhancing enhancing   cyst          blood
-    "flair": ((0.8, 2.1), (1.4, 2.25), (1.45, 2.5), (1.3, 2.5), (0.2, 1.05), (0.4, 1.4)),
-    "t1": ((0.55, 0.9), (0.78, 0.97), (0.64, 0.93), (0.74, 1.0), (0.3, 0.62), (0.9, 1.5)),
-    "t1c": ((0.5, 0.85), (0.77, 0.97), (0.6, 0.93), (1.12, 1.75), (0.3, 0.62), (0.9, 1.5)),
-    "t2": ((1.4, 2.8), (1.35, 2.4), (1.5, 2.7), (1.35, 2.6), (2.0, 3.3), (0.4, 1.3)),
+    "flair": ((0.9, 2.3), (1.4, 2.25), (1.5, 2.7), (1.3, 2.5), (0.2, 1.05), (0.4, 1.4)),
+    "t1": ((0.6, 0.92), (0.78, 0.97), (0.7, 0.97), (0.74, 1.0), (0.3, 0.62), (0.9, 1.5)),
+    "t1c": ((0.55, 0.88), (0.77, 0.97), (0.64, 0.95), (1.12, 1.5), (0.3, 0.62), (0.9, 1.5)),
+    "t2": ((1.4, 2.8), (1.4, 2.6), (1.6, 2.8), (1.4, 2.8), (2.0, 3.3), (0.4, 1.3)),
 }
-MOTTLE = (0.0, 0.13, 0.12, 0.10, 0.14, 0.05, 0.25)
+MOTTLE = (0.0, 0.13, 0.17, 0.10, 0.14, 0.05, 0.25)
 """Unevenness within each `Part`, standard deviation of the logarithm; `UNEVEN` is a factor by sequence."""
-UNEVEN: Mapping[str, float] = {"flair": 0.8, "t1": 0.8, "t1c": 0.8, "t2": 1.0}
+UNEVEN: Mapping[str, float] = {"flair": 0.8, "t1": 0.65, "t1c": 0.65, "t2": 1.0}
 UPTAKE = 1.3
 """How much more uneven than other parts tissue is that takes up contrast agent."""
-CALM: Mapping[str, float] = {"flair": 1.0, "t1": 0.65, "t1c": 0.8, "t2": 1.0}
+CALM: Mapping[str, float] = {"flair": 1.2, "t1": 0.5, "t1c": 0.75, "t2": 0.9}
 """Factor on texture and noise: T1 tells tissues apart by less, and is as clear."""
 SOLID = (True, False, False, True, True, True)
 """Whether each `Part` keeps nearly all of its contrast where the tumour is faint."""
@@ -43,10 +43,10 @@ EXTRAS: Mapping[str, tuple[Range, ...]] = {
     #        meninges     vessel      choroid     hyperintensity cavity    scar      sinus
     "flair": ((0.5, 1.3), (0.3, 1.0), (0.7, 1.3), (1.2, 1.75), (0.2, 0.6), (1.2, 1.7), (0.3, 1.1)),
     "t1": ((0.5, 1.2), (0.4, 1.1), (0.5, 0.8), (0.75, 0.95), (0.3, 0.6), (0.65, 0.9), (0.4, 1.2)),
-    "t1c": ((0.9, 1.6), (1.1, 1.9), (1.0, 2.0), (0.75, 0.95), (0.3, 0.6), (0.65, 0.9), (1.1, 2.1)),
+    "t1c": ((0.8, 1.4), (1.0, 1.55), (1.0, 2.0), (0.75, 0.95), (0.3, 0.6), (0.65, 0.9), (1.05, 1.85)),
     "t2": ((0.5, 1.6), (0.3, 1.2), (1.2, 2.2), (1.2, 1.8), (1.9, 2.9), (1.3, 2.0), (0.2, 1.0)),
 }
-GLOW: Mapping[str, float] = {"flair": 0.16, "t1": 0.0, "t1c": 0.0, "t2": 0.12}
+GLOW: Mapping[str, float] = {"flair": 0.18, "t1": 0.02, "t1c": 0.07, "t2": 0.12}
 """How much brighter than elsewhere healthy tissue may be in places, at most (limbic cortex, corona radiata)."""
 HINDBRAIN: Mapping[str, tuple[float, float]] = {
     "flair": (0.1, 0.14),

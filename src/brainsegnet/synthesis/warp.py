@@ -40,7 +40,7 @@ class Pose:
 def draw_pose(rng: np.random.Generator) -> Pose:
     """The random part of a head's shape, its fields of noise excepted."""
     axial, coronal, sagittal = rng.normal(0, (0.05, 0.04, 0.07)).tolist()
-    deep, high, wide = (rng.uniform(0.93, 1.07) * rng.uniform(0.95, 1.05, 3)).tolist()
+    deep, high, wide = (rng.uniform(0.955, 1.095) * rng.uniform(0.95, 1.05, 3)).tolist()
     return Pose(
         mirrored=bool(rng.random() < 0.5),
         angles_rad=(axial, coronal, sagittal),
