@@ -104,6 +104,19 @@ def test_distractors_lie_where_they_belong(head):
     assert sulci.min() >= 0 and sulci.max() <= 1
 
 
+def test_thin_sulci_hold_less_fluid_than_wide_ones_which_are_all_fluid():
+    tissue = torch.full((12, 40, 40), int(Tissue.GREY), dtype=torch.uint8)
+    tissue[:, 10] = Tissue.CSF
+    tissue[:, 20:32] = Tissue.CSF
+    thin = []
+    for level in (0.3, 0.55, 0.92):
+        drawn = replace(draw_distractors(np.random.default_rng(0)), sulci=level)
+        fluid = fill_sulci(Luck.of(np.random.default_rng(0)), drawn, tissue, (1.0, 1.0, 1.0))
+        assert fluid[6, 26, 20] == pytest.approx(1.0, abs=1e-4) and fluid[6, 15, 20] == 0
+        thin.append(float(fluid[6, 10, 20]))
+    assert thin == sorted(thin, reverse=True) and thin[0] > 0.2 and thin[-1] == 0
+
+
 def faces(mask):
     return sum(int((mask.diff(dim=axis) != 0).sum()) for axis in range(3))
 
