@@ -19,7 +19,7 @@ def grown(mask):
 
 def tumour(head, seed, **changes):
     rng = np.random.default_rng(seed)
-    glioma = replace(draw_glioma(rng), volume_ml=120.0, core=0.5, foci=1, **changes)
+    glioma = replace(draw_glioma(rng), **{"volume_ml": 120.0, "core": 0.5, "foci": 1} | changes)
     luck, tissue = Luck.of(rng), torch.as_tensor(head.tissue)
     cells = grow_cells(luck, glioma, tissue, head.spacing_mm)
     water = soak(luck, glioma, cells, tissue, head.spacing_mm)
@@ -45,6 +45,25 @@ def test_in_high_grade_the_rim_lies_around_the_necrosis(head, seed):
     around = labels[grown(necrosis) & ~necrosis]
     assert necrosis.sum() > 8
     assert (around == Lesion.ENHANCING).all()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_small_solid_nodule_enhances_nearly_to_its_surface(head, seed):
+    changes = {"high_grade": True, "rim_mm": 3.0, "margin_mm": 0.0, "cyst": 9.0, "gaps": -9.0, "pockets": 9.0}
+    labels = tumour(head, seed, **changes, core=0.05, bleeds=9.0)[2].labels
+    core = (labels > 0) & (labels != Lesion.OEDEMA)
+    assert core.sum() > 8
+    assert (labels == Lesion.ENHANCING).sum() > 0.6 * core.sum()
+
+
+def test_gliomas_are_drawn_as_readers_meet_them():
+    drawn = [draw_glioma(np.random.default_rng(seed)) for seed in range(600)]
+    high, low = ([g for g in drawn if g.high_grade == grade] for grade in (True, False))
+    nodules = [g for g in high if g.core < 0.1]
+    assert 0.15 < len(nodules) / len(high) < 0.4
+    assert all(g.margin_mm < 0.3 * np.cbrt(g.volume_ml * g.core * 250) for g in high)
+    assert all(g.core >= 0.15 and g.rim_mm == 0 for g in low)
+    assert np.mean([g.pockets > 0.4 for g in nodules]) > 0.4 > np.mean([g.pockets > 0.4 for g in high])
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -102,13 +102,19 @@ class Lesions:
 
 
 def draw_glioma(rng: np.random.Generator) -> Glioma:
-    """A tumour of high grade in three cases of five, else of low grade; two in five may hold a cyst."""
+    """A tumour of high grade in three cases of five, else of low grade; two in five may hold a cyst.
+
+    A third of those of high grade are small nodules, solid or nearly so, in much oedema.
+    """
     high = bool(rng.random() < 0.6)
     cystic = rng.random() < (0.35 if high else 0.5)
     spotted = rng.random() < (0.6 if high else 0.3)
     start = float(rng.uniform(0.2, 0.45))
     volume_ml = float(np.exp(rng.uniform(np.log(10), np.log(260))))
-    core = float(rng.uniform(0.12, 0.8) if high else rng.uniform(0.3, 0.95))
+    core = float(rng.uniform(0.12, 0.8) if high else rng.uniform(0.15, 0.95))
+    nodule = high and rng.random() < 0.35
+    if nodule:
+        core = float(np.exp(rng.uniform(np.log(0.015), np.log(0.15))))
     radius_mm = float(np.cbrt(volume_ml * core * 1000 * 3 / (4 * np.pi)))
     return Glioma(
         high_grade=high,
@@ -120,8 +126,8 @@ def draw_glioma(rng: np.random.Generator) -> Glioma:
         roughness=float(rng.uniform(0.2, 0.7)),
         push_mm=min(14.0, radius_mm * float(rng.uniform(0.05, 0.7))),
         rim_mm=float(np.exp(rng.uniform(np.log(1.3), np.log(6)))) if high else 0.0,
-        margin_mm=float(max(0.0, rng.uniform(-4, 3))),
-        pockets=float(rng.uniform(-2.5, 0.4)),
+        margin_mm=float(max(0.0, rng.uniform(-4, min(3, radius_mm / 4)))),
+        pockets=float(rng.uniform(-1.0, 2.0) if nodule else rng.uniform(-2.5, 0.4)),
         gaps=float(rng.uniform(-2.5, 0.2)),
         cyst=float(rng.uniform(-2.2, 0.9)) if cystic else 9.0,
         hole_mm=float(rng.uniform(5, 14)),
@@ -188,7 +194,7 @@ def lay_out(
     wet = (water + 0.05 * fine > glioma.halo[0]) & ground & (tissue != Tissue.CSF)
     wet = ground & (blur(wet.float(), voxels(glioma.hand_mm, spacing_mm)) > 0.5)
     parts = torch.where(wet, int(Part.OEDEMA), int(Part.NONE))
-    depth = depth_mm(core, spacing_mm)
+    depth = torch.maximum(depth_mm(core, spacing_mm), depth_mm(core, spacing_mm, 1.2))
     parts = torch.where(core, int(Part.NON_ENHANCING), parts)
     if glioma.high_grade:
         margin = glioma.margin_mm * (1 + 0.7 * coarse) + 0.4 * fine
@@ -211,7 +217,7 @@ def lay_out(
 def depth_mm(mask: Tensor, spacing_mm: Millimetres, reach_mm: float = 5.0) -> Tensor:
     """Depth (D, H, W) under the surface of a mask, up to twice `reach_mm`, negative outside; read from a blur.
 
-    Exact for a flat surface; less than true where the mask is thin.
+    Exact for a flat surface; less than true where the mask is thin or its surface bends within `reach_mm`.
     """
     share = blur(mask.float(), voxels(reach_mm, spacing_mm)).clamp(0.01, 0.99)
     depth: Tensor = reach_mm * torch.special.ndtri(share)
