@@ -50,10 +50,13 @@ def test_a_file_does_not_replace_a_folder(tmp_path):
     assert os.listdir(tmp_path) == ["a.json"]
 
 
-def test_writable_makes_the_folder_and_leaves_no_trace(tmp_path):
-    writable(tmp_path / "new" / "folder" / "a.nii.gz")
-    assert os.listdir(tmp_path / "new" / "folder") == []
+def test_writable_leaves_no_trace_and_the_folder_comes_with_the_file(tmp_path):
+    path = tmp_path / "new" / "folder" / "a.json"
+    writable(path, (".json",))
     writable(tmp_path / "new", ())
+    assert os.listdir(tmp_path) == []
+    write_text("x", path)
+    assert os.listdir(path.parent) == ["a.json"]
 
 
 @pytest.mark.parametrize(

@@ -18,14 +18,14 @@ def write_text(text: str, path: Path) -> None:
     """Write text as UTF-8.
 
     Raises:
-        OutputError: the folder is missing or not writable, or the disk is full.
+        OutputError: the folder cannot be made or written to, or the disk is full.
     """
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="\n")
 
 
 def writable(path: Path, suffixes: tuple[str, ...] = IMAGES) -> None:
-    """Make sure, before the work begins, that `path` can be written afterwards; its folder is made.
+    """Make sure, before the work begins, that `path` can be written afterwards; nothing is made yet.
 
     Args:
         path: The file (or, with no `suffixes`, the folder) to be written later.
@@ -38,8 +38,8 @@ def writable(path: Path, suffixes: tuple[str, ...] = IMAGES) -> None:
     if suffixes and path.is_dir():
         raise OutputError(f"{path} is a folder; name a file in it")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path.parent):
+        folder = next(above for above in path.parents if above.exists())
+        with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
         raise OutputError(f"{path} cannot be written: {error.strerror or error}") from error
@@ -49,13 +49,15 @@ def writable(path: Path, suffixes: tuple[str, ...] = IMAGES) -> None:
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary neighbour of `path` to write, file or folder, with the same suffix; it takes the place of `path`.
 
-    That happens when the block ends well. If it fails, the neighbour is removed and `path` is as it was.
+    Their folder is made if it is missing. The exchange happens when the block ends well; if it fails, the neighbour is
+    removed and `path` is as it was.
 
     Raises:
         OutputError: the operating system refuses to write.
     """
     temporary = path.parent / f".{secrets.token_hex(4)}-{path.name}"
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         _swap(temporary, path)
     except OSError as error:

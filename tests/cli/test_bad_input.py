@@ -102,12 +102,12 @@ every_label_map = pytest.mark.parametrize(("spoil", "sentence"), LABELS.values()
 
 
 @every_image
-def test_segment_refuses_a_bad_case(run, left, data, strict, tmp_path, spoil, sentence):
+def test_segment_refuses_a_bad_case(run, data, strict, tmp_path, spoil, sentence):
     spoil(data / "phantom0000" / "t1c.nii.gz")
     ended = run("segment", data / "phantom0000", "--model", strict, "--out", tmp_path / "out" / "a.nii.gz", *CPU)
     assert ended.code == 1 and sentence in ended.sentence
     assert "phantom0000" in ended.sentence and "t1c" in ended.sentence
-    assert not left(tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 @every_image
@@ -124,13 +124,13 @@ def test_segment_does_the_other_cases_and_reports_the_bad_one_at_the_end(
 
 
 @every_image
-def test_train_refuses_a_bad_image(run, left, quick, data, tmp_path, spoil, sentence):
+def test_train_refuses_a_bad_image(run, quick, data, tmp_path, spoil, sentence):
     spoil(data / "phantom0001" / "t1c.nii.gz")
     out = tmp_path / "run"
     ended = run("train", data, "--task", "brats2015", "--out", out, "--steps", 1, "--sequences", "flair", "t1c")
     assert ended.code == 1 and sentence in ended.sentence
     assert "phantom0001" in ended.sentence and "t1c" in ended.sentence
-    assert not left(out)
+    assert not out.exists()
 
 
 @pytest.mark.parametrize("held_out", ["phantom0000", "phantom0001"])

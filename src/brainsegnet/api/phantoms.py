@@ -73,6 +73,4 @@ def _choose(shape: Shape | None, anatomy: str | Path | None) -> Callable[[int], 
 def _write(case: Case, folder: Path, number: int) -> None:
     parts = {**case.images, **({LESION: case.lesion} if case.lesion else {})}
     for channel, (name, volume) in enumerate(parts.items()):
-        path = folder / vsd_path(name, 10 * number + channel)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_image(volume, path)
+        write_image(volume, folder / vsd_path(name, 10 * number + channel))

@@ -59,9 +59,7 @@ def grow_strokes(
         case = grow_stroke_case(number, task, library, detail)
         parts = {**case.images, **({LESION: case.lesion} if case.lesion else {})}
         for channel, (name, volume) in enumerate(parts.items()):
-            path = out / case.name / stroke_path(case.name, task, name, 10 * number + channel)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_image(volume, path)
+            write_image(volume, out / case.name / stroke_path(case.name, task, name, 10 * number + channel))
         folders.append(out / case.name)
         if watch:
             watch(case.name)

@@ -110,7 +110,6 @@ def save_model(folder: Path, card: Card, weights: Weights) -> Model:
 
         from brainsegnet.network.checkpoint import write_tensors
     with replacing(folder / CARD_FILE) as new_card, replacing(folder / WEIGHTS_FILE) as new_weights:
-        folder.mkdir(parents=True, exist_ok=True)
         try:
             write_tensors(weights, new_weights)
         except SafetensorError as error:

@@ -69,7 +69,7 @@ def write_image(volume: Volume, path: Path, *, compress: bool = True) -> None:
     """Write an image or a label map, compressed if so asked, save for .nii; the same volume gives the same bytes.
 
     Raises:
-        OutputError: the folder is missing or not writable, the disk is full, the suffix is unknown or the grid sheared.
+        OutputError: the folder refuses files, the disk is full, the suffix is unknown or the grid sheared.
     """
     suffix = check_suffix(path, IMAGES)
     array = _storable(volume.array)

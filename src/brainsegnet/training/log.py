@@ -30,6 +30,7 @@ class RunLog:
         self.folder, self.regions = folder, tuple(regions)
         self.columns = (*COLUMNS, *(f"dice_{region}" for region in regions))
         self.records = [row for row in read_log(folder / "log.csv") if row["step"] <= steps] if steps else []
+        folder.mkdir(parents=True, exist_ok=True)
         self._file = (folder / "log.csv").open("w", encoding="utf-8", newline="")
         self._csv = csv.DictWriter(self._file, self.columns, restval="")
         self._csv.writeheader()

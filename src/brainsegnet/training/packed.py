@@ -33,7 +33,7 @@ def write_pack(pack: Pack, path: Path) -> None:
     An intensity is kept within half a 254th of the range that its sequence has in the scan.
 
     Raises:
-        OutputError: the folder is missing or not writable, or the disk is full.
+        OutputError: the folder cannot be made or written to, or the disk is full.
     """
     entries: dict[str, NDArray[np.generic]] = {}
     for name, scan in pack.scans.items():

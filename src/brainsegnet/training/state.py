@@ -88,7 +88,7 @@ def write_state(trainee: Trainee, path: Path, plan: str) -> None:
     """Write all of it, to a temporary name first: a training killed at any moment leaves a whole file.
 
     Raises:
-        OutputError: the folder is missing or not writable, or the disk is full; an earlier state stays as it was.
+        OutputError: the folder cannot be made or written to, or the disk is full; an earlier state stays as it was.
     """
     tensors = {f"net.{name}": tensor for name, tensor in trainee.net.state_dict().items()}
     if trainee.average is not trainee.net:
