@@ -110,6 +110,7 @@ def card_rows(card: Card) -> list[Row]:
         "widths": f"{', '.join(map(str, card.network.widths))}; {card.network.refined} in the refinement",
         "stride": " x ".join(map(str, card.network.stride)),
         "recipe": f"{training.recipe.get('name', 'not stated')}, {budget or 'budget not stated'}, seed {training.seed}",
+        "mean of": _mean_of(training),
         "trained on": _trained(training),
         "sources": training.data.sources,
         "started from": _parent(training.started_from),
@@ -154,6 +155,18 @@ def describe_unseen(card: Card) -> str:
 def by_folds(card: Card) -> bool:
     """Whether the scores are those of other models, because this one was trained on all cases."""
     return bool({*card.training.held_out} & {*card.training.data.cases})
+
+
+def _mean_of(note: TrainingNote) -> str:
+    """What the weights are the mean of.
+
+    >>> _mean_of(TrainingNote()), _mean_of(TrainingNote(trainings=3, blended=0.25))
+    ('one training', '3 trainings and, to 25%, the weights that they started from')
+    """
+    trainings = f"{note.trainings} trainings" if note.trainings > 1 else "one training"
+    start = "they" if note.trainings > 1 else "it"
+    share = f" and, to {note.blended:.0%}, the weights that {start} started from" if note.blended else ""
+    return trainings + share
 
 
 def _trained(note: TrainingNote) -> str:

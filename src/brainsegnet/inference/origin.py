@@ -106,6 +106,7 @@ class TrainingNote(Value):
         held_out: Names of the cases that it was validated on and did not see.
         held_out_sources: Where those come from, where it is not where the training cases do.
         blended: Share of the weights it started from in the mean that it is; 0 where it is none.
+        trainings: Of how many trainings, alike but for their cases and seeds, it is the mean, see `api.averaging`.
         folds: Where it is above 0, the model was trained on all cases, and each score is that of one of so many others,
             trained alike but without the cases that it is scored on.
         scores: Mean whole-scan Dice on those, by region; null where there is no figure.
@@ -122,6 +123,7 @@ class TrainingNote(Value):
     held_out: tuple[str, ...] = ()
     held_out_sources: str = ""
     blended: float = 0.0
+    trainings: int = Field(default=1, ge=1)
     folds: int = 0
     scores: Mapping[str, float | None] = Field(default_factory=dict)
     subsets: Mapping[str, Mapping[str, float]] = Field(default_factory=dict)
