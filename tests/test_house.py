@@ -86,6 +86,11 @@ def test_every_room_is_on_the_plan() -> None:
     assert {room_of(path) for path in files()} == set(FLOORS)
 
 
+def test_every_file_is_named_on_the_page_of_the_house() -> None:
+    page = (SOURCE.parents[1] / "docs" / "architecture.md").read_text(encoding="utf-8")
+    assert not [path for path in files() if path.stem != "__init__" and f"`{path.stem}`" not in page]
+
+
 @pytest.mark.parametrize("path", files(), ids=lambda path: str(path.relative_to(SOURCE)))
 def test_torch_enters_by_its_own_doors(path: Path) -> None:
     uses = any(module.split(".")[0] in {"torch", "lightning", "safetensors"} for module in imported(path))

@@ -99,6 +99,13 @@ def test_a_file_without_packed_heads_is_refused(tmp_path, content):
 )
 def test_a_folder_without_label_maps_is_refused(tmp_path, anatomy, sentence):
     with pytest.raises(BrainSegNetError, match=sentence):
+        grow(tmp_path / "out", 1, 0, anatomy=anatomy)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("anatomy", ["icbm152", "tests"])
+def test_a_shape_is_for_procedural_heads_alone(tmp_path, anatomy):
+    with pytest.raises(BrainSegNetError, match=f"heads of {anatomy} keep their own grid; leave the shape out"):
         grow(tmp_path / "out", 1, 0, SMALL, anatomy=anatomy)
     assert not (tmp_path / "out").exists()
 
@@ -113,7 +120,7 @@ def test_the_template_of_nilearn_or_the_sentence_that_names_the_extra(tmp_path):
     if find_spec("nilearn") is None:
         assert default_anatomy() == "procedural"
         with pytest.raises(MissingExtra, match=r"brainsegnet\[synthesis\]"):
-            grow(tmp_path / "out", 1, 0, SMALL, anatomy="icbm152")
+            grow(tmp_path / "out", 1, 0, anatomy="icbm152")
         return
     assert default_anatomy() == "icbm152"
     tissue = open_anatomies("icbm152")(0).tissue

@@ -182,6 +182,15 @@ def test_a_fold_whose_parent_knew_the_case_is_refused(runs, phantoms, tmp_path):
     assert not (tmp_path / "wrong").exists()
 
 
+def test_a_fold_that_started_from_other_weights_is_refused(runs, phantoms, tmp_path):
+    two = open_model(runs / "two" / "last")
+    started = two.card.training.model_copy(update={"started_from": Parent(name="other", sha256="0" * 64)})
+    save_model(tmp_path / "two" / "last", two.card.model_copy(update={"training": started}), two.tensors())
+    with pytest.raises(DatasetError, match="two/last started from other weights than"):
+        release(runs / "whole", [runs / "one", tmp_path / "two"], [phantoms], tmp_path / "wrong")
+    assert not (tmp_path / "wrong").exists()
+
+
 def row(model, origin, value, **others):
     """Of other models on the same cases: the same Dice everywhere."""
     dice = dict.fromkeys(model.card.task.regions, value)

@@ -100,3 +100,8 @@ def test_thick_slices_keep_a_constant_and_take_detail_away(image, luck):
 def test_a_short_field_of_view_loses_slices_at_its_ends(mask):
     kept = cut_view(mask, (0.15, 0.3))
     assert torch.nonzero(kept.any(dim=-1).any(dim=-1)).ravel().tolist() == list(range(5, 13))
+
+
+def test_slices_are_not_encoded_in_phase():
+    drawn = [draw_artefacts(np.random.default_rng(seed)) for seed in range(300)]
+    assert {(how.axis, how.phase) for how in drawn} == {(0, 1), (0, 2), (1, 0), (1, 2), (2, 0), (2, 1)}

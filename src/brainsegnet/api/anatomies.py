@@ -12,7 +12,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from brainsegnet.errors import DatasetError, MissingExtra
+from brainsegnet.errors import DatasetError, MissingExtra, TaskError
 from brainsegnet.output import replacing
 from brainsegnet.preprocessing.orientation import find_turn, turn
 from brainsegnet.synthesis.anatomy import FIELD_MM, spacing_for
@@ -30,20 +30,24 @@ ONE_MILLIMETRE: Shape = (int(FIELD_MM[0]), int(FIELD_MM[1]), int(FIELD_MM[2]))
 """Voxels (D, H, W) of a procedural head at 1 mm."""
 
 
-def open_anatomies(which: str | Path, shape: Shape = ONE_MILLIMETRE) -> Callable[[int], Anatomy]:
+def open_anatomies(which: str | Path, shape: Shape | None = None) -> Callable[[int], Anatomy]:
     """A function from a case's number to its anatomy.
 
     Args:
         which: `icbm152`, `procedural`, or a folder of label maps with FreeSurfer's values, taken in turn; or a file
             that `pack_anatomies` made of one.
-        shape: Voxels (D, H, W) of a procedural head; the others keep their own grid.
+        shape: Voxels (D, H, W) of a procedural head, by default of 1 mm; the others keep their own grid.
 
     Raises:
+        TaskError: a shape for heads that keep their own.
         DatasetError: no folder of that name, or no image in it.
         MissingExtra: nilearn is not installed.
         ImageError: the shape is too coarse; later, for a file that is no whole-brain segmentation.
     """
+    if shape is not None and which != PROCEDURAL:
+        raise TaskError(f"heads of {which} keep their own grid; leave the shape out, or take the anatomy {PROCEDURAL}")
     if which == PROCEDURAL:
+        shape = shape or ONE_MILLIMETRE
         spacing_for(shape)
         return lambda number: from_seed(np.random.default_rng([number, 152]), shape)
     if which == TEMPLATE:

@@ -148,7 +148,7 @@ def open_pool(
 
 def _gliomas(options: "TrainOptions", device: "torch.device") -> Callable[[int], Case]:
     """What makes the case of a seed as `grow --realistic` does."""
-    heads = open_anatomies(options.anatomy or default_anatomy(), options.shape or ONE_MILLIMETRE)
+    heads = open_anatomies(options.anatomy or default_anatomy(), options.shape)
     grow_realistic = load_realistic().grow_realistic
     return lambda seed: grow_realistic(seed, heads(seed), f"glioma{seed:04d}", str(device))
 

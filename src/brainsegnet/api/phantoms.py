@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from brainsegnet.api.anatomies import ONE_MILLIMETRE, load_realistic, open_anatomies
+from brainsegnet.api.anatomies import load_realistic, open_anatomies
 from brainsegnet.errors import TaskError
 from brainsegnet.output import writable
 from brainsegnet.scans.files import write_image
@@ -66,7 +66,7 @@ def _choose(shape: Shape | None, anatomy: str | Path | None) -> Callable[[int], 
     """What makes case `number`."""
     if anatomy is None:
         return lambda number: grow_phantom(number, shape or DEMO_SHAPE)
-    grow_realistic, heads = load_realistic().grow_realistic, open_anatomies(anatomy, shape or ONE_MILLIMETRE)
+    grow_realistic, heads = load_realistic().grow_realistic, open_anatomies(anatomy, shape)
     return lambda number: grow_realistic(number, heads(number), f"glioma{number:04d}")
 
 

@@ -21,7 +21,7 @@ from brainsegnet.api.validation import (
     try_margins,
 )
 from brainsegnet.errors import DatasetError, ModelError
-from brainsegnet.inference.card import IslandsNote
+from brainsegnet.inference.card import Card, IslandsNote
 from brainsegnet.inference.familiarity import Profile, measure_profile
 from brainsegnet.inference.model import LAST, Model, open_model, save_model, save_training_note
 from brainsegnet.inference.origin import Comparison
@@ -141,6 +141,13 @@ def _check_folds(whole: Model, folds: Sequence[Model], names: Collection[str]) -
             raise DatasetError(f"fold {fold.folder} had another recipe or budget than {whole.folder}; train it alike")
         if theirs.training.started_from:
             refuse_seen(theirs.training.held_out, theirs.training.started_from)
+        if _start(ours) != _start(theirs):
+            raise DatasetError(f"fold {fold.folder} started from other weights than {whole.folder}; train it alike")
+
+
+def _start(card: Card) -> str | None:
+    """SHA-256 of the weights that a training started from, or None."""
+    return card.training.started_from.sha256 if card.training.started_from else None
 
 
 Judge = tuple[Model, Callable[[], Mapping[str, "Scan"]]]

@@ -89,8 +89,8 @@ class ExportNote(Value):
     Attributes:
         files: SHA-256 of each file in the folder `export`.
         weights: SHA-256 of the weights it was made from.
-        cases: Names of the training cases on which the 8-bit ranges were found and Dice was compared.
-        dice_change: Whole-scan Dice on those minus that of fp16 in 32-bit floats, by region; a mean over the cases.
+        cases: Names of the training cases on which the 8-bit ranges were found; Dice was compared on the first twelve.
+        dice_change: Whole-scan Dice on these minus that of fp16 in 32-bit floats, by region; a mean over the cases.
         bf16_change: The same for fp16 computed in bf16; nothing where the processor that exported has no units for it.
     """
 

@@ -56,20 +56,21 @@ def draw_artefacts(rng: np.random.Generator, coil: float = 0.0, calm: float = 1.
         coil: How much brighter the coil makes the surface; some sequences are corrected for it.
         calm: Factor on the noise.
     """
+    axis = int(rng.choice([0, 1, 2], p=[0.8, 0.1, 0.1]))
     bottom, top = (float(rng.uniform(0.03, 0.15)) if rng.random() < 0.05 else 0.0 for _ in range(2))
     return Artefacts(
         bias=float(np.abs(rng.normal(0, 0.07))),
         bias_mm=float(rng.uniform(35, 80)),
         coil=coil * float(rng.uniform(0.2, 1.1)),
         blur_mm=float(rng.uniform(0.3, 0.75)),
-        axis=int(rng.choice([0, 1, 2], p=[0.8, 0.1, 0.1])),
+        axis=axis,
         thick_mm=float(rng.uniform(1.5, 6.0)) if rng.random() < 0.5 else 0.0,
         noise=calm * float(np.exp(rng.uniform(np.log(0.007), np.log(0.045)))),
         shift_mm=float(rng.uniform(1, 5)) if rng.random() < 0.07 else 0.0,
         moved=float(rng.uniform(0.1, 0.45)),
         ghost=float(rng.uniform(0.03, 0.12)) if rng.random() < 0.06 else 0.0,
         ghosts=int(rng.integers(2, 6)),
-        phase=int(rng.integers(1, 3)),
+        phase=[other for other in range(3) if other != axis][int(rng.integers(0, 2))],
         cut=(bottom, top),
     )
 

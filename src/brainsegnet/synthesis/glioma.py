@@ -232,16 +232,18 @@ def _hide(glioma: Glioma, water: Tensor, core: Tensor) -> Tensor:
 
 
 def _plant(luck: Luck, glioma: Glioma, tissue: Tensor, spacing_mm: Millimetres) -> Tensor:
-    """Balls of cells (d, h, w) at the foci, the later within 35 mm of the first."""
+    """Balls of cells (d, h, w) at the foci, the later within 35 mm of the first, smaller than what grows of them."""
     weight = torch.tensor(SEEDS)[tissue.cpu().long()].double().numpy()
     where = grid(shape_of(tissue), tissue.device)
     step = torch.tensor(spacing_mm, device=tissue.device).view(3, 1, 1, 1)
     balls = torch.zeros_like(where[0])
+    full_mm = float(np.cbrt(glioma.volume_ml * glioma.core / glioma.foci * 1000 * 3 / (4 * np.pi)))
+    radius_mm = min(3.5, 0.6 * full_mm)
     for _ in range(glioma.foci):
         spot = np.unravel_index(luck.rng.choice(weight.size, p=weight.ravel() / weight.sum()), weight.shape)
         middle = torch.tensor([int(i) for i in spot], device=tissue.device).view(3, 1, 1, 1)
         away = ((where - middle) * step).square().sum(0)
-        balls = torch.maximum(balls, torch.exp(-away / (2 * 3.5**2)))
+        balls = torch.maximum(balls, torch.exp(-away / (2 * radius_mm**2)))
         weight = np.where((away < 35**2).cpu().numpy(), weight, 0)
     return balls * _open(tissue)
 

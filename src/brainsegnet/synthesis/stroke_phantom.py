@@ -218,7 +218,7 @@ def _stripped(image: Floats, brain: Mask, grid: Grid) -> Volume:
 
 
 def _scan_perfusion(rng: np.random.Generator, subject: Subject, infarct: Infarct, mimics: Labels) -> Case:
-    """The six maps on a grid of thick slices; perfusion is blurred more than diffusion and lies a little beside it."""
+    """The six maps on a grid of thick slices; perfusion is blurred more than diffusion."""
     pixel, thick = float(rng.uniform(1.0, 1.2)), float(rng.uniform(5, 6.5))
     side = round(rng.uniform(215, 235) / pixel)
     head, ground = subject.head, subject.ground
