@@ -15,7 +15,7 @@ from brainsegnet.scans.datasets import find_cases, load_case
 from brainsegnet.scans.files import write_image
 from brainsegnet.volume import Box, Volume
 
-SEED, MARGIN, WHITE = 43, 2, 120
+SEED, MARGIN, WHITE = 279, 2, 120
 
 
 def main(out: Path) -> None:

@@ -157,7 +157,8 @@ ODD = BRATS2015.model_copy(update={"name": "odd", "sequences": ("t1", "pet")})
         (ISLES2022, {"shape": None, "shapes": Path("nowhere")}, DatasetError, "nowhere holds no lesion masks"),
         (CYST, {}, TaskError, "task cyst knows cyst, and grown gliomas consist of necrosis, oedema"),
         (BRATS2021, {"sequences": ("pet",)}, MissingSequence, "task brats2021 has no sequence pet"),
-        (BRATS2021, {"anatomy": "nowhere"}, DatasetError, "nowhere holds no label maps"),
+        (BRATS2021, {"shape": None, "anatomy": "nowhere"}, DatasetError, "nowhere holds no label maps"),
+        (BRATS2021, {"shape": SHAPE, "anatomy": "nowhere"}, TaskError, "heads of nowhere keep their own grid"),
         (BRATS2021, {"grown": None}, DatasetError, "nothing to train on; name folders of cases, or grow cases"),
     ],
 )

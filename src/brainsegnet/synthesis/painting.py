@@ -27,7 +27,7 @@ PARTS: Mapping[str, tuple[Range, ...]] = {
     #        necrosis     oedema       non-enhancing enhancing   cyst          blood
     "flair": ((0.9, 2.3), (1.4, 2.25), (1.5, 2.7), (1.3, 2.5), (0.2, 1.05), (0.4, 1.4)),
     "t1": ((0.6, 0.92), (0.78, 0.97), (0.7, 0.97), (0.74, 1.0), (0.3, 0.62), (0.9, 1.5)),
-    "t1c": ((0.55, 0.88), (0.77, 0.97), (0.64, 0.95), (1.06, 1.6), (0.3, 0.62), (0.9, 1.5)),
+    "t1c": ((0.55, 0.88), (0.77, 0.97), (0.64, 0.95), (1.08, 1.46), (0.3, 0.62), (0.9, 1.5)),
     "t2": ((1.4, 2.8), (1.4, 2.6), (1.6, 2.8), (1.4, 2.8), (2.0, 3.3), (0.4, 1.3)),
 }
 MOTTLE = (0.0, 0.13, 0.17, 0.10, 0.14, 0.05, 0.25)
@@ -92,7 +92,7 @@ def draw_palettes(rng: np.random.Generator, random_share: float = 0.1) -> dict[s
         rng: What is drawn from.
         random_share: How often the order of the tissues is random.
     """
-    wetness, strength = rng.uniform(0, 1, len(Part) - 1), float(rng.uniform(0.4, 1.1))
+    wetness, strength = rng.uniform(0, 1, len(Part) - 1), float(rng.uniform(0.7, 1.1))
     hindbrain = float(rng.normal())
     return {s: _draw_palette(rng, s, wetness, (strength, hindbrain), rng.random() < random_share) for s in SEQUENCES}
 
