@@ -106,7 +106,7 @@ def test_models_are_called_after_what_tells_them_apart(scored, tmp_path):
 def test_scores_that_cannot_be_compared_are_refused_and_nothing_is_written(scored, tmp_path, edit, sentence):
     with pytest.raises(DatasetError, match=sentence):
         rank([scored / "right", edited(scored, tmp_path, edit)], tmp_path / "out")
-    assert not list((tmp_path / "out").iterdir())
+    assert not (tmp_path / "out").exists()
 
 
 def test_files_that_are_no_scores_are_refused(scored, tmp_path):

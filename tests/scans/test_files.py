@@ -262,8 +262,6 @@ def test_a_sheared_or_unwritable_volume_leaves_nothing(tmp_path, volume):
     sheared[0, 1] += 1
     with pytest.raises(OutputError, match="not at right angles"):
         write_image(Volume(volume.array, sheared), tmp_path / "a.nii.gz")
-    with pytest.raises(OutputError, match=f"the folder {tmp_path}/none does not exist"):
-        write_image(volume, tmp_path / "none" / "a.nii.gz")
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="cannot be written"):
         write_image(volume, tmp_path / "file" / "a.nii.gz")

@@ -206,8 +206,6 @@ def _check_written(path: Path, array: Array, suffix: str) -> None:
 
 
 def _explain_failure(path: Path, temporary: Path, error: Exception) -> str:
-    if not path.parent.is_dir():
-        return f"the folder {path.parent} does not exist"
     if temporary.exists():
         return "the file came out incomplete, the disk may be full"
     return _shorten(error).replace(str(temporary), path.name)
