@@ -2,8 +2,7 @@
 
 That model may be named too. The card names all cases.
 
-    python benchmarks/average.py runs/a/last runs/b/last benchmarks/parents/tumour --out runs/mean --half \
-        --name tumour-grown --sources "814 gliomas ..."
+    python benchmarks/average.py runs/a/last runs/b/last --out runs/mean --half --sources "244 gliomas ..."
 """
 
 import argparse
