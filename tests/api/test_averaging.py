@@ -6,6 +6,7 @@ import torch
 from brainsegnet.api.averaging import average
 from brainsegnet.api.inspection import card_rows
 from brainsegnet.errors import ModelError
+from brainsegnet.inference.card import IslandsNote
 from brainsegnet.inference.model import open_model, save_model
 from brainsegnet.inference.origin import Data
 
@@ -26,7 +27,8 @@ def models(trained, tmp_path):
             | changes
         )
         moved = {key: t + step if t.is_floating_point() else t + int(step) for key, t in start.tensors().items()}
-        return save_model(tmp_path / name, start.card.model_copy(update={"name": name, "training": note}), moved).folder
+        card = start.card.model_copy(update={"name": name, "training": note, "islands": IslandsNote(margin=0.1)})
+        return save_model(tmp_path / name, card, moved).folder
 
     return start, go_on("a", 1.0, ("p", "q")), go_on("b", 3.0, ("q", "r")), go_on
 
@@ -47,7 +49,7 @@ def test_the_card_has_the_cases_of_all_and_no_score(models, tmp_path):
     note = card.training
     assert card.name == "b" and note.data == Data(cases=("q", "r", "p"), count=3, sources="all")
     assert note.started_from == start.card.as_parent() and note.trainings == 2 and note.blended == 0
-    assert not note.scores and not card.exports and note.held_out == ("x",)
+    assert not note.scores and not card.exports and card.islands.margin is None and note.held_out == ("x",)
     assert average([a, b], tmp_path / "other").card.training.data.sources == "sources of a; sources of b"
     assert dict(card_rows(card))["mean of"] == "2 trainings"
 
@@ -83,4 +85,8 @@ def test_what_has_no_mean_is_refused(models, trained, tmp_path):
     save_model(tmp_path / "e", opened.card.model_copy(update={"threshold": 0.3}), opened.tensors())
     with pytest.raises(ModelError, match="models a and b differ in threshold"):
         average([a, tmp_path / "e"], out)
+    needing = opened.card.input.model_copy(update={"any_subset": not opened.card.input.any_subset})
+    save_model(tmp_path / "f", opened.card.model_copy(update={"input": needing}), opened.tensors())
+    with pytest.raises(ModelError, match="models a and b differ in input"):
+        average([a, tmp_path / "f"], out)
     assert not out.exists()

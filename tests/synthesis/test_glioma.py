@@ -56,6 +56,12 @@ def test_a_small_solid_nodule_enhances_nearly_to_its_surface(head, seed):
     assert (labels == Lesion.ENHANCING).sum() > 0.6 * core.sum()
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_the_smallest_focus_grows_too(head, seed):
+    slow, fast = (tumour(head, seed, core=0.15 / 120, rho=rho)[0] for rho in (0.05, 0.2))
+    assert not torch.equal(slow, fast)
+
+
 def test_gliomas_are_drawn_as_readers_meet_them():
     drawn = [draw_glioma(np.random.default_rng(seed)) for seed in range(600)]
     high, low = ([g for g in drawn if g.high_grade == grade] for grade in (True, False))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from brainsegnet.errors import ModelError
-from brainsegnet.inference.card import Card
+from brainsegnet.inference.card import Card, IslandsNote
 from brainsegnet.inference.model import Model, open_model, save_model
 from brainsegnet.inference.origin import Data, TrainingNote
 
@@ -17,7 +17,8 @@ from brainsegnet.inference.origin import Data, TrainingNote
 def average(models: Sequence[Path], out: Path, *, name: str = "", sources: str = "", half: bool = False) -> Model:
     """Write the mean of models that started from the same one; that one may be among them.
 
-    The card is the first one's, with the cases of all; scores, intervals and exports were those of other weights.
+    The card is the first one's, with the cases of all; scores, intervals, the margin of islands and exports were
+    those of other weights.
 
     Args:
         models: Model folders, two or more.
@@ -27,7 +28,7 @@ def average(models: Sequence[Path], out: Path, *, name: str = "", sources: str =
         half: Whether the weights are written in 16 bits.
 
     Raises:
-        ModelError: a model is not there, there is but one, or they differ in network, sequences, task or start.
+        ModelError: a model is not there, there is but one, or they differ in network, input, task, threshold or start.
         OutputError: the folder cannot be written to.
         MissingExtra: torch is not installed.
     """
@@ -38,7 +39,8 @@ def average(models: Sequence[Path], out: Path, *, name: str = "", sources: str =
     trained = [model.card for model in opened if not _is(model.card, start)]
     kept = 1 - sum(1 - card.training.blended for card in trained) / len(opened)
     note = _merge(trained, kept, sources)
-    card = trained[0].model_copy(update={"name": name or trained[0].name, "training": note, "intervals": {}})
+    unscored = {"intervals": {}, "islands": IslandsNote()}
+    card = trained[0].model_copy(update={"name": name or trained[0].name, "training": note} | unscored)
     tensors = [model.tensors() for model in opened]
     mean = {name: _mean([weights[name] for weights in tensors], half) for name in tensors[0]}
     return save_model(out, card, mean)
@@ -48,7 +50,7 @@ def _same_start(cards: Sequence[Card]) -> str:
     """SHA-256 of the weights that all started from."""
     first = cards[0]
     for card in cards[1:]:
-        for what in ("network", "sequences", "task", "threshold"):
+        for what in ("network", "input", "task", "threshold"):
             if getattr(card, what) != getattr(first, what):
                 raise ModelError(f"models {first.name} and {card.name} differ in {what}, so they have no mean")
     hashes = [card.training.started_from.sha256 if card.training.started_from else "" for card in cards]

@@ -115,7 +115,7 @@ def draw_glioma(rng: np.random.Generator) -> Glioma:
     nodule = high and rng.random() < 0.35
     if nodule:
         core = float(np.exp(rng.uniform(np.log(0.015), np.log(0.15))))
-    radius_mm = float(np.cbrt(volume_ml * core * 1000 * 3 / (4 * np.pi)))
+    radius_mm = _ball_mm(volume_ml * core)
     return Glioma(
         high_grade=high,
         volume_ml=volume_ml,
@@ -237,15 +237,19 @@ def _plant(luck: Luck, glioma: Glioma, tissue: Tensor, spacing_mm: Millimetres) 
     where = grid(shape_of(tissue), tissue.device)
     step = torch.tensor(spacing_mm, device=tissue.device).view(3, 1, 1, 1)
     balls = torch.zeros_like(where[0])
-    full_mm = float(np.cbrt(glioma.volume_ml * glioma.core / glioma.foci * 1000 * 3 / (4 * np.pi)))
-    radius_mm = min(3.5, 0.6 * full_mm)
+    width_mm = min(3.5, 0.6 * _ball_mm(glioma.volume_ml * glioma.core / glioma.foci))
     for _ in range(glioma.foci):
         spot = np.unravel_index(luck.rng.choice(weight.size, p=weight.ravel() / weight.sum()), weight.shape)
         middle = torch.tensor([int(i) for i in spot], device=tissue.device).view(3, 1, 1, 1)
         away = ((where - middle) * step).square().sum(0)
-        balls = torch.maximum(balls, torch.exp(-away / (2 * radius_mm**2)))
+        balls = torch.maximum(balls, torch.exp(-away / (2 * width_mm**2)))
         weight = np.where((away < 35**2).cpu().numpy(), weight, 0)
     return balls * _open(tissue)
+
+
+def _ball_mm(volume_ml: float) -> float:
+    """Radius of a ball."""
+    return float(np.cbrt(volume_ml * 1000 * 3 / (4 * np.pi)))
 
 
 def _open(tissue: Tensor) -> Tensor:
