@@ -2,8 +2,10 @@
 
 import json
 
+import numpy as np
 import pytest
 
+from brainsegnet.api import validation
 from brainsegnet.errors import DatasetError
 from brainsegnet.inference.card import IslandsNote
 from brainsegnet.inference.islands import MARGINS
@@ -54,3 +56,23 @@ def test_both_ways_are_timed_where_the_model_drops_any(islands, trained, phantom
     with pytest.raises(SystemExit):
         islands.main([str(trained), *given])
     assert "drops no islands, so there is nothing to time" in capsys.readouterr().err
+
+
+def test_mirrored_passes_are_tried_and_timed_with_any_model(islands, trained, phantoms, tmp_path, capsys, monkeypatch):
+    stranger = as_stranger(trained, tmp_path / "stranger")
+    given = [str(stranger), "--data", str(phantoms), "--mirror"]
+    monkeypatch.setattr(validation, "mirrored_probabilities", all_oedema)
+    islands.main(given)
+    result = json.loads(capsys.readouterr().out)
+    assert result["dice"]["null"]["enhancing"] == 0 < result["dice"]["null"]["whole"] < 0.5
+    islands.main([*given, "--repeat", "1", "--threads", "1"])
+    result = json.loads(capsys.readouterr().out)
+    assert result["ratio"] == pytest.approx(result["mirrored_seconds"] / result["arg_max_seconds"], rel=0.1)
+    assert result["ratio"] > 1.5
+
+
+def all_oedema(passes, image):
+    """Probabilities that leave no doubt."""
+    chances = np.zeros((4, *image.shape[1:]), np.float32)
+    chances[2] = 1
+    return chances

@@ -132,6 +132,18 @@ def test_segment_says_what_it_dropped_and_keeps_it_on_request(run, phantoms, tra
     assert report["dropped"] == {"margin": None, "islands": 0, "ml": 0}
 
 
+def test_segment_takes_the_mean_over_mirror_images_on_request(run, phantoms, trained, tmp_path):
+    labels, reports = [], []
+    for name, flags in (("one", ()), ("four", ("--mirror",))):
+        out = tmp_path / f"{name}.nii.gz"
+        assert run("segment", phantoms / "phantom0002", "--model", trained, "--out", out, *flags, *CPU).code == 0
+        labels.append(read_labels(out).array)
+        reports.append(json.loads((tmp_path / f"{name}.json").read_text()))
+    assert [report["mirrored"] for report in reports] == [False, True]
+    assert np.any(labels[0] != labels[1])
+    assert len(list(tmp_path.iterdir())) == 4, "no map is written that was not asked for"
+
+
 def test_segment_resamples_on_request(run, phantoms, strict, tmp_path):
     shutil.copytree(phantoms / "phantom0000", tmp_path / "case")
     path = find_cases([tmp_path])[0].images["t2"]

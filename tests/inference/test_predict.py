@@ -7,7 +7,8 @@ import pytest
 from brainsegnet.errors import BrainSegNetError, ImageError, MissingSequence
 from brainsegnet.inference.card import IslandsNote
 from brainsegnet.inference.islands import drop_islands
-from brainsegnet.inference.predict import Options, measure_volumes, predict
+from brainsegnet.inference.predict import Options, predict
+from brainsegnet.inference.volumes import measure_volumes
 from brainsegnet.preprocessing.orientation import Turn, turn
 from brainsegnet.preprocessing.prepare import prepare
 from brainsegnet.task import BRATS2021

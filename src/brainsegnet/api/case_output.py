@@ -76,6 +76,7 @@ def write_case(found: Found, loaded: Loaded, model: Model, path: Path, picture: 
             "islands": prediction.islands_dropped,
             "ml": prediction.dropped_ml,
         },
+        "mirrored": found.options.mirror,
         **_describe_uncertainty(prediction, files),
         "validation": expected_dice(model.card, prediction.used),
         "validated_on": model.card.training.held_out_sources or "unseen cases",

@@ -38,6 +38,7 @@ class SegmentOptions:
         picture: Whether to draw the result over the scan, as a PNG beside the label map.
         keep_islands: Whether connected components stay of which the model is much less sure than of the surest; else
             its card says how much less sure one is that is dropped, if any is. Probability and entropy maps show all.
+        mirror: Whether to take the mean over the scan and its mirror images, in four passes.
 
     Raises:
         BrainSegNetError: fewer than one thread, or no memory.
@@ -54,6 +55,7 @@ class SegmentOptions:
     uncertainty: bool = False
     picture: bool = False
     keep_islands: bool = False
+    mirror: bool = False
 
     def __post_init__(self) -> None:
         if self.threads is not None and self.threads < 1:
@@ -109,7 +111,7 @@ def segment(
     targets = _targets(found, out)
     if not isinstance(cases, Mapping):
         _refuse_truths(found, targets.values())
-    wanted = Options(options.slabs, options.probabilities, options.uncertainty, options.keep_islands)
+    wanted = Options(options.slabs, options.probabilities, options.uncertainty, options.keep_islands, options.mirror)
     on_cpu = stays_on_cpu(options.device)
 
     def read(files: CaseFiles) -> Loaded:

@@ -21,8 +21,10 @@ from brainsegnet.inference.islands import (
     choose_margin,
     clear_chances,
     drop_islands,
+    read_chances,
     without_dropped,
 )
+from brainsegnet.inference.mirroring import mirrored_probabilities
 from brainsegnet.inference.model import Model
 from brainsegnet.inference.passes import Passes
 from brainsegnet.inference.uncertainty import choose_tail, region_chance, widest_tail
@@ -101,12 +103,18 @@ def score_parts(
     return left, kept
 
 
-def try_margins(model: Model, scans: Mapping[str, "Scan"]) -> Trials:
-    """Dice of each case with each of `MARGINS`, and with all islands kept, all sequences given."""
+def try_margins(model: Model, scans: Mapping[str, "Scan"], mirror: bool = False) -> Trials:
+    """Dice of each case with each of `MARGINS`, and with all islands kept, all sequences given.
+
+    With `mirror`, of the mean over each scan and its mirror images.
+    """
     card, passes, trials = model.card, open_engine(model, "cpu"), {}
     for name, scan in scans.items():
-        classes, sureness = passes.classify_surely(scan.image)
-        kept = {margin: drop_islands(classes, sureness, margin).classes for margin in (None, *MARGINS)}
+        if mirror:
+            found = read_chances(mirrored_probabilities(passes, scan.image))
+        else:
+            found = passes.classify_surely(scan.image)
+        kept = {margin: drop_islands(*found, margin).classes for margin in (None, *MARGINS)}
         trials[name] = {margin: region_dice(left, scan.classes, card.task) for margin, left in kept.items()}
     return trials
 

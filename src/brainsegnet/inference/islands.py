@@ -75,8 +75,12 @@ def find_classes(passes: Passes, image: Floats, margin: float | None, slabs: int
 
 def clear_chances(chances: Floats, margin: float | None) -> Cleared:
     """The same from probabilities (K, D, H, W)."""
-    sureness = np.rint((1 - chances[0]) * CERTAIN).astype(np.uint8)
-    return drop_islands(np.argmax(chances, 0).astype(np.uint8), sureness, margin)
+    return drop_islands(*read_chances(chances), margin)
+
+
+def read_chances(chances: Floats) -> tuple[Classes, Classes]:
+    """Classes and sureness (D, H, W), as `drop_islands` wants them, of probabilities (K, D, H, W)."""
+    return np.argmax(chances, 0).astype(np.uint8), np.rint((1 - chances[0]) * CERTAIN).astype(np.uint8)
 
 
 def without_dropped(chances: Floats, classes: Classes) -> Floats:

@@ -74,6 +74,7 @@ class Passes:
     ) -> None:
         self.backend, self.max_bytes, self.spare = backend, max_bytes, spare
         self.notes: list[str] = []
+        self._spare_runs = False
 
     def classify(self, image: Floats, slabs: int | None = None) -> Classes:
         """The likeliest class of each voxel.
@@ -115,6 +116,7 @@ class Passes:
         self.notes, depth = [], image.shape[1]
         thickness = depth if slabs else self._thickness(_shape(image))
         while True:
+            image = np.asarray(image) if self._spare_runs else image
             pieces = (
                 side_by_side(depth, slabs) if slabs else overlapping(depth, thickness, self.backend.halo, self._step)
             )
@@ -125,9 +127,7 @@ class Passes:
                     result[..., piece.kept, :, :] = found[..., first : first + piece.kept.stop - piece.kept.start, :, :]
                 return
             except MemoryError:
-                before, thickness = self.backend, self._after_shortage(_shape(image), thickness, slabs)
-                if self.backend is not before:
-                    image = np.asarray(image)
+                thickness = self._after_shortage(_shape(image), thickness, slabs)
 
     def _after_shortage(self, shape: Shape, thickness: int, slabs: int | None) -> int:
         """The thickness to go on with after a pass had too little memory; may change the backend."""
@@ -137,7 +137,7 @@ class Passes:
             return thinner
         if self.spare is None:
             raise MemoryError("the memory does not suffice for a pass; cut the scan into (thinner) slabs")
-        before, self.backend, self.spare = self.backend, self.spare(), None
+        before, self.backend, self.spare, self._spare_runs = self.backend, self.spare(), None, True
         self.notes.append(f"{before.name}: too little memory, so {self.backend.name} computes")
         return shape[0] if slabs else self._thickness(shape)
 

@@ -8,11 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brainsegnet.errors import BrainSegNetError, MissingSequence
-from brainsegnet.inference.card import Card, IntervalNote
+from brainsegnet.inference.card import Card
 from brainsegnet.inference.engines import Engine
 from brainsegnet.inference.familiarity import find_doubts
 from brainsegnet.inference.islands import Cleared, clear_chances, find_classes, without_dropped
-from brainsegnet.inference.uncertainty import entropy, region_chance, volume_interval
+from brainsegnet.inference.mirroring import mirrored_probabilities
+from brainsegnet.inference.uncertainty import entropy
+from brainsegnet.inference.volumes import Interval, find_intervals, measure_volumes
 from brainsegnet.preprocessing.prepare import Prepared, prepare, restore
 from brainsegnet.task import Task
 from brainsegnet.volume import Case, LabelMap, Volume
@@ -29,6 +31,7 @@ class Options:
         probabilities: Whether the result holds a map for each tissue.
         uncertainty: Whether it holds an entropy map and an interval of the volume of each region.
         keep_islands: Whether components stay of which the model is much less sure than of the surest, see `islands`.
+        mirror: Whether the mean over the scan and its mirror images is taken, see `mirroring`.
 
     Raises:
         BrainSegNetError: slabs of no slice.
@@ -38,6 +41,7 @@ class Options:
     probabilities: bool = False
     uncertainty: bool = False
     keep_islands: bool = False
+    mirror: bool = False
 
     def __post_init__(self) -> None:
         if self.slabs is not None and self.slabs < 1:
@@ -86,21 +90,6 @@ class Found:
     engine: str
     notes: tuple[str, ...]
     pass_bytes: int
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A volume in millilitres is believed to lie in here.
-
-    Attributes:
-        least_ml, most_ml: The ends.
-        coverage: Share of the cases, among so many unseen `cases`, in which the true volume did; None if not measured.
-    """
-
-    least_ml: float
-    most_ml: float
-    coverage: float | None
-    cases: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,12 +151,13 @@ def compute(ready: Ready, engine: Engine, options: Options) -> Found:
     """The second step: the network; errors as `predict`."""
     started = time.perf_counter()
     margin = None if options.keep_islands else engine.card.islands.margin
-    soft = options.probabilities or options.uncertainty
-    chances = engine.probabilities(ready.image, options.slabs) if soft else None
-    if chances is None:
-        cleared = find_classes(engine, ready.image, margin, options.slabs)
-    else:
+    soft = options.probabilities or options.uncertainty or options.mirror
+    if soft:
+        average = mirrored_probabilities if options.mirror else Engine.probabilities
+        chances = average(engine, ready.image, options.slabs)
         cleared = clear_chances(chances, margin)
+    else:
+        chances, cleared = None, find_classes(engine, ready.image, margin, options.slabs)
     seconds = time.perf_counter() - started
     d, h, w = cleared.classes.shape
     needed = engine.backend.estimate_bytes((d, h, w))
@@ -198,7 +188,7 @@ def finish(found: Found, card: Card) -> Prediction:
     if chances is not None and asked.uncertainty:
         doubt = case.reference.with_array(restore(entropy(chances), ready.prepared))
         kept = without_dropped(chances, cleared.classes)
-        result = replace(result, entropy=doubt, intervals=find_intervals(kept, card, labels.voxel_ml))
+        result = replace(result, entropy=doubt, intervals=find_intervals(kept, card, labels.voxel_ml, asked.mirror))
     return result
 
 
@@ -239,32 +229,3 @@ def map_tissues(chances: NDArray[np.float32], prepared: Prepared, task: Task, re
     inside = restore(np.ones(chances.shape[1:], np.bool_), prepared)
     maps[BACKGROUND].array[~inside] = 1
     return maps
-
-
-def find_intervals(chances: NDArray[np.float32], card: Card, voxel_ml: float) -> dict[str, Interval]:
-    """The interval of the volume of each region, from probabilities (K, d, h, w) of the box."""
-    found = {}
-    for region, classes in zip(card.task.regions, card.task.region_classes, strict=True):
-        note = card.intervals.get(region, IntervalNote())
-        least, most = volume_interval(region_chance(chances, classes), voxel_ml, note.tail)
-        found[region] = Interval(round(least, 6), round(most, 6), note.coverage, note.cases)
-    return found
-
-
-def measure_volumes(labels: LabelMap, task: Task) -> dict[str, dict[str, float]]:
-    """Volume of each tissue and of each region of the task, in millilitres.
-
-    >>> from brainsegnet.task import BRATS2021
-    >>> labels = LabelMap(np.array([[[0, 1, 2, 4, 4]]], np.uint8), np.diag([5.0, 1.0, 2.0, 1.0]))
-    >>> measure_volumes(labels, BRATS2021)["regions"]
-    {'whole': 0.04, 'core': 0.03, 'enhancing': 0.02}
-    """
-    voxels = np.bincount(labels.array.ravel(), minlength=256)
-
-    def millilitres(*values: int) -> float:
-        return round(float(voxels[list(values)].sum()) * labels.voxel_ml, 6)
-
-    return {
-        "labels": {tissue: millilitres(value) for value, tissue in task.labels.items()},
-        "regions": {region: millilitres(*values) for region, values in task.regions.items()},
-    }

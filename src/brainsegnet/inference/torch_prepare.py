@@ -46,6 +46,10 @@ class OnDevice:
         """With so many zeros before and after, axis by axis."""
         return OnDevice(functional.pad(self.tensor, [n for pair in reversed(ends) for n in pair]))
 
+    def mirrored(self, axes: tuple[int, ...]) -> "OnDevice":
+        """A copy, mirrored along some axes."""
+        return OnDevice(self.tensor.flip(axes))
+
     def spread(self, rows: list[int], count: int) -> "OnDevice":
         """Its channels as the `rows` of `count` channels; the others are zero."""
         whole = self.tensor.new_zeros(count, *self.tensor.shape[1:])
