@@ -89,4 +89,7 @@ def test_what_has_no_mean_is_refused(models, trained, tmp_path):
     save_model(tmp_path / "f", opened.card.model_copy(update={"input": needing}), opened.tensors())
     with pytest.raises(ModelError, match="models a and b differ in input"):
         average([a, tmp_path / "f"], out)
+    save_model(tmp_path / "g", opened.card.model_copy(update={"licence": "other terms"}), opened.tensors())
+    with pytest.raises(ModelError, match="models a and b differ in licence"):
+        average([a, tmp_path / "g"], out)
     assert not out.exists()

@@ -6,7 +6,7 @@ import torch
 from brainsegnet.api.inspection import card_rows
 from brainsegnet.api.leaning import lean
 from brainsegnet.errors import ModelError
-from brainsegnet.inference.card import IntervalNote
+from brainsegnet.inference.card import IntervalNote, IslandsNote
 from brainsegnet.inference.model import open_model, save_model
 
 
@@ -38,10 +38,12 @@ def test_the_threshold_is_that_of_the_model_as_trained_however_often_it_is_moved
 
 def test_what_was_measured_at_another_threshold_is_not_claimed(trained, tmp_path):
     opened = open_model(trained / "last")
-    scored = opened.card.model_copy(update={"intervals": {"whole": IntervalNote(tail=0.2, coverage=0.8, cases=5)}})
+    intervals = {"whole": IntervalNote(tail=0.2, coverage=0.8, cases=5)}
+    scored = opened.card.model_copy(update={"intervals": intervals, "islands": IslandsNote(margin=0.1)})
     save_model(tmp_path / "scored", scored, opened.tensors())
     card = lean(tmp_path / "scored", tmp_path, 0.3).card
     assert not card.training.scores and not card.training.subsets and not card.intervals and not card.exports
+    assert card.islands == IslandsNote()
     told = dict(card_rows(open_model(tmp_path).card))
     assert told["decides"] == "for a lesion from 0.3 of probability on"
     assert dict(card_rows(open_model(trained / "last").card))["decides"] == "by the likeliest class"

@@ -51,7 +51,7 @@ def test_without_a_verb_the_verbs_are_shown(run):
         (("export",), "export needs MODEL; see: brainsegnet export --help"),
         (("train", "a", "--task", "b", "--out", "c", "--recipe", "fast"), 'Invalid value "fast" for --recipe'),
         (("train", "a", "--task", "b", "--out", "c", "--wings", "2"), 'Unknown option: "--wings"'),
-        (("segment", "a"), "segment needs --out; see: brainsegnet segment --help"),
+        (("evaluate", "a", "b"), "evaluate needs --task; see: brainsegnet evaluate --help"),
         (("segment", "a", "--out"), "--out requires an argument"),
         (("grow", "a", "--shape", "2", "4"), "--shape requires 3 positional arguments. Only got 2"),
         (("grow", "out", "--cases", "two"), 'unable to convert "two" into int'),

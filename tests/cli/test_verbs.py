@@ -144,6 +144,20 @@ def test_segment_takes_the_mean_over_mirror_images_on_request(run, phantoms, tra
     assert len(list(tmp_path.iterdir())) == 4, "no map is written that was not asked for"
 
 
+def test_segment_needs_no_name_for_its_result_and_writes_over_none(run, phantoms, trained, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    flair = find_cases([phantoms])[0].images["flair"]
+    files = [argument for name, path in find_cases([phantoms])[0].images.items() for argument in (f"--{name}", path)]
+    for given, result in ((files, "segmented.nii.gz"), ([phantoms / "phantom0000"], "segmented/phantom0000.nii.gz")):
+        command = ("segment", *given, "--model", trained, *CPU)
+        assert run(*command).code == 0
+        assert read_labels(tmp_path / result).on_grid_of(read_image(flair))
+        before = (tmp_path / result).read_bytes()
+        again = run(*command)
+        assert again.code == 1 and "is there already, perhaps of another scan; name where to write" in again.sentence
+        assert (tmp_path / result).read_bytes() == before
+
+
 def test_segment_resamples_on_request(run, phantoms, strict, tmp_path):
     shutil.copytree(phantoms / "phantom0000", tmp_path / "case")
     path = find_cases([tmp_path])[0].images["t2"]

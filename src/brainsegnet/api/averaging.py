@@ -28,7 +28,8 @@ def average(models: Sequence[Path], out: Path, *, name: str = "", sources: str =
         half: Whether the weights are written in 16 bits.
 
     Raises:
-        ModelError: a model is not there, there is but one, or they differ in network, input, task, threshold or start.
+        ModelError: a model is not there, there is but one, or they differ in network, input, task, threshold, licence
+            or start.
         OutputError: the folder cannot be written to.
         MissingExtra: torch is not installed.
     """
@@ -50,7 +51,7 @@ def _same_start(cards: Sequence[Card]) -> str:
     """SHA-256 of the weights that all started from."""
     first = cards[0]
     for card in cards[1:]:
-        for what in ("network", "input", "task", "threshold"):
+        for what in ("network", "input", "task", "threshold", "licence"):
             if getattr(card, what) != getattr(first, what):
                 raise ModelError(f"models {first.name} and {card.name} differ in {what}, so they have no mean")
     hashes = [card.training.started_from.sha256 if card.training.started_from else "" for card in cards]

@@ -9,6 +9,7 @@ import math
 from pathlib import Path
 
 from brainsegnet.errors import ModelError
+from brainsegnet.inference.card import IslandsNote
 from brainsegnet.inference.model import Model, open_model, save_model
 
 BACKGROUND = 0
@@ -22,7 +23,8 @@ def lean(model: Path, out: Path, threshold: float) -> Model:
 
     Args:
         model: Model folder.
-        out: Model folder to write, without exports, scores and intervals, which were those of another threshold.
+        out: Model folder to write, without exports, scores, intervals and margin of islands, which were those of another
+            threshold.
         threshold: Probability as trained; 0.5 is the arg-max, and with less more is found.
 
     Raises:
@@ -37,7 +39,8 @@ def lean(model: Path, out: Path, threshold: float) -> Model:
     bias = weights[BIAS].clone()
     bias[BACKGROUND] += _logit(threshold) - _logit(opened.card.threshold)
     unscored = opened.card.training.model_copy(update={"scores": {}, "subsets": {}, "comparisons": ()})
-    card = opened.card.model_copy(update={"threshold": threshold, "training": unscored, "intervals": {}})
+    unmeasured = {"training": unscored, "intervals": {}, "islands": IslandsNote()}
+    card = opened.card.model_copy(update={"threshold": threshold} | unmeasured)
     return save_model(out, card, {**weights, BIAS: bias})
 
 

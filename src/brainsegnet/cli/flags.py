@@ -155,4 +155,4 @@ class SegmentFlags:
     keep_islands: Switch = False
     "Keep connected components of which the model is much less sure than of the surest; some models drop them."
     mirror: Switch = False
-    "Take the mean over the scan and its mirror images: better, in four passes instead of one."
+    "Take the mean over the scan and its mirror images, in four passes instead of one."

@@ -19,7 +19,7 @@ def segment(
     /,
     *,
     model: Path | None = None,
-    out: Path,
+    out: Path | None = None,
     files: SequenceFlags | None = None,
     how: SegmentFlags | None = None,
     timings: Switch = False,
@@ -36,7 +36,8 @@ def segment(
         Model folder, output folder of train, or name of a shipped model; by default the shipped model that uses most
         of the sequences.
     out
-        Label map to write; for more than one case, the folder that gets one for each.
+        Label map to write; for more than one case, the folder that gets one for each. By default segmented.nii.gz for
+        one case named by its files, else the folder segmented, if it is not there yet.
     timings
         Show the seconds of each stage as a table at the end.
     """
@@ -47,7 +48,8 @@ def segment(
     named = {name: path for name, path in vars(files or SequenceFlags()).items() if path is not None}
     if bool(named) == bool(cases):
         raise DatasetError("name either folders of cases or the files of one case (--flair, --t1c, ...), not both")
-    done = run(named or cases or [], model, out, SegmentOptions(**vars(how or SegmentFlags())), _show_segmented)
+    target = out or _unused(Path("segmented.nii.gz" if named else "segmented"))
+    done = run(named or cases or [], model, target, SegmentOptions(**vars(how or SegmentFlags())), _show_segmented)
     if model is None and done.done:
         name = done.done[0].report["model"]["name"]
         say(f"model {name}, chosen by the sequences; another can be named with --model")
@@ -138,6 +140,19 @@ def _show_inventory(inventory: "Inventory") -> None:
     Console().print(table)
     for note in inventory.notes:
         say(note)
+
+
+def _unused(path: Path) -> Path:
+    """The path, which is not to be written over, because nobody named it.
+
+    Raises:
+        OutputError: it is there.
+    """
+    from brainsegnet.errors import OutputError
+
+    if path.exists():
+        raise OutputError(f"{path} is there already, perhaps of another scan; name where to write with --out")
+    return path
 
 
 def _show_segmented(done: "Segmented") -> None:

@@ -1,7 +1,8 @@
 """Mirroring at test time: the mean of what a network finds in a scan and in its mirror images.
 
-Training mirrors its samples along rows and columns ("Data augmentation", `training.ranges`), so a mirrored scan is to
-the network like any other, and its errors there differ. The paper takes one pass; this takes four.
+Training mirrors its samples along rows and columns ("Data augmentation", `training.ranges`; most recipes along slices
+too), so a mirrored scan is to the network like any other, and its errors there differ. The paper takes one pass; this
+takes four.
 """
 
 import numpy as np

@@ -75,7 +75,7 @@ class Found:
         ready: What it was given.
         options: What was asked for.
         cleared: Classes (d, h, w) of the brain's box, and what was dropped of them.
-        chances: Probabilities (K, d, h, w) if they are needed.
+        chances: Probabilities (K, d, h, w) if maps or intervals were asked for.
         seconds: That the passes took, arg-max and the dropping of islands included.
         engine: What computed.
         notes: What was done for want of memory.
@@ -151,11 +151,11 @@ def compute(ready: Ready, engine: Engine, options: Options) -> Found:
     """The second step: the network; errors as `predict`."""
     started = time.perf_counter()
     margin = None if options.keep_islands else engine.card.islands.margin
-    soft = options.probabilities or options.uncertainty or options.mirror
-    if soft:
+    wanted = options.probabilities or options.uncertainty
+    if wanted or options.mirror:
         average = mirrored_probabilities if options.mirror else Engine.probabilities
         chances = average(engine, ready.image, options.slabs)
-        cleared = clear_chances(chances, margin)
+        cleared, chances = clear_chances(chances, margin), chances if wanted else None
     else:
         chances, cleared = None, find_classes(engine, ready.image, margin, options.slabs)
     seconds = time.perf_counter() - started
