@@ -154,10 +154,10 @@ def compute(ready: Ready, engine: Engine, options: Options) -> Found:
     wanted = options.probabilities or options.uncertainty
     if wanted or options.mirror:
         average = mirrored_probabilities if options.mirror else Engine.probabilities
-        chances = average(engine, ready.image, options.slabs)
-        cleared, chances = clear_chances(chances, margin), chances if wanted else None
+        soft = average(engine, ready.image, options.slabs)
+        cleared, chances = clear_chances(soft, margin), soft if wanted else None
     else:
-        chances, cleared = None, find_classes(engine, ready.image, margin, options.slabs)
+        cleared, chances = find_classes(engine, ready.image, margin, options.slabs), None
     seconds = time.perf_counter() - started
     d, h, w = cleared.classes.shape
     needed = engine.backend.estimate_bytes((d, h, w))
