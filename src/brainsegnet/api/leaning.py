@@ -23,7 +23,7 @@ def lean(model: Path, out: Path, threshold: float) -> Model:
 
     Args:
         model: Model folder.
-        out: Model folder to write, without exports, scores, intervals and margin, which were those of another threshold.
+        out: Model folder to write, without exports, scores, intervals and margin, which were of another threshold.
         threshold: Probability as trained; 0.5 is the arg-max, and with less more is found.
 
     Raises:
