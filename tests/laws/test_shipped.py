@@ -28,6 +28,7 @@ def test_a_card_tells_origin_licence_and_scores(name):
     assert card.name == name and "not stated" not in card.licence + card.training.data.sources
     assert set(card.training.subsets) == {"+".join(part) for part in parts_of(card.sequences)}
     assert set(card.intervals) == set(card.task.regions) and card.profile is not None
+    assert bool(card.training.comparisons) == bool(card.training.folds), "other ways with the same real cases"
     assert not [case for case in card.training.data.cases if case.startswith("brats_2013")]
 
 

@@ -1,6 +1,7 @@
 """`models`: which models lie inside the package, from what they were made, and how good they are."""
 
 from brainsegnet.api.inspection import Inventory, Row
+from brainsegnet.inference.card import Card
 from brainsegnet.inference.model import Model
 from brainsegnet.inference.shipped import shipped_models
 
@@ -21,18 +22,23 @@ def models() -> Inventory:
 def _facts(model: Model) -> dict[str, str]:
     card = model.card
     training, weights = card.training, card.weights
-    scores = training.subsets.get("+".join(card.sequences), training.scores)
     bytes_ = sum(path.stat().st_size for path in model.folder.rglob("*") if path.is_file())
     return {
         "takes": ("any of " if card.input.any_subset else "") + ", ".join(card.sequences),
         "finds": ", ".join(f"{value} {tissue}" for value, tissue in card.task.labels.items()),
         "trained on": training.data.sources,
         "licence": card.licence,
-        "Dice on unseen cases": ", ".join(
-            f"{region} {value:.2f}" for region, value in scores.items() if value is not None
-        )
-        + (f" ({training.held_out_sources})" if training.held_out_sources else ""),
+        "Dice on unseen cases": _unseen(card),
         "exports": ", ".join(card.exports) or "none",
         "size": f"{bytes_ / 1e6:.1f} MB",
         "SHA-256": weights.sha256 if weights else "none",
     }
+
+
+def _unseen(card: Card) -> str:
+    """Scores with all sequences, and over how many cases they are a mean."""
+    note = card.training
+    scores = note.subsets.get("+".join(card.sequences), note.scores)
+    told = ", ".join(f"{region} {value:.2f}" for region, value in scores.items() if value is not None)
+    cases = note.held_out_sources or f"{len(note.held_out)} cases"
+    return f"{told} (mean over {cases})" if told else "not measured"
