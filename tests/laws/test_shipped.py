@@ -60,3 +60,9 @@ def test_fewer_sequences_serve_too_and_their_cost_is_told(tmp_path):
     done = brainsegnet.segment({"flair": EXAMPLE / "flair.nii.gz"}, None, tmp_path / "out.nii.gz")
     validation = done.done[0].report["validation"]
     assert set(validation) == {"all sequences", "those used"}
+
+
+def test_sequences_that_do_not_suffice_are_warned_of(tmp_path):
+    done = brainsegnet.segment({"t1": EXAMPLE / "t1.nii.gz"}, None, tmp_path / "out.nii.gz")
+    doubts = done.done[0].report["doubts"]
+    assert any(doubt.startswith("with t1 alone the model found hardly anything on unseen cases") for doubt in doubts)

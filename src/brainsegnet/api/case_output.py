@@ -17,6 +17,8 @@ from brainsegnet.scans.files import write_image
 from brainsegnet.volume import Case
 
 ENTROPY = "entropy"
+HARDLY = 0.25
+"""Mean Dice below which a model is said to find hardly anything."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +64,7 @@ def write_case(found: Found, loaded: Loaded, model: Model, path: Path, picture: 
     if picture:
         _draw(case, prediction, model, path)
     seconds = {"read": loaded.seconds, **prediction.seconds, "write": time.perf_counter() - started}
+    expected = expected_dice(model.card, prediction.used)
     report = {
         "case": case.name,
         "labels": path.name,
@@ -78,13 +81,13 @@ def write_case(found: Found, loaded: Loaded, model: Model, path: Path, picture: 
         },
         "mirrored": found.options.mirror,
         **_describe_uncertainty(prediction, files),
-        "validation": expected_dice(model.card, prediction.used),
+        "validation": expected,
         "validated_on": model.card.training.held_out_sources or "unseen cases",
         "model": _describe_model(model),
         "engine": found.engine,
         "memory": {"one_pass_gb": round(found.pass_bytes / 1e9, 3)},
         "notes": [*found.notes, *loaded.notes],
-        "doubts": list(prediction.doubts),
+        "doubts": [*prediction.doubts, *doubt_sequences(expected, prediction.used)],
         "seconds": {stage: round(duration, 4) for stage, duration in seconds.items()},
         "brainsegnet": version("brainsegnet"),
         "intended_use": model.card.intended_use,
@@ -108,6 +111,21 @@ def expected_dice(card: Card, used: Sequence[str]) -> dict[str, Mapping[str, flo
     measured = card.training.subsets
     wanted = {"all sequences": card.sequences, "those used": used}
     return {what: measured["+".join(names)] for what, names in wanted.items() if "+".join(names) in measured}
+
+
+def doubt_sequences(expected: Mapping[str, Mapping[str, float]], used: Sequence[str]) -> list[str]:
+    """A sentence where the model hardly found anything on unseen cases with these sequences alone; none elsewhere.
+
+    >>> doubt_sequences({"all sequences": {"lesion": 0.67}, "those used": {"lesion": 0.0}}, ["adc"])
+    ['with adc alone the model found hardly anything on unseen cases (best Dice 0.00); add sequences']
+    >>> doubt_sequences({"all sequences": {"lesion": 0.67}, "those used": {"lesion": 0.64}}, ["dwi"])
+    []
+    """
+    best = max(expected.get("those used", {}).values(), default=1.0)
+    if best >= HARDLY:
+        return []
+    found = f"found hardly anything on unseen cases (best Dice {best:.2f})"
+    return [f"with {' and '.join(used)} alone the model {found}; add sequences"]
 
 
 def _describe_uncertainty(prediction: Prediction, files: Mapping[str, Path]) -> dict[str, Any]:
