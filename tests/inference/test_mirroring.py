@@ -7,7 +7,7 @@ import torch
 from brainsegnet.inference.card import IntervalNote
 from brainsegnet.inference.mirroring import mirrored_probabilities
 from brainsegnet.inference.passes import Passes
-from brainsegnet.inference.predict import Options, predict
+from brainsegnet.inference.predict import Options, compute, make_ready, predict
 from brainsegnet.inference.torch_backend import TorchBackend
 from brainsegnet.inference.torch_prepare import OnDevice
 
@@ -86,3 +86,10 @@ def test_the_coverage_of_one_pass_is_not_told_of_four(engine, case, monkeypatch)
     one, four = (predict(case, engine, Options(mirror=mirror, uncertainty=True)) for mirror in (False, True))
     assert (one.intervals["whole"].coverage, one.intervals["whole"].cases) == (0.8, 11)
     assert (four.intervals["whole"].coverage, four.intervals["whole"].cases) == (None, 0)
+
+
+@pytest.mark.parametrize("mirror", [False, True])
+def test_probabilities_leave_memory_where_nothing_asks_for_them(engine, case, mirror):
+    ready = make_ready(case, engine.card)
+    assert compute(ready, engine, Options(mirror=mirror)).chances is None
+    assert compute(ready, engine, Options(mirror=mirror, uncertainty=True)).chances is not None
