@@ -51,3 +51,16 @@ def test_smoothing_keeps_constants_and_length():
     for window in (1, 3, 7, 99):
         assert smooth(np.full(9, 2.5), window) == pytest.approx(np.full(9, 2.5))
     assert smooth(np.array([]), 3).size == 0
+
+
+def test_no_single_loss_near_zero_sets_the_scale():
+    rows = log()
+    for row in rows:
+        row["loss"] = 2.0 - row["step"] / 80
+    usual = training_curve_figure(rows).axes[0]
+    rows[50]["loss"] = 1e-9
+    loss = training_curve_figure(rows).axes[0]
+    assert loss.get_yscale() == "log" and usual.get_yscale() == "linear"
+    assert 0.01 < loss.get_ylim()[0] < 0.5 < 2 < loss.get_ylim()[1]
+    assert loss.lines[0].get_data()[1][50] == 1e-9, "it is drawn all the same"
+    assert training_curve_figure(log()).axes[0].get_ylim()[0] < 2.0 / 120, "a loss that falls is shown down to its end"

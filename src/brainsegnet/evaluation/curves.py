@@ -16,6 +16,8 @@ Series = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 _LINES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 _INK = "0.25"
+OUTLYING = 10
+"""A loss so many times lower than the running mean ever is, as of samples without lesion, does not set the scale."""
 
 
 def training_curve_figure(rows: Rows) -> Figure:
@@ -68,7 +70,7 @@ def _series(rows: Rows, key: str) -> Series:
 
 
 def _draw_loss(panel: Axes, rows: Rows) -> None:
-    """The loss as it was, and its running mean within each stage."""
+    """The loss as it was, and its running mean within each stage; what lies far below the mean leaves the panel."""
     steps, loss = _series(rows, "loss")
     window = len(loss) // 30 // 2 * 2 + 1
     panel.set_ylabel("Loss")
@@ -78,6 +80,8 @@ def _draw_loss(panel: Axes, rows: Rows) -> None:
         panel.plot(steps_of_stage, smooth(loss_of_stage, window), color=_LINES[0], linewidth=1.8)
     if len(loss) and loss.min() > 0 and loss.max() > 20 * loss.min():
         panel.set_yscale("log")
+        if loss.min() < (floor := smooth(loss, window).min() / OUTLYING):
+            panel.set_ylim(bottom=floor)
 
 
 def _stage(row: Mapping[str, Any]) -> object:
