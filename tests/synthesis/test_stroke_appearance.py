@@ -32,7 +32,7 @@ def infarct(small_ground):
 @pytest.fixture(scope="module", params=range(6))
 def painted(request, small_ground, infarct):
     """A contrast and the tissues in it, with and without the core."""
-    contrast = draw_diffusion(np.random.default_rng(request.param))
+    contrast = draw_diffusion(np.random.default_rng(request.param), 0)
     nothing = np.zeros(infarct.core.shape, np.uint8)
     with_core, without = (
         paint_diffusion(np.random.default_rng(request.param), small_ground, core, nothing, contrast)
@@ -58,7 +58,7 @@ def test_healthy_tissue_has_plausible_adc(small_ground, painted):
 
 def test_healthy_tissue_is_calmer_in_dwi_than_in_adc(small_ground, infarct):
     """As in real scans: where water is freer T2 is longer, so that the two nearly cancel."""
-    contrast, nothing = draw_diffusion(np.random.default_rng(0)), np.zeros(infarct.core.shape, np.uint8)
+    contrast, nothing = draw_diffusion(np.random.default_rng(0), 0), np.zeros(infarct.core.shape, np.uint8)
     uneven = replace(contrast, cortex=0.1, glow=0.0, iron=0.0)
     healthy = paint_diffusion(np.random.default_rng(0), small_ground, infarct.core & False, nothing, uneven)
     white = small_ground.tissue == Tissue.WHITE
@@ -70,7 +70,7 @@ def test_healthy_tissue_is_calmer_in_dwi_than_in_adc(small_ground, infarct):
 
 
 def test_some_cortex_is_bright_and_some_of_the_deep_nuclei_dark_and_slow_in_healthy_heads(small_ground, infarct):
-    contrast, nothing = draw_diffusion(np.random.default_rng(0)), np.zeros(infarct.core.shape, np.uint8)
+    contrast, nothing = draw_diffusion(np.random.default_rng(0), 0), np.zeros(infarct.core.shape, np.uint8)
     plain, varied = (
         paint_diffusion(np.random.default_rng(0), small_ground, infarct.core & False, nothing, chosen)
         for chosen in (replace(contrast, glow=0.0, iron=0.0), replace(contrast, glow=0.3, iron=0.5))
@@ -85,7 +85,7 @@ def test_some_cortex_is_bright_and_some_of_the_deep_nuclei_dark_and_slow_in_heal
 
 def test_the_cerebellum_is_brighter_towards_its_surface_and_has_fissures_of_fluid(small_ground, infarct):
     """As in real scans, where a network would take an even cerebellum's bright rim for an infarct."""
-    contrast, nothing = draw_diffusion(np.random.default_rng(0)), np.zeros(infarct.core.shape, np.uint8)
+    contrast, nothing = draw_diffusion(np.random.default_rng(0), 0), np.zeros(infarct.core.shape, np.uint8)
     plain, bright, folded = (
         paint_diffusion(np.random.default_rng(0), small_ground, infarct.core & False, nothing, chosen)
         for chosen in (
@@ -113,11 +113,44 @@ def test_infarcts_are_as_bright_in_dwi_as_real_ones(small_ground, infarct):
     """Half as bright again as healthy tissue, to two and a half times: 1.5 to 2.4 in three real scans."""
     nothing, ratios = np.zeros(infarct.core.shape, np.uint8), []
     for seed in range(20):
-        contrast = draw_diffusion(np.random.default_rng(seed))
+        contrast = draw_diffusion(np.random.default_rng(seed), 0)
         dwi = paint_diffusion(np.random.default_rng(seed), small_ground, infarct.core, nothing, contrast).weighted(1000)
         tissue = np.isin(small_ground.tissue, GREY_AND_WHITE)
         ratios.append(np.median(dwi[infarct.core]) / np.median(dwi[tissue & ~infarct.core]))
     assert 1.2 < np.percentile(ratios, 10) < 1.7 < np.median(ratios) < 2.3 < np.percentile(ratios, 90) < 3.2
+
+
+def test_a_few_scans_have_a_contrast_of_no_known_physics_and_show_the_core_alike(small_ground, infarct):
+    """So that a network learns what is darker in ADC than its surroundings, and not how bright each tissue is."""
+    physical, free = ([draw_diffusion(np.random.default_rng(seed), share) for seed in range(60)] for share in (0, 1))
+    orders = [[c.adc[Tissue.GREY] > c.adc[Tissue.WHITE] for c in contrasts] for contrasts in (physical, free)]
+    assert np.mean(orders[0]) > 0.85 and 0.25 < np.mean(orders[1]) < 0.75
+    default = [draw_diffusion(np.random.default_rng(seed)) for seed in range(600)]
+    assert 20 < sum(max(c.t2[Tissue.CSF], 0) < 2 for c in default) < 70, "fluid that is dark for its T2"
+    nothing = np.zeros(infarct.core.shape, np.uint8)
+    for seed, contrast in enumerate(free[:6]):
+        assert contrast.t2[Tissue.BACKGROUND] == 0 == contrast.adc[Tissue.BACKGROUND]
+        sick, healthy = (
+            paint_diffusion(np.random.default_rng(seed), small_ground, core, nothing, contrast)
+            for core in (infarct.core, infarct.core & False)
+        )
+        core, b = infarct.core, contrast.b_s_mm2
+        assert (sick.adc[core] < healthy.adc[core]).all()
+        assert np.median(sick.weighted(b)[core] / healthy.weighted(b)[core]) > 1.1
+
+
+def test_blood_too_is_random_in_some_scans_and_short_in_the_deficit_in_all(small_ground, infarct):
+    grey, white = ((small_ground.tissue == t) & ~infarct.deficit for t in GREY_AND_WHITE)
+    short = infarct.deficit & np.isin(small_ground.tissue, GREY_AND_WHITE)
+    richer = []
+    for seed in range(12):
+        free, same = (
+            paint_flow(np.random.default_rng(seed), small_ground, case, 1)
+            for case in (infarct, replace(infarct, severity=0 * infarct.severity, core=infarct.core & False))
+        )
+        richer.append(np.median(free.cbf[white]) > np.median(free.cbf[grey]))
+        assert np.median(free.cbf[short]) < 0.9 * np.median(same.cbf[short])
+    assert 0 < sum(richer) < 12
 
 
 def test_dwi_is_consistent_with_adc_and_b(painted):
@@ -130,7 +163,7 @@ def test_dwi_is_consistent_with_adc_and_b(painted):
 
 
 def test_old_lesions_have_high_adc_and_some_shine_in_dwi(small_ground):
-    contrast = draw_diffusion(np.random.default_rng(1))
+    contrast = draw_diffusion(np.random.default_rng(1), 0)
     white = np.argwhere(small_ground.tissue == Tissue.WHITE)
     mimics = np.zeros(small_ground.tissue.shape, np.uint8)
     kinds = np.arange(len(white)) % len(Mimic)
@@ -148,7 +181,7 @@ def test_mtt_and_tmax_rise_and_flow_falls_in_the_deficit(small_ground, infarct):
     core, healthy = infarct.core & tissue, tissue & ~infarct.deficit
     penumbra = infarct.deficit & ~infarct.core & tissue & (infarct.severity > 0.3)
     for seed in range(6):
-        flow = paint_flow(np.random.default_rng(seed), small_ground, infarct)
+        flow = paint_flow(np.random.default_rng(seed), small_ground, infarct, 0)
         mtt = 60 * flow.cbv / np.maximum(flow.cbf, 1e-3)
         for where in (core, penumbra):
             assert np.median(flow.delay[where]) > np.median(flow.delay[healthy]) + 0.2
@@ -159,7 +192,7 @@ def test_mtt_and_tmax_rise_and_flow_falls_in_the_deficit(small_ground, infarct):
 
 
 def test_white_matter_has_half_the_blood_of_grey(small_ground, infarct):
-    flow = paint_flow(np.random.default_rng(0), small_ground, infarct)
+    flow = paint_flow(np.random.default_rng(0), small_ground, infarct, 0)
     grey, white = ((small_ground.tissue == t) & ~infarct.deficit for t in GREY_AND_WHITE)
     assert 0.3 < np.median(flow.cbf[white]) / np.median(flow.cbf[grey]) < 0.65
 

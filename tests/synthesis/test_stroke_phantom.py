@@ -7,7 +7,9 @@ import pytest
 from scipy import ndimage
 
 from brainsegnet.synthesis.stroke_appearance import draw_diffusion
-from brainsegnet.synthesis.stroke_phantom import Library, coarsen, expose_diffusion, grow_stroke_case, outline
+from brainsegnet.synthesis.stroke_exposure import expose_diffusion, outline
+from brainsegnet.synthesis.stroke_faults import FLAWLESS, Faults, Jolt
+from brainsegnet.synthesis.stroke_phantom import Library, coarsen, grow_stroke_case
 from brainsegnet.synthesis.stroke_scanner import Grid, draw_optics, lay_grid
 from brainsegnet.task import ISLES2017, ISLES2022
 from brainsegnet.volume import LabelMap
@@ -46,12 +48,12 @@ def test_the_lesion_lies_in_the_brain_and_is_dark_in_adc(case):
 def test_scalp_left_on_the_brain_is_bright_in_dwi_and_dark_in_adc(small_head, small_ground):
     """As on real scans: at the rim alone, and a network must not take it for an infarct."""
     grid = lay_grid(np.random.default_rng(0), small_head, (36, 56, 56), (4.0, 4.0, 4.0))
-    still = replace(draw_optics(np.random.default_rng(0)), noise=1e-4, fat=0.0)
+    still = replace(draw_optics(np.random.default_rng(0)), noise=1e-4, fat=0.0, faults=FLAWLESS)
     nothing = np.zeros(small_head.shape, np.uint8)
     clean, fat = (
         expose_diffusion(
             np.random.default_rng(0), small_head, small_ground, (nothing > 0, nothing),
-            (grid, replace(still, fat=share), draw_diffusion(np.random.default_rng(1))),
+            (grid, replace(still, fat=share), draw_diffusion(np.random.default_rng(1), 0)),
         )
         for share in (0.0, 1.0)
     )  # fmt: skip
@@ -66,11 +68,11 @@ def test_scalp_left_on_the_brain_is_bright_in_dwi_and_dark_in_adc(small_head, sm
 def scanned(small_head, small_ground):
     """Scans the small head, with other optics than those drawn."""
     grid = lay_grid(np.random.default_rng(0), small_head, (36, 56, 56), (4.0, 4.0, 4.0))
-    still = replace(draw_optics(np.random.default_rng(0)), noise=1e-4, fat=0.0, drift=0.0, grain=0.0)
+    still = replace(draw_optics(np.random.default_rng(0)), noise=1e-4, fat=0.0, drift=0.0, grain=0.0, faults=FLAWLESS)
     nothing = np.zeros(small_head.shape, np.uint8)
 
     def scan(**changes):
-        scanner = grid, replace(still, **changes), draw_diffusion(np.random.default_rng(1))
+        scanner = grid, replace(still, **changes), draw_diffusion(np.random.default_rng(1), 0)
         return expose_diffusion(np.random.default_rng(0), small_head, small_ground, (nothing > 0, nothing), scanner)
 
     return scan
@@ -89,6 +91,43 @@ def test_drift_moves_the_image_without_diffusion_weighting_against_the_other(sca
     assert np.abs(moved.b0 - still.b0)[still.brain].mean() > 0.05 * still.b0[still.brain].mean()
 
 
+def test_a_jolt_makes_adc_uneven_where_tissues_meet_and_moves_the_brain_that_is_found(scanned):
+    still, moved = scanned(), scanned(faults=Faults(jolt=Jolt(0.5, 2.0, 0.0, 0.0)))
+    assert moved.b0 == pytest.approx(still.b0, rel=1e-3, abs=1e-3), "it is taken before"
+    changed = [k for k in range(36) if np.abs(moved.dwi[k] - still.dwi[k]).max() > 0.1]
+    assert changed and all(k % 2 for k in changed)
+    both = still.brain & moved.brain
+    wrong = np.abs(moved.adc - still.adc) / np.maximum(still.adc, 1)
+    assert np.percentile(wrong[1::2][both[1::2]], 90) > 0.2 and np.percentile(wrong[::2][both[::2]], 99) < 0.01
+    assert (moved.brain != still.brain)[1::2].sum() > 10 > (moved.brain != still.brain)[::2].sum()
+
+
+def test_slices_that_were_not_taken_are_in_no_image(small_head, monkeypatch):
+    def grown(cut):
+        monkeypatch.setattr(
+            "brainsegnet.synthesis.stroke_phantom.draw_optics",
+            lambda rng: replace(draw_optics(rng), faults=Faults(cut=cut)),
+        )
+        return grow_stroke_case(5, detail=0.35)
+
+    whole, part = grown((0.0, 0.0)), grown((0.15, 0.15))
+    lost = whole.images["adc"].array.any(axis=(1, 2)).sum() - part.images["adc"].array.any(axis=(1, 2)).sum()
+    assert 2 <= lost <= 10 and part.lesion.array.any()
+    assert not part.lesion.array[part.images["dwi"].array == 0].any()
+
+
+def test_the_outline_goes_with_the_slices_that_moved():
+    head = LabelMap(np.ones((8, 20, 20), np.uint8), np.diag([3.0, 2.0, 2.0, 1.0]))
+    grid, brain, core = Grid(head.shape, head.affine), np.ones(head.shape, bool), np.zeros(head.shape, bool)
+    core[2:6, 6:13, 6:13] = True
+    still, moved = (
+        outline(np.random.default_rng(0), core, head, (grid, brain), jolt).array
+        for jolt in (None, Jolt(0.5, 0.0, 3.0, 0.0))
+    )
+    columns = [[np.argwhere(drawn[k])[:, 1].mean() for k in (3, 4)] for drawn in (still, moved)]
+    assert columns[0][0] == columns[0][1] and columns[1][0] > columns[0][0] + 2 > columns[1][1] + 1
+
+
 @pytest.mark.parametrize("task", ["isles2022", "isles2017"])
 def test_what_air_does_to_a_scan_it_does_to_outline_and_perfusion(task, monkeypatch):
     """But not to the outcome of ISLES 2017, which is outlined on later scans."""
@@ -96,7 +135,7 @@ def test_what_air_does_to_a_scan_it_does_to_outline_and_perfusion(task, monkeypa
     def grown(shift_mm):
         monkeypatch.setattr(
             "brainsegnet.synthesis.stroke_phantom.draw_optics",
-            lambda rng: replace(draw_optics(rng), shift_mm=shift_mm, fat=0.0, noise=1e-4),
+            lambda rng: replace(draw_optics(rng), shift_mm=shift_mm, fat=0.0, noise=1e-4, faults=FLAWLESS),
         )
         return grow_stroke_case(3, task, detail=0.35)
 
@@ -138,8 +177,8 @@ def test_an_infarct_of_the_first_slice_is_outlined_within_the_brain():
     grid, core, brain = Grid(head.shape, head.affine), np.zeros(head.shape, bool), np.ones(head.shape, bool)
     core[0, 5:12, 5:12] = True
     brain[:, 11:] = False
-    drawn = outline(np.random.default_rng(0), core, head, grid, brain).array > 0
+    drawn = outline(np.random.default_rng(0), core, head, (grid, brain)).array > 0
     assert drawn[0, 6:11, 6:11].all() and not drawn[:, 11:].any() and not drawn[2:].any()
     core[:] = False
     core[2, 11:15, 5:9] = True
-    assert outline(np.random.default_rng(0), core, head, grid, brain).array.any(), "what shows of it is outlined"
+    assert outline(np.random.default_rng(0), core, head, (grid, brain)).array.any(), "what shows of it is outlined"

@@ -15,6 +15,7 @@ from brainsegnet.synthesis.stroke import Infarct
 from brainsegnet.synthesis.stroke_mimics import Mimic
 from brainsegnet.synthesis.territories import Ground
 from brainsegnet.synthesis.tumour import Mask, shape_of, smooth_noise
+from brainsegnet.volume import Array
 
 #        background csf  grey  white ventricle deep  cerebellar  hindbrain
 T2 = (0.0, 2.6, 1.28, 1.00, 2.8, 1.12, 1.30, 1.10)
@@ -25,6 +26,12 @@ MIMIC_T2 = (0.0, 1.45, 1.7, 2.6, 2.0)
 MIMIC_ADC = (0.0, 1000.0, 1250.0, 2500.0, 1050.0)
 OFFSET = 0.7
 """Of what freer water takes from DWI, the share that its longer T2 gives back: hence grey matter is hardly brighter."""
+FREE_T2, FREE_ADC = ((0.3, 3.2), (0.6, 1.6)), ((1500.0, 3300.0), (550.0, 1150.0))
+"""Ranges of fluid and of tissue where the contrast is of no known physics: no order of the tissues can be learnt."""
+FREE_CBF, FREE_CBV = (15.0, 60.0), (1.5, 4.5)
+"""The same of blood in tissue."""
+RANDOM = 0.08
+"""Share of the scans with such a contrast."""
 FLUID = 1300.0
 """ADC from which on the signal is that of fluid, which is even."""
 HINDBRAIN_MM = 30.0
@@ -92,12 +99,22 @@ class Flow:
     delay: Floats
 
 
-def draw_diffusion(rng: np.random.Generator) -> DiffusionContrast:
-    """Acute in two cases of three (low ADC), else subacute: ADC rising to normal again, and T2 mostly longer."""
+def draw_diffusion(rng: np.random.Generator, random_share: float = RANDOM) -> DiffusionContrast:
+    """Acute in two cases of three (low ADC), else subacute: ADC rising to normal again, and T2 mostly longer.
+
+    Args:
+        rng: What is drawn from.
+        random_share: How often tissues and fluid have a T2 and an ADC of no known physics. The core differs from what
+            it was by the same factors then.
+    """
     late = rng.random() < 0.35
+    t2 = np.array(T2) * np.exp(rng.normal(0, 0.06, len(Tissue)))
+    adc = np.array(ADC) * np.exp(np.clip(rng.normal(0, 0.06, len(Tissue)), -0.1, 0.1))
+    if rng.random() < random_share:
+        t2, adc = (_draw_free(rng, *ranges) for ranges in (FREE_T2, FREE_ADC))
     return DiffusionContrast(
-        t2=tuple((np.array(T2) * np.exp(rng.normal(0, 0.06, len(Tissue)))).tolist()),
-        adc=tuple((np.array(ADC) * np.exp(np.clip(rng.normal(0, 0.06, len(Tissue)), -0.1, 0.1))).tolist()),
+        t2=tuple(t2.tolist()),
+        adc=tuple(adc.tolist()),
         core_t2=float(rng.uniform(1.2, 2.4) if late else rng.uniform(1.0, 2.1)),
         core_adc=float(rng.uniform(0.68, 0.95) if late else rng.uniform(0.46, 0.76)),
         mottle=float(rng.uniform(0.05, 0.22)),
@@ -108,6 +125,14 @@ def draw_diffusion(rng: np.random.Generator) -> DiffusionContrast:
         folia=float(rng.uniform(0.05, 0.4)),
         b_s_mm2=1000.0 if rng.random() < 0.85 else float(rng.uniform(800, 1200)),
     )
+
+
+def _draw_free(rng: np.random.Generator, fluid: tuple[float, float], tissue: tuple[float, float]) -> Array:
+    """A value for each `Tissue`, in no order; fluid in sulci and ventricles is alike."""
+    values = rng.uniform(*tissue, len(Tissue))
+    values[[Tissue.CSF, Tissue.VENTRICLE]] = rng.uniform(*fluid)
+    values[Tissue.BACKGROUND] = 0
+    return values
 
 
 def paint_diffusion(
@@ -179,17 +204,18 @@ def measure_adc(b0: Floats, dwi: Floats, b_s_mm2: float) -> Floats:
     return np.asarray(np.clip(np.log(ratio) * (1e6 / b_s_mm2), 0, 6000), np.float32)
 
 
-def paint_flow(rng: np.random.Generator, ground: Ground, infarct: Infarct) -> Flow:
+def paint_flow(rng: np.random.Generator, ground: Ground, infarct: Infarct, random_share: float = RANDOM) -> Flow:
     """Perfusion of a head: less flow and later arrival in the deficit, less volume in the core.
 
     In the penumbra vessels widen, so that blood volume holds or rises a little. Watersheds and the side of a narrowed
-    artery are late without a deficit.
+    artery are late without a deficit. In a share of the scans tissues have more or less blood in no known order.
     """
     spacing, shape = ground.spacing_mm, shape_of(infarct.core)
-    cbf, cbv = (
-        (np.array(table) * np.exp(rng.normal(0, 0.08, len(Tissue)))).astype(np.float32)[ground.tissue]
-        for table in (CBF, CBV)
-    )
+    tables = [np.array(table) * np.exp(rng.normal(0, 0.08, len(Tissue))) for table in (CBF, CBV)]
+    if rng.random() < random_share:
+        tables = [_draw_free(rng, (table[Tissue.VENTRICLE], table[Tissue.CSF]), span)
+                  for table, span in zip(tables, (FREE_CBF, FREE_CBV), strict=True)]  # fmt: skip
+    cbf, cbv = (table.astype(np.float32)[ground.tissue] for table in tables)
     uneven = np.exp(0.18 * smooth_noise(rng, shape, spacing, 6.0))
     _fill_vessels(rng, ground, cbf, cbv)
     s = infarct.severity * rng.uniform(0.35, 1)

@@ -8,31 +8,14 @@ import numpy as np
 from scipy import ndimage
 
 from brainsegnet.synthesis.anatomy import Floats, Labels, Millimetres, Shape, grow_anatomy, spacing_for
-from brainsegnet.synthesis.echo_planar import SOLID, Distortion, distort
 from brainsegnet.synthesis.phantom import affine_for
 from brainsegnet.synthesis.stroke import Infarct, draw_stroke, grow_core, grow_stroke
-from brainsegnet.synthesis.stroke_appearance import (
-    DiffusionContrast,
-    Flow,
-    draw_diffusion,
-    measure_adc,
-    paint_diffusion,
-    paint_flow,
-)
+from brainsegnet.synthesis.stroke_appearance import draw_diffusion, paint_flow
+from brainsegnet.synthesis.stroke_exposure import expose_diffusion, expose_flow, outline
 from brainsegnet.synthesis.stroke_mimics import age_head, grow_mimics
-from brainsegnet.synthesis.stroke_scanner import (
-    Grid,
-    Optics,
-    add_noise,
-    draw_optics,
-    extract_brain,
-    lay_grid,
-    remnants,
-    resample,
-    shade,
-)
+from brainsegnet.synthesis.stroke_scanner import Grid, draw_optics, lay_grid
 from brainsegnet.synthesis.territories import Ground, lay_ground
-from brainsegnet.synthesis.tumour import Mask, smooth_noise
+from brainsegnet.synthesis.tumour import Mask
 from brainsegnet.volume import Box, Case, LabelMap, Volume
 
 StrokeTask = Literal["isles2022", "isles2017"]
@@ -44,8 +27,6 @@ FINE_SHAPE: Shape = (108, 140, 114)
 FIELD_OF_VIEW_MM = 224.0
 FINEST_MM = 1.35
 """A head of finer voxels is thinned out first: a scan does not show them."""
-TRACE_NOISE = 0.62
-"""Of the noise of one image what is left in the mean of three directions of diffusion weighting, and a little more."""
 MARGIN_MM = 6.0
 """Around the brain in a thinned head, for the fluid about it."""
 
@@ -143,61 +124,13 @@ def _scale(shape: Shape, detail: float) -> Shape:
     return d, h, w
 
 
-@dataclass(frozen=True, eq=False)
-class Diffusion:
-    """A diffusion scan: images, ADC in 1e-6 mm2/s and the brain found in it, each (D, H, W), and what distorts them."""
-
-    b0: Floats
-    dwi: Floats
-    adc: Floats
-    brain: Mask
-    distortion: Distortion
-
-
-def expose_diffusion(
-    rng: np.random.Generator,
-    head: LabelMap,
-    ground: Ground,
-    layers: tuple[Mask, Labels],
-    scanner: tuple[Grid, Optics, DiffusionContrast],
-) -> Diffusion:
-    """A diffusion scan of a head with a core and mimics (`layers`)."""
-    grid, optics, contrast = scanner
-    tissues = paint_diffusion(rng, ground, *layers, contrast)
-    distortion = distort(rng, head, ground.points, optics.shift_mm)
-    share = distortion.pile(head.array > 0)
-    weight = resample(share > SOLID, head, grid, optics.blur)
-    factor = np.asarray(shade(rng, grid, optics, weight) / np.maximum(weight, 0.25), np.float32)
-    b0, dwi = (
-        np.asarray(factor * resample(distortion.expose(signal, share), head, where, optics.blur), np.float32)
-        for signal, where in (
-            (tissues.b0, grid.moved(optics.drift)),
-            (tissues.weighted(contrast.b_s_mm2), grid),
-        )
-    )
-    dwi *= 1 + optics.fat * remnants(rng, grid, weight)
-    brain = extract_brain(rng, weight, grid, optics.rim)
-    parallel = np.exp(0.35 * smooth_noise(rng, grid.shape, grid.spacing_mm, 30.0))
-    sigma = optics.noise * float(np.median(dwi[brain])) * parallel
-    b0 = add_noise(rng, b0, sigma, optics.grain)
-    dwi = add_noise(rng, dwi, sigma * TRACE_NOISE, optics.grain)
-    return Diffusion(b0, dwi, measure_adc(b0, dwi, contrast.b_s_mm2), brain, distortion)
-
-
-def outline(rng: np.random.Generator, mask: Mask, head: LabelMap, grid: Grid, brain: Mask) -> LabelMap:
-    """A lesion (D, H, W) as a reader outlines it: tight or generous, without pin holes."""
-    share = resample(mask, head, grid) * brain
-    drawn = share > min(rng.uniform(0.22, 0.55), 0.8 * float(share.max()))
-    closed = drawn | ndimage.binary_closing(drawn)  # which alone would wear off what touches the first or last slice
-    return LabelMap((closed & brain).astype(np.uint8), grid.affine)
-
-
 def _scan_diffusion(rng: np.random.Generator, subject: Subject, layers: tuple[Mask, Labels]) -> Case:
     """DWI and ADC; ADC in mm2/s or in 1e-3 mm2/s, as the centres of ISLES 2022 store it."""
     head, grid = subject.head, subject.grid(rng, *_draw_diffusion_grid(rng))
     optics, contrast = draw_optics(rng), draw_diffusion(rng)
     scan = expose_diffusion(rng, head, subject.ground, layers, (grid, optics, contrast))
-    lesion = outline(rng, scan.distortion.follow(layers[0], head.array > 0), head, grid, scan.brain)
+    seen = scan.distortion.follow(layers[0], head.array > 0)
+    lesion = outline(rng, seen, head, (grid, scan.brain), optics.faults.jolt)
     gain = float(np.exp(rng.uniform(np.log(150), np.log(1500)))) / max(float(np.median(scan.dwi[scan.brain])), 1e-6)
     unit = (1e-6, 1e-3)[int(rng.integers(2))]
     images = {"dwi": scan.dwi * gain, "adc": scan.adc * unit}
@@ -229,31 +162,6 @@ def _scan_perfusion(rng: np.random.Generator, subject: Subject, infarct: Infarct
     if rng.random() < 0.2:
         wet = maps["rcbf"] < np.quantile(maps["rcbf"][scan.brain], rng.uniform(0.01, 0.06))
         maps = {sequence: np.where(wet, 0, image) for sequence, image in maps.items()}
-    lesion = outline(rng, infarct.outcome, head, grid, scan.brain)
+    lesion = outline(rng, infarct.outcome, head, (grid, scan.brain))
     images = {"adc": scan.adc, **maps}
     return Case(subject.name, {s: _stripped(image, scan.brain, grid) for s, image in images.items()}, lesion)
-
-
-def expose_flow(
-    rng: np.random.Generator, head: LabelMap, flow: Flow, scanner: tuple[Grid, Optics, Distortion]
-) -> dict[str, Floats]:
-    """MTT, rCBF, rCBV, Tmax and TTP (D, H, W): seconds, and blood in units of the scanner's own.
-
-    Flow is averaged over voxels wider than the grid's; noise grows where there is little flow.
-    """
-    grid, optics, distortion = scanner
-    blur = float(rng.uniform(0.8, 1.4))
-    brain = head.array > 0
-    weight = np.maximum(resample(distortion.pile(brain), head, grid, blur), 0.25)
-    cbf, cbv, delay = (
-        np.asarray(resample(distortion.pile(field), head, grid, blur) / weight, np.float32)
-        for field in (flow.cbf, flow.cbv, flow.delay * brain)
-    )
-    noise = [add_noise(rng, np.full(grid.shape, 9, np.float32), 1, 1.0) - 9 for _ in range(4)]
-    level = 0.85 * optics.noise * np.sqrt(30 / np.maximum(cbf, 4))
-    cbf, cbv = cbf * np.exp(2 * level * noise[0]), cbv * np.exp(2 * level * noise[1])
-    mtt = np.clip(60 * cbv / np.maximum(cbf, 1), 0, 30)
-    tmax = np.maximum(delay + rng.uniform(4, 14) * level * noise[2], 0)
-    ttp = rng.uniform(12, 28) + 1.1 * tmax + 0.4 * mtt + rng.uniform(2, 8) * level * noise[3]
-    gain = np.exp(rng.uniform(np.log(0.5), np.log(20), 2))
-    return {"mtt": mtt, "rcbf": gain[0] * cbf, "rcbv": gain[1] * cbv, "tmax": tmax, "ttp": ttp}

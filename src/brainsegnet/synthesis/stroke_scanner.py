@@ -9,6 +9,7 @@ import numpy as np
 from scipy import ndimage
 
 from brainsegnet.synthesis.anatomy import Floats, Millimetres, Shape
+from brainsegnet.synthesis.stroke_faults import FLAWLESS, Faults, draw_faults
 from brainsegnet.synthesis.tumour import Mask, shape_of, smooth_noise
 from brainsegnet.volume import Affine, Array, LabelMap
 
@@ -54,6 +55,7 @@ class Optics:
         rind: Brightness of what an extraction leaves of meninges on the brain, relative to brain.
         fat: The same of scalp, which is bright with diffusion weighting alone: its ADC is low.
         drift: Rows by which the image without diffusion weighting lies beside the other: eddy currents, motion.
+        faults: What goes wrong: motion, a ghost, slices that were not taken.
     """
 
     blur: float
@@ -67,6 +69,7 @@ class Optics:
     rind: float
     fat: float
     drift: float
+    faults: Faults = FLAWLESS
 
 
 def draw_optics(rng: np.random.Generator) -> Optics:
@@ -83,6 +86,7 @@ def draw_optics(rng: np.random.Generator) -> Optics:
         rind=float(rng.exponential(0.2)),
         fat=float(rng.exponential(0.25)),
         drift=float(rng.normal(0, 0.4)),
+        faults=draw_faults(rng),
     )
 
 
