@@ -1,12 +1,15 @@
 """How many realistic training patches a second: whole cases are rendered on a device and patches cut from each.
 
     python benchmarks/generator.py --device cuda --cases 20 --patches 40 --anatomy FOLDER
+    python benchmarks/generator.py --stroke isles2022 --cases 20 --anatomy FOLDER --shapes FOLDER
 
 Prints JSON: seconds a case (median, after one to warm up) and patches of 12x128x128 a second, cutting included; and the
-seconds in which `train --grown` has a case in memory, normalised in the brain's box as a case that was read.
+seconds in which `train --grown` has a case in memory, normalised in the brain's box as a case that was read. Strokes
+are grown on the CPU whatever trains, so of these there is the last figure alone.
 """
 
 import argparse
+import datetime
 import json
 import time
 from pathlib import Path
@@ -18,12 +21,14 @@ import torch
 from brainsegnet.api.anatomies import PROCEDURAL, open_anatomies
 from brainsegnet.api.growth import open_pool, plan_growth
 from brainsegnet.api.options import TrainOptions
+from brainsegnet.processor import describe_processor
 from brainsegnet.synthesis.fields import Luck
 from brainsegnet.synthesis.realistic import Painted, draw_recipe, render
-from brainsegnet.task import BRATS2021
+from brainsegnet.task import BRATS2021, ISLES2017, ISLES2022, Task
 from brainsegnet.training.patches import Scan
 
 PATCH = (12, 128, 128)
+STROKES = {"isles2022": ISLES2022, "isles2017": ISLES2017}
 
 
 def cut(painted: Painted, luck: Luck, count: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -49,13 +54,13 @@ def wait(device: str) -> float:
     return time.perf_counter()
 
 
-def time_memory(anatomy: str, device: str, cases: int) -> float:
+def time_memory(options: argparse.Namespace, task: Task) -> float:
     """Seconds from one case in memory to the next, as a training gets them; median, after one to warm up."""
-    wanted = TrainOptions(grown=cases + 1, anatomy=anatomy)
-    grown = plan_growth(wanted, BRATS2021, BRATS2021.sequences)
+    wanted = TrainOptions(grown=options.cases + 1, anatomy=options.anatomy, shapes=options.shapes)
+    grown = plan_growth(wanted, task, task.sequences)
     if grown is None:
         raise ValueError("nothing is to be grown")
-    pool = open_pool(grown, wanted, BRATS2021, BRATS2021.sequences, torch.device(device))
+    pool = open_pool(grown, wanted, task, task.sequences, torch.device(options.device))
     moments: list[float] = []
 
     def note(slot: int, scan: Scan) -> None:
@@ -66,14 +71,8 @@ def time_memory(anatomy: str, device: str, cases: int) -> float:
     return median(np.diff(moments).tolist())
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--cases", type=int, default=10)
-    parser.add_argument("--patches", type=int, default=40, help="patches from each case")
-    parser.add_argument("--anatomy", default=PROCEDURAL)
-    parser.add_argument("--out", type=Path)
-    options = parser.parse_args()
+def time_render(options: argparse.Namespace) -> dict[str, object]:
+    """Seconds in which a glioma is rendered and patches are cut from it, without what a training does with it."""
     heads, seconds = open_anatomies(options.anatomy), []
     for number in range(options.cases + 1):
         rng, head = np.random.default_rng(number), heads(number)
@@ -82,16 +81,34 @@ def main() -> None:
         cut(render(luck, recipe, head), luck, options.patches)
         seconds.append(wait(options.device) - start)
     seconds = seconds[1:]
-    on_gpu = options.device.startswith("cuda")
-    name = torch.cuda.get_device_name() if on_gpu else f"CPU, {torch.get_num_threads()} threads"
-    report = {
-        "device": name,
-        "anatomy": str(options.anatomy),
-        "cases": options.cases,
+    return {
         "patches_per_case": options.patches,
         "seconds_per_case": round(median(seconds), 3),
-        "seconds_per_case_in_memory": round(time_memory(options.anatomy, options.device, options.cases), 3),
         "patches_per_second": round(options.patches * len(seconds) / sum(seconds), 2),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--cases", type=int, default=10)
+    parser.add_argument("--patches", type=int, default=40, help="patches from each case")
+    parser.add_argument("--anatomy", default=PROCEDURAL)
+    parser.add_argument("--stroke", choices=STROKES, help="strokes instead of gliomas")
+    parser.add_argument("--shapes", type=Path, help="folder of lesion masks for strokes")
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    task = STROKES[options.stroke] if options.stroke else BRATS2021
+    on_gpu = options.device.startswith("cuda") and not options.stroke
+    report = {
+        "date": datetime.date.today().isoformat(),
+        "device": torch.cuda.get_device_name() if on_gpu else f"CPU, {torch.get_num_threads()} threads",
+        "machine": describe_processor(),
+        "grown": options.stroke or "gliomas",
+        "anatomy": Path(options.anatomy).name,
+        "cases": options.cases,
+        **({} if options.stroke else time_render(options)),
+        "seconds_per_case_in_memory": round(time_memory(options, task), 3),
     }
     text = json.dumps(report, indent=2)
     print(text)

@@ -83,6 +83,8 @@ def read_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--divisor", type=int, help="so much narrower than the paper's; by default the recipe's width")
     parser.add_argument("--from", dest="start", type=Path, help="model that the first training starts from")
     parser.add_argument("--patch", type=int, nargs=3, help="sample (D, H, W) instead of the recipe's")
+    parser.add_argument("--small", type=float, help="power by which small lesions weigh more, instead of the recipe's")
+    parser.add_argument("--rate", type=float, default=1.0, help="factor on the learning rate of the first training")
     parser.add_argument("--minutes", type=float, nargs=2, default=(120, 30), help="on grown cases, and on real ones")
     parser.add_argument("--blend", type=float, default=TUNE.blend, help="share of the model of grown cases in the mean")
     parser.add_argument("--beside", type=int, default=0, help="grown cases that the trainings on real ones keep")
@@ -133,13 +135,18 @@ def train_real(arguments: argparse.Namespace, recipe: Recipe, start: Path | None
     return lean_to(whole, arguments.threshold), runs
 
 
+def choose_recipe(arguments: argparse.Namespace) -> Recipe:
+    """Of a training that starts from nothing, or from `--from`, with what the arguments change."""
+    recipe = RECIPES[arguments.recipe]
+    wanted = {"patch": arguments.patch and tuple(arguments.patch), "small": arguments.small}
+    given = {name: value for name, value in wanted.items() if value is not None}
+    recipe = recipe.model_copy(update=given | {"learning_rate": arguments.rate * recipe.learning_rate})
+    return resize(recipe, arguments.divisor) if arguments.divisor else recipe
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     arguments = read_arguments(argv)
-    recipe = RECIPES[arguments.recipe]
-    if arguments.patch:
-        recipe = recipe.model_copy(update={"patch": tuple(arguments.patch)})
-    if arguments.divisor:
-        recipe = resize(recipe, arguments.divisor)
+    recipe = choose_recipe(arguments)
     start = train_grown(arguments, recipe)
     if start is not None and arguments.unseen:
         unseen = Unseen(arguments.unseen, arguments.unseen_sources)

@@ -11,7 +11,7 @@ from brainsegnet.api.case_output import expected_dice
 from brainsegnet.api.inspection import describe_unseen
 from brainsegnet.api.options import TrainOptions
 from brainsegnet.api.phantoms import grow
-from brainsegnet.api.release import Unseen, compare_with, release
+from brainsegnet.api.release import Unseen, bound_with, compare_with, release
 from brainsegnet.api.segmentation import SegmentOptions, segment
 from brainsegnet.api.training_run import train
 from brainsegnet.api.validation import (
@@ -25,6 +25,7 @@ from brainsegnet.api.validation import (
     try_margins,
 )
 from brainsegnet.errors import DatasetError, ModelError
+from brainsegnet.inference.card import IntervalNote
 from brainsegnet.inference.islands import MARGINS
 from brainsegnet.inference.model import open_model, save_model
 from brainsegnet.inference.origin import Comparison, Parent
@@ -222,6 +223,21 @@ def test_what_was_scored_otherwise_is_not_set_beside_a_model(home, tmp_path):
     assert open_model(model.folder).card == model.card
 
 
+def test_intervals_of_the_same_cases_replace_those_on_the_card(home, tmp_path):
+    model = open_model(copytree(home / "tiny", tmp_path / "tiny"))
+    tested, regions = model.card.training.held_out, model.card.task.regions
+    notes = {region: IntervalNote(tail=0.02, coverage=0.9, cases=len(tested)) for region in regions}
+    bound_with(model.folder, notes, tested)
+    card = open_model(model.folder).card
+    assert card.intervals == notes and card == model.card.model_copy(update={"intervals": notes})
+    assert open_model(model.folder).exported("int8").is_file()
+    with pytest.raises(ModelError, match="have other cases: phantom0002 is"):
+        bound_with(model.folder, notes, tested[:2])
+    with pytest.raises(ModelError, match="has the regions whole, core, enhancing"):
+        bound_with(model.folder, {"whole": IntervalNote()}, tested)
+    assert open_model(model.folder).card == card
+
+
 @pytest.fixture(scope="module")
 def elsewhere(tmp_path_factory):
     """A case that none of the runs has seen."""
@@ -279,6 +295,15 @@ def test_of_models_that_use_as_much_the_one_that_lacks_least_is_chosen(home, tmp
     assert choose_model({"a": ["adc"]}, tmp_path).card.name == "stroke"
     assert choose_model({"a": ["adc", "dwi", "mtt"]}, tmp_path).card.name == "stroke"
     assert choose_model({"a": ["adc", "mtt", "tmax"]}, tmp_path).card.name == "a-wide"
+
+
+@pytest.mark.parametrize("coverage", [0.5, 0.8, 0.9])
+def test_the_tail_of_eleven_cases_holds_the_twelfth_as_often_as_is_asked(coverage):
+    """Whatever they are: as often as the cases are exchangeable. The share of the eleven themselves would not do."""
+    rng = np.random.default_rng(0)
+    cases = [{str(i): {"lesion": float(t)} for i, t in enumerate(rng.lognormal(-3, 1, 12))} for _ in range(400)]
+    held = np.mean([calibrate(tails, coverage)["lesion"].coverage for tails in cases])
+    assert coverage - 0.02 < held < coverage + 1 / 11
 
 
 def test_more_coverage_needs_a_smaller_tail():

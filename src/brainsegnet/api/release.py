@@ -21,9 +21,9 @@ from brainsegnet.api.validation import (
     try_margins,
 )
 from brainsegnet.errors import DatasetError, ModelError
-from brainsegnet.inference.card import Card, IslandsNote
+from brainsegnet.inference.card import Card, IntervalNote, IslandsNote
 from brainsegnet.inference.familiarity import Profile, measure_profile
-from brainsegnet.inference.model import LAST, Model, open_model, save_model, save_training_note
+from brainsegnet.inference.model import LAST, Model, change_card, open_model, save_model
 from brainsegnet.inference.origin import Comparison
 from brainsegnet.preprocessing.prepare import prepare
 from brainsegnet.scans.datasets import find_cases, load_case
@@ -104,17 +104,36 @@ def compare_with(model: Path, comparisons: Sequence[Comparison], tested: Collect
         ModelError: the model is not there, or the rows have other cases, sequences or regions than its own scores.
         OutputError: the card cannot be written.
     """
-    opened = open_model(model)
+    opened = _open_for(model, tested)
     card, note = opened.card, opened.card.training
-    if other := sorted(set(tested) ^ set(note.held_out)):
-        raise ModelError(f"model {model} and what it is compared with have other cases: {other[0]} is in one alone")
     for row in comparisons:
         for part, scores in row.subsets.items():
             if part not in note.subsets or set(scores) != set(card.task.regions):
                 raise ModelError(f"model {model} has no scores to compare with those of {row.origin}, {part}")
     new = {(row.origin, row.real_cases) for row in comparisons}
     kept = [row for row in note.comparisons if (row.origin, row.real_cases) not in new]
-    return save_training_note(opened, note.model_copy(update={"comparisons": (*kept, *comparisons)}))
+    return change_card(opened, training=note.model_copy(update={"comparisons": (*kept, *comparisons)}))
+
+
+def bound_with(model: Path, intervals: Mapping[str, IntervalNote], tested: Collection[str]) -> Model:
+    """Put other volume intervals on the card of a model, found on the same unseen cases as its scores.
+
+    Raises:
+        ModelError: the model is not there, or the intervals are of other cases or regions than its scores.
+        OutputError: the card cannot be written.
+    """
+    opened = _open_for(model, tested)
+    if set(intervals) != set(opened.card.task.regions):
+        raise ModelError(f"model {model} has the regions {', '.join(opened.card.task.regions)}; give each an interval")
+    return change_card(opened, intervals=dict(intervals))
+
+
+def _open_for(model: Path, tested: Collection[str]) -> Model:
+    """A model whose scores are those of just these cases."""
+    opened = open_model(model)
+    if other := sorted(set(tested) ^ set(opened.card.training.held_out)):
+        raise ModelError(f"model {model} and what it is compared with have other cases: {other[0]} is in one alone")
+    return opened
 
 
 def _profile(model: Model, data: Sequence[Path]) -> Profile:

@@ -58,9 +58,14 @@ def widest_tail(chance: Floats, true_voxels: int, slack: float = 0.0) -> float:
 
 
 def choose_tail(needed: Sequence[float], coverage: float = 0.8) -> float:
-    """The tail whose interval held the true volume in the given share of the cases, from `widest_tail` of each.
+    """The tail whose interval holds the true volume of a case to come with this probability, from `widest_tail` of n.
 
-    >>> choose_tail([0.3, 0.2, 0.1, 0.04, 0.001])
-    0.04
+    That is the one that (n + 1) times the coverage of them ask for, rounded up, and not n times: the case to come may
+    be worse than all (split conformal prediction, Vovk et al. 2005). With fewer cases than the coverage needs, four for
+    0.8, that is more than there are, and the one that all ask for is as much as they can tell.
+
+    >>> choose_tail([0.3, 0.2, 0.1, 0.04, 0.001]), choose_tail([0.3, 0.2, 0.1, 0.04, 0.001], 0.6)
+    (0.001, 0.04)
     """
-    return sorted(needed, reverse=True)[min(len(needed), math.ceil(coverage * len(needed) - 1e-9)) - 1]
+    rank = math.ceil(coverage * (len(needed) + 1) - 1e-9)
+    return sorted(needed, reverse=True)[min(len(needed), rank) - 1]
