@@ -1,105 +1,68 @@
-"""Train on a pack of prepared scans (see pack.py) to a time limit; needs torch, lightning and pydantic only.
+"""Train on a pack of prepared scans (see pack.py) to a time limit; needs torch, lightning, pydantic and scipy only.
 
     python benchmarks/train_packed.py packed/brats2021.npz --recipe modern --minutes 9 --out runs/gpu
     python benchmarks/train_packed.py packed/brats2021.npz --recipe modern --minutes 18 --out runs/gpu --resume
     python benchmarks/train_packed.py --task brats2021 --grown 32 --anatomy packed/heads.npz --minutes 9 --out runs/own
+    python benchmarks/train_packed.py packed/brats2021.npz --from benchmarks/parents/tumour --minutes 4 --out runs/tuned
 
-The output folder holds the model folders best/ and last/ and the state for resuming; `brainsegnet segment` takes it.
-Cases named with --hold-out are scored ten times on the way and never trained on. With --grown, gliomas are grown on the
-GPU beside the cases of the pack, if one is named, in heads that pack.py has packed or procedural; this needs scipy too.
+The output folder holds the model folders best/ and last/ and the state for resuming, with the cards that `brainsegnet
+train` writes; `brainsegnet segment` and `release` take them. Cases named with --hold-out are scored ten times on the
+way and never trained on. With --grown, gliomas are grown on the GPU beside the cases of the pack, if one is named, in
+heads that pack.py has packed or procedural.
 """
 
 import argparse
 import json
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-
-import numpy as np
-import torch
-from lightning.fabric import Fabric
 
 from brainsegnet.api.anatomies import PROCEDURAL
 from brainsegnet.api.growth import describe_growth, open_pool, plan_growth
 from brainsegnet.api.options import TrainOptions
-from brainsegnet.evaluation.metrics import region_dice
-from brainsegnet.inference.card import Architecture, Card, Input, find_versions
+from brainsegnet.api.roster import Roster, part_patients
+from brainsegnet.api.starting import follow, kept_margin
+from brainsegnet.api.training_run import STATE, describe, launch, make_plan, score, write_card
+from brainsegnet.errors import DatasetError
 from brainsegnet.inference.model import save_model
-from brainsegnet.inference.origin import Data, Grown, TrainingNote
-from brainsegnet.inference.passes import Passes
-from brainsegnet.inference.torch_backend import TorchBackend
+from brainsegnet.inference.shipped import resolve_model
 from brainsegnet.network.architecture import BrainSegNet
-from brainsegnet.task import Task, load_task
-from brainsegnet.training.curriculum import RECIPES, Budget
+from brainsegnet.scans.case_files import CaseFiles
+from brainsegnet.task import load_task
+from brainsegnet.training.curriculum import RECIPES, TUNE, Budget
 from brainsegnet.training.fit import fit
 from brainsegnet.training.packed import Pack, read_pack
-from brainsegnet.training.patches import Scan
-from brainsegnet.training.plan import Hooks, Plan, Record, Weights
+from brainsegnet.training.plan import Hooks, Record, Weights
 
 
-def score(net: BrainSegNet, scans: Sequence[Scan], task: Task) -> dict[str, float]:
-    """Mean whole-scan Dice of each region."""
-    passes = Passes(TorchBackend.of(net))
-    scores = [region_dice(passes.classify(scan.image), scan.classes, task) for scan in scans]
-    return {region: float(np.mean([one[region] for one in scores])) for region in task.regions}
+def call_roll(pack: Pack, options: TrainOptions) -> Roster:
+    """The cases of a pack that are trained on, those that are held out, and what is grown beside them.
+
+    Raises:
+        DatasetError: the pack has no case of a name, or one patient's cases are on either side.
+    """
+    if lost := sorted(set(options.hold_out) - set(pack.scans)):
+        raise DatasetError(f"the pack has no case {lost[0]}; it has {', '.join(pack.scans)}")
+    cases = [CaseFiles(name, {}) for name in pack.scans]
+    training = [case for case in cases if case.name not in options.hold_out]
+    part_patients(training, options.hold_out)
+    task, held = load_task(pack.task), [case for case in cases if case.name in options.hold_out]
+    return Roster(task, pack.sequences, training, held, grown=plan_growth(options, task, pack.sequences))
 
 
-def describe(
-    plan: Plan, pack: Pack, held: Sequence[str], scores: Mapping[str, float], grown: Grown | None = None
-) -> Card:
-    """The card of the model in training."""
-    recipe, names = plan.recipe, tuple(name for name in pack.scans if name not in held)
-    return Card(
-        name=f"{recipe.name} on {pack.task}",
-        task=load_task(pack.task),
-        input=Input(sequences=pack.sequences, any_subset=recipe.drop_sequences > 0),
-        network=Architecture(
-            widths=recipe.widths, refined=recipe.refined, nonlinear=recipe.nonlinear, stride=recipe.stride
-        ),
-        training=TrainingNote(
-            recipe=recipe.model_dump(mode="json"), budget={plan.budget.kind: getattr(plan.budget, plan.budget.kind)},
-            seed=plan.seed, data=Data(cases=names, count=len(names)), held_out=tuple(held), scores=dict(scores),
-            grown=grown,
-        ),
-        versions=find_versions(),
-    )  # fmt: skip
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("pack", type=Path, nargs="?")
-    parser.add_argument("--task", help="where no pack is named")
-    parser.add_argument("--recipe", default="modern", choices=RECIPES)
-    parser.add_argument("--minutes", type=float, required=True, help="over all resumed parts")
-    parser.add_argument("--hold-out", nargs="*", default=[])
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--grown", type=int, help="gliomas in memory")
-    parser.add_argument("--renew-steps", type=int, help="steps after which one of them is replaced; by default 40")
-    parser.add_argument("--anatomy", help="heads packed by pack.py, or procedural (the default)")
-    parser.add_argument("--resume", action="store_true")
-    parser.add_argument("--out", type=Path, required=True)
-    arguments = parser.parse_args()
-    if arguments.pack is None and not (arguments.task and arguments.grown):
-        parser.error("name a pack to train on, or a task and how many cases to grow")
-    pack = (
-        read_pack(arguments.pack) if arguments.pack else Pack(arguments.task, load_task(arguments.task).sequences, {})
-    )
-    task, held = load_task(pack.task), tuple(arguments.hold_out)
-    recipe = RECIPES[arguments.recipe].fit_to(len(pack.scans) - len(held) + (arguments.grown or 0))
-    plan = Plan(
-        recipe, Budget(minutes=arguments.minutes), len(pack.sequences), task.classes, recipe.patch or task.patch,
-        arguments.seed, task.region_classes,
-    )  # fmt: skip
-    cuda = torch.cuda.is_available()
-    fabric = Fabric(accelerator="auto", devices=1, precision="bf16-mixed" if cuda and recipe.bf16 else "32-true")
-    anatomy = arguments.anatomy or (PROCEDURAL if arguments.grown else None)
-    wanted = TrainOptions(
-        grown=arguments.grown, renew_steps=arguments.renew_steps, anatomy=anatomy, seed=arguments.seed
-    )
-    grown = plan_growth(wanted, task, pack.sequences)
-    pool = open_pool(grown, wanted, task, pack.sequences, fabric.device) if grown else None
-    if grown:
-        print(describe_growth(grown), flush=True)
+def train(pack: Pack, options: TrainOptions, out: Path) -> None:
+    """As `brainsegnet.train`, on scans that are in memory already, with records on standard output."""
+    parent = resolve_model(options.start) if options.start else None
+    roster = call_roll(pack, options)
+    roster = roster if parent is None else follow(roster, parent.card)
+    plan = make_plan(roster, options, parent)
+    fabric = launch(options, plan.recipe)
+    print(describe(roster, plan, fabric), flush=True)
+    if roster.grown:
+        print(describe_growth(roster.grown), flush=True)
+        pool = open_pool(roster.grown, options, roster.task, roster.sequences, fabric.device)
+        roster = replace(roster, pool=pool)
     scores: dict[str, float] = {}
     said = time.monotonic()
 
@@ -110,17 +73,62 @@ def main() -> None:
             print(json.dumps(vars(record) | {"dice": dict(record.dice)}), flush=True)
 
     def keep(name: str, weights: Weights) -> None:
-        note = grown and pool and grown.model_copy(update={"seen": pool.seen})
-        save_model(arguments.out / name, describe(plan, pack, held, scores, note), weights)
+        save_model(out / name, write_card(f"{out.name}/{name}", roster, plan, options, scores), weights)
 
     def validate(net: BrainSegNet) -> Mapping[str, float]:
-        scores.update(score(net, [pack.scans[name] for name in held], task))
+        held = [pack.scans[case.name] for case in roster.validation]
+        scores.update(score(net, held, roster.task, kept_margin(roster, plan.recipe)))
         return dict(scores)
 
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    hooks = Hooks(report, keep, validate if held else None, arguments.out / "state.safetensors")
-    scans = [scan for name, scan in pack.scans.items() if name not in held]
-    fit(scans, plan, fabric, hooks, pool=pool, resume=arguments.resume)
+    out.mkdir(parents=True, exist_ok=True)
+    hooks = Hooks(report, keep, validate if roster.validation else None, out / STATE, options.validations)
+    fit(
+        [pack.scans[case.name] for case in roster.training],
+        plan,
+        fabric,
+        hooks,
+        pool=roster.pool,
+        resume=options.resume,
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("pack", type=Path, nargs="?")
+    parser.add_argument("--task", help="where no pack is named")
+    parser.add_argument(
+        "--recipe", choices=RECIPES, help="by default modern, and tune for a training that starts from a model"
+    )
+    parser.add_argument("--from", dest="start", type=Path, help="model that the training starts from")
+    parser.add_argument("--minutes", type=float, required=True, help="over all resumed parts")
+    parser.add_argument("--hold-out", nargs="*", default=[])
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--grown", type=int, help="gliomas in memory")
+    parser.add_argument("--renew-steps", type=int, help="steps after which one of them is replaced; by default 40")
+    parser.add_argument("--anatomy", help="heads packed by pack.py, or procedural (the default)")
+    parser.add_argument("--licence", default=TrainOptions.licence, help="of the weights, for the card")
+    parser.add_argument("--sources", default=TrainOptions.sources, help="of the cases, and their terms")
+    parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--out", type=Path, required=True)
+    arguments = parser.parse_args(argv)
+    if arguments.pack is None and not (arguments.task and arguments.grown):
+        parser.error("name a pack to train on, or a task and how many cases to grow")
+    options = TrainOptions(
+        recipe=arguments.recipe or (TUNE.name if arguments.start else "modern"),
+        budget=Budget(minutes=arguments.minutes),
+        hold_out=tuple(arguments.hold_out),
+        seed=arguments.seed,
+        resume=arguments.resume,
+        licence=arguments.licence,
+        sources=arguments.sources,
+        start=arguments.start,
+        grown=arguments.grown,
+        renew_steps=arguments.renew_steps,
+        anatomy=arguments.anatomy or (PROCEDURAL if arguments.grown else None),
+    )
+    task = arguments.task
+    pack = read_pack(arguments.pack) if arguments.pack else Pack(task, load_task(task).sequences, {})
+    train(pack, options, arguments.out)
 
 
 if __name__ == "__main__":

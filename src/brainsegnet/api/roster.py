@@ -14,7 +14,6 @@ from brainsegnet.api.options import TrainOptions
 from brainsegnet.errors import DatasetError, MissingSequence, ModelError
 from brainsegnet.inference.card import Card
 from brainsegnet.inference.origin import Grown, Parent
-from brainsegnet.preprocessing.alignment import Aligner
 from brainsegnet.scans.datasets import CaseFiles, common_sequences, find_cases, load_case
 from brainsegnet.scans.survey import check_whole
 from brainsegnet.task import Task
@@ -72,7 +71,7 @@ def call_roll(data: Sequence[Path], task: Task, options: "TrainOptions") -> Rost
             "out; add cases, or hold out fewer"
         )
     sequences = _choose(options.sequences, cases, task) if options.sequences else common_sequences(cases, task)
-    _part_patients(training, held)
+    part_patients(training, held)
     check_whole(cases, sequences)
     validation = [case for case in cases if case.name in held]
     grown = plan_growth(options, task, sequences)
@@ -113,6 +112,7 @@ def load_scans(
     Raises:
         BrainSegNetError: a case cannot be used; one sentence says which and why.
     """
+    from brainsegnet.preprocessing.alignment import Aligner
     from brainsegnet.training.patches import Scan
 
     def load(files: CaseFiles) -> Scan:
@@ -162,8 +162,12 @@ def _drawn(cases: Sequence[CaseFiles], options: "TrainOptions") -> set[str]:
     return held
 
 
-def _part_patients(training: Sequence[CaseFiles], held: Collection[str]) -> None:
-    """Refuse a held-out case whose patient has another scan in the training."""
+def part_patients(training: Sequence[CaseFiles], held: Collection[str]) -> None:
+    """Refuse a held-out case whose patient has another scan in the training.
+
+    Raises:
+        DatasetError: there is one.
+    """
     trained = {patient_of(case.name): case.name for case in training}
     for name in sorted(held):
         if other := trained.get(patient_of(name)):

@@ -6,7 +6,6 @@ from threading import Lock
 from typing import Any
 
 import numpy as np
-import SimpleITK
 from numpy.typing import NDArray
 
 from brainsegnet.errors import ImageError, LabelError, OutputError
@@ -16,7 +15,6 @@ from brainsegnet.scans.series import Series
 from brainsegnet.volume import Affine, Array, LabelMap, Volume, itk_grid
 
 ItkObject = Any
-sitk: ItkObject = SimpleITK
 """SimpleITK carries no types."""
 
 READERS = {
@@ -76,10 +74,17 @@ def write_image(volume: Volume, path: Path, *, compress: bool = True) -> None:
     with replacing(path) as temporary:
         try:
             image = _to_itk(array, volume.affine, path)
-            sitk.WriteImage(image, str(temporary), useCompression=compress and suffix != ".nii")
+            _itk().WriteImage(image, str(temporary), useCompression=compress and suffix != ".nii")
             _check_written(temporary, array, suffix)
         except (RuntimeError, ImageError) as error:
             raise OutputError(f"{path} cannot be written: {_explain_failure(path, temporary, error)}") from error
+
+
+def _itk() -> ItkObject:
+    """SimpleITK, loaded with the first file: where a GPU trains on packed scans it may be absent."""
+    import SimpleITK
+
+    return SimpleITK
 
 
 def _read(path: Path, one: bool) -> tuple[Array, Affine]:
@@ -98,8 +103,8 @@ def _read(path: Path, one: bool) -> tuple[Array, Affine]:
 
 
 def _read_itk(path: Path, reader_name: str, one: bool) -> ItkObject:
-    sitk.ProcessObject.SetGlobalWarningDisplay(False)
-    reader = sitk.ImageFileReader()
+    _itk().ProcessObject.SetGlobalWarningDisplay(False)
+    reader = _itk().ImageFileReader()
     reader.SetImageIO(reader_name)
     reader.SetFileName(str(path))
     with _ALONE:
@@ -114,7 +119,7 @@ def _read_itk(path: Path, reader_name: str, one: bool) -> ItkObject:
 def _check_information(reader: ItkObject, path: Path, one: bool) -> None:
     size, parts = reader.GetSize(), reader.GetNumberOfComponents()
     shape = (*((parts,) if parts > 1 else ()), *reversed(size))
-    if "complex" in sitk.GetPixelIDValueAsString(reader.GetPixelIDValue()):
+    if "complex" in _itk().GetPixelIDValueAsString(reader.GetPixelIDValue()):
         raise ImageError(f"{path} holds complex numbers; save its magnitude and read that")
     if parts > 1 or (one and any(n > 1 for n in size[3:])):
         raise ImageError(f"{path} is {len(shape)}-D {shape}, a 3-D image is due; save one volume of it and read that")
@@ -146,7 +151,7 @@ class _Pixels:
     """Lends the buffer of an ITK image to an array and keeps the image alive, which saves a copy of each scan."""
 
     def __init__(self, image: ItkObject) -> None:
-        view = sitk.GetArrayViewFromImage(image)
+        view = _itk().GetArrayViewFromImage(image)
         address, _ = view.__array_interface__["data"]
         self.image = image
         self.__array_interface__ = {**view.__array_interface__, "data": (address, False)}
@@ -188,7 +193,7 @@ def _to_itk(array: Array, affine: Affine, path: Path) -> ItkObject:
     origin, spacing, direction = itk_grid(affine)
     if np.abs(direction.T @ direction - np.eye(3)).max() > 1e-4:
         raise OutputError(f"{path} cannot be written: its grid's axes are not at right angles; resample the image")
-    image = sitk.GetImageFromArray(array)
+    image = _itk().GetImageFromArray(array)
     image.SetOrigin(origin)
     image.SetSpacing(spacing)
     image.SetDirection(direction.ravel().tolist())

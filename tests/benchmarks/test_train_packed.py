@@ -1,0 +1,84 @@
+"""Training on a pack: where no image can be read, from a model or from nothing, with the card that `train` writes."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from brainsegnet.api.options import TrainOptions
+from brainsegnet.api.roster import call_roll, load_scans
+from brainsegnet.errors import DatasetError
+from brainsegnet.inference.model import open_model
+from brainsegnet.task import BRATS2015
+from brainsegnet.training.packed import Pack, read_pack, write_pack
+
+ABSENT = ("SimpleITK", "openvino", "nncf", "monai", "rich", "cyclopts", "onnx")
+WITHOUT = f"""
+import runpy, sys
+sys.modules |= dict.fromkeys({ABSENT!r})
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+"""Runs a script where these cannot be imported."""
+SCRIPT = Path(__file__).parents[2] / "benchmarks" / "train_packed.py"
+MOMENT = ["--minutes", "0.01", "--seed", "3"]
+
+
+@pytest.fixture(scope="module")
+def packed(phantoms, tmp_path_factory):
+    roster = call_roll([phantoms], BRATS2015, TrainOptions(validation=0))
+    names, path = [case.name for case in roster.training], tmp_path_factory.mktemp("packed") / "phantoms.npz"
+    write_pack(
+        Pack("brats2015", roster.sequences, dict(zip(names, load_scans(roster.training, roster), strict=True))), path
+    )
+    return path
+
+
+@pytest.fixture(scope="module")
+def train_packed(benchmark_called):
+    return benchmark_called("train_packed")
+
+
+def test_it_trains_from_a_model_where_no_library_for_images_is_installed(packed, trained, tmp_path):
+    given = [str(packed), "--from", str(trained / "last"), "--hold-out", "phantom0002", "--out", str(tmp_path / "run")]
+    told = ["--licence", "CC0-1.0", "--sources", "phantoms of plain grow", *MOMENT]
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT, str(SCRIPT), *given, *told], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "recipe tune, 0.01 minutes" in done.stdout and "held out: phantom0002" in done.stdout
+    card, parent = open_model(tmp_path / "run" / "last").card, open_model(trained / "last").card
+    note = card.training
+    assert (card.licence, note.data.sources) == ("CC0-1.0", "phantoms of plain grow")
+    assert note.data.cases == ("phantom0000", "phantom0001") and note.held_out == ("phantom0002",)
+    assert note.started_from.sha256 == parent.weights.sha256 and note.blended == 0.5
+    assert card.network == parent.network and set(note.scores) == set(BRATS2015.regions)
+
+
+def test_a_training_is_resumed_and_may_grow_cases_alone(train_packed, packed, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(train_packed.RECIPES, "modern", train_packed.RECIPES["quick"])
+    out = ["--out", str(tmp_path / "run")]
+    train_packed.main([str(packed), *MOMENT, *out])
+    train_packed.main([str(packed), "--minutes", "0.02", "--seed", "3", "--resume", *out])
+    assert capsys.readouterr().out.count("3 training cases, held out: none") == 2
+    assert open_model(tmp_path / "run" / "last").card.training.budget == {"minutes": 0.02}
+    with pytest.raises(SystemExit):
+        train_packed.main([*MOMENT, *out])
+    assert "name a pack to train on, or a task and how many cases to grow" in capsys.readouterr().err
+
+
+def test_cases_of_one_patient_stay_on_one_side_and_unknown_ones_are_refused(train_packed, packed):
+    pack = read_pack(packed)
+    scan = pack.scans["phantom0000"]
+    twice = Pack(pack.task, pack.sequences, {"BraTS-GLI-00005-000": scan, "BraTS-GLI-00005-001": scan})
+    with pytest.raises(
+        DatasetError, match="BraTS-GLI-00005-000 is held out, but BraTS-GLI-00005-001 of the same patient"
+    ):
+        train_packed.call_roll(twice, TrainOptions(hold_out=("BraTS-GLI-00005-000",)))
+    with pytest.raises(DatasetError, match="the pack has no case nobody; it has phantom0000, phantom0001, phantom0002"):
+        train_packed.call_roll(pack, TrainOptions(hold_out=("nobody",)))
+    roster = train_packed.call_roll(pack, TrainOptions(hold_out=("phantom0001",)))
+    assert [case.name for case in roster.training] == ["phantom0000", "phantom0002"]
+    assert all(np.isfinite(pack.scans[case.name].image).all() for case in roster.training)
