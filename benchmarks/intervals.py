@@ -104,7 +104,12 @@ def main(argv: Sequence[str] | None = None) -> None:
             chosen = {r: choose_tail([t[r] for t in others], arguments.coverage) for r in model.card.task.regions}
             spans[name] = measure(model, scan, margins[name], chosen)
     notes = calibrate(tails, arguments.coverage)
-    about = {"date": datetime.date.today().isoformat(), "machine": describe_processor(), "coverage": arguments.coverage}
+    about = {
+        "date": datetime.date.today().isoformat(),
+        "machine": describe_processor(),
+        "weights": [model.card.weights.sha256[:12] if model.card.weights else "" for model in models],
+        "coverage": arguments.coverage,
+    }
     rows = {name: {r: {k: round(v, 2) for k, v in s.items()} for r, s in case.items()} for name, case in spans.items()}
     report = {
         **about,

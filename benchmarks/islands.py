@@ -13,6 +13,7 @@ stand beside those of arg-max, sureness and dropping, medians over the scans, ei
 """
 
 import argparse
+import datetime
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -95,7 +96,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser.error(f"model {arguments.models[0]} drops no islands, so there is nothing to time")
     else:
         result = time_both(models[0], arguments.data, arguments.repeat, arguments.threads, arguments.mirror)
-    sys.stdout.write(json.dumps({"machine": describe_processor()} | result, indent=1) + "\n")
+    weights = [model.card.weights.sha256[:12] if model.card.weights else "" for model in models]
+    about = {"date": datetime.date.today().isoformat(), "machine": describe_processor(), "weights": weights}
+    sys.stdout.write(json.dumps(about | result, indent=1) + "\n")
 
 
 if __name__ == "__main__":

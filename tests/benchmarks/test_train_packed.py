@@ -14,7 +14,7 @@ from brainsegnet.inference.model import open_model
 from brainsegnet.task import BRATS2015
 from brainsegnet.training.packed import Pack, read_pack, write_pack
 
-ABSENT = ("SimpleITK", "openvino", "nncf", "monai", "rich", "cyclopts", "onnx")
+ABSENT = ("SimpleITK", "openvino", "nncf", "monai", "cyclopts")
 WITHOUT = f"""
 import runpy, sys
 sys.modules |= dict.fromkeys({ABSENT!r})
