@@ -9,7 +9,7 @@ from scipy import ndimage
 from brainsegnet.synthesis.stroke_appearance import draw_diffusion
 from brainsegnet.synthesis.stroke_exposure import expose_diffusion, outline
 from brainsegnet.synthesis.stroke_faults import FLAWLESS, Faults, Jolt
-from brainsegnet.synthesis.stroke_phantom import Library, coarsen, grow_stroke_case
+from brainsegnet.synthesis.stroke_phantom import Library, grow_stroke_case
 from brainsegnet.synthesis.stroke_scanner import Grid, draw_optics, lay_grid
 from brainsegnet.task import ISLES2017, ISLES2022
 from brainsegnet.volume import LabelMap
@@ -160,16 +160,6 @@ def test_a_head_from_elsewhere_is_taken(small_head):
     assert as_bytes(drawn) != as_bytes(own)
     litres = np.count_nonzero(drawn.images["adc"].array) * drawn.reference.voxel_ml / 1000
     assert 1.0 < litres < 2.2
-
-
-def test_coarsening_keeps_every_voxel_in_its_place():
-    fine = np.zeros((40, 44, 48), np.uint8)
-    fine[10:30, 12:30, 8:40] = 3
-    coarse = coarsen(LabelMap(fine, np.diag([0.5, 0.5, 3.0, 1.0])), 1.0)
-    assert coarse.spacing_mm == (1.0, 1.0, 3.0)
-    centres = [np.argwhere(v.array).mean(axis=0) @ v.affine[:3, :3].T + v.affine[:3, 3] for v in (coarse,)]
-    assert centres[0] == pytest.approx([19.5 * 0.5, 20.5 * 0.5, 23.5 * 3], abs=0.3)
-    assert np.count_nonzero(coarse.array) * 3 == pytest.approx(np.count_nonzero(fine) * 0.75, rel=0.15)
 
 
 def test_an_infarct_of_the_first_slice_is_outlined_within_the_brain():

@@ -1,4 +1,4 @@
-"""What a head with a stroke also has and is no infarct of today: wide sulci, white-matter disease, old infarcts."""
+"""What a head with a stroke also has and is no infarct of today: white-matter disease, old infarcts."""
 
 from enum import IntEnum
 
@@ -9,7 +9,6 @@ from brainsegnet.synthesis.anatomy import Labels, Tissue
 from brainsegnet.synthesis.stroke import foremost
 from brainsegnet.synthesis.territories import Ground, brain_tissue, same_artery
 from brainsegnet.synthesis.tumour import Mask, shape_of, smooth_noise
-from brainsegnet.volume import LabelMap
 
 
 class Mimic(IntEnum):
@@ -20,26 +19,6 @@ class Mimic(IntEnum):
     GLIOSIS = 2
     CAVITY = 3
     SHINE_THROUGH = 4
-
-
-def age_head(rng: np.random.Generator, head: LabelMap) -> LabelMap:
-    """A head with a shell of fluid around the brain, and with cortex and ventricles thinned by age, by chance.
-
-    The brain shrinks from every border to fluid, where noise says so; what is left keeps its label.
-    """
-    spacing = head.spacing_mm
-    tissue = head.array.copy()
-    brain = ndimage.gaussian_filter((tissue > 0).astype(np.float32), [2.2 / s for s in spacing], truncate=2.5)
-    rim = rng.uniform(0.2, 0.6) + 0.1 * smooth_noise(rng, head.shape, spacing, 18.0)
-    tissue[(tissue == 0) & (brain > np.maximum(rim, 0.1))] = Tissue.CSF
-    patchy = 0.06 * smooth_noise(rng, head.shape, spacing, 14.0)
-    for fluid, solid, loss in (
-        (Tissue.CSF, (Tissue.GREY, Tissue.CEREBELLAR_GREY), rng.uniform(0, 0.3)),
-        (Tissue.VENTRICLE, (Tissue.WHITE, Tissue.DEEP_GREY), rng.uniform(0, 0.38) * (rng.random() < 0.6)),
-    ):
-        wet = ndimage.gaussian_filter((tissue == fluid).astype(np.float32), [1.6 / s for s in spacing], truncate=2.5)
-        tissue[np.isin(tissue, solid) & (wet + patchy > 0.6 - loss)] = fluid
-    return LabelMap(tissue, head.affine)
 
 
 def grow_mimics(rng: np.random.Generator, ground: Ground, core: Mask) -> Labels:

@@ -5,18 +5,18 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy import ndimage
 
 from brainsegnet.synthesis.anatomy import Floats, Labels, Millimetres, Shape, grow_anatomy, spacing_for
 from brainsegnet.synthesis.phantom import affine_for
 from brainsegnet.synthesis.stroke import Infarct, draw_stroke, grow_core, grow_stroke
 from brainsegnet.synthesis.stroke_appearance import draw_diffusion, paint_flow
 from brainsegnet.synthesis.stroke_exposure import expose_diffusion, expose_flow, outline
-from brainsegnet.synthesis.stroke_mimics import age_head, grow_mimics
+from brainsegnet.synthesis.stroke_heads import age_head, coarsen, vary_head
+from brainsegnet.synthesis.stroke_mimics import grow_mimics
 from brainsegnet.synthesis.stroke_scanner import Grid, draw_optics, lay_grid
 from brainsegnet.synthesis.territories import Ground, lay_ground
 from brainsegnet.synthesis.tumour import Mask
-from brainsegnet.volume import Box, Case, LabelMap, Volume
+from brainsegnet.volume import Case, LabelMap, Volume
 
 StrokeTask = Literal["isles2022", "isles2017"]
 DrawMap = Callable[[np.random.Generator], LabelMap]
@@ -27,8 +27,6 @@ FINE_SHAPE: Shape = (108, 140, 114)
 FIELD_OF_VIEW_MM = 224.0
 FINEST_MM = 1.35
 """A head of finer voxels is thinned out first: a scan does not show them."""
-MARGIN_MM = 6.0
-"""Around the brain in a thinned head, for the fluid about it."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +34,7 @@ class Library:
     """What a user may bring.
 
     Attributes:
-        draw_head: Takes a tissue map of `anatomy.Tissue`; heads are grown if None.
+        draw_head: Takes a tissue map of `anatomy.Tissue`, which is deformed; heads are grown if None.
         draw_shape: Takes a real lesion in MNI space; all are grown if None.
         atlas: Arterial territories in MNI space; those of `territories` if None.
     """
@@ -68,7 +66,7 @@ def grow_stroke_case(
     library = library or Library()
     for_head, for_stroke, for_mimics, for_scan = np.random.default_rng(seed).spawn(4)
     if library.draw_head:
-        grown = coarsen(library.draw_head(for_head), FINEST_MM / detail)
+        grown = vary_head(for_head, coarsen(library.draw_head(for_head), FINEST_MM / detail))
     else:
         fine = _scale(FINE_SHAPE, detail)
         grown = LabelMap(grow_anatomy(for_head, fine), affine_for(fine, spacing_for(fine)))
@@ -84,24 +82,6 @@ def grow_stroke_case(
     infarct = grow_stroke(for_stroke, ground, stroke, shape)
     mimics = grow_mimics(for_mimics, ground, infarct.outcome)
     return _scan_perfusion(for_scan, Subject(name, head, ground, detail), infarct, mimics)
-
-
-def coarsen(head: LabelMap, finest_mm: float) -> LabelMap:
-    """A tissue map cropped to its brain and a margin, its voxels no finer than `finest_mm`; labels of the nearest.
-
-    >>> coarsen(LabelMap(np.ones((20, 20, 9), np.uint8), np.diag([0.5, 0.5, 3.0, 1.0])), 1.0).shape
-    (22, 22, 13)
-    """
-    step = np.maximum(finest_mm / np.array(head.spacing_mm), 1)
-    box, margin = Box.around(head.array), np.ceil(MARGIN_MM / np.array(head.spacing_mm))
-    first = np.array(box.start) - margin
-    extent = np.array(box.shape) + 2 * margin
-    d, h, w = (int(n) for n in np.ceil(extent / step))
-    array = ndimage.affine_transform(head.array, step, first, (d, h, w), order=0)
-    affine = head.affine.copy()
-    affine[:3, 3] += affine[:3, :3] @ first
-    affine[:3, :3] *= step
-    return LabelMap(array, affine)
 
 
 @dataclass(frozen=True, eq=False)
