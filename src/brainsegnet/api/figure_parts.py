@@ -85,7 +85,7 @@ def load_shown(files: CaseFiles, task: Task, sequences: Sequence[str]) -> Case:
 
 
 def read_layer(folder: Path, case: Case, task: Task, paper: int) -> Array:
-    """Labels of a case, or the probability that a voxel is of any tissue.
+    """Labels (D, H, W) of a case, or the probability that a voxel is of any tissue.
 
     Raises:
         DatasetError: there is none.

@@ -88,7 +88,7 @@ def add_noise(image: Tensor, luck: Luck, strength: float) -> Tensor:
 
 
 def slice_matrices(n: int, spacing_mm: float, thick_mm: float, device: torch.device) -> tuple[Tensor, Tensor] | None:
-    """Matrices from n voxels to slices of `thick_mm` and back, or None where slices are as thin as the voxels."""
+    """Matrices from n voxels to m slices of `thick_mm` (m, n) and back (n, m); None where slices are thin as voxels."""
     few = round(n * spacing_mm / thick_mm) if thick_mm > spacing_mm else n
     profile = blur_matrix(n, 0.36 * thick_mm / spacing_mm, device) if few < n else None
     if profile is None or few < 2:

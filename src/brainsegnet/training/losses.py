@@ -17,7 +17,10 @@ Regions = Sequence[Sequence[int]]
 
 
 def loss_of(logits: Tensor, classes: Tensor, recipe: Recipe, stage: Stage, regions: Regions = ()) -> Tensor:
-    """The stage's focal loss, weighted where the recipe favours small lesions, plus soft Dice where it weighs that."""
+    """The stage's focal loss, weighted where the recipe favours small lesions, plus soft Dice where it weighs that.
+
+    `logits` are (N, K, D, H, W), the true `classes` (N, D, H, W).
+    """
     weights = weigh_small(classes, recipe.small) if recipe.small else None
     loss = focal_loss(logits, classes, stage.gamma, weights)
     return loss + recipe.dice * dice_loss(logits, classes, regions) if recipe.dice else loss

@@ -18,7 +18,7 @@ def many() -> bool:
 
 
 def all_sum(x: Tensor) -> Tensor:
-    """Sum over all processes, differentiable; `x` itself in a single process."""
+    """Sum over all processes of a tensor of any shape, differentiable; `x` itself in a single process."""
     return cast(Tensor, dist_nn.all_reduce(x.clone())) if many() else x  # type: ignore[no-untyped-call]
 
 
