@@ -139,6 +139,23 @@ def test_a_few_scans_have_a_contrast_of_no_known_physics_and_show_the_core_alike
         assert np.median(sick.weighted(b)[core] / healthy.weighted(b)[core]) > 1.1
 
 
+def test_old_lesions_never_look_like_infarcts_whatever_the_contrast(small_ground):
+    """Their ADC is above that of the tissue that they lie in, in each tissue in which they are found."""
+    brain = np.isin(small_ground.tissue, (*GREY_AND_WHITE, Tissue.DEEP_GREY, Tissue.CEREBELLAR_GREY))
+    nothing = np.zeros(brain.shape, np.uint8)
+    for seed in range(12):
+        contrast = draw_diffusion(np.random.default_rng(seed), 1)
+        for kind in (k for k in Mimic if k):
+            old, healthy = (
+                paint_diffusion(np.random.default_rng(seed), small_ground, brain & False, mimics, contrast).adc
+                for mimics in (np.where(brain, kind, nothing), nothing)
+            )
+            tissues = [Tissue.WHITE] if kind == Mimic.HYPERINTENSITY else np.unique(small_ground.tissue[brain])
+            for tissue in tissues:
+                here = small_ground.tissue == tissue
+                assert np.median(old[here]) > np.median(healthy[here]), (seed, kind, tissue)
+
+
 def test_blood_too_is_random_in_some_scans_and_short_in_the_deficit_in_all(small_ground, infarct):
     grey, white = ((small_ground.tissue == t) & ~infarct.deficit for t in GREY_AND_WHITE)
     short = infarct.deficit & np.isin(small_ground.tissue, GREY_AND_WHITE)

@@ -23,6 +23,7 @@ T2 = (0.0, 2.6, 1.28, 1.00, 2.8, 1.12, 1.30, 1.10)
 ADC = (0.0, 2850.0, 830.0, 745.0, 3100.0, 770.0, 790.0, 720.0)
 """Apparent diffusion coefficient by `Tissue`, in 1e-6 mm2/s."""
 MIMIC_T2 = (0.0, 1.45, 1.7, 2.6, 2.0)
+"""Signal and diffusion of each `Mimic` where tissue has the usual ones; where it has others, as many times those."""
 MIMIC_ADC = (0.0, 1000.0, 1250.0, 2500.0, 1050.0)
 OFFSET = 0.7
 """Of what freer water takes from DWI, the share that its longer T2 gives back: hence grey matter is hardly brighter."""
@@ -30,8 +31,8 @@ FREE_T2, FREE_ADC = ((0.3, 3.2), (0.6, 1.6)), ((1500.0, 3300.0), (550.0, 1150.0)
 """Ranges of fluid and of tissue where the contrast is of no known physics: no order of the tissues can be learnt."""
 FREE_CBF, FREE_CBV = (15.0, 60.0), (1.5, 4.5)
 """The same of blood in tissue."""
-RANDOM = 0.08
-"""Share of the scans with such a contrast."""
+FREE_SHARE = 0.08
+"""Of the scans, with such a contrast."""
 FLUID = 1300.0
 """ADC from which on the signal is that of fluid, which is even."""
 HINDBRAIN_MM = 30.0
@@ -99,18 +100,18 @@ class Flow:
     delay: Floats
 
 
-def draw_diffusion(rng: np.random.Generator, random_share: float = RANDOM) -> DiffusionContrast:
+def draw_diffusion(rng: np.random.Generator, free_share: float = FREE_SHARE) -> DiffusionContrast:
     """Acute in two cases of three (low ADC), else subacute: ADC rising to normal again, and T2 mostly longer.
 
     Args:
         rng: What is drawn from.
-        random_share: How often tissues and fluid have a T2 and an ADC of no known physics. The core differs from what
-            it was by the same factors then.
+        free_share: How often tissues and fluid have a T2 and an ADC of no known physics. Core and mimics differ from
+            what was there by the same factors then.
     """
     late = rng.random() < 0.35
     t2 = np.array(T2) * np.exp(rng.normal(0, 0.06, len(Tissue)))
     adc = np.array(ADC) * np.exp(np.clip(rng.normal(0, 0.06, len(Tissue)), -0.1, 0.1))
-    if rng.random() < random_share:
+    if rng.random() < free_share:
         t2, adc = (_draw_free(rng, *ranges) for ranges in (FREE_T2, FREE_ADC))
     return DiffusionContrast(
         t2=tuple(t2.tolist()),
@@ -143,9 +144,9 @@ def paint_diffusion(
     b0 = np.array(contrast.t2, np.float32)[ground.tissue]
     adc = np.array(contrast.adc, np.float32)[ground.tissue]
     old = mimics > 0
-    vary = rng.normal(1, 0.08, (2, len(Mimic)))
-    b0[old] = (np.array(MIMIC_T2) * vary[0]).astype(np.float32)[mimics[old]]
-    adc[old] = (np.array(MIMIC_ADC) * vary[1]).astype(np.float32)[mimics[old]]
+    vary, beneath = rng.normal(1, 0.08, (2, len(Mimic))), ground.tissue[old]
+    for field, usual, factor in ((b0, T2, vary[0] * MIMIC_T2), (adc, ADC, vary[1] * MIMIC_ADC)):
+        field[old] *= factor.astype(np.float32)[mimics[old]] / np.array(usual, np.float32)[beneath]
     b0 *= 1 + 0.6 * contrast.cortex * smooth_noise(rng, shape, spacing, 8.0)
     freer = 1.3 * contrast.cortex * smooth_noise(rng, shape, spacing, 3.0)
     b0 *= np.exp(np.float32(OFFSET * contrast.b_s_mm2 * 1e-6) * np.where(adc < FLUID, adc, 0) * freer)
@@ -204,7 +205,7 @@ def measure_adc(b0: Floats, dwi: Floats, b_s_mm2: float) -> Floats:
     return np.asarray(np.clip(np.log(ratio) * (1e6 / b_s_mm2), 0, 6000), np.float32)
 
 
-def paint_flow(rng: np.random.Generator, ground: Ground, infarct: Infarct, random_share: float = RANDOM) -> Flow:
+def paint_flow(rng: np.random.Generator, ground: Ground, infarct: Infarct, free_share: float = FREE_SHARE) -> Flow:
     """Perfusion of a head: less flow and later arrival in the deficit, less volume in the core.
 
     In the penumbra vessels widen, so that blood volume holds or rises a little. Watersheds and the side of a narrowed
@@ -212,7 +213,7 @@ def paint_flow(rng: np.random.Generator, ground: Ground, infarct: Infarct, rando
     """
     spacing, shape = ground.spacing_mm, shape_of(infarct.core)
     tables = [np.array(table) * np.exp(rng.normal(0, 0.08, len(Tissue))) for table in (CBF, CBV)]
-    if rng.random() < random_share:
+    if rng.random() < free_share:
         tables = [_draw_free(rng, (table[Tissue.VENTRICLE], table[Tissue.CSF]), span)
                   for table, span in zip(tables, (FREE_CBF, FREE_CBV), strict=True)]  # fmt: skip
     cbf, cbv = (table.astype(np.float32)[ground.tissue] for table in tables)

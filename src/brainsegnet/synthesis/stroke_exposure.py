@@ -8,7 +8,7 @@ from scipy import ndimage
 from brainsegnet.synthesis.anatomy import Floats, Labels
 from brainsegnet.synthesis.echo_planar import SOLID, Distortion, distort
 from brainsegnet.synthesis.stroke_appearance import DiffusionContrast, Flow, measure_adc, paint_diffusion
-from brainsegnet.synthesis.stroke_faults import Jolt, add_ghost, cut_slices, darken_slices, middle_slice, shift_slices
+from brainsegnet.synthesis.stroke_faults import Jolt, add_ghost, cut_slices, darken_slices, fullest_slice, shift_slices
 from brainsegnet.synthesis.stroke_scanner import Grid, Optics, add_noise, extract_brain, remnants, resample, shade
 from brainsegnet.synthesis.territories import Ground
 from brainsegnet.synthesis.tumour import Mask, smooth_noise
@@ -56,7 +56,7 @@ def expose_diffusion(
     dwi = darken_slices(dwi, faults.jolt)
     brain = extract_brain(rng, weight, grid, optics.rim)
     if any(faults.cut):
-        brain = cut_slices(brain, faults.cut, middle_slice(layers[0], head.affine, grid.affine))
+        brain = cut_slices(brain, faults.cut, fullest_slice(layers[0], head.affine, grid.affine))
     parallel = np.exp(0.35 * smooth_noise(rng, grid.shape, grid.spacing_mm, 30.0))
     sigma = optics.noise * float(np.median(dwi[brain])) * parallel
     b0 = add_noise(rng, add_ghost(b0, faults.ghost), sigma, optics.grain)

@@ -32,17 +32,32 @@ class Jolt:
 
 
 @dataclass(frozen=True)
+class Ghost:
+    """A faint copy of the image half a field of view away along its rows (Nyquist, N/2).
+
+    Attributes:
+        angle: Half of that between odd and even lines of k-space, in radians; its sine is the strength of the copy.
+        phase: Angle between copy and image in the first voxel, in radians: where they agree the image gets brighter.
+        turns: By how many turns that changes from end to end along (D, H, W).
+    """
+
+    angle: float
+    phase: float
+    turns: tuple[float, float, float]
+
+
+@dataclass(frozen=True)
 class Faults:
     """What befalls a scan; most have nothing of it.
 
     Attributes:
         jolt: How the head moves, if it does.
-        ghost: Angle in radians between odd and even lines of k-space, whose sine is the strength of the ghost.
+        ghost: The ghost, if there is one.
         cut: Share of the slices that were not taken, at the bottom and at the top.
     """
 
     jolt: Jolt | None = None
-    ghost: float = 0.0
+    ghost: Ghost | None = None
     cut: tuple[float, float] = (0.0, 0.0)
 
 
@@ -50,10 +65,10 @@ FLAWLESS = Faults()
 
 
 def draw_faults(rng: np.random.Generator) -> Faults:
-    """A jolt in one scan of fourteen, a ghost in one of ten, and slices missing at either end in one of twenty."""
+    """A jolt in one scan of fourteen, a ghost in one of ten, slices missing at each end in one of twenty."""
     return Faults(
         jolt=_draw_jolt(rng) if rng.random() < 0.07 else None,
-        ghost=float(rng.uniform(0.02, 0.12)) if rng.random() < 0.1 else 0.0,
+        ghost=_draw_ghost(rng) if rng.random() < 0.1 else None,
         cut=(_draw_cut(rng), _draw_cut(rng)),
     )
 
@@ -61,6 +76,11 @@ def draw_faults(rng: np.random.Generator) -> Faults:
 def _draw_jolt(rng: np.random.Generator) -> Jolt:
     rows, columns = rng.normal(0, 0.9, 2).tolist()
     return Jolt(float(rng.uniform(0.05, 0.95)), rows, columns, float(rng.uniform(0, 0.33)))
+
+
+def _draw_ghost(rng: np.random.Generator) -> Ghost:
+    deep, high, wide = rng.normal(0, 1, 3).tolist()
+    return Ghost(float(rng.uniform(0.02, 0.12)), float(rng.uniform(0, 2 * np.pi)), (deep, high, wide))
 
 
 def _draw_cut(rng: np.random.Generator) -> float:
@@ -96,28 +116,29 @@ def _slices_in_order(count: int) -> Array:
     return np.concatenate([np.arange(0, count, 2), np.arange(1, count, 2)])
 
 
-def add_ghost(image: Floats, angle: float) -> Floats:
-    """An image (D, H, W) with a faint copy half a field of view away along its rows (Nyquist, N/2).
-
-    Odd and even lines of k-space differ by twice an angle; its cosine is left of the image, its sine is in the copy.
-    """
-    if not angle:
+def add_ghost(image: Floats, ghost: Ghost | None) -> Floats:
+    """The magnitude (D, H, W) of an image and its ghost, which add and cancel in bands."""
+    if ghost is None:
         return image
-    there = np.roll(image, image.shape[1] // 2, axis=1)
-    return np.asarray(np.hypot(np.float32(np.cos(angle)) * image, np.float32(np.sin(angle)) * there), np.float32)
+    lines = [np.linspace(0, turns, n) for turns, n in zip(ghost.turns, image.shape, strict=True)]
+    phase = ghost.phase + 2 * np.pi * sum(np.ix_(*lines))
+    there = np.sin(ghost.angle) * np.roll(image, image.shape[1] // 2, axis=1)
+    return np.asarray(np.abs(np.cos(ghost.angle) * image + there * np.exp(1j * phase)), np.float32)
 
 
-def cut_slices(brain: Mask, cut: tuple[float, float], middle: int) -> Mask:
-    """A brain (D, H, W) without a share of its slices at the bottom and at the top, but never without `middle`."""
+def cut_slices(brain: Mask, cut: tuple[float, float], kept: int | None) -> Mask:
+    """A brain (D, H, W) without a share of its slices at the bottom and at the top, but never without slice `kept`."""
     slices = np.flatnonzero(brain.any(axis=(1, 2)))
     low, high = (round(share * slices.size) for share in cut)
-    seen = np.zeros_like(brain)
-    kept = slices[(slices >= min(slices[low], middle)) & (slices <= max(slices[-1 - high], middle))]
-    seen[kept] = brain[kept]
+    below, above = slices[:low], slices[slices.size - high :]
+    seen = brain.copy()
+    seen[below if kept is None else below[below < kept]] = False
+    seen[above if kept is None else above[above > kept]] = False
     return seen
 
 
-def middle_slice(mask: Mask, head: Affine, scan: Affine) -> int:
-    """The slice of a scan, by its affine and the head's (4, 4), in which the median of a mask (D, H, W) lies."""
+def fullest_slice(mask: Mask, head: Affine, scan: Affine) -> int | None:
+    """Which slice shows most of a mask (D, H, W), from the affines (4, 4) of head and scan; None of an empty one."""
     onto = np.linalg.inv(scan) @ head
-    return round(float(np.median(np.argwhere(mask) @ onto[0, :3])) + float(onto[0, 3]))
+    slices = np.rint(np.argwhere(mask) @ onto[0, :3] + onto[0, 3]).astype(int)
+    return int(np.bincount(np.maximum(slices, 0)).argmax()) if slices.size else None

@@ -6,12 +6,16 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from brainsegnet.synthesis.anatomy import Tissue
+from brainsegnet.synthesis.anatomy import Millimetres, Tissue
 from brainsegnet.synthesis.tumour import smooth_noise
 from brainsegnet.volume import Box, LabelMap
 
 MARGIN_MM = 6.0
 """Around the brain in a thinned head, for the fluid about it."""
+SWAY_MM = ((28.0, 1.0, 3.5), (11.0, 0.3, 1.2))
+"""Grain of a deformation, and the range of its amplitude (standard deviation): lobes, and gyri."""
+FARTHEST_MM = 14.0
+"""What is moved farther than this may leave the map."""
 SKIP = 3
 """The deformation of a head is computed at every so many voxels."""
 HALVINGS = 6
@@ -38,25 +42,32 @@ def coarsen(head: LabelMap, finest_mm: float) -> LabelMap:
 
 
 def vary_head(rng: np.random.Generator, head: LabelMap) -> LabelMap:
-    """A tissue map (D, H, W) mirrored or not, of another size, its lobes and gyri moved by a smooth diffeomorphism.
+    """A tissue map mirrored or not, a little larger or smaller, its lobes and gyri moved by a smooth diffeomorphism.
 
-    The same draws as for gliomas (`warp`), turns excepted, which the grid of the scan brings.
+    As for gliomas (`warp`), but for turns, which the grid of the scan brings. The map (D, H, W) is cut to the new brain
+    and a margin.
     """
-    spacing = np.array(head.spacing_mm)
-    array, across = head.array, int(np.argmax(np.abs(head.affine[0, :3])))
+    room = [int(np.ceil(FARTHEST_MM / step)) for step in head.spacing_mm]
+    array, across = np.pad(head.array, [(n, n) for n in room]), int(np.argmax(np.abs(head.affine[0, :3])))
     if rng.random() < 0.5:
         array = np.flip(array, across)
-    nodes = [int(np.ceil((n - 1) / SKIP)) + 1 for n in head.shape]
-    flow = np.zeros((3, *nodes))
-    for grain_mm, amplitude_mm in ((28.0, rng.uniform(1.0, 3.5)), (11.0, rng.uniform(0.3, 1.2))):
-        d, h, w = (spacing * SKIP).tolist()
-        for axis, step in enumerate((d, h, w)):
-            field = smooth_noise(rng, (nodes[0], nodes[1], nodes[2]), (d, h, w), grain_mm)
-            flow[axis] += amplitude_mm * field / step
-    moved = deform(array, integrate(flow) * SKIP)
     affine = head.affine.copy()
-    affine[:3, :3] *= rng.uniform(0.955, 1.095) * rng.uniform(0.95, 1.05, 3)
-    return LabelMap(moved, affine)
+    affine[:3, 3] -= affine[:3, :3] @ room
+    affine[:3, :3] *= rng.uniform(0.95, 1.05) * rng.uniform(0.97, 1.03, 3)
+    moved = deform(array, SKIP * integrate(draw_flow(rng, array.shape, head.spacing_mm)))
+    return coarsen(LabelMap(moved, affine), finest_mm=0)
+
+
+def draw_flow(rng: np.random.Generator, shape: tuple[int, ...], spacing_mm: Millimetres) -> Fields:
+    """A flow (3, d, h, w) in voxels at every `SKIP` of the voxels (D, H, W), lobes moved far and gyri a little."""
+    d, h, w = (int(np.ceil((n - 1) / SKIP)) + 1 for n in shape)
+    deep, high, wide = (SKIP * step for step in spacing_mm)
+    flow = np.zeros((3, d, h, w))
+    for grain_mm, low_mm, high_mm in SWAY_MM:
+        amplitude_mm = rng.uniform(low_mm, high_mm)
+        for part, step in zip(flow, (deep, high, wide), strict=True):
+            part += amplitude_mm / step * smooth_noise(rng, (d, h, w), (deep, high, wide), grain_mm)
+    return flow
 
 
 def integrate(flow: Fields) -> Fields:
