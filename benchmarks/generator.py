@@ -11,6 +11,7 @@ are grown on the CPU whatever trains, so of these there is the last figure alone
 import argparse
 import datetime
 import json
+import os
 import time
 from pathlib import Path
 from statistics import median
@@ -93,19 +94,25 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--cases", type=int, default=10)
     parser.add_argument("--patches", type=int, default=40, help="patches from each case")
-    parser.add_argument("--anatomy", default=PROCEDURAL)
+    parser.add_argument("--anatomy", help="by default procedural heads; for strokes, heads of their own")
     parser.add_argument("--stroke", choices=STROKES, help="strokes instead of gliomas")
     parser.add_argument("--shapes", type=Path, help="folder of lesion masks for strokes")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     task = STROKES[options.stroke] if options.stroke else BRATS2021
-    on_gpu = options.device.startswith("cuda") and not options.stroke
+    if options.stroke:
+        options.device = "cpu"
+    else:
+        options.anatomy = options.anatomy or PROCEDURAL
+    on_gpu = options.device.startswith("cuda")
     report = {
         "date": datetime.date.today().isoformat(),
-        "device": torch.cuda.get_device_name() if on_gpu else f"CPU, {torch.get_num_threads()} threads",
+        "device": torch.cuda.get_device_name()
+        if on_gpu
+        else f"CPU, {os.environ.get('OMP_NUM_THREADS', 'all')} threads",
         "machine": describe_processor(),
         "grown": options.stroke or "gliomas",
-        "anatomy": Path(options.anatomy).name,
+        "anatomy": Path(options.anatomy).name if options.anatomy else "own",
         "cases": options.cases,
         **({} if options.stroke else time_render(options)),
         "seconds_per_case_in_memory": round(time_memory(options, task), 3),

@@ -2,35 +2,43 @@
 
     python benchmarks/intervals.py runs/tumour/fold0 runs/tumour/fold1 runs/tumour/fold2 \
         --data DATA/tumour/brats2021 DATA/tumour/brats2023 --card src/brainsegnet/models/tumour
+    python benchmarks/intervals.py tumour --data DATA/tumour/brats2015
 
-Prints JSON. Models and data as in `islands.py`. Each case has the interval that the others ask for; `held` is the share
-of the cases in which it held the true volume, up to 1 ml; `width` its median width as a share of the true volume, over
-the cases with more than 1 ml; `error` the median of the error of the volume itself, as such a share. With `--card` the
-tails that all cases ask for, and `held`, go onto the card of the model that the folds were made for.
+Prints JSON. Models that held cases out, as folds do, are tested on those, each with the interval that other patients
+ask for; so how many are held follows from the rank of `choose_tail`, and what the figures tell is the width. With
+`--card` the tails that all cases ask for go onto the card of the model that the folds were made for. A model whose card
+has intervals is tested with these, on other cases than those that chose them and any part of its sequences, as `segment
+--uncertainty` gives them; how many are held is then a measurement.
+
+`held` is the share of the cases of which the interval holds the true volume, up to 1 ml; `width` its median width as a
+share of the true volume, over the cases with more than 1 ml; `error` that of the error of the volume itself.
 """
 
 import argparse
 import datetime
 import json
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import numpy as np
 
+import brainsegnet
 from brainsegnet.api.release import bound_with
 from brainsegnet.api.starting import refuse_seen
 from brainsegnet.api.validation import (
     SLACK_ML,
+    Tails,
     calibrate,
     choose_margins,
     find_tails,
     held_out_scans,
-    other_scans,
+    other_patients,
     try_margins,
 )
+from brainsegnet.inference.card import IntervalNote
 from brainsegnet.inference.engines import open_engine
 from brainsegnet.inference.islands import clear_chances, without_dropped
 from brainsegnet.inference.model import Model
@@ -44,14 +52,6 @@ Spans = Mapping[str, Mapping[str, float]]
 """Region to `true`, `found`, `least` and `most` in ml."""
 
 
-def load(model: Model, data: Sequence[Path]) -> dict[str, Scan]:
-    """The cases that a model held out, or all where it has seen none."""
-    if model.card.training.held_out:
-        return held_out_scans(model, data)
-    refuse_seen([case.name for case in find_cases(data)], model.card.as_parent())
-    return other_scans(model, data)
-
-
 def measure(model: Model, scan: Scan, margin: float | None, tails: Mapping[str, float]) -> Spans:
     """Volumes of each region, and the interval that each tail gives."""
     card, voxel_ml = model.card, float(np.prod(scan.spacing_mm)) / 1000
@@ -62,6 +62,47 @@ def measure(model: Model, scan: Scan, margin: float | None, tails: Mapping[str, 
         least, most = volume_interval(region_chance(chances, classes), voxel_ml, tails[region])
         true, found = (float(np.isin(labels, classes).sum()) * voxel_ml for labels in (scan.classes, cleared))
         spans[region] = {"true": true, "found": found, "least": least, "most": most}
+    return spans
+
+
+def leave_out(models: Sequence[Model], data: Sequence[Path]) -> tuple[dict[str, Spans], dict[str, IntervalNote]]:
+    """The interval of each held-out case that the other patients ask for, and what all ask for."""
+    scans = [held_out_scans(model, data) for model in models]
+    trials = {name: trial for pair in zip(models, scans, strict=True) for name, trial in try_margins(*pair).items()}
+    _, margins = choose_margins(trials)
+    tails: Tails = {
+        name: tail for pair in zip(models, scans, strict=True) for name, tail in find_tails(*pair, margins).items()
+    }
+    spans = {}
+    for model, held in zip(models, scans, strict=True):
+        for name, scan in held.items():
+            others = [tails[other] for other in other_patients(name, tails)]
+            chosen = {region: choose_tail([tail[region] for tail in others]) for region in model.card.task.regions}
+            spans[name] = measure(model, scan, margins[name], chosen)
+    return spans, calibrate(tails)
+
+
+def segment_all(model: Model, data: Sequence[Path]) -> dict[str, Spans]:
+    """The interval of each case as a user gets it, with the sequences that it has."""
+    files, options = find_cases(data), brainsegnet.SegmentOptions(uncertainty=True)
+    refuse_seen([case.name for case in files], model.card.as_parent())
+    spans = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for case in files:
+            out = Path(folder) / f"{case.name}.nii.gz"
+            given = {name: path for name, path in case.images.items() if name in model.card.sequences}
+            report = brainsegnet.segment(given, model.folder, out, options).done[0].report
+            scores = brainsegnet.evaluate(out, data, model.card.task).scores[case.name]
+            found = report["uncertainty"]["volume_intervals"]
+            spans[case.name] = {
+                region: {
+                    "true": score.true_volume_ml,
+                    "found": score.predicted_volume_ml,
+                    "least": found[region]["least_ml"],
+                    "most": found[region]["most_ml"],
+                }
+                for region, score in scores.items()
+            }
     return spans
 
 
@@ -80,46 +121,42 @@ def summarise(spans: Mapping[str, Spans]) -> dict[str, dict[str, float | None]]:
     return found
 
 
-def main(argv: Sequence[str] | None = None) -> None:
+def read_arguments(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[Model]]:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", type=Path, nargs="+")
     parser.add_argument("--data", type=Path, nargs="+", required=True)
-    parser.add_argument("--card", type=Path, help="released model that gets the intervals")
-    parser.add_argument("--coverage", type=float, default=0.8)
+    parser.add_argument("--card", type=Path, help="released model that gets the intervals of the folds")
     arguments = parser.parse_args(argv)
     models = [resolve_model(path) for path in arguments.models]
-    trials: dict[str, Any] = {}
-    for model in models:
-        trials |= try_margins(model, load(model, arguments.data))
-    _, margins = choose_margins(trials)
-    tails: dict[str, Mapping[str, float]] = {}
-    for model in models:
-        tails |= find_tails(model, load(model, arguments.data), margins)
-    if len(tails) < 2:
-        parser.error("one case alone has no others that ask for an interval; name models that held out more")
-    spans = {}
-    for model in models:
-        for name, scan in load(model, arguments.data).items():
-            others = [tail for other, tail in tails.items() if other != name]
-            chosen = {r: choose_tail([t[r] for t in others], arguments.coverage) for r in model.card.task.regions}
-            spans[name] = measure(model, scan, margins[name], chosen)
-    notes = calibrate(tails, arguments.coverage)
-    about = {
+    held = sorted(name for model in models for name in model.card.training.held_out)
+    if models[0].card.intervals and (len(models) > 1 or arguments.card):
+        parser.error(f"{models[0].folder} has intervals already; name it alone, or folds")
+    if not models[0].card.intervals and not all(other_patients(name, held) for name in held or [""]):
+        parser.error("the models held out one patient or none, so there is nobody to ask for an interval; name folds")
+    if arguments.card and sorted(resolve_model(arguments.card).card.training.held_out) != held:
+        parser.error(f"the folds held out other cases than those that {arguments.card} was scored on")
+    return arguments, models
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    arguments, models = read_arguments(argv)
+    if models[0].card.intervals:
+        spans, notes = segment_all(models[0], arguments.data), models[0].card.intervals
+    else:
+        spans, notes = leave_out(models, arguments.data)
+    report = {
         "date": datetime.date.today().isoformat(),
         "machine": describe_processor(),
         "weights": [model.card.weights.sha256[:12] if model.card.weights else "" for model in models],
-        "coverage": arguments.coverage,
-    }
-    rows = {name: {r: {k: round(v, 2) for k, v in s.items()} for r, s in case.items()} for name, case in spans.items()}
-    report = {
-        **about,
-        "tails": {r: round(n.tail, 4) for r, n in notes.items()},
+        "tails": {region: round(note.tail, 4) for region, note in notes.items()},
         "regions": summarise(spans),
-        "ml": rows,
+        "ml": {
+            name: {r: {k: round(v, 2) for k, v in s.items()} for r, s in case.items()} for name, case in spans.items()
+        },
     }
     sys.stdout.write(json.dumps(report, indent=1) + "\n")
     if arguments.card:
-        bound_with(arguments.card, notes, list(tails))
+        bound_with(arguments.card, notes, list(spans))
 
 
 if __name__ == "__main__":

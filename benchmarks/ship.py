@@ -95,6 +95,9 @@ def read_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--sources", required=True, help="of all cases, and their terms")
     parser.add_argument("--grown-sources", help="of the grown ones alone, for the card of the first model")
     arguments = parser.parse_args(argv)
+    changed = [name for name in ("patch", "small", "divisor") if getattr(arguments, name)]
+    if not arguments.grown and arguments.start and (changed or arguments.rate != 1):
+        parser.error(f"--{[*changed, 'rate'][0]} is for a training on grown cases or from nothing, and there is none")
     if bool(arguments.real) == bool(arguments.unseen) or not (arguments.grown or arguments.real):
         parser.error("name --real cases, or grown ones and --unseen cases to score them on")
     return arguments

@@ -1,4 +1,4 @@
-"""Train on a pack of prepared scans (see pack.py) to a time limit; needs torch, lightning, pydantic and scipy only.
+"""Train on a pack of prepared scans (see pack.py) to a time limit, without a library for images or OpenVINO.
 
     python benchmarks/train_packed.py packed/brats2021.npz --recipe modern --minutes 9 --out runs/gpu
     python benchmarks/train_packed.py packed/brats2021.npz --recipe modern --minutes 18 --out runs/gpu --resume
@@ -7,89 +7,61 @@
 
 The output folder holds the model folders best/ and last/ and the state for resuming, with the cards that `brainsegnet
 train` writes; `brainsegnet segment` and `release` take them. Cases named with --hold-out are scored ten times on the
-way and never trained on. With --grown, gliomas are grown on the GPU beside the cases of the pack, if one is named, in
-heads that pack.py has packed or procedural.
+way and never trained on. With --grown, gliomas are grown on the GPU, or strokes on the CPU, beside the cases of the
+pack, if one is named: gliomas in heads that pack.py has packed or procedural, strokes in such or in heads of their own.
 """
 
 import argparse
 import json
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from brainsegnet.api.anatomies import PROCEDURAL
-from brainsegnet.api.growth import describe_growth, open_pool, plan_growth
-from brainsegnet.api.options import TrainOptions
+from brainsegnet.api.growth import plan_growth
+from brainsegnet.api.options import TrainOptions, Watch
 from brainsegnet.api.roster import Roster, part_patients
-from brainsegnet.api.starting import follow, kept_margin
-from brainsegnet.api.training_run import STATE, describe, launch, make_plan, score, write_card
+from brainsegnet.api.training_run import run
 from brainsegnet.errors import DatasetError
-from brainsegnet.inference.model import save_model
-from brainsegnet.inference.shipped import resolve_model
-from brainsegnet.network.architecture import BrainSegNet
 from brainsegnet.scans.case_files import CaseFiles
 from brainsegnet.task import load_task
 from brainsegnet.training.curriculum import RECIPES, TUNE, Budget
-from brainsegnet.training.fit import fit
 from brainsegnet.training.packed import Pack, read_pack
-from brainsegnet.training.plan import Hooks, Record, Weights
+from brainsegnet.training.patches import Scan
+from brainsegnet.training.plan import Record
 
 
 def call_roll(pack: Pack, options: TrainOptions) -> Roster:
     """The cases of a pack that are trained on, those that are held out, and what is grown beside them.
 
     Raises:
-        DatasetError: the pack has no case of a name, or one patient's cases are on either side.
+        DatasetError: the pack has no case of a name, one patient's cases are on either side, or none is left to train
+            on and none grown.
     """
     if lost := sorted(set(options.hold_out) - set(pack.scans)):
         raise DatasetError(f"the pack has no case {lost[0]}; it has {', '.join(pack.scans)}")
     cases = [CaseFiles(name, {}) for name in pack.scans]
     training = [case for case in cases if case.name not in options.hold_out]
+    if not training and options.grown is None:
+        raise DatasetError("no case is left to train on; hold out fewer")
     part_patients(training, options.hold_out)
     task, held = load_task(pack.task), [case for case in cases if case.name in options.hold_out]
     return Roster(task, pack.sequences, training, held, grown=plan_growth(options, task, pack.sequences))
 
 
 def train(pack: Pack, options: TrainOptions, out: Path) -> None:
-    """As `brainsegnet.train`, on scans that are in memory already, with records on standard output."""
-    parent = resolve_model(options.start) if options.start else None
-    roster = call_roll(pack, options)
-    roster = roster if parent is None else follow(roster, parent.card)
-    plan = make_plan(roster, options, parent)
-    fabric = launch(options, plan.recipe)
-    print(describe(roster, plan, fabric), flush=True)
-    if roster.grown:
-        print(describe_growth(roster.grown), flush=True)
-        pool = open_pool(roster.grown, options, roster.task, roster.sequences, fabric.device)
-        roster = replace(roster, pool=pool)
-    scores: dict[str, float] = {}
+    """As `brainsegnet.train`, on scans that are in memory already; records go to standard output too."""
     said = time.monotonic()
 
-    def report(record: Record) -> None:
+    def tell(record: Record) -> None:
         nonlocal said
         if record.dice or time.monotonic() - said > 10:
             said = time.monotonic()
             print(json.dumps(vars(record) | {"dice": dict(record.dice)}), flush=True)
 
-    def keep(name: str, weights: Weights) -> None:
-        save_model(out / name, write_card(f"{out.name}/{name}", roster, plan, options, scores), weights)
+    def read(cases: Sequence[CaseFiles], roster: Roster, say: Callable[[str], None]) -> list[Scan]:
+        return [pack.scans[case.name] for case in cases]
 
-    def validate(net: BrainSegNet) -> Mapping[str, float]:
-        held = [pack.scans[case.name] for case in roster.validation]
-        scores.update(score(net, held, roster.task, kept_margin(roster, plan.recipe)))
-        return dict(scores)
-
-    out.mkdir(parents=True, exist_ok=True)
-    hooks = Hooks(report, keep, validate if roster.validation else None, out / STATE, options.validations)
-    fit(
-        [pack.scans[case.name] for case in roster.training],
-        plan,
-        fabric,
-        hooks,
-        pool=roster.pool,
-        resume=options.resume,
-    )
+    run(call_roll(pack, options), read, out, options, Watch(lambda text: print(text, flush=True), tell))
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -100,12 +72,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--recipe", choices=RECIPES, help="by default modern, and tune for a training that starts from a model"
     )
     parser.add_argument("--from", dest="start", type=Path, help="model that the training starts from")
-    parser.add_argument("--minutes", type=float, required=True, help="over all resumed parts")
+    length = parser.add_mutually_exclusive_group(required=True)
+    length.add_argument("--minutes", type=float, help="over all resumed parts")
+    length.add_argument("--steps", type=int, help="instead of minutes")
     parser.add_argument("--hold-out", nargs="*", default=[])
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--grown", type=int, help="gliomas in memory")
+    parser.add_argument("--grown", type=int, help="grown cases in memory")
     parser.add_argument("--renew-steps", type=int, help="steps after which one of them is replaced; by default 40")
-    parser.add_argument("--anatomy", help="heads packed by pack.py, or procedural (the default)")
+    parser.add_argument("--anatomy", help="heads packed by pack.py, or procedural (the default of gliomas)")
     parser.add_argument("--licence", default=TrainOptions.licence, help="of the weights, for the card")
     parser.add_argument("--sources", default=TrainOptions.sources, help="of the cases, and their terms")
     parser.add_argument("--resume", action="store_true")
@@ -113,9 +87,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
     if arguments.pack is None and not (arguments.task and arguments.grown):
         parser.error("name a pack to train on, or a task and how many cases to grow")
+    task = arguments.task
+    pack = read_pack(arguments.pack) if arguments.pack else Pack(task, load_task(task).sequences, {})
     options = TrainOptions(
         recipe=arguments.recipe or (TUNE.name if arguments.start else "modern"),
-        budget=Budget(minutes=arguments.minutes),
+        budget=Budget(steps=arguments.steps, minutes=arguments.minutes),
         hold_out=tuple(arguments.hold_out),
         seed=arguments.seed,
         resume=arguments.resume,
@@ -124,10 +100,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         start=arguments.start,
         grown=arguments.grown,
         renew_steps=arguments.renew_steps,
-        anatomy=arguments.anatomy or (PROCEDURAL if arguments.grown else None),
+        anatomy=arguments.anatomy,
     )
-    task = arguments.task
-    pack = read_pack(arguments.pack) if arguments.pack else Pack(task, load_task(task).sequences, {})
     train(pack, options, arguments.out)
 
 

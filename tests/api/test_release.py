@@ -215,7 +215,7 @@ def test_a_card_tells_what_other_ways_to_make_the_model_reach(home, tmp_path):
 def test_what_was_scored_otherwise_is_not_set_beside_a_model(home, tmp_path):
     model = open_model(copytree(home / "tiny", tmp_path / "tiny"))
     tested, dice = model.card.training.held_out, dict.fromkeys(model.card.task.regions, 0.5)
-    with pytest.raises(ModelError, match="is compared with have other cases: phantom0002 is"):
+    with pytest.raises(ModelError, match="are of other cases than these: phantom0002 is"):
         compare_with(model.folder, [row(model, "real alone", 0.3)], tested[:2])
     for subsets in ({"dwi": dice}, {"flair": {"whole": 0.5}}):
         with pytest.raises(ModelError, match=f"no scores to compare with those of another way, {next(iter(subsets))}"):
@@ -231,7 +231,7 @@ def test_intervals_of_the_same_cases_replace_those_on_the_card(home, tmp_path):
     card = open_model(model.folder).card
     assert card.intervals == notes and card == model.card.model_copy(update={"intervals": notes})
     assert open_model(model.folder).exported("int8").is_file()
-    with pytest.raises(ModelError, match="have other cases: phantom0002 is"):
+    with pytest.raises(ModelError, match="are of other cases than these: phantom0002 is"):
         bound_with(model.folder, notes, tested[:2])
     with pytest.raises(ModelError, match="has the regions whole, core, enhancing"):
         bound_with(model.folder, {"whole": IntervalNote()}, tested)

@@ -34,6 +34,12 @@ def left(folder):
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
+def test_where_no_tensorboard_is_installed_the_log_is_a_table(phantoms, options, tmp_path, monkeypatch):
+    monkeypatch.setattr("brainsegnet.training.log.BOARDS", ("no_such_board",))
+    train(phantoms, "brats2015", tmp_path / "run", options)
+    assert {"log.csv", "log.json"} < set(left(tmp_path / "run")) and not (tmp_path / "run" / "tensorboard").exists()
+
+
 def test_the_network_fits_the_number_of_cases(phantoms, tiny, tmp_path):
     """One case to train on is fewer than two, and two are not."""
     wide = tiny.model_copy(update={"narrow_below": 2})

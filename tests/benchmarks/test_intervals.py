@@ -3,12 +3,16 @@
 import json
 from shutil import copytree
 
+import numpy as np
 import pytest
 
-from brainsegnet.api.validation import calibrate, find_tails, other_scans
-from brainsegnet.errors import ModelError
-from brainsegnet.inference.model import change_card, open_model
+from brainsegnet.api.validation import calibrate, find_tails, held_out_scans
+from brainsegnet.errors import DatasetError
+from brainsegnet.inference.card import IntervalNote
+from brainsegnet.inference.model import open_model, replace_card
 from brainsegnet.inference.origin import Data
+from brainsegnet.scans.datasets import find_cases, load_case
+from brainsegnet.task import BRATS2015
 
 
 @pytest.fixture(scope="module")
@@ -16,29 +20,70 @@ def intervals(benchmark_called):
     return benchmark_called("intervals")
 
 
-@pytest.fixture
-def stranger(trained, tmp_path):
-    """The trained model with a card that knows none of the phantoms."""
-    return rewrite(trained, tmp_path / "stranger", data=Data(), held_out=())
+NAMES = ("phantom0000", "phantom0001", "phantom0002")
 
 
-def rewrite(trained, folder, **changes):
+def rewrite(trained, folder, intervals=None, **changes):
+    """The trained model with a card that says otherwise."""
     model = open_model(copytree(trained / "last", folder))
-    return change_card(model, training=model.card.training.model_copy(update=changes)).folder
+    note = model.card.training.model_copy(update=changes)
+    return replace_card(model, model.card.model_copy(update={"training": note, "intervals": intervals or {}})).folder
 
 
-def test_each_case_has_the_interval_that_the_others_ask_for(intervals, stranger, trained, phantoms, capsys):
-    intervals.main([str(stranger), "--data", str(phantoms)])
+@pytest.fixture
+def fold(trained, tmp_path):
+    """As if it had held out all phantoms."""
+    return rewrite(trained, tmp_path / "fold", data=Data(), held_out=NAMES)
+
+
+def test_each_case_has_the_interval_that_the_others_ask_for(intervals, fold, phantoms, capsys):
+    intervals.main([str(fold), "--data", str(phantoms)])
     report = json.loads(capsys.readouterr().out)
     assert len(report["ml"]) == 3 and set(report["regions"]) == {"whole", "core", "enhancing"}
-    scans = other_scans(open_model(stranger), [phantoms])
-    tails = find_tails(open_model(stranger), scans)
-    assert {region: note["held"] for region, note in report["regions"].items()} == {
-        region: note.coverage for region, note in calibrate(tails).items()
+    notes = calibrate(find_tails(open_model(fold), held_out_scans(open_model(fold), [phantoms])))
+    assert {region: row["held"] for region, row in report["regions"].items()} == {
+        region: note.coverage for region, note in notes.items()
     }
+
+
+def test_a_model_with_intervals_is_tested_as_users_get_them(intervals, trained, phantoms, tmp_path, capsys):
+    notes = {"whole": IntervalNote(tail=0.45), "core": IntervalNote(tail=0.2), "enhancing": IntervalNote(tail=0.001)}
+    shipped = rewrite(trained, tmp_path / "shipped", notes, data=Data(), held_out=())
+    intervals.main([str(shipped), "--data", str(phantoms)])
+    report = json.loads(capsys.readouterr().out)
+    assert report["tails"] == {region: note.tail for region, note in notes.items()} and len(report["ml"]) == 3
+    assert all(case[r]["least"] <= case[r]["most"] for case in report["ml"].values() for r in notes)
+    truth = open_truth(phantoms, "phantom0001")
+    assert report["ml"]["phantom0001"]["whole"]["true"] == pytest.approx(truth, abs=0.01)
+    with pytest.raises(DatasetError, match="was trained on this patient"):
+        intervals.main([str(rewrite(trained, tmp_path / "knowing", notes)), "--data", str(phantoms)])
+
+
+def open_truth(phantoms, name):
+    """Millilitres of all tissues."""
+    files = next(case for case in find_cases([phantoms]) if case.name == name)
+    labels = load_case(files, ("t1",), BRATS2015, lesion=True).lesion
+    return np.count_nonzero(labels.array) * labels.voxel_ml
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        (["one"], "nobody to ask for an interval"),
+        (["known", "fold"], "has intervals already; name it alone"),
+        (["fold", "--card", "known"], "other cases than those that"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused_at_once(
+    intervals, fold, trained, phantoms, tmp_path, capsys, given, reason
+):
+    note = {region: IntervalNote() for region in BRATS2015.regions}
+    rewrite(trained, tmp_path / "one", held_out=("phantom0002",))
+    rewrite(trained, tmp_path / "known", note, held_out=("phantom0002",))
     with pytest.raises(SystemExit):
-        intervals.main([str(trained / "last"), "--data", str(phantoms)])
-    assert "one case alone has no others" in capsys.readouterr().err
+        paths = [name if name.startswith("--") else str(tmp_path / name) for name in given]
+        intervals.main([*paths, "--data", str(phantoms)])
+    assert reason in capsys.readouterr().err
 
 
 def test_summary_counts_what_is_held_and_leaves_out_small_volumes_of_the_widths(intervals):
@@ -51,14 +96,11 @@ def test_summary_counts_what_is_held_and_leaves_out_small_volumes_of_the_widths(
 
 
 def test_they_go_onto_the_card_of_the_model_that_was_scored_on_the_same_cases(
-    intervals, stranger, trained, phantoms, tmp_path, capsys
+    intervals, fold, trained, phantoms, tmp_path, capsys
 ):
-    names = ("phantom0000", "phantom0001", "phantom0002")
-    shipped, other = (rewrite(trained, tmp_path / str(n), held_out=names[:n]) for n in (3, 2))
-    old, given = open_model(shipped).card, [str(stranger), "--data", str(phantoms), "--coverage", "0.5", "--card"]
-    intervals.main([*given, str(shipped)])
+    shipped = rewrite(trained, tmp_path / "shipped", held_out=NAMES)
+    old = open_model(shipped).card
+    intervals.main([str(fold), "--data", str(phantoms), "--card", str(shipped)])
     report, new = json.loads(capsys.readouterr().out), open_model(shipped).card
     assert {region: round(note.tail, 4) for region, note in new.intervals.items()} == report["tails"]
     assert new.model_copy(update={"intervals": old.intervals}) == old
-    with pytest.raises(ModelError, match="have other cases: phantom0002"):
-        intervals.main([*given, str(other)])

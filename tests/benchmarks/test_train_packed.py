@@ -4,12 +4,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from brainsegnet.api.options import TrainOptions
 from brainsegnet.api.roster import call_roll, load_scans
-from brainsegnet.errors import DatasetError
+from brainsegnet.errors import DatasetError, ModelError, OutputError
 from brainsegnet.inference.model import open_model
 from brainsegnet.task import BRATS2015
 from brainsegnet.training.packed import Pack, read_pack, write_pack
@@ -23,7 +22,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 """
 """Runs a script where these cannot be imported."""
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "train_packed.py"
-MOMENT = ["--minutes", "0.01", "--seed", "3"]
+MOMENT = ["--steps", "1", "--seed", "3"]
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +47,7 @@ def test_it_trains_from_a_model_where_no_library_for_images_is_installed(packed,
         [sys.executable, "-c", WITHOUT, str(SCRIPT), *given, *told], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert "recipe tune, 0.01 minutes" in done.stdout and "held out: phantom0002" in done.stdout
+    assert "recipe tune, 1 steps" in done.stdout and "held out: phantom0002" in done.stdout
     card, parent = open_model(tmp_path / "run" / "last").card, open_model(trained / "last").card
     note = card.training
     assert (card.licence, note.data.sources) == ("CC0-1.0", "phantoms of plain grow")
@@ -57,16 +56,37 @@ def test_it_trains_from_a_model_where_no_library_for_images_is_installed(packed,
     assert card.network == parent.network and set(note.scores) == set(BRATS2015.regions)
 
 
-def test_a_training_is_resumed_and_may_grow_cases_alone(train_packed, packed, tmp_path, capsys, monkeypatch):
-    monkeypatch.setitem(train_packed.RECIPES, "modern", train_packed.RECIPES["quick"])
-    out = ["--out", str(tmp_path / "run")]
-    train_packed.main([str(packed), *MOMENT, *out])
-    train_packed.main([str(packed), "--minutes", "0.02", "--seed", "3", "--resume", *out])
-    assert capsys.readouterr().out.count("3 training cases, held out: none") == 2
-    assert open_model(tmp_path / "run" / "last").card.training.budget == {"minutes": 0.02}
+def steps(run):
+    """Steps of which the log of a training tells, and the scores on its last card."""
+    rows = (run / "log.csv").read_text().splitlines()[1:]
+    return sorted({int(row.split(",")[0]) for row in rows}), open_model(run / "last").card.training.scores
+
+
+def test_a_training_is_resumed_and_neither_overwritten_nor_continued_with_others(train_packed, packed, tmp_path):
+    run = tmp_path / "run"
+    given = [str(packed), "--recipe", "quick", "--seed", "3", "--out", str(run), "--hold-out"]
+    train_packed.main([*given, "phantom0001", "--steps", "2"])
+    first, scores = steps(run)
+    assert first == [1, 2] and set(scores) == set(BRATS2015.regions)
+    with pytest.raises(OutputError, match="already holds a training"):
+        train_packed.main([*given, "phantom0001", "--steps", "2"])
+    with pytest.raises(ModelError, match=r"holds a training with other .* cases \(phantom0001, phantom0002 differ\)"):
+        train_packed.main([*given, "phantom0002", "--steps", "4", "--resume"])
+    train_packed.main([*given, "phantom0001", "--steps", "2", "--resume"])
+    assert steps(run) == (first, scores)
+    train_packed.main([*given, "phantom0001", "--steps", "4", "--resume"])
+    assert steps(run)[0] == [1, 2, 3, 4]
+
+
+def test_cases_may_be_grown_alone(train_packed, tmp_path, capsys):
+    run = tmp_path / "run"
+    alone = ["--task", "isles2022", "--recipe", "quick", "--out", str(run), *MOMENT]
     with pytest.raises(SystemExit):
-        train_packed.main([*MOMENT, *out])
+        train_packed.main(alone)
     assert "name a pack to train on, or a task and how many cases to grow" in capsys.readouterr().err
+    train_packed.main([*alone, "--grown", "1"])
+    card = open_model(run / "last").card
+    assert (card.training.grown.generator, card.training.grown.seen, card.training.data.count) == ("isles2022", 1, 0)
 
 
 def test_cases_of_one_patient_stay_on_one_side_and_unknown_ones_are_refused(train_packed, packed):
@@ -79,6 +99,7 @@ def test_cases_of_one_patient_stay_on_one_side_and_unknown_ones_are_refused(trai
         train_packed.call_roll(twice, TrainOptions(hold_out=("BraTS-GLI-00005-000",)))
     with pytest.raises(DatasetError, match="the pack has no case nobody; it has phantom0000, phantom0001, phantom0002"):
         train_packed.call_roll(pack, TrainOptions(hold_out=("nobody",)))
+    with pytest.raises(DatasetError, match="no case is left to train on; hold out fewer"):
+        train_packed.call_roll(pack, TrainOptions(hold_out=tuple(pack.scans)))
     roster = train_packed.call_roll(pack, TrainOptions(hold_out=("phantom0001",)))
     assert [case.name for case in roster.training] == ["phantom0000", "phantom0002"]
-    assert all(np.isfinite(pack.scans[case.name].image).all() for case in roster.training)

@@ -1,5 +1,7 @@
 """The mean over a scan and its mirror images, which does not know left from right or front from back."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -80,12 +82,17 @@ def test_a_case_gets_labels_maps_and_intervals_of_the_mean(engine, case):
     assert mirrored.intervals["whole"] != plain.intervals["whole"]
 
 
-def test_the_coverage_of_one_pass_is_not_told_of_four(engine, case, monkeypatch):
+def test_the_coverage_of_one_pass_over_all_sequences_is_not_told_of_others(engine, case, monkeypatch):
     note = IntervalNote(tail=0.05, coverage=0.8, cases=11)
-    monkeypatch.setattr(engine, "card", engine.card.model_copy(update={"intervals": {"whole": note}}))
+    given = engine.card.input.model_copy(update={"any_subset": True})
+    card = engine.card.model_copy(update={"intervals": {"whole": note}, "input": given})
+    monkeypatch.setattr(engine, "card", card)
     one, four = (predict(case, engine, Options(mirror=mirror, uncertainty=True)) for mirror in (False, True))
     assert (one.intervals["whole"].coverage, one.intervals["whole"].cases) == (0.8, 11)
     assert (four.intervals["whole"].coverage, four.intervals["whole"].cases) == (None, 0)
+    part = replace(case, images={name: case.images[name] for name in tuple(case.images)[1:]})
+    fewer = predict(part, engine, Options(uncertainty=True))
+    assert fewer.absent and (fewer.intervals["whole"].coverage, fewer.intervals["whole"].cases) == (None, 0)
 
 
 @pytest.mark.parametrize("mirror", [False, True])

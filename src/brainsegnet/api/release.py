@@ -23,7 +23,7 @@ from brainsegnet.api.validation import (
 from brainsegnet.errors import DatasetError, ModelError
 from brainsegnet.inference.card import Card, IntervalNote, IslandsNote
 from brainsegnet.inference.familiarity import Profile, measure_profile
-from brainsegnet.inference.model import LAST, Model, change_card, open_model, save_model
+from brainsegnet.inference.model import LAST, Model, open_model, replace_card, save_model
 from brainsegnet.inference.origin import Comparison
 from brainsegnet.preprocessing.prepare import prepare
 from brainsegnet.scans.datasets import find_cases, load_case
@@ -112,7 +112,8 @@ def compare_with(model: Path, comparisons: Sequence[Comparison], tested: Collect
                 raise ModelError(f"model {model} has no scores to compare with those of {row.origin}, {part}")
     new = {(row.origin, row.real_cases) for row in comparisons}
     kept = [row for row in note.comparisons if (row.origin, row.real_cases) not in new]
-    return change_card(opened, training=note.model_copy(update={"comparisons": (*kept, *comparisons)}))
+    told = note.model_copy(update={"comparisons": (*kept, *comparisons)})
+    return replace_card(opened, card.model_copy(update={"training": told}))
 
 
 def bound_with(model: Path, intervals: Mapping[str, IntervalNote], tested: Collection[str]) -> Model:
@@ -125,14 +126,14 @@ def bound_with(model: Path, intervals: Mapping[str, IntervalNote], tested: Colle
     opened = _open_for(model, tested)
     if set(intervals) != set(opened.card.task.regions):
         raise ModelError(f"model {model} has the regions {', '.join(opened.card.task.regions)}; give each an interval")
-    return change_card(opened, intervals=dict(intervals))
+    return replace_card(opened, opened.card.model_copy(update={"intervals": dict(intervals)}))
 
 
 def _open_for(model: Path, tested: Collection[str]) -> Model:
     """A model whose scores are those of just these cases."""
     opened = open_model(model)
     if other := sorted(set(tested) ^ set(opened.card.training.held_out)):
-        raise ModelError(f"model {model} and what it is compared with have other cases: {other[0]} is in one alone")
+        raise ModelError(f"the scores of model {model} are of other cases than these: {other[0]} is in one alone")
     return opened
 
 

@@ -127,16 +127,20 @@ def load_scans(
         return list(pool.map(load, cases))
 
 
+Read = Callable[[Sequence[CaseFiles], Roster, Callable[[str], None]], list["Scan"]]
+"""Gives the scans of some cases of a roster, as `load_scans` does."""
+
+
 def load_split(
-    roster: Roster, scored: bool, say: Callable[[str], None] = lambda text: None
+    roster: Roster, scored: bool, read: Read = load_scans, say: Callable[[str], None] = lambda text: None
 ) -> tuple[list["Scan"], list["Scan"]]:
     """What is trained on, and, if it is to be scored, what is held out; errors as `load_scans`.
 
     Raises:
         DatasetError: a scan is among both, under two names.
     """
-    scans = load_scans(roster.training, roster, say)
-    held_out = load_scans(roster.validation, roster, say) if scored else []
+    scans = read(roster.training, roster, say)
+    held_out = read(roster.validation, roster, say) if scored else []
     named = {files.name: scan.image for files, scan in zip(roster.training, scans, strict=True)}
     for files, scan in zip(roster.validation, held_out, strict=False):
         check_unseen(files.name, scan.image, named)

@@ -10,7 +10,7 @@ import numpy as np
 
 from brainsegnet.api.growth import describe_growth, open_pool
 from brainsegnet.api.options import TrainOptions, Watch
-from brainsegnet.api.roster import Roster, call_roll, check_same, load_split
+from brainsegnet.api.roster import Read, Roster, call_roll, check_same, load_scans, load_split
 from brainsegnet.api.starting import adopt, follow, inherit, kept_margin, settle_blend, warn_of_forgetting
 from brainsegnet.errors import OutputError, TaskError
 from brainsegnet.evaluation.metrics import region_dice
@@ -64,8 +64,21 @@ def train(
     """
     options, watch = options or TrainOptions(), watch or Watch()
     task = task if isinstance(task, Task) else load_task(task)
-    parent = None if options.start is None else resolve_model(options.start)
     roster = call_roll([data] if isinstance(data, Path) else list(data), task, options)
+    return run(roster, load_scans, out, options, watch)
+
+
+def run(roster: Roster, read: Read, out: Path, options: TrainOptions, watch: Watch) -> Path:
+    """Train on the cases of a roster, which `read` reads or has in memory; otherwise as `train`.
+
+    Args:
+        roster: Who is trained on and who is held out.
+        read: Gives the scans of some of its cases; takes what `load_scans` takes.
+        out: As for `train`.
+        options: As for `train`.
+        watch: As for `train`.
+    """
+    parent = None if options.start is None else resolve_model(options.start)
     roster = roster if parent is None else follow(roster, parent.card)
     with torch_needed():
         from brainsegnet.training.fit import fit
@@ -81,9 +94,9 @@ def train(
         if parent is not None and (warning := warn_of_forgetting(plan.recipe, roster, parent.card)):
             watch.say(warning)
     if roster.grown:
-        pool = open_pool(roster.grown, options, task, roster.sequences, fabric.device)
+        pool = open_pool(roster.grown, options, roster.task, roster.sequences, fabric.device)
         roster = replace(roster, pool=pool)
-    scans, held_out = load_split(roster, fabric.is_global_zero and _scored(roster, options), watch.say)
+    scans, held_out = load_split(roster, fabric.is_global_zero and _scored(roster, options), read, watch.say)
     try:
         hooks, log = _hooks(roster, plan, fabric, out, options, held_out)
         hooks = replace(hooks, report=_both(hooks.report, watch.step))

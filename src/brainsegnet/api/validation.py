@@ -1,6 +1,6 @@
 """How a model does on cases it has not seen: with every part of the sequences, and how wide intervals must be."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
@@ -131,7 +131,7 @@ def choose_margins(trials: Trials) -> tuple[float | None, dict[str, float | None
     means = {name: {m: float(np.mean(list(dice.values()))) for m, dice in t.items()} for name, t in trials.items()}
     margins = {}
     for name in trials:
-        others = [mean for other, mean in means.items() if patient_of(other) != patient_of(name)]
+        others = [means[other] for other in other_patients(name, means)]
         margins[name] = choose_margin(others) if others else None
     gains = [
         [dice - trial[None][region] for region, dice in trial[margins[name]].items()] for name, trial in trials.items()
@@ -166,7 +166,10 @@ def find_tails(model: Model, scans: Mapping[str, "Scan"], margins: Mapping[str, 
 
 
 def calibrate(tails: Tails, coverage: float = 0.8) -> dict[str, IntervalNote]:
-    """The tail of each region that reaches the coverage, and the coverage on each case of the others' tail.
+    """The tail of each region that reaches the coverage, and how often the tail of the other patients held a case.
+
+    That is the share which the rank of `choose_tail` leaves, or more where cases ask for the same: it tells that the
+    choice is no better on the cases that made it, and not how far it holds elsewhere.
 
     >>> notes = calibrate({"a": {"lesion": 0.3}, "b": {"lesion": 0.1}, "c": {"lesion": 0.05}})
     >>> notes["lesion"].tail, notes["lesion"].cases
@@ -175,14 +178,16 @@ def calibrate(tails: Tails, coverage: float = 0.8) -> dict[str, IntervalNote]:
     notes = {}
     for region in next(iter(tails.values())):
         needed = [case[region] for case in tails.values()]
-        hits = [
-            needed[i] >= choose_tail(needed[:i] + needed[i + 1 :], coverage)
-            for i in range(len(needed))
-            if len(needed) > 1
-        ]
+        others = {name: [tails[other][region] for other in other_patients(name, tails)] for name in tails}
+        hits = [tails[name][region] >= choose_tail(known, coverage) for name, known in others.items() if known]
         reached = round(float(np.mean(hits)), 3) if hits else None
         notes[region] = IntervalNote(tail=choose_tail(needed, coverage), coverage=reached, cases=len(needed))
     return notes
+
+
+def other_patients(name: str, cases: Iterable[str]) -> list[str]:
+    """The cases that are of other patients than one of them."""
+    return [case for case in cases if patient_of(case) != patient_of(name)]
 
 
 def mean_scores(scores: Scores) -> dict[str, dict[str, float]]:

@@ -46,7 +46,7 @@ class IntervalNote(Value):
 
     Attributes:
         tail: The interval runs from the volume more probable than 1 - tail to that more probable than tail.
-        coverage: Share of the cases in which it held the true volume; None if not measured.
+        coverage: Share of the cases in which it held the true volume, each left out of the choice; None if unknown.
         cases: Number of those cases.
     """
 

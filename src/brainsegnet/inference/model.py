@@ -137,13 +137,12 @@ def save_exports(model: Model, write: Callable[[Path], Mapping[Form, ExportNote]
     return Model(model.folder, card)
 
 
-def change_card(model: Model, **changes: object) -> Model:
-    """Say something else on the card of a model, fields by name; weights and exports stay.
+def replace_card(model: Model, card: Card) -> Model:
+    """Say something else on the card of a model; weights and exports stay.
 
     Raises:
         OutputError: the folder cannot be written to, or the disk is full.
     """
-    card = model.card.model_copy(update=changes)
     with replacing(model.folder / CARD_FILE) as new_card:
         _write_card(card, new_card)
     return Model(model.folder, card)

@@ -188,7 +188,8 @@ def finish(found: Found, card: Card) -> Prediction:
     if chances is not None and asked.uncertainty:
         doubt = case.reference.with_array(restore(entropy(chances), ready.prepared))
         kept = without_dropped(chances, cleared.classes)
-        result = replace(result, entropy=doubt, intervals=find_intervals(kept, card, labels.voxel_ml, asked.mirror))
+        as_validated = not asked.mirror and not ready.absent
+        result = replace(result, entropy=doubt, intervals=find_intervals(kept, card, labels.voxel_ml, as_validated))
     return result
 
 

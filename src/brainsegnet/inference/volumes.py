@@ -27,17 +27,18 @@ class Interval:
 
 
 def find_intervals(
-    chances: NDArray[np.float32], card: Card, voxel_ml: float, mirrored: bool = False
+    chances: NDArray[np.float32], card: Card, voxel_ml: float, as_validated: bool = True
 ) -> dict[str, Interval]:
     """The interval of the volume of each region, from probabilities (K, d, h, w) of the box.
 
-    The card tells how often intervals of a single pass held the true volume, not those of mirrored ones.
+    The card tells how often intervals of a single pass over all sequences held the true volume; nobody knows that of
+    mirrored passes or parts of the sequences, which are not `as_validated`.
     """
     found = {}
     for region, classes in zip(card.task.regions, card.task.region_classes, strict=True):
         note = card.intervals.get(region, IntervalNote())
         least, most = volume_interval(region_chance(chances, classes), voxel_ml, note.tail)
-        known = (None, 0) if mirrored else (note.coverage, note.cases)
+        known = (note.coverage, note.cases) if as_validated else (None, 0)
         found[region] = Interval(round(least, 6), round(most, 6), *known)
     return found
 

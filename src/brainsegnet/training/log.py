@@ -3,6 +3,7 @@
 import csv
 import json
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,20 @@ from brainsegnet.training.plan import Record
 
 __all__ = ["RunLog", "read_log"]
 
+BOARDS = ("tensorboard", "tensorboardX")
 COLUMNS = ("step", "epoch", "stage", "progress", "loss", "rate", "minutes", "samples_per_second", "waiting")
+
+
+def _has_board() -> bool:
+    """Whether TensorBoard can be written for; a machine lent for an hour may lack it."""
+    return any(find_spec(name) is not None for name in BOARDS)
 
 
 class RunLog:
     """Writes every record of a training to `folder`.
 
     Args:
-        folder: Gets `log.csv`, `log.json` and `tensorboard/`.
+        folder: Gets `log.csv`, `log.json` and, where TensorBoard is installed, `tensorboard/`.
         regions: Regions whose Dice the records may hold.
         steps: Lines of an earlier part up to this step are kept, later ones dropped; 0 starts anew.
     """
@@ -35,7 +42,7 @@ class RunLog:
         self._csv = csv.DictWriter(self._file, self.columns, restval="")
         self._csv.writeheader()
         self._csv.writerows(self.records)
-        self._board = TensorBoardLogger(folder, "tensorboard", version="")
+        self._board = TensorBoardLogger(folder, "tensorboard", version="") if _has_board() else None
 
     def __call__(self, record: Record) -> None:
         """Add a record.
@@ -48,6 +55,8 @@ class RunLog:
         self.records.append(row)
         self._csv.writerow(row)
         self._file.flush()
+        if self._board is None:
+            return
         scalars = {name: float(value) for name, value in row.items() if isinstance(value, int | float)}
         try:
             self._board.log_metrics({name: value for name, value in scalars.items() if value == value}, record.step)
@@ -57,6 +66,7 @@ class RunLog:
     def close(self, summary: Mapping[str, Any]) -> None:
         """Write `log.json`: the summary, and every record with a Dice."""
         self._file.close()
-        self._board.finalize("success")
+        if self._board is not None:
+            self._board.finalize("success")
         scored = [row for row in self.records if any(name.startswith("dice_") for name in row)]
         write_text(json.dumps({**summary, "validations": scored}, indent=2), self.folder / "log.json")
