@@ -47,7 +47,7 @@ def test_a_released_card_says_who_scored_its_cases_and_what_parts_of_the_sequenc
     assert f"(3 cases, each scored by a model trained alike without it: {everyone})" in rows["Dice on unseen cases"]
     assert rows["Dice by sequences"] == "flair+t1c: whole 0.800, core 0.750; t2: whole 0.600, core 0.500"
     assert rows["volume intervals"] == (
-        "whole: tail 0.05, held 90% of the volumes of 20 cases, each left out of the choice; core: tail 0.1, not measured"
+        "whole: tail 0.05, held 90% of the volumes of 20 cases, each left out; core: tail 0.1, not measured"
     )
     assert rows["started from"].startswith("glioma, trained on 2 cases")
 

@@ -227,7 +227,7 @@ def _intervals(card: Card) -> str:
         + (
             "not measured"
             if note.coverage is None
-            else f"held {note.coverage:.0%} of the volumes of {note.cases} cases, each left out of the choice"
+            else f"held {note.coverage:.0%} of the volumes of {note.cases} cases, each left out"
         )
         for region, note in card.intervals.items()
     ]

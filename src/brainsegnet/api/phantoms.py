@@ -23,7 +23,7 @@ def grow(
     watch: Callable[[str], None] | None = None,
     anatomy: str | Path | None = None,
 ) -> list[Path]:
-    """Grow cases: heads with a glioma. The same seed gives the same bytes, on one machine where they are realistic.
+    """Grow cases: heads with a glioma. The same seed gives the same bytes on one kind of processor.
 
     Without an anatomy they are phantoms, quick to grow, for trying things out and for tests. With one they are cases to
     train on: a tumour grown by reaction and diffusion in a deformed head, and the faults of scanners.

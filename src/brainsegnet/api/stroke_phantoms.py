@@ -28,7 +28,7 @@ def grow_strokes(
     watch: Callable[[str], None] | None = None,
     detail: float = 1.0,
 ) -> list[Path]:
-    """Grow heads with an ischaemic stroke. The same seed and library give the same bytes.
+    """Grow heads with an ischaemic stroke. The same seed and library give the same bytes on one kind of processor.
 
     Args:
         out: Folder that gets a folder for each case.

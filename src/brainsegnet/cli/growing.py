@@ -20,7 +20,7 @@ def grow(
     stroke: Literal["isles2022", "isles2017"] | None = None,
     shapes: Path | None = None,
 ) -> None:
-    """Grow cases: heads with a tumour, in the folders of BRATS 2015, or with a stroke. The same seed, the same bytes.
+    """Grow cases: heads with a tumour, in the folders of BRATS 2015, or with a stroke. A seed always gives the same.
 
     Example: brainsegnet grow phantoms/ --cases 8 --seed 0
 

@@ -17,7 +17,7 @@ def grow_phantom(seed: int, shape: Shape = DEMO_SHAPE, name: str | None = None) 
     Anatomy, tumour and appearance draw from streams of their own, spawned in this order from the seed.
 
     Args:
-        seed: The same seed and shape give the same arrays, bit for bit.
+        seed: The same seed, shape and kind of processor give the same arrays, bit for bit.
         shape: (D, H, W); the spacing follows, so that the head keeps its size.
         name: Name of the case; `phantom` and the seed in four digits if None.
 

@@ -50,7 +50,7 @@ def grow_stroke_case(
     """A head with an ischaemic stroke, skull-stripped: images float32 or int16, and the lesion uint8, all (D, H, W).
 
     Args:
-        seed: The same seed, task, library and detail give the same arrays, bit for bit.
+        seed: The same seed, task, library, detail and kind of processor give the same arrays, bit for bit.
         task: isles2022: dwi and adc, the lesion is the core. isles2017: adc, mtt, rcbf, rcbv, tmax, ttp, the lesion is
             the outcome.
         library: Heads, shapes and arteries from elsewhere.
