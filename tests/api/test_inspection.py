@@ -65,7 +65,12 @@ def test_a_card_tells_what_is_dropped_and_what_other_ways_reach(trained):
     card = released(open_model(trained).card)
     assert dict(card_rows(card))["connected components"] == "all kept"
     assert dict(card_rows(card))["made in other ways"] == "not measured"
-    few = Comparison(origin="real alone", real_cases=2, subsets={"flair": {"whole": 0.5}, "flair+t1c": {"whole": 0.7}})
+    few = Comparison(
+        origin="real alone",
+        real_cases=2,
+        budget={"minutes": 1},
+        subsets={"flair": {"whole": 0.5}, "flair+t1c": {"whole": 0.7}},
+    )
     every = Comparison(origin="real alone", budget={"minutes": 55.0}, subsets={"flair": {"whole": 0.6}})
     none, one = (Comparison(origin="grown", real_cases=n, subsets={"flair": {"whole": 0.4}}) for n in (0, 1))
     note = card.training.model_copy(update={"comparisons": (few, every, none, one)})
@@ -75,7 +80,7 @@ def test_a_card_tells_what_is_dropped_and_what_other_ways_reach(trained):
     dropped = "dropped where less sure by 0.12 than the surest"
     assert rows["connected components"] == f"{dropped}; Dice if all are kept: whole 0.750, core 0.500"
     assert rows["made in other ways"].split("; ") == [
-        "real alone (2 real cases): whole 0.700", "real alone (all real cases, 55 minutes): whole 0.600",
+        "real alone (2 real cases, 1 minute): whole 0.700", "real alone (all real cases, 55 minutes): whole 0.600",
         "grown (no real case): whole 0.400", "grown (1 real case): whole 0.400",
     ]  # fmt: skip
     heir = card.model_copy(update={"islands": IslandsNote(margin=0.12)})

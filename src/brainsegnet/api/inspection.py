@@ -195,7 +195,7 @@ def _comparison(other: Comparison) -> str:
     count = {None: "all real cases", 0: "no real case", 1: "1 real case"}.get(
         other.real_cases, f"{other.real_cases} real cases"
     )
-    budget = "".join(f", {length:g} {unit}" for unit, length in other.budget.items())
+    budget = "".join(f", {length:g} {unit[:-1] if length == 1 else unit}" for unit, length in other.budget.items())
     most = max(other.subsets, key=lambda part: part.count("+"))
     return f"{other.origin} ({count}{budget}): {_scores(other.subsets[most])}"
 
