@@ -8,6 +8,7 @@ import pytest
 from brainsegnet.synthesis.anatomy import Tissue
 from brainsegnet.synthesis.stroke import draw_stroke, grow_stroke
 from brainsegnet.synthesis.stroke_appearance import (
+    MIMIC_ADC,
     Tissues,
     draw_diffusion,
     measure_adc,
@@ -154,6 +155,18 @@ def test_old_lesions_never_look_like_infarcts_whatever_the_contrast(small_ground
             for tissue in tissues:
                 here = small_ground.tissue == tissue
                 assert np.median(old[here]) > np.median(healthy[here]), (seed, kind, tissue)
+
+
+def test_old_lesions_have_their_own_adc_in_every_tissue_where_tissues_have_theirs(small_ground):
+    """Whatever they lie in, as long as the contrast is a known one."""
+    grey, white = (small_ground.tissue == kind for kind in GREY_AND_WHITE)
+    found = []
+    for seed in range(16):
+        contrast = replace(draw_diffusion(np.random.default_rng(seed), 0), glow=0.0)
+        mimics = np.where(grey | white, Mimic.GLIOSIS, 0).astype(np.uint8)
+        adc = paint_diffusion(np.random.default_rng(seed), small_ground, grey & False, mimics, contrast).adc
+        found.append([np.median(adc[grey]), np.median(adc[white])])
+    assert np.mean(found, axis=0) == pytest.approx([MIMIC_ADC[Mimic.GLIOSIS]] * 2, rel=0.05)
 
 
 def test_blood_too_is_random_in_some_scans_and_short_in_the_deficit_in_all(small_ground, infarct):

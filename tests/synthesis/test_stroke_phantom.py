@@ -8,7 +8,7 @@ from scipy import ndimage
 
 from brainsegnet.synthesis.stroke_appearance import draw_diffusion
 from brainsegnet.synthesis.stroke_exposure import expose_diffusion, outline
-from brainsegnet.synthesis.stroke_faults import FLAWLESS, Faults, Jolt
+from brainsegnet.synthesis.stroke_faults import FLAWLESS, Faults, Ghost, Jolt
 from brainsegnet.synthesis.stroke_phantom import Library, grow_stroke_case
 from brainsegnet.synthesis.stroke_scanner import Grid, draw_optics, lay_grid
 from brainsegnet.task import ISLES2017, ISLES2022
@@ -100,6 +100,30 @@ def test_a_jolt_makes_adc_uneven_where_tissues_meet_and_moves_the_brain_that_is_
     wrong = np.abs(moved.adc - still.adc) / np.maximum(still.adc, 1)
     assert np.percentile(wrong[1::2][both[1::2]], 90) > 0.2 and np.percentile(wrong[::2][both[::2]], 99) < 0.01
     assert (moved.brain != still.brain)[1::2].sum() > 10 > (moved.brain != still.brain)[::2].sum()
+
+
+def test_slices_that_were_taken_at_the_jolt_are_dark_with_diffusion_weighting_alone(scanned):
+    still, moved = scanned(), scanned(faults=Faults(jolt=Jolt(0.25, 0.0, 0.0, 0.3)))
+    ratio = [float(np.median((moved.dwi / np.maximum(still.dwi, 1e-6))[k][still.brain[k]])) for k in range(12, 24)]
+    assert sorted(ratio)[:2] == pytest.approx([0.7, 0.7], abs=0.01) and sorted(ratio)[2:] == pytest.approx(
+        [1] * 10, abs=0.01
+    )
+    assert moved.b0 == pytest.approx(still.b0, rel=1e-2, abs=1e-3)
+    assert np.median((moved.adc - still.adc)[12 + int(np.argmin(ratio))][still.brain[12 + int(np.argmin(ratio))]]) > 200
+
+
+def test_a_ghost_shows_in_both_images_within_the_brain(scanned):
+    still, ghostly = scanned(), scanned(faults=Faults(ghost=Ghost(0.12, 0.5, (1.0, 2.0, 0.0))))
+    for name in ("b0", "dwi"):
+        change = np.abs(getattr(ghostly, name) / np.maximum(getattr(still, name), 1e-6) - 1)[still.brain]
+        assert 0.03 < np.percentile(change, 95) < 0.25 and np.median(change) < 0.12
+
+
+def test_a_head_from_elsewhere_becomes_another_persons(small_head, monkeypatch):
+    library = Library(draw_head=lambda rng: small_head)
+    varied = grow_stroke_case(5, library=library, detail=0.35)
+    monkeypatch.setattr("brainsegnet.synthesis.stroke_phantom.vary_head", lambda rng, head: head)
+    assert as_bytes(varied) != as_bytes(grow_stroke_case(5, library=library, detail=0.35))
 
 
 def test_slices_that_were_not_taken_are_in_no_image(small_head, monkeypatch):
