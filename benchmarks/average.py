@@ -9,7 +9,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from brainsegnet.api.averaging import average
+from release.averaging import average
 
 
 def main() -> None:

@@ -6,21 +6,21 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from brainsegnet.api.exporting import export_with
-from brainsegnet.inference.card import Architecture, Card, Input
-from brainsegnet.inference.engines import open_engine
-from brainsegnet.inference.model import Model, open_model, save_model
+from brainsegnet._cpu import has_bf16_units
+from brainsegnet.inference.engine import open_engine
 from brainsegnet.inference.openvino_backend import shared_core
 from brainsegnet.inference.predict import predict
+from brainsegnet.model.card import Architecture, Card, Input
+from brainsegnet.model.store import Model, open_model, save_model
 from brainsegnet.preprocessing.prepare import Prepared, prepare, restore
-from brainsegnet.processor import has_bf16_units
 from brainsegnet.task import Task
+from brainsegnet.training.export import export_with
 from brainsegnet.volume import Case, LabelMap
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from brainsegnet.training.patches import Scan
+    from brainsegnet.training.sampler import Scan
 
 WIDTHS = {"full": ((32, 64, 128, 256), 128), "half": ((16, 32, 64, 128), 64), "compact": ((8, 16, 32, 64), 32)}
 PRECISIONS = ("float", "bf16", "int8") if has_bf16_units() else ("float", "int8")
@@ -31,7 +31,7 @@ def model_folder(size: str, home: Path, task: Task) -> Model:
     """A model of untrained weights with its exports, the ranges of 8 bits taken from noise."""
     import torch
 
-    from brainsegnet.network.architecture import BrainSegNet
+    from brainsegnet.model.architecture import BrainSegNet
 
     torch.manual_seed(0)
     widths, refined = WIDTHS[size]
@@ -48,7 +48,7 @@ def model_folder(size: str, home: Path, task: Task) -> Model:
 
 def noise(task: Task) -> "Scan":
     """Something to take ranges from."""
-    from brainsegnet.training.patches import Scan
+    from brainsegnet.training.sampler import Scan
 
     rng = np.random.default_rng(0)
     shape = (24, 96, 96)
@@ -121,7 +121,7 @@ def with_our_engine(name: str, threads: int, task: Task, precision: str) -> Run:
     import torch
 
     from brainsegnet.inference.openvino_backend import with_arg_max
-    from brainsegnet.network.export import quantise
+    from brainsegnet.model.formats import quantise
 
     net = peer(name, threads, task)
     model = openvino.convert_model(net, example_input=torch.zeros(1, len(task.sequences), 64, 64, 64))

@@ -26,12 +26,13 @@ import numpy as np
 from scipy import ndimage
 
 import brainsegnet
-from brainsegnet.inference.model import open_model
-from brainsegnet.output import write_text
-from brainsegnet.scans.datasets import find_cases, load_case
-from brainsegnet.scans.files import read_image, read_labels
+from brainsegnet._atomic import write_text
+from brainsegnet._types import Array
+from brainsegnet.io.cases import find_cases, load_case
+from brainsegnet.io.images import read_image, read_labels
+from brainsegnet.model.store import open_model
 from brainsegnet.task import Task
-from brainsegnet.volume import Array, Case
+from brainsegnet.volume import Case
 
 THRESHOLDS = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.6, 0.7)
 FOCI_ML = (0.04, 0.1, 0.3, 1.0, 5.0)

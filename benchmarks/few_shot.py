@@ -26,17 +26,16 @@ import numpy as np
 import torch
 
 import brainsegnet
-from brainsegnet.api.folds import deal_folds, patient_of
-from brainsegnet.api.release import compare_with
-from brainsegnet.api.starting import adopt, refuse_seen
-from brainsegnet.evaluation.markdown import markdown_table
-from brainsegnet.inference.model import find_versions, open_model
-from brainsegnet.inference.origin import Comparison
-from brainsegnet.inference.shipped import resolve_model
-from brainsegnet.output import write_text
-from brainsegnet.processor import describe_processor
-from brainsegnet.scans.datasets import find_cases
-from brainsegnet.training.curriculum import RECIPES, TUNE, Recipe
+from brainsegnet._atomic import write_text
+from brainsegnet._cpu import describe_processor
+from brainsegnet.io.cases import find_cases
+from brainsegnet.metrics.tables import markdown_table
+from brainsegnet.model.card import Comparison
+from brainsegnet.model.store import find_versions, open_model, resolve_model
+from brainsegnet.training.finetune import adopt, refuse_seen
+from brainsegnet.training.recipes import RECIPES, TUNE, Recipe
+from brainsegnet.training.split import deal_folds, patient_of
+from release.release import compare_with
 
 GROWN, REAL, BOTH = "grown alone", "real alone", "grown, then real"
 ORIGINS = {"nothing": REAL, "grown": BOTH}

@@ -19,14 +19,14 @@ from statistics import median
 import numpy as np
 import torch
 
-from brainsegnet.api.anatomies import PROCEDURAL, open_anatomies
-from brainsegnet.api.growth import open_pool, plan_growth
-from brainsegnet.api.options import TrainOptions
-from brainsegnet.processor import describe_processor
-from brainsegnet.synthesis.fields import Luck
-from brainsegnet.synthesis.realistic import Painted, draw_recipe, render
+from brainsegnet._cpu import describe_processor
+from brainsegnet.anatomy.label_maps import PROCEDURAL, open_anatomies
+from brainsegnet.simulation.fields import Luck
+from brainsegnet.simulation.realistic import Painted, draw_recipe, render
 from brainsegnet.task import BRATS2021, ISLES2017, ISLES2022, Task
-from brainsegnet.training.patches import Scan
+from brainsegnet.training.options import TrainOptions
+from brainsegnet.training.sampler import Scan
+from brainsegnet.training.simulated import open_pool, plan_growth
 
 PATCH = (12, 128, 128)
 STROKES = {"isles2022": ISLES2022, "isles2017": ISLES2017}

@@ -18,15 +18,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from brainsegnet.inference.card import find_versions
 from brainsegnet.inference.torch_backend import TorchBackend
 from brainsegnet.inference.torch_prepare import prepare_on
-from brainsegnet.network.architecture import BrainSegNet
-from brainsegnet.network.collapse import collapse
-from brainsegnet.network.frozen import freeze
+from brainsegnet.model.architecture import BrainSegNet
+from brainsegnet.model.card import find_versions
+from brainsegnet.model.fused import collapse, freeze
 from brainsegnet.preprocessing.prepare import prepare
-from brainsegnet.training.curriculum import PAPER
 from brainsegnet.training.losses import loss_of
+from brainsegnet.training.recipes import PAPER
 from brainsegnet.volume import Case, Volume
 
 WIDTHS = {"full": ((32, 64, 128, 256), 128), "half": ((16, 32, 64, 128), 64), "compact": ((8, 16, 32, 64), 32)}

@@ -18,11 +18,12 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
-from brainsegnet.evaluation.markdown import markdown_table
-from brainsegnet.output import write_text
-from brainsegnet.scans.datasets import find_cases, load_case
+from brainsegnet._atomic import write_text
+from brainsegnet._types import Array
+from brainsegnet.io.cases import find_cases, load_case
+from brainsegnet.metrics.tables import markdown_table
 from brainsegnet.task import Task, load_task
-from brainsegnet.volume import Array, Case
+from brainsegnet.volume import Case
 
 FEWEST = 200
 """Voxels below which nothing is said of a tissue or place."""

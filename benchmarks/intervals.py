@@ -26,9 +26,17 @@ from statistics import median
 import numpy as np
 
 import brainsegnet
-from brainsegnet.api.release import bound_with
-from brainsegnet.api.starting import refuse_seen
-from brainsegnet.api.validation import (
+from brainsegnet._cpu import describe_processor
+from brainsegnet.inference.components import clear_chances, without_dropped
+from brainsegnet.inference.engine import open_engine
+from brainsegnet.inference.volumes import choose_tail, region_chance, volume_interval
+from brainsegnet.io.cases import find_cases
+from brainsegnet.model.card import IntervalNote
+from brainsegnet.model.store import Model, resolve_model
+from brainsegnet.training.finetune import refuse_seen
+from brainsegnet.training.sampler import Scan
+from release.release import bound_with
+from release.validation import (
     SLACK_ML,
     Tails,
     calibrate,
@@ -38,15 +46,6 @@ from brainsegnet.api.validation import (
     other_patients,
     try_margins,
 )
-from brainsegnet.inference.card import IntervalNote
-from brainsegnet.inference.engines import open_engine
-from brainsegnet.inference.islands import clear_chances, without_dropped
-from brainsegnet.inference.model import Model
-from brainsegnet.inference.shipped import resolve_model
-from brainsegnet.inference.uncertainty import choose_tail, region_chance, volume_interval
-from brainsegnet.processor import describe_processor
-from brainsegnet.scans.datasets import find_cases
-from brainsegnet.training.patches import Scan
 
 Spans = Mapping[str, Mapping[str, float]]
 """Region to `true`, `found`, `least` and `most` in ml."""

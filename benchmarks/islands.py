@@ -21,14 +21,13 @@ from pathlib import Path
 from statistics import mean, median
 from typing import Any
 
-from brainsegnet.api.starting import refuse_seen
-from brainsegnet.api.validation import Trials, choose_margins, held_out_scans, other_scans, try_margins
-from brainsegnet.inference.engines import open_engine
-from brainsegnet.inference.model import Model
+from brainsegnet._cpu import describe_processor
+from brainsegnet.inference.engine import open_engine
 from brainsegnet.inference.predict import Options, compute, make_ready
-from brainsegnet.inference.shipped import resolve_model
-from brainsegnet.processor import describe_processor
-from brainsegnet.scans.datasets import find_cases, load_case
+from brainsegnet.io.cases import find_cases, load_case
+from brainsegnet.model.store import Model, resolve_model
+from brainsegnet.training.finetune import refuse_seen
+from release.validation import Trials, choose_margins, held_out_scans, other_scans, try_margins
 
 
 def try_all(models: Sequence[Model], data: Sequence[Path], mirror: bool) -> Trials:

@@ -17,10 +17,10 @@ from pathlib import Path
 import torch
 
 import brainsegnet
-from brainsegnet.inference.model import find_versions
-from brainsegnet.processor import describe_processor
-from brainsegnet.scans.datasets import find_cases
-from brainsegnet.training.curriculum import RECIPES, Recipe, Stage
+from brainsegnet._cpu import describe_processor
+from brainsegnet.io.cases import find_cases
+from brainsegnet.model.store import find_versions
+from brainsegnet.training.recipes import RECIPES, Recipe, Stage
 
 PLAIN = Stage(name="plain", share=1, augment=0, gamma=0)
 

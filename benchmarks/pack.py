@@ -10,11 +10,11 @@ The folder `packed/` is ignored by git: scans of patients do not belong into a r
 import argparse
 from pathlib import Path
 
-from brainsegnet.api.anatomies import pack_anatomies
-from brainsegnet.api.options import TrainOptions
-from brainsegnet.api.roster import call_roll, load_scans
+from brainsegnet.anatomy.label_maps import pack_anatomies
 from brainsegnet.task import load_task
-from brainsegnet.training.packed import Pack, write_pack
+from brainsegnet.training.options import TrainOptions
+from brainsegnet.training.split import call_roll, load_scans
+from release.packed import Pack, write_pack
 
 
 def main() -> None:

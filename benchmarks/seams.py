@@ -12,13 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
-from brainsegnet.evaluation.metrics import dice
-from brainsegnet.inference.engines import Engine, open_engine
-from brainsegnet.inference.model import open_model
-from brainsegnet.inference.passes import overlapping, side_by_side
+from brainsegnet.inference.engine import Engine, open_engine
 from brainsegnet.inference.predict import make_ready
+from brainsegnet.inference.tiling import overlapping, side_by_side
+from brainsegnet.io.cases import find_cases, load_case
+from brainsegnet.metrics.scores import dice
+from brainsegnet.model.store import open_model
 from brainsegnet.preprocessing.prepare import follow
-from brainsegnet.scans.datasets import find_cases, load_case
 
 THICKNESS = 31
 DISTANCES = ((0, 1), (1, 3), (3, 8), (8, 99))

@@ -23,14 +23,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import brainsegnet
-from brainsegnet.api.contenders import resize
-from brainsegnet.api.exporting import export
-from brainsegnet.api.folds import deal_folds
-from brainsegnet.api.leaning import lean
-from brainsegnet.api.release import Unseen, release
-from brainsegnet.inference.model import LAST, open_model
-from brainsegnet.scans.datasets import find_cases
-from brainsegnet.training.curriculum import RECIPES, TUNE, Recipe
+from brainsegnet.benchmark.models import resize
+from brainsegnet.io.cases import find_cases
+from brainsegnet.model.store import LAST, open_model
+from brainsegnet.training.export import export
+from brainsegnet.training.recipes import RECIPES, TUNE, Recipe
+from brainsegnet.training.split import deal_folds
+from release.release import Unseen, release
+from release.threshold import lean
 
 
 def say(text: str) -> None:

@@ -23,15 +23,15 @@ from itertools import cycle
 from pathlib import Path
 
 import numpy as np
-from contenders import CONTENDERS, PRECISIONS, WIDTHS, model_folder
 
 import brainsegnet
-from brainsegnet.inference.card import find_versions
+from brainsegnet._cpu import describe_processor, has_integer_units
 from brainsegnet.inference.openvino_backend import shared_core
-from brainsegnet.processor import describe_processor, has_integer_units
-from brainsegnet.scans.datasets import find_cases, load_case
-from brainsegnet.scans.files import write_image
+from brainsegnet.io.cases import find_cases, load_case
+from brainsegnet.io.images import write_image
+from brainsegnet.model.card import find_versions
 from brainsegnet.task import Task, load_task
+from contenders import CONTENDERS, PRECISIONS, WIDTHS, model_folder
 
 SHAPES = {"brats2021": (155, 240, 240), "isles2017": (24, 192, 192)}
 
@@ -44,7 +44,7 @@ def matrix_rates(threads: int) -> dict[str, float]:
     import openvino
     from openvino import opset13 as ops
 
-    from brainsegnet.network.export import quantise
+    from brainsegnet.model.formats import quantise
 
     size, rng = 2048, np.random.default_rng(0)
     left, right = rng.normal(size=(2, size, size)).astype("f")

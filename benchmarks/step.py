@@ -13,13 +13,13 @@ from pathlib import Path
 
 import torch
 
-from brainsegnet.api.results import describe_machine
-from brainsegnet.inference.card import find_versions
-from brainsegnet.network.architecture import BrainSegNet
-from brainsegnet.network.collapse import collapse
-from brainsegnet.processor import has_bf16_units
-from brainsegnet.training.curriculum import QUICK
+from brainsegnet._cpu import has_bf16_units
+from brainsegnet.benchmark.fold_run import describe_machine
+from brainsegnet.model.architecture import BrainSegNet
+from brainsegnet.model.card import find_versions
+from brainsegnet.model.fused import collapse
 from brainsegnet.training.losses import loss_of
+from brainsegnet.training.recipes import QUICK
 
 WIDTHS = {"quarter": ((8, 16, 32, 64), 32), "half": ((16, 32, 64, 128), 64), "full": ((32, 64, 128, 256), 128)}
 SIZE = (2, 24, 96, 96)

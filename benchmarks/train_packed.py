@@ -17,17 +17,17 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from brainsegnet.api.growth import plan_growth
-from brainsegnet.api.options import TrainOptions, Watch
-from brainsegnet.api.roster import Roster, part_patients
-from brainsegnet.api.training_run import run
 from brainsegnet.errors import DatasetError
-from brainsegnet.scans.case_files import CaseFiles
+from brainsegnet.io.case_files import CaseFiles
 from brainsegnet.task import load_task
-from brainsegnet.training.curriculum import RECIPES, TUNE, Budget
-from brainsegnet.training.packed import Pack, read_pack
-from brainsegnet.training.patches import Scan
+from brainsegnet.training.options import TrainOptions, Watch
 from brainsegnet.training.plan import Record
+from brainsegnet.training.recipes import RECIPES, TUNE, Budget
+from brainsegnet.training.sampler import Scan
+from brainsegnet.training.simulated import plan_growth
+from brainsegnet.training.split import Roster, part_patients
+from brainsegnet.training.train import run
+from release.packed import Pack, read_pack
 
 
 def call_roll(pack: Pack, options: TrainOptions) -> Roster:

@@ -12,7 +12,7 @@ from pathlib import Path
 from rich.console import Console
 
 import brainsegnet
-from brainsegnet.api.segmentation import Segmented
+from brainsegnet.inference.segment import Segmented
 
 CASE = Path(__file__).parent / "glioma"
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 import brainsegnet
-from brainsegnet.preprocessing.brain import brain_box, crop
-from brainsegnet.scans.datasets import find_cases, load_case
-from brainsegnet.scans.files import write_image
+from brainsegnet.io.cases import find_cases, load_case
+from brainsegnet.io.images import write_image
+from brainsegnet.preprocessing.prepare import brain_box, crop
 from brainsegnet.volume import Box, Volume
 
 SEED, MARGIN, WHITE = 279, 2, 120

@@ -13,11 +13,11 @@ from rich.console import Console
 
 import brainsegnet
 from brainsegnet.cli.progress import training_progress
-from brainsegnet.evaluation.curves import training_curve_figure
-from brainsegnet.evaluation.figures import save_figure
-from brainsegnet.evaluation.tables import to_rich
-from brainsegnet.training.curriculum import QUICK
+from brainsegnet.metrics.tables import to_rich
+from brainsegnet.plotting.charts import training_curve_figure
+from brainsegnet.plotting.overlays import save_figure
 from brainsegnet.training.log import read_log
+from brainsegnet.training.recipes import QUICK
 
 TRAINING, UNSEEN = 8, 3
 PARTS = {"training", "unseen", "run", "predictions", "scores", "training.png", "learn.json"}

@@ -9,8 +9,13 @@ import numpy as np
 import pytest
 
 if TYPE_CHECKING:
-    from brainsegnet.training.curriculum import Recipe
+    from brainsegnet.anatomy.label_maps import Anatomy
+    from brainsegnet.anatomy.territories import Ground
+    from brainsegnet.simulation.fields import Luck
+    from brainsegnet.training.recipes import Recipe
+    from brainsegnet.volume import LabelMap
 
+SMALL = (38, 49, 40)
 BESIDE_THE_CHECKOUT = Path(__file__).parents[2] / "shared" / "data"
 
 
@@ -42,7 +47,7 @@ def one_thread() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of three small phantoms, in the names of BRATS 2015; to be read only."""
-    from brainsegnet.api.phantoms import grow
+    from brainsegnet.simulation.simulate import grow
 
     folder = tmp_path_factory.mktemp("data") / "phantoms"
     grow(folder, 3, 0, (24, 40, 40))
@@ -54,9 +59,9 @@ def trained(phantoms: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The output folder of a training of three steps, phantom0002 held out; its model takes any subset."""
     import torch
 
-    from brainsegnet.api.options import TrainOptions
-    from brainsegnet.api.training_run import train
-    from brainsegnet.training.curriculum import Budget
+    from brainsegnet.training.options import TrainOptions
+    from brainsegnet.training.recipes import Budget
+    from brainsegnet.training.train import train
 
     torch.set_num_threads(1)
     out = tmp_path_factory.mktemp("runs") / "tiny"
@@ -68,7 +73,7 @@ def trained(phantoms: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def strict(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of the same model, but for a card that asks for every sequence."""
-    from brainsegnet.inference.model import open_model, save_model
+    from brainsegnet.model.store import open_model, save_model
 
     model = open_model(trained)
     card = model.card.model_copy(update={"input": model.card.input.model_copy(update={"any_subset": False})})
@@ -77,7 +82,7 @@ def strict(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def tiny_recipe() -> "Recipe":
     """The recipe `quick` at a size for tests: milliseconds a step."""
-    from brainsegnet.training.curriculum import QUICK
+    from brainsegnet.training.recipes import QUICK
 
     return QUICK.fit_to(1).model_copy(update={"widths": (4, 4, 8, 8), "refined": 8, "patch": (4, 32, 32)})
 
@@ -85,3 +90,63 @@ def tiny_recipe() -> "Recipe":
 @pytest.fixture(scope="session")
 def tiny() -> "Recipe":
     return tiny_recipe()
+
+
+class Islands:
+    """Passes that find noise: many islands, of which they are more or less sure, the same in every image."""
+
+    def __init__(self, classes):
+        self.classes = classes
+
+    def probabilities(self, image):
+        from scipy import ndimage
+
+        noise = ndimage.gaussian_filter(np.random.default_rng(0).normal(size=(self.classes, *image.shape[1:])), 1.5)
+        noise[0] += 0.1
+        chances = np.exp(12 * noise)
+        return (chances / chances.sum(0)).astype(np.float32)
+
+    def classify(self, image, slabs=None):
+        return self.probabilities(image).argmax(0).astype(np.uint8)
+
+    def classify_surely(self, image, slabs=None):
+        return self.classify(image), np.rint(255 * (1 - self.probabilities(image)[0])).astype(np.uint8)
+
+
+@pytest.fixture
+def many_islands():
+    """`Islands`, for a number of classes."""
+    return Islands
+
+
+@pytest.fixture(scope="session")
+def head() -> "Anatomy":
+    import torch
+
+    from brainsegnet.anatomy.label_maps import from_seed
+
+    torch.set_num_threads(1)
+    return from_seed(np.random.default_rng(3), (48, 64, 52))
+
+
+@pytest.fixture
+def luck() -> "Luck":
+    from brainsegnet.simulation.fields import Luck
+
+    return Luck.of(np.random.default_rng(5))
+
+
+@pytest.fixture(scope="session")
+def small_head() -> "LabelMap":
+    """A head of voxels of about 4 mm."""
+    from brainsegnet.anatomy.procedural import affine_for, grow_anatomy, spacing_for
+    from brainsegnet.volume import LabelMap
+
+    return LabelMap(grow_anatomy(np.random.default_rng(1), SMALL), affine_for(SMALL, spacing_for(SMALL)))
+
+
+@pytest.fixture(scope="session")
+def small_ground(small_head: "LabelMap") -> "Ground":
+    from brainsegnet.anatomy.territories import lay_ground
+
+    return lay_ground(np.random.default_rng(2), small_head)

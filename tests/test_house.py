@@ -11,38 +11,31 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "brainsegnet"
 FLOORS = {
     "errors": 0,
-    "output": 1,
-    "processor": 1,
-    "task": 1,
+    "_types": 0,
+    "_atomic": 1,
+    "_cpu": 0,
     "volume": 1,
-    "evaluation": 2,
-    "network": 2,
+    "task": 1,
+    "io": 2,
     "preprocessing": 2,
-    "scans": 2,
-    "synthesis": 2,
-    "inference": 3,
-    "training": 3,
-    "api": 4,
-    "cli": 5,
+    "model": 2,
+    "metrics": 3,
+    "anatomy": 3,
+    "plotting": 4,
+    "inference": 5,
+    "simulation": 5,
+    "training": 6,
+    "benchmark": 7,
+    "paper": 7,
+    "reporting": 7,
+    "cli": 8,
 }
-TORCH_ROOMS = {"network", "training"}
+TORCH_ROOMS = {"model", "training", "benchmark"}
 TORCH_FILES = {
     *(f"inference/{name}.py" for name in ("torch_backend", "torch_prepare")),
-    *(f"api/{name}.py" for name in ("training_run", "growth", "starting", "exporting", "bout")),
     *(
-        f"synthesis/{name}.py"
-        for name in (
-            "fields",
-            "warp",
-            "diffusion",
-            "glioma",
-            "distractors",
-            "sinuses",
-            "cerebellum",
-            "painting",
-            "artefacts",
-            "realistic",
-        )
+        f"simulation/{name}.py"
+        for name in ("fields", "glioma", "confounders", "rendering", "artefacts", "realistic")
     ),
 }
 HEAVY = {"torch", "lightning", "matplotlib", "SimpleITK", "scipy", "numpy", "monai", "pydantic", "openvino"}

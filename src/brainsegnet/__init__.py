@@ -10,47 +10,46 @@ from typing import TYPE_CHECKING, Any
 from brainsegnet.errors import BrainSegNetError
 
 if TYPE_CHECKING:
-    from brainsegnet.api.compare_options import CompareOptions
-    from brainsegnet.api.comparison import compare
-    from brainsegnet.api.exporting import export
-    from brainsegnet.api.figure_parts import FigureOptions
-    from brainsegnet.api.inspection import inspect
-    from brainsegnet.api.models import models
-    from brainsegnet.api.options import TrainOptions, Watch
-    from brainsegnet.api.phantoms import grow
-    from brainsegnet.api.publishing import figure, report, table
-    from brainsegnet.api.ranking import rank
-    from brainsegnet.api.scoring import evaluate
-    from brainsegnet.api.segmentation import SegmentOptions, segment
-    from brainsegnet.api.submission import submit
-    from brainsegnet.api.training_run import train
+    from brainsegnet.benchmark.rank import rank
+    from brainsegnet.benchmark.run import CompareOptions, compare
+    from brainsegnet.inference.segment import SegmentOptions, segment
+    from brainsegnet.metrics.evaluate import evaluate
+    from brainsegnet.paper.figure_cases import FigureOptions
+    from brainsegnet.paper.publish import figure, table
+    from brainsegnet.paper.submission import submit
+    from brainsegnet.reporting.inspect import inspect, models
+    from brainsegnet.reporting.report import report
+    from brainsegnet.simulation.simulate import grow
     from brainsegnet.task import Task, load_task
-    from brainsegnet.training.curriculum import Budget, Recipe
+    from brainsegnet.training.export import export
+    from brainsegnet.training.options import TrainOptions, Watch
+    from brainsegnet.training.recipes import Budget, Recipe
+    from brainsegnet.training.train import train
     from brainsegnet.volume import LabelMap, Volume
 
 _HOMES = {
-    "inspect": "api.inspection",
-    "models": "api.models",
-    "grow": "api.phantoms",
-    "CompareOptions": "api.compare_options",
-    "compare": "api.comparison",
-    "FigureOptions": "api.figure_parts",
-    "figure": "api.publishing",
-    "report": "api.publishing",
-    "table": "api.publishing",
-    "evaluate": "api.scoring",
-    "rank": "api.ranking",
-    "export": "api.exporting",
-    "SegmentOptions": "api.segmentation",
-    "segment": "api.segmentation",
-    "submit": "api.submission",
-    "TrainOptions": "api.options",
-    "train": "api.training_run",
-    "Watch": "api.options",
+    "inspect": "reporting.inspect",
+    "models": "reporting.inspect",
+    "grow": "simulation.simulate",
+    "CompareOptions": "benchmark.run",
+    "compare": "benchmark.run",
+    "FigureOptions": "paper.figure_cases",
+    "figure": "paper.publish",
+    "report": "reporting.report",
+    "table": "paper.publish",
+    "evaluate": "metrics.evaluate",
+    "rank": "benchmark.rank",
+    "export": "training.export",
+    "SegmentOptions": "inference.segment",
+    "segment": "inference.segment",
+    "submit": "paper.submission",
+    "TrainOptions": "training.options",
+    "train": "training.train",
+    "Watch": "training.options",
     "Task": "task",
     "load_task": "task",
-    "Budget": "training.curriculum",
-    "Recipe": "training.curriculum",
+    "Budget": "training.recipes",
+    "Recipe": "training.recipes",
     "Volume": "volume",
     "LabelMap": "volume",
 }

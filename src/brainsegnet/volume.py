@@ -6,15 +6,13 @@ DICOM and ITK: x to the left, y to the back, z to the head of the patient.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from brainsegnet._types import Affine, Array
 from brainsegnet.errors import GridMismatch, LabelError
-
-Array = NDArray[Any]
-Affine = NDArray[np.float64]
 
 GRID_TOLERANCE_MM = 0.1
 """Corners of two grids may differ by this much, and by a quarter of a voxel where voxels are small: headers round.

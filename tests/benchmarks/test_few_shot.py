@@ -4,9 +4,8 @@ import json
 
 import pytest
 
-from brainsegnet.inference.card import IslandsNote
-from brainsegnet.inference.model import open_model, save_model
-from brainsegnet.inference.origin import Data
+from brainsegnet.model.card import Data, IslandsNote
+from brainsegnet.model.store import open_model, save_model
 
 
 @pytest.fixture(scope="module")

@@ -6,13 +6,12 @@ from shutil import copytree
 import numpy as np
 import pytest
 
-from brainsegnet.api.validation import calibrate, find_tails, held_out_scans
 from brainsegnet.errors import DatasetError
-from brainsegnet.inference.card import IntervalNote
-from brainsegnet.inference.model import open_model, replace_card
-from brainsegnet.inference.origin import Data
-from brainsegnet.scans.datasets import find_cases, load_case
+from brainsegnet.io.cases import find_cases, load_case
+from brainsegnet.model.card import Data, IntervalNote
+from brainsegnet.model.store import open_model, replace_card
 from brainsegnet.task import BRATS2015
+from release.validation import calibrate, find_tails, held_out_scans
 
 
 @pytest.fixture(scope="module")

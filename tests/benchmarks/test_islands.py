@@ -5,12 +5,11 @@ import json
 import numpy as np
 import pytest
 
-from brainsegnet.api import validation
 from brainsegnet.errors import DatasetError
-from brainsegnet.inference.card import IslandsNote
-from brainsegnet.inference.islands import MARGINS
-from brainsegnet.inference.model import open_model, save_model
-from brainsegnet.inference.origin import Data
+from brainsegnet.inference.components import MARGINS
+from brainsegnet.model.card import Data, IslandsNote
+from brainsegnet.model.store import open_model, save_model
+from release import validation
 
 
 @pytest.fixture(scope="module")

@@ -2,9 +2,9 @@
 
 import pytest
 
-from brainsegnet.api.phantoms import grow
-from brainsegnet.inference.model import open_model, save_model
-from brainsegnet.inference.origin import Data
+from brainsegnet.model.card import Data
+from brainsegnet.model.store import open_model, save_model
+from brainsegnet.simulation.simulate import grow
 
 
 @pytest.fixture(scope="module")

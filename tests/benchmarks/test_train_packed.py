@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from brainsegnet.api.options import TrainOptions
-from brainsegnet.api.roster import call_roll, load_scans
 from brainsegnet.errors import DatasetError, ModelError, OutputError
-from brainsegnet.inference.model import open_model
+from brainsegnet.model.store import open_model
 from brainsegnet.task import BRATS2015
-from brainsegnet.training.packed import Pack, read_pack, write_pack
+from brainsegnet.training.options import TrainOptions
+from brainsegnet.training.split import call_roll, load_scans
+from release.packed import Pack, read_pack, write_pack
 
 ABSENT = ("SimpleITK", "openvino", "nncf", "monai", "cyclopts")
 WITHOUT = f"""

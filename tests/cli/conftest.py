@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from brainsegnet.cli import main
-from brainsegnet.training import curriculum
+from brainsegnet.training import recipes as curriculum
 
 
 @dataclass(frozen=True)

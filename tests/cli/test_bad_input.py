@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from brainsegnet.scans.datasets import find_cases
-from brainsegnet.scans.files import read_image, read_labels, write_image
+from brainsegnet.io.cases import find_cases
+from brainsegnet.io.images import read_image, read_labels, write_image
 from brainsegnet.volume import LabelMap, Volume
 
 CPU = ("--device", "cpu", "--threads", 1)

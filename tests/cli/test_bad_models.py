@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from brainsegnet.inference.model import open_model, save_model
+from brainsegnet.model.store import open_model, save_model
 
 CPU = ("--device", "cpu", "--threads", 1)
 

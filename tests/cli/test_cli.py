@@ -10,8 +10,8 @@ import time
 import pytest
 
 from brainsegnet.cli.app import app
-from brainsegnet.inference.model import open_model
-from brainsegnet.scans.files import read_image
+from brainsegnet.io.images import read_image
+from brainsegnet.model.store import open_model
 
 VERBS = tuple(name for name in app if not name.startswith("-"))
 HEAVY = {"torch", "lightning", "SimpleITK", "numpy", "scipy", "matplotlib", "pydantic"}

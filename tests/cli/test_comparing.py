@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from brainsegnet.api.compare_options import Moment
-from brainsegnet.api.contenders import MODELS, SIZES
+from brainsegnet.benchmark.models import MODELS, SIZES
+from brainsegnet.benchmark.run import Moment
 from brainsegnet.cli.comparing import comparison_progress, describe_moment
-from brainsegnet.training import fit as loop
+from brainsegnet.training import loop
 from brainsegnet.training.plan import Record
 from brainsegnet.training.signals import Interrupted
 

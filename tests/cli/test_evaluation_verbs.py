@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from brainsegnet.scans.datasets import find_cases
-from brainsegnet.scans.files import read_labels, write_image
+from brainsegnet.io.cases import find_cases
+from brainsegnet.io.images import read_labels, write_image
 from brainsegnet.volume import LabelMap
 
 

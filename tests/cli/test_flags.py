@@ -1,7 +1,5 @@
 from dataclasses import fields
 
-from brainsegnet.api.options import TrainOptions
-from brainsegnet.api.segmentation import SegmentOptions
 from brainsegnet.cli.flags import (
     BudgetFlags,
     CaseFlags,
@@ -12,8 +10,10 @@ from brainsegnet.cli.flags import (
     SegmentFlags,
     SequenceFlags,
 )
+from brainsegnet.inference.segment import SegmentOptions
 from brainsegnet.task import TASKS
-from brainsegnet.training.curriculum import Budget
+from brainsegnet.training.options import TrainOptions
+from brainsegnet.training.recipes import Budget
 
 
 def defaults(kind):

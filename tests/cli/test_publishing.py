@@ -2,8 +2,8 @@ import zipfile
 
 import pytest
 
-from brainsegnet.scans.datasets import find_cases
-from brainsegnet.scans.files import read_labels, write_image
+from brainsegnet.io.cases import find_cases
+from brainsegnet.io.images import read_labels, write_image
 
 
 @pytest.fixture

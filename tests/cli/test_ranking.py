@@ -1,7 +1,7 @@
 import json
 
-from brainsegnet.scans.datasets import find_cases
-from brainsegnet.scans.files import read_labels, write_image
+from brainsegnet.io.cases import find_cases
+from brainsegnet.io.images import read_labels, write_image
 
 
 def test_evaluate_and_rank_make_a_ranking_of_two_models(run, phantoms, tmp_path):

@@ -4,12 +4,13 @@ import shutil
 import numpy as np
 import pytest
 
-from brainsegnet.inference import predict, shipped
-from brainsegnet.inference.card import IslandsNote
-from brainsegnet.inference.islands import Cleared
-from brainsegnet.inference.model import open_model, save_model
-from brainsegnet.scans.datasets import find_cases
-from brainsegnet.scans.files import read_image, read_labels, write_image
+from brainsegnet.inference import predict
+from brainsegnet.inference.components import Cleared
+from brainsegnet.io.cases import find_cases
+from brainsegnet.io.images import read_image, read_labels, write_image
+from brainsegnet.model import store as shipped
+from brainsegnet.model.card import IslandsNote
+from brainsegnet.model.store import open_model, save_model
 
 TRAIN = ("--task", "brats2015", "--steps", 1)
 CPU = ("--device", "cpu", "--threads", 1)

@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import nn
 
-from brainsegnet.inference.engines import Engine
-from brainsegnet.inference.model import Architecture, Card, Input, save_model
+from brainsegnet.inference.engine import Engine
 from brainsegnet.inference.torch_backend import TorchBackend
-from brainsegnet.network.architecture import BrainSegNet
+from brainsegnet.model.architecture import BrainSegNet
+from brainsegnet.model.store import Architecture, Card, Input, save_model
 from brainsegnet.task import BRATS2021
 from brainsegnet.volume import Case, Volume
 

@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 
 from brainsegnet.errors import BrainSegNetError, ImageError, MissingSequence
-from brainsegnet.inference.card import IslandsNote
-from brainsegnet.inference.islands import drop_islands
+from brainsegnet.inference.components import drop_islands
 from brainsegnet.inference.predict import Options, predict
 from brainsegnet.inference.volumes import measure_volumes
-from brainsegnet.preprocessing.orientation import Turn, turn
+from brainsegnet.model.card import IslandsNote
+from brainsegnet.preprocessing.geometry import Turn, turn
 from brainsegnet.preprocessing.prepare import prepare
 from brainsegnet.task import BRATS2021
 from brainsegnet.volume import Case, LabelMap, Volume

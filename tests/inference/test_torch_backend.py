@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import nn
 
+from brainsegnet.benchmark.models import peer
 from brainsegnet.errors import BrainSegNetError
-from brainsegnet.inference.passes import Passes, find_halo
+from brainsegnet.inference.tiling import Passes, find_halo
 from brainsegnet.inference.torch_backend import AnyNetwork, TorchBackend, choose_device
-from brainsegnet.network.design import as_drawn, brain_segnet
-from brainsegnet.network.peers import peer
-from brainsegnet.preprocessing.slabs import cut, stitch
+from brainsegnet.model.design import as_drawn, brain_segnet
+from brainsegnet.preprocessing.geometry import cut, stitch
 
 
 def logits(net, image):
@@ -90,9 +90,9 @@ def test_memory_is_as_estimated_and_a_shortage_is_one_sentence():
     program = """
 import resource
 import numpy as np, torch
-from brainsegnet.inference.passes import Passes
+from brainsegnet.inference.tiling import Passes
 from brainsegnet.inference.torch_backend import TorchBackend
-from brainsegnet.network.architecture import BrainSegNet
+from brainsegnet.model.architecture import BrainSegNet
 def read(key):
     return 1024 * int(next(s for s in open("/proc/self/status") if s.startswith(key)).split()[1])
 torch.set_num_threads(1)
@@ -166,9 +166,9 @@ def test_short_of_memory_a_network_that_is_not_cut_computes_where_there_is_more(
     program = """
 import resource
 import numpy as np, torch
-from brainsegnet.inference.passes import Passes
+from brainsegnet.inference.tiling import Passes
 from brainsegnet.inference.torch_backend import AnyNetwork
-from brainsegnet.network.design import brain_segnet
+from brainsegnet.model.design import brain_segnet
 torch.set_num_threads(1)
 design = brain_segnet(2, 3, (4, 4, 8, 8), 8)
 backend = AnyNetwork(design, design.build().eval(), 2, 3)

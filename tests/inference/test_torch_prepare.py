@@ -5,13 +5,13 @@ import pytest
 import torch
 
 from brainsegnet.errors import ImageError
-from brainsegnet.inference.engines import Engine
-from brainsegnet.inference.familiarity import measure_profile
-from brainsegnet.inference.passes import Passes
+from brainsegnet.inference.engine import Engine
+from brainsegnet.inference.ood import measure_profile
 from brainsegnet.inference.predict import Options, arrange_channels, predict
+from brainsegnet.inference.tiling import Passes
 from brainsegnet.inference.torch_backend import TorchBackend
 from brainsegnet.inference.torch_prepare import OnDevice, prepare_on
-from brainsegnet.preprocessing.orientation import Turn, turn
+from brainsegnet.preprocessing.geometry import Turn, turn
 from brainsegnet.preprocessing.prepare import prepare
 from brainsegnet.volume import Case
 

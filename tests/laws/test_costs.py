@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from brainsegnet.inference.card import Architecture, Card, Input
-from brainsegnet.inference.engines import Engine
+from brainsegnet.inference.engine import Engine
 from brainsegnet.inference.predict import predict
-from brainsegnet.network.architecture import BrainSegNet
-from brainsegnet.network.export import quantise, to_openvino
+from brainsegnet.model.architecture import BrainSegNet
+from brainsegnet.model.card import Architecture, Card, Input
+from brainsegnet.model.formats import quantise, to_openvino
 from brainsegnet.task import BRATS2021
 from brainsegnet.volume import Case, Volume
 

@@ -8,18 +8,17 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
-from brainsegnet.api.segmentation import SegmentOptions, segment
-from brainsegnet.inference.engines import Engine, open_engine
-from brainsegnet.inference.model import Architecture, Card, Input, open_model, save_model
+from brainsegnet.inference.engine import Engine, open_engine
 from brainsegnet.inference.predict import predict
+from brainsegnet.inference.segment import SegmentOptions, segment
 from brainsegnet.inference.torch_backend import TorchBackend
-from brainsegnet.network.architecture import BrainSegNet
-from brainsegnet.preprocessing.grid import resample
-from brainsegnet.preprocessing.orientation import Turn, turn
-from brainsegnet.preprocessing.registration import register
-from brainsegnet.scans.datasets import find_cases, load_case
-from brainsegnet.scans.files import read_image, read_labels, write_image
-from brainsegnet.synthesis.phantom import grow_phantom
+from brainsegnet.io.cases import find_cases, load_case
+from brainsegnet.io.images import read_image, read_labels, write_image
+from brainsegnet.model.architecture import BrainSegNet
+from brainsegnet.model.store import Architecture, Card, Input, open_model, save_model
+from brainsegnet.preprocessing.alignment import register, resample
+from brainsegnet.preprocessing.geometry import Turn, turn
+from brainsegnet.simulation.phantom import grow_phantom
 from brainsegnet.task import BRATS2015, ISLES2022
 from brainsegnet.volume import Case, Volume
 

@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor
 
-from brainsegnet.network.architecture import BrainSegNet
-from brainsegnet.network.collapse import collapse
-from brainsegnet.training.curriculum import PAPER
+from brainsegnet.model.architecture import BrainSegNet
+from brainsegnet.model.fused import collapse
 from brainsegnet.training.losses import focal_loss
+from brainsegnet.training.recipes import PAPER
 
 
 def kept_gigabytes(collapsed: bool) -> float:

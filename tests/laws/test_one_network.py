@@ -5,14 +5,14 @@ import pytest
 import torch
 from lightning.fabric import Fabric
 
-from brainsegnet.network.architecture import BrainSegNet
-from brainsegnet.network.checkpoint import load_into, read_tensors, write_tensors
-from brainsegnet.network.collapse import collapse
-from brainsegnet.preprocessing.slabs import slab_starts
-from brainsegnet.training.curriculum import Budget, Recipe
-from brainsegnet.training.fit import fit
-from brainsegnet.training.patches import Sampler, Scan
+from brainsegnet.model.architecture import BrainSegNet
+from brainsegnet.model.fused import collapse
+from brainsegnet.model.weights import load_into, read_tensors, write_tensors
+from brainsegnet.preprocessing.geometry import slab_starts
+from brainsegnet.training.loop import fit
 from brainsegnet.training.plan import Hooks, Plan
+from brainsegnet.training.recipes import Budget, Recipe
+from brainsegnet.training.sampler import Sampler, Scan
 
 RECIPE = Recipe(name="r", widths=(2, 4, 4, 4), refined=4, batch=2, budget_epochs=1)
 

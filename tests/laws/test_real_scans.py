@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import brainsegnet
-from brainsegnet.scans.files import read_labels
-from brainsegnet.training.curriculum import QUICK
+from brainsegnet.io.images import read_labels
+from brainsegnet.training.recipes import QUICK
 
 TINY = QUICK.fit_to(1).model_copy(update={"name": "tiny", "widths": (4, 4, 8, 8), "refined": 8, "patch": (4, 32, 32)})
 STEPS = brainsegnet.Budget(steps=2)

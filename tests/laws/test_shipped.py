@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 import brainsegnet
-from brainsegnet.api.validation import parts_of
 from brainsegnet.inference.openvino_backend import shared_core
-from brainsegnet.inference.shipped import HOME, shipped_models
+from brainsegnet.model.store import HOME, shipped_models
+from release.validation import parts_of
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "glioma"
 MODELS = sorted(shipped_models())

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from brainsegnet.api.exporting import export
+from brainsegnet.training.export import export
 
 ROOT = Path(__file__).parents[2]
 HEAVY = ("torch", "lightning", "safetensors", "nncf", "onnx", "monai")

@@ -4,10 +4,9 @@ import numpy as np
 import pytest
 
 from brainsegnet.errors import ImageError
-from brainsegnet.preprocessing.brain import brain_box
-from brainsegnet.preprocessing.orientation import Turn, turn
-from brainsegnet.preprocessing.prepare import follow, prepare, restore
-from brainsegnet.scans.datasets import find_cases, load_case
+from brainsegnet.io.cases import find_cases, load_case
+from brainsegnet.preprocessing.geometry import Turn, turn
+from brainsegnet.preprocessing.prepare import brain_box, follow, prepare, restore
 from brainsegnet.task import BRATS2021
 from brainsegnet.volume import Box, Case, LabelMap, Volume
 

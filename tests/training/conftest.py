@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from brainsegnet.training.patches import Scan
+from brainsegnet.training.sampler import Scan
 
 
 @pytest.fixture(autouse=True)

@@ -9,15 +9,15 @@ import torch
 from lightning.fabric import Fabric
 from torch import nn
 
+from brainsegnet.benchmark.models import peer
 from brainsegnet.errors import ModelError
-from brainsegnet.network.checkpoint import read_tensors
-from brainsegnet.network.design import as_drawn, brain_segnet
-from brainsegnet.network.peers import peer
-from brainsegnet.training.curriculum import QUICK, Budget
-from brainsegnet.training.fit import fit
+from brainsegnet.model.design import as_drawn, brain_segnet
+from brainsegnet.model.weights import read_tensors
+from brainsegnet.training.checkpoint import Trainee, averaged_twin, spent
+from brainsegnet.training.loop import fit
 from brainsegnet.training.plan import Hooks, Plan
+from brainsegnet.training.recipes import QUICK, Budget
 from brainsegnet.training.signals import Interrupted
-from brainsegnet.training.state import Trainee, averaged_twin, spent
 
 PATCH = (8, 16, 16)
 RECIPE = QUICK.fit_to(1).model_copy(

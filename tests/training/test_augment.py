@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from brainsegnet.training.augment import Change, draw_change, drop_sequences, recolour, reorient, window
-from brainsegnet.training.ranges import STRONG, Augmentation
+from brainsegnet.training.recipes import STRONG, Augmentation
 
 EVERYTHING = Augmentation(
     gain=(0.5, 2.0), shift=(-1, 1), gamma=(0.5, 2.0), noise=1.0, blur=0.5, angle_deg=180, flips=(0.5, 0.5, 0.5)

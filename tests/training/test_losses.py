@@ -4,8 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from brainsegnet.training.curriculum import Recipe, Stage
 from brainsegnet.training.losses import AROUND, dice_loss, focal_loss, loss_of, weigh_small
+from brainsegnet.training.recipes import Recipe, Stage
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from brainsegnet.cli.flags import BudgetFlags, CaseFlags, Device, Switch
 from brainsegnet.cli.progress import describe_record
 
 if TYPE_CHECKING:
-    from brainsegnet.api.compare_options import CompareOptions, Moment
+    from brainsegnet.benchmark.run import CompareOptions, Moment
 
 
 @app.command
@@ -64,9 +64,9 @@ def compare(
     accelerator
         auto takes a GPU where there is one.
     """
-    from brainsegnet.api.compare_options import CompareOptions
-    from brainsegnet.api.options import TrainOptions
-    from brainsegnet.training.curriculum import Budget
+    from brainsegnet.benchmark.run import CompareOptions
+    from brainsegnet.training.options import TrainOptions
+    from brainsegnet.training.recipes import Budget
 
     budget, chosen = budget or BudgetFlags(), vars(cases or CaseFlags())
     limits = Budget(**vars(budget)) if any(limit is not None for limit in vars(budget).values()) else None
@@ -79,9 +79,8 @@ def _run(data: list[Path], task: str, out: Path, options: "CompareOptions") -> N
     """Compare, show the table, and say how to go on where a signal stops it."""
     from rich.console import Console
 
-    from brainsegnet.api.compare_options import CompareWatch
-    from brainsegnet.api.comparison import compare
-    from brainsegnet.evaluation.contest import to_rich
+    from brainsegnet.benchmark.leaderboard import to_rich
+    from brainsegnet.benchmark.run import CompareWatch, compare
     from brainsegnet.training.signals import Interrupted
 
     try:

@@ -45,7 +45,7 @@ def table(scores: Paths, /, *, paper: Literal[1, 2], out: Folders | None = None,
     labels
         Names of our rows; by default those of the folders.
     """
-    from brainsegnet.api.publishing import table as run
+    from brainsegnet.paper.publish import table as run
 
     say(run(scores, paper, out or [], labels).rstrip("\n"))
 
@@ -78,8 +78,8 @@ def figure(
     out
         Files to write: .png, .svg.
     """
-    from brainsegnet.api.figure_parts import FigureOptions
-    from brainsegnet.api.publishing import figure as run
+    from brainsegnet.paper.figure_cases import FigureOptions
+    from brainsegnet.paper.publish import figure as run
 
     options = FigureOptions(**vars(what or FigureFlags()))
     for strip in run(data, predictions, task, out, paper, options):
@@ -117,9 +117,9 @@ def report(
     tolerance_mm, lesions
         As of evaluate.
     """
-    from brainsegnet.api.publishing import report as run
-    from brainsegnet.evaluation.lesions import LESION_RULES
-    from brainsegnet.evaluation.metrics import ScoreRules
+    from brainsegnet.metrics.lesions import LESION_RULES
+    from brainsegnet.metrics.scores import ScoreRules
+    from brainsegnet.reporting.report import report as run
 
     failures = run(source, out, truth or [], task, worst, ScoreRules(tolerance_mm, LESION_RULES[lesions]))
     say(f"done; open {out}")

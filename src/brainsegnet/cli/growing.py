@@ -44,9 +44,9 @@ def grow(
     shapes
         With --stroke: a folder of lesion masks in MNI space to take shapes from; all are grown without.
     """
-    from brainsegnet.api.anatomies import default_anatomy
-    from brainsegnet.api.phantoms import grow as run
+    from brainsegnet.anatomy.label_maps import default_anatomy
     from brainsegnet.errors import TaskError
+    from brainsegnet.simulation.simulate import grow as run
 
     if stroke and realistic:
         raise TaskError("--realistic grows tumours, and every stroke is realistic; leave out --realistic or --stroke")
@@ -68,7 +68,7 @@ def _grow_strokes(
     anatomy: str | None,
     shapes: Path | None,
 ) -> None:
-    from brainsegnet.api.stroke_phantoms import grow_strokes as run
-    from brainsegnet.api.stroke_phantoms import open_library
+    from brainsegnet.simulation.simulate import grow_strokes as run
+    from brainsegnet.simulation.simulate import open_library
 
     run(out, task, *numbers, open_library(shapes, anatomy), say)

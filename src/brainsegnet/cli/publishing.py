@@ -39,7 +39,7 @@ def submit(
         Sequence whose number stands for the case; by default the one that the task names: flair for brats2015,
         mtt for isles2017.
     """
-    from brainsegnet.api.submission import submit as run
+    from brainsegnet.paper.submission import submit as run
 
     uploads = run(predictions, data, task, name, out, id_from)
     say(f"{len(uploads)} {'case' if len(uploads) == 1 else 'cases'} in {out}, from {uploads[0].file} on")

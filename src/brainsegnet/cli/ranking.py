@@ -25,9 +25,9 @@ def rank(scores: Paths, /, *, out: Path | None = None, metrics: Names = (), seed
     """
     from rich.console import Console
 
-    from brainsegnet.api.ranking import rank as run
-    from brainsegnet.evaluation.ranking import USUAL_METRICS
-    from brainsegnet.evaluation.ranking_tables import ranking_tables
+    from brainsegnet.benchmark.rank import rank as run
+    from brainsegnet.benchmark.rank import ranking_tables
+    from brainsegnet.benchmark.ranking import USUAL_METRICS
 
     for table in ranking_tables(run(scores, out, metrics or USUAL_METRICS, seed)):
         Console().print(table)

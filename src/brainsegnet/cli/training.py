@@ -63,9 +63,9 @@ def train(
     resume
         Continue the training in --out.
     """
-    from brainsegnet.api.options import TrainOptions, Watch
-    from brainsegnet.api.training_run import train as run
-    from brainsegnet.training.curriculum import Budget
+    from brainsegnet.training.options import TrainOptions, Watch
+    from brainsegnet.training.recipes import Budget
+    from brainsegnet.training.train import train as run
 
     budget, cases, machine = budget or BudgetFlags(), cases or CaseFlags(), machine or MachineFlags()
     limits = Budget(**vars(budget)) if any(limit is not None for limit in vars(budget).values()) else None
@@ -91,6 +91,6 @@ def export(model: Path, data: Paths | None = None, /) -> None:
     data
         Cases that the model was trained on: the ranges of 8-bit integers come from them. Without data, floats only.
     """
-    from brainsegnet.api.exporting import export as run
+    from brainsegnet.training.export import export as run
 
     run(model, data or [], say)

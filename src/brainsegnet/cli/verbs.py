@@ -8,9 +8,8 @@ from brainsegnet.cli.app import Paths, app, complain, report_failures, say
 from brainsegnet.cli.flags import SegmentFlags, SequenceFlags, Switch
 
 if TYPE_CHECKING:
-    from brainsegnet.api.case_output import Segmented
-    from brainsegnet.api.inspection import Inventory
-    from brainsegnet.api.segmentation import Segmentation
+    from brainsegnet.inference.segment import Segmentation, Segmented
+    from brainsegnet.reporting.inspect import Inventory
 
 
 @app.command
@@ -41,9 +40,9 @@ def segment(
     timings
         Show the seconds of each stage as a table at the end.
     """
-    from brainsegnet.api.segmentation import SegmentOptions
-    from brainsegnet.api.segmentation import segment as run
     from brainsegnet.errors import DatasetError
+    from brainsegnet.inference.segment import SegmentOptions
+    from brainsegnet.inference.segment import segment as run
 
     named = {name: path for name, path in vars(files or SequenceFlags()).items() if path is not None}
     if bool(named) == bool(cases):
@@ -90,10 +89,10 @@ def evaluate(
     """
     from rich.console import Console
 
-    from brainsegnet.api.scoring import evaluate as run
-    from brainsegnet.evaluation.lesions import LESION_RULES
-    from brainsegnet.evaluation.metrics import ScoreRules
-    from brainsegnet.evaluation.tables import describe_unpredicted, to_rich
+    from brainsegnet.metrics.evaluate import evaluate as run
+    from brainsegnet.metrics.lesions import LESION_RULES
+    from brainsegnet.metrics.scores import ScoreRules
+    from brainsegnet.metrics.tables import describe_unpredicted, to_rich
 
     evaluation = run(predicted, truth, task, out, ScoreRules(tolerance_mm, LESION_RULES[lesions]))
     Console().print(to_rich(evaluation.scores, evaluation.task, rules=evaluation.rules))
@@ -113,7 +112,7 @@ def inspect(model_or_case: Path, /) -> None:
     model_or_case
         Model folder, output folder of train, name of a shipped model, folder of cases, table, or image file.
     """
-    from brainsegnet.api.inspection import inspect as run
+    from brainsegnet.reporting.inspect import inspect as run
 
     _show_inventory(run(model_or_case))
 
@@ -124,7 +123,7 @@ def models() -> None:
 
     Example: brainsegnet models
     """
-    from brainsegnet.api.models import models as run
+    from brainsegnet.reporting.inspect import models as run
 
     _show_inventory(run())
 

@@ -10,11 +10,12 @@ import openvino
 from numpy.typing import NDArray
 from openvino import opset13 as ops
 
+from brainsegnet._cpu import free_memory
+from brainsegnet._types import Floats, Shape
 from brainsegnet.errors import ModelError
-from brainsegnet.inference.card import Card
-from brainsegnet.inference.islands import CERTAIN
-from brainsegnet.inference.memory import free_memory
-from brainsegnet.inference.passes import Classes, Floats, Shape, estimate_floats, find_halo, interleave
+from brainsegnet.inference.components import CERTAIN
+from brainsegnet.inference.tiling import Classes, estimate_floats, find_halo, interleave
+from brainsegnet.model.card import Card
 
 OpenVinoModel = Any
 OpenVinoRequest = Any

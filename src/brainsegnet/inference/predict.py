@@ -8,13 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brainsegnet.errors import BrainSegNetError, MissingSequence
-from brainsegnet.inference.card import Card
-from brainsegnet.inference.engines import Engine
-from brainsegnet.inference.familiarity import find_doubts
-from brainsegnet.inference.islands import Cleared, clear_chances, find_classes, without_dropped
-from brainsegnet.inference.mirroring import mirrored_probabilities
-from brainsegnet.inference.uncertainty import entropy
-from brainsegnet.inference.volumes import Interval, find_intervals, measure_volumes
+from brainsegnet.inference.components import Cleared, clear_chances, find_classes, without_dropped
+from brainsegnet.inference.engine import Engine
+from brainsegnet.inference.ood import find_doubts
+from brainsegnet.inference.tiling import mirrored_probabilities
+from brainsegnet.inference.volumes import Interval, entropy, find_intervals, measure_volumes
+from brainsegnet.model.card import Card
 from brainsegnet.preprocessing.prepare import Prepared, prepare, restore
 from brainsegnet.task import Task
 from brainsegnet.volume import Case, LabelMap, Volume

@@ -7,10 +7,11 @@ from contextlib import contextmanager, nullcontext
 
 import numpy as np
 
+from brainsegnet._cpu import free_memory
+from brainsegnet._types import Floats, Shape
 from brainsegnet.errors import BrainSegNetError, MissingExtra
-from brainsegnet.inference.islands import CERTAIN
-from brainsegnet.inference.memory import free_memory
-from brainsegnet.inference.passes import Classes, Floats, Shape, estimate_floats, find_halo, interleave
+from brainsegnet.inference.components import CERTAIN
+from brainsegnet.inference.tiling import Classes, estimate_floats, find_halo, interleave
 from brainsegnet.preprocessing.prepare import Prepared, prepare
 from brainsegnet.volume import Case
 
@@ -19,9 +20,9 @@ try:
     from torch import Tensor, nn
 
     from brainsegnet.inference.torch_prepare import OnDevice, prepare_on
-    from brainsegnet.network.architecture import BrainSegNet
-    from brainsegnet.network.design import LEAST, Design, peak_bytes
-    from brainsegnet.network.frozen import freeze
+    from brainsegnet.model.architecture import BrainSegNet
+    from brainsegnet.model.design import LEAST, Design, peak_bytes
+    from brainsegnet.model.fused import freeze
 except ModuleNotFoundError as error:
     raise MissingExtra(
         f'{str(error.name).split(".")[0]} is not installed; run: pip install "brainsegnet[train]"'

@@ -8,11 +8,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from brainsegnet.preprocessing.brain import find_background, refuse_no_brain
-from brainsegnet.preprocessing.intensity import NEARLY_ZERO, check_case, refuse_flat
-from brainsegnet.preprocessing.orientation import Turn, find_turn
-from brainsegnet.preprocessing.prepare import Prepared
-from brainsegnet.volume import Array, Box, Case
+from brainsegnet._types import Array
+from brainsegnet.preprocessing.geometry import Turn, find_turn
+from brainsegnet.preprocessing.prepare import (
+    NEARLY_ZERO,
+    Prepared,
+    check_case,
+    find_background,
+    refuse_flat,
+    refuse_no_brain,
+)
+from brainsegnet.volume import Box, Case
 
 KNOWN = frozenset({"uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64"})
 """Types of numbers that torch has in full; others go through 64-bit floats, which hold them."""

@@ -1,14 +1,81 @@
-"""What is read off a result: the volume of each tissue and region, and the interval that it is believed to lie in."""
+"""How sure a model is: an entropy map, and an interval for the volume of a region, with its coverage on known cases.
 
+The interval runs from the volume that is more probable than 1 - tail to that which is more probable than tail. Which
+tail makes it hold the true volume in so many of the cases is found on cases that the model has not seen.
+
+What is read off a result: the volume of each tissue and region, and the interval that it is believed to lie in.
+"""
+
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from brainsegnet.inference.card import Card, IntervalNote
-from brainsegnet.inference.uncertainty import region_chance, volume_interval
+from brainsegnet._types import Floats
+from brainsegnet.model.card import Card, IntervalNote
 from brainsegnet.task import Task
 from brainsegnet.volume import LabelMap
+
+TAILS: tuple[float, ...] = tuple(10.0 ** -(0.31 + 0.1 * k) for k in range(57))
+"""Tails that are tried, the narrowest interval first."""
+
+
+def entropy(chances: Floats) -> Floats:
+    """Entropy of the class probabilities (K, D, H, W) as a share of the greatest that is possible, (D, H, W).
+
+    >>> entropy(np.array([1, 0.5, 0, 0.5], np.float32).reshape(2, 2, 1, 1)).ravel().tolist()
+    [0.0, 1.0]
+    """
+    logs = np.log(np.maximum(chances, np.float32(1e-12)))
+    return np.asarray(np.abs((chances * logs).sum(0)) / np.float32(math.log(len(chances))), np.float32)
+
+
+def region_chance(chances: Floats, classes: Sequence[int]) -> Floats:
+    """Probability (D, H, W) that a voxel belongs to a region that unites some of the classes of (K, D, H, W)."""
+    return np.asarray(chances[list(classes)].sum(0), np.float32)
+
+
+def volume_interval(chance: Floats, voxel_ml: float, tail: float) -> tuple[float, float]:
+    """Least and greatest volume in ml that a region of this probability (D, H, W) is believed to have.
+
+    >>> volume_interval(np.array([0.05, 0.5, 0.95, 1], np.float32), 1.0, tail=0.1)
+    (2.0, 3.0)
+    """
+    least, most = (int(np.count_nonzero(chance > limit)) for limit in (1 - tail, tail))
+    return least * voxel_ml, most * voxel_ml
+
+
+def widest_tail(chance: Floats, true_voxels: int, slack: float = 0.0) -> float:
+    """The greatest of `TAILS` whose interval holds the true volume, or misses it by `slack` voxels at most.
+
+    The smallest where none does.
+
+    >>> round(widest_tail(np.array([0.05, 0.5, 0.95, 1], np.float32), 4), 3)
+    0.049
+    >>> widest_tail(np.array([0.05, 0.5, 0.95, 1], np.float32), 4, slack=1) == TAILS[0]
+    True
+    """
+    for tail in TAILS:
+        least, most = volume_interval(chance, 1.0, tail)
+        if least - slack <= true_voxels <= most + slack:
+            return tail
+    return TAILS[-1]
+
+
+def choose_tail(needed: Sequence[float], coverage: float = 0.8) -> float:
+    """The tail whose interval holds the true volume of a case to come with this probability, from `widest_tail` of n.
+
+    That is the one that (n + 1) times the coverage of them ask for, rounded up, and not n times: the case to come may
+    be worse than all (split conformal prediction, Vovk et al. 2005). With fewer cases than the coverage needs, four for
+    0.8, that is more than there are, and the one that all ask for is as much as they can tell.
+
+    >>> choose_tail([0.3, 0.2, 0.1, 0.04, 0.001]), choose_tail([0.3, 0.2, 0.1, 0.04, 0.001], 0.6)
+    (0.001, 0.04)
+    """
+    rank = math.ceil(coverage * (len(needed) + 1) - 1e-9)
+    return sorted(needed, reverse=True)[min(len(needed), rank) - 1]
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from brainsegnet.training.ranges import Augmentation, Range
+from brainsegnet.training.recipes import Augmentation, Range
 
 
 @dataclass(frozen=True)

@@ -1,72 +1,14 @@
-"""The log of a training: a CSV that grows line by line, TensorBoard, and a JSON at the end."""
+"""Reading the log of a training; it needs nothing of what writes one."""
 
 import csv
-import json
-from collections.abc import Mapping, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from lightning.fabric.loggers.tensorboard import TensorBoardLogger
 
-from brainsegnet.output import write_text
-from brainsegnet.training.log_file import read_log
-from brainsegnet.training.plan import Record
-
-__all__ = ["RunLog", "read_log"]
-
-BOARDS = ("tensorboard", "tensorboardX")
-COLUMNS = ("step", "epoch", "stage", "progress", "loss", "rate", "minutes", "samples_per_second", "waiting")
-
-
-def _has_board() -> bool:
-    """Whether TensorBoard can be written for; a machine lent for an hour may lack it."""
-    return any(find_spec(name) is not None for name in BOARDS)
-
-
-class RunLog:
-    """Writes every record of a training to `folder`.
-
-    Args:
-        folder: Gets `log.csv`, `log.json` and, where TensorBoard is installed, `tensorboard/`.
-        regions: Regions whose Dice the records may hold.
-        steps: Lines of an earlier part up to this step are kept, later ones dropped; 0 starts anew.
-    """
-
-    def __init__(self, folder: Path, regions: Sequence[str], steps: int = 0) -> None:
-        self.folder, self.regions = folder, tuple(regions)
-        self.columns = (*COLUMNS, *(f"dice_{region}" for region in regions))
-        self.records = [row for row in read_log(folder / "log.csv") if row["step"] <= steps] if steps else []
-        folder.mkdir(parents=True, exist_ok=True)
-        self._file = (folder / "log.csv").open("w", encoding="utf-8", newline="")
-        self._csv = csv.DictWriter(self._file, self.columns, restval="")
-        self._csv.writeheader()
-        self._csv.writerows(self.records)
-        self._board = TensorBoardLogger(folder, "tensorboard", version="") if _has_board() else None
-
-    def __call__(self, record: Record) -> None:
-        """Add a record.
-
-        Raises:
-            OSError: the disk is full.
-        """
-        row = {name: getattr(record, name) for name in COLUMNS}
-        row |= {f"dice_{region}": value for region, value in record.dice.items()}
-        self.records.append(row)
-        self._csv.writerow(row)
-        self._file.flush()
-        if self._board is None:
-            return
-        scalars = {name: float(value) for name, value in row.items() if isinstance(value, int | float)}
-        try:
-            self._board.log_metrics({name: value for name, value in scalars.items() if value == value}, record.step)
-        except ValueError as error:
-            raise error.__cause__ if isinstance(error.__cause__, OSError) else error from None
-
-    def close(self, summary: Mapping[str, Any]) -> None:
-        """Write `log.json`: the summary, and every record with a Dice."""
-        self._file.close()
-        if self._board is not None:
-            self._board.finalize("success")
-        scored = [row for row in self.records if any(name.startswith("dice_") for name in row)]
-        write_text(json.dumps({**summary, "validations": scored}, indent=2), self.folder / "log.json")
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """The records of a `log.csv`, numbers as numbers and empty cells left out; none if there is no file."""
+    if not path.is_file():
+        return []
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = [{k: v for k, v in row.items() if v not in ("", None)} for row in csv.DictReader(file)]
+    return [{k: v if k == "stage" else int(v) if k == "step" else float(v) for k, v in row.items()} for row in rows]

@@ -8,8 +8,8 @@ from typing import Any
 from torch import Tensor
 
 from brainsegnet.errors import TaskError
-from brainsegnet.network.design import Design, brain_segnet
-from brainsegnet.training.curriculum import Budget, Recipe
+from brainsegnet.model.design import Design, brain_segnet
+from brainsegnet.training.recipes import Budget, Recipe
 
 Weights = Mapping[str, Tensor]
 

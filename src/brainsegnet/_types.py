@@ -1,0 +1,20 @@
+"""The types that name what an array or a tuple holds; one definition of each."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+"""Any numbers; axes are (D, H, W) where nothing else is said."""
+Affine = NDArray[np.float64]
+"""(4, 4), index (d, h, w, 1) to millimetres (x left, y posterior, z superior)."""
+Floats = NDArray[np.float32]
+Labels = NDArray[np.uint8]
+Mask = NDArray[np.bool_]
+Shape = tuple[int, int, int]
+"""Voxels (D, H, W)."""
+Millimetres = tuple[float, float, float]
+"""Distances along (D, H, W)."""
+ItkObject = Any
+"""SimpleITK carries no types."""

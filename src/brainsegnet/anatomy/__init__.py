@@ -1,0 +1,1 @@
+"""Heads as label maps: procedural ones, FreeSurfer's, a template, and the territories of arteries."""

@@ -1,0 +1,290 @@
+"""Heads grown from a seed: two folded hemispheres, ventricles, deep nuclei, cerebellum and brain stem.
+
+Every structure is a depth field in millimetres, positive inside; tissues are thresholds of depths. The cortex folds
+along the zero level of band-limited noise that is laid on a shell around each hemisphere and carried inwards along its
+rays. Points are (3, N): z up, y to the back, x to the left; most shapes are given for one side and read with |x|.
+"""
+
+from dataclasses import dataclass
+from enum import IntEnum
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import fft, ndimage
+
+from brainsegnet._types import Affine, Array, Floats, Labels, Millimetres, Shape
+from brainsegnet.errors import ImageError
+
+FIELD_MM: Millimetres = (154.0, 196.0, 160.0)
+"""Extent (D, H, W) that holds any head."""
+CENTRE_MM: Millimetres = (3.0, 0.0, 0.0)
+"""Where the centre of the field lies in the head (z, y, x)."""
+SMALLEST_SHAPE: Shape = (24, 32, 32)
+"""Below this a head has too few voxels for four tissues of a tumour."""
+
+FOLD_TILE = 64
+FOLD_STEP_MM = 2.0
+FOLD_RADIUS_MM = 46.0
+
+
+class Tissue(IntEnum):
+    """Values of a tissue map."""
+
+    BACKGROUND = 0
+    CSF = 1
+    GREY = 2
+    WHITE = 3
+    VENTRICLE = 4
+    DEEP_GREY = 5
+    CEREBELLAR_GREY = 6
+    HINDBRAIN_WHITE = 7
+
+
+@dataclass(frozen=True)
+class Head:
+    """What differs from head to head.
+
+    Attributes:
+        size: Factors on (z, y, x), (3,).
+        tilt_rad: Turns in the axial and in the coronal plane.
+        waves: Three slow waves that make a head asymmetric, (3, 7): amplitude (z, y, x) in mm, wave vector, phase.
+        ventricles: Factor on the width of the ventricles.
+        cortex_mm: Thickness of the cortex.
+        sulcus_mm: Half the width of a sulcus.
+        sulcus_depth_mm: Typical depth of a sulcus.
+        gyrus_mm: Typical width of a gyrus.
+    """
+
+    size: Floats
+    tilt_rad: tuple[float, float]
+    waves: Floats
+    ventricles: float
+    cortex_mm: float
+    sulcus_mm: float
+    sulcus_depth_mm: float
+    gyrus_mm: float
+
+
+def draw_head(rng: np.random.Generator) -> Head:
+    """The random part of an anatomy, its folds excepted."""
+    waves = [rng.normal(0, 0.9, (3, 3)), rng.uniform(-1, 1, (3, 3)) * 2 * np.pi / 110, rng.uniform(0, 6.3, (3, 1))]
+    return Head(
+        size=rng.uniform(0.92, 1.01, 3).astype(np.float32),
+        tilt_rad=(float(rng.normal(0, 0.03)), float(rng.normal(0, 0.02))),
+        waves=np.concatenate(waves, axis=1).astype(np.float32),
+        ventricles=float(rng.uniform(0.75, 1.35)),
+        cortex_mm=float(rng.uniform(2.4, 3.0)),
+        sulcus_mm=float(rng.uniform(0.45, 0.8)),
+        sulcus_depth_mm=float(rng.uniform(13, 17)),
+        gyrus_mm=float(rng.uniform(10.2, 11.8)),
+    )
+
+
+def spacing_for(shape: Shape) -> Millimetres:
+    """Spacing in millimetres along (D, H, W) at which a head fills an array of this shape; the pixels are square.
+
+    Raises:
+        ImageError: the shape is below `SMALLEST_SHAPE`.
+
+    >>> spacing_for((77, 98, 100))
+    (2.0, 2.0, 2.0)
+    """
+    if any(n < least for n, least in zip(shape, SMALLEST_SHAPE, strict=True)):
+        raise ImageError(f"a phantom of shape {shape} is too coarse; ask for at least {SMALLEST_SHAPE} voxels")
+    pixel = max(FIELD_MM[1] / shape[1], FIELD_MM[2] / shape[2])
+    return FIELD_MM[0] / shape[0], pixel, pixel
+
+
+def axes_mm(shape: Shape, spacing_mm: Millimetres) -> tuple[Floats, Floats, Floats]:
+    """Coordinates z (D, 1, 1), y (1, H, 1), x (1, 1, W) of voxel centres, in millimetres from the head's centre."""
+    each = zip(shape, spacing_mm, CENTRE_MM, strict=True)
+    z, y, x = np.ix_(*(((np.arange(n) - (n - 1) / 2) * step + centre).astype(np.float32) for n, step, centre in each))
+    return z, y, x
+
+
+def grow_anatomy(rng: np.random.Generator, shape: Shape) -> Labels:
+    """A head as a tissue map (D, H, W) of `Tissue` values, its spacing that of `spacing_for`.
+
+    Raises:
+        ImageError: the shape is below `SMALLEST_SHAPE`.
+    """
+    head = draw_head(rng)
+    folds = _fold_tile(rng, 2 * head.gyrus_mm)
+    spacing = spacing_for(shape)
+    points = _pose(np.stack(np.broadcast_arrays(*axes_mm(shape, spacing))).reshape(3, -1), head)
+    lobes = _lobes(points)
+    inside = np.flatnonzero(lobes.max(axis=0) > -0.8)
+    sheets = np.zeros(shape, np.float32)
+    sheets.flat[inside] = _fold(points[:, inside], folds)
+    tissue = np.zeros(shape, np.uint8)
+    tissue.flat[inside] = _tissues(points[:, inside], lobes[:, inside], _aside(sheets, spacing).ravel()[inside], head)
+    return tissue
+
+
+def _pose(points: Floats, head: Head) -> Floats:
+    """From the scanner's to the template's coordinates: turned, scaled and warped a little."""
+    z, y, x = points
+    axial, coronal = head.tilt_rad
+    y, x = y * np.cos(axial) - x * np.sin(axial), y * np.sin(axial) + x * np.cos(axial)
+    z, x = z * np.cos(coronal) - x * np.sin(coronal), z * np.sin(coronal) + x * np.cos(coronal)
+    posed = np.stack([z, y, x]) / head.size[:, None]
+    for wave in head.waves:
+        posed += wave[:3, None] * np.sin(wave[3:6] @ posed + wave[6])
+    return np.asarray(posed, np.float32)
+
+
+def ellipsoid_depth(points: Floats, centre_mm: Millimetres, radii_mm: Millimetres) -> Floats:
+    """Approximate depth (N,) under the surface of an ellipsoid, in millimetres, negative outside.
+
+    >>> ellipsoid_depth(np.array([[0], [0], [2]], np.float32), (0, 0, 0), (4, 4, 4)).tolist()
+    [2.0]
+    """
+    scaled = (points - np.array(centre_mm, np.float32)[:, None]) / np.array(radii_mm, np.float32)[:, None]
+    reach = np.sqrt(np.square(scaled).sum(axis=0))
+    slope = np.sqrt(np.square(scaled / np.array(radii_mm, np.float32)[:, None]).sum(axis=0))
+    return np.asarray((1 - reach) * reach / np.maximum(slope, 1e-6), np.float32)
+
+
+def tube_depth(points: Floats, nodes_mm: list[tuple[float, float, float, float]]) -> Floats:
+    """Depth (N,) inside a chain of nodes (z, y, x, radius), in millimetres, negative outside."""
+    depth = np.full(points.shape[1], -np.inf, np.float32)
+    for first, second in pairwise(nodes_mm):
+        a, b = np.array(first, np.float32), np.array(second, np.float32)
+        along = np.clip((b[:3] - a[:3]) @ (points - a[:3, None]) / np.square(b[:3] - a[:3]).sum(), 0, 1)
+        off = points - a[:3, None] - (b[:3] - a[:3])[:, None] * along
+        np.maximum(depth, a[3] + (b[3] - a[3]) * along - np.sqrt(np.square(off).sum(axis=0)), out=depth)
+    return depth
+
+
+def _one_side(points: Floats) -> Floats:
+    return np.stack([points[0], points[1], np.abs(points[2])])
+
+
+def _lobes(points: Floats) -> Floats:
+    """Depths (4, N) in cerebrum without temporal lobe, temporal lobe, cerebellum, brain stem."""
+    z, y, x = _one_side(points)
+    egg = np.stack([z, y, x * (1 - 0.0011 * y)])
+    upper = np.minimum(ellipsoid_depth(egg, (8, 0, 12), (63, 86, 55)), z + 21 - 0.08 * y)
+    temporal = ellipsoid_depth(np.stack([z + 0.12 * y, y, x]), (-21, -6, 38), (20, 46, 25))
+    cerebellum = ellipsoid_depth(np.stack([z, y, x]), (-37, 43, 0), (27, 33, 50))
+    stem = tube_depth(points, [(-10, 8, 0, 15), (-34, 12, 0, 14), (-48, 20, 0, 9), (-80, 32, 0, 7)])
+    return np.stack([np.minimum(upper, -cerebellum), np.minimum(temporal, -cerebellum), cerebellum, stem])
+
+
+def _tissues(points: Floats, lobes: Floats, aside: Floats, head: Head) -> Labels:
+    """Tissue (N,) of points inside the head; later structures lie over earlier ones."""
+    upper, temporal, cerebellum, stem = lobes
+    tissue = _cerebrum(points, np.maximum(upper, temporal), aside, head)
+    behind = cerebellum > 0.8
+    tissue[behind] = _cerebellum(points[:, behind], cerebellum[behind])
+    tissue[(stem > -1.5) & (points[0] < -14) & (cerebellum < 6)] = Tissue.CSF
+    tissue[stem > 0] = Tissue.HINDBRAIN_WHITE
+    core = np.flatnonzero((np.abs(points[2]) < 48) & (np.abs(points[1]) < 66) & (np.abs(points[0] - 2) < 44))
+    _lay_deep_structures(tissue, core, _one_side(points[:, core]), head)
+    return np.asarray(tissue, np.uint8)
+
+
+def _cerebrum(points: Floats, depth: Floats, aside: Floats, head: Head) -> Labels:
+    """CSF, grey and white by the depth (N,) under the folded surface of the hemispheres."""
+    z, y, x = _one_side(points)
+    callosum = ellipsoid_depth(np.stack([z, y, x * 0]), (4, 2, 0), (25, 41, 1e3))
+    surface = np.minimum(depth, np.hypot(np.maximum(x - 0.4, 0), np.maximum(callosum, 0)))
+    reach = head.sulcus_depth_mm * (1 + 0.3 * np.sin(0.11 * z + 2) * np.cos(0.09 * y))
+    sulci = np.hypot(aside, np.maximum(0, surface - reach))
+    rise = z + 3 - 0.25 * y - 3 * np.sin(y / 12)
+    sylvian = np.hypot(rise, np.maximum(0, np.maximum(37 - x, np.abs(y) - 30)))
+    insula = np.hypot(x - 38, np.maximum(0, np.maximum(np.abs(y + 2) - 20, np.abs(rise - 1) - 10)))
+    pial = np.min([surface, sulci, sylvian, insula], axis=0)
+    csf = head.sulcus_mm * (0.8 + 1.0 * np.exp(-np.maximum(depth, 0) / 5))
+    return np.select([pial < csf, pial < csf + head.cortex_mm], [Tissue.CSF, Tissue.GREY], Tissue.WHITE)
+
+
+def _fold(points: Floats, folds: Floats) -> Floats:
+    """The noise (N,) whose zero level are the sheets between gyri, nearly constant along the rays of a hemisphere."""
+    axis = np.stack([np.full_like(points[0], 6), np.clip(points[1], -48, 48), np.copysign(np.float32(30), points[2])])
+    ray = points - axis
+    reach = np.sqrt(np.square(ray).sum(axis=0)) + 1e-3
+    shell = axis * np.array([1, 0.75, 1], np.float32)[:, None] + ray * (FOLD_RADIUS_MM / reach) + 0.12 * points
+    return np.asarray(ndimage.map_coordinates(folds, shell / FOLD_STEP_MM, order=1, mode="grid-wrap"), np.float32)
+
+
+def _aside(sheets: Floats, spacing_mm: Millimetres) -> Floats:
+    """Distance (D, H, W) to the zero level of `sheets`, to first order, in millimetres."""
+    slope = np.sqrt(sum(np.square(g) for g in np.gradient(sheets, *spacing_mm)))
+    return np.asarray(np.abs(sheets) / np.maximum(slope, 0.01), np.float32)
+
+
+def _fold_tile(rng: np.random.Generator, wavelength_mm: float) -> Floats:
+    """Band-limited noise of unit variance, a periodic cube of `FOLD_TILE` voxels a side."""
+    white = rng.standard_normal((FOLD_TILE,) * 3, dtype=np.float32)
+    f, r = fft.fftfreq(FOLD_TILE, FOLD_STEP_MM), fft.rfftfreq(FOLD_TILE, FOLD_STEP_MM)
+    radius = np.sqrt(f[:, None, None] ** 2 + f[None, :, None] ** 2 + r[None, None, :] ** 2)
+    band = np.exp(-0.5 * ((radius * wavelength_mm - 1) / 0.22) ** 2)
+    noise = fft.irfftn(fft.rfftn(white) * band, s=white.shape)
+    return np.asarray(noise / noise.std(), np.float32)
+
+
+def _cerebellum(points: Floats, depth: Floats) -> Labels:
+    """Folia fan out from the fourth ventricle, around a white tree."""
+    z, y, x = _one_side(points)
+    rays = np.arctan2(z + 36, y - 24) + 0.004 * x
+    tree = ellipsoid_depth(np.stack([z, y, x]), (-37, 37, 18), (12, 17, 24)) + 7 * np.cos(rays * 12)
+    folia = np.cos(rays * 30 + 2) > 0.75 - 0.35 * np.exp(-depth / 4)
+    fluid = folia & (depth < 11)
+    return np.select([fluid, tree > 0], [Tissue.CSF, Tissue.HINDBRAIN_WHITE], Tissue.CEREBELLAR_GREY)
+
+
+def _lay_deep_structures(tissue: NDArray[np.integer], core: NDArray[np.intp], side: Floats, head: Head) -> None:
+    """Write deep nuclei and ventricles into `tissue` (N,) at `core` (M,), `side` (3, M) being its points."""
+    z, y, x = side
+    nuclei = [
+        ellipsoid_depth(side, (5, 8, 11), (9, 15, 9.5)),
+        tube_depth(side, [(6, -26, 14, 8), (14, -12, 18, 6), (17, 6, 20, 3), (14, 20, 24, 2)]),
+        ellipsoid_depth(np.stack([z, y, x - 0.28 * y]), (2, -5, 26), (12, 19, 6.5)),
+        ellipsoid_depth(side, (-19, -4, 24), (7, 14, 6)),
+    ]
+    lateral = [(4, -36, 13, 3.0), (11, -24, 9, 5.5), (19, -4, 9, 5.0), (18, 20, 15, 5.5), (8, 36, 24, 6.5)]
+    horn, occipital = [(8, 36, 24, 6.5), (-8, 24, 32, 3.5), (-17, 2, 32, 2.5)], [(8, 36, 24, 6.5), (4, 56, 23, 2.0)]
+    caves = [
+        tube_depth(side, [(*n[:3], n[3] * head.ventricles) for n in chain]) for chain in (lateral, horn, occipital)
+    ]
+    third = ellipsoid_depth(side, (-1, 2, 0), (9, 14, 1.8 * head.ventricles))
+    fourth = ellipsoid_depth(side, (-37, 25, 0), (9, 4, 6 * head.ventricles))
+    grey = np.max(nuclei, axis=0) > 0
+    tissue[core[grey & (tissue[core] != Tissue.CSF)]] = Tissue.DEEP_GREY
+    tissue[core[np.max([*caves, third, fourth], axis=0) > 0]] = Tissue.VENTRICLE
+
+
+def affine_for(shape: Shape, spacing_mm: Millimetres) -> Affine:
+    """Index (d, h, w, 1) to (x, y, z) in millimetres: slices run upwards, rows to the back, columns to the left.
+
+    >>> affine_for((3, 5, 5), (2.0, 1.0, 1.0)).tolist()
+    [[0.0, 0.0, 1.0, -2.0], [0.0, 1.0, 0.0, -2.0], [2.0, 0.0, 0.0, 1.0], [0.0, 0.0, 0.0, 1.0]]
+    """
+    affine = np.zeros((4, 4))
+    affine[[2, 1, 0], [0, 1, 2]] = spacing_mm
+    affine[[2, 1, 0], 3] = [c - s * (n - 1) / 2 for c, s, n in zip(CENTRE_MM, spacing_mm, shape, strict=True)]
+    affine[3, 3] = 1
+    return affine
+
+
+def shape_of(array: Array) -> Shape:
+    """(D, H, W) of an array, which has three axes."""
+    d, h, w = array.shape
+    return d, h, w
+
+
+def smooth_noise(rng: np.random.Generator, shape: Shape, spacing_mm: Millimetres, blur_mm: float) -> Floats:
+    """Noise (D, H, W) of zero mean and unit variance, blurred with a Gaussian of `blur_mm`.
+
+    White noise lives on a lattice as coarse as the blur allows; each voxel is a Gaussian sum over it, axis by axis.
+    """
+    extents_mm = [n * step for n, step in zip(shape, spacing_mm, strict=True)]
+    lattice = [int(np.ceil(extent / blur_mm)) + 7 for extent in extents_mm]
+    field = rng.standard_normal(lattice, dtype=np.float32)
+    for n, step, nodes in zip(shape, spacing_mm, lattice, strict=True):
+        at = np.arange(n)[:, None] * (step / blur_mm) + 3 - np.arange(nodes)[None]
+        weights = np.exp(-0.5 * at**2) / np.pi**0.25
+        field = np.tensordot(field, weights.astype(np.float32), axes=(0, 1))
+    return field

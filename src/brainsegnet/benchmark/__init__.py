@@ -1,0 +1,1 @@
+"""Networks trained and tested side by side, and models ranked by their scores."""

@@ -1,0 +1,112 @@
+"""A model ready to run: which backend, on which device."""
+
+import ctypes
+import sys
+from collections.abc import Callable
+from importlib.util import find_spec
+from typing import Literal
+
+from brainsegnet._cpu import has_bf16_units, has_integer_units
+from brainsegnet.errors import BrainSegNetError, MissingExtra, ModelError
+from brainsegnet.inference.openvino_backend import Arithmetic, OpenVinoBackend
+from brainsegnet.inference.tiling import Backend, Passes
+from brainsegnet.model.card import Card, Form
+from brainsegnet.model.store import Model
+from brainsegnet.preprocessing.prepare import Prepared, prepare
+from brainsegnet.volume import Case
+
+Precision = Literal["auto", "float", "bf16", "int8"]
+PRECISIONS = ("auto", "float", "bf16", "int8")
+
+
+class Engine(Passes):
+    """Passes of a model, with its card and what makes cases ready for it: the backend where it can, else the CPU."""
+
+    def __init__(
+        self, card: Card, backend: Backend, max_bytes: int | None = None, spare: Callable[[], Backend] | None = None
+    ) -> None:
+        super().__init__(backend, max_bytes, spare)
+        self.card = card
+        self.prepare: Callable[[Case], Prepared] = getattr(backend, "prepare", prepare)
+
+
+def open_engine(
+    model: Model,
+    device: str = "auto",
+    threads: int | None = None,
+    precision: Precision = "auto",
+    max_bytes: int | None = None,
+) -> Engine:
+    """The fastest way to run a model here.
+
+    Args:
+        model: Its exports run without torch; without exports, torch runs the weights.
+        device: "auto" is a GPU if there is one and torch is installed, else the CPU.
+        threads: Of the CPU; None is all cores.
+        precision: Of the CPU. "auto" is int8 where the processor has instructions for it and the card says that it
+            costs no more Dice than is tolerated; else bf16 on the same two conditions; else float.
+        max_bytes: Memory of a pass; None is what is free.
+
+    Raises:
+        ModelError: an export was altered, or one was asked for (int8, bf16) that is not there.
+        MissingExtra: there is no export, and no torch.
+        BrainSegNetError: there is no such device or precision, or the processor has no units for bf16.
+    """
+    if precision not in PRECISIONS:
+        raise BrainSegNetError(f"unknown precision {precision!r}; choose one of {', '.join(PRECISIONS)}")
+    if stays_on_cpu(device):
+        return Engine(model.card, _on_cpu(model, threads, precision), max_bytes)
+    from brainsegnet.inference.torch_backend import TorchBackend
+
+    backend = TorchBackend(model.build(), device, threads)
+    return Engine(model.card, backend, max_bytes, lambda: _on_cpu(model, threads, precision))
+
+
+def stays_on_cpu(device: str) -> bool:
+    """Whether `open_engine` computes on the CPU with such a device, told before the engine is there."""
+    return device == "cpu" or (device == "auto" and not _gpu())
+
+
+def _on_cpu(model: Model, threads: int | None, precision: Precision) -> Backend:
+    """OpenVINO on an export, or torch on the weights where there is none."""
+    arithmetic = _choose(model.card, precision)
+    if arithmetic != "float" or "fp16" in model.card.exports:
+        form: Form = "int8" if arithmetic == "int8" else "fp16"
+        return OpenVinoBackend(model.exported(form), model.card, arithmetic, threads)
+    try:
+        from brainsegnet.inference.torch_backend import TorchBackend
+    except MissingExtra as error:
+        raise ModelError(
+            f"model {model.folder} has no export, which is needed without torch; where torch is installed, run: "
+            f"brainsegnet export {model.folder}"
+        ) from error
+    return TorchBackend(model.build(), "cpu", threads)
+
+
+def _choose(card: Card, precision: Precision) -> Arithmetic:
+    """What "auto" comes to: the fastest that is fast here and harmless to this model.
+
+    Raises:
+        BrainSegNetError: bf16 was asked for, and OpenVINO would not compute in it.
+    """
+    if precision == "bf16" and not has_bf16_units():
+        raise BrainSegNetError("this processor has no matrix units for bf16 (AMX); choose precision float or int8")
+    if precision != "auto":
+        return precision
+    exports = card.exports
+    if "int8" in exports and exports["int8"].harmless and has_integer_units():
+        return "int8"
+    return "bf16" if "fp16" in exports and exports["fp16"].harmless_in_bf16 and has_bf16_units() else "float"
+
+
+def _gpu() -> bool:
+    """Whether torch finds a GPU; torch, which takes seconds to load, is asked only where a CUDA driver is."""
+    if find_spec("torch") is None:
+        return False
+    try:
+        ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+    except OSError:
+        return False
+    from brainsegnet.inference.torch_backend import has_gpu
+
+    return has_gpu()

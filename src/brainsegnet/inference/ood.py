@@ -1,0 +1,221 @@
+"""Does a scan look like those that the model was trained on? Sentences for the user where it does not.
+
+A network segments anything that has the right number of channels. Three mistakes are common, and silent: the skull is
+still there, sequences are exchanged, the header says that the head lies upright and it does not.
+"""
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import combinations, permutations, product
+
+import numpy as np
+
+from brainsegnet._types import Millimetres
+from brainsegnet.inference.image_features import MIRROR, TRAITS, Floats, Traits, measure_traits
+from brainsegnet.model.card import Profile
+from brainsegnet.preprocessing.geometry import Turn, turn_array
+from brainsegnet.preprocessing.prepare import Prepared
+
+MARGIN, EXCHANGE_MARGIN = 6.0, 4.0
+"""Logarithm of how much likelier other names for the sequences must be than the given ones before anything is said.
+
+Less suffices for the same names in another order, because then two images speak for it. Real scans that were named
+rightly reach 4.9 and 0.8.
+"""
+TURN_MARGIN = 0.02
+"""A turned head must correlate this much better with the training cases' shape; upright ones do worse by 0.02 to 0.08
+when they are turned."""
+RIM_CONTRAST = 1.5
+"""Standard deviations by which the scalp outshines the skull beneath it."""
+LARGER, SMALLER = 1.5, 0.5
+"""Times the volume of the training cases' brains at which a mask is not a brain, or not a whole one."""
+FULLEST = 0.8
+"""Share of its box that a mask may fill; brains fill 0.38 to 0.51, an ellipsoid 0.52."""
+SAME = 0.995
+"""Correlation from which two sequences are one image."""
+GUESSED_CASES, GUESSED_SPREAD, LEAST_SPREAD, KEPT = 4, 0.3, 0.1, 0.8
+"""What stands in for variety that few training cases cannot show: so many cases of this spread, this much more in any
+trait, and the share of the covariances that is believed."""
+LIMIT = 9.0
+"""Squared deviation in a trait of a pair beyond which it counts no more: an odd lesion must not decide."""
+
+
+def measure_profile(cases: Iterable[tuple[Prepared, Millimetres]]) -> Profile:
+    """What training cases look like; one at a time is held in memory if they come from a generator.
+
+    Args:
+        cases: Prepared scans, each with the spacing that it is stored with, `case.reference.spacing_mm`.
+
+    Raises:
+        ValueError: there is no case.
+    """
+    seen = [measure_traits(prepared, spacing_mm) for prepared, spacing_mm in cases]
+    if not seen:
+        raise ValueError("a profile needs at least one case")
+    single = _by_name(traits.single for traits in seen)
+    pairs = _by_name({" ".join(pair): value for pair, value in traits.pairs.items()} for traits in seen)
+    covariance = _pool(single, len(TRAITS))
+    covariance = KEPT * covariance + (1 - KEPT) * np.diag(np.diag(covariance)) + LEAST_SPREAD**2 * np.eye(len(TRAITS))
+    pair_spread = np.sqrt(np.diag(_pool(pairs, len(MIRROR))) + LEAST_SPREAD**2)
+    shape = np.mean([traits.shape for traits in seen], axis=0)
+    tenths = np.floor((shape + shape[:, :, ::-1]) / 2 * 9.999).astype(int)
+    return Profile(
+        cases=len(seen),
+        single={name: _rounded(rows.mean(0)) for name, rows in single.items()},
+        covariance=tuple(_rounded(row) for row in covariance),
+        pairs={name: _rounded(rows.mean(0)) for name, rows in pairs.items()},
+        pair_spread=_rounded(pair_spread),
+        volume_ml=round(float(np.median([traits.volume_ml for traits in seen])), 1),
+        shape=tuple("".join(map(str, layer.ravel())) for layer in tenths),
+        filled=_rounded_up(max(traits.filled for traits in seen)),
+        rim=_rounded_up(max((0.0, *(rim for traits in seen for rim in traits.rims.values())))),
+    )
+
+
+def find_doubts(prepared: Prepared, spacing_mm: Millimetres, profile: Profile) -> list[str]:
+    """Sentences on what looks unlike the training cases, each with its remedy; none when all is well.
+
+    Where the skull seems to be there, nothing else is judged, because all else is measured within the brain. It is
+    doubted only where the scan goes further than every training case too: some models are trained on whole heads.
+
+    Args:
+        prepared: The scan as `prepare` made it.
+        spacing_mm: That it is stored with: `case.reference.spacing_mm`.
+        profile: Of the model's training cases.
+    """
+    traits = measure_traits(prepared, spacing_mm)
+    if skull := _doubt_stripping(traits, profile):
+        return [skull]
+    return [*_doubt_size(traits, profile), *_doubt_turn(traits, profile), *_doubt_names(traits, profile)]
+
+
+def _doubt_stripping(traits: Traits, profile: Profile) -> str | None:
+    remedy = "remove the skull and set all outside the brain to 0"
+    if traits.filled > max(FULLEST, profile.filled or 0) and traits.volume_ml > SMALLER * profile.volume_ml:
+        return f"the scan has no empty background, {100 * traits.filled:.0f} % of its box is not background; {remedy}"
+    bright = [name for name, rim in traits.rims.items() if rim > max(RIM_CONTRAST, profile.rim)]
+    if bright:
+        return f"a bright rim lies around a dark ring in {', '.join(bright)}, as scalp around skull does; {remedy}"
+    if traits.volume_ml > LARGER * profile.volume_ml:
+        return (
+            f"what is not background measures {traits.volume_ml:.0f} ml, the brains of the training cases "
+            f"{profile.volume_ml:.0f} ml; {remedy}"
+        )
+    return None
+
+
+def _doubt_size(traits: Traits, profile: Profile) -> Iterator[str]:
+    if traits.volume_ml < SMALLER * profile.volume_ml:
+        yield (
+            f"what is not background measures {traits.volume_ml:.0f} ml, the brains of the training cases "
+            f"{profile.volume_ml:.0f} ml; give a scan of the whole brain, and check the voxel size in its header"
+        )
+
+
+def _doubt_turn(traits: Traits, profile: Profile) -> Iterator[str]:
+    usual = np.array([[int(digit) for digit in layer] for layer in profile.shape]).reshape(traits.shape.shape)
+    fits = {how: _correlate(turn_array(traits.shape, how), usual) for how in _turns()}
+    best = max(fits, key=lambda how: fits[how])
+    if fits[best] - fits[Turn()] > TURN_MARGIN:
+        yield (
+            f"the head seems to lie {_describe(best)}: its shape fits the training cases better when turned "
+            f"({fits[best]:.2f} instead of {fits[Turn()]:.2f}); check the orientation in the header of the files, "
+            f"or convert them anew"
+        )
+
+
+def _turns() -> Iterator[Turn]:
+    """The 24 turns that differ in more than left and right, which look the same."""
+    for axes, (flip_d, flip_h) in product(permutations(range(3)), product((False, True), repeat=2)):
+        yield Turn((axes[0], axes[1], axes[2]), (flip_d, flip_h, False))
+
+
+def _describe(how: Turn) -> str:
+    if how.axes != (0, 1, 2):
+        return "along other axes than its header says"
+    return {(True, True): "upside down", (True, False): "upside down", (False, True): "back to front"}[how.flips[:2]]
+
+
+def _doubt_names(traits: Traits, profile: Profile) -> Iterator[str]:
+    given = tuple(name for name in traits.single if name in profile.single)
+    same = [pair for pair, alike in traits.alike.items() if alike > SAME]
+    for one, other in same:
+        yield f"{one} and {other} are the same image; give each sequence its own file, or leave one out"
+    if same or not given:
+        return
+    needed = {True: EXCHANGE_MARGIN, False: MARGIN}
+    gains = {
+        names: _judge(traits, profile, given, names) - (names != given) * needed[set(names) == set(given)]
+        for names in _namings(given, tuple(profile.single))
+    }
+    best = max(gains, key=lambda names: gains[names])
+    wrong = {name: looks for name, looks in zip(given, best, strict=True) if name != looks}
+    if wrong and wrong.keys() == set(wrong.values()):
+        yield f"{' and '.join(wrong)} seem to be exchanged; check which file is which"
+    else:
+        for name, looks in wrong.items():
+            yield f"{name} looks like {looks} of the training cases; check the file given as {name}"
+
+
+def _namings(given: Sequence[str], known: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    """The given names, and every other choice of known names in which one or two differ and none is used twice."""
+    yield tuple(given)
+    for count in (1, 2):
+        for places in combinations(range(len(given)), min(count, len(given))):
+            for names in product(known, repeat=len(places)):
+                naming = list(given)
+                for place, name in zip(places, names, strict=True):
+                    naming[place] = name
+                if len(set(naming)) == len(naming):
+                    yield tuple(naming)
+
+
+def _judge(traits: Traits, profile: Profile, given: Sequence[str], names: Sequence[str]) -> float:
+    """Logarithm of the likelihood, up to a constant, that the images given under some names are others."""
+    inverse = np.linalg.inv(np.array(profile.covariance))
+    total = 0.0
+    for had, name in zip(given, names, strict=True):
+        away = traits.single[had] - np.array(profile.single[name])
+        total -= 0.5 * float(away @ inverse @ away)
+    meant = dict(zip(given, names, strict=True))
+    for (one, other), found in traits.pairs.items():
+        if one in meant and other in meant and (usual := _usual(profile, meant[one], meant[other])) is not None:
+            total -= 0.25 * float(np.minimum(((found - usual) / np.array(profile.pair_spread)) ** 2, LIMIT).sum())
+    return total
+
+
+def _usual(profile: Profile, one: str, other: str) -> Floats | None:
+    means = profile.pairs.get(" ".join(sorted((one, other))))
+    return None if means is None else np.array(means) * (1 if one < other else MIRROR)
+
+
+def _correlate(one: Floats, other: Floats) -> float:
+    return float(np.corrcoef(one.ravel(), other.ravel())[0, 1])
+
+
+def _by_name(seen: Iterable[Mapping[str, Floats]]) -> dict[str, Floats]:
+    """Name to the rows (N, traits) of all cases that have it."""
+    rows: dict[str, list[Floats]] = {}
+    for traits in seen:
+        for name, values in traits.items():
+            rows.setdefault(name, []).append(values)
+    return {name: np.array(values) for name, values in rows.items()}
+
+
+def _pool(rows: Mapping[str, Floats], size: int) -> Floats:
+    """Covariance (size, size) about the mean of each name, with `GUESSED_CASES` of `GUESSED_SPREAD` added."""
+    scatter, freedom = GUESSED_CASES * GUESSED_SPREAD**2 * np.eye(size), float(GUESSED_CASES)
+    for values in rows.values():
+        away = values - values.mean(0)
+        scatter += away.T @ away
+        freedom += len(values) - 1
+    return np.asarray(scatter / freedom)
+
+
+def _rounded_up(value: float) -> float:
+    """To four digits, and not below the value."""
+    return math.ceil(value * 1e4) / 1e4
+
+
+def _rounded(values: Floats) -> tuple[float, ...]:
+    return tuple(round(float(value), 4) for value in values)

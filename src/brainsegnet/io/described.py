@@ -1,0 +1,275 @@
+"""Data sets in the layout of BIDS: `sub-<label>/[ses-<label>/]anat|dwi|perf/sub-<label>_..._<suffix>.nii.gz`.
+
+Masks lie beside the images or below `derivatives/`, as in ISLES 2022. Files of one subject and session belong together
+wherever they lie in the data set. Flat copies, all files of a subject in one folder, are the same to this reader.
+
+Folders with a `dataset.json`: the Medical Segmentation Decathlon (4-D images) and nnU-Net's raw data (`_0000`).
+
+Both keep images in `imagesTr` and `imagesTs`, label maps in `labelsTr`, and say in the JSON which channel is which
+sequence and which label which tissue. Channels get their names from there, never from their place alone.
+"""
+
+import json
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from brainsegnet._atomic import find_suffix, stem_of
+from brainsegnet.errors import DatasetError
+from brainsegnet.io.aliases import ORDER, build_convention, find_sequence
+from brainsegnet.io.case_files import CaseFiles, Part, spread_perfusion
+from brainsegnet.io.images import READERS
+from brainsegnet.io.tables import LESION
+from brainsegnet.task import BRATS2021, ISLES2022, Task
+
+_FILE = re.compile(
+    r"sub-(?P<sub>[a-z0-9]+)(?:_ses-(?P<ses>[a-z0-9]+))?(?P<entities>(?:_[a-z0-9]+-[a-z0-9+]+)*)"
+    r"_(?P<suffix>[a-z0-9]+(?:-msk)?)\.(?:nii\.gz|nii|mha|mhd|nrrd)",
+    re.IGNORECASE,
+)
+_MASKS = {"msk", "mask", "dseg", "seg", "roi", "lesion", "label", "lesion-msk"}
+_OTHER_MASKS = re.compile(r"brain|head|skull|white|grey|gray|csf|ventricle|tissue|aparc|aseg|label-(gm|wm)\b|probseg")
+_INSIDE = re.compile(r"(sub|ses)-.*|anat|dwi|perf|pwi|swi|func|fmap|ce|raw_?data", re.IGNORECASE)
+_ELSEWHERE = {"func", "fmap", "eeg", "meg", "ieeg", "beh", "pet", "figures"}
+"""Folders that hold no structural image."""
+_DERIVATIVES = "derivatives"
+
+
+@dataclass(frozen=True)
+class _Scan:
+    """A file by what its name says; `plainness` orders files of one sequence, the plainest first."""
+
+    root: Path
+    subject: str
+    session: str
+    sequence: str
+    suffix: str
+    plainness: tuple[bool, int]
+    path: Path
+
+
+def is_bids(name: str) -> bool:
+    """Whether a file's name is one of BIDS, of an image.
+
+    >>> is_bids("sub-01_ses-2_ce-gadolinium_T1w.nii.gz"), is_bids("BraTS20_Training_001_t1.nii.gz")
+    (True, False)
+    """
+    return _FILE.fullmatch(name) is not None
+
+
+def collect_bids(paths: Iterable[Path]) -> Iterator[CaseFiles]:
+    """The cases that files with names of BIDS make up; named after the subject, and the session where it has several.
+
+    Of several files for one sequence the one in the raw data with the shortest name is taken: `sub-1_T1w` rather than
+    `sub-1_desc-preproc_T1w`.
+
+    Raises:
+        DatasetError: two files for one sequence are equally plain, such as two runs.
+    """
+    groups: defaultdict[tuple[Path, str], defaultdict[str, list[_Scan]]] = defaultdict(lambda: defaultdict(list))
+    for path in paths:
+        if scan := _parse(path):
+            groups[scan.root, scan.subject][scan.session].append(scan)
+    for (_, subject), sessions in groups.items():
+        shared = sessions.pop("", []) if len(sessions) == 2 else []
+        for session, scans in sessions.items():
+            name = f"sub-{subject}" + (f"_ses-{session}" if len(sessions) > 1 and session else "")
+            files = _choose(name, [*scans, *shared])
+            images, parts = spread_perfusion({key: scan.path for key, scan in files.items() if key != LESION})
+            lesion = files[LESION].path if LESION in files else None
+            if images:
+                convention = _find_convention(files)
+                layout = "ISLES 2022" if convention is ISLES2022 else "BIDS"
+                yield CaseFiles(name, images, lesion, convention, parts, layout)
+
+
+def _parse(path: Path) -> _Scan | None:
+    """None for files that are neither a sequence nor a mask of lesions."""
+    match = _FILE.fullmatch(path.name)
+    if match is None or path.parent.name in _ELSEWHERE:
+        return None
+    entities, suffix = match["entities"].lower(), match["suffix"].lower()
+    if suffix in _MASKS:
+        if _OTHER_MASKS.search(entities):
+            return None
+        sequence = LESION
+    else:
+        contrast = "_ce-" in entities and suffix.startswith("t1")
+        sequence = "t1c" if contrast else find_sequence(suffix)
+    plainness = (sequence != LESION and _DERIVATIVES in path.parts, entities.replace("_ce-", "").count("_"))
+    return _Scan(_find_root(path), match["sub"], match["ses"] or "", sequence, suffix, plainness, path)
+
+
+def _find_root(path: Path) -> Path:
+    """The folder of the data set: above `derivatives`, or the first above that is no folder within a data set."""
+    folder = path.parent
+    if _DERIVATIVES in folder.parts:
+        return next(parent for parent in folder.parents if parent / _DERIVATIVES in (folder, *folder.parents))
+    while _INSIDE.fullmatch(folder.name):
+        folder = folder.parent
+    return folder
+
+
+def _choose(case: str, scans: Sequence[_Scan]) -> dict[str, _Scan]:
+    """The plainest file of each sequence; of one that we do not know, none if several are."""
+    by_sequence: defaultdict[str, list[_Scan]] = defaultdict(list)
+    for scan in sorted(scans, key=lambda scan: scan.plainness):
+        by_sequence[scan.sequence].append(scan)
+    chosen = {}
+    for sequence, (first, *others) in by_sequence.items():
+        if not others or others[0].plainness > first.plainness:
+            chosen[sequence] = first
+        elif sequence in (*ORDER, LESION):
+            raise DatasetError(
+                f"case {case} has two files for {sequence}, {first.path} and {others[0].path}; remove one, or list the "
+                "files in a .csv table"
+            )
+    rank = {name: i for i, name in enumerate(ORDER)}
+    return dict(sorted(chosen.items(), key=lambda item: (rank.get(item[0], len(rank)), item[0])))
+
+
+def _find_convention(files: Mapping[str, _Scan]) -> Task | None:
+    suffixes = {scan.suffix for sequence, scan in files.items() if sequence != LESION}
+    if {"dwi", "adc"} <= suffixes <= {"dwi", "adc", "flair"}:
+        return ISLES2022
+    return BRATS2021 if "t1ce" in suffixes else None
+
+
+JSON = "dataset.json"
+DECATHLON, NNUNET = "Medical Segmentation Decathlon", "nnU-Net"
+FOLDERS = {"imagesTr": "labelsTr", "imagesTs": "labelsTs"}
+"""Folder of images to that of their label maps."""
+_CHANNEL = re.compile(r".+_[0-9]{4}")
+"""How nnU-Net names the file of a channel. Its JSON lists images without that number, the Decathlon's lists files."""
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a `dataset.json` says.
+
+    Attributes:
+        path: The file.
+        channels: Our name of each sequence, in the order of the channels.
+        convention: Whose label values the label maps use, or None.
+        training: Names of the training images that it lists, without suffix.
+        test: Those of the test images.
+    """
+
+    path: Path
+    channels: tuple[str, ...]
+    convention: Task | None
+    training: tuple[str, ...]
+    test: tuple[str, ...]
+
+
+def has_description(folder: Path, folders: Sequence[str]) -> bool:
+    """Whether a folder, with these folders in it, is one of a data set described by a `dataset.json`.
+
+    Raises:
+        DatasetError: its folders say so, but the file is absent.
+    """
+    if not FOLDERS.keys() & set(folders):
+        return False
+    if not (folder / JSON).is_file():
+        raise DatasetError(
+            f"{folder} has {', '.join(sorted(FOLDERS.keys() & set(folders)))} but no {JSON}, which names "
+            "the channels; add it, or list the files in a .csv table"
+        )
+    return True
+
+
+def read_description(path: Path) -> Description:
+    """Read a `dataset.json` of the Decathlon (`modality`) or of nnU-Net (`modality` or `channel_names`).
+
+    Raises:
+        DatasetError: unreadable, or without names for channels and labels.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError) as error:
+        raise DatasetError(f"{path} cannot be read as JSON: {error}") from error
+    named = _read_mapping(content, ("channel_names", "modality"), path)
+    try:
+        channels = tuple(find_sequence(str(named[str(i)])) for i in range(len(named)))
+    except KeyError as error:
+        raise DatasetError(f"{path}: channel {error.args[0]} has no name in {named}; number channels from 0") from error
+    if repeated := sorted({name for name in channels if channels.count(name) > 1}):
+        raise DatasetError(f"{path}: two channels are called {repeated[0]}; name each after its sequence")
+    labels = _read_mapping(content, ("labels",), path)
+    convention = build_convention(str(content.get("name") or path.parent.name), channels, labels, str(path))
+    return Description(path, channels, convention, _list(content, "training"), _list(content, "test"))
+
+
+def collect_described(folder: Path, images: Sequence[str] = tuple(FOLDERS)) -> list[CaseFiles]:
+    """The cases of a folder with a `dataset.json`, those of its folders `images`.
+
+    A training case that the JSON lists is expected even where its file is absent: a download that is not whole.
+
+    Raises:
+        DatasetError: the JSON cannot be used, or a file is a channel that it does not name.
+    """
+    description = read_description(folder / JSON)
+    return [case for name in images for case in _collect(folder, name, description)]
+
+
+def _collect(folder: Path, images: str, description: Description) -> list[CaseFiles]:
+    files = _list_images(folder / images)
+    listed = {*description.training, *description.test}
+    if files and all(map(_CHANNEL.fullmatch, files)) and not listed & files.keys():
+        layout, found = NNUNET, _collect_channels(files, description)
+    else:
+        layout, found = DECATHLON, {stem: dict.fromkeys(description.channels, path) for stem, path in files.items()}
+    parts: dict[str, Part] = {name: i for i, name in enumerate(description.channels)}
+    whole_files = layout == NNUNET or len(parts) == 1
+    if images == "imagesTr" and layout == DECATHLON:
+        ending = next((find_suffix(path, tuple(READERS)) for path in files.values()), ".nii.gz")
+        for name in description.training:
+            found.setdefault(name, dict.fromkeys(description.channels, folder / images / f"{name}{ending}"))
+    labels = _list_images(folder / FOLDERS[images])
+    return [
+        CaseFiles(name, paths, labels.get(name), description.convention, {} if whole_files else parts, layout)
+        for name, paths in found.items()
+    ]
+
+
+def _collect_channels(files: Mapping[str, Path], description: Description) -> dict[str, dict[str, Path]]:
+    """Case to sequence to file, of nnU-Net's `<case>_0000.nii.gz`."""
+    cases: dict[str, dict[str, Path]] = {}
+    for stem, path in files.items():
+        case, _, number = stem.rpartition("_")
+        if int(number) >= len(description.channels):
+            raise DatasetError(
+                f"{path} is channel {int(number)}, but {description.path} names {len(description.channels)} channels "
+                f"({', '.join(description.channels)}); name it there"
+            )
+        cases.setdefault(case, {})[description.channels[int(number)]] = path
+    return cases
+
+
+def _list_images(folder: Path) -> dict[str, Path]:
+    """Images of a folder by name without suffix, hidden ones left out; none if there is no folder."""
+    if not folder.is_dir():
+        return {}
+    paths = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
+    return {stem_of(path, READERS): path for path in paths if find_suffix(path, tuple(READERS))}
+
+
+def _list(content: Mapping[str, Any], key: str) -> tuple[str, ...]:
+    """Names of the images that a JSON lists, as `{"image": path}` or as a path."""
+    entries = content.get(key)
+    images = [
+        entry.get("image", "") if isinstance(entry, dict) else entry
+        for entry in (entries if isinstance(entries, list) else ())
+    ]
+    return tuple(stem_of(Path(str(image)), READERS) for image in images)
+
+
+def _read_mapping(content: Any, keys: Sequence[str], path: Path) -> Mapping[str, Any]:  # noqa: ANN401
+    values = [content.get(key) for key in keys] if isinstance(content, dict) else []
+    found: Mapping[str, Any] | None = next((value for value in values if isinstance(value, dict) and value), None)
+    if found is None:
+        raise DatasetError(f"{path} has no {' or '.join(keys)}, which gives the names; add it")
+    return found

@@ -1,0 +1,262 @@
+"""How the public data sets name their files: a scheme is a value, a pattern for each sequence.
+
+The group `case` of a pattern ends where the name of the case ends in the path. So a case is a folder, a prefix of file
+names or a folder of folders, and one search serves them all. A group `folder` stands for `<folder>/<folder>`: a file
+with a name of its own among files that begin with the name of their folder. Names that begin with `sub-` are left to
+`bids`, folders with a `dataset.json` to `dataset_json`.
+
+The cases of a folder, whichever layout it has.
+"""
+
+import os
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from brainsegnet.errors import DatasetError
+from brainsegnet.io.case_files import CaseFiles, spread_perfusion
+from brainsegnet.io.described import (
+    DECATHLON,
+    FOLDERS,
+    JSON,
+    NNUNET,
+    collect_bids,
+    collect_described,
+    has_description,
+    is_bids,
+)
+from brainsegnet.io.predictions import find_maps
+from brainsegnet.io.tables import LESION
+from brainsegnet.task import BRATS2015, BRATS2021, BRATS2023, ISLES2017, ISLES2022, Task
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """How a data set names its files.
+
+    Attributes:
+        name: As shown when nothing is found.
+        convention: Task whose label values it uses, or None.
+        patterns: Sequence name, or `lesion`, to a regular expression for the whole path, in any case of letters.
+    """
+
+    name: str
+    convention: Task | None
+    patterns: Mapping[str, str]
+
+
+_IMAGE = r"\.(nii\.gz|nii|mha|mhd|nrrd)"
+_VSD_STEMS = {
+    "flair": "VSD.Brain.XX.O.MR_Flair",
+    "t1": "VSD.Brain.XX.O.MR_T1",
+    "t1c": "VSD.Brain.XX.O.MR_T1c",
+    "t2": "VSD.Brain.XX.O.MR_T2",
+    LESION: "VSD.Brain_3more.XX.O.OT",
+}
+_STROKE_STEMS = {
+    **{name.lower(): f"VSD.Brain.XX.O.MR_{name}" for name in ("ADC", "MTT", "rCBF", "rCBV", "Tmax", "TTP")},
+    "pwi": "VSD.Brain.XX.O.MR_4DPWI",
+    LESION: "VSD.Brain.XX.O.OT",
+}
+
+
+def vsd_path(sequence: str, identifier: int) -> Path:
+    """Where BRATS 2015 keeps a sequence, or the `lesion`, within the folder of its case.
+
+    >>> vsd_path("t1c", 54514).as_posix()
+    'VSD.Brain.XX.O.MR_T1c.54514/VSD.Brain.XX.O.MR_T1c.54514.mha'
+    """
+    stem = f"{_VSD_STEMS[sequence]}.{identifier}"
+    return Path(stem) / f"{stem}.mha"
+
+
+def smir_path(sequence: str, identifier: int, prefix: str = "SMIR") -> Path:
+    """Where ISLES 2017 keeps a sequence, the raw perfusion `pwi`, or the `lesion`, within the folder of its case.
+
+    >>> smir_path("tmax", 127019, "VSD").as_posix()
+    'VSD.Brain.XX.O.MR_Tmax.127019/VSD.Brain.XX.O.MR_Tmax.127019.nii'
+    """
+    stem = f"{_STROKE_STEMS[sequence].replace('VSD', prefix, 1)}.{identifier}"
+    return Path(stem) / f"{stem}.nii"
+
+
+def _vsd_pattern(stem: str) -> str:
+    """A folder and a file in it, of either platform, which numbers its files."""
+    name = re.escape(stem).replace("VSD", "(VSD|SMIR)").replace("_3more", "(_[0-9]more)?") + r"\.[0-9]+"
+    return rf"(?P<case>[^/]+)/{name}/{name}{_IMAGE}"
+
+
+def _endings(between: str, **endings: str) -> dict[str, str]:
+    """A prefix of the file name is the case: `<case><between><ending>.nii.gz`."""
+    return {sequence: rf"(?P<case>[^/]+?){between}{ending}{_IMAGE}" for sequence, ending in endings.items()}
+
+
+def _names(**names: str) -> dict[str, str]:
+    """The folder is the case: `<case>/<name>.nii.gz`."""
+    return {sequence: rf"(?P<case>[^/]+)/{name}{_IMAGE}" for sequence, name in names.items()}
+
+
+_MEAN_0 = "_subtrMeanDivStd"
+_N4 = "_N4[^/]*"
+_CASE_355 = rf"(?P<folder>[^/]+)/W39_1998\.09\.19_Segm{_IMAGE}"
+"""What the segmentation of BraTS20_Training_355 is called in the public archive of 2020."""
+_BRATS_2021 = _endings("_", flair="flair", t1="t1", t1c="t1ce", t2="t2", lesion="seg")
+
+SCHEMES = (
+    Scheme("BRATS 2015", BRATS2015, {sequence: _vsd_pattern(stem) for sequence, stem in _VSD_STEMS.items()}),
+    Scheme(
+        "BRATS 2015, normalised",
+        BRATS2015,
+        _names(
+            flair=f"Flair{_MEAN_0}", t1=f"T1{_MEAN_0}", t1c=f"T1c{_MEAN_0}", t2=f"T2{_MEAN_0}", lesion="OTMultiClass"
+        ),
+    ),
+    Scheme("ISLES 2017", ISLES2017, {sequence: _vsd_pattern(stem) for sequence, stem in _STROKE_STEMS.items()}),
+    Scheme("BraTS 2023", BRATS2023, _endings("-", flair="t2f", t1="t1n", t1c="t1c", t2="t2w", lesion="seg")),
+    Scheme("BraTS 2017 to 2021", BRATS2021, {**_BRATS_2021, LESION: f"(?:{_BRATS_2021[LESION]}|{_CASE_355})"}),
+    Scheme("ISLES 2022", ISLES2022, _endings("(_ses-[0-9]+)?_", dwi="dwi", adc="adc", flair="flair", lesion="msk")),
+    Scheme(
+        "MS, Lesjak 2017",
+        None,
+        _names(flair=f"FLAIR{_N4}", t1=f"T1{_N4}", t1c=f"T1POST{_N4}", t2=f"T2{_N4}", lesion=f"GOLD_STANDARD{_N4}"),
+    ),
+    Scheme(
+        "<case>/<sequence>.nii.gz",
+        None,
+        _names(
+            flair="flair",
+            t1="t1",
+            t1c="(t1c|t1ce|t1gd)",
+            t2="t2",
+            **{name: name for name in ("dwi", "adc", "mtt", "rcbf", "rcbv", "tmax", "ttp", "pwi")},
+            lesion="(lesion|label|seg)",
+        ),
+    ),
+)
+
+
+def names_lesion(path: Path) -> bool:
+    """Whether a file beside the images of a case would be taken for its lesion, by its name.
+
+    >>> names_lesion(Path("pat1/lesion.nii.gz")), names_lesion(Path("pat1/found.nii.gz"))
+    (True, False)
+    """
+    place = f"{path.absolute().parent.name}/{path.name}"
+    patterns = (scheme.patterns.get(LESION) for scheme in SCHEMES)
+    return any(pattern and re.search(f"(^|/){pattern}$", place, re.IGNORECASE) for pattern in patterns)
+
+
+DEPTH = 6
+"""Folders below the one that is named: an archive, `derivatives`, a pipeline, a subject, a session, `anat`."""
+LAYOUTS = (*(scheme.name for scheme in SCHEMES), "BIDS", DECATHLON, NNUNET)
+GRADES = ("HGG", "LGG")
+"""Folders of BRATS; in 2015 both hold a `brats_2013_pat0001_1`, of different patients."""
+_NOTE = re.compile(r"sub-[a-z0-9]+(_ses-[a-z0-9]+)?\.json", re.IGNORECASE)
+"""What `segment` calls the JSON of a case of BIDS; those of BIDS itself end in a suffix such as `_dwi`."""
+
+_COMPILED = [
+    (scheme, sequence, re.compile(f".*/{pattern}", re.IGNORECASE))
+    for scheme in SCHEMES
+    for sequence, pattern in scheme.patterns.items()
+]
+
+
+@dataclass(frozen=True)
+class _Hit:
+    """A file that a scheme claims: `root` is the path up to the end of the name of its case."""
+
+    scheme: Scheme
+    sequence: str
+    root: Path
+    path: Path
+
+
+def search(folder: Path) -> list[CaseFiles]:
+    """The cases in a folder, or the one that it is, in no order; searched `DEPTH` levels deep.
+
+    Raises:
+        DatasetError: unreadable, or a sequence of a case that is ambiguous.
+    """
+    top = Path(os.path.abspath(folder))
+    if top.name in FOLDERS and (top.parent / JSON).is_file():
+        return collect_described(top.parent, [top.name])
+    described: list[CaseFiles] = []
+    bids: list[Path] = []
+    hits: list[_Hit] = []
+    for directory, folders, names in _walk(top):
+        if has_description(directory, folders):
+            folders.clear()
+            described += collect_described(directory)
+            continue
+        maps = find_maps(directory) if any(map(_NOTE.fullmatch, names)) else set()
+        for name in sorted({*names} - maps):
+            if is_bids(name):
+                bids.append(directory / name)
+            else:
+                hits += _match(directory / name)
+    return [*described, *collect_bids(bids), *_collect(hits)]
+
+
+def _walk(top: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
+    """Folders, the folders in them and the names of their files, hidden ones left out."""
+
+    def refuse(error: OSError) -> None:
+        raise DatasetError(f"folder {error.filename} cannot be read: {error.strerror}") from error
+
+    for directory, folders, names in os.walk(top, onerror=refuse, followlinks=True):
+        depth = len(Path(directory).relative_to(top).parts)
+        folders[:] = [name for name in folders if depth < DEPTH and not name.startswith(".")]
+        yield Path(directory), folders, sorted(name for name in names if not name.startswith("."))
+
+
+def _match(path: Path) -> Iterator[_Hit]:
+    whole = path.as_posix()
+    for scheme, sequence, pattern in _COMPILED:
+        if match := pattern.fullmatch(whole):
+            if match.groupdict().get("folder"):
+                root = Path(whole[: match.end("folder")], match["folder"])
+            else:
+                root = Path(whole[: match.end("case")])
+            yield _Hit(scheme, sequence, root, path)
+
+
+def _collect(hits: Iterable[_Hit]) -> Iterator[CaseFiles]:
+    """The cases: a file belongs to the scheme that knows most files of its case and, among equals, of the folder."""
+    by_file: defaultdict[Path, list[_Hit]] = defaultdict(list)
+    for hit in hits:
+        by_file[hit.path].append(hit)
+    in_case = Counter((hit.root, hit.scheme.name) for claims in by_file.values() for hit in claims)
+    in_all = Counter(hit.scheme.name for claims in by_file.values() for hit in claims)
+    by_case: defaultdict[tuple[Path, str], list[_Hit]] = defaultdict(list)
+    for claims in by_file.values():
+        best = max(claims, key=lambda hit: (in_case[hit.root, hit.scheme.name], in_all[hit.scheme.name]))
+        by_case[best.root, best.scheme.name].append(best)
+    for (root, _), found in by_case.items():
+        scheme, name = found[0].scheme, _name_case(root)
+        files = _by_sequence(name, found)
+        ordered = {sequence: files[sequence] for sequence in scheme.patterns if sequence in files}
+        lesion = ordered.pop(LESION, None)
+        images, parts = spread_perfusion(ordered)
+        if images:
+            yield CaseFiles(name, images, lesion, scheme.convention, parts, scheme.name)
+
+
+def _name_case(root: Path) -> str:
+    """A case's name; with its grade before it where the folder of the other grade has another patient of that name."""
+    grade = root.parent.name
+    if grade in GRADES and any((root.parent.parent / other / root.name).exists() for other in GRADES if other != grade):
+        return f"{grade}_{root.name}"
+    return root.name
+
+
+def _by_sequence(case: str, hits: Iterable[_Hit]) -> dict[str, Path]:
+    files: dict[str, Path] = {}
+    for hit in hits:
+        if hit.sequence in files:
+            raise DatasetError(
+                f"case {case} has two files for {hit.sequence}, {files[hit.sequence]} and {hit.path}; remove one"
+            )
+        files[hit.sequence] = hit.path
+    return files

@@ -1,0 +1,1 @@
+"""Scores of label maps, statistics over cases, and tables of them."""

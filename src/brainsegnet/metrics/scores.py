@@ -1,0 +1,237 @@
+"""Scores of a prediction against the truth, region by region, with rules for empty masks: no score is ever NaN.
+
+`EMPTY_RULE` says what an empty mask counts for; such cases stay in every mean and are counted apart.
+"""
+
+import math
+from dataclasses import dataclass, fields
+from itertools import compress
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from brainsegnet._types import Mask, Millimetres
+from brainsegnet.errors import BrainSegNetError
+from brainsegnet.metrics.lesions import OVERLAP, LesionRule, score_lesions
+from brainsegnet.metrics.surfaces import Shape, box_of_both, diagonal_mm, ratio, require_one_grid, surface_distances
+from brainsegnet.task import Task
+
+Empty = Literal["both", "prediction", "truth"]
+
+EMPTY_KINDS: tuple[Empty, ...] = ("both", "prediction", "truth")
+"""Which mask of a region may be empty while the case is still scored."""
+
+EMPTY_RULE = (
+    "Where prediction and truth are both empty, Dice, sensitivity, precision, surface Dice and Dice and F1 by lesion "
+    "are 1, distances and volume errors 0. "
+    "Where only one of them is empty, those scores are 0, HD95 and ASSD are the diagonal of the image, and the "
+    "relative volume error is -1 (nothing predicted) or 1 (nothing true). "
+    "No case is left out of a mean."
+)
+
+
+@dataclass(frozen=True)
+class RegionScore:
+    """How well one region of one case was found.
+
+    Attributes:
+        dice: |P and T| / ((|P| + |T|) / 2).
+        sensitivity: |P and T| / |T|, the recall of ISLES.
+        specificity: |not P and not T| / |not T|.
+        precision: |P and T| / |P|.
+        hd95_mm: The larger of the two directed 95th percentiles of the distance from surface to surface.
+        predicted_volume_ml: Volume of the prediction P.
+        true_volume_ml: Volume of the truth T.
+        volume_error_ml: P less T: above 0 where too much is predicted.
+        relative_volume_error: That error as a share of T.
+        assd_mm: Average symmetric surface distance, over the voxels of both surfaces.
+        surface_dice: Share of both surfaces within the tolerance of `ScoreRules` from the other one.
+        lesion_dice: Mean Dice over lesions, missed and invented ones as 0; see `evaluation.lesions`.
+        lesion_f1: F1 of the detection of lesions.
+        lesions_found: True lesions that were found.
+        lesions_missed: True lesions that were not.
+        lesions_invented: Predicted lesions that belong to no true one.
+        empty: Which mask is empty, None if neither is; see `EMPTY_RULE`.
+    """
+
+    dice: float
+    sensitivity: float
+    specificity: float
+    precision: float
+    hd95_mm: float
+    predicted_volume_ml: float
+    true_volume_ml: float
+    volume_error_ml: float
+    relative_volume_error: float
+    assd_mm: float
+    surface_dice: float
+    lesion_dice: float
+    lesion_f1: float
+    lesions_found: int
+    lesions_missed: int
+    lesions_invented: int
+    empty: Empty | None = None
+
+
+METRICS = tuple(field.name for field in fields(RegionScore) if field.name != "empty")
+"""The figures of a `RegionScore`, in the order of the tables."""
+
+
+@dataclass(frozen=True)
+class ScoreRules:
+    """What the definitions of the scores leave open.
+
+    Attributes:
+        tolerance_mm: Distance within which two surfaces agree, for the surface Dice; where it is below the spacing of
+            the voxels, only shared voxels do.
+        lesions: How true and predicted lesions are matched.
+    """
+
+    tolerance_mm: float = 1.0
+    lesions: LesionRule = OVERLAP
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.tolerance_mm < math.inf:
+            raise BrainSegNetError(f"the tolerance must be a number of millimetres from 0 up, not {self.tolerance_mm}")
+
+    def describe(self) -> tuple[str, str]:
+        """Two sentences for the notes of a table.
+
+        >>> ScoreRules(tolerance_mm=2).describe()[0]
+        'Surface Dice counts surface voxels (one of six neighbours outside) within 2 mm of the other surface.'
+        """
+        return (
+            "Surface Dice counts surface voxels (one of six neighbours outside) within "
+            f"{self.tolerance_mm:g} mm of the other surface.",
+            self.lesions.describe(),
+        )
+
+
+USUAL_RULES = ScoreRules()
+
+
+def score_region(predicted: Mask, truth: Mask, spacing_mm: Millimetres, rules: ScoreRules = USUAL_RULES) -> RegionScore:
+    """Score one region by the definitions of the paper (section on the BRATS database; precision as for ISLES).
+
+    Specificity is 1 where the truth leaves no background to mistake; empty masks follow `EMPTY_RULE`.
+
+    Args:
+        predicted: Boolean mask (D, H, W).
+        truth: Boolean mask (D, H, W).
+        spacing_mm: Distance between voxel centres along (D, H, W).
+        rules: Tolerance of the surface Dice, and how lesions are matched.
+
+    Raises:
+        GridMismatch: the masks differ in shape.
+
+    >>> truth = np.zeros((155, 240, 240), bool)
+    >>> truth[50:90, 100:140, 100:140] = True
+    >>> score = score_region(np.roll(truth, 4, axis=2), truth, (1.0, 1.0, 1.0))
+    >>> score.dice, score.sensitivity, score.precision, score.hd95_mm, score.true_volume_ml
+    (0.9, 0.9, 0.9, 4.0, 64.0)
+    >>> score_region(np.zeros_like(truth), truth, (1.0, 1.0, 1.0)).hd95_mm.__round__(2)
+    373.13
+    """
+    require_one_grid(predicted.shape, truth.shape)
+    box = box_of_both(predicted, truth, margin=rules.lesions.dilation)
+    return _score(predicted[box], truth[box], truth.shape, spacing_mm, rules)
+
+
+def score_case(
+    predicted: NDArray[Any],
+    truth: NDArray[Any],
+    task: Task,
+    spacing_mm: Millimetres,
+    case: str = "",
+    rules: ScoreRules = USUAL_RULES,
+) -> dict[str, RegionScore]:
+    """Score every region of the task.
+
+    Args:
+        predicted: Labels (D, H, W) in the convention of the task.
+        truth: Labels (D, H, W) in the convention of the task.
+        task: Which labels a region unites.
+        spacing_mm: Distance between voxel centres along (D, H, W).
+        case: What the case is called in messages.
+        rules: Tolerance of the surface Dice, and how lesions are matched.
+
+    Raises:
+        GridMismatch: the label maps differ in shape.
+        LabelError: a label value outside the task.
+
+    >>> from brainsegnet.task import BRATS2015
+    >>> truth = np.repeat([0, 1, 2, 4], 9).reshape(4, 3, 3)
+    >>> predicted = np.repeat([0, 3, 0, 4], 9).reshape(4, 3, 3)
+    >>> {name: score.dice for name, score in score_case(predicted, truth, BRATS2015, (1.0, 1.0, 1.0)).items()}
+    {'whole': 0.8, 'core': 1.0, 'enhancing': 1.0}
+    """
+    require_one_grid(predicted.shape, truth.shape, case)
+    task.check(predicted, case)
+    task.check(truth, case)
+    box = box_of_both(predicted, truth, margin=rules.lesions.dilation)
+    p, t = predicted[box], truth[box]
+    return {
+        region: _score(np.isin(p, values), np.isin(t, values), truth.shape, spacing_mm, rules)
+        for region, values in task.regions.items()
+    }
+
+
+def dice(predicted: Mask, truth: Mask) -> float:
+    """Dice of two masks of any one shape; 1 where both are empty.
+
+    Raises:
+        GridMismatch: the masks differ in shape.
+
+    >>> dice(np.array([True, True, False]), np.array([True, False, False])).__round__(3)
+    0.667
+    """
+    require_one_grid(predicted.shape, truth.shape)
+    sizes = int(np.count_nonzero(predicted)) + int(np.count_nonzero(truth))
+    return ratio(2 * int(np.count_nonzero(predicted & truth)), sizes, if_nothing=1.0)
+
+
+def region_dice(found_classes: NDArray[Any], true_classes: NDArray[Any], task: Task) -> dict[str, float]:
+    """Dice of each region of the task.
+
+    Args:
+        found_classes: Classes (D, H, W) of the network, 0 for the background, as `task.encode` makes them.
+        true_classes: The same of the truth.
+        task: Which classes a region unites.
+
+    Raises:
+        GridMismatch: the arrays differ in shape.
+
+    >>> from brainsegnet.task import BRATS2021
+    >>> region_dice(np.array([0, 1, 2, 3]), np.array([0, 1, 0, 3]), BRATS2021)
+    {'whole': 0.8, 'core': 1.0, 'enhancing': 1.0}
+    """
+    regions = zip(task.regions, task.region_classes, strict=True)
+    return {region: dice(np.isin(found_classes, k), np.isin(true_classes, k)) for region, k in regions}
+
+
+def _score(predicted: Mask, truth: Mask, whole: Shape, spacing_mm: Millimetres, rules: ScoreRules) -> RegionScore:
+    """Score two masks that are cut from an image of shape `whole`, where they are empty outside the cut."""
+    p, t, hits = (int(np.count_nonzero(mask)) for mask in (predicted, truth, predicted & truth))
+    voxel_ml, background = math.prod(spacing_mm) / 1000, math.prod(whole) - t
+    distances = surface_distances(predicted, truth, spacing_mm, diagonal_mm(whole, spacing_mm))
+    lesions = score_lesions(predicted, truth, spacing_mm, rules.lesions)
+    return RegionScore(
+        dice=ratio(2 * hits, p + t, if_nothing=1.0),
+        sensitivity=ratio(hits, t, if_nothing=float(p == 0)),
+        specificity=ratio(background - (p - hits), background, if_nothing=1.0),
+        precision=ratio(hits, p, if_nothing=float(t == 0)),
+        hd95_mm=distances.hd95_mm,
+        predicted_volume_ml=p * voxel_ml,
+        true_volume_ml=t * voxel_ml,
+        volume_error_ml=(p - t) * voxel_ml,
+        relative_volume_error=ratio(p - t, t, if_nothing=float(p > 0)),
+        assd_mm=distances.assd_mm,
+        surface_dice=distances.dice_within(rules.tolerance_mm),
+        lesion_dice=lesions.dice,
+        lesion_f1=lesions.f1,
+        lesions_found=lesions.found,
+        lesions_missed=lesions.missed,
+        lesions_invented=lesions.invented,
+        empty=next(compress(EMPTY_KINDS, (p == t == 0, p == 0, t == 0)), None),
+    )

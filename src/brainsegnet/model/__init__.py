@@ -1,0 +1,1 @@
+"""The network, its fused form, its weights, its card, and model folders."""

@@ -1,1 +1,0 @@
-"""The network of the paper, its collapsed twin, and its weights on disk."""

@@ -1,0 +1,238 @@
+"""Upload files for the platforms that score BRATS 2015 and ISLES 2017: their names, what must hold, and one zip.
+
+The task says what its platform wants. Both know a case by the number of one of its images, which stands at the end of
+that image's file name.
+
+`submit`: predictions to one zip that the platform of a challenge takes.
+"""
+
+import re
+import tempfile
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from brainsegnet._atomic import replacing, writable
+from brainsegnet._types import Affine
+from brainsegnet.errors import DatasetError, GridMismatch, MissingSequence, OutputError, TaskError
+from brainsegnet.io.cases import CaseFiles, find_cases
+from brainsegnet.io.images import READERS, read_image, write_image
+from brainsegnet.io.predictions import read_prediction
+from brainsegnet.io.tables import LESION
+from brainsegnet.task import TASKS, Platform, Task, load_task
+from brainsegnet.volume import LabelMap, describe_gap
+
+_IDENTIFIER = re.compile(r"(VSD|SMIR)\.Brain[^.]*\.XX\.O\.(MR_[^.]+|OT)\.(?P<number>[0-9]+)", re.IGNORECASE)
+_METHOD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+_ARCHIVE = (".zip",)
+_EPOCH = (1980, 1, 1, 0, 0, 0)
+"""The earliest date that a zip can hold: the same predictions give the same bytes."""
+
+
+@dataclass(frozen=True, eq=False)
+class Upload:
+    """One file to be uploaded.
+
+    Attributes:
+        case: Its name.
+        prediction: The label map it is made of.
+        file: Its name.
+        affine: (4, 4) of the scan, which the file gets to the last digit.
+    """
+
+    case: str
+    prediction: Path
+    file: str
+    affine: Affine
+
+
+def find_platform(task: Task) -> Platform:
+    """The platform of a task.
+
+    Raises:
+        TaskError: it has none.
+    """
+    if task.platform is None:
+        known = ", ".join(name for name, other in TASKS.items() if other.platform)
+        raise TaskError(
+            f"task {task.name} has no platform to upload to; those of {known} have one, and a task file can name one "
+            "(platform: prefix, suffix, dtype, id_from)"
+        )
+    return task.platform
+
+
+def name_file(platform: Platform, method: str, identifier: str) -> str:
+    """The name of one file; dots separate its parts.
+
+    Raises:
+        OutputError: the method's name holds more than letters, digits, `_` and `-`.
+
+    >>> name_file(find_platform(TASKS["brats2015"]), "brainsegnet", "54193")
+    'VSD.brainsegnet.54193.mha'
+    """
+    if not _METHOD.fullmatch(method):
+        raise OutputError(f"{method!r} cannot be a part of file names; use letters, digits, - and _ only")
+    return f"{platform.prefix}.{method}.{identifier}{platform.suffix}"
+
+
+def find_identifier(path: Path) -> str | None:
+    """The number of an image, from the name of its file or, where that was renamed, of its folder.
+
+    >>> find_identifier(Path("pat1/VSD.Brain.XX.O.MR_Flair.54193/VSD.Brain.XX.O.MR_Flair.54193.mha"))
+    '54193'
+    >>> find_identifier(Path("training_1/SMIR.Brain.XX.O.MR_MTT.127014/mtt.nii"))
+    '127014'
+    >>> find_identifier(Path("pat1/flair.nii.gz"))
+    """
+    found = _IDENTIFIER.match(path.name) or _IDENTIFIER.fullmatch(path.parent.name)
+    return found["number"] if found else None
+
+
+def plan_uploads(
+    cases: Sequence[CaseFiles], predictions: Path, task: Task, method: str, id_from: str | None = None
+) -> list[Upload]:
+    """Which prediction becomes which file, after all has been checked.
+
+    Args:
+        cases: Every one must have a prediction.
+        predictions: Folder of label maps named after their cases, as `segment` writes them.
+        task: In whose convention they are uploaded, and are, unless the JSON beside one tells another.
+        method: Goes into the names of the files.
+        id_from: Sequence whose number stands for the case; None is the platform's own.
+
+    Raises:
+        TaskError: the task has no platform.
+        DatasetError: a prediction is missing or there are two, a number is missing or occurs twice.
+        MissingSequence: a case has no such sequence.
+        GridMismatch: a prediction lies on another grid than its scan.
+        LabelError, ImageError: a prediction cannot be read, or holds values outside the task.
+        OutputError: the method's name cannot be a part of file names.
+    """
+    platform = find_platform(task)
+    paths = _find_predictions(cases, predictions)
+    sequence = id_from or platform.id_from
+    numbers = _number(cases, sequence)
+    files = {name: name_file(platform, method, number) for name, number in numbers.items()}
+    return [
+        Upload(case.name, paths[case.name], files[case.name], _check(case, paths[case.name], sequence, task))
+        for case in cases
+    ]
+
+
+def write_uploads(uploads: Sequence[Upload], task: Task, out: Path) -> None:
+    """One zip of all files; they are uncompressed themselves, so that any reader of the platform takes them.
+
+    Raises:
+        TaskError: the task has no platform.
+        OutputError: `out` cannot be written.
+    """
+    writable(out, _ARCHIVE)
+    with replacing(out) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
+        for upload in uploads:
+            member = zipfile.ZipInfo(upload.file, _EPOCH)
+            member.compress_type = zipfile.ZIP_DEFLATED
+            archive.writestr(member, _encode(upload, task))
+
+
+def _encode(upload: Upload, task: Task) -> bytes:
+    """A prediction as the platform wants it."""
+    classes = read_prediction(upload.prediction, task, upload.case).array.astype(find_platform(task).dtype)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / upload.file
+        write_image(LabelMap(classes, upload.affine), path, compress=False)
+        return path.read_bytes()
+
+
+def _find_predictions(cases: Sequence[CaseFiles], folder: Path) -> dict[str, Path]:
+    """The label map of each case."""
+    if not folder.is_dir():
+        fact = "is a file" if folder.exists() else "does not exist"
+        raise DatasetError(f"{folder} {fact}; name the folder that holds a label map for each case")
+    found = {case.name: [p for s in READERS if (p := folder / f"{case.name}{s}").is_file()] for case in cases}
+    if missing := [name for name, paths in found.items() if not paths]:
+        few = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
+        raise DatasetError(
+            f"{folder} holds no prediction for {len(missing)} of {len(cases)} cases ({few}); segment them too"
+        )
+    for name, paths in found.items():
+        if len(paths) > 1:
+            raise DatasetError(f"case {name} has two predictions, {paths[0]} and {paths[1].name}; remove one")
+    return {name: paths[0] for name, paths in found.items()}
+
+
+def _number(cases: Sequence[CaseFiles], sequence: str) -> dict[str, str]:
+    """Case to the number of its image."""
+    numbers: dict[str, str] = {}
+    for case in cases:
+        number = _identify(case, sequence)
+        if owner := next((name for name, other in numbers.items() if other == number), None):
+            raise DatasetError(
+                f"cases {owner} and {case.name} both have number {number} in {sequence}; leave one of the two out"
+            )
+        numbers[case.name] = number
+    return numbers
+
+
+def _find_image(case: CaseFiles, sequence: str) -> Path:
+    path = case.lesion if sequence == LESION else case.images.get(sequence)
+    if path is None:
+        raise MissingSequence(
+            f"case {case.name} has no {sequence}, only {', '.join(case.images)}; name the sequence whose number the "
+            "platform knows with --id-from"
+        )
+    return path
+
+
+def _identify(case: CaseFiles, sequence: str) -> str:
+    image = _find_image(case, sequence)
+    if identifier := find_identifier(image):
+        return identifier
+    raise DatasetError(
+        f"case {case.name}: no number is in the name of {image}; the platform knows {sequence} by the original name, "
+        "such as VSD.Brain.XX.O.MR_Flair.54193.mha"
+    )
+
+
+def _check(case: CaseFiles, prediction: Path, sequence: str, task: Task) -> Affine:
+    """The affine of the scan, if the prediction fits it and the task."""
+    labels, scan = read_prediction(prediction, task, case.name), read_image(_find_image(case, sequence))
+    if not labels.on_grid_of(scan):
+        fact = describe_gap("the prediction", labels, sequence, scan)
+        raise GridMismatch(f"case {case.name}: {fact}; segment the case again from its original files")
+    return scan.affine
+
+
+def submit(
+    predictions: Path,
+    data: Path | Sequence[Path],
+    task: Task | str,
+    name: str,
+    out: Path,
+    id_from: str | None = None,
+) -> list[Upload]:
+    """Pack predictions for the platform that scores BRATS 2015 or ISLES 2017; nothing is written unless all is right.
+
+    Args:
+        predictions: Folder of label maps named after their cases, as `segment` writes them.
+        data: Folders of the cases, in their original names: the numbers that the platform knows stand in them.
+        task: `brats2015`, `isles2017`, or a task file that names a platform.
+        name: Of the method; goes into the names of the files.
+        out: The zip.
+        id_from: Sequence whose number stands for the case; None is the one that the task names: FLAIR for BRATS 2015,
+            MTT for ISLES 2017.
+
+    Returns:
+        What is in the zip.
+
+    Raises:
+        BrainSegNetError: a prediction is missing, on another grid or of other labels, a number is missing or occurs
+            twice, or the zip cannot be written; one sentence says which.
+    """
+    task = task if isinstance(task, Task) else load_task(task)
+    find_platform(task)
+    writable(out, (".zip",))
+    cases = find_cases([data] if isinstance(data, Path) else list(data))
+    uploads = plan_uploads(cases, predictions, task, name, id_from)
+    write_uploads(uploads, task, out)
+    return uploads

@@ -1,0 +1,1 @@
+"""Pictures: slices with overlays, curves, and distributions of scores."""

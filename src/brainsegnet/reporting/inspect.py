@@ -1,0 +1,295 @@
+"""`inspect`: what is in a model folder or a case.
+
+`models`: which models lie inside the package, from what they were made, and how good they are.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from brainsegnet._atomic import find_suffix
+from brainsegnet.io.case_files import PERFUSION, CaseFiles, Survey, read_sequences, survey
+from brainsegnet.io.cases import find_cases
+from brainsegnet.io.images import READERS, Series, read_image, read_series
+from brainsegnet.model.card import Card, Comparison, ExportNote, Parent, TrainingNote
+from brainsegnet.model.store import BEST, CARD_FILE, LAST, Model, is_shipped, resolve_model, shipped_models
+from brainsegnet.volume import Volume
+
+Row = tuple[str, ...]
+IMAGE_HEADINGS = ("name", "voxels (D, H, W)", "spacing mm", "type", "smallest", "largest")
+NAMED = 24
+"""Of a model's cases all are named up to so many, else half of that; the card names all."""
+CASE_HEADINGS = ("case", "sequences", "labels", "convention", "incomplete")
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """A title, the headings of a table, its rows, and what is said below it."""
+
+    title: str
+    headings: Row
+    rows: Sequence[Row]
+    notes: Sequence[str] = ()
+
+
+def inspect(model_or_case: Path) -> Inventory:
+    """What is in a model folder, a shipped model by its name, an image, a case, or a folder or table of cases.
+
+    Raises:
+        ModelError: a model folder that cannot be used.
+        DatasetError: neither a model nor cases.
+        ImageError: an image that cannot be read.
+    """
+    homes = (model_or_case, model_or_case / BEST, model_or_case / LAST)
+    if is_shipped(model_or_case) or any((home / CARD_FILE).exists() for home in homes):
+        model = resolve_model(model_or_case)
+        return Inventory(f"model {model.folder}", ("what", "value"), card_rows(model.card))
+    if find_suffix(model_or_case, tuple(READERS)):
+        row = _series_row(model_or_case.name, read_series(model_or_case))
+        return Inventory(f"image {model_or_case}", IMAGE_HEADINGS, [row])
+    cases = find_cases([model_or_case])
+    if len(cases) == 1:
+        return Inventory(f"case {cases[0].name}", IMAGE_HEADINGS, _image_rows(cases[0]), [f"layout: {cases[0].layout}"])
+    found = survey(cases)
+    rows = [_case_row(case, found.defects.get(case.name, ())) for case in cases]
+    return Inventory(f"{len(cases)} cases in {model_or_case}", CASE_HEADINGS, rows, _summary(found, len(cases)))
+
+
+def _image_rows(case: CaseFiles) -> list[Row]:
+    rows = [_image_row(*pair) for pair in zip(case.images, read_sequences(case, [*case.images]), strict=True)]
+    return [*rows, *([_image_row("lesion", read_image(case.lesion))] if case.lesion else [])]
+
+
+def _image_row(name: str, volume: Volume) -> Row:
+    return _series_row(name, Series(volume.array[None], volume.affine))
+
+
+def _series_row(name: str, series: Series) -> Row:
+    volume = series.frame(0)
+    spacing = " x ".join(f"{mm:.3g}" for mm in volume.spacing_mm)
+    low, high = (f"{value:.6g}" for value in (series.array.min(), series.array.max()))
+    frames = f"{len(series)} images of " if len(series) > 1 else ""
+    return name, frames + " x ".join(map(str, volume.shape)), spacing, str(series.array.dtype), low, high
+
+
+def _case_row(case: CaseFiles, defects: Sequence[str]) -> Row:
+    convention = case.convention.name if case.convention else "the task's"
+    return case.name, _join_names(case.images), "yes" if case.lesion else "no", convention, "; ".join(defects)
+
+
+def _join_names(sequences: Iterable[str]) -> str:
+    """Names, those of the maps of a perfusion series as one."""
+    return ", ".join(
+        dict.fromkeys(f"{PERFUSION}_*" if name.startswith(f"{PERFUSION}_") else name for name in sequences)
+    )
+
+
+def _summary(found: Survey, count: int) -> list[str]:
+    """Layout, sequences and truth of all, and which cases are not whole."""
+    by_name = {_join_names([name]): number for name, number in found.sequences.items()}
+    partly = [f"{name} {'' if number == count else f'({number})'}".strip() for name, number in by_name.items()]
+    broken = ", ".join(found.defects)
+    return [
+        "layout: " + ", ".join(f"{layout} ({number} cases)" for layout, number in found.layouts.items()),
+        f"sequences: {', '.join(partly)}; label maps: {found.labelled} of {count}",
+        f"incomplete: {len(found.defects)} of {count}: {broken}" if broken else "every file is there and whole",
+    ]
+
+
+def card_rows(card: Card) -> list[Row]:
+    """What a card says, by name, for people to read."""
+    training, weights = card.training, card.weights
+    budget = ", ".join(f"{value:g} {kind}" for kind, value in training.budget.items() if value)
+    rows = {
+        "name": card.name,
+        "task": card.task.name,
+        "labels": ", ".join(f"{value} {tissue}" for value, tissue in card.task.labels.items()),
+        "sequences": ", ".join(card.input.sequences) + (" (any subset)" if card.input.any_subset else " (all needed)"),
+        "normalisation": card.input.normalisation,
+        "widths": f"{', '.join(map(str, card.network.widths))}; {card.network.refined} in the refinement",
+        "stride": " x ".join(map(str, card.network.stride)),
+        "recipe": f"{training.recipe.get('name', 'not stated')}, {budget or 'budget not stated'}, seed {training.seed}",
+        "mean of": _mean_of(training),
+        "trained on": _trained(training),
+        "sources": training.data.sources,
+        "started from": _parent(training.started_from),
+        "Dice on unseen cases": _unseen(card),
+        "Dice by sequences": "; ".join(f"{part}: {_scores(s)}" for part, s in training.subsets.items())
+        or "not measured",
+        "made in other ways": "; ".join(map(_comparison, training.comparisons)) or "not measured",
+        "decides": _threshold(card),
+        "connected components": _islands(card),
+        "volume intervals": _intervals(card),
+        "exports": _exports(card),
+        "licence": card.licence,
+        "intended use": card.intended_use,
+        "created": str(card.created),
+        "versions": ", ".join(f"{name} {number}" for name, number in card.versions.items()),
+        "weights": f"{weights.bytes / 1e6:.1f} MB, SHA-256 {weights.sha256[:16]}..." if weights else "none",
+    }
+    return list(rows.items())
+
+
+def describe_unseen(card: Card) -> str:
+    """The cases that the scores of a card are of, counted and named.
+
+    >>> from brainsegnet.model.card import Architecture, Input
+    >>> from brainsegnet.model.card import Data, TrainingNote
+    >>> from brainsegnet.task import ISLES2022
+    >>> note = TrainingNote(data=Data(cases=("a", "b"), count=2), held_out=("c",))
+    >>> shape = Architecture(widths=(1, 1), refined=1)
+    >>> card = Card(name="x", task=ISLES2022, input=Input(sequences=("dwi",)), network=shape, training=note)
+    >>> describe_unseen(card)
+    '1 case: c'
+    """
+    held = card.training.held_out
+    count, names = f"{len(held)} case{'' if len(held) == 1 else 's'}", ", ".join(held)
+    if not held:
+        return "which cases, the card does not say"
+    origin = f" ({card.training.held_out_sources})" if card.training.held_out_sources else ""
+    how = ", each scored by a model trained alike without it" if by_folds(card) else origin
+    return f"{count}{how}: {names}"
+
+
+def by_folds(card: Card) -> bool:
+    """Whether the scores are those of other models, because this one was trained on all cases."""
+    return bool({*card.training.held_out} & {*card.training.data.cases})
+
+
+def _mean_of(note: TrainingNote) -> str:
+    """What the weights are the mean of.
+
+    >>> _mean_of(TrainingNote()), _mean_of(TrainingNote(trainings=3, blended=0.25))
+    ('one training', '3 trainings and, to 25%, the weights that they started from')
+    """
+    trainings = f"{note.trainings} trainings" if note.trainings > 1 else "one training"
+    start = "they" if note.trainings > 1 else "it"
+    share = f" and, to {note.blended:.0%}, the weights that {start} started from" if note.blended else ""
+    return trainings + share
+
+
+def _trained(note: TrainingNote) -> str:
+    """The cases, the first of them named, and what was grown beside them."""
+    names = note.data.cases if len(note.data.cases) <= NAMED else note.data.cases[: NAMED // 2]
+    rest = f" and {len(note.data.cases) - len(names)} others" if len(names) < len(note.data.cases) else ""
+    cases = f"{note.data.count} cases{': ' if names else ''}{', '.join(names)}{rest}"
+    grown = note.grown
+    if grown is None:
+        return cases
+    return (
+        f"{cases}; {grown.seen} {grown.kind} grown meanwhile ({grown.generator}, {grown.origin}), {grown.slots} at a "
+        f"time, one new every {grown.every} steps"
+    )
+
+
+def _unseen(card: Card) -> str:
+    scores = _scores(card.training.scores)
+    if any(value is not None for value in card.training.scores.values()):
+        return f"{scores} ({describe_unseen(card)})"
+    return f"{scores}; held out: {', '.join(card.training.held_out) or 'none'}"
+
+
+def _comparison(other: Comparison) -> str:
+    """What another way to make the model reaches with most of its sequences."""
+    count = {None: "all real cases", 0: "no real case", 1: "1 real case"}.get(
+        other.real_cases, f"{other.real_cases} real cases"
+    )
+    budget = "".join(f", {length:g} {unit[:-1] if length == 1 else unit}" for unit, length in other.budget.items())
+    most = max(other.subsets, key=lambda part: part.count("+"))
+    return f"{other.origin} ({count}{budget}): {_scores(other.subsets[most])}"
+
+
+def _threshold(card: Card) -> str:
+    """From which probability on a voxel is called lesion."""
+    return (
+        "by the likeliest class" if card.threshold == 0.5 else f"for a lesion from {card.threshold:g} of probability on"
+    )
+
+
+def _islands(card: Card) -> str:
+    """Which connected components are dropped, and what is reached without that."""
+    note = card.islands
+    if note.margin is None:
+        return "all kept"
+    dropped = f"dropped where less sure by {note.margin:g} than the surest"
+    kept = note.kept.get("+".join(card.sequences))
+    return (
+        f"{dropped}; Dice if all are kept: {_scores(kept)}"
+        if kept
+        else f"{dropped}, as by the model that it started from"
+    )
+
+
+def _intervals(card: Card) -> str:
+    """How often the intervals of the volumes held the truth."""
+    texts = [
+        f"{region}: tail {note.tail:.3g}, "
+        + (
+            "not measured"
+            if note.coverage is None
+            else f"held {note.coverage:.0%} of the volumes of {note.cases} cases, each left out"
+        )
+        for region, note in card.intervals.items()
+    ]
+    return "; ".join(texts) or "not measured"
+
+
+def _scores(scores: Mapping[str, float | None]) -> str:
+    return ", ".join(f"{region} {value:.3f}" for region, value in scores.items() if value is not None) or "not measured"
+
+
+def _parent(parent: Parent | None) -> str:
+    """The models that the weights go back to, the nearest first."""
+    if parent is None:
+        return "nothing"
+    return f"{', '.join((parent.name, *parent.ancestors))}, trained on {len(parent.seen)} cases; {parent.licence}"
+
+
+def _exports(card: Card) -> str:
+    """The other forms of the weights, and what 8 bits and bf16 cost."""
+    return ", ".join(f"{form}{_change(note)}" for form, note in card.exports.items()) or "none"
+
+
+def _change(note: ExportNote) -> str:
+    """By how much Dice changed, where that was measured."""
+    measured = (("", note.dice_change), ("in bf16: ", note.bf16_change))
+    texts = [f"{how}Dice {', '.join(f'{region} {by:+.4f}' for region, by in c.items())}" for how, c in measured if c]
+    return f" ({'; '.join(texts)})" if texts else ""
+
+
+def models() -> Inventory:
+    """Every shipped model, a column each: what it takes, what it finds, its origin, licence, scores and hash.
+
+    Raises:
+        ModelError: one was altered.
+    """
+    shipped = shipped_models()
+    columns = {name: _facts(model) for name, model in shipped.items()}
+    kinds = list(next(iter(columns.values()), {}))
+    rows: list[Row] = [(kind, *(facts[kind] for facts in columns.values())) for kind in kinds]
+    return Inventory(f"{len(shipped)} models in the package", ("", *columns), rows)
+
+
+def _facts(model: Model) -> dict[str, str]:
+    card = model.card
+    training, weights = card.training, card.weights
+    bytes_ = sum(path.stat().st_size for path in model.folder.rglob("*") if path.is_file())
+    return {
+        "takes": ("any of " if card.input.any_subset else "") + ", ".join(card.sequences),
+        "finds": ", ".join(f"{value} {tissue}" for value, tissue in card.task.labels.items()),
+        "trained on": training.data.sources,
+        "licence": card.licence,
+        "Dice on unseen cases": _unseen_scores(card),
+        "exports": ", ".join(card.exports) or "none",
+        "size": f"{bytes_ / 1e6:.1f} MB",
+        "SHA-256": weights.sha256 if weights else "none",
+    }
+
+
+def _unseen_scores(card: Card) -> str:
+    """Scores with all sequences, and over how many cases they are a mean."""
+    note = card.training
+    scores = note.subsets.get("+".join(card.sequences), note.scores)
+    told = ", ".join(f"{region} {value:.2f}" for region, value in scores.items() if value is not None)
+    cases = note.held_out_sources or f"{len(note.held_out)} cases"
+    return f"{told} (mean over {cases})" if told else "not measured"

@@ -1,0 +1,1 @@
+"""Simulated cases: phantoms, realistic gliomas and strokes, with the faults of scanners."""

@@ -1,1 +1,0 @@
-"""Phantoms: heads and lesions grown from a seed."""

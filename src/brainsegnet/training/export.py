@@ -1,0 +1,186 @@
+"""`export`: a trained model in forms that run without torch, put into its folder."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from brainsegnet._cpu import has_bf16_units
+from brainsegnet.errors import DatasetError
+from brainsegnet.inference.components import find_classes
+from brainsegnet.inference.openvino_backend import Arithmetic, OpenVinoBackend
+from brainsegnet.inference.tiling import Passes
+from brainsegnet.metrics.scores import region_dice
+from brainsegnet.model.card import ExportNote, Form, is_tolerated
+from brainsegnet.model.store import Model, hash_file, open_model, save_exports, torch_needed
+from brainsegnet.training.options import TrainOptions
+from brainsegnet.training.split import call_roll, load_scans
+
+if TYPE_CHECKING:
+    from brainsegnet.model.formats import OpenVinoModel
+    from brainsegnet.training.sampler import Scan
+
+SAMPLES = 24
+"""Samples of the training patch from which the ranges of 8-bit integers are taken."""
+COMPARED = 12
+"""Whole scans, at most, on which the Dice in 8 bits and in bf16 is compared."""
+
+
+def export(model: Path, data: Path | Sequence[Path] = (), say: Callable[[str], None] | None = None) -> Model:
+    """Put a model into OpenVINO's and ONNX's formats, in its own folder, so that it runs without torch.
+
+    Args:
+        model: Model folder, or the output folder of `train`.
+        data: Folders or tables with the cases it was trained on; without them there is no 8-bit export, and what bf16
+            costs is not measured.
+        say: Told what was made.
+
+    Returns:
+        The model with its exports.
+
+    Raises:
+        ModelError: the model cannot be used.
+        DatasetError: none of the cases that the model was trained on is in `data`.
+        MissingExtra: torch, openvino's converter, nncf or onnx is not installed.
+        OutputError: the folder cannot be written to.
+    """
+    opened = open_model(model)
+    folders = [data] if isinstance(data, Path) else list(data)
+    scans = training_scans(opened, folders) if folders else {}
+    exported = export_with(opened, scans)
+    if say is not None:
+        say(describe(exported))
+    return exported
+
+
+def export_with(model: Model, scans: Mapping[str, "Scan"], onnx: bool = True) -> Model:
+    """As `export`, with prepared training scans by name, none meaning no 8-bit export; and ONNX or not."""
+    with torch_needed():
+        from brainsegnet.model import formats
+        from brainsegnet.model.formats import write_onnx
+
+    def write(folder: Path) -> Mapping[Form, ExportNote]:
+        net = model.build()
+        whole = formats.to_openvino(net)
+        formats.write_openvino(whole, folder / "fp16.xml")
+        notes: dict[Form, ExportNote] = {"fp16": _note(model, folder, "fp16.xml", "fp16.bin")}
+        if onnx:
+            write_onnx(net, folder / "model.onnx")
+            notes["onnx"] = _note(model, folder, "model.onnx")
+        if scans:
+            changes = _write_eight_bits(model, whole, folder, scans)
+            note = _note(model, folder, "int8.xml", "int8.bin")
+            notes["int8"] = note.model_copy(update={"cases": tuple(scans), "dice_change": changes["int8"]})
+            notes["fp16"] = notes["fp16"].model_copy(update={"bf16_change": changes.get("bf16", {})})
+        return notes
+
+    return save_exports(model, write)
+
+
+def _write_eight_bits(
+    model: Model, whole: "OpenVinoModel", folder: Path, scans: Mapping[str, "Scan"]
+) -> dict[Arithmetic, dict[str, float]]:
+    """Write int8.xml and .bin, and tell what `compare` finds.
+
+    Ranges are clipped; where that costs too much Dice, the whole ranges are taken if they cost less.
+    """
+    from brainsegnet.model.formats import quantise, write_openvino
+
+    samples, compared = draw_samples(model, scans), dict(list(scans.items())[:COMPARED])
+    tried: dict[bool, dict[Arithmetic, dict[str, float]]] = {}
+    for clip in (True, False):
+        write_openvino(quantise(whole, samples, clip), folder / "int8.xml")
+        tried[clip] = compare(model, folder, compared)
+        if is_tolerated(tried[clip]["int8"]):
+            return tried[clip]
+    if min(tried[True]["int8"].values()) <= min(tried[False]["int8"].values()):
+        return tried[False]
+    write_openvino(quantise(whole, samples, True), folder / "int8.xml")
+    return tried[True]
+
+
+def draw_samples(model: Model, scans: Mapping[str, "Scan"]) -> list[NDArray[np.float32]]:
+    """Training samples (C, D, H, W), half of them on a lesion, none augmented, of sizes that the network takes."""
+    import torch
+
+    from brainsegnet.training.recipes import QUICK, Stage
+    from brainsegnet.training.sampler import Sampler
+
+    patch = QUICK.patch or model.card.task.patch
+    plain = QUICK.model_copy(update={"drop_sequences": 0.0})
+    sampler = Sampler(list(scans.values()), plain, patch, 0, torch.device("cpu"))
+    stage = Stage(name="plain", share=1, augment=0, gamma=0)
+    return [sampler.cut([sampler.draw(number, stage)])[0][0].numpy() for number in range(SAMPLES)]
+
+
+def compare(model: Model, folder: Path, scans: Mapping[str, "Scan"]) -> dict[Arithmetic, dict[str, float]]:
+    """Whole-scan Dice in 8 bits, and in bf16 where the processor has units for it, minus that in floats, by region.
+
+    A mean over the scans.
+    """
+    others: list[Arithmetic] = ["int8", "bf16"] if has_bf16_units() else ["int8"]
+    floats = _score(model, folder, scans, "float")
+    return {
+        arithmetic: {
+            region: round(float(np.mean(scores - floats[region])), 6)
+            for region, scores in _score(model, folder, scans, arithmetic).items()
+        }
+        for arithmetic in others
+    }
+
+
+def _score(
+    model: Model, folder: Path, scans: Mapping[str, "Scan"], arithmetic: Arithmetic
+) -> dict[str, NDArray[np.float64]]:
+    """Whole-scan Dice of the scans by region, without the islands that the model drops."""
+    form: Form = "int8" if arithmetic == "int8" else "fp16"
+    passes = Passes(OpenVinoBackend(folder / f"{form}.xml", model.card, arithmetic))
+    card = model.card
+    found = [find_classes(passes, scan.image, card.islands.margin).classes for scan in scans.values()]
+    truths = [scan.classes for scan in scans.values()]
+    scores = [region_dice(classes, truth, card.task) for classes, truth in zip(found, truths, strict=True)]
+    return {region: np.array([score[region] for score in scores]) for region in card.task.regions}
+
+
+def describe(model: Model) -> str:
+    """What was made, in a sentence."""
+    exports = model.card.exports
+    made, note = f"{model.folder}: {', '.join(exports)}", exports.get("int8")
+    if note is None:
+        return f"{made}; name the training cases to get int8, which is several times as fast"
+    eight = f"change of Dice in 8 bits: {_verdict(note.dice_change, note.harmless, 'the instructions')}"
+    if not (change := exports["fp16"].bf16_change):
+        return f"{made}; {eight}"
+    return f"{made}; {eight}; in bf16: {_verdict(change, exports['fp16'].harmless_in_bf16, 'the units, but not int8')}"
+
+
+def _verdict(change: Mapping[str, float], harmless: bool, what: str) -> str:
+    changes = ", ".join(f"{region} {by:+.4f}" for region, by in change.items())
+    return f"{changes}; {f'used by default where the processor has {what}' if harmless else 'used only if asked for'}"
+
+
+def _note(model: Model, folder: Path, *names: str) -> ExportNote:
+    weights = model.card.weights
+    return ExportNote(
+        files={name: hash_file(folder / name) for name in names}, weights=weights.sha256 if weights else ""
+    )
+
+
+def training_scans(model: Model, folders: Sequence[Path]) -> dict[str, "Scan"]:
+    """The cases of the model's own training that are in the folders, prepared.
+
+    Raises:
+        DatasetError: none of them is there.
+        BrainSegNetError: a case cannot be used; one sentence says which and why.
+    """
+    card = model.card
+    roster = call_roll(folders, card.task, TrainOptions(validation=0, sequences=card.sequences, resample=True))
+    known = [case for case in roster.training if case.name in card.training.data.cases]
+    if not known:
+        raise DatasetError(
+            f"none of the {len(card.training.data.cases)} cases that model {card.name} was trained on is in the data; "
+            "name the folders it was trained on"
+        )
+    return dict(zip((case.name for case in known), load_scans(known, roster), strict=True))

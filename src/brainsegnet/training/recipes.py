@@ -1,0 +1,303 @@
+"""What an augmented sample may undergo, as values: the ranges that `augment` draws from.
+
+Recipes and their stages as values: what the paper's "Learning with Curriculum" and "Implementation Details" say.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+
+from brainsegnet.errors import TaskError
+
+Range = tuple[float, float]
+
+
+class Augmentation(BaseModel):
+    """What an augmented sample may undergo; the defaults are the paper's ("Data Augmentation").
+
+    Attributes:
+        slice_gain: Each slice is multiplied by a factor from this range.
+        scale: In-plane magnification, the same for all slices; the paper's "[0:5; 1:2]" is read as 0.5 to 1.2.
+        quarter_turns: Whether all slices turn by the same 0, 90, 180 or 270 degrees.
+        flips: Probability of mirroring, along (D, H, W) each.
+        angle_deg: Free in-plane rotation by up to this many degrees either way.
+        gain: Factor on each sequence's contrast; `shift` is added to it, in standard deviations.
+        gamma: Exponent of a power law on each sequence, rescaled to its range.
+        noise: Standard deviation of added Gaussian noise, at most.
+        blur: Probability that a sequence is smoothed in plane.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    slice_gain: Range = (0.8, 1.2)
+    scale: Range = (0.5, 1.2)
+    quarter_turns: bool = True
+    flips: tuple[float, float, float] = (0.0, 0.5, 0.5)
+    angle_deg: float = 0.0
+    gain: Range = (1.0, 1.0)
+    shift: Range = (0.0, 0.0)
+    gamma: Range = (1.0, 1.0)
+    noise: float = 0.0
+    blur: float = 0.0
+
+
+STRONG = Augmentation(
+    slice_gain=(1.0, 1.0),
+    scale=(0.75, 1.3),
+    quarter_turns=False,
+    flips=(0.5, 0.5, 0.5),
+    angle_deg=30.0,
+    gain=(0.7, 1.4),
+    shift=(-0.3, 0.3),
+    gamma=(0.7, 1.5),
+    noise=0.15,
+    blur=0.15,
+)
+
+
+class _Value(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Stage(_Value):
+    """A stage of the curriculum.
+
+    Attributes:
+        name: For logs.
+        share: Share of the budget, before the shares are scaled to a sum of 1.
+        augment: Probability that a sample is augmented.
+        gamma: Focusing parameter of the focal loss; 0 is cross entropy.
+    """
+
+    name: str
+    share: float = Field(gt=0)
+    augment: float = Field(ge=0, le=1)
+    gamma: float = Field(ge=0)
+
+
+PAPER_STAGES = (
+    Stage(name="original", share=1, augment=0.0, gamma=0.0),
+    Stage(name="augmented", share=1, augment=0.5, gamma=0.0),
+    Stage(name="focal", share=1, augment=0.75, gamma=2.0),
+)
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How long to train: exactly one of epochs, steps and minutes.
+
+    >>> Budget(steps=100).kind
+    'steps'
+    """
+
+    epochs: float | None = None
+    steps: int | None = None
+    minutes: float | None = None
+
+    def __post_init__(self) -> None:
+        given = {name: value for name, value in vars(self).items() if value is not None}
+        if len(given) != 1:
+            raise TaskError(f"a budget is one of epochs, steps and minutes, not {len(given)} of them: {given}")
+        ((kind, length),) = given.items()
+        if not 0 < length < math.inf:
+            raise TaskError(f"a budget is a number above zero, not {length} {kind}")
+
+    @property
+    def kind(self) -> Literal["epochs", "steps", "minutes"]:
+        """Which of the three is given."""
+        return "epochs" if self.epochs is not None else "steps" if self.steps is not None else "minutes"
+
+    def progress(self, steps: int, minutes: float, steps_per_epoch: float) -> float:
+        """Share of the budget that is spent, 0 to 1.
+
+        >>> Budget(epochs=10).progress(steps=50, minutes=0, steps_per_epoch=10)
+        0.5
+        """
+        if self.minutes is not None:
+            return min(1.0, minutes / self.minutes)
+        total = self.steps if self.steps is not None else math.ceil((self.epochs or 0) * steps_per_epoch)
+        return min(1.0, steps / total)
+
+
+class Recipe(_Value):
+    """Everything that decides how a model is trained, apart from data, seed and devices.
+
+    Attributes:
+        name: Short name, as in `--recipe`.
+        widths: Channels of the four blocks; `refined`: of the refinement module.
+        narrow_below: With fewer training cases than this the network is half as wide, see `fit_to`.
+        nonlinear: Whether the coarser refine units hold batch norm and ReLU.
+        stride: Down-sampling (D, H, W) between blocks.
+        patch: Training sample (D, H, W); None is that of the model it starts from, else the task's.
+        sampling: `slabs` cuts each scan into slabs without overlap (the paper); `lesion` centres every second sample
+            on a voxel of a lesion class drawn at random, and the others anywhere in the brain.
+        batch: Samples per step, over all devices.
+        optimiser: `adam`, or `adamw` with `weight_decay`.
+        learning_rate: At its highest; reached after `warmup`, a share of the budget, and kept, or with `decay` brought
+            down to zero along half a cosine.
+        dice: Weight of the soft Dice loss beside the focal loss.
+        small: Power by which voxels of small lesions weigh more in the focal loss, see `losses.weigh_small`; 0 is none.
+        averaging: Decay of the moving average of weights that is validated and kept; 0 is none.
+        bf16: Whether devices with units for it (GPUs, CPUs with AMX) compute in bf16 mixed precision.
+        drop_sequences: Probability that a sample loses some of its sequences, at least one staying.
+        blend: Share of the weights that the training starts from in the mean that is validated and kept, batch norm
+            statistics too; it keeps more of what they knew (Wortsman et al., Robust fine-tuning, CVPR 2022).
+        augmentation: What augmented samples undergo.
+        stages: The curriculum.
+        budget_epochs, budget_minutes: The budget where the user gives none; one of the two.
+    """
+
+    name: str
+    widths: tuple[int, int, int, int] = (32, 64, 128, 256)
+    refined: int = 128
+    narrow_below: int = Field(default=0, ge=0)
+    nonlinear: bool = True
+    stride: tuple[PositiveInt, PositiveInt, PositiveInt] = (1, 2, 2)
+    patch: tuple[int, int, int] | None = None
+    sampling: Literal["slabs", "lesion"] = "slabs"
+    batch: int = Field(default=40, gt=0)
+    optimiser: Literal["adam", "adamw"] = "adam"
+    learning_rate: float = Field(default=1e-4, gt=0)
+    weight_decay: float = 0.0
+    warmup: float = Field(default=0.0, ge=0, lt=1)
+    decay: bool = False
+    dice: float = Field(default=0.0, ge=0)
+    small: float = Field(default=0.0, ge=0, le=1)
+    averaging: float = Field(default=0.0, ge=0, lt=1)
+    bf16: bool = False
+    drop_sequences: float = Field(default=0.0, ge=0, le=1)
+    blend: float = Field(default=0.0, ge=0, lt=1)
+    augmentation: Augmentation = Augmentation()
+    stages: tuple[Stage, ...] = PAPER_STAGES
+    budget_epochs: float | None = None
+    budget_minutes: float | None = None
+
+    @model_validator(mode="after")
+    def _one_budget(self) -> Self:
+        self.budget()
+        return self
+
+    def budget(self) -> Budget:
+        """The budget of the recipe itself."""
+        return Budget(epochs=self.budget_epochs, minutes=self.budget_minutes)
+
+    def fit_to(self, cases: int) -> "Recipe":
+        """The recipe for so many training cases; where they are few, at half the width and twice the learning rate.
+
+        A wide network learns three heads by heart, a narrow one has too little room for eight (docs/results.md).
+
+        >>> QUICK.fit_to(8).widths, QUICK.fit_to(3).widths, QUICK.fit_to(3).learning_rate
+        ((16, 32, 64, 128), (8, 16, 32, 64), 0.004)
+        """
+        half: dict[str, object] = {
+            "widths": tuple(width // 2 for width in self.widths),
+            "refined": self.refined // 2,
+            "learning_rate": 2 * self.learning_rate,
+        }
+        return self.model_copy(update={"narrow_below": 0} | (half if cases < self.narrow_below else {}))
+
+    def stage_at(self, progress: float) -> tuple[int, Stage]:
+        """The stage in force when this share of the budget is spent, and its index.
+
+        >>> PAPER.stage_at(0.4)[1].name, PAPER.stage_at(1.0)[1].name
+        ('augmented', 'focal')
+        """
+        total, passed = sum(stage.share for stage in self.stages), 0.0
+        for index, stage in enumerate(self.stages):
+            passed += stage.share
+            if progress < passed / total:
+                return index, stage
+        return len(self.stages) - 1, self.stages[-1]
+
+    def rate_at(self, progress: float) -> float:
+        """Learning rate when this share of the budget is spent.
+
+        >>> PAPER.rate_at(0.9)
+        0.0001
+        """
+        if progress < self.warmup:
+            return self.learning_rate * max(progress / self.warmup, 0.01)
+        if not self.decay:
+            return self.learning_rate
+        left = (progress - self.warmup) / (1 - self.warmup)
+        return self.learning_rate * max(0.5 * (1 + math.cos(math.pi * left)), 1e-3)
+
+
+PAPER = Recipe(name="paper", budget_epochs=1500, bf16=True)
+QUICK = Recipe(
+    name="quick",
+    widths=(16, 32, 64, 128),
+    refined=64,
+    narrow_below=6,
+    patch=(24, 96, 96),
+    sampling="lesion",
+    batch=2,
+    optimiser="adamw",
+    learning_rate=2e-3,
+    weight_decay=1e-2,
+    warmup=0.05,
+    decay=True,
+    dice=1.0,
+    averaging=0.98,
+    bf16=True,
+    augmentation=STRONG,
+    budget_minutes=15,
+)
+THOROUGH = QUICK.model_copy(
+    update={
+        "name": "thorough",
+        "narrow_below": 0,
+        "averaging": 0.995,
+        "drop_sequences": 0.5,
+        "budget_minutes": 180,
+    }
+)
+FOCI = THOROUGH.model_copy(update={"name": "foci", "small": 0.5})
+"""For lesions that are many and small, such as embolic strokes."""
+MODERN = Recipe(
+    name="modern",
+    sampling="lesion",
+    patch=(24, 128, 128),
+    batch=8,
+    optimiser="adamw",
+    learning_rate=1e-3,
+    weight_decay=1e-2,
+    warmup=0.05,
+    decay=True,
+    dice=1.0,
+    averaging=0.999,
+    bf16=True,
+    drop_sequences=0.5,
+    augmentation=STRONG,
+    budget_epochs=300,
+)
+TUNE = THOROUGH.model_copy(
+    update={
+        "name": "tune",
+        "patch": None,
+        "warmup": 0.1,
+        "drop_sequences": 0.0,
+        "blend": 0.5,
+        "stages": PAPER_STAGES[-1:],
+        "budget_minutes": 10,
+    }
+)
+"""For a trained model, which gives its network, patch and share of dropped sequences, and gets a quarter of the rate.
+
+One stage, the one that its own training ended with: scans as they are would be learnt by heart.
+"""
+RECIPES: Mapping[str, Recipe] = {recipe.name: recipe for recipe in (PAPER, QUICK, THOROUGH, FOCI, MODERN, TUNE)}
+
+
+def load_recipe(name: str) -> Recipe:
+    """One of our recipes by name.
+
+    Raises:
+        TaskError: no such recipe.
+    """
+    if name not in RECIPES:
+        raise TaskError(f"unknown recipe {name!r}; choose one of {', '.join(RECIPES)}")
+    return RECIPES[name]

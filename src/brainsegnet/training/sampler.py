@@ -1,0 +1,234 @@
+"""Samples from scans that sit prepared in memory, or on the GPU: cropped and augmented there, in batches.
+
+Sample k of a training is a pure function of (seed, epoch, index): no worker processes, no hidden state.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Self
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from brainsegnet.preprocessing.geometry import slab_starts, turn_array
+from brainsegnet.preprocessing.prepare import Surround, follow, prepare
+from brainsegnet.task import Task
+from brainsegnet.training.augment import Change, draw_change, drop_sequences, recolour, reorient, window
+from brainsegnet.training.recipes import Recipe, Stage
+from brainsegnet.volume import Case
+
+VOXELS_PER_CLASS = 20_000
+"""Lesion voxels remembered per class and scan as centres of samples; more add nothing to the draw."""
+
+
+@dataclass(frozen=True, eq=False)
+class Scan:
+    """A prepared training scan.
+
+    Attributes:
+        image: Normalised intensities (C, D, H, W) of the brain box, 0 outside the brain.
+        classes: True classes (D, H, W) of the same box.
+        depth: Slices of the whole scan, of which the box starts at slice `first`.
+        spacing_mm: Distance between voxel centres along (D, H, W).
+        surround: The whole scan around the box, and the true classes there; None where they are not known.
+    """
+
+    image: NDArray[np.float32]
+    classes: NDArray[np.uint8]
+    depth: int
+    first: int
+    spacing_mm: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    surround: Surround | None = None
+
+    @classmethod
+    def of(cls, case: Case, task: Task) -> Self:
+        """Prepare a case whose lesion is in the label values of a task; without a lesion, all is background.
+
+        Raises:
+            ImageError: an image cannot be used.
+            LabelError: a label is outside the task.
+        """
+        prepared = prepare(case)
+        labels = case.lesion.array if case.lesion is not None else np.zeros(case.reference.shape, np.uint8)
+        classes = task.encode(labels, case.name)
+        inside, around = follow(classes, prepared).copy(), Surround.of(turn_array(classes, prepared.turn), prepared.box)
+        d, h, w = (case.reference.spacing_mm[axis] for axis in prepared.turn.axes)
+        return cls(prepared.image, inside, prepared.shape[0], prepared.box.start[0], (d, h, w), around)
+
+    @cached_property
+    def centres(self) -> list[NDArray[np.int64]]:
+        """Voxels (n, 3) of each lesion class that occurs, evenly thinned."""
+        found = [np.argwhere(self.classes == k) for k in np.unique(self.classes) if k]
+        return [voxels[:: max(1, len(voxels) // VOXELS_PER_CLASS)] for voxels in found]
+
+    def lesion_span(self, start: int, slices: int, axis: int) -> tuple[int, int] | None:
+        """First and last row (axis 1) or column (axis 2) of the lesion within so many slices from `start`, if any."""
+        slab = self.classes[max(start, 0) : max(start + slices, 0)]
+        hits = np.flatnonzero(slab.any((0, 3 - axis)))
+        return (int(hits[0]), int(hits[-1])) if hits.size else None
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Where a sample comes from and what happens to it: the whole of its randomness.
+
+    Attributes:
+        scan: Index of the scan.
+        start: First slice, counted in the box.
+        centre: In-plane centre (row, column), counted in the box.
+        change: Its augmentation.
+    """
+
+    scan: int
+    start: int
+    centre: tuple[float, float]
+    change: Change
+
+
+class Sampler:
+    """Draws and cuts the samples of a training.
+
+    Args:
+        scans: All with the same sequences.
+        recipe: Decides patch, sampling and augmentation.
+        patch: Sample (D, H, W).
+        seed: Of the whole training.
+        device: Where the scans are kept and the samples are cut.
+        room: Slices of each further scan, which `put` brings before the first draw and may exchange later. It counts
+            as deep as that in an epoch, whatever comes, so that the numbers of samples stay.
+    """
+
+    def __init__(
+        self,
+        scans: Sequence[Scan],
+        recipe: Recipe,
+        patch: tuple[int, int, int],
+        seed: int,
+        device: torch.device,
+        room: Sequence[int] = (),
+    ) -> None:
+        self.recipe, self.patch, self.seed, self.device = recipe, patch, seed, device
+        self.depths = (*(scan.depth for scan in scans), *room)
+        self.places = [(i, s) for i, depth in enumerate(self.depths) for s in slab_starts(depth, patch[0])]
+        self.scans: dict[int, Scan] = {}
+        self.images: dict[int, Tensor] = {}
+        self.classes: dict[int, Tensor] = {}
+        self._spans: dict[tuple[int, int, int], tuple[int, int] | None] = {}
+        self._order: tuple[int, NDArray[np.int64]] = (-1, np.empty(0, np.int64))
+        for i, scan in enumerate(scans):
+            self.put(i, scan)
+
+    def put(self, index: int, scan: Scan) -> None:
+        """Keep a scan at an index, in the place of the one that was there."""
+        stored = torch.float32 if self.device.type == "cpu" else torch.float16
+        self.scans[index] = scan
+        self.images[index] = torch.from_numpy(scan.image).to(self.device, stored)
+        self.classes[index] = torch.from_numpy(scan.classes).to(self.device)
+        self._spans = {slab: span for slab, span in self._spans.items() if slab[0] != index}
+
+    def draw(self, number: int, stage: Stage) -> Draw:
+        """Sample `number` of the training, counted over all epochs."""
+        epoch, index = divmod(number, len(self.places))
+        rng = np.random.Generator(np.random.Philox(key=[self.seed, (epoch << 32) + index]))
+        scan, slab = self.places[self._order_of(epoch)[index]]
+        change = self._change(rng, stage, self.scans[scan].image.shape[0])
+        if self.recipe.sampling == "slabs":
+            start = self._first_slice(scan, slab) - self.scans[scan].first
+            return Draw(scan, start, self._around_lesion(rng, scan, start, change), change)
+        return self._anywhere(rng, scan, change)
+
+    def _first_slice(self, scan: int, slab: int) -> int:
+        """Where a slab begins in a scan, which may be deeper or shallower than it counts."""
+        counted, deep = (max(depth - self.patch[0], 0) for depth in (self.depths[scan], self.scans[scan].depth))
+        return slab if counted == deep else round(slab * deep / max(counted, 1))
+
+    def _order_of(self, epoch: int) -> NDArray[np.int64]:
+        """The places in the order of an epoch; that of the last one asked for is remembered."""
+        if self._order[0] != epoch:
+            rng = np.random.Generator(np.random.Philox(key=[self.seed, (epoch << 32) + 0xFFFFFFFF]))
+            self._order = epoch, rng.permutation(len(self.places))
+        return self._order[1]
+
+    def _span_of(self, scan: int, start: int, axis: int) -> tuple[int, int] | None:
+        """The lesion's span within a slab, remembered."""
+        place = scan, start, axis
+        if place not in self._spans:
+            self._spans[place] = self.scans[scan].lesion_span(start, self.patch[0], axis)
+        return self._spans[place]
+
+    def _change(self, rng: np.random.Generator, stage: Stage, sequences: int) -> Change:
+        augmented = rng.random() < stage.augment
+        change = draw_change(rng, self.recipe.augmentation, sequences, self.patch[0]) if augmented else Change()
+        return drop_sequences(rng, change, sequences) if rng.random() < self.recipe.drop_sequences else change
+
+    def _around_lesion(self, rng: np.random.Generator, scan: int, start: int, change: Change) -> tuple[float, float]:
+        """A centre such that the crop holds the whole lesion of its slices, or, if too small, lies inside its box."""
+        centre = []
+        for axis in (1, 2):
+            extent = self.patch[axis] / change.scale
+            low, high = 0.0, self.scans[scan].classes.shape[axis] - extent
+            if span := self._span_of(scan, start, axis):
+                low, high = sorted((span[1] + 1 - extent, float(span[0])))
+            first = (low + high) // 2
+            if high > low:
+                first = np.clip(np.floor(rng.uniform(low, high + 1)), low, high)
+            centre.append(float(first) + (extent - 1) / 2)
+        return centre[0], centre[1]
+
+    def _anywhere(self, rng: np.random.Generator, scan: int, change: Change) -> Draw:
+        """Centred near a voxel of a lesion class drawn at random, or, every second time, anywhere in the box."""
+        shape, centres = self.scans[scan].classes.shape, self.scans[scan].centres
+        if centres and rng.random() < 0.5:
+            voxels = centres[rng.integers(len(centres))]
+            middle = voxels[rng.integers(len(voxels))] + rng.integers(
+                -np.array(self.patch) // 4, np.array(self.patch) // 4 + 1
+            )
+        else:
+            middle = np.array([rng.integers(n) for n in shape])
+        low = [min(p // 2, n // 2) for p, n in zip(self.patch, shape, strict=True)]
+        high = [max(n - p // 2, n // 2) for p, n in zip(self.patch, shape, strict=True)]
+        d, h, w = np.clip(middle, low, high)
+        corner = (self.patch[0] // 2, (self.patch[1] - 1) / 2, (self.patch[2] - 1) / 2)
+        return Draw(
+            scan,
+            int(d) - corner[0],
+            (float(h - self.patch[1] // 2 + corner[1]), float(w - self.patch[2] // 2 + corner[2])),
+            change,
+        )
+
+    def cut(self, draws: Sequence[Draw]) -> tuple[Tensor, Tensor]:
+        """Samples (N, C, D, H, W) in float32 and their classes (N, D, H, W), augmented."""
+        pairs = [
+            (self._cut(self.images[d.scan], d, False), self._cut(self.classes[d.scan][None], d, True)) for d in draws
+        ]
+        images, classes = (torch.stack(parts) for parts in zip(*pairs, strict=True))
+        return recolour(images.float(), [d.change for d in draws]), classes[:, 0].to(torch.uint8)
+
+    def _cut(self, x: Tensor, draw: Draw, nearest: bool) -> Tensor:
+        """The sample's window of (C, D, H, W), zero outside it, turned and flipped."""
+        slices, size = self.patch[0], (self.patch[1], self.patch[2])
+        slab = _span(x, draw.start, slices, axis=1)
+        if draw.change.scale == 1 and draw.change.angle_deg == 0:
+            for axis in (1, 2):
+                slab = _span(
+                    slab, round(draw.centre[axis - 1] - (self.patch[axis] - 1) / 2), self.patch[axis], axis + 1
+                )
+        else:
+            flat = slab.reshape(-1, *slab.shape[2:])
+            slab = window(flat, draw.centre, size, draw.change, nearest).reshape(*slab.shape[:2], *size)
+        return reorient(slab, draw.change)
+
+
+def _span(x: Tensor, start: int, length: int, axis: int) -> Tensor:
+    """`length` entries from `start` along `axis` of (C, D, H, W), zero where there are none."""
+    first, last = min(max(start, 0), x.shape[axis]), min(max(start + length, 0), x.shape[axis])
+    inside = x.narrow(axis, first, last - first)
+    if last - first == length:
+        return inside
+    before = first - start if last > first else 0
+    pads = [0, 0] * (x.ndim - 1 - axis) + [before, length - (last - first) - before]
+    return F.pad(inside, pads)

@@ -1,0 +1,272 @@
+"""Scans that are made while a training goes on: so many are in memory, and the oldest makes room for a new one.
+
+Gliomas or strokes that are grown into the memory of a training, and never lie on a disk.
+"""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+import torch
+
+from brainsegnet.anatomy.label_maps import ONE_MILLIMETRE, default_anatomy, open_anatomies
+from brainsegnet.errors import LabelError, TaskError
+from brainsegnet.model.card import Grown
+from brainsegnet.simulation.simulate import load_realistic, open_library
+from brainsegnet.simulation.stroke_case import StrokeTask, grow_stroke_case
+from brainsegnet.task import BRATS2015, ISLES2017, ISLES2022, Task
+from brainsegnet.training.sampler import Scan
+from brainsegnet.volume import Case, LabelMap
+
+if TYPE_CHECKING:
+    import torch
+
+    from brainsegnet.training.options import TrainOptions
+
+Put = Callable[[int, Scan], None]
+"""Takes a slot and the scan that is in it from now on."""
+
+
+class Pool:
+    """So many made scans in memory, one of them replaced every so many steps.
+
+    Which they are at a step follows from the step alone, so that nothing of a pool is in the state of a training, and
+    all processes of a training hold the same.
+
+    Args:
+        slots: Scans at a time.
+        every: Steps after which the oldest is replaced.
+        make: Scan of a number from 0, which is always the same scan.
+        depth: Slices that a scan counts in an epoch, however many it has.
+        origin: What makes them, in words; a training is resumed with the same only.
+        ahead: Make the next scan in a thread while the training goes on, instead of when it is due.
+
+    Attributes:
+        seen: Scans that the training has held so far, over all resumed parts.
+
+    >>> pool = Pool(3, 40, make=lambda number: ...)
+    >>> pool.numbers_at(0), pool.numbers_at(39), pool.numbers_at(40), pool.numbers_at(200)
+    ([0, 1, 2], [0, 1, 2], [3, 1, 2], [6, 7, 5])
+    >>> pool.count_at(200)
+    8
+    """
+
+    def __init__(
+        self,
+        slots: int,
+        every: int,
+        make: Callable[[int], Scan],
+        depth: int = 1,
+        origin: str = "",
+        ahead: bool = False,
+    ) -> None:
+        self.slots, self.every, self.depth, self.origin, self.ahead = slots, every, depth, origin, ahead
+        self.seen = 0
+        self._make = make
+        self._held: list[int | None] = []
+        self._thread: ThreadPoolExecutor | None = None
+        self._next: tuple[int, Future[Scan]] | None = None
+
+    @classmethod
+    def empty(cls) -> Self:
+        """No scans at all."""
+
+        def refuse(number: int) -> Scan:
+            raise ValueError(f"an empty pool has no scan {number}")
+
+        return cls(0, 1, refuse)
+
+    def count_at(self, step: int) -> int:
+        """Scans that have been held up to a step, which is counted from 0."""
+        return self.slots + max(step, 0) // self.every if self.slots else 0
+
+    def numbers_at(self, step: int) -> list[int]:
+        """The number of the scan in each slot at a step: the newest of those that this slot gets."""
+        newest = self.count_at(step) - 1
+        return [newest - (newest - slot) % self.slots for slot in range(self.slots)]
+
+    @property
+    def fingerprint(self) -> str:
+        """What must agree for a training to be resumed; nothing where there is no pool."""
+        told = f" {self.slots} made by {self.origin}, {self.depth} deep, a new one every {self.every} steps"
+        return told if self.slots else ""
+
+    def fill(self, step: int, put: Put) -> None:
+        """Make all that belongs to a step, whatever was held before."""
+        self.close()
+        self._held = [None] * self.slots
+        self._thread = ThreadPoolExecutor(1) if self.ahead and self.slots else None
+        self.update(step, put)
+
+    def update(self, step: int, put: Put) -> None:
+        """Hold what belongs to a step, and begin with what comes next where scans are made ahead."""
+        for slot, number in enumerate(self.numbers_at(step)):
+            if self._held[slot] != number:
+                put(slot, self._obtain(number))
+                self._held[slot] = number
+        self.seen = self.count_at(step)
+        if self._thread and (self._next is None or self._next[0] != self.seen):
+            self._next = self.seen, self._thread.submit(self._make, self.seen)
+
+    def close(self) -> None:
+        """End the thread, after the scan that it is at."""
+        if self._thread:
+            self._thread.shutdown(cancel_futures=True)
+        self._thread = self._next = None
+
+    def _obtain(self, number: int) -> Scan:
+        """A scan that was begun with, or is made now, in the same thread as the others."""
+        if self._next and self._next[0] == number:
+            return self._next[1].result()
+        return self._thread.submit(self._make, number).result() if self._thread else self._make(number)
+
+
+def beside(make: Callable[[int], Scan], device: torch.device) -> Callable[[int], Scan]:
+    """`make` on a stream of a GPU that is its own: it does not wait for what the training has queued there."""
+    stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+
+    def make_there(number: int) -> Scan:
+        with torch.cuda.stream(stream):
+            return make(number)
+
+    return make_there
+
+
+RENEW_STEPS = 40
+"""Steps after which a grown case is replaced, where nothing else is said."""
+SEED_STEP = 10**9
+"""Seeds of grown cases from one training seed to the next, the first of which is that of seed 0.
+
+So no training grows what another one does, nor, unless somebody asks for such a number, what `grow` wrote for testing.
+"""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What can be grown.
+
+    Attributes:
+        stroke: Which strokes, as in `grow --stroke`; None is gliomas.
+        convention: Sequences and labels of a case.
+        depth: Slices that a case counts in an epoch, where its shape is not chosen.
+    """
+
+    stroke: StrokeTask | None
+    convention: Task
+    depth: int
+
+    @property
+    def name(self) -> str:
+        """Of many such cases."""
+        return "strokes" if self.stroke else "gliomas"
+
+
+KINDS = (Kind(None, BRATS2015, ONE_MILLIMETRE[0]), Kind("isles2022", ISLES2022, 73), Kind("isles2017", ISLES2017, 22))
+
+
+def plan_growth(options: "TrainOptions", task: Task, sequences: Sequence[str]) -> Grown | None:
+    """What is grown beside the cases of a training; None where nothing is.
+
+    Raises:
+        TaskError: no such sequences can be grown, the tissues that are grown are unknown to the task, or the options
+            are for another kind of case.
+    """
+    if options.grown is None:
+        return None
+    kind = _choose_kind(task, sequences)
+    try:
+        task.translate(np.array(kind.convention.label_values, np.uint8), kind.convention)
+    except LabelError as error:
+        known, made = (", ".join(convention.labels.values()) for convention in (task, kind.convention))
+        raise TaskError(
+            f"task {task.name} knows {known}, and grown {kind.name} consist of {made}; leave out --grown, or choose a "
+            f"task of {kind.name}"
+        ) from error
+    if (stray := options.shape if kind.stroke else options.shapes) is not None:
+        raise TaskError(
+            f"{stray} is for grown {'gliomas (--shape)' if kind.stroke else 'strokes (--shapes)'}, and task "
+            f"{task.name} gets {kind.name}; leave it out"
+        )
+    which = str(options.anatomy or ("" if kind.stroke else default_anatomy()))
+    return Grown(
+        generator=kind.stroke or "realistic",
+        anatomy=which and Path(which).resolve().name,
+        shapes=options.shapes.resolve().name if options.shapes else "",
+        shape=options.shape,
+        seed=SEED_STEP * (1 + options.seed),
+        slots=options.grown,
+        every=options.renew_steps or RENEW_STEPS,
+    )
+
+
+def _choose_kind(task: Task, sequences: Sequence[str]) -> Kind:
+    """What has all these sequences; if there is a choice, what has just those of the task.
+
+    Raises:
+        TaskError: nothing has.
+    """
+    fitting = [kind for kind in KINDS if {*sequences} <= {*kind.convention.sequences}]
+    if fitting:
+        return next((kind for kind in fitting if kind.convention.sequences == task.sequences), fitting[0])
+    made = "; ".join(f"{kind.name} with {', '.join(kind.convention.sequences)}" for kind in KINDS)
+    common = any({*sequences} & {*kind.convention.sequences} for kind in KINDS)
+    remedy = "name those of one of them with --sequences" if common else "leave out --grown"
+    raise TaskError(f"task {task.name} is trained on {', '.join(sequences)}; what can be grown is {made}; {remedy}")
+
+
+def describe_growth(grown: Grown) -> str:
+    """What is said of it at the start.
+
+    >>> describe_growth(Grown(anatomy="icbm152", seed=1000000000, slots=8, every=40))
+    '8 grown gliomas in memory, one new every 40 steps; anatomy icbm152, seeds from 1000000000'
+    """
+    steps = "step" if grown.every == 1 else f"{grown.every} steps"
+    cases = f"1 grown {grown.kind[:-1]}" if grown.slots == 1 else f"{grown.slots} grown {grown.kind}"
+    return f"{cases} in memory, one new every {steps}; {grown.origin}"
+
+
+def open_pool(
+    grown: Grown, options: "TrainOptions", task: Task, sequences: Sequence[str], device: "torch.device"
+) -> "Pool":
+    """The grown cases of a training, gliomas rendered on its device; on a GPU while the training goes on.
+
+    Raises:
+        DatasetError, MissingExtra, ImageError: as `open_anatomies` and `open_shapes`.
+    """
+    from brainsegnet.training.sampler import Scan
+
+    kind = next(kind for kind in KINDS if (kind.stroke or "realistic") == grown.generator)
+    grow = _strokes(kind.stroke, options) if kind.stroke else _gliomas(options, device)
+    ahead = device.type == "cuda"
+
+    def make(number: int) -> Scan:
+        case = grow(grown.seed + number)
+        if case.lesion is None:
+            raise ValueError(f"{case.name} was grown without a lesion")
+        labels = LabelMap(task.bring(case.lesion.array, kind.convention, case.name), case.lesion.affine)
+        return Scan.of(Case(case.name, {name: case.images[name] for name in sequences}, labels), task)
+
+    return Pool(
+        grown.slots,
+        grown.every,
+        beside(make, device) if ahead else make,
+        depth=grown.shape[0] if grown.shape else kind.depth,
+        origin=grown.model_dump_json(include={"generator", "anatomy", "shapes", "shape", "seed"}),
+        ahead=ahead,
+    )
+
+
+def _gliomas(options: "TrainOptions", device: "torch.device") -> Callable[[int], Case]:
+    """What makes the case of a seed as `grow --realistic` does."""
+    heads = open_anatomies(options.anatomy or default_anatomy(), options.shape)
+    grow_realistic = load_realistic().grow_realistic
+    return lambda seed: grow_realistic(seed, heads(seed), f"glioma{seed:04d}", str(device))
+
+
+def _strokes(stroke: StrokeTask, options: "TrainOptions") -> Callable[[int], Case]:
+    """What makes the case of a seed as `grow --stroke` does."""
+    library = open_library(options.shapes, None if options.anatomy is None else str(options.anatomy))
+    return lambda seed: grow_stroke_case(seed, stroke, library)

@@ -1,0 +1,173 @@
+import dataclasses
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from brainsegnet.errors import ImageError
+from brainsegnet.preprocessing.alignment import Aligner, Registration, measure, register, resample, to_itk
+from brainsegnet.simulation.phantom import grow_phantom
+from brainsegnet.volume import LabelMap, Volume
+
+MOTIONS = {"small": ((2, -1, 3), (3, -2, 1)), "large": ((-8, 5, 10), (-9, 6, 8))}
+
+
+@pytest.fixture(scope="module")
+def phantom():
+    return grow_phantom(1, (48, 80, 80))
+
+
+def motion(volume, degrees, shift_mm):
+    """(4, 4), in the world: about the middle of the volume."""
+    middle = volume.affine[:3] @ (*((n - 1) / 2 for n in volume.shape), 1)
+    transform = sitk.Euler3DTransform()
+    transform.SetCenter(middle.tolist())
+    transform.SetRotation(*np.radians(degrees).tolist())
+    transform.SetTranslation([float(mm) for mm in shift_mm])
+    matrix = np.eye(4)
+    matrix[:3, :3] = np.reshape(transform.GetMatrix(), (3, 3))
+    matrix[:3, 3] = transform.TransformPoint((0.0, 0.0, 0.0))
+    return matrix
+
+
+def moved(volume, matrix):
+    """The patient moved, the scanner did not: the same voxels elsewhere in the world."""
+    return dataclasses.replace(volume, affine=matrix @ volume.affine)
+
+
+def matrix_of(found):
+    matrix = np.eye(4)
+    matrix[:3, :3] = np.reshape(found.transform.GetMatrix(), (3, 3))
+    matrix[:3, 3] = found.transform.TransformPoint((0.0, 0.0, 0.0))
+    return matrix
+
+
+def errors(found, truth, volume):
+    """Mean distance in millimetres over the voxels of the head, and the angle in degrees, between two motions."""
+    inside = np.argwhere(volume.array != volume.array[0, 0, 0])[::97]
+    points = np.c_[inside, np.ones(len(inside))] @ volume.affine.T
+    gap = np.linalg.norm((points @ (found - truth).T)[:, :3], axis=1)
+    turn = found[:3, :3] @ truth[:3, :3].T
+    return gap.mean(), np.degrees(np.arccos(np.clip((np.trace(turn) - 1) / 2, -1, 1)))
+
+
+@pytest.mark.parametrize(("degrees", "shift_mm"), MOTIONS.values(), ids=MOTIONS)
+@pytest.mark.parametrize("sequence", ["t1c", "t2"])
+def test_a_known_motion_is_recovered_within_half_a_voxel_and_a_degree(phantom, sequence, degrees, shift_mm):
+    flair = phantom.images["flair"]
+    truth = motion(flair, degrees, shift_mm)
+    found = register(moved(phantom.images[sequence], truth), flair)
+    gap_mm, angle = errors(matrix_of(found), truth, flair)
+    assert gap_mm < min(flair.spacing_mm) / 2 and angle < 1
+    assert found.better and found.plausible and not found.doubt
+    assert found.translation_mm == pytest.approx(np.linalg.norm(shift_mm), abs=min(flair.spacing_mm) / 2)
+    total = np.degrees(np.arccos((np.trace(truth[:3, :3]) - 1) / 2))
+    assert found.rotation_degrees == pytest.approx(total, abs=1)
+
+
+def test_the_same_images_give_the_same_motion_whatever_the_number_of_threads(phantom):
+    flair = phantom.images["flair"]
+    t2 = moved(phantom.images["t2"], motion(flair, *MOTIONS["small"]))
+    threads = sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
+    results = []
+    try:
+        for number in (1, 2, 5):
+            sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(number)
+            found = register(t2, flair)
+            results.append((found.transform.GetParameters(), found.before, found.after))
+    finally:
+        sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(threads)
+    assert results[0] == results[1] == results[2]
+
+
+def test_a_scan_on_thick_oblique_slices_is_brought_back_to_where_it_was(phantom):
+    """The aligned image agrees with the one that never moved, far better than the one its headers place."""
+    flair, t2 = phantom.images["flair"], phantom.images["t2"]
+    thick = Volume(t2.array[::2], t2.affine @ np.diag([2, 1, 1, 1.0]))
+    aligner = Aligner("pat1", registers=True)
+    back = aligner("t2", moved(thick, motion(flair, *MOTIONS["large"])), flair)
+    left = resample(moved(thick, motion(flair, *MOTIONS["large"])), flair)
+    assert back.on_grid_of(flair)
+    apart, before = (np.abs(image.array - t2.array).mean() for image in (back, left))
+    assert apart < 0.3 * before
+    told = aligner.to_json()["t2"]
+    assert told["how"] == "registered" and told["applied"] and told["doubt"] == ""
+    assert told["mutual_information_after"] > told["mutual_information_before"]
+
+
+def test_labels_follow_the_sequence_they_were_drawn_on(phantom):
+    flair = phantom.images["flair"]
+    matrix = motion(flair, *MOTIONS["large"])
+    aligner = Aligner("pat1", registers=True)
+    aligner("t2", moved(phantom.images["t2"], matrix), flair)
+    truth = phantom.lesion.array > 0
+    followed = aligner("lesion", moved(phantom.lesion, matrix), flair)
+    left = resample(moved(phantom.lesion, matrix), flair)
+    assert isinstance(followed, LabelMap) and followed.on_grid_of(flair)
+
+    def overlap(labels):
+        return 2 * (truth & (labels.array > 0)).sum() / (truth.sum() + (labels.array > 0).sum())
+
+    assert overlap(followed) > 0.85 > 0.6 > overlap(left)
+    other = LabelMap(phantom.lesion.array[1:], phantom.lesion.affine)
+    assert np.array_equal(aligner("lesion", other, flair).array, resample(other, flair).array)
+
+
+def test_what_registration_returns_agrees_no_less_than_where_headers_place_it(phantom):
+    """An image that lies right already gains nothing: it may move by a hair, or stay, and then it says so."""
+    flair, t1 = phantom.images["flair"], phantom.images["t1"]
+    cropped = Volume(t1.array[:, 1:], t1.affine @ np.array([[1, 0, 0, 0], [0, 1, 0, 1], [0, 0, 1, 0], [0, 0, 0, 1.0]]))
+    aligner = Aligner("pat1", registers=True)
+    image = aligner("t1", cropped, flair)
+    found = aligner.moved["t1"]
+    assert found.translation_mm < 0.5 and found.rotation_degrees < 0.5
+    if found.better:
+        assert not aligner.doubts
+    else:
+        assert np.array_equal(image.array, resample(cropped, flair).array)
+        assert "stays where its headers place it" in aligner.doubts["t1"]
+
+
+def test_headers_of_another_world_are_bridged_and_doubted(phantom):
+    flair = phantom.images["flair"]
+    truth = motion(flair, (3, 0, -4), (400, -300, 250))
+    aligner = Aligner("pat1", registers=True)
+    aligner("t2", moved(phantom.images["t2"], truth), flair)
+    found = aligner.moved["t2"]
+    gap_mm, angle = errors(matrix_of(found), truth, flair)
+    assert gap_mm < min(flair.spacing_mm) / 2 and angle < 1 and found.before == 0
+    assert aligner.doubts == {"t2": found.doubt} and "more than a patient is likely to move" in found.doubt
+
+
+def test_a_registration_that_made_it_worse_is_told_and_not_applied():
+    worse = Registration(sitk.Euler3DTransform(), 0.5, 0.4, 1.0, 1.0)
+    assert (
+        not worse.to_json()["applied"] and "made it worse (mutual information 0.500 before, 0.400 after)" in worse.doubt
+    )
+
+
+@pytest.mark.parametrize(("value", "sentence"), [(np.nan, "NaN or infinite values"), (7, "is 7 everywhere")])
+def test_an_image_that_cannot_be_registered_is_refused(phantom, value, sentence):
+    flair = phantom.images["flair"]
+    bad = Volume(np.full((8, 8, 8), value, np.float32), flair.affine)
+    with pytest.raises(ImageError, match=f"case pat1: t2 cannot be registered: .*{sentence}"):
+        Aligner("pat1", registers=True)("t2", bad, flair)
+
+
+def test_without_registration_images_are_resampled_only(phantom):
+    flair, t2 = phantom.images["flair"], moved(phantom.images["t2"], motion(phantom.reference, *MOTIONS["small"]))
+    aligner = Aligner("pat1")
+    assert np.array_equal(aligner("t2", t2, flair).array, resample(t2, flair).array)
+    assert aligner.to_json() == {"t2": {"how": "resampled"}} and not aligner.doubts
+
+
+def test_mutual_information_with_itself_is_the_highest_and_does_not_mind_the_contrast(phantom):
+    """Of a bijective function of an image, mutual information is that of the image with itself."""
+    t1 = phantom.images["t1"]
+    still = sitk.Euler3DTransform()
+    itself = to_itk(t1.array.astype(np.float32), t1)
+    inverted = to_itk(-t1.array.astype(np.float32), t1)
+    flair = to_itk(phantom.images["flair"].array.astype(np.float32), t1)
+    own = measure(itself, itself, still)
+    assert measure(itself, inverted, still) == pytest.approx(own, rel=0.01)
+    assert 0 < measure(itself, flair, still) < own

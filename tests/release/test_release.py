@@ -1,0 +1,309 @@
+"""Models made ready to be shipped, and scored on what they have not seen."""
+
+from itertools import pairwise
+from shutil import copytree
+
+import numpy as np
+import pytest
+import torch
+
+from brainsegnet.errors import DatasetError, ModelError
+from brainsegnet.inference.components import MARGINS
+from brainsegnet.inference.segment import SegmentOptions, expected_dice, segment
+from brainsegnet.inference.volumes import TAILS
+from brainsegnet.model.card import Comparison, IntervalNote, Parent
+from brainsegnet.model.store import choose_model, open_model, resolve_model, save_model, shipped_models
+from brainsegnet.reporting.inspect import describe_unseen
+from brainsegnet.simulation.simulate import grow
+from brainsegnet.training.options import TrainOptions
+from brainsegnet.training.recipes import Budget
+from brainsegnet.training.train import train
+from release.release import Unseen, bound_with, compare_with, release
+from release.validation import (
+    calibrate,
+    choose_margins,
+    find_tails,
+    held_out_scans,
+    other_scans,
+    parts_of,
+    score_parts,
+    try_margins,
+)
+
+
+@pytest.fixture(scope="module")
+def runs(phantoms, tiny, tmp_path_factory):
+    """A model of all phantoms, and two folds that each leave some out."""
+    folder, recipe = tmp_path_factory.mktemp("runs"), tiny.model_copy(update={"drop_sequences": 0.5})
+    for name, held in {"whole": (), "one": ("phantom0000", "phantom0001"), "two": ("phantom0002",)}.items():
+        options = TrainOptions(recipe, Budget(steps=2), hold_out=held, validation=0, validations=0)
+        train(phantoms, "brats2015", folder / name, options)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def home(runs, phantoms, tmp_path_factory):
+    """A folder with one shipped model, `tiny`."""
+    folder = tmp_path_factory.mktemp("package") / "models"
+    release(runs / "whole", [runs / "one", runs / "two"], [phantoms], folder / "tiny")
+    return folder
+
+
+def test_the_weights_are_halved_and_run_where_torch_is_not_installed(home, runs):
+    model = shipped_models(home)["tiny"]
+    half, whole = model.tensors(), open_model(runs / "whole").tensors()
+    assert {t.dtype for t in half.values() if t.is_floating_point()} == {torch.float16}
+    assert all(torch.allclose(half[name].float(), whole[name].float(), rtol=1e-3, atol=1e-4) for name in whole)
+    assert set(model.card.exports) == {"fp16", "int8"} and model.build()
+
+
+def test_the_card_tells_what_every_part_of_the_sequences_reaches(home):
+    card = shipped_models(home)["tiny"].card
+    assert set(card.training.subsets) == {"+".join(part) for part in parts_of(card.sequences)}
+    assert len(card.training.subsets) == 15 and set(card.intervals) == set(card.task.regions)
+
+
+def test_a_case_with_less_gets_the_dice_of_what_it_has(home, phantoms, tmp_path):
+    model = shipped_models(home)["tiny"]
+    files = {"t1c": next(phantoms.rglob("*T1c*.mha"))}
+    report = segment(files, model.folder, tmp_path / "out.nii.gz", SegmentOptions(uncertainty=True)).done[0].report
+    assert report["validation"] == expected_dice(model.card, ["t1c"]) and len(report["validation"]) == 2
+    for region, interval in report["uncertainty"]["volume_intervals"].items():
+        assert interval["least_ml"] <= interval["most_ml"] and region in model.card.task.regions
+    assert (tmp_path / report["uncertainty"]["entropy"]).is_file()
+
+
+def test_scores_with_all_sequences_are_those_of_the_whole_scan(trained, phantoms):
+    model = open_model(trained / "last")
+    scans = held_out_scans(model, [phantoms])
+    assert list(scans) == ["phantom0002"]
+    whole = score_parts(model, scans)[0]["phantom0002"]
+    assert all(0 <= value <= 1 for regions in whole.values() for value in regions.values())
+
+
+def test_an_interval_may_miss_by_a_volume_that_does_not_matter(trained, phantoms, monkeypatch):
+    model = open_model(trained / "last")
+    scans = held_out_scans(model, [phantoms])
+    monkeypatch.setattr("release.validation.SLACK_ML", 0.0)
+    strict = find_tails(model, scans)["phantom0002"]
+    monkeypatch.setattr("release.validation.SLACK_ML", 1e6)
+    assert set(find_tails(model, scans)["phantom0002"].values()) == {TAILS[0]} and min(strict.values()) < TAILS[0]
+
+
+GOOD, BAD = {"lesion": 0.8}, {"lesion": 0.5}
+
+
+def test_each_case_is_scored_with_the_margin_that_other_patients_ask_for():
+    trials = {name: {None: BAD, 0.1: GOOD, 0.2: BAD} for name in "abcdef"} | {"g": {None: BAD, 0.1: BAD, 0.2: GOOD}}
+    margin, margins = choose_margins(trials)
+    assert margin == 0.1 and margins == dict.fromkeys("abcdefg", 0.1)
+    few, none = choose_margins({name: trials[name] for name in "abcde"})
+    assert few is None and none == dict.fromkeys("abcde")
+
+
+def test_scans_of_one_patient_do_not_choose_each_others_margin():
+    scans = [f"BraTS-GLI-00001-00{k}" for k in range(5)]
+    trials = {name: {None: BAD, 0.1: {"lesion": 0.99}, 0.2: GOOD} for name in scans}
+    trials |= {f"BraTS-GLI-0000{k}-000": {None: BAD, 0.1: {"lesion": 0.7}, 0.2: GOOD} for k in (2, 3)}
+    assert choose_margins(trials)[1][scans[0]] == 0.2 and choose_margins(trials)[0] == 0.1
+
+
+def test_no_margin_is_shipped_that_does_not_help_cases_left_out_or_that_costs_a_region():
+    assert choose_margins({name: {None: GOOD, 0.1: BAD} for name in "abcdefg"}) == (None, dict.fromkeys("abcdefg"))
+    luck = {name: {None: BAD, 0.1: GOOD if name == "a" else {"lesion": 0.47}} for name in "abcdef"}
+    assert np.mean([trial[0.1]["lesion"] for trial in luck.values()]) > 0.52, "in the mean it helps"
+    assert choose_margins(luck) == (None, dict.fromkeys("abcdef"))
+    uneven = {name: {None: {"whole": 0.5, "core": 0.5}, 0.1: {"whole": 0.7, "core": 0.49}} for name in "abcdefg"}
+    assert choose_margins(uneven) == (None, dict.fromkeys("abcdefg"))
+
+
+def test_scores_and_tails_are_those_of_what_is_left(trained, phantoms, many_islands, monkeypatch):
+    model = open_model(trained / "last")
+    scans = held_out_scans(model, [phantoms])
+    (name,), full = scans, "+".join(model.card.sequences)
+    monkeypatch.setattr("release.validation.open_engine", lambda *_: many_islands(model.card.task.classes))
+    trials = try_margins(model, scans)[name]
+    assert list(trials) == [None, *MARGINS] and trials[None] != trials[0.02]
+    for margin in (None, 0.02):
+        left, kept = score_parts(model, scans, margins={name: margin})
+        assert left[name][full] == pytest.approx(trials[margin], abs=1e-4)
+        assert kept[name][full] == pytest.approx(trials[None], abs=1e-4) and kept == score_parts(model, scans)[0]
+    assert find_tails(model, scans, {name: None}) == find_tails(model, scans) != find_tails(model, scans, {name: 0.02})
+
+
+def test_the_card_has_the_margin_and_both_kinds_of_scores(runs, phantoms, many_islands, tmp_path, monkeypatch):
+    monkeypatch.setattr("release.validation.open_engine", lambda model, _: many_islands(model.card.task.classes))
+    chosen = 0.02, dict.fromkeys((f"phantom000{k}" for k in range(3)), 0.02)
+    monkeypatch.setattr("release.release.choose_margins", lambda trials: chosen)
+    card = release(runs / "whole", [runs / "one", runs / "two"], [phantoms], tmp_path / "tiny").card
+    assert card.islands.margin == 0.02 and set(card.islands.kept) == set(card.training.subsets)
+    assert card.islands.kept != card.training.subsets
+    kept = []
+    for fold in ("one", "two"):
+        model = open_model(runs / fold / "last")
+        kept += score_parts(model, held_out_scans(model, [phantoms]))[1].values()
+    full = "+".join(model.card.sequences)
+    whole = [scores[full]["whole"] for scores in kept]
+    assert card.islands.kept[full]["whole"] == pytest.approx(np.mean(whole), abs=1e-4)
+
+
+def test_the_card_says_that_each_score_is_of_an_unseen_case(home):
+    training = shipped_models(home)["tiny"].card.training
+    assert training.folds == 2 and set(training.held_out) == set(training.data.cases) and len(training.held_out) == 3
+
+
+@pytest.mark.parametrize(
+    ("folds", "sentence"),
+    [(["one", "one"], "phantom0002 is held out by no fold"), (["one", "two", "two"], "held out by two folds")],
+)
+def test_folds_that_do_not_leave_each_case_out_once_are_refused(runs, phantoms, tmp_path, folds, sentence):
+    with pytest.raises(DatasetError, match=sentence):
+        release(runs / "whole", [runs / fold for fold in folds], [phantoms], tmp_path / "wrong")
+    assert not (tmp_path / "wrong").exists()
+
+
+def test_what_was_trained_on_besides_needs_no_fold(runs, phantoms, tmp_path):
+    """Grown cases beside real ones are no patients: they are named on the card, and not scored."""
+    scored = [folder for folder in sorted(phantoms.iterdir()) if folder.name != "phantom0002"]
+    card = release(runs / "whole", [runs / "one"], scored, tmp_path / "model").card
+    assert card.training.held_out == ("phantom0000", "phantom0001") and "phantom0002" in card.training.data.cases
+
+
+def test_a_fold_whose_parent_knew_the_case_is_refused(runs, phantoms, tmp_path):
+    two = open_model(runs / "two" / "last")
+    started = two.card.training.model_copy(update={"started_from": Parent(name="elder", seen=("phantom0002",))})
+    save_model(tmp_path / "two" / "last", two.card.model_copy(update={"training": started}), two.tensors())
+    with pytest.raises(DatasetError, match="phantom0002 is held out, but model elder was trained on this patient"):
+        release(runs / "whole", [runs / "one", tmp_path / "two"], [phantoms], tmp_path / "wrong")
+    assert not (tmp_path / "wrong").exists()
+
+
+def test_a_fold_that_started_from_other_weights_is_refused(runs, phantoms, tmp_path):
+    two = open_model(runs / "two" / "last")
+    started = two.card.training.model_copy(update={"started_from": Parent(name="other", sha256="0" * 64)})
+    save_model(tmp_path / "two" / "last", two.card.model_copy(update={"training": started}), two.tensors())
+    with pytest.raises(DatasetError, match="two/last started from other weights than"):
+        release(runs / "whole", [runs / "one", tmp_path / "two"], [phantoms], tmp_path / "wrong")
+    assert not (tmp_path / "wrong").exists()
+
+
+def row(model, origin, value, **others):
+    """Of other models on the same cases: the same Dice everywhere."""
+    dice = dict.fromkeys(model.card.task.regions, value)
+    return Comparison(**{"origin": origin, "subsets": {"t1c": dice, "flair+t1c": dice}, **others})
+
+
+def test_a_card_tells_what_other_ways_to_make_the_model_reach(home, tmp_path):
+    model = open_model(copytree(home / "tiny", tmp_path / "tiny"))
+    tested = model.card.training.held_out
+    alone, few, more = (row(model, "real alone", value, real_cases=n) for value, n in ((0.3, None), (0.1, 1), (0.2, 2)))
+    compare_with(model.folder, [alone, few], tested)
+    again = row(model, "real alone", 0.4, real_cases=1, budget={"minutes": 5})
+    compare_with(model.folder, [more, again], tested)
+    card = open_model(model.folder).card
+    assert card.training.comparisons == (alone, more, again)
+    assert card == model.card.model_copy(update={"training": card.training})
+    assert card.training.model_copy(update={"comparisons": ()}) == model.card.training
+    assert open_model(model.folder).exported("int8").is_file()
+
+
+def test_what_was_scored_otherwise_is_not_set_beside_a_model(home, tmp_path):
+    model = open_model(copytree(home / "tiny", tmp_path / "tiny"))
+    tested, dice = model.card.training.held_out, dict.fromkeys(model.card.task.regions, 0.5)
+    with pytest.raises(ModelError, match="are of other cases than these: phantom0002 is"):
+        compare_with(model.folder, [row(model, "real alone", 0.3)], tested[:2])
+    for subsets in ({"dwi": dice}, {"flair": {"whole": 0.5}}):
+        with pytest.raises(ModelError, match=f"no scores to compare with those of another way, {next(iter(subsets))}"):
+            compare_with(model.folder, [row(model, "another way", 0.3, subsets=subsets)], tested)
+    assert open_model(model.folder).card == model.card
+
+
+def test_intervals_of_the_same_cases_replace_those_on_the_card(home, tmp_path):
+    model = open_model(copytree(home / "tiny", tmp_path / "tiny"))
+    tested, regions = model.card.training.held_out, model.card.task.regions
+    notes = {region: IntervalNote(tail=0.02, coverage=0.9, cases=len(tested)) for region in regions}
+    bound_with(model.folder, notes, tested)
+    card = open_model(model.folder).card
+    assert card.intervals == notes and card == model.card.model_copy(update={"intervals": notes})
+    assert open_model(model.folder).exported("int8").is_file()
+    with pytest.raises(ModelError, match="are of other cases than these: phantom0002 is"):
+        bound_with(model.folder, notes, tested[:2])
+    with pytest.raises(ModelError, match="has the regions whole, core, enhancing"):
+        bound_with(model.folder, {"whole": IntervalNote()}, tested)
+    assert open_model(model.folder).card == card
+
+
+@pytest.fixture(scope="module")
+def elsewhere(tmp_path_factory):
+    """A case that none of the runs has seen."""
+    return next(iter(grow(tmp_path_factory.mktemp("elsewhere"), 1, seed=500, shape=(24, 40, 40)))).parent
+
+
+def test_a_model_of_grown_cases_is_scored_on_cases_from_elsewhere(runs, phantoms, elsewhere, tmp_path):
+    unseen = Unseen([elsewhere], "grown in another way")
+    card = release(runs / "whole", [], [phantoms], tmp_path / "grown", unseen=unseen).card
+    assert card.training.held_out == ("phantom0500",) and card.training.folds == 0
+    scans = other_scans(open_model(runs / "whole" / "last"), [elsewhere])
+    expected = score_parts(open_model(runs / "whole" / "last"), scans)[0]["phantom0500"]
+    assert card.training.subsets == expected
+    assert describe_unseen(card) == "1 case (grown in another way): phantom0500"
+    files = {"t1c": next(elsewhere.rglob("*T1c*.mha"))}
+    report = segment(files, tmp_path / "grown", tmp_path / "out.nii.gz").done[0].report
+    assert report["validated_on"] == "grown in another way" and len(report["validation"]) == 2
+
+
+def test_a_model_is_not_scored_on_what_it_has_seen_nor_in_two_ways(runs, phantoms, elsewhere, tmp_path):
+    with pytest.raises(DatasetError, match=r"phantom0000 is held out, but model .* was trained on this patient"):
+        release(runs / "whole", [], [phantoms], tmp_path / "wrong", unseen=Unseen([phantoms], "the same"))
+    with pytest.raises(DatasetError, match="those of folds or of unseen cases, not of both"):
+        release(runs / "whole", [runs / "one"], [phantoms], tmp_path / "wrong", unseen=Unseen([elsewhere], "others"))
+    assert not (tmp_path / "wrong").exists()
+
+
+def test_models_are_found_by_name_and_by_what_they_take(home, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert resolve_model(home / "tiny").folder == resolve_model(type(home)("tiny"), home).folder
+    assert choose_model({"a": ["flair"]}, home).card.name == "tiny"
+    with pytest.raises(Exception, match="takes dwi"):
+        choose_model({"a": ["dwi"]}, home)
+
+
+def test_cases_that_call_for_different_models_are_refused_and_the_remedy_named(home, tmp_path):
+    glioma = open_model(home / "tiny")
+    channels = glioma.card.input.model_copy(update={"sequences": ("dwi", "adc", "tmax", "mtt")})
+    folder = tmp_path / "models"
+    for name, given in (("glioma", glioma.card.input), ("stroke", channels)):
+        save_model(folder / name, glioma.card.model_copy(update={"name": name, "input": given}), glioma.tensors())
+    assert choose_model({"a": ["flair", "t1"], "b": ["t1c"], "c": ["pet"]}, folder).folder.name == "glioma"
+    assert choose_model({"c": ["pet"], "a": ["flair", "dwi", "adc"]}, folder).folder.name == "stroke"
+    with pytest.raises(
+        ModelError, match=r"case a call for model glioma, those of case b for model stroke; name one with --model"
+    ):
+        choose_model({"a": ["flair", "t1"], "b": ["dwi", "adc"]}, folder)
+
+
+def test_of_models_that_use_as_much_the_one_that_lacks_least_is_chosen(home, tmp_path):
+    wide = open_model(home / "tiny")
+    for name, sequences in (("a-wide", ("adc", "mtt", "rcbf", "tmax")), ("stroke", ("dwi", "adc"))):
+        channels = wide.card.input.model_copy(update={"sequences": sequences})
+        save_model(tmp_path / name, wide.card.model_copy(update={"name": name, "input": channels}), wide.tensors())
+    assert choose_model({"a": ["adc"]}, tmp_path).card.name == "stroke"
+    assert choose_model({"a": ["adc", "dwi", "mtt"]}, tmp_path).card.name == "stroke"
+    assert choose_model({"a": ["adc", "mtt", "tmax"]}, tmp_path).card.name == "a-wide"
+
+
+@pytest.mark.parametrize("coverage", [0.5, 0.8, 0.9])
+def test_the_tail_of_eleven_cases_holds_the_twelfth_as_often_as_is_asked(coverage):
+    """Whatever they are: as often as the cases are exchangeable. The share of the eleven themselves would not do."""
+    rng = np.random.default_rng(0)
+    cases = [{str(i): {"lesion": float(t)} for i, t in enumerate(rng.lognormal(-3, 1, 12))} for _ in range(400)]
+    held = np.mean([calibrate(tails, coverage)["lesion"].coverage for tails in cases])
+    assert coverage - 0.02 < held < coverage + 1 / 11
+
+
+def test_more_coverage_needs_a_smaller_tail():
+    rng = np.random.default_rng(1)
+    tails = {str(i): {"lesion": float(t)} for i, t in enumerate(rng.uniform(0.001, 0.49, 20))}
+    chosen = [calibrate(tails, coverage)["lesion"].tail for coverage in (0.5, 0.8, 0.9, 1.0)]
+    assert all(a >= b for a, b in pairwise(chosen))
+    assert np.mean([t["lesion"] >= chosen[1] for t in tails.values()]) >= 0.8

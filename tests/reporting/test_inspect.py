@@ -1,0 +1,158 @@
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from brainsegnet.errors import DatasetError, ImageError, ModelError
+from brainsegnet.io.cases import find_cases
+from brainsegnet.model.card import Comparison, IntervalNote, IslandsNote, Parent
+from brainsegnet.model.store import HOME, open_model, shipped_models
+from brainsegnet.reporting.inspect import card_rows, inspect
+
+
+def test_a_run_and_its_model_folder_tell_the_same(trained):
+    of_run, of_model = inspect(trained), inspect(trained / "best")
+    assert of_run == of_model and of_run.title == f"model {trained / 'best'}"
+    rows = dict(of_run.rows)
+    assert rows["sequences"] == "flair, t1, t1c, t2 (any subset)"
+    assert rows["recipe"] == "quick, 3 steps, seed 0"
+    assert rows["trained on"] == "2 cases: phantom0000, phantom0001" and rows["started from"] == "nothing"
+    assert re.fullmatch(r"whole 0\.\d+, core .*, enhancing .* \(1 case: phantom0002\)", rows["Dice on unseen cases"])
+    assert rows["stride"] == "1 x 2 x 2" and rows["sources"] == rows["Dice by sequences"].replace("measured", "stated")
+    assert rows["labels"].startswith("1 necrosis, 2 oedema")
+    assert open_model(trained).card.weights.sha256[:16] in rows["weights"] and "torch" in rows["versions"]
+
+
+def released(card):
+    """What the card of a model says whose scores are those of its folds."""
+    cases = (*card.training.data.cases, *card.training.held_out)
+    note = {
+        "data": card.training.data.model_copy(update={"cases": cases, "count": 3}),
+        "held_out": cases,
+        "started_from": Parent(name="glioma", seen=("a", "b")),
+        "subsets": {"flair+t1c": {"whole": 0.8, "core": 0.75}, "t2": {"whole": 0.6, "core": 0.5}},
+    }
+    intervals = {"whole": IntervalNote(tail=0.05, coverage=0.9, cases=20), "core": IntervalNote()}
+    return card.model_copy(update={"training": card.training.model_copy(update=note), "intervals": intervals})
+
+
+def test_a_released_card_says_who_scored_its_cases_and_what_parts_of_the_sequences_reach(trained):
+    rows = dict(card_rows(released(open_model(trained).card)))
+    everyone = "phantom0000, phantom0001, phantom0002"
+    assert f"(3 cases, each scored by a model trained alike without it: {everyone})" in rows["Dice on unseen cases"]
+    assert rows["Dice by sequences"] == "flair+t1c: whole 0.800, core 0.750; t2: whole 0.600, core 0.500"
+    assert rows["volume intervals"] == (
+        "whole: tail 0.05, held 90% of the volumes of 20 cases, each left out; core: tail 0.1, not measured"
+    )
+    assert rows["started from"].startswith("glioma, trained on 2 cases")
+
+
+def test_of_hundreds_of_cases_the_first_are_named_and_the_others_counted(trained):
+    card = open_model(trained / "last").card
+    names = tuple(f"case{number:03d}" for number in range(560))
+    data = card.training.data.model_copy(update={"cases": names, "count": 560})
+    told = dict(card_rows(card.model_copy(update={"training": card.training.model_copy(update={"data": data})})))
+    assert told["trained on"].startswith("560 cases: case000, case001, ")
+    assert told["trained on"].endswith(", case011 and 548 others")
+
+
+def test_a_card_tells_what_is_dropped_and_what_other_ways_reach(trained):
+    card = released(open_model(trained).card)
+    assert dict(card_rows(card))["connected components"] == "all kept"
+    assert dict(card_rows(card))["made in other ways"] == "not measured"
+    few = Comparison(
+        origin="real alone",
+        real_cases=2,
+        budget={"minutes": 1},
+        subsets={"flair": {"whole": 0.5}, "flair+t1c": {"whole": 0.7}},
+    )
+    every = Comparison(origin="real alone", budget={"minutes": 55.0}, subsets={"flair": {"whole": 0.6}})
+    none, one = (Comparison(origin="grown", real_cases=n, subsets={"flair": {"whole": 0.4}}) for n in (0, 1))
+    note = card.training.model_copy(update={"comparisons": (few, every, none, one)})
+    kept = {"flair+t1+t1c+t2": {"whole": 0.75, "core": 0.5}, "flair": {"whole": 0.6, "core": 0.4}}
+    islands = IslandsNote(margin=0.12, kept=kept)
+    rows = dict(card_rows(card.model_copy(update={"training": note, "islands": islands})))
+    dropped = "dropped where less sure by 0.12 than the surest"
+    assert rows["connected components"] == f"{dropped}; Dice if all are kept: whole 0.750, core 0.500"
+    assert rows["made in other ways"].split("; ") == [
+        "real alone (2 real cases, 1 minute): whole 0.700", "real alone (all real cases, 55 minutes): whole 0.600",
+        "grown (no real case): whole 0.400", "grown (1 real case): whole 0.400",
+    ]  # fmt: skip
+    heir = card.model_copy(update={"islands": IslandsNote(margin=0.12)})
+    assert dict(card_rows(heir))["connected components"] == f"{dropped}, as by the model that it started from"
+
+
+@pytest.mark.parametrize("name", shipped_models())
+def test_a_shipped_model_is_shown_by_its_name_as_by_its_folder(name, tmp_path, monkeypatch):
+    assert inspect(Path(name)) == inspect(HOME / name)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).mkdir()
+    with pytest.raises(DatasetError, match="holds no case of a known layout"):
+        inspect(Path(name))
+
+
+def test_a_model_that_needs_all_sequences_says_so(strict):
+    assert dict(inspect(strict).rows)["sequences"] == "flair, t1, t1c, t2 (all needed)"
+
+
+def test_a_folder_of_cases_is_listed(phantoms):
+    inventory = inspect(phantoms)
+    assert inventory.title == f"3 cases in {phantoms}"
+    assert inventory.rows[0] == ("phantom0000", "flair, t1, t1c, t2", "yes", "brats2015", "")
+    assert list(inventory.notes) == [
+        "layout: BRATS 2015 (3 cases)",
+        "sequences: flair, t1, t1c, t2; label maps: 3 of 3",
+        "every file is there and whole",
+    ]
+
+
+def test_an_incomplete_download_is_shown_case_by_case(phantoms, tmp_path):
+    shutil.copytree(phantoms, tmp_path / "data")
+    first, second, _ = find_cases([tmp_path / "data"])
+    first.images["t2"].write_bytes(first.images["t2"].read_bytes()[:-99])
+    second.lesion.unlink()
+    second.images["flair"].unlink()
+    inventory = inspect(tmp_path / "data")
+    assert "cut short" in inventory.rows[0][-1] and inventory.rows[1][-1] == "no flair; no label map"
+    assert not inventory.rows[2][-1]
+    assert list(inventory.notes[1:]) == [
+        "sequences: flair (2), t1, t1c, t2; label maps: 2 of 3",
+        "incomplete: 2 of 3: phantom0000, phantom0001",
+    ]
+
+
+def test_a_file_of_several_images_is_shown(tmp_path):
+    array = np.arange(5 * 2 * 3 * 4, dtype=np.int16).reshape(5, 2, 3, 4)
+    sitk.WriteImage(sitk.GetImageFromArray(array, isVector=False), str(tmp_path / "a.nii.gz"))
+    (row,) = inspect(tmp_path / "a.nii.gz").rows
+    assert row == ("a.nii.gz", "5 images of 2 x 3 x 4", "1 x 1 x 1", "int16", "0", "119")
+
+
+def test_a_case_shows_its_images_and_labels(phantoms):
+    inventory = inspect(phantoms / "phantom0001")
+    assert inventory.title == "case phantom0001"
+    assert [row[0] for row in inventory.rows] == ["flair", "t1", "t1c", "t2", "lesion"]
+    assert inventory.rows[-1][1:] == ("24 x 40 x 40", "6.42 x 4.9 x 4.9", "uint8", "0", "4")
+
+
+def test_an_image_is_shown_by_itself(phantoms):
+    path = find_cases([phantoms])[0].images["t1c"]
+    (row,) = inspect(path).rows
+    assert row[:2] == (path.name, "24 x 40 x 40") and row[3] == "int16"
+
+
+def test_what_is_nothing_of_these_is_refused(trained, tmp_path):
+    with pytest.raises(DatasetError, match="nowhere does not exist"):
+        inspect(tmp_path / "nowhere")
+    with pytest.raises(ImageError, match=r"nowhere\.nii\.gz does not exist"):
+        inspect(tmp_path / "nowhere.nii.gz")
+    (tmp_path / "notes.txt").write_text("")
+    with pytest.raises(DatasetError, match=r"notes\.txt is neither a folder nor"):
+        inspect(tmp_path / "notes.txt")
+    shutil.copytree(trained / "best", tmp_path / "model")
+    (tmp_path / "model" / "weights.safetensors").write_bytes(b"others")
+    with pytest.raises(ModelError, match="SHA-256 differs"):
+        inspect(tmp_path / "model")

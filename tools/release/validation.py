@@ -1,0 +1,220 @@
+"""How a model does on cases it has not seen: with every part of the sequences, and how wide intervals must be."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from itertools import combinations
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from brainsegnet.errors import DatasetError
+from brainsegnet.inference.components import (
+    MARGINS,
+    TOLERANCE,
+    choose_margin,
+    clear_chances,
+    drop_islands,
+    read_chances,
+    without_dropped,
+)
+from brainsegnet.inference.engine import open_engine
+from brainsegnet.inference.tiling import Passes, mirrored_probabilities
+from brainsegnet.inference.volumes import choose_tail, region_chance, widest_tail
+from brainsegnet.metrics.scores import region_dice
+from brainsegnet.model.card import TOLERATED, Card, IntervalNote
+from brainsegnet.model.store import Model
+from brainsegnet.training.options import TrainOptions
+from brainsegnet.training.split import call_roll, load_scans, patient_of
+
+if TYPE_CHECKING:
+    from brainsegnet.training.sampler import Scan
+
+Scores = Mapping[str, Mapping[str, Mapping[str, float]]]
+"""Case to the sequences used, joined by a plus, to region to Dice."""
+Tails = Mapping[str, Mapping[str, float]]
+"""Case to region to the widest tail whose interval holds the true volume."""
+Trials = Mapping[str, Mapping[float | None, Mapping[str, float]]]
+"""Case to the margin by which islands are dropped, None for none, to region to Dice."""
+FEWEST_CASES = 6
+"""From which a margin is chosen, and tested on each without it."""
+SLACK_ML = 1.0
+"""Error of a volume that does not matter."""
+
+
+def held_out_scans(model: Model, data: Sequence[Path]) -> dict[str, "Scan"]:
+    """The cases that were held out of a model's training, prepared.
+
+    Raises:
+        DatasetError: one of them is not in the data, or none was held out.
+    """
+    card = model.card
+    roster = call_roll(data, card.task, TrainOptions(validation=0, sequences=card.sequences))
+    known = {case.name: case for case in roster.training}
+    if lost := sorted(set(card.training.held_out) - set(known)):
+        raise DatasetError(f"held-out case {lost[0]} of model {card.name} is not in the data; name its folder")
+    if not card.training.held_out:
+        raise DatasetError(f"model {card.name} held no case out; train it with --hold-out")
+    cases = [known[name] for name in card.training.held_out]
+    return dict(zip(card.training.held_out, load_scans(cases, roster), strict=True))
+
+
+def other_scans(model: Model, data: Sequence[Path]) -> dict[str, "Scan"]:
+    """All cases of some folders or tables by name, prepared for the model.
+
+    Raises:
+        DatasetError: there is none, or one has no truth.
+    """
+    card = model.card
+    roster = call_roll(data, card.task, TrainOptions(validation=0, sequences=card.sequences))
+    names = (case.name for case in roster.training)
+    return dict(zip(names, load_scans(roster.training, roster), strict=True))
+
+
+def parts_of(sequences: Sequence[str]) -> list[tuple[str, ...]]:
+    """Every part of the sequences but none, the whole first, each in the order of the channels.
+
+    >>> parts_of(["dwi", "adc"])
+    [('dwi', 'adc'), ('dwi',), ('adc',)]
+    """
+    return [part for size in range(len(sequences), 0, -1) for part in combinations(sequences, size)]
+
+
+def score_parts(
+    model: Model,
+    scans: Mapping[str, "Scan"],
+    say: Callable[[str], None] = lambda text: None,
+    margins: Mapping[str, float | None] | None = None,
+) -> tuple[Scores, Scores]:
+    """Whole-scan Dice of each case with each part of the sequences, or with all where the model needs all.
+
+    Once without the islands that the margin of the case drops, none without `margins`, and once with all of them.
+    """
+    card, passes = model.card, open_engine(model, "cpu")
+    parts = parts_of(card.sequences) if card.input.any_subset else [card.sequences]
+    left, kept = {}, {}
+    for name, scan in scans.items():
+        margin = margins[name] if margins else None
+        both = {"+".join(part): _score(passes, _keep(scan, card, part), card, margin) for part in parts}
+        left[name], kept[name] = ({part: scores[i] for part, scores in both.items()} for i in (0, 1))
+        say(f"{name}: {left[name]['+'.join(card.sequences)]}")
+    return left, kept
+
+
+def try_margins(model: Model, scans: Mapping[str, "Scan"], mirror: bool = False) -> Trials:
+    """Dice of each case with each of `MARGINS`, and with all islands kept, all sequences given.
+
+    With `mirror`, of the mean over each scan and its mirror images.
+    """
+    card, passes, trials = model.card, open_engine(model, "cpu"), {}
+    for name, scan in scans.items():
+        if mirror:
+            found = read_chances(mirrored_probabilities(passes, scan.image))
+        else:
+            found = passes.classify_surely(scan.image)
+        kept = {margin: drop_islands(*found, margin).classes for margin in (None, *MARGINS)}
+        trials[name] = {margin: region_dice(left, scan.classes, card.task) for margin, left in kept.items()}
+    return trials
+
+
+def choose_margins(trials: Trials) -> tuple[float | None, dict[str, float | None]]:
+    """The margin for the card, and for each case the one that other patients ask for, with which it is scored.
+
+    None at all with fewer than `FEWEST_CASES`, and where those margins gain nothing in the mean or cost a region more
+    than `TOLERATED`: what is not worth it on a case left out is not worth shipping.
+    """
+    nothing = None, dict.fromkeys(trials)
+    if len(trials) < FEWEST_CASES:
+        return nothing
+    means = {name: {m: float(np.mean(list(dice.values()))) for m, dice in t.items()} for name, t in trials.items()}
+    margins = {}
+    for name in trials:
+        others = [means[other] for other in other_patients(name, means)]
+        margins[name] = choose_margin(others) if others else None
+    gains = [
+        [dice - trial[None][region] for region, dice in trial[margins[name]].items()] for name, trial in trials.items()
+    ]
+    by_region = np.mean(gains, axis=0)
+    if by_region.mean() <= TOLERANCE or by_region.min() < -TOLERATED:
+        return nothing
+    return choose_margin(list(means.values())), margins
+
+
+def find_tails(model: Model, scans: Mapping[str, "Scan"], margins: Mapping[str, float | None] | None = None) -> Tails:
+    """What `calibrate` needs of each case; an interval that misses by less than `SLACK_ML` is right.
+
+    Otherwise a handful of voxels, found or true, would ask for intervals from nothing to everything. `margins` as for
+    `score_parts`.
+    """
+    card, passes = model.card, open_engine(model, "cpu")
+    tails = {}
+    for name, scan in scans.items():
+        chances = passes.probabilities(scan.image)
+        chances = without_dropped(chances, clear_chances(chances, margins[name] if margins else None).classes)
+        regions = zip(card.task.regions, card.task.region_classes, strict=True)
+        tails[name] = {
+            region: widest_tail(
+                region_chance(chances, classes),
+                int(np.isin(scan.classes, classes).sum()),
+                SLACK_ML * 1000 / float(np.prod(scan.spacing_mm)),
+            )
+            for region, classes in regions
+        }
+    return tails
+
+
+def calibrate(tails: Tails, coverage: float = 0.8) -> dict[str, IntervalNote]:
+    """The tail of each region that reaches the coverage, and how often the tail of the other patients held a case.
+
+    That is the share which the rank of `choose_tail` leaves, or more where cases ask for the same: it tells that the
+    choice is no better on the cases that made it, and not how far it holds elsewhere.
+
+    >>> notes = calibrate({"a": {"lesion": 0.3}, "b": {"lesion": 0.1}, "c": {"lesion": 0.05}})
+    >>> notes["lesion"].tail, notes["lesion"].cases
+    (0.05, 3)
+    """
+    notes = {}
+    for region in next(iter(tails.values())):
+        needed = [case[region] for case in tails.values()]
+        others = {name: [tails[other][region] for other in other_patients(name, tails)] for name in tails}
+        hits = [tails[name][region] >= choose_tail(known, coverage) for name, known in others.items() if known]
+        reached = round(float(np.mean(hits)), 3) if hits else None
+        notes[region] = IntervalNote(tail=choose_tail(needed, coverage), coverage=reached, cases=len(needed))
+    return notes
+
+
+def other_patients(name: str, cases: Iterable[str]) -> list[str]:
+    """The cases that are of other patients than one of them."""
+    return [case for case in cases if patient_of(case) != patient_of(name)]
+
+
+def mean_scores(scores: Scores) -> dict[str, dict[str, float]]:
+    """Mean over the cases, by part and region."""
+    cases = list(scores.values())
+    return {
+        part: {region: round(float(np.mean([case[part][region] for case in cases])), 4) for region in regions}
+        for part, regions in cases[0].items()
+    }
+
+
+def _keep(scan: "Scan", card: Card, part: Sequence[str]) -> "Scan":
+    """The scan with the other sequences set to 0.
+
+    Box and brain mask stay those of all sequences, while a user who has some of them alone gets the box and mask of
+    these: where a sequence shows less of the head than the others, that user's result may differ a little.
+    """
+    kept = np.array([name in part for name in card.sequences], np.float32)
+    return replace(scan, image=scan.image * kept[:, None, None, None])
+
+
+def _score(
+    passes: Passes, scan: "Scan", card: Card, margin: float | None
+) -> tuple[Mapping[str, float], Mapping[str, float]]:
+    """Dice by region without the islands that are dropped, and with them."""
+    classes, sureness = passes.classify_surely(scan.image)
+    found = drop_islands(classes, sureness, margin).classes, classes
+    left, kept = (
+        {region: round(value, 4) for region, value in region_dice(one, scan.classes, card.task).items()}
+        for one in found
+    )
+    return left, kept
