@@ -2,9 +2,9 @@
 
     python benchmarks/false_finds.py runs/grown DATA/tumour/brats2021 --out finds.json
 
-For each case, no island dropped: Dice by region, how much was found and missed, how sure the model is of the largest
+For each case, no component dropped: Dice by region, how much was found and missed, how sure the model is of the largest
 find that touches the lesion (`sure`, the mean lesion probability), and the largest finds that touch none, with volume,
-place (share of the brain's box from the feet, the forehead and the left or right edge), sureness, depth under the
+place (share of the brain's box from the feet, the forehead and the left or right edge), confidence, depth under the
 brain's surface and z-scores by sequence. Only for a model that has not seen the cases.
 
 Then, over all cases: the share of true foci (connected components) that are touched, by their size in ml, and Dice of
@@ -46,29 +46,29 @@ def dice(found: Array, true: Array) -> float:
     return round(float(2 * (found & true).sum() / total), 3) if total else 1.0
 
 
-def describe(case: Case, found: Array, true: Array, chance: Array, task: Task) -> dict[str, Any]:
+def describe(case: Case, found: Array, true: Array, probability: Array, task: Task) -> dict[str, Any]:
     """What was found, missed and found wrongly in one scan, labels (D, H, W) in the convention of the task.
 
     `chance` is the probability (D, H, W) of any lesion.
     """
     ml = case.reference.voxel_ml
-    parts, sizes = islands(found > 0)
+    parts, sizes = components(found > 0)
     hits = [part for part in np.unique(parts[true > 0]) if part]
     return {
         "dice": {name: dice(np.isin(found, m), np.isin(true, m)) for name, m in task.regions.items()},
         "true_ml": round(float((true > 0).sum() * ml), 1),
         "missed_ml": round(float(((true > 0) & (found == 0)).sum() * ml), 1),
         "wrong_ml": round(float(((true == 0) & (found > 0)).sum() * ml), 1),
-        "sure": round(float(chance[parts == max(hits, key=lambda part: sizes[part])].mean()), 3) if hits else None,
-        "finds": false_finds(case, found > 0, true > 0, chance),
+        "sure": round(float(probability[parts == max(hits, key=lambda part: sizes[part])].mean()), 3) if hits else None,
+        "finds": false_finds(case, found > 0, true > 0, probability),
         "foci": touched(found > 0, true > 0, ml),
-        "thresholds": {str(t): dice(chance > t, true > 0) for t in THRESHOLDS},
+        "thresholds": {str(t): dice(probability > t, true > 0) for t in THRESHOLDS},
     }
 
 
 def touched(found: Array, true: Array, voxel_ml: float) -> dict[str, list[int]]:
     """How many of the true foci (D, H, W) were touched, and how many there are, by the size that they are below."""
-    parts, sizes = islands(true)
+    parts, sizes = components(true)
     hits = np.isin(np.arange(sizes.size), parts[found & true])
     groups = np.digitize(sizes[1:] * voxel_ml, FOCI_ML)
     names = [*(f"below {ml:g} ml" for ml in FOCI_ML), "larger"]
@@ -82,7 +82,7 @@ def over_all(results: Mapping[str, Any]) -> dict[str, Any]:
     return {"foci": foci, "thresholds": {str(t): mean(row["thresholds"][str(t)] for row in rows) for t in THRESHOLDS}}
 
 
-def islands(found: Array) -> tuple[Array, Array]:
+def components(found: Array) -> tuple[Array, Array]:
     """Connected components (D, H, W), and the voxels of each; those that touch in a corner are one."""
     parts, _ = ndimage.label(found, np.ones((3, 3, 3)))
     sizes = np.bincount(parts.ravel())
@@ -90,7 +90,7 @@ def islands(found: Array) -> tuple[Array, Array]:
     return parts, sizes
 
 
-def false_finds(case: Case, found: Array, true: Array, chance: Array) -> list[dict[str, Any]]:
+def false_finds(case: Case, found: Array, true: Array, probability: Array) -> list[dict[str, Any]]:
     """The largest parts of what was found (D, H, W) that lie apart from what is there."""
     ml, spacing_mm = case.reference.voxel_ml, case.reference.spacing_mm
     images = {name: volume.array.astype(np.float32) for name, volume in case.images.items()}
@@ -98,7 +98,7 @@ def false_finds(case: Case, found: Array, true: Array, chance: Array) -> list[di
     inside = np.argwhere(brain)
     first, extent = inside.min(axis=0), np.ptp(inside, axis=0) + 1
     depth = ndimage.distance_transform_edt(np.pad(brain, 1), spacing_mm)[1:-1, 1:-1, 1:-1]
-    parts, sizes = islands(found)
+    parts, sizes = components(found)
     sizes_ml = sizes * ml
     sizes_ml[np.unique(parts[ndimage.binary_dilation(true, iterations=3)])] = 0
     finds = []
@@ -112,7 +112,7 @@ def false_finds(case: Case, found: Array, true: Array, chance: Array) -> list[di
             {
                 "ml": round(float(sizes_ml[part]), 1),
                 "place": place.round(2).tolist(),
-                "sure": round(float(chance[where].mean()), 3),
+                "sure": round(float(probability[where].mean()), 3),
                 "depth_mm": round(float(depth[where].mean()), 1),
                 "z": {name: round(float(value), 1) for name, value in seen.items()},
             }
@@ -134,11 +134,14 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             out = Path(folder) / "found.nii.gz"
             brainsegnet.segment(
-                files.images, arguments.model, out, brainsegnet.SegmentOptions(probabilities=True, keep_islands=True)
+                files.images,
+                arguments.model,
+                out,
+                brainsegnet.SegmentOptions(probabilities=True, keep_all_components=True),
             )
             found = read_labels(out).array
-            chance = 1 - read_image(Path(folder) / "found_background.nii.gz").array
-        results[case.name] = describe(case, found, case.lesion.array, chance, task)
+            probability = 1 - read_image(Path(folder) / "found_background.nii.gz").array
+        results[case.name] = describe(case, found, case.lesion.array, probability, task)
         told = {key: value for key, value in results[case.name].items() if key not in ("foci", "thresholds")}
         sys.stdout.write(f"{case.name}: {json.dumps(told)}\n")
         sys.stdout.flush()

@@ -7,7 +7,7 @@ Cases are dealt into folds by patient, about `--tested` in each; within a fold t
 order, and so many cases from the front are trained on, so 1 is part of 2, and 2 of 4. A training starts from the model
 of grown cases, by the recipe `--tuning`, or from nothing, with the same network by the recipe `--recipe`; the row with
 no cases is the model of grown cases itself. With `--parts flair+t1c flair` each model is scored with these sequences
-alone too; no island is dropped. The JSON holds every score, beside it lies a Markdown table. What is in it is not
+alone too; no component is dropped. The JSON holds every score, beside it lies a Markdown table. What is in it is not
 repeated, and a training that was stopped goes on; give the same arguments. More `--cases` can be named later. With
 `--card MODEL` the means also go onto the card of a model that is scored on the same cases.
 """
@@ -70,7 +70,7 @@ def score(model: Path, tested: Sequence[str], part: str, arguments: argparse.Nam
     for name in tested:
         out, images = work / f"{name}.nii.gz", files[name].images
         given = {sequence: path for sequence, path in images.items() if part == ALL or sequence in part.split("+")}
-        brainsegnet.segment(given, model, out, brainsegnet.SegmentOptions(keep_islands=True))
+        brainsegnet.segment(given, model, out, brainsegnet.SegmentOptions(keep_all_components=True))
         found = brainsegnet.evaluate(out, arguments.data, arguments.task).scores[name]
         scores[name] = {region: finite(vars(score)) for region, score in found.items()}
     return scores

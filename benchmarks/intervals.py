@@ -5,10 +5,10 @@
     python benchmarks/intervals.py tumour --data DATA/tumour/brats2015
 
 Prints JSON. Models that held cases out, as folds do, are tested on those, each with the interval that other patients
-ask for; so how many are held follows from the rank of `choose_tail`, and what the figures tell is the width. With
-`--card` the tails that all cases ask for go onto the card of the model that the folds were made for. A model whose card
-has intervals is tested with these, on other cases than those that chose them and any part of its sequences, as `segment
---uncertainty` gives them; how many are held is then a measurement.
+ask for; so how many are held follows from the rank of `choose_alpha`, and what the figures tell is the width. With
+`--card` the alphas that all cases ask for go onto the card of the model that the folds were made for. A model whose
+card has intervals is tested with these, on other cases than those that chose them and any part of its sequences, as
+`segment --uncertainty` gives them; how many are held is then a measurement.
 
 `held` is the share of the cases of which the interval holds the true volume, up to 1 ml; `width` its median width as a
 share of the true volume, over the cases with more than 1 ml; `error` that of the error of the volume itself.
@@ -27,9 +27,9 @@ import numpy as np
 
 import brainsegnet
 from brainsegnet._cpu import describe_processor
-from brainsegnet.inference.components import clear_chances, without_dropped
+from brainsegnet.inference.components import filter_probabilities, suppress_dropped
 from brainsegnet.inference.engine import open_engine
-from brainsegnet.inference.volumes import choose_tail, region_chance, volume_interval
+from brainsegnet.inference.volumes import choose_alpha, region_probability, volume_interval
 from brainsegnet.io.cases import find_cases
 from brainsegnet.model.card import IntervalNote
 from brainsegnet.model.store import Model, resolve_model
@@ -38,10 +38,10 @@ from brainsegnet.training.sampler import Scan
 from release.release import bound_with
 from release.validation import (
     SLACK_ML,
-    Tails,
+    Alphas,
     calibrate,
     choose_margins,
-    find_tails,
+    find_alphas,
     held_out_scans,
     other_patients,
     try_margins,
@@ -51,15 +51,15 @@ Spans = Mapping[str, Mapping[str, float]]
 """Region to `true`, `found`, `least` and `most` in ml."""
 
 
-def measure(model: Model, scan: Scan, margin: float | None, tails: Mapping[str, float]) -> Spans:
-    """Volumes of each region, and the interval that each tail gives."""
+def measure(model: Model, scan: Scan, margin: float | None, alphas: Mapping[str, float]) -> Spans:
+    """Volumes of each region, and the interval that each alpha gives."""
     card, voxel_ml = model.card, float(np.prod(scan.spacing_mm)) / 1000
-    chances = open_engine(model, "cpu").probabilities(scan.image)
-    cleared = clear_chances(chances, margin).classes
-    chances, spans = without_dropped(chances, cleared), {}
+    probabilities = open_engine(model, "cpu").probabilities(scan.image)
+    filtered = filter_probabilities(probabilities, margin).classes
+    probabilities, spans = suppress_dropped(probabilities, filtered), {}
     for region, classes in zip(card.task.regions, card.task.region_classes, strict=True):
-        least, most = volume_interval(region_chance(chances, classes), voxel_ml, tails[region])
-        true, found = (float(np.isin(labels, classes).sum()) * voxel_ml for labels in (scan.classes, cleared))
+        least, most = volume_interval(region_probability(probabilities, classes), voxel_ml, alphas[region])
+        true, found = (float(np.isin(labels, classes).sum()) * voxel_ml for labels in (scan.classes, filtered))
         spans[region] = {"true": true, "found": found, "least": least, "most": most}
     return spans
 
@@ -69,16 +69,16 @@ def leave_out(models: Sequence[Model], data: Sequence[Path]) -> tuple[dict[str, 
     scans = [held_out_scans(model, data) for model in models]
     trials = {name: trial for pair in zip(models, scans, strict=True) for name, trial in try_margins(*pair).items()}
     _, margins = choose_margins(trials)
-    tails: Tails = {
-        name: tail for pair in zip(models, scans, strict=True) for name, tail in find_tails(*pair, margins).items()
+    alphas: Alphas = {
+        name: alpha for pair in zip(models, scans, strict=True) for name, alpha in find_alphas(*pair, margins).items()
     }
     spans = {}
     for model, held in zip(models, scans, strict=True):
         for name, scan in held.items():
-            others = [tails[other] for other in other_patients(name, tails)]
-            chosen = {region: choose_tail([tail[region] for tail in others]) for region in model.card.task.regions}
+            others = [alphas[other] for other in other_patients(name, alphas)]
+            chosen = {region: choose_alpha([alpha[region] for alpha in others]) for region in model.card.task.regions}
             spans[name] = measure(model, scan, margins[name], chosen)
-    return spans, calibrate(tails)
+    return spans, calibrate(alphas)
 
 
 def segment_all(model: Model, data: Sequence[Path]) -> dict[str, Spans]:
@@ -147,7 +147,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "date": datetime.date.today().isoformat(),
         "machine": describe_processor(),
         "weights": [model.card.weights.sha256[:12] if model.card.weights else "" for model in models],
-        "tails": {region: round(note.tail, 4) for region, note in notes.items()},
+        "alphas": {region: round(note.alpha, 4) for region, note in notes.items()},
         "regions": summarise(spans),
         "ml": {
             name: {r: {k: round(v, 2) for k, v in s.items()} for r, s in case.items()} for name, case in spans.items()

@@ -1,15 +1,15 @@
-"""What dropping islands is worth on cases that a model has not seen, and what it costs.
+"""What dropping components is worth on cases that a model has not seen, and what it costs.
 
-    python benchmarks/islands.py benchmarks/parents/tumour --data DATA/tumour/brats2021 DATA/tumour/brats2023
-    python benchmarks/islands.py runs/tumour/fold0 runs/tumour/fold1 runs/tumour/fold2 --data ...
-    python benchmarks/islands.py tumour --data ... --repeat 5
-    python benchmarks/islands.py runs/tumour/fold0 runs/tumour/fold1 runs/tumour/fold2 --data ... --mirror
+    python benchmarks/components.py benchmarks/parents/tumour --data DATA/tumour/brats2021 DATA/tumour/brats2023
+    python benchmarks/components.py runs/tumour/fold0 runs/tumour/fold1 runs/tumour/fold2 --data ...
+    python benchmarks/components.py tumour --data ... --repeat 5
+    python benchmarks/components.py runs/tumour/fold0 runs/tumour/fold1 runs/tumour/fold2 --data ... --mirror
 
 Prints JSON. A model that held cases out, as a fold does, is tested on those; another on all cases, none of which it may
-have seen. `dice` is the mean by margin and region, null with all islands kept; `left_out` that of each case with the
+have seen. `dice` is the mean by margin and region, null with all components kept; `left_out` that of each case with the
 margin which the other patients ask for; `margin` is what all ask for. With `--repeat` the seconds of the arg-max alone
-stand beside those of arg-max, sureness and dropping, medians over the scans, either way in turn, and nothing is scored.
-`--mirror` does the same with the mean over each scan and its mirror images.
+stand beside those of arg-max, confidence and dropping, medians over the scans, either way in turn, and nothing is
+scored. `--mirror` does the same with the mean over each scan and its mirror images.
 """
 
 import argparse
@@ -62,7 +62,7 @@ def judge(trials: Trials) -> dict[str, Any]:
 def time_both(model: Model, data: Sequence[Path], repeat: int, threads: int | None, mirror: bool) -> dict[str, Any]:
     engine = open_engine(model, "cpu", threads)
     other = "mirrored" if mirror else "dropping"
-    ways = {"arg_max": Options(keep_islands=True), other: Options(mirror=mirror)}
+    ways = {"arg_max": Options(keep_all_components=True), other: Options(mirror=mirror)}
     seconds: dict[str, list[float]] = {way: [] for way in ways}
     for files in find_cases(data):
         case = load_case(files, model.card.sequences, model.card.task, lesion=False, allow_missing=True)
@@ -91,8 +91,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     models = [resolve_model(path) for path in arguments.models]
     if not arguments.repeat:
         result = judge(try_all(models, arguments.data, arguments.mirror))
-    elif models[0].card.islands.margin is None and not arguments.mirror:
-        parser.error(f"model {arguments.models[0]} drops no islands, so there is nothing to time")
+    elif models[0].card.components.confidence_margin is None and not arguments.mirror:
+        parser.error(f"model {arguments.models[0]} drops no components, so there is nothing to time")
     else:
         result = time_both(models[0], arguments.data, arguments.repeat, arguments.threads, arguments.mirror)
     weights = [model.card.weights.sha256[:12] if model.card.weights else "" for model in models]

@@ -30,7 +30,7 @@ from brainsegnet.training.export import export
 from brainsegnet.training.recipes import RECIPES, TUNE, Recipe
 from brainsegnet.training.split import deal_folds
 from release.release import Unseen, release
-from release.threshold import lean
+from release.threshold import shift_threshold
 
 
 def say(text: str) -> None:
@@ -112,13 +112,13 @@ def train_grown(arguments: argparse.Namespace, recipe: Recipe) -> Path | None:
     return train(arguments.grown, work, arguments, recipe, minutes, start=arguments.start, sources=sources)
 
 
-def lean_to(run: Path, threshold: float | None) -> Path:
+def threshold(run: Path, threshold: float | None) -> Path:
     """The model of a run that decides at another threshold, in a folder beside it."""
     if threshold is None:
         return run
-    leant = run.with_name(f"{run.name}-leant")
-    lean(run / LAST, leant / LAST, threshold)
-    return leant
+    shifted = run.with_name(f"{run.name}-shifted")
+    shift_threshold(run / LAST, shifted / LAST, threshold)
+    return shifted
 
 
 def train_real(arguments: argparse.Namespace, recipe: Recipe, start: Path | None) -> tuple[Path, list[Path]]:
@@ -130,12 +130,12 @@ def train_real(arguments: argparse.Namespace, recipe: Recipe, start: Path | None
     for number, fold in enumerate(deal_folds(names, arguments.folds, arguments.seed)):
         out = arguments.work / f"fold{number}"
         run = train(data, out, arguments, recipe, minutes, start=start, hold_out=fold, exclude=left)
-        run = lean_to(run, arguments.threshold)
+        run = threshold(run, arguments.threshold)
         if not open_model(run).card.exports:
             export(run, arguments.real, say)
         runs.append(run)
     whole = train(data, arguments.work / "whole", arguments, recipe, minutes, start=start, exclude=left)
-    return lean_to(whole, arguments.threshold), runs
+    return threshold(whole, arguments.threshold), runs
 
 
 def choose_recipe(arguments: argparse.Namespace) -> Recipe:
@@ -153,8 +153,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     start = train_grown(arguments, recipe)
     if start is not None and arguments.unseen:
         unseen = Unseen(arguments.unseen, arguments.unseen_sources)
-        leant = lean_to(start, arguments.threshold)
-        say(str(release(leant, [], arguments.grown, arguments.out, say, unseen).card.training.scores))
+        shifted = threshold(start, arguments.threshold)
+        say(str(release(shifted, [], arguments.grown, arguments.out, say, unseen).card.training.scores))
         return
     if start is not None:
         recipe = RECIPES[arguments.tuning].model_copy(update={"blend": arguments.blend})

@@ -39,10 +39,10 @@ def describe(segmented: Segmented, console: Console) -> None:
     for region, interval in report["uncertainty"]["volume_intervals"].items():
         volume, ends = report["volumes_ml"]["regions"][region], (interval["least_ml"], interval["most_ml"])
         console.print(f"  {region} {volume:.1f} ml, probably {ends[0]:.1f} to {ends[1]:.1f} ml")
-    if report["dropped"]["islands"]:
+    if report["dropped"]["components"]:
         console.print(f"  dropped {report['dropped']['ml']:.1f} ml in places of which it is less sure")
-    for doubt in report["doubts"]:
-        console.print(f"  warning: {doubt}")
+    for warning in report["warnings"]:
+        console.print(f"  warning: {warning}")
 
 
 def score(segmented: Segmented, case: Path, out: Path, console: Console) -> None:

@@ -92,8 +92,8 @@ def tiny() -> "Recipe":
     return tiny_recipe()
 
 
-class Islands:
-    """Passes that find noise: many islands, of which they are more or less sure, the same in every image."""
+class Components:
+    """Passes that find noise: many components, of which they are more or less sure, the same in every image."""
 
     def __init__(self, classes):
         self.classes = classes
@@ -103,20 +103,20 @@ class Islands:
 
         noise = ndimage.gaussian_filter(np.random.default_rng(0).normal(size=(self.classes, *image.shape[1:])), 1.5)
         noise[0] += 0.1
-        chances = np.exp(12 * noise)
-        return (chances / chances.sum(0)).astype(np.float32)
+        probabilities = np.exp(12 * noise)
+        return (probabilities / probabilities.sum(0)).astype(np.float32)
 
     def classify(self, image, slabs=None):
         return self.probabilities(image).argmax(0).astype(np.uint8)
 
-    def classify_surely(self, image, slabs=None):
+    def classify_with_confidence(self, image, slabs=None):
         return self.classify(image), np.rint(255 * (1 - self.probabilities(image)[0])).astype(np.uint8)
 
 
 @pytest.fixture
-def many_islands():
-    """`Islands`, for a number of classes."""
-    return Islands
+def noisy_predictor():
+    """`Components`, for a number of classes."""
+    return Components
 
 
 @pytest.fixture(scope="session")

@@ -26,12 +26,12 @@ def test_finds_that_touch_no_lesion_are_listed_by_size(finds):
     found[8, 30, 30] = 2  # too small
     brain[found == 4] = 3
     case = Case("one", {"flair": Volume(brain, np.eye(4))}, None)
-    chance = np.where(found == 4, 0.75, np.where(true > 0, 0.9, 0.6)).astype(np.float32)
-    told = finds.describe(case, found, true, chance, BRATS2015)
+    probability = np.where(found == 4, 0.75, np.where(true > 0, 0.9, 0.6)).astype(np.float32)
+    told = finds.describe(case, found, true, probability, BRATS2015)
     assert [find["sure"] for find in told["finds"]] == [0.75, 0.6]
     hit = 800 * 0.9 + 400 * 0.6
     assert told["sure"] == pytest.approx(hit / 1200, abs=1e-3)
-    nothing = finds.describe(case, found * 0, true, chance, BRATS2015)
+    nothing = finds.describe(case, found * 0, true, probability, BRATS2015)
     assert nothing["sure"] is None and nothing["finds"] == []
     assert [find["ml"] for find in told["finds"]] == [0.8, 0.3]
     assert told["finds"][0]["place"] == pytest.approx([0.78, 0.79, 0.79], abs=0.011)
@@ -70,6 +70,6 @@ def test_dice_by_threshold_is_that_of_what_is_more_probable(finds):
     true = np.zeros((12, 12, 12), np.uint8)
     true[4:8, 4:8, 4:8] = 1
     case = Case("one", {"flair": Volume(np.ones(true.shape, np.float32), np.eye(4))}, None)
-    chance = np.where(true > 0, 0.32, 0.01).astype(np.float32)
-    told = finds.describe(case, np.where(chance > 0.5, 1, 0), true, chance, BRATS2015)["thresholds"]
+    probability = np.where(true > 0, 0.32, 0.01).astype(np.float32)
+    told = finds.describe(case, np.where(probability > 0.5, 1, 0), true, probability, BRATS2015)["thresholds"]
     assert told["0.3"] == 1.0 and told["0.35"] == 0.0 and told["0.05"] == 1.0

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from brainsegnet.model.card import Data, IslandsNote
+from brainsegnet.model.card import ComponentFilter, Data
 from brainsegnet.model.store import open_model, save_model
 
 
@@ -75,12 +75,12 @@ def test_every_training_is_tested_on_the_same_unseen_cases_and_none_is_repeated(
 
 def test_no_island_is_dropped_whatever_the_card_of_the_model_says(few_shot, grown, phantoms, tmp_path, monkeypatch):
     model = open_model(grown)
-    card = model.card.model_copy(update={"islands": IslandsNote(margin=0.02)})
+    card = model.card.model_copy(update={"components": ComponentFilter(confidence_margin=0.02)})
     dropping = save_model(tmp_path / "dropping", card, model.tensors()).folder
     kept, segment = [], few_shot.brainsegnet.segment
 
     def watched(cases, model, out, options):
-        kept.append(options.keep_islands)
+        kept.append(options.keep_all_components)
         return segment(cases, model, out, options)
 
     monkeypatch.setattr(few_shot.brainsegnet, "segment", watched)

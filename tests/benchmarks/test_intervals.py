@@ -11,7 +11,7 @@ from brainsegnet.io.cases import find_cases, load_case
 from brainsegnet.model.card import Data, IntervalNote
 from brainsegnet.model.store import open_model, replace_card
 from brainsegnet.task import BRATS2015
-from release.validation import calibrate, find_tails, held_out_scans
+from release.validation import calibrate, find_alphas, held_out_scans
 
 
 @pytest.fixture(scope="module")
@@ -39,18 +39,18 @@ def test_each_case_has_the_interval_that_the_others_ask_for(intervals, fold, pha
     intervals.main([str(fold), "--data", str(phantoms)])
     report = json.loads(capsys.readouterr().out)
     assert len(report["ml"]) == 3 and set(report["regions"]) == {"whole", "core", "enhancing"}
-    notes = calibrate(find_tails(open_model(fold), held_out_scans(open_model(fold), [phantoms])))
+    notes = calibrate(find_alphas(open_model(fold), held_out_scans(open_model(fold), [phantoms])))
     assert {region: row["held"] for region, row in report["regions"].items()} == {
         region: note.coverage for region, note in notes.items()
     }
 
 
 def test_a_model_with_intervals_is_tested_as_users_get_them(intervals, trained, phantoms, tmp_path, capsys):
-    notes = {"whole": IntervalNote(tail=0.45), "core": IntervalNote(tail=0.2), "enhancing": IntervalNote(tail=0.001)}
+    notes = {"whole": IntervalNote(alpha=0.45), "core": IntervalNote(alpha=0.2), "enhancing": IntervalNote(alpha=0.001)}
     shipped = rewrite(trained, tmp_path / "shipped", notes, data=Data(), held_out=())
     intervals.main([str(shipped), "--data", str(phantoms)])
     report = json.loads(capsys.readouterr().out)
-    assert report["tails"] == {region: note.tail for region, note in notes.items()} and len(report["ml"]) == 3
+    assert report["alphas"] == {region: note.alpha for region, note in notes.items()} and len(report["ml"]) == 3
     assert all(case[r]["least"] <= case[r]["most"] for case in report["ml"].values() for r in notes)
     truth = open_truth(phantoms, "phantom0001")
     assert report["ml"]["phantom0001"]["whole"]["true"] == pytest.approx(truth, abs=0.01)
@@ -101,5 +101,5 @@ def test_they_go_onto_the_card_of_the_model_that_was_scored_on_the_same_cases(
     old = open_model(shipped).card
     intervals.main([str(fold), "--data", str(phantoms), "--card", str(shipped)])
     report, new = json.loads(capsys.readouterr().out), open_model(shipped).card
-    assert {region: round(note.tail, 4) for region, note in new.intervals.items()} == report["tails"]
+    assert {region: round(note.alpha, 4) for region, note in new.intervals.items()} == report["alphas"]
     assert new.model_copy(update={"intervals": old.intervals}) == old

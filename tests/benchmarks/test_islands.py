@@ -1,4 +1,4 @@
-"""What dropping islands is worth and costs, on phantoms."""
+"""What dropping components is worth and costs, on phantoms."""
 
 import json
 
@@ -7,14 +7,14 @@ import pytest
 
 from brainsegnet.errors import DatasetError
 from brainsegnet.inference.components import MARGINS
-from brainsegnet.model.card import Data, IslandsNote
+from brainsegnet.model.card import ComponentFilter, Data
 from brainsegnet.model.store import open_model, save_model
 from release import validation
 
 
 @pytest.fixture(scope="module")
-def islands(benchmark_called):
-    return benchmark_called("islands")
+def components(benchmark_called):
+    return benchmark_called("components")
 
 
 def as_stranger(trained, folder, **changes):
@@ -25,53 +25,55 @@ def as_stranger(trained, folder, **changes):
     return save_model(folder, card, model.tensors()).folder
 
 
-def test_a_fold_is_tested_on_what_it_held_out_and_another_on_all(islands, trained, phantoms, tmp_path, capsys):
-    islands.main([str(trained / "last"), "--data", str(phantoms)])
+def test_a_fold_is_tested_on_what_it_held_out_and_another_on_all(components, trained, phantoms, tmp_path, capsys):
+    components.main([str(trained / "last"), "--data", str(phantoms)])
     fold = json.loads(capsys.readouterr().out)
     assert fold["cases"] == 1 and list(fold["margins_of_the_others"]) == ["phantom0002"]
     assert set(fold["dice"]) == {"null", *(json.dumps(margin) for margin in MARGINS)}
-    islands.main([str(as_stranger(trained, tmp_path / "stranger")), "--data", str(phantoms)])
+    components.main([str(as_stranger(trained, tmp_path / "stranger")), "--data", str(phantoms)])
     every = json.loads(capsys.readouterr().out)
     assert every["cases"] == 3 and every["margin"] is None, "three cases are too few to choose one"
     assert every["left_out"] == every["dice"]["null"] and set(every["left_out"]) == {"whole", "core", "enhancing"}
 
 
-def test_a_model_that_knows_the_cases_is_refused(islands, trained, phantoms, tmp_path):
+def test_a_model_that_knows_the_cases_is_refused(components, trained, phantoms, tmp_path):
     model = open_model(trained)
     note = model.card.training.model_copy(update={"held_out": ()})
     card = model.card.model_copy(update={"training": note})
     knowing = save_model(tmp_path / "knowing", card, model.tensors()).folder
     with pytest.raises(DatasetError, match="was trained on this patient"):
-        islands.main([str(knowing), "--data", str(phantoms)])
+        components.main([str(knowing), "--data", str(phantoms)])
 
 
-def test_both_ways_are_timed_where_the_model_drops_any(islands, trained, phantoms, tmp_path, capsys):
-    dropping = as_stranger(trained, tmp_path / "dropping", islands=IslandsNote(margin=0.02))
+def test_both_ways_are_timed_where_the_model_drops_any(components, trained, phantoms, tmp_path, capsys):
+    dropping = as_stranger(trained, tmp_path / "dropping", components=ComponentFilter(confidence_margin=0.02))
     given = ["--data", str(phantoms), "--repeat", "2", "--threads", "1"]
-    islands.main([str(dropping), *given])
+    components.main([str(dropping), *given])
     result = json.loads(capsys.readouterr().out)
     assert result["engine"].startswith("torch on cpu")
     assert result["ratio"] == pytest.approx(result["dropping_seconds"] / result["arg_max_seconds"], rel=0.1)
     with pytest.raises(SystemExit):
-        islands.main([str(trained), *given])
-    assert "drops no islands, so there is nothing to time" in capsys.readouterr().err
+        components.main([str(trained), *given])
+    assert "drops no components, so there is nothing to time" in capsys.readouterr().err
 
 
-def test_mirrored_passes_are_tried_and_timed_with_any_model(islands, trained, phantoms, tmp_path, capsys, monkeypatch):
+def test_mirrored_passes_are_tried_and_timed_with_any_model(
+    components, trained, phantoms, tmp_path, capsys, monkeypatch
+):
     stranger = as_stranger(trained, tmp_path / "stranger")
     given = [str(stranger), "--data", str(phantoms), "--mirror"]
     monkeypatch.setattr(validation, "mirrored_probabilities", all_oedema)
-    islands.main(given)
+    components.main(given)
     result = json.loads(capsys.readouterr().out)
     assert result["dice"]["null"]["enhancing"] == 0 < result["dice"]["null"]["whole"] < 0.5
-    islands.main([*given, "--repeat", "1", "--threads", "1"])
+    components.main([*given, "--repeat", "1", "--threads", "1"])
     result = json.loads(capsys.readouterr().out)
     assert result["ratio"] == pytest.approx(result["mirrored_seconds"] / result["arg_max_seconds"], rel=0.1)
     assert result["ratio"] > 1.5
 
 
 def all_oedema(passes, image):
-    """Probabilities that leave no doubt."""
-    chances = np.zeros((4, *image.shape[1:]), np.float32)
-    chances[2] = 1
-    return chances
+    """Probabilities that leave no warning."""
+    probabilities = np.zeros((4, *image.shape[1:]), np.float32)
+    probabilities[2] = 1
+    return probabilities

@@ -59,7 +59,7 @@ def test_real_cases_alone_go_on_from_the_model_that_is_named(ship, trained, phan
     given += ["--out", str(tmp_path / "tumour"), "--minutes", "1", "0.001", "--folds", "2"]
     ship.main([*given, "--licence", "CC0-1.0", "--sources", "phantoms", "--threshold", "0.3"])
     card = open_model(tmp_path / "tumour").card
-    assert card.threshold == open_model(tmp_path / "work" / "fold0-leant" / "last").card.threshold == 0.3
+    assert card.threshold == open_model(tmp_path / "work" / "fold0-shifted" / "last").card.threshold == 0.3
     assert open_model(tmp_path / "work" / "whole").card.threshold == 0.5 and card.training.scores
     training = card.training
     assert training.started_from.name == "elder" and training.recipe["name"] == "tune" and training.blended == 0.5

@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 
 from brainsegnet.inference import predict
-from brainsegnet.inference.components import Cleared
+from brainsegnet.inference.components import FilteredLabels
 from brainsegnet.io.cases import find_cases
 from brainsegnet.io.images import read_image, read_labels, write_image
 from brainsegnet.model import store as shipped
-from brainsegnet.model.card import IslandsNote
+from brainsegnet.model.card import ComponentFilter
 from brainsegnet.model.store import open_model, save_model
 
 TRAIN = ("--task", "brats2015", "--steps", 1)
@@ -113,24 +113,24 @@ def test_segment_passes_its_flags_on(run, phantoms, trained, tmp_path):
 
 def test_segment_says_what_it_dropped_and_keeps_it_on_request(run, phantoms, trained, tmp_path, monkeypatch):
     model = open_model(trained)
-    card = model.card.model_copy(update={"islands": IslandsNote(margin=0.1)})
+    card = model.card.model_copy(update={"components": ComponentFilter(confidence_margin=0.1)})
     folder = save_model(tmp_path / "dropping", card, model.tensors()).folder
 
     def find(passes, image, margin, slabs):
-        """Two islands wherever islands are to be dropped: phantoms have too few that a tiny model finds."""
+        """Two components wherever components are to be dropped: phantoms have too few that a tiny model finds."""
         classes = passes.classify(image, slabs)
-        return Cleared(classes, 0, 0) if margin is None else Cleared(classes, 2, 1500)
+        return FilteredLabels(classes, 0, 0) if margin is None else FilteredLabels(classes, 2, 1500)
 
-    monkeypatch.setattr(predict, "find_classes", find)
+    monkeypatch.setattr(predict, "segment_filtered", find)
     common = ("segment", phantoms / "phantom0002", "--model", folder, "--out", tmp_path / "a.nii.gz", *CPU)
     ended, report = run(*common), json.loads((tmp_path / "a.json").read_text())
     ml = 1500 * read_labels(tmp_path / "a.nii.gz").voxel_ml
-    said = f"dropped 2 components of {ml:.1f} ml in all, of which the model is less sure; --keep-islands keeps them"
+    said = f"dropped 2 components of {ml:.1f} ml in all, of which the model is less sure; --keep-components keeps them"
     assert ended.code == 0 and said in ended.out
-    assert report["dropped"] == {"margin": 0.1, "islands": 2, "ml": pytest.approx(ml)}
-    ended, report = run(*common, "--keep-islands"), json.loads((tmp_path / "a.json").read_text())
+    assert report["dropped"] == {"confidence_margin": 0.1, "components": 2, "ml": pytest.approx(ml)}
+    ended, report = run(*common, "--keep-components"), json.loads((tmp_path / "a.json").read_text())
     assert ended.code == 0 and "dropped" not in ended.out
-    assert report["dropped"] == {"margin": None, "islands": 0, "ml": 0}
+    assert report["dropped"] == {"confidence_margin": None, "components": 0, "ml": 0}
 
 
 def test_segment_takes_the_mean_over_mirror_images_on_request(run, phantoms, trained, tmp_path):

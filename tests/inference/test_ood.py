@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from brainsegnet.inference.image_features import MIRROR, measure_traits
-from brainsegnet.inference.ood import find_doubts, measure_profile
+from brainsegnet.inference.image_features import MIRROR, measure_features
+from brainsegnet.inference.ood import find_warnings, measure_profile
 from brainsegnet.io.cases import common_sequences, find_cases, load_case
 from brainsegnet.model.card import Profile
 from brainsegnet.preprocessing.geometry import Turn, turn_array
@@ -22,8 +22,8 @@ PERMUTED = [
 SHAPE = (42, 76, 64)
 
 
-def doubts_on(case: Case, profile: Profile) -> list[str]:
-    return find_doubts(prepare(case), case.reference.spacing_mm, profile)
+def warnings_on(case: Case, profile: Profile) -> list[str]:
+    return find_warnings(prepare(case), case.reference.spacing_mm, profile)
 
 
 def profile_of(cases) -> Profile:
@@ -77,44 +77,44 @@ def profile(heads):
 
 def test_an_unseen_head_raises_no_doubt(heads, profile):
     for case in heads[4:]:
-        assert doubts_on(case, profile) == []
+        assert warnings_on(case, profile) == []
         for name, volume in case.images.items():
-            assert doubts_on(Case(case.name, {name: volume}), profile) == []
+            assert warnings_on(Case(case.name, {name: volume}), profile) == []
 
 
 def test_exchanged_sequences_are_named(heads, profile):
-    (said,) = doubts_on(exchanged(heads[4], "t1", "flair"), profile)
+    (said,) = warnings_on(exchanged(heads[4], "t1", "flair"), profile)
     assert said.startswith("flair and t1 seem to be exchanged; check")
 
 
 def test_a_sequence_alone_under_a_wrong_name_is_found(heads, profile):
-    (said,) = doubts_on(named(heads[4], {"t1": "t2"}), profile)
+    (said,) = warnings_on(named(heads[4], {"t1": "t2"}), profile)
     assert said == "t1 looks like t2 of the training cases; check the file given as t1"
 
 
 def test_one_image_under_two_names_is_found(heads, profile):
-    said = doubts_on(named(heads[4], {"flair": "flair", "t1": "flair", "t2": "t2"}), profile)
+    said = warnings_on(named(heads[4], {"flair": "flair", "t1": "flair", "t2": "t2"}), profile)
     assert said == ["flair and t1 are the same image; give each sequence its own file, or leave one out"]
 
 
 @pytest.mark.parametrize("words", FLIPS)
 def test_a_header_that_hides_a_flip_is_found(heads, profile, words):
-    said = find_doubts(*hidden_turn(heads[5], FLIPS[words]), profile)
+    said = find_warnings(*hidden_turn(heads[5], FLIPS[words]), profile)
     assert len(said) == 1 and said[0].startswith(f"the head seems to lie {words}:")
 
 
 def test_left_and_right_raise_no_doubt(heads, profile):
-    assert find_doubts(*hidden_turn(heads[5], Turn(flips=(False, False, True))), profile) == []
+    assert find_warnings(*hidden_turn(heads[5], Turn(flips=(False, False, True))), profile) == []
 
 
 def test_scalp_is_all_that_is_said(heads, profile, rng):
-    (said,) = doubts_on(with_scalp(exchanged(heads[4], "t1", "t2"), rng), profile)
+    (said,) = warnings_on(with_scalp(exchanged(heads[4], "t1", "t2"), rng), profile)
     assert said.endswith("remove the skull and set all outside the brain to 0")
 
 
 def test_noise_in_the_air_is_found(heads, profile, rng):
     noisy = {name: v.with_array(np.hypot(v.array, rng.normal(0, 9, v.shape))) for name, v in heads[4].images.items()}
-    (said,) = doubts_on(Case("noisy", noisy), profile)
+    (said,) = warnings_on(Case("noisy", noisy), profile)
     assert said.startswith("the scan has no empty background, 100 % of its box")
 
 
@@ -131,16 +131,16 @@ def test_a_model_of_whole_heads_takes_whole_heads_and_still_finds_other_mistakes
     cases = [whole(case) for case in heads[:4]]
     seen = Profile.model_validate_json(profile_of(cases).model_dump_json())
     for case in cases:
-        assert doubts_on(case, profile) and doubts_on(case, seen) == []
-        (said,) = doubts_on(exchanged(case, "t1", "t2"), seen)
+        assert warnings_on(case, profile) and warnings_on(case, seen) == []
+        (said,) = warnings_on(exchanged(case, "t1", "t2"), seen)
         assert said.startswith("t1 and t2 seem to be exchanged")
     older = Profile.model_validate(seen.model_dump(exclude={"filled", "rim"}))
-    assert doubts_on(cases[0], older)[0].endswith("remove the skull and set all outside the brain to 0")
+    assert warnings_on(cases[0], older)[0].endswith("remove the skull and set all outside the brain to 0")
 
 
 def test_half_a_head_is_found(heads, profile):
     low = {name: Volume(v.array[:18], v.affine) for name, v in heads[4].images.items()}
-    assert any("give a scan of the whole brain" in said for said in doubts_on(Case("half", low), profile))
+    assert any("give a scan of the whole brain" in said for said in warnings_on(Case("half", low), profile))
 
 
 def test_a_profile_survives_json_and_is_small(profile):
@@ -159,16 +159,16 @@ def test_traits_do_not_depend_on_how_the_scan_is_stored(heads):
     other = Turn((2, 0, 1), (True, False, True))
     stored = replace(prepared, turn=other.inverse)
     d, h, w = (spacing_mm[axis] for axis in other.axes)
-    one, two = measure_traits(prepared, spacing_mm), measure_traits(stored, (d, h, w))
+    one, two = measure_features(prepared, spacing_mm), measure_features(stored, (d, h, w))
     np.testing.assert_allclose(one.shape, two.shape)
     np.testing.assert_allclose(one.single["t1"], two.single["t1"])
 
 
 def test_a_pair_mirrors(heads):
-    """The traits of (a, b) times `MIRROR` are those of (b, a)."""
+    """The features of (a, b) times `MIRROR` are those of (b, a)."""
     spacing_mm = heads[0].reference.spacing_mm
-    one = measure_traits(prepare(heads[0]), spacing_mm).pairs["flair", "t2"]
-    two = measure_traits(prepare(exchanged(heads[0], "flair", "t2")), spacing_mm).pairs["flair", "t2"]
+    one = measure_features(prepare(heads[0]), spacing_mm).pairs["flair", "t2"]
+    two = measure_features(prepare(exchanged(heads[0], "flair", "t2")), spacing_mm).pairs["flair", "t2"]
     np.testing.assert_allclose(one, two * MIRROR, atol=1e-5)
 
 
@@ -179,7 +179,7 @@ def test_a_speck_is_measured_too(profile):
     small = np.diag([0.5, 0.5, 0.5, 1.0])[[2, 1, 0, 3]]
     assert any(
         "give a scan of the whole brain" in said
-        for said in doubts_on(Case("speck", {"t1": Volume(array, small)}), profile)
+        for said in warnings_on(Case("speck", {"t1": Volume(array, small)}), profile)
     )
 
 
@@ -217,7 +217,7 @@ def test_no_real_scan_raises_a_doubt_with_any_of_its_sequences(judged, strokes):
         names = tuple(case.images)
         for count in range(1, len(names) + 1):
             for chosen in combinations(names, count):
-                assert doubts_on(named(case, {name: name for name in chosen}), profile) == [], (case.name, chosen)
+                assert warnings_on(named(case, {name: name for name in chosen}), profile) == [], (case.name, chosen)
 
 
 @pytest.mark.real
@@ -225,14 +225,14 @@ def test_brats_2015_raises_no_doubt_beside_2021(tumours, real_data):
     profile = profile_of(tumours)
     for files in find_cases([real_data / "tumour/brats2015"]):
         case = sparse(load_case(files, ("flair", "t1c"), BRATS2021, lesion=False), 4)
-        assert doubts_on(case, profile) == []
+        assert warnings_on(case, profile) == []
 
 
 @pytest.mark.real
 @pytest.mark.parametrize("pair", list(combinations(("flair", "t1", "t1c", "t2"), 2)), ids=" ".join)
 def test_exchanged_real_sequences(judged, pair):
     words = f"{pair[0]} and {pair[1]} seem to be exchanged"
-    found = [any(words in said for said in doubts_on(exchanged(case, *pair), profile)) for case, profile in judged]
+    found = [any(words in said for said in warnings_on(exchanged(case, *pair), profile)) for case, profile in judged]
     assert sum(found) >= (9 if pair == ("t1", "t1c") else len(found))
 
 
@@ -249,27 +249,27 @@ def test_exchanged_real_sequences(judged, pair):
     ],
 )
 def test_real_sequences_alone_under_a_wrong_name(judged, given, name, least):
-    found = [doubts_on(named(case, {name: given}), profile) for case, profile in judged]
+    found = [warnings_on(named(case, {name: given}), profile) for case, profile in judged]
     assert sum(any(f"{name} looks like" in line for line in said) for said in found) >= least
 
 
 @pytest.mark.real
 def test_exchanged_real_diffusion(strokes):
     for case, profile in strokes:
-        assert any("exchanged" in said for said in doubts_on(exchanged(case, "dwi", "adc"), profile))
-        assert doubts_on(named(case, {"dwi": "adc"}), profile)
+        assert any("exchanged" in said for said in warnings_on(exchanged(case, "dwi", "adc"), profile))
+        assert warnings_on(named(case, {"dwi": "adc"}), profile)
 
 
 @pytest.mark.real
 def test_real_heads_that_lie_otherwise(judged, strokes):
     for place, (case, profile) in enumerate([*judged, *strokes]):
         for how in (*FLIPS.values(), *PERMUTED[place % 5 :: 5]):
-            assert any("head seems to lie" in said for said in find_doubts(*hidden_turn(case, how), profile)), how
+            assert any("head seems to lie" in said for said in find_warnings(*hidden_turn(case, how), profile)), how
 
 
 @pytest.mark.real
 def test_scalp_around_real_brains(judged, strokes):
     rng = np.random.default_rng(0)
     for case, profile in [*judged, *strokes]:
-        (said,) = doubts_on(with_scalp(case, rng), profile)
+        (said,) = warnings_on(with_scalp(case, rng), profile)
         assert "remove the skull" in said

@@ -60,11 +60,11 @@ def test_openvino_finds_what_torch_finds_without_torch(exported, net, image):
 @pytest.mark.parametrize("precision", ["float", "int8"])
 def test_sureness_is_the_probability_of_any_lesion(exported, image, precision):
     engine = open_engine(exported, "cpu", threads=1, precision=precision)
-    classes, sureness = engine.classify_surely(image)
+    classes, confidence = engine.classify_with_confidence(image)
     np.testing.assert_array_equal(classes, engine.classify(image))
-    assert classes.dtype == sureness.dtype == np.uint8
-    np.testing.assert_allclose(sureness / 255, 1 - engine.probabilities(image)[0], atol=0.51 / 255)
-    assert len(np.unique(sureness)) > 20
+    assert classes.dtype == confidence.dtype == np.uint8
+    np.testing.assert_allclose(confidence / 255, 1 - engine.probabilities(image)[0], atol=0.51 / 255)
+    assert len(np.unique(confidence)) > 20
 
 
 def test_eight_bits_find_nearly_what_floats_find(exported, image):

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 
 from brainsegnet.errors import BrainSegNetError, ImageError, MissingSequence
-from brainsegnet.inference.components import drop_islands
+from brainsegnet.inference.components import filter_components
 from brainsegnet.inference.predict import Options, predict
 from brainsegnet.inference.volumes import measure_volumes
-from brainsegnet.model.card import IslandsNote
+from brainsegnet.model.card import ComponentFilter
 from brainsegnet.preprocessing.geometry import Turn, turn
 from brainsegnet.preprocessing.prepare import prepare
 from brainsegnet.task import BRATS2021
@@ -136,27 +136,29 @@ def test_a_case_is_not_changed(engine, case):
 
 @pytest.fixture
 def strict(engine, monkeypatch):
-    """The engine of a model whose card drops islands."""
-    monkeypatch.setattr(engine, "card", engine.card.model_copy(update={"islands": IslandsNote(margin=0.02)}))
+    """The engine of a model whose card drops components."""
+    monkeypatch.setattr(
+        engine, "card", engine.card.model_copy(update={"components": ComponentFilter(confidence_margin=0.02)})
+    )
     return engine
 
 
 def test_islands_that_the_card_drops_are_dropped_and_told_unless_they_are_to_be_kept(strict, case):
-    found, kept = predict(case, strict), predict(case, strict, Options(keep_islands=True))
+    found, kept = predict(case, strict), predict(case, strict, Options(keep_all_components=True))
     image, inside = prepare(case).image, prepare(case).box.slices
-    cleared = drop_islands(*strict.classify_surely(image), 0.02)
-    assert cleared.islands > 0 and found.islands_dropped == cleared.islands
-    assert found.dropped_ml == pytest.approx(cleared.voxels * found.labels.voxel_ml)
-    np.testing.assert_array_equal(found.labels.array[inside], BRATS2021.decode(cleared.classes))
+    filtered = filter_components(*strict.classify_with_confidence(image), 0.02)
+    assert filtered.components > 0 and found.components_dropped == filtered.components
+    assert found.dropped_ml == pytest.approx(filtered.voxels * found.labels.voxel_ml)
+    np.testing.assert_array_equal(found.labels.array[inside], BRATS2021.decode(filtered.classes))
     np.testing.assert_array_equal(kept.labels.array[inside], BRATS2021.decode(strict.classify(image)))
-    assert (kept.islands_dropped, kept.dropped_ml) == (0, 0)
+    assert (kept.components_dropped, kept.dropped_ml) == (0, 0)
     whole = [result.volumes_ml["regions"]["whole"] for result in (found, kept)]
     assert whole[1] - whole[0] == pytest.approx(found.dropped_ml)
 
 
 def test_islands_are_dropped_alike_where_maps_are_asked_for_and_out_of_intervals_too(strict, case):
     plain, soft = predict(case, strict), predict(case, strict, Options(probabilities=True, uncertainty=True))
-    kept = predict(case, strict, Options(probabilities=True, uncertainty=True, keep_islands=True))
+    kept = predict(case, strict, Options(probabilities=True, uncertainty=True, keep_all_components=True))
     np.testing.assert_array_equal(plain.labels.array, soft.labels.array)
     for name, map_ in soft.probabilities.items():
         np.testing.assert_array_equal(map_.array, kept.probabilities[name].array)

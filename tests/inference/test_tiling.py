@@ -24,7 +24,7 @@ class Sums:
         wide = np.pad(image[0], [(self.halo, self.halo), (0, 0), (0, 0)])
         return (sum(wide[i : i + image.shape[1]] for i in range(2 * self.halo + 1)) % 7).astype(np.uint8)
 
-    def classify_surely(self, image):
+    def classify_with_confidence(self, image):
         classes = self.classify(image)
         return np.stack([classes, 30 * classes])
 
@@ -132,6 +132,6 @@ def test_interleave_puts_sub_pixels_in_their_places(rng):
 def test_sureness_comes_with_the_classes_in_slabs_too(whole):
     for max_bytes in (10, 23):
         passes = Passes(Sums(), max_bytes)
-        classes, sureness = passes.classify_surely(whole)
+        classes, confidence = passes.classify_with_confidence(whole)
         np.testing.assert_array_equal(classes, Passes(Sums()).classify(whole))
-        np.testing.assert_array_equal(sureness, 30 * classes)
+        np.testing.assert_array_equal(confidence, 30 * classes)

@@ -82,7 +82,7 @@ def test_a_case_gets_labels_maps_and_intervals_of_the_mean(engine, case):
 
 
 def test_the_coverage_of_one_pass_over_all_sequences_is_not_told_of_others(engine, case, monkeypatch):
-    note = IntervalNote(tail=0.05, coverage=0.8, cases=11)
+    note = IntervalNote(alpha=0.05, coverage=0.8, cases=11)
     given = engine.card.input.model_copy(update={"any_subset": True})
     card = engine.card.model_copy(update={"intervals": {"whole": note}, "input": given})
     monkeypatch.setattr(engine, "card", card)
@@ -97,5 +97,5 @@ def test_the_coverage_of_one_pass_over_all_sequences_is_not_told_of_others(engin
 @pytest.mark.parametrize("mirror", [False, True])
 def test_probabilities_leave_memory_where_nothing_asks_for_them(engine, case, mirror):
     ready = make_ready(case, engine.card)
-    assert compute(ready, engine, Options(mirror=mirror)).chances is None
-    assert compute(ready, engine, Options(mirror=mirror, uncertainty=True)).chances is not None
+    assert compute(ready, engine, Options(mirror=mirror)).probabilities is None
+    assert compute(ready, engine, Options(mirror=mirror, uncertainty=True)).probabilities is not None

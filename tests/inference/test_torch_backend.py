@@ -36,11 +36,11 @@ def test_classes_are_the_likeliest(engine, image):
 
 def test_sureness_is_the_probability_of_any_lesion(engine, image):
     for slabs in (None, 3):
-        classes, sureness = engine.classify_surely(image, slabs)
+        classes, confidence = engine.classify_with_confidence(image, slabs)
         np.testing.assert_array_equal(classes, engine.classify(image, slabs))
         lesion = 1 - engine.probabilities(image, slabs)[0]
-        np.testing.assert_allclose(sureness / 255, lesion, atol=0.51 / 255)
-    assert len(np.unique(sureness)) > 20
+        np.testing.assert_allclose(confidence / 255, lesion, atol=0.51 / 255)
+    assert len(np.unique(confidence)) > 20
 
 
 @pytest.mark.parametrize("slabs", [1, 3, 7, 31])
@@ -140,9 +140,9 @@ def test_ours_of_any_design_in_slabs_gives_the_labels_of_one_pass(drawn, rng):
     passes = Passes(backend, backend.estimate_bytes((50, 11, 13)))
     np.testing.assert_array_equal(passes.classify(image), whole)
     assert "so that a pass takes" in passes.notes[0]
-    classes, sureness = passes.classify_surely(image)
+    classes, confidence = passes.classify_with_confidence(image)
     np.testing.assert_array_equal(classes, whole)
-    np.testing.assert_allclose(sureness / 255, 1 - passes.probabilities(image)[0], atol=0.51 / 255)
+    np.testing.assert_allclose(confidence / 255, 1 - passes.probabilities(image)[0], atol=0.51 / 255)
     np.testing.assert_array_equal(Passes(backend, 10**12).classify(image), whole)
     np.testing.assert_array_equal(Passes(backend, 10**12).probabilities(image).argmax(0), whole)
 

@@ -126,7 +126,7 @@ def test_a_case_is_segmented_as_from_the_cpu_with_the_same_doubts(case, net, car
     there, here = (predict(case, Engine(card, kind(net, "cpu")), options) for kind in (Lifted, TorchBackend))
     np.testing.assert_array_equal(there.labels.array, here.labels.array)
     np.testing.assert_allclose(there.entropy.array, here.entropy.array, atol=1e-5)
-    assert there.doubts == here.doubts and there.doubts
+    assert there.warnings == here.warnings and there.warnings
 
 
 def test_on_a_cpu_the_threads_of_the_cpu_prepare(case, net):

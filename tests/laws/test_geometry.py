@@ -204,7 +204,7 @@ def test_a_real_flair_on_its_own_grid_is_registered_onto_the_dwi(real_data, stro
     assert read_labels(done.path).on_grid_of(dwi)
     told = done.report["geometry"]
     flair = told["moved"]["flair"]
-    assert told["grid"] == "dwi" and set(told["moved"]) == {"flair"} and flair["applied"] and not flair["doubt"]
+    assert told["grid"] == "dwi" and set(told["moved"]) == {"flair"} and flair["applied"] and not flair["warning"]
     assert flair["mutual_information_after"] > flair["mutual_information_before"] > 0.3
     assert flair["translation_mm"] < 3 and flair["rotation_degrees"] < 3
 

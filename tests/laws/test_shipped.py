@@ -51,7 +51,7 @@ def test_eight_bits_overflow_on_no_processor(name):
 def test_the_default_model_finds_the_example(tmp_path):
     done = brainsegnet.segment(EXAMPLE, None, tmp_path)
     report = done.done[0].report
-    assert report["model"]["name"] == "tumour" and not report["doubts"]
+    assert report["model"]["name"] == "tumour" and not report["warnings"]
     scores = brainsegnet.evaluate(tmp_path, EXAMPLE, report["task"]).scores["glioma"]
     assert scores["whole"].dice > 0.75
 
@@ -64,5 +64,7 @@ def test_fewer_sequences_serve_too_and_their_cost_is_told(tmp_path):
 
 def test_sequences_that_do_not_suffice_are_warned_of(tmp_path):
     done = brainsegnet.segment({"t1": EXAMPLE / "t1.nii.gz"}, None, tmp_path / "out.nii.gz")
-    doubts = done.done[0].report["doubts"]
-    assert any(doubt.startswith("with t1 alone the model found hardly anything on unseen cases") for doubt in doubts)
+    warnings = done.done[0].report["warnings"]
+    assert any(
+        warning.startswith("with t1 alone the model found hardly anything on unseen cases") for warning in warnings
+    )

@@ -59,7 +59,7 @@ def test_a_known_motion_is_recovered_within_half_a_voxel_and_a_degree(phantom, s
     found = register(moved(phantom.images[sequence], truth), flair)
     gap_mm, angle = errors(matrix_of(found), truth, flair)
     assert gap_mm < min(flair.spacing_mm) / 2 and angle < 1
-    assert found.better and found.plausible and not found.doubt
+    assert found.better and found.plausible and not found.warning
     assert found.translation_mm == pytest.approx(np.linalg.norm(shift_mm), abs=min(flair.spacing_mm) / 2)
     total = np.degrees(np.arccos((np.trace(truth[:3, :3]) - 1) / 2))
     assert found.rotation_degrees == pytest.approx(total, abs=1)
@@ -91,7 +91,7 @@ def test_a_scan_on_thick_oblique_slices_is_brought_back_to_where_it_was(phantom)
     apart, before = (np.abs(image.array - t2.array).mean() for image in (back, left))
     assert apart < 0.3 * before
     told = aligner.to_json()["t2"]
-    assert told["how"] == "registered" and told["applied"] and told["doubt"] == ""
+    assert told["how"] == "registered" and told["applied"] and told["warning"] == ""
     assert told["mutual_information_after"] > told["mutual_information_before"]
 
 
@@ -122,10 +122,10 @@ def test_what_registration_returns_agrees_no_less_than_where_headers_place_it(ph
     found = aligner.moved["t1"]
     assert found.translation_mm < 0.5 and found.rotation_degrees < 0.5
     if found.better:
-        assert not aligner.doubts
+        assert not aligner.warnings
     else:
         assert np.array_equal(image.array, resample(cropped, flair).array)
-        assert "stays where its headers place it" in aligner.doubts["t1"]
+        assert "stays where its headers place it" in aligner.warnings["t1"]
 
 
 def test_headers_of_another_world_are_bridged_and_doubted(phantom):
@@ -136,13 +136,14 @@ def test_headers_of_another_world_are_bridged_and_doubted(phantom):
     found = aligner.moved["t2"]
     gap_mm, angle = errors(matrix_of(found), truth, flair)
     assert gap_mm < min(flair.spacing_mm) / 2 and angle < 1 and found.before == 0
-    assert aligner.doubts == {"t2": found.doubt} and "more than a patient is likely to move" in found.doubt
+    assert aligner.warnings == {"t2": found.warning} and "more than a patient is likely to move" in found.warning
 
 
 def test_a_registration_that_made_it_worse_is_told_and_not_applied():
     worse = Registration(sitk.Euler3DTransform(), 0.5, 0.4, 1.0, 1.0)
     assert (
-        not worse.to_json()["applied"] and "made it worse (mutual information 0.500 before, 0.400 after)" in worse.doubt
+        not worse.to_json()["applied"]
+        and "made it worse (mutual information 0.500 before, 0.400 after)" in worse.warning
     )
 
 
@@ -158,7 +159,7 @@ def test_without_registration_images_are_resampled_only(phantom):
     flair, t2 = phantom.images["flair"], moved(phantom.images["t2"], motion(phantom.reference, *MOTIONS["small"]))
     aligner = Aligner("pat1")
     assert np.array_equal(aligner("t2", t2, flair).array, resample(t2, flair).array)
-    assert aligner.to_json() == {"t2": {"how": "resampled"}} and not aligner.doubts
+    assert aligner.to_json() == {"t2": {"how": "resampled"}} and not aligner.warnings
 
 
 def test_mutual_information_with_itself_is_the_highest_and_does_not_mind_the_contrast(phantom):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from brainsegnet.errors import ModelError
-from brainsegnet.model.card import Data, IslandsNote
+from brainsegnet.model.card import ComponentFilter, Data
 from brainsegnet.model.store import open_model, save_model
 from brainsegnet.reporting.inspect import card_rows
 from release.averaging import average
@@ -26,7 +26,9 @@ def models(trained, tmp_path):
             | changes
         )
         moved = {key: t + step if t.is_floating_point() else t + int(step) for key, t in start.tensors().items()}
-        card = start.card.model_copy(update={"name": name, "training": note, "islands": IslandsNote(margin=0.1)})
+        card = start.card.model_copy(
+            update={"name": name, "training": note, "components": ComponentFilter(confidence_margin=0.1)}
+        )
         return save_model(tmp_path / name, card, moved).folder
 
     return start, go_on("a", 1.0, ("p", "q")), go_on("b", 3.0, ("q", "r")), go_on
@@ -48,7 +50,9 @@ def test_the_card_has_the_cases_of_all_and_no_score(models, tmp_path):
     note = card.training
     assert card.name == "b" and note.data == Data(cases=("q", "r", "p"), count=3, sources="all")
     assert note.started_from == start.card.as_parent() and note.trainings == 2 and note.blended == 0
-    assert not note.scores and not card.exports and card.islands.margin is None and note.held_out == ("x",)
+    assert (
+        not note.scores and not card.exports and card.components.confidence_margin is None and note.held_out == ("x",)
+    )
     assert average([a, b], tmp_path / "other").card.training.data.sources == "sources of a; sources of b"
     assert dict(card_rows(card))["mean of"] == "2 trainings"
 

@@ -10,7 +10,7 @@ import torch
 from brainsegnet.errors import DatasetError, ModelError
 from brainsegnet.inference.components import MARGINS
 from brainsegnet.inference.segment import SegmentOptions, expected_dice, segment
-from brainsegnet.inference.volumes import TAILS
+from brainsegnet.inference.volumes import ALPHAS
 from brainsegnet.model.card import Comparison, IntervalNote, Parent
 from brainsegnet.model.store import choose_model, open_model, resolve_model, save_model, shipped_models
 from brainsegnet.reporting.inspect import describe_unseen
@@ -22,7 +22,7 @@ from release.release import Unseen, bound_with, compare_with, release
 from release.validation import (
     calibrate,
     choose_margins,
-    find_tails,
+    find_alphas,
     held_out_scans,
     other_scans,
     parts_of,
@@ -85,9 +85,9 @@ def test_an_interval_may_miss_by_a_volume_that_does_not_matter(trained, phantoms
     model = open_model(trained / "last")
     scans = held_out_scans(model, [phantoms])
     monkeypatch.setattr("release.validation.SLACK_ML", 0.0)
-    strict = find_tails(model, scans)["phantom0002"]
+    strict = find_alphas(model, scans)["phantom0002"]
     monkeypatch.setattr("release.validation.SLACK_ML", 1e6)
-    assert set(find_tails(model, scans)["phantom0002"].values()) == {TAILS[0]} and min(strict.values()) < TAILS[0]
+    assert set(find_alphas(model, scans)["phantom0002"].values()) == {ALPHAS[0]} and min(strict.values()) < ALPHAS[0]
 
 
 GOOD, BAD = {"lesion": 0.8}, {"lesion": 0.5}
@@ -117,34 +117,36 @@ def test_no_margin_is_shipped_that_does_not_help_cases_left_out_or_that_costs_a_
     assert choose_margins(uneven) == (None, dict.fromkeys("abcdefg"))
 
 
-def test_scores_and_tails_are_those_of_what_is_left(trained, phantoms, many_islands, monkeypatch):
+def test_scores_and_tails_are_those_of_what_is_left(trained, phantoms, noisy_predictor, monkeypatch):
     model = open_model(trained / "last")
     scans = held_out_scans(model, [phantoms])
     (name,), full = scans, "+".join(model.card.sequences)
-    monkeypatch.setattr("release.validation.open_engine", lambda *_: many_islands(model.card.task.classes))
+    monkeypatch.setattr("release.validation.open_engine", lambda *_: noisy_predictor(model.card.task.classes))
     trials = try_margins(model, scans)[name]
     assert list(trials) == [None, *MARGINS] and trials[None] != trials[0.02]
     for margin in (None, 0.02):
         left, kept = score_parts(model, scans, margins={name: margin})
         assert left[name][full] == pytest.approx(trials[margin], abs=1e-4)
         assert kept[name][full] == pytest.approx(trials[None], abs=1e-4) and kept == score_parts(model, scans)[0]
-    assert find_tails(model, scans, {name: None}) == find_tails(model, scans) != find_tails(model, scans, {name: 0.02})
+    assert (
+        find_alphas(model, scans, {name: None}) == find_alphas(model, scans) != find_alphas(model, scans, {name: 0.02})
+    )
 
 
-def test_the_card_has_the_margin_and_both_kinds_of_scores(runs, phantoms, many_islands, tmp_path, monkeypatch):
-    monkeypatch.setattr("release.validation.open_engine", lambda model, _: many_islands(model.card.task.classes))
+def test_the_card_has_the_margin_and_both_kinds_of_scores(runs, phantoms, noisy_predictor, tmp_path, monkeypatch):
+    monkeypatch.setattr("release.validation.open_engine", lambda model, _: noisy_predictor(model.card.task.classes))
     chosen = 0.02, dict.fromkeys((f"phantom000{k}" for k in range(3)), 0.02)
     monkeypatch.setattr("release.release.choose_margins", lambda trials: chosen)
     card = release(runs / "whole", [runs / "one", runs / "two"], [phantoms], tmp_path / "tiny").card
-    assert card.islands.margin == 0.02 and set(card.islands.kept) == set(card.training.subsets)
-    assert card.islands.kept != card.training.subsets
+    assert card.components.confidence_margin == 0.02 and set(card.components.kept) == set(card.training.subsets)
+    assert card.components.kept != card.training.subsets
     kept = []
     for fold in ("one", "two"):
         model = open_model(runs / fold / "last")
         kept += score_parts(model, held_out_scans(model, [phantoms]))[1].values()
     full = "+".join(model.card.sequences)
     whole = [scores[full]["whole"] for scores in kept]
-    assert card.islands.kept[full]["whole"] == pytest.approx(np.mean(whole), abs=1e-4)
+    assert card.components.kept[full]["whole"] == pytest.approx(np.mean(whole), abs=1e-4)
 
 
 def test_the_card_says_that_each_score_is_of_an_unseen_case(home):
@@ -221,7 +223,7 @@ def test_what_was_scored_otherwise_is_not_set_beside_a_model(home, tmp_path):
 def test_intervals_of_the_same_cases_replace_those_on_the_card(home, tmp_path):
     model = open_model(copytree(home / "tiny", tmp_path / "tiny"))
     tested, regions = model.card.training.held_out, model.card.task.regions
-    notes = {region: IntervalNote(tail=0.02, coverage=0.9, cases=len(tested)) for region in regions}
+    notes = {region: IntervalNote(alpha=0.02, coverage=0.9, cases=len(tested)) for region in regions}
     bound_with(model.folder, notes, tested)
     card = open_model(model.folder).card
     assert card.intervals == notes and card == model.card.model_copy(update={"intervals": notes})
@@ -297,13 +299,13 @@ def test_the_tail_of_eleven_cases_holds_the_twelfth_as_often_as_is_asked(coverag
     """Whatever they are: as often as the cases are exchangeable. The share of the eleven themselves would not do."""
     rng = np.random.default_rng(0)
     cases = [{str(i): {"lesion": float(t)} for i, t in enumerate(rng.lognormal(-3, 1, 12))} for _ in range(400)]
-    held = np.mean([calibrate(tails, coverage)["lesion"].coverage for tails in cases])
+    held = np.mean([calibrate(alphas, coverage)["lesion"].coverage for alphas in cases])
     assert coverage - 0.02 < held < coverage + 1 / 11
 
 
 def test_more_coverage_needs_a_smaller_tail():
     rng = np.random.default_rng(1)
-    tails = {str(i): {"lesion": float(t)} for i, t in enumerate(rng.uniform(0.001, 0.49, 20))}
-    chosen = [calibrate(tails, coverage)["lesion"].tail for coverage in (0.5, 0.8, 0.9, 1.0)]
+    alphas = {str(i): {"lesion": float(t)} for i, t in enumerate(rng.uniform(0.001, 0.49, 20))}
+    chosen = [calibrate(alphas, coverage)["lesion"].alpha for coverage in (0.5, 0.8, 0.9, 1.0)]
     assert all(a >= b for a, b in pairwise(chosen))
-    assert np.mean([t["lesion"] >= chosen[1] for t in tails.values()]) >= 0.8
+    assert np.mean([t["lesion"] >= chosen[1] for t in alphas.values()]) >= 0.8

@@ -8,7 +8,7 @@ import SimpleITK as sitk
 
 from brainsegnet.errors import DatasetError, ImageError, ModelError
 from brainsegnet.io.cases import find_cases
-from brainsegnet.model.card import Comparison, IntervalNote, IslandsNote, Parent
+from brainsegnet.model.card import Comparison, ComponentFilter, IntervalNote, Parent
 from brainsegnet.model.store import HOME, open_model, shipped_models
 from brainsegnet.reporting.inspect import card_rows, inspect
 
@@ -35,7 +35,7 @@ def released(card):
         "started_from": Parent(name="glioma", seen=("a", "b")),
         "subsets": {"flair+t1c": {"whole": 0.8, "core": 0.75}, "t2": {"whole": 0.6, "core": 0.5}},
     }
-    intervals = {"whole": IntervalNote(tail=0.05, coverage=0.9, cases=20), "core": IntervalNote()}
+    intervals = {"whole": IntervalNote(alpha=0.05, coverage=0.9, cases=20), "core": IntervalNote()}
     return card.model_copy(update={"training": card.training.model_copy(update=note), "intervals": intervals})
 
 
@@ -45,7 +45,7 @@ def test_a_released_card_says_who_scored_its_cases_and_what_parts_of_the_sequenc
     assert f"(3 cases, each scored by a model trained alike without it: {everyone})" in rows["Dice on unseen cases"]
     assert rows["Dice by sequences"] == "flair+t1c: whole 0.800, core 0.750; t2: whole 0.600, core 0.500"
     assert rows["volume intervals"] == (
-        "whole: tail 0.05, held 90% of the volumes of 20 cases, each left out; core: tail 0.1, not measured"
+        "whole: alpha 0.05, held 90% of the volumes of 20 cases, each left out; core: alpha 0.1, not measured"
     )
     assert rows["started from"].startswith("glioma, trained on 2 cases")
 
@@ -73,15 +73,15 @@ def test_a_card_tells_what_is_dropped_and_what_other_ways_reach(trained):
     none, one = (Comparison(origin="grown", real_cases=n, subsets={"flair": {"whole": 0.4}}) for n in (0, 1))
     note = card.training.model_copy(update={"comparisons": (few, every, none, one)})
     kept = {"flair+t1+t1c+t2": {"whole": 0.75, "core": 0.5}, "flair": {"whole": 0.6, "core": 0.4}}
-    islands = IslandsNote(margin=0.12, kept=kept)
-    rows = dict(card_rows(card.model_copy(update={"training": note, "islands": islands})))
+    components = ComponentFilter(confidence_margin=0.12, kept=kept)
+    rows = dict(card_rows(card.model_copy(update={"training": note, "components": components})))
     dropped = "dropped where less sure by 0.12 than the surest"
     assert rows["connected components"] == f"{dropped}; Dice if all are kept: whole 0.750, core 0.500"
     assert rows["made in other ways"].split("; ") == [
         "real alone (2 real cases, 1 minute): whole 0.700", "real alone (all real cases, 55 minutes): whole 0.600",
         "grown (no real case): whole 0.400", "grown (1 real case): whole 0.400",
     ]  # fmt: skip
-    heir = card.model_copy(update={"islands": IslandsNote(margin=0.12)})
+    heir = card.model_copy(update={"components": ComponentFilter(confidence_margin=0.12)})
     assert dict(card_rows(heir))["connected components"] == f"{dropped}, as by the model that it started from"
 
 

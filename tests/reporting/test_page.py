@@ -41,7 +41,7 @@ def read(text):
 
 
 def words(root):
-    return [text.strip() for element in root.iter() for text in (element.text, element.tail) if text and text.strip()]
+    return [text.strip() for element in root.iter() for text in (element.text, element.alpha) if text and text.strip()]
 
 
 def test_a_page_of_everything_is_well_formed_and_stands_alone(scores):

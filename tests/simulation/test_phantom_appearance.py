@@ -68,8 +68,8 @@ def test_contrast_agent_lights_the_rim_and_not_the_necrosis(scan):
 def test_vessels_shine_after_contrast_only(scan):
     growth, images = scan
     fluid = (growth.anatomy == Tissue.CSF) & (ndimage.distance_transform_cdt(growth.lesion == 0) > 3)
-    tails = {s: np.percentile(images[s][fluid], 99.5) / np.median(images[s][fluid]) for s in ("t1", "t1c")}
-    assert tails["t1c"] > tails["t1"]
+    alphas = {s: np.percentile(images[s][fluid], 99.5) / np.median(images[s][fluid]) for s in ("t1", "t1c")}
+    assert alphas["t1c"] > alphas["t1"]
 
 
 def test_noise_and_texture_leave_no_two_white_voxels_alike(scan):

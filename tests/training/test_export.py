@@ -9,10 +9,10 @@ import pytest
 
 from brainsegnet._cpu import has_bf16_units
 from brainsegnet.errors import BrainSegNetError, DatasetError, ModelError
-from brainsegnet.inference.components import Cleared
+from brainsegnet.inference.components import FilteredLabels
 from brainsegnet.inference.segment import SegmentOptions, segment
 from brainsegnet.io.images import read_labels
-from brainsegnet.model.card import Card, IslandsNote
+from brainsegnet.model.card import Card, ComponentFilter
 from brainsegnet.model.formats import quantise
 from brainsegnet.model.store import open_model
 from brainsegnet.reporting.inspect import inspect
@@ -60,14 +60,14 @@ def test_bf16_is_compared_with_floats_where_there_are_units(exported, phantoms, 
 
 def test_arithmetics_are_compared_on_what_segment_would_find(exported, phantoms, monkeypatch):
     model = open_model(exported[0])
-    card = model.card.model_copy(update={"islands": IslandsNote(margin=0.1)})
+    card = model.card.model_copy(update={"components": ComponentFilter(confidence_margin=0.1)})
     margins = []
 
     def find(passes, image, margin):
         margins.append(margin)
-        return Cleared(passes.classify(image), 0, 0)
+        return FilteredLabels(passes.classify(image), 0, 0)
 
-    monkeypatch.setattr("brainsegnet.training.export.find_classes", find)
+    monkeypatch.setattr("brainsegnet.training.export.segment_filtered", find)
     compare(replace(model, card=card), model.folder / "export", training_scans(model, [phantoms]))
     assert set(margins) == {0.1}
 

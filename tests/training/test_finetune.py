@@ -8,7 +8,7 @@ import torch
 
 from brainsegnet.errors import DatasetError, ModelError, TaskError
 from brainsegnet.io.cases import find_cases
-from brainsegnet.model.card import Card, Data, IslandsNote, Parent
+from brainsegnet.model.card import Card, ComponentFilter, Data, Parent
 from brainsegnet.model.store import open_model, save_model
 from brainsegnet.model.weights import load_into, read_tensors
 from brainsegnet.task import BRATS2015, BRATS2021
@@ -164,11 +164,13 @@ def test_who_keeps_a_share_of_the_weights_keeps_the_margin_of_islands_too(
     scored = []
     monkeypatch.setattr(training_run, "score", lambda net, scans, task, margin: scored.append(margin) or {"whole": 0.5})
     model = open_model(trained)
-    islands = IslandsNote(margin=0.12, kept={"flair": {"whole": 0.5}})
-    parent = save_model(tmp_path / "elder", model.card.model_copy(update={"islands": islands}), model.tensors()).folder
-    for recipe, kept in ((None, IslandsNote(margin=0.12)), (tiny, IslandsNote())):
+    components = ComponentFilter(confidence_margin=0.12, kept={"flair": {"whole": 0.5}})
+    parent = save_model(
+        tmp_path / "elder", model.card.model_copy(update={"components": components}), model.tensors()
+    ).folder
+    for recipe, kept in ((None, ComponentFilter(confidence_margin=0.12)), (tiny, ComponentFilter())):
         options = TrainOptions(recipe, Budget(steps=1), hold_out=("phantom0002",), validations=1, start=parent)
-        assert open_model(train(phantoms, "brats2015", tmp_path / f"{kept.margin}", options)).card.islands == kept
+        assert open_model(train(phantoms, "brats2015", tmp_path / f"{kept.margin}", options)).card.components == kept
         assert {*scored} == {kept.margin}, "held-out cases are scored as segment would find them"
         scored.clear()
 

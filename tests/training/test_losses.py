@@ -20,7 +20,7 @@ def one_voxel(probability):
 
 
 def sure(classes, count):
-    """Logits that leave no doubt."""
+    """Logits that leave no warning."""
     return 100 * F.one_hot(classes, count).movedim(-1, 1).float()
 
 

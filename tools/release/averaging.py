@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from brainsegnet.errors import ModelError
-from brainsegnet.model.card import Card, Data, IslandsNote, TrainingNote
+from brainsegnet.model.card import Card, ComponentFilter, Data, TrainingNote
 from brainsegnet.model.store import Model, open_model, save_model
 
 
 def average(models: Sequence[Path], out: Path, *, name: str = "", sources: str = "", half: bool = False) -> Model:
     """Write the mean of models that started from the same one; that one may be among them.
 
-    The card is the first one's, with the cases of all; scores, intervals, the margin of islands and exports were
+    The card is the first one's, with the cases of all; scores, intervals, the margin of components and exports were
     those of other weights.
 
     Args:
@@ -39,7 +39,7 @@ def average(models: Sequence[Path], out: Path, *, name: str = "", sources: str =
     trained = [model.card for model in opened if not _is(model.card, start)]
     kept = 1 - sum(1 - card.training.blended for card in trained) / len(opened)
     note = _merge(trained, kept, sources)
-    unscored = {"intervals": {}, "islands": IslandsNote()}
+    unscored = {"intervals": {}, "components": ComponentFilter()}
     card = trained[0].model_copy(update={"name": name or trained[0].name, "training": note} | unscored)
     tensors = [model.tensors() for model in opened]
     mean = {name: _mean([weights[name] for weights in tensors], half) for name in tensors[0]}

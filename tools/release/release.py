@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, TypeVar
 from brainsegnet.errors import DatasetError, ModelError
 from brainsegnet.inference.ood import measure_profile
 from brainsegnet.io.cases import find_cases, load_case
-from brainsegnet.model.card import Card, Comparison, IntervalNote, IslandsNote, Profile
+from brainsegnet.model.card import Card, Comparison, ComponentFilter, IntervalNote, Profile
 from brainsegnet.model.store import LAST, Model, open_model, replace_card, save_model
 from brainsegnet.preprocessing.prepare import prepare
 from brainsegnet.training.export import export_with, training_scans
 from brainsegnet.training.finetune import refuse_seen
 from release.validation import (
+    Alphas,
     Scores,
-    Tails,
     calibrate,
     choose_margins,
-    find_tails,
+    find_alphas,
     held_out_scans,
     mean_scores,
     other_scans,
@@ -79,13 +79,18 @@ def release(
         _check_unseen(whole, parts_of_it, unseen)
         judges = [(whole, partial(other_scans, whole, unseen.data))]
     margin, margins = choose_margins(_merge(try_margins(judge, load()) for judge, load in judges))
-    scores, kept, tails = _score(judges, margins, say)
+    scores, kept, alphas = _score(judges, margins, say)
     parts = mean_scores(scores)
-    islands = IslandsNote(margin=margin, kept=mean_scores(kept) if margin else {})
+    components = ComponentFilter(confidence_margin=margin, kept=mean_scores(kept) if margin else {})
     measured = {"subsets": parts, "scores": parts["+".join(whole.card.sequences)], "held_out": tuple(sorted(scores))}
     origin = {"folds": len(folds), "held_out_sources": unseen.sources if unseen else ""}
     training = whole.card.training.model_copy(update=measured | origin)
-    found = {"training": training, "islands": islands, "intervals": calibrate(tails), "profile": _profile(whole, data)}
+    found = {
+        "training": training,
+        "components": components,
+        "intervals": calibrate(alphas),
+        "profile": _profile(whole, data),
+    }
     card = whole.card.model_copy(update={"name": out.name, **found})
     halved = {name: t.half() if t.is_floating_point() else t for name, t in whole.tensors().items()}
     return export_with(save_model(out, card, halved), training_scans(whole, data), onnx=False)
@@ -181,14 +186,14 @@ def _check_unseen(whole: Model, folds: Sequence[Model], unseen: Unseen) -> None:
 
 def _score(
     judges: Sequence[Judge], margins: Mapping[str, float | None], say: Callable[[str], None]
-) -> tuple[Scores, Scores, Tails]:
-    """Scores without the islands that are dropped and with them, and what intervals need, of each case."""
+) -> tuple[Scores, Scores, Alphas]:
+    """Scores without the components that are dropped and with them, and what intervals need, of each case."""
     found = []
     for judge, load in judges:
         scans = load()
-        found.append((*score_parts(judge, scans, say, margins), find_tails(judge, scans, margins)))
-    left, kept, tails = zip(*found, strict=True)
-    return _merge(left), _merge(kept), _merge(tails)
+        found.append((*score_parts(judge, scans, say, margins), find_alphas(judge, scans, margins)))
+    left, kept, alphas = zip(*found, strict=True)
+    return _merge(left), _merge(kept), _merge(alphas)
 
 
 def _merge(parts: Iterable[Mapping[str, T]]) -> dict[str, T]:

@@ -9,14 +9,14 @@ import math
 from pathlib import Path
 
 from brainsegnet.errors import ModelError
-from brainsegnet.model.card import IslandsNote
+from brainsegnet.model.card import ComponentFilter
 from brainsegnet.model.store import Model, open_model, save_model
 
 BACKGROUND = 0
 BIAS = "classify.bias"
 
 
-def lean(model: Path, out: Path, threshold: float) -> Model:
+def shift_threshold(model: Path, out: Path, threshold: float) -> Model:
     """Write a model that calls a voxel lesion from another probability on than the one it was trained to.
 
     With several tissues it is the probability of the likeliest of them if there were only it and the background.
@@ -38,7 +38,7 @@ def lean(model: Path, out: Path, threshold: float) -> Model:
     bias = weights[BIAS].clone()
     bias[BACKGROUND] += _logit(threshold) - _logit(opened.card.threshold)
     unscored = opened.card.training.model_copy(update={"scores": {}, "subsets": {}, "comparisons": ()})
-    unmeasured = {"training": unscored, "intervals": {}, "islands": IslandsNote()}
+    unmeasured = {"training": unscored, "intervals": {}, "components": ComponentFilter()}
     card = opened.card.model_copy(update={"threshold": threshold} | unmeasured)
     return save_model(out, card, {**weights, BIAS: bias})
 

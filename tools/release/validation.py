@@ -13,14 +13,14 @@ from brainsegnet.inference.components import (
     MARGINS,
     TOLERANCE,
     choose_margin,
-    clear_chances,
-    drop_islands,
-    read_chances,
-    without_dropped,
+    filter_components,
+    filter_probabilities,
+    labels_and_confidence,
+    suppress_dropped,
 )
 from brainsegnet.inference.engine import open_engine
 from brainsegnet.inference.tiling import Passes, mirrored_probabilities
-from brainsegnet.inference.volumes import choose_tail, region_chance, widest_tail
+from brainsegnet.inference.volumes import choose_alpha, largest_alpha, region_probability
 from brainsegnet.metrics.scores import region_dice
 from brainsegnet.model.card import TOLERATED, Card, IntervalNote
 from brainsegnet.model.store import Model
@@ -32,10 +32,10 @@ if TYPE_CHECKING:
 
 Scores = Mapping[str, Mapping[str, Mapping[str, float]]]
 """Case to the sequences used, joined by a plus, to region to Dice."""
-Tails = Mapping[str, Mapping[str, float]]
-"""Case to region to the widest tail whose interval holds the true volume."""
+Alphas = Mapping[str, Mapping[str, float]]
+"""Case to region to the widest alpha whose interval holds the true volume."""
 Trials = Mapping[str, Mapping[float | None, Mapping[str, float]]]
-"""Case to the margin by which islands are dropped, None for none, to region to Dice."""
+"""Case to the margin by which components are dropped, None for none, to region to Dice."""
 FEWEST_CASES = 6
 """From which a margin is chosen, and tested on each without it."""
 SLACK_ML = 1.0
@@ -88,7 +88,7 @@ def score_parts(
 ) -> tuple[Scores, Scores]:
     """Whole-scan Dice of each case with each part of the sequences, or with all where the model needs all.
 
-    Once without the islands that the margin of the case drops, none without `margins`, and once with all of them.
+    Once without the components that the margin of the case drops, none without `margins`, and once with all of them.
     """
     card, passes = model.card, open_engine(model, "cpu")
     parts = parts_of(card.sequences) if card.input.any_subset else [card.sequences]
@@ -102,17 +102,17 @@ def score_parts(
 
 
 def try_margins(model: Model, scans: Mapping[str, "Scan"], mirror: bool = False) -> Trials:
-    """Dice of each case with each of `MARGINS`, and with all islands kept, all sequences given.
+    """Dice of each case with each of `MARGINS`, and with all components kept, all sequences given.
 
     With `mirror`, of the mean over each scan and its mirror images.
     """
     card, passes, trials = model.card, open_engine(model, "cpu"), {}
     for name, scan in scans.items():
         if mirror:
-            found = read_chances(mirrored_probabilities(passes, scan.image))
+            found = labels_and_confidence(mirrored_probabilities(passes, scan.image))
         else:
-            found = passes.classify_surely(scan.image)
-        kept = {margin: drop_islands(*found, margin).classes for margin in (None, *MARGINS)}
+            found = passes.classify_with_confidence(scan.image)
+        kept = {margin: filter_components(*found, margin).classes for margin in (None, *MARGINS)}
         trials[name] = {margin: region_dice(left, scan.classes, card.task) for margin, left in kept.items()}
     return trials
 
@@ -140,46 +140,48 @@ def choose_margins(trials: Trials) -> tuple[float | None, dict[str, float | None
     return choose_margin(list(means.values())), margins
 
 
-def find_tails(model: Model, scans: Mapping[str, "Scan"], margins: Mapping[str, float | None] | None = None) -> Tails:
+def find_alphas(model: Model, scans: Mapping[str, "Scan"], margins: Mapping[str, float | None] | None = None) -> Alphas:
     """What `calibrate` needs of each case; an interval that misses by less than `SLACK_ML` is right.
 
     Otherwise a handful of voxels, found or true, would ask for intervals from nothing to everything. `margins` as for
     `score_parts`.
     """
     card, passes = model.card, open_engine(model, "cpu")
-    tails = {}
+    alphas = {}
     for name, scan in scans.items():
-        chances = passes.probabilities(scan.image)
-        chances = without_dropped(chances, clear_chances(chances, margins[name] if margins else None).classes)
+        probabilities = passes.probabilities(scan.image)
+        probabilities = suppress_dropped(
+            probabilities, filter_probabilities(probabilities, margins[name] if margins else None).classes
+        )
         regions = zip(card.task.regions, card.task.region_classes, strict=True)
-        tails[name] = {
-            region: widest_tail(
-                region_chance(chances, classes),
+        alphas[name] = {
+            region: largest_alpha(
+                region_probability(probabilities, classes),
                 int(np.isin(scan.classes, classes).sum()),
                 SLACK_ML * 1000 / float(np.prod(scan.spacing_mm)),
             )
             for region, classes in regions
         }
-    return tails
+    return alphas
 
 
-def calibrate(tails: Tails, coverage: float = 0.8) -> dict[str, IntervalNote]:
-    """The tail of each region that reaches the coverage, and how often the tail of the other patients held a case.
+def calibrate(alphas: Alphas, coverage: float = 0.8) -> dict[str, IntervalNote]:
+    """The alpha of each region that reaches the coverage, and how often the alpha of the other patients held a case.
 
-    That is the share which the rank of `choose_tail` leaves, or more where cases ask for the same: it tells that the
+    That is the share which the rank of `choose_alpha` leaves, or more where cases ask for the same: it tells that the
     choice is no better on the cases that made it, and not how far it holds elsewhere.
 
     >>> notes = calibrate({"a": {"lesion": 0.3}, "b": {"lesion": 0.1}, "c": {"lesion": 0.05}})
-    >>> notes["lesion"].tail, notes["lesion"].cases
+    >>> notes["lesion"].alpha, notes["lesion"].cases
     (0.05, 3)
     """
     notes = {}
-    for region in next(iter(tails.values())):
-        needed = [case[region] for case in tails.values()]
-        others = {name: [tails[other][region] for other in other_patients(name, tails)] for name in tails}
-        hits = [tails[name][region] >= choose_tail(known, coverage) for name, known in others.items() if known]
+    for region in next(iter(alphas.values())):
+        needed = [case[region] for case in alphas.values()]
+        others = {name: [alphas[other][region] for other in other_patients(name, alphas)] for name in alphas}
+        hits = [alphas[name][region] >= choose_alpha(known, coverage) for name, known in others.items() if known]
         reached = round(float(np.mean(hits)), 3) if hits else None
-        notes[region] = IntervalNote(tail=choose_tail(needed, coverage), coverage=reached, cases=len(needed))
+        notes[region] = IntervalNote(alpha=choose_alpha(needed, coverage), coverage=reached, cases=len(needed))
     return notes
 
 
@@ -210,9 +212,9 @@ def _keep(scan: "Scan", card: Card, part: Sequence[str]) -> "Scan":
 def _score(
     passes: Passes, scan: "Scan", card: Card, margin: float | None
 ) -> tuple[Mapping[str, float], Mapping[str, float]]:
-    """Dice by region without the islands that are dropped, and with them."""
-    classes, sureness = passes.classify_surely(scan.image)
-    found = drop_islands(classes, sureness, margin).classes, classes
+    """Dice by region without the components that are dropped, and with them."""
+    classes, confidence = passes.classify_with_confidence(scan.image)
+    found = filter_components(classes, confidence, margin).classes, classes
     left, kept = (
         {region: round(value, 4) for region, value in region_dice(one, scan.classes, card.task).items()}
         for one in found

@@ -125,7 +125,7 @@ def _mni_places(right: Array, front: Array, up: Array, depth: Array) -> list[tup
 
 
 def _finish(tissue: Labels, affine: Affine) -> Anatomy:
-    """Fluid far from solid tissue taken away, stray islands too, and the map cut to the brain."""
+    """Fluid far from solid tissue taken away, stray components too, and the map cut to the brain."""
     spacing_mm = tuple(np.linalg.norm(affine[:3, :3], axis=0).tolist())
     solid = (tissue != Tissue.BACKGROUND) & (tissue != Tissue.CSF)
     box = Box.around(solid)

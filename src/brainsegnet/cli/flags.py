@@ -152,7 +152,7 @@ class SegmentFlags:
     "Write an entropy map too, and intervals of the volumes into the JSON."
     picture: Switch = False
     "Draw the result over the scan, as a PNG beside the label map."
-    keep_islands: Switch = False
+    keep_all_components: Switch = False
     "Keep connected components of which the model is much less sure than of the surest; some models drop them."
     mirror: Switch = False
     "Take the mean over the scan and its mirror images, in four passes instead of one."

@@ -159,16 +159,16 @@ def _show_segmented(done: "Segmented") -> None:
     volumes = ", ".join(f"{name} {ml:.1f} ml" for name, ml in report["volumes_ml"]["regions"].items())
     absent = f"; without {', '.join(report['sequences']['absent'])}" if report["sequences"]["absent"] else ""
     say(f"{done.name}: {volumes}; {sum(report['seconds'].values()):.1f} s{absent}; {done.path}")
-    if count := report["dropped"]["islands"]:
+    if count := report["dropped"]["components"]:
         parts = f"{count} component{'s' if count > 1 else ''} of {report['dropped']['ml']:.1f} ml in all"
-        say(f"{done.name}: dropped {parts}, of which the model is less sure; --keep-islands keeps them")
+        say(f"{done.name}: dropped {parts}, of which the model is less sure; --keep-components keeps them")
     if absent and (cost := _cost_of_absence(report["validation"], report["validated_on"])):
         say(f"{done.name}: {cost}")
     for sequence, moved in report["geometry"]["moved"].items():
-        if moved.get("doubt"):
-            say(f"{done.name}: {sequence}: {moved['doubt']}")
-    for doubt in report["doubts"]:
-        complain(f"{done.name}: warning: {doubt}")
+        if moved.get("warning"):
+            say(f"{done.name}: {sequence}: {moved['warning']}")
+    for warning in report["warnings"]:
+        complain(f"{done.name}: warning: {warning}")
 
 
 def _cost_of_absence(validation: Mapping[str, Mapping[str, float]], cases: str) -> str:

@@ -1,9 +1,9 @@
-"""Islands: connected components of what was found, of which a model may be much less sure than of the others.
+"""Components: connected components of what was found, of which a model may be much less sure than of the others.
 
-A network that is wrong far from the lesion is wrong in islands of their own, and mostly less sure of them. An island
-whose mean lesion probability is lower than that of the surest by more than a margin is dropped; the margin is found on
-cases that the model has not seen, and a model for which dropping does no good drops none. The paper takes the arg-max
-alone ("Testing"), which is what is left where nothing is dropped.
+A network that is wrong far from the lesion is wrong in components of their own, and mostly less sure of them. An
+component whose mean lesion probability is lower than that of the surest by more than a margin is dropped; the margin is
+found on cases that the model has not seen, and a model for which dropping does no good drops none. The paper takes the
+arg-max alone ("Testing"), which is what is left where nothing is dropped.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,78 +20,82 @@ MARGINS: tuple[float, ...] = (0.02, 0.04, 0.06, 0.08, 0.1, 0.12, 0.14, 0.16, 0.2
 TOLERANCE = 0.002
 """Mean Dice by which a margin may be worse than the best and count as good."""
 NOTEWORTHY = 0.1
-"""The surest island is found among those with at least this share of the largest one's voxels."""
+"""The surest component is found among those with at least this share of the largest one's voxels."""
 CERTAIN = 255
-"""Sureness is counted in so many steps, so that a voxel takes a byte."""
+"""Confidence is counted in so many steps, so that a voxel takes a byte."""
 
 
-class Cleared(NamedTuple):
-    """What is left: classes (D, H, W), and how many islands of how many voxels were dropped."""
+class FilteredLabels(NamedTuple):
+    """What is left: classes (D, H, W), and how many components of how many voxels were dropped."""
 
     classes: Classes
-    islands: int
+    components: int
     voxels: int
 
 
-def drop_islands(classes: Classes, sureness: Classes, margin: float | None) -> Cleared:
-    """Put the background in place of islands that are less sure than the surest one by more than a margin.
+def filter_components(classes: Classes, confidence: Classes, margin: float | None) -> FilteredLabels:
+    """Put the background in place of components that are less sure than the surest one by more than a margin.
 
-    The largest island always stays: a large faint lesion beside a small bright one is not to be lost.
+    The largest component always stays: a large faint lesion beside a small bright one is not to be lost.
 
     Args:
-        classes: (D, H, W), 0 is the background. Voxels that touch in a corner are of one island.
-        sureness: Probability (D, H, W) of not being background, in `CERTAIN` steps.
-        margin: Of the mean probability of an island; None drops none.
+        classes: (D, H, W), 0 is the background. Voxels that touch in a corner are of one component.
+        confidence: Probability (D, H, W) of not being background, in `CERTAIN` steps.
+        margin: Of the mean probability of an component; None drops none.
 
     >>> classes = np.array([[[1, 2, 0, 1, 0, 1]]], np.uint8)
-    >>> drop_islands(classes, np.array([[[255, 245, 0, 200, 0, 240]]], np.uint8), 0.1)
-    Cleared(classes=array([[[1, 2, 0, 0, 0, 1]]], dtype=uint8), islands=1, voxels=1)
+    >>> filter_components(classes, np.array([[[255, 245, 0, 200, 0, 240]]], np.uint8), 0.1)
+    FilteredLabels(classes=array([[[1, 2, 0, 0, 0, 1]]], dtype=uint8), components=1, voxels=1)
     """
     if margin is None:
-        return Cleared(classes, 0, 0)
-    islands, count = ndimage.label(classes, np.ones((3, 3, 3)))
+        return FilteredLabels(classes, 0, 0)
+    components, count = ndimage.label(classes, np.ones((3, 3, 3)))
     if count < 2:
-        return Cleared(classes, 0, 0)
-    found = np.flatnonzero(islands)
-    owner = islands.ravel()[found]
+        return FilteredLabels(classes, 0, 0)
+    found = np.flatnonzero(components)
+    owner = components.ravel()[found]
     sizes = np.bincount(owner, minlength=count + 1)
-    total = np.bincount(owner, sureness.ravel()[found], minlength=count + 1)
+    total = np.bincount(owner, confidence.ravel()[found], minlength=count + 1)
     mean = total / np.maximum(sizes, 1) / CERTAIN
     surest = mean[sizes >= NOTEWORTHY * sizes.max()].max()
     dropped = (mean < surest - margin) & (sizes > 0)
     dropped[sizes.argmax()] = False
     if not dropped.any():
-        return Cleared(classes, 0, 0)
+        return FilteredLabels(classes, 0, 0)
     left = classes.copy()
     left.ravel()[found[dropped[owner]]] = 0
-    return Cleared(left, int(np.count_nonzero(dropped)), int(sizes[dropped].sum()))
+    return FilteredLabels(left, int(np.count_nonzero(dropped)), int(sizes[dropped].sum()))
 
 
-def find_classes(passes: Passes, image: Floats, margin: float | None, slabs: int | None = None) -> Cleared:
-    """The likeliest class of each voxel of an image (C, D, H, W), without the islands that a margin drops."""
+def segment_filtered(passes: Passes, image: Floats, margin: float | None, slabs: int | None = None) -> FilteredLabels:
+    """The likeliest class of each voxel of an image (C, D, H, W), without the components that a margin drops."""
     if margin is None:
-        return Cleared(passes.classify(image, slabs), 0, 0)
-    return drop_islands(*passes.classify_surely(image, slabs), margin)
+        return FilteredLabels(passes.classify(image, slabs), 0, 0)
+    return filter_components(*passes.classify_with_confidence(image, slabs), margin)
 
 
-def clear_chances(chances: Floats, margin: float | None) -> Cleared:
+def filter_probabilities(probabilities: Floats, margin: float | None) -> FilteredLabels:
     """The same from probabilities (K, D, H, W)."""
-    return drop_islands(*read_chances(chances), margin)
+    return filter_components(*labels_and_confidence(probabilities), margin)
 
 
-def read_chances(chances: Floats) -> tuple[Classes, Classes]:
-    """Classes and sureness (D, H, W), as `drop_islands` wants them, of probabilities (K, D, H, W)."""
-    return np.argmax(chances, 0).astype(np.uint8), np.rint((1 - chances[0]) * CERTAIN).astype(np.uint8)
+def labels_and_confidence(probabilities: Floats) -> tuple[Classes, Classes]:
+    """Classes and confidence (D, H, W), as `filter_components` wants them, of probabilities (K, D, H, W)."""
+    return np.argmax(probabilities, 0).astype(np.uint8), np.rint((1 - probabilities[0]) * CERTAIN).astype(np.uint8)
 
 
-def without_dropped(chances: Floats, classes: Classes) -> Floats:
-    """Probabilities (K, d, h, w) that are background for sure where islands were dropped from the classes (d, h, w)."""
-    dropped = (classes == 0) & (chances[1:].max(0) > chances[0])
-    if not dropped.any():
-        return chances
-    sure = np.zeros((len(chances), 1), np.float32)
+def suppress_dropped(probabilities: Floats, classes: Classes) -> Floats:
+    """Probabilities (K, d, h, w) that are background for sure where components were dropped from the classes (d, h,
+    w).""" dropped = (classes
+    == 0) & (probabilities[1:].max(0) > probabilities[0])
+    if
+    not
+    dropped.any():
+        return
+        probabilities
+    sure = np.zeros((len(probabilities), 1), np.float32)
     sure[0] = 1
-    kept = chances.copy()
+    kept = probabilities.copy()
     kept[:, dropped] = sure
     return kept
 

@@ -30,24 +30,24 @@ The fluid around a shrunken brain can be as bright in T2 and ADC as scalp, but w
 BLOCK_MM = 24.0
 """The shape is how much of each of 8 x 8 x 8 blocks of 24 mm around the mask's centre the mask fills."""
 
-TRAITS = ("even", "even75", "uneven", "q02", "q10", "q25", "q75", "q90", "q98", "deep05", "deep95", "rim", "texture")
+FEATURES = ("even", "even75", "uneven", "q02", "q10", "q25", "q75", "q90", "q98", "deep05", "deep95", "rim", "texture")
 """Of a sequence, in standard deviations from its median: the median and upper quartile of its evenest fifth (white
 matter, mostly), the median of its most uneven fifth (cortex and fluid), quantiles, quantiles deep inside, the median of
 the outermost layer; and the correlation of brightness with unevenness."""
-PAIR_TRAITS = ("detail", "tails", "shoulders")
+PAIR_FEATURES = ("detail", "tails", "shoulders")
 """Of two sequences: correlation of their detail, and how much further the first rises above the second than it falls
 below, at the 0.3 % and 3 % ends, as a logarithm."""
 MIRROR = np.array([1.0, -1.0, -1.0])
-"""What the traits of a pair are multiplied by when the two change places."""
+"""What the features of a pair are multiplied by when the two change places."""
 
 
 @dataclass(frozen=True, eq=False)
-class Traits:
+class ImageFeatures:
     """What a scan looks like.
 
     Attributes:
-        single: Sequence to its `TRAITS`.
-        pairs: Two sequences, in the order of the alphabet, to their `PAIR_TRAITS`.
+        single: Sequence to its `FEATURES`.
+        pairs: Two sequences, in the order of the alphabet, to their `PAIR_FEATURES`.
         alike: The same two to the correlation of the images.
         rings: Sequence to the medians of the outermost layer of the mask and of the one beneath.
         volume_ml: Of the mask.
@@ -79,7 +79,7 @@ class _Sample:
     spacing_mm: Millimetres
 
 
-def measure_traits(prepared: Prepared, spacing_mm: Millimetres) -> Traits:
+def measure_features(prepared: Prepared, spacing_mm: Millimetres) -> ImageFeatures:
     """Look at a prepared scan.
 
     Args:
@@ -103,7 +103,7 @@ def measure_traits(prepared: Prepared, spacing_mm: Millimetres) -> Traits:
         alike[one, other] = _correlate(values[i], values[j])
     volume_ml = float(np.count_nonzero(prepared.mask) * np.prod(spacing_mm) / 1000)
     filled = float(np.count_nonzero(prepared.mask) / prepared.mask.size)
-    return Traits(single, pairs, alike, rings, volume_ml, filled, _measure_shape(sample))
+    return ImageFeatures(single, pairs, alike, rings, volume_ml, filled, _measure_shape(sample))
 
 
 def _take_sample(prepared: Prepared, spacing_mm: Millimetres) -> _Sample:

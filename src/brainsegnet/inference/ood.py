@@ -11,7 +11,7 @@ from itertools import combinations, permutations, product
 import numpy as np
 
 from brainsegnet._types import Millimetres
-from brainsegnet.inference.image_features import MIRROR, TRAITS, Floats, Traits, measure_traits
+from brainsegnet.inference.image_features import FEATURES, MIRROR, Floats, ImageFeatures, measure_features
 from brainsegnet.model.card import Profile
 from brainsegnet.preprocessing.geometry import Turn, turn_array
 from brainsegnet.preprocessing.prepare import Prepared
@@ -35,9 +35,9 @@ SAME = 0.995
 """Correlation from which two sequences are one image."""
 GUESSED_CASES, GUESSED_SPREAD, LEAST_SPREAD, KEPT = 4, 0.3, 0.1, 0.8
 """What stands in for variety that few training cases cannot show: so many cases of this spread, this much more in any
-trait, and the share of the covariances that is believed."""
+feature, and the share of the covariances that is believed."""
 LIMIT = 9.0
-"""Squared deviation in a trait of a pair beyond which it counts no more: an odd lesion must not decide."""
+"""Squared deviation in a feature of a pair beyond which it counts no more: an odd lesion must not decide."""
 
 
 def measure_profile(cases: Iterable[tuple[Prepared, Millimetres]]) -> Profile:
@@ -49,15 +49,15 @@ def measure_profile(cases: Iterable[tuple[Prepared, Millimetres]]) -> Profile:
     Raises:
         ValueError: there is no case.
     """
-    seen = [measure_traits(prepared, spacing_mm) for prepared, spacing_mm in cases]
+    seen = [measure_features(prepared, spacing_mm) for prepared, spacing_mm in cases]
     if not seen:
         raise ValueError("a profile needs at least one case")
-    single = _by_name(traits.single for traits in seen)
-    pairs = _by_name({" ".join(pair): value for pair, value in traits.pairs.items()} for traits in seen)
-    covariance = _pool(single, len(TRAITS))
-    covariance = KEPT * covariance + (1 - KEPT) * np.diag(np.diag(covariance)) + LEAST_SPREAD**2 * np.eye(len(TRAITS))
+    single = _by_name(features.single for features in seen)
+    pairs = _by_name({" ".join(pair): value for pair, value in features.pairs.items()} for features in seen)
+    covariance = _pool(single, len(FEATURES))
+    covariance = KEPT * covariance + (1 - KEPT) * np.diag(np.diag(covariance)) + LEAST_SPREAD**2 * np.eye(len(FEATURES))
     pair_spread = np.sqrt(np.diag(_pool(pairs, len(MIRROR))) + LEAST_SPREAD**2)
-    shape = np.mean([traits.shape for traits in seen], axis=0)
+    shape = np.mean([features.shape for features in seen], axis=0)
     tenths = np.floor((shape + shape[:, :, ::-1]) / 2 * 9.999).astype(int)
     return Profile(
         cases=len(seen),
@@ -65,14 +65,14 @@ def measure_profile(cases: Iterable[tuple[Prepared, Millimetres]]) -> Profile:
         covariance=tuple(_rounded(row) for row in covariance),
         pairs={name: _rounded(rows.mean(0)) for name, rows in pairs.items()},
         pair_spread=_rounded(pair_spread),
-        volume_ml=round(float(np.median([traits.volume_ml for traits in seen])), 1),
+        volume_ml=round(float(np.median([features.volume_ml for features in seen])), 1),
         shape=tuple("".join(map(str, layer.ravel())) for layer in tenths),
-        filled=_rounded_up(max(traits.filled for traits in seen)),
-        rim=_rounded_up(max((0.0, *(rim for traits in seen for rim in traits.rims.values())))),
+        filled=_rounded_up(max(features.filled for features in seen)),
+        rim=_rounded_up(max((0.0, *(rim for features in seen for rim in features.rims.values())))),
     )
 
 
-def find_doubts(prepared: Prepared, spacing_mm: Millimetres, profile: Profile) -> list[str]:
+def find_warnings(prepared: Prepared, spacing_mm: Millimetres, profile: Profile) -> list[str]:
     """Sentences on what looks unlike the training cases, each with its remedy; none when all is well.
 
     Where the skull seems to be there, nothing else is judged, because all else is measured within the brain. It is
@@ -83,38 +83,38 @@ def find_doubts(prepared: Prepared, spacing_mm: Millimetres, profile: Profile) -
         spacing_mm: That it is stored with: `case.reference.spacing_mm`.
         profile: Of the model's training cases.
     """
-    traits = measure_traits(prepared, spacing_mm)
-    if skull := _doubt_stripping(traits, profile):
+    features = measure_features(prepared, spacing_mm)
+    if skull := _warn_of_stripping(features, profile):
         return [skull]
-    return [*_doubt_size(traits, profile), *_doubt_turn(traits, profile), *_doubt_names(traits, profile)]
+    return [*_warn_of_size(features, profile), *_warn_of_turn(features, profile), *_warn_of_names(features, profile)]
 
 
-def _doubt_stripping(traits: Traits, profile: Profile) -> str | None:
+def _warn_of_stripping(features: ImageFeatures, profile: Profile) -> str | None:
     remedy = "remove the skull and set all outside the brain to 0"
-    if traits.filled > max(FULLEST, profile.filled or 0) and traits.volume_ml > SMALLER * profile.volume_ml:
-        return f"the scan has no empty background, {100 * traits.filled:.0f} % of its box is not background; {remedy}"
-    bright = [name for name, rim in traits.rims.items() if rim > max(RIM_CONTRAST, profile.rim)]
+    if features.filled > max(FULLEST, profile.filled or 0) and features.volume_ml > SMALLER * profile.volume_ml:
+        return f"the scan has no empty background, {100 * features.filled:.0f} % of its box is not background; {remedy}"
+    bright = [name for name, rim in features.rims.items() if rim > max(RIM_CONTRAST, profile.rim)]
     if bright:
         return f"a bright rim lies around a dark ring in {', '.join(bright)}, as scalp around skull does; {remedy}"
-    if traits.volume_ml > LARGER * profile.volume_ml:
+    if features.volume_ml > LARGER * profile.volume_ml:
         return (
-            f"what is not background measures {traits.volume_ml:.0f} ml, the brains of the training cases "
+            f"what is not background measures {features.volume_ml:.0f} ml, the brains of the training cases "
             f"{profile.volume_ml:.0f} ml; {remedy}"
         )
     return None
 
 
-def _doubt_size(traits: Traits, profile: Profile) -> Iterator[str]:
-    if traits.volume_ml < SMALLER * profile.volume_ml:
+def _warn_of_size(features: ImageFeatures, profile: Profile) -> Iterator[str]:
+    if features.volume_ml < SMALLER * profile.volume_ml:
         yield (
-            f"what is not background measures {traits.volume_ml:.0f} ml, the brains of the training cases "
+            f"what is not background measures {features.volume_ml:.0f} ml, the brains of the training cases "
             f"{profile.volume_ml:.0f} ml; give a scan of the whole brain, and check the voxel size in its header"
         )
 
 
-def _doubt_turn(traits: Traits, profile: Profile) -> Iterator[str]:
-    usual = np.array([[int(digit) for digit in layer] for layer in profile.shape]).reshape(traits.shape.shape)
-    fits = {how: _correlate(turn_array(traits.shape, how), usual) for how in _turns()}
+def _warn_of_turn(features: ImageFeatures, profile: Profile) -> Iterator[str]:
+    usual = np.array([[int(digit) for digit in layer] for layer in profile.shape]).reshape(features.shape.shape)
+    fits = {how: _correlate(turn_array(features.shape, how), usual) for how in _turns()}
     best = max(fits, key=lambda how: fits[how])
     if fits[best] - fits[Turn()] > TURN_MARGIN:
         yield (
@@ -136,16 +136,16 @@ def _describe(how: Turn) -> str:
     return {(True, True): "upside down", (True, False): "upside down", (False, True): "back to front"}[how.flips[:2]]
 
 
-def _doubt_names(traits: Traits, profile: Profile) -> Iterator[str]:
-    given = tuple(name for name in traits.single if name in profile.single)
-    same = [pair for pair, alike in traits.alike.items() if alike > SAME]
+def _warn_of_names(features: ImageFeatures, profile: Profile) -> Iterator[str]:
+    given = tuple(name for name in features.single if name in profile.single)
+    same = [pair for pair, alike in features.alike.items() if alike > SAME]
     for one, other in same:
         yield f"{one} and {other} are the same image; give each sequence its own file, or leave one out"
     if same or not given:
         return
     needed = {True: EXCHANGE_MARGIN, False: MARGIN}
     gains = {
-        names: _judge(traits, profile, given, names) - (names != given) * needed[set(names) == set(given)]
+        names: _judge(features, profile, given, names) - (names != given) * needed[set(names) == set(given)]
         for names in _namings(given, tuple(profile.single))
     }
     best = max(gains, key=lambda names: gains[names])
@@ -170,15 +170,15 @@ def _namings(given: Sequence[str], known: Sequence[str]) -> Iterator[tuple[str, 
                     yield tuple(naming)
 
 
-def _judge(traits: Traits, profile: Profile, given: Sequence[str], names: Sequence[str]) -> float:
+def _judge(features: ImageFeatures, profile: Profile, given: Sequence[str], names: Sequence[str]) -> float:
     """Logarithm of the likelihood, up to a constant, that the images given under some names are others."""
     inverse = np.linalg.inv(np.array(profile.covariance))
     total = 0.0
     for had, name in zip(given, names, strict=True):
-        away = traits.single[had] - np.array(profile.single[name])
+        away = features.single[had] - np.array(profile.single[name])
         total -= 0.5 * float(away @ inverse @ away)
     meant = dict(zip(given, names, strict=True))
-    for (one, other), found in traits.pairs.items():
+    for (one, other), found in features.pairs.items():
         if one in meant and other in meant and (usual := _usual(profile, meant[one], meant[other])) is not None:
             total -= 0.25 * float(np.minimum(((found - usual) / np.array(profile.pair_spread)) ** 2, LIMIT).sum())
     return total
@@ -194,10 +194,10 @@ def _correlate(one: Floats, other: Floats) -> float:
 
 
 def _by_name(seen: Iterable[Mapping[str, Floats]]) -> dict[str, Floats]:
-    """Name to the rows (N, traits) of all cases that have it."""
+    """Name to the rows (N, features) of all cases that have it."""
     rows: dict[str, list[Floats]] = {}
-    for traits in seen:
-        for name, values in traits.items():
+    for features in seen:
+        for name, values in features.items():
             rows.setdefault(name, []).append(values)
     return {name: np.array(values) for name, values in rows.items()}
 

@@ -72,7 +72,7 @@ class OpenVinoBackend:
             settings["INFERENCE_NUM_THREADS"] = threads
         try:
             self._network = shared_core().read_model(str(path))
-            surely = card.islands.margin is not None
+            surely = card.components.confidence_margin is not None
             self._likeliest = {surely: _ready(with_arg_max(self._network, card.task.classes, surely), settings)}
         except RuntimeError as error:
             raise ModelError(f"{path} cannot be run by OpenVINO: {' '.join(str(error).split())[:200]}") from error
@@ -94,7 +94,7 @@ class OpenVinoBackend:
         """
         return self._classify(image, surely=False)
 
-    def classify_surely(self, image: Floats) -> Classes:
+    def classify_with_confidence(self, image: Floats) -> Classes:
         """Classes, and the probability of not being background in 255 steps: (2, D, H, W); otherwise as `classify`."""
         return self._classify(image, surely=True)
 
@@ -109,9 +109,9 @@ class OpenVinoBackend:
             self._logits = _ready(self._network, self._settings)
         logits = _infer(self._logits, image)[0]
         logits = logits.reshape(-1, self.classes, *logits.shape[1:])
-        chances = np.exp(logits - logits.max(1, keepdims=True))
-        chances /= chances.sum(1, keepdims=True)
-        return np.asarray(interleave(chances.swapaxes(0, 1), self.stride))
+        probabilities = np.exp(logits - logits.max(1, keepdims=True))
+        probabilities /= probabilities.sum(1, keepdims=True)
+        return np.asarray(interleave(probabilities.swapaxes(0, 1), self.stride))
 
     def estimate_bytes(self, shape: Shape) -> int:
         """About how much memory a pass over (D, H, W) voxels takes beside weights and libraries."""
@@ -139,8 +139,8 @@ def with_arg_max(network: OpenVinoModel, classes: int, surely: bool = False) -> 
     if surely:
         background = ops.gather(ops.softmax(apart, 1), np.array(0), np.array(1))
         lesion = ops.multiply(ops.subtract(np.float32(1), background), np.float32(CERTAIN))
-        sureness = ops.convert(ops.round(lesion, "half_to_even"), "u8")
-        result = ops.concat([ops.unsqueeze(part, np.array([0])) for part in (result, sureness)], 0)
+        confidence = ops.convert(ops.round(lesion, "half_to_even"), "u8")
+        result = ops.concat([ops.unsqueeze(part, np.array([0])) for part in (result, confidence)], 0)
     return openvino.Model([ops.result(result)], twin.get_parameters())
 
 

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brainsegnet.errors import BrainSegNetError, MissingSequence
-from brainsegnet.inference.components import Cleared, clear_chances, find_classes, without_dropped
+from brainsegnet.inference.components import FilteredLabels, filter_probabilities, segment_filtered, suppress_dropped
 from brainsegnet.inference.engine import Engine
-from brainsegnet.inference.ood import find_doubts
+from brainsegnet.inference.ood import find_warnings
 from brainsegnet.inference.tiling import mirrored_probabilities
 from brainsegnet.inference.volumes import Interval, entropy, find_intervals, measure_volumes
 from brainsegnet.model.card import Card
@@ -29,7 +29,8 @@ class Options:
         slabs: Slices per pass; None is the whole brain box in one, 31 the paper's choice.
         probabilities: Whether the result holds a map for each tissue.
         uncertainty: Whether it holds an entropy map and an interval of the volume of each region.
-        keep_islands: Whether components stay of which the model is much less sure than of the surest, see `islands`.
+        keep_all_components: Whether components stay of which the model is much less sure than of the surest, see
+            `components`.
         mirror: Whether the mean over the scan and its mirror images is taken, see `mirroring`.
 
     Raises:
@@ -39,7 +40,7 @@ class Options:
     slabs: int | None = None
     probabilities: bool = False
     uncertainty: bool = False
-    keep_islands: bool = False
+    keep_all_components: bool = False
     mirror: bool = False
 
     def __post_init__(self) -> None:
@@ -73,9 +74,9 @@ class Found:
     Attributes:
         ready: What it was given.
         options: What was asked for.
-        cleared: Classes (d, h, w) of the brain's box, and what was dropped of them.
-        chances: Probabilities (K, d, h, w) if maps or intervals were asked for.
-        seconds: That the passes took, arg-max and the dropping of islands included.
+        filtered: Classes (d, h, w) of the brain's box, and what was dropped of them.
+        probabilities: Probabilities (K, d, h, w) if maps or intervals were asked for.
+        seconds: That the passes took, arg-max and the dropping of components included.
         engine: What computed.
         notes: What was done for want of memory.
         pass_bytes: About how much memory one pass over the box takes beside weights and libraries; it decides on slabs.
@@ -83,8 +84,8 @@ class Found:
 
     ready: Ready
     options: Options
-    cleared: Cleared
-    chances: NDArray[np.float32] | None
+    filtered: FilteredLabels
+    probabilities: NDArray[np.float32] | None
     seconds: float
     engine: str
     notes: tuple[str, ...]
@@ -98,15 +99,15 @@ class Prediction:
     Attributes:
         name: Of the case.
         labels: In the convention of the task, on the grid of the case: the arg-max without what was dropped.
-        probabilities: Tissue, and "background", to a float32 map on the same grid, dropped islands too; None if not
+        probabilities: Tissue, and "background", to a float32 map on the same grid, dropped components too; None if not
             asked for.
         used, absent: Sequences of the model that the case has, and has not.
-        seconds: "prepare" (check, crop, normalise) and "network" (passes, arg-max, dropping of islands).
+        seconds: "prepare" (check, crop, normalise) and "network" (passes, arg-max, dropping of components).
         volumes_ml: "labels" by tissue and "regions" by region, in millilitres.
         entropy: As a share of the greatest, a float32 map on the same grid, 0 around the brain; None if not asked for.
         intervals: Of the volume of each region; None if not asked for.
-        doubts: Sentences on what looks unlike the training cases.
-        islands_dropped: Number of islands of which the model was so unsure that they were dropped.
+        warnings: Sentences on what looks unlike the training cases.
+        components_dropped: Number of components of which the model was so unsure that they were dropped.
         dropped_ml: Their volume in millilitres.
     """
 
@@ -119,8 +120,8 @@ class Prediction:
     volumes_ml: Mapping[str, Mapping[str, float]]
     entropy: Volume | None = None
     intervals: Mapping[str, Interval] | None = None
-    doubts: Sequence[str] = ()
-    islands_dropped: int = 0
+    warnings: Sequence[str] = ()
+    components_dropped: int = 0
     dropped_ml: float = 0.0
 
 
@@ -149,24 +150,24 @@ def make_ready(case: Case, card: Card, prepare: Callable[[Case], Prepared] = pre
 def compute(ready: Ready, engine: Engine, options: Options) -> Found:
     """The second step: the network; errors as `predict`."""
     started = time.perf_counter()
-    margin = None if options.keep_islands else engine.card.islands.margin
+    margin = None if options.keep_all_components else engine.card.components.confidence_margin
     wanted = options.probabilities or options.uncertainty
     if wanted or options.mirror:
         average = mirrored_probabilities if options.mirror else Engine.probabilities
         soft = average(engine, ready.image, options.slabs)
-        cleared, chances = clear_chances(soft, margin), soft if wanted else None
+        filtered, probabilities = filter_probabilities(soft, margin), soft if wanted else None
     else:
-        cleared, chances = find_classes(engine, ready.image, margin, options.slabs), None
+        filtered, probabilities = segment_filtered(engine, ready.image, margin, options.slabs), None
     seconds = time.perf_counter() - started
-    d, h, w = cleared.classes.shape
+    d, h, w = filtered.classes.shape
     needed = engine.backend.estimate_bytes((d, h, w))
-    return Found(ready, options, cleared, chances, seconds, engine.backend.name, tuple(engine.notes), needed)
+    return Found(ready, options, filtered, probabilities, seconds, engine.backend.name, tuple(engine.notes), needed)
 
 
 def finish(found: Found, card: Card) -> Prediction:
     """The third step: back to the case's own grid and the task's labels."""
-    ready, case, cleared = found.ready, found.ready.case, found.cleared
-    labels = LabelMap(card.task.decode(restore(cleared.classes, ready.prepared)), case.reference.affine)
+    ready, case, filtered = found.ready, found.ready.case, found.filtered
+    labels = LabelMap(card.task.decode(restore(filtered.classes, ready.prepared)), case.reference.affine)
     result = Prediction(
         case.name,
         labels,
@@ -175,20 +176,20 @@ def finish(found: Found, card: Card) -> Prediction:
         ready.absent,
         seconds={"prepare": ready.seconds, "network": found.seconds},
         volumes_ml=measure_volumes(labels, card.task),
-        islands_dropped=cleared.islands,
-        dropped_ml=round(cleared.voxels * labels.voxel_ml, 6),
+        components_dropped=filtered.components,
+        dropped_ml=round(filtered.voxels * labels.voxel_ml, 6),
     )
     if card.profile is not None:
-        doubts = find_doubts(ready.prepared, case.reference.spacing_mm, card.profile)
-        result = replace(result, doubts=tuple(doubts))
-    chances, asked = found.chances, found.options
-    if chances is not None and asked.probabilities:
-        result = replace(result, probabilities=map_tissues(chances, ready.prepared, card.task, case.reference))
-    if chances is not None and asked.uncertainty:
-        doubt = case.reference.with_array(restore(entropy(chances), ready.prepared))
-        kept = without_dropped(chances, cleared.classes)
+        warnings = find_warnings(ready.prepared, case.reference.spacing_mm, card.profile)
+        result = replace(result, warnings=tuple(warnings))
+    probabilities, asked = found.probabilities, found.options
+    if probabilities is not None and asked.probabilities:
+        result = replace(result, probabilities=map_tissues(probabilities, ready.prepared, card.task, case.reference))
+    if probabilities is not None and asked.uncertainty:
+        warning = case.reference.with_array(restore(entropy(probabilities), ready.prepared))
+        kept = suppress_dropped(probabilities, filtered.classes)
         as_validated = not asked.mirror and not ready.absent
-        result = replace(result, entropy=doubt, intervals=find_intervals(kept, card, labels.voxel_ml, as_validated))
+        result = replace(result, entropy=warning, intervals=find_intervals(kept, card, labels.voxel_ml, as_validated))
     return result
 
 
@@ -222,10 +223,14 @@ def arrange_channels(prepared: Prepared, sequences: tuple[str, ...]) -> NDArray[
     return image
 
 
-def map_tissues(chances: NDArray[np.float32], prepared: Prepared, task: Task, reference: Volume) -> dict[str, Volume]:
+def map_tissues(
+    probabilities: NDArray[np.float32], prepared: Prepared, task: Task, reference: Volume
+) -> dict[str, Volume]:
     """Probabilities (K, d, h, w) of the box, a map a tissue, on the grid of `reference`; background around the box."""
     names = (BACKGROUND, *task.labels.values())
-    maps = {name: reference.with_array(restore(map_, prepared)) for name, map_ in zip(names, chances, strict=True)}
-    inside = restore(np.ones(chances.shape[1:], np.bool_), prepared)
+    maps = {
+        name: reference.with_array(restore(map_, prepared)) for name, map_ in zip(names, probabilities, strict=True)
+    }
+    inside = restore(np.ones(probabilities.shape[1:], np.bool_), prepared)
     maps[BACKGROUND].array[~inside] = 1
     return maps

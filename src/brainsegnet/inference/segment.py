@@ -83,8 +83,8 @@ def write_case(found: Found, loaded: Loaded, model: Model, path: Path, picture: 
         "geometry": {"grid": next(iter(case.images)), "moved": loaded.aligner.to_json()},
         "volumes_ml": prediction.volumes_ml,
         "dropped": {
-            "margin": None if found.options.keep_islands else model.card.islands.margin,
-            "islands": prediction.islands_dropped,
+            "confidence_margin": None if found.options.keep_all_components else model.card.components.confidence_margin,
+            "components": prediction.components_dropped,
             "ml": prediction.dropped_ml,
         },
         "mirrored": found.options.mirror,
@@ -95,7 +95,7 @@ def write_case(found: Found, loaded: Loaded, model: Model, path: Path, picture: 
         "engine": found.engine,
         "memory": {"one_pass_gb": round(found.pass_bytes / 1e9, 3)},
         "notes": [*found.notes, *loaded.notes],
-        "doubts": [*prediction.doubts, *doubt_sequences(expected, prediction.used)],
+        "warnings": [*prediction.warnings, *warn_of_sequences(expected, prediction.used)],
         "seconds": {stage: round(duration, 4) for stage, duration in seconds.items()},
         "brainsegnet": version("brainsegnet"),
         "intended_use": model.card.intended_use,
@@ -121,12 +121,12 @@ def expected_dice(card: Card, used: Sequence[str]) -> dict[str, Mapping[str, flo
     return {what: measured["+".join(names)] for what, names in wanted.items() if "+".join(names) in measured}
 
 
-def doubt_sequences(expected: Mapping[str, Mapping[str, float]], used: Sequence[str]) -> list[str]:
+def warn_of_sequences(expected: Mapping[str, Mapping[str, float]], used: Sequence[str]) -> list[str]:
     """A sentence where the model hardly found anything on unseen cases with these sequences alone; none elsewhere.
 
-    >>> doubt_sequences({"all sequences": {"lesion": 0.67}, "those used": {"lesion": 0.0}}, ["adc"])
+    >>> warn_of_sequences({"all sequences": {"lesion": 0.67}, "those used": {"lesion": 0.0}}, ["adc"])
     ['with adc alone the model found hardly anything on unseen cases (best Dice 0.00); add sequences']
-    >>> doubt_sequences({"all sequences": {"lesion": 0.67}, "those used": {"lesion": 0.64}}, ["dwi"])
+    >>> warn_of_sequences({"all sequences": {"lesion": 0.67}, "those used": {"lesion": 0.64}}, ["dwi"])
     []
     """
     best = max(expected.get("those used", {}).values(), default=1.0)
@@ -177,8 +177,9 @@ class SegmentOptions:
             sequence on its grid stays as it is, even if the head moved.
         uncertainty: Whether to write an entropy map and intervals of the volumes too.
         picture: Whether to draw the result over the scan, as a PNG beside the label map.
-        keep_islands: Whether connected components stay of which the model is much less sure than of the surest; else
-            its card says how much less sure one is that is dropped, if any is. Probability and entropy maps show all.
+        keep_all_components: Whether connected components stay of which the model is much less sure than of the surest;
+            else its card says how much less sure one is that is dropped, if any is. Probability and entropy maps show
+            all.
         mirror: Whether to take the mean over the scan and its mirror images, in four passes.
 
     Raises:
@@ -195,7 +196,7 @@ class SegmentOptions:
     register: bool = False
     uncertainty: bool = False
     picture: bool = False
-    keep_islands: bool = False
+    keep_all_components: bool = False
     mirror: bool = False
 
     def __post_init__(self) -> None:
@@ -252,7 +253,9 @@ def segment(
     targets = _targets(found, out)
     if not isinstance(cases, Mapping):
         _refuse_truths(found, targets.values())
-    wanted = Options(options.slabs, options.probabilities, options.uncertainty, options.keep_islands, options.mirror)
+    wanted = Options(
+        options.slabs, options.probabilities, options.uncertainty, options.keep_all_components, options.mirror
+    )
     on_cpu = stays_on_cpu(options.device)
 
     def read(files: CaseFiles) -> Loaded:

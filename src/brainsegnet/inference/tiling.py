@@ -43,7 +43,7 @@ class Backend(Protocol):
             MemoryError: there is too little memory.
         """
 
-    def classify_surely(self, image: Floats) -> Classes:
+    def classify_with_confidence(self, image: Floats) -> Classes:
         """Classes, and the probability of not being background in 255 steps: (2, D, H, W); otherwise as `classify`."""
 
     def probabilities(self, image: Floats) -> Floats:
@@ -103,10 +103,10 @@ class Passes:
         self._fill(result, image, slabs, lambda part: self.backend.classify(part))
         return result
 
-    def classify_surely(self, image: Floats, slabs: int | None = None) -> tuple[Classes, Classes]:
+    def classify_with_confidence(self, image: Floats, slabs: int | None = None) -> tuple[Classes, Classes]:
         """Classes (D, H, W) as `classify`, and the probability (D, H, W) of not being background in 255 steps."""
         result = np.empty((2, *image.shape[1:]), np.uint8)
-        self._fill(result, image, slabs, lambda part: self.backend.classify_surely(part))
+        self._fill(result, image, slabs, lambda part: self.backend.classify_with_confidence(part))
         return result[0], result[1]
 
     def probabilities(self, image: Floats, slabs: int | None = None) -> Floats:

@@ -82,17 +82,17 @@ class TorchBackend:
             likeliest = self._logits(image).argmax(1).to(torch.uint8)
             return np.asarray(interleave(likeliest, self.stride).cpu().numpy())
 
-    def classify_surely(self, image: Floats) -> Classes:
+    def classify_with_confidence(self, image: Floats) -> Classes:
         """Classes, and the probability of not being background in 255 steps: (2, D, H, W); otherwise as `classify`."""
         with _running(self.device, self.threads):
-            both = _likeliest_and_sureness(self._logits(image))
+            both = _labels_and_confidence(self._logits(image))
             return np.asarray(interleave(both, self.stride).cpu().numpy())
 
     def probabilities(self, image: Floats) -> Floats:
         """Soft-max probabilities (K, D, H, W); arguments and errors as `classify`."""
         with _running(self.device, self.threads):
-            chances = self._logits(image).float().softmax(1).transpose(0, 1)
-            return np.asarray(interleave(chances, self.stride).cpu().numpy())
+            probabilities = self._logits(image).float().softmax(1).transpose(0, 1)
+            return np.asarray(interleave(probabilities, self.stride).cpu().numpy())
 
     def estimate_bytes(self, shape: Shape) -> int:
         """About how much memory a pass over (D, H, W) voxels takes beside weights and libraries.
@@ -154,10 +154,10 @@ class AnyNetwork:
         with _running(self.device):
             return np.asarray(self._logits(image).argmax(0).to(torch.uint8).cpu().numpy())
 
-    def classify_surely(self, image: Floats) -> Classes:
+    def classify_with_confidence(self, image: Floats) -> Classes:
         """Classes, and the probability of not being background in 255 steps: (2, D, H, W); otherwise as `classify`."""
         with _running(self.device):
-            return np.asarray(_likeliest_and_sureness(self._logits(image)[None])[:, 0].cpu().numpy())
+            return np.asarray(_labels_and_confidence(self._logits(image)[None])[:, 0].cpu().numpy())
 
     def probabilities(self, image: Floats) -> Floats:
         """Soft-max probabilities (K, D, H, W); arguments and errors as `classify`."""
@@ -184,8 +184,8 @@ class AnyNetwork:
         return self.run(x)[0]
 
 
-def _likeliest_and_sureness(logits: Tensor) -> Tensor:
-    """Of logits (S, K, d, h, w): classes and sureness, (2, S, d, h, w) uint8."""
+def _labels_and_confidence(logits: Tensor) -> Tensor:
+    """Of logits (S, K, d, h, w): classes and confidence, (2, S, d, h, w) uint8."""
     lesion = 1 - logits.float().softmax(1)[:, 0]
     return torch.stack([logits.argmax(1).to(torch.uint8), (lesion * CERTAIN).round().to(torch.uint8)])
 

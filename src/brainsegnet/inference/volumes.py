@@ -1,7 +1,7 @@
 """How sure a model is: an entropy map, and an interval for the volume of a region, with its coverage on known cases.
 
-The interval runs from the volume that is more probable than 1 - tail to that which is more probable than tail. Which
-tail makes it hold the true volume in so many of the cases is found on cases that the model has not seen.
+The interval runs from the volume that is more probable than 1 - alpha to that which is more probable than alpha. Which
+alpha makes it hold the true volume in so many of the cases is found on cases that the model has not seen.
 
 What is read off a result: the volume of each tissue and region, and the interval that it is believed to lie in.
 """
@@ -18,60 +18,60 @@ from brainsegnet.model.card import Card, IntervalNote
 from brainsegnet.task import Task
 from brainsegnet.volume import LabelMap
 
-TAILS: tuple[float, ...] = tuple(10.0 ** -(0.31 + 0.1 * k) for k in range(57))
-"""Tails that are tried, the narrowest interval first."""
+ALPHAS: tuple[float, ...] = tuple(10.0 ** -(0.31 + 0.1 * k) for k in range(57))
+"""Alphas that are tried, the narrowest interval first."""
 
 
-def entropy(chances: Floats) -> Floats:
+def entropy(probabilities: Floats) -> Floats:
     """Entropy of the class probabilities (K, D, H, W) as a share of the greatest that is possible, (D, H, W).
 
     >>> entropy(np.array([1, 0.5, 0, 0.5], np.float32).reshape(2, 2, 1, 1)).ravel().tolist()
     [0.0, 1.0]
     """
-    logs = np.log(np.maximum(chances, np.float32(1e-12)))
-    return np.asarray(np.abs((chances * logs).sum(0)) / np.float32(math.log(len(chances))), np.float32)
+    logs = np.log(np.maximum(probabilities, np.float32(1e-12)))
+    return np.asarray(np.abs((probabilities * logs).sum(0)) / np.float32(math.log(len(probabilities))), np.float32)
 
 
-def region_chance(chances: Floats, classes: Sequence[int]) -> Floats:
+def region_probability(probabilities: Floats, classes: Sequence[int]) -> Floats:
     """Probability (D, H, W) that a voxel belongs to a region that unites some of the classes of (K, D, H, W)."""
-    return np.asarray(chances[list(classes)].sum(0), np.float32)
+    return np.asarray(probabilities[list(classes)].sum(0), np.float32)
 
 
-def volume_interval(chance: Floats, voxel_ml: float, tail: float) -> tuple[float, float]:
+def volume_interval(probability: Floats, voxel_ml: float, alpha: float) -> tuple[float, float]:
     """Least and greatest volume in ml that a region of this probability (D, H, W) is believed to have.
 
-    >>> volume_interval(np.array([0.05, 0.5, 0.95, 1], np.float32), 1.0, tail=0.1)
+    >>> volume_interval(np.array([0.05, 0.5, 0.95, 1], np.float32), 1.0, alpha=0.1)
     (2.0, 3.0)
     """
-    least, most = (int(np.count_nonzero(chance > limit)) for limit in (1 - tail, tail))
+    least, most = (int(np.count_nonzero(probability > limit)) for limit in (1 - alpha, alpha))
     return least * voxel_ml, most * voxel_ml
 
 
-def widest_tail(chance: Floats, true_voxels: int, slack: float = 0.0) -> float:
-    """The greatest of `TAILS` whose interval holds the true volume, or misses it by `slack` voxels at most.
+def largest_alpha(probability: Floats, true_voxels: int, slack: float = 0.0) -> float:
+    """The greatest of `ALPHAS` whose interval holds the true volume, or misses it by `slack` voxels at most.
 
     The smallest where none does.
 
-    >>> round(widest_tail(np.array([0.05, 0.5, 0.95, 1], np.float32), 4), 3)
+    >>> round(largest_alpha(np.array([0.05, 0.5, 0.95, 1], np.float32), 4), 3)
     0.049
-    >>> widest_tail(np.array([0.05, 0.5, 0.95, 1], np.float32), 4, slack=1) == TAILS[0]
+    >>> largest_alpha(np.array([0.05, 0.5, 0.95, 1], np.float32), 4, slack=1) == ALPHAS[0]
     True
     """
-    for tail in TAILS:
-        least, most = volume_interval(chance, 1.0, tail)
+    for alpha in ALPHAS:
+        least, most = volume_interval(probability, 1.0, alpha)
         if least - slack <= true_voxels <= most + slack:
-            return tail
-    return TAILS[-1]
+            return alpha
+    return ALPHAS[-1]
 
 
-def choose_tail(needed: Sequence[float], coverage: float = 0.8) -> float:
-    """The tail whose interval holds the true volume of a case to come with this probability, from `widest_tail` of n.
+def choose_alpha(needed: Sequence[float], coverage: float = 0.8) -> float:
+    """The alpha whose interval holds the volume of a further case with this probability, from `largest_alpha` of n.
 
     That is the one that (n + 1) times the coverage of them ask for, rounded up, and not n times: the case to come may
     be worse than all (split conformal prediction, Vovk et al. 2005). With fewer cases than the coverage needs, four for
     0.8, that is more than there are, and the one that all ask for is as much as they can tell.
 
-    >>> choose_tail([0.3, 0.2, 0.1, 0.04, 0.001]), choose_tail([0.3, 0.2, 0.1, 0.04, 0.001], 0.6)
+    >>> choose_alpha([0.3, 0.2, 0.1, 0.04, 0.001]), choose_alpha([0.3, 0.2, 0.1, 0.04, 0.001], 0.6)
     (0.001, 0.04)
     """
     rank = math.ceil(coverage * (len(needed) + 1) - 1e-9)
@@ -94,7 +94,7 @@ class Interval:
 
 
 def find_intervals(
-    chances: NDArray[np.float32], card: Card, voxel_ml: float, as_validated: bool = True
+    probabilities: NDArray[np.float32], card: Card, voxel_ml: float, as_validated: bool = True
 ) -> dict[str, Interval]:
     """The interval of the volume of each region, from probabilities (K, d, h, w) of the box.
 
@@ -104,7 +104,7 @@ def find_intervals(
     found = {}
     for region, classes in zip(card.task.regions, card.task.region_classes, strict=True):
         note = card.intervals.get(region, IntervalNote())
-        least, most = volume_interval(region_chance(chances, classes), voxel_ml, note.tail)
+        least, most = volume_interval(region_probability(probabilities, classes), voxel_ml, note.alpha)
         known = (note.coverage, note.cases) if as_validated else (None, 0)
         found[region] = Interval(round(least, 6), round(most, 6), *known)
     return found

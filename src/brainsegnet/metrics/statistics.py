@@ -146,10 +146,10 @@ def _signed_rank_p(differences: Figures) -> float:
         return float(stats.wilcoxon(differences, method="approx").pvalue)
     doubled = np.rint(2 * stats.rankdata(np.abs(differences))).astype(int)
     total = int(doubled.sum())
-    chances = np.zeros(total + 1)
-    chances[0] = 1.0
+    probabilities = np.zeros(total + 1)
+    probabilities[0] = 1.0
     for rank in doubled:
-        chances[rank:] = (chances[rank:] + chances[: total + 1 - rank]) / 2
-        chances[:rank] /= 2
+        probabilities[rank:] = (probabilities[rank:] + probabilities[: total + 1 - rank]) / 2
+        probabilities[:rank] /= 2
     positive = int(doubled[differences > 0].sum())
-    return min(1.0, float(2 * chances[: min(positive, total - positive) + 1].sum()))
+    return min(1.0, float(2 * probabilities[: min(positive, total - positive) + 1].sum()))

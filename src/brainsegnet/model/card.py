@@ -91,8 +91,8 @@ class Comparison(Value):
         origin: What they learnt from, such as "grown alone", "real alone" or "grown, then real".
         real_cases: Number of real cases in each training; None is all but those that it is scored on.
         budget: Minutes or steps of the training on real cases; nothing where there was none.
-        subsets: Mean whole-scan Dice by region, for parts of the sequences, as in `TrainingNote`; no island is dropped,
-            so they stand beside `IslandsNote.kept`.
+        subsets: Mean whole-scan Dice by region, for parts of the sequences, as in `TrainingNote`; no component is
+            dropped, so they stand beside `ComponentFilter.kept`.
     """
 
     origin: str = Field(min_length=1)
@@ -177,27 +177,27 @@ class IntervalNote(Value):
     """Which probabilities bound the volume of a region, and how often the truth lay within on unseen cases.
 
     Attributes:
-        tail: The interval runs from the volume more probable than 1 - tail to that more probable than tail.
+        alpha: The interval runs from the volume more probable than 1 - alpha to that more probable than alpha.
         coverage: Share of the cases in which it held the true volume, each left out of the choice; None if unknown.
         cases: Number of those cases.
     """
 
-    tail: float = Field(default=0.1, gt=0, lt=0.5)
+    alpha: float = Field(default=0.1, gt=0, lt=0.5)
     coverage: float | None = None
     cases: int = 0
 
 
-class IslandsNote(Value):
-    """Which connected components of what is found are dropped, see `islands`, and what keeping all would reach.
+class ComponentFilter(Value):
+    """Which connected components of what is found are dropped, see `components`, and what keeping all would reach.
 
     Attributes:
-        margin: How much less sure than the surest an island is that is dropped; None drops none. A training that keeps
-            a share of a model's weights keeps its margin.
+        confidence_margin: How much less sure than the surest an component is that is dropped; None drops none. A
+            training that keeps a share of a model's weights keeps its margin.
         kept: Mean Dice on the unseen cases if none is dropped, by part of the sequences and region, as
-            `TrainingNote.subsets` with islands dropped; nothing where it was not measured.
+            `TrainingNote.subsets` with components dropped; nothing where it was not measured.
     """
 
-    margin: float | None = Field(default=None, gt=0, lt=1)
+    confidence_margin: float | None = Field(default=None, gt=0, lt=1)
     kept: Mapping[str, Mapping[str, float]] = Field(default_factory=dict)
 
 
@@ -252,9 +252,9 @@ class Profile(Value):
 
     Attributes:
         cases: How many were measured.
-        single: Sequence to the means of its `TRAITS`.
-        covariance: Of the traits of a sequence, about the mean of that sequence.
-        pairs: Two sequences, `flair t1`, in the order of the alphabet, to the means of their `PAIR_TRAITS`.
+        single: Sequence to the means of its `FEATURES`.
+        covariance: Of the features of a sequence, about the mean of that sequence.
+        pairs: Two sequences, `flair t1`, in the order of the alphabet, to the means of their `PAIR_FEATURES`.
         pair_spread: Standard deviation of these.
         volume_ml: Median of the brains.
         shape: A row of blocks in each string, front to back and within that right to left, from the feet upwards:
@@ -286,7 +286,7 @@ class Card(Value):
         input, network, training, weights: See there.
         exports: The same weights in other forms.
         intervals: Of the volume of each region.
-        islands: Which parts of what is found are dropped.
+        components: Which parts of what is found are dropped.
         threshold: Lesion probability, as trained, from which on a voxel is called lesion. The weights hold it, so that
             the arg-max decides there: see `api.leaning`.
         profile: What the training cases look like; None where nobody measured it, and then no scan is doubted.
@@ -306,7 +306,7 @@ class Card(Value):
     weights: WeightsNote | None = None
     exports: Mapping[Form, ExportNote] = Field(default_factory=dict)
     intervals: Mapping[str, IntervalNote] = Field(default_factory=dict)
-    islands: IslandsNote = IslandsNote()
+    components: ComponentFilter = ComponentFilter()
     threshold: float = Field(default=0.5, gt=0, lt=1)
     profile: Profile | None = None
 

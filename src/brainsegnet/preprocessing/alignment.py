@@ -119,7 +119,7 @@ class Registration:
         return self.translation_mm <= PLAUSIBLE_MM and self.rotation_degrees <= PLAUSIBLE_DEGREES
 
     @property
-    def doubt(self) -> str:
+    def warning(self) -> str:
         """What speaks against it, in words; empty if nothing does."""
         if not self.better:
             change = f"mutual information {self.before:.3f} before, {self.after:.3f} after"
@@ -137,7 +137,7 @@ class Registration:
             "translation_mm": round(self.translation_mm, 2),
             "rotation_degrees": round(self.rotation_degrees, 2),
             "applied": self.better,
-            "doubt": self.doubt,
+            "warning": self.warning,
         }
 
 
@@ -285,9 +285,9 @@ class Aligner:
             ) from error
 
     @property
-    def doubts(self) -> dict[str, str]:
+    def warnings(self) -> dict[str, str]:
         """What speaks against the registration of a sequence, for those where something does."""
-        return {name: found.doubt for name, found in self.moved.items() if found and found.doubt}
+        return {name: found.warning for name, found in self.moved.items() if found and found.warning}
 
     def to_json(self) -> dict[str, Any]:
         """How each sequence came onto the grid, for the report of a case."""

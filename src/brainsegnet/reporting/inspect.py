@@ -118,7 +118,7 @@ def card_rows(card: Card) -> list[Row]:
         or "not measured",
         "made in other ways": "; ".join(map(_comparison, training.comparisons)) or "not measured",
         "decides": _threshold(card),
-        "connected components": _islands(card),
+        "connected components": _components(card),
         "volume intervals": _intervals(card),
         "exports": _exports(card),
         "licence": card.licence,
@@ -206,12 +206,12 @@ def _threshold(card: Card) -> str:
     )
 
 
-def _islands(card: Card) -> str:
+def _components(card: Card) -> str:
     """Which connected components are dropped, and what is reached without that."""
-    note = card.islands
-    if note.margin is None:
+    note = card.components
+    if note.confidence_margin is None:
         return "all kept"
-    dropped = f"dropped where less sure by {note.margin:g} than the surest"
+    dropped = f"dropped where less sure by {note.confidence_margin:g} than the surest"
     kept = note.kept.get("+".join(card.sequences))
     return (
         f"{dropped}; Dice if all are kept: {_scores(kept)}"
@@ -223,7 +223,7 @@ def _islands(card: Card) -> str:
 def _intervals(card: Card) -> str:
     """How often the intervals of the volumes held the truth."""
     texts = [
-        f"{region}: tail {note.tail:.3g}, "
+        f"{region}: alpha {note.alpha:.3g}, "
         + (
             "not measured"
             if note.coverage is None

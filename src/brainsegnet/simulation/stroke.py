@@ -65,7 +65,7 @@ class Stroke:
         volume_ml: Volume of a grown core in all.
         foci: Pieces of a grown core, and emboli beside a real shape.
         roughness: Amplitude of the noise on the surface of a focus, as a share of its radius.
-        sparing: Share of a grown core that stays healthy, in islands.
+        sparing: Share of a grown core that stays healthy, in components.
         deficit: Volume of the deficit as a multiple of the core's.
         loss: Share of the penumbra that is lost in the end.
     """
@@ -214,7 +214,7 @@ def _draw_seed(rng: np.random.Generator, ground: Ground, stroke: Stroke) -> tupl
 def _grow_focus(
     rng: np.random.Generator, ground: Ground, stroke: Stroke, seed: tuple[int, int, int], volume_ml: float
 ) -> Mask:
-    """A rough ball around a seed, within the artery of the seed, with islands that are spared."""
+    """A rough ball around a seed, within the artery of the seed, with components that are spared."""
     count = max(FEWEST_VOXELS // 2, round(volume_ml / ground.voxel_ml))
     radius_mm = float(np.cbrt(volume_ml * 1000 * 3 / (4 * np.pi)))
     reach = [int(np.ceil((2.2 * radius_mm + 4) / step)) for step in ground.spacing_mm]

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from brainsegnet._cpu import has_bf16_units
 from brainsegnet.errors import DatasetError
-from brainsegnet.inference.components import find_classes
+from brainsegnet.inference.components import segment_filtered
 from brainsegnet.inference.openvino_backend import Arithmetic, OpenVinoBackend
 from brainsegnet.inference.tiling import Passes
 from brainsegnet.metrics.scores import region_dice
@@ -134,11 +134,11 @@ def compare(model: Model, folder: Path, scans: Mapping[str, "Scan"]) -> dict[Ari
 def _score(
     model: Model, folder: Path, scans: Mapping[str, "Scan"], arithmetic: Arithmetic
 ) -> dict[str, NDArray[np.float64]]:
-    """Whole-scan Dice of the scans by region, without the islands that the model drops."""
+    """Whole-scan Dice of the scans by region, without the components that the model drops."""
     form: Form = "int8" if arithmetic == "int8" else "fp16"
     passes = Passes(OpenVinoBackend(folder / f"{form}.xml", model.card, arithmetic))
     card = model.card
-    found = [find_classes(passes, scan.image, card.islands.margin).classes for scan in scans.values()]
+    found = [segment_filtered(passes, scan.image, card.components.confidence_margin).classes for scan in scans.values()]
     truths = [scan.classes for scan in scans.values()]
     scores = [region_dice(classes, truth, card.task) for classes, truth in zip(found, truths, strict=True)]
     return {region: np.array([score[region] for score in scores]) for region in card.task.regions}

@@ -71,7 +71,7 @@ def follow(roster: Roster, card: Card) -> Roster:
         )
     parent = card.as_parent()
     refuse_seen([case.name for case in roster.validation], parent)
-    return replace(roster, parent=parent, margin=card.islands.margin)
+    return replace(roster, parent=parent, margin=card.components.confidence_margin)
 
 
 def refuse_seen(held_out: Sequence[str], parent: Parent) -> None:
@@ -99,8 +99,8 @@ def settle_blend(recipe: Recipe, roster: Roster, card: Card) -> Recipe:
     return recipe.model_copy(update={"blend": 0.0}) if None in origins else recipe
 
 
-def kept_margin(roster: Roster, recipe: Recipe) -> float | None:
-    """That of the islands which the model drops that the training starts from, where a share of its weights is kept."""
+def inherited_confidence_margin(roster: Roster, recipe: Recipe) -> float | None:
+    """The margin of the model that a training starts from, where a share of its weights is kept."""
     return roster.margin if recipe.blend else None
 
 

@@ -137,8 +137,8 @@ class Roster:
     """Which cases are trained on, which are held out, and the sequences in the order of the channels.
 
     `resample` and `register` say what becomes of label maps and sequences on other grids; see `TrainOptions`. `parent`
-    is the model whose weights the training starts from, `margin` that of the islands which it drops. `grown` says what
-    is grown beside the cases, `pool` holds it.
+    is the model whose weights the training starts from, `margin` that of the components which it drops. `grown` says
+    what is grown beside the cases, `pool` holds it.
     """
 
     task: Task
@@ -228,8 +228,8 @@ def load_scans(
         aligner = Aligner(files.name, roster.register)
         align = aligner if roster.resample or roster.register else None
         case = load_case(files, roster.sequences, roster.task, lesion=True, align=align)
-        for sequence, doubt in aligner.doubts.items():
-            say(f"case {files.name}: {sequence}: {doubt}")
+        for sequence, warning in aligner.warnings.items():
+            say(f"case {files.name}: {sequence}: {warning}")
         return Scan.of(case, roster.task)
 
     with ThreadPoolExecutor(2) as pool:

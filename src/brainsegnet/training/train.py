@@ -11,12 +11,19 @@ import numpy as np
 from brainsegnet._atomic import writable
 from brainsegnet._cpu import has_bf16_units
 from brainsegnet.errors import OutputError, TaskError
-from brainsegnet.inference.components import find_classes
+from brainsegnet.inference.components import segment_filtered
 from brainsegnet.metrics.scores import region_dice
-from brainsegnet.model.card import Architecture, Card, Data, Input, IslandsNote, TrainingNote, find_versions
+from brainsegnet.model.card import Architecture, Card, ComponentFilter, Data, Input, TrainingNote, find_versions
 from brainsegnet.model.store import BEST, CARD_FILE, LAST, Model, resolve_model, save_model, torch_needed
 from brainsegnet.task import Task, load_task
-from brainsegnet.training.finetune import adopt, follow, inherit, kept_margin, settle_blend, warn_of_forgetting
+from brainsegnet.training.finetune import (
+    adopt,
+    follow,
+    inherit,
+    inherited_confidence_margin,
+    settle_blend,
+    warn_of_forgetting,
+)
 from brainsegnet.training.options import TrainOptions, Watch
 from brainsegnet.training.recipes import Recipe
 from brainsegnet.training.simulated import describe_growth, open_pool
@@ -221,7 +228,7 @@ def _hooks(
         save_model(out / name, write_card(f"{out.name}/{name}", roster, plan, options, scores), weights)
 
     def validate_held_out(net: "BrainSegNet") -> Mapping[str, float]:
-        scores.update(score(net, held_out, roster.task, kept_margin(roster, plan.recipe)))
+        scores.update(score(net, held_out, roster.task, inherited_confidence_margin(roster, plan.recipe)))
         return dict(scores)
 
     return Hooks(log, keep, validate_held_out if scored else None, out / STATE, options.validations), log
@@ -254,16 +261,16 @@ def write_card(name: str, roster: Roster, plan: "Plan", options: TrainOptions, s
             blended=recipe.blend,
             scores=dict(scores),
         ),
-        islands=IslandsNote(margin=kept_margin(roster, recipe)),
+        components=ComponentFilter(confidence_margin=inherited_confidence_margin(roster, recipe)),
         versions=find_versions(),
     )
 
 
 def score(net: "BrainSegNet", scans: Sequence["Scan"], task: Task, margin: float | None = None) -> dict[str, float]:
-    """Mean whole-scan Dice of each region, without the islands that a margin drops."""
+    """Mean whole-scan Dice of each region, without the components that a margin drops."""
     from brainsegnet.inference.tiling import Passes
     from brainsegnet.inference.torch_backend import TorchBackend
 
     passes = Passes(TorchBackend.of(net))
-    scores = [region_dice(find_classes(passes, scan.image, margin).classes, scan.classes, task) for scan in scans]
+    scores = [region_dice(segment_filtered(passes, scan.image, margin).classes, scan.classes, task) for scan in scans]
     return {region: float(np.mean([one[region] for one in scores])) for region in task.regions}
