@@ -85,14 +85,10 @@ def labels_and_confidence(probabilities: Floats) -> tuple[Classes, Classes]:
 
 
 def suppress_dropped(probabilities: Floats, classes: Classes) -> Floats:
-    """Probabilities (K, d, h, w) that are background for sure where components were dropped from the classes (d, h,
-    w).""" dropped = (classes
-    == 0) & (probabilities[1:].max(0) > probabilities[0])
-    if
-    not
-    dropped.any():
-        return
-        probabilities
+    """Probabilities (K, d, h, w) with the background certain where components were dropped from `classes` (d, h, w)."""
+    dropped = (classes == 0) & (probabilities[1:].max(0) > probabilities[0])
+    if not dropped.any():
+        return probabilities
     sure = np.zeros((len(probabilities), 1), np.float32)
     sure[0] = 1
     kept = probabilities.copy()
