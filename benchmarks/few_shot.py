@@ -27,7 +27,7 @@ import torch
 
 import brainsegnet
 from brainsegnet._atomic import write_text
-from brainsegnet._cpu import describe_processor
+from brainsegnet._cpu import describe_cpu
 from brainsegnet.io.cases import find_cases
 from brainsegnet.metrics.tables import markdown_table
 from brainsegnet.model.card import Comparison
@@ -200,7 +200,7 @@ def open_document(arguments: argparse.Namespace, folds: Sequence[Sequence[str]])
     document = json.loads(arguments.out.read_text()) if arguments.out.exists() else {"settings": fixed, "runs": []}
     if document["settings"] != fixed:
         raise SystemExit(f"{arguments.out} was measured with other arguments; name another file with --out")
-    about = {"date": datetime.date.today().isoformat(), "machine": describe_processor(), "threads": arguments.threads}
+    about = {"date": datetime.date.today().isoformat(), "machine": describe_cpu(), "threads": arguments.threads}
     return document | about | {"versions": find_versions()}
 
 

@@ -19,7 +19,7 @@ from statistics import median
 import numpy as np
 import torch
 
-from brainsegnet._cpu import describe_processor
+from brainsegnet._cpu import describe_cpu
 from brainsegnet.anatomy.label_maps import PROCEDURAL, open_anatomies
 from brainsegnet.simulation.fields import Luck
 from brainsegnet.simulation.realistic import Painted, draw_recipe, render
@@ -110,7 +110,7 @@ def main() -> None:
         "device": torch.cuda.get_device_name()
         if on_gpu
         else f"CPU, {os.environ.get('OMP_NUM_THREADS', 'all')} threads",
-        "machine": describe_processor(),
+        "machine": describe_cpu(),
         "grown": options.stroke or "gliomas",
         "anatomy": Path(options.anatomy).name if options.anatomy else "own",
         "cases": options.cases,

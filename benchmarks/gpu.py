@@ -22,7 +22,7 @@ from brainsegnet.inference.torch_backend import TorchBackend
 from brainsegnet.inference.torch_prepare import prepare_on
 from brainsegnet.model.architecture import BrainSegNet
 from brainsegnet.model.card import find_versions
-from brainsegnet.model.fused import collapse, freeze
+from brainsegnet.model.fused import fuse, fuse_decoder
 from brainsegnet.preprocessing.prepare import prepare
 from brainsegnet.training.losses import loss_of
 from brainsegnet.training.recipes import PAPER
@@ -82,7 +82,7 @@ def networks(size: str, channels: int) -> Iterator[tuple[str, nn.Module]]:
     widths, refined = WIDTHS[size]
     net = BrainSegNet(channels, 5, widths, refined).eval()
     yield f"{size}, plain", net
-    yield f"{size}, frozen", freeze(net)
+    yield f"{size}, fused", fuse(net)
 
 
 def peers(channels: int) -> Iterator[tuple[str, nn.Module]]:
@@ -181,7 +181,7 @@ def training(device: torch.device, patch: tuple[int, int, int], batches: tuple[i
     for plain in (True, False):
         for batch in batches:
             net = BrainSegNet(4, 5).to(device).to(memory_format=torch.channels_last_3d).train()
-            module, stage = (net if plain else collapse(net)), PAPER.stages[2]
+            module, stage = (net if plain else fuse_decoder(net)), PAPER.stages[2]
             optimiser = torch.optim.Adam(net.parameters(), lr=1e-4)
             images = torch.randn(batch, 4, *patch, device=device).to(memory_format=torch.channels_last_3d)
             classes = torch.randint(5, (batch, *patch), device=device)

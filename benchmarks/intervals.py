@@ -26,7 +26,7 @@ from statistics import median
 import numpy as np
 
 import brainsegnet
-from brainsegnet._cpu import describe_processor
+from brainsegnet._cpu import describe_cpu
 from brainsegnet.inference.components import filter_probabilities, suppress_dropped
 from brainsegnet.inference.engine import open_engine
 from brainsegnet.inference.volumes import choose_alpha, region_probability, volume_interval
@@ -145,7 +145,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         spans, notes = leave_out(models, arguments.data)
     report = {
         "date": datetime.date.today().isoformat(),
-        "machine": describe_processor(),
+        "machine": describe_cpu(),
         "weights": [model.card.weights.sha256[:12] if model.card.weights else "" for model in models],
         "alphas": {region: round(note.alpha, 4) for region, note in notes.items()},
         "regions": summarise(spans),

@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 
 import brainsegnet
-from brainsegnet._cpu import describe_processor
+from brainsegnet._cpu import describe_cpu
 from brainsegnet.io.cases import find_cases
 from brainsegnet.model.store import find_versions
 from brainsegnet.training.recipes import RECIPES, Recipe, Stage
@@ -81,7 +81,7 @@ def main() -> None:
     document = json.loads(arguments.out.read_text()) if arguments.out.exists() else {"runs": []}
     document |= {
         "date": datetime.date.today().isoformat(),
-        "machine": describe_processor(),
+        "machine": describe_cpu(),
         "threads": arguments.threads,
         "versions": find_versions(),
     }

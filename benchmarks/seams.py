@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from brainsegnet.inference.engine import Engine, open_engine
-from brainsegnet.inference.predict import make_ready
+from brainsegnet.inference.predict import prepare_case
 from brainsegnet.inference.tiling import overlapping, side_by_side
 from brainsegnet.io.cases import find_cases, load_case
 from brainsegnet.metrics.scores import dice
@@ -77,7 +77,7 @@ def main() -> None:
         if files.lesion is None or (arguments.cases and files.name not in arguments.cases):
             continue
         case = load_case(files, engine.card.sequences, engine.card.task, lesion=True, allow_missing=True)
-        ready = make_ready(case, engine.card)
+        ready = prepare_case(case, engine.card)
         result[files.name] = examine(engine, ready.image, follow(case.lesion.array, ready.prepared))
         print(files.name, json.dumps(result[files.name], indent=1))
     if arguments.out:

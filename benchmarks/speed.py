@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 
 import brainsegnet
-from brainsegnet._cpu import describe_processor, has_integer_units
+from brainsegnet._cpu import describe_cpu, has_integer_units
 from brainsegnet.inference.openvino_backend import shared_core
 from brainsegnet.io.cases import find_cases, load_case
 from brainsegnet.io.images import write_image
@@ -131,7 +131,7 @@ def table(results: dict[str, dict]) -> str:
 
 def machine() -> dict:
     """The processor, as it calls itself."""
-    return {"processor": describe_processor(), "multiplies_8_bits": has_integer_units()}
+    return {"processor": describe_cpu(), "multiplies_8_bits": has_integer_units()}
 
 
 def phantom(home: Path, task: str) -> Path:

@@ -17,7 +17,7 @@ from brainsegnet._cpu import has_bf16_units
 from brainsegnet.benchmark.fold_run import describe_machine
 from brainsegnet.model.architecture import BrainSegNet
 from brainsegnet.model.card import find_versions
-from brainsegnet.model.fused import collapse
+from brainsegnet.model.fused import fuse_decoder
 from brainsegnet.training.losses import loss_of
 from brainsegnet.training.recipes import QUICK
 
@@ -30,7 +30,7 @@ def steps(widths: tuple[int, ...], refined: int, half: bool, count: int) -> list
     """Seconds of so many steps on noise, after one to warm up."""
     torch.manual_seed(0)
     net = BrainSegNet(2, 5, widths, refined).to(memory_format=torch.channels_last_3d)
-    module, optimiser = collapse(net), torch.optim.AdamW(net.parameters(), 1e-3)
+    module, optimiser = fuse_decoder(net), torch.optim.AdamW(net.parameters(), 1e-3)
     images = torch.randn(SIZE[0], 2, *SIZE[1:]).to(memory_format=torch.channels_last_3d)
     classes = torch.randint(0, 5, SIZE).to(torch.uint8)
     seconds = []

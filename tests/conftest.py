@@ -93,7 +93,7 @@ def tiny() -> "Recipe":
 
 
 class Components:
-    """Passes that find noise: many components, of which they are more or less sure, the same in every image."""
+    """TiledPredictor that find noise: many components, of which they are more or less sure, the same in every image."""
 
     def __init__(self, classes):
         self.classes = classes

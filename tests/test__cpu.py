@@ -2,7 +2,7 @@
 
 import pytest
 
-from brainsegnet._cpu import describe_processor, has_bf16_units, has_integer_units
+from brainsegnet._cpu import describe_cpu, has_bf16_units, has_integer_units
 
 
 @pytest.mark.parametrize(
@@ -27,5 +27,5 @@ def test_where_the_system_does_not_tell_x86_is_taken_to_have_avx2(tmp_path, monk
 
 def test_results_name_the_processor_and_its_units(tmp_path):
     (tmp_path / "cpuinfo").write_text("model name\t: A Processor @ 2 GHz\nflags\t\t: avx2 avx512_vnni avx512_bf16\n")
-    assert describe_processor(tmp_path / "cpuinfo").startswith("A Processor @ 2 GHz (avx512_bf16), ")
-    assert "cores" in describe_processor(tmp_path / "absent")
+    assert describe_cpu(tmp_path / "cpuinfo").startswith("A Processor @ 2 GHz (avx512_bf16), ")
+    assert "cores" in describe_cpu(tmp_path / "absent")

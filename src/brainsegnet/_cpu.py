@@ -33,7 +33,7 @@ def has_bf16_units(description: Path = CPUINFO) -> bool:
     return _has_any(BF16_FLAGS, description)
 
 
-def describe_processor(description: Path = CPUINFO) -> str:
+def describe_cpu(description: Path = CPUINFO) -> str:
     """Its name and special units, and the number of cores, for results."""
     try:
         lines = [line.partition(":") for line in description.read_text().splitlines()]

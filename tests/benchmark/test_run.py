@@ -144,7 +144,7 @@ def test_the_ablation_is_ours_trained_in_other_ways(heads, training, tmp_path):
 @pytest.mark.parametrize("recipe", [QUICK, MODERN, PAPER], ids=lambda recipe: recipe.name)
 def test_rows_of_the_ablation_differ_in_exactly_the_value_named(recipe):
     whole, *rows = ablation(recipe)
-    assert whole.recipe == recipe and whole.collapsed
+    assert whole.recipe == recipe and whole.fused_decoder
     changed = {
         row.name: [name for name in type(recipe).model_fields if getattr(row.recipe, name) != getattr(recipe, name)]
         for row in rows
@@ -156,7 +156,7 @@ def test_rows_of_the_ablation_differ_in_exactly_the_value_named(recipe):
         "stride 2x2x2": ["stride"],
         "plain training": [],
     }
-    assert [row.name for row in rows if not row.collapsed] == ["plain training"]
+    assert [row.name for row in rows if not row.fused_decoder] == ["plain training"]
     of = {row.name: row.recipe.stages for row in rows}
     assert of["without curriculum"] == recipe.stages[-1:]
     assert [

@@ -61,8 +61,8 @@ def test_mirrored_passes_are_tried_and_timed_with_any_model(
     components, trained, phantoms, tmp_path, capsys, monkeypatch
 ):
     stranger = as_stranger(trained, tmp_path / "stranger")
-    given = [str(stranger), "--data", str(phantoms), "--mirror"]
-    monkeypatch.setattr(validation, "mirrored_probabilities", all_oedema)
+    given = [str(stranger), "--data", str(phantoms), "--tta"]
+    monkeypatch.setattr(validation, "tta_probabilities", all_oedema)
     components.main(given)
     result = json.loads(capsys.readouterr().out)
     assert result["dice"]["null"]["enhancing"] == 0 < result["dice"]["null"]["whole"] < 0.5
@@ -72,7 +72,7 @@ def test_mirrored_passes_are_tried_and_timed_with_any_model(
     assert result["ratio"] > 1.5
 
 
-def all_oedema(passes, image):
+def all_oedema(predictor, image):
     """Probabilities that leave no warning."""
     probabilities = np.zeros((4, *image.shape[1:]), np.float32)
     probabilities[2] = 1

@@ -116,9 +116,9 @@ def test_segment_says_what_it_dropped_and_keeps_it_on_request(run, phantoms, tra
     card = model.card.model_copy(update={"components": ComponentFilter(confidence_margin=0.1)})
     folder = save_model(tmp_path / "dropping", card, model.tensors()).folder
 
-    def find(passes, image, margin, slabs):
+    def find(predictor, image, margin, slabs):
         """Two components wherever components are to be dropped: phantoms have too few that a tiny model finds."""
-        classes = passes.classify(image, slabs)
+        classes = predictor.classify(image, slabs)
         return FilteredLabels(classes, 0, 0) if margin is None else FilteredLabels(classes, 2, 1500)
 
     monkeypatch.setattr(predict, "segment_filtered", find)
@@ -135,7 +135,7 @@ def test_segment_says_what_it_dropped_and_keeps_it_on_request(run, phantoms, tra
 
 def test_segment_takes_the_mean_over_mirror_images_on_request(run, phantoms, trained, tmp_path):
     labels, reports = [], []
-    for name, flags in (("one", ()), ("four", ("--mirror",))):
+    for name, flags in (("one", ()), ("four", ("--tta",))):
         out = tmp_path / f"{name}.nii.gz"
         assert run("segment", phantoms / "phantom0002", "--model", trained, "--out", out, *flags, *CPU).code == 0
         labels.append(read_labels(out).array)

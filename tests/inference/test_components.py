@@ -84,13 +84,13 @@ def test_probabilities_and_the_shorter_way_give_the_same(rng):
     probabilities = np.exp(12 * probabilities).astype(np.float32)
     probabilities /= probabilities.sum(0)
     surely = probabilities.argmax(0).astype(np.uint8), np.rint((1 - probabilities[0]) * CERTAIN).astype(np.uint8)
-    passes = SimpleNamespace(
+    predictor = SimpleNamespace(
         classify=lambda image, slabs: surely[0], classify_with_confidence=lambda image, slabs: surely
     )
-    whole, short = filter_probabilities(probabilities, 0.1), segment_filtered(passes, None, 0.1)
+    whole, short = filter_probabilities(probabilities, 0.1), segment_filtered(predictor, None, 0.1)
     assert whole.components == short.components > 0
     np.testing.assert_array_equal(whole.classes, short.classes)
-    assert segment_filtered(passes, None, None).classes is surely[0]
+    assert segment_filtered(predictor, None, None).classes is surely[0]
     kept = suppress_dropped(probabilities, whole.classes)
     np.testing.assert_array_equal(kept.argmax(0), whole.classes)
     same = (whole.classes > 0) | (surely[0] == 0)

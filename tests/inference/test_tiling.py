@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 import torch
 
-from brainsegnet.inference.tiling import Passes, find_halo, interleave, overlapping, side_by_side
+from brainsegnet.inference.tiling import TiledPredictor, find_halo, interleave, overlapping, side_by_side
 from brainsegnet.inference.torch_backend import TorchBackend
 from brainsegnet.model.architecture import BrainSegNet
-from brainsegnet.model.fused import freeze
+from brainsegnet.model.fused import fuse
 
 
 class Sums:
@@ -63,36 +63,39 @@ def test_the_papers_slabs_are_computed_and_kept_alike():
 
 @pytest.mark.parametrize("max_bytes", [10, 12, 14, 23])
 def test_slabs_for_want_of_memory_give_what_one_pass_gives(whole, max_bytes):
-    expected = Passes(Sums()).classify(whole)
-    passes = Passes(Sums(), max_bytes)
-    np.testing.assert_array_equal(passes.classify(whole), expected)
-    assert max(passes.backend.seen) <= max_bytes + 1
-    np.testing.assert_array_equal(passes.probabilities(whole).argmax(0), expected)
-    assert bool(passes.notes) == (max_bytes < 23)
+    expected = TiledPredictor(Sums()).classify(whole)
+    predictor = TiledPredictor(Sums(), max_bytes)
+    np.testing.assert_array_equal(predictor.classify(whole), expected)
+    assert max(predictor.backend.seen) <= max_bytes + 1
+    np.testing.assert_array_equal(predictor.probabilities(whole).argmax(0), expected)
+    assert bool(predictor.notes) == (max_bytes < 23)
 
 
 def test_a_pass_that_fails_for_memory_is_cut_and_said(whole):
-    expected = Passes(Sums()).classify(whole)
-    passes = Passes(Sums(room=14))
-    np.testing.assert_array_equal(passes.classify(whole), expected)
-    assert [note.split("slabs of ")[1] for note in passes.notes] == ["10 slices are computed", "4 slices are computed"]
+    expected = TiledPredictor(Sums()).classify(whole)
+    predictor = TiledPredictor(Sums(room=14))
+    np.testing.assert_array_equal(predictor.classify(whole), expected)
+    assert [note.split("slabs of ")[1] for note in predictor.notes] == [
+        "10 slices are computed",
+        "4 slices are computed",
+    ]
 
 
 def test_at_last_the_spare_backend_computes(whole):
     spare = Sums()
     spare.name = "spare"
-    passes = Passes(Sums(room=1), spare=lambda: spare)
-    np.testing.assert_array_equal(passes.classify(whole), Passes(Sums()).classify(whole))
-    assert passes.backend is spare and passes.notes[-1] == "sums: too little memory, so spare computes"
+    predictor = TiledPredictor(Sums(room=1), spare=lambda: spare)
+    np.testing.assert_array_equal(predictor.classify(whole), TiledPredictor(Sums()).classify(whole))
+    assert predictor.backend is spare and predictor.notes[-1] == "sums: too little memory, so spare computes"
     with pytest.raises(MemoryError, match="cut the scan into"):
-        Passes(Sums(room=1)).classify(whole)
+        TiledPredictor(Sums(room=1)).classify(whole)
 
 
 def test_too_little_memory_for_the_thinnest_slab_is_said_before_the_work_begins(whole):
-    passes = Passes(Sums(), max_bytes=3)
+    predictor = TiledPredictor(Sums(), max_bytes=3)
     with pytest.raises(MemoryError, match=r"the thinnest slab takes about .* allow more memory"):
-        passes.classify(whole)
-    assert not passes.backend.seen
+        predictor.classify(whole)
+    assert not predictor.backend.seen
 
 
 @pytest.mark.parametrize("stride", [(1, 2, 2), (2, 2, 2)])
@@ -105,8 +108,8 @@ def test_a_slice_depends_on_no_slice_beyond_the_halo_and_on_those_within(stride)
     image = torch.ones(1, 1, 2 * halo + 8 - 2 * halo % 4, 4, 4, dtype=torch.double)
     changed = image.clone()
     changed[:, :, 0] = 2
-    frozen = freeze(net.double())
-    differs = (frozen.logits(changed) != frozen.logits(image)).any(4).any(3).any(1)[0]
+    fused = fuse(net.double())
+    differs = (fused.logits(changed) != fused.logits(image)).any(4).any(3).any(1)[0]
     assert not differs[halo + 1 :].any()
     if stride == (1, 2, 2):
         assert differs[: halo + 1].all()
@@ -117,10 +120,10 @@ def test_a_network_in_slabs_gives_the_same_labels_in_every_voxel(net, stride, de
     net = BrainSegNet(3, 4, (4, 4, 8, 8), 8, stride) if stride != net.stride else net
     image = rng.normal(size=(3, depth, 17, 13)).astype(np.float32)
     backend = TorchBackend(net, "cpu")
-    expected = Passes(backend, 10**12).classify(image)
-    passes = Passes(backend, backend.estimate_bytes((limit, 17, 13)))
-    np.testing.assert_array_equal(passes.classify(image), expected)
-    assert "so that a pass takes" in passes.notes[0]
+    expected = TiledPredictor(backend, 10**12).classify(image)
+    predictor = TiledPredictor(backend, backend.estimate_bytes((limit, 17, 13)))
+    np.testing.assert_array_equal(predictor.classify(image), expected)
+    assert "so that a pass takes" in predictor.notes[0]
 
 
 def test_interleave_puts_sub_pixels_in_their_places(rng):
@@ -131,7 +134,7 @@ def test_interleave_puts_sub_pixels_in_their_places(rng):
 
 def test_sureness_comes_with_the_classes_in_slabs_too(whole):
     for max_bytes in (10, 23):
-        passes = Passes(Sums(), max_bytes)
-        classes, confidence = passes.classify_with_confidence(whole)
-        np.testing.assert_array_equal(classes, Passes(Sums()).classify(whole))
+        predictor = TiledPredictor(Sums(), max_bytes)
+        classes, confidence = predictor.classify_with_confidence(whole)
+        np.testing.assert_array_equal(classes, TiledPredictor(Sums()).classify(whole))
         np.testing.assert_array_equal(confidence, 30 * classes)

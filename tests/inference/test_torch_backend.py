@@ -10,7 +10,7 @@ from torch import nn
 
 from brainsegnet.benchmark.models import peer
 from brainsegnet.errors import BrainSegNetError
-from brainsegnet.inference.tiling import Passes, find_halo
+from brainsegnet.inference.tiling import TiledPredictor, find_halo
 from brainsegnet.inference.torch_backend import AnyNetwork, TorchBackend, choose_device
 from brainsegnet.model.design import as_drawn, brain_segnet
 from brainsegnet.preprocessing.geometry import cut, stitch
@@ -57,16 +57,16 @@ def test_slabs_have_seams_and_one_pass_has_none(engine, image):
 def test_the_same_image_gives_the_same_result(model, engine, image):
     first = engine.probabilities(image)
     np.testing.assert_array_equal(engine.probabilities(image), first)
-    np.testing.assert_array_equal(Passes(TorchBackend(model.build(), "cpu")).probabilities(image), first)
+    np.testing.assert_array_equal(TiledPredictor(TorchBackend(model.build(), "cpu")).probabilities(image), first)
 
 
 def test_a_network_in_training_is_used_and_left_as_it_is(net, image):
     net.train()
     before = copy.deepcopy(net.state_dict())
-    classes = Passes(TorchBackend.of(net)).classify(image)
+    classes = TiledPredictor(TorchBackend.of(net)).classify(image)
     assert net.training and all(torch.equal(before[name], tensor) for name, tensor in net.state_dict().items())
     assert isinstance(net.blocks[0][0][1], nn.BatchNorm3d)
-    np.testing.assert_array_equal(classes, Passes(TorchBackend(net.eval(), "cpu")).classify(image))
+    np.testing.assert_array_equal(classes, TiledPredictor(TorchBackend(net.eval(), "cpu")).classify(image))
 
 
 def test_threads_are_those_asked_for_and_restored(net, image):
@@ -90,13 +90,13 @@ def test_memory_is_as_estimated_and_a_shortage_is_one_sentence():
     program = """
 import resource
 import numpy as np, torch
-from brainsegnet.inference.tiling import Passes
+from brainsegnet.inference.tiling import TiledPredictor
 from brainsegnet.inference.torch_backend import TorchBackend
 from brainsegnet.model.architecture import BrainSegNet
 def read(key):
     return 1024 * int(next(s for s in open("/proc/self/status") if s.startswith(key)).split()[1])
 torch.set_num_threads(1)
-engine = Passes(TorchBackend(BrainSegNet(4, 5, (8, 8, 16, 16), 32), "cpu"), 10**12)
+engine = TiledPredictor(TorchBackend(BrainSegNet(4, 5, (8, 8, 16, 16), 32), "cpu"), 10**12)
 image = np.ones((4, 64, 128, 128), np.float32)
 engine.classify(image[:, :4, :16, :16])
 before = read("VmHWM")
@@ -137,14 +137,14 @@ def test_ours_of_any_design_in_slabs_gives_the_labels_of_one_pass(drawn, rng):
     with torch.inference_mode():
         whole = backend.run(torch.from_numpy(image)[None])[0].argmax(0).numpy()
     assert len(np.unique(whole)) > 1
-    passes = Passes(backend, backend.estimate_bytes((50, 11, 13)))
-    np.testing.assert_array_equal(passes.classify(image), whole)
-    assert "so that a pass takes" in passes.notes[0]
-    classes, confidence = passes.classify_with_confidence(image)
+    predictor = TiledPredictor(backend, backend.estimate_bytes((50, 11, 13)))
+    np.testing.assert_array_equal(predictor.classify(image), whole)
+    assert "so that a pass takes" in predictor.notes[0]
+    classes, confidence = predictor.classify_with_confidence(image)
     np.testing.assert_array_equal(classes, whole)
-    np.testing.assert_allclose(confidence / 255, 1 - passes.probabilities(image)[0], atol=0.51 / 255)
-    np.testing.assert_array_equal(Passes(backend, 10**12).classify(image), whole)
-    np.testing.assert_array_equal(Passes(backend, 10**12).probabilities(image).argmax(0), whole)
+    np.testing.assert_allclose(confidence / 255, 1 - predictor.probabilities(image)[0], atol=0.51 / 255)
+    np.testing.assert_array_equal(TiledPredictor(backend, 10**12).classify(image), whole)
+    np.testing.assert_array_equal(TiledPredictor(backend, 10**12).probabilities(image).argmax(0), whole)
 
 
 def test_a_network_whose_reach_is_not_known_is_never_cut(rng):
@@ -154,9 +154,9 @@ def test_a_network_whose_reach_is_not_known_is_never_cut(rng):
     random = torch.get_rng_state()
     copied = backend.on_cpu()
     assert torch.equal(torch.get_rng_state(), random) and copied.halo == backend.halo
-    np.testing.assert_array_equal(Passes(copied).classify(image), Passes(backend).classify(image))
+    np.testing.assert_array_equal(TiledPredictor(copied).classify(image), TiledPredictor(backend).classify(image))
     with pytest.raises(MemoryError, match="the thinnest slab takes about"):
-        Passes(backend, backend.estimate_bytes((12, 11, 17))).classify(image)
+        TiledPredictor(backend, backend.estimate_bytes((12, 11, 17))).classify(image)
 
 
 def test_short_of_memory_a_network_that_is_not_cut_computes_where_there_is_more():
@@ -166,7 +166,7 @@ def test_short_of_memory_a_network_that_is_not_cut_computes_where_there_is_more(
     program = """
 import resource
 import numpy as np, torch
-from brainsegnet.inference.tiling import Passes
+from brainsegnet.inference.tiling import TiledPredictor
 from brainsegnet.inference.torch_backend import AnyNetwork
 from brainsegnet.model.design import brain_segnet
 torch.set_num_threads(1)
@@ -181,7 +181,7 @@ resource.setrlimit(resource.RLIMIT_AS, (size + most // 8, before[1]))
 def spare():
     resource.setrlimit(resource.RLIMIT_AS, before)
     return backend.on_cpu()
-passes = Passes(backend, 10**12, spare)
+passes = TiledPredictor(backend, 10**12, spare)
 print(passes.classify(image).shape, passes.notes)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
@@ -199,19 +199,19 @@ def test_a_network_that_a_gpu_has_no_room_for_computes_on_the_cpu(rng):
     torch.cuda.empty_cache()
     torch.cuda.set_per_process_memory_fraction(2e8 / torch.cuda.mem_get_info()[1])
     try:
-        passes = Passes(backend, spare=backend.on_cpu)
-        found = passes.classify(image)
+        predictor = TiledPredictor(backend, spare=backend.on_cpu)
+        found = predictor.classify(image)
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
-    assert passes.notes == ["segresnet in torch on cuda:0: too little memory, so segresnet in torch on cpu computes"]
-    np.testing.assert_array_equal(found, Passes(backend.on_cpu()).classify(image))
+    assert predictor.notes == ["segresnet in torch on cuda:0: too little memory, so segresnet in torch on cpu computes"]
+    np.testing.assert_array_equal(found, TiledPredictor(backend.on_cpu()).classify(image))
 
 
 @pytest.mark.gpu
 def test_a_gpu_finds_what_the_cpu_finds(net, image):
     if not torch.cuda.is_available():
         pytest.skip("no CUDA device")
-    fast, slow = (Passes(TorchBackend(net, device)) for device in ("cuda", "cpu"))
+    fast, slow = (TiledPredictor(TorchBackend(net, device)) for device in ("cuda", "cpu"))
     np.testing.assert_array_equal(fast.probabilities(image), fast.probabilities(image))
     np.testing.assert_allclose(fast.probabilities(image), slow.probabilities(image), atol=0.1)
     assert np.mean(fast.classify(image) == slow.classify(image)) > 0.95

@@ -8,7 +8,7 @@ from brainsegnet.errors import ImageError
 from brainsegnet.inference.engine import Engine
 from brainsegnet.inference.ood import measure_profile
 from brainsegnet.inference.predict import Options, arrange_channels, predict
-from brainsegnet.inference.tiling import Passes
+from brainsegnet.inference.tiling import TiledPredictor
 from brainsegnet.inference.torch_backend import TorchBackend
 from brainsegnet.inference.torch_prepare import OnDevice, prepare_on
 from brainsegnet.preprocessing.geometry import Turn, turn
@@ -88,9 +88,11 @@ def test_what_no_network_should_see_is_refused_in_the_same_words(case, spoil):
 def test_passes_take_an_image_where_it_lies(net, image, slabs):
     backend = TorchBackend(net, "cpu")
     lifted = OnDevice(torch.from_numpy(image))
-    np.testing.assert_array_equal(Passes(backend).classify(lifted, slabs), Passes(backend).classify(image, slabs))
     np.testing.assert_array_equal(
-        Passes(backend).probabilities(lifted, slabs), Passes(backend).probabilities(image, slabs)
+        TiledPredictor(backend).classify(lifted, slabs), TiledPredictor(backend).classify(image, slabs)
+    )
+    np.testing.assert_array_equal(
+        TiledPredictor(backend).probabilities(lifted, slabs), TiledPredictor(backend).probabilities(image, slabs)
     )
 
 
@@ -105,10 +107,10 @@ def test_short_of_memory_it_comes_down_to_the_backend_that_goes_on(net, image):
             assert isinstance(image, np.ndarray)
             return super().classify(image)
 
-    passes = Passes(Full(net, "cpu"), spare=lambda: Spare(net, "cpu"))
-    found = passes.classify(OnDevice(torch.from_numpy(image)))
-    assert "too little memory" in passes.notes[-1]
-    np.testing.assert_array_equal(found, Passes(TorchBackend(net, "cpu")).classify(image))
+    predictor = TiledPredictor(Full(net, "cpu"), spare=lambda: Spare(net, "cpu"))
+    found = predictor.classify(OnDevice(torch.from_numpy(image)))
+    assert "too little memory" in predictor.notes[-1]
+    np.testing.assert_array_equal(found, TiledPredictor(TorchBackend(net, "cpu")).classify(image))
 
 
 def test_an_absent_sequence_is_zero(case):

@@ -6,7 +6,7 @@ import torch
 from lightning.fabric import Fabric
 
 from brainsegnet.model.architecture import BrainSegNet
-from brainsegnet.model.fused import collapse
+from brainsegnet.model.fused import fuse_decoder
 from brainsegnet.model.weights import load_into, read_tensors, write_tensors
 from brainsegnet.preprocessing.geometry import slab_starts
 from brainsegnet.training.loop import fit
@@ -38,7 +38,7 @@ def test_trained_weights_kept_and_loaded_segment_alike_plain_and_collapsed(scan,
     x = torch.from_numpy(scan.image)[None, :, :, :23, :21]
     with torch.inference_mode():
         assert torch.allclose(loaded(x), trained(x), rtol=1e-5, atol=1e-6)
-        assert torch.allclose(collapse(loaded)(x), loaded(x), rtol=1e-5, atol=1e-6)
+        assert torch.allclose(fuse_decoder(loaded)(x), loaded(x), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("depth, thickness", [(155, 12), (20, 7), (13, 13), (5, 7)])

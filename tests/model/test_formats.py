@@ -6,7 +6,7 @@ from torch import nn
 from brainsegnet.inference.openvino_backend import shared_core
 from brainsegnet.model.architecture import BrainSegNet
 from brainsegnet.model.formats import write_onnx
-from brainsegnet.model.fused import freeze
+from brainsegnet.model.fused import fuse
 
 
 @pytest.mark.parametrize("stride", [(1, 2, 2), (2, 2, 2)])
@@ -23,5 +23,5 @@ def test_onnx_holds_the_same_function_for_any_size(stride, nonlinear, tmp_path):
     run = shared_core().compile_model(str(tmp_path / "model.onnx"), "CPU", settings)
     for size in ((8, 16, 24), (16, 8, 8)):
         x = torch.randn(1, 3, *size)
-        expected = freeze(net)(x).numpy()
+        expected = fuse(net)(x).numpy()
         np.testing.assert_allclose(run(x.numpy())[0], expected, atol=1e-5 * np.abs(expected).max())

@@ -5,7 +5,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from brainsegnet.model.architecture import BrainSegNet
-from brainsegnet.model.fused import collapse, shuffle, subpixel, taps
+from brainsegnet.model.fused import fuse_decoder, shuffle, subpixel, taps
 
 STRIDES = [(1, 2, 2), (2, 2, 2)]
 SIZES = [(1, 1, 1), (2, 2, 2), (1, 2, 3), (4, 9, 11), (3, 16, 7)]
@@ -43,7 +43,7 @@ def compare(net, size, tolerance):
     x = torch.randn(2, net.sequences, *size, dtype=next(net.parameters()).dtype)
     twin, weights = copy.deepcopy(net), torch.randn(2, net.classes, *size).to(x)
     y, dx, plain = gradients(net, net, x, weights)
-    z, dz, fewer = gradients(collapse(twin), twin, x, weights)
+    z, dz, fewer = gradients(fuse_decoder(twin), twin, x, weights)
     assert y.shape == z.shape and off(z, y) < tolerance and off(dz, dx) < tolerance
     assert all(g is not None for g in fewer.values())
     total = torch.cat([g.flatten() for g in plain.values()]).norm()
@@ -73,7 +73,7 @@ def test_the_outermost_shells_agree(size, stride, nonlinear):
     net = shaken(stride=stride, nonlinear=nonlinear).eval()
     x = torch.randn(1, 2, *size, dtype=torch.float64)
     with torch.inference_mode():
-        y, z = net(x), collapse(net)(x)
+        y, z = net(x), fuse_decoder(net)(x)
     for axis in (2, 3, 4):
         for place in (0, 1, -2, -1):
             assert off(z.select(axis, place), y.select(axis, place)) < 1e-12, (axis, place)
@@ -88,7 +88,7 @@ def test_a_bias_before_the_zero_padding_counts_for_less_at_the_border():
                 p.zero_()
     with torch.inference_mode():
         x = torch.zeros(1, 2, 5, 8, 8, dtype=torch.float64)
-        y, z = net(x), collapse(net)(x)
+        y, z = net(x), fuse_decoder(net)(x)
     assert off(z, y) < 1e-12
     assert not torch.allclose(y[..., 0, 0], y[..., 4, 4]) and torch.allclose(y[..., 2, 3, 3], y[..., 2, 4, 4])
 
@@ -102,7 +102,7 @@ def multiply_adds_per_voxel(module, x):
 def test_1022_thousand_multiply_adds_per_voxel_become_575():
     net, x = BrainSegNet(4, 5).to("meta"), torch.zeros(1, 4, 48, 192, 192, device="meta")
     assert multiply_adds_per_voxel(net, x) == pytest.approx(1_021_696, rel=0.001)
-    assert multiply_adds_per_voxel(collapse(net), x) == pytest.approx(575_000, rel=0.01)
+    assert multiply_adds_per_voxel(fuse_decoder(net), x) == pytest.approx(575_000, rel=0.01)
 
 
 def test_the_maps_of_128_channels_are_never_made_at_full_resolution():
@@ -110,7 +110,7 @@ def test_the_maps_of_128_channels_are_never_made_at_full_resolution():
     for module in net.modules():
         module.register_forward_hook(lambda m, i, y: largest.append(y.shape[1]) if y.shape[-1] == 16 else None)
     with torch.inference_mode():
-        collapse(net)(torch.randn(1, 2, 2, 16, 16))
+        fuse_decoder(net)(torch.randn(1, 2, 2, 16, 16))
         seen, _ = max(largest), largest.clear()
         net(torch.randn(1, 2, 2, 16, 16))
     assert (seen, max(largest)) == (4, 8)
@@ -118,8 +118,8 @@ def test_the_maps_of_128_channels_are_never_made_at_full_resolution():
 
 def test_the_twin_has_no_weights_of_its_own():
     net = shaken()
-    assert {id(p) for p in collapse(net).parameters()} == {id(p) for p in net.parameters()}
-    twin, x = collapse(net.eval()), torch.randn(1, 2, 2, 8, 8, dtype=torch.float64)
+    assert {id(p) for p in fuse_decoder(net).parameters()} == {id(p) for p in net.parameters()}
+    twin, x = fuse_decoder(net.eval()), torch.randn(1, 2, 2, 8, 8, dtype=torch.float64)
     before = twin(x)
     with torch.no_grad():
         net.classify.bias.add_(1)

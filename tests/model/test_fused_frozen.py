@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from brainsegnet.model.architecture import BrainSegNet
-from brainsegnet.model.fused import freeze, strided
+from brainsegnet.model.fused import fuse, strided
 
 STRIDES = [(1, 2, 2), (2, 2, 2), (1, 1, 2)]
 
@@ -28,44 +28,44 @@ def test_frozen_is_the_same_function_at_odd_and_even_sizes_and_at_borders(stride
     net = trained(stride, nonlinear)
     x = torch.randn(2, 2, *size, dtype=torch.double)
     expected = net(x)
-    assert (freeze(net).logits(x) - expected).abs().max() <= 1e-12 * expected.abs().max()
+    assert (fuse(net).logits(x) - expected).abs().max() <= 1e-12 * expected.abs().max()
 
 
 def test_it_is_so_in_single_precision_too():
     net = trained().float()
     x = torch.randn(1, 2, 4, 16, 24)
     expected = net(x)
-    assert (freeze(net).logits(x) - expected).abs().max() <= 1e-5 * expected.abs().max()
+    assert (fuse(net).logits(x) - expected).abs().max() <= 1e-5 * expected.abs().max()
 
 
 def test_more_and_fewer_blocks_than_the_papers():
     for widths in ((4, 5), (4, 5, 6), (4, 5, 6, 7, 8)):
         net = trained(widths=widths)
         x = torch.randn(1, 2, 3, 17, 16, dtype=torch.double)
-        assert torch.allclose(freeze(net).logits(x), net(x))
+        assert torch.allclose(fuse(net).logits(x), net(x))
 
 
 def test_nothing_is_left_but_convolutions_and_relu_and_the_network_is_as_it_was():
     net = trained()
     before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
-    frozen = freeze(net)
-    assert not any(isinstance(module, nn.BatchNorm3d) for module in frozen.modules())
-    assert sum(isinstance(module, nn.Conv3d) for module in frozen.modules()) == 17 + 3 + 3 + 2
-    assert not any(parameter.requires_grad for parameter in frozen.parameters())
+    fused = fuse(net)
+    assert not any(isinstance(module, nn.BatchNorm3d) for module in fused.modules())
+    assert sum(isinstance(module, nn.Conv3d) for module in fused.modules()) == 17 + 3 + 3 + 2
+    assert not any(parameter.requires_grad for parameter in fused.parameters())
     with torch.no_grad():
-        for parameter in frozen.parameters():
+        for parameter in fused.parameters():
             parameter.zero_()
     assert all(torch.equal(before[name], tensor) for name, tensor in net.state_dict().items())
 
 
 def test_578_thousand_multiply_adds_per_voxel():
     with torch.device("meta"):
-        frozen, x = freeze(BrainSegNet(4, 5).eval()), torch.zeros(1, 4, 8, 64, 64)
+        fused, x = fuse(BrainSegNet(4, 5).eval()), torch.zeros(1, 4, 8, 64, 64)
         count = []
-        for module in frozen.modules():
+        for module in fused.modules():
             if isinstance(module, nn.Conv3d):
                 module.register_forward_hook(lambda m, _, y: count.append(y.numel() * m.weight[0].numel()))
-        frozen(x)
+        fused(x)
     assert sum(count) / (8 * 64 * 64) == 578_048
 
 

@@ -91,6 +91,6 @@ def test_plain_training_computes_what_collapsed_training_does(stride, scans, fab
         return seen
 
     ours = brain_segnet(2, 3, RECIPE.widths, RECIPE.refined, stride)
-    collapsed = losses(ours)
-    assert losses(None) == collapsed, "ours is what a plan without a design builds, with the stride of its recipe"
-    assert losses(as_drawn(ours)) == pytest.approx(collapsed, rel=1e-3)
+    fused_decoder = losses(ours)
+    assert losses(None) == fused_decoder, "ours is what a plan without a design builds, with the stride of its recipe"
+    assert losses(as_drawn(ours)) == pytest.approx(fused_decoder, rel=1e-3)

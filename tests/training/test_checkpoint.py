@@ -6,7 +6,7 @@ import torch
 
 from brainsegnet.errors import ModelError, OutputError
 from brainsegnet.model.architecture import BrainSegNet
-from brainsegnet.model.fused import collapse
+from brainsegnet.model.fused import fuse_decoder
 from brainsegnet.model.weights import write_tensors
 from brainsegnet.training.checkpoint import Trainee, averaged_twin, read_state, saved_step, write_state
 
@@ -15,7 +15,7 @@ def begin(decay=0.9, seed=0, steps=0, kind=torch.optim.AdamW):
     """A trainee after so many steps down a toy loss."""
     torch.manual_seed(seed)
     net = BrainSegNet(2, 3, (2, 4, 4, 4), 4).to(memory_format=torch.channels_last_3d)
-    trainee = Trainee(net, collapse(net), kind(net.parameters(), lr=0.01), averaged_twin(net, decay), decay)
+    trainee = Trainee(net, fuse_decoder(net), kind(net.parameters(), lr=0.01), averaged_twin(net, decay), decay)
     for _ in range(steps):
         trainee.optimiser.zero_grad()
         trainee.module(torch.randn(2, 2, 2, 8, 8)).square().mean().backward()

@@ -63,9 +63,9 @@ def test_arithmetics_are_compared_on_what_segment_would_find(exported, phantoms,
     card = model.card.model_copy(update={"components": ComponentFilter(confidence_margin=0.1)})
     margins = []
 
-    def find(passes, image, margin):
+    def find(predictor, image, margin):
         margins.append(margin)
-        return FilteredLabels(passes.classify(image), 0, 0)
+        return FilteredLabels(predictor.classify(image), 0, 0)
 
     monkeypatch.setattr("brainsegnet.training.export.segment_filtered", find)
     compare(replace(model, card=card), model.folder / "export", training_scans(model, [phantoms]))

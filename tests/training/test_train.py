@@ -216,7 +216,7 @@ def test_the_score_is_the_mean_dice_over_the_held_out_scans(trained, rng):
 
 
 def test_held_out_cases_are_scored_without_the_islands_that_the_model_drops(noisy_predictor, monkeypatch):
-    monkeypatch.setattr("brainsegnet.inference.tiling.Passes", lambda _: noisy_predictor(BRATS2015.classes))
+    monkeypatch.setattr("brainsegnet.inference.tiling.TiledPredictor", lambda _: noisy_predictor(BRATS2015.classes))
     monkeypatch.setattr("brainsegnet.inference.torch_backend.TorchBackend.of", lambda _: None)
     image = np.zeros((4, 12, 20, 20), np.float32)
     classes, confidence = noisy_predictor(BRATS2015.classes).classify_with_confidence(image)

@@ -19,7 +19,7 @@ from brainsegnet.inference.components import (
     suppress_dropped,
 )
 from brainsegnet.inference.engine import open_engine
-from brainsegnet.inference.tiling import Passes, mirrored_probabilities
+from brainsegnet.inference.tiling import TiledPredictor, tta_probabilities
 from brainsegnet.inference.volumes import choose_alpha, largest_alpha, region_probability
 from brainsegnet.metrics.scores import region_dice
 from brainsegnet.model.card import TOLERATED, Card, IntervalNote
@@ -90,28 +90,28 @@ def score_parts(
 
     Once without the components that the margin of the case drops, none without `margins`, and once with all of them.
     """
-    card, passes = model.card, open_engine(model, "cpu")
+    card, predictor = model.card, open_engine(model, "cpu")
     parts = parts_of(card.sequences) if card.input.any_subset else [card.sequences]
     left, kept = {}, {}
     for name, scan in scans.items():
         margin = margins[name] if margins else None
-        both = {"+".join(part): _score(passes, _keep(scan, card, part), card, margin) for part in parts}
+        both = {"+".join(part): _score(predictor, _keep(scan, card, part), card, margin) for part in parts}
         left[name], kept[name] = ({part: scores[i] for part, scores in both.items()} for i in (0, 1))
         say(f"{name}: {left[name]['+'.join(card.sequences)]}")
     return left, kept
 
 
-def try_margins(model: Model, scans: Mapping[str, "Scan"], mirror: bool = False) -> Trials:
+def try_margins(model: Model, scans: Mapping[str, "Scan"], tta: bool = False) -> Trials:
     """Dice of each case with each of `MARGINS`, and with all components kept, all sequences given.
 
     With `mirror`, of the mean over each scan and its mirror images.
     """
-    card, passes, trials = model.card, open_engine(model, "cpu"), {}
+    card, predictor, trials = model.card, open_engine(model, "cpu"), {}
     for name, scan in scans.items():
-        if mirror:
-            found = labels_and_confidence(mirrored_probabilities(passes, scan.image))
+        if tta:
+            found = labels_and_confidence(tta_probabilities(predictor, scan.image))
         else:
-            found = passes.classify_with_confidence(scan.image)
+            found = predictor.classify_with_confidence(scan.image)
         kept = {margin: filter_components(*found, margin).classes for margin in (None, *MARGINS)}
         trials[name] = {margin: region_dice(left, scan.classes, card.task) for margin, left in kept.items()}
     return trials
@@ -146,10 +146,10 @@ def find_alphas(model: Model, scans: Mapping[str, "Scan"], margins: Mapping[str,
     Otherwise a handful of voxels, found or true, would ask for intervals from nothing to everything. `margins` as for
     `score_parts`.
     """
-    card, passes = model.card, open_engine(model, "cpu")
+    card, predictor = model.card, open_engine(model, "cpu")
     alphas = {}
     for name, scan in scans.items():
-        probabilities = passes.probabilities(scan.image)
+        probabilities = predictor.probabilities(scan.image)
         probabilities = suppress_dropped(
             probabilities, filter_probabilities(probabilities, margins[name] if margins else None).classes
         )
@@ -210,10 +210,10 @@ def _keep(scan: "Scan", card: Card, part: Sequence[str]) -> "Scan":
 
 
 def _score(
-    passes: Passes, scan: "Scan", card: Card, margin: float | None
+    predictor: TiledPredictor, scan: "Scan", card: Card, margin: float | None
 ) -> tuple[Mapping[str, float], Mapping[str, float]]:
     """Dice by region without the components that are dropped, and with them."""
-    classes, confidence = passes.classify_with_confidence(scan.image)
+    classes, confidence = predictor.classify_with_confidence(scan.image)
     found = filter_components(classes, confidence, margin).classes, classes
     left, kept = (
         {region: round(value, 4) for region, value in region_dice(one, scan.classes, card.task).items()}

@@ -13,12 +13,12 @@ import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
 from brainsegnet._atomic import write_text
-from brainsegnet._cpu import describe_processor
+from brainsegnet._cpu import describe_cpu
 from brainsegnet._types import Floats, Millimetres
 from brainsegnet.benchmark.leaderboard import Entry
 from brainsegnet.benchmark.models import OURS, Contender, design_of
 from brainsegnet.errors import BrainSegNetError, OutputError
-from brainsegnet.inference.tiling import Classes, Passes, find_halo
+from brainsegnet.inference.tiling import Classes, TiledPredictor, find_halo
 from brainsegnet.metrics.scores import RegionScore, score_case
 from brainsegnet.model.card import find_versions
 from brainsegnet.preprocessing.prepare import put_back
@@ -138,7 +138,7 @@ def describe_results(results: Sequence[Result]) -> list[str]:
 
 def describe_machine(device: str) -> str:
     """Processor, cores and device in words."""
-    return f"{describe_processor()}, {device}"
+    return f"{describe_cpu()}, {device}"
 
 
 @dataclass(frozen=True)
@@ -230,11 +230,11 @@ def train_and_test(
     spare = None if backend.device.type == "cpu" else backend.on_cpu
     scores, seconds, notes = {}, {}, list[str]()
     for name in bout.tested:
-        passes, started = Passes(backend, spare=spare), time.perf_counter()
-        found = _classify(passes, scans[name].image, name)
+        predictor, started = TiledPredictor(backend, spare=spare), time.perf_counter()
+        found = _classify(predictor, scans[name].image, name)
         seconds[name] = time.perf_counter() - started
         scores[name] = score_scan(found, scans[name], task, name)
-        notes += [f"Case {name}: {note}." for note in passes.notes]
+        notes += [f"Case {name}: {note}." for note in predictor.notes]
     steps, minutes = spent(state)
     return Result(
         model=bout.contender.name,
@@ -274,12 +274,12 @@ def score_scan(found: Classes, scan: "Scan", task: Task, case: str) -> dict[str,
     return score_case(task.decode(found), task.decode(truth), task, scan.spacing_mm, case)
 
 
-def _classify(passes: Passes, image: Floats, case: str) -> Classes:
+def _classify(predictor: TiledPredictor, image: Floats, case: str) -> Classes:
     try:
-        return passes.classify(image)
+        return predictor.classify(image)
     except MemoryError as error:
         raise BrainSegNetError(
-            f"case {case}: {passes.backend.name} has too little memory for {' x '.join(map(str, image.shape[1:]))} "
+            f"case {case}: {predictor.backend.name} has too little memory for {' x '.join(map(str, image.shape[1:]))} "
             "voxels; leave the model out, or go on where there is more, which trains nothing anew"
         ) from error
 

@@ -191,7 +191,7 @@ class Contender:
     name: str
     recipe: Recipe
     network: str = OURS
-    collapsed: bool = True
+    fused_decoder: bool = True
 
     @property
     def stem(self) -> str:
@@ -258,7 +258,11 @@ def ablation(recipe: Recipe) -> tuple[Contender, ...]:
     }
     rows = [Contender(name, recipe.model_copy(update=change)) for name, change in changes.items()]
     whole = Contender(OURS, recipe)
-    return (whole, *(row for row in rows if row.recipe != recipe), Contender("plain training", recipe, collapsed=False))
+    return (
+        whole,
+        *(row for row in rows if row.recipe != recipe),
+        Contender("plain training", recipe, fused_decoder=False),
+    )
 
 
 def design_of(
@@ -280,4 +284,4 @@ def design_of(
 
     recipe = contender.recipe
     ours = brain_segnet(sequences, classes, recipe.widths, recipe.refined, recipe.stride, recipe.nonlinear)
-    return ours if contender.collapsed else as_drawn(ours)
+    return ours if contender.fused_decoder else as_drawn(ours)

@@ -154,5 +154,5 @@ class SegmentFlags:
     "Draw the result over the scan, as a PNG beside the label map."
     keep_all_components: Switch = False
     "Keep connected components of which the model is much less sure than of the surest; some models drop them."
-    mirror: Switch = False
+    tta: Switch = False
     "Take the mean over the scan and its mirror images, in four passes instead of one."

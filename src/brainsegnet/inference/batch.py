@@ -11,7 +11,7 @@ from brainsegnet.errors import BrainSegNetError
 
 Item = TypeVar("Item")
 Datum = TypeVar("Datum")
-Found = TypeVar("Found")
+Computed = TypeVar("Computed")
 Result = TypeVar("Result")
 
 
@@ -35,8 +35,8 @@ class Cohort(Generic[Result]):
 def run_cohort(
     items: Iterable[Item],
     read: Callable[[Item], Datum],
-    start: Callable[[], Callable[[Item, Datum], Found]],
-    write: Callable[[Item, Found], Result],
+    start: Callable[[], Callable[[Item, Datum], Computed]],
+    write: Callable[[Item, Computed], Result],
     name: Callable[[Item], str],
 ) -> Cohort[Result]:
     """Read, compute and write each item; at most four are in memory.
@@ -57,7 +57,7 @@ def run_cohort(
     """
     results: list[Result] = []
     failures: dict[str, str] = {}
-    compute: Callable[[Item, Datum], Found] | None = None
+    compute: Callable[[Item, Datum], Computed] | None = None
     started, computing = time.perf_counter(), 0.0
 
     def settle(case: str, step: Callable[[], Result]) -> None:

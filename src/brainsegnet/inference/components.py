@@ -13,7 +13,7 @@ import numpy as np
 from scipy import ndimage
 
 from brainsegnet._types import Floats
-from brainsegnet.inference.tiling import Classes, Passes
+from brainsegnet.inference.tiling import Classes, TiledPredictor
 
 MARGINS: tuple[float, ...] = (0.02, 0.04, 0.06, 0.08, 0.1, 0.12, 0.14, 0.16, 0.2, 0.25, 0.3)
 """Margins that are tried; a smaller one drops more."""
@@ -67,11 +67,13 @@ def filter_components(classes: Classes, confidence: Classes, margin: float | Non
     return FilteredLabels(left, int(np.count_nonzero(dropped)), int(sizes[dropped].sum()))
 
 
-def segment_filtered(passes: Passes, image: Floats, margin: float | None, slabs: int | None = None) -> FilteredLabels:
+def segment_filtered(
+    predictor: TiledPredictor, image: Floats, margin: float | None, slabs: int | None = None
+) -> FilteredLabels:
     """The likeliest class of each voxel of an image (C, D, H, W), without the components that a margin drops."""
     if margin is None:
-        return FilteredLabels(passes.classify(image, slabs), 0, 0)
-    return filter_components(*passes.classify_with_confidence(image, slabs), margin)
+        return FilteredLabels(predictor.classify(image, slabs), 0, 0)
+    return filter_components(*predictor.classify_with_confidence(image, slabs), margin)
 
 
 def filter_probabilities(probabilities: Floats, margin: float | None) -> FilteredLabels:

@@ -9,7 +9,7 @@ from typing import Literal
 from brainsegnet._cpu import has_bf16_units, has_integer_units
 from brainsegnet.errors import BrainSegNetError, MissingExtra, ModelError
 from brainsegnet.inference.openvino_backend import Arithmetic, OpenVinoBackend
-from brainsegnet.inference.tiling import Backend, Passes
+from brainsegnet.inference.tiling import Backend, TiledPredictor
 from brainsegnet.model.card import Card, Form
 from brainsegnet.model.store import Model
 from brainsegnet.preprocessing.prepare import Prepared, prepare
@@ -19,8 +19,8 @@ Precision = Literal["auto", "float", "bf16", "int8"]
 PRECISIONS = ("auto", "float", "bf16", "int8")
 
 
-class Engine(Passes):
-    """Passes of a model, with its card and what makes cases ready for it: the backend where it can, else the CPU."""
+class Engine(TiledPredictor):
+    """A tiled predictor with the card of its model, and what prepares cases for it: the backend if it can, or the CPU."""
 
     def __init__(
         self, card: Card, backend: Backend, max_bytes: int | None = None, spare: Callable[[], Backend] | None = None

@@ -11,7 +11,7 @@ from brainsegnet.errors import BrainSegNetError, MissingSequence
 from brainsegnet.inference.components import FilteredLabels, filter_probabilities, segment_filtered, suppress_dropped
 from brainsegnet.inference.engine import Engine
 from brainsegnet.inference.ood import find_warnings
-from brainsegnet.inference.tiling import mirrored_probabilities
+from brainsegnet.inference.tiling import tta_probabilities
 from brainsegnet.inference.volumes import Interval, entropy, find_intervals, measure_volumes
 from brainsegnet.model.card import Card
 from brainsegnet.preprocessing.prepare import Prepared, prepare, restore
@@ -41,7 +41,7 @@ class Options:
     probabilities: bool = False
     uncertainty: bool = False
     keep_all_components: bool = False
-    mirror: bool = False
+    tta: bool = False
 
     def __post_init__(self) -> None:
         if self.slabs is not None and self.slabs < 1:
@@ -49,7 +49,7 @@ class Options:
 
 
 @dataclass(frozen=True, eq=False)
-class Ready:
+class PreparedCase:
     """A case that waits for the network.
 
     Attributes:
@@ -68,7 +68,7 @@ class Ready:
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
+class RawPrediction:
     """What the network found in a case.
 
     Attributes:
@@ -82,7 +82,7 @@ class Found:
         pass_bytes: About how much memory one pass over the box takes beside weights and libraries; it decides on slabs.
     """
 
-    ready: Ready
+    ready: PreparedCase
     options: Options
     filtered: FilteredLabels
     probabilities: NDArray[np.float32] | None
@@ -135,25 +135,25 @@ def predict(case: Case, engine: Engine, options: Options | None = None) -> Predi
         ImageError: an image cannot be normalised.
         MemoryError: a pass needs more than there is.
     """
-    return finish(compute(make_ready(case, engine.card, engine.prepare), engine, options or Options()), engine.card)
+    return finish(compute(prepare_case(case, engine.card, engine.prepare), engine, options or Options()), engine.card)
 
 
-def make_ready(case: Case, card: Card, prepare: Callable[[Case], Prepared] = prepare) -> Ready:
+def prepare_case(case: Case, card: Card, prepare: Callable[[Case], Prepared] = prepare) -> PreparedCase:
     """The first step: check, bring upright, crop, normalise, and put the sequences in order; errors as `predict`."""
     started = time.perf_counter()
     used, absent = match_sequences(case, card)
     prepared = prepare(Case(case.name, {name: case.images[name] for name in used}))
     image = arrange_channels(prepared, card.sequences)
-    return Ready(case, prepared, image, used, absent, time.perf_counter() - started)
+    return PreparedCase(case, prepared, image, used, absent, time.perf_counter() - started)
 
 
-def compute(ready: Ready, engine: Engine, options: Options) -> Found:
+def compute(ready: PreparedCase, engine: Engine, options: Options) -> RawPrediction:
     """The second step: the network; errors as `predict`."""
     started = time.perf_counter()
     margin = None if options.keep_all_components else engine.card.components.confidence_margin
     wanted = options.probabilities or options.uncertainty
-    if wanted or options.mirror:
-        average = mirrored_probabilities if options.mirror else Engine.probabilities
+    if wanted or options.tta:
+        average = tta_probabilities if options.tta else Engine.probabilities
         soft = average(engine, ready.image, options.slabs)
         filtered, probabilities = filter_probabilities(soft, margin), soft if wanted else None
     else:
@@ -161,10 +161,12 @@ def compute(ready: Ready, engine: Engine, options: Options) -> Found:
     seconds = time.perf_counter() - started
     d, h, w = filtered.classes.shape
     needed = engine.backend.estimate_bytes((d, h, w))
-    return Found(ready, options, filtered, probabilities, seconds, engine.backend.name, tuple(engine.notes), needed)
+    return RawPrediction(
+        ready, options, filtered, probabilities, seconds, engine.backend.name, tuple(engine.notes), needed
+    )
 
 
-def finish(found: Found, card: Card) -> Prediction:
+def finish(found: RawPrediction, card: Card) -> Prediction:
     """The third step: back to the case's own grid and the task's labels."""
     ready, case, filtered = found.ready, found.ready.case, found.filtered
     labels = LabelMap(card.task.decode(restore(filtered.classes, ready.prepared)), case.reference.affine)
@@ -188,7 +190,7 @@ def finish(found: Found, card: Card) -> Prediction:
     if probabilities is not None and asked.uncertainty:
         warning = case.reference.with_array(restore(entropy(probabilities), ready.prepared))
         kept = suppress_dropped(probabilities, filtered.classes)
-        as_validated = not asked.mirror and not ready.absent
+        as_validated = not asked.tta and not ready.absent
         result = replace(result, entropy=warning, intervals=find_intervals(kept, card, labels.voxel_ml, as_validated))
     return result
 

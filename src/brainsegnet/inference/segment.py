@@ -15,7 +15,15 @@ from brainsegnet._atomic import IMAGES, find_suffix, stem_of, writable, write_te
 from brainsegnet.errors import BrainSegNetError, OutputError
 from brainsegnet.inference.batch import run_cohort
 from brainsegnet.inference.engine import Precision, open_engine, stays_on_cpu
-from brainsegnet.inference.predict import Found, Options, Prediction, Ready, compute, finish, make_ready
+from brainsegnet.inference.predict import (
+    Options,
+    Prediction,
+    PreparedCase,
+    RawPrediction,
+    compute,
+    finish,
+    prepare_case,
+)
 from brainsegnet.io.cases import CaseFiles, find_cases, load_case
 from brainsegnet.io.images import READERS, write_image
 from brainsegnet.io.layouts import names_lesion
@@ -42,7 +50,7 @@ class Loaded:
     """
 
     case: Case
-    ready: Ready | None
+    ready: PreparedCase | None
     seconds: float
     aligner: Aligner
     notes: tuple[str, ...] = ()
@@ -57,7 +65,7 @@ class Segmented:
     report: Mapping[str, Any]
 
 
-def write_case(found: Found, loaded: Loaded, model: Model, path: Path, picture: bool) -> Segmented:
+def write_case(found: RawPrediction, loaded: Loaded, model: Model, path: Path, picture: bool) -> Segmented:
     """Write everything about a case; the JSON comes last, so its presence says that all is there.
 
     Raises:
@@ -87,7 +95,7 @@ def write_case(found: Found, loaded: Loaded, model: Model, path: Path, picture: 
             "components": prediction.components_dropped,
             "ml": prediction.dropped_ml,
         },
-        "mirrored": found.options.mirror,
+        "mirrored": found.options.tta,
         **_describe_uncertainty(prediction, files),
         "validation": expected,
         "validated_on": model.card.training.held_out_sources or "unseen cases",
@@ -197,7 +205,7 @@ class SegmentOptions:
     uncertainty: bool = False
     picture: bool = False
     keep_all_components: bool = False
-    mirror: bool = False
+    tta: bool = False
 
     def __post_init__(self) -> None:
         if self.threads is not None and self.threads < 1:
@@ -254,7 +262,7 @@ def segment(
     if not isinstance(cases, Mapping):
         _refuse_truths(found, targets.values())
     wanted = Options(
-        options.slabs, options.probabilities, options.uncertainty, options.keep_all_components, options.mirror
+        options.slabs, options.probabilities, options.uncertainty, options.keep_all_components, options.tta
     )
     on_cpu = stays_on_cpu(options.device)
 
@@ -262,19 +270,19 @@ def segment(
         started = time.perf_counter()
         case, aligner, notes = _read(files, opened.card, options)
         reading = time.perf_counter() - started
-        ready = make_ready(case, opened.card) if on_cpu else None
+        ready = prepare_case(case, opened.card) if on_cpu else None
         return Loaded(case, ready, reading, aligner, notes)
 
-    def start() -> Callable[[CaseFiles, Loaded], tuple[Found, Loaded]]:
+    def start() -> Callable[[CaseFiles, Loaded], tuple[RawPrediction, Loaded]]:
         engine = open_engine(opened, options.device, options.threads, options.precision, options.max_bytes)
 
-        def run(files: CaseFiles, loaded: Loaded) -> tuple[Found, Loaded]:
-            ready = loaded.ready or make_ready(loaded.case, opened.card, engine.prepare)
+        def run(files: CaseFiles, loaded: Loaded) -> tuple[RawPrediction, Loaded]:
+            ready = loaded.ready or prepare_case(loaded.case, opened.card, engine.prepare)
             return compute(ready, engine, wanted), loaded
 
         return run
 
-    def write(files: CaseFiles, computed: tuple[Found, Loaded]) -> Segmented:
+    def write(files: CaseFiles, computed: tuple[RawPrediction, Loaded]) -> Segmented:
         done = write_case(*computed, opened, targets[files.name], options.picture)
         if watch:
             watch(done)

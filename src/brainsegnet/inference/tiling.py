@@ -64,7 +64,7 @@ class Piece:
     kept: slice
 
 
-class Passes:
+class TiledPredictor:
     """Runs a backend over images of any size, in one pass or in several that give the same.
 
     Args:
@@ -260,25 +260,25 @@ def _round_up(n: int, step: int) -> int:
     return -(-n // step) * step
 
 
-MIRRORS = ((2,), (3,), (2, 3))
+FLIPS = ((2,), (3,), (2, 3))
 """Axes of (C, D, H, W) along which the passes after the first see the scan mirrored: rows, columns, both."""
 
 
-def mirrored_probabilities(passes: Passes, image: Floats, slabs: int | None = None) -> Floats:
+def tta_probabilities(predictor: TiledPredictor, image: Floats, slabs: int | None = None) -> Floats:
     """The mean of the soft-max probabilities (K, D, H, W) of four passes, each turned back.
 
-    Arguments, errors and `notes` as `Passes.probabilities`, each note once.
+    Arguments, errors and `notes` as `TiledPredictor.probabilities`, each note once.
     """
-    total = passes.probabilities(image, slabs)
-    notes = passes.notes
-    for axes in MIRRORS:
-        total += np.flip(passes.probabilities(_mirror(image, axes), slabs), axes)
-        notes = [*notes, *passes.notes]
-    passes.notes = list(dict.fromkeys(notes))
-    total /= 1 + len(MIRRORS)
+    total = predictor.probabilities(image, slabs)
+    notes = predictor.notes
+    for axes in FLIPS:
+        total += np.flip(predictor.probabilities(_flip(image, axes), slabs), axes)
+        notes = [*notes, *predictor.notes]
+    predictor.notes = list(dict.fromkeys(notes))
+    total /= 1 + len(FLIPS)
     return total
 
 
-def _mirror(image: Floats, axes: tuple[int, ...]) -> Floats:
+def _flip(image: Floats, axes: tuple[int, ...]) -> Floats:
     """The image (C, D, H, W) mirrored along some axes, where it lies."""
-    return np.flip(image, axes) if isinstance(image, np.ndarray) else image.mirrored(axes)
+    return np.flip(image, axes) if isinstance(image, np.ndarray) else image.flipped(axes)

@@ -22,7 +22,7 @@ try:
     from brainsegnet.inference.torch_prepare import OnDevice, prepare_on
     from brainsegnet.model.architecture import BrainSegNet
     from brainsegnet.model.design import LEAST, Design, peak_bytes
-    from brainsegnet.model.fused import freeze
+    from brainsegnet.model.fused import fuse
 except ModuleNotFoundError as error:
     raise MissingExtra(
         f'{str(error.name).split(".")[0]} is not installed; run: pip install "brainsegnet[train]"'
@@ -35,7 +35,7 @@ UNFOLDED = 20480
 
 
 class TorchBackend:
-    """A network ready to run: frozen, in bf16 on GPUs that have it.
+    """A network ready to run: fused, in bf16 on GPUs that have it.
 
     The same image gives the same result, always, on the same device with as many threads.
 
@@ -52,9 +52,9 @@ class TorchBackend:
         self.device, self.threads = choose_device(device), threads
         self.half = self.device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
         self.name = f"torch on {self.device}{', bf16' if self.half else ''}"
-        frozen = freeze(net).to(self.device, torch.bfloat16 if self.half else torch.float32)
-        self.module = frozen.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-        self.classes, self.stride, self.multiples = net.classes, net.stride, frozen.multiples
+        fused = fuse(net).to(self.device, torch.bfloat16 if self.half else torch.float32)
+        self.module = fused.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        self.classes, self.stride, self.multiples = net.classes, net.stride, fused.multiples
         self.widths, self.refined = net.widths, net.classify.in_channels
         self.channels, self.halo = net.sequences, find_halo(len(self.widths), net.stride[0])
 
@@ -119,7 +119,7 @@ class TorchBackend:
 
 
 class AnyNetwork:
-    """A network of any design for `Passes`, with the numbers that it was trained in.
+    """A network of any design for `TiledPredictor`, with the numbers that it was trained in.
 
     Args:
         design: Of the network.

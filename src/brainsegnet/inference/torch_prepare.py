@@ -52,7 +52,7 @@ class OnDevice:
         """With so many zeros before and after, axis by axis."""
         return OnDevice(functional.pad(self.tensor, [n for pair in reversed(ends) for n in pair]))
 
-    def mirrored(self, axes: tuple[int, ...]) -> "OnDevice":
+    def flipped(self, axes: tuple[int, ...]) -> "OnDevice":
         """A copy, mirrored along some axes."""
         return OnDevice(self.tensor.flip(axes))
 

@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from brainsegnet.model.architecture import IN_PLANE, BrainSegNet, Stride
-from brainsegnet.model.fused import collapse, freeze
+from brainsegnet.model.fused import fuse, fuse_decoder
 
 Logits = Callable[[Tensor], Tensor]
 """Scans (N, C, D, H, W) of any size to logits (N, K, D, H, W)."""
@@ -56,12 +56,12 @@ class Design:
 def brain_segnet(
     sequences: int, classes: int, widths: Sequence[int], refined: int, stride: Stride = IN_PLANE, nonlinear: bool = True
 ) -> Design:
-    """Ours, collapsed in training and frozen afterwards; arguments as those of `BrainSegNet`."""
+    """Ours, collapsed in training and fused afterwards; arguments as those of `BrainSegNet`."""
     return Design(
         "brainsegnet",
         lambda: BrainSegNet(sequences, classes, widths, refined, stride, nonlinear),
-        collapse,
-        lambda net: freeze(net).to(memory_format=torch.channels_last_3d).logits,  # type: ignore[call-overload]
+        fuse_decoder,
+        lambda net: fuse(net).to(memory_format=torch.channels_last_3d).logits,  # type: ignore[call-overload]
         _multiples(stride, len(widths)),
     )
 

@@ -1,6 +1,6 @@
-"""The frozen network in OpenVINO's format, in floats or in 8 bits: what runs on a CPU without torch.
+"""The fused network in OpenVINO's format, in floats or in 8 bits: what runs on a CPU without torch.
 
-The frozen network as ONNX, for other runtimes: convolutions, ReLU, sums and repetition, nothing else.
+The fused network as ONNX, for other runtimes: convolutions, ReLU, sums and repetition, nothing else.
 """
 
 import ctypes
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from brainsegnet.errors import MissingExtra
 from brainsegnet.model.architecture import BrainSegNet, Stride
-from brainsegnet.model.fused import FoldedResBlock, Frozen, freeze
+from brainsegnet.model.fused import FoldedResBlock, FusedNet, fuse
 
 IMAGE, LOGITS = "image", "logits"
 """Names of input (1, C, D, H, W) and output (1, P * Q * R * K, D / P, H / Q, W / R), the logits at sub-pixels."""
@@ -35,8 +35,8 @@ def to_openvino(net: BrainSegNet) -> OpenVinoModel:
     """
     with _needed():
         import openvino
-    frozen = freeze(net)
-    model = openvino.convert_model(frozen, example_input=_example(frozen))
+    fused = fuse(net)
+    model = openvino.convert_model(fused, example_input=_example(fused))
     model.reshape([1, net.sequences, -1, -1, -1])
     model.input(0).get_tensor().set_names({IMAGE})
     model.output(0).get_tensor().set_names({LOGITS})
@@ -110,8 +110,8 @@ def write_openvino(model: OpenVinoModel, path: Path) -> None:
     openvino.save_model(model, path, compress_to_fp16=True)
 
 
-def _example(frozen: Frozen) -> torch.Tensor:
-    return torch.zeros(1, frozen.sequences, *(2 * multiple for multiple in frozen.multiples))
+def _example(fused: FusedNet) -> torch.Tensor:
+    return torch.zeros(1, fused.sequences, *(2 * multiple for multiple in fused.multiples))
 
 
 class _SignalStack(ctypes.Structure):
@@ -163,15 +163,15 @@ def write_onnx(net: BrainSegNet, path: Path) -> None:
         import onnx
     except ModuleNotFoundError as error:
         raise MissingExtra('onnx is not installed; run: pip install "brainsegnet[train]"') from error
-    frozen = freeze(net).float()
+    fused = fuse(net).float()
     graph = Graph()
-    graph.draw(frozen)
+    graph.draw(fused)
     sizes = ["slices", "rows", "columns"]
     ends = [
         onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1, channels, *free])
         for name, channels, free in (
-            ("image", frozen.sequences, sizes),
-            ("logits", frozen.fine.out_channels, [f"sub-{size}" for size in sizes]),
+            ("image", fused.sequences, sizes),
+            ("logits", fused.fine.out_channels, [f"sub-{size}" for size in sizes]),
         )
     ]
     nodes = [onnx.helper.make_node(kind, takes, [gives], **facts) for kind, takes, gives, facts in graph.nodes]
@@ -193,24 +193,22 @@ class Graph:
         self.nodes: list[tuple[str, list[str], str, dict[str, Any]]] = []
         self.weights: dict[str, np.ndarray[Any, np.dtype[np.float32]]] = {}
 
-    def draw(self, frozen: Frozen) -> str:
-        """The whole network, as `Frozen.forward`."""
+    def draw(self, fused: FusedNet) -> str:
+        """The whole network, as `FusedNet.forward`."""
         x, levels = "image", []
-        for block in frozen.blocks:
+        for block in fused.blocks:
             for part in cast(nn.Sequential, block):
                 x = self._part(x, part)
             levels.append(x)
         y = ""
-        for side, smooth in zip(frozen.sides, frozen.smooths, strict=True):
+        for side, smooth in zip(fused.sides, fused.smooths, strict=True):
             total = self._convolve(levels.pop(), cast(nn.Conv3d, side))
             if y:
-                total = self._node("Add", [total, self._repeat(y, frozen.stride)])
-            if isinstance(frozen.activate, nn.ReLU):
+                total = self._node("Add", [total, self._repeat(y, fused.stride)])
+            if isinstance(fused.activate, nn.ReLU):
                 total = self._node("Relu", [total])
             y = self._convolve(total, cast(nn.Conv3d, smooth))
-        return self._node(
-            "Add", [self._convolve(levels.pop(), frozen.fine), self._convolve(y, frozen.coarse)], "logits"
-        )
+        return self._node("Add", [self._convolve(levels.pop(), fused.fine), self._convolve(y, fused.coarse)], "logits")
 
     def _part(self, x: str, part: nn.Module) -> str:
         if not isinstance(part, FoldedResBlock):

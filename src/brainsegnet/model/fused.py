@@ -28,7 +28,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from brainsegnet.model.architecture import BrainSegNet, ConvNormReLU, RefineUnit, ResBlock, Stride, unpad
 
 
-def collapse(net: BrainSegNet) -> "Collapsed":
+def fuse_decoder(net: BrainSegNet) -> "FusedDecoder":
     """A module that computes what `net` computes, from the same parameters, with fewer operations.
 
     >>> net = BrainSegNet(2, 3, (4, 4, 4, 4), 8).double().eval()
@@ -36,10 +36,10 @@ def collapse(net: BrainSegNet) -> "Collapsed":
     >>> torch.allclose(collapse(net)(x), net(x))
     True
     """
-    return Collapsed(net)
+    return FusedDecoder(net)
 
 
-class Collapsed(nn.Module):
+class FusedDecoder(nn.Module):
     """`net` with its finest refine unit and its classifier composed into two small convolutions."""
 
     def __init__(self, net: BrainSegNet) -> None:
@@ -113,19 +113,19 @@ def shuffle(x: Tensor, stride: Stride) -> Tensor:
     return x.reshape(n, p, q, r, -1, d, h, w).permute(0, 4, 5, 1, 6, 2, 7, 3).reshape(n, -1, p * d, q * h, r * w)
 
 
-def freeze(net: BrainSegNet) -> "Frozen":
+def fuse(net: BrainSegNet) -> "FusedNet":
     """The function that `net` is in evaluation mode, with the fewest operations; `net` itself stays as it is.
 
     >>> net = BrainSegNet(2, 3, (4, 4, 4, 4), 8).double().eval()
     >>> x = torch.randn(1, 2, 3, 9, 11, dtype=torch.double)
-    >>> torch.allclose(freeze(net).logits(x), net(x))
+    >>> torch.allclose(fuse(net).logits(x), net(x))
     True
     """
     with torch.no_grad():
-        return Frozen(copy.deepcopy(net).eval())
+        return FusedNet(copy.deepcopy(net).eval())
 
 
-class Frozen(nn.Module):
+class FusedNet(nn.Module):
     """`net` without its batch norms and its finest refine unit.
 
     Attributes:
@@ -152,7 +152,7 @@ class Frozen(nn.Module):
         self.requires_grad_(False).eval()
 
     def _compose_finest(self, net: BrainSegNet) -> None:
-        kernel, bias, side, side_bias = collapse(net).composed()
+        kernel, bias, side, side_bias = fuse_decoder(net).composed()
         last = cast(nn.Conv3d, self.smooths[-1])
         last.bias = nn.Parameter(cast(Tensor, last.bias) + side_bias)
         self.coarse = _convolution(subpixel(kernel, self.stride), None, padding=1)

@@ -282,9 +282,9 @@ def paint_flow(rng: np.random.Generator, ground: Ground, infarct: Infarct, free_
     s = infarct.severity * rng.uniform(0.35, 1)
     keep = 1 - rng.uniform(0.6, 0.85) * s
     widen = 1 + rng.uniform(0, 0.25) * s * (1 - s) * 4
-    collapse = np.where(infarct.core, rng.uniform(0.35, 0.65), 1).astype(np.float32)
-    cbf *= uneven * keep * np.where(infarct.core, np.minimum(collapse, 0.6), 1)
-    cbv *= uneven * widen * collapse
+    fuse_decoder = np.where(infarct.core, rng.uniform(0.35, 0.65), 1).astype(np.float32)
+    cbf *= uneven * keep * np.where(infarct.core, np.minimum(fuse_decoder, 0.6), 1)
+    cbv *= uneven * widen * fuse_decoder
     slow, rough = (np.exp(k * smooth_noise(rng, shape, spacing, mm)) for k, mm in ((0.4, 12.0), (0.35, 5.0)))
     delay = rng.uniform(0.6, 2.2) * slow * rough + _late_side(rng, ground) + s * rough * rng.uniform(4, 13)
     return Flow(cbf, cbv, np.asarray(delay, np.float32))

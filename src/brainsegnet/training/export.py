@@ -11,7 +11,7 @@ from brainsegnet._cpu import has_bf16_units
 from brainsegnet.errors import DatasetError
 from brainsegnet.inference.components import segment_filtered
 from brainsegnet.inference.openvino_backend import Arithmetic, OpenVinoBackend
-from brainsegnet.inference.tiling import Passes
+from brainsegnet.inference.tiling import TiledPredictor
 from brainsegnet.metrics.scores import region_dice
 from brainsegnet.model.card import ExportNote, Form, is_tolerated
 from brainsegnet.model.store import Model, hash_file, open_model, save_exports, torch_needed
@@ -136,9 +136,11 @@ def _score(
 ) -> dict[str, NDArray[np.float64]]:
     """Whole-scan Dice of the scans by region, without the components that the model drops."""
     form: Form = "int8" if arithmetic == "int8" else "fp16"
-    passes = Passes(OpenVinoBackend(folder / f"{form}.xml", model.card, arithmetic))
+    predictor = TiledPredictor(OpenVinoBackend(folder / f"{form}.xml", model.card, arithmetic))
     card = model.card
-    found = [segment_filtered(passes, scan.image, card.components.confidence_margin).classes for scan in scans.values()]
+    found = [
+        segment_filtered(predictor, scan.image, card.components.confidence_margin).classes for scan in scans.values()
+    ]
     truths = [scan.classes for scan in scans.values()]
     scores = [region_dice(classes, truth, card.task) for classes, truth in zip(found, truths, strict=True)]
     return {region: np.array([score[region] for score in scores]) for region in card.task.regions}

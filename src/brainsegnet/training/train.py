@@ -268,9 +268,11 @@ def write_card(name: str, roster: Roster, plan: "Plan", options: TrainOptions, s
 
 def score(net: "BrainSegNet", scans: Sequence["Scan"], task: Task, margin: float | None = None) -> dict[str, float]:
     """Mean whole-scan Dice of each region, without the components that a margin drops."""
-    from brainsegnet.inference.tiling import Passes
+    from brainsegnet.inference.tiling import TiledPredictor
     from brainsegnet.inference.torch_backend import TorchBackend
 
-    passes = Passes(TorchBackend.of(net))
-    scores = [region_dice(segment_filtered(passes, scan.image, margin).classes, scan.classes, task) for scan in scans]
+    predictor = TiledPredictor(TorchBackend.of(net))
+    scores = [
+        region_dice(segment_filtered(predictor, scan.image, margin).classes, scan.classes, task) for scan in scans
+    ]
     return {region: float(np.mean([one[region] for one in scores])) for region in task.regions}
