@@ -1,6 +1,6 @@
 """Where a model is wrong on real scans, and what it sees there: for mending the generator that its cases came from.
 
-    python benchmarks/false_finds.py runs/grown DATA/tumour/brats2021 --out finds.json
+    python benchmarks/false_finds.py runs/simulated DATA/tumour/brats2021 --out finds.json
 
 For each case, no component dropped: Dice by region, how much was found and missed, how sure the model is of the largest
 find that touches the lesion (`sure`, the mean lesion probability), and the largest finds that touch none, with volume,

@@ -1,15 +1,15 @@
-"""Few real cases, with and without grown ones before them: train, and test on the same held-out cases every time.
+"""Few real cases, with and without simulated ones before them: train, and test on the same held-out cases every time.
 
-    python benchmarks/few_shot.py FOLDER FOLDER --task brats2021 --from runs/grown --minutes 10 --cases 1 2 4 all \
+    python benchmarks/few_shot.py FOLDER FOLDER --task brats2021 --from runs/simulated --minutes 10 --cases 1 2 4 all \
         --tested 3 --out benchmarks/results/few-shot.json
 
 Cases are dealt into folds by patient, about `--tested` in each; within a fold the seed puts the other patients in
 order, and so many cases from the front are trained on, so 1 is part of 2, and 2 of 4. A training starts from the model
-of grown cases, by the recipe `--tuning`, or from nothing, with the same network by the recipe `--recipe`; the row with
-no cases is the model of grown cases itself. With `--parts flair+t1c flair` each model is scored with these sequences
-alone too; no component is dropped. The JSON holds every score, beside it lies a Markdown table. What is in it is not
-repeated, and a training that was stopped goes on; give the same arguments. More `--cases` can be named later. With
-`--card MODEL` the means also go onto the card of a model that is scored on the same cases.
+of simulated cases, by the recipe `--tuning`, or from nothing, with the same network by the recipe `--recipe`; the row
+with no cases is the model of simulated cases itself. With `--parts flair+t1c flair` each model is scored with these
+sequences alone too; no component is dropped. The JSON holds every score, beside it lies a Markdown table. What is in it
+is not repeated, and a training that was stopped goes on; give the same arguments. More `--cases` can be named later.
+With `--card MODEL` the means also go onto the card of a model that is scored on the same cases.
 """
 
 import argparse
@@ -37,22 +37,22 @@ from brainsegnet.training.recipes import RECIPES, TUNE, Recipe
 from brainsegnet.training.split import deal_folds, patient_of
 from release.release import compare_with
 
-GROWN, REAL, BOTH = "grown alone", "real alone", "grown, then real"
-ORIGINS = {"nothing": REAL, "grown": BOTH}
+SIMULATED, REAL, BOTH = "simulated alone", "real alone", "simulated, then real"
+ORIGINS = {"nothing": REAL, "simulated": BOTH}
 ALL = "all"
 """Of the sequences, and of the cases."""
 Runs = Sequence[Mapping[str, Any]]
 
 
-def order(pool: Sequence[str], seed: int) -> list[str]:
+def order(buffer: Sequence[str], seed: int) -> list[str]:
     """The cases, patients in an order that the seed decides and the order of `pool` does not."""
-    patients = sorted({patient_of(case) for case in pool})
+    patients = sorted({patient_of(case) for case in buffer})
     place = {patients[i]: k for k, i in enumerate(np.random.default_rng(seed).permutation(len(patients)))}
-    return sorted(pool, key=lambda case: (place[patient_of(case)], case))
+    return sorted(buffer, key=lambda case: (place[patient_of(case)], case))
 
 
 def recipes(arguments: argparse.Namespace) -> dict[str, Recipe]:
-    """Of a training from nothing, with the network of the grown model, and of one that starts from that."""
+    """Of a training from nothing, with the network of the simulated model, and of one that starts from that."""
     usual = RECIPES[arguments.recipe]
     alike = adopt(usual, resolve_model(arguments.start).card)
     tuning = RECIPES[arguments.tuning]
@@ -134,7 +134,7 @@ def compare(document: Mapping[str, Any], sequences: Sequence[str]) -> list[Compa
         Comparison(
             origin=origin,
             real_cases=None if count == ALL else int(count),
-            budget={} if origin == GROWN else budget,
+            budget={} if origin == SIMULATED else budget,
             subsets={name: mean_dice(alike, part) for part, name in names.items()},
         )
         for (count, origin), alike in groups(document["runs"]).items()
@@ -146,15 +146,17 @@ def read_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, nargs="+")
     parser.add_argument("--task", required=True)
-    parser.add_argument("--from", dest="start", type=Path, required=True, help="model of grown cases, real ones unseen")
+    parser.add_argument(
+        "--from", dest="start", type=Path, required=True, help="model of simulated cases, real ones unseen"
+    )
     parser.add_argument("--cases", nargs="+", default=["1", "2", "4", "all"], help="numbers of cases to train on")
     parser.add_argument("--origins", nargs="+", default=list(ORIGINS), choices=ORIGINS, help="of the trainings")
     parser.add_argument("--tested", type=int, default=3, help="cases held out at a time, about")
     parser.add_argument("--folds", type=int, help="so many of the folds only, the first")
     parser.add_argument("--parts", nargs="*", default=(), help="of the sequences, joined by +, to score with as well")
     parser.add_argument("--recipe", default="thorough", choices=RECIPES, help="of trainings from nothing")
-    parser.add_argument("--tuning", default=TUNE.name, choices=RECIPES, help="of trainings from the grown model")
-    parser.add_argument("--blend", type=float, help="share of the grown model; by default that of --tuning")
+    parser.add_argument("--tuning", default=TUNE.name, choices=RECIPES, help="of trainings from the simulated model")
+    parser.add_argument("--blend", type=float, help="share of the simulated model; by default that of --tuning")
     parser.add_argument("--minutes", type=float)
     parser.add_argument("--steps", type=int)
     parser.add_argument("--seed", type=int, default=0)
@@ -184,10 +186,10 @@ def settings(arguments: argparse.Namespace, folds: Sequence[Sequence[str]]) -> d
 
 def measure(number: int, tested: Sequence[str], origin: str, trained: Sequence[str], arguments: argparse.Namespace,
             work: Path) -> dict[str, Any]:  # fmt: skip
-    """Train, unless it is the model of grown cases itself, and test."""
+    """Train, unless it is the model of simulated cases itself, and test."""
     work.mkdir(parents=True, exist_ok=True)
-    model = arguments.start if origin == GROWN else train(origin, trained, tested, arguments, work)
-    note = open_model(model).card.training if origin != GROWN else None
+    model = arguments.start if origin == SIMULATED else train(origin, trained, tested, arguments, work)
+    note = open_model(model).card.training if origin != SIMULATED else None
     scores = {part: score(model, tested, part, arguments, work) for part in (ALL, *arguments.parts)}
     shutil.rmtree(work)
     return {"fold": number, "origin": origin, "trained": list(trained), "blended": note.blended if note else 0,
@@ -215,11 +217,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     known = {(run["fold"], run["origin"], run["cases"]) for run in document["runs"]}
     work = arguments.work or arguments.out.with_suffix("")
     counts = [int(count) if count != ALL else count for count in arguments.cases]
-    rows = [(GROWN, 0), *((ORIGINS[name], count) for count in counts for name in arguments.origins)]
+    rows = [(SIMULATED, 0), *((ORIGINS[name], count) for count in counts for name in arguments.origins)]
     for number, tested in enumerate(folds[: arguments.folds]):
-        pool = order([name for name in names if name not in tested], arguments.seed)
+        buffer = order([name for name in names if name not in tested], arguments.seed)
         for origin, count in rows:
-            trained = pool if count == ALL else pool[:count]
+            trained = buffer if count == ALL else buffer[:count]
             if (number, origin, count) in known or (count != ALL and len(trained) < count):
                 continue
             out = work / f"fold{number}-{count}-{origin.replace(', ', '-').replace(' ', '-')}"

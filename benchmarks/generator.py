@@ -4,8 +4,8 @@
     python benchmarks/generator.py --stroke isles2022 --cases 20 --anatomy FOLDER --shapes FOLDER
 
 Prints JSON: seconds a case (median, after one to warm up) and patches of 12x128x128 a second, cutting included; and the
-seconds in which `train --grown` has a case in memory, normalised in the brain's box as a case that was read. Strokes
-are grown on the CPU whatever trains, so of these there is the last figure alone.
+seconds in which `train --simulated` has a case in memory, normalised in the brain's box as a case that was read.
+Strokes are simulated on the CPU whatever trains, so of these there is the last figure alone.
 """
 
 import argparse
@@ -21,18 +21,18 @@ import torch
 
 from brainsegnet._cpu import describe_cpu
 from brainsegnet.anatomy.label_maps import PROCEDURAL, open_anatomies
-from brainsegnet.simulation.fields import Luck
+from brainsegnet.simulation.fields import RandomStreams
 from brainsegnet.simulation.realistic import Painted, draw_recipe, render
 from brainsegnet.task import BRATS2021, ISLES2017, ISLES2022, Task
 from brainsegnet.training.options import TrainOptions
 from brainsegnet.training.sampler import Scan
-from brainsegnet.training.simulated import open_pool, plan_growth
+from brainsegnet.training.simulated import open_buffer, plan_simulation
 
 PATCH = (12, 128, 128)
 STROKES = {"isles2022": ISLES2022, "isles2017": ISLES2017}
 
 
-def cut(painted: Painted, luck: Luck, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+def cut(painted: Painted, rng: RandomStreams, count: int) -> tuple[torch.Tensor, torch.Tensor]:
     """`count` patches (count, 4, 12, 128, 128) and their labels, half of them around the tumour."""
     images = torch.stack(list(painted.images.values()))
     short = [max(0, p - n) for p, n in zip(PATCH, painted.labels.shape, strict=True)]
@@ -42,9 +42,9 @@ def cut(painted: Painted, luck: Luck, count: int) -> tuple[torch.Tensor, torch.T
     chosen = []
     for k in range(count):
         room = np.array(labels.shape) - PATCH
-        at = luck.rng.integers(0, room + 1)
+        at = rng.numpy_rng.integers(0, room + 1)
         if k % 2 and len(inside):
-            at = np.clip(inside[luck.rng.integers(len(inside))] - np.array(PATCH) // 2, 0, room)
+            at = np.clip(inside[rng.numpy_rng.integers(len(inside))] - np.array(PATCH) // 2, 0, room)
         chosen.append(tuple(slice(int(a), int(a) + p) for a, p in zip(at, PATCH, strict=True)))
     return torch.stack([images[(slice(None), *box)] for box in chosen]), torch.stack([labels[box] for box in chosen])
 
@@ -57,18 +57,18 @@ def wait(device: str) -> float:
 
 def time_memory(options: argparse.Namespace, task: Task) -> float:
     """Seconds from one case in memory to the next, as a training gets them; median, after one to warm up."""
-    wanted = TrainOptions(grown=options.cases + 1, anatomy=options.anatomy, shapes=options.shapes)
-    grown = plan_growth(wanted, task, task.sequences)
-    if grown is None:
-        raise ValueError("nothing is to be grown")
-    pool = open_pool(grown, wanted, task, task.sequences, torch.device(options.device))
+    wanted = TrainOptions(simulated=options.cases + 1, anatomy=options.anatomy, shapes=options.shapes)
+    simulated = plan_simulation(wanted, task, task.sequences)
+    if simulated is None:
+        raise ValueError("nothing is to be simulated")
+    buffer = open_buffer(simulated, wanted, task, task.sequences, torch.device(options.device))
     moments: list[float] = []
 
     def note(slot: int, scan: Scan) -> None:
         moments.append(time.perf_counter())
 
-    pool.fill(0, note)
-    pool.close()
+    buffer.fill(0, note)
+    buffer.close()
     return median(np.diff(moments).tolist())
 
 
@@ -78,8 +78,8 @@ def time_render(options: argparse.Namespace) -> dict[str, object]:
     for number in range(options.cases + 1):
         rng, head = np.random.default_rng(number), heads(number)
         start = wait(options.device)
-        recipe, luck = draw_recipe(rng), Luck.of(rng, options.device)
-        cut(render(luck, recipe, head), luck, options.patches)
+        recipe, rng = draw_recipe(rng), RandomStreams.of(rng, options.device)
+        cut(render(rng, recipe, head), rng, options.patches)
         seconds.append(wait(options.device) - start)
     seconds = seconds[1:]
     return {
@@ -111,7 +111,7 @@ def main() -> None:
         if on_gpu
         else f"CPU, {os.environ.get('OMP_NUM_THREADS', 'all')} threads",
         "machine": describe_cpu(),
-        "grown": options.stroke or "gliomas",
+        "simulated": options.stroke or "gliomas",
         "anatomy": Path(options.anatomy).name if options.anatomy else "own",
         "cases": options.cases,
         **({} if options.stroke else time_render(options)),

@@ -3,8 +3,8 @@
     python benchmarks/pack.py FOLDER [FOLDER ...] --task brats2021 --out packed/brats2021.npz
     python benchmarks/pack.py FOLDER --heads --out packed/heads.npz
 
-With --heads the folder holds FreeSurfer's label maps, to be the heads of gliomas that train_packed.py --grown grows.
-The folder `packed/` is ignored by git: scans of patients do not belong into a repository.
+With --heads the folder holds FreeSurfer's label maps, to be the heads of gliomas that train_packed.py --simulated
+grows. The folder `packed/` is ignored by git: scans of patients do not belong into a repository.
 """
 
 import argparse

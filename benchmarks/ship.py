@@ -1,19 +1,19 @@
-"""Make the weights that the package carries: from grown cases, then from real ones, scored by folds of patients.
+"""Make the weights that the package carries: from simulated cases, then from real ones, scored by folds of patients.
 
-    brainsegnet grow grown/tumour --realistic --cases 100
-    python benchmarks/ship.py grown/tumour --real FOLDER FOLDER --task brats2021 --work runs/tumour \
+    brainsegnet simulate simulated/tumour --realistic --cases 100
+    python benchmarks/ship.py simulated/tumour --real FOLDER FOLDER --task brats2021 --work runs/tumour \
         --out src/brainsegnet/models/tumour --recipe thorough --minutes 40 8 --licence "..." --sources "..."
 
-    brainsegnet grow grown/perfusion --stroke isles2017 --cases 40 --anatomy LABELS --shapes SHAPES
-    brainsegnet grow second/perfusion --stroke isles2017 --cases 8 --seed 9000
-    python benchmarks/ship.py grown/perfusion --unseen second/perfusion --unseen-sources "..." --task isles2017 ...
+    brainsegnet simulate simulated/perfusion --stroke isles2017 --cases 40 --anatomy LABELS --shapes SHAPES
+    brainsegnet simulate second/perfusion --stroke isles2017 --cases 8 --seed 9000
+    python benchmarks/ship.py simulated/perfusion --unseen second/perfusion --unseen-sources "..." --task isles2017 ...
 
-First a model of grown cases alone; then, from it, one model a fold without that fold's real cases, and one of all of
-them, each by a recipe that keeps a share of the first one's weights (--tuning, --blend), or with some of the grown
-cases still among the real ones (--beside). The card gets the scores of the folds, never of what a model has seen.
-Without real cases the first model is the one that is shipped, scored on cases from elsewhere, real ones or those of a
-generator with other heads and shapes (--unseen). A --threshold other than 0.5 is found by benchmarks/false_finds.py.
-What is there is not made again, so a run that was stopped goes on. On a GPU take the recipe `modern` and longer
+First a model of simulated cases alone; then, from it, one model a fold without that fold's real cases, and one of all
+of them, each by a recipe that keeps a share of the first one's weights (--tuning, --blend), or with some of the
+simulated cases still among the real ones (--beside). The card gets the scores of the folds, never of what a model has
+seen. Without real cases the first model is the one that is shipped, scored on cases from elsewhere, real ones or those
+of a generator with other heads and shapes (--unseen). A --threshold other than 0.5 is found by
+benchmarks/false_finds.py. What is there is not made again, so a run that was stopped goes on. On a GPU take the recipe `modern` and longer
 budgets.
 """
 
@@ -69,7 +69,7 @@ def log(record: object) -> None:
 def read_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "grown", type=Path, nargs="*", help="folders of grown cases; none starts from --from or nothing"
+        "simulated", type=Path, nargs="*", help="folders of simulated cases; none starts from --from or nothing"
     )
     parser.add_argument("--real", type=Path, nargs="+", default=())
     parser.add_argument("--unseen", type=Path, nargs="+", default=(), help="without --real: cases that it is scored on")
@@ -79,37 +79,43 @@ def read_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--recipe", default="thorough", choices=RECIPES, help="where a training starts from nothing")
-    parser.add_argument("--tuning", default=TUNE.name, choices=RECIPES, help="where it starts from the grown cases")
+    parser.add_argument("--tuning", default=TUNE.name, choices=RECIPES, help="where it starts from the simulated cases")
     parser.add_argument("--divisor", type=int, help="so much narrower than the paper's; by default the recipe's width")
     parser.add_argument("--from", dest="start", type=Path, help="model that the first training starts from")
     parser.add_argument("--patch", type=int, nargs=3, help="sample (D, H, W) instead of the recipe's")
     parser.add_argument("--small", type=float, help="power by which small lesions weigh more, instead of the recipe's")
     parser.add_argument("--rate", type=float, default=1.0, help="factor on the learning rate of the first training")
-    parser.add_argument("--minutes", type=float, nargs=2, default=(120, 30), help="on grown cases, and on real ones")
-    parser.add_argument("--blend", type=float, default=TUNE.blend, help="share of the model of grown cases in the mean")
-    parser.add_argument("--beside", type=int, default=0, help="grown cases that the trainings on real ones keep")
+    parser.add_argument(
+        "--minutes", type=float, nargs=2, default=(120, 30), help="on simulated cases, and on real ones"
+    )
+    parser.add_argument(
+        "--blend", type=float, default=TUNE.blend, help="share of the model of simulated cases in the mean"
+    )
+    parser.add_argument("--beside", type=int, default=0, help="simulated cases that the trainings on real ones keep")
     parser.add_argument("--threshold", type=float, help="lesion probability from which on a voxel is called lesion")
     parser.add_argument("--folds", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--licence", required=True)
     parser.add_argument("--sources", required=True, help="of all cases, and their terms")
-    parser.add_argument("--grown-sources", help="of the grown ones alone, for the card of the first model")
+    parser.add_argument("--simulated-sources", help="of the simulated ones alone, for the card of the first model")
     arguments = parser.parse_args(argv)
     changed = [name for name in ("patch", "small", "divisor") if getattr(arguments, name)]
-    if not arguments.grown and arguments.start and (changed or arguments.rate != 1):
-        parser.error(f"--{[*changed, 'rate'][0]} is for a training on grown cases or from nothing, and there is none")
-    if bool(arguments.real) == bool(arguments.unseen) or not (arguments.grown or arguments.real):
-        parser.error("name --real cases, or grown ones and --unseen cases to score them on")
+    if not arguments.simulated and arguments.start and (changed or arguments.rate != 1):
+        parser.error(
+            f"--{[*changed, 'rate'][0]} is for a training on simulated cases or from nothing, and there is none"
+        )
+    if bool(arguments.real) == bool(arguments.unseen) or not (arguments.simulated or arguments.real):
+        parser.error("name --real cases, or simulated ones and --unseen cases to score them on")
     return arguments
 
 
 def train_grown(arguments: argparse.Namespace, recipe: Recipe) -> Path | None:
-    """The model of grown cases alone; without any the one to start from, or none."""
-    if not arguments.grown:
+    """The model of simulated cases alone; without any the one to start from, or none."""
+    if not arguments.simulated:
         return arguments.start
     sources = arguments.grown_sources or arguments.sources
-    work, minutes = arguments.work / "grown", arguments.minutes[0]
-    return train(arguments.grown, work, arguments, recipe, minutes, start=arguments.start, sources=sources)
+    work, minutes = arguments.work / "simulated", arguments.minutes[0]
+    return train(arguments.simulated, work, arguments, recipe, minutes, start=arguments.start, sources=sources)
 
 
 def threshold(run: Path, threshold: float | None) -> Path:
@@ -124,8 +130,8 @@ def threshold(run: Path, threshold: float | None) -> Path:
 def train_real(arguments: argparse.Namespace, recipe: Recipe, start: Path | None) -> tuple[Path, list[Path]]:
     """The model of all real cases, and one a fold without some of them."""
     names = [case.name for case in find_cases(arguments.real)]
-    left = [case.name for case in find_cases(arguments.grown)][arguments.beside :]
-    data, minutes = [*arguments.real, *arguments.grown], arguments.minutes[1]
+    left = [case.name for case in find_cases(arguments.simulated)][arguments.beside :]
+    data, minutes = [*arguments.real, *arguments.simulated], arguments.minutes[1]
     runs = []
     for number, fold in enumerate(deal_folds(names, arguments.folds, arguments.seed)):
         out = arguments.work / f"fold{number}"
@@ -154,7 +160,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if start is not None and arguments.unseen:
         unseen = Unseen(arguments.unseen, arguments.unseen_sources)
         shifted = threshold(start, arguments.threshold)
-        say(str(release(shifted, [], arguments.grown, arguments.out, say, unseen).card.training.scores))
+        say(str(release(shifted, [], arguments.simulated, arguments.out, say, unseen).card.training.scores))
         return
     if start is not None:
         recipe = RECIPES[arguments.tuning].model_copy(update={"blend": arguments.blend})

@@ -1,8 +1,8 @@
-"""Grown cases beside real ones in figures: what a network sees that differs is what it will get wrong.
+"""Simulated cases beside real ones in figures: what a network sees that differs is what it will get wrong.
 
-    python benchmarks/grown_and_real.py GROWN --real FOLDER FOLDER --task brats2021 --out looks.json
+    python benchmarks/simulated_and_real.py SIMULATED --real FOLDER FOLDER --task brats2021 --out looks.json
 
-For every figure the 10th, 50th and 90th percentile over the grown cases and over the real ones. Intensities are
+For every figure the 10th, 50th and 90th percentile over the simulated cases and over the real ones. Intensities are
 z-scores within the brain, as a network gets them. `outline` and `surface` are voxel faces over those of a cube of the
 same volume (a ball: 1.2). `bright and healthy` is tissue 10 mm and more from the lesion that is brighter by 1.5 sigma
 than its median, in the outer 6 mm of the brain and beneath. `noise` is what a mean over 3x3x3 voxels takes
@@ -97,14 +97,14 @@ def spread(cases: Sequence[Mapping[str, float]], key: str) -> list[float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("grown", type=Path, nargs="+")
+    parser.add_argument("simulated", type=Path, nargs="+")
     parser.add_argument("--real", type=Path, nargs="+", required=True)
     parser.add_argument("--task", required=True)
-    parser.add_argument("--cases", type=int, help="so many of the grown cases only, the first")
+    parser.add_argument("--cases", type=int, help="so many of the simulated cases only, the first")
     parser.add_argument("--out", type=Path, help="JSON of every case's figures")
     arguments = parser.parse_args()
     task = load_task(arguments.task)
-    cases = {"grown": look(arguments.grown, task, arguments.cases), "real": look(arguments.real, task, None)}
+    cases = {"simulated": look(arguments.simulated, task, arguments.cases), "real": look(arguments.real, task, None)}
     keys = dict.fromkeys(key for group in cases.values() for case in group for key in case)
     rows = [[key, *(" / ".join(f"{v:.2f}" for v in spread(group, key)) for group in cases.values())] for key in keys]
     sys.stdout.write(markdown_table(["", *(f"{name} ({len(group)})" for name, group in cases.items())], rows) + "\n")

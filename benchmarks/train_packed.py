@@ -2,13 +2,15 @@
 
     python benchmarks/train_packed.py packed/brats2021.npz --recipe modern --minutes 9 --out runs/gpu
     python benchmarks/train_packed.py packed/brats2021.npz --recipe modern --minutes 18 --out runs/gpu --resume
-    python benchmarks/train_packed.py --task brats2021 --grown 32 --anatomy packed/heads.npz --minutes 9 --out runs/own
-    python benchmarks/train_packed.py packed/brats2021.npz --from benchmarks/parents/tumour --minutes 4 --out runs/tuned
+    python benchmarks/train_packed.py --task brats2021 --simulated 32 --anatomy packed/heads.npz --minutes 9 --out
+    runs/own python benchmarks/train_packed.py packed/brats2021.npz --from benchmarks/parents/tumour --minutes 4 --out
+    runs/tuned
 
 The output folder holds the model folders best/ and last/ and the state for resuming, with the cards that `brainsegnet
 train` writes; `brainsegnet segment` and `release` take them. Cases named with --hold-out are scored ten times on the
-way and never trained on. With --grown, gliomas are grown on the GPU, or strokes on the CPU, beside the cases of the
-pack, if one is named: gliomas in heads that pack.py has packed or procedural, strokes in such or in heads of their own.
+way and never trained on. With --simulated, gliomas are simulated on the GPU, or strokes on the CPU, beside the cases of
+the pack, if one is named: gliomas in heads that pack.py has packed or procedural, strokes in such or in heads of their
+own.
 """
 
 import argparse
@@ -24,28 +26,28 @@ from brainsegnet.training.options import TrainOptions, Watch
 from brainsegnet.training.plan import Record
 from brainsegnet.training.recipes import RECIPES, TUNE, Budget
 from brainsegnet.training.sampler import Scan
-from brainsegnet.training.simulated import plan_growth
+from brainsegnet.training.simulated import plan_simulation
 from brainsegnet.training.split import Roster, part_patients
 from brainsegnet.training.train import run
 from release.packed import Pack, read_pack
 
 
 def call_roll(pack: Pack, options: TrainOptions) -> Roster:
-    """The cases of a pack that are trained on, those that are held out, and what is grown beside them.
+    """The cases of a pack that are trained on, those that are held out, and what is simulated beside them.
 
     Raises:
         DatasetError: the pack has no case of a name, one patient's cases are on either side, or none is left to train
-            on and none grown.
+            on and none simulated.
     """
     if lost := sorted(set(options.hold_out) - set(pack.scans)):
         raise DatasetError(f"the pack has no case {lost[0]}; it has {', '.join(pack.scans)}")
     cases = [CaseFiles(name, {}) for name in pack.scans]
     training = [case for case in cases if case.name not in options.hold_out]
-    if not training and options.grown is None:
+    if not training and options.simulated is None:
         raise DatasetError("no case is left to train on; hold out fewer")
     part_patients(training, options.hold_out)
     task, held = load_task(pack.task), [case for case in cases if case.name in options.hold_out]
-    return Roster(task, pack.sequences, training, held, grown=plan_growth(options, task, pack.sequences))
+    return Roster(task, pack.sequences, training, held, simulated=plan_simulation(options, task, pack.sequences))
 
 
 def train(pack: Pack, options: TrainOptions, out: Path) -> None:
@@ -77,15 +79,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     length.add_argument("--steps", type=int, help="instead of minutes")
     parser.add_argument("--hold-out", nargs="*", default=[])
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--grown", type=int, help="grown cases in memory")
-    parser.add_argument("--renew-steps", type=int, help="steps after which one of them is replaced; by default 40")
+    parser.add_argument("--simulated", type=int, help="simulated cases in memory")
+    parser.add_argument("--refresh-every", type=int, help="steps after which one of them is replaced; by default 40")
     parser.add_argument("--anatomy", help="heads packed by pack.py, or procedural (the default of gliomas)")
     parser.add_argument("--licence", default=TrainOptions.licence, help="of the weights, for the card")
     parser.add_argument("--sources", default=TrainOptions.sources, help="of the cases, and their terms")
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args(argv)
-    if arguments.pack is None and not (arguments.task and arguments.grown):
+    if arguments.pack is None and not (arguments.task and arguments.simulated):
         parser.error("name a pack to train on, or a task and how many cases to grow")
     task = arguments.task
     pack = read_pack(arguments.pack) if arguments.pack else Pack(task, load_task(task).sequences, {})
@@ -98,8 +100,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         licence=arguments.licence,
         sources=arguments.sources,
         start=arguments.start,
-        grown=arguments.grown,
-        renew_steps=arguments.renew_steps,
+        simulated=arguments.simulated,
+        refresh_every=arguments.refresh_every,
         anatomy=arguments.anatomy,
     )
     train(pack, options, arguments.out)

@@ -2,7 +2,8 @@
 
 Run it with `make demo` (`make demo CASE=folder` for a case of your own), or: python examples/demo.py FOLDER [CASE]
 
-The case in `examples/glioma` is grown by the software itself, nobody's scan; a folder of your own may take its place.
+The case in `examples/glioma` is simulated by the software itself, nobody's scan; a folder of your own may take its
+place.
 """
 
 import argparse

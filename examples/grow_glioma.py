@@ -1,4 +1,4 @@
-"""Where `examples/glioma` comes from: a case grown by the software itself, in a procedural head; nobody's scan.
+"""Where `examples/glioma` comes from: a case simulated by the software itself, in a procedural head; nobody's scan.
 
 Made with: python examples/grow_glioma.py examples/glioma (needs torch: pip install ".[train]")
 """
@@ -23,7 +23,7 @@ def main(out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     task = brainsegnet.load_task("brats2021")
     with tempfile.TemporaryDirectory() as folder:
-        brainsegnet.grow(Path(folder), 1, SEED, anatomy="procedural")
+        brainsegnet.simulate(Path(folder), 1, SEED, anatomy="procedural")
         case = load_case(find_cases([Path(folder)])[0], ("flair", "t1", "t1c", "t2"), task, lesion=True)
     brain = brain_box(case)
     start = [max(0, low - MARGIN) for low in brain.start]

@@ -29,8 +29,8 @@ def main(out: Path, minutes: float) -> None:
     console, started = Console(), time.monotonic()
     clear(out)
     console.print(f"Growing {TRAINING + UNSEEN} phantoms: heads with a tumour, none of them a patient.")
-    brainsegnet.grow(out / "training", TRAINING, seed=0)
-    brainsegnet.grow(out / "unseen", UNSEEN, seed=1000)
+    brainsegnet.simulate(out / "training", TRAINING, seed=0)
+    brainsegnet.simulate(out / "unseen", UNSEEN, seed=1000)
 
     console.print(f"Training for {minutes:g} minutes on {TRAINING} of them.")
     options = brainsegnet.TrainOptions(RECIPE, brainsegnet.Budget(minutes=minutes), validation=0)

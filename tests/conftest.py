@@ -11,7 +11,7 @@ import pytest
 if TYPE_CHECKING:
     from brainsegnet.anatomy.label_maps import Anatomy
     from brainsegnet.anatomy.territories import Ground
-    from brainsegnet.simulation.fields import Luck
+    from brainsegnet.simulation.fields import RandomStreams
     from brainsegnet.training.recipes import Recipe
     from brainsegnet.volume import LabelMap
 
@@ -47,10 +47,10 @@ def one_thread() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of three small phantoms, in the names of BRATS 2015; to be read only."""
-    from brainsegnet.simulation.simulate import grow
+    from brainsegnet.simulation.simulate import simulate
 
     folder = tmp_path_factory.mktemp("data") / "phantoms"
-    grow(folder, 3, 0, (24, 40, 40))
+    simulate(folder, 3, 0, (24, 40, 40))
     return folder
 
 
@@ -130,23 +130,23 @@ def head() -> "Anatomy":
 
 
 @pytest.fixture
-def luck() -> "Luck":
-    from brainsegnet.simulation.fields import Luck
+def streams() -> "RandomStreams":
+    from brainsegnet.simulation.fields import RandomStreams
 
-    return Luck.of(np.random.default_rng(5))
+    return RandomStreams.of(np.random.default_rng(5))
 
 
 @pytest.fixture(scope="session")
 def small_head() -> "LabelMap":
     """A head of voxels of about 4 mm."""
-    from brainsegnet.anatomy.procedural import affine_for, grow_anatomy, spacing_for
+    from brainsegnet.anatomy.procedural import affine_for, simulate_anatomy, spacing_for
     from brainsegnet.volume import LabelMap
 
-    return LabelMap(grow_anatomy(np.random.default_rng(1), SMALL), affine_for(SMALL, spacing_for(SMALL)))
+    return LabelMap(simulate_anatomy(np.random.default_rng(1), SMALL), affine_for(SMALL, spacing_for(SMALL)))
 
 
 @pytest.fixture(scope="session")
 def small_ground(small_head: "LabelMap") -> "Ground":
-    from brainsegnet.anatomy.territories import lay_ground
+    from brainsegnet.anatomy.territories import make_ground
 
-    return lay_ground(np.random.default_rng(2), small_head)
+    return make_ground(np.random.default_rng(2), small_head)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from brainsegnet.paper.submission import submit
     from brainsegnet.reporting.inspect import inspect, models
     from brainsegnet.reporting.report import report
-    from brainsegnet.simulation.simulate import grow
+    from brainsegnet.simulation.simulate import simulate
     from brainsegnet.task import Task, load_task
     from brainsegnet.training.export import export
     from brainsegnet.training.options import TrainOptions, Watch
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "inspect": "reporting.inspect",
     "models": "reporting.inspect",
-    "grow": "simulation.simulate",
+    "simulate": "simulation.simulate",
     "CompareOptions": "benchmark.run",
     "compare": "benchmark.run",
     "FigureOptions": "paper.figure_cases",
@@ -70,13 +70,13 @@ __all__ = [
     "evaluate",
     "export",
     "figure",
-    "grow",
     "inspect",
     "load_task",
     "models",
     "rank",
     "report",
     "segment",
+    "simulate",
     "submit",
     "table",
     "train",

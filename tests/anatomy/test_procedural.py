@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from brainsegnet.anatomy.procedural import Tissue, axes_mm, ellipsoid_depth, grow_anatomy, spacing_for, tube_depth
+from brainsegnet.anatomy.procedural import Tissue, axes_mm, ellipsoid_depth, simulate_anatomy, spacing_for, tube_depth
 from brainsegnet.errors import ImageError
 
 SHAPE = (48, 80, 66)
@@ -12,7 +12,7 @@ SHAPE = (48, 80, 66)
 
 @pytest.fixture(scope="module")
 def head():
-    return grow_anatomy(np.random.default_rng(1), SHAPE)
+    return simulate_anatomy(np.random.default_rng(1), SHAPE)
 
 
 def millilitres(mask):
@@ -20,7 +20,7 @@ def millilitres(mask):
 
 
 def test_same_seed_same_head_and_another_seed_another():
-    first, again, other = (grow_anatomy(np.random.default_rng(seed), (24, 40, 33)) for seed in (5, 5, 6))
+    first, again, other = (simulate_anatomy(np.random.default_rng(seed), (24, 40, 33)) for seed in (5, 5, 6))
     assert first.tobytes() == again.tobytes()
     assert first.tobytes() != other.tobytes()
 
@@ -41,12 +41,12 @@ def test_volumes_are_those_of_an_adult(head):
 
 @pytest.mark.parametrize("shape", [(25, 33, 35), (31, 97, 40), (64, 32, 51)])
 def test_any_shape_keeps_the_size_of_the_head(shape):
-    assert 1100 < millilitres(grow_anatomy(np.random.default_rng(2), shape) > 0) < 1900
+    assert 1100 < millilitres(simulate_anatomy(np.random.default_rng(2), shape) > 0) < 1900
 
 
 def test_head_stays_clear_of_the_sides_of_the_field():
     for seed in range(8):
-        head = grow_anatomy(np.random.default_rng(seed), (24, 36, 34))
+        head = simulate_anatomy(np.random.default_rng(seed), (24, 36, 34))
         assert not head[-1].any()
         assert not head[:, [0, -1]].any()
         assert not head[:, :, [0, -1]].any()
@@ -76,7 +76,7 @@ def test_grey_parts_white_matter_from_fluid_in_the_sulci(head):
 
 def test_too_coarse_a_shape_is_refused_with_the_remedy():
     with pytest.raises(ImageError, match=r"\(8, 8, 8\).*at least \(24, 32, 32\)"):
-        grow_anatomy(np.random.default_rng(0), (8, 8, 8))
+        simulate_anatomy(np.random.default_rng(0), (8, 8, 8))
 
 
 def test_depths_are_positive_inside_and_zero_on_the_surface():

@@ -14,12 +14,12 @@ def few_shot(benchmark_called):
 
 
 @pytest.fixture(scope="module")
-def grown(trained, tmp_path_factory):
+def simulated(trained, tmp_path_factory):
     """A model that has seen none of the phantoms, by its card."""
     model = open_model(trained)
     note = model.card.training.model_copy(update={"data": Data(), "held_out": ()})
-    card = model.card.model_copy(update={"name": "grown", "training": note})
-    return save_model(tmp_path_factory.mktemp("models") / "grown", card, model.tensors()).folder
+    card = model.card.model_copy(update={"name": "simulated", "training": note})
+    return save_model(tmp_path_factory.mktemp("models") / "simulated", card, model.tensors()).folder
 
 
 def test_fewer_cases_are_part_of_more_and_the_order_of_the_names_does_not_matter(few_shot):
@@ -31,7 +31,7 @@ def test_fewer_cases_are_part_of_more_and_the_order_of_the_names_does_not_matter
 
 
 def test_every_training_is_tested_on_the_same_unseen_cases_and_none_is_repeated(
-    few_shot, grown, phantoms, tmp_path, capsys
+    few_shot, simulated, phantoms, tmp_path, capsys
 ):
     out = tmp_path / "few.json"
     given = [
@@ -39,7 +39,7 @@ def test_every_training_is_tested_on_the_same_unseen_cases_and_none_is_repeated(
         "--task",
         "brats2015",
         "--from",
-        str(grown),
+        str(simulated),
         "--steps",
         "1",
         "--tested",
@@ -54,8 +54,8 @@ def test_every_training_is_tested_on_the_same_unseen_cases_and_none_is_repeated(
     second = json.loads(out.read_text())
     assert second["runs"][:3] == first["runs"] and capsys.readouterr().out.count("\n") == 5
     assert [(r["origin"], r["cases"], len(r["trained"]), r["blended"]) for r in second["runs"]] == [
-        ("grown alone", 0, 0, 0), ("real alone", 1, 1, 0), ("grown, then real", 1, 1, 0.5),
-        ("real alone", "all", 2, 0), ("grown, then real", "all", 2, 0.5),
+        ("simulated alone", 0, 0, 0), ("real alone", 1, 1, 0), ("simulated, then real", 1, 1, 0.5),
+        ("real alone", "all", 2, 0), ("simulated, then real", "all", 2, 0.5),
     ]  # fmt: skip
     tested = {tuple(run["scores"]) for run in second["runs"]}
     assert tested == {tuple(second["settings"]["folds"][0])} and len(tested) == 1
@@ -65,16 +65,16 @@ def test_every_training_is_tested_on_the_same_unseen_cases_and_none_is_repeated(
     assert all(scores.keys() == run["scores"].keys() for run in second["runs"] for scores in run["parts"].values())
     assert any(run["parts"]["flair"] != run["scores"] for run in second["runs"])
     table = out.with_suffix(".md").read_text()
-    assert table.count("grown, then real") == 6 and table.count(" t1+t2 |") == 5
+    assert table.count("simulated, then real") == 6 and table.count(" t1+t2 |") == 5
     few_shot.main([*given[:-3], "--out", str(tmp_path / "real.json"), "--cases", "1", "--origins", "nothing"])
     alone = json.loads((tmp_path / "real.json").read_text())["runs"]
-    assert [run["origin"] for run in alone] == ["grown alone", "real alone"]
+    assert [run["origin"] for run in alone] == ["simulated alone", "real alone"]
     with pytest.raises(SystemExit, match="was measured with other arguments"):
         few_shot.main([*given, "--seed", "1"])
 
 
-def test_no_island_is_dropped_whatever_the_card_of_the_model_says(few_shot, grown, phantoms, tmp_path, monkeypatch):
-    model = open_model(grown)
+def test_no_island_is_dropped_whatever_the_card_of_the_model_says(few_shot, simulated, phantoms, tmp_path, monkeypatch):
+    model = open_model(simulated)
     card = model.card.model_copy(update={"components": ComponentFilter(confidence_margin=0.02)})
     dropping = save_model(tmp_path / "dropping", card, model.tensors()).folder
     kept, segment = [], few_shot.brainsegnet.segment
@@ -93,14 +93,14 @@ def test_a_way_that_was_not_tested_on_all_cases_is_no_row_of_a_card(few_shot):
     def run(fold, origin):
         return {"fold": fold, "origin": origin, "cases": 1, "parts": {}, "scores": {fold: {"whole": {"dice": 0.5}}}}
 
-    runs = [run("a", "real alone"), run("b", "real alone"), run("a", "grown, then real")]
+    runs = [run("a", "real alone"), run("b", "real alone"), run("a", "simulated, then real")]
     document = {"settings": {"folds": [["a"], ["b"]], "budget": {"minutes": 2}, "parts": []}, "runs": runs}
     assert [row.origin for row in few_shot.compare(document, ["flair"])] == ["real alone"]
 
 
-def test_the_card_of_a_model_with_the_same_unseen_cases_gets_the_means(few_shot, grown, phantoms, tmp_path):
+def test_the_card_of_a_model_with_the_same_unseen_cases_gets_the_means(few_shot, simulated, phantoms, tmp_path):
     names = tuple(sorted(folder.name for folder in phantoms.iterdir()))
-    started = open_model(grown)
+    started = open_model(simulated)
     dice = dict.fromkeys(started.card.task.regions, 0.5)
     subsets = {"+".join(started.card.sequences): dice, "flair+t1c": dice}
     note = started.card.training.model_copy(update={"held_out": names, "subsets": subsets})
@@ -108,13 +108,13 @@ def test_the_card_of_a_model_with_the_same_unseen_cases_gets_the_means(few_shot,
     few_shot.main(
         [
             str(phantoms),
-            *("--task", "brats2015", "--from", str(grown), "--steps", "1", "--tested", "1", "--threads", "1"),
+            *("--task", "brats2015", "--from", str(simulated), "--steps", "1", "--tested", "1", "--threads", "1"),
             *("--cases", "all", "--origins", "nothing", "--parts", "t1c+flair"),
             *("--out", str(tmp_path / "few.json"), "--card", str(model.folder)),
         ]
     )
-    grown_alone, real_alone = open_model(model.folder).card.training.comparisons
-    assert (grown_alone.origin, grown_alone.real_cases, grown_alone.budget) == ("grown alone", 0, {})
+    simulated_alone, real_alone = open_model(model.folder).card.training.comparisons
+    assert (simulated_alone.origin, simulated_alone.real_cases, simulated_alone.budget) == ("simulated alone", 0, {})
     assert (real_alone.origin, real_alone.real_cases, real_alone.budget) == ("real alone", None, {"steps": 1})
     assert list(real_alone.subsets) == list(subsets)
     runs = [run for run in json.loads((tmp_path / "few.json").read_text())["runs"] if run["origin"] == "real alone"]

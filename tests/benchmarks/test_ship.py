@@ -4,7 +4,7 @@ import pytest
 
 from brainsegnet.model.card import Data
 from brainsegnet.model.store import open_model, save_model
-from brainsegnet.simulation.simulate import grow
+from brainsegnet.simulation.simulate import simulate
 
 
 @pytest.fixture(scope="module")
@@ -13,11 +13,11 @@ def ship(benchmark_called):
 
 
 def test_grown_cases_come_first_and_some_stay_beside_the_real_ones(ship, phantoms, tmp_path, capsys):
-    grown = next(iter(grow(tmp_path / "grown", 2, seed=500, shape=(24, 40, 40)))).parent
-    given = [str(grown), "--real", str(phantoms), "--task", "brats2015", "--work", str(tmp_path / "work")]
+    simulated = next(iter(simulate(tmp_path / "simulated", 2, seed=500, shape=(24, 40, 40)))).parent
+    given = [str(simulated), "--real", str(phantoms), "--task", "brats2015", "--work", str(tmp_path / "work")]
     given += ["--out", str(tmp_path / "tumour"), "--minutes", "0.001", "0.001", "--patch", "8", "16", "16"]
     given += ["--divisor", "8", "--folds", "2", "--beside", "1", "--licence", "CC0-1.0", "--sources", "phantoms"]
-    given += ["--grown-sources", "grown phantoms"]
+    given += ["--simulated-sources", "simulated phantoms"]
     ship.main(given)
     card = open_model(tmp_path / "tumour").card
     assert card.name == "tumour" and card.licence == "CC0-1.0" and set(card.exports) == {"fp16", "int8"}
@@ -25,7 +25,7 @@ def test_grown_cases_come_first_and_some_stay_beside_the_real_ones(ship, phantom
     assert card.training.held_out == real and card.training.folds == 2 and len(card.training.subsets) == 15
     assert card.training.data.cases == (*real, "phantom0500")
     assert card.training.started_from.data.cases == ("phantom0500", "phantom0501")
-    assert (card.training.data.sources, card.training.started_from.data.sources) == ("phantoms", "grown phantoms")
+    assert (card.training.data.sources, card.training.started_from.data.sources) == ("phantoms", "simulated phantoms")
     for number in range(2):
         note = open_model(tmp_path / "work" / f"fold{number}").card.training
         assert set(note.data.cases) == {*real, "phantom0500"} - set(note.held_out)
@@ -42,7 +42,7 @@ def test_what_changes_a_recipe_is_refused_where_no_training_follows_it(ship, tra
     for change in (["--small", "0.5"], ["--rate", "2"], ["--divisor", "4"]):
         with pytest.raises(SystemExit):
             ship.main([*given, *change])
-        assert f"{change[0]} is for a training on grown cases or from nothing" in capsys.readouterr().err
+        assert f"{change[0]} is for a training on simulated cases or from nothing" in capsys.readouterr().err
     given = ["--rate", "2", "--small", "0.5", "--patch", "8", "16", "16", "--divisor", "4", "--recipe", "foci"]
     given += ["--real", "x", "--task", "t", "--work", "w", "--out", "o", "--licence", "l", "--sources", "s"]
     chosen, usual = ship.choose_recipe(ship.read_arguments(given)), ship.resize(ship.RECIPES["foci"], 4)
@@ -63,7 +63,7 @@ def test_real_cases_alone_go_on_from_the_model_that_is_named(ship, trained, phan
     assert open_model(tmp_path / "work" / "whole").card.threshold == 0.5 and card.training.scores
     training = card.training
     assert training.started_from.name == "elder" and training.recipe["name"] == "tune" and training.blended == 0.5
-    assert not (tmp_path / "work" / "grown").exists()
+    assert not (tmp_path / "work" / "simulated").exists()
 
 
 def test_it_says_what_it_needs(ship, tmp_path, capsys):
@@ -71,4 +71,4 @@ def test_it_says_what_it_needs(ship, tmp_path, capsys):
         ship.main(
             ["--task", "brats2015", "--work", str(tmp_path), "--out", str(tmp_path), "--licence", "", "--sources", ""]
         )
-    assert "name --real cases, or grown ones and --unseen cases" in capsys.readouterr().err
+    assert "name --real cases, or simulated ones and --unseen cases" in capsys.readouterr().err

@@ -13,7 +13,7 @@ AFFINE = np.eye(4)
 
 @pytest.fixture(scope="module")
 def looks(benchmark_called):
-    return benchmark_called("grown_and_real")
+    return benchmark_called("simulated_and_real")
 
 
 def ball(shape, radius, centre):
@@ -54,8 +54,8 @@ def test_figures_of_a_case_are_what_was_put_into_it(looks):
 def test_it_prints_a_table_of_both_and_writes_every_figure(looks, phantoms, tmp_path, monkeypatch, capsys):
     out = tmp_path / "looks.json"
     arguments = ["--real", str(phantoms), "--task", "brats2015", "--cases", "1", "--out", str(out)]
-    monkeypatch.setattr("sys.argv", ["grown_and_real.py", str(phantoms), *arguments])
+    monkeypatch.setattr("sys.argv", ["simulated_and_real.py", str(phantoms), *arguments])
     looks.main()
     printed, written = capsys.readouterr().out, json.loads(out.read_text())
-    assert "grown (1)" in printed and len(written["grown"]) == 1 < len(written["real"])
-    assert written["grown"][0] == written["real"][0]
+    assert "simulated (1)" in printed and len(written["simulated"]) == 1 < len(written["real"])
+    assert written["simulated"][0] == written["real"][0]

@@ -84,9 +84,13 @@ def test_cases_may_be_grown_alone(train_packed, tmp_path, capsys):
     with pytest.raises(SystemExit):
         train_packed.main(alone)
     assert "name a pack to train on, or a task and how many cases to grow" in capsys.readouterr().err
-    train_packed.main([*alone, "--grown", "1"])
+    train_packed.main([*alone, "--simulated", "1"])
     card = open_model(run / "last").card
-    assert (card.training.grown.generator, card.training.grown.seen, card.training.data.count) == ("isles2022", 1, 0)
+    assert (card.training.simulated.generator, card.training.simulated.seen, card.training.data.count) == (
+        "isles2022",
+        1,
+        0,
+    )
 
 
 def test_cases_of_one_patient_stay_on_one_side_and_unknown_ones_are_refused(train_packed, packed):

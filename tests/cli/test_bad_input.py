@@ -261,9 +261,9 @@ def test_evaluate_and_grow_say_that_the_disk_is_full(run, left, data, tmp_path):
         ended = run("evaluate", labels, labels, "--task", "brats2015", "--out", tmp_path / "scores")
     assert ended.code == 1 and "scores.csv cannot be written: File too large" in ended.sentence
     with full_disk(100):
-        ended = run("grow", tmp_path / "grown", "--cases", 1, "--shape", 24, 40, 40)
+        ended = run("grow", tmp_path / "simulated", "--cases", 1, "--shape", 24, 40, 40)
     assert ended.code == 1 and "cannot be written" in ended.sentence
-    assert not left(tmp_path / "scores") and not left(tmp_path / "grown")
+    assert not left(tmp_path / "scores") and not left(tmp_path / "simulated")
 
 
 def test_a_table_in_place_of_predictions_is_told(run, data, tmp_path):

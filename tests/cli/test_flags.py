@@ -3,12 +3,12 @@ from dataclasses import fields
 from brainsegnet.cli.flags import (
     BudgetFlags,
     CaseFlags,
-    GrowthFlags,
     HoldOutFlags,
     MachineFlags,
     OriginFlags,
     SegmentFlags,
     SequenceFlags,
+    SimulationFlags,
 )
 from brainsegnet.inference.segment import SegmentOptions
 from brainsegnet.task import TASKS
@@ -24,7 +24,7 @@ def test_every_option_has_a_flag_of_its_name_and_default():
     assert defaults(SegmentFlags) == defaults(SegmentOptions)
     assert defaults(BudgetFlags) == defaults(Budget)
     of_the_verb = {"recipe": None, "budget": None, "seed": 0, "resume": False}
-    groups = (CaseFlags, GrowthFlags, HoldOutFlags, MachineFlags, OriginFlags)
+    groups = (CaseFlags, SimulationFlags, HoldOutFlags, MachineFlags, OriginFlags)
     assert {k: v for g in groups for k, v in defaults(g).items()} | of_the_verb == defaults(TrainOptions)
 
 

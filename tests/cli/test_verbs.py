@@ -231,7 +231,7 @@ def test_grow_tells_each_phantom_and_refuses_none(run, left, tmp_path):
     assert ended.code == 0 and ended.out == "phantom0003\nphantom0004\n" and not ended.err
     assert len(left(tmp_path / "a")) == 10
     ended = run("grow", tmp_path / "b", "--cases", 0)
-    assert ended.code == 1 and "0 phantoms cannot be grown; ask for one or more" in ended.sentence
+    assert ended.code == 1 and "0 phantoms cannot be simulated; ask for one or more" in ended.sentence
     assert "too coarse" in run("grow", tmp_path / "b", "--shape", 2, 2, 2).sentence
     assert "seed must be 0 or more" in run("grow", tmp_path / "b", "--seed", -1).sentence
     assert not left(tmp_path / "b")
@@ -298,10 +298,10 @@ def test_grow_grows_strokes_and_says_what_does_not_go_together(run, left, tmp_pa
 
 @pytest.mark.usefixtures("quick")
 def test_train_grows_its_cases_in_memory_and_writes_none(run, left, tmp_path):
-    grown = ("--grown", 1, "--renew-steps", 1, "--anatomy", "procedural", "--shape", 30, 40, 34)
-    ended = run("train", "--task", "brats2021", *grown, "--steps", 2, "--out", tmp_path / "run")
+    simulated = ("--simulated", 1, "--refresh-every", 1, "--anatomy", "procedural", "--shape", 30, 40, 34)
+    ended = run("train", "--task", "brats2021", *simulated, "--steps", 2, "--out", tmp_path / "run")
     assert ended.code == 0, ended.err
-    assert "1 grown glioma in memory, one new every step; anatomy procedural" in ended.out
+    assert "1 simulated glioma in memory, one new every step; anatomy procedural" in ended.out
     assert ended.out.endswith(f"brainsegnet export {tmp_path / 'run'}\n")
     assert not [name for name in left(tmp_path) if name.endswith((".mha", ".nii.gz"))]
-    assert "--grown" in run("train", "--task", "brats2021", "--out", tmp_path / "none").sentence
+    assert "--simulated" in run("train", "--task", "brats2021", "--out", tmp_path / "none").sentence

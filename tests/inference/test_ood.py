@@ -11,7 +11,7 @@ from brainsegnet.io.cases import common_sequences, find_cases, load_case
 from brainsegnet.model.card import Profile
 from brainsegnet.preprocessing.geometry import Turn, turn_array
 from brainsegnet.preprocessing.prepare import Prepared, prepare
-from brainsegnet.simulation.phantom import grow_phantom
+from brainsegnet.simulation.phantom import simulate_phantom
 from brainsegnet.task import BRATS2021, ISLES2022
 from brainsegnet.volume import Case, Volume
 
@@ -67,7 +67,7 @@ def with_scalp(case: Case, rng: np.random.Generator) -> Case:
 
 @pytest.fixture(scope="module")
 def heads():
-    return [grow_phantom(seed, SHAPE) for seed in range(6)]
+    return [simulate_phantom(seed, SHAPE) for seed in range(6)]
 
 
 @pytest.fixture(scope="module")

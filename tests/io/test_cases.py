@@ -18,7 +18,7 @@ def touch(folder, *names):
         (folder / name).touch()
 
 
-def grown(folder, grade, case, sequences=("flair", "t1", "t1c", "t2", "lesion")):
+def simulated(folder, grade, case, sequences=("flair", "t1", "t1c", "t2", "lesion")):
     touch(folder / grade / case, *(vsd_path(sequence, 54000 + i).as_posix() for i, sequence in enumerate(sequences)))
 
 
@@ -28,8 +28,8 @@ FOUR = {"flair", "t1", "t1c", "t2"}
 
 
 def test_brats_2015_is_found_as_it_was_written(tmp_path):
-    grown(tmp_path, "HGG", "pat1")
-    grown(tmp_path, "LGG", "pat0")
+    simulated(tmp_path, "HGG", "pat1")
+    simulated(tmp_path, "LGG", "pat0")
     touch(tmp_path, "HGG/readme.txt", "HGG/pat1/.hidden.mha", f".trash/pat9/{vsd_path('t1', 1)}")
     low, high = find_cases([tmp_path])
     assert (low.name, high.name) == ("pat0", "pat1") and high.convention is BRATS2015
@@ -58,7 +58,7 @@ def test_brats_of_later_years_in_a_folder_each_or_in_one(tmp_path, names, conven
 
 def test_a_case_folder_itself_is_enough(tmp_path):
     touch(tmp_path / "pat1", *(name.format("pat1") for name in BRATS2021_NAMES))
-    grown(tmp_path, "HGG", "pat2")
+    simulated(tmp_path, "HGG", "pat2")
     assert [case.name for case in find_cases([tmp_path / "HGG/pat2", tmp_path / "pat1"])] == ["pat2", "pat1"]
 
 
@@ -86,7 +86,7 @@ def test_linked_case_folders_are_followed(tmp_path):
 
 
 def test_folders_and_tables_are_joined(tmp_path):
-    grown(tmp_path / "data", "HGG", "pat1")
+    simulated(tmp_path / "data", "HGG", "pat1")
     touch(tmp_path, "x.mha", "y.mha")
     (tmp_path / "mine.csv").write_text("case,sequence,path\nmine,t1,x.mha\nmine,seg,y.mha\n")
     first, second = find_cases([tmp_path / "mine.csv", tmp_path / "data"])
@@ -106,7 +106,7 @@ def test_what_cannot_be_found_is_told(tmp_path):
 
 def test_a_case_found_twice_is_refused(tmp_path):
     for place in ("a", "b"):
-        grown(tmp_path / place, "HGG", "pat1")
+        simulated(tmp_path / place, "HGG", "pat1")
     with pytest.raises(DatasetError, match=rf"case pat1 is found twice, in {tmp_path}/a and in {tmp_path}/b; rename"):
         find_cases([tmp_path / "a", tmp_path / "b"])
     with pytest.raises(DatasetError, match="found twice"):

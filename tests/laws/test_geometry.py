@@ -18,7 +18,7 @@ from brainsegnet.model.architecture import BrainSegNet
 from brainsegnet.model.store import Architecture, Card, Input, open_model, save_model
 from brainsegnet.preprocessing.alignment import register, resample
 from brainsegnet.preprocessing.geometry import Turn, turn
-from brainsegnet.simulation.phantom import grow_phantom
+from brainsegnet.simulation.phantom import simulate_phantom
 from brainsegnet.task import BRATS2015, ISLES2022
 from brainsegnet.volume import Case, Volume
 
@@ -98,7 +98,7 @@ def test_an_oblique_header_changes_no_label(upright, labels, engine, degrees):
 @pytest.fixture(scope="module")
 def smooth():
     """A head without fine detail, which interpolation hardly changes."""
-    case = grow_phantom(2, (36, 60, 60))
+    case = simulate_phantom(2, (36, 60, 60))
 
     def blur(volume):
         blurred = gaussian_filter(volume.array.astype(np.float32), 1.5)

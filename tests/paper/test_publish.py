@@ -157,9 +157,9 @@ def test_what_a_card_knows_of_its_training_stands_in_the_command(trained, tmp_pa
         "scores": {},
     }
     card = model.card.model_copy(update={"training": model.card.training.model_copy(update=note)})
-    save_model(tmp_path / "grown", card, model.tensors())
-    report(tmp_path / "grown", tmp_path / "grown.html")
-    root, text = parse(tmp_path / "grown.html")
+    save_model(tmp_path / "simulated", card, model.tensors())
+    report(tmp_path / "simulated", tmp_path / "simulated.html")
+    root, text = parse(tmp_path / "simulated.html")
     command = next(e.text for e in root.iter("pre"))
     assert "--from 'a model'" in command and "--drop-sequences 0.25" in command and "--validation 0" in command
     assert "--hold-out" not in command and "Validation" not in headings(root)

@@ -6,7 +6,7 @@ import SimpleITK as sitk
 
 from brainsegnet.errors import ImageError
 from brainsegnet.preprocessing.alignment import Aligner, Registration, measure, register, resample, to_itk
-from brainsegnet.simulation.phantom import grow_phantom
+from brainsegnet.simulation.phantom import simulate_phantom
 from brainsegnet.volume import LabelMap, Volume
 
 MOTIONS = {"small": ((2, -1, 3), (3, -2, 1)), "large": ((-8, 5, 10), (-9, 6, 8))}
@@ -14,7 +14,7 @@ MOTIONS = {"small": ((2, -1, 3), (3, -2, 1)), "large": ((-8, 5, 10), (-9, 6, 8))
 
 @pytest.fixture(scope="module")
 def phantom():
-    return grow_phantom(1, (48, 80, 80))
+    return simulate_phantom(1, (48, 80, 80))
 
 
 def motion(volume, degrees, shift_mm):

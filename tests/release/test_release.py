@@ -14,7 +14,7 @@ from brainsegnet.inference.volumes import ALPHAS
 from brainsegnet.model.card import Comparison, IntervalNote, Parent
 from brainsegnet.model.store import choose_model, open_model, resolve_model, save_model, shipped_models
 from brainsegnet.reporting.inspect import describe_unseen
-from brainsegnet.simulation.simulate import grow
+from brainsegnet.simulation.simulate import simulate
 from brainsegnet.training.options import TrainOptions
 from brainsegnet.training.recipes import Budget
 from brainsegnet.training.train import train
@@ -110,9 +110,9 @@ def test_scans_of_one_patient_do_not_choose_each_others_margin():
 
 def test_no_margin_is_shipped_that_does_not_help_cases_left_out_or_that_costs_a_region():
     assert choose_margins({name: {None: GOOD, 0.1: BAD} for name in "abcdefg"}) == (None, dict.fromkeys("abcdefg"))
-    luck = {name: {None: BAD, 0.1: GOOD if name == "a" else {"lesion": 0.47}} for name in "abcdef"}
-    assert np.mean([trial[0.1]["lesion"] for trial in luck.values()]) > 0.52, "in the mean it helps"
-    assert choose_margins(luck) == (None, dict.fromkeys("abcdef"))
+    streams = {name: {None: BAD, 0.1: GOOD if name == "a" else {"lesion": 0.47}} for name in "abcdef"}
+    assert np.mean([trial[0.1]["lesion"] for trial in streams.values()]) > 0.52, "in the mean it helps"
+    assert choose_margins(streams) == (None, dict.fromkeys("abcdef"))
     uneven = {name: {None: {"whole": 0.5, "core": 0.5}, 0.1: {"whole": 0.7, "core": 0.49}} for name in "abcdefg"}
     assert choose_margins(uneven) == (None, dict.fromkeys("abcdefg"))
 
@@ -165,7 +165,7 @@ def test_folds_that_do_not_leave_each_case_out_once_are_refused(runs, phantoms, 
 
 
 def test_what_was_trained_on_besides_needs_no_fold(runs, phantoms, tmp_path):
-    """Grown cases beside real ones are no patients: they are named on the card, and not scored."""
+    """Simulated cases beside real ones are no patients: they are named on the card, and not scored."""
     scored = [folder for folder in sorted(phantoms.iterdir()) if folder.name != "phantom0002"]
     card = release(runs / "whole", [runs / "one"], scored, tmp_path / "model").card
     assert card.training.held_out == ("phantom0000", "phantom0001") and "phantom0002" in card.training.data.cases
@@ -238,20 +238,20 @@ def test_intervals_of_the_same_cases_replace_those_on_the_card(home, tmp_path):
 @pytest.fixture(scope="module")
 def elsewhere(tmp_path_factory):
     """A case that none of the runs has seen."""
-    return next(iter(grow(tmp_path_factory.mktemp("elsewhere"), 1, seed=500, shape=(24, 40, 40)))).parent
+    return next(iter(simulate(tmp_path_factory.mktemp("elsewhere"), 1, seed=500, shape=(24, 40, 40)))).parent
 
 
 def test_a_model_of_grown_cases_is_scored_on_cases_from_elsewhere(runs, phantoms, elsewhere, tmp_path):
-    unseen = Unseen([elsewhere], "grown in another way")
-    card = release(runs / "whole", [], [phantoms], tmp_path / "grown", unseen=unseen).card
+    unseen = Unseen([elsewhere], "simulated in another way")
+    card = release(runs / "whole", [], [phantoms], tmp_path / "simulated", unseen=unseen).card
     assert card.training.held_out == ("phantom0500",) and card.training.folds == 0
     scans = other_scans(open_model(runs / "whole" / "last"), [elsewhere])
     expected = score_parts(open_model(runs / "whole" / "last"), scans)[0]["phantom0500"]
     assert card.training.subsets == expected
-    assert describe_unseen(card) == "1 case (grown in another way): phantom0500"
+    assert describe_unseen(card) == "1 case (simulated in another way): phantom0500"
     files = {"t1c": next(elsewhere.rglob("*T1c*.mha"))}
-    report = segment(files, tmp_path / "grown", tmp_path / "out.nii.gz").done[0].report
-    assert report["validated_on"] == "grown in another way" and len(report["validation"]) == 2
+    report = segment(files, tmp_path / "simulated", tmp_path / "out.nii.gz").done[0].report
+    assert report["validated_on"] == "simulated in another way" and len(report["validation"]) == 2
 
 
 def test_a_model_is_not_scored_on_what_it_has_seen_nor_in_two_ways(runs, phantoms, elsewhere, tmp_path):

@@ -70,7 +70,7 @@ def test_a_card_tells_what_is_dropped_and_what_other_ways_reach(trained):
         subsets={"flair": {"whole": 0.5}, "flair+t1c": {"whole": 0.7}},
     )
     every = Comparison(origin="real alone", budget={"minutes": 55.0}, subsets={"flair": {"whole": 0.6}})
-    none, one = (Comparison(origin="grown", real_cases=n, subsets={"flair": {"whole": 0.4}}) for n in (0, 1))
+    none, one = (Comparison(origin="simulated", real_cases=n, subsets={"flair": {"whole": 0.4}}) for n in (0, 1))
     note = card.training.model_copy(update={"comparisons": (few, every, none, one)})
     kept = {"flair+t1+t1c+t2": {"whole": 0.75, "core": 0.5}, "flair": {"whole": 0.6, "core": 0.4}}
     components = ComponentFilter(confidence_margin=0.12, kept=kept)
@@ -79,7 +79,7 @@ def test_a_card_tells_what_is_dropped_and_what_other_ways_reach(trained):
     assert rows["connected components"] == f"{dropped}; Dice if all are kept: whole 0.750, core 0.500"
     assert rows["made in other ways"].split("; ") == [
         "real alone (2 real cases, 1 minute): whole 0.700", "real alone (all real cases, 55 minutes): whole 0.600",
-        "grown (no real case): whole 0.400", "grown (1 real case): whole 0.400",
+        "simulated (no real case): whole 0.400", "simulated (1 real case): whole 0.400",
     ]  # fmt: skip
     heir = card.model_copy(update={"components": ComponentFilter(confidence_margin=0.12)})
     assert dict(card_rows(heir))["connected components"] == f"{dropped}, as by the model that it started from"

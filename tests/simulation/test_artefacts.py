@@ -18,14 +18,14 @@ from brainsegnet.simulation.artefacts import (
     scan_slices,
     slice_matrices,
 )
-from brainsegnet.simulation.fields import Luck, blur
+from brainsegnet.simulation.fields import RandomStreams, blur
 
 SPACING = (2.0, 1.0, 1.0)
 
 
 @pytest.fixture
-def image(luck):
-    return blur(luck.normal((20, 30, 24)).abs(), 1.0)
+def image(streams):
+    return blur(streams.normal((20, 30, 24)).abs(), 1.0)
 
 
 @pytest.fixture
@@ -42,14 +42,14 @@ def test_the_background_stays_0_and_the_same_seed_gives_the_same_image(image, ma
     near = near_coil(mask, SPACING)
     for one in (how, worst):
         first, again = (
-            degrade(image, mask, near, Luck.of(np.random.default_rng(seed)), one, SPACING) for _ in range(2)
+            degrade(image, mask, near, RandomStreams.of(np.random.default_rng(seed)), one, SPACING) for _ in range(2)
         )
         assert torch.equal(first, again) and not first[~mask].any() and first.isfinite().all() and first.min() >= 0
 
 
-def test_faults_of_no_strength_change_nothing(image, luck, mask):
-    assert torch.allclose(add_bias(image, luck, 0.0, 50.0, SPACING), image)
-    assert torch.allclose(add_noise(image, luck, 0.0), image)
+def test_faults_of_no_strength_change_nothing(image, streams, mask):
+    assert torch.allclose(add_bias(image, streams, 0.0, 50.0, SPACING), image)
+    assert torch.allclose(add_noise(image, streams, 0.0), image)
     assert torch.allclose(move(image, 0.0, 0.4, 1), image, atol=1e-5)
     assert torch.allclose(ghost(image, 0.0, 3, 2), image, atol=1e-5)
     assert torch.equal(cut_view(mask, (0.0, 0.0)), mask)
@@ -67,14 +67,14 @@ def test_a_coil_hears_the_surface_better_than_the_midst():
     clean = replace(clean, shift_mm=0.0, ghost=0.0, cut=(0.0, 0.0))
     assert clean.coil == 0.0
     flat = torch.ones_like(near)
-    found = degrade(flat, mask, near, Luck.of(np.random.default_rng(2)), replace(clean, coil=0.5), spacing)
+    found = degrade(flat, mask, near, RandomStreams.of(np.random.default_rng(2)), replace(clean, coil=0.5), spacing)
     assert torch.allclose(found[mask], torch.exp(0.5 * near)[mask], rtol=1e-4)
 
 
-def test_noise_is_rician(luck):
-    still = add_noise(torch.zeros((30, 30, 30)), luck, 0.5)
+def test_noise_is_rician(streams):
+    still = add_noise(torch.zeros((30, 30, 30)), streams, 0.5)
     assert still.mean() == pytest.approx(0.5 * np.sqrt(np.pi / 2), rel=0.02)
-    bright = add_noise(torch.full((30, 30, 30), 10.0), luck, 0.5)
+    bright = add_noise(torch.full((30, 30, 30), 10.0), streams, 0.5)
     assert bright.std() == pytest.approx(0.5, rel=0.03)
 
 
@@ -89,11 +89,11 @@ def test_ghosts_stand_at_even_distances():
     assert set(torch.topk(lines, 3).indices.tolist()) == {4, 12, 20}
 
 
-def test_thick_slices_keep_a_constant_and_take_detail_away(image, luck):
+def test_thick_slices_keep_a_constant_and_take_detail_away(image, streams):
     down, up = slice_matrices(40, 1.0, 5.0, torch.device("cpu"))
     assert down.shape == (8, 40) and torch.allclose(up @ down @ torch.ones(40), torch.ones(40), atol=1e-5)
     quiet = replace(draw_artefacts(np.random.default_rng(0)), blur_mm=0.0, noise=0.0, axis=1)
-    thin, thick = (scan_slices(image, luck, replace(quiet, thick_mm=t), SPACING) for t in (0.0, 5.0))
+    thin, thick = (scan_slices(image, streams, replace(quiet, thick_mm=t), SPACING) for t in (0.0, 5.0))
     assert torch.allclose(thin, image) and thick.diff(dim=1).abs().mean() < 0.6 * thin.diff(dim=1).abs().mean()
 
 

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from brainsegnet.simulation.fields import LARGEST, conduct, grow, step
+from brainsegnet.simulation.fields import LARGEST, conduct, simulate, step
 
 
 @pytest.fixture
-def ground(luck):
-    d = LARGEST * torch.rand((1, 14, 15, 16), generator=luck.generator)
+def ground(streams):
+    d = LARGEST * torch.rand((1, 14, 15, 16), generator=streams.torch_rng)
     d[:, :, 9:11] = 0
     u = torch.zeros_like(d)
     u[:, 5:8, 4:7, 6:9] = 1
@@ -32,18 +32,18 @@ def test_diffusion_keeps_the_mass_and_growth_adds_to_it(ground):
 
 def test_nothing_passes_a_wall(ground):
     d, u = ground
-    grown = grow(u, d, torch.full_like(d, 0.2) * (d > 0), torch.tensor([1e9]), 120)
-    assert grown[:, :, 9:].abs().max() == 0 and grown[:, :, 8].max() > 0.1
+    simulated = simulate(u, d, torch.full_like(d, 0.2) * (d > 0), torch.tensor([1e9]), 120)
+    assert simulated[:, :, 9:].abs().max() == 0 and simulated[:, :, 8].max() > 0.1
 
 
 def test_each_of_a_batch_stops_at_its_own_volume(ground):
     d, u = ground
     pair = [x.expand(2, -1, -1, -1) for x in (u, d, torch.full_like(d, 0.15))]
-    grown = grow(*pair, torch.tensor([60.0, 400.0]))
-    volumes = (grown > 0.5).sum(dim=(1, 2, 3))
+    simulated = simulate(*pair, torch.tensor([60.0, 400.0]))
+    volumes = (simulated > 0.5).sum(dim=(1, 2, 3))
     assert 60 <= volumes[0] < 200 and 400 <= volumes[1] < 800
-    alone = grow(u, d, pair[2][:1], torch.tensor([60.0]))
-    assert torch.equal(alone[0], grown[0])
+    alone = simulate(u, d, pair[2][:1], torch.tensor([60.0]))
+    assert torch.equal(alone[0], simulated[0])
 
 
 def test_a_front_runs_at_fishers_speed():
@@ -52,6 +52,6 @@ def test_a_front_runs_at_fishers_speed():
     u[..., :5] = 1
     at = []
     for steps in (300, 500):
-        grown = grow(u, torch.full_like(u, d), torch.full_like(u, rho), torch.tensor([1e9]), steps)
-        at.append(int((grown > 0.5).sum()))
+        simulated = simulate(u, torch.full_like(u, d), torch.full_like(u, rho), torch.tensor([1e9]), steps)
+        at.append(int((simulated > 0.5).sum()))
     assert (at[1] - at[0]) / 200 == pytest.approx(2 * np.sqrt(d * rho), rel=0.08)

@@ -8,22 +8,22 @@ import torch
 from torch.nn.functional import max_pool3d
 
 from brainsegnet.anatomy.procedural import Tissue
-from brainsegnet.simulation.fields import Luck
-from brainsegnet.simulation.glioma import Part, depth_mm, draw_glioma, grow_cells, lay_out, soak
+from brainsegnet.simulation.fields import RandomStreams
+from brainsegnet.simulation.glioma import Part, depth_mm, draw_glioma, grow_cells, infiltrate, render_labels
 from brainsegnet.simulation.tumour import Lesion
 
 
-def grown(mask):
+def simulated(mask):
     return max_pool3d(mask.float()[None], 3, 1, 1)[0] > 0
 
 
 def tumour(head, seed, **changes):
     rng = np.random.default_rng(seed)
     glioma = replace(draw_glioma(rng), **{"volume_ml": 120.0, "core": 0.5, "foci": 1} | changes)
-    luck, tissue = Luck.of(rng), torch.as_tensor(head.tissue)
-    cells = grow_cells(luck, glioma, tissue, head.spacing_mm)
-    water = soak(luck, glioma, cells, tissue, head.spacing_mm)
-    return cells, water, lay_out(luck, glioma, cells, water, tissue, head.spacing_mm)
+    streams, tissue = RandomStreams.of(rng), torch.as_tensor(head.tissue)
+    cells = grow_cells(streams, glioma, tissue, head.spacing_mm)
+    water = infiltrate(streams, glioma, cells, tissue, head.spacing_mm)
+    return cells, water, render_labels(streams, glioma, cells, water, tissue, head.spacing_mm)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -42,7 +42,7 @@ def test_in_high_grade_the_rim_lies_around_the_necrosis(head, seed):
     changes = {"high_grade": True, "rim_mm": 3.0, "margin_mm": 0.0, "cyst": 9.0, "gaps": -3.0, "pockets": -3.0}
     labels = tumour(head, seed, **changes)[2].labels
     necrosis = labels == Lesion.NECROSIS
-    around = labels[grown(necrosis) & ~necrosis]
+    around = labels[simulated(necrosis) & ~necrosis]
     assert necrosis.sum() > 8
     assert (around == Lesion.ENHANCING).all()
 

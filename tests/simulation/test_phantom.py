@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from brainsegnet.anatomy.procedural import Tissue, grow_anatomy, spacing_for
+from brainsegnet.anatomy.procedural import Tissue, simulate_anatomy, spacing_for
 from brainsegnet.errors import ImageError
-from brainsegnet.simulation.phantom import DEMO_SHAPE, grow_phantom
+from brainsegnet.simulation.phantom import DEMO_SHAPE, simulate_phantom
 from brainsegnet.task import BRATS2015
 
 SMALL = (30, 48, 41)
@@ -17,22 +17,22 @@ def as_bytes(case):
 
 @pytest.fixture(scope="module")
 def demo():
-    return grow_phantom(11)
+    return simulate_phantom(11)
 
 
 def test_same_seed_same_bytes():
-    assert as_bytes(grow_phantom(4, SMALL)) == as_bytes(grow_phantom(4, SMALL))
+    assert as_bytes(simulate_phantom(4, SMALL)) == as_bytes(simulate_phantom(4, SMALL))
 
 
 def test_another_seed_differs_in_every_array():
-    pairs = zip(as_bytes(grow_phantom(4, SMALL)), as_bytes(grow_phantom(5, SMALL)), strict=True)
+    pairs = zip(as_bytes(simulate_phantom(4, SMALL)), as_bytes(simulate_phantom(5, SMALL)), strict=True)
     assert all(first != second for first, second in pairs)
 
 
 def test_the_anatomy_is_replayed_from_its_own_stream():
     for_anatomy, *_ = np.random.default_rng(4).spawn(3)
-    head = grow_anatomy(for_anatomy, SMALL)
-    case = grow_phantom(4, SMALL)
+    head = simulate_anatomy(for_anatomy, SMALL)
+    case = simulate_phantom(4, SMALL)
     assert np.array_equal(case.images["t1"].array > 0, head != Tissue.BACKGROUND)
 
 
@@ -72,7 +72,7 @@ def test_slices_run_upwards_and_rows_to_the_back(demo):
 
 @pytest.mark.parametrize("shape", [(25, 33, 35), (31, 97, 40)])
 def test_any_shape(shape):
-    case = grow_phantom(0, shape, name="odd")
+    case = simulate_phantom(0, shape, name="odd")
     assert case.name == "odd"
     assert case.lesion.shape == case.reference.shape == shape
     assert set(np.unique(case.lesion.array)) == {0, 1, 2, 3, 4}
@@ -80,7 +80,7 @@ def test_any_shape(shape):
 
 def test_too_small_a_shape_is_refused():
     with pytest.raises(ImageError, match="too coarse"):
-        grow_phantom(0, (12, 128, 128))
+        simulate_phantom(0, (12, 128, 128))
 
 
 def test_the_classes_can_be_told_apart(demo):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from brainsegnet.anatomy.procedural import Tissue, grow_anatomy, spacing_for
+from brainsegnet.anatomy.procedural import Tissue, simulate_anatomy, spacing_for
 from brainsegnet.simulation.phantom import SEQUENCES, draw_scanner, paint
 from brainsegnet.simulation.tumour import Lesion, grow_tumour
 
@@ -15,7 +15,7 @@ SHAPE = (48, 80, 66)
 def scan(request):
     """A growth and its four images."""
     rng = np.random.default_rng(request.param)
-    growth = grow_tumour(rng, grow_anatomy(rng, SHAPE), spacing_for(SHAPE))
+    growth = grow_tumour(rng, simulate_anatomy(rng, SHAPE), spacing_for(SHAPE))
     return growth, paint(rng, growth, spacing_for(SHAPE))
 
 

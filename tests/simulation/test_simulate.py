@@ -5,7 +5,7 @@ import pytest
 
 from brainsegnet.errors import BrainSegNetError, TaskError
 from brainsegnet.io.cases import find_cases, load_case
-from brainsegnet.simulation.simulate import grow
+from brainsegnet.simulation.simulate import simulate
 from brainsegnet.task import BRATS2015
 
 SHAPE = (24, 40, 40)
@@ -17,14 +17,14 @@ def hashes(folder):
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_does_not(phantoms, tmp_path):
-    grow(tmp_path / "again", 3, 0, SHAPE)
+    simulate(tmp_path / "again", 3, 0, SHAPE)
     assert hashes(tmp_path / "again") == hashes(phantoms) and len(hashes(phantoms)) == 15
-    grow(tmp_path / "other", 1, 7, SHAPE)
+    simulate(tmp_path / "other", 1, 7, SHAPE)
     assert not set(hashes(tmp_path / "other").values()) & set(hashes(phantoms).values())
 
 
 def test_case_i_is_grown_from_seed_plus_i(phantoms, tmp_path):
-    (folder,) = grow(tmp_path, 1, 2, SHAPE)
+    (folder,) = simulate(tmp_path, 1, 2, SHAPE)
     assert folder.name == "phantom0002" and hashes(folder) == hashes(phantoms / "phantom0002")
 
 
@@ -38,14 +38,16 @@ def test_a_phantom_is_a_case_of_brats_2015(phantoms):
 def test_each_case_is_told(tmp_path):
     told = []
     assert (
-        [folder.name for folder in grow(tmp_path, 2, 5, SHAPE, told.append)] == told == ["phantom0005", "phantom0006"]
+        [folder.name for folder in simulate(tmp_path, 2, 5, SHAPE, told.append)]
+        == told
+        == ["phantom0005", "phantom0006"]
     )
 
 
 @pytest.mark.parametrize(("cases", "seed", "shape"), [(0, 0, SHAPE), (-3, 0, SHAPE), (1, -1, SHAPE), (1, 0, (3, 4, 5))])
 def test_what_cannot_be_grown_is_refused_and_nothing_is_left(tmp_path, cases, seed, shape):
     with pytest.raises(BrainSegNetError) as caught:
-        grow(tmp_path / "out", cases, seed, shape)
+        simulate(tmp_path / "out", cases, seed, shape)
     assert isinstance(caught.value, TaskError) or "too coarse" in str(caught.value)
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
@@ -55,7 +57,7 @@ SMALL = (32, 44, 40)
 
 def test_realistic_cases_are_cases_of_brats_2015_and_repeat(tmp_path):
     for name in ("a", "b"):
-        folders = grow(tmp_path / name, 2, 4, SMALL, anatomy="procedural")
+        folders = simulate(tmp_path / name, 2, 4, SMALL, anatomy="procedural")
     assert [folder.name for folder in folders] == ["glioma0004", "glioma0005"]
     assert hashes(tmp_path / "a") == hashes(tmp_path / "b") and len(set(hashes(tmp_path / "a").values())) == 10
     for found in find_cases([tmp_path / "a"]):
@@ -98,14 +100,14 @@ def test_a_file_without_packed_heads_is_refused(tmp_path, content):
 )
 def test_a_folder_without_label_maps_is_refused(tmp_path, anatomy, sentence):
     with pytest.raises(BrainSegNetError, match=sentence):
-        grow(tmp_path / "out", 1, 0, anatomy=anatomy)
+        simulate(tmp_path / "out", 1, 0, anatomy=anatomy)
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("anatomy", ["icbm152", "tests"])
 def test_a_shape_is_for_procedural_heads_alone(tmp_path, anatomy):
     with pytest.raises(BrainSegNetError, match=f"heads of {anatomy} keep their own grid; leave the shape out"):
-        grow(tmp_path / "out", 1, 0, SMALL, anatomy=anatomy)
+        simulate(tmp_path / "out", 1, 0, SMALL, anatomy=anatomy)
     assert not (tmp_path / "out").exists()
 
 
@@ -119,7 +121,7 @@ def test_the_template_of_nilearn_or_the_sentence_that_names_the_extra(tmp_path):
     if find_spec("nilearn") is None:
         assert default_anatomy() == "procedural"
         with pytest.raises(MissingExtra, match=r"brainsegnet\[synthesis\]"):
-            grow(tmp_path / "out", 1, 0, anatomy="icbm152")
+            simulate(tmp_path / "out", 1, 0, anatomy="icbm152")
         return
     assert default_anatomy() == "icbm152"
     tissue = open_anatomies("icbm152")(0).tissue

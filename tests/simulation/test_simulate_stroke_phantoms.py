@@ -6,7 +6,7 @@ import pytest
 from brainsegnet.errors import DatasetError, TaskError
 from brainsegnet.io.cases import find_cases, load_case
 from brainsegnet.io.images import read_labels, write_image
-from brainsegnet.simulation.simulate import grow_strokes, open_shapes
+from brainsegnet.simulation.simulate import open_shapes, simulate_strokes
 from brainsegnet.task import ISLES2017, ISLES2022
 from brainsegnet.volume import LabelMap
 
@@ -29,15 +29,15 @@ def shapes(tmp_path_factory):
 
 def test_the_same_seed_and_shapes_give_the_same_bytes(shapes, tmp_path):
     for name in ("a", "b"):
-        grow_strokes(tmp_path / name, "isles2022", 2, 3, open_shapes(shapes), detail=0.35)
+        simulate_strokes(tmp_path / name, "isles2022", 2, 3, open_shapes(shapes), detail=0.35)
     assert hashes(tmp_path / "a") == hashes(tmp_path / "b") and len(hashes(tmp_path / "a")) == 6
-    (folder,) = grow_strokes(tmp_path / "c", "isles2022", 1, 4, open_shapes(shapes), detail=0.35)
+    (folder,) = simulate_strokes(tmp_path / "c", "isles2022", 1, 4, open_shapes(shapes), detail=0.35)
     assert hashes(folder) == hashes(tmp_path / "a" / folder.name)
 
 
 def test_isles_2022_is_found_and_loaded(tmp_path):
     told = []
-    grow_strokes(tmp_path, "isles2022", 1, 9, watch=told.append, detail=0.35)
+    simulate_strokes(tmp_path, "isles2022", 1, 9, watch=told.append, detail=0.35)
     (found,) = find_cases([tmp_path])
     assert [found.name] == told == ["sub-strokephantom0009"]
     case = load_case(found, ISLES2022.sequences, ISLES2022, lesion=True)
@@ -45,7 +45,7 @@ def test_isles_2022_is_found_and_loaded(tmp_path):
 
 
 def test_isles_2017_has_seven_files_of_its_names(tmp_path):
-    (folder,) = grow_strokes(tmp_path, "isles2017", 1, 2, detail=0.35)
+    (folder,) = simulate_strokes(tmp_path, "isles2017", 1, 2, detail=0.35)
     names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.nii"))
     kinds = [name.split(".XX.O.")[1].split(".")[0] for name in names]
     assert folder.name == "phantom_2", "a name that no case of ISLES 2017 has"
@@ -61,7 +61,7 @@ def test_isles_2017_has_seven_files_of_its_names(tmp_path):
 @pytest.mark.parametrize(("cases", "seed"), [(0, 0), (1, -1)])
 def test_what_cannot_be_grown_is_refused(tmp_path, cases, seed):
     with pytest.raises(TaskError):
-        grow_strokes(tmp_path / "out", "isles2022", cases, seed)
+        simulate_strokes(tmp_path / "out", "isles2022", cases, seed)
     assert not list(tmp_path.rglob("*"))
 
 

@@ -7,7 +7,7 @@ import pytest
 from scipy import ndimage
 
 from brainsegnet.anatomy.territories import Territory, brain_tissue
-from brainsegnet.simulation.stroke import FEWEST_VOXELS, draw_stroke, foremost, grow_core, grow_stroke
+from brainsegnet.simulation.stroke import FEWEST_VOXELS, draw_stroke, foremost, grow_core, simulate_infarct
 from brainsegnet.volume import LabelMap
 
 SEEDS = range(12)
@@ -28,12 +28,12 @@ def strokes():
 
 @pytest.fixture(scope="module")
 def infarcts(small_ground, strokes):
-    return [grow_stroke(np.random.default_rng(n), small_ground, stroke) for n, stroke in enumerate(strokes)]
+    return [simulate_infarct(np.random.default_rng(n), small_ground, stroke) for n, stroke in enumerate(strokes)]
 
 
 def test_same_seed_same_stroke_and_another_seed_another(small_ground, strokes, infarcts):
-    again = grow_stroke(np.random.default_rng(0), small_ground, strokes[0])
-    other = grow_stroke(np.random.default_rng(99), small_ground, strokes[0])
+    again = simulate_infarct(np.random.default_rng(0), small_ground, strokes[0])
+    other = simulate_infarct(np.random.default_rng(99), small_ground, strokes[0])
     for part in ("core", "outcome", "deficit", "severity"):
         assert getattr(again, part).tobytes() == getattr(infarcts[0], part).tobytes()
         assert getattr(other, part).tobytes() != getattr(infarcts[0], part).tobytes()
@@ -67,7 +67,7 @@ def test_half_of_the_strokes_are_scattered_some_widely():
 @pytest.mark.parametrize("loss", [0.0, 0.3, 1.0])
 def test_the_outcome_takes_its_share_of_the_penumbra(small_ground, strokes, loss):
     stroke = replace(strokes[0], kind="wedge", foci=1, volume_ml=20.0, deficit=3.0, loss=loss)
-    infarct = grow_stroke(np.random.default_rng(0), small_ground, stroke)
+    infarct = simulate_infarct(np.random.default_rng(0), small_ground, stroke)
     penumbra = np.count_nonzero(infarct.deficit & ~infarct.core)
     assert np.count_nonzero(infarct.outcome & ~infarct.core) == round(loss * penumbra) and penumbra > 0
 
@@ -75,7 +75,7 @@ def test_the_outcome_takes_its_share_of_the_penumbra(small_ground, strokes, loss
 @pytest.mark.parametrize("deficit", [1.0, 2.0, 5.0])
 def test_the_deficit_has_the_volume_that_was_drawn(small_ground, strokes, deficit):
     stroke = replace(strokes[0], kind="wedge", foci=1, volume_ml=15.0, deficit=deficit)
-    infarct = grow_stroke(np.random.default_rng(1), small_ground, stroke)
+    infarct = simulate_infarct(np.random.default_rng(1), small_ground, stroke)
     extra_ml = 5 * (deficit > 2)
     expected = deficit * np.count_nonzero(infarct.core) + extra_ml / small_ground.voxel_ml
     assert np.count_nonzero(infarct.deficit) == pytest.approx(expected, abs=1)

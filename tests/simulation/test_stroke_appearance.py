@@ -7,7 +7,7 @@ import pytest
 
 from brainsegnet.anatomy.procedural import Tissue
 from brainsegnet.anatomy.territories import Territory
-from brainsegnet.simulation.stroke import draw_stroke, grow_stroke
+from brainsegnet.simulation.stroke import draw_stroke, simulate_infarct
 from brainsegnet.simulation.stroke_appearance import (
     MIMIC_ADC,
     Mimic,
@@ -27,7 +27,7 @@ def infarct(small_ground):
         draw_stroke(np.random.default_rng(0)),
         kind="wedge", territory=Territory.MIDDLE_FRONTAL, foci=1, volume_ml=40.0, deficit=3.0, loss=0.4,
     )  # fmt: skip
-    return grow_stroke(np.random.default_rng(0), small_ground, stroke)
+    return simulate_infarct(np.random.default_rng(0), small_ground, stroke)
 
 
 @pytest.fixture(scope="module", params=range(6))

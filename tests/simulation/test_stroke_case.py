@@ -8,8 +8,8 @@ from scipy import ndimage
 
 from brainsegnet.simulation.echo_planar import FLAWLESS, Faults, Ghost, Jolt
 from brainsegnet.simulation.stroke_appearance import draw_diffusion
-from brainsegnet.simulation.stroke_case import Library, grow_stroke_case
-from brainsegnet.simulation.stroke_scanner import Grid, draw_optics, expose_diffusion, lay_grid, outline
+from brainsegnet.simulation.stroke_case import Library, simulate_stroke
+from brainsegnet.simulation.stroke_scanner import Grid, acquire_diffusion, draw_optics, outline, place_grid
 from brainsegnet.task import ISLES2017, ISLES2022
 from brainsegnet.volume import LabelMap
 
@@ -20,11 +20,11 @@ def as_bytes(case):
 
 @pytest.fixture(scope="module", params=["isles2022", "isles2017"])
 def case(request):
-    return grow_stroke_case(5, request.param, detail=0.35)
+    return simulate_stroke(5, request.param, detail=0.35)
 
 
 def test_same_seed_same_bytes_and_another_seed_others():
-    first, again, other = (as_bytes(grow_stroke_case(seed, detail=0.35)) for seed in (5, 5, 6))
+    first, again, other = (as_bytes(simulate_stroke(seed, detail=0.35)) for seed in (5, 5, 6))
     assert first == again
     assert all(a != b for a, b in zip(first, other, strict=True))
 
@@ -46,11 +46,11 @@ def test_the_lesion_lies_in_the_brain_and_is_dark_in_adc(case):
 
 def test_scalp_left_on_the_brain_is_bright_in_dwi_and_dark_in_adc(small_head, small_ground):
     """As on real scans: at the rim alone, and a network must not take it for an infarct."""
-    grid = lay_grid(np.random.default_rng(0), small_head, (36, 56, 56), (4.0, 4.0, 4.0))
+    grid = place_grid(np.random.default_rng(0), small_head, (36, 56, 56), (4.0, 4.0, 4.0))
     still = replace(draw_optics(np.random.default_rng(0)), noise=1e-4, fat=0.0, faults=FLAWLESS)
     nothing = np.zeros(small_head.shape, np.uint8)
     clean, fat = (
-        expose_diffusion(
+        acquire_diffusion(
             np.random.default_rng(0), small_head, small_ground, (nothing > 0, nothing),
             (grid, replace(still, fat=share), draw_diffusion(np.random.default_rng(1), 0)),
         )
@@ -66,13 +66,13 @@ def test_scalp_left_on_the_brain_is_bright_in_dwi_and_dark_in_adc(small_head, sm
 @pytest.fixture
 def scanned(small_head, small_ground):
     """Scans the small head, with other optics than those drawn."""
-    grid = lay_grid(np.random.default_rng(0), small_head, (36, 56, 56), (4.0, 4.0, 4.0))
+    grid = place_grid(np.random.default_rng(0), small_head, (36, 56, 56), (4.0, 4.0, 4.0))
     still = replace(draw_optics(np.random.default_rng(0)), noise=1e-4, fat=0.0, drift=0.0, grain=0.0, faults=FLAWLESS)
     nothing = np.zeros(small_head.shape, np.uint8)
 
     def scan(**changes):
         scanner = grid, replace(still, **changes), draw_diffusion(np.random.default_rng(1), 0)
-        return expose_diffusion(np.random.default_rng(0), small_head, small_ground, (nothing > 0, nothing), scanner)
+        return acquire_diffusion(np.random.default_rng(0), small_head, small_ground, (nothing > 0, nothing), scanner)
 
     return scan
 
@@ -120,20 +120,20 @@ def test_a_ghost_shows_in_both_images_within_the_brain(scanned):
 
 def test_a_head_from_elsewhere_becomes_another_persons(small_head, monkeypatch):
     library = Library(draw_head=lambda rng: small_head)
-    varied = grow_stroke_case(5, library=library, detail=0.35)
+    varied = simulate_stroke(5, library=library, detail=0.35)
     monkeypatch.setattr("brainsegnet.simulation.stroke_case.vary_head", lambda rng, head: head)
-    assert as_bytes(varied) != as_bytes(grow_stroke_case(5, library=library, detail=0.35))
+    assert as_bytes(varied) != as_bytes(simulate_stroke(5, library=library, detail=0.35))
 
 
 def test_slices_that_were_not_taken_are_in_no_image(small_head, monkeypatch):
-    def grown(cut):
+    def simulated(cut):
         monkeypatch.setattr(
             "brainsegnet.simulation.stroke_case.draw_optics",
             lambda rng: replace(draw_optics(rng), faults=Faults(cut=cut)),
         )
-        return grow_stroke_case(5, detail=0.35)
+        return simulate_stroke(5, detail=0.35)
 
-    whole, part = grown((0.0, 0.0)), grown((0.15, 0.15))
+    whole, part = simulated((0.0, 0.0)), simulated((0.15, 0.15))
     lost = whole.images["adc"].array.any(axis=(1, 2)).sum() - part.images["adc"].array.any(axis=(1, 2)).sum()
     assert 2 <= lost <= 10 and part.lesion.array.any()
     assert not part.lesion.array[part.images["dwi"].array == 0].any()
@@ -155,15 +155,15 @@ def test_the_outline_goes_with_the_slices_that_moved():
 def test_what_air_does_to_a_scan_it_does_to_outline_and_perfusion(task, monkeypatch):
     """But not to the outcome of ISLES 2017, which is outlined on later scans."""
 
-    def grown(shift_mm):
+    def simulated(shift_mm):
         monkeypatch.setattr(
             "brainsegnet.simulation.stroke_case.draw_optics",
             lambda rng: replace(draw_optics(rng), shift_mm=shift_mm, fat=0.0, noise=1e-4, faults=FLAWLESS),
         )
-        return grow_stroke_case(3, task, detail=0.35)
+        return simulate_stroke(3, task, detail=0.35)
 
     monkeypatch.setattr("brainsegnet.simulation.stroke_case.grow_core", lambda rng, ground, *more: low(ground))
-    still, moved = grown(0.0), grown(15.0)
+    still, moved = simulated(0.0), simulated(15.0)
     before, after = ({s: v.array for s, v in case.images.items()} for case in (still, moved))
     both = (before["adc"] > 0) & (after["adc"] > 0)
     assert all(np.abs(after[s] - before[s])[both].max() > 0.5 * before[s][both].std() for s in before)
@@ -178,8 +178,8 @@ def low(ground):
 
 
 def test_a_head_from_elsewhere_is_taken(small_head):
-    drawn = grow_stroke_case(5, library=Library(draw_head=lambda rng: small_head), detail=0.35)
-    own = grow_stroke_case(5, detail=0.35)
+    drawn = simulate_stroke(5, library=Library(draw_head=lambda rng: small_head), detail=0.35)
+    own = simulate_stroke(5, detail=0.35)
     assert as_bytes(drawn) != as_bytes(own)
     litres = np.count_nonzero(drawn.images["adc"].array) * drawn.reference.voxel_ml / 1000
     assert 1.0 < litres < 2.2

@@ -11,7 +11,7 @@ from brainsegnet.simulation.stroke_scanner import (
     add_noise,
     draw_optics,
     extract_brain,
-    lay_grid,
+    place_grid,
     remnants,
     resample,
     shade,
@@ -21,7 +21,7 @@ from brainsegnet.volume import LabelMap
 
 def test_a_head_lies_within_its_grid_on_any_seed(small_head):
     for seed in range(5):
-        grid = lay_grid(np.random.default_rng(seed), small_head, (73, 112, 112), (2.0, 2.0, 2.0))
+        grid = place_grid(np.random.default_rng(seed), small_head, (73, 112, 112), (2.0, 2.0, 2.0))
         assert grid.spacing_mm == pytest.approx((2, 2, 2))
         columns = grid.affine[:3, :3]
         assert columns.T @ columns == pytest.approx(4 * np.eye(3), abs=1e-9)

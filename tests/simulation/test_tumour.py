@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from brainsegnet.anatomy.procedural import Tissue, axes_mm, grow_anatomy, smooth_noise, spacing_for
+from brainsegnet.anatomy.procedural import Tissue, axes_mm, simulate_anatomy, smooth_noise, spacing_for
 from brainsegnet.simulation.tumour import FEWEST_VOXELS, REACH, Lesion, Tumour, displace, draw_tumour, grow_tumour
 
 SHAPE = (48, 80, 66)
@@ -16,11 +16,11 @@ SEEDS = range(5)
 
 @pytest.fixture(scope="module")
 def head():
-    return grow_anatomy(np.random.default_rng(1), SHAPE)
+    return simulate_anatomy(np.random.default_rng(1), SHAPE)
 
 
 @pytest.fixture(scope="module")
-def growths(head):
+def simulations(head):
     return [grow_tumour(np.random.default_rng(seed), head, SPACING) for seed in SEEDS]
 
 
@@ -38,15 +38,15 @@ def distances_mm(centre):
     return np.linalg.norm(offsets, axis=-1).T
 
 
-def test_same_seed_same_tumour_and_another_seed_another(head, growths):
+def test_same_seed_same_tumour_and_another_seed_another(head, simulations):
     again = grow_tumour(np.random.default_rng(0), head, SPACING)
-    assert again.lesion.tobytes() == growths[0].lesion.tobytes()
-    assert again.anatomy.tobytes() == growths[0].anatomy.tobytes()
-    assert growths[1].lesion.tobytes() != growths[0].lesion.tobytes()
+    assert again.lesion.tobytes() == simulations[0].lesion.tobytes()
+    assert again.anatomy.tobytes() == simulations[0].anatomy.tobytes()
+    assert simulations[1].lesion.tobytes() != simulations[0].lesion.tobytes()
 
 
-def test_every_tissue_is_there_in_every_tumour(growths):
-    for growth in growths:
+def test_every_tissue_is_there_in_every_tumour(simulations):
+    for growth in simulations:
         counts = np.bincount(growth.lesion.ravel(), minlength=5)
         assert counts.size == len(Lesion)
         assert counts[1:].min() >= FEWEST_VOXELS
@@ -54,43 +54,43 @@ def test_every_tissue_is_there_in_every_tumour(growths):
 
 def test_even_in_the_coarsest_head():
     shape = (24, 32, 32)
-    head = grow_anatomy(np.random.default_rng(3), shape)
+    head = simulate_anatomy(np.random.default_rng(3), shape)
     for seed in range(10):
         lesion = grow_tumour(np.random.default_rng(seed), head, spacing_for(shape)).lesion
         assert np.bincount(lesion.ravel(), minlength=5)[1:].min() >= 50
 
 
-def test_size_varies_between_1_and_12_per_cent_of_the_brain(head, growths):
-    shares = [np.count_nonzero(g.lesion) / np.count_nonzero(head) for g in growths]
+def test_size_varies_between_1_and_12_per_cent_of_the_brain(head, simulations):
+    shares = [np.count_nonzero(g.lesion) / np.count_nonzero(head) for g in simulations]
     assert 0.01 < min(shares) < 0.6 * max(shares)
     assert max(shares) < 0.12
 
 
-def test_the_tumour_lies_in_the_brain_and_outside_the_ventricles(growths):
-    for growth in growths:
+def test_the_tumour_lies_in_the_brain_and_outside_the_ventricles(simulations):
+    for growth in simulations:
         assert set(np.unique(growth.anatomy[growth.lesion > 0])).isdisjoint({Tissue.BACKGROUND, Tissue.VENTRICLE})
 
 
-def test_oedema_prefers_white_matter_and_stops_at_fluid(growths):
-    for growth in growths:
+def test_oedema_prefers_white_matter_and_stops_at_fluid(simulations):
+    for growth in simulations:
         beneath = growth.anatomy[growth.lesion == Lesion.OEDEMA]
         assert not (beneath == Tissue.CSF).any()
         assert (beneath == Tissue.WHITE).mean() > 0.6
 
 
-def test_necrosis_is_enclosed_by_enhancing_tumour(growths):
-    for growth in growths:
+def test_necrosis_is_enclosed_by_enhancing_tumour(simulations):
+    for growth in simulations:
         around = ndimage.binary_dilation(growth.lesion == Lesion.NECROSIS) & (growth.lesion != Lesion.NECROSIS)
         assert (growth.lesion[around] == Lesion.ENHANCING).mean() > 0.7
 
 
-def test_the_outline_of_the_head_stays_as_it_was(head, growths):
-    for growth in growths:
+def test_the_outline_of_the_head_stays_as_it_was(head, simulations):
+    for growth in simulations:
         assert np.array_equal(growth.anatomy > 0, head > 0)
 
 
-def test_anatomy_is_displaced_near_the_tumour_and_nowhere_else(head, growths):
-    for seed, growth in zip(SEEDS, growths, strict=True):
+def test_anatomy_is_displaced_near_the_tumour_and_nowhere_else(head, simulations):
+    for seed, growth in zip(SEEDS, simulations, strict=True):
         tumour = draw_tumour(np.random.default_rng(seed), head, SPACING)
         near = distances_mm(tumour.centre) < REACH * tumour.mass_radius_mm(SPACING)
         changed = growth.anatomy != head

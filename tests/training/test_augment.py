@@ -61,9 +61,9 @@ def test_every_kind_of_change_is_drawn_within_its_limits():
 
 
 def test_scales_are_uniform():
-    grown = sum(c.scale > 1 for c in draws(Augmentation()))
+    simulated = sum(c.scale > 1 for c in draws(Augmentation()))
     share = (1.2 - 1) / (1.2 - 0.5)
-    assert abs(grown - 400 * share) < 4 * math.sqrt(400 * share * (1 - share))
+    assert abs(simulated - 400 * share) < 4 * math.sqrt(400 * share * (1 - share))
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])

@@ -28,7 +28,7 @@ from brainsegnet.training.plan import Hooks, Plan
 from brainsegnet.training.recipes import STRONG, Budget, Recipe
 from brainsegnet.training.sampler import Scan
 from brainsegnet.training.signals import Interrupted
-from brainsegnet.training.simulated import Pool
+from brainsegnet.training.simulated import SimulationBuffer
 
 STEPS, STOP = 8, 3
 RECIPE = Recipe(
@@ -54,12 +54,14 @@ def scans():
     return [Scan(image.astype(np.float32), truth, 8, 0) for image, truth in zip(images, classes, strict=True)]
 
 
-def pool():
+def buffer():
     """One scan in memory beside the others, another one every three steps."""
-    return Pool(1, 3, lambda number: replace(scans()[number % 2], image=scans()[0].image[:, ::-1].copy()), depth=8)
+    return SimulationBuffer(
+        1, 3, lambda number: replace(scans()[number % 2], image=scans()[0].image[:, ::-1].copy()), depth=8
+    )
 
 
-def train(fabric, state, on_step=lambda step: None, resume=False, pool=None):
+def train(fabric, state, on_step=lambda step: None, resume=False, buffer=None):
     """The last weights, the loss of each step, and the steps that were validated; all processes call it."""
     losses, scored = {}, []
 
@@ -71,7 +73,7 @@ def train(fabric, state, on_step=lambda step: None, resume=False, pool=None):
             on_step(record.step)
 
     hooks = Hooks(report, lambda *_: None, lambda net: {"whole": 0.5}, state if fabric.is_global_zero else None, 4)
-    return fit(scans(), PLAN, fabric, hooks, pool=pool, resume=resume).state_dict(), losses, scored
+    return fit(scans(), PLAN, fabric, hooks, buffer=buffer, resume=resume).state_dict(), losses, scored
 
 
 def norm_of_a_part(rank, parts):
@@ -100,7 +102,7 @@ def be_one_of_two(folder, rank, other):
     write_tensors(norm_of_a_part(fabric.global_rank, fabric.world_size), folder / f"norm{rank}")
     weights, losses, scored = train(fabric, folder / "whole")
     write_tensors(weights, folder / f"whole{rank}", {"told": json.dumps([losses, scored])})
-    weights, losses, scored = train(fabric, folder / "pool", pool=pool())
+    weights, losses, scored = train(fabric, folder / "pool", buffer=buffer())
     write_tensors(weights, folder / f"pool{rank}", {"told": json.dumps([losses, scored])})
     try:
         train(fabric, folder / "part", lambda step: os.kill(other, signal.SIGTERM) if step == STOP else None)
@@ -157,7 +159,7 @@ def test_two_processes_have_the_losses_of_one(one, two):
 
 
 def test_two_processes_train_on_the_same_pool(one, two, tmp_path):
-    expected = train(Fabric(accelerator="cpu", devices=1), tmp_path / "state", pool=pool())[1]
+    expected = train(Fabric(accelerator="cpu", devices=1), tmp_path / "state", buffer=buffer())[1]
     losses = told(two / "pool0")[1]
     assert [losses[str(step)] for step in expected] == pytest.approx(list(expected.values()), rel=1e-4)
     assert expected != one[1]

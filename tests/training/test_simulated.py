@@ -1,4 +1,4 @@
-"""Cases grown into memory are those that `grow` writes, and a training on them needs no file."""
+"""Cases simulated into memory are those that `grow` writes, and a training on them needs no file."""
 
 import os
 import signal
@@ -16,12 +16,12 @@ from brainsegnet.errors import BrainSegNetError, DatasetError, MissingSequence, 
 from brainsegnet.model.store import open_model
 from brainsegnet.model.weights import read_tensors
 from brainsegnet.reporting.inspect import card_rows
-from brainsegnet.simulation.simulate import grow, grow_strokes
+from brainsegnet.simulation.simulate import simulate, simulate_strokes
 from brainsegnet.task import BRATS2015, BRATS2021, ISLES2017, ISLES2022, TASKS
 from brainsegnet.training.options import TrainOptions, Watch
 from brainsegnet.training.recipes import Budget
 from brainsegnet.training.signals import Interrupted
-from brainsegnet.training.simulated import SEED_STEP, open_pool, plan_growth
+from brainsegnet.training.simulated import SEED_STEP, open_buffer, plan_simulation
 from brainsegnet.training.split import call_roll, load_scans
 from brainsegnet.training.train import train
 
@@ -33,16 +33,16 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 @pytest.fixture
 def options(tiny):
-    return TrainOptions(tiny, Budget(steps=4), grown=1, renew_steps=2, anatomy="procedural", shape=SHAPE)
+    return TrainOptions(tiny, Budget(steps=4), simulated=1, refresh_every=2, anatomy="procedural", shape=SHAPE)
 
 
 @pytest.mark.parametrize("task", [BRATS2015, BRATS2021])
 def test_a_grown_case_is_the_one_that_grow_writes_and_train_reads(options, tmp_path, task):
     options = replace(options, sequences=("flair", "t1c"), validation=0)
-    grown, held = plan_growth(options, task, options.sequences), {}
-    open_pool(grown, options, task, options.sequences, CPU).fill(4, held.__setitem__)
-    grow(tmp_path, 1, grown.seed + 2, SHAPE, anatomy="procedural")
-    roster = call_roll([tmp_path], task, replace(options, grown=None, renew_steps=None, anatomy=None, shape=None))
+    simulated, held = plan_simulation(options, task, options.sequences), {}
+    open_buffer(simulated, options, task, options.sequences, CPU).fill(4, held.__setitem__)
+    simulate(tmp_path, 1, simulated.seed + 2, SHAPE, anatomy="procedural")
+    roster = call_roll([tmp_path], task, replace(options, simulated=None, refresh_every=None, anatomy=None, shape=None))
     (written,) = load_scans(roster.training, roster)
     assert np.array_equal(held[0].image, written.image) and np.array_equal(held[0].classes, written.classes)
     assert (held[0].depth, held[0].first) == (written.depth, written.first) and written.classes.max() == len(
@@ -55,12 +55,12 @@ def test_a_grown_case_is_the_one_that_grow_writes_and_train_reads(options, tmp_p
 @pytest.mark.parametrize("task", [ISLES2022, ISLES2017])
 def test_a_grown_stroke_is_the_one_that_grow_writes_and_train_reads(tiny, tmp_path, task):
     sequences = task.sequences[:2]
-    options = TrainOptions(tiny, Budget(steps=4), grown=1, sequences=sequences, validation=0)
-    grown, held = plan_growth(options, task, sequences), {}
-    assert (grown.generator, grown.anatomy, grown.kind) == (task.name, "", "strokes")
-    open_pool(grown, options, task, sequences, CPU).fill(0, held.__setitem__)
-    grow_strokes(tmp_path, task.name, 1, grown.seed)
-    roster = call_roll([tmp_path], task, replace(options, grown=None))
+    options = TrainOptions(tiny, Budget(steps=4), simulated=1, sequences=sequences, validation=0)
+    simulated, held = plan_simulation(options, task, sequences), {}
+    assert (simulated.generator, simulated.anatomy, simulated.kind) == (task.name, "", "strokes")
+    open_buffer(simulated, options, task, sequences, CPU).fill(0, held.__setitem__)
+    simulate_strokes(tmp_path, task.name, 1, simulated.seed)
+    roster = call_roll([tmp_path], task, replace(options, simulated=None))
     (written,) = load_scans(roster.training, roster)
     assert written.classes.any() and np.array_equal(held[0].classes, written.classes)
     np.testing.assert_allclose(held[0].image, written.image, atol=1e-5)
@@ -68,15 +68,17 @@ def test_a_grown_stroke_is_the_one_that_grow_writes_and_train_reads(tiny, tmp_pa
 
 @pytest.mark.parametrize(("task", "generator"), [(ISLES2017, "isles2017"), (ISLES2022, "isles2022")])
 def test_what_two_kinds_of_stroke_have_is_grown_as_the_task_has_it(task, generator):
-    assert plan_growth(TrainOptions(grown=1), task, ("adc",)).generator == generator
+    assert plan_simulation(TrainOptions(simulated=1), task, ("adc",)).generator == generator
 
 
 def test_a_stroke_model_trains_on_strokes_that_nobody_wrote(tiny, tmp_path):
-    said, options = [], TrainOptions(tiny, Budget(steps=2), grown=1, validation=0)
+    said, options = [], TrainOptions(tiny, Budget(steps=2), simulated=1, validation=0)
     home = train([], "isles2022", tmp_path / "run", options, Watch(said.append))
-    assert said[1] == f"1 grown stroke in memory, one new every 40 steps; anatomy procedural, seeds from {SEED_STEP}"
+    assert (
+        said[1] == f"1 simulated stroke in memory, one new every 40 steps; anatomy procedural, seeds from {SEED_STEP}"
+    )
     told = dict(card_rows(open_model(home).card))["trained on"]
-    assert told.startswith("0 cases; 1 strokes grown meanwhile (isles2022, anatomy procedural, seeds from 1")
+    assert told.startswith("0 cases; 1 strokes simulated meanwhile (isles2022, anatomy procedural, seeds from 1")
 
 
 def test_a_training_needs_no_file_and_resumes_as_if_it_had_never_stopped(options, tmp_path):
@@ -89,17 +91,21 @@ def test_a_training_needs_no_file_and_resumes_as_if_it_had_never_stopped(options
     whole, part = (read_tensors(home / "weights.safetensors")[0] for home in homes)
     assert all(torch.equal(tensor, part[name]) for name, tensor in whole.items())
     assert "no training case on disk, held out: none" in said[0]
-    assert said[1] == f"1 grown glioma in memory, one new every 2 steps; anatomy procedural, seeds from {SEED_STEP}"
+    assert said[1] == f"1 simulated glioma in memory, one new every 2 steps; anatomy procedural, seeds from {SEED_STEP}"
     note = open_model(homes[0]).card.training
-    assert open_model(homes[1]).card.training.grown == note.grown and not note.data.cases
-    assert (note.grown.slots, note.grown.every, note.grown.seen, note.grown.seed) == (1, 2, 2, SEED_STEP)
-    assert (note.grown.generator, note.grown.anatomy, note.grown.shape) == ("realistic", "procedural", SHAPE)
+    assert open_model(homes[1]).card.training.simulated == note.simulated and not note.data.cases
+    assert (note.simulated.size, note.simulated.every, note.simulated.seen, note.simulated.seed) == (1, 2, 2, SEED_STEP)
+    assert (note.simulated.generator, note.simulated.anatomy, note.simulated.shape) == (
+        "realistic",
+        "procedural",
+        SHAPE,
+    )
     assert (
-        "0 cases; 2 gliomas grown meanwhile (realistic, anatomy procedural"
+        "0 cases; 2 gliomas simulated meanwhile (realistic, anatomy procedural"
         in dict(card_rows(open_model(homes[0]).card))["trained on"]
     )
     with pytest.raises(BrainSegNetError, match="of a training with another recipe, task, seed or data"):
-        train([], "brats2021", tmp_path / "part", replace(options, renew_steps=3, resume=True))
+        train([], "brats2021", tmp_path / "part", replace(options, refresh_every=3, resume=True))
 
 
 def test_grown_cases_may_be_all_that_is_trained_on_where_real_ones_are_held_out(phantoms, options):
@@ -111,17 +117,20 @@ def test_grown_cases_may_be_all_that_is_trained_on_where_real_ones_are_held_out(
 
 
 def test_no_two_trainings_grow_the_same_and_none_what_grow_writes(options):
-    seeds = [plan_growth(replace(options, seed=seed), BRATS2021, ("t1",)).seed for seed in (0, 1, 2**63 - 1)]
+    seeds = [plan_simulation(replace(options, seed=seed), BRATS2021, ("t1",)).seed for seed in (0, 1, 2**63 - 1)]
     assert seeds[0] == SEED_STEP and seeds[1] - seeds[0] == SEED_STEP and len(set(seeds)) == 3
 
 
 @pytest.mark.parametrize(
     ("chosen", "sentence"),
     [
-        ({"grown": 0}, "grown must be 1 or more, not 0"),
-        ({"grown": 2, "renew_steps": 0}, "renew_steps must be 1 or more, not 0"),
-        ({"renew_steps": 9}, "renew_steps 9 is for grown cases, and none are asked for; say how many with --grown"),
-        ({"anatomy": "icbm152"}, "anatomy icbm152 is for grown cases"),
+        ({"simulated": 0}, "simulated must be 1 or more, not 0"),
+        ({"simulated": 2, "refresh_every": 0}, "refresh_every must be 1 or more, not 0"),
+        (
+            {"refresh_every": 9},
+            "refresh_every 9 is for simulated cases, and none are asked for; say how many with --simulated",
+        ),
+        ({"anatomy": "icbm152"}, "anatomy icbm152 is for simulated cases"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(chosen, sentence):
@@ -141,28 +150,33 @@ ODD = BRATS2015.model_copy(update={"name": "odd", "sequences": ("t1", "pet")})
             ODD,
             {},
             TaskError,
-            "task odd is trained on t1, pet; what can be grown is gliomas with flair, t1, t1c, t2; str",
+            "task odd is trained on t1, pet; what can be simulated is gliomas with flair, t1, t1c, t2; str",
         ),
         (ODD, {}, TaskError, "rcbv, tmax, ttp; name those of one of them with --sequences"),
-        (CT, {}, TaskError, "tmax, ttp; leave out --grown"),
-        (ISLES2022, {}, TaskError, r"\(30, 40, 34\) is for grown gliomas \(--shape\), and task isles2022 gets strokes"),
+        (CT, {}, TaskError, "tmax, ttp; leave out --simulated"),
+        (
+            ISLES2022,
+            {},
+            TaskError,
+            r"\(30, 40, 34\) is for simulated gliomas \(--shape\), and task isles2022 gets strokes",
+        ),
         (
             BRATS2021,
             {"shapes": Path("s")},
             TaskError,
-            r"s is for grown strokes \(--shapes\), and task brats2021 gets g",
+            r"s is for simulated strokes \(--shapes\), and task brats2021 gets g",
         ),
         (ISLES2022, {"shape": None, "shapes": Path("nowhere")}, DatasetError, "nowhere holds no lesion masks"),
-        (CYST, {}, TaskError, "task cyst knows cyst, and grown gliomas consist of necrosis, oedema"),
+        (CYST, {}, TaskError, "task cyst knows cyst, and simulated gliomas consist of necrosis, oedema"),
         (BRATS2021, {"sequences": ("pet",)}, MissingSequence, "task brats2021 has no sequence pet"),
         (BRATS2021, {"shape": None, "anatomy": "nowhere"}, DatasetError, "nowhere holds no label maps"),
         (BRATS2021, {"shape": SHAPE, "anatomy": "nowhere"}, TaskError, "heads of nowhere keep their own grid"),
-        (BRATS2021, {"grown": None}, DatasetError, "nothing to train on; name folders of cases, or grow cases"),
+        (BRATS2021, {"simulated": None}, DatasetError, "nothing to train on; name folders of cases, or grow cases"),
     ],
 )
 def test_what_cannot_be_grown_is_refused_before_anything_is_written(options, tmp_path, task, chosen, kind, sentence):
-    if "grown" in chosen:
-        options = replace(options, renew_steps=None, anatomy=None, shape=None, **chosen)
+    if "simulated" in chosen:
+        options = replace(options, refresh_every=None, anatomy=None, shape=None, **chosen)
     else:
         options = replace(options, **chosen)
     with pytest.raises(kind, match=sentence) as caught:
@@ -175,7 +189,7 @@ def test_a_part_of_the_sequences_can_be_grown(options):
 
 
 def test_a_comparison_grows_nothing(phantoms, options, tmp_path):
-    with pytest.raises(TaskError, match="leave out grown cases"):
+    with pytest.raises(TaskError, match="leave out simulated cases"):
         compare(phantoms, "brats2015", tmp_path / "out", CompareOptions(training=options))
 
 
@@ -184,12 +198,12 @@ def test_heads_from_a_seed_grow_where_nothing_reads_images():
 import sys
 sys.modules["SimpleITK"] = None
 import torch
-from brainsegnet.training.simulated import open_pool, plan_growth
+from brainsegnet.training.simulated import open_buffer, plan_simulation
 from brainsegnet.training.options import TrainOptions
 from brainsegnet.task import BRATS2021
-options = TrainOptions(grown=1, anatomy="procedural", shape={SHAPE})
+options = TrainOptions(simulated=1, anatomy="procedural", shape={SHAPE})
 scans = []
-pool = open_pool(plan_growth(options, BRATS2021, ("t2",)), options, BRATS2021, ("t2",), torch.device("cpu"))
+pool = open_buffer(plan_simulation(options, BRATS2021, ("t2",)), options, BRATS2021, ("t2",), torch.device("cpu"))
 pool.fill(0, lambda slot, scan: scans.append(scan))
 print(scans[0].image.shape[0], scans[0].classes.max())
 """

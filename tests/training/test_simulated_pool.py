@@ -18,7 +18,7 @@ from brainsegnet.training.plan import Hooks, Plan
 from brainsegnet.training.recipes import STRONG, Budget, Recipe
 from brainsegnet.training.sampler import Sampler
 from brainsegnet.training.signals import Interrupted
-from brainsegnet.training.simulated import Pool
+from brainsegnet.training.simulated import SimulationBuffer
 
 TINY = Recipe(
     name="tiny",
@@ -70,7 +70,7 @@ def fabric():
 def pool_of(make_scan):
     """Builds a pool of small scans of several depths, and the list of the numbers that it has made."""
 
-    def build(slots=2, every=2, ahead=False, origin="balls", seconds=0.0):
+    def build(size=2, every=2, ahead=False, origin="balls", seconds=0.0):
         made = []
 
         def make(number):
@@ -78,29 +78,29 @@ def pool_of(make_scan):
             made.append(number)
             return make_scan((6 + number % 3, 20, 24), seed=number)
 
-        return Pool(slots, every, make, depth=7, origin=origin, ahead=ahead), made
+        return SimulationBuffer(size, every, make, depth=7, origin=origin, ahead=ahead), made
 
     return build
 
 
 @pytest.mark.parametrize(("slots", "every"), [(1, 1), (1, 5), (3, 1), (4, 7), (5, 2)])
-def test_a_slot_holds_what_a_ring_would_hold(slots, every, pool_of):
-    ring, pool = list(range(slots)), pool_of(slots, every)[0]
+def test_a_slot_holds_what_a_ring_would_hold(size, every, pool_of):
+    ring, buffer = list(range(size)), pool_of(size, every)[0]
     for step in range(60):
         if step and step % every == 0:
             newest = max(ring) + 1
-            ring[newest % slots] = newest
-        assert pool.numbers_at(step) == ring and pool.count_at(step) == max(ring) + 1
+            ring[newest % size] = newest
+        assert buffer.numbers_at(step) == ring and buffer.count_at(step) == max(ring) + 1
 
 
 def test_an_update_makes_no_more_than_changes(pool_of):
-    (pool, made), held = pool_of(3, 2), {}
-    pool.fill(0, held.__setitem__)
-    assert made == [0, 1, 2] and pool.seen == 3
+    (buffer, made), held = pool_of(3, 2), {}
+    buffer.fill(0, held.__setitem__)
+    assert made == [0, 1, 2] and buffer.seen == 3
     for step in range(5):
-        pool.update(step, held.__setitem__)
-    assert made == [0, 1, 2, 3, 4] and pool.seen == 5
-    assert [held[slot].image.shape[1] for slot in range(3)] == [6 + n % 3 for n in pool.numbers_at(4)]
+        buffer.update(step, held.__setitem__)
+    assert made == [0, 1, 2, 3, 4] and buffer.seen == 5
+    assert [held[slot].image.shape[1] for slot in range(3)] == [6 + n % 3 for n in buffer.numbers_at(4)]
 
 
 @pytest.mark.parametrize("ahead", [False, True])
@@ -108,17 +108,17 @@ def test_an_update_makes_no_more_than_changes(pool_of):
 def test_resumed_equals_uninterrupted_bit_for_bit(make_scan, pool_of, fabric, tmp_path, ahead, others):
     scans = [make_scan(seed=99)][:others]
     whole, first, second = Diary(), Diary(stop_at=5), Diary()
-    pool, _ = pool_of()
-    net = fit(scans, plan(), fabric, whole.hooks(tmp_path / "one"), pool=pool)
+    buffer, _ = pool_of()
+    net = fit(scans, plan(), fabric, whole.hooks(tmp_path / "one"), buffer=buffer)
     part, _ = pool_of(ahead=ahead)
     threads = threading.active_count()
     with pytest.raises(Interrupted):
-        fit(scans, plan(), fabric, first.hooks(tmp_path / "two"), pool=part)
+        fit(scans, plan(), fabric, first.hooks(tmp_path / "two"), buffer=part)
     rest, made = pool_of(ahead=ahead)
-    again = fit(scans, plan(), fabric, second.hooks(tmp_path / "two"), pool=rest, resume=True)
+    again = fit(scans, plan(), fabric, second.hooks(tmp_path / "two"), buffer=rest, resume=True)
     assert threading.active_count() == threads, "no thread is left behind"
     assert same(again.state_dict(), net.state_dict()) and first.losses | second.losses == whole.losses
-    assert made[:4] == [2, 3, 4, 5] and pool.seen == rest.seen == 6 and part.seen == 4
+    assert made[:4] == [2, 3, 4, 5] and buffer.seen == rest.seen == 6 and part.seen == 4
     (one, _), (two, _) = (read_tensors(tmp_path / name) for name in ("one", "two"))
     assert same(one, two) and {name.split(".")[0] for name in one} == {"net", "average", "optimiser"}
     assert whole.losses != fit_alone(scans, pool_of, fabric), "the pool changes while the training goes on"
@@ -127,33 +127,33 @@ def test_resumed_equals_uninterrupted_bit_for_bit(make_scan, pool_of, fabric, tm
 def fit_alone(scans, pool_of, fabric):
     """Losses where nothing is ever renewed."""
     diary = Diary()
-    fit(scans, plan(), fabric, diary.hooks(), pool=pool_of(every=100)[0])
+    fit(scans, plan(), fabric, diary.hooks(), buffer=pool_of(every=100)[0])
     return diary.losses
 
 
 def test_a_pool_serves_one_training_after_another(pool_of, fabric):
-    pool, made = pool_of(ahead=True)
+    buffer, made = pool_of(ahead=True)
     diaries = Diary(), Diary()
     for diary in diaries:
-        fit([], plan(Budget(steps=3)), fabric, diary.hooks(), pool=pool)
+        fit([], plan(Budget(steps=3)), fabric, diary.hooks(), buffer=buffer)
     assert diaries[0].losses == diaries[1].losses and made[: len(made) // 2] == made[len(made) // 2 :]
 
 
 @pytest.mark.parametrize("other", [{"slots": 3}, {"every": 3}, {"origin": "cubes"}, None])
 def test_another_pool_cannot_continue_a_training(make_scan, pool_of, fabric, tmp_path, other):
     scans = [make_scan()]
-    fit(scans, plan(Budget(steps=1)), fabric, Diary().hooks(tmp_path / "s"), pool=pool_of()[0])
-    pool = None if other is None else pool_of(**other)[0]
+    fit(scans, plan(Budget(steps=1)), fabric, Diary().hooks(tmp_path / "s"), buffer=pool_of()[0])
+    buffer = None if other is None else pool_of(**other)[0]
     with pytest.raises(ModelError, match="of a training with another recipe, task, seed or data"):
-        fit(scans, plan(), fabric, Diary().hooks(tmp_path / "s"), pool=pool, resume=True)
-    assert Pool.empty().fingerprint == "", "states from before there were pools are still resumed"
+        fit(scans, plan(), fabric, Diary().hooks(tmp_path / "s"), buffer=buffer, resume=True)
+    assert SimulationBuffer.empty().fingerprint == "", "states from before there were pools are still resumed"
 
 
 def test_a_finished_training_resumed_makes_nothing(pool_of, fabric, tmp_path):
-    fit([], plan(Budget(steps=4)), fabric, Diary().hooks(tmp_path / "s"), pool=pool_of()[0])
-    pool, made = pool_of(ahead=True)
-    fit([], plan(Budget(steps=4)), fabric, Diary().hooks(tmp_path / "s"), pool=pool, resume=True)
-    assert not made and pool.seen == 3
+    fit([], plan(Budget(steps=4)), fabric, Diary().hooks(tmp_path / "s"), buffer=pool_of()[0])
+    buffer, made = pool_of(ahead=True)
+    fit([], plan(Budget(steps=4)), fabric, Diary().hooks(tmp_path / "s"), buffer=buffer, resume=True)
+    assert not made and buffer.seen == 3
 
 
 def test_what_cannot_be_made_ends_the_training_with_its_own_error(make_scan, fabric):
@@ -163,15 +163,15 @@ def test_what_cannot_be_made_ends_the_training_with_its_own_error(make_scan, fab
         return make_scan(seed=number)
 
     for ahead in (False, True):
-        diary, pool = Diary(), Pool(2, 2, make, depth=8, ahead=ahead)
+        diary, buffer = Diary(), SimulationBuffer(2, 2, make, depth=8, ahead=ahead)
         with pytest.raises(ModelError, match="no more"):
-            fit([], plan(), fabric, diary.hooks(), pool=pool)
+            fit([], plan(), fabric, diary.hooks(), buffer=buffer)
         assert list(diary.losses) == [1, 2, 3, 4]
 
 
 def test_making_counts_as_waiting(pool_of, fabric):
     diary = Diary()
-    fit([], plan(Budget(steps=4)), fabric, diary.hooks(), pool=pool_of(every=1, seconds=0.2)[0])
+    fit([], plan(Budget(steps=4)), fabric, diary.hooks(), buffer=pool_of(every=1, seconds=0.2)[0])
     last = diary.records[-1]
     spent = 4 * TINY.batch / last.samples_per_second
     assert last.waiting * spent >= 3 * 0.2, "three scans were renewed before the last of four steps"
@@ -179,7 +179,7 @@ def test_making_counts_as_waiting(pool_of, fabric):
 
 def test_the_first_filling_spends_nothing_of_the_budget(pool_of, fabric):
     diary = Diary()
-    fit([], plan(Budget(minutes=0.4 / 60)), fabric, diary.hooks(), pool=pool_of(every=100, seconds=0.3)[0])
+    fit([], plan(Budget(minutes=0.4 / 60)), fabric, diary.hooks(), buffer=pool_of(every=100, seconds=0.3)[0])
     assert diary.losses, "two scans of 0.3 s would have been the end of it"
 
 

@@ -52,14 +52,14 @@ def release(
     """Write a model as it is shipped.
 
     Its scores are those of its folds: models trained in the same way without some of the cases, each scored on those,
-    last weights, none chosen by them. A model of grown cases alone is scored itself, on cases from elsewhere. So no
+    last weights, none chosen by them. A model of simulated cases alone is scored itself, on cases from elsewhere. So no
     figure on the card is from a case that the scored model has seen.
 
     Args:
         model: Output folder of `train`, trained on all cases.
         folds: Output folders of the trainings that held some cases out; none where `unseen` are scored.
-        data: Folders or tables with all these cases. What it was trained on besides, such as grown cases beside real
-            ones, is not in them and not scored.
+        data: Folders or tables with all these cases. What it was trained on besides, such as simulated cases beside
+            real ones, is not in them and not scored.
         out: Model folder; its name is the model's.
         say: Told of each case that is scored.
         unseen: Cases from elsewhere, instead of folds.

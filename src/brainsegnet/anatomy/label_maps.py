@@ -20,7 +20,7 @@ from scipy import ndimage
 
 from brainsegnet._atomic import replacing
 from brainsegnet._types import Affine, Array, Labels, Mask, Millimetres, Shape
-from brainsegnet.anatomy.procedural import FIELD_MM, Tissue, affine_for, grow_anatomy, spacing_for
+from brainsegnet.anatomy.procedural import FIELD_MM, Tissue, affine_for, simulate_anatomy, spacing_for
 from brainsegnet.errors import DatasetError, ImageError, MissingExtra, TaskError
 from brainsegnet.preprocessing.geometry import find_turn, turn
 from brainsegnet.volume import Box, Volume
@@ -66,7 +66,7 @@ def from_seed(rng: np.random.Generator, shape: Shape) -> Anatomy:
         ImageError: the shape is below `anatomy.SMALLEST_SHAPE`.
     """
     spacing_mm = spacing_for(shape)
-    return Anatomy(grow_anatomy(rng, shape), spacing_mm, affine_for(shape, spacing_mm))
+    return Anatomy(simulate_anatomy(rng, shape), spacing_mm, affine_for(shape, spacing_mm))
 
 
 def from_freesurfer(labels: Volume, name: str = "the label map") -> Anatomy:

@@ -1,4 +1,4 @@
-"""Heads grown from a seed: two folded hemispheres, ventricles, deep nuclei, cerebellum and brain stem.
+"""Heads simulated from a seed: two folded hemispheres, ventricles, deep nuclei, cerebellum and brain stem.
 
 Every structure is a depth field in millimetres, positive inside; tissues are thresholds of depths. The cortex folds
 along the zero level of band-limited noise that is laid on a shell around each hemisphere and carried inwards along its
@@ -103,7 +103,7 @@ def axes_mm(shape: Shape, spacing_mm: Millimetres) -> tuple[Floats, Floats, Floa
     return z, y, x
 
 
-def grow_anatomy(rng: np.random.Generator, shape: Shape) -> Labels:
+def simulate_anatomy(rng: np.random.Generator, shape: Shape) -> Labels:
     """A head as a tissue map (D, H, W) of `Tissue` values, its spacing that of `spacing_for`.
 
     Raises:

@@ -83,7 +83,7 @@ class Ground:
         return float(np.prod(self.spacing_mm)) / 1000
 
 
-def lay_ground(rng: np.random.Generator, head: LabelMap, atlas: LabelMap | None = None) -> Ground:
+def make_ground(rng: np.random.Generator, head: LabelMap, atlas: LabelMap | None = None) -> Ground:
     """A tissue map with its standard coordinates and its arteries, the watersheds moved at random."""
     points = standard_points(head)
     wide, fine = (smooth_noise(rng, head.shape, head.spacing_mm, mm) for mm in (15.0, 4.0))

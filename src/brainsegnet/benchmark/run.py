@@ -163,8 +163,8 @@ def compare(
     task = task if isinstance(task, Task) else load_task(task)
     if options.training.hold_out or options.training.validation:
         raise DatasetError("a comparison tests every case in its fold; hold out none, or exclude cases")
-    if options.training.grown:
-        raise TaskError("a comparison trains on the cases of its folds alone; leave out grown cases")
+    if options.training.simulated:
+        raise TaskError("a comparison trains on the cases of its folds alone; leave out simulated cases")
     sources = [data] if isinstance(data, Path) else list(data)
     options.contenders(len(sources))  # wrong names are told before any file is looked at
     roster = call_roll(sources, task, replace(options.training, validation=0))

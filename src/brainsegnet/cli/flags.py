@@ -57,19 +57,19 @@ class HoldOutFlags:
 
 @Parameter(name="*")
 @dataclass(frozen=True)
-class GrowthFlags:
-    """Which cases are grown into memory while the training goes on, with nothing written."""
+class SimulationFlags:
+    """Which cases are simulated into memory while the training goes on, with nothing written."""
 
-    grown: int | None = None
+    simulated: int | None = None
     "Cases as grow --realistic or --stroke makes them, to keep in memory beside DATA, which may then be left out."
-    renew_steps: int | None = None
+    refresh_every: int | None = None
     "Steps after which the oldest of them is replaced by a new one; by default 40."
     anatomy: str | None = None
     "As in grow: a folder of FreeSurfer label maps, icbm152 (from nilearn; the default with it), or procedural."
     shape: Shape | None = None
     "Voxels of a procedural head along slices, rows and columns, for gliomas; by default 1 mm."
     shapes: Path | None = None
-    "For strokes: a folder of lesion masks in MNI space to take shapes from; all are grown without."
+    "For strokes: a folder of lesion masks in MNI space to take shapes from; all are simulated without."
 
 
 @Parameter(name="*")

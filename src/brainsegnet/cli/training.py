@@ -8,10 +8,10 @@ from brainsegnet.cli.app import Paths, app, say
 from brainsegnet.cli.flags import (
     BudgetFlags,
     CaseFlags,
-    GrowthFlags,
     HoldOutFlags,
     MachineFlags,
     OriginFlags,
+    SimulationFlags,
     Switch,
 )
 from brainsegnet.cli.progress import training_progress
@@ -31,25 +31,25 @@ def train(
     budget: BudgetFlags | None = None,
     cases: CaseFlags | None = None,
     held: HoldOutFlags | None = None,
-    growth: GrowthFlags | None = None,
+    simulation: SimulationFlags | None = None,
     seed: int = 0,
     machine: MachineFlags | None = None,
     resume: Switch = False,
     origin: OriginFlags | None = None,
 ) -> None:
-    """Train a model on cases with known lesions, on cases that are grown meanwhile, or on both.
+    """Train a model on cases with known lesions, on cases that are simulated meanwhile, or on both.
 
     Example: brainsegnet train BRATS/ --task brats2015 --out runs/first --minutes 15
 
     Example: brainsegnet train MINE/ --task brats2021 --from tumour --out runs/mine --minutes 10
 
-    Example: brainsegnet train BRATS/ --task brats2021 --grown 16 --out runs/both --hold-out pat0007
+    Example: brainsegnet train BRATS/ --task brats2021 --simulated 16 --out runs/both --hold-out pat0007
 
     Parameters
     ----------
     data
         Folders of cases as distributed (BRATS 2015 to 2023, ISLES 2017 and 2022, BIDS, Decathlon, nnU-Net; inspect
-        tells), or tables case,sequence,path (.csv, .yaml). None are needed with --grown.
+        tells), or tables case,sequence,path (.csv, .yaml). None are needed with --simulated.
     task
         brats2015, brats2021, brats2023, isles2017, isles2022, or a YAML file.
     out
@@ -69,7 +69,7 @@ def train(
 
     budget, cases, machine = budget or BudgetFlags(), cases or CaseFlags(), machine or MachineFlags()
     limits = Budget(**vars(budget)) if any(limit is not None for limit in vars(budget).values()) else None
-    chosen = vars(cases) | vars(held or HoldOutFlags()) | vars(growth or GrowthFlags()) | vars(machine)
+    chosen = vars(cases) | vars(held or HoldOutFlags()) | vars(simulation or SimulationFlags()) | vars(machine)
     options = TrainOptions(recipe, limits, seed=seed, resume=resume, **chosen, **vars(origin or OriginFlags()))
     with training_progress() as step:
         run(data or [], task, out, options, Watch(say, step))

@@ -20,7 +20,7 @@ PRECISIONS = ("auto", "float", "bf16", "int8")
 
 
 class Engine(TiledPredictor):
-    """A tiled predictor with the card of its model, and what prepares cases for it: the backend if it can, or the CPU."""
+    """A tiled predictor with the card of its model, and what prepares cases for it: the backend, or the CPU."""
 
     def __init__(
         self, card: Card, backend: Backend, max_bytes: int | None = None, spare: Callable[[], Backend] | None = None

@@ -133,8 +133,8 @@ def score_lesions(predicted: Mask, truth: Mask, spacing_mm: Millimetres, rule: L
 
 def _true_lesions(truth: Mask, dilation: int) -> tuple[Labels, int]:
     """Components numbered from 1; those that grow together under the dilation share a number."""
-    grown = ndimage.binary_dilation(truth, _NEIGHBOURS_18, dilation) if dilation else truth
-    labels, count = _components(grown)
+    simulated = ndimage.binary_dilation(truth, _NEIGHBOURS_18, dilation) if dilation else truth
+    labels, count = _components(simulated)
     return np.where(truth, labels, 0), count
 
 

@@ -1,4 +1,4 @@
-"""Where the weights of a model come from: its cases, those that were grown, the model before it, and the training.
+"""Where the weights of a model come from: its cases, those that were simulated, the model before it, and the training.
 
 What a model folder says of itself: all that is needed to run the model, and where it comes from.
 """
@@ -48,14 +48,14 @@ class Parent(Value):
     seen: tuple[str, ...] = ()
 
 
-class Grown(Value):
-    """The cases that were grown into the memory of a training.
+class Simulated(Value):
+    """The cases that were simulated into the memory of a training.
 
     Attributes:
         generator: What made them: `realistic` for `grow --realistic`, else the value of `grow --stroke`; with --seed,
             --anatomy, --shapes and --shape as below.
         anatomy: Name of the anatomy, or of the folder of label maps; empty for strokes in heads of their own.
-        shapes: Name of the folder of lesion shapes of strokes; empty where all were grown.
+        shapes: Name of the folder of lesion shapes of strokes; empty where all were simulated.
         shape: Voxels (D, H, W) of a procedural head; None is 1 mm.
         seed: Of the first case; each further one has the next.
         slots: Cases in memory at a time.
@@ -68,7 +68,7 @@ class Grown(Value):
     shapes: str = ""
     shape: tuple[int, int, int] | None = None
     seed: int = Field(ge=0)
-    slots: int = Field(ge=1)
+    size: int = Field(ge=1)
     every: int = Field(ge=1)
     seen: int = Field(default=0, ge=0)
 
@@ -79,7 +79,7 @@ class Grown(Value):
 
     @property
     def origin(self) -> str:
-        """What they were grown from."""
+        """What they were simulated from."""
         shapes = f", shapes {self.shapes}" if self.shapes else ""
         return f"anatomy {self.anatomy or 'procedural'}{shapes}, seeds from {self.seed}"
 
@@ -88,7 +88,7 @@ class Comparison(Value):
     """What models made in another way, or of fewer real cases, reach on the unseen cases that a model is scored on.
 
     Attributes:
-        origin: What they learnt from, such as "grown alone", "real alone" or "grown, then real".
+        origin: What they learnt from, such as "simulated alone", "real alone" or "simulated, then real".
         real_cases: Number of real cases in each training; None is all but those that it is scored on.
         budget: Minutes or steps of the training on real cases; nothing where there was none.
         subsets: Mean whole-scan Dice by region, for parts of the sequences, as in `TrainingNote`; no component is
@@ -110,7 +110,7 @@ class TrainingNote(Value):
         seed: Of the whole training.
         started_from: The model whose weights it started from; None if it started anew.
         data: Training cases.
-        grown: Cases grown beside those; None where there were none.
+        simulated: Cases simulated beside those; None where there were none.
         held_out: Names of the cases that it was validated on and did not see.
         held_out_sources: Where those come from, where it is not where the training cases do.
         blended: Share of the weights it started from in the mean that it is; 0 where it is none.
@@ -127,7 +127,7 @@ class TrainingNote(Value):
     seed: int = 0
     started_from: Parent | None = None
     data: Data = Data()
-    grown: Grown | None = None
+    simulated: Simulated | None = None
     held_out: tuple[str, ...] = ()
     held_out_sources: str = ""
     blended: float = 0.0

@@ -49,10 +49,10 @@ def quantise(model: OpenVinoModel, samples: Sequence[NDArray[np.float32]], clip:
     Weights channel by channel and activations map by map, by NNCF's post-training quantisation. The sum that gives the
     logits stays in floats: a trained network is so sure of most voxels that its logits reach hundreds, and an eighth
     bit then stands for more than what tells two tissues apart. So does the convolution of the coarser map, which has
-    grown as far and is signed; that of the finest block takes 8 bits in and gives floats. NNCF's correction of biases
-    moves such logits away from those in floats, so it stays off. Weights take half of the 8 bits: processors without
-    VNNI add products in pairs in 16 bits, where two of an activation of 255 and a weight of 127 do not fit and would
-    be clipped.
+    simulated as far and is signed; that of the finest block takes 8 bits in and gives floats. NNCF's correction of
+    biases moves such logits away from those in floats, so it stays off. Weights take half of the 8 bits: processors
+    without VNNI add products in pairs in 16 bits, where two of an activation of 255 and a weight of 127 do not fit and
+    would be clipped.
 
     Args:
         model: In floats; it is not changed.

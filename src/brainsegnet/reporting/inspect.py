@@ -169,16 +169,17 @@ def _mean_of(note: TrainingNote) -> str:
 
 
 def _trained(note: TrainingNote) -> str:
-    """The cases, the first of them named, and what was grown beside them."""
+    """The cases, the first of them named, and what was simulated beside them."""
     names = note.data.cases if len(note.data.cases) <= NAMED else note.data.cases[: NAMED // 2]
     rest = f" and {len(note.data.cases) - len(names)} others" if len(names) < len(note.data.cases) else ""
     cases = f"{note.data.count} cases{': ' if names else ''}{', '.join(names)}{rest}"
-    grown = note.grown
-    if grown is None:
+    simulated = note.simulated
+    if simulated is None:
         return cases
     return (
-        f"{cases}; {grown.seen} {grown.kind} grown meanwhile ({grown.generator}, {grown.origin}), {grown.slots} at a "
-        f"time, one new every {grown.every} steps"
+        f"{cases}; {simulated.seen} {simulated.kind} simulated meanwhile ({simulated.generator}, {simulated.origin}), "
+        f"{simulated.size} at a "
+        f"time, one new every {simulated.every} steps"
     )
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from brainsegnet._types import Millimetres
-from brainsegnet.simulation.fields import Luck, along, blur, blur_matrix, linear_matrix, noise, voxels
+from brainsegnet.simulation.fields import RandomStreams, along, blur, blur_matrix, linear_matrix, noise, voxels
 
 
 @dataclass(frozen=True)
@@ -76,15 +76,15 @@ def draw_artefacts(rng: np.random.Generator, coil: float = 0.0, calm: float = 1.
     )
 
 
-def add_bias(image: Tensor, luck: Luck, strength: float, grain_mm: float, spacing_mm: Millimetres) -> Tensor:
+def add_bias(image: Tensor, rng: RandomStreams, strength: float, grain_mm: float, spacing_mm: Millimetres) -> Tensor:
     """An image (D, H, W) times a slow field: the coil hears one side better than the other."""
     d, h, w = image.shape
-    return image * torch.exp(strength * noise(luck, (d, h, w), spacing_mm, grain_mm)[0])
+    return image * torch.exp(strength * noise(rng, (d, h, w), spacing_mm, grain_mm)[0])
 
 
-def add_noise(image: Tensor, luck: Luck, strength: float) -> Tensor:
+def add_noise(image: Tensor, rng: RandomStreams, strength: float) -> Tensor:
     """The magnitude of an image (..., D, H, W) with Gaussian noise on both channels: Rician, never negative."""
-    one, other = strength * luck.normal((2, *image.shape))
+    one, other = strength * rng.normal((2, *image.shape))
     return torch.hypot(image + one, other)
 
 
@@ -97,17 +97,17 @@ def slice_matrices(n: int, spacing_mm: float, thick_mm: float, device: torch.dev
     return linear_matrix(few, n, device) @ profile, linear_matrix(n, few, device)
 
 
-def scan_slices(image: Tensor, luck: Luck, how: Artefacts, spacing_mm: Millimetres) -> Tensor:
+def scan_slices(image: Tensor, rng: RandomStreams, how: Artefacts, spacing_mm: Millimetres) -> Tensor:
     """An image (D, H, W) taken in thick slices with noise, and brought back to its grid."""
     n = image.shape[how.axis]
     pair = slice_matrices(n, spacing_mm[how.axis], how.thick_mm, image.device)
     spread = [blur_matrix(m, how.blur_mm / s, image.device) for m, s in zip(image.shape, spacing_mm, strict=True)]
     if pair is None:
-        return add_noise(along(image, (spread[0], spread[1], spread[2])), luck, how.noise)
+        return add_noise(along(image, (spread[0], spread[1], spread[2])), rng, how.noise)
     spread[how.axis] = pair[0]
     back: list[Tensor | None] = [None, None, None]
     back[how.axis] = pair[1]
-    taken = add_noise(along(image, (spread[0], spread[1], spread[2])), luck, how.noise)
+    taken = add_noise(along(image, (spread[0], spread[1], spread[2])), rng, how.noise)
     return along(taken, (back[0], back[1], back[2]))
 
 
@@ -148,14 +148,16 @@ def near_coil(mask: Tensor, spacing_mm: Millimetres) -> Tensor:
     return near.clamp(0, 1.2)
 
 
-def degrade(image: Tensor, mask: Tensor, near: Tensor, luck: Luck, how: Artefacts, spacing_mm: Millimetres) -> Tensor:
+def degrade(
+    image: Tensor, mask: Tensor, near: Tensor, rng: RandomStreams, how: Artefacts, spacing_mm: Millimetres
+) -> Tensor:
     """All of it, in the order of a scan, on one image (D, H, W); exactly 0 outside the brain `mask`.
 
     `near` is what `near_coil` gives for that mask.
     """
     if how.coil:
         image = image * torch.exp(how.coil * near)
-    image = scan_slices(add_bias(image, luck, how.bias, how.bias_mm, spacing_mm), luck, how, spacing_mm)
+    image = scan_slices(add_bias(image, rng, how.bias, how.bias_mm, spacing_mm), rng, how, spacing_mm)
     if how.shift_mm:
         image = move(image, how.shift_mm / spacing_mm[how.phase], how.moved, how.phase)
     if how.ghost:

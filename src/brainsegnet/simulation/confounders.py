@@ -16,7 +16,7 @@ from torch import Tensor
 
 from brainsegnet._types import Millimetres
 from brainsegnet.anatomy.procedural import Tissue
-from brainsegnet.simulation.fields import Luck, blur, grid, noise, shape_of, voxels
+from brainsegnet.simulation.fields import RandomStreams, blur, grid, noise, shape_of, voxels
 
 
 def find_sinuses(tissue: Tensor, radius_mm: float, spacing_mm: Millimetres) -> Tensor:
@@ -61,9 +61,9 @@ REACH_MM = 30.0
 """From the middle of the hindbrain to where its cortex is."""
 
 
-def fold_cerebellum(luck: Luck, folia_mm: float, tissue: Tensor, spacing_mm: Millimetres) -> Tensor:
+def fold_cerebellum(rng: RandomStreams, folia_mm: float, tissue: Tensor, spacing_mm: Millimetres) -> Tensor:
     """Sheets (D, H, W), 1 in their midst and 0 between, `folia_mm` from each other, that bend around the brain stem."""
-    away = _from_stem_mm(tissue, spacing_mm) + 3.0 * noise(luck, shape_of(tissue), spacing_mm, 12.0)[0]
+    away = _from_stem_mm(tissue, spacing_mm) + 3.0 * noise(rng, shape_of(tissue), spacing_mm, 12.0)[0]
     return ((torch.cos(2 * torch.pi * away / folia_mm) - 0.4) / 0.6).clamp(0, 1)
 
 
@@ -104,7 +104,7 @@ class Extra(IntEnum):
 
 
 @dataclass(frozen=True)
-class Distractors:
+class Confounders:
     """The random part, its fields of noise excepted.
 
     Attributes:
@@ -142,9 +142,9 @@ class Distractors:
     stripping: float
 
 
-def draw_distractors(rng: np.random.Generator) -> Distractors:
+def draw_confounders(rng: np.random.Generator) -> Confounders:
     """Vessels, plexus and caps nearly always, the rest in a share of heads."""
-    return Distractors(
+    return Confounders(
         sulci=float(rng.uniform(0.55, 0.92)),
         vessels=float(rng.uniform(0.04, 0.16)),
         meninges=float(rng.uniform(0.3, 1.8)) if rng.random() < 0.6 else 9.0,
@@ -163,39 +163,39 @@ def draw_distractors(rng: np.random.Generator) -> Distractors:
     )
 
 
-def bathe(drawn: Distractors, tissue: Tensor, spacing_mm: Millimetres) -> Tensor:
+def add_csf(drawn: Confounders, tissue: Tensor, spacing_mm: Millimetres) -> Tensor:
     """The tissue map (D, H, W) with fluid around the brain and in its sulci, as extraction leaves it."""
     share = blur((tissue != Tissue.BACKGROUND).float(), voxels(4.0, spacing_mm))
     return torch.where((tissue == Tissue.BACKGROUND) & (share > drawn.bath), int(Tissue.CSF), tissue).to(tissue.dtype)
 
 
-def strip(luck: Luck, drawn: Distractors, tissue: Tensor, spacing_mm: Millimetres) -> Tensor:
+def strip(rng: RandomStreams, drawn: Confounders, tissue: Tensor, spacing_mm: Millimetres) -> Tensor:
     """The brain mask (D, H, W) that an imperfect extraction gives."""
     inside = tissue != Tissue.BACKGROUND
     if not drawn.stripping_mm:
         return inside
     share = blur(inside.float(), voxels(3.0, spacing_mm))
-    wave = drawn.stripping_mm * (noise(luck, shape_of(tissue), spacing_mm, 12.0)[0] + drawn.stripping)
+    wave = drawn.stripping_mm * (noise(rng, shape_of(tissue), spacing_mm, 12.0)[0] + drawn.stripping)
     brain: Tensor = torch.special.ndtri(share.clamp(0.02, 0.98)) * 3.0 + wave.clamp(-2.5, 4) > 0
     return brain
 
 
-def fill_sulci(luck: Luck, drawn: Distractors, tissue: Tensor, spacing_mm: Millimetres) -> Tensor:
+def fill_sulci(rng: RandomStreams, drawn: Confounders, tissue: Tensor, spacing_mm: Millimetres) -> Tensor:
     """Share of fluid (D, H, W) in each voxel: sulci are thinner than voxels, so few are dark or bright all through."""
     fluid = (tissue == Tissue.CSF) | (tissue == Tissue.VENTRICLE) | (tissue == Tissue.BACKGROUND)
     share = blur(fluid.float(), voxels(0.9, spacing_mm))
-    between = drawn.folia * fold_cerebellum(luck, drawn.folia_mm, tissue, spacing_mm)
+    between = drawn.folia * fold_cerebellum(rng, drawn.folia_mm, tissue, spacing_mm)
     steep = min(0.45, 1 - drawn.sulci)
     return torch.where(tissue == Tissue.CEREBELLAR_GREY, between, ((share - drawn.sulci) / steep).clamp(0, 1))
 
 
 def scatter(
-    luck: Luck, drawn: Distractors, tissue: Tensor, brain: Tensor, spacing_mm: Millimetres
+    rng: RandomStreams, drawn: Confounders, tissue: Tensor, brain: Tensor, spacing_mm: Millimetres
 ) -> tuple[Tensor, Tensor]:
     """The extras (D, H, W) uint8 in a head with this brain mask, and how far they hide the tissue, 0 to 1."""
     shape = shape_of(tissue)
-    sheet, other, patches = noise(luck, shape, spacing_mm, 4.0, 3)
-    extras, veil = _bright_white_matter(luck, drawn, tissue, spacing_mm)
+    sheet, other, patches = noise(rng, shape, spacing_mm, 4.0, 3)
+    extras, veil = _bright_white_matter(rng, drawn, tissue, spacing_mm)
     fluid, ventricle = tissue == Tissue.CSF, tissue == Tissue.VENTRICLE
     solid_veil = torch.ones_like(veil)
     thin, thick = other.abs() < drawn.vessels, other.abs() < 4 * drawn.vessels
@@ -209,12 +209,12 @@ def scatter(
         extras = torch.where(where, int(kind), extras)
         veil = torch.where(where, solid_veil, veil)
     if drawn.infarct_mm:
-        extras, veil = _old_infarct(luck, drawn.infarct_mm, tissue, (extras, veil), patches, spacing_mm)
+        extras, veil = _old_infarct(rng, drawn.infarct_mm, tissue, (extras, veil), patches, spacing_mm)
     return extras.to(torch.uint8), veil
 
 
 def _bright_white_matter(
-    luck: Luck, drawn: Distractors, tissue: Tensor, spacing_mm: Millimetres
+    rng: RandomStreams, drawn: Confounders, tissue: Tensor, spacing_mm: Millimetres
 ) -> tuple[Tensor, Tensor]:
     """Caps around the ventricles and spots beyond them."""
     white = tissue == Tissue.WHITE
@@ -222,19 +222,24 @@ def _bright_white_matter(
     veil = (drawn.caps * near).clamp(0, 1) * white
     if drawn.hyperintensities:
         deep = blur(white.float(), voxels(3.0, spacing_mm))
-        field = noise(luck, shape_of(tissue), spacing_mm, 3.0)[0] + 1.6 * near + 1.5 * deep
+        field = noise(rng, shape_of(tissue), spacing_mm, 3.0)[0] + 1.6 * near + 1.5 * deep
         level = 5.2 - 1.6 * drawn.hyperintensities
         veil = torch.maximum(veil, ((field - level) * 1.5).clamp(0, 1) * white)
     return torch.where(veil > 0.02, int(Extra.HYPERINTENSITY), int(Extra.NONE)), veil
 
 
 def _old_infarct(
-    luck: Luck, radius_mm: float, tissue: Tensor, so_far: tuple[Tensor, Tensor], rough: Tensor, spacing_mm: Millimetres
+    rng: RandomStreams,
+    radius_mm: float,
+    tissue: Tensor,
+    so_far: tuple[Tensor, Tensor],
+    rough: Tensor,
+    spacing_mm: Millimetres,
 ) -> tuple[Tensor, Tensor]:
     """A cavity full of fluid with a scar around it, anywhere in grey or white matter."""
     ground = (tissue == Tissue.GREY) | (tissue == Tissue.WHITE) | (tissue == Tissue.DEEP_GREY)
     candidates = torch.nonzero(ground)
-    centre = candidates[int(luck.rng.integers(len(candidates)))]
+    centre = candidates[int(rng.numpy_rng.integers(len(candidates)))]
     step = torch.tensor(spacing_mm, device=tissue.device).view(3, 1, 1, 1)
     away = ((grid(shape_of(tissue), tissue.device) - centre.view(3, 1, 1, 1)) * step).square().sum(0).sqrt()
     away = away / (radius_mm * (1 + 0.3 * rough).clamp(min=0.3))

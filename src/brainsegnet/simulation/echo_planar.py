@@ -55,7 +55,7 @@ class Distortion:
     lower: Array
     upper: Floats
 
-    def pile(self, field: Array) -> Floats:
+    def distort_jacobian(self, field: Array) -> Floats:
         """What a field (D, H, W) becomes; its sum stays, but for what leaves the head's box."""
         moved = np.moveaxis(np.array(field, np.float32), self.axis, -1)
         lines: Array = moved[self.columns]
@@ -68,21 +68,21 @@ class Distortion:
         moved[self.columns] = sums.reshape(lines.shape[0], length)[:, 1:-2]
         return np.ascontiguousarray(np.moveaxis(moved, -1, self.axis))
 
-    def expose(self, signal: Array, share: Floats) -> Floats:
+    def acquire(self, signal: Array, share: Floats) -> Floats:
         """What a signal (D, H, W) becomes where `share` is what brain becomes: bright where it piles up, hardly dark.
 
         Real scans are hardly darker where signal moves apart; in what still counts as brain there is at least
         `FAINTEST` of what there was, and nothing elsewhere.
         """
         brighter = np.where(share > SOLID, np.maximum(share, FAINTEST) / np.maximum(share, SOLID), 0)
-        return np.asarray(self.pile(signal) * brighter, np.float32)
+        return np.asarray(self.distort_jacobian(signal) * brighter, np.float32)
 
     def follow(self, mask: Array, brain: Array) -> Mask:
         """Where a part of the brain (D, H, W) appears: voxels to which it gives half of what arrives from the brain.
 
         A small part that is mingled with others appears where it gives most.
         """
-        given = self.pile(mask) / np.maximum(self.pile(brain), SOLID)
+        given = self.distort_jacobian(mask) / np.maximum(self.distort_jacobian(brain), SOLID)
         return given > min(0.5, 0.8 * float(given.max()))
 
 

@@ -27,11 +27,11 @@ from brainsegnet.anatomy.procedural import Tissue
 
 
 @dataclass(frozen=True, eq=False)
-class Luck:
-    """Two streams of random numbers from one seed: `rng` draws parameters, `generator` fills fields on its device."""
+class RandomStreams:
+    """Two streams of random numbers from one seed: `numpy_rng` for parameters, `torch_rng` for fields on its device."""
 
-    rng: np.random.Generator
-    generator: torch.Generator
+    numpy_rng: np.random.Generator
+    torch_rng: torch.Generator
 
     @classmethod
     def of(cls, rng: np.random.Generator, device: torch.device | str = "cpu") -> Self:
@@ -40,7 +40,7 @@ class Luck:
 
     def normal(self, shape: tuple[int, ...]) -> Tensor:
         """White noise of unit variance."""
-        return torch.randn(shape, generator=self.generator, device=self.generator.device)
+        return torch.randn(shape, generator=self.torch_rng, device=self.torch_rng.device)
 
 
 def along(field: Tensor, matrices: tuple[Tensor | None, Tensor | None, Tensor | None]) -> Tensor:
@@ -96,14 +96,14 @@ def resize(field: Tensor, shape: Shape) -> Tensor:
     return along(field, (d, h, w))
 
 
-def noise(luck: Luck, shape: Shape, spacing_mm: Millimetres, grain_mm: float, count: int = 1) -> Tensor:
+def noise(rng: RandomStreams, shape: Shape, spacing_mm: Millimetres, grain_mm: float, count: int = 1) -> Tensor:
     """Fields (count, D, H, W) of zero mean and unit variance, white noise blurred with a Gaussian of `grain_mm`.
 
     The white noise lives on a lattice as coarse as the blur allows.
     """
     steps = [min(step / grain_mm, 1.0) for step in spacing_mm]
     lattice = [int(np.ceil(n * step)) + 7 for n, step in zip(shape, steps, strict=True)]
-    field = luck.normal((count, *lattice))
+    field = rng.normal((count, *lattice))
     matrices = []
     for n, step, nodes in zip(shape, steps, lattice, strict=True):
         at = torch.arange(n, device=field.device)[:, None] * step + 3 - torch.arange(nodes, device=field.device)[None]
@@ -196,10 +196,10 @@ def jacobian(displacement: Tensor) -> Tensor:
     return change
 
 
-def pose_velocity(luck: Luck, pose: Pose, tissue: Tensor, spacing_mm: Millimetres) -> Tensor:
+def pose_velocity(rng: RandomStreams, pose: Pose, tissue: Tensor, spacing_mm: Millimetres) -> Tensor:
     """The flow (3, D, H, W) that deforms a head whose tissue map (D, H, W) is given, ventricles included."""
     shape = shape_of(tissue)
-    slow, fine = noise(luck, shape, spacing_mm, 28.0, 3), noise(luck, shape, spacing_mm, 11.0, 3)
+    slow, fine = noise(rng, shape, spacing_mm, 28.0, 3), noise(rng, shape, spacing_mm, 11.0, 3)
     step = torch.tensor(spacing_mm, device=tissue.device).view(3, 1, 1, 1)
     return (pose.slow_mm * slow + pose.fine_mm * fine) / step + swell(tissue, pose.ventricles_mm, spacing_mm)
 
@@ -277,7 +277,7 @@ def _harmonic(d: Tensor, axis: int) -> Tensor:
     return 2 * one * other / (one + other).clamp(min=1e-9)
 
 
-def grow(u: Tensor, diffusivity: Tensor, rho: Tensor, volume: Tensor, longest: int = 240) -> Tensor:
+def simulate(u: Tensor, diffusivity: Tensor, rho: Tensor, volume: Tensor, longest: int = 240) -> Tensor:
     """U (N, D, H, W) once more than `volume` (N,) voxels are over a half full, or after the `longest` number of steps.
 
     Args:

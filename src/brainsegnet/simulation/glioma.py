@@ -1,4 +1,4 @@
-"""Gliomas that grow: cells spread by reaction and diffusion, push the brain aside, and soak the white matter around.
+"""Gliomas: cells spread by reaction and diffusion, push the brain aside, and infiltrate the white matter around.
 
 The course is computed on a coarse grid, by `diffusion`; the inner structure (necrosis, rim, cysts, bleeding) is laid
 out on the fine grid of the scan, by depth under the surface of the core and by noise. Labels are those of BRATS 2015.
@@ -13,7 +13,17 @@ from torch import Tensor
 
 from brainsegnet._types import Millimetres
 from brainsegnet.anatomy.procedural import Tissue
-from brainsegnet.simulation.fields import LARGEST, Luck, blur, grid, grow, noise, outwards, shape_of, voxels
+from brainsegnet.simulation.fields import (
+    LARGEST,
+    RandomStreams,
+    blur,
+    grid,
+    noise,
+    outwards,
+    shape_of,
+    simulate,
+    voxels,
+)
 
 #                    background csf  grey white ventricle deep cerebellar hindbrain
 CELLS_ENTER = (0.0, 0.015, 0.0, 1.0, 0.0, 0.4, 0.05, 0.5)
@@ -139,17 +149,17 @@ def draw_glioma(rng: np.random.Generator) -> Glioma:
     )
 
 
-def grow_cells(luck: Luck, glioma: Glioma, tissue: Tensor, spacing_mm: Millimetres) -> Tensor:
+def grow_cells(rng: RandomStreams, glioma: Glioma, tissue: Tensor, spacing_mm: Millimetres) -> Tensor:
     """Density of tumour cells (d, h, w), 0 to 1, in a coarse tissue map (d, h, w)."""
     shape = shape_of(tissue)
     enter = torch.tensor(CELLS_ENTER, device=tissue.device)
     enter[Tissue.GREY] = glioma.grey
-    uneven = noise(luck, shape, spacing_mm, 7.0, 2)
+    uneven = noise(rng, shape, spacing_mm, 7.0, 2)
     diffusivity = 0.9 * LARGEST * enter[tissue.long()] * torch.exp(0.4 * uneven[0]).clamp(max=1.1)
     rho = glioma.rho * _open(tissue) * torch.exp(glioma.roughness * uneven[1] - 0.1)
-    start = _plant(luck, glioma, tissue, spacing_mm)
+    start = _plant(rng, glioma, tissue, spacing_mm)
     volume = torch.tensor([glioma.volume_ml * glioma.core * 1000 / np.prod(spacing_mm)], device=tissue.device)
-    return grow(start[None], diffusivity[None], rho.clamp(0, 1)[None], volume)[0]
+    return simulate(start[None], diffusivity[None], rho.clamp(0, 1)[None], volume)[0]
 
 
 def push(glioma: Glioma, cells: Tensor, tissue: Tensor, spacing_mm: Millimetres) -> Tensor:
@@ -165,28 +175,28 @@ def efface(glioma: Glioma, lesion: Tensor, spacing_mm: Millimetres) -> Tensor:
     return 1 - glioma.effaced * (6.0 * near).clamp(0, 1)
 
 
-def soak(luck: Luck, glioma: Glioma, cells: Tensor, tissue: Tensor, spacing_mm: Millimetres) -> Tensor:
+def infiltrate(rng: RandomStreams, glioma: Glioma, cells: Tensor, tissue: Tensor, spacing_mm: Millimetres) -> Tensor:
     """Density of water (d, h, w), 0 to 1: it comes from the core and runs along the white matter."""
     shape = shape_of(tissue)
     enter = torch.tensor(WATER_ENTERS, device=tissue.device)
     enter[Tissue.GREY] = glioma.wet_cortex
     enter = enter[tissue.long()]
     enter = torch.where(cells > 0.5, torch.ones_like(enter), enter)
-    uneven = noise(luck, shape, spacing_mm, 6.0, 2)
+    uneven = noise(rng, shape, spacing_mm, 6.0, 2)
     diffusivity = 0.9 * LARGEST * enter * torch.exp(0.7 * uneven[0] - 0.3).clamp(max=1.1)
     rho = 0.06 * enter * torch.exp(0.6 * uneven[1])
     volume = torch.tensor([glioma.volume_ml * 1000 / np.prod(spacing_mm)], device=tissue.device)
     core = (cells * _open(tissue)).clamp(0, 1)
-    return torch.maximum(grow(core[None], diffusivity[None], rho.clamp(0, 1)[None], volume, 160)[0], core)
+    return torch.maximum(simulate(core[None], diffusivity[None], rho.clamp(0, 1)[None], volume, 160)[0], core)
 
 
-def lay_out(
-    luck: Luck, glioma: Glioma, cells: Tensor, water: Tensor, tissue: Tensor, spacing_mm: Millimetres
+def render_labels(
+    rng: RandomStreams, glioma: Glioma, cells: Tensor, water: Tensor, tissue: Tensor, spacing_mm: Millimetres
 ) -> Lesions:
     """The parts of a tumour, all (D, H, W) and on the grid of the scan: cells and water, and the tissue map."""
     shape = shape_of(tissue)
     grains_mm = (9.0, 5.0, 2.2, glioma.hole_mm)
-    coarse, middle, fine, holes = (noise(luck, shape, spacing_mm, grain)[0] for grain in grains_mm)
+    coarse, middle, fine, holes = (noise(rng, shape, spacing_mm, grain)[0] for grain in grains_mm)
     ground = (tissue != Tissue.BACKGROUND) & (tissue != Tissue.VENTRICLE)
     solid = (cells + 0.10 * fine > 0.5).float() * ground
     core = (blur(solid, voxels(1.2, spacing_mm)) > 0.5) & ground
@@ -230,7 +240,7 @@ def _hide(glioma: Glioma, water: Tensor, core: Tensor) -> Tensor:
     return torch.where(core, 1.0, ((water - start + 0.6 * width) / (1.6 * width)).clamp(0, 1))
 
 
-def _plant(luck: Luck, glioma: Glioma, tissue: Tensor, spacing_mm: Millimetres) -> Tensor:
+def _plant(rng: RandomStreams, glioma: Glioma, tissue: Tensor, spacing_mm: Millimetres) -> Tensor:
     """Balls of cells (d, h, w) at the foci, the later within 35 mm of the first, smaller than what grows of them."""
     weight = torch.tensor(SEEDS)[tissue.cpu().long()].double().numpy()
     where = grid(shape_of(tissue), tissue.device)
@@ -238,7 +248,7 @@ def _plant(luck: Luck, glioma: Glioma, tissue: Tensor, spacing_mm: Millimetres) 
     balls = torch.zeros_like(where[0])
     width_mm = min(3.5, 0.6 * _ball_mm(glioma.volume_ml * glioma.core / glioma.foci))
     for _ in range(glioma.foci):
-        spot = np.unravel_index(luck.rng.choice(weight.size, p=weight.ravel() / weight.sum()), weight.shape)
+        spot = np.unravel_index(rng.numpy_rng.choice(weight.size, p=weight.ravel() / weight.sum()), weight.shape)
         middle = torch.tensor([int(i) for i in spot], device=tissue.device).view(3, 1, 1, 1)
         away = ((where - middle) * step).square().sum(0)
         balls = torch.maximum(balls, torch.exp(-away / (2 * width_mm**2)))

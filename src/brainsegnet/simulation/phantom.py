@@ -12,7 +12,7 @@ import numpy as np
 from scipy import ndimage
 
 from brainsegnet._types import Array, Floats, Mask, Millimetres, Shape
-from brainsegnet.anatomy.procedural import Tissue, affine_for, grow_anatomy, shape_of, smooth_noise, spacing_for
+from brainsegnet.anatomy.procedural import Tissue, affine_for, shape_of, simulate_anatomy, smooth_noise, spacing_for
 from brainsegnet.simulation.tumour import Growth, Lesion, grow_tumour
 from brainsegnet.volume import Case, LabelMap, Volume
 
@@ -87,7 +87,7 @@ def paint(rng: np.random.Generator, growth: Growth, spacing_mm: Millimetres) -> 
         scanner = draw_scanner(rng, sequence)
         bias = np.exp(scanner.bias * smooth_noise(rng, shape_of(inside), spacing_mm, 60.0))
         scene = _light(growth, texture, scanner, VESSELS[sequence]) * bias
-        images[sequence] = _expose(rng, scene, inside, scanner)
+        images[sequence] = _acquire(rng, scene, inside, scanner)
     return images
 
 
@@ -119,7 +119,7 @@ def _light(growth: Growth, texture: Texture, scanner: Scanner, vessels: float) -
     return np.asarray(scene * (1 + slow * texture.slow + fine * texture.fine + mottle * texture.mottle), np.float32)
 
 
-def _expose(rng: np.random.Generator, scene: Floats, inside: Mask, scanner: Scanner) -> Array:
+def _acquire(rng: np.random.Generator, scene: Floats, inside: Mask, scanner: Scanner) -> Array:
     """A scene (D, H, W) as a scanner stores it: blurred within the brain, with Rician noise, int16."""
     weight = ndimage.gaussian_filter(inside.astype(np.float32), scanner.blur)
     blurred = ndimage.gaussian_filter(scene, scanner.blur)[inside] / weight[inside]
@@ -133,7 +133,7 @@ DEMO_SHAPE: Shape = (72, 136, 112)
 """Voxels of 2.1 x 1.4 x 1.4 mm, 1.1 million in all."""
 
 
-def grow_phantom(seed: int, shape: Shape = DEMO_SHAPE, name: str | None = None) -> Case:
+def simulate_phantom(seed: int, shape: Shape = DEMO_SHAPE, name: str | None = None) -> Case:
     """A head with a glioma: flair, t1, t1c and t2 as int16, and labels of BRATS 2015, all (D, H, W).
 
     Anatomy, tumour and appearance draw from streams of their own, spawned in this order from the seed.
@@ -146,7 +146,7 @@ def grow_phantom(seed: int, shape: Shape = DEMO_SHAPE, name: str | None = None) 
     Raises:
         ImageError: the shape is below `anatomy.SMALLEST_SHAPE`.
 
-    >>> case = grow_phantom(3, (24, 40, 33))
+    >>> case = simulate_phantom(3, (24, 40, 33))
     >>> case.name, list(case.images), case.reference.shape
     ('phantom0003', ['flair', 't1', 't1c', 't2'], (24, 40, 33))
     >>> np.unique(case.lesion.array).tolist()
@@ -154,7 +154,7 @@ def grow_phantom(seed: int, shape: Shape = DEMO_SHAPE, name: str | None = None) 
     """
     for_anatomy, for_tumour, for_appearance = np.random.default_rng(seed).spawn(3)
     spacing_mm = spacing_for(shape)
-    growth = grow_tumour(for_tumour, grow_anatomy(for_anatomy, shape), spacing_mm)
+    growth = grow_tumour(for_tumour, simulate_anatomy(for_anatomy, shape), spacing_mm)
     affine = affine_for(shape, spacing_mm)
     images = {sequence: Volume(array, affine) for sequence, array in paint(for_appearance, growth, spacing_mm).items()}
     return Case(f"phantom{seed:04d}" if name is None else name, images, LabelMap(growth.lesion, affine))

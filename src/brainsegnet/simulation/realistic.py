@@ -11,9 +11,9 @@ from brainsegnet.anatomy.label_maps import Anatomy
 from brainsegnet.anatomy.procedural import Tissue
 from brainsegnet.simulation.artefacts import Artefacts, degrade, draw_artefacts, near_coil
 from brainsegnet.simulation.confounders import (
-    Distractors,
-    bathe,
-    draw_distractors,
+    Confounders,
+    add_csf,
+    draw_confounders,
     fill_sulci,
     peel_cerebellum,
     scatter,
@@ -21,8 +21,8 @@ from brainsegnet.simulation.confounders import (
     tilt_cerebellum,
 )
 from brainsegnet.simulation.fields import (
-    Luck,
     Pose,
+    RandomStreams,
     draw_pose,
     grid,
     integrate,
@@ -32,8 +32,17 @@ from brainsegnet.simulation.fields import (
     sample,
     shape_of,
 )
-from brainsegnet.simulation.glioma import Glioma, Lesions, draw_glioma, efface, grow_cells, lay_out, push, soak
-from brainsegnet.simulation.rendering import CALM, Palette, Scene, draw_palettes, paint, weave
+from brainsegnet.simulation.glioma import (
+    Glioma,
+    Lesions,
+    draw_glioma,
+    efface,
+    grow_cells,
+    infiltrate,
+    push,
+    render_labels,
+)
+from brainsegnet.simulation.rendering import CALM, Palette, Scene, draw_palettes, paint, texture_fields
 from brainsegnet.volume import Case, LabelMap, Volume
 
 COARSE_MM = 2.0
@@ -49,7 +58,7 @@ class Recipe:
 
     pose: Pose
     glioma: Glioma
-    distractors: Distractors
+    confounders: Confounders
     palettes: dict[str, Palette]
     artefacts: dict[str, Artefacts]
     gains: dict[str, float]
@@ -57,12 +66,12 @@ class Recipe:
 
 def draw_recipe(rng: np.random.Generator) -> Recipe:
     """The random part of a case."""
-    pose, glioma, distractors, palettes = draw_pose(rng), draw_glioma(rng), draw_distractors(rng), draw_palettes(rng)
+    pose, glioma, confounders, palettes = draw_pose(rng), draw_glioma(rng), draw_confounders(rng), draw_palettes(rng)
     coil = float(rng.uniform(0, 0.35) if rng.random() < 0.6 else rng.uniform(0.2, 0.75))
     coil = coil if rng.random() < 0.75 else 0.0
     artefacts = {sequence: draw_artefacts(rng, coil, CALM[sequence]) for sequence in palettes}
     gains = {sequence: float(np.exp(rng.uniform(np.log(300), np.log(1500)))) for sequence in palettes}
-    return Recipe(pose, glioma, distractors, palettes, artefacts, gains)
+    return Recipe(pose, glioma, confounders, palettes, artefacts, gains)
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +82,7 @@ class Painted:
     labels: Tensor
 
 
-def grow_realistic(seed: int, anatomy: Anatomy, name: str, device: str = "cpu") -> Case:
+def simulate_glioma(seed: int, anatomy: Anatomy, name: str, device: str = "cpu") -> Case:
     """A head with a glioma: flair, t1, t1c and t2 as int16, and labels of BRATS 2015, all (D, H, W).
 
     Args:
@@ -84,32 +93,32 @@ def grow_realistic(seed: int, anatomy: Anatomy, name: str, device: str = "cpu") 
     """
     rng = np.random.default_rng(seed)
     recipe = draw_recipe(rng)
-    painted = render(Luck.of(rng, device), recipe, anatomy)
+    painted = render(RandomStreams.of(rng, device), recipe, anatomy)
     corner = anatomy.affine.copy()
     pad = _padding(anatomy.spacing_mm)
     corner[:3, 3] -= anatomy.affine[:3, :3] @ pad
     images = {
-        sequence: Volume(_expose(image, recipe.gains[sequence]), corner) for sequence, image in painted.images.items()
+        sequence: Volume(_acquire(image, recipe.gains[sequence]), corner) for sequence, image in painted.images.items()
     }
     return Case(name, images, LabelMap(painted.labels.cpu().numpy(), corner))
 
 
-def render(luck: Luck, recipe: Recipe, anatomy: Anatomy) -> Painted:
-    """A case on the device of `luck`, on the anatomy's grid with `MARGIN_MM` around it."""
-    scene = build_scene(luck, recipe, anatomy)
-    scene = replace(scene, tissue=bathe(recipe.distractors, scene.tissue, anatomy.spacing_mm))
-    brain = strip(luck, recipe.distractors, scene.tissue, anatomy.spacing_mm)
-    extras, veil = scatter(luck, recipe.distractors, scene.tissue, brain, anatomy.spacing_mm)
-    fluid = fill_sulci(luck, recipe.distractors, scene.tissue, anatomy.spacing_mm)
+def render(rng: RandomStreams, recipe: Recipe, anatomy: Anatomy) -> Painted:
+    """A case on the device of `rng`, on the anatomy's grid with `MARGIN_MM` around it."""
+    scene = build_scene(rng, recipe, anatomy)
+    scene = replace(scene, tissue=add_csf(recipe.confounders, scene.tissue, anatomy.spacing_mm))
+    brain = strip(rng, recipe.confounders, scene.tissue, anatomy.spacing_mm)
+    extras, veil = scatter(rng, recipe.confounders, scene.tissue, brain, anatomy.spacing_mm)
+    fluid = fill_sulci(rng, recipe.confounders, scene.tissue, anatomy.spacing_mm)
     fluid *= efface(recipe.glioma, whole_head(scene) > 0, anatomy.spacing_mm)
-    cortex = peel_cerebellum(recipe.distractors.rind_mm, scene.tissue, anatomy.spacing_mm)
-    behind = tilt_cerebellum(recipe.distractors.slope, scene.tissue, anatomy.spacing_mm)
+    cortex = peel_cerebellum(recipe.confounders.rind_mm, scene.tissue, anatomy.spacing_mm)
+    behind = tilt_cerebellum(recipe.confounders.slope, scene.tissue, anatomy.spacing_mm)
     scene = replace(scene, extras=extras, veil=veil, fluid=fluid, cortex=cortex, behind=behind)
-    texture, near = weave(luck, scene), near_coil(brain, anatomy.spacing_mm)
+    texture, near = texture_fields(rng, scene), near_coil(brain, anatomy.spacing_mm)
     images = {}
     for sequence, palette in recipe.palettes.items():
-        image = paint(luck, scene, palette, texture)
-        images[sequence] = degrade(image, brain, near, luck, recipe.artefacts[sequence], anatomy.spacing_mm)
+        image = paint(rng, scene, palette, texture)
+        images[sequence] = degrade(image, brain, near, rng, recipe.artefacts[sequence], anatomy.spacing_mm)
     return Painted(images, whole_head(scene) * brain)
 
 
@@ -120,29 +129,29 @@ def whole_head(scene: Scene) -> Tensor:
     return labels
 
 
-def build_scene(luck: Luck, recipe: Recipe, anatomy: Anatomy) -> Scene:
-    """The head deformed, the tumour grown in it, and the head displaced by the tumour; no distractors yet."""
-    spacing, device = anatomy.spacing_mm, luck.generator.device
+def build_scene(rng: RandomStreams, recipe: Recipe, anatomy: Anatomy) -> Scene:
+    """The head deformed, the tumour simulated in it, and the head displaced by the tumour; no confounders yet."""
+    spacing, device = anatomy.spacing_mm, rng.torch_rng.device
     template = torch.as_tensor(anatomy.tissue, device=device).float()[None]
     shape = tuple(n + 2 * p for n, p in zip(anatomy.tissue.shape, _padding(spacing), strict=True))
     template = torch.nn.functional.pad(template, (1,) * 6)
     nodes, coarse_mm = _coarse(shape, spacing)
     where = place(recipe.pose, shape, spacing, shape_of(template), nodes).to(device)
-    flow = pose_velocity(luck, recipe.pose, sample(template, where, "nearest")[0], coarse_mm)
+    flow = pose_velocity(rng, recipe.pose, sample(template, where, "nearest")[0], coarse_mm)
     first = _compose(where, integrate(flow))
     before = sample(template, first, "nearest")[0].round()
-    cells = grow_cells(luck, recipe.glioma, before, coarse_mm)
+    cells = grow_cells(rng, recipe.glioma, before, coarse_mm)
     first = _compose(first, integrate(push(recipe.glioma, cells, before, coarse_mm)))
     after = sample(template, first, "nearest")[0].round()
-    water = soak(luck, recipe.glioma, cells, after, coarse_mm)
+    water = infiltrate(rng, recipe.glioma, cells, after, coarse_mm)
     tissue = sample(template, resize(first, shape), "nearest")[0].round().to(torch.uint8)
-    return _with_tumour(luck, recipe, tissue, resize(torch.stack([cells, water]), shape), spacing)
+    return _with_tumour(rng, recipe, tissue, resize(torch.stack([cells, water]), shape), spacing)
 
 
-def _with_tumour(luck: Luck, recipe: Recipe, tissue: Tensor, spread: Tensor, spacing: Millimetres) -> Scene:
+def _with_tumour(rng: RandomStreams, recipe: Recipe, tissue: Tensor, spread: Tensor, spacing: Millimetres) -> Scene:
     box = _box(spread.max(dim=0).values > 0.1, spacing)
     cells, water = spread[0][box], spread[1][box]
-    lesions: Lesions = lay_out(luck, recipe.glioma, cells, water, tissue[box], spacing)
+    lesions: Lesions = render_labels(rng, recipe.glioma, cells, water, tissue[box], spacing)
     nothing = torch.zeros_like(tissue)
     share = nothing.float()
     cortex = (tissue == Tissue.CEREBELLAR_GREY).float()
@@ -176,7 +185,7 @@ def _box(mask: Tensor, spacing_mm: Millimetres) -> tuple[slice, slice, slice]:
     return found[0], found[1], found[2]
 
 
-def _expose(image: Tensor, gain: float) -> np.ndarray:
+def _acquire(image: Tensor, gain: float) -> np.ndarray:
     """An image (D, H, W) as a file holds it: int16, the brain at least 1."""
     stored = (image * gain).clamp(max=CODED)
     return torch.where(image > 0, stored.clamp(min=1), 0).to(torch.int16).cpu().numpy()

@@ -14,7 +14,7 @@ from torch import Tensor
 from brainsegnet._types import Millimetres
 from brainsegnet.anatomy.procedural import Tissue
 from brainsegnet.simulation.confounders import Extra
-from brainsegnet.simulation.fields import Luck, noise, shape_of
+from brainsegnet.simulation.fields import RandomStreams, noise, shape_of
 from brainsegnet.simulation.glioma import Lesions, Part
 
 SEQUENCES = ("flair", "t1", "t1c", "t2")
@@ -165,15 +165,15 @@ class Texture:
     lesion: Tensor
 
 
-def weave(luck: Luck, scene: Scene) -> Texture:
+def texture_fields(rng: RandomStreams, scene: Scene) -> Texture:
     """The texture of a scene, from noise."""
     shape, inner = shape_of(scene.tissue), shape_of(scene.lesions.parts)
-    slow, fine, places = (noise(luck, shape, scene.spacing_mm, grain)[0] for grain in (14.0, 2.4, 9.0))
-    coarse, middle = (noise(luck, inner, scene.spacing_mm, grain)[0] for grain in (6.0, 2.5))
+    slow, fine, places = (noise(rng, shape, scene.spacing_mm, grain)[0] for grain in (14.0, 2.4, 9.0))
+    coarse, middle = (noise(rng, inner, scene.spacing_mm, grain)[0] for grain in (6.0, 2.5))
     return Texture(slow, fine, (places - 0.4).clamp(0, 2), 0.75 * coarse + 0.65 * middle)
 
 
-def paint(luck: Luck, scene: Scene, palette: Palette, texture: Texture) -> Tensor:
+def paint(rng: RandomStreams, scene: Scene, palette: Palette, texture: Texture) -> Tensor:
     """One sequence (D, H, W) of a scene, brightness relative to white matter, without blur and noise.
 
     The background shows what surrounds a brain, for the blur to mix in; the mask comes last.
@@ -188,7 +188,7 @@ def paint(luck: Luck, scene: Scene, palette: Palette, texture: Texture) -> Tenso
     glow = torch.tensor((0, 0, g, w, 0, w, g, w), device=image.device)[scene.tissue.int()]
     uneven = slow * texture.slow + fine * texture.fine + glow * texture.places
     image *= torch.exp(uneven + palette.behind * scene.behind)
-    image[scene.box] = _lay_over(luck, image[scene.box], scene, palette, texture)
+    image[scene.box] = _lay_over(rng, image[scene.box], scene, palette, texture)
     return image
 
 
@@ -207,10 +207,10 @@ def _fill(colours: Tensor, scene: Scene) -> Tensor:
     return image
 
 
-def _lay_over(luck: Luck, image: Tensor, scene: Scene, palette: Palette, texture: Texture) -> Tensor:
+def _lay_over(rng: RandomStreams, image: Tensor, scene: Scene, palette: Palette, texture: Texture) -> Tensor:
     """The tumour over its box (D, H, W) of the image."""
     parts = scene.lesions.parts.int()
-    own = noise(luck, shape_of(parts), scene.spacing_mm, 3.5)[0]
+    own = noise(rng, shape_of(parts), scene.spacing_mm, 3.5)[0]
     shared = texture.lesion * WETNESS[palette.sequence]
     amount = palette.mottle * UNEVEN[palette.sequence] * torch.tensor(MOTTLE, device=parts.device)[parts]
     if palette.sequence == "t1c":

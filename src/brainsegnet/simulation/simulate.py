@@ -17,12 +17,12 @@ from brainsegnet.errors import DatasetError, MissingExtra, TaskError
 from brainsegnet.io.images import write_image
 from brainsegnet.io.layouts import smir_path, vsd_path
 from brainsegnet.io.tables import LESION
-from brainsegnet.simulation.phantom import DEMO_SHAPE, grow_phantom
-from brainsegnet.simulation.stroke_case import DrawMap, Library, StrokeTask, grow_stroke_case
+from brainsegnet.simulation.phantom import DEMO_SHAPE, simulate_phantom
+from brainsegnet.simulation.stroke_case import DrawMap, Library, StrokeTask, simulate_stroke
 from brainsegnet.volume import Case, LabelMap
 
 
-def grow(
+def simulate(
     out: Path,
     cases: int = 8,
     seed: int = 0,
@@ -33,11 +33,11 @@ def grow(
     """Grow cases: heads with a glioma. The same seed gives the same bytes on one kind of processor.
 
     Without an anatomy they are phantoms, quick to grow, for trying things out and for tests. With one they are cases to
-    train on: a tumour grown by reaction and diffusion in a deformed head, and the faults of scanners.
+    train on: a tumour simulated by reaction and diffusion in a deformed head, and the faults of scanners.
 
     Args:
         out: Folder that gets a folder for each case.
-        cases: How many; case i is grown from seed + i, and named after it.
+        cases: How many; case i is simulated from seed + i, and named after it.
         seed: Of the first case.
         shape: Voxels (D, H, W) of a phantom or a procedural head; the head keeps its size in millimetres.
         watch: Told the name of each case that is done.
@@ -54,7 +54,7 @@ def grow(
         MissingExtra: torch, or nilearn for `icbm152`, is not installed.
     """
     if cases < 1:
-        raise TaskError(f"{cases} phantoms cannot be grown; ask for one or more")
+        raise TaskError(f"{cases} phantoms cannot be simulated; ask for one or more")
     if seed < 0:
         raise TaskError(f"seed must be 0 or more, not {seed}")
     make = _choose(shape, anatomy)
@@ -72,9 +72,9 @@ def grow(
 def _choose(shape: Shape | None, anatomy: str | Path | None) -> Callable[[int], Case]:
     """What makes case `number`."""
     if anatomy is None:
-        return lambda number: grow_phantom(number, shape or DEMO_SHAPE)
-    grow_realistic, heads = load_realistic().grow_realistic, open_anatomies(anatomy, shape)
-    return lambda number: grow_realistic(number, heads(number), f"glioma{number:04d}")
+        return lambda number: simulate_phantom(number, shape or DEMO_SHAPE)
+    simulate_glioma, heads = load_realistic().simulate_glioma, open_anatomies(anatomy, shape)
+    return lambda number: simulate_glioma(number, heads(number), f"glioma{number:04d}")
 
 
 def _write(case: Case, folder: Path, number: int) -> None:
@@ -88,7 +88,7 @@ ATLAS_NAME = "ArterialAtlas"
 _ENDINGS = {"dwi": "dwi", "adc": "adc", LESION: "msk"}
 
 
-def grow_strokes(
+def simulate_strokes(
     out: Path,
     task: StrokeTask = "isles2022",
     cases: int = 8,
@@ -102,7 +102,7 @@ def grow_strokes(
     Args:
         out: Folder that gets a folder for each case.
         task: isles2022 for DWI and ADC, isles2017 for the six maps of diffusion and perfusion.
-        cases: How many; case i is grown from seed + i, and named after it.
+        cases: How many; case i is simulated from seed + i, and named after it.
         seed: Of the first case.
         library: Heads and lesion shapes from elsewhere, see `open_library`.
         watch: Told the name of each case that is done.
@@ -119,13 +119,13 @@ def grow_strokes(
     from brainsegnet.io.images import write_image
 
     if cases < 1:
-        raise TaskError(f"{cases} phantoms cannot be grown; ask for one or more")
+        raise TaskError(f"{cases} phantoms cannot be simulated; ask for one or more")
     if seed < 0:
         raise TaskError(f"seed must be 0 or more, not {seed}")
     writable(out / "phantom", ())
     folders = []
     for number in range(seed, seed + cases):
-        case = grow_stroke_case(number, task, library, detail)
+        case = simulate_stroke(number, task, library, detail)
         parts = {**case.images, **({LESION: case.lesion} if case.lesion else {})}
         for channel, (name, volume) in enumerate(parts.items()):
             write_image(volume, out / case.name / stroke_path(case.name, task, name, 10 * number + channel))
@@ -149,7 +149,7 @@ def stroke_path(case: str, task: StrokeTask, sequence: str, identifier: int) -> 
 
 
 def open_library(shapes: Path | None = None, anatomy: str | None = None) -> Library:
-    """What strokes are grown from: lesion shapes and arteries, and heads; those that are not named are grown too.
+    """What strokes are simulated from: lesion shapes, arteries and heads; what is not named is simulated too.
 
     Args:
         shapes: As for `open_shapes`.

@@ -1,6 +1,6 @@
 """Ischaemic stroke in a tissue map: the core, the deficit of blood flow around it, and what is lost in the end.
 
-The core has a shape taken from a library of real lesions in MNI space, or is grown in the territory of an artery: a
+The core has a shape taken from a library of real lesions in MNI space, or is simulated in the territory of an artery: a
 lacune, a wedge of cortex with the white matter beneath, or a shower of emboli. The deficit is the core and what of the
 same artery lies near it (the penumbra); the outcome lies between the two.
 """
@@ -62,10 +62,10 @@ class Stroke:
         kind: How its core comes about.
         side: 1 left, -1 right.
         territory: Artery of the first focus.
-        volume_ml: Volume of a grown core in all.
-        foci: Pieces of a grown core, and emboli beside a real shape.
+        volume_ml: Volume of a simulated core in all.
+        foci: Pieces of a simulated core, and emboli beside a real shape.
         roughness: Amplitude of the noise on the surface of a focus, as a share of its radius.
-        sparing: Share of a grown core that stays healthy, in components.
+        sparing: Share of a simulated core that stays healthy, in components.
         deficit: Volume of the deficit as a multiple of the core's.
         loss: Share of the penumbra that is lost in the end.
     """
@@ -122,7 +122,9 @@ def draw_stroke(rng: np.random.Generator, with_shape: bool = False) -> Stroke:
     )
 
 
-def grow_stroke(rng: np.random.Generator, ground: Ground, stroke: Stroke, shape: LabelMap | None = None) -> Infarct:
+def simulate_infarct(
+    rng: np.random.Generator, ground: Ground, stroke: Stroke, shape: LabelMap | None = None
+) -> Infarct:
     """Core, outcome and deficit of a stroke, all within grey and white matter.
 
     Args:

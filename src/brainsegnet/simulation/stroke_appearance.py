@@ -29,7 +29,7 @@ class Mimic(IntEnum):
     SHINE_THROUGH = 4
 
 
-def grow_mimics(rng: np.random.Generator, ground: Ground, core: Mask) -> Labels:
+def add_mimics(rng: np.random.Generator, ground: Ground, core: Mask) -> Labels:
     """A map (D, H, W) of `Mimic` values outside the core of today's stroke."""
     mimics = np.zeros(core.shape, np.uint8)
     _lay_hyperintensities(rng, ground, mimics)

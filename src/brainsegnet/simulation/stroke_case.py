@@ -12,11 +12,18 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from brainsegnet._types import Floats, Labels, Mask, Millimetres, Shape
-from brainsegnet.anatomy.procedural import Tissue, affine_for, grow_anatomy, smooth_noise, spacing_for
-from brainsegnet.anatomy.territories import Ground, lay_ground
-from brainsegnet.simulation.stroke import Infarct, draw_stroke, grow_core, grow_stroke
-from brainsegnet.simulation.stroke_appearance import draw_diffusion, grow_mimics, paint_flow
-from brainsegnet.simulation.stroke_scanner import Grid, draw_optics, expose_diffusion, expose_flow, lay_grid, outline
+from brainsegnet.anatomy.procedural import Tissue, affine_for, simulate_anatomy, smooth_noise, spacing_for
+from brainsegnet.anatomy.territories import Ground, make_ground
+from brainsegnet.simulation.stroke import Infarct, draw_stroke, grow_core, simulate_infarct
+from brainsegnet.simulation.stroke_appearance import add_mimics, draw_diffusion, paint_flow
+from brainsegnet.simulation.stroke_scanner import (
+    Grid,
+    acquire_diffusion,
+    acquire_perfusion,
+    draw_optics,
+    outline,
+    place_grid,
+)
 from brainsegnet.volume import Box, Case, LabelMap, Volume
 
 MARGIN_MM = 6.0
@@ -124,7 +131,7 @@ DrawMap = Callable[[np.random.Generator], LabelMap]
 """Takes a map out of a library."""
 
 FINE_SHAPE: Shape = (108, 140, 114)
-"""Voxels of 1.4 mm in which a procedural head is grown; a scan averages over them."""
+"""Voxels of 1.4 mm in which a procedural head is simulated; a scan averages over them."""
 FIELD_OF_VIEW_MM = 224.0
 FINEST_MM = 1.35
 """A head of finer voxels is thinned out first: a scan does not show them."""
@@ -135,8 +142,8 @@ class Library:
     """What a user may bring.
 
     Attributes:
-        draw_head: Takes a tissue map of `anatomy.Tissue`, which is deformed; heads are grown if None.
-        draw_shape: Takes a real lesion in MNI space; all are grown if None.
+        draw_head: Takes a tissue map of `anatomy.Tissue`, which is deformed; heads are simulated if None.
+        draw_shape: Takes a real lesion in MNI space; all are simulated if None.
         atlas: Arterial territories in MNI space; those of `territories` if None.
     """
 
@@ -145,7 +152,7 @@ class Library:
     atlas: LabelMap | None = None
 
 
-def grow_stroke_case(
+def simulate_stroke(
     seed: int, task: StrokeTask = "isles2022", library: Library | None = None, detail: float = 1.0
 ) -> Case:
     """A head with an ischaemic stroke, skull-stripped: images float32 or int16, and the lesion uint8, all (D, H, W).
@@ -158,30 +165,30 @@ def grow_stroke_case(
         detail: Factor on the number of voxels along each axis, of head and scan; below 1 for quick trials.
 
     Raises:
-        ImageError: a grown head would fall below `anatomy.SMALLEST_SHAPE`.
+        ImageError: a simulated head would fall below `anatomy.SMALLEST_SHAPE`.
 
-    >>> case = grow_stroke_case(3, detail=0.3)
+    >>> case = simulate_stroke(3, detail=0.3)
     >>> case.name, list(case.images), np.unique(case.lesion.array).tolist()
     ('sub-strokephantom0003', ['dwi', 'adc'], [0, 1])
     """
     library = library or Library()
     for_head, for_stroke, for_mimics, for_scan = np.random.default_rng(seed).spawn(4)
     if library.draw_head:
-        grown = vary_head(for_head, coarsen(library.draw_head(for_head), FINEST_MM / detail))
+        simulated = vary_head(for_head, coarsen(library.draw_head(for_head), FINEST_MM / detail))
     else:
         fine = _scale(FINE_SHAPE, detail)
-        grown = LabelMap(grow_anatomy(for_head, fine), affine_for(fine, spacing_for(fine)))
-    head = age_head(for_head, grown)
-    ground = lay_ground(for_stroke, head, library.atlas)
+        simulated = LabelMap(simulate_anatomy(for_head, fine), affine_for(fine, spacing_for(fine)))
+    head = age_head(for_head, simulated)
+    ground = make_ground(for_stroke, head, library.atlas)
     stroke = draw_stroke(for_stroke, library.draw_shape is not None)
     shape = library.draw_shape(for_stroke) if library.draw_shape and stroke.kind == "shape" else None
     name = f"sub-strokephantom{seed:04d}" if task == "isles2022" else f"phantom_{seed}"
     if task == "isles2022":
         core = grow_core(for_stroke, ground, stroke, shape)
-        layers = core, grow_mimics(for_mimics, ground, core)
+        layers = core, add_mimics(for_mimics, ground, core)
         return _scan_diffusion(for_scan, Subject(name, head, ground, detail), layers)
-    infarct = grow_stroke(for_stroke, ground, stroke, shape)
-    mimics = grow_mimics(for_mimics, ground, infarct.outcome)
+    infarct = simulate_infarct(for_stroke, ground, stroke, shape)
+    mimics = add_mimics(for_mimics, ground, infarct.outcome)
     return _scan_perfusion(for_scan, Subject(name, head, ground, detail), infarct, mimics)
 
 
@@ -197,7 +204,7 @@ class Subject:
     def grid(self, rng: np.random.Generator, shape: Shape, spacing_mm: Millimetres) -> Grid:
         """A grid around the head, of a shape and a spacing but for the detail."""
         d, h, w = (step / self.detail for step in spacing_mm)
-        return lay_grid(rng, self.head, _scale(shape, self.detail), (d, h, w))
+        return place_grid(rng, self.head, _scale(shape, self.detail), (d, h, w))
 
 
 def _scale(shape: Shape, detail: float) -> Shape:
@@ -209,7 +216,7 @@ def _scan_diffusion(rng: np.random.Generator, subject: Subject, layers: tuple[Ma
     """DWI and ADC; ADC in mm2/s or in 1e-3 mm2/s, as the centres of ISLES 2022 store it."""
     head, grid = subject.head, subject.grid(rng, *_draw_diffusion_grid(rng))
     optics, contrast = draw_optics(rng), draw_diffusion(rng)
-    scan = expose_diffusion(rng, head, subject.ground, layers, (grid, optics, contrast))
+    scan = acquire_diffusion(rng, head, subject.ground, layers, (grid, optics, contrast))
     seen = scan.distortion.follow(layers[0], head.array > 0)
     lesion = outline(rng, seen, head, (grid, scan.brain), optics.faults.jolt)
     gain = float(np.exp(rng.uniform(np.log(150), np.log(1500)))) / max(float(np.median(scan.dwi[scan.brain])), 1e-6)
@@ -238,8 +245,8 @@ def _scan_perfusion(rng: np.random.Generator, subject: Subject, infarct: Infarct
     head, ground = subject.head, subject.ground
     grid = subject.grid(rng, (round(rng.uniform(125, 145) / thick), side, side), (thick, pixel, pixel))
     optics, contrast = draw_optics(rng), draw_diffusion(rng)
-    scan = expose_diffusion(rng, head, ground, (infarct.core, mimics), (grid, optics, contrast))
-    maps = expose_flow(rng, head, paint_flow(rng, ground, infarct), (grid, optics, scan.distortion))
+    scan = acquire_diffusion(rng, head, ground, (infarct.core, mimics), (grid, optics, contrast))
+    maps = acquire_perfusion(rng, head, paint_flow(rng, ground, infarct), (grid, optics, scan.distortion))
     if rng.random() < 0.2:
         wet = maps["rcbf"] < np.quantile(maps["rcbf"][scan.brain], rng.uniform(0.01, 0.06))
         maps = {sequence: np.where(wet, 0, image) for sequence, image in maps.items()}

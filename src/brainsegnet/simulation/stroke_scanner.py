@@ -107,7 +107,7 @@ def draw_optics(rng: np.random.Generator) -> Optics:
     )
 
 
-def lay_grid(rng: np.random.Generator, head: LabelMap, shape: Shape, spacing_mm: Millimetres) -> Grid:
+def place_grid(rng: np.random.Generator, head: LabelMap, shape: Shape, spacing_mm: Millimetres) -> Grid:
     """A grid around a head: slices run upwards, rows to the front, columns to the left; the head a little tilted."""
     pitch, roll, yaw = rng.normal(0, (0.12, 0.04, 0.04))
     about_x = np.array([[1, 0, 0], [0, np.cos(pitch), -np.sin(pitch)], [0, np.sin(pitch), np.cos(pitch)]])
@@ -183,7 +183,7 @@ class Diffusion:
     distortion: Distortion
 
 
-def expose_diffusion(
+def acquire_diffusion(
     rng: np.random.Generator,
     head: LabelMap,
     ground: Ground,
@@ -194,11 +194,11 @@ def expose_diffusion(
     grid, optics, contrast = scanner
     tissues = paint_diffusion(rng, ground, *layers, contrast)
     distortion = distort(rng, head, ground.points, optics.shift_mm)
-    share = distortion.pile(head.array > 0)
+    share = distortion.distort_jacobian(head.array > 0)
     weight = resample(share > SOLID, head, grid, optics.blur)
     factor = np.asarray(shade(rng, grid, optics, weight) / np.maximum(weight, 0.25), np.float32)
     b0, dwi = (
-        np.asarray(factor * resample(distortion.expose(signal, share), head, where, optics.blur), np.float32)
+        np.asarray(factor * resample(distortion.acquire(signal, share), head, where, optics.blur), np.float32)
         for signal, where in (
             (tissues.b0, grid.moved(optics.drift)),
             (tissues.weighted(contrast.b_s_mm2), grid),
@@ -229,7 +229,7 @@ def outline(
     return LabelMap((closed & brain).astype(np.uint8), grid.affine)
 
 
-def expose_flow(
+def acquire_perfusion(
     rng: np.random.Generator, head: LabelMap, flow: Flow, scanner: tuple[Grid, Optics, Distortion]
 ) -> dict[str, Floats]:
     """MTT, rCBF, rCBV, Tmax and TTP (D, H, W): seconds, and blood in units of the scanner's own.
@@ -239,9 +239,9 @@ def expose_flow(
     grid, optics, distortion = scanner
     blur = float(rng.uniform(0.8, 1.4))
     brain = head.array > 0
-    weight = np.maximum(resample(distortion.pile(brain), head, grid, blur), 0.25)
+    weight = np.maximum(resample(distortion.distort_jacobian(brain), head, grid, blur), 0.25)
     cbf, cbv, delay = (
-        np.asarray(resample(distortion.pile(field), head, grid, blur) / weight, np.float32)
+        np.asarray(resample(distortion.distort_jacobian(field), head, grid, blur) / weight, np.float32)
         for field in (flow.cbf, flow.cbv, flow.delay * brain)
     )
     noise = [add_noise(rng, np.full(grid.shape, 9, np.float32), 1, 1.0) - 9 for _ in range(4)]

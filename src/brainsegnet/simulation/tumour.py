@@ -1,4 +1,4 @@
-"""Gliomas grown from a seed: a core that pushes the brain aside, and oedema that follows the white matter.
+"""Gliomas simulated from a seed: a core that pushes the brain aside, and oedema that follows the white matter.
 
 Tissues are taken by rank: the voxels that a field favours most, as many as were drawn. So each of the four tissues is
 there in every tumour, whatever the noise. Labels are those of BRATS 2015.
@@ -75,7 +75,7 @@ def draw_tumour(rng: np.random.Generator, anatomy: Labels, spacing_mm: Millimetr
 
     Args:
         rng: Gives all that is random.
-        anatomy: Labels (D, H, W) of a head, as `grow_anatomy` gives them.
+        anatomy: Labels (D, H, W) of a head, as `simulate_anatomy` gives them.
         spacing_mm: Distance between voxel centres along (D, H, W).
     """
     brain = int(np.count_nonzero(anatomy))

@@ -18,7 +18,7 @@ from brainsegnet.training.plan import Hooks, Plan, Record, check_plan
 from brainsegnet.training.progress import Pace
 from brainsegnet.training.sampler import Sampler, Scan
 from brainsegnet.training.signals import Interrupted, catch_signals
-from brainsegnet.training.simulated import Pool
+from brainsegnet.training.simulated import SimulationBuffer
 
 
 def fit(
@@ -27,7 +27,7 @@ def fit(
     fabric: Fabric,
     hooks: Hooks,
     *,
-    pool: Pool | None = None,
+    buffer: SimulationBuffer | None = None,
     resume: bool = False,
 ) -> nn.Module:
     """Train a network; the result holds the last weights, averaged and blended where the recipe says so.
@@ -37,7 +37,7 @@ def fit(
         plan: What to train.
         fabric: Devices, machines and precision, launched.
         hooks: Where results go; all processes agree on whether there is a `validate`.
-        pool: Further scans, made while the training goes on; every process makes the same.
+        buffer: Further scans, made while the training goes on; every process makes the same.
         resume: Continue from `hooks.state`; on a CPU the result is that of an uninterrupted training, bit for bit.
 
     Raises:
@@ -46,11 +46,11 @@ def fit(
         TaskError: the plan cannot be carried out, on so many devices or at all.
         TrainingDiverged: the loss is no longer a number.
     """
-    training = Training(scans, plan, fabric, hooks, pool or Pool.empty())
+    training = Training(scans, plan, fabric, hooks, buffer or SimulationBuffer.empty())
     if resume:
         training.resume()
-    with closing(training.pool):
-        training.fill_pool()
+    with closing(training.buffer):
+        training.fill_buffer()
         with catch_signals() as caught:
             while (progress := training.progress()) < 1 and not training.stopped_by(caught):
                 training.step(progress)
@@ -65,12 +65,14 @@ def fit(
 class Training:
     """The parts of the loop, and what they share."""
 
-    def __init__(self, scans: Sequence[Scan], plan: Plan, fabric: Fabric, hooks: Hooks, pool: Pool) -> None:
+    def __init__(
+        self, scans: Sequence[Scan], plan: Plan, fabric: Fabric, hooks: Hooks, buffer: SimulationBuffer
+    ) -> None:
         check_plan(plan, fabric.world_size)
-        self.plan, self.recipe, self.fabric, self.hooks, self.pool = plan, plan.recipe, fabric, hooks, pool
+        self.plan, self.recipe, self.fabric, self.hooks, self.buffer = plan, plan.recipe, fabric, hooks, buffer
         self.shapes = [scan.image.shape for scan in scans]
         self.trainee, self.layout = _begin(plan, fabric), plan.network.layout
-        self.sampler = Sampler(scans, plan.recipe, plan.patch, plan.seed, fabric.device, (pool.depth,) * pool.slots)
+        self.sampler = Sampler(scans, plan.recipe, plan.patch, plan.seed, fabric.device, (buffer.depth,) * buffer.size)
         self.pace = Pace(fabric.device)
         self.started = self.saved = time.monotonic()
         self.losses: list[Tensor] = []
@@ -85,13 +87,13 @@ class Training:
         read_state(self.trainee, path, self._fingerprint())
         self.started -= 60 * self.trainee.minutes
         self.trainee.validations = min(self.trainee.validations, self._validations_due(self.progress()))
-        self.pool.seen = self.pool.count_at(self.trainee.step - 1)
+        self.buffer.seen = self.buffer.count_at(self.trainee.step - 1)
 
-    def fill_pool(self) -> None:
+    def fill_buffer(self) -> None:
         """Make the scans that the next step needs, if there is one; the clock stands still meanwhile."""
         began = time.monotonic()
         if self.progress() < 1:
-            self.pool.fill(self.trainee.step, self._hold)
+            self.buffer.fill(self.trainee.step, self._hold)
         self.started += time.monotonic() - began
         self.saved = time.monotonic()
 
@@ -121,7 +123,7 @@ class Training:
         for group in trainee.optimiser.param_groups:
             group["lr"] = rate
         self.pace.mark()
-        self.pool.update(trainee.step, self._hold)
+        self.buffer.update(trainee.step, self._hold)
         images, classes = self.sampler.cut([self.sampler.draw(k, stage) for k in self._numbers()])
         self.pace.mark()
         trainee.optimiser.zero_grad()
@@ -202,7 +204,7 @@ class Training:
         blend = f" blended {plan.recipe.blend}" if plan.recipe.blend else ""
         small = f" small {plan.recipe.small}" if plan.recipe.small else ""
         recipe = plan.recipe.model_dump_json(exclude={"blend", "small"})
-        changed = f"{start}{blend}{small}{self.pool.fingerprint}"
+        changed = f"{start}{blend}{small}{self.buffer.fingerprint}"
         return f"{recipe} {network} {plan.patch} {plan.seed} {shapes} {plan.network.name}{changed}"
 
     def finish(self) -> nn.Module:

@@ -40,17 +40,19 @@ class TrainOptions:
         resample: Bring label maps and sequences on other grids onto the first sequence's, instead of refusing them.
         register: As `resample`, and first lay what is on another grid upon the first sequence by a rigid motion; a
             sequence on its grid stays as it is, even if the head moved.
-        grown: Realistic gliomas, or strokes for the sequences of ISLES, as `grow` makes them, that are kept in memory
-            beside the cases; None is none. Nothing of them is written, and no file is needed: `data` may be empty.
-        renew_steps: Steps after which the oldest of them is replaced by a new one; None is 40.
-        anatomy: The heads that they are grown in: `icbm152`, `procedural`, or a folder of label maps with FreeSurfer's
-            values; None is `icbm152` where nilearn is installed, else `procedural`; for strokes, heads of their own.
+        simulated: Realistic gliomas, or strokes for the sequences of ISLES, as `grow` makes them, that are kept in
+            memory beside the cases; None is none. Nothing of them is written, and no file is needed: `data` may be
+            empty.
+        refresh_every: Steps after which the oldest of them is replaced by a new one; None is 40.
+        anatomy: The heads that they are simulated in: `icbm152`, `procedural`, or a folder of label maps with
+            FreeSurfer's values; None is `icbm152` where nilearn is installed, else `procedural`; for strokes, heads of
+            their own.
         shape: Voxels (D, H, W) of a procedural head for gliomas; None is 1 mm.
         shapes: Folder of lesion masks in MNI space that strokes take their shapes from; None grows all.
 
     Raises:
-        TaskError: a number is out of its range, a case is held out and excluded at once, or grown cases are described
-            but not asked for.
+        TaskError: a number is out of its range, a case is held out and excluded at once, or simulated cases are
+            described but not asked for.
     """
 
     recipe: Recipe | str | None = None
@@ -71,14 +73,22 @@ class TrainOptions:
     register: bool = False
     sources: str = "not stated"
     start: Path | None = None
-    grown: int | None = None
-    renew_steps: int | None = None
+    simulated: int | None = None
+    refresh_every: int | None = None
     anatomy: str | Path | None = None
     shape: tuple[int, int, int] | None = None
     shapes: Path | None = None
 
     def __post_init__(self) -> None:
-        least = {"devices": 1, "nodes": 1, "validation": 0, "validations": 0, "seed": 0, "grown": 1, "renew_steps": 1}
+        least = {
+            "devices": 1,
+            "nodes": 1,
+            "validation": 0,
+            "validations": 0,
+            "seed": 0,
+            "simulated": 1,
+            "refresh_every": 1,
+        }
         for name, limit in least.items():
             value = getattr(self, name)
             if value is not None and value < limit:
@@ -87,9 +97,11 @@ class TrainOptions:
             raise TaskError(f"the share of samples that lose sequences lies from 0 to 1, not at {self.drop_sequences}")
         if self.accelerator not in ACCELERATORS:
             raise TaskError(f"unknown accelerator {self.accelerator!r}; choose one of {', '.join(ACCELERATORS)}")
-        for name in ("renew_steps", "anatomy", "shape", "shapes"):
-            if self.grown is None and (value := getattr(self, name)) is not None:
-                raise TaskError(f"{name} {value} is for grown cases, and none are asked for; say how many with --grown")
+        for name in ("refresh_every", "anatomy", "shape", "shapes"):
+            if self.simulated is None and (value := getattr(self, name)) is not None:
+                raise TaskError(
+                    f"{name} {value} is for simulated cases, and none are asked for; say how many with --simulated"
+                )
         if both := sorted({*self.hold_out} & {*self.exclude}):
             raise TaskError(f"case {both[0]} is to be held out and excluded at once; name it for one of the two")
 

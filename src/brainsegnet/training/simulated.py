@@ -1,6 +1,6 @@
 """Scans that are made while a training goes on: so many are in memory, and the oldest makes room for a new one.
 
-Gliomas or strokes that are grown into the memory of a training, and never lie on a disk.
+Gliomas or strokes that are simulated into the memory of a training, and never lie on a disk.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,9 +14,9 @@ import torch
 
 from brainsegnet.anatomy.label_maps import ONE_MILLIMETRE, default_anatomy, open_anatomies
 from brainsegnet.errors import LabelError, TaskError
-from brainsegnet.model.card import Grown
+from brainsegnet.model.card import Simulated
 from brainsegnet.simulation.simulate import load_realistic, open_library
-from brainsegnet.simulation.stroke_case import StrokeTask, grow_stroke_case
+from brainsegnet.simulation.stroke_case import StrokeTask, simulate_stroke
 from brainsegnet.task import BRATS2015, ISLES2017, ISLES2022, Task
 from brainsegnet.training.sampler import Scan
 from brainsegnet.volume import Case, LabelMap
@@ -30,7 +30,7 @@ Put = Callable[[int, Scan], None]
 """Takes a slot and the scan that is in it from now on."""
 
 
-class Pool:
+class SimulationBuffer:
     """So many made scans in memory, one of them replaced every so many steps.
 
     Which they are at a step follows from the step alone, so that nothing of a pool is in the state of a training, and
@@ -47,7 +47,7 @@ class Pool:
     Attributes:
         seen: Scans that the training has held so far, over all resumed parts.
 
-    >>> pool = Pool(3, 40, make=lambda number: ...)
+    >>> pool = SimulationBuffer(3, 40, make=lambda number: ...)
     >>> pool.numbers_at(0), pool.numbers_at(39), pool.numbers_at(40), pool.numbers_at(200)
     ([0, 1, 2], [0, 1, 2], [3, 1, 2], [6, 7, 5])
     >>> pool.count_at(200)
@@ -56,14 +56,14 @@ class Pool:
 
     def __init__(
         self,
-        slots: int,
+        size: int,
         every: int,
         make: Callable[[int], Scan],
         depth: int = 1,
         origin: str = "",
         ahead: bool = False,
     ) -> None:
-        self.slots, self.every, self.depth, self.origin, self.ahead = slots, every, depth, origin, ahead
+        self.size, self.every, self.depth, self.origin, self.ahead = size, every, depth, origin, ahead
         self.seen = 0
         self._make = make
         self._held: list[int | None] = []
@@ -81,24 +81,24 @@ class Pool:
 
     def count_at(self, step: int) -> int:
         """Scans that have been held up to a step, which is counted from 0."""
-        return self.slots + max(step, 0) // self.every if self.slots else 0
+        return self.size + max(step, 0) // self.every if self.size else 0
 
     def numbers_at(self, step: int) -> list[int]:
         """The number of the scan in each slot at a step: the newest of those that this slot gets."""
         newest = self.count_at(step) - 1
-        return [newest - (newest - slot) % self.slots for slot in range(self.slots)]
+        return [newest - (newest - slot) % self.size for slot in range(self.size)]
 
     @property
     def fingerprint(self) -> str:
         """What must agree for a training to be resumed; nothing where there is no pool."""
-        told = f" {self.slots} made by {self.origin}, {self.depth} deep, a new one every {self.every} steps"
-        return told if self.slots else ""
+        told = f" {self.size} made by {self.origin}, {self.depth} deep, a new one every {self.every} steps"
+        return told if self.size else ""
 
     def fill(self, step: int, put: Put) -> None:
         """Make all that belongs to a step, whatever was held before."""
         self.close()
-        self._held = [None] * self.slots
-        self._thread = ThreadPoolExecutor(1) if self.ahead and self.slots else None
+        self._held = [None] * self.size
+        self._thread = ThreadPoolExecutor(1) if self.ahead and self.size else None
         self.update(step, put)
 
     def update(self, step: int, put: Put) -> None:
@@ -135,10 +135,10 @@ def beside(make: Callable[[int], Scan], device: torch.device) -> Callable[[int],
     return make_there
 
 
-RENEW_STEPS = 40
-"""Steps after which a grown case is replaced, where nothing else is said."""
+REFRESH_EVERY = 40
+"""Steps after which a simulated case is replaced, where nothing else is said."""
 SEED_STEP = 10**9
-"""Seeds of grown cases from one training seed to the next, the first of which is that of seed 0.
+"""Seeds of simulated cases from one training seed to the next, the first of which is that of seed 0.
 
 So no training grows what another one does, nor, unless somebody asks for such a number, what `grow` wrote for testing.
 """
@@ -146,7 +146,7 @@ So no training grows what another one does, nor, unless somebody asks for such a
 
 @dataclass(frozen=True)
 class Kind:
-    """What can be grown.
+    """What can be simulated.
 
     Attributes:
         stroke: Which strokes, as in `grow --stroke`; None is gliomas.
@@ -167,14 +167,14 @@ class Kind:
 KINDS = (Kind(None, BRATS2015, ONE_MILLIMETRE[0]), Kind("isles2022", ISLES2022, 73), Kind("isles2017", ISLES2017, 22))
 
 
-def plan_growth(options: "TrainOptions", task: Task, sequences: Sequence[str]) -> Grown | None:
-    """What is grown beside the cases of a training; None where nothing is.
+def plan_simulation(options: "TrainOptions", task: Task, sequences: Sequence[str]) -> Simulated | None:
+    """What is simulated beside the cases of a training; None where nothing is.
 
     Raises:
-        TaskError: no such sequences can be grown, the tissues that are grown are unknown to the task, or the options
-            are for another kind of case.
+        TaskError: no such sequences can be simulated, the tissues that are simulated are unknown to the task, or the
+            options are for another kind of case.
     """
-    if options.grown is None:
+    if options.simulated is None:
         return None
     kind = _choose_kind(task, sequences)
     try:
@@ -182,23 +182,24 @@ def plan_growth(options: "TrainOptions", task: Task, sequences: Sequence[str]) -
     except LabelError as error:
         known, made = (", ".join(convention.labels.values()) for convention in (task, kind.convention))
         raise TaskError(
-            f"task {task.name} knows {known}, and grown {kind.name} consist of {made}; leave out --grown, or choose a "
+            f"task {task.name} knows {known}, and simulated {kind.name} consist of {made}; leave out --simulated, "
+            f"or choose a "
             f"task of {kind.name}"
         ) from error
     if (stray := options.shape if kind.stroke else options.shapes) is not None:
         raise TaskError(
-            f"{stray} is for grown {'gliomas (--shape)' if kind.stroke else 'strokes (--shapes)'}, and task "
+            f"{stray} is for simulated {'gliomas (--shape)' if kind.stroke else 'strokes (--shapes)'}, and task "
             f"{task.name} gets {kind.name}; leave it out"
         )
     which = str(options.anatomy or ("" if kind.stroke else default_anatomy()))
-    return Grown(
+    return Simulated(
         generator=kind.stroke or "realistic",
         anatomy=which and Path(which).resolve().name,
         shapes=options.shapes.resolve().name if options.shapes else "",
         shape=options.shape,
         seed=SEED_STEP * (1 + options.seed),
-        slots=options.grown,
-        every=options.renew_steps or RENEW_STEPS,
+        size=options.simulated,
+        every=options.refresh_every or REFRESH_EVERY,
     )
 
 
@@ -213,48 +214,50 @@ def _choose_kind(task: Task, sequences: Sequence[str]) -> Kind:
         return next((kind for kind in fitting if kind.convention.sequences == task.sequences), fitting[0])
     made = "; ".join(f"{kind.name} with {', '.join(kind.convention.sequences)}" for kind in KINDS)
     common = any({*sequences} & {*kind.convention.sequences} for kind in KINDS)
-    remedy = "name those of one of them with --sequences" if common else "leave out --grown"
-    raise TaskError(f"task {task.name} is trained on {', '.join(sequences)}; what can be grown is {made}; {remedy}")
+    remedy = "name those of one of them with --sequences" if common else "leave out --simulated"
+    raise TaskError(f"task {task.name} is trained on {', '.join(sequences)}; what can be simulated is {made}; {remedy}")
 
 
-def describe_growth(grown: Grown) -> str:
+def describe_simulation(simulated: Simulated) -> str:
     """What is said of it at the start.
 
-    >>> describe_growth(Grown(anatomy="icbm152", seed=1000000000, slots=8, every=40))
-    '8 grown gliomas in memory, one new every 40 steps; anatomy icbm152, seeds from 1000000000'
+    >>> describe_simulation(Simulated(anatomy="icbm152", seed=1000000000, slots=8, every=40))
+    '8 simulated gliomas in memory, one new every 40 steps; anatomy icbm152, seeds from 1000000000'
     """
-    steps = "step" if grown.every == 1 else f"{grown.every} steps"
-    cases = f"1 grown {grown.kind[:-1]}" if grown.slots == 1 else f"{grown.slots} grown {grown.kind}"
-    return f"{cases} in memory, one new every {steps}; {grown.origin}"
+    steps = "step" if simulated.every == 1 else f"{simulated.every} steps"
+    cases = (
+        f"1 simulated {simulated.kind[:-1]}" if simulated.size == 1 else f"{simulated.size} simulated {simulated.kind}"
+    )
+    return f"{cases} in memory, one new every {steps}; {simulated.origin}"
 
 
-def open_pool(
-    grown: Grown, options: "TrainOptions", task: Task, sequences: Sequence[str], device: "torch.device"
-) -> "Pool":
-    """The grown cases of a training, gliomas rendered on its device; on a GPU while the training goes on.
+def open_buffer(
+    simulated: Simulated, options: "TrainOptions", task: Task, sequences: Sequence[str], device: "torch.device"
+) -> "SimulationBuffer":
+    """The simulated cases of a training, gliomas rendered on its device; on a GPU while the training goes on.
 
     Raises:
         DatasetError, MissingExtra, ImageError: as `open_anatomies` and `open_shapes`.
     """
     from brainsegnet.training.sampler import Scan
 
-    kind = next(kind for kind in KINDS if (kind.stroke or "realistic") == grown.generator)
-    grow = _strokes(kind.stroke, options) if kind.stroke else _gliomas(options, device)
+    kind = next(kind for kind in KINDS if (kind.stroke or "realistic") == simulated.generator)
+    simulate = _strokes(kind.stroke, options) if kind.stroke else _gliomas(options, device)
     ahead = device.type == "cuda"
 
     def make(number: int) -> Scan:
-        case = grow(grown.seed + number)
+        case = simulate(simulated.seed + number)
         if case.lesion is None:
-            raise ValueError(f"{case.name} was grown without a lesion")
+            raise ValueError(f"{case.name} was simulated without a lesion")
         labels = LabelMap(task.bring(case.lesion.array, kind.convention, case.name), case.lesion.affine)
         return Scan.of(Case(case.name, {name: case.images[name] for name in sequences}, labels), task)
 
-    return Pool(
-        grown.slots,
-        grown.every,
+    return SimulationBuffer(
+        simulated.size,
+        simulated.every,
         beside(make, device) if ahead else make,
-        depth=grown.shape[0] if grown.shape else kind.depth,
-        origin=grown.model_dump_json(include={"generator", "anatomy", "shapes", "shape", "seed"}),
+        depth=simulated.shape[0] if simulated.shape else kind.depth,
+        origin=simulated.model_dump_json(include={"generator", "anatomy", "shapes", "shape", "seed"}),
         ahead=ahead,
     )
 
@@ -262,11 +265,11 @@ def open_pool(
 def _gliomas(options: "TrainOptions", device: "torch.device") -> Callable[[int], Case]:
     """What makes the case of a seed as `grow --realistic` does."""
     heads = open_anatomies(options.anatomy or default_anatomy(), options.shape)
-    grow_realistic = load_realistic().grow_realistic
-    return lambda seed: grow_realistic(seed, heads(seed), f"glioma{seed:04d}", str(device))
+    simulate_glioma = load_realistic().simulate_glioma
+    return lambda seed: simulate_glioma(seed, heads(seed), f"glioma{seed:04d}", str(device))
 
 
 def _strokes(stroke: StrokeTask, options: "TrainOptions") -> Callable[[int], Case]:
     """What makes the case of a seed as `grow --stroke` does."""
     library = open_library(options.shapes, None if options.anatomy is None else str(options.anatomy))
-    return lambda seed: grow_stroke_case(seed, stroke, library)
+    return lambda seed: simulate_stroke(seed, stroke, library)

@@ -17,14 +17,14 @@ from numpy.typing import NDArray
 from brainsegnet.errors import DatasetError, MissingSequence, ModelError
 from brainsegnet.io.case_files import check_whole
 from brainsegnet.io.cases import CaseFiles, common_sequences, find_cases, load_case
-from brainsegnet.model.card import Card, Grown, Parent
+from brainsegnet.model.card import Card, Parent, Simulated
 from brainsegnet.task import Task
 from brainsegnet.training.options import TrainOptions
-from brainsegnet.training.simulated import plan_growth
+from brainsegnet.training.simulated import plan_simulation
 
 if TYPE_CHECKING:
     from brainsegnet.training.sampler import Scan
-    from brainsegnet.training.simulated import Pool
+    from brainsegnet.training.simulated import SimulationBuffer
 
 _PATIENTS = (
     (re.compile(r"BraTS-[A-Za-z]+-(\d+)-\d+"), "BraTS {}"),
@@ -137,8 +137,8 @@ class Roster:
     """Which cases are trained on, which are held out, and the sequences in the order of the channels.
 
     `resample` and `register` say what becomes of label maps and sequences on other grids; see `TrainOptions`. `parent`
-    is the model whose weights the training starts from, `margin` that of the components which it drops. `grown` says
-    what is grown beside the cases, `pool` holds it.
+    is the model whose weights the training starts from, `margin` that of the components which it drops. `simulated`
+    says what is simulated beside the cases, `pool` holds it.
     """
 
     task: Task
@@ -149,21 +149,23 @@ class Roster:
     register: bool = False
     parent: Parent | None = None
     margin: float | None = None
-    grown: Grown | None = None
-    pool: "Pool | None" = None
+    simulated: Simulated | None = None
+    buffer: "SimulationBuffer | None" = None
 
 
 def call_roll(data: Sequence[Path], task: Task, options: "TrainOptions") -> Roster:
     """Find the cases, and decide which are held out and which sequences are used; all scans of a patient go together.
 
     Raises:
-        DatasetError: no case to train on and none grown, a name that no case has, a case named to be held out whose
+        DatasetError: no case to train on and none simulated, a name that no case has, a case named to be held out whose
             patient has another scan in the training, or a file that is absent, empty or cut short.
         MissingSequence: a case lacks a sequence that was named, or all share none.
-        TaskError: cases are to be grown that do not fit the task.
+        TaskError: cases are to be simulated that do not fit the task.
     """
-    if not data and options.grown is None:
-        raise DatasetError("there is nothing to train on; name folders of cases, or grow cases in memory with --grown")
+    if not data and options.simulated is None:
+        raise DatasetError(
+            "there is nothing to train on; name folders of cases, or grow cases in memory with --simulated"
+        )
     found = find_cases(data)
     names = {case.name for case in found}
     if unknown := sorted({*options.hold_out, *options.exclude} - names):
@@ -174,7 +176,7 @@ def call_roll(data: Sequence[Path], task: Task, options: "TrainOptions") -> Rost
         raise DatasetError(f"case {unlabelled[0]} has no label map to learn from; add it, or exclude the case{more}")
     held = set(options.hold_out) or _drawn(cases, options)
     training = [case for case in cases if case.name not in held]
-    if not training and options.grown is None:
+    if not training and options.simulated is None:
         raise DatasetError(
             f"no case is left to train on: {len(found)} found, {len(found) - len(cases)} excluded, {len(held)} held "
             "out; add cases, or hold out fewer"
@@ -183,8 +185,8 @@ def call_roll(data: Sequence[Path], task: Task, options: "TrainOptions") -> Rost
     part_patients(training, held)
     check_whole(cases, sequences)
     validation = [case for case in cases if case.name in held]
-    grown = plan_growth(options, task, sequences)
-    return Roster(task, sequences, training, validation, options.resample, options.register, grown=grown)
+    simulated = plan_simulation(options, task, sequences)
+    return Roster(task, sequences, training, validation, options.resample, options.register, simulated=simulated)
 
 
 def check_same(roster: Roster, card: Card, where: Path) -> None:
@@ -232,8 +234,8 @@ def load_scans(
             say(f"case {files.name}: {sequence}: {warning}")
         return Scan.of(case, roster.task)
 
-    with ThreadPoolExecutor(2) as pool:
-        return list(pool.map(load, cases))
+    with ThreadPoolExecutor(2) as buffer:
+        return list(buffer.map(load, cases))
 
 
 Read = Callable[[Sequence[CaseFiles], Roster, Callable[[str], None]], list["Scan"]]

@@ -26,7 +26,7 @@ from brainsegnet.training.finetune import (
 )
 from brainsegnet.training.options import TrainOptions, Watch
 from brainsegnet.training.recipes import Recipe
-from brainsegnet.training.simulated import describe_growth, open_pool
+from brainsegnet.training.simulated import describe_simulation, open_buffer
 from brainsegnet.training.split import Read, Roster, call_roll, check_same, load_scans, load_split
 
 if TYPE_CHECKING:
@@ -51,10 +51,10 @@ def train(
     options: TrainOptions | None = None,
     watch: Watch | None = None,
 ) -> Path:
-    """Train Brain SegNet on cases with known lesions, on cases that are grown meanwhile, or on both.
+    """Train Brain SegNet on cases with known lesions, on cases that are simulated meanwhile, or on both.
 
     Args:
-        data: Folders of cases, or tables, in any naming scheme that `find_cases` knows; none where cases are grown.
+        data: Folders of cases, or tables, in any naming scheme that `find_cases` knows; none where cases are simulated.
         task: A task, the name of one of ours, or a YAML file.
         out: Gets `best/` and `last/` (model folders), `log.csv`, `log.json`, `tensorboard/` and the state for resuming.
         options: How to train.
@@ -94,18 +94,18 @@ def run(roster: Roster, read: Read, out: Path, options: TrainOptions, watch: Wat
     fabric = launch(options, plan.recipe)
     if fabric.is_global_zero:
         watch.say(describe(roster, plan, fabric))
-        if roster.grown is not None:
-            watch.say(describe_growth(roster.grown))
+        if roster.simulated is not None:
+            watch.say(describe_simulation(roster.simulated))
         if parent is not None and (warning := warn_of_forgetting(plan.recipe, roster, parent.card)):
             watch.say(warning)
-    if roster.grown:
-        pool = open_pool(roster.grown, options, roster.task, roster.sequences, fabric.device)
-        roster = replace(roster, pool=pool)
+    if roster.simulated:
+        buffer = open_buffer(roster.simulated, options, roster.task, roster.sequences, fabric.device)
+        roster = replace(roster, buffer=buffer)
     scans, held_out = load_split(roster, fabric.is_global_zero and _scored(roster, options), read, watch.say)
     try:
         hooks, log = _hooks(roster, plan, fabric, out, options, held_out)
         hooks = replace(hooks, report=_both(hooks.report, watch.step))
-        fit(scans, plan, fabric, hooks, pool=roster.pool, resume=options.resume)
+        fit(scans, plan, fabric, hooks, buffer=roster.buffer, resume=options.resume)
         if log is not None:
             recipe = plan.recipe.model_dump(mode="json")
             log.close({"recipe": recipe, "budget": asdict(plan.budget), "seed": options.seed})
@@ -125,7 +125,7 @@ def make_plan(roster: Roster, options: TrainOptions, parent: Model | None) -> "P
     recipe, task = options.chosen_recipe, roster.task
     if parent is not None:
         recipe = settle_blend(adopt(recipe, parent.card, options.drop_sequences), roster, parent.card)
-    recipe = recipe.fit_to(len(roster.training) + (options.grown or 0))
+    recipe = recipe.fit_to(len(roster.training) + (options.simulated or 0))
     budget, patch = options.budget or recipe.budget(), recipe.patch or task.patch
     plan = Plan(recipe, budget, len(roster.sequences), task.classes, patch, options.seed, task.region_classes)
     if parent is None or roster.parent is None:
@@ -237,7 +237,7 @@ def _hooks(
 def write_card(name: str, roster: Roster, plan: "Plan", options: TrainOptions, scores: Mapping[str, float]) -> Card:
     """All about the model that is being trained."""
     recipe, cases = plan.recipe, tuple(case.name for case in roster.training)
-    grown = roster.grown and roster.pool and roster.grown.model_copy(update={"seen": roster.pool.seen})
+    simulated = roster.simulated and roster.buffer and roster.simulated.model_copy(update={"seen": roster.buffer.seen})
     return Card(
         name=name,
         licence=options.licence,
@@ -256,7 +256,7 @@ def write_card(name: str, roster: Roster, plan: "Plan", options: TrainOptions, s
             seed=plan.seed,
             started_from=roster.parent,
             data=Data(cases=cases, count=len(cases), sources=options.sources),
-            grown=grown,
+            simulated=simulated,
             held_out=tuple(case.name for case in roster.validation),
             blended=recipe.blend,
             scores=dict(scores),
