@@ -22,7 +22,9 @@ def main() -> None:
     arguments = parser.parse_args()
     named = {"name": arguments.name, "sources": arguments.sources, "half": arguments.half}
     card = average(arguments.models, arguments.out, **named).card
-    sys.stdout.write(f"{arguments.out}: {card.training.trainings} trainings, {card.training.blended:g} of the start\n")
+    sys.stdout.write(
+        f"{arguments.out}: {card.training.trainings} trainings, {card.training.interpolated:g} of the start\n"
+    )
 
 
 if __name__ == "__main__":

@@ -83,7 +83,7 @@ def plain(size: str, home: Path, threads: int, task: Task) -> Run:
     return run
 
 
-def peer(name: str, threads: int, task: Task) -> "nn.Module":
+def baseline(name: str, threads: int, task: Task) -> "nn.Module":
     """One of MONAI's networks."""
     import torch
     from monai.networks.nets import DynUNet, SegResNet, UNet
@@ -100,11 +100,11 @@ def peer(name: str, threads: int, task: Task) -> "nn.Module":
 
 
 def as_used(name: str, threads: int, task: Task) -> Run:
-    """A peer with torch and MONAI's sliding window over the whole volume."""
+    """A baseline with torch and MONAI's sliding window over the whole volume."""
     import torch
     from monai.inferers import sliding_window_inference
 
-    net = peer(name, threads, task)
+    net = baseline(name, threads, task)
 
     def run(case: Case) -> LabelMap:
         image = torch.from_numpy(whole_volume(case, task))[None]
@@ -116,14 +116,14 @@ def as_used(name: str, threads: int, task: Task) -> Run:
 
 
 def with_our_engine(name: str, threads: int, task: Task, precision: str) -> Run:
-    """A peer in OpenVINO on the brain box."""
+    """A baseline in OpenVINO on the brain box."""
     import openvino
     import torch
 
     from brainsegnet.inference.openvino_backend import with_arg_max
     from brainsegnet.model.formats import quantise
 
-    net = peer(name, threads, task)
+    net = baseline(name, threads, task)
     model = openvino.convert_model(net, example_input=torch.zeros(1, len(task.sequences), 64, 64, 64))
     model.reshape([1, len(task.sequences), -1, -1, -1])
     if precision == "int8":

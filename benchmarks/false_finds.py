@@ -61,7 +61,7 @@ def describe(case: Case, found: Array, true: Array, probability: Array, task: Ta
         "wrong_ml": round(float(((true == 0) & (found > 0)).sum() * ml), 1),
         "sure": round(float(probability[parts == max(hits, key=lambda part: sizes[part])].mean()), 3) if hits else None,
         "finds": false_finds(case, found > 0, true > 0, probability),
-        "foci": touched(found > 0, true > 0, ml),
+        "small-lesions": touched(found > 0, true > 0, ml),
         "thresholds": {str(t): dice(probability > t, true > 0) for t in THRESHOLDS},
     }
 
@@ -78,8 +78,13 @@ def touched(found: Array, true: Array, voxel_ml: float) -> dict[str, list[int]]:
 def over_all(results: Mapping[str, Any]) -> dict[str, Any]:
     """Foci touched and there in all cases, and mean Dice by threshold."""
     rows = list(results.values())
-    foci = {name: np.sum([row["foci"][name] for row in rows], axis=0).tolist() for name in rows[0]["foci"]}
-    return {"foci": foci, "thresholds": {str(t): mean(row["thresholds"][str(t)] for row in rows) for t in THRESHOLDS}}
+    foci = {
+        name: np.sum([row["small-lesions"][name] for row in rows], axis=0).tolist() for name in rows[0]["small-lesions"]
+    }
+    return {
+        "small-lesions": foci,
+        "thresholds": {str(t): mean(row["thresholds"][str(t)] for row in rows) for t in THRESHOLDS},
+    }
 
 
 def components(found: Array) -> tuple[Array, Array]:
@@ -142,7 +147,7 @@ def main() -> None:
             found = read_labels(out).array
             probability = 1 - read_image(Path(folder) / "found_background.nii.gz").array
         results[case.name] = describe(case, found, case.lesion.array, probability, task)
-        told = {key: value for key, value in results[case.name].items() if key not in ("foci", "thresholds")}
+        told = {key: value for key, value in results[case.name].items() if key not in ("small-lesions", "thresholds")}
         sys.stdout.write(f"{case.name}: {json.dumps(told)}\n")
         sys.stdout.flush()
     summary = over_all(results) if results else {}

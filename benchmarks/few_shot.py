@@ -33,7 +33,7 @@ from brainsegnet.metrics.tables import markdown_table
 from brainsegnet.model.card import Comparison
 from brainsegnet.model.store import find_versions, open_model, resolve_model
 from brainsegnet.training.finetune import adopt, refuse_seen
-from brainsegnet.training.recipes import RECIPES, TUNE, Recipe
+from brainsegnet.training.recipes import FINETUNE, RECIPES, Recipe
 from brainsegnet.training.split import deal_folds, patient_of
 from release.release import compare_with
 
@@ -56,10 +56,10 @@ def recipes(arguments: argparse.Namespace) -> dict[str, Recipe]:
     usual = RECIPES[arguments.recipe]
     alike = adopt(usual, resolve_model(arguments.start).card)
     tuning = RECIPES[arguments.tuning]
-    share = tuning.blend if arguments.blend is None else arguments.blend
+    share = tuning.weight_interpolation if arguments.weight_interpolation is None else arguments.weight_interpolation
     return {
         REAL: alike.model_copy(update={"learning_rate": usual.learning_rate}),
-        BOTH: tuning.model_copy(update={"blend": share}),
+        BOTH: tuning.model_copy(update={"weight_interpolation": share}),
     }
 
 
@@ -155,8 +155,12 @@ def read_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--folds", type=int, help="so many of the folds only, the first")
     parser.add_argument("--parts", nargs="*", default=(), help="of the sequences, joined by +, to score with as well")
     parser.add_argument("--recipe", default="thorough", choices=RECIPES, help="of trainings from nothing")
-    parser.add_argument("--tuning", default=TUNE.name, choices=RECIPES, help="of trainings from the simulated model")
-    parser.add_argument("--blend", type=float, help="share of the simulated model; by default that of --tuning")
+    parser.add_argument(
+        "--tuning", default=FINETUNE.name, choices=RECIPES, help="of trainings from the simulated model"
+    )
+    parser.add_argument(
+        "--weight-interpolation", type=float, help="share of the simulated model; by default that of --tuning"
+    )
     parser.add_argument("--minutes", type=float)
     parser.add_argument("--steps", type=int)
     parser.add_argument("--seed", type=int, default=0)
@@ -192,7 +196,8 @@ def measure(number: int, tested: Sequence[str], origin: str, trained: Sequence[s
     note = open_model(model).card.training if origin != SIMULATED else None
     scores = {part: score(model, tested, part, arguments, work) for part in (ALL, *arguments.parts)}
     shutil.rmtree(work)
-    return {"fold": number, "origin": origin, "trained": list(trained), "blended": note.blended if note else 0,
+    interpolated = note.interpolated if note else 0
+    return {"fold": number, "origin": origin, "trained": list(trained), "interpolated": interpolated,
             "scores": scores.pop(ALL), "parts": scores}  # fmt: skip
 
 

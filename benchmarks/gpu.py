@@ -85,7 +85,7 @@ def networks(size: str, channels: int) -> Iterator[tuple[str, nn.Module]]:
     yield f"{size}, fused", fuse(net)
 
 
-def peers(channels: int) -> Iterator[tuple[str, nn.Module]]:
+def baselines(channels: int) -> Iterator[tuple[str, nn.Module]]:
     """MONAI's networks, if MONAI is installed."""
     try:
         from monai.networks.nets import DynUNet, SegResNet, UNet
@@ -121,7 +121,7 @@ def inference(device: torch.device, shapes: dict, rates: dict, repeats: int) -> 
     """Network alone: every size, shape, precision and way."""
     rows = []
     for shape_name, (channels, *shape) in shapes.items():
-        contenders = [pair for size in WIDTHS for pair in networks(size, channels)] + list(peers(channels))
+        contenders = [pair for size in WIDTHS for pair in networks(size, channels)] + list(baselines(channels))
         for name, module in contenders:
             sizes = [-(-n // 32) * 32 if name in ("SegResNet 16", "UNet", "DynUNet") else -(-n // 8) * 8 for n in shape]
             for dtype in precisions(device):

@@ -44,13 +44,13 @@ def run(data: Path, task: str, left_out: str, recipe: Recipe, budget: brainsegne
         out, started = Path(folder), time.monotonic()
         options = brainsegnet.TrainOptions(recipe, budget, exclude=(left_out,), validation=0, seed=seed)
         rates: list[tuple[int, float, float]] = []
-        watch = brainsegnet.Watch(step=lambda r: rates.append((r.step, r.samples_per_second, r.waiting)))
+        watch = brainsegnet.Watch(step=lambda r: rates.append((r.step, r.samples_per_second, r.data_wait)))
         model = brainsegnet.train(data, task, out / "run", options, watch)
         trained = time.monotonic() - started
         files = {case.name: case for case in find_cases([data])}[left_out]
         done = brainsegnet.segment(dict(files.images), model, out / f"{left_out}.nii.gz")
         scores = brainsegnet.evaluate(out / f"{left_out}.nii.gz", data, task).scores[left_out]
-    steps, per_second, waiting = rates[-1]
+    steps, per_second, data_wait = rates[-1]
     return {
         "case": left_out,
         "recipe": recipe.model_dump(mode="json"),
@@ -58,7 +58,7 @@ def run(data: Path, task: str, left_out: str, recipe: Recipe, budget: brainsegne
         "steps": steps,
         "minutes": round(trained / 60, 2),
         "samples_per_second": round(per_second, 3),
-        "waiting": round(waiting, 4),
+        "waiting": round(data_wait, 4),
         "segment_seconds": done.done[0].report["seconds"],
         "scores": {region: vars(score) for region, score in scores.items()},
     }

@@ -13,7 +13,7 @@ from pathlib import Path
 from brainsegnet.anatomy.label_maps import pack_anatomies
 from brainsegnet.task import load_task
 from brainsegnet.training.options import TrainOptions
-from brainsegnet.training.split import call_roll, load_scans
+from brainsegnet.training.split import load_scans, split_cases
 from release.packed import Pack, write_pack
 
 
@@ -33,12 +33,12 @@ def main() -> None:
         print(f"{count} heads, {arguments.out.stat().st_size / 1e6:.1f} MB")
         return
     task = load_task(arguments.task)
-    roster = call_roll(arguments.data, task, TrainOptions(validation=0, sequences=tuple(arguments.sequences)))
-    scans = load_scans(roster.training, roster)
-    names = [case.name for case in roster.training]
+    split = split_cases(arguments.data, task, TrainOptions(validation=0, sequences=tuple(arguments.sequences)))
+    scans = load_scans(split.training, split)
+    names = [case.name for case in split.training]
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    write_pack(Pack(task.name, roster.sequences, dict(zip(names, scans, strict=True))), arguments.out)
-    print(f"{len(scans)} cases, {', '.join(roster.sequences)}, {arguments.out.stat().st_size / 1e6:.1f} MB")
+    write_pack(Pack(task.name, split.sequences, dict(zip(names, scans, strict=True))), arguments.out)
+    print(f"{len(scans)} cases, {', '.join(split.sequences)}, {arguments.out.stat().st_size / 1e6:.1f} MB")
 
 
 if __name__ == "__main__":

@@ -9,12 +9,12 @@
     python benchmarks/ship.py simulated/perfusion --unseen second/perfusion --unseen-sources "..." --task isles2017 ...
 
 First a model of simulated cases alone; then, from it, one model a fold without that fold's real cases, and one of all
-of them, each by a recipe that keeps a share of the first one's weights (--tuning, --blend), or with some of the
-simulated cases still among the real ones (--beside). The card gets the scores of the folds, never of what a model has
-seen. Without real cases the first model is the one that is shipped, scored on cases from elsewhere, real ones or those
-of a generator with other heads and shapes (--unseen). A --threshold other than 0.5 is found by
-benchmarks/false_finds.py. What is there is not made again, so a run that was stopped goes on. On a GPU take the recipe `modern` and longer
-budgets.
+of them, each by a recipe that keeps a share of the first one's weights (--tuning, --weight-interpolation), or with some
+of the simulated cases still among the real ones (--beside). The card gets the scores of the folds, never of what a
+model has seen. Without real cases the first model is the one that is shipped, scored on cases from elsewhere, real ones
+or those of a generator with other heads and shapes (--unseen). A --threshold other than 0.5 is found by
+benchmarks/false_finds.py. What is there is not made again, so a run that was stopped goes on. On a GPU take the recipe
+`modern` and longer budgets.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from brainsegnet.benchmark.models import resize
 from brainsegnet.io.cases import find_cases
 from brainsegnet.model.store import LAST, open_model
 from brainsegnet.training.export import export
-from brainsegnet.training.recipes import RECIPES, TUNE, Recipe
+from brainsegnet.training.recipes import FINETUNE, RECIPES, Recipe
 from brainsegnet.training.split import deal_folds
 from release.release import Unseen, release
 from release.threshold import shift_threshold
@@ -79,17 +79,24 @@ def read_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--recipe", default="thorough", choices=RECIPES, help="where a training starts from nothing")
-    parser.add_argument("--tuning", default=TUNE.name, choices=RECIPES, help="where it starts from the simulated cases")
+    parser.add_argument(
+        "--tuning", default=FINETUNE.name, choices=RECIPES, help="where it starts from the simulated cases"
+    )
     parser.add_argument("--divisor", type=int, help="so much narrower than the paper's; by default the recipe's width")
     parser.add_argument("--from", dest="start", type=Path, help="model that the first training starts from")
     parser.add_argument("--patch", type=int, nargs=3, help="sample (D, H, W) instead of the recipe's")
-    parser.add_argument("--small", type=float, help="power by which small lesions weigh more, instead of the recipe's")
+    parser.add_argument(
+        "--small-lesion-power", type=float, help="power by which small lesions weigh more, instead of the recipe's"
+    )
     parser.add_argument("--rate", type=float, default=1.0, help="factor on the learning rate of the first training")
     parser.add_argument(
         "--minutes", type=float, nargs=2, default=(120, 30), help="on simulated cases, and on real ones"
     )
     parser.add_argument(
-        "--blend", type=float, default=TUNE.blend, help="share of the model of simulated cases in the mean"
+        "--weight-interpolation",
+        type=float,
+        default=FINETUNE.weight_interpolation,
+        help="share of the model of simulated cases in the mean",
     )
     parser.add_argument("--beside", type=int, default=0, help="simulated cases that the trainings on real ones keep")
     parser.add_argument("--threshold", type=float, help="lesion probability from which on a voxel is called lesion")
@@ -147,7 +154,7 @@ def train_real(arguments: argparse.Namespace, recipe: Recipe, start: Path | None
 def choose_recipe(arguments: argparse.Namespace) -> Recipe:
     """Of a training that starts from nothing, or from `--from`, with what the arguments change."""
     recipe = RECIPES[arguments.recipe]
-    wanted = {"patch": arguments.patch and tuple(arguments.patch), "small": arguments.small}
+    wanted = {"patch": arguments.patch and tuple(arguments.patch), "small_lesion_power": arguments.small_lesion_power}
     given = {name: value for name, value in wanted.items() if value is not None}
     recipe = recipe.model_copy(update=given | {"learning_rate": arguments.rate * recipe.learning_rate})
     return resize(recipe, arguments.divisor) if arguments.divisor else recipe
@@ -163,7 +170,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         say(str(release(shifted, [], arguments.simulated, arguments.out, say, unseen).card.training.scores))
         return
     if start is not None:
-        recipe = RECIPES[arguments.tuning].model_copy(update={"blend": arguments.blend})
+        recipe = RECIPES[arguments.tuning].model_copy(update={"weight_interpolation": arguments.weight_interpolation})
     whole, folds = train_real(arguments, recipe, start)
     say(str(release(whole, folds, arguments.real, arguments.out, say).card.training.subsets))
 

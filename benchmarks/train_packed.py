@@ -24,15 +24,15 @@ from brainsegnet.io.case_files import CaseFiles
 from brainsegnet.task import load_task
 from brainsegnet.training.options import TrainOptions, Watch
 from brainsegnet.training.plan import Record
-from brainsegnet.training.recipes import RECIPES, TUNE, Budget
+from brainsegnet.training.recipes import FINETUNE, RECIPES, Budget
 from brainsegnet.training.sampler import Scan
 from brainsegnet.training.simulated import plan_simulation
-from brainsegnet.training.split import Roster, part_patients
+from brainsegnet.training.split import DataSplit, part_patients
 from brainsegnet.training.train import run
 from release.packed import Pack, read_pack
 
 
-def call_roll(pack: Pack, options: TrainOptions) -> Roster:
+def split_cases(pack: Pack, options: TrainOptions) -> DataSplit:
     """The cases of a pack that are trained on, those that are held out, and what is simulated beside them.
 
     Raises:
@@ -47,7 +47,7 @@ def call_roll(pack: Pack, options: TrainOptions) -> Roster:
         raise DatasetError("no case is left to train on; hold out fewer")
     part_patients(training, options.hold_out)
     task, held = load_task(pack.task), [case for case in cases if case.name in options.hold_out]
-    return Roster(task, pack.sequences, training, held, simulated=plan_simulation(options, task, pack.sequences))
+    return DataSplit(task, pack.sequences, training, held, simulated=plan_simulation(options, task, pack.sequences))
 
 
 def train(pack: Pack, options: TrainOptions, out: Path) -> None:
@@ -60,10 +60,10 @@ def train(pack: Pack, options: TrainOptions, out: Path) -> None:
             said = time.monotonic()
             print(json.dumps(vars(record) | {"dice": dict(record.dice)}), flush=True)
 
-    def read(cases: Sequence[CaseFiles], roster: Roster, say: Callable[[str], None]) -> list[Scan]:
+    def read(cases: Sequence[CaseFiles], split: DataSplit, say: Callable[[str], None]) -> list[Scan]:
         return [pack.scans[case.name] for case in cases]
 
-    run(call_roll(pack, options), read, out, options, Watch(lambda text: print(text, flush=True), tell))
+    run(split_cases(pack, options), read, out, options, Watch(lambda text: print(text, flush=True), tell))
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -92,7 +92,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     task = arguments.task
     pack = read_pack(arguments.pack) if arguments.pack else Pack(task, load_task(task).sequences, {})
     options = TrainOptions(
-        recipe=arguments.recipe or (TUNE.name if arguments.start else "modern"),
+        recipe=arguments.recipe or (FINETUNE.name if arguments.start else "modern"),
         budget=Budget(steps=arguments.steps, minutes=arguments.minutes),
         hold_out=tuple(arguments.hold_out),
         seed=arguments.seed,

@@ -7,11 +7,11 @@ import torch
 from lightning.fabric import Fabric
 
 from brainsegnet.benchmark.fold_run import (
-    Bout,
+    FoldRun,
     Terms,
     halo_of,
     median_spacing,
-    plan_bout,
+    plan_fold_run,
     read_result,
     score_scan,
     to_entry,
@@ -31,7 +31,7 @@ from brainsegnet.task import BRATS2015
 from brainsegnet.training.options import TrainOptions
 from brainsegnet.training.recipes import Budget
 from brainsegnet.training.sampler import Scan
-from brainsegnet.training.split import call_roll, load_scans
+from brainsegnet.training.split import load_scans, split_cases
 from brainsegnet.volume import LabelMap, Volume
 
 SHAPE = (16, 16, 32)
@@ -63,9 +63,9 @@ def test_each_model_trains_and_is_scored_on_what_it_did_not_see(name, recipe, sc
     before, seen = torch.get_num_threads(), []
     torch.set_num_threads(1)
     try:
-        bout = Bout(contender, plan_bout(contender, TERMS), 1, ("b",))
+        fold_run = FoldRun(contender, plan_fold_run(contender, TERMS), 1, ("b",))
         fabric = Fabric(accelerator="cpu", devices=1)
-        result = train_and_test(bout, scans, BRATS2015, fabric, tmp_path / "state", seen.append)
+        result = train_and_test(fold_run, scans, BRATS2015, fabric, tmp_path / "state", seen.append)
     finally:
         torch.set_num_threads(before)
     assert [record.step for record in seen] == [1, 2] and result.steps == 2
@@ -95,15 +95,15 @@ def test_a_lesion_around_the_brain_box_is_missed_as_segment_and_evaluate_say(pha
         write_image((LabelMap if path == files.lesion else Volume)(array, affine), path)
     segment(tmp_path / "data", trained, tmp_path / "found")
     expected = evaluate(tmp_path / "found", tmp_path / "data", "brats2015").scores[files.name]
-    roster = call_roll([tmp_path / "data"], BRATS2015, TrainOptions(validation=0))
-    (scan,) = load_scans([files], roster)
-    assert len(scan.surround.places) == 31
+    split = split_cases([tmp_path / "data"], BRATS2015, TrainOptions(validation=0))
+    (scan,) = load_scans([files], split)
+    assert len(scan.outside.places) == 31
     engine = open_engine(open_model(trained), "cpu")
     scores = score_scan(engine.classify(scan.image), scan, BRATS2015, files.name)
     for region, score in expected.items():
         found, known = asdict(scores[region]), asdict(score)
         assert found.pop("empty") == known.pop("empty") and found == pytest.approx(known, rel=1e-9), region
-    boxed = score_scan(engine.classify(scan.image), replace(scan, surround=None), BRATS2015, files.name)
+    boxed = score_scan(engine.classify(scan.image), replace(scan, outside=None), BRATS2015, files.name)
     assert boxed["whole"].true_volume_ml < scores["whole"].true_volume_ml
 
 
@@ -119,12 +119,12 @@ def test_the_spacing_of_a_cohort_is_its_median(scans):
 
 def test_the_spacing_shapes_dynunet_and_a_plan_is_checked(recipe):
     (dynunet,) = choose_models(["dynunet"], recipe)
-    flat = plan_bout(dynunet, replace(TERMS, spacing_mm=(6.5, 1.0, 1.0))).network
-    assert flat.multiples != plan_bout(dynunet, TERMS).network.multiples
+    flat = plan_fold_run(dynunet, replace(TERMS, spacing_mm=(6.5, 1.0, 1.0))).network
+    assert flat.multiples != plan_fold_run(dynunet, TERMS).network.multiples
     turning = recipe.augmentation.model_copy(update={"quarter_turns": True})
     (wrong,) = choose_models(["unet"], recipe.model_copy(update={"augmentation": turning}))
     with pytest.raises(TaskError, match="quarter turns need square patches"):
-        plan_bout(wrong, TERMS)
+        plan_fold_run(wrong, TERMS)
 
 
 def test_there_is_no_result_before_it_is_written(tmp_path):

@@ -6,17 +6,17 @@ import sys
 import pytest
 import torch
 
-from brainsegnet.benchmark import models as peers
-from brainsegnet.benchmark.models import PEERS, Padded, peer, plan_stages
+from brainsegnet.benchmark import models as baselines
+from brainsegnet.benchmark.models import BASELINES, Padded, baseline, plan_stages
 from brainsegnet.errors import MissingExtra, TaskError
 
 PATCH = (16, 32, 32)
 
 
-@pytest.mark.parametrize("name", PEERS)
+@pytest.mark.parametrize("name", BASELINES)
 @pytest.mark.parametrize("sequences", [1, 3])
 def test_peers_take_any_size_and_any_number_of_sequences(name, sequences):
-    net = peer(name, sequences, 4, PATCH, (1.0, 1.0, 1.0)).build().eval()
+    net = baseline(name, sequences, 4, PATCH, (1.0, 1.0, 1.0)).build().eval()
     with torch.inference_mode():
         assert net(torch.randn(1, sequences, 5, 17, 33)).shape == (1, 4, 5, 17, 33)
 
@@ -31,8 +31,8 @@ def test_padding_is_zeros_that_are_cut_off_again():
 
 
 def test_sizes_that_fit_are_not_padded():
-    for name in PEERS:
-        design = peer(name, 2, 3, PATCH, (1.0, 1.0, 1.0))
+    for name in BASELINES:
+        design = baseline(name, 2, 3, PATCH, (1.0, 1.0, 1.0))
         net = design.build().eval()
         x = torch.randn(1, 2, *(max(m, 16) for m in design.multiples))
         with torch.inference_mode():
@@ -56,14 +56,14 @@ def test_stages_are_those_that_nnunet_plans_for_the_decathlon(patch, spacing_mm,
 
 def test_more_sequences_than_vnet_takes_are_refused():
     with pytest.raises(TaskError, match="V-Net takes up to 16 sequences, not 17; leave vnet out"):
-        peer("vnet", 17, 3, PATCH, (1.0, 1.0, 1.0))
+        baseline("vnet", 17, 3, PATCH, (1.0, 1.0, 1.0))
 
 
 def test_without_monai_a_sentence_names_the_extra(monkeypatch):
     for name in [name for name in sys.modules if name.split(".")[0] == "monai"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setattr(sys, "meta_path", [Hidden(), *sys.meta_path])
-    spec = importlib.util.spec_from_file_location("peers_without_monai", peers.__file__)
+    spec = importlib.util.spec_from_file_location("baselines_without_monai", baselines.__file__)
     with pytest.raises(
         MissingExtra, match=re.escape('monai is not installed; run: pip install "brainsegnet[compare]"')
     ):

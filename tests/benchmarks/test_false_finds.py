@@ -51,7 +51,7 @@ def test_it_goes_through_a_folder_of_cases(finds, trained, phantoms, tmp_path, m
     assert all(told["true_ml"] > 0 and set(told["dice"]) == set(BRATS2015.regions) for told in written.values())
     halves = [told["thresholds"]["0.5"] for told in written.values()]
     assert document["thresholds"]["0.5"] == pytest.approx(sum(halves) / len(halves))
-    assert sum(there for _, there in document["foci"].values()) >= len(written)
+    assert sum(there for _, there in document["small-lesions"].values()) >= len(written)
     assert "foci: below 0.04 ml: " in printed and f"0.5: {document['thresholds']['0.5']:.3f}" in printed
 
 

@@ -53,7 +53,7 @@ def test_every_training_is_tested_on_the_same_unseen_cases_and_none_is_repeated(
     few_shot.main([*given, "all"])
     second = json.loads(out.read_text())
     assert second["runs"][:3] == first["runs"] and capsys.readouterr().out.count("\n") == 5
-    assert [(r["origin"], r["cases"], len(r["trained"]), r["blended"]) for r in second["runs"]] == [
+    assert [(r["origin"], r["cases"], len(r["trained"]), r["interpolated"]) for r in second["runs"]] == [
         ("simulated alone", 0, 0, 0), ("real alone", 1, 1, 0), ("simulated, then real", 1, 1, 0.5),
         ("real alone", "all", 2, 0), ("simulated, then real", "all", 2, 0.5),
     ]  # fmt: skip

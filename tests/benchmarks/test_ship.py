@@ -39,14 +39,27 @@ def test_grown_cases_come_first_and_some_stay_beside_the_real_ones(ship, phantom
 def test_what_changes_a_recipe_is_refused_where_no_training_follows_it(ship, trained, phantoms, tmp_path, capsys):
     given = ["--from", str(trained), "--real", str(phantoms), "--task", "brats2015", "--work", str(tmp_path / "work")]
     given += ["--out", str(tmp_path / "out"), "--licence", "CC0-1.0", "--sources", "phantoms"]
-    for change in (["--small", "0.5"], ["--rate", "2"], ["--divisor", "4"]):
+    for change in (["--small-lesion-power", "0.5"], ["--rate", "2"], ["--divisor", "4"]):
         with pytest.raises(SystemExit):
             ship.main([*given, *change])
         assert f"{change[0]} is for a training on simulated cases or from nothing" in capsys.readouterr().err
-    given = ["--rate", "2", "--small", "0.5", "--patch", "8", "16", "16", "--divisor", "4", "--recipe", "foci"]
+    given = [
+        "--rate",
+        "2",
+        "--small-lesion-power",
+        "0.5",
+        "--patch",
+        "8",
+        "16",
+        "16",
+        "--divisor",
+        "4",
+        "--recipe",
+        "small-lesions",
+    ]
     given += ["--real", "x", "--task", "t", "--work", "w", "--out", "o", "--licence", "l", "--sources", "s"]
-    chosen, usual = ship.choose_recipe(ship.read_arguments(given)), ship.resize(ship.RECIPES["foci"], 4)
-    assert chosen.small == 0.5 and chosen.patch == (8, 16, 16) and chosen.widths == (8, 16, 32, 64)
+    chosen, usual = ship.choose_recipe(ship.read_arguments(given)), ship.resize(ship.RECIPES["small-lesions"], 4)
+    assert chosen.small_lesion_power == 0.5 and chosen.patch == (8, 16, 16) and chosen.widths == (8, 16, 32, 64)
     assert chosen.learning_rate == pytest.approx(2 * usual.learning_rate)
 
 
@@ -62,7 +75,9 @@ def test_real_cases_alone_go_on_from_the_model_that_is_named(ship, trained, phan
     assert card.threshold == open_model(tmp_path / "work" / "fold0-shifted" / "last").card.threshold == 0.3
     assert open_model(tmp_path / "work" / "whole").card.threshold == 0.5 and card.training.scores
     training = card.training
-    assert training.started_from.name == "elder" and training.recipe["name"] == "tune" and training.blended == 0.5
+    assert (
+        training.started_from.name == "elder" and training.recipe["name"] == "finetune" and training.interpolated == 0.5
+    )
     assert not (tmp_path / "work" / "simulated").exists()
 
 

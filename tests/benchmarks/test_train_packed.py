@@ -10,7 +10,7 @@ from brainsegnet.errors import DatasetError, ModelError, OutputError
 from brainsegnet.model.store import open_model
 from brainsegnet.task import BRATS2015
 from brainsegnet.training.options import TrainOptions
-from brainsegnet.training.split import call_roll, load_scans
+from brainsegnet.training.split import load_scans, split_cases
 from release.packed import Pack, read_pack, write_pack
 
 ABSENT = ("SimpleITK", "openvino", "nncf", "monai", "cyclopts")
@@ -27,10 +27,10 @@ MOMENT = ["--steps", "1", "--seed", "3"]
 
 @pytest.fixture(scope="module")
 def packed(phantoms, tmp_path_factory):
-    roster = call_roll([phantoms], BRATS2015, TrainOptions(validation=0))
-    names, path = [case.name for case in roster.training], tmp_path_factory.mktemp("packed") / "phantoms.npz"
+    split = split_cases([phantoms], BRATS2015, TrainOptions(validation=0))
+    names, path = [case.name for case in split.training], tmp_path_factory.mktemp("packed") / "phantoms.npz"
     write_pack(
-        Pack("brats2015", roster.sequences, dict(zip(names, load_scans(roster.training, roster), strict=True))), path
+        Pack("brats2015", split.sequences, dict(zip(names, load_scans(split.training, split), strict=True))), path
     )
     return path
 
@@ -52,7 +52,7 @@ def test_it_trains_from_a_model_where_no_library_for_images_is_installed(packed,
     note = card.training
     assert (card.licence, note.data.sources) == ("CC0-1.0", "phantoms of plain grow")
     assert note.data.cases == ("phantom0000", "phantom0001") and note.held_out == ("phantom0002",)
-    assert note.started_from.sha256 == parent.weights.sha256 and note.blended == 0.5
+    assert note.started_from.sha256 == parent.weights.sha256 and note.interpolated == 0.5
     assert card.network == parent.network and set(note.scores) == set(BRATS2015.regions)
 
 
@@ -100,10 +100,10 @@ def test_cases_of_one_patient_stay_on_one_side_and_unknown_ones_are_refused(trai
     with pytest.raises(
         DatasetError, match="BraTS-GLI-00005-000 is held out, but BraTS-GLI-00005-001 of the same patient"
     ):
-        train_packed.call_roll(twice, TrainOptions(hold_out=("BraTS-GLI-00005-000",)))
+        train_packed.split_cases(twice, TrainOptions(hold_out=("BraTS-GLI-00005-000",)))
     with pytest.raises(DatasetError, match="the pack has no case nobody; it has phantom0000, phantom0001, phantom0002"):
-        train_packed.call_roll(pack, TrainOptions(hold_out=("nobody",)))
+        train_packed.split_cases(pack, TrainOptions(hold_out=("nobody",)))
     with pytest.raises(DatasetError, match="no case is left to train on; hold out fewer"):
-        train_packed.call_roll(pack, TrainOptions(hold_out=tuple(pack.scans)))
-    roster = train_packed.call_roll(pack, TrainOptions(hold_out=("phantom0001",)))
-    assert [case.name for case in roster.training] == ["phantom0000", "phantom0002"]
+        train_packed.split_cases(pack, TrainOptions(hold_out=tuple(pack.scans)))
+    split = train_packed.split_cases(pack, TrainOptions(hold_out=("phantom0001",)))
+    assert [case.name for case in split.training] == ["phantom0000", "phantom0002"]

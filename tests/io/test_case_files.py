@@ -5,7 +5,7 @@ import pytest
 import SimpleITK as sitk
 
 from brainsegnet.errors import DatasetError, ImageError
-from brainsegnet.io.case_files import CaseFiles, check_whole, survey
+from brainsegnet.io.case_files import CaseFiles, check_dataset, check_whole
 from brainsegnet.io.images import write_image
 from brainsegnet.io.integrity import check_size
 from brainsegnet.volume import Volume
@@ -49,7 +49,7 @@ def test_several_gzip_members_4d_and_nifti_2_are_whole(tmp_path, image):
 
 
 def test_whole_cases_have_no_defects(cases):
-    found = survey(cases)
+    found = check_dataset(cases)
     assert (found.layouts, found.sequences, found.labelled) == ({"x": 4}, {"t1": 4, "t2": 4}, 4)
     assert not found.defects
     check_whole(cases, ("t1", "t2"))
@@ -61,7 +61,7 @@ def test_each_kind_of_incompleteness_is_told(cases):
     b.images["t2"].write_bytes(b.images["t2"].read_bytes()[:-9])
     c.images["t2"].unlink()
     lacking = CaseFiles(d.name, {"t1": d.images["t1"]}, layout="x")
-    defects = survey([a, b, c, lacking]).defects
+    defects = check_dataset([a, b, c, lacking]).defects
     assert {name: len(found) for name, found in defects.items()} == {"a": 1, "b": 1, "c": 1, "d": 2}
     assert "is empty (0 bytes)" in defects["a"][0] and "cut short" in defects["b"][0]
     assert "does not exist" in defects["c"][0] and defects["d"] == ("no t2", "no label map")
@@ -69,7 +69,7 @@ def test_each_kind_of_incompleteness_is_told(cases):
 
 def test_layouts_are_compared_with_themselves(cases):
     other = CaseFiles("e", {"adc": cases[0].images["t1"]}, layout="y")
-    assert not survey([*cases, other]).defects
+    assert not check_dataset([*cases, other]).defects
 
 
 def test_training_is_told_of_what_it_needs_alone(cases):
@@ -88,5 +88,5 @@ def test_training_is_told_of_what_it_needs_alone(cases):
 def test_real_data_is_whole(real_data):
     from brainsegnet.io.cases import find_cases
 
-    found = survey(find_cases([real_data / place for place in ("tumour", "stroke", "ms")]))
+    found = check_dataset(find_cases([real_data / place for place in ("tumour", "stroke", "ms")]))
     assert not found.defects and found.labelled == sum(found.layouts.values()) == 20

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from brainsegnet.benchmark.models import PEERS, peer
+from brainsegnet.benchmark.models import BASELINES, baseline
 from brainsegnet.model.design import as_drawn, brain_segnet, count_parameters, multiply_adds
 
 PATCH = (16, 32, 32)
@@ -28,10 +28,13 @@ def counted_by_hooks(design, sequences, size):
 
 def designs(sequences=2):
     ours = brain_segnet(sequences, 3, (4, 4, 8, 8), 8)
-    return {"ours": as_drawn(ours), **{name: peer(name, sequences, 3, PATCH, (1.0, 1.0, 1.0)) for name in PEERS}}
+    return {
+        "ours": as_drawn(ours),
+        **{name: baseline(name, sequences, 3, PATCH, (1.0, 1.0, 1.0)) for name in BASELINES},
+    }
 
 
-@pytest.mark.parametrize("name", ["ours", *PEERS])
+@pytest.mark.parametrize("name", ["ours", *BASELINES])
 def test_multiply_adds_are_those_of_the_convolutions(name):
     design = designs()[name]
     assert multiply_adds(design, 2) == pytest.approx(counted_by_hooks(design, 2, (32, 64, 64)), rel=1e-9)

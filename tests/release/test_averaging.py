@@ -49,7 +49,7 @@ def test_the_card_has_the_cases_of_all_and_no_score(models, tmp_path):
     card = average([b, a], tmp_path / "mean", sources="all").card
     note = card.training
     assert card.name == "b" and note.data == Data(cases=("q", "r", "p"), count=3, sources="all")
-    assert note.started_from == start.card.as_parent() and note.trainings == 2 and note.blended == 0
+    assert note.started_from == start.card.as_parent() and note.trainings == 2 and note.interpolated == 0
     assert (
         not note.scores and not card.exports and card.components.confidence_margin is None and note.held_out == ("x",)
     )
@@ -60,10 +60,10 @@ def test_the_card_has_the_cases_of_all_and_no_score(models, tmp_path):
 def test_the_start_and_what_a_training_kept_of_it_are_the_share_of_the_start(models, tmp_path):
     start, a, b, go_on = models
     with_start = average([start.folder, a, b], tmp_path / "mean", name="new")
-    assert with_start.card.name == "new" and with_start.card.training.blended == pytest.approx(1 / 3)
+    assert with_start.card.name == "new" and with_start.card.training.interpolated == pytest.approx(1 / 3)
     assert "start" not in with_start.card.training.data.sources
-    half = go_on("half", 2.0, ("s",), blended=0.5)
-    assert average([a, half], tmp_path / "two").card.training.blended == 0.25
+    half = go_on("half", 2.0, ("s",), interpolated=0.5)
+    assert average([a, half], tmp_path / "two").card.training.interpolated == 0.25
 
 
 def test_sixteen_bits_if_so_asked(models, tmp_path):

@@ -9,7 +9,7 @@ import torch
 from lightning.fabric import Fabric
 from torch import nn
 
-from brainsegnet.benchmark.models import peer
+from brainsegnet.benchmark.models import baseline
 from brainsegnet.errors import ModelError
 from brainsegnet.model.design import as_drawn, brain_segnet
 from brainsegnet.model.weights import read_tensors
@@ -30,7 +30,7 @@ def plan(design, steps=3, **kwargs):
 
 
 def named(name):
-    return peer(name, 2, 3, PATCH, (1.0, 1.0, 1.0))
+    return baseline(name, 2, 3, PATCH, (1.0, 1.0, 1.0))
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from brainsegnet.training.augment import Change, draw_change, drop_sequences, recolour, reorient, window
+from brainsegnet.training.augment import AugmentParams, augment_intensity, draw_params, drop_sequences, reorient, window
 from brainsegnet.training.recipes import STRONG, Augmentation
 
 EVERYTHING = Augmentation(
@@ -15,7 +15,7 @@ EVERYTHING = Augmentation(
 
 def draws(how, count=400, sequences=3, slices=4):
     rng = np.random.default_rng(0)
-    return [draw_change(rng, how, sequences, slices) for _ in range(count)]
+    return [draw_params(rng, how, sequences, slices) for _ in range(count)]
 
 
 @pytest.fixture
@@ -41,10 +41,10 @@ def test_the_paper_draws_what_the_paper_says():
 def test_nothing_asked_for_is_nothing_done(brain):
     still = Augmentation(slice_gain=(1, 1), scale=(1, 1), quarter_turns=False, flips=(0, 0, 0))
     for change in draws(still, 20):
-        assert replace(change, noise_seed=0) == Change(
+        assert replace(change, noise_seed=0) == AugmentParams(
             slice_gain=(1,) * 4, gain=(1,) * 3, shift=(0,) * 3, gamma=(1,) * 3, blur=(0,) * 3
         )
-        assert torch.equal(recolour(brain, [change, change]), brain) and reorient(brain, change) is brain
+        assert torch.equal(augment_intensity(brain, [change, change]), brain) and reorient(brain, change) is brain
 
 
 def test_every_kind_of_change_is_drawn_within_its_limits():
@@ -68,7 +68,7 @@ def test_scales_are_uniform():
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
 def test_two_flips_are_none(brain, axis):
-    flip = Change(flips=(axis == 0, axis == 1, axis == 2))
+    flip = AugmentParams(flips=(axis == 0, axis == 1, axis == 2))
     once = reorient(brain, flip)
     assert torch.equal(once, brain.flip(axis + 2)) and not torch.equal(once, brain)
     assert torch.equal(reorient(once, flip), brain)
@@ -77,61 +77,61 @@ def test_two_flips_are_none(brain, axis):
 def test_four_quarter_turns_are_none(brain):
     turned, seen = brain, []
     for _ in range(4):
-        turned = reorient(turned, Change(turns=1))
+        turned = reorient(turned, AugmentParams(turns=1))
         seen.append(turned)
     assert torch.equal(turned, brain) and not any(torch.equal(t, brain) for t in seen[:3])
     for turns in (1, 2, 3):
-        assert torch.equal(reorient(brain, Change(turns=turns)), seen[turns - 1])
+        assert torch.equal(reorient(brain, AugmentParams(turns=turns)), seen[turns - 1])
 
 
 def test_quarter_turns_are_in_plane(brain):
     marked = torch.zeros(1, 3, 4, 4)
     marked[0, 1, 0, 2] = 1
-    assert all(reorient(marked, Change(turns=t))[0, 1].sum() == 1 for t in range(4))
+    assert all(reorient(marked, AugmentParams(turns=t))[0, 1].sum() == 1 for t in range(4))
 
 
 def test_a_window_at_rest_is_a_crop(brain):
     """Centre 7.5, 7 of 5 x 4 pixels holds rows 6 to 9 and columns 5 to 9."""
     x = brain[0, :, 0]
     for nearest in (True, False):
-        assert torch.allclose(window(x, (7.5, 7.0), (4, 5), Change(), nearest), x[:, 6:10, 5:10], atol=1e-5)
+        assert torch.allclose(window(x, (7.5, 7.0), (4, 5), AugmentParams(), nearest), x[:, 6:10, 5:10], atol=1e-5)
 
 
 def test_a_window_turned_by_90_degrees_is_a_quarter_turn(brain):
     x = brain[0, :, 0]
     for turns in (1, 2, 3):
-        turned = window(x, (7.5, 7.5), (16, 16), Change(angle_deg=90 * turns), False)
+        turned = window(x, (7.5, 7.5), (16, 16), AugmentParams(angle_deg=90 * turns), False)
         assert torch.allclose(turned, torch.rot90(x, -turns, (1, 2)), atol=1e-4)
 
 
 def test_magnification_by_two_shows_half_the_length_twice_as_large():
     rows = torch.arange(32.0)[:, None].expand(32, 32)[None]
-    seen = window(rows, (15.5, 15.5), (8, 8), Change(scale=2.0), False)[0, :, 0]
+    seen = window(rows, (15.5, 15.5), (8, 8), AugmentParams(scale=2.0), False)[0, :, 0]
     assert torch.allclose(seen, 15.5 + (torch.arange(8) - 3.5) / 2, atol=1e-4)
 
 
 def test_outside_the_image_is_zero():
-    seen = window(torch.ones(1, 8, 8), (3.5, 3.5), (16, 16), Change(), True)
+    seen = window(torch.ones(1, 8, 8), (3.5, 3.5), (16, 16), AugmentParams(), True)
     assert torch.equal(seen[0, 4:12, 4:12], torch.ones(8, 8)) and seen.sum() == 64
 
 
 def test_the_background_stays_exactly_zero(brain):
     changes = draws(EVERYTHING, 100)
     for a, b in zip(changes[::2], changes[1::2], strict=True):
-        out = recolour(brain, [a, b])
+        out = augment_intensity(brain, [a, b])
         assert torch.equal(out == 0, brain == 0) and out.isfinite().all()
 
 
 def test_a_slice_gain_multiplies_its_slice_in_every_sequence():
     gains = (0.8, 0.9, 1.1, 1.2)
     ones = torch.ones(2, 3, 4, 2, 2)
-    out = recolour(ones, [Change(slice_gain=gains), Change()])
+    out = augment_intensity(ones, [AugmentParams(slice_gain=gains), AugmentParams()])
     assert torch.allclose(out[0], torch.tensor(gains)[None, :, None, None].expand(3, 4, 2, 2))
     assert torch.equal(out[1], torch.ones(3, 4, 2, 2))
 
 
 def test_gain_and_shift_are_per_sequence(brain):
-    out = recolour(brain, [Change(gain=(2, 1, 0.5)), Change(shift=(1, 0, -1))])
+    out = augment_intensity(brain, [AugmentParams(gain=(2, 1, 0.5)), AugmentParams(shift=(1, 0, -1))])
     inside = brain != 0
     assert torch.allclose(out[0], brain[0] * torch.tensor([2, 1, 0.5])[:, None, None, None])
     assert torch.allclose(out[1], brain[1] + torch.tensor([1.0, 0, -1])[:, None, None, None] * inside[1])
@@ -140,15 +140,15 @@ def test_gain_and_shift_are_per_sequence(brain):
 def test_what_a_sample_undergoes_does_not_depend_on_its_neighbour(brain):
     """Bit for bit, so that batches may be shared among processes in any way."""
     changes = draws(EVERYTHING, 20)
-    for change, other in zip([Change(), *changes[:9]], changes[10:], strict=True):
-        alone = recolour(brain[:1], [change])
-        assert torch.equal(recolour(brain, [change, other])[0], alone[0])
-        assert torch.equal(recolour(brain.flip(0), [other, change])[1], alone[0])
+    for change, other in zip([AugmentParams(), *changes[:9]], changes[10:], strict=True):
+        alone = augment_intensity(brain[:1], [change])
+        assert torch.equal(augment_intensity(brain, [change, other])[0], alone[0])
+        assert torch.equal(augment_intensity(brain.flip(0), [other, change])[1], alone[0])
 
 
 def test_noise_has_its_standard_deviation_and_comes_from_its_seed():
     x = torch.ones(3, 2, 4, 64, 64)
-    out = recolour(x, [Change(noise=0.3, noise_seed=s) for s in (1, 1, 2)]) - 1
+    out = augment_intensity(x, [AugmentParams(noise=0.3, noise_seed=s) for s in (1, 1, 2)]) - 1
     assert out[0].std().item() == pytest.approx(0.3, rel=0.02) and abs(out[0].mean()) < 0.01
     assert torch.equal(out[0], out[1]) and not torch.equal(out[0], out[2])
 
@@ -156,7 +156,7 @@ def test_noise_has_its_standard_deviation_and_comes_from_its_seed():
 def test_blur_smooths_the_chosen_sequence_in_plane_and_keeps_its_mean():
     torch.manual_seed(0)
     x = 1 + torch.rand(1, 2, 3, 32, 32)
-    out = recolour(x, [Change(blur=(1.0, 0.0))])
+    out = augment_intensity(x, [AugmentParams(blur=(1.0, 0.0))])
     inner = (..., slice(2, -2), slice(2, -2))
     assert torch.equal(out[0, 1], x[0, 1])
     assert out[inner][0, 0].std() < 0.5 * x[0, 0].std()
@@ -164,7 +164,7 @@ def test_blur_smooths_the_chosen_sequence_in_plane_and_keeps_its_mean():
 
 
 def test_a_power_law_keeps_zero_and_the_order(brain):
-    out = recolour(brain, [Change(gamma=(0.5, 1.0, 2.0)), Change(gamma=(2.0, 3.0, 0.3))])
+    out = augment_intensity(brain, [AugmentParams(gamma=(0.5, 1.0, 2.0)), AugmentParams(gamma=(2.0, 3.0, 0.3))])
     assert torch.equal(out[0, 1], brain[0, 1]), "an exponent of 1 changes no bit"
     for n, c in np.ndindex(2, 3):
         a, b = brain[n, c].flatten(), out[n, c].flatten()
@@ -180,20 +180,20 @@ def test_a_power_law_keeps_zero_and_the_order(brain):
 )  # fmt: skip
 def test_a_power_law_of_anything_is_finite_and_within_the_range(image, gamma):
     x = image.reshape(1, 1, 2, 2, 2)
-    out = recolour(x, [Change(gamma=(gamma,))])
+    out = augment_intensity(x, [AugmentParams(gamma=(gamma,))])
     assert out.isfinite().all() and out.abs().max() <= 1.001 * max(x.max().clamp_min(0) - x.min().clamp_max(0), 1e-6)
 
 
 def test_dropped_sequences_are_exactly_zero(brain):
     loud = replace(draws(EVERYTHING, 1)[0], kept=(True, False, False))
-    out = recolour(brain, [loud, Change(kept=(False, True, True))])
+    out = augment_intensity(brain, [loud, AugmentParams(kept=(False, True, True))])
     assert not out[0, 1:].any() and out[0, 0].any()
     assert not out[1, 0].any() and torch.equal(out[1, 1:], brain[1, 1:])
 
 
 def test_any_sequence_may_be_dropped_but_never_all_nor_none():
     rng = np.random.default_rng(0)
-    kept = {drop_sequences(rng, Change(), 4).kept for _ in range(400)}
+    kept = {drop_sequences(rng, AugmentParams(), 4).kept for _ in range(400)}
     assert len(kept) == 2**4 - 2 and (False,) * 4 not in kept and (True,) * 4 not in kept
-    assert drop_sequences(rng, Change(), 1).kept == (True,)
-    assert drop_sequences(rng, Change(turns=3), 2).turns == 3
+    assert drop_sequences(rng, AugmentParams(), 1).kept == (True,)
+    assert drop_sequences(rng, AugmentParams(turns=3), 2).turns == 3

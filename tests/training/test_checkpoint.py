@@ -48,7 +48,9 @@ def test_everything_comes_back_bit_for_bit(tmp_path, decay):
     assert (second.average is second.net) == (decay == 0)
     old, new = moments(first), moments(second)
     assert old.keys() == new.keys() and len(old) > 30 and all(torch.equal(x, new[key]) for key, x in old.items())
-    assert all(x.stride() == new[key].stride() for key, x in old.items()), "the memory layout, and so the pace, is kept"
+    assert all(x.stride() == new[key].stride() for key, x in old.items()), (
+        "the memory layout, and so the throughput, is kept"
+    )
     for name in ("step", "minutes", "validations", "best"):
         assert getattr(first, name) == getattr(second, name)
     assert saved_step(path) == 3

@@ -13,11 +13,11 @@ from brainsegnet.model.store import open_model, save_model
 from brainsegnet.model.weights import load_into, read_tensors
 from brainsegnet.task import BRATS2015, BRATS2021
 from brainsegnet.training import train as training_run
-from brainsegnet.training.finetune import adopt, follow, inherit, same_channels, settle_blend
+from brainsegnet.training.finetune import adopt, follow, inherit, same_channels, settle_interpolation
 from brainsegnet.training.options import TrainOptions, Watch
 from brainsegnet.training.plan import Plan
-from brainsegnet.training.recipes import FOCI, QUICK, TUNE, Budget
-from brainsegnet.training.split import Roster
+from brainsegnet.training.recipes import FINETUNE, QUICK, SMALL_LESIONS, Budget
+from brainsegnet.training.split import DataSplit
 from brainsegnet.training.train import STATE, train
 
 
@@ -89,11 +89,11 @@ def test_what_the_parent_or_its_parents_have_seen_is_not_held_out(trained, phant
     assert card.as_parent().seen == ("BraTS-GLI-00001-000", "phantom0000", "phantom0001")
     cases = {case.name: case for case in find_cases([phantoms])}
     with pytest.raises(DatasetError, match="case phantom0000 is held out, but model heir was trained on this patient"):
-        follow(Roster(BRATS2015, card.sequences, (), [cases["phantom0000"]]), card)
+        follow(DataSplit(BRATS2015, card.sequences, (), [cases["phantom0000"]]), card)
     sister = replace(cases["phantom0002"], name="BraTS-GLI-00001-001")
     with pytest.raises(DatasetError, match="trained on this patient, as BraTS-GLI-00001-000, so its score"):
-        follow(Roster(BRATS2015, card.sequences, (), [sister]), card)
-    assert follow(Roster(BRATS2015, card.sequences, (), [cases["phantom0002"]]), card).parent == card.as_parent()
+        follow(DataSplit(BRATS2015, card.sequences, (), [sister]), card)
+    assert follow(DataSplit(BRATS2015, card.sequences, (), [cases["phantom0002"]]), card).parent == card.as_parent()
 
 
 def test_cards_that_name_a_parent_alone_are_still_read(trained):
@@ -130,19 +130,19 @@ def test_one_step_leaves_the_weights_near_the_parents(trained, phantoms, tiny, t
 
 def test_the_gentle_recipe_takes_network_patch_and_dropping_of_its_parent(trained, strict):
     card = open_model(trained).card
-    recipe = adopt(TUNE, card)
+    recipe = adopt(FINETUNE, card)
     assert recipe.patch == (4, 32, 32) and recipe.widths == (4, 4, 8, 8) and recipe.learning_rate == 5e-4
-    assert recipe.drop_sequences == card.training.recipe["drop_sequences"] == 0.5 and recipe.blend == 0.5
-    assert adopt(QUICK, card).patch == QUICK.patch and adopt(TUNE, open_model(strict).card).drop_sequences == 0
+    assert recipe.drop_sequences == card.training.recipe["drop_sequences"] == 0.5 and recipe.weight_interpolation == 0.5
+    assert adopt(QUICK, card).patch == QUICK.patch and adopt(FINETUNE, open_model(strict).card).drop_sequences == 0
 
 
 def test_an_heir_favours_small_lesions_as_its_parent_did_or_as_its_recipe_says(trained):
     card = open_model(trained).card
-    note = card.training.model_copy(update={"recipe": {**card.training.recipe, "small": 0.3}})
+    note = card.training.model_copy(update={"recipe": {**card.training.recipe, "small_lesion_power": 0.3}})
     keen = card.model_copy(update={"training": note})
-    assert (adopt(TUNE, card).small, adopt(TUNE, keen).small) == (0, 0.3)
-    assert adopt(FOCI, keen).small == FOCI.small == 0.5
-    assert adopt(QUICK, keen).small == 0
+    assert (adopt(FINETUNE, card).small_lesion_power, adopt(FINETUNE, keen).small_lesion_power) == (0, 0.3)
+    assert adopt(SMALL_LESIONS, keen).small_lesion_power == SMALL_LESIONS.small_lesion_power == 0.5
+    assert adopt(QUICK, keen).small_lesion_power == 0
 
 
 def test_by_default_a_training_from_a_model_keeps_half_of_it_and_the_card_says_so(trained, phantoms, tmp_path):
@@ -150,7 +150,7 @@ def test_by_default_a_training_from_a_model_keeps_half_of_it_and_the_card_says_s
     options = TrainOptions(None, Budget(steps=2), validation=0, start=trained)
     heir = open_model(train(phantoms, "brats2015", tmp_path / "heir", options, Watch(said.append)))
     note, before, after = heir.card.training, open_model(trained).tensors(), heir.tensors()
-    assert note.recipe["name"] == "tune" and note.blended == note.recipe["blend"] == 0.5
+    assert note.recipe["name"] == "finetune" and note.interpolated == note.recipe["weight_interpolation"] == 0.5
     assert "recipe tune" in said[0] and not any("keeps no share" in sentence for sentence in said)
     average, _ = read_tensors(tmp_path / "heir" / STATE)
     for name, tensor in after.items():
@@ -179,19 +179,19 @@ def test_a_recipe_that_keeps_nothing_of_the_model_is_taken_and_told(trained, pha
     said = []
     options = TrainOptions(tiny, Budget(steps=1), validation=0, start=trained)
     heir = open_model(train(phantoms, "brats2015", tmp_path / "heir", options, Watch(said.append)))
-    assert heir.card.training.recipe["name"] == "quick" and heir.card.training.blended == 0
+    assert heir.card.training.recipe["name"] == "quick" and heir.card.training.interpolated == 0
     assert sum("recipe quick keeps no share of the weights" in sentence for sentence in said) == 1
 
 
 def test_what_the_model_does_not_know_is_not_averaged_with_random_weights(trained):
     card = open_model(trained).card
-    known = Roster(BRATS2021, card.sequences[:2], (), ())
-    assert settle_blend(TUNE, known, card) == TUNE
-    assert settle_blend(TUNE, replace(known, sequences=("flair", "pet")), card).blend == 0
+    known = DataSplit(BRATS2021, card.sequences[:2], (), ())
+    assert settle_interpolation(FINETUNE, known, card) == FINETUNE
+    assert settle_interpolation(FINETUNE, replace(known, sequences=("flair", "pet")), card).weight_interpolation == 0
     labels = BRATS2021.model_copy(update={"labels": {1: "vessel"}})
-    assert settle_blend(TUNE, replace(known, task=labels), card).blend == 0
+    assert settle_interpolation(FINETUNE, replace(known, task=labels), card).weight_interpolation == 0
 
 
 def test_a_gentle_recipe_without_a_model_is_refused(phantoms, tmp_path):
     with pytest.raises(TaskError, match=r"recipe tune keeps a share of the weights .*; name a model with --from"):
-        train(phantoms, "brats2015", tmp_path / "run", TrainOptions("tune", Budget(steps=1), validation=0))
+        train(phantoms, "brats2015", tmp_path / "run", TrainOptions("finetune", Budget(steps=1), validation=0))

@@ -157,7 +157,7 @@ def test_a_larger_budget_trains_and_validates_further(scans, fabric, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "change", [{"learning_rate": 0.5}, {"dice": 0.0}, {"small": 0.5}, {"stages": PAPER_STAGES[:1]}]
+    "change", [{"learning_rate": 0.5}, {"dice": 0.0}, {"small_lesion_power": 0.5}, {"stages": PAPER_STAGES[:1]}]
 )
 def test_the_state_of_another_recipe_is_refused(scans, fabric, tmp_path, change):
     fit(scans, plan(Budget(steps=1)), fabric, Diary().hooks(tmp_path / "s"))
@@ -165,17 +165,6 @@ def test_the_state_of_another_recipe_is_refused(scans, fabric, tmp_path, change)
         fit(scans, plan(**change), fabric, Diary().hooks(tmp_path / "s"), resume=True)
     with pytest.raises(ModelError, match="another recipe, task, seed or data"):
         fit(scans, replace(plan(), seed=4), fabric, Diary().hooks(tmp_path / "s"), resume=True)
-
-
-def test_a_state_tells_of_what_recipes_did_not_always_have_only_where_it_is_set(scans, fabric, tmp_path, monkeypatch):
-    """So that the states of older versions are still resumed."""
-    told = []
-    monkeypatch.setattr("brainsegnet.training.loop.write_state", lambda trainee, path, plan: told.append(plan))
-    for recipe in ({}, {"small": 0.5}):
-        fit(scans, plan(Budget(steps=1), **recipe), fabric, Diary().hooks(tmp_path / "s"))
-    plain, small = told[0], told[-1]
-    assert small != plain and small.replace(" small 0.5", "") == plain
-    assert "small" not in plain and "blend" not in plain and '"dice":' in plain
 
 
 def test_nothing_to_resume_is_said(scans, fabric, tmp_path):
@@ -240,7 +229,7 @@ def test_records_tell_step_epoch_stage_rate_and_pace(scans, fabric):
     assert [r.stage for r in steps] == ["original"] * 3 + ["augmented"] * 3 + ["focal"] * 3
     assert [r.epoch for r in steps] == [s * 2 / 4 for s in range(1, 10)], "two samples a step, four slabs an epoch"
     assert [r.rate for r in steps] == [p.recipe.rate_at(r.progress) for r in steps]
-    assert all(r.samples_per_second > 0 and 0 <= r.waiting <= 1 for r in diary.records)
+    assert all(r.samples_per_second > 0 and 0 <= r.data_wait <= 1 for r in diary.records)
     minutes = [r.minutes for r in diary.records]
     assert minutes == sorted(minutes) and 0 <= minutes[0] < minutes[-1] < 1
     assert all(math.isfinite(r.loss) for r in diary.records), "also where a validation follows a line at once"
@@ -351,7 +340,7 @@ def begun(origin, **changes):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(11)
         start = plan().network.build().state_dict()
-    return replace(plan(blend=0.25, **changes), start=start, origin=origin)
+    return replace(plan(weight_interpolation=0.25, **changes), start=start, origin=origin)
 
 
 @pytest.mark.parametrize("averaging", [0.0, 0.9])
@@ -368,15 +357,20 @@ def test_what_is_validated_and_kept_is_the_mean_with_the_start_statistics_too(sc
     assert same(best, diary.validated[-1]) and same(last, net.state_dict()) and same(best, last) and not net.training
 
 
-def test_a_blend_changes_nothing_of_the_training_itself(scans, fabric, tmp_path):
-    p, blended, usual = begun("a"), Diary(), Diary()
-    fit(scans, p, fabric, blended.hooks(tmp_path / "a"))
-    fit(scans, replace(p, recipe=p.recipe.model_copy(update={"blend": 0.0})), fabric, usual.hooks(tmp_path / "b"))
-    assert blended.losses == usual.losses
+def test_an_interpolation_changes_nothing_of_the_training_itself(scans, fabric, tmp_path):
+    p, interpolated, usual = begun("a"), Diary(), Diary()
+    fit(scans, p, fabric, interpolated.hooks(tmp_path / "a"))
+    fit(
+        scans,
+        replace(p, recipe=p.recipe.model_copy(update={"weight_interpolation": 0.0})),
+        fabric,
+        usual.hooks(tmp_path / "b"),
+    )
+    assert interpolated.losses == usual.losses
     assert same(*(read_tensors(tmp_path / name)[0] for name in "ab"))
 
 
-def test_a_blended_training_resumed_equals_an_uninterrupted_one_bit_for_bit(scans, fabric, tmp_path):
+def test_an_interpolated_training_resumed_equals_an_uninterrupted_one_bit_for_bit(scans, fabric, tmp_path):
     p, whole, first, second = begun("a"), Diary(), Diary(stop_at=4), Diary()
     net = fit(scans, p, fabric, whole.hooks(tmp_path / "one"))
     with pytest.raises(Interrupted):
@@ -386,10 +380,10 @@ def test_a_blended_training_resumed_equals_an_uninterrupted_one_bit_for_bit(scan
     assert all(same(a, b) for a, b in zip(first.validated + second.validated, whole.validated, strict=True))
 
 
-def test_another_blend_is_another_training_and_none_needs_no_start(scans, fabric, tmp_path):
+def test_another_interpolation_is_another_training_and_none_needs_no_start(scans, fabric, tmp_path):
     p = begun("a")
     fit(scans, replace(p, budget=Budget(steps=1)), fabric, Diary().hooks(tmp_path / "s"))
-    other = replace(p, recipe=p.recipe.model_copy(update={"blend": 0.5}))
+    other = replace(p, recipe=p.recipe.model_copy(update={"weight_interpolation": 0.5}))
     with pytest.raises(ModelError, match="another recipe"):
         fit(scans, other, fabric, Diary().hooks(tmp_path / "s"), resume=True)
     with pytest.raises(TaskError, match=r"recipe tiny keeps a share of the weights .* name a model with --from"):

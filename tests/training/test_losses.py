@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from brainsegnet.training.losses import AROUND, dice_loss, focal_loss, loss_of, weigh_small
+from brainsegnet.training.losses import AROUND, dice_loss, focal_loss, loss_of, weigh_small_lesions
 from brainsegnet.training.recipes import Recipe, Stage
 
 
@@ -137,7 +137,7 @@ def balls(radius):
 
 def test_the_smaller_a_lesion_the_more_its_voxels_weigh():
     small, large = balls(1), balls(10)
-    weights = [weigh_small(classes, 0.5) for classes in (small, large)]
+    weights = [weigh_small_lesions(classes, 0.5) for classes in (small, large)]
     assert all(
         (w[classes == 0] == 1).all() and (w >= 1).all() for w, classes in zip(weights, (small, large), strict=True)
     )
@@ -150,21 +150,24 @@ def test_the_smaller_a_lesion_the_more_its_voxels_weigh():
 def test_a_lesion_in_the_corner_weighs_by_what_of_the_box_lies_within_the_sample():
     corner = torch.zeros(1, 8, 12, 12, dtype=torch.long)
     corner[0, 0, 0, 0] = 1
-    assert weigh_small(corner, 0.5)[0, 0, 0, 0] == pytest.approx((3 * 5 * 5) ** 0.5, rel=1e-5)
+    assert weigh_small_lesions(corner, 0.5)[0, 0, 0, 0] == pytest.approx((3 * 5 * 5) ** 0.5, rel=1e-5)
     whole = torch.ones(1, 8, 12, 12, dtype=torch.long)
-    assert weigh_small(whole, 0.5) == pytest.approx(torch.ones(whole.shape))
-    assert (weigh_small(whole - 1, 1.0) == 1).all()
+    assert weigh_small_lesions(whole, 0.5) == pytest.approx(torch.ones(whole.shape))
+    assert (weigh_small_lesions(whole - 1, 1.0) == 1).all()
 
 
 def test_small_lesions_weigh_in_the_focal_loss_alone_and_only_where_the_recipe_says_so(batch):
     logits, classes = batch
-    plain, small = Recipe(name="p", dice=0.5, budget_epochs=1), Recipe(name="s", dice=0.5, small=0.5, budget_epochs=1)
+    plain, small = (
+        Recipe(name="p", dice=0.5, budget_epochs=1),
+        Recipe(name="s", dice=0.5, small_lesion_power=0.5, budget_epochs=1),
+    )
     stage = Stage(name="a", share=1, augment=0, gamma=2)
     assert torch.equal(
         loss_of(logits, classes, plain, stage), focal_loss(logits, classes) + 0.5 * dice_loss(logits, classes)
     )
-    weighted = focal_loss(logits, classes, 2.0, weigh_small(classes, 0.5)) + 0.5 * dice_loss(logits, classes)
+    weighted = focal_loss(logits, classes, 2.0, weigh_small_lesions(classes, 0.5)) + 0.5 * dice_loss(logits, classes)
     assert torch.equal(loss_of(logits, classes, small, stage), weighted)
     p = logits.softmax(1).gather(1, classes[:, None])[:, 0]
-    by_hand = (weigh_small(classes, 0.5) * -((1 - p) ** 2) * p.log()).mean()
-    assert torch.allclose(focal_loss(logits, classes, 2.0, weigh_small(classes, 0.5)), by_hand)
+    by_hand = (weigh_small_lesions(classes, 0.5) * -((1 - p) ** 2) * p.log()).mean()
+    assert torch.allclose(focal_loss(logits, classes, 2.0, weigh_small_lesions(classes, 0.5)), by_hand)

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from brainsegnet.training.augment import Change
+from brainsegnet.training.augment import AugmentParams
 from brainsegnet.training.recipes import PAPER, STRONG, Augmentation, Recipe, Stage
-from brainsegnet.training.sampler import Draw, Sampler, Scan
+from brainsegnet.training.sampler import Sampler, SampleSpec, Scan
 
 PLAIN = Stage(name="plain", share=1, augment=0, gamma=0)
 ALWAYS = Stage(name="always", share=1, augment=1, gamma=0)
@@ -85,7 +85,7 @@ def test_a_slab_holds_the_slices_of_the_whole_scan(mirror):
 
 def test_without_change_a_sample_is_a_piece_of_the_scan(scans):
     cut = sampler(scans)
-    quiet = Draw(1, 2, (5 + 7.5, 3 + 7.5), Change())
+    quiet = SampleSpec(1, 2, (5 + 7.5, 3 + 7.5), AugmentParams())
     loud = replace(quiet, change=cut.draw(0, ALWAYS).change)
     for batch in ([quiet], [quiet, loud]):
         images, classes = cut.cut(batch)
@@ -118,7 +118,7 @@ def test_image_and_classes_are_rescaled_and_rotated_as_one(make_scan, mirror, ho
 def test_rescaling_changes_the_area_by_the_square_of_the_scale(mirror):
     cut = sampler([mirror(box_of((4, 64, 64), (20, 44), (20, 44)))], (4, 40, 40))
     for scale in (0.5, 1.0, 1.5):
-        _, classes = cut.cut([Draw(0, 0, (31.5, 31.5), Change(scale=scale))])
+        _, classes = cut.cut([SampleSpec(0, 0, (31.5, 31.5), AugmentParams(scale=scale))])
         assert classes.sum().item() == pytest.approx(4 * (24 * scale) ** 2, rel=0.05)
 
 
@@ -207,7 +207,7 @@ def test_a_crop_anywhere_stays_in_a_box_that_holds_it(mirror):
 def test_as_many_samples_are_augmented_as_the_stage_says(scans, share):
     cut, count = sampler(scans), 1500
     stage = Stage(name="s", share=1, augment=share, gamma=0)
-    augmented = sum(cut.draw(k, stage).change != Change() for k in range(count))
+    augmented = sum(cut.draw(k, stage).change != AugmentParams() for k in range(count))
     assert abs(augmented - share * count) <= 4 * math.sqrt(count * share * (1 - share))
 
 
@@ -226,7 +226,7 @@ def test_a_stage_changes_whether_a_sample_is_augmented_and_nothing_else(scans):
     """Samples that both stages leave alone are the same crops."""
     cut, half = sampler(scans), Stage(name="half", share=1, augment=0.5, gamma=2)
     pairs = [(cut.draw(k, PLAIN), cut.draw(k, half)) for k in range(80)]
-    alone = [(a, b) for a, b in pairs if b.change == Change()]
+    alone = [(a, b) for a, b in pairs if b.change == AugmentParams()]
     assert len(alone) > 20 and all(a == b for a, b in alone)
     assert all((a.scan, a.start) == (b.scan, b.start) for a, b in pairs)
 

@@ -22,7 +22,7 @@ from brainsegnet.training.options import TrainOptions, Watch
 from brainsegnet.training.recipes import Budget
 from brainsegnet.training.signals import Interrupted
 from brainsegnet.training.simulated import SEED_STEP, open_buffer, plan_simulation
-from brainsegnet.training.split import call_roll, load_scans
+from brainsegnet.training.split import load_scans, split_cases
 from brainsegnet.training.train import train
 
 SHAPE, CPU = (30, 40, 34), torch.device("cpu")
@@ -42,14 +42,16 @@ def test_a_grown_case_is_the_one_that_grow_writes_and_train_reads(options, tmp_p
     simulated, held = plan_simulation(options, task, options.sequences), {}
     open_buffer(simulated, options, task, options.sequences, CPU).fill(4, held.__setitem__)
     simulate(tmp_path, 1, simulated.seed + 2, SHAPE, anatomy="procedural")
-    roster = call_roll([tmp_path], task, replace(options, simulated=None, refresh_every=None, anatomy=None, shape=None))
-    (written,) = load_scans(roster.training, roster)
+    split = split_cases(
+        [tmp_path], task, replace(options, simulated=None, refresh_every=None, anatomy=None, shape=None)
+    )
+    (written,) = load_scans(split.training, split)
     assert np.array_equal(held[0].image, written.image) and np.array_equal(held[0].classes, written.classes)
     assert (held[0].depth, held[0].first) == (written.depth, written.first) and written.classes.max() == len(
         task.labels
     )
     assert held[0].spacing_mm == pytest.approx(written.spacing_mm)
-    assert np.array_equal(held[0].surround.places, written.surround.places)
+    assert np.array_equal(held[0].outside.places, written.outside.places)
 
 
 @pytest.mark.parametrize("task", [ISLES2022, ISLES2017])
@@ -60,8 +62,8 @@ def test_a_grown_stroke_is_the_one_that_grow_writes_and_train_reads(tiny, tmp_pa
     assert (simulated.generator, simulated.anatomy, simulated.kind) == (task.name, "", "strokes")
     open_buffer(simulated, options, task, sequences, CPU).fill(0, held.__setitem__)
     simulate_strokes(tmp_path, task.name, 1, simulated.seed)
-    roster = call_roll([tmp_path], task, replace(options, simulated=None))
-    (written,) = load_scans(roster.training, roster)
+    split = split_cases([tmp_path], task, replace(options, simulated=None))
+    (written,) = load_scans(split.training, split)
     assert written.classes.any() and np.array_equal(held[0].classes, written.classes)
     np.testing.assert_allclose(held[0].image, written.image, atol=1e-5)
 
@@ -110,10 +112,10 @@ def test_a_training_needs_no_file_and_resumes_as_if_it_had_never_stopped(options
 
 def test_grown_cases_may_be_all_that_is_trained_on_where_real_ones_are_held_out(phantoms, options):
     names = tuple(f"phantom000{k}" for k in range(3))
-    roster = call_roll([phantoms], BRATS2015, replace(options, hold_out=names))
-    assert not roster.training and len(roster.validation) == 3 and roster.sequences == BRATS2015.sequences
+    split = split_cases([phantoms], BRATS2015, replace(options, hold_out=names))
+    assert not split.training and len(split.validation) == 3 and split.sequences == BRATS2015.sequences
     with pytest.raises(DatasetError, match="no case is left to train on"):
-        call_roll([phantoms], BRATS2015, TrainOptions(hold_out=names))
+        split_cases([phantoms], BRATS2015, TrainOptions(hold_out=names))
 
 
 def test_no_two_trainings_grow_the_same_and_none_what_grow_writes(options):
@@ -185,7 +187,7 @@ def test_what_cannot_be_grown_is_refused_before_anything_is_written(options, tmp
 
 
 def test_a_part_of_the_sequences_can_be_grown(options):
-    assert call_roll([], ODD, replace(options, sequences=("t1",))).sequences == ("t1",)
+    assert split_cases([], ODD, replace(options, sequences=("t1",))).sequences == ("t1",)
 
 
 def test_a_comparison_grows_nothing(phantoms, options, tmp_path):

@@ -174,7 +174,7 @@ def test_making_counts_as_waiting(pool_of, fabric):
     fit([], plan(Budget(steps=4)), fabric, diary.hooks(), buffer=pool_of(every=1, seconds=0.2)[0])
     last = diary.records[-1]
     spent = 4 * TINY.batch / last.samples_per_second
-    assert last.waiting * spent >= 3 * 0.2, "three scans were renewed before the last of four steps"
+    assert last.data_wait * spent >= 3 * 0.2, "three scans were renewed before the last of four steps"
 
 
 def test_the_first_filling_spends_nothing_of_the_budget(pool_of, fabric):

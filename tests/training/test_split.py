@@ -11,14 +11,14 @@ from brainsegnet.preprocessing.alignment import resample
 from brainsegnet.preprocessing.prepare import prepare
 from brainsegnet.task import BRATS2015, BRATS2021, ISLES2022
 from brainsegnet.training.options import TrainOptions
-from brainsegnet.training.split import call_roll, check_same, load_scans, patient_of
+from brainsegnet.training.split import check_same, load_scans, patient_of, split_cases
 from brainsegnet.volume import LabelMap, Volume
 
 NAMES = ["phantom0000", "phantom0001", "phantom0002"]
 
 
 def call(data, task=BRATS2015, **options):
-    return call_roll([data], task, TrainOptions(**options))
+    return split_cases([data], task, TrainOptions(**options))
 
 
 def names(cases):
@@ -31,9 +31,9 @@ def copy(phantoms, tmp_path):
 
 
 def test_all_cases_train_with_the_sequences_that_every_one_has(phantoms, tmp_path):
-    roster = call(phantoms)
-    assert names(roster.training) == NAMES and not roster.validation
-    assert roster.sequences == ("flair", "t1", "t1c", "t2")
+    split = call(phantoms)
+    assert names(split.training) == NAMES and not split.validation
+    assert split.sequences == ("flair", "t1", "t1c", "t2")
     data = copy(phantoms, tmp_path)
     find_cases([data])[1].images["t1"].unlink()
     assert call(data).sequences == ("flair", "t1c", "t2")
@@ -56,8 +56,8 @@ def test_a_sequence_outside_the_task_or_that_a_case_lacks_is_refused(phantoms, t
 
 
 def test_cases_are_held_out_by_name_or_drawn_by_the_seed(phantoms):
-    roster = call(phantoms, hold_out=("phantom0001",))
-    assert (names(roster.training), names(roster.validation)) == (["phantom0000", "phantom0002"], ["phantom0001"])
+    split = call(phantoms, hold_out=("phantom0001",))
+    assert (names(split.training), names(split.validation)) == (["phantom0000", "phantom0002"], ["phantom0001"])
     drawn = [names(call(phantoms, validation=1, seed=seed).validation) for seed in range(8)]
     assert drawn == [names(call(phantoms, validation=1, seed=seed).validation) for seed in range(8)]
     assert all(len(held) == 1 for held in drawn) and len({held[0] for held in drawn}) > 1
@@ -75,10 +75,10 @@ def sisters(phantoms, tmp_path_factory):
 @pytest.mark.parametrize("count", [1, 2, 3, 4])
 def test_no_patient_is_trained_on_and_held_out_at_once(sisters, count):
     for seed in range(6):
-        roster = call(sisters, validation=count, seed=seed)
-        trained, held = ({patient_of(name) for name in names(cases)} for cases in (roster.training, roster.validation))
+        split = call(sisters, validation=count, seed=seed)
+        trained, held = ({patient_of(name) for name in names(cases)} for cases in (split.training, split.validation))
         assert held and not trained & held
-        assert abs(len(roster.validation) - count) <= 1, "as many scans as patients of one or two allow"
+        assert abs(len(split.validation) - count) <= 1, "as many scans as patients of one or two allow"
     assert not call(sisters, validation=0).validation
 
 
@@ -91,9 +91,9 @@ def test_a_held_out_case_whose_sister_is_trained_on_is_refused(sisters):
 
 
 def test_excluded_cases_are_neither_trained_on_nor_held_out(phantoms):
-    roster = call(phantoms, exclude=("phantom0000",), validation=1)
-    assert len(roster.training) == len(roster.validation) == 1
-    assert "phantom0000" not in names(roster.training) + names(roster.validation)
+    split = call(phantoms, exclude=("phantom0000",), validation=1)
+    assert len(split.training) == len(split.validation) == 1
+    assert "phantom0000" not in names(split.training) + names(split.validation)
 
 
 @pytest.mark.parametrize("option", ["hold_out", "exclude"])
@@ -130,9 +130,9 @@ def test_another_roster_than_the_card_s_is_refused(phantoms, trained, tmp_path):
 
 
 def test_scans_are_prepared_with_their_classes_in_the_task_s_convention(phantoms):
-    roster = call(phantoms, BRATS2021, sequences=("t1c", "flair"))
-    scan = load_scans(roster.training, roster)[0]
-    case = load_case(roster.training[0], roster.sequences, BRATS2021, lesion=True)
+    split = call(phantoms, BRATS2021, sequences=("t1c", "flair"))
+    scan = load_scans(split.training, split)[0]
+    case = load_case(split.training[0], split.sequences, BRATS2021, lesion=True)
     assert np.array_equal(scan.image, prepare(case).image) and scan.image.shape[1:] == scan.classes.shape
     inside = np.count_nonzero(scan.classes)
     assert set(np.unique(scan.classes)) == {0, 1, 2, 3} and inside == np.count_nonzero(case.lesion.array)
@@ -140,12 +140,12 @@ def test_scans_are_prepared_with_their_classes_in_the_task_s_convention(phantoms
 
 def test_labels_outside_the_task_are_refused(phantoms, tmp_path):
     data = copy(phantoms, tmp_path)
-    roster = call(data)
-    path = roster.training[1].lesion
+    split = call(data)
+    path = split.training[1].lesion
     labels = read_labels(path)
     write_image(LabelMap(labels.array + np.uint8(3), labels.affine), path)
     with pytest.raises(LabelError, match=r"case phantom0001: label values \[5, 6, 7\] are outside task brats2015"):
-        load_scans(roster.training, roster)
+        load_scans(split.training, split)
 
 
 def test_other_grids_are_refused_or_brought_onto_the_first_sequence_s(phantoms, tmp_path):

@@ -16,7 +16,7 @@ from brainsegnet.training.options import TrainOptions, Watch
 from brainsegnet.training.plan import Plan
 from brainsegnet.training.recipes import Budget
 from brainsegnet.training.sampler import Scan
-from brainsegnet.training.split import call_roll
+from brainsegnet.training.split import split_cases
 from brainsegnet.training.train import STATE, _hooks, score, train
 
 
@@ -196,11 +196,11 @@ def test_a_scan_is_not_scored_that_is_trained_on_under_another_name(phantoms, op
 
 @pytest.mark.parametrize("held_out", [(), ("phantom0002",)])
 def test_all_processes_validate_or_none_does(phantoms, options, tmp_path, held_out):
-    roster = call_roll([phantoms], BRATS2015, replace(options, hold_out=held_out))
+    split = split_cases([phantoms], BRATS2015, replace(options, hold_out=held_out))
     plan = Plan(options.recipe, options.budget, 4, 5, (4, 32, 32))
     for first in (True, False):
         process = SimpleNamespace(is_global_zero=first)
-        hooks, log = _hooks(roster, plan, process, tmp_path, options, [])
+        hooks, log = _hooks(split, plan, process, tmp_path, options, [])
         assert (hooks.validate is not None) == bool(held_out) and (log is not None) == first
 
 

@@ -37,7 +37,7 @@ def average(models: Sequence[Path], out: Path, *, name: str = "", sources: str =
     opened = [open_model(model) for model in models]
     start = _same_start([model.card for model in opened])
     trained = [model.card for model in opened if not _is(model.card, start)]
-    kept = 1 - sum(1 - card.training.blended for card in trained) / len(opened)
+    kept = 1 - sum(1 - card.training.interpolated for card in trained) / len(opened)
     note = _merge(trained, kept, sources)
     unscored = {"intervals": {}, "components": ComponentFilter()}
     card = trained[0].model_copy(update={"name": name or trained[0].name, "training": note} | unscored)
@@ -76,7 +76,7 @@ def _merge(cards: Sequence[Card], kept: float, sources: str) -> TrainingNote:
         update={
             "data": Data(cases=cases, count=len(cases), sources=sources),
             "trainings": sum(note.trainings for note in notes),
-            "blended": round(kept, 6),
+            "interpolated": round(kept, 6),
             "held_out": tuple(case for case in notes[0].held_out if all(case in note.held_out for note in notes)),
             "scores": {},
             "subsets": {},

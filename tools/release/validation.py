@@ -25,7 +25,7 @@ from brainsegnet.metrics.scores import region_dice
 from brainsegnet.model.card import TOLERATED, Card, IntervalNote
 from brainsegnet.model.store import Model
 from brainsegnet.training.options import TrainOptions
-from brainsegnet.training.split import call_roll, load_scans, patient_of
+from brainsegnet.training.split import load_scans, patient_of, split_cases
 
 if TYPE_CHECKING:
     from brainsegnet.training.sampler import Scan
@@ -49,14 +49,14 @@ def held_out_scans(model: Model, data: Sequence[Path]) -> dict[str, "Scan"]:
         DatasetError: one of them is not in the data, or none was held out.
     """
     card = model.card
-    roster = call_roll(data, card.task, TrainOptions(validation=0, sequences=card.sequences))
-    known = {case.name: case for case in roster.training}
+    split = split_cases(data, card.task, TrainOptions(validation=0, sequences=card.sequences))
+    known = {case.name: case for case in split.training}
     if lost := sorted(set(card.training.held_out) - set(known)):
         raise DatasetError(f"held-out case {lost[0]} of model {card.name} is not in the data; name its folder")
     if not card.training.held_out:
         raise DatasetError(f"model {card.name} held no case out; train it with --hold-out")
     cases = [known[name] for name in card.training.held_out]
-    return dict(zip(card.training.held_out, load_scans(cases, roster), strict=True))
+    return dict(zip(card.training.held_out, load_scans(cases, split), strict=True))
 
 
 def other_scans(model: Model, data: Sequence[Path]) -> dict[str, "Scan"]:
@@ -66,9 +66,9 @@ def other_scans(model: Model, data: Sequence[Path]) -> dict[str, "Scan"]:
         DatasetError: there is none, or one has no truth.
     """
     card = model.card
-    roster = call_roll(data, card.task, TrainOptions(validation=0, sequences=card.sequences))
-    names = (case.name for case in roster.training)
-    return dict(zip(names, load_scans(roster.training, roster), strict=True))
+    split = split_cases(data, card.task, TrainOptions(validation=0, sequences=card.sequences))
+    names = (case.name for case in split.training)
+    return dict(zip(names, load_scans(split.training, split), strict=True))
 
 
 def parts_of(sequences: Sequence[str]) -> list[tuple[str, ...]]:

@@ -158,7 +158,7 @@ class Terms:
     spacing_mm: Millimetres = (1.0, 1.0, 1.0)
 
 
-def plan_bout(contender: Contender, terms: Terms) -> "Plan":
+def plan_fold_run(contender: Contender, terms: Terms) -> "Plan":
     """What a contender is trained by.
 
     Raises:
@@ -176,7 +176,7 @@ def plan_bout(contender: Contender, terms: Terms) -> "Plan":
 
 
 @dataclass(frozen=True)
-class Bout:
+class FoldRun:
     """A training and its test.
 
     Attributes:
@@ -192,7 +192,7 @@ class Bout:
 
 
 def train_and_test(
-    bout: Bout,
+    fold_run: FoldRun,
     scans: Mapping[str, "Scan"],
     task: Task,
     fabric: "Fabric",
@@ -205,7 +205,7 @@ def train_and_test(
     and others, for which slabs would change it, on the CPU; notes say so.
 
     Args:
-        bout: Who trains, and who is tested.
+        fold_run: Who trains, and who is tested.
         scans: Case name to scan.
         task: In which scores are counted.
         fabric: Where to compute.
@@ -222,14 +222,14 @@ def train_and_test(
     from brainsegnet.training.loop import fit
     from brainsegnet.training.plan import Hooks
 
-    plan, design = bout.plan, bout.plan.network
-    known = [scan for name, scan in scans.items() if name not in bout.tested]
+    plan, design = fold_run.plan, fold_run.plan.network
+    known = [scan for name, scan in scans.items() if name not in fold_run.tested]
     hooks = Hooks(report, lambda name, weights: None, state=state)
     net = fit(known, plan, fabric, hooks, resume=state.is_file())
-    backend = AnyNetwork(design, net, plan.sequences, plan.classes, halo_of(bout.contender))
+    backend = AnyNetwork(design, net, plan.sequences, plan.classes, halo_of(fold_run.contender))
     spare = None if backend.device.type == "cpu" else backend.on_cpu
     scores, seconds, notes = {}, {}, list[str]()
-    for name in bout.tested:
+    for name in fold_run.tested:
         predictor, started = TiledPredictor(backend, spare=spare), time.perf_counter()
         found = _classify(predictor, scans[name].image, name)
         seconds[name] = time.perf_counter() - started
@@ -237,8 +237,8 @@ def train_and_test(
         notes += [f"Case {name}: {note}." for note in predictor.notes]
     steps, minutes = spent(state)
     return Result(
-        model=bout.contender.name,
-        fold=bout.fold,
+        model=fold_run.contender.name,
+        fold=fold_run.fold,
         steps=steps,
         minutes=minutes,
         samples_per_second=steps * plan.recipe.batch / (60 * minutes),
@@ -248,7 +248,7 @@ def train_and_test(
         scores=scores,
         machine=describe_machine(str(fabric.device)),
         seed=plan.seed,
-        whole_grid=all(scans[name].surround is not None for name in bout.tested),
+        whole_grid=all(scans[name].outside is not None for name in fold_run.tested),
         notes=tuple(notes),
     )
 
@@ -268,7 +268,7 @@ def score_scan(found: Classes, scan: "Scan", task: Task, case: str) -> dict[str,
         task: In which scores are counted.
         case: What the case is called in messages.
     """
-    truth, around = scan.classes, scan.surround
+    truth, around = scan.classes, scan.outside
     if around is not None:
         found, truth = put_back(found, around.box, around.shape), around.complete(truth)
     return score_case(task.decode(found), task.decode(truth), task, scan.spacing_mm, case)

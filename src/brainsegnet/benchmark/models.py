@@ -64,11 +64,11 @@ class Padded(nn.Module):
         return unpad(logits, x)
 
 
-def peer(name: str, sequences: int, classes: int, patch: Stride, spacing_mm: Millimetres) -> Design:
+def baseline(name: str, sequences: int, classes: int, patch: Stride, spacing_mm: Millimetres) -> Design:
     """A network of others by name.
 
     Args:
-        name: One of `PEERS`.
+        name: One of `BASELINES`.
         sequences: Channels in.
         classes: Channels out.
         patch: Training sample (D, H, W), which shapes DynUNet.
@@ -77,7 +77,7 @@ def peer(name: str, sequences: int, classes: int, patch: Stride, spacing_mm: Mil
     Raises:
         TaskError: it does not take so many sequences.
     """
-    return PEERS[name](sequences, classes, patch, spacing_mm)
+    return BASELINES[name](sequences, classes, patch, spacing_mm)
 
 
 def unet(sequences: int, classes: int, patch: Stride, spacing_mm: Millimetres) -> Design:
@@ -136,7 +136,7 @@ def dynunet(sequences: int, classes: int, patch: Stride, spacing_mm: Millimetres
     )
 
 
-PEERS: Mapping[str, Maker] = {"unet": unet, "vnet": vnet, "segresnet": segresnet, "dynunet": dynunet}
+BASELINES: Mapping[str, Maker] = {"unet": unet, "vnet": vnet, "segresnet": segresnet, "dynunet": dynunet}
 
 
 def plan_stages(patch: Sequence[int], spacing_mm: Sequence[float]) -> tuple[list[Stride], list[Stride]]:
@@ -279,7 +279,7 @@ def design_of(
         TaskError: the network does not take so many sequences.
     """
     if contender.network != OURS:
-        return peer(contender.network, sequences, classes, patch, spacing_mm)
+        return baseline(contender.network, sequences, classes, patch, spacing_mm)
     from brainsegnet.model.design import as_drawn, brain_segnet
 
     recipe = contender.recipe

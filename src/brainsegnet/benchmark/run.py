@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from brainsegnet._atomic import writable, write_text
 from brainsegnet.benchmark.fold_run import (
-    Bout,
+    FoldRun,
     Terms,
     describe_result,
     describe_results,
     median_spacing,
-    plan_bout,
+    plan_fold_run,
     read_result,
     to_entry,
     train_and_test,
@@ -29,7 +29,7 @@ from brainsegnet.errors import DatasetError, OutputError, TaskError
 from brainsegnet.model.store import torch_needed
 from brainsegnet.task import Task, load_task
 from brainsegnet.training.options import TrainOptions
-from brainsegnet.training.split import Roster, call_roll, check_distinct, deal_folds, load_scans, patient_of
+from brainsegnet.training.split import DataSplit, check_distinct, deal_folds, load_scans, patient_of, split_cases
 from brainsegnet.training.train import launch
 
 if TYPE_CHECKING:
@@ -167,8 +167,8 @@ def compare(
         raise TaskError("a comparison trains on the cases of its folds alone; leave out simulated cases")
     sources = [data] if isinstance(data, Path) else list(data)
     options.contenders(len(sources))  # wrong names are told before any file is looked at
-    roster = call_roll(sources, task, replace(options.training, validation=0))
-    return _Series(roster, options, out, watch).run()
+    split = split_cases(sources, task, replace(options.training, validation=0))
+    return _Series(split, options, out, watch).run()
 
 
 @dataclass(frozen=True)
@@ -188,16 +188,16 @@ class _Turn:
 class _Series:
     """The trainings of a comparison, and what they share."""
 
-    def __init__(self, roster: Roster, options: CompareOptions, out: Path, watch: CompareWatch) -> None:
-        self.roster, self.options, self.out, self.watch = roster, options, out, watch
-        self.cases, how = {case.name: case for case in roster.training}, options.training
+    def __init__(self, split: DataSplit, options: CompareOptions, out: Path, watch: CompareWatch) -> None:
+        self.split, self.options, self.out, self.watch = split, options, out, watch
+        self.cases, how = {case.name: case for case in split.training}, options.training
         self.folds = deal_folds(list(self.cases), options.folds, how.seed)
         least = len(self.cases) - max(map(len, self.folds))
         self.recipe, self.contenders = how.chosen_recipe.fit_to(least), options.contenders(least)
-        self.terms = Terms(roster.task, roster.sequences, how.budget or self.recipe.budget(), how.seed)
+        self.terms = Terms(split.task, split.sequences, how.budget or self.recipe.budget(), how.seed)
         with torch_needed():
             for contender in self.contenders:
-                plan_bout(contender, self.terms)
+                plan_fold_run(contender, self.terms)
             self.fabric = launch(how, self.recipe)
         self._check_same()
         self.results = {turn.place: read_result(self._file(turn)) for turn in self._order()}
@@ -236,8 +236,8 @@ class _Series:
             "recipe": self.recipe.model_dump(mode="json"),
             "budget": {self.terms.budget.kind: getattr(self.terms.budget, self.terms.budget.kind)},
             "seed": self.terms.seed,
-            "resample": self.roster.resample,
-            "register": self.roster.register,
+            "resample": self.split.resample,
+            "register": self.split.register,
             "device": self.fabric.device.type,
         }
         known: dict[str, Any] = json.loads(json.dumps(settings))
@@ -288,7 +288,7 @@ class _Series:
         )
 
     def _load(self) -> dict[str, "Scan"]:
-        scans = dict(zip(self.cases, load_scans(self.roster.training, self.roster, self.watch.say), strict=True))
+        scans = dict(zip(self.cases, load_scans(self.split.training, self.split, self.watch.say), strict=True))
         check_distinct({name: scan.image for name, scan in scans.items()})
         self.terms = replace(self.terms, spacing_mm=median_spacing(scans))
         return scans
@@ -300,10 +300,10 @@ class _Series:
             done, minutes_left = clock.read(record.progress)
             self.watch.step(Moment(contender.name, fold, folds, done, minutes_left, record, seed))
 
-        plan = plan_bout(contender, replace(self.terms, seed=turn.seed))
+        plan = plan_fold_run(contender, replace(self.terms, seed=turn.seed))
         state = self._file(turn, "safetensors")
-        bout = Bout(contender, plan, fold, self.folds[fold - 1])
-        result = train_and_test(bout, scans, self.terms.task, self.fabric, state, report)
+        fold_run = FoldRun(contender, plan, fold, self.folds[fold - 1])
+        result = train_and_test(fold_run, scans, self.terms.task, self.fabric, state, report)
         write_result(result, self._file(turn))
         state.unlink(missing_ok=True)
         self.results[turn.place] = result

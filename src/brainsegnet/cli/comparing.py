@@ -27,7 +27,7 @@ def compare(
     ablation: Switch = False,
     folds: int = 5,
     seeds: int = 1,
-    recipe: Literal["paper", "quick", "thorough", "foci", "modern"] = "quick",
+    recipe: Literal["paper", "quick", "thorough", "small-lesions", "modern"] = "quick",
     budget: BudgetFlags | None = None,
     cases: CaseFlags | None = None,
     seed: int = 0,

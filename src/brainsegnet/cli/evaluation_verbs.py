@@ -61,7 +61,7 @@ def figure(
     out: Folders,
     what: FigureFlags | None = None,
 ) -> None:
-    """Draw the paper's Figure 4 (models beside the truth) or Figure 5 (probability as colours).
+    """SampleSpec the paper's Figure 4 (models beside the truth) or Figure 5 (probability as colours).
 
     Example: brainsegnet figure BRATS/ --predictions plain/ focal/ --task brats2015 --out figure4.png
 

@@ -151,7 +151,7 @@ class SegmentFlags:
     uncertainty: Switch = False
     "Write an entropy map too, and intervals of the volumes into the JSON."
     picture: Switch = False
-    "Draw the result over the scan, as a PNG beside the label map."
+    "SampleSpec the result over the scan, as a PNG beside the label map."
     keep_all_components: Switch = False
     "Keep connected components of which the model is much less sure than of the surest; some models drop them."
     tta: Switch = False

@@ -27,7 +27,7 @@ def train(
     *,
     task: str,
     out: Path,
-    recipe: Literal["paper", "quick", "thorough", "foci", "modern", "tune"] | None = None,
+    recipe: Literal["paper", "quick", "thorough", "small-lesions", "modern", "finetune"] | None = None,
     budget: BudgetFlags | None = None,
     cases: CaseFlags | None = None,
     held: HoldOutFlags | None = None,

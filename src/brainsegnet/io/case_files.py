@@ -91,7 +91,7 @@ def _read_file(files: CaseFiles, path: Path, names: Sequence[str]) -> dict[str, 
 
 
 @dataclass(frozen=True)
-class Survey:
+class DatasetCheck:
     """A set of cases in numbers.
 
     Attributes:
@@ -107,7 +107,7 @@ class Survey:
     defects: Mapping[str, tuple[str, ...]]
 
 
-def survey(cases: Sequence[CaseFiles]) -> Survey:
+def check_dataset(cases: Sequence[CaseFiles]) -> DatasetCheck:
     """Look at the cases: names and the ends of files, no voxels.
 
     A case is incomplete where it lacks a sequence, or the label map, that more than half of the cases of its layout
@@ -123,7 +123,7 @@ def survey(cases: Sequence[CaseFiles]) -> Survey:
         case.name: (*_find_lacking(case, usual[case.layout]), *damage)
         for case, damage in zip(cases, damages, strict=True)
     }
-    return Survey(
+    return DatasetCheck(
         {layout: len(group) for layout, group in groups.items()},
         Counter(sequence for case in cases for sequence in case.images),
         sum(case.lesion is not None for case in cases),

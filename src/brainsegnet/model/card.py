@@ -5,11 +5,12 @@ What a model folder says of itself: all that is needed to run the model, and whe
 
 import datetime
 import platform
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import metadata
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, cast
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, field_validator, model_validator
 
 from brainsegnet.task import Normalisation, Task
 
@@ -22,10 +23,56 @@ class Value(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+def fold_names(names: Sequence[str]) -> list[str]:
+    """Names that count on become one entry, as in lists of hosts: a card holds thousands of simulated cases.
+
+    >>> fold_names(["pat07", "phantom8", "phantom9", "phantom10", "x"])
+    ['pat07', 'phantom[8-10]', 'x']
+    """
+    folded: list[tuple[str, str, str]] = []
+    for name in names:
+        number = _NUMBER.search(name)[0]  # type: ignore[index]
+        stem = name[: len(name) - len(number)]
+        if folded and number and folded[-1][0] == stem and number == str(int(folded[-1][2] or -2) + 1):
+            folded[-1] = (stem, folded[-1][1], number)
+        else:
+            folded.append((stem, number, number))
+    return [stem + (first if first == last else f"[{first}-{last}]") for stem, first, last in folded]
+
+
+def unfold_names(entries: Iterable[str]) -> tuple[str, ...]:
+    """The names that `fold_names` was given.
+
+    >>> unfold_names(["pat07", "phantom[8-10]"])
+    ('pat07', 'phantom8', 'phantom9', 'phantom10')
+    """
+    names: list[str] = []
+    for entry in entries:
+        found = _FOLDED.fullmatch(entry)
+        numbers = range(int(found[2]), int(found[3]) + 1) if found else range(0)
+        if len(numbers) > MOST_NAMES:
+            raise ValueError(f"{entry} stands for more than {MOST_NAMES} names")
+        names += [f"{found[1]}{n}" for n in numbers] if found else [entry]
+    return tuple(names)
+
+
+def _unfold(entries: object) -> object:
+    """What pydantic is to validate: names are unfolded, and what is none is left for it to refuse."""
+    is_names = isinstance(entries, (list, tuple)) and all(isinstance(entry, str) for entry in entries)
+    return unfold_names(cast("Iterable[str]", entries)) if is_names else entries
+
+
+MOST_NAMES = 1_000_000
+"""A range of names on a card is no longer."""
+_NUMBER, _FOLDED = re.compile(r"(?:0|[1-9][0-9]*)?\Z"), re.compile(r"(.*)\[([0-9]+)-([0-9]+)\]")
+Names = Annotated[tuple[str, ...], BeforeValidator(_unfold), PlainSerializer(fold_names, list[str], when_used="json")]
+"""Names of cases."""
+
+
 class Data(Value):
     """The cases a model was trained on, their number, and where they come from under which terms."""
 
-    cases: tuple[str, ...] = ()
+    cases: Names = ()
     count: int = Field(default=0, ge=0)
     sources: str = "not stated"
 
@@ -45,7 +92,7 @@ class Parent(Value):
     licence: str = UNSTATED_LICENCE
     data: Data = Data()
     ancestors: tuple[str, ...] = ()
-    seen: tuple[str, ...] = ()
+    seen: Names = ()
 
 
 class Simulated(Value):
@@ -113,7 +160,7 @@ class TrainingNote(Value):
         simulated: Cases simulated beside those; None where there were none.
         held_out: Names of the cases that it was validated on and did not see.
         held_out_sources: Where those come from, where it is not where the training cases do.
-        blended: Share of the weights it started from in the mean that it is; 0 where it is none.
+        interpolated: Share of the weights it started from in the mean that it is; 0 where it is none.
         trainings: Of how many trainings, alike but for their cases and seeds, it is the mean, see `api.averaging`.
         folds: Where it is above 0, the model was trained on all cases, and each score is that of one of so many others,
             trained alike but without the cases that it is scored on.
@@ -128,9 +175,9 @@ class TrainingNote(Value):
     started_from: Parent | None = None
     data: Data = Data()
     simulated: Simulated | None = None
-    held_out: tuple[str, ...] = ()
+    held_out: Names = ()
     held_out_sources: str = ""
-    blended: float = 0.0
+    interpolated: float = 0.0
     trainings: int = Field(default=1, ge=1)
     folds: int = 0
     scores: Mapping[str, float | None] = Field(default_factory=dict)
@@ -228,7 +275,7 @@ class ExportNote(Value):
 
     files: Mapping[str, str] = Field(min_length=1)
     weights: str = Field(pattern="^[0-9a-f]{64}$")
-    cases: tuple[str, ...] = ()
+    cases: Names = ()
     dice_change: Mapping[str, float] = Field(default_factory=dict)
     bf16_change: Mapping[str, float] = Field(default_factory=dict)
 

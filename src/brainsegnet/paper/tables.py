@@ -22,7 +22,7 @@ Key = tuple[str, str]
 
 
 @dataclass(frozen=True)
-class Printed:
+class PublishedRow:
     """A row of the paper.
 
     Attributes:
@@ -50,7 +50,7 @@ class PaperTable:
     caption: str
     metrics: Mapping[str, str]
     regions: tuple[str, ...]
-    rows: tuple[Printed, ...]
+    rows: tuple[PublishedRow, ...]
     cohort: str
     section: str
 
@@ -65,10 +65,10 @@ TABLE_1 = PaperTable(
     metrics={"dice": "Dice", "specificity": "Specificity", "sensitivity": "Sensitivity"},
     regions=("whole", "core", "enhancing"),
     rows=(
-        Printed("FCNN + CRF (Zhao et al. 2018)"),
-        Printed("DeepMedic + CRF (Kamnitsas et al. 2017)"),
-        Printed("Brain SegNet without focal loss", {("dice", "whole"): 0.85, ("dice", "enhancing"): 0.69}),
-        Printed("Brain SegNet with focal loss", {("dice", "whole"): 0.86, ("dice", "enhancing"): 0.72}),
+        PublishedRow("FCNN + CRF (Zhao et al. 2018)"),
+        PublishedRow("DeepMedic + CRF (Kamnitsas et al. 2017)"),
+        PublishedRow("Brain SegNet without focal loss", {("dice", "whole"): 0.85, ("dice", "enhancing"): 0.69}),
+        PublishedRow("Brain SegNet with focal loss", {("dice", "whole"): 0.86, ("dice", "enhancing"): 0.72}),
     ),
     cohort="the 110 test cases of BRATS 2015, scored by the organisers",
     section="Results on Brain Tumor Segmentation",
@@ -78,11 +78,11 @@ TABLE_2 = PaperTable(
     metrics={"dice": "Dice", "precision": "Precision", "sensitivity": "Recall"},
     regions=("",),
     rows=(
-        Printed("Pinto et al. 2018, standard maps", {("dice", ""): 0.20}),
-        Printed("Pinto et al. 2018, with 4-D PWI", {("dice", ""): 0.26}),
-        Printed("Pinto et al. 2018, two models", {("dice", ""): 0.29}),
-        Printed("Brain SegNet without focal loss", {("dice", ""): 0.26}),
-        Printed("Brain SegNet with focal loss", {("dice", ""): 0.30}),
+        PublishedRow("Pinto et al. 2018, standard maps", {("dice", ""): 0.20}),
+        PublishedRow("Pinto et al. 2018, with 4-D PWI", {("dice", ""): 0.26}),
+        PublishedRow("Pinto et al. 2018, two models", {("dice", ""): 0.29}),
+        PublishedRow("Brain SegNet without focal loss", {("dice", ""): 0.26}),
+        PublishedRow("Brain SegNet with focal loss", {("dice", ""): 0.30}),
     ),
     cohort="the 32 test cases of ISLES 2017, scored by the organisers",
     section="Results on Stroke Lesion Outcome Prediction",

@@ -92,7 +92,7 @@ def put_back(array: Array, box: Box, shape: tuple[int, int, int], fill: float = 
 
 
 @dataclass(frozen=True, eq=False)
-class Surround:
+class OutsideLabels:
     """Where a box lies in a scan, and the lesion outside it, of which there is little or none: no whole map is kept.
 
     Attributes:
@@ -103,7 +103,7 @@ class Surround:
 
     >>> labels = np.arange(12, dtype=np.uint8).reshape(1, 3, 4)
     >>> box = Box((0, 0, 1), (1, 3, 4))
-    >>> around = Surround.of(labels, box)
+    >>> around = OutsideLabels.of(labels, box)
     >>> around.places.tolist(), around.values.tolist()
     ([4, 8], [4, 8])
     >>> np.array_equal(around.complete(labels[box.slices]), labels)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from brainsegnet._atomic import find_suffix
-from brainsegnet.io.case_files import PERFUSION, CaseFiles, Survey, read_sequences, survey
+from brainsegnet.io.case_files import PERFUSION, CaseFiles, DatasetCheck, check_dataset, read_sequences
 from brainsegnet.io.cases import find_cases
 from brainsegnet.io.images import READERS, Series, read_image, read_series
 from brainsegnet.model.card import Card, Comparison, ExportNote, Parent, TrainingNote
@@ -50,7 +50,7 @@ def inspect(model_or_case: Path) -> Inventory:
     cases = find_cases([model_or_case])
     if len(cases) == 1:
         return Inventory(f"case {cases[0].name}", IMAGE_HEADINGS, _image_rows(cases[0]), [f"layout: {cases[0].layout}"])
-    found = survey(cases)
+    found = check_dataset(cases)
     rows = [_case_row(case, found.defects.get(case.name, ())) for case in cases]
     return Inventory(f"{len(cases)} cases in {model_or_case}", CASE_HEADINGS, rows, _summary(found, len(cases)))
 
@@ -84,7 +84,7 @@ def _join_names(sequences: Iterable[str]) -> str:
     )
 
 
-def _summary(found: Survey, count: int) -> list[str]:
+def _summary(found: DatasetCheck, count: int) -> list[str]:
     """Layout, sequences and truth of all, and which cases are not whole."""
     by_name = {_join_names([name]): number for name, number in found.sequences.items()}
     partly = [f"{name} {'' if number == count else f'({number})'}".strip() for name, number in by_name.items()]
@@ -159,12 +159,12 @@ def by_folds(card: Card) -> bool:
 def _mean_of(note: TrainingNote) -> str:
     """What the weights are the mean of.
 
-    >>> _mean_of(TrainingNote()), _mean_of(TrainingNote(trainings=3, blended=0.25))
+    >>> _mean_of(TrainingNote()), _mean_of(TrainingNote(trainings=3, interpolated=0.25))
     ('one training', '3 trainings and, to 25%, the weights that they started from')
     """
     trainings = f"{note.trainings} trainings" if note.trainings > 1 else "one training"
     start = "they" if note.trainings > 1 else "it"
-    share = f" and, to {note.blended:.0%}, the weights that {start} started from" if note.blended else ""
+    share = f" and, to {note.interpolated:.0%}, the weights that {start} started from" if note.interpolated else ""
     return trainings + share
 
 

@@ -16,7 +16,7 @@ from brainsegnet.training.recipes import Augmentation, Range
 
 
 @dataclass(frozen=True)
-class Change:
+class AugmentParams:
     """What one sample undergoes; the defaults leave it as it is.
 
     Attributes:
@@ -44,9 +44,9 @@ class Change:
     kept: tuple[bool, ...] = field(default=())
 
 
-def draw_change(rng: np.random.Generator, how: Augmentation, sequences: int, slices: int) -> Change:
+def draw_params(rng: np.random.Generator, how: Augmentation, sequences: int, slices: int) -> AugmentParams:
     """A change of a sample of so many sequences and slices."""
-    return Change(
+    return AugmentParams(
         scale=float(rng.uniform(*how.scale)),
         angle_deg=float(rng.uniform(-how.angle_deg, how.angle_deg)),
         turns=int(rng.integers(4)) if how.quarter_turns else 0,
@@ -73,20 +73,22 @@ def _symmetric(rng: np.random.Generator, limits: Range) -> float:
     return float(rng.uniform(low, high))
 
 
-def drop_sequences(rng: np.random.Generator, change: Change, sequences: int) -> Change:
+def drop_sequences(rng: np.random.Generator, change: AugmentParams, sequences: int) -> AugmentParams:
     """`change` with a random proper subset of the sequences kept, at least one."""
     kept = rng.permutation(sequences) < rng.integers(1, max(sequences, 2))
     return replace(change, kept=tuple(kept.tolist()))
 
 
-def reorient(x: Tensor, change: Change) -> Tensor:
+def reorient(x: Tensor, change: AugmentParams) -> Tensor:
     """Flips and quarter turns of (..., D, H, W), exact; with turns, H equals W."""
     axes = [axis for axis, flip in zip((-3, -2, -1), change.flips, strict=True) if flip]
     turned = torch.rot90(x, change.turns, (-2, -1)) if change.turns else x
     return turned.flip(axes) if axes else turned
 
 
-def window(x: Tensor, centre: tuple[float, float], size: tuple[int, int], change: Change, nearest: bool) -> Tensor:
+def window(
+    x: Tensor, centre: tuple[float, float], size: tuple[int, int], change: AugmentParams, nearest: bool
+) -> Tensor:
     """The in-plane window of `size` (H, W) around `centre` of (C, H, W), rotated and rescaled; zero outside `x`."""
     angle, (h, w) = math.radians(change.angle_deg), x.shape[-2:]
     rows, cols = (torch.arange(n, device=x.device, dtype=torch.float32) - (n - 1) / 2 for n in size)
@@ -98,7 +100,7 @@ def window(x: Tensor, centre: tuple[float, float], size: tuple[int, int], change
     return F.grid_sample(x[None].float(), grid, mode, padding_mode="zeros", align_corners=True)[0]
 
 
-def recolour(images: Tensor, changes: Sequence[Change]) -> Tensor:
+def augment_intensity(images: Tensor, changes: Sequence[AugmentParams]) -> Tensor:
     """Intensity changes of a batch (N, C, D, H, W); zero, the background, stays zero."""
     slices = _table([c.slice_gain for c in changes], images.shape[2], 1.0, images)[:, None, :, None, None]
     gain = _table([c.gain for c in changes], images.shape[1], 1.0, images)[:, :, None, None, None]
@@ -117,7 +119,7 @@ def _table(rows: Sequence[Sequence[float]], width: int, default: float, like: Te
     return table.to(like.device, non_blocking=True)
 
 
-def _power(x: Tensor, changes: Sequence[Change]) -> Tensor:
+def _power(x: Tensor, changes: Sequence[AugmentParams]) -> Tensor:
     """A power law on each image's range, widened to hold zero, which stays zero; an exponent of 1 changes no bit.
 
     Sample by sample: vectorised powers round by the place in memory, and no sample may depend on its neighbours.
@@ -134,7 +136,7 @@ def _power(x: Tensor, changes: Sequence[Change]) -> Tensor:
     return out
 
 
-def _noise(images: Tensor, changes: Sequence[Change]) -> Tensor:
+def _noise(images: Tensor, changes: Sequence[AugmentParams]) -> Tensor:
     """Gaussian noise (N, C, D, H, W), each sample's from its own seed."""
     out = torch.zeros_like(images)
     for row, change in zip(out, changes, strict=True):
@@ -144,7 +146,7 @@ def _noise(images: Tensor, changes: Sequence[Change]) -> Tensor:
     return out
 
 
-def _blurred(images: Tensor, changes: Sequence[Change]) -> Tensor:
+def _blurred(images: Tensor, changes: Sequence[AugmentParams]) -> Tensor:
     """In-plane Gaussian smoothing of the sequences whose blur is above zero."""
     chosen = [(n, c, b) for n, change in enumerate(changes) for c, b in enumerate(change.blur) if b]
     if not chosen:

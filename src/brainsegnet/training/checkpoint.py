@@ -31,7 +31,8 @@ class Trainee:
         minutes: Minutes spent, over all resumed parts.
         validations: Validations done.
         best: Highest mean Dice seen, -inf before the first validation.
-        start: Weights by name that the training started from; `blend`: their share in what is kept, 0 is none.
+        start: Weights by name that the training started from; `weight_interpolation`: their share in what is kept, 0 is
+            none.
     """
 
     net: nn.Module
@@ -44,7 +45,7 @@ class Trainee:
     validations: int = 0
     best: float = -math.inf
     start: Mapping[str, Tensor] = field(default_factory=dict)
-    blend: float = 0.0
+    weight_interpolation: float = 0.0
 
     @torch.no_grad()
     def update_average(self) -> None:
@@ -65,12 +66,12 @@ class Trainee:
         Statistics of batch norm are in the mean as weights are; counters are the average's. No part of it goes back
         into the training, so a state need not hold it.
         """
-        if not self.blend:
+        if not self.weight_interpolation:
             return self.average
         mean = copy.deepcopy(self.average)
         for name, tensor in tensors_of(mean).items():
             if tensor.is_floating_point():
-                tensor.lerp_(self.start[name].to(tensor), self.blend)
+                tensor.lerp_(self.start[name].to(tensor), self.weight_interpolation)
         return mean
 
 

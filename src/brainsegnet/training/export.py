@@ -16,7 +16,7 @@ from brainsegnet.metrics.scores import region_dice
 from brainsegnet.model.card import ExportNote, Form, is_tolerated
 from brainsegnet.model.store import Model, hash_file, open_model, save_exports, torch_needed
 from brainsegnet.training.options import TrainOptions
-from brainsegnet.training.split import call_roll, load_scans
+from brainsegnet.training.split import load_scans, split_cases
 
 if TYPE_CHECKING:
     from brainsegnet.model.formats import OpenVinoModel
@@ -178,11 +178,11 @@ def training_scans(model: Model, folders: Sequence[Path]) -> dict[str, "Scan"]:
         BrainSegNetError: a case cannot be used; one sentence says which and why.
     """
     card = model.card
-    roster = call_roll(folders, card.task, TrainOptions(validation=0, sequences=card.sequences, resample=True))
-    known = [case for case in roster.training if case.name in card.training.data.cases]
+    split = split_cases(folders, card.task, TrainOptions(validation=0, sequences=card.sequences, resample=True))
+    known = [case for case in split.training if case.name in card.training.data.cases]
     if not known:
         raise DatasetError(
             f"none of the {len(card.training.data.cases)} cases that model {card.name} was trained on is in the data; "
             "name the folders it was trained on"
         )
-    return dict(zip((case.name for case in known), load_scans(known, roster), strict=True))
+    return dict(zip((case.name for case in known), load_scans(known, split), strict=True))

@@ -8,8 +8,8 @@ from brainsegnet.errors import DatasetError, TaskError
 from brainsegnet.model.card import Card, Parent
 from brainsegnet.model.store import Model
 from brainsegnet.task import Task
-from brainsegnet.training.recipes import TUNE, Recipe
-from brainsegnet.training.split import Roster, patient_of
+from brainsegnet.training.recipes import FINETUNE, Recipe
+from brainsegnet.training.split import DataSplit, patient_of
 
 if TYPE_CHECKING:
     from brainsegnet.training.plan import Plan, Weights
@@ -52,26 +52,27 @@ def adopt(recipe: Recipe, card: Card, dropping: float | None = None) -> Recipe:
             "patch": recipe.patch or card.training.recipe.get("patch"),
             "learning_rate": recipe.learning_rate * SLOWER,
             "drop_sequences": kept,
-            "small": recipe.small or (card.training.recipe.get("small", 0.0) if recipe.blend else 0.0),
+            "small_lesion_power": recipe.small_lesion_power
+            or (card.training.recipe.get("small_lesion_power", 0.0) if recipe.weight_interpolation else 0.0),
         }
     )
 
 
-def follow(roster: Roster, card: Card) -> Roster:
+def follow(split: DataSplit, card: Card) -> DataSplit:
     """The roster of a training that starts from a model: none is held out whom the model has seen.
 
     Raises:
         TaskError: model and cases share no sequence.
         DatasetError: a patient held out is one that the model, or one it goes back to, was trained on.
     """
-    if not set(card.sequences) & set(roster.sequences):
+    if not set(card.sequences) & set(split.sequences):
         raise TaskError(
             f"model {card.name} takes {', '.join(card.sequences)}, and the cases are trained on with "
-            f"{', '.join(roster.sequences)}, so there is nothing to start from; choose another model or other sequences"
+            f"{', '.join(split.sequences)}, so there is nothing to start from; choose another model or other sequences"
         )
     parent = card.as_parent()
-    refuse_seen([case.name for case in roster.validation], parent)
-    return replace(roster, parent=parent, margin=card.components.confidence_margin)
+    refuse_seen([case.name for case in split.validation], parent)
+    return replace(split, parent=parent, margin=card.components.confidence_margin)
 
 
 def refuse_seen(held_out: Sequence[str], parent: Parent) -> None:
@@ -90,28 +91,28 @@ def refuse_seen(held_out: Sequence[str], parent: Parent) -> None:
             )
 
 
-def settle_blend(recipe: Recipe, roster: Roster, card: Card) -> Recipe:
+def settle_interpolation(recipe: Recipe, split: DataSplit, card: Card) -> Recipe:
     """The recipe, without a mean of old and new weights where the old ones know not all sequences and tissues.
 
     What such a sequence or tissue starts from is random, and no share of that is worth keeping.
     """
-    origins = same_channels(card, roster.sequences) + same_tissues(card, roster.task)
-    return recipe.model_copy(update={"blend": 0.0}) if None in origins else recipe
+    origins = same_channels(card, split.sequences) + same_tissues(card, split.task)
+    return recipe.model_copy(update={"weight_interpolation": 0.0}) if None in origins else recipe
 
 
-def inherited_confidence_margin(roster: Roster, recipe: Recipe) -> float | None:
+def inherited_confidence_margin(split: DataSplit, recipe: Recipe) -> float | None:
     """The margin of the model that a training starts from, where a share of its weights is kept."""
-    return roster.margin if recipe.blend else None
+    return split.margin if recipe.weight_interpolation else None
 
 
-def warn_of_forgetting(recipe: Recipe, roster: Roster, card: Card) -> str:
+def warn_of_forgetting(recipe: Recipe, split: DataSplit, card: Card) -> str:
     """A sentence where nothing but a low learning rate keeps what the model knows; else nothing."""
-    if recipe.blend:
+    if recipe.weight_interpolation:
         return ""
-    if settle_blend(TUNE, roster, card).blend:
+    if settle_interpolation(FINETUNE, split, card).weight_interpolation:
         return (
             f"recipe {recipe.name} keeps no share of the weights of model {card.name} and may make it worse on cases "
-            f"unlike these; {TUNE.name}, which --from takes by default, keeps {TUNE.blend:.0%}"
+            f"unlike these; {FINETUNE.name}, which --from takes by default, keeps {FINETUNE.weight_interpolation:.0%}"
         )
     return (
         f"model {card.name} does not know all of these sequences and tissues, so no share of its weights is kept; hold "

@@ -15,7 +15,7 @@ from brainsegnet.model.weights import load_into
 from brainsegnet.training.checkpoint import Trainee, averaged_twin, read_state, write_state
 from brainsegnet.training.losses import all_sum, largest, loss_of, share_statistics
 from brainsegnet.training.plan import Hooks, Plan, Record, check_plan
-from brainsegnet.training.progress import Pace
+from brainsegnet.training.progress import Throughput
 from brainsegnet.training.sampler import Sampler, Scan
 from brainsegnet.training.signals import Interrupted, catch_signals
 from brainsegnet.training.simulated import SimulationBuffer
@@ -30,7 +30,7 @@ def fit(
     buffer: SimulationBuffer | None = None,
     resume: bool = False,
 ) -> nn.Module:
-    """Train a network; the result holds the last weights, averaged and blended where the recipe says so.
+    """Train a network; the result holds the last weights, averaged and interpolated where the recipe says so.
 
     Args:
         scans: Prepared training scans, all with the sequences of the plan.
@@ -73,7 +73,7 @@ class Training:
         self.shapes = [scan.image.shape for scan in scans]
         self.trainee, self.layout = _begin(plan, fabric), plan.network.layout
         self.sampler = Sampler(scans, plan.recipe, plan.patch, plan.seed, fabric.device, (buffer.depth,) * buffer.size)
-        self.pace = Pace(fabric.device)
+        self.throughput = Throughput(fabric.device)
         self.started = self.saved = time.monotonic()
         self.losses: list[Tensor] = []
         self.loss = float("nan")
@@ -122,10 +122,10 @@ class Training:
         rate = self.recipe.rate_at(progress)
         for group in trainee.optimiser.param_groups:
             group["lr"] = rate
-        self.pace.mark()
+        self.throughput.mark()
         self.buffer.update(trainee.step, self._hold)
         images, classes = self.sampler.cut([self.sampler.draw(k, stage) for k in self._numbers()])
-        self.pace.mark()
+        self.throughput.mark()
         trainee.optimiser.zero_grad()
         logits = trainee.module(images.to(memory_format=self.layout))
         loss = loss_of(logits, classes, self.recipe, stage, self.plan.regions)
@@ -133,8 +133,8 @@ class Training:
         trainee.optimiser.step()
         trainee.step += 1
         trainee.update_average()
-        self.pace.mark()
-        self.pace.close_step(self.recipe.batch)
+        self.throughput.mark()
+        self.throughput.close_step(self.recipe.batch)
         self.losses.append(loss.detach())
         if trainee.step % self.every == 0:
             self._report(progress, stage.name, rate)
@@ -152,10 +152,10 @@ class Training:
         if not math.isfinite(self.loss) and self.trainee.step:
             raise TrainingDiverged(f"the loss is {self.loss} at step {self.trainee.step}; lower the learning rate")
         if self.fabric.is_global_zero:
-            step, pace = self.trainee.step, self.pace
+            step, throughput = self.trainee.step, self.throughput
             self.hooks.report(
                 Record(step, step / self.steps_per_epoch, stage, progress, self.loss, rate, self.trainee.minutes,
-                       pace.samples_per_second, pace.waiting, dice or {})
+                       throughput.samples_per_second, throughput.data_wait, dice or {})
             )  # fmt: skip
 
     def validate_when_due(self) -> None:
@@ -194,18 +194,13 @@ class Training:
         self.saved = time.monotonic()
 
     def _fingerprint(self) -> str:
-        """What must agree for a training to be resumed: all but the budget, the scans told by their shapes.
-
-        What recipes did not have once is told only where it is set, so that older states are still resumed.
-        """
-        plan, shapes = self.plan, self.shapes
+        """What must agree for a training to be resumed: all but the budget, the scans told by their shapes."""
+        plan = self.plan
         network = f"{plan.sequences} {plan.classes} {plan.regions}"
         start = plan.origin and f" from {plan.origin}"
-        blend = f" blended {plan.recipe.blend}" if plan.recipe.blend else ""
-        small = f" small {plan.recipe.small}" if plan.recipe.small else ""
-        recipe = plan.recipe.model_dump_json(exclude={"blend", "small"})
-        changed = f"{start}{blend}{small}{self.buffer.fingerprint}"
-        return f"{recipe} {network} {plan.patch} {plan.seed} {shapes} {plan.network.name}{changed}"
+        recipe = plan.recipe.model_dump_json()
+        place = f"{plan.patch} {plan.seed} {self.shapes} {plan.network.name}"
+        return f"{recipe} {network} {place}{start}{self.buffer.fingerprint}"
 
     def finish(self) -> nn.Module:
         """The trained network, in evaluation mode."""
@@ -229,4 +224,12 @@ def _begin(plan: Plan, fabric: Fabric) -> Trainee:
     optimiser = kind(net.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
     average = averaged_twin(net, recipe.averaging)
     module, prepared = fabric.setup(design.learner(net), optimiser)
-    return Trainee(net, module, prepared, average, recipe.averaging, start=plan.start or {}, blend=recipe.blend)
+    return Trainee(
+        net,
+        module,
+        prepared,
+        average,
+        recipe.averaging,
+        start=plan.start or {},
+        weight_interpolation=recipe.weight_interpolation,
+    )

@@ -84,7 +84,7 @@ def loss_of(logits: Tensor, classes: Tensor, recipe: Recipe, stage: Stage, regio
 
     `logits` are (N, K, D, H, W), the true `classes` (N, D, H, W).
     """
-    weights = weigh_small(classes, recipe.small) if recipe.small else None
+    weights = weigh_small_lesions(classes, recipe.small_lesion_power) if recipe.small_lesion_power else None
     loss = focal_loss(logits, classes, stage.gamma, weights)
     return loss + recipe.dice * dice_loss(logits, classes, regions) if recipe.dice else loss
 
@@ -110,7 +110,7 @@ def focal_loss(logits: Tensor, classes: Tensor, gamma: float = 2.0, weights: Ten
     return ((1 - torch.exp(-cross_entropy)).clamp_min(1e-6) ** gamma * loss).mean()
 
 
-def weigh_small(classes: Tensor, power: float) -> Tensor:
+def weigh_small_lesions(classes: Tensor, power: float) -> Tensor:
     """Factor on each voxel (N, D, H, W): 1 but in lesions, there the more the less lesion lies in a box around it.
 
     It is the share of lesion in `AROUND` voxels, to the power of minus `power`: 1 within a large lesion, about 6 in one
@@ -119,7 +119,7 @@ def weigh_small(classes: Tensor, power: float) -> Tensor:
 
     >>> dots = torch.zeros(1, 9, 9, 9, dtype=torch.long)
     >>> dots[0, 4, 4, 4] = 1
-    >>> weigh_small(dots, 0.5)[0, 4, 4, 3:5].tolist()
+    >>> weigh_small_lesions(dots, 0.5)[0, 4, 4, 3:5].tolist()
     [1.0, 20.12461280822754]
     """
     lesion = (classes > 0).float().unsqueeze(1)

@@ -19,8 +19,8 @@ class TrainOptions:
     """How to train; the defaults suit a CPU.
 
     Attributes:
-        recipe: A recipe, or the name of one of ours; None is "tune" for a training that starts from a model, "quick"
-            for one that starts anew.
+        recipe: A recipe, or the name of one of ours; None is "finetune" for a training that starts from a model,
+            "quick" for one that starts anew.
         budget: How long; None is the recipe's own.
         sequences: Sequences to use; none means those of the task that every case has.
         drop_sequences: Share of the samples that lose some of their sequences, so that one model serves any subset;
@@ -115,7 +115,7 @@ class TrainOptions:
         >>> TrainOptions().chosen_recipe.name, TrainOptions(start=Path("tumour")).chosen_recipe.name
         ('quick', 'tune')
         """
-        chosen = self.recipe or ("tune" if self.start else "quick")
+        chosen = self.recipe or ("finetune" if self.start else "quick")
         recipe = chosen if isinstance(chosen, Recipe) else load_recipe(chosen)
         if self.drop_sequences is None:
             return recipe

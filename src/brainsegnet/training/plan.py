@@ -72,7 +72,7 @@ class Record:
     rate: float
     minutes: float
     samples_per_second: float
-    waiting: float
+    data_wait: float
     dice: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -104,7 +104,7 @@ def check_plan(plan: Plan, processes: int) -> None:
         TaskError: the plan cannot be carried out, on so many devices or at all.
     """
     recipe, (_, height, width) = plan.recipe, plan.patch
-    if recipe.blend and plan.start is None:
+    if recipe.weight_interpolation and plan.start is None:
         raise TaskError(
             f"recipe {recipe.name} keeps a share of the weights that a training starts from, and this one starts anew; "
             "name a model with --from, or another recipe"

@@ -98,7 +98,7 @@ class Mark:
         return float(self.event.elapsed_time(other.event)) / 1000
 
 
-class Pace:
+class Throughput:
     """Splits each step into cutting samples and learning from them.
 
     On a GPU the split is read from events on its time line, once it has passed them: measuring never makes it wait.
@@ -131,7 +131,7 @@ class Pace:
         return self.samples / spent if spent else 0.0
 
     @property
-    def waiting(self) -> float:
+    def data_wait(self) -> float:
         """Share of the time in which the device had no samples to learn from."""
         spent = self.cutting + self.learning
         return self.cutting / spent if spent else 0.0

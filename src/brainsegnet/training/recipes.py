@@ -139,12 +139,13 @@ class Recipe(_Value):
         learning_rate: At its highest; reached after `warmup`, a share of the budget, and kept, or with `decay` brought
             down to zero along half a cosine.
         dice: Weight of the soft Dice loss beside the focal loss.
-        small: Power by which voxels of small lesions weigh more in the focal loss, see `losses.weigh_small`; 0 is none.
+        small: Power by which voxels of small lesions weigh more in the focal loss, see `losses.weigh_small_lesions`; 0
+            is none.
         averaging: Decay of the moving average of weights that is validated and kept; 0 is none.
         bf16: Whether devices with units for it (GPUs, CPUs with AMX) compute in bf16 mixed precision.
         drop_sequences: Probability that a sample loses some of its sequences, at least one staying.
-        blend: Share of the weights that the training starts from in the mean that is validated and kept, batch norm
-            statistics too; it keeps more of what they knew (Wortsman et al., Robust fine-tuning, CVPR 2022).
+        weight_interpolation: Share of the weights that the training starts from in the mean that is validated and kept,
+            batch norm statistics too; it keeps more of what they knew (Wortsman et al., Robust fine-tuning, CVPR 2022).
         augmentation: What augmented samples undergo.
         stages: The curriculum.
         budget_epochs, budget_minutes: The budget where the user gives none; one of the two.
@@ -165,11 +166,11 @@ class Recipe(_Value):
     warmup: float = Field(default=0.0, ge=0, lt=1)
     decay: bool = False
     dice: float = Field(default=0.0, ge=0)
-    small: float = Field(default=0.0, ge=0, le=1)
+    small_lesion_power: float = Field(default=0.0, ge=0, le=1)
     averaging: float = Field(default=0.0, ge=0, lt=1)
     bf16: bool = False
     drop_sequences: float = Field(default=0.0, ge=0, le=1)
-    blend: float = Field(default=0.0, ge=0, lt=1)
+    weight_interpolation: float = Field(default=0.0, ge=0, lt=1)
     augmentation: Augmentation = Augmentation()
     stages: tuple[Stage, ...] = PAPER_STAGES
     budget_epochs: float | None = None
@@ -255,7 +256,7 @@ THOROUGH = QUICK.model_copy(
         "budget_minutes": 180,
     }
 )
-FOCI = THOROUGH.model_copy(update={"name": "foci", "small": 0.5})
+SMALL_LESIONS = THOROUGH.model_copy(update={"name": "small-lesions", "small_lesion_power": 0.5})
 """For lesions that are many and small, such as embolic strokes."""
 MODERN = Recipe(
     name="modern",
@@ -274,13 +275,13 @@ MODERN = Recipe(
     augmentation=STRONG,
     budget_epochs=300,
 )
-TUNE = THOROUGH.model_copy(
+FINETUNE = THOROUGH.model_copy(
     update={
-        "name": "tune",
+        "name": "finetune",
         "patch": None,
         "warmup": 0.1,
         "drop_sequences": 0.0,
-        "blend": 0.5,
+        "weight_interpolation": 0.5,
         "stages": PAPER_STAGES[-1:],
         "budget_minutes": 10,
     }
@@ -289,7 +290,9 @@ TUNE = THOROUGH.model_copy(
 
 One stage, the one that its own training ended with: scans as they are would be learnt by heart.
 """
-RECIPES: Mapping[str, Recipe] = {recipe.name: recipe for recipe in (PAPER, QUICK, THOROUGH, FOCI, MODERN, TUNE)}
+RECIPES: Mapping[str, Recipe] = {
+    recipe.name: recipe for recipe in (PAPER, QUICK, THOROUGH, SMALL_LESIONS, MODERN, FINETUNE)
+}
 
 
 def load_recipe(name: str) -> Recipe:

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from brainsegnet.preprocessing.geometry import slab_starts, turn_array
-from brainsegnet.preprocessing.prepare import Surround, follow, prepare
+from brainsegnet.preprocessing.prepare import OutsideLabels, follow, prepare
 from brainsegnet.task import Task
-from brainsegnet.training.augment import Change, draw_change, drop_sequences, recolour, reorient, window
+from brainsegnet.training.augment import AugmentParams, augment_intensity, draw_params, drop_sequences, reorient, window
 from brainsegnet.training.recipes import Recipe, Stage
 from brainsegnet.volume import Case
 
@@ -42,7 +42,7 @@ class Scan:
     depth: int
     first: int
     spacing_mm: tuple[float, float, float] = (1.0, 1.0, 1.0)
-    surround: Surround | None = None
+    outside: OutsideLabels | None = None
 
     @classmethod
     def of(cls, case: Case, task: Task) -> Self:
@@ -55,7 +55,10 @@ class Scan:
         prepared = prepare(case)
         labels = case.lesion.array if case.lesion is not None else np.zeros(case.reference.shape, np.uint8)
         classes = task.encode(labels, case.name)
-        inside, around = follow(classes, prepared).copy(), Surround.of(turn_array(classes, prepared.turn), prepared.box)
+        inside, around = (
+            follow(classes, prepared).copy(),
+            OutsideLabels.of(turn_array(classes, prepared.turn), prepared.box),
+        )
         d, h, w = (case.reference.spacing_mm[axis] for axis in prepared.turn.axes)
         return cls(prepared.image, inside, prepared.shape[0], prepared.box.start[0], (d, h, w), around)
 
@@ -73,7 +76,7 @@ class Scan:
 
 
 @dataclass(frozen=True)
-class Draw:
+class SampleSpec:
     """Where a sample comes from and what happens to it: the whole of its randomness.
 
     Attributes:
@@ -86,7 +89,7 @@ class Draw:
     scan: int
     start: int
     centre: tuple[float, float]
-    change: Change
+    change: AugmentParams
 
 
 class Sampler:
@@ -130,7 +133,7 @@ class Sampler:
         self.classes[index] = torch.from_numpy(scan.classes).to(self.device)
         self._spans = {slab: span for slab, span in self._spans.items() if slab[0] != index}
 
-    def draw(self, number: int, stage: Stage) -> Draw:
+    def draw(self, number: int, stage: Stage) -> SampleSpec:
         """Sample `number` of the training, counted over all epochs."""
         epoch, index = divmod(number, len(self.places))
         rng = np.random.Generator(np.random.Philox(key=[self.seed, (epoch << 32) + index]))
@@ -138,7 +141,7 @@ class Sampler:
         change = self._change(rng, stage, self.scans[scan].image.shape[0])
         if self.recipe.sampling == "slabs":
             start = self._first_slice(scan, slab) - self.scans[scan].first
-            return Draw(scan, start, self._around_lesion(rng, scan, start, change), change)
+            return SampleSpec(scan, start, self._around_lesion(rng, scan, start, change), change)
         return self._anywhere(rng, scan, change)
 
     def _first_slice(self, scan: int, slab: int) -> int:
@@ -160,12 +163,14 @@ class Sampler:
             self._spans[place] = self.scans[scan].lesion_span(start, self.patch[0], axis)
         return self._spans[place]
 
-    def _change(self, rng: np.random.Generator, stage: Stage, sequences: int) -> Change:
+    def _change(self, rng: np.random.Generator, stage: Stage, sequences: int) -> AugmentParams:
         augmented = rng.random() < stage.augment
-        change = draw_change(rng, self.recipe.augmentation, sequences, self.patch[0]) if augmented else Change()
+        change = draw_params(rng, self.recipe.augmentation, sequences, self.patch[0]) if augmented else AugmentParams()
         return drop_sequences(rng, change, sequences) if rng.random() < self.recipe.drop_sequences else change
 
-    def _around_lesion(self, rng: np.random.Generator, scan: int, start: int, change: Change) -> tuple[float, float]:
+    def _around_lesion(
+        self, rng: np.random.Generator, scan: int, start: int, change: AugmentParams
+    ) -> tuple[float, float]:
         """A centre such that the crop holds the whole lesion of its slices, or, if too small, lies inside its box."""
         centre = []
         for axis in (1, 2):
@@ -179,7 +184,7 @@ class Sampler:
             centre.append(float(first) + (extent - 1) / 2)
         return centre[0], centre[1]
 
-    def _anywhere(self, rng: np.random.Generator, scan: int, change: Change) -> Draw:
+    def _anywhere(self, rng: np.random.Generator, scan: int, change: AugmentParams) -> SampleSpec:
         """Centred near a voxel of a lesion class drawn at random, or, every second time, anywhere in the box."""
         shape, centres = self.scans[scan].classes.shape, self.scans[scan].centres
         if centres and rng.random() < 0.5:
@@ -193,22 +198,22 @@ class Sampler:
         high = [max(n - p // 2, n // 2) for p, n in zip(self.patch, shape, strict=True)]
         d, h, w = np.clip(middle, low, high)
         corner = (self.patch[0] // 2, (self.patch[1] - 1) / 2, (self.patch[2] - 1) / 2)
-        return Draw(
+        return SampleSpec(
             scan,
             int(d) - corner[0],
             (float(h - self.patch[1] // 2 + corner[1]), float(w - self.patch[2] // 2 + corner[2])),
             change,
         )
 
-    def cut(self, draws: Sequence[Draw]) -> tuple[Tensor, Tensor]:
+    def cut(self, draws: Sequence[SampleSpec]) -> tuple[Tensor, Tensor]:
         """Samples (N, C, D, H, W) in float32 and their classes (N, D, H, W), augmented."""
         pairs = [
             (self._cut(self.images[d.scan], d, False), self._cut(self.classes[d.scan][None], d, True)) for d in draws
         ]
         images, classes = (torch.stack(parts) for parts in zip(*pairs, strict=True))
-        return recolour(images.float(), [d.change for d in draws]), classes[:, 0].to(torch.uint8)
+        return augment_intensity(images.float(), [d.change for d in draws]), classes[:, 0].to(torch.uint8)
 
-    def _cut(self, x: Tensor, draw: Draw, nearest: bool) -> Tensor:
+    def _cut(self, x: Tensor, draw: SampleSpec, nearest: bool) -> Tensor:
         """The sample's window of (C, D, H, W), zero outside it, turned and flipped."""
         slices, size = self.patch[0], (self.patch[1], self.patch[2])
         slab = _span(x, draw.start, slices, axis=1)

@@ -133,7 +133,7 @@ def check_distinct(images: Mapping[str, NDArray[np.float32]]) -> None:
 
 
 @dataclass(frozen=True)
-class Roster:
+class DataSplit:
     """Which cases are trained on, which are held out, and the sequences in the order of the channels.
 
     `resample` and `register` say what becomes of label maps and sequences on other grids; see `TrainOptions`. `parent`
@@ -153,7 +153,7 @@ class Roster:
     buffer: "SimulationBuffer | None" = None
 
 
-def call_roll(data: Sequence[Path], task: Task, options: "TrainOptions") -> Roster:
+def split_cases(data: Sequence[Path], task: Task, options: "TrainOptions") -> DataSplit:
     """Find the cases, and decide which are held out and which sequences are used; all scans of a patient go together.
 
     Raises:
@@ -186,10 +186,10 @@ def call_roll(data: Sequence[Path], task: Task, options: "TrainOptions") -> Rost
     check_whole(cases, sequences)
     validation = [case for case in cases if case.name in held]
     simulated = plan_simulation(options, task, sequences)
-    return Roster(task, sequences, training, validation, options.resample, options.register, simulated=simulated)
+    return DataSplit(task, sequences, training, validation, options.resample, options.register, simulated=simulated)
 
 
-def check_same(roster: Roster, card: Card, where: Path) -> None:
+def check_same(split: DataSplit, card: Card, where: Path) -> None:
     """Refuse to resume a training with other cases or sequences: what was held out must stay unseen.
 
     Raises:
@@ -202,10 +202,10 @@ def check_same(roster: Roster, card: Card, where: Path) -> None:
         "held-out cases": set(card.training.held_out),
     }
     now = {
-        "task": {roster.task.name},
-        "sequences": set(roster.sequences),
-        "training cases": {case.name for case in roster.training},
-        "held-out cases": {case.name for case in roster.validation},
+        "task": {split.task.name},
+        "sequences": set(split.sequences),
+        "training cases": {case.name for case in split.training},
+        "held-out cases": {case.name for case in split.validation},
     }
     for what, names in before.items():
         if changed := names ^ now[what]:
@@ -216,7 +216,7 @@ def check_same(roster: Roster, card: Card, where: Path) -> None:
 
 
 def load_scans(
-    cases: Sequence[CaseFiles], roster: Roster, say: Callable[[str], None] = lambda text: None
+    cases: Sequence[CaseFiles], split: DataSplit, say: Callable[[str], None] = lambda text: None
 ) -> list["Scan"]:
     """Read and prepare cases, a few at a time; `say` is told of each doubtful registration.
 
@@ -227,33 +227,33 @@ def load_scans(
     from brainsegnet.training.sampler import Scan
 
     def load(files: CaseFiles) -> Scan:
-        aligner = Aligner(files.name, roster.register)
-        align = aligner if roster.resample or roster.register else None
-        case = load_case(files, roster.sequences, roster.task, lesion=True, align=align)
+        aligner = Aligner(files.name, split.register)
+        align = aligner if split.resample or split.register else None
+        case = load_case(files, split.sequences, split.task, lesion=True, align=align)
         for sequence, warning in aligner.warnings.items():
             say(f"case {files.name}: {sequence}: {warning}")
-        return Scan.of(case, roster.task)
+        return Scan.of(case, split.task)
 
     with ThreadPoolExecutor(2) as buffer:
         return list(buffer.map(load, cases))
 
 
-Read = Callable[[Sequence[CaseFiles], Roster, Callable[[str], None]], list["Scan"]]
+Read = Callable[[Sequence[CaseFiles], DataSplit, Callable[[str], None]], list["Scan"]]
 """Gives the scans of some cases of a roster, as `load_scans` does."""
 
 
 def load_split(
-    roster: Roster, scored: bool, read: Read = load_scans, say: Callable[[str], None] = lambda text: None
+    split: DataSplit, scored: bool, read: Read = load_scans, say: Callable[[str], None] = lambda text: None
 ) -> tuple[list["Scan"], list["Scan"]]:
     """What is trained on, and, if it is to be scored, what is held out; errors as `load_scans`.
 
     Raises:
         DatasetError: a scan is among both, under two names.
     """
-    scans = read(roster.training, roster, say)
-    held_out = read(roster.validation, roster, say) if scored else []
-    named = {files.name: scan.image for files, scan in zip(roster.training, scans, strict=True)}
-    for files, scan in zip(roster.validation, held_out, strict=False):
+    scans = read(split.training, split, say)
+    held_out = read(split.validation, split, say) if scored else []
+    named = {files.name: scan.image for files, scan in zip(split.training, scans, strict=True)}
+    for files, scan in zip(split.validation, held_out, strict=False):
         check_unseen(files.name, scan.image, named)
     return scans, held_out
 

@@ -21,13 +21,13 @@ from brainsegnet.training.finetune import (
     follow,
     inherit,
     inherited_confidence_margin,
-    settle_blend,
+    settle_interpolation,
     warn_of_forgetting,
 )
 from brainsegnet.training.options import TrainOptions, Watch
 from brainsegnet.training.recipes import Recipe
 from brainsegnet.training.simulated import describe_simulation, open_buffer
-from brainsegnet.training.split import Read, Roster, call_roll, check_same, load_scans, load_split
+from brainsegnet.training.split import DataSplit, Read, check_same, load_scans, load_split, split_cases
 
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
@@ -69,43 +69,43 @@ def train(
     """
     options, watch = options or TrainOptions(), watch or Watch()
     task = task if isinstance(task, Task) else load_task(task)
-    roster = call_roll([data] if isinstance(data, Path) else list(data), task, options)
-    return run(roster, load_scans, out, options, watch)
+    split = split_cases([data] if isinstance(data, Path) else list(data), task, options)
+    return run(split, load_scans, out, options, watch)
 
 
-def run(roster: Roster, read: Read, out: Path, options: TrainOptions, watch: Watch) -> Path:
-    """Train on the cases of a roster, which `read` reads or has in memory; otherwise as `train`.
+def run(split: DataSplit, read: Read, out: Path, options: TrainOptions, watch: Watch) -> Path:
+    """Train on the cases of a split, which `read` reads or has in memory; otherwise as `train`.
 
     Args:
-        roster: Who is trained on and who is held out.
+        split: Who is trained on and who is held out.
         read: Gives the scans of some of its cases; takes what `load_scans` takes.
         out: As for `train`.
         options: As for `train`.
         watch: As for `train`.
     """
     parent = None if options.start is None else resolve_model(options.start)
-    roster = roster if parent is None else follow(roster, parent.card)
+    split = split if parent is None else follow(split, parent.card)
     with torch_needed():
         from brainsegnet.training.loop import fit
         from brainsegnet.training.plan import check_plan
-    _claim(out, roster, options.resume)
-    plan = make_plan(roster, options, parent)
+    _claim(out, split, options.resume)
+    plan = make_plan(split, options, parent)
     check_plan(plan, options.devices * options.nodes)
     fabric = launch(options, plan.recipe)
     if fabric.is_global_zero:
-        watch.say(describe(roster, plan, fabric))
-        if roster.simulated is not None:
-            watch.say(describe_simulation(roster.simulated))
-        if parent is not None and (warning := warn_of_forgetting(plan.recipe, roster, parent.card)):
+        watch.say(describe(split, plan, fabric))
+        if split.simulated is not None:
+            watch.say(describe_simulation(split.simulated))
+        if parent is not None and (warning := warn_of_forgetting(plan.recipe, split, parent.card)):
             watch.say(warning)
-    if roster.simulated:
-        buffer = open_buffer(roster.simulated, options, roster.task, roster.sequences, fabric.device)
-        roster = replace(roster, buffer=buffer)
-    scans, held_out = load_split(roster, fabric.is_global_zero and _scored(roster, options), read, watch.say)
+    if split.simulated:
+        buffer = open_buffer(split.simulated, options, split.task, split.sequences, fabric.device)
+        split = replace(split, buffer=buffer)
+    scans, held_out = load_split(split, fabric.is_global_zero and _scored(split, options), read, watch.say)
     try:
-        hooks, log = _hooks(roster, plan, fabric, out, options, held_out)
+        hooks, log = _hooks(split, plan, fabric, out, options, held_out)
         hooks = replace(hooks, report=_both(hooks.report, watch.step))
-        fit(scans, plan, fabric, hooks, buffer=roster.buffer, resume=options.resume)
+        fit(scans, plan, fabric, hooks, buffer=split.buffer, resume=options.resume)
         if log is not None:
             recipe = plan.recipe.model_dump(mode="json")
             log.close({"recipe": recipe, "budget": asdict(plan.budget), "seed": options.seed})
@@ -114,7 +114,7 @@ def run(roster: Roster, read: Read, out: Path, options: TrainOptions, watch: Wat
     return out / (BEST if (out / BEST).is_dir() else LAST)
 
 
-def make_plan(roster: Roster, options: TrainOptions, parent: Model | None) -> "Plan":
+def make_plan(split: DataSplit, options: TrainOptions, parent: Model | None) -> "Plan":
     """What is to be trained on these cases, from a model or from nothing.
 
     Raises:
@@ -122,24 +122,24 @@ def make_plan(roster: Roster, options: TrainOptions, parent: Model | None) -> "P
     """
     from brainsegnet.training.plan import Plan
 
-    recipe, task = options.chosen_recipe, roster.task
+    recipe, task = options.chosen_recipe, split.task
     if parent is not None:
-        recipe = settle_blend(adopt(recipe, parent.card, options.drop_sequences), roster, parent.card)
-    recipe = recipe.fit_to(len(roster.training) + (options.simulated or 0))
+        recipe = settle_interpolation(adopt(recipe, parent.card, options.drop_sequences), split, parent.card)
+    recipe = recipe.fit_to(len(split.training) + (options.simulated or 0))
     budget, patch = options.budget or recipe.budget(), recipe.patch or task.patch
-    plan = Plan(recipe, budget, len(roster.sequences), task.classes, patch, options.seed, task.region_classes)
-    if parent is None or roster.parent is None:
+    plan = Plan(recipe, budget, len(split.sequences), task.classes, patch, options.seed, task.region_classes)
+    if parent is None or split.parent is None:
         return plan
-    return replace(plan, start=inherit(parent, plan, roster.sequences, task), origin=roster.parent.sha256)
+    return replace(plan, start=inherit(parent, plan, split.sequences, task), origin=split.parent.sha256)
 
 
-def describe(roster: Roster, plan: "Plan", fabric: "Fabric") -> str:
+def describe(split: DataSplit, plan: "Plan", fabric: "Fabric") -> str:
     """What is said at the start."""
-    held = ", ".join(case.name for case in roster.validation) or "none"
-    length, count, widths = getattr(plan.budget, plan.budget.kind), len(roster.training), plan.recipe.widths
+    held = ", ".join(case.name for case in split.validation) or "none"
+    length, count, widths = getattr(plan.budget, plan.budget.kind), len(split.training), plan.recipe.widths
     cases = {0: "no training case on disk", 1: "1 training case"}.get(count, f"{count} training cases")
     return (
-        f"task {roster.task.name}, sequences {', '.join(roster.sequences)}; {cases}, "
+        f"task {split.task.name}, sequences {', '.join(split.sequences)}; {cases}, "
         f"held out: {held}; recipe {plan.recipe.name}, {length:g} {plan.budget.kind}, "
         f"{widths[0]} to {widths[-1]} channels, {fabric.world_size} x {fabric.device.type}, "
         f"{fabric.strategy.precision.precision}"
@@ -174,14 +174,14 @@ def launch(options: TrainOptions, recipe: Recipe) -> "Fabric":
     return fabric
 
 
-def _claim(out: Path, roster: Roster, resume: bool) -> None:
+def _claim(out: Path, split: DataSplit, resume: bool) -> None:
     """Refuse to train over an earlier training, or to resume where there is none or another."""
     if not resume and any((out / part).exists() for part in (STATE, BEST, LAST)):
         raise OutputError(f"{out} already holds a training; continue it with --resume, or choose another folder")
     if resume and not (out / STATE).is_file():
         raise OutputError(f"{out} holds no state of a training to resume; start one in a new folder without --resume")
     if resume and (card := _last_card(out)):
-        check_same(roster, card, out)
+        check_same(split, card, out)
     writable(out / "log.csv", ())
 
 
@@ -193,9 +193,9 @@ def _last_card(out: Path) -> Card | None:
         return None
 
 
-def _scored(roster: Roster, options: TrainOptions) -> bool:
+def _scored(split: DataSplit, options: TrainOptions) -> bool:
     """Whether held-out cases are scored on the way."""
-    return bool(roster.validation) and options.validations > 0
+    return bool(split.validation) and options.validations > 0
 
 
 def _both(one: Report, other: Report) -> Report:
@@ -209,43 +209,43 @@ def _both(one: Report, other: Report) -> Report:
 
 
 def _hooks(
-    roster: Roster, plan: "Plan", fabric: "Fabric", out: Path, options: TrainOptions, held_out: Sequence["Scan"]
+    split: DataSplit, plan: "Plan", fabric: "Fabric", out: Path, options: TrainOptions, held_out: Sequence["Scan"]
 ) -> tuple["Hooks", "RunLog | None"]:
     """Where records and weights go; the log is the first process's alone, and a `validate` every one's or none's."""
     from brainsegnet.training.checkpoint import saved_step
     from brainsegnet.training.plan import Hooks
     from brainsegnet.training.progress import RunLog
 
-    scored = _scored(roster, options)
+    scored = _scored(split, options)
     if not fabric.is_global_zero:
         idle: Validate | None = (lambda net: {}) if scored else None
         return Hooks(lambda record: None, lambda name, weights: None, idle, out / STATE, options.validations), None
-    log = RunLog(out, tuple(roster.task.regions), saved_step(out / STATE) if options.resume else 0)
+    log = RunLog(out, tuple(split.task.regions), saved_step(out / STATE) if options.resume else 0)
     card = _last_card(out) if options.resume else None
     scores = {region: value for region, value in card.training.scores.items() if value is not None} if card else {}
 
     def keep(name: str, weights: "Weights") -> None:
-        save_model(out / name, write_card(f"{out.name}/{name}", roster, plan, options, scores), weights)
+        save_model(out / name, write_card(f"{out.name}/{name}", split, plan, options, scores), weights)
 
     def validate_held_out(net: "BrainSegNet") -> Mapping[str, float]:
-        scores.update(score(net, held_out, roster.task, inherited_confidence_margin(roster, plan.recipe)))
+        scores.update(score(net, held_out, split.task, inherited_confidence_margin(split, plan.recipe)))
         return dict(scores)
 
     return Hooks(log, keep, validate_held_out if scored else None, out / STATE, options.validations), log
 
 
-def write_card(name: str, roster: Roster, plan: "Plan", options: TrainOptions, scores: Mapping[str, float]) -> Card:
+def write_card(name: str, split: DataSplit, plan: "Plan", options: TrainOptions, scores: Mapping[str, float]) -> Card:
     """All about the model that is being trained."""
-    recipe, cases = plan.recipe, tuple(case.name for case in roster.training)
-    simulated = roster.simulated and roster.buffer and roster.simulated.model_copy(update={"seen": roster.buffer.seen})
+    recipe, cases = plan.recipe, tuple(case.name for case in split.training)
+    simulated = split.simulated and split.buffer and split.simulated.model_copy(update={"seen": split.buffer.seen})
     return Card(
         name=name,
         licence=options.licence,
-        task=roster.task,
+        task=split.task,
         input=Input(
-            sequences=roster.sequences,
-            normalisation=roster.task.normalisation,
-            any_subset=recipe.drop_sequences > 0 and len(roster.sequences) > 1,
+            sequences=split.sequences,
+            normalisation=split.task.normalisation,
+            any_subset=recipe.drop_sequences > 0 and len(split.sequences) > 1,
         ),
         network=Architecture(
             widths=recipe.widths, refined=recipe.refined, nonlinear=recipe.nonlinear, stride=recipe.stride
@@ -254,14 +254,14 @@ def write_card(name: str, roster: Roster, plan: "Plan", options: TrainOptions, s
             recipe=recipe.model_dump(mode="json"),
             budget={plan.budget.kind: getattr(plan.budget, plan.budget.kind)},
             seed=plan.seed,
-            started_from=roster.parent,
+            started_from=split.parent,
             data=Data(cases=cases, count=len(cases), sources=options.sources),
             simulated=simulated,
-            held_out=tuple(case.name for case in roster.validation),
-            blended=recipe.blend,
+            held_out=tuple(case.name for case in split.validation),
+            interpolated=recipe.weight_interpolation,
             scores=dict(scores),
         ),
-        components=ComponentFilter(confidence_margin=inherited_confidence_margin(roster, recipe)),
+        components=ComponentFilter(confidence_margin=inherited_confidence_margin(split, recipe)),
         versions=find_versions(),
     )
 
