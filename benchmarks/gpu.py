@@ -193,7 +193,7 @@ def training(device: torch.device, patch: tuple[int, int, int], batches: tuple[i
                 loss_of(logits, classes, PAPER, stage).backward()
                 optimiser.step()
 
-            facts = {"network": "plain" if plain else "collapsed", "batch": batch, "patch": patch}
+            facts = {"network": "plain" if plain else "fused", "batch": batch, "patch": patch}
             try:
                 if device.type == "cuda":
                     torch.cuda.empty_cache()

@@ -58,7 +58,7 @@ def run(data: Path, task: str, left_out: str, recipe: Recipe, budget: brainsegne
         "steps": steps,
         "minutes": round(trained / 60, 2),
         "samples_per_second": round(per_second, 3),
-        "waiting": round(data_wait, 4),
+        "data_wait": round(data_wait, 4),
         "segment_seconds": done.done[0].report["seconds"],
         "scores": {region: vars(score) for region, score in scores.items()},
     }

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from brainsegnet.benchmark.run import CompareOptions, compare
     from brainsegnet.inference.segment import SegmentOptions, segment
     from brainsegnet.metrics.evaluate import evaluate
-    from brainsegnet.paper.figure_cases import FigureOptions
-    from brainsegnet.paper.publish import figure, table
+    from brainsegnet.paper.figure_cases import FigureOptions, figure
     from brainsegnet.paper.submission import submit
+    from brainsegnet.paper.tables import table
     from brainsegnet.reporting.inspect import inspect, models
     from brainsegnet.reporting.report import report
     from brainsegnet.simulation.simulate import simulate
@@ -34,9 +34,9 @@ _HOMES = {
     "CompareOptions": "benchmark.run",
     "compare": "benchmark.run",
     "FigureOptions": "paper.figure_cases",
-    "figure": "paper.publish",
+    "figure": "paper.figure_cases",
     "report": "reporting.report",
-    "table": "paper.publish",
+    "table": "paper.tables",
     "evaluate": "metrics.evaluate",
     "rank": "benchmark.rank",
     "export": "training.export",

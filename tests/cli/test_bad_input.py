@@ -208,7 +208,7 @@ def test_a_folder_that_may_not_be_read_is_told(run, left, quick, data, strict, t
         data.chmod(0o700)
 
 
-@pytest.mark.parametrize("verb", ["train", "segment", "evaluate", "grow"])
+@pytest.mark.parametrize("verb", ["train", "segment", "evaluate", "simulate"])
 def test_an_output_below_a_file_is_told(run, left, quick, data, strict, tmp_path, verb):
     (tmp_path / "file").write_text("mine")
     out = tmp_path / "file" / "out"
@@ -216,7 +216,7 @@ def test_an_output_below_a_file_is_told(run, left, quick, data, strict, tmp_path
         "train": (data, "--task", "brats2015", "--out", out, "--steps", 1),
         "segment": (data, "--model", strict, "--out", out),
         "evaluate": (data / "phantom0000" / "lesion.nii.gz", data / "phantom0000", "--task", "brats2015", "--out", out),
-        "grow": (out, "--cases", 1, "--shape", 24, 40, 40),
+        "simulate": (out, "--cases", 1, "--shape", 24, 40, 40),
     }
     before = left(tmp_path)
     ended = run(verb, *arguments[verb])
@@ -261,7 +261,7 @@ def test_evaluate_and_grow_say_that_the_disk_is_full(run, left, data, tmp_path):
         ended = run("evaluate", labels, labels, "--task", "brats2015", "--out", tmp_path / "scores")
     assert ended.code == 1 and "scores.csv cannot be written: File too large" in ended.sentence
     with full_disk(100):
-        ended = run("grow", tmp_path / "simulated", "--cases", 1, "--shape", 24, 40, 40)
+        ended = run("simulate", tmp_path / "simulated", "--cases", 1, "--shape", 24, 40, 40)
     assert ended.code == 1 and "cannot be written" in ended.sentence
     assert not left(tmp_path / "scores") and not left(tmp_path / "simulated")
 

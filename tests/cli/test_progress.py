@@ -19,4 +19,4 @@ def test_off_a_terminal_every_twentieth_and_every_validation_is_a_line_of_its_ow
     said, err = capsys.readouterr()
     lines = err.splitlines()
     assert not said and len(lines) in (20, 21) and "step 0:" in lines[0]
-    assert all(line.endswith("waiting") for line in lines), "long lines are not broken"
+    assert all(line.endswith("waiting for data") for line in lines), "long lines are not broken"

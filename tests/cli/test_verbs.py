@@ -140,7 +140,7 @@ def test_segment_takes_the_mean_over_mirror_images_on_request(run, phantoms, tra
         assert run("segment", phantoms / "phantom0002", "--model", trained, "--out", out, *flags, *CPU).code == 0
         labels.append(read_labels(out).array)
         reports.append(json.loads((tmp_path / f"{name}.json").read_text()))
-    assert [report["mirrored"] for report in reports] == [False, True]
+    assert [report["test_time_augmentation"] for report in reports] == [False, True]
     assert np.any(labels[0] != labels[1])
     assert len(list(tmp_path.iterdir())) == 4, "no map is written that was not asked for"
 
@@ -227,22 +227,22 @@ def test_evaluate_names_the_truths_that_have_no_prediction(run, phantoms, tmp_pa
 
 
 def test_grow_tells_each_phantom_and_refuses_none(run, left, tmp_path):
-    ended = run("grow", tmp_path / "a", "--cases", 2, "--seed", 3, "--shape", 24, 40, 40)
+    ended = run("simulate", tmp_path / "a", "--cases", 2, "--seed", 3, "--shape", 24, 40, 40)
     assert ended.code == 0 and ended.out == "phantom0003\nphantom0004\n" and not ended.err
     assert len(left(tmp_path / "a")) == 10
-    ended = run("grow", tmp_path / "b", "--cases", 0)
+    ended = run("simulate", tmp_path / "b", "--cases", 0)
     assert ended.code == 1 and "0 phantoms cannot be simulated; ask for one or more" in ended.sentence
-    assert "too coarse" in run("grow", tmp_path / "b", "--shape", 2, 2, 2).sentence
-    assert "seed must be 0 or more" in run("grow", tmp_path / "b", "--seed", -1).sentence
+    assert "too coarse" in run("simulate", tmp_path / "b", "--shape", 2, 2, 2).sentence
+    assert "seed must be 0 or more" in run("simulate", tmp_path / "b", "--seed", -1).sentence
     assert not left(tmp_path / "b")
 
 
 def test_grow_realistic_cases(run, left, tmp_path):
     shape = ("--shape", 32, 44, 40)
-    ended = run("grow", tmp_path / "a", "--cases", 1, "--realistic", "--anatomy", "procedural", *shape)
+    ended = run("simulate", tmp_path / "a", "--cases", 1, "--realistic", "--anatomy", "procedural", *shape)
     assert ended.code == 0 and "glioma0000" in ended.out and len(left(tmp_path / "a")) == 5
-    assert "add --realistic" in run("grow", tmp_path / "b", "--anatomy", "procedural").sentence
-    assert "holds no label maps" in run("grow", tmp_path / "b", "--realistic", "--anatomy", tmp_path).sentence
+    assert "add --realistic" in run("simulate", tmp_path / "b", "--anatomy", "procedural").sentence
+    assert "holds no label maps" in run("simulate", tmp_path / "b", "--realistic", "--anatomy", tmp_path).sentence
 
 
 def test_inspect_shows_models_runs_cases_folders_and_images(run, phantoms, trained):
@@ -283,16 +283,16 @@ def test_inspect_refuses_what_it_does_not_know(run, tmp_path):
 
 
 def test_grow_grows_strokes_and_says_what_does_not_go_together(run, left, tmp_path):
-    ended = run("grow", tmp_path / "a", "--stroke", "isles2022", "--cases", 1, "--seed", 3)
+    ended = run("simulate", tmp_path / "a", "--stroke", "isles2022", "--cases", 1, "--seed", 3)
     assert ended.code == 0 and ended.out == "sub-strokephantom0003\n" and not ended.err
     assert len(left(tmp_path / "a")) == 3
-    assert "add --stroke isles2022" in run("grow", tmp_path / "b", "--shapes", tmp_path).sentence
+    assert "add --stroke isles2022" in run("simulate", tmp_path / "b", "--shapes", tmp_path).sentence
     assert (
         "holds no lesion masks"
-        in run("grow", tmp_path / "b", "--stroke", "isles2017", "--shapes", tmp_path / "c").sentence
+        in run("simulate", tmp_path / "b", "--stroke", "isles2017", "--shapes", tmp_path / "c").sentence
     )
-    assert "leave out --realistic" in run("grow", tmp_path / "b", "--stroke", "isles2022", "--realistic").sentence
-    assert "leave out --shape" in run("grow", tmp_path / "b", "--stroke", "isles2022", "--shape", 40, 40, 40).sentence
+    assert "leave out --realistic" in run("simulate", tmp_path / "b", "--stroke", "isles2022", "--realistic").sentence
+    assert "leave out --shape" in run("simulate", tmp_path / "b", "--stroke", "isles2022", "--shape", 40, 40, 40).sentence
     assert not left(tmp_path / "b")
 
 

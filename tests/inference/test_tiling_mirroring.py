@@ -94,7 +94,7 @@ def test_the_coverage_of_one_pass_over_all_sequences_is_not_told_of_others(engin
     assert fewer.absent and (fewer.intervals["whole"].coverage, fewer.intervals["whole"].cases) == (None, 0)
 
 
-@pytest.mark.parametrize("mirror", [False, True])
+@pytest.mark.parametrize("tta", [False, True])
 def test_probabilities_leave_memory_where_nothing_asks_for_them(engine, case, tta):
     ready = prepare_case(case, engine.card)
     assert compute(ready, engine, Options(tta=tta)).probabilities is None

@@ -83,7 +83,7 @@ def pool_of(make_scan):
     return build
 
 
-@pytest.mark.parametrize(("slots", "every"), [(1, 1), (1, 5), (3, 1), (4, 7), (5, 2)])
+@pytest.mark.parametrize(("size", "every"), [(1, 1), (1, 5), (3, 1), (4, 7), (5, 2)])
 def test_a_slot_holds_what_a_ring_would_hold(size, every, pool_of):
     ring, buffer = list(range(size)), pool_of(size, every)[0]
     for step in range(60):
@@ -139,7 +139,7 @@ def test_a_pool_serves_one_training_after_another(pool_of, fabric):
     assert diaries[0].losses == diaries[1].losses and made[: len(made) // 2] == made[len(made) // 2 :]
 
 
-@pytest.mark.parametrize("other", [{"slots": 3}, {"every": 3}, {"origin": "cubes"}, None])
+@pytest.mark.parametrize("other", [{"size": 3}, {"every": 3}, {"origin": "cubes"}, None])
 def test_another_pool_cannot_continue_a_training(make_scan, pool_of, fabric, tmp_path, other):
     scans = [make_scan()]
     fit(scans, plan(Budget(steps=1)), fabric, Diary().hooks(tmp_path / "s"), buffer=pool_of()[0])

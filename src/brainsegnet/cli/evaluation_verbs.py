@@ -45,7 +45,7 @@ def table(scores: Paths, /, *, paper: Literal[1, 2], out: Folders | None = None,
     labels
         Names of our rows; by default those of the folders.
     """
-    from brainsegnet.paper.publish import table as run
+    from brainsegnet.paper.tables import table as run
 
     say(run(scores, paper, out or [], labels).rstrip("\n"))
 
@@ -79,7 +79,7 @@ def figure(
         Files to write: .png, .svg.
     """
     from brainsegnet.paper.figure_cases import FigureOptions
-    from brainsegnet.paper.publish import figure as run
+    from brainsegnet.paper.figure_cases import figure as run
 
     options = FigureOptions(**vars(what or FigureFlags()))
     for strip in run(data, predictions, task, out, paper, options):

@@ -42,5 +42,5 @@ def describe_record(record: "Record") -> str:
     scores = "".join(f", {region} {value:.3f}" for region, value in record.dice.items())
     return (
         f"{record.stage} step {record.step}: loss {record.loss:.3f}{scores}, "
-        f"{record.samples_per_second:.1f} samples/s, {record.data_wait:.0%} waiting"
+        f"{record.samples_per_second:.1f} samples/s, {record.data_wait:.0%} waiting for data"
     )

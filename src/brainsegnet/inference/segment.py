@@ -95,7 +95,7 @@ def write_case(found: RawPrediction, loaded: Loaded, model: Model, path: Path, p
             "components": prediction.components_dropped,
             "ml": prediction.dropped_ml,
         },
-        "mirrored": found.options.tta,
+        "test_time_augmentation": found.options.tta,
         **_describe_uncertainty(prediction, files),
         "validation": expected,
         "validated_on": model.card.training.held_out_sources or "unseen cases",

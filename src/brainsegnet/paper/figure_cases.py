@@ -4,18 +4,22 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from brainsegnet._types import Array
-from brainsegnet.errors import DatasetError, GridMismatch
-from brainsegnet.io.cases import CaseFiles, load_case
+from brainsegnet.errors import DatasetError, GridMismatch, TaskError
+from brainsegnet.io.cases import CaseFiles, find_cases, load_case
 from brainsegnet.io.images import read_image
 from brainsegnet.io.predictions import read_prediction
 from brainsegnet.metrics.evaluate import label_files
-from brainsegnet.paper.figures import SEQUENCES
+from brainsegnet.paper.figures import SEQUENCES, Strip, comparison_figure, cut_strip, probability_row_figure
+from brainsegnet.paper.tables import check_targets, name_rows
+from brainsegnet.plotting.overlays import save_figure
+from brainsegnet.plotting.tiles import DPI
 from brainsegnet.preprocessing.alignment import Aligner
-from brainsegnet.task import Task
+from brainsegnet.task import Task, load_task
 from brainsegnet.volume import Case, Volume, describe_mismatch
 
 
@@ -120,3 +124,56 @@ def _probability_files(folder: Path, case: str, task: Task) -> list[Path]:
     if not names:
         raise DatasetError(f"{folder} holds no probability map of case {case}; segment it with --probabilities")
     return [folder / str(name) for name in names]
+
+
+PICTURES = (".png", ".svg")
+PREDICTION = "prediction"
+
+
+def figure(
+    data: Sequence[Path],
+    predictions: Sequence[Path],
+    task: Task | str,
+    out: Path | Sequence[Path],
+    paper: Literal[4, 5] = 4,
+    options: FigureOptions | None = None,
+) -> list[Strip]:
+    """The paper's Figure 4 or 5.
+
+    Args:
+        data: Folders of cases, or tables.
+        predictions: Figure 4: for each model, the folder of label maps that `segment` wrote. Figure 5: one folder, with
+            the probability maps of `segment --probabilities`.
+        task: In whose label convention the predictions are.
+        out: Files to write, .png or .svg.
+        paper: Which figure.
+        options: What it shows.
+
+    Returns:
+        The slices shown, each with the reason why.
+
+    Raises:
+        DatasetError: a case or a prediction is absent, or a slice is named that does not exist.
+        GridMismatch: a prediction is not on the grid of its case.
+        OutputError: a file cannot be written.
+    """
+    options, task = options or FigureOptions(), task if isinstance(task, Task) else load_task(task)
+    if paper not in (4, 5):
+        raise TaskError(f"figures 4 and 5 of the paper can be drawn, not {paper}")
+    if paper == 5 and len(predictions) != 1:
+        raise DatasetError(f"Figure 5 shows one model, not {len(predictions)}; name one folder of predictions")
+    targets = check_targets(out, PICTURES)
+    names = name_rows(predictions, options.labels, "predictions") if paper == 4 else [PREDICTION]
+    models = dict(zip(names, predictions, strict=True))
+    strips = []
+    for files, index in choose_slices(find_cases(data), models, options):
+        case = load_shown(files, task, options.sequences or usual_sequences(task, paper))
+        layers = {name: read_layer(folder, case, task, paper) for name, folder in models.items()}
+        strips.append(cut_strip(case, layers, index))
+    if paper == 4:
+        drawn = comparison_figure(strips, task, options.sequences or usual_sequences(task, paper))
+    else:
+        drawn = probability_row_figure(strips, PREDICTION)
+    for target in targets:
+        save_figure(drawn, target, DPI)
+    return strips

@@ -8,12 +8,15 @@ The paper's Tables 1 and 2, its rows beside ours, as Markdown, CSV and LaTeX.
 
 import csv
 import io
+import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
-from brainsegnet.errors import DatasetError
+from brainsegnet._atomic import check_suffix, writable, write_text
+from brainsegnet.errors import DatasetError, TaskError
 from brainsegnet.metrics.tables import find_interval
 
 SOURCE = "Hu et al., Brain SegNet, BMC Medical Imaging 20:17, 2020"
@@ -264,3 +267,72 @@ def _plain_latex(text: str) -> str:
     sub\_1 \& 50 \% $\pm$ 2
     """
     return "".join(_LATEX.get(letter, f"\\{letter}" if letter in "&%$#_{}" else letter) for letter in text)
+
+
+TEXTS = (".md", ".csv", ".tex")
+
+
+def table(scores: Sequence[Path], paper: Number, out: Path | Sequence[Path] = (), labels: Sequence[str] = ()) -> str:
+    """The paper's Table 1 or 2, a row of ours for each of `scores` below the paper's own.
+
+    Args:
+        scores: `scores.json` of `evaluate`, or the folders that hold one.
+        paper: 1 is BRATS 2015, 2 is ISLES 2017.
+        out: Files to write, each in the format of its ending: .md, .csv or .tex.
+        labels: Names of our rows; none takes the names of the folders.
+
+    Returns:
+        The table in Markdown.
+
+    Raises:
+        DatasetError: a file holds no scores, or scores of other regions.
+        OutputError: a file cannot be written.
+    """
+    if paper not in TABLES:
+        raise TaskError(f"the paper has a Table 1 and a Table 2, not {paper}")
+    targets = check_targets(out, TEXTS)
+    names = name_rows(scores, labels, "scores")
+    chosen = TABLES[paper]
+    runs = [run_of(name, _read_scores(path), chosen) for name, path in zip(names, scores, strict=True)]
+    text = to_markdown(chosen, paper, runs)
+    forms = {".md": text, ".csv": to_csv(chosen, runs), ".tex": to_latex(chosen, paper, runs)}
+    for target in targets:
+        write_text(forms[check_suffix(target, TEXTS)], target)
+    return text
+
+
+def check_targets(out: Path | Sequence[Path], suffixes: tuple[str, ...]) -> list[Path]:
+    """The files to write, each with an ending that is among the suffixes and in a folder that can be written."""
+    targets = [out] if isinstance(out, Path) else list(out)
+    for target in targets:
+        writable(target, suffixes)
+    return targets
+
+
+def name_rows(paths: Sequence[Path], labels: Sequence[str], what: str) -> list[str]:
+    """The labels, or the names of the folders; no two alike.
+
+    Raises:
+        DatasetError: not one label for each, or two of one name.
+    """
+    if not paths:
+        raise DatasetError(f"no {what} are named")
+    if labels and len(labels) != len(paths):
+        raise DatasetError(f"{len(labels)} labels are given for {len(paths)} {what}; give one for each")
+    names = list(labels) or [(p.parent if p.suffix == ".json" else p).resolve().name for p in paths]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise DatasetError(f"two of the {what} are called {twice[0]}; tell them apart with --labels")
+    return names
+
+
+def _read_scores(path: Path) -> Mapping[str, Any]:
+    file = path / "scores.json" if path.is_dir() else path
+    try:
+        scores = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DatasetError(f"{file} cannot be read: {error.strerror}; make it with: brainsegnet evaluate") from error
+    except ValueError as error:
+        raise DatasetError(f"{file} is no JSON; name the scores.json that brainsegnet evaluate wrote") from error
+    if not isinstance(scores, dict) or not isinstance(scores.get("mean"), dict):
+        raise DatasetError(f"{file} holds no scores; name the scores.json that brainsegnet evaluate wrote")
+    return scores

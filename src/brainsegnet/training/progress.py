@@ -21,7 +21,7 @@ from brainsegnet.training.plan import Record
 __all__ = ["RunLog", "read_log"]
 
 BOARDS = ("tensorboard", "tensorboardX")
-COLUMNS = ("step", "epoch", "stage", "progress", "loss", "rate", "minutes", "samples_per_second", "waiting")
+COLUMNS = ("step", "epoch", "stage", "progress", "loss", "rate", "minutes", "samples_per_second", "data_wait")
 
 
 def _has_board() -> bool:

@@ -17,8 +17,8 @@ from brainsegnet.metrics.lesions import BRATS2023_GLIOMA
 from brainsegnet.metrics.scores import USUAL_RULES, ScoreRules
 from brainsegnet.model.card import Parent
 from brainsegnet.model.store import open_model, save_model
-from brainsegnet.paper.figure_cases import FigureOptions
-from brainsegnet.paper.publish import figure, table
+from brainsegnet.paper.figure_cases import FigureOptions, figure
+from brainsegnet.paper.tables import table
 from brainsegnet.reporting.report import report
 from brainsegnet.training.finetune import adopt
 from brainsegnet.training.recipes import QUICK
