@@ -21,9 +21,10 @@ from pathlib import Path
 from statistics import mean, median
 from typing import Any
 
-from brainsegnet._cpu import describe_cpu
+from brainsegnet._machine import describe_cpu
 from brainsegnet.inference.engine import open_engine
-from brainsegnet.inference.predict import Options, compute, prepare_case
+from brainsegnet.inference.options import SegmentOptions
+from brainsegnet.inference.predict import compute, prepare_case
 from brainsegnet.io.cases import find_cases, load_case
 from brainsegnet.model.store import Model, resolve_model
 from brainsegnet.training.finetune import refuse_seen
@@ -62,7 +63,7 @@ def judge(trials: Trials) -> dict[str, Any]:
 def time_both(model: Model, data: Sequence[Path], repeat: int, threads: int | None, tta: bool) -> dict[str, Any]:
     engine = open_engine(model, "cpu", threads)
     other = "mirrored" if tta else "dropping"
-    ways = {"arg_max": Options(keep_all_components=True), other: Options(tta=tta)}
+    ways = {"arg_max": SegmentOptions(keep_all_components=True), other: SegmentOptions(tta=tta)}
     seconds: dict[str, list[float]] = {way: [] for way in ways}
     for files in find_cases(data):
         case = load_case(files, model.card.sequences, model.card.task, lesion=False, allow_missing=True)

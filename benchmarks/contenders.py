@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from brainsegnet._cpu import has_bf16_units
+from brainsegnet._machine import has_bf16_units
 from brainsegnet.inference.engine import open_engine
 from brainsegnet.inference.openvino_backend import shared_core
 from brainsegnet.inference.predict import predict

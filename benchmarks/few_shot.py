@@ -27,11 +27,11 @@ import torch
 
 import brainsegnet
 from brainsegnet._atomic import write_text
-from brainsegnet._cpu import describe_cpu
+from brainsegnet._machine import describe_cpu, find_versions
 from brainsegnet.io.cases import find_cases
 from brainsegnet.metrics.tables import markdown_table
 from brainsegnet.model.card import Comparison
-from brainsegnet.model.store import find_versions, open_model, resolve_model
+from brainsegnet.model.store import open_model, resolve_model
 from brainsegnet.training.finetune import adopt, refuse_seen
 from brainsegnet.training.recipes import FINETUNE, RECIPES, Recipe
 from brainsegnet.training.split import deal_folds, patient_of

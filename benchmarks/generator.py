@@ -19,7 +19,7 @@ from statistics import median
 import numpy as np
 import torch
 
-from brainsegnet._cpu import describe_cpu
+from brainsegnet._machine import describe_cpu
 from brainsegnet.anatomy.label_maps import PROCEDURAL, open_anatomies
 from brainsegnet.simulation.fields import RandomStreams
 from brainsegnet.simulation.realistic import Painted, draw_recipe, render

@@ -18,10 +18,10 @@ import numpy as np
 import torch
 from torch import nn
 
+from brainsegnet._machine import find_versions
 from brainsegnet.inference.torch_backend import TorchBackend
 from brainsegnet.inference.torch_prepare import prepare_on
 from brainsegnet.model.architecture import BrainSegNet
-from brainsegnet.model.card import find_versions
 from brainsegnet.model.fused import fuse, fuse_decoder
 from brainsegnet.preprocessing.prepare import prepare
 from brainsegnet.training.losses import loss_of

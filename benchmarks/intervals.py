@@ -26,15 +26,16 @@ from statistics import median
 import numpy as np
 
 import brainsegnet
-from brainsegnet._cpu import describe_cpu
+from brainsegnet._machine import describe_cpu
 from brainsegnet.inference.components import filter_probabilities, suppress_dropped
 from brainsegnet.inference.engine import open_engine
-from brainsegnet.inference.volumes import choose_alpha, region_probability, volume_interval
+from brainsegnet.inference.volumes import region_probability, volume_interval
 from brainsegnet.io.cases import find_cases
 from brainsegnet.model.card import IntervalNote
 from brainsegnet.model.store import Model, resolve_model
 from brainsegnet.training.finetune import refuse_seen
 from brainsegnet.training.sampler import Scan
+from release.calibration import choose_alpha
 from release.release import bound_with
 from release.validation import (
     SLACK_ML,

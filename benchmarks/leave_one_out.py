@@ -17,9 +17,8 @@ from pathlib import Path
 import torch
 
 import brainsegnet
-from brainsegnet._cpu import describe_cpu
+from brainsegnet._machine import describe_cpu, find_versions
 from brainsegnet.io.cases import find_cases
-from brainsegnet.model.store import find_versions
 from brainsegnet.training.recipes import RECIPES, Recipe, Stage
 
 PLAIN = Stage(name="plain", share=1, augment=0, gamma=0)

@@ -25,11 +25,10 @@ from pathlib import Path
 import numpy as np
 
 import brainsegnet
-from brainsegnet._cpu import describe_cpu, has_integer_units
+from brainsegnet._machine import describe_cpu, find_versions, has_integer_units
 from brainsegnet.inference.openvino_backend import shared_core
 from brainsegnet.io.cases import find_cases, load_case
 from brainsegnet.io.images import write_image
-from brainsegnet.model.card import find_versions
 from brainsegnet.task import Task, load_task
 from contenders import CONTENDERS, PRECISIONS, WIDTHS, model_folder
 

@@ -13,10 +13,9 @@ from pathlib import Path
 
 import torch
 
-from brainsegnet._cpu import has_bf16_units
+from brainsegnet._machine import find_versions, has_bf16_units
 from brainsegnet.benchmark.fold_run import describe_machine
 from brainsegnet.model.architecture import BrainSegNet
-from brainsegnet.model.card import find_versions
 from brainsegnet.model.fused import fuse_decoder
 from brainsegnet.training.losses import loss_of
 from brainsegnet.training.recipes import QUICK

@@ -13,7 +13,7 @@ from pathlib import Path
 from rich.console import Console
 
 import brainsegnet
-from brainsegnet.inference.segment import Segmented
+from brainsegnet.inference.segment import SavedCase
 
 CASE = Path(__file__).parent / "glioma"
 
@@ -33,7 +33,7 @@ def main(out: Path, case: Path) -> None:
     console.print(f"Pictures: {', '.join(pictures)}; all figures: {out / 'demo.json'}")
 
 
-def describe(segmented: Segmented, console: Console) -> None:
+def describe(segmented: SavedCase, console: Console) -> None:
     """What was found, how sure it is, and what looks odd."""
     report = segmented.report
     console.print(f"{segmented.name}, found by {report['model']['name']} in {report['seconds']['network']:.1f} s:")
@@ -46,7 +46,7 @@ def describe(segmented: Segmented, console: Console) -> None:
         console.print(f"  warning: {warning}")
 
 
-def score(segmented: Segmented, case: Path, out: Path, console: Console) -> None:
+def score(segmented: SavedCase, case: Path, out: Path, console: Console) -> None:
     """Scores, where the case has a truth."""
     try:
         evaluation = brainsegnet.evaluate(segmented.path, case, segmented.report["task"], out / "scores")

@@ -13,7 +13,7 @@ FLOORS = {
     "errors": 0,
     "_types": 0,
     "_atomic": 1,
-    "_cpu": 0,
+    "_machine": 0,
     "volume": 1,
     "task": 1,
     "io": 2,

@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from brainsegnet.inference.segment import SegmentOptions, segment
+from brainsegnet.inference.options import SegmentOptions
+from brainsegnet.inference.segment import segment
 from brainsegnet.io.case_files import PERFUSION
 from brainsegnet.io.cases import find_cases, load_case
 from brainsegnet.io.images import read_image, read_labels, write_image

@@ -106,7 +106,7 @@ class Bench:
         }
 
     def _segment(self, model: str, folder: Path, place: str, precision: Any) -> Record:  # noqa: ANN401
-        from brainsegnet.inference.segment import SegmentOptions
+        from brainsegnet.inference.options import SegmentOptions
         from brainsegnet.model.store import resolve_model
 
         wanted = set(resolve_model(model).card.sequences)
@@ -144,8 +144,8 @@ def find_sequences(folder: Path) -> dict[str, set[str]]:
 
 def describe_case(path: Path, report: Mapping[str, Any]) -> Record:
     """A label map and the maps beside it, and what the report says that does not depend on clock, memory or place."""
-    told = ("task", "volumes_ml", "sequences", "geometry", "dropped", "validation", "warnings", "engine", "test_time_augmentation")
-    facts = {key: report[key] for key in told} | {"model": report["model"]["sha256"]}
+    told = ("task", "volumes_ml", "sequences", "geometry", "dropped", "validation", "warnings", "engine")
+    facts = {key: report[key] for key in (*told, "test_time_augmentation")} | {"model": report["model"]["sha256"]}
     intervals = report.get("uncertainty", {}).get("volume_intervals", {})
     maps = {file.name: describe_volume(file) for file in path.parent.glob(f"{path.name.split('.')[0]}_*.nii.gz")}
     return {"labels": describe_volume(path), "maps": maps, "report": facts, "intervals": intervals}
@@ -184,11 +184,11 @@ def digest_tensors(tensors: Mapping[str, Any]) -> str:
 
 def record_segment(bench: Bench) -> Record:
     """Label maps of every model, and of the example in every other way."""
-    from brainsegnet.inference.segment import SegmentOptions
+    from brainsegnet.inference.options import SegmentOptions
 
     ways: dict[str, Any] = {
         "slabs": {"slabs": 31},
-        "mirror": {"mirror": True},
+        "mirror": {"tta": True},
         "maps": {"probabilities": True, "uncertainty": True},
         "components kept": {"keep_all_components": True},
         "little memory": {"max_memory_gb": 0.3},
@@ -206,7 +206,8 @@ def record_segment(bench: Bench) -> Record:
 def predict_by_torch(bench: Bench, model: str, source: str) -> Record:
     """Labels and probabilities that the weights themselves give, without an export."""
     from brainsegnet.inference.engine import Engine
-    from brainsegnet.inference.predict import Options, predict
+    from brainsegnet.inference.options import SegmentOptions
+    from brainsegnet.inference.predict import predict
     from brainsegnet.inference.torch_backend import TorchBackend
     from brainsegnet.io.cases import find_cases, load_case
     from brainsegnet.model.store import resolve_model
@@ -215,7 +216,7 @@ def predict_by_torch(bench: Bench, model: str, source: str) -> Record:
     engine = Engine(opened.card, TorchBackend(opened.build(), "cpu", bench.threads))
     files = find_cases([bench.sources[source]])[0]
     case = load_case(files, opened.card.sequences, opened.card.task, lesion=False)
-    plain, soft = predict(case, engine), predict(case, engine, Options(probabilities=True))
+    plain, soft = predict(case, engine), predict(case, engine, SegmentOptions(probabilities=True))
     maps = {name: digest(volume.array) for name, volume in (soft.probabilities or {}).items()}
     return {"labels": digest(plain.labels.array), "volumes_ml": plain.volumes_ml, "probabilities": maps}
 
@@ -252,7 +253,7 @@ def hash_text(path: Path) -> str:
 
 def record_alignment(bench: Bench) -> Record:
     """What lies on several grids: refused, resampled, registered; nothing where there are no real scans."""
-    from brainsegnet.inference.segment import SegmentOptions
+    from brainsegnet.inference.options import SegmentOptions
 
     if bench.data is None:
         return {}

@@ -12,7 +12,8 @@ from brainsegnet.errors import BrainSegNetError
 if TYPE_CHECKING:
     from brainsegnet.benchmark.rank import rank
     from brainsegnet.benchmark.run import CompareOptions, compare
-    from brainsegnet.inference.segment import SegmentOptions, segment
+    from brainsegnet.inference.options import SegmentOptions
+    from brainsegnet.inference.segment import segment
     from brainsegnet.metrics.evaluate import evaluate
     from brainsegnet.paper.figure_cases import FigureOptions, figure
     from brainsegnet.paper.submission import submit
@@ -40,7 +41,7 @@ _HOMES = {
     "evaluate": "metrics.evaluate",
     "rank": "benchmark.rank",
     "export": "training.export",
-    "SegmentOptions": "inference.segment",
+    "SegmentOptions": "inference.options",
     "segment": "inference.segment",
     "submit": "paper.submission",
     "TrainOptions": "training.options",

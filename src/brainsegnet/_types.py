@@ -10,6 +10,7 @@ Array = NDArray[Any]
 Affine = NDArray[np.float64]
 """(4, 4), index (d, h, w, 1) to millimetres (x left, y posterior, z superior)."""
 Floats = NDArray[np.float32]
+Doubles = NDArray[np.float64]
 Labels = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
 Shape = tuple[int, int, int]

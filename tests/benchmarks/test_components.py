@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from brainsegnet.errors import DatasetError
-from brainsegnet.inference.components import MARGINS
 from brainsegnet.model.card import ComponentFilter, Data
 from brainsegnet.model.store import open_model, save_model
 from release import validation
+from release.calibration import MARGINS
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from brainsegnet.cli.flags import (
     SequenceFlags,
     SimulationFlags,
 )
-from brainsegnet.inference.segment import SegmentOptions
+from brainsegnet.inference.options import SegmentOptions
 from brainsegnet.task import TASKS
 from brainsegnet.training.options import TrainOptions
 from brainsegnet.training.recipes import Budget

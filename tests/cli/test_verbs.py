@@ -292,7 +292,9 @@ def test_grow_grows_strokes_and_says_what_does_not_go_together(run, left, tmp_pa
         in run("simulate", tmp_path / "b", "--stroke", "isles2017", "--shapes", tmp_path / "c").sentence
     )
     assert "leave out --realistic" in run("simulate", tmp_path / "b", "--stroke", "isles2022", "--realistic").sentence
-    assert "leave out --shape" in run("simulate", tmp_path / "b", "--stroke", "isles2022", "--shape", 40, 40, 40).sentence
+    assert (
+        "leave out --shape" in run("simulate", tmp_path / "b", "--stroke", "isles2022", "--shape", 40, 40, 40).sentence
+    )
     assert not left(tmp_path / "b")
 
 

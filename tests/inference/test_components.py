@@ -8,13 +8,12 @@ from scipy import ndimage
 
 from brainsegnet.inference.components import (
     CERTAIN,
-    MARGINS,
-    choose_margin,
     filter_components,
     filter_probabilities,
     segment_filtered,
     suppress_dropped,
 )
+from release.calibration import MARGINS, choose_margin
 
 
 @pytest.fixture

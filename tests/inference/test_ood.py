@@ -6,7 +6,7 @@ import pytest
 from scipy import ndimage
 
 from brainsegnet.inference.image_features import MIRROR, measure_features
-from brainsegnet.inference.ood import find_warnings, measure_profile
+from brainsegnet.inference.ood import find_warnings
 from brainsegnet.io.cases import common_sequences, find_cases, load_case
 from brainsegnet.model.card import Profile
 from brainsegnet.preprocessing.geometry import Turn, turn_array
@@ -14,6 +14,7 @@ from brainsegnet.preprocessing.prepare import Prepared, prepare
 from brainsegnet.simulation.phantom import simulate_phantom
 from brainsegnet.task import BRATS2021, ISLES2022
 from brainsegnet.volume import Case, Volume
+from release.calibration import measure_profile
 
 FLIPS = {"upside down": Turn(flips=(True, False, False)), "back to front": Turn(flips=(False, True, False))}
 PERMUTED = [

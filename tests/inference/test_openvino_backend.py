@@ -6,7 +6,7 @@ import pytest
 import torch
 from openvino import opset13 as ops
 
-from brainsegnet._cpu import has_bf16_units
+from brainsegnet._machine import has_bf16_units
 from brainsegnet.errors import BrainSegNetError, ModelError
 from brainsegnet.inference.engine import open_engine
 from brainsegnet.inference.openvino_backend import shared_core, with_arg_max

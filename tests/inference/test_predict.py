@@ -6,7 +6,8 @@ import pytest
 
 from brainsegnet.errors import BrainSegNetError, ImageError, MissingSequence
 from brainsegnet.inference.components import filter_components
-from brainsegnet.inference.predict import Options, predict
+from brainsegnet.inference.options import SegmentOptions
+from brainsegnet.inference.predict import predict
 from brainsegnet.inference.volumes import measure_volumes
 from brainsegnet.model.card import ComponentFilter
 from brainsegnet.preprocessing.geometry import Turn, turn
@@ -34,12 +35,12 @@ def test_labels_are_those_of_the_task_on_the_grid_of_the_case(engine, case):
 
 
 def test_slabs_reach_the_network(engine, case):
-    labels = predict(case, engine, Options(slabs=3)).labels.array
+    labels = predict(case, engine, SegmentOptions(slabs=3)).labels.array
     classes = engine.classify(prepare(case).image, 3)
     np.testing.assert_array_equal(labels[prepare(case).box.slices], BRATS2021.decode(classes))
     assert np.any(labels != predict(case, engine).labels.array)
     with pytest.raises(BrainSegNetError, match="at least one slice, not 0"):
-        Options(slabs=0)
+        SegmentOptions(slabs=0)
 
 
 def test_sequences_are_matched_by_name(engine, case):
@@ -91,7 +92,7 @@ def test_a_bad_image_is_refused_with_its_name(engine, case):
 @pytest.mark.parametrize("how", [Turn((0, 1, 2), (True, False, True)), Turn((2, 0, 1), (False, True, False))])
 def test_a_turned_scan_gives_the_same_labels_turned(engine, case, how):
     turned = Case(case.name, {name: turn(volume, how) for name, volume in case.images.items()})
-    found, expected = predict(turned, engine, Options(probabilities=True)), predict(case, engine)
+    found, expected = predict(turned, engine, SegmentOptions(probabilities=True)), predict(case, engine)
     assert found.labels.on_grid_of(turned.reference)
     np.testing.assert_array_equal(found.labels.array, turn(expected.labels, how).array)
     assert found.volumes_ml == expected.volumes_ml
@@ -99,7 +100,7 @@ def test_a_turned_scan_gives_the_same_labels_turned(engine, case, how):
 
 
 def test_probabilities_sum_to_one_and_agree_with_the_labels(engine, case):
-    found = predict(case, engine, Options(probabilities=True))
+    found = predict(case, engine, SegmentOptions(probabilities=True))
     maps = found.probabilities
     assert list(maps) == ["background", "necrosis + non-enhancing", "oedema", "enhancing"]
     stack = np.stack([volume.array for volume in maps.values()])
@@ -144,7 +145,7 @@ def strict(engine, monkeypatch):
 
 
 def test_islands_that_the_card_drops_are_dropped_and_told_unless_they_are_to_be_kept(strict, case):
-    found, kept = predict(case, strict), predict(case, strict, Options(keep_all_components=True))
+    found, kept = predict(case, strict), predict(case, strict, SegmentOptions(keep_all_components=True))
     image, inside = prepare(case).image, prepare(case).box.slices
     filtered = filter_components(*strict.classify_with_confidence(image), 0.02)
     assert filtered.components > 0 and found.components_dropped == filtered.components
@@ -157,8 +158,8 @@ def test_islands_that_the_card_drops_are_dropped_and_told_unless_they_are_to_be_
 
 
 def test_islands_are_dropped_alike_where_maps_are_asked_for_and_out_of_intervals_too(strict, case):
-    plain, soft = predict(case, strict), predict(case, strict, Options(probabilities=True, uncertainty=True))
-    kept = predict(case, strict, Options(probabilities=True, uncertainty=True, keep_all_components=True))
+    plain, soft = predict(case, strict), predict(case, strict, SegmentOptions(probabilities=True, uncertainty=True))
+    kept = predict(case, strict, SegmentOptions(probabilities=True, uncertainty=True, keep_all_components=True))
     np.testing.assert_array_equal(plain.labels.array, soft.labels.array)
     for name, map_ in soft.probabilities.items():
         np.testing.assert_array_equal(map_.array, kept.probabilities[name].array)

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from brainsegnet.errors import BrainSegNetError, OutputError
-from brainsegnet.inference import segment as segmentation
-from brainsegnet.inference.segment import SegmentOptions, segment
+from brainsegnet.inference import segmenter as segmentation
+from brainsegnet.inference.options import SegmentOptions
+from brainsegnet.inference.segment import segment
 from brainsegnet.io.cases import find_cases
 from brainsegnet.io.images import read_image, read_labels, write_image
 from brainsegnet.model.store import open_model

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from brainsegnet.inference.predict import Options, compute, predict, prepare_case
+from brainsegnet.inference.options import SegmentOptions
+from brainsegnet.inference.predict import compute, predict, prepare_case
 from brainsegnet.inference.tiling import TiledPredictor, tta_probabilities
 from brainsegnet.inference.torch_backend import TorchBackend
 from brainsegnet.inference.torch_prepare import OnDevice
@@ -71,9 +72,9 @@ def test_what_was_done_for_want_of_memory_is_told_once_and_the_spare_goes_on(net
 
 def test_a_case_gets_labels_maps_and_intervals_of_the_mean(engine, case):
     plain, flipped = (
-        predict(case, engine, Options(tta=tta, probabilities=True, uncertainty=True)) for tta in (False, True)
+        predict(case, engine, SegmentOptions(tta=tta, probabilities=True, uncertainty=True)) for tta in (False, True)
     )
-    alone = predict(case, engine, Options(tta=True))
+    alone = predict(case, engine, SegmentOptions(tta=True))
     np.testing.assert_array_equal(alone.labels.array, flipped.labels.array)
     assert np.any(plain.labels.array != flipped.labels.array) and alone.probabilities is None
     stack = np.stack([volume.array for volume in flipped.probabilities.values()])
@@ -86,16 +87,16 @@ def test_the_coverage_of_one_pass_over_all_sequences_is_not_told_of_others(engin
     given = engine.card.input.model_copy(update={"any_subset": True})
     card = engine.card.model_copy(update={"intervals": {"whole": note}, "input": given})
     monkeypatch.setattr(engine, "card", card)
-    one, four = (predict(case, engine, Options(tta=tta, uncertainty=True)) for tta in (False, True))
+    one, four = (predict(case, engine, SegmentOptions(tta=tta, uncertainty=True)) for tta in (False, True))
     assert (one.intervals["whole"].coverage, one.intervals["whole"].cases) == (0.8, 11)
     assert (four.intervals["whole"].coverage, four.intervals["whole"].cases) == (None, 0)
     part = replace(case, images={name: case.images[name] for name in tuple(case.images)[1:]})
-    fewer = predict(part, engine, Options(uncertainty=True))
+    fewer = predict(part, engine, SegmentOptions(uncertainty=True))
     assert fewer.absent and (fewer.intervals["whole"].coverage, fewer.intervals["whole"].cases) == (None, 0)
 
 
 @pytest.mark.parametrize("tta", [False, True])
 def test_probabilities_leave_memory_where_nothing_asks_for_them(engine, case, tta):
     ready = prepare_case(case, engine.card)
-    assert compute(ready, engine, Options(tta=tta)).probabilities is None
-    assert compute(ready, engine, Options(tta=tta, uncertainty=True)).probabilities is not None
+    assert compute(ready, engine, SegmentOptions(tta=tta)).probabilities is None
+    assert compute(ready, engine, SegmentOptions(tta=tta, uncertainty=True)).probabilities is not None

@@ -6,14 +6,15 @@ import torch
 
 from brainsegnet.errors import ImageError
 from brainsegnet.inference.engine import Engine
-from brainsegnet.inference.ood import measure_profile
-from brainsegnet.inference.predict import Options, arrange_channels, predict
+from brainsegnet.inference.options import SegmentOptions
+from brainsegnet.inference.predict import arrange_channels, predict
 from brainsegnet.inference.tiling import TiledPredictor
 from brainsegnet.inference.torch_backend import TorchBackend
 from brainsegnet.inference.torch_prepare import OnDevice, prepare_on
 from brainsegnet.preprocessing.geometry import Turn, turn
 from brainsegnet.preprocessing.prepare import prepare
 from brainsegnet.volume import Case
+from release.calibration import measure_profile
 
 CPU = torch.device("cpu")
 
@@ -124,7 +125,7 @@ def test_an_absent_sequence_is_zero(case):
 def test_a_case_is_segmented_as_from_the_cpu_with_the_same_doubts(case, net, card):
     profile = measure_profile([(prepare(case), case.reference.spacing_mm)])
     card = card.model_copy(update={"profile": profile.model_copy(update={"volume_ml": 5 * profile.volume_ml})})
-    options = Options(probabilities=True, uncertainty=True)
+    options = SegmentOptions(probabilities=True, uncertainty=True)
     there, here = (predict(case, Engine(card, kind(net, "cpu")), options) for kind in (Lifted, TorchBackend))
     np.testing.assert_array_equal(there.labels.array, here.labels.array)
     np.testing.assert_allclose(there.entropy.array, here.entropy.array, atol=1e-5)

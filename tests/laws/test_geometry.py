@@ -9,8 +9,9 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 from brainsegnet.inference.engine import Engine, open_engine
+from brainsegnet.inference.options import SegmentOptions
 from brainsegnet.inference.predict import predict
-from brainsegnet.inference.segment import SegmentOptions, segment
+from brainsegnet.inference.segment import segment
 from brainsegnet.inference.torch_backend import TorchBackend
 from brainsegnet.io.cases import find_cases, load_case
 from brainsegnet.io.images import read_image, read_labels, write_image

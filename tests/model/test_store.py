@@ -7,9 +7,10 @@ import sys
 import pytest
 import torch
 
+from brainsegnet._machine import find_versions
 from brainsegnet.errors import ModelError, OutputError
 from brainsegnet.model.card import Data, TrainingNote
-from brainsegnet.model.store import find_versions, open_model, save_model
+from brainsegnet.model.store import open_model, save_model
 
 
 def test_a_model_comes_back_bit_for_bit(net, model, image):

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from brainsegnet.errors import BrainSegNetError, DatasetError, GridMismatch, OutputError, TaskError
-from brainsegnet.inference.segment import SegmentOptions, segment
+from brainsegnet.inference.options import SegmentOptions
+from brainsegnet.inference.segment import segment
 from brainsegnet.io.cases import find_cases
 from brainsegnet.io.images import read_image, read_labels, write_image
 from brainsegnet.metrics.evaluate import evaluate

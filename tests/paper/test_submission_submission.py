@@ -7,7 +7,8 @@ import SimpleITK as sitk
 
 import brainsegnet
 from brainsegnet.errors import BrainSegNetError, OutputError
-from brainsegnet.inference.segment import SegmentOptions, segment
+from brainsegnet.inference.options import SegmentOptions
+from brainsegnet.inference.segment import segment
 from brainsegnet.io.cases import find_cases
 from brainsegnet.io.images import read_image, read_labels, write_image
 from brainsegnet.paper.submission import submit

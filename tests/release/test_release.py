@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from brainsegnet.errors import DatasetError, ModelError
-from brainsegnet.inference.components import MARGINS
-from brainsegnet.inference.segment import SegmentOptions, expected_dice, segment
-from brainsegnet.inference.volumes import ALPHAS
+from brainsegnet.inference.options import SegmentOptions
+from brainsegnet.inference.segment import segment
+from brainsegnet.inference.segmentation import expected_dice
 from brainsegnet.model.card import Comparison, IntervalNote, Parent
 from brainsegnet.model.store import choose_model, open_model, resolve_model, save_model, shipped_models
 from brainsegnet.reporting.inspect import describe_unseen
@@ -18,6 +18,7 @@ from brainsegnet.simulation.simulate import simulate
 from brainsegnet.training.options import TrainOptions
 from brainsegnet.training.recipes import Budget
 from brainsegnet.training.train import train
+from release.calibration import ALPHAS, MARGINS
 from release.release import Unseen, bound_with, compare_with, release
 from release.validation import (
     calibrate,

@@ -7,10 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from brainsegnet._cpu import has_bf16_units
+from brainsegnet._machine import has_bf16_units
 from brainsegnet.errors import BrainSegNetError, DatasetError, ModelError
 from brainsegnet.inference.components import FilteredLabels
-from brainsegnet.inference.segment import SegmentOptions, segment
+from brainsegnet.inference.options import SegmentOptions
+from brainsegnet.inference.segment import segment
 from brainsegnet.io.images import read_labels
 from brainsegnet.model.card import Card, ComponentFilter
 from brainsegnet.model.formats import quantise

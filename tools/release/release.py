@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from brainsegnet.errors import DatasetError, ModelError
-from brainsegnet.inference.ood import measure_profile
 from brainsegnet.io.cases import find_cases, load_case
 from brainsegnet.model.card import Card, Comparison, ComponentFilter, IntervalNote, Profile
 from brainsegnet.model.store import LAST, Model, open_model, replace_card, save_model
 from brainsegnet.preprocessing.prepare import prepare
 from brainsegnet.training.export import export_with, training_scans
 from brainsegnet.training.finetune import refuse_seen
+from release.calibration import measure_profile
 from release.validation import (
     Alphas,
     Scores,

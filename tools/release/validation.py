@@ -10,9 +10,6 @@ import numpy as np
 
 from brainsegnet.errors import DatasetError
 from brainsegnet.inference.components import (
-    MARGINS,
-    TOLERANCE,
-    choose_margin,
     filter_components,
     filter_probabilities,
     labels_and_confidence,
@@ -20,12 +17,13 @@ from brainsegnet.inference.components import (
 )
 from brainsegnet.inference.engine import open_engine
 from brainsegnet.inference.tiling import TiledPredictor, tta_probabilities
-from brainsegnet.inference.volumes import choose_alpha, largest_alpha, region_probability
+from brainsegnet.inference.volumes import region_probability
 from brainsegnet.metrics.scores import region_dice
 from brainsegnet.model.card import TOLERATED, Card, IntervalNote
 from brainsegnet.model.store import Model
 from brainsegnet.training.options import TrainOptions
 from brainsegnet.training.split import load_scans, patient_of, split_cases
+from release.calibration import MARGINS, TOLERANCE, choose_alpha, choose_margin, largest_alpha
 
 if TYPE_CHECKING:
     from brainsegnet.training.sampler import Scan

@@ -13,14 +13,13 @@ import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
 from brainsegnet._atomic import write_text
-from brainsegnet._cpu import describe_cpu
+from brainsegnet._machine import describe_cpu, find_versions
 from brainsegnet._types import Floats, Millimetres
 from brainsegnet.benchmark.leaderboard import Entry
 from brainsegnet.benchmark.models import OURS, Contender, design_of
 from brainsegnet.errors import BrainSegNetError, OutputError
 from brainsegnet.inference.tiling import Classes, TiledPredictor, find_halo
 from brainsegnet.metrics.scores import RegionScore, score_case
-from brainsegnet.model.card import find_versions
 from brainsegnet.preprocessing.prepare import put_back
 from brainsegnet.task import Task
 from brainsegnet.training.recipes import Budget

@@ -7,13 +7,20 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-Paths = Annotated[list[Path], Parameter(negative_iterable=())]
+Paths = Annotated[list[Path], Parameter(consume_multiple=False)]
+Folders = list[Path]
+Names = tuple[str, ...]
+
+
+def _show(default: object) -> str | None:
+    """A default as the help shows it: what is off, absent or empty is not shown."""
+    return None if default in (False, None, "", ()) else str(default)
 
 
 def _version() -> str:
-    from importlib.metadata import version
+    from brainsegnet._machine import describe_environment
 
-    return version("brainsegnet")
+    return describe_environment()
 
 
 app = App(
@@ -22,7 +29,14 @@ app = App(
     version=_version,
     help_format="markdown",
     suppress_keyboard_interrupt=False,
+    default_parameter=Parameter(
+        negative_bool=(),
+        negative_iterable=(),
+        consume_multiple=True,
+        show_default=_show,
+    ),
 )
+app.register_install_completion_command(help="Install the completion of this command for your shell.")
 
 
 def report_failures(failures: Mapping[str, str], done: int) -> None:

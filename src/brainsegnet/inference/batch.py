@@ -16,7 +16,7 @@ Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
-class Cohort(Generic[Result]):
+class BatchResult(Generic[Result]):
     """What became of the cases, in the order they were given.
 
     Attributes:
@@ -32,13 +32,13 @@ class Cohort(Generic[Result]):
     computing: float = 0
 
 
-def run_cohort(
+def run_batch(
     items: Iterable[Item],
     read: Callable[[Item], Datum],
     start: Callable[[], Callable[[Item, Datum], Computed]],
     write: Callable[[Item, Computed], Result],
     name: Callable[[Item], str],
-) -> Cohort[Result]:
+) -> BatchResult[Result]:
     """Read, compute and write each item; at most four are in memory.
 
     Args:
@@ -52,7 +52,7 @@ def run_cohort(
     Failures are the errors of the user's making, of the operating system and of too little memory; any other error,
     those of `start` and Ctrl-C end the whole.
 
-    >>> run_cohort("124", int, lambda: lambda item, n: 8 / n, lambda item, x: f"{item}: {x}", str).results
+    >>> run_batch("124", int, lambda: lambda item, n: 8 / n, lambda item, x: f"{item}: {x}", str).results
     ['1: 8.0', '2: 4.0', '4: 2.0']
     """
     results: list[Result] = []
@@ -77,7 +77,7 @@ def run_cohort(
                     settle(before[0], before[1].result)
         if writing is not None:
             settle(writing[0], writing[1].result)
-    return Cohort(results, failures, time.perf_counter() - started, computing)
+    return BatchResult(results, failures, time.perf_counter() - started, computing)
 
 
 @contextmanager

@@ -6,7 +6,6 @@ found on cases that the model has not seen, and a model for which dropping does 
 arg-max alone ("Testing"), which is what is left where nothing is dropped.
 """
 
-from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -15,10 +14,6 @@ from scipy import ndimage
 from brainsegnet._types import Floats
 from brainsegnet.inference.tiling import Classes, TiledPredictor
 
-MARGINS: tuple[float, ...] = (0.02, 0.04, 0.06, 0.08, 0.1, 0.12, 0.14, 0.16, 0.2, 0.25, 0.3)
-"""Margins that are tried; a smaller one drops more."""
-TOLERANCE = 0.002
-"""Mean Dice by which a margin may be worse than the best and count as good."""
 NOTEWORTHY = 0.1
 """The surest component is found among those with at least this share of the largest one's voxels."""
 CERTAIN = 255
@@ -96,23 +91,3 @@ def suppress_dropped(probabilities: Floats, classes: Classes) -> Floats:
     kept = probabilities.copy()
     kept[:, dropped] = sure
     return kept
-
-
-def choose_margin(scores: Sequence[Mapping[float | None, float]]) -> float | None:
-    """The middle one of the margins that are nearly as good as the best in the mean; None where keeping all is as good.
-
-    The middle, because a little less or more is then as good on other cases too.
-
-    Args:
-        scores: Of each unseen case, Dice by margin, None for keeping all.
-
-    >>> choose_margin([{None: 0.7, 0.1: 0.8, 0.2: 0.8, 0.3: 0.801, 0.4: 0.71}])
-    0.2
-    >>> choose_margin([{None: 0.7, 0.1: 0.6}, {None: 0.7, 0.1: 0.701}])
-    """
-    mean = {margin: float(np.mean([case[margin] for case in scores])) for margin in scores[0]}
-    best = max(mean.values())
-    if mean[None] >= best - TOLERANCE:
-        return None
-    good = sorted(margin for margin, score in mean.items() if margin is not None and score >= best - TOLERANCE)
-    return good[len(good) // 2]

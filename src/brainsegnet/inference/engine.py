@@ -4,19 +4,19 @@ import ctypes
 import sys
 from collections.abc import Callable
 from importlib.util import find_spec
-from typing import Literal
+from typing import get_args
 
-from brainsegnet._cpu import has_bf16_units, has_integer_units
+from brainsegnet._machine import has_bf16_units, has_integer_units
 from brainsegnet.errors import BrainSegNetError, MissingExtra, ModelError
 from brainsegnet.inference.openvino_backend import Arithmetic, OpenVinoBackend
+from brainsegnet.inference.options import Precision
 from brainsegnet.inference.tiling import Backend, TiledPredictor
 from brainsegnet.model.card import Card, Form
 from brainsegnet.model.store import Model
 from brainsegnet.preprocessing.prepare import Prepared, prepare
 from brainsegnet.volume import Case
 
-Precision = Literal["auto", "float", "bf16", "int8"]
-PRECISIONS = ("auto", "float", "bf16", "int8")
+PRECISIONS = get_args(Precision)
 
 
 class Engine(TiledPredictor):

@@ -12,11 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from brainsegnet._types import Millimetres
+from brainsegnet._types import Doubles, Millimetres
 from brainsegnet.model.card import BLOCKS
 from brainsegnet.preprocessing.prepare import Prepared
-
-Floats = NDArray[np.float64]
 
 STEP_MM = 4.0
 """Distance between the voxels that are looked at, where the scan is at least as fine."""
@@ -55,13 +53,13 @@ class ImageFeatures:
         shape: Share (8, 8, 8) of each block that the mask fills.
     """
 
-    single: Mapping[str, Floats]
-    pairs: Mapping[tuple[str, str], Floats]
+    single: Mapping[str, Doubles]
+    pairs: Mapping[tuple[str, str], Doubles]
     alike: Mapping[tuple[str, str], float]
     rings: Mapping[str, tuple[float, float]]
     volume_ml: float
     filled: float
-    shape: Floats
+    shape: Doubles
 
     @property
     def rims(self) -> dict[str, float]:
@@ -75,7 +73,7 @@ class _Sample:
 
     image: NDArray[np.float32]
     mask: NDArray[np.bool_]
-    depth_mm: Floats
+    depth_mm: Doubles
     spacing_mm: Millimetres
 
 
@@ -119,7 +117,9 @@ def _take_sample(prepared: Prepared, spacing_mm: Millimetres) -> _Sample:
     return _Sample(image, mask, np.asarray(depth_mm), (d, h, w))
 
 
-def _blur(channel: NDArray[np.float32], mask: NDArray[np.bool_], weight: NDArray[np.float32]) -> tuple[Floats, Floats]:
+def _blur(
+    channel: NDArray[np.float32], mask: NDArray[np.bool_], weight: NDArray[np.float32]
+) -> tuple[Doubles, Doubles]:
     """Mean and variance (d, h, w) of the brain's voxels among 3 x 3 x 3."""
     clipped, share = np.clip(channel, -3, 3), np.maximum(weight, 1e-3)
     mean = ndimage.uniform_filter(clipped, 3) / share
@@ -127,8 +127,8 @@ def _blur(channel: NDArray[np.float32], mask: NDArray[np.bool_], weight: NDArray
 
 
 def _measure_single(
-    channel: NDArray[np.float32], mean: Floats, variance: Floats, inner: NDArray[np.bool_], sample: _Sample
-) -> Floats:
+    channel: NDArray[np.float32], mean: Doubles, variance: Doubles, inner: NDArray[np.bool_], sample: _Sample
+) -> Doubles:
     if not inner.any():
         inner = sample.mask
     values, spread = channel[inner], variance[inner]
@@ -166,7 +166,7 @@ def _compare_tails(one: NDArray[np.float32], other: NDArray[np.float32]) -> tupl
     return float(tails), float(np.log(max(high - middle, 1e-3) / max(middle - low, 1e-3)))
 
 
-def _measure_shape(sample: _Sample) -> Floats:
+def _measure_shape(sample: _Sample) -> Doubles:
     """Share (8, 8, 8) of each block around the mask's centre that the mask fills."""
     blocks = []
     for axis, mm in enumerate(sample.spacing_mm):

@@ -4,14 +4,13 @@ A network segments anything that has the right number of channels. Three mistake
 still there, sequences are exchanged, the header says that the head lies upright and it does not.
 """
 
-import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import combinations, permutations, product
 
 import numpy as np
 
-from brainsegnet._types import Millimetres
-from brainsegnet.inference.image_features import FEATURES, MIRROR, Floats, ImageFeatures, measure_features
+from brainsegnet._types import Doubles, Millimetres
+from brainsegnet.inference.image_features import MIRROR, ImageFeatures, measure_features
 from brainsegnet.model.card import Profile
 from brainsegnet.preprocessing.geometry import Turn, turn_array
 from brainsegnet.preprocessing.prepare import Prepared
@@ -33,43 +32,8 @@ FULLEST = 0.8
 """Share of its box that a mask may fill; brains fill 0.38 to 0.51, an ellipsoid 0.52."""
 SAME = 0.995
 """Correlation from which two sequences are one image."""
-GUESSED_CASES, GUESSED_SPREAD, LEAST_SPREAD, KEPT = 4, 0.3, 0.1, 0.8
-"""What stands in for variety that few training cases cannot show: so many cases of this spread, this much more in any
-feature, and the share of the covariances that is believed."""
 LIMIT = 9.0
 """Squared deviation in a feature of a pair beyond which it counts no more: an odd lesion must not decide."""
-
-
-def measure_profile(cases: Iterable[tuple[Prepared, Millimetres]]) -> Profile:
-    """What training cases look like; one at a time is held in memory if they come from a generator.
-
-    Args:
-        cases: Prepared scans, each with the spacing that it is stored with, `case.reference.spacing_mm`.
-
-    Raises:
-        ValueError: there is no case.
-    """
-    seen = [measure_features(prepared, spacing_mm) for prepared, spacing_mm in cases]
-    if not seen:
-        raise ValueError("a profile needs at least one case")
-    single = _by_name(features.single for features in seen)
-    pairs = _by_name({" ".join(pair): value for pair, value in features.pairs.items()} for features in seen)
-    covariance = _pool(single, len(FEATURES))
-    covariance = KEPT * covariance + (1 - KEPT) * np.diag(np.diag(covariance)) + LEAST_SPREAD**2 * np.eye(len(FEATURES))
-    pair_spread = np.sqrt(np.diag(_pool(pairs, len(MIRROR))) + LEAST_SPREAD**2)
-    shape = np.mean([features.shape for features in seen], axis=0)
-    tenths = np.floor((shape + shape[:, :, ::-1]) / 2 * 9.999).astype(int)
-    return Profile(
-        cases=len(seen),
-        single={name: _rounded(rows.mean(0)) for name, rows in single.items()},
-        covariance=tuple(_rounded(row) for row in covariance),
-        pairs={name: _rounded(rows.mean(0)) for name, rows in pairs.items()},
-        pair_spread=_rounded(pair_spread),
-        volume_ml=round(float(np.median([features.volume_ml for features in seen])), 1),
-        shape=tuple("".join(map(str, layer.ravel())) for layer in tenths),
-        filled=_rounded_up(max(features.filled for features in seen)),
-        rim=_rounded_up(max((0.0, *(rim for features in seen for rim in features.rims.values())))),
-    )
 
 
 def find_warnings(prepared: Prepared, spacing_mm: Millimetres, profile: Profile) -> list[str]:
@@ -184,38 +148,10 @@ def _judge(features: ImageFeatures, profile: Profile, given: Sequence[str], name
     return total
 
 
-def _usual(profile: Profile, one: str, other: str) -> Floats | None:
+def _usual(profile: Profile, one: str, other: str) -> Doubles | None:
     means = profile.pairs.get(" ".join(sorted((one, other))))
     return None if means is None else np.array(means) * (1 if one < other else MIRROR)
 
 
-def _correlate(one: Floats, other: Floats) -> float:
+def _correlate(one: other: Doubles) -> float:
     return float(np.corrcoef(one.ravel(), other.ravel())[0, 1])
-
-
-def _by_name(seen: Iterable[Mapping[str, Floats]]) -> dict[str, Floats]:
-    """Name to the rows (N, features) of all cases that have it."""
-    rows: dict[str, list[Floats]] = {}
-    for features in seen:
-        for name, values in features.items():
-            rows.setdefault(name, []).append(values)
-    return {name: np.array(values) for name, values in rows.items()}
-
-
-def _pool(rows: Mapping[str, Floats], size: int) -> Floats:
-    """Covariance (size, size) about the mean of each name, with `GUESSED_CASES` of `GUESSED_SPREAD` added."""
-    scatter, freedom = GUESSED_CASES * GUESSED_SPREAD**2 * np.eye(size), float(GUESSED_CASES)
-    for values in rows.values():
-        away = values - values.mean(0)
-        scatter += away.T @ away
-        freedom += len(values) - 1
-    return np.asarray(scatter / freedom)
-
-
-def _rounded_up(value: float) -> float:
-    """To four digits, and not below the value."""
-    return math.ceil(value * 1e4) / 1e4
-
-
-def _rounded(values: Floats) -> tuple[float, ...]:
-    return tuple(round(float(value), 4) for value in values)

@@ -10,7 +10,7 @@ import openvino
 from numpy.typing import NDArray
 from openvino import opset13 as ops
 
-from brainsegnet._cpu import free_memory
+from brainsegnet._machine import free_memory
 from brainsegnet._types import Floats, Shape
 from brainsegnet.errors import ModelError
 from brainsegnet.inference.components import CERTAIN

@@ -7,7 +7,7 @@ from contextlib import contextmanager, nullcontext
 
 import numpy as np
 
-from brainsegnet._cpu import free_memory
+from brainsegnet._machine import free_memory
 from brainsegnet._types import Floats, Shape
 from brainsegnet.errors import BrainSegNetError, MissingExtra
 from brainsegnet.inference.components import CERTAIN

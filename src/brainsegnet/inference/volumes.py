@@ -18,9 +18,6 @@ from brainsegnet.model.card import Card, IntervalNote
 from brainsegnet.task import Task
 from brainsegnet.volume import LabelMap
 
-ALPHAS: tuple[float, ...] = tuple(10.0 ** -(0.31 + 0.1 * k) for k in range(57))
-"""Alphas that are tried, the narrowest interval first."""
-
 
 def entropy(probabilities: Floats) -> Floats:
     """Entropy of the class probabilities (K, D, H, W) as a share of the greatest that is possible, (D, H, W).
@@ -45,37 +42,6 @@ def volume_interval(probability: Floats, voxel_ml: float, alpha: float) -> tuple
     """
     least, most = (int(np.count_nonzero(probability > limit)) for limit in (1 - alpha, alpha))
     return least * voxel_ml, most * voxel_ml
-
-
-def largest_alpha(probability: Floats, true_voxels: int, slack: float = 0.0) -> float:
-    """The greatest of `ALPHAS` whose interval holds the true volume, or misses it by `slack` voxels at most.
-
-    The smallest where none does.
-
-    >>> round(largest_alpha(np.array([0.05, 0.5, 0.95, 1], np.float32), 4), 3)
-    0.049
-    >>> largest_alpha(np.array([0.05, 0.5, 0.95, 1], np.float32), 4, slack=1) == ALPHAS[0]
-    True
-    """
-    for alpha in ALPHAS:
-        least, most = volume_interval(probability, 1.0, alpha)
-        if least - slack <= true_voxels <= most + slack:
-            return alpha
-    return ALPHAS[-1]
-
-
-def choose_alpha(needed: Sequence[float], coverage: float = 0.8) -> float:
-    """The alpha whose interval holds the volume of a further case with this probability, from `largest_alpha` of n.
-
-    That is the one that (n + 1) times the coverage of them ask for, rounded up, and not n times: the case to come may
-    be worse than all (split conformal prediction, Vovk et al. 2005). With fewer cases than the coverage needs, four for
-    0.8, that is more than there are, and the one that all ask for is as much as they can tell.
-
-    >>> choose_alpha([0.3, 0.2, 0.1, 0.04, 0.001]), choose_alpha([0.3, 0.2, 0.1, 0.04, 0.001], 0.6)
-    (0.001, 0.04)
-    """
-    rank = math.ceil(coverage * (len(needed) + 1) - 1e-9)
-    return sorted(needed, reverse=True)[min(len(needed), rank) - 1]
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,8 @@ What a model folder says of itself: all that is needed to run the model, and whe
 """
 
 import datetime
-import platform
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from importlib import metadata
 from typing import Annotated, Any, Literal, Self, cast
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, field_validator, model_validator
@@ -193,7 +191,6 @@ class TrainingNote(Value):
 
 FORMAT = 1
 """Version of the card; a card of a later version is refused, because it may mean something else."""
-VERSIONED = ("brainsegnet", "torch", "lightning", "safetensors", "openvino", "nncf", "numpy", "SimpleITK")
 INTENDED_USE = "research software, not a medical device"
 
 
@@ -385,14 +382,3 @@ class Card(Value):
 def is_tolerated(change: Mapping[str, float]) -> bool:
     """Whether changes of Dice by region were measured, and none is a loss of more than `TOLERATED`."""
     return bool(change) and min(change.values()) >= -TOLERATED
-
-
-def find_versions() -> dict[str, str]:
-    """Versions of Python and of the packages that decide what a training makes, where they are installed."""
-    found = {"python": platform.python_version()}
-    for package in VERSIONED:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return found

@@ -15,18 +15,7 @@ from pydantic import ValidationError
 
 from brainsegnet._atomic import replacing
 from brainsegnet.errors import MissingExtra, ModelError, describe_invalid
-from brainsegnet.model.card import (
-    FORMAT,
-    Architecture,
-    Card,
-    Data,
-    ExportNote,
-    Form,
-    Input,
-    TrainingNote,
-    WeightsNote,
-    find_versions,
-)
+from brainsegnet.model.card import FORMAT, Architecture, Card, Data, ExportNote, Form, Input, TrainingNote, WeightsNote
 
 if TYPE_CHECKING:
     from brainsegnet.model.architecture import BrainSegNet
@@ -38,7 +27,6 @@ __all__ = [
     "Input",
     "Model",
     "TrainingNote",
-    "find_versions",
     "open_model",
     "save_model",
 ]

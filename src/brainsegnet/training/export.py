@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from brainsegnet._cpu import has_bf16_units
+from brainsegnet._machine import has_bf16_units
 from brainsegnet.errors import DatasetError
 from brainsegnet.inference.components import segment_filtered
 from brainsegnet.inference.openvino_backend import Arithmetic, OpenVinoBackend

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from brainsegnet._atomic import writable
-from brainsegnet._cpu import has_bf16_units
+from brainsegnet._machine import find_versions, has_bf16_units
 from brainsegnet.errors import OutputError, TaskError
 from brainsegnet.inference.components import segment_filtered
 from brainsegnet.metrics.scores import region_dice
-from brainsegnet.model.card import Architecture, Card, ComponentFilter, Data, Input, TrainingNote, find_versions
+from brainsegnet.model.card import Architecture, Card, ComponentFilter, Data, Input, TrainingNote
 from brainsegnet.model.store import BEST, CARD_FILE, LAST, Model, resolve_model, save_model, torch_needed
 from brainsegnet.task import Task, load_task
 from brainsegnet.training.finetune import (

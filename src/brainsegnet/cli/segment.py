@@ -1,15 +1,47 @@
-"""The verbs: one per function of the API, one flag per argument. Heavy libraries load when a verb runs."""
+"""The verbs that look at cases: segment, evaluate, inspect, report. Heavy libraries load when a verb runs."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import Parameter
 
 from brainsegnet.cli.app import Paths, app, complain, report_failures, say
-from brainsegnet.cli.flags import SegmentFlags, SequenceFlags, Switch
+from brainsegnet.inference.options import SegmentOptions
 
 if TYPE_CHECKING:
-    from brainsegnet.inference.segment import Segmentation, Segmented
-    from brainsegnet.reporting.inspect import Inventory
+    from brainsegnet.inference.segment import SavedCase, SegmentedCases
+
+LesionRuleName = Literal["overlap", "brats2023"]
+
+
+@dataclass(frozen=True)
+class NamedFiles:
+    """One case as files named by their sequences, instead of CASES."""
+
+    flair: Path | None = None
+    "FLAIR image of one case; name its files instead of CASES."
+    t1: Path | None = None
+    "T1 image."
+    t1c: Path | None = None
+    "T1 image after contrast agent."
+    t2: Path | None = None
+    "T2 image."
+    dwi: Path | None = None
+    "Diffusion-weighted image."
+    adc: Path | None = None
+    "Apparent diffusion coefficient map."
+    rcbf: Path | None = None
+    "Relative cerebral blood flow map."
+    rcbv: Path | None = None
+    "Relative cerebral blood volume map."
+    mtt: Path | None = None
+    "Mean transit time map."
+    tmax: Path | None = None
+    "Map of the time to the maximum of the residue function."
+    ttp: Path | None = None
+    "Time to peak map."
 
 
 @app.command
@@ -19,9 +51,9 @@ def segment(
     *,
     model: Path | None = None,
     out: Path | None = None,
-    files: SequenceFlags | None = None,
-    how: SegmentFlags | None = None,
-    timings: Switch = False,
+    files: Annotated[NamedFiles | None, Parameter(name="*")] = None,
+    options: Annotated[SegmentOptions | None, Parameter(name="*")] = None,
+    timings: bool = False,
 ) -> None:
     """Segment one case or many.
 
@@ -36,19 +68,18 @@ def segment(
         of the sequences.
     out
         Label map to write; for more than one case, the folder that gets one for each. By default segmented.nii.gz for
-        one case named by its files, else the folder segmented, if it is not there yet.
+        one case named by its files, else the folder segmented, if it does not exist yet.
     timings
         Show the seconds of each stage as a table at the end.
     """
     from brainsegnet.errors import DatasetError
-    from brainsegnet.inference.segment import SegmentOptions
     from brainsegnet.inference.segment import segment as run
 
-    named = {name: path for name, path in vars(files or SequenceFlags()).items() if path is not None}
+    named = {name: path for name, path in vars(files or NamedFiles()).items() if path is not None}
     if bool(named) == bool(cases):
         raise DatasetError("name either folders of cases or the files of one case (--flair, --t1c, ...), not both")
     target = out or _unused(Path("segmented.nii.gz" if named else "segmented"))
-    done = run(named or cases or [], model, target, SegmentOptions(**vars(how or SegmentFlags())), _show_segmented)
+    done = run(named or cases or [], model, target, options, _show_saved)
     if model is None and done.done:
         name = done.done[0].report["model"]["name"]
         say(f"model {name}, chosen by the sequences; another can be named with --model")
@@ -66,7 +97,7 @@ def evaluate(
     task: str,
     out: Path | None = None,
     tolerance_mm: float = 1.0,
-    lesions: Literal["overlap", "brats2023"] = "overlap",
+    lesions: LesionRuleName = "overlap",
 ) -> None:
     """Score predicted label maps against true ones, region by region.
 
@@ -79,7 +110,7 @@ def evaluate(
     truth
         A label map, a folder of label maps of the same names, or folders or tables of cases.
     task
-        In whose label convention the predictions are; where the JSON of segment lies beside one, that tells.
+        In whose label convention the predictions are; where the JSON of segment lies beside one, that decides.
     out
         Folder for scores.csv, scores.json and scores.md.
     tolerance_mm
@@ -102,8 +133,11 @@ def evaluate(
 
 
 @app.command
-def inspect(model_or_case: Path, /) -> None:
+def inspect(model_or_case: Path | None = None, /) -> None:
     """Show what is in a model folder, a case or a folder of cases, and which cases are incomplete.
+
+    Without an argument, list the models inside the package: what they take and find, training data, licence, scores,
+    hashes.
 
     Example: brainsegnet inspect BRATS/
 
@@ -112,26 +146,12 @@ def inspect(model_or_case: Path, /) -> None:
     model_or_case
         Model folder, output folder of train, name of a shipped model, folder of cases, table, or image file.
     """
-    from brainsegnet.reporting.inspect import inspect as run
-
-    _show_inventory(run(model_or_case))
-
-
-@app.command
-def models() -> None:
-    """List the models inside the package: what they take and find, training data, licence, scores, hashes.
-
-    Example: brainsegnet models
-    """
-    from brainsegnet.reporting.inspect import models as run
-
-    _show_inventory(run())
-
-
-def _show_inventory(inventory: "Inventory") -> None:
     from rich.console import Console
     from rich.table import Column, Table
 
+    from brainsegnet.reporting.inspect import inspect as run
+
+    inventory = run(model_or_case)
     columns = [Column(heading, overflow="fold") for heading in inventory.headings]
     table = Table(*columns, title=inventory.title, title_justify="left")
     for row in inventory.rows:
@@ -141,11 +161,51 @@ def _show_inventory(inventory: "Inventory") -> None:
         say(note)
 
 
+@app.command
+def report(
+    source: Path,
+    truth: Paths | None = None,
+    /,
+    *,
+    out: Path,
+    task: str | None = None,
+    worst: int = 4,
+    tolerance_mm: float = 1.0,
+    lesions: LesionRuleName = "overlap",
+) -> None:
+    """Write one HTML page that holds all it shows: scores, distributions, worst cases, curves, card, how to repeat.
+
+    Example: brainsegnet report predictions/ BRATS/ --task brats2015 --out report.html
+
+    Parameters
+    ----------
+    source
+        Output folder of train, model folder, or folder of predictions.
+    truth
+        For predictions: folders or tables of cases, which are drawn too, or a folder of label maps.
+    out
+        Page to write, .html.
+    task
+        For predictions: in whose label convention they are.
+    worst
+        How many of the worst cases to show.
+    tolerance_mm, lesions
+        As of evaluate.
+    """
+    from brainsegnet.metrics.lesions import LESION_RULES
+    from brainsegnet.metrics.scores import ScoreRules
+    from brainsegnet.reporting.report import report as run
+
+    failures = run(source, out, truth or [], task, worst, ScoreRules(tolerance_mm, LESION_RULES[lesions]))
+    say(f"done; open {out}")
+    report_failures(failures, 1)
+
+
 def _unused(path: Path) -> Path:
-    """The path, which is not to be written over, because nobody named it.
+    """The path of an output that the user did not name.
 
     Raises:
-        OutputError: it is there.
+        OutputError: it exists.
     """
     from brainsegnet.errors import OutputError
 
@@ -154,14 +214,14 @@ def _unused(path: Path) -> Path:
     return path
 
 
-def _show_segmented(done: "Segmented") -> None:
+def _show_saved(done: "SavedCase") -> None:
     report = done.report
     volumes = ", ".join(f"{name} {ml:.1f} ml" for name, ml in report["volumes_ml"]["regions"].items())
     absent = f"; without {', '.join(report['sequences']['absent'])}" if report["sequences"]["absent"] else ""
     say(f"{done.name}: {volumes}; {sum(report['seconds'].values()):.1f} s{absent}; {done.path}")
     if count := report["dropped"]["components"]:
         parts = f"{count} component{'s' if count > 1 else ''} of {report['dropped']['ml']:.1f} ml in all"
-        say(f"{done.name}: dropped {parts}, of which the model is less sure; --keep-components keeps them")
+        say(f"{done.name}: dropped {parts}, of lower confidence; --keep-all-components keeps them")
     if absent and (cost := _cost_of_absence(report["validation"], report["validated_on"])):
         say(f"{done.name}: {cost}")
     for sequence, moved in report["geometry"]["moved"].items():
@@ -172,7 +232,7 @@ def _show_segmented(done: "Segmented") -> None:
 
 
 def _cost_of_absence(validation: Mapping[str, Mapping[str, float]], cases: str) -> str:
-    """What the absent sequences cost on unseen cases, in a sentence; nothing where it was not measured."""
+    """What the absent sequences cost on unseen cases, in a sentence; empty where it was not measured."""
     if len(validation) < 2:
         return ""
     whole, part = validation.values()
@@ -180,15 +240,15 @@ def _cost_of_absence(validation: Mapping[str, Mapping[str, float]], cases: str) 
     return f"Dice in validation on {cases} with these sequences alone: {changes}"
 
 
-def _show_timings(segmentation: "Segmentation") -> None:
+def _show_timings(cases: "SegmentedCases") -> None:
     from rich.console import Console
     from rich.table import Table
 
     stages = ("read", "prepare", "network", "write")
     table = Table("case", *stages, "sum", "one pass, GB", title="seconds, and memory", title_justify="left")
-    for case in segmentation.done:
+    for case in cases.done:
         seconds = case.report["seconds"]
         memory = f"{case.report['memory']['one_pass_gb']:.2f}"
         table.add_row(case.name, *(f"{seconds[stage]:.2f}" for stage in stages), f"{sum(seconds.values()):.2f}", memory)
     Console().print(table)
-    say(f"{segmentation.seconds:.2f} s in all, the network at work for {segmentation.computing:.2f} s of them")
+    say(f"{cases.seconds:.2f} s in all, the network at work for {cases.computing:.2f} s of them")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from brainsegnet._cpu import describe_cpu, has_bf16_units, has_integer_units
+from brainsegnet._machine import describe_cpu, has_bf16_units, has_integer_units
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,12 @@
-"""What the processor is, and what it is fast at, read from what the system says of it.
-
-How much memory is free on this machine, within the limits that a scheduler or container sets.
-"""
+"""The machine: what the processor is fast at, how much memory is free, which versions of software are installed."""
 
 import os
 import platform
 from collections.abc import Iterable, Iterator
+from importlib import metadata
 from pathlib import Path
 
+VERSIONED = ("brainsegnet", "torch", "lightning", "safetensors", "openvino", "nncf", "numpy", "SimpleITK")
 CPUINFO = Path("/proc/cpuinfo")
 INTEGER_FLAGS = ("avx2", "avx512_vnni", "avx_vnni", "amx_int8", "asimddp")
 """Any of these: 8-bit products are faster than those of floats, with AVX2 alone 1.9 times."""
@@ -73,3 +72,22 @@ def _limits() -> Iterator[int]:
             yield max(int(most) - int(taken) + reclaimable, 0)
     except (OSError, ValueError, StopIteration):
         return
+
+
+def find_versions() -> dict[str, str]:
+    """Versions of Python and of the packages that decide what a training makes, where they are installed."""
+    found = {"python": platform.python_version()}
+    for package in VERSIONED:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def describe_environment() -> str:
+    """What a report of a bug needs: versions of the package, of Python, of the libraries, and the machine."""
+    versions = find_versions()
+    first = f"brainsegnet {versions.pop('brainsegnet', 'not installed')}"
+    libraries = ", ".join(f"{name} {version}" for name, version in versions.items())
+    return f"{first}\n{libraries}\n{platform.platform()}\n{describe_cpu()}"

@@ -1,0 +1,96 @@
+"""`brainsegnet paper`: the paper's tables and figures with results of ours, and upload files of its challenges."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import App, Parameter
+
+from brainsegnet.cli.app import Folders, Names, Paths, app, say
+from brainsegnet.paper.figure_cases import FigureOptions
+
+paper = App(name="paper", help="The paper's tables and figures with your results, and upload files of its challenges.")
+app.command(paper)
+
+
+@paper.command
+def table(scores: Paths, /, *, number: Literal[1, 2], out: Folders | None = None, labels: Names = ()) -> None:
+    """Put your scores beside the rows of the paper's Table 1 (BRATS 2015) or Table 2 (ISLES 2017).
+
+    Example: brainsegnet paper table scores/plain scores/focal --number 1 --out table.md table.tex
+
+    Parameters
+    ----------
+    scores
+        scores.json of evaluate, or folders that hold one; a row each.
+    number
+        Which table.
+    out
+        Files to write, in the format of their endings: .md, .csv, .tex.
+    labels
+        Names of the rows; by default those of the folders.
+    """
+    from brainsegnet.paper.tables import table as run
+
+    say(run(scores, number, out or [], labels).rstrip("\n"))
+
+
+@paper.command
+def figure(
+    data: Paths,
+    /,
+    *,
+    predictions: Folders,
+    task: str,
+    out: Folders,
+    number: Literal[4, 5] = 4,
+    options: Annotated[FigureOptions | None, Parameter(name="*")] = None,
+) -> None:
+    """Draw the paper's Figure 4 (models beside the truth) or Figure 5 (probability as colours).
+
+    Example: brainsegnet paper figure BRATS/ --predictions plain/ focal/ --task brats2015 --out figure4.png
+
+    Parameters
+    ----------
+    data
+        Folders of cases, or tables.
+    predictions
+        What segment wrote: a folder for each model; for Figure 5 one, segmented with --probabilities.
+    task
+        In whose label convention the predictions are.
+    out
+        Files to write: .png, .svg.
+    number
+        Which figure.
+    """
+    from brainsegnet.paper.figure_cases import figure as run
+
+    for strip in run(data, predictions, task, out, number, options):
+        say(f"{strip.case}: slice {strip.index}, {strip.why}")
+
+
+@paper.command
+def submit(predictions: Path, data: Paths, /, *, task: str, name: str, out: Path, id_from: str | None = None) -> None:
+    """Pack predictions for the platform of a challenge; all is checked before anything is written.
+
+    Example: brainsegnet paper submit predictions/ BRATS2015_Testing/ --task brats2015 --name mymethod --out upload.zip
+
+    Parameters
+    ----------
+    predictions
+        Folder of label maps named after their cases, as segment writes them.
+    data
+        Folders of the cases, in their original names: they hold the numbers that the platform knows.
+    task
+        brats2015, isles2017, or a task file that names a platform (examples/tasks/isles2017_perfusion.yaml).
+    name
+        Of the method: letters, digits, - and _.
+    out
+        The zip to write.
+    id_from
+        Sequence whose number stands for the case; by default the one that the task names: flair for brats2015,
+        mtt for isles2017.
+    """
+    from brainsegnet.paper.submission import submit as run
+
+    uploads = run(predictions, data, task, name, out, id_from)
+    say(f"{len(uploads)} {'case' if len(uploads) == 1 else 'cases'} in {out}, from {uploads[0].file} on")

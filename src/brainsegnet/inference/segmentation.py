@@ -1,0 +1,226 @@
+"""The result of segmenting one case: labels, maps, volumes, warnings; how it is saved, reported and shown."""
+
+import base64
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from html import escape
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from brainsegnet._atomic import stem_of, write_text
+from brainsegnet.inference.options import SegmentOptions
+from brainsegnet.inference.volumes import Interval
+from brainsegnet.io.images import to_sitk, write_image
+from brainsegnet.io.nifti import to_nibabel
+from brainsegnet.model.card import Card
+from brainsegnet.volume import Case, LabelMap, Volume
+
+ENTROPY = "entropy"
+HARDLY = 0.25
+"""Mean Dice below which a model is said to find hardly anything."""
+
+
+@dataclass(frozen=True, eq=False)
+class Segmentation:
+    """What a model found in one case.
+
+    Attributes:
+        case: The sequences that were segmented, on one grid, and the truth where it is known.
+        card: Of the model.
+        labels: (D, H, W) in the convention of the task, on the grid of the case.
+        used, absent: Sequences of the model that the case has, and has not.
+        volumes_ml: "labels" by tissue and "regions" by region, in millilitres.
+        probabilities: Tissue, and "background", to a float32 map on the same grid; None if not asked for. Components
+            that were dropped are still in it.
+        entropy: Of the class probabilities as a share of the greatest, float32, 0 around the brain; None if not asked
+            for.
+        intervals: Of the volume of each region; None if not asked for.
+        warnings: Sentences on what looks unlike the training cases, or on sequences that hardly suffice.
+        components_dropped, dropped_ml: Connected components that were dropped for want of confidence.
+        seconds: By stage: "read" where files were read, "prepare", "network".
+        engine: What computed.
+        notes: What was done for want of memory, and other remarks.
+        pass_bytes: About how much memory one pass takes beside weights and libraries.
+        options: That were asked for.
+        moved: How each sequence came onto the grid of the first, where it did not lie there.
+        model_folder: Where the model lies; None for one in memory.
+    """
+
+    case: Case
+    card: Card
+    labels: LabelMap
+    used: tuple[str, ...]
+    absent: tuple[str, ...]
+    volumes_ml: Mapping[str, Mapping[str, float]]
+    probabilities: Mapping[str, Volume] | None = None
+    entropy: Volume | None = None
+    intervals: Mapping[str, Interval] | None = None
+    warnings: Sequence[str] = ()
+    components_dropped: int = 0
+    dropped_ml: float = 0.0
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    engine: str = ""
+    notes: Sequence[str] = ()
+    pass_bytes: int = 0
+    options: SegmentOptions = field(default_factory=SegmentOptions)
+    moved: Mapping[str, Any] = field(default_factory=dict)
+    model_folder: Path | None = None
+
+    @property
+    def name(self) -> str:
+        """Of the case."""
+        return self.case.name
+
+    def to_nibabel(self) -> Any:  # noqa: ANN401
+        """The label map as a `nibabel.Nifti1Image`; its array has the axes of an image that nibabel reads."""
+        return to_nibabel(self.labels)
+
+    def to_sitk(self) -> Any:  # noqa: ANN401
+        """The label map as a `SimpleITK.Image`."""
+        return to_sitk(self.labels)
+
+    def save(self, path: Path | str) -> dict[str, Any]:
+        """Write the label map, the maps that were asked for, a picture if the options say so, and a JSON.
+
+        The JSON is named after the label map and comes last, so its presence says that all is there.
+
+        Args:
+            path: Of the label map: .nii.gz, .nii, .mha or .nrrd.
+
+        Returns:
+            The content of the JSON, see `report`.
+
+        Raises:
+            OutputError: the folder is not writable, or the disk is full.
+        """
+        path, started = Path(path), time.perf_counter()
+        write_image(self.labels, path)
+        maps = dict(self.probabilities or {}) | ({ENTROPY: self.entropy} if self.entropy else {})
+        files = {name: path.with_name(f"{stem_of(path)}_{_file_part(name)}.nii.gz") for name in maps}
+        for name, file in files.items():
+            write_image(maps[name], file)
+        if self.options.picture:
+            from brainsegnet.plotting.overlays import save_figure
+
+            save_figure(self.figure(), path.with_name(f"{stem_of(path)}.png"))
+        written = {name: file.name for name, file in files.items()}
+        report = self.report(path.name, written, {"write": time.perf_counter() - started})
+        write_text(json.dumps(report, indent=2) + "\n", path.with_name(f"{stem_of(path)}.json"))
+        return report
+
+    def report(
+        self, labels: str = "", maps: Mapping[str, str] | None = None, seconds: Mapping[str, float] | None = None
+    ) -> dict[str, Any]:
+        """All about the result but the arrays, as it goes into the JSON.
+
+        Args:
+            labels: File name of the label map.
+            maps: Tissue, or "entropy", to the file name of its map.
+            seconds: Stages after those of `seconds`.
+        """
+        card, maps = self.card, maps or {}
+        expected = expected_dice(card, self.used)
+        margin = None if self.options.keep_all_components else card.components.confidence_margin
+        stages = {**self.seconds, **(seconds or {})}
+        return {
+            "case": self.name,
+            "labels": labels,
+            "probabilities": {tissue: maps.get(tissue, "") for tissue in self.probabilities or {}},
+            "task": card.task.name,
+            "convention": {str(value): tissue for value, tissue in card.task.labels.items()},
+            "sequences": {"used": list(self.used), "absent": list(self.absent)},
+            "geometry": {"grid": next(iter(self.case.images)), "moved": dict(self.moved)},
+            "volumes_ml": self.volumes_ml,
+            "dropped": {
+                "confidence_margin": margin,
+                "components": self.components_dropped,
+                "ml": self.dropped_ml,
+            },
+            "test_time_augmentation": self.options.tta,
+            **self._report_uncertainty(maps),
+            "validation": expected,
+            "validated_on": card.training.held_out_sources or "unseen cases",
+            "model": {
+                "name": card.name,
+                "folder": str(self.model_folder or ""),
+                "sha256": card.weights.sha256 if card.weights else None,
+            },
+            "engine": self.engine,
+            "memory": {"one_pass_gb": round(self.pass_bytes / 1e9, 3)},
+            "notes": list(self.notes),
+            "warnings": list(self.warnings),
+            "seconds": {stage: round(duration, 4) for stage, duration in stages.items()},
+            "brainsegnet": version("brainsegnet"),
+            "intended_use": card.intended_use,
+        }
+
+    def figure(self) -> Any:  # noqa: ANN401
+        """The result over the scan, beside the truth where it is known, as a matplotlib `Figure`."""
+        from brainsegnet.plotting.overlays import overlay_figure
+
+        return overlay_figure(self.case, self.labels.array, self.card.task, self.used[:4])
+
+    def _report_uncertainty(self, maps: Mapping[str, str]) -> dict[str, Any]:
+        if self.intervals is None:
+            return {}
+        intervals = {region: vars(interval) for region, interval in self.intervals.items()}
+        return {"uncertainty": {ENTROPY: maps.get(ENTROPY, ""), "volume_intervals": intervals}}
+
+    def _repr_html_(self) -> str:
+        """A picture, the volumes and the warnings, for notebooks."""
+        from brainsegnet.plotting.overlays import render
+
+        png = base64.b64encode(render(self.figure(), "png", 80)).decode()
+        rows = "".join(
+            f"<tr><td>{escape(name)}</td><td style='text-align:right'>{ml:.1f} ml</td></tr>"
+            for name, ml in self.volumes_ml["regions"].items()
+        )
+        warnings = "".join(f"<p>Warning: {escape(warning)}.</p>" for warning in self.warnings)
+        picture = (
+            f"<img style='max-width:100%' alt='{escape(self.name)} with labels' src='data:image/png;base64,{png}'>"
+        )
+        model = f"<p>Model {escape(self.card.name)}; {escape(self.card.intended_use)}.</p>"
+        return f"{picture}<table>{rows}</table>{warnings}{model}"
+
+
+def expected_dice(card: Card, used: Sequence[str]) -> dict[str, Mapping[str, float]]:
+    """Mean Dice on unseen cases by region, with all sequences and with those that were used; empty where not measured.
+
+    >>> from brainsegnet.model.card import Architecture, Input, TrainingNote
+    >>> from brainsegnet.task import ISLES2022
+    >>> note = TrainingNote(subsets={"dwi+adc": {"lesion": 0.7}, "dwi": {"lesion": 0.6}})
+    >>> shape = Architecture(widths=(1, 1), refined=1)
+    >>> card = Card(name="x", task=ISLES2022, input=Input(sequences=("dwi", "adc")), network=shape, training=note)
+    >>> expected_dice(card, ["dwi"])
+    {'all sequences': {'lesion': 0.7}, 'those used': {'lesion': 0.6}}
+    """
+    measured = card.training.subsets
+    wanted = {"all sequences": card.sequences, "those used": used}
+    return {what: measured["+".join(names)] for what, names in wanted.items() if "+".join(names) in measured}
+
+
+def warn_of_sequences(expected: Mapping[str, Mapping[str, float]], used: Sequence[str]) -> list[str]:
+    """A sentence where the model hardly found anything on unseen cases with these sequences alone; none elsewhere.
+
+    >>> warn_of_sequences({"all sequences": {"lesion": 0.67}, "those used": {"lesion": 0.0}}, ["adc"])
+    ['with adc alone the model found hardly anything on unseen cases (best Dice 0.00); add sequences']
+    >>> warn_of_sequences({"all sequences": {"lesion": 0.67}, "those used": {"lesion": 0.64}}, ["dwi"])
+    []
+    """
+    best = max(expected.get("those used", {}).values(), default=1.0)
+    if best >= HARDLY:
+        return []
+    found = f"found hardly anything on unseen cases (best Dice {best:.2f})"
+    return [f"with {' and '.join(used)} alone the model {found}; add sequences"]
+
+
+def _file_part(tissue: str) -> str:
+    """A tissue as a part of a file name.
+
+    >>> _file_part("necrosis + non-enhancing")
+    'necrosis-non-enhancing'
+    """
+    return "-".join(tissue.replace("+", " ").split())
