@@ -19,3 +19,5 @@ Millimetres = tuple[float, float, float]
 """Distances along (D, H, W)."""
 ItkObject = Any
 """SimpleITK carries no types."""
+NibabelImage = Any
+"""Most methods of nibabel carry no types."""

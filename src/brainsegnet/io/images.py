@@ -15,6 +15,7 @@ from brainsegnet._atomic import IMAGES, check_suffix, find_suffix, replacing
 from brainsegnet._types import Affine, Array, ItkObject
 from brainsegnet.errors import ImageError, LabelError, OutputError
 from brainsegnet.io.integrity import check_meta, check_nifti, check_start, read_start, restore_nan
+from brainsegnet.io.nifti import check_axes, check_dimensions, from_nibabel, is_nibabel, refuse_complex, storable
 from brainsegnet.volume import LabelMap, Volume, itk_grid
 
 
@@ -88,8 +89,7 @@ def read_labels(path: Path) -> LabelMap:
         ImageError: as `read_image`.
         LabelError: a value is a fraction, NaN, negative or over 255.
     """
-    volume = read_image(path)
-    return LabelMap(_round_labels(volume.array, path), volume.affine)
+    return to_labels(read_image(path), str(path))
 
 
 def write_image(volume: Volume, path: Path, *, compress: bool = True) -> None:
@@ -99,14 +99,78 @@ def write_image(volume: Volume, path: Path, *, compress: bool = True) -> None:
         OutputError: the folder refuses files, the disk is full, the suffix is unknown or the grid sheared.
     """
     suffix = check_suffix(path, IMAGES)
-    array = _storable(volume.array)
+    array = storable(volume.array)
+    try:
+        check_axes(volume.affine, "its grid")
+    except ImageError as error:
+        raise OutputError(f"{path} cannot be written: {error}") from error
     with replacing(path) as temporary:
         try:
-            image = _to_itk(array, volume.affine, path)
+            image = _to_itk(array, volume.affine)
             _itk().WriteImage(image, str(temporary), useCompression=compress and suffix != ".nii")
             _check_written(temporary, array, suffix)
         except (RuntimeError, ImageError) as error:
             raise OutputError(f"{path} cannot be written: {_explain_failure(path, temporary, error)}") from error
+
+
+def as_volume(image: object, name: str = "the image") -> Volume:
+    """A volume from what holds an image in memory: a `Volume`, `(array, affine)`, or an image of nibabel or SimpleITK.
+
+    Args:
+        image: The image. An array (D, H, W) comes with an affine as `Volume` has it, (d, h, w, 1) to LPS millimetres.
+        name: What the image is called in messages.
+
+    Raises:
+        ImageError: it is none of these, or cannot be used: not 3-D, sheared, no plain numbers.
+    """
+    if isinstance(image, Volume):
+        return image
+    if is_nibabel(image):
+        return from_nibabel(image, name)
+    if type(image).__module__.split(".")[0] == "SimpleITK":
+        return from_sitk(image, name)
+    if isinstance(image, tuple) and len(image) == 2:
+        try:
+            volume = Volume(np.asarray(image[0]), np.asarray(image[1], np.float64))
+        except ValueError as error:
+            raise ImageError(f"{name}: {error}") from error
+        check_axes(volume.affine, name)
+        return volume
+    raise ImageError(
+        f"{name} is a {type(image).__name__}; give a Volume, an (array, affine) pair, or an image of nibabel or "
+        "SimpleITK"
+    )
+
+
+def from_sitk(image: ItkObject, name: str = "the image") -> Volume:
+    """A 3-D image of SimpleITK as a volume (D, H, W): a copy.
+
+    Raises:
+        ImageError: the image is not 3-D, or its numbers are not plain.
+    """
+    refuse_complex(name, "complex" in image.GetPixelIDTypeAsString())
+    check_dimensions(name, image.GetSize(), image.GetNumberOfComponentsPerPixel(), one=True)
+    array = _itk().GetArrayFromImage(image)
+    return Volume(array.reshape(array.shape[-3:]), _build_affine(image))
+
+
+def to_sitk(volume: Volume) -> ItkObject:
+    """A volume or label map as an image of SimpleITK, its voxels where they are in the world: a copy.
+
+    Raises:
+        ImageError: the axes are not at right angles.
+    """
+    check_axes(volume.affine, "the volume")
+    return _to_itk(storable(volume.array), volume.affine)
+
+
+def to_labels(volume: Volume, name: str = "the label map") -> LabelMap:
+    """A volume of whole numbers, of any type, as a label map uint8.
+
+    Raises:
+        LabelError: a value is a fraction, NaN, negative or over 255.
+    """
+    return LabelMap(_round_labels(volume.array, name), volume.affine)
 
 
 def _itk() -> ItkObject:
@@ -139,21 +203,12 @@ def _read_itk(path: Path, reader_name: str, one: bool) -> ItkObject:
     with _ALONE:
         try:
             reader.ReadImageInformation()
-            _check_information(reader, path, one)
+            numbers = _itk().GetPixelIDValueAsString(reader.GetPixelIDValue())
+            refuse_complex(str(path), "complex" in numbers)
+            check_dimensions(str(path), reader.GetSize(), reader.GetNumberOfComponents(), one)
             return reader.Execute()
         except RuntimeError as error:
             raise ImageError(_explain_refusal(path, error)) from error
-
-
-def _check_information(reader: ItkObject, path: Path, one: bool) -> None:
-    size, parts = reader.GetSize(), reader.GetNumberOfComponents()
-    shape = (*((parts,) if parts > 1 else ()), *reversed(size))
-    if "complex" in _itk().GetPixelIDValueAsString(reader.GetPixelIDValue()):
-        raise ImageError(f"{path} holds complex numbers; save its magnitude and read that")
-    if parts > 1 or (one and any(n > 1 for n in size[3:])):
-        raise ImageError(f"{path} is {len(shape)}-D {shape}, a 3-D image is due; save one volume of it and read that")
-    if len(size) < 3:
-        raise ImageError(f"{path} is {len(size)}-D {shape}, a 3-D image is due; join its slices into one volume")
 
 
 def _compare_with_nifti(path: Path, array: Array, image: ItkObject) -> None:
@@ -195,12 +250,12 @@ def _build_affine(image: ItkObject) -> Affine:
     return affine
 
 
-def _round_labels(array: Array, path: Path) -> NDArray[np.uint8]:
+def _round_labels(array: Array, name: str) -> NDArray[np.uint8]:
     low, high = (array.min(), array.max()) if array.size else (0, 0)
     if np.isnan(low) or np.isnan(high):
-        raise LabelError(f"{path} holds NaN where a label map is due; name the file of the labels")
+        raise LabelError(f"{name} holds NaN where a label map is due; name the file of the labels")
     if low < 0 or high > 255:
-        raise LabelError(f"{path} holds values from {low:g} to {high:g}, labels lie between 0 and 255")
+        raise LabelError(f"{name} holds values from {low:g} to {high:g}, labels lie between 0 and 255")
     if np.issubdtype(array.dtype, np.integer):
         return array.astype(np.uint8, copy=False)
     labels = np.rint(array).astype(np.uint8)
@@ -208,20 +263,12 @@ def _round_labels(array: Array, path: Path) -> NDArray[np.uint8]:
         return labels
     off = np.abs(array - labels) > LABEL_TOLERANCE
     if off.any():
-        raise LabelError(f"{path} holds {off.sum()} fractions such as {array[off][0]:g}; name the file of the labels")
+        raise LabelError(f"{name} holds {off.sum()} fractions such as {array[off][0]:g}; name the file of the labels")
     return labels
 
 
-def _storable(array: Array) -> Array:
-    """The same values in a dtype that the formats know, contiguous, in the machine's order of bytes."""
-    dtype = np.dtype({"?": "u1", "e": "f4"}.get(array.dtype.char, array.dtype.str.lstrip("<>|")))
-    return np.ascontiguousarray(array, dtype)
-
-
-def _to_itk(array: Array, affine: Affine, path: Path) -> ItkObject:
+def _to_itk(array: Array, affine: Affine) -> ItkObject:
     origin, spacing, direction = itk_grid(affine)
-    if np.abs(direction.T @ direction - np.eye(3)).max() > 1e-4:
-        raise OutputError(f"{path} cannot be written: its grid's axes are not at right angles; resample the image")
     image = _itk().GetImageFromArray(array)
     image.SetOrigin(origin)
     image.SetSpacing(spacing)
