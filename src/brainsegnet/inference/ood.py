@@ -153,5 +153,5 @@ def _usual(profile: Profile, one: str, other: str) -> Doubles | None:
     return None if means is None else np.array(means) * (1 if one < other else MIRROR)
 
 
-def _correlate(one: other: Doubles) -> float:
+def _correlate(one: Doubles, other: Doubles) -> float:
     return float(np.corrcoef(one.ravel(), other.ravel())[0, 1])
