@@ -1,4 +1,4 @@
-"""How far a scan and a training run walk through the house: the files that the data itself passes, counted as it runs."""
+"""How far a scan and a training run walk through the house: files that the data itself passes, counted in a run."""
 
 import sys
 import threading
