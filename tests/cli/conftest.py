@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-import torch
 
 from brainsegnet.cli import main
 from brainsegnet.training import recipes as curriculum
@@ -40,10 +39,9 @@ Run = Callable[..., Ended]
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], one_thread: None) -> Iterator[Run]:
     """Calls `brainsegnet` with arguments."""
-    handler, hook, threads = signal.getsignal(signal.SIGTERM), threading.excepthook, torch.get_num_threads()
-    torch.set_num_threads(1)
+    handler, hook = signal.getsignal(signal.SIGTERM), threading.excepthook
 
     def call(*arguments: object) -> Ended:
         monkeypatch.setattr(sys, "argv", ["brainsegnet", *map(str, arguments)])
@@ -58,7 +56,6 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
     yield call
     signal.signal(signal.SIGTERM, handler)
     threading.excepthook = hook
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture

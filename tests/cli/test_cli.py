@@ -49,7 +49,7 @@ def test_without_a_verb_the_verbs_are_shown(run):
         (("train", "data"), "train needs --task; see: brainsegnet train --help"),
         (("train",), "train needs --task; see: brainsegnet train --help"),
         (("export",), "export needs MODEL; see: brainsegnet export --help"),
-        (("train", "a", "--task", "b", "--out", "c", "--recipe", "fast"), 'Invalid value "fast" for --recipe'),
+        (("train", "a", "--task", "b", "--out", "c", "--recipe", "fast"), '"fast"'),
         (("train", "a", "--task", "b", "--out", "c", "--wings", "2"), 'Unknown option: "--wings"'),
         (("evaluate", "a", "b"), "evaluate needs --task; see: brainsegnet evaluate --help"),
         (("segment", "a", "--out"), "--out requires an argument"),

@@ -4,12 +4,8 @@ import copy
 
 import numpy as np
 import pytest
-import torch
-from torch import nn
 
 from brainsegnet.inference.engine import Engine
-from brainsegnet.inference.torch_backend import TorchBackend
-from brainsegnet.model.architecture import BrainSegNet
 from brainsegnet.model.store import Architecture, Card, Input, save_model
 from brainsegnet.task import BRATS2021
 from brainsegnet.volume import Case, Volume
@@ -23,6 +19,11 @@ def always_one_thread(one_thread):
 @pytest.fixture(scope="session")
 def lively():
     """Its batch norms and classifier are drawn at random, so that no part of it is idle."""
+    import torch
+    from torch import nn
+
+    from brainsegnet.model.architecture import BrainSegNet
+
     with torch.random.fork_rng():
         torch.manual_seed(3)
         net = BrainSegNet(3, 4, (4, 4, 8, 8), 8)
@@ -59,6 +60,8 @@ def model(net, card, tmp_path):
 @pytest.fixture
 def forgiving(net, card, tmp_path):
     """A model that takes any subset of its sequences."""
+    from brainsegnet.inference.torch_backend import TorchBackend
+
     any_subset = card.model_copy(update={"input": Input(sequences=card.sequences, any_subset=True)})
     save_model(tmp_path / "forgiving", any_subset, net.state_dict())
     return Engine(any_subset, TorchBackend(net, "cpu"))
@@ -66,6 +69,8 @@ def forgiving(net, card, tmp_path):
 
 @pytest.fixture
 def engine(model):
+    from brainsegnet.inference.torch_backend import TorchBackend
+
     return Engine(model.card, TorchBackend(model.build(), "cpu"))
 
 

@@ -3,8 +3,6 @@
 import numpy as np
 import pytest
 
-from brainsegnet.training.sampler import Scan
-
 
 @pytest.fixture(autouse=True)
 def always_one_thread(one_thread):
@@ -20,6 +18,7 @@ def blob(shape, centre, radius):
 @pytest.fixture
 def make_scan():
     """Builds a scan of 2 sequences with a lesion of classes 1 and 2; the first sequence shows it plainly."""
+    from brainsegnet.training.sampler import Scan
 
     def make(shape=(8, 24, 24), depth=None, first=0, centre=None, radius=5, seed=0):
         rng = np.random.default_rng(seed)
@@ -35,6 +34,7 @@ def make_scan():
 @pytest.fixture
 def mirror():
     """Builds a scan whose only sequence is its own label map: what happens to one must happen to the other."""
+    from brainsegnet.training.sampler import Scan
 
     def make(classes, depth=None, first=0):
         return Scan(classes[None].astype(np.float32), classes.astype(np.uint8), depth or classes.shape[0], first)
