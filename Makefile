@@ -1,38 +1,69 @@
-# Commands on a fresh machine with Python 3.11 or newer: `make demo`, `make learn` and `make test`.
+# Commands on a fresh machine with Python 3.11 or newer. Each makes the virtual environment that it needs.
 PYTHON ?= python3
 CASE ?= examples/glioma
+WORKERS ?= 2
 CHECKS = .venv-test
 DEMO = .venv-demo
 LEARN = .venv-learn
+LOWEST = .venv-lowest
+PIP = bin/pip install --quiet --disable-pip-version-check
+PYTEST = $(CHECKS)/bin/pytest -q -n $(WORKERS) --dist loadfile
 
-.PHONY: demo learn test clean
+.PHONY: help demo learn test test-fast nightly test-lowest coverage lint wheel clean
 
-demo: $(DEMO)/installed  ## Segment a grown glioma, or CASE=folder, with a model of the package, without torch, into demo/
+help:  ## List these commands
+	@sed -n 's/^\([a-z-]*\):.*## /\1: /p' Makefile
+
+demo: $(DEMO)/installed  ## Segment a simulated glioma, or CASE=folder, with a model of the package, without torch, into demo/
 	$(DEMO)/bin/python examples/demo.py demo "$(CASE)"
 
-learn: $(LEARN)/installed  ## Grow phantoms, train on them, segment unseen ones, score them and draw them, into learnt/
+learn: $(LEARN)/installed  ## Simulate phantoms, train on them, segment unseen ones, score and draw them, into learnt/
 	$(LEARN)/bin/python examples/learn.py learnt
 
-test: $(CHECKS)/installed  ## Style, types, tests and doctests
+test: lint  ## Style, types, and all tests and doctests but the random ones of nightly
+	$(PYTEST) -m "not nightly"
+
+test-fast: $(CHECKS)/installed  ## What plain pytest runs: everything but the slow tests
+	$(CHECKS)/bin/pytest -q
+
+nightly: $(CHECKS)/installed  ## Random seeds, and property-based tests with many examples
+	$(PYTEST) -m "nightly or hypothesis" --hypothesis-profile=nightly
+
+test-lowest: $(LOWEST)/installed  ## What needs no torch, with the lowest versions that pyproject.toml allows
+	$(LOWEST)/bin/pytest -q -m "not nightly"
+
+coverage: $(CHECKS)/installed  ## As test, without style and types; fails below 90 % of the lines
+	$(PYTEST) -m "not nightly" --cov --cov-report=term:skip-covered --cov-fail-under=90
+
+lint: $(CHECKS)/installed  ## Style, types, and the workflows against their schema
 	$(CHECKS)/bin/ruff check .
 	$(CHECKS)/bin/ruff format --check .
 	$(CHECKS)/bin/mypy
-	$(CHECKS)/bin/pytest -q
+	$(CHECKS)/bin/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(CHECKS)/bin/check-jsonschema --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/[!c]*.yml
+
+wheel:  ## Build the wheel into dist/, install it into a fresh environment and segment with it
+	$(PYTHON) tools/smoke.py dist
 
 $(DEMO)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(DEMO)
-	$(DEMO)/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
+	$(DEMO)/$(PIP) --constraint constraints.txt --editable .
 	touch $@
 
 $(LEARN)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(LEARN)
-	$(LEARN)/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[train]'
+	$(LEARN)/$(PIP) --constraint constraints.txt --editable '.[train]'
 	touch $@
 
 $(CHECKS)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(CHECKS)
-	$(CHECKS)/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	$(CHECKS)/$(PIP) --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
-clean:
-	rm -rf $(DEMO) $(LEARN) $(CHECKS) demo learnt build dist
+$(LOWEST)/installed: pyproject.toml constraints-lowest.txt
+	$(PYTHON) -m venv $(LOWEST)
+	$(LOWEST)/$(PIP) --constraint constraints-lowest.txt --editable '.[test]'
+	touch $@
+
+clean:  ## Remove what these commands made
+	rm -rf $(DEMO) $(LEARN) $(CHECKS) $(LOWEST) demo learnt build dist .coverage

@@ -1,14 +1,35 @@
-"""What all tests go by: without the training libraries, tests that need them are skipped."""
+"""What all tests go by: the tiers, and that tests are skipped whose training libraries are not installed.
+
+`pytest` leaves out the tests that tests/slow.txt lists; `make test` runs them too; `make nightly` runs what is marked
+nightly, and property-based tests with more examples, drawn at random.
+"""
 
 import re
 import sys
 from collections.abc import Generator
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+SLOW = tuple((Path(__file__).parent / "tests" / "slow.txt").read_text(encoding="utf-8").split())
+"""How the identifiers of slow tests begin."""
+
+patience = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.differing_executors]
+settings.register_profile("steady", max_examples=25, derandomize=True, deadline=None, suppress_health_check=patience)
+settings.register_profile("nightly", max_examples=1000, deadline=None, suppress_health_check=patience, print_blob=True)
+settings.load_profile("steady")
 
 TRAINING_LIBRARIES = ("torch", "lightning", "safetensors", "nncf", "onnx", "monai")
 ABSENT = [name for name in TRAINING_LIBRARIES if find_spec(name) is None]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what tests/slow.txt lists."""
+    for item in items:
+        if item.nodeid.startswith(SLOW):
+            item.add_marker("slow")
 
 
 @pytest.hookimpl(wrapper=True)
