@@ -29,7 +29,7 @@ import brainsegnet
 from brainsegnet._atomic import write_text
 from brainsegnet._machine import describe_cpu, find_versions
 from brainsegnet.io.cases import find_cases
-from brainsegnet.metrics.tables import markdown_table
+from brainsegnet.metrics.table import Table, number_columns, text_columns
 from brainsegnet.model.card import Comparison
 from brainsegnet.model.store import open_model, resolve_model
 from brainsegnet.training.finetune import adopt, refuse_seen
@@ -121,7 +121,9 @@ def tabulate(runs: Runs) -> str:
         tested = str(sum(len(run["scores"]) for run in alike))
         for part in (ALL, *alike[0]["parts"]):
             rows.append([origin, str(count), part, *(f"{v:.3f}" for v in mean_dice(alike, part).values()), tested])
-    return markdown_table(["Model", "real cases", "sequences", *names, "tested"], rows)
+    return Table(
+        [*text_columns("Model"), *number_columns("real cases", "sequences", *names, "tested")], rows
+    ).to_markdown()
 
 
 def compare(document: Mapping[str, Any], sequences: Sequence[str]) -> list[Comparison]:
@@ -233,7 +235,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             run = measure(number, tested, origin, trained, arguments, out) | {"cases": count}
             document["runs"].append(run)
             write_text(json.dumps(document, indent=1) + "\n", arguments.out)
-            write_text(tabulate(document["runs"]) + "\n", arguments.out.with_suffix(".md"))
+            write_text(tabulate(document["runs"]), arguments.out.with_suffix(".md"))
             dice = {region: round(value, 3) for region, value in mean_dice([run], ALL).items()}
             print(number, origin, count, dice, flush=True)
     if released:

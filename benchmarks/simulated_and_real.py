@@ -21,7 +21,7 @@ from scipy import ndimage
 from brainsegnet._atomic import write_text
 from brainsegnet._types import Array
 from brainsegnet.io.cases import find_cases, load_case
-from brainsegnet.metrics.tables import markdown_table
+from brainsegnet.metrics.table import Table, number_columns
 from brainsegnet.task import Task, load_task
 from brainsegnet.volume import Case
 
@@ -107,7 +107,8 @@ def main() -> None:
     cases = {"simulated": look(arguments.simulated, task, arguments.cases), "real": look(arguments.real, task, None)}
     keys = dict.fromkeys(key for group in cases.values() for case in group for key in case)
     rows = [[key, *(" / ".join(f"{v:.2f}" for v in spread(group, key)) for group in cases.values())] for key in keys]
-    sys.stdout.write(markdown_table(["", *(f"{name} ({len(group)})" for name, group in cases.items())], rows) + "\n")
+    columns = number_columns("", *(f"{name} ({len(group)})" for name, group in cases.items()))
+    sys.stdout.write(Table(columns, rows).to_markdown())
     if arguments.out:
         write_text(json.dumps(cases, indent=1) + "\n", arguments.out)
 

@@ -13,7 +13,7 @@ from rich.console import Console
 
 import brainsegnet
 from brainsegnet.cli.progress import training_progress
-from brainsegnet.metrics.tables import to_rich
+from brainsegnet.metrics.evaluate import console_table
 from brainsegnet.plotting.charts import training_curve_figure
 from brainsegnet.plotting.overlays import save_figure
 from brainsegnet.training.log import read_log
@@ -44,7 +44,7 @@ def main(out: Path, minutes: float) -> None:
         out / "unseen", model, out / "predictions", brainsegnet.SegmentOptions(picture=True)
     )
     evaluation = brainsegnet.evaluate(out / "predictions", out / "unseen", "brats2015", out / "scores")
-    console.print(to_rich(evaluation.scores, evaluation.task, per_case=False))
+    console.print(console_table(evaluation, per_case=False).to_rich())
     save_figure(training_curve_figure(read_log(out / "run" / "log.csv")), out / "training.png")
 
     summary = {

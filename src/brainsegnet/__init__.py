@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from brainsegnet.errors import BrainSegNetError
 
 if TYPE_CHECKING:
-    from brainsegnet.benchmark.rank import rank
+    from brainsegnet.benchmark.ranking import rank
     from brainsegnet.benchmark.run import CompareOptions, compare
     from brainsegnet.inference.options import SegmentOptions
     from brainsegnet.inference.segment import segment
@@ -39,7 +39,7 @@ _HOMES = {
     "report": "reporting.report",
     "table": "paper.tables",
     "evaluate": "metrics.evaluate",
-    "rank": "benchmark.rank",
+    "rank": "benchmark.ranking",
     "export": "training.export",
     "SegmentOptions": "inference.options",
     "segment": "inference.segment",

@@ -1,4 +1,7 @@
-"""Laws of the statistics: all resamples and all signs, written out, give what the functions give; so does scipy."""
+"""Laws of the statistics: all resamples and all signs, written out, give what the functions give; so does scipy.
+
+No case is dropped from a summary, and the intervals lie around the means.
+"""
 
 from itertools import product
 
@@ -6,7 +9,18 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from brainsegnet.metrics.statistics import bootstrap_interval, bootstrap_means, holm, paired_test, sign_flip_test
+from brainsegnet.errors import DatasetError
+from brainsegnet.metrics.scores import METRICS, RegionScore
+from brainsegnet.metrics.statistics import (
+    RESAMPLES,
+    bootstrap_interval,
+    bootstrap_means,
+    find_intervals,
+    holm,
+    paired_test,
+    sign_flip_test,
+    summarise,
+)
 
 
 def test_bootstrap_means_are_distributed_like_all_resamples():
@@ -94,15 +108,29 @@ def test_five_cases_can_never_reach_five_per_cent_and_six_can():
         assert test.too_few is too_few is (test.p_value > 0.05)
 
 
-def test_few_swaps_are_all_tried_and_many_are_drawn():
-    rng = np.random.default_rng(3)
-    few = rng.normal(0.5, 1, 9)
-    sums = np.array(list(product((-1, 1), repeat=9))) @ few
-    assert sign_flip_test(few) == pytest.approx((np.abs(sums) >= abs(few.sum()) - 1e-9).mean())
-    many = rng.normal(0.3, 1, 40)
-    theirs = stats.permutation_test((many,), np.sum, permutation_type="samples", n_resamples=20_000, rng=rng)
-    assert sign_flip_test(many) == pytest.approx(theirs.pvalue, abs=0.02)
-    assert sign_flip_test(np.zeros(20)) == 1.0 and sign_flip_test(np.full(40, 1.0)) == pytest.approx(1 / 10_001)
+def every_swap(differences):
+    """The two-sided p of the mean difference, from all 2^n swaps."""
+    sums = np.array(list(product((-1, 1), repeat=len(differences)))) @ differences
+    return (np.abs(sums) >= abs(differences.sum()) - 1e-9).mean()
+
+
+@pytest.mark.parametrize("n", [1, 2, 5, 9, 13])
+def test_few_swaps_are_all_tried_with_ties_too(n):
+    rng = np.random.default_rng(n)
+    for differences in (rng.normal(0.5, 1, n), rng.integers(-3, 4, n) / 3, np.zeros(n), np.full(n, 0.1)):
+        assert sign_flip_test(differences) == every_swap(differences)
+
+
+def test_of_many_swaps_some_are_drawn_by_the_seed_and_the_observed_one_counts():
+    many = np.random.default_rng(3).normal(0.3, 1, 16)
+    exact = every_swap(many)
+    error = np.sqrt(exact * (1 - exact) / RESAMPLES)
+    drawn = [sign_flip_test(many, seed) for seed in range(5)]
+    assert drawn == pytest.approx([exact] * 5, abs=4 * error) and len(set(drawn)) > 1
+    assert drawn[2] == sign_flip_test(many, 2)
+    assert sign_flip_test(np.zeros(20)) == 1.0 and sign_flip_test(np.full(40, 1.0)) == pytest.approx(
+        1 / (RESAMPLES + 1)
+    )
 
 
 def test_holm_is_monotone_and_between_the_raw_and_bonferronis():
@@ -111,3 +139,43 @@ def test_holm_is_monotone_and_between_the_raw_and_bonferronis():
     assert (adjusted >= p - 1e-12).all() and (adjusted <= np.minimum(1, 12 * p) + 1e-12).all()
     assert (np.diff(adjusted[np.argsort(p)]) >= 0).all() and adjusted.min() == pytest.approx(12 * p.min())
     assert holm([]) == []
+
+
+def made(figure: float, empty: str | None = None) -> RegionScore:
+    overlap = (figure, figure, 1.0, figure, 10 * figure, 3.0, 4.0, -1.0, -0.25)
+    return RegionScore(*overlap, figure, figure, figure, figure, 2, 1, 3, empty)
+
+
+def test_a_missed_lesion_stays_in_the_mean_and_is_counted():
+    cases = {"a": {"lesion": made(0.8)}, "b": {"lesion": made(0.0, "prediction")}, "c": {"lesion": made(1.0, "both")}}
+    summary = summarise(cases)
+    assert summary.cases == 3
+    assert summary.mean["lesion"]["dice"] == pytest.approx(0.6)
+    assert summary.sd["lesion"]["dice"] == pytest.approx(np.std([0.8, 0.0, 1.0], ddof=1))
+    assert summary.empty == {"lesion": {"both": 1, "prediction": 1, "truth": 0}}
+    assert summary.lesions == {"lesion": {"lesions_found": 6, "lesions_missed": 3, "lesions_invented": 9}}
+
+
+def test_intervals_lie_around_the_means_from_three_cases_up():
+    cases = {str(i): {"lesion": made(figure)} for i, figure in enumerate((0.5, 0.7, 0.9))}
+    summary = summarise(cases)
+    low, high = summary.low["lesion"], summary.high["lesion"]
+    assert all(low[m] <= summary.mean["lesion"][m] <= high[m] for m in METRICS)
+    assert 0.5 <= low["dice"] < 0.7 < high["dice"] <= 0.9
+    dice = np.array([[0.5], [0.7], [0.9]])
+    assert find_intervals(dice) == [(low["dice"], high["dice"])] and find_intervals(dice[:2]) == [None]
+    del cases["2"]
+    assert not summarise(cases).low and not summarise(cases).high
+
+
+def test_a_single_case_has_no_spread():
+    summary = summarise({"a": {"lesion": made(0.8)}})
+    assert summary.sd["lesion"] == dict.fromkeys(METRICS, 0.0)
+    assert summary.mean["lesion"]["hd95_mm"] == 8.0
+
+
+def test_nothing_to_summarise_and_regions_that_differ_are_refused():
+    with pytest.raises(DatasetError, match="no scores"):
+        summarise({})
+    with pytest.raises(DatasetError, match="case b has scores of"):
+        summarise({"a": {"whole": made(1.0)}, "b": {"core": made(1.0)}})

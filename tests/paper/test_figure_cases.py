@@ -61,7 +61,7 @@ def test_a_table_in_three_formats_from_a_folder_of_scores(phantoms, shifted, tmp
     text = table([tmp_path / "mine", tmp_path / "mine" / "scores.json"], 1, outs, ["a", "b"])
     assert outs[0].read_text() == text and all(path.stat().st_size > 500 for path in outs)
     assert "over 3 cases of task brats2015" in text and "phantom0000, phantom0001, phantom0002" in text
-    assert "| mine | ours |" in table([tmp_path / "mine"], 1)
+    assert "| mine | ours |" in " ".join(table([tmp_path / "mine"], 1).split())
 
 
 def test_tables_that_cannot_be_made_leave_nothing(phantoms, shifted, tmp_path):

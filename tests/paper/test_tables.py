@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from brainsegnet.errors import DatasetError
+from brainsegnet.metrics.evaluate import Evaluation, to_json
 from brainsegnet.metrics.scores import score_case
-from brainsegnet.metrics.tables import to_json
-from brainsegnet.paper.tables import TABLE_1, TABLE_2, run_of, to_csv, to_latex, to_markdown
+from brainsegnet.paper.tables import TABLE_1, TABLE_2, full_table, make_row, reading_table, table
 from brainsegnet.task import BRATS2015, ISLES2017
 
 NASTY = r"a_b & 50% of #1 {x} $y$ ~^\z | *bold*"
@@ -22,15 +22,15 @@ def scores_of(task, count=3):
     values = [0, *task.labels]
     masks = {f"pat_{n}": rng.choice(values, (2, 6, 10, 10)) for n in range(count)}
     cases = {n: score_case(p, t, task, (1.0, 1.0, 1.0), n) for n, (p, t) in masks.items()}
-    return {**json.loads(to_json(cases, task)), "interval": {}}
+    return {**json.loads(to_json(Evaluation(task, cases))), "interval": {}}
 
 
 @pytest.fixture(params=[(1, TABLE_1, BRATS2015), (2, TABLE_2, ISLES2017)], ids=["table1", "table2"])
 def made(request):
-    number, table, task = request.param
+    number, published, task = request.param
     scores = scores_of(task)
-    runs = [run_of("plain", scores, table), run_of(NASTY, scores, table)]
-    return number, table, runs, scores
+    ours = [make_row("plain", scores, published), make_row(NASTY, scores, published)]
+    return number, published, ours, scores
 
 
 def markdown_rows(text):
@@ -57,32 +57,32 @@ def test_what_the_text_of_the_paper_states_is_what_stands_there():
 
 
 def test_markdown_has_every_row_and_ours_are_the_means(made):
-    number, table, runs, scores = made
-    rows = markdown_rows(to_markdown(table, number, runs))
-    assert len({len(row) for row in rows}) == 1 and len(rows) == 2 + len(table.rows) + len(runs)
-    region = {r: r or next(iter(scores["mean"])) for r in table.regions}
-    for (metric, r), cell in zip(table.keys, rows[-2][2:], strict=True):
+    _, published, ours, scores = made
+    rows = markdown_rows(reading_table(published, ours).to_markdown())
+    assert len({len(row) for row in rows}) == 1 and len(rows) == 2 + len(published.rows) + len(ours)
+    region = {r: r or next(iter(scores["mean"])) for r in published.regions}
+    for (metric, r), cell in zip(published.keys, rows[-2][2:], strict=True):
         mean, sd = (float(part) for part in cell.split(" ± "))
         assert mean == pytest.approx(scores["mean"][region[r]][metric], abs=0.00501)
         assert sd == pytest.approx(scores["sd"][region[r]][metric], abs=0.00501)
-    for row, printed in zip(rows[2:], table.rows, strict=False):
-        open_cells = len(table.keys) - len(printed.cells)
-        assert row.count("\N{EN DASH}") == open_cells
+        assert len(cell) == len("0.123 ± 0.123" if metric == "specificity" else "0.12 ± 0.12")
+    for cells_, row in zip(rows[2:], published.rows, strict=False):
+        assert cells_.count("\N{EN DASH}") == len(published.keys) - len(row.cells)
 
 
 def test_csv_reads_back_in_full_precision(made):
-    _, table, runs, _ = made
-    rows = list(csv.DictReader(io.StringIO(to_csv(table, runs))))
-    assert len(rows) == (len(table.rows) + len(runs)) * len(table.keys)
-    ours = {(row["metric"], row["region"]): float(row["mean"]) for row in rows if row["method"] == NASTY}
-    assert ours == dict(runs[1].mean)
+    _, published, ours, _ = made
+    rows = list(csv.DictReader(io.StringIO(full_table(published, ours).to_csv())))
+    assert len(rows) == (len(published.rows) + len(ours)) * len(published.keys)
+    means = {(row["metric"], row["region"]): float(row["mean"]) for row in rows if row["method"] == NASTY}
+    assert means == {key: estimate.mean for key, estimate in ours[1].estimates.items()}
     paper = [row for row in rows if row["source"] != "ours"]
-    assert sum(row["mean"] != "" for row in paper) == sum(len(row.cells) for row in table.rows)
+    assert sum(row["mean"] != "" for row in paper) == sum(len(row.cells) for row in published.rows)
 
 
 def test_latex_is_sound_in_structure(made):
-    number, table, runs, _ = made
-    text = to_latex(table, number, runs)
+    _, published, ours, _ = made
+    text = reading_table(published, ours).to_latex()
     bare = re.sub(r"\\.", "", text.replace(r"\\", ""))
     assert bare.count("{") == bare.count("}") and bare.count("$") % 2 == 0 and "#" not in bare and "%" not in bare[1:]
     assert re.findall(r"\\begin\{(.*?)\}", text) == re.findall(r"\\end\{(.*?)\}", text)[::-1]
@@ -90,33 +90,46 @@ def test_latex_is_sound_in_structure(made):
     rows = latex_rows(text)
     assert {cells(row) for row in rows} == {len(columns)}
     assert [text.count(rule) for rule in (r"\toprule", r"\midrule", r"\bottomrule")] == [1, 2, 1]
+    assert text.index(f"{published.rows[-1].method} &") < text.rindex(r"\midrule") < text.index("plain &")
     assert text.isascii()
 
 
+def test_the_verb_writes_all_three_and_says_which_table(made, tmp_path):
+    number, published, ours, scores = made
+    (tmp_path / "plain").mkdir()
+    (tmp_path / "plain" / "scores.json").write_text(json.dumps(scores))
+    files = [tmp_path / f"table{suffix}" for suffix in (".md", ".csv", ".tex")]
+    text = table([tmp_path / "plain"], number, files)
+    assert files[0].read_text() == text and text.startswith(f"## Table {number}. {published.caption}\n\n")
+    assert files[1].read_text() == full_table(published, ours[:1]).to_csv()
+    assert rf"\caption{{{published.caption}. The paper's Table {number} and ours.}}" in files[2].read_text()
+
+
 def test_a_row_of_ours_says_which_cases_and_never_that_it_is_the_test_set(made):
-    number, table, runs, _ = made
-    for text in (to_markdown(table, number, runs).replace("\\", ""), to_latex(table, number, runs).replace("\\", "")):
+    _, published, ours, _ = made
+    for text in (reading_table(published, ours).to_markdown(), reading_table(published, ours).to_latex()):
+        text = text.replace("\\", "")
         assert text.count("over 3 cases of task") == 2 and "not the test set of the challenge" in text
         assert "pat_0, pat_1, pat_2" in text
 
 
 def test_intervals_stand_in_a_row_of_their_own_where_there_are_any():
     scores = scores_of(BRATS2015)
-    assert "interval" not in to_markdown(TABLE_1, 1, [run_of("a", scores, TABLE_1)])
+    assert "interval" not in reading_table(TABLE_1, [make_row("a", scores, TABLE_1)]).to_markdown()
     metrics = {"dice": [0.31, 0.42], "specificity": [0.9, 1], "sensitivity": [0.1, 0.2]}
     scores["interval"] = dict.fromkeys(BRATS2015.regions, metrics)
-    run = run_of("a", scores, TABLE_1)
-    rows = markdown_rows(to_markdown(TABLE_1, 1, [run]))
+    row = make_row("a", scores, TABLE_1)
+    rows = markdown_rows(reading_table(TABLE_1, [row]).to_markdown())
     assert rows[-1][0] == "a, 95 % interval" and rows[-1][2] == "0.31 to 0.42" and rows[-1][5] == "0.900 to 1.000"
-    assert {cells(row) for row in latex_rows(to_latex(TABLE_1, 1, [run]))} == {11}
+    assert {cells(row) for row in latex_rows(reading_table(TABLE_1, [row]).to_latex())} == {11}
 
 
 def test_scores_of_another_task_are_refused_with_the_table_that_fits():
     with pytest.raises(DatasetError, match=r"mine are of lesion, but .* whole, core, enhancing; choose --paper 2"):
-        run_of("mine", scores_of(ISLES2017), TABLE_1)
+        make_row("mine", scores_of(ISLES2017), TABLE_1)
     with pytest.raises(DatasetError, match="choose --paper 1"):
-        run_of("mine", scores_of(BRATS2015), TABLE_2)
+        make_row("mine", scores_of(BRATS2015), TABLE_2)
     scores = scores_of(ISLES2017)
     del scores["mean"]["lesion"]["precision"]
     with pytest.raises(DatasetError, match="scores mine lack 'precision'"):
-        run_of("mine", scores, TABLE_2)
+        make_row("mine", scores, TABLE_2)

@@ -7,8 +7,8 @@ import xml.etree.ElementTree as ET
 import numpy as np
 import pytest
 
+from brainsegnet.metrics.evaluate import Evaluation, to_json
 from brainsegnet.metrics.scores import METRICS, score_case
-from brainsegnet.metrics.tables import to_json
 from brainsegnet.plotting.charts import scale_for, strip_plot, ticks
 from brainsegnet.reporting.page import (
     HEADINGS,
@@ -33,7 +33,7 @@ def scores():
     rng = np.random.default_rng(5)
     masks = {name: rng.integers(0, 5, (2, 6, 10, 10)) for name in (NASTY, "pat2", "pat3", "pat4", "pat5", "pat6")}
     cases = {n: score_case(p, t, BRATS2015, (1.0, 1.0, 1.0), n) for n, (p, t) in masks.items()}
-    return {**json.loads(to_json(cases, BRATS2015)), "interval": {}}
+    return {**json.loads(to_json(Evaluation(BRATS2015, cases))), "interval": {}}
 
 
 def read(text):

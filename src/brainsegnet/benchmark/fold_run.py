@@ -15,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 from brainsegnet._atomic import write_text
 from brainsegnet._machine import describe_cpu, find_versions
 from brainsegnet._types import Floats, Millimetres
-from brainsegnet.benchmark.leaderboard import Entry
+from brainsegnet.benchmark.leaderboard import ModelResults
 from brainsegnet.benchmark.models import OURS, Contender, design_of
 from brainsegnet.errors import BrainSegNetError, OutputError
 from brainsegnet.inference.tiling import Classes, TiledPredictor, find_halo
@@ -93,7 +93,7 @@ def read_result(path: Path) -> Result | None:
         ) from error
 
 
-def to_entry(seeds: Sequence[Sequence[Result]], cases: Sequence[str]) -> Entry:
+def to_entry(seeds: Sequence[Sequence[Result]], cases: Sequence[str]) -> ModelResults:
     """The results of one model over its folds, seed by seed, as one entry, the cases in the order given."""
     first, *repeats = [
         {case: scores[case] for case in cases if case in scores}
@@ -103,7 +103,7 @@ def to_entry(seeds: Sequence[Sequence[Result]], cases: Sequence[str]) -> Entry:
     results = [result for of_seed in seeds for result in of_seed]
     seconds = [s for result in results for s in result.seconds.values()]
     samples = [result.samples_per_second for result in results]
-    return Entry(
+    return ModelResults(
         first,
         results[0].parameters,
         results[0].multiply_adds_per_voxel,

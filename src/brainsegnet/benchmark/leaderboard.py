@@ -1,44 +1,47 @@
-"""Where models stand beside each other on the same cases: mean Dice, its certainty, and the test against the first.
+"""The leaderboard of a benchmark: mean Dice of each model with its interval, the test against the first, and costs."""
 
-Models side by side on the same cases: accuracy, its certainty, and what it costs; Markdown, CSV, JSON, console.
-"""
-
-import csv
-import io
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from brainsegnet.errors import DatasetError
-from brainsegnet.metrics.scores import EMPTY_RULE, RegionScore
+from brainsegnet.metrics.scores import EMPTY_RULE, CaseScores
 from brainsegnet.metrics.statistics import (
-    FEWEST_CASES,
     INTERVAL_RULE,
+    Interval,
     PairedTest,
-    bootstrap_interval,
+    describe_too_few,
+    find_intervals,
     holm,
     paired_test,
 )
-from brainsegnet.metrics.tables import markdown_table
+from brainsegnet.metrics.table import Cell, Column, Estimate, Span, Table, number_columns, text_columns
 
-if TYPE_CHECKING:
-    from rich.table import Table
-
-Scores = Mapping[str, Mapping[str, RegionScore]]
-"""Case name to region to score."""
+COSTS = ("parameters", "multiply_adds_per_voxel", "samples_per_second", "seconds_per_scan", "steps", "minutes")
+_NOTES = (
+    "Dice: mean ± standard deviation over the cases, and the 95 % interval of the mean. Difference: to the first "
+    "model on the same cases; p: paired Wilcoxon test, two-sided; adjusted: for all models in one region (Holm).",
+    INTERVAL_RULE,
+    "Samples/s: of a training, cutting and augmenting included. s/scan: normalised scan to classes, in one pass where "
+    "memory allows.",
+    EMPTY_RULE,
+)
+_SEEDS = (
+    "Each case counts with its mean Dice over the seeds; seeds ±: standard deviation of the mean over the seeds that "
+    "have all cases."
+)
 
 
 @dataclass(frozen=True)
-class Entry:
-    """What a model reached, and at what cost.
+class ModelResults:
+    """Scores and costs of one model over all folds and seeds.
 
     Attributes:
         scores: Of each case, under the first seed.
-        parameters: Numbers that were learnt.
+        parameters: Number of weights that are learnt.
         multiply_adds_per_voxel: Of a pass over a scan.
         samples_per_second: While it was trained.
         seconds_per_scan: From normalised intensities to classes, mean over the cases.
@@ -46,29 +49,27 @@ class Entry:
         repeats: Scores of further trainings under other seeds, each of all cases or of those that are finished.
     """
 
-    scores: Scores
+    scores: CaseScores
     parameters: int
     multiply_adds_per_voxel: float
     samples_per_second: float
     seconds_per_scan: float
     steps: float
     minutes: float
-    repeats: Sequence[Scores] = ()
+    repeats: Sequence[CaseScores] = ()
 
 
-Interval = tuple[float, float] | None
-"""Ends of a 95 % interval; None of fewer than three cases."""
-Entries = Mapping[str, Entry]
-"""Name of a model to its entry; the others are tested against the first."""
+Results = Mapping[str, ModelResults]
+"""Name of a model to what it reached; all others are tested against the first."""
 
 
 @dataclass(frozen=True)
-class Standing:
-    """Dice of a model in one region; of several seeds, each case counts with its mean over them.
+class LeaderboardRow:
+    """Dice of a model in one region. With several seeds, each case counts with its mean over them.
 
     Attributes:
         mean, sd: Over the cases (n - 1 in the denominator; 0 for a single case).
-        interval: 95 % bootstrap interval of the mean, None of fewer than three cases; so are all intervals.
+        interval: 95 % bootstrap interval of the mean; like all intervals, None of fewer than three cases.
         difference: Mean of this model minus that of the first, None for the first itself.
         difference_interval: Its 95 % bootstrap interval.
         test: Paired Wilcoxon test against the first.
@@ -92,229 +93,156 @@ class Standing:
         return self.test.p_value if self.test else None
 
 
-def stand(entries: Entries) -> dict[str, dict[str, Standing]]:
-    """Model to region to its Dice.
+Leaderboard = Mapping[str, Mapping[str, LeaderboardRow]]
+"""Model to region to its Dice."""
+
+
+def make_leaderboard(results: Results) -> Leaderboard:
+    """Dice of each model and region, and the tests against the first model.
 
     Raises:
         DatasetError: there is no model, or one was scored on other cases or regions than the first.
     """
-    dice = {name: _dice(entry) for name, entry in entries.items()}
+    dice = {name: _mean_dice(model) for name, model in results.items()}
     if not dice:
         raise DatasetError("there are no models to compare")
     first, *others = dice
-    reference = {region: list(cases) for region, cases in dice[first].items()}
+    cases = {name: {region: set(row) for region, row in regions.items()} for name, regions in dice.items()}
     for name in others:
-        if {region: sorted(cases) for region, cases in dice[name].items()} != {
-            r: sorted(c) for r, c in reference.items()
-        }:
+        if cases[name] != cases[first]:
             raise DatasetError(f"{name} was not scored on the cases and regions of {first}; score all on the same")
-    plain = {
-        name: {
-            region: replace(
-                _standing([cases[c] for c in names], [dice[first][region][c] for c in names], name == first),
-                seed_sd=_seed_sd(entries[name], region),
+    board: dict[str, dict[str, LeaderboardRow]] = {name: {} for name in dice}
+    for region, names in dice[first].items():
+        figures = {model: np.array([regions[region][case] for case in names]) for model, regions in dice.items()}
+        tests = {model: paired_test(figures[model], figures[first]) for model in others}
+        adjusted = dict(zip(others, holm([test.p_value for test in tests.values()]), strict=True))
+        for model, values in figures.items():
+            gaps, is_first = values - figures[first], model == first
+            board[model][region] = LeaderboardRow(
+                mean=float(values.mean()),
+                sd=float(values.std(ddof=1)) if len(values) > 1 else 0.0,
+                interval=find_intervals(values[:, None])[0],
+                difference=None if is_first else float(gaps.mean()),
+                difference_interval=None if is_first else find_intervals(gaps[:, None])[0],
+                test=tests.get(model),
+                p_adjusted=adjusted.get(model),
+                seed_sd=_seed_sd(results[model], region),
             )
-            for region, names in reference.items()
-            for cases in [dice[name][region]]
-        }
-        for name in dice
-    }
-    tests = {region: [test for name in others if (test := plain[name][region].test)] for region in reference}
-    adjusted = {region: holm([test.p_value for test in of_region]) for region, of_region in tests.items()}
-    return {first: plain[first]} | {
-        name: {region: replace(s, p_adjusted=adjusted[region][place]) for region, s in plain[name].items()}
-        for place, name in enumerate(others)
-    }
+    return board
 
 
-def describe_tests(entries: Entries) -> list[str]:
-    """A sentence where the cases are too few for any verdict."""
-    tests = [s.test for regions in stand(entries).values() for s in regions.values() if s.test]
-    few = [test.smallest_p for test in tests if test.too_few]
-    if not few:
-        return []
-    return [
-        f"In {len(few)} of {len(tests)} tests fewer than six cases differ: p cannot fall below {min(few):.3g} there, "
-        "so that 0.05 is out of reach whatever the Dice is."
+def to_markdown(results: Results, notes: Sequence[str] = ()) -> str:
+    """A table of accuracy and cost, a table of differences to the first model, and notes."""
+    board = make_leaderboard(results)
+    first, regions = next(iter(board)), list(next(iter(board.values())))
+    best = {region: max(row[region].mean for row in board.values()) for region in regions}
+    rows: list[list[Cell]] = [
+        [
+            name,
+            *(Estimate(s.mean, s.sd, s.interval, s.seed_sd, s.mean == best[region]) for region, s in row.items()),
+            *_cost_cells(results[name]),
+        ]
+        for name, row in board.items()
     ]
+    columns = [*text_columns("Model"), *number_columns(*regions, "Parameters", "Mult.-adds/voxel")]
+    columns += [*number_columns("Samples/s", "s/scan", form=".2f"), Column("Steps", ".0f")]
+    cases, sentences = len(results[first].scores), [*notes, *_describe(results, board)]
+    title = f"Dice and cost over {cases} case{'' if cases == 1 else 's'}"
+    if len(board) == 1:
+        return Table(columns, rows, title, sentences).to_markdown()
+    pairs: list[list[Cell]] = [
+        [name, region, s.difference, s.difference_interval and Span(*s.difference_interval), s.p, s.p_adjusted]
+        for name, row in board.items()
+        for region, s in row.items()
+        if s.test
+    ]
+    columns_of_pairs = [
+        *text_columns("Model", "Region"),
+        *number_columns("Difference", "95 % interval", form="+.3f"),
+        *number_columns("p", "p adjusted", form=".3g"),
+    ]
+    tables = Table(columns, rows, title), Table(columns_of_pairs, pairs, f"Against {first}", sentences)
+    return "\n".join(table.to_markdown() for table in tables)
 
 
-def _dice(entry: Entry) -> dict[str, dict[str, float]]:
+def to_csv(results: Results) -> str:
+    """A row for each model and region, in full precision."""
+    dice = "mean sd seed_sd low high difference difference_low difference_high".split()
+    unknown, rows = (None, None), list[list[Cell]]()
+    for name, row in make_leaderboard(results).items():
+        costs = [getattr(results[name], cost) for cost in COSTS]
+        for region, s in row.items():
+            difference = [s.difference, *(s.difference_interval or unknown), s.p, s.p_adjusted]
+            rows.append([name, region, s.mean, s.sd, s.seed_sd, *(s.interval or unknown), *difference, *costs])
+    headings = ("model", "region", *(f"dice_{figure}" for figure in dice), "p", "p_adjusted", *COSTS)
+    return Table(number_columns(*headings), rows).to_csv()
+
+
+def to_json(results: Results, settings: Mapping[str, Any], notes: Sequence[str] = ()) -> str:
+    """Everything, with the scores of each case, for scripts.
+
+    Args:
+        results: Models and what they reached.
+        settings: How they were trained, as JSON takes it.
+        notes: Sentences on how far the benchmark has come.
+
+    `cases` are the scores under the first seed, `repeats` those under the others.
+    """
+    board = make_leaderboard(results)
+    models = {
+        name: {
+            "dice": {region: asdict(row) | {"p": row.p} for region, row in board[name].items()},
+            **{cost: getattr(model, cost) for cost in COSTS},
+            "cases": _to_dict(model.scores),
+            **({"repeats": [_to_dict(scores) for scores in model.repeats]} if model.repeats else {}),
+        }
+        for name, model in results.items()
+    }
+    document = {"settings": dict(settings), "models": models, "notes": [*notes, *_describe(results, board)]}
+    return json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def console_table(results: Results, notes: Sequence[str] = ()) -> Table:
+    """Mean Dice and cost, in 80 columns."""
+    board = make_leaderboard(results)
+    rows: list[list[Cell]] = []
+    for name, row in board.items():
+        costs = [cost.replace(" ", "") if isinstance(cost, str) else cost for cost in _cost_cells(results[name])]
+        rows.append([name, *(s.mean for s in row.values()), *costs])
+    columns = [*text_columns("Model, Dice"), *number_columns(*next(iter(board.values())), "params", "MACs")]
+    columns += [*number_columns("smp/s", "s/scan", form=".2f"), Column("steps", ".0f")]
+    return Table(columns, rows, notes=notes)
+
+
+def _mean_dice(model: ModelResults) -> dict[str, dict[str, float]]:
     """Region to case to Dice, the mean over the seeds."""
-    regions, seeds = next(iter(entry.scores.values()), {}), (entry.scores, *entry.repeats)
+    regions, seeds = next(iter(model.scores.values()), {}), (model.scores, *model.repeats)
     return {
         region: {
             case: float(np.mean([scores[case][region].dice for scores in seeds if case in scores]))
-            for case in entry.scores
+            for case in model.scores
         }
         for region in regions
     }
 
 
-def _seed_sd(entry: Entry, region: str) -> float | None:
+def _seed_sd(model: ModelResults, region: str) -> float | None:
     """Of the mean Dice, over the seeds that have all cases."""
-    whole = [scores for scores in (entry.scores, *entry.repeats) if scores.keys() == entry.scores.keys()]
-    means = [np.mean([scores[case][region].dice for case in entry.scores]) for scores in whole]
+    whole = [scores for scores in (model.scores, *model.repeats) if scores.keys() == model.scores.keys()]
+    means = [np.mean([scores[case][region].dice for case in model.scores]) for scores in whole]
     return float(np.std(means, ddof=1)) if len(means) > 1 else None
 
 
-def _standing(values: Sequence[float], reference: Sequence[float], is_first: bool) -> Standing:
-    ours, theirs = np.array(values), np.array(reference)
-    mean, sd = float(ours.mean()), float(ours.std(ddof=1)) if len(values) > 1 else 0.0
-    if is_first:
-        return Standing(mean, sd, _interval(ours))
-    gaps = ours - theirs
-    return Standing(mean, sd, _interval(ours), float(gaps.mean()), _interval(gaps), paired_test(ours, theirs))
+def _cost_cells(model: ModelResults) -> list[Cell]:
+    parameters, operations = f"{model.parameters / 1e6:.2f} M", f"{model.multiply_adds_per_voxel / 1e3:.1f} k"
+    return [parameters, operations, model.samples_per_second, model.seconds_per_scan, float(model.steps)]
 
 
-def _interval(values: NDArray[np.float64]) -> Interval:
-    if len(values) < FEWEST_CASES:
-        return None
-    low, high = bootstrap_interval(values[:, None])
-    return float(low[0]), float(high[0])
-
-
-COSTS = ("parameters", "multiply_adds_per_voxel", "samples_per_second", "seconds_per_scan", "steps", "minutes")
-_NOTES = (
-    "Dice: mean ± standard deviation over the cases, and the 95 % interval of the mean. Difference: to the first "
-    "model on the same cases; p: paired Wilcoxon test, two-sided; adjusted: for all models in one region (Holm).",
-    INTERVAL_RULE,
-    "Samples/s: of a training, cutting and augmenting included. s/scan: normalised scan to classes, in one pass where "
-    "memory allows.",
-    EMPTY_RULE,
-)
-_SEEDS = (
-    "Each case counts with its mean Dice over the seeds; seeds ±: standard deviation of the mean over the seeds that "
-    "have all cases."
-)
-
-
-def to_markdown(entries: Entries, notes: Sequence[str] = ()) -> str:
-    """A table of accuracy and cost, a table of differences to the first model, and notes."""
-    standings = stand(entries)
-    regions = list(next(iter(standings.values())))
-    best = {region: max(rows[region].mean for rows in standings.values()) for region in regions}
-    rows = []
-    for name, row in standings.items():
-        cells = [_cell(row[region], row[region].mean == best[region]) for region in regions]
-        rows.append([name, *cells, *_costs(entries[name])])
-    cases = len(next(iter(entries.values())).scores)
-    parts = [
-        f"## Dice and cost over {cases} case{'' if cases == 1 else 's'}",
-        markdown_table(["Model", *regions, *_COST_HEADINGS], rows),
-        *(
-            [f"## Against {next(iter(standings))}", markdown_table(_PAIR_HEADINGS, _pairs(standings))]
-            if len(rows) > 1
-            else []
-        ),
-        "\n".join(f"- {note}" for note in (*notes, *_all_notes(entries))),
-    ]
-    return "\n\n".join(parts) + "\n"
-
-
-def to_csv(entries: Entries) -> str:
-    """A row for each model and region, in full precision."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    heads = ("mean", "sd", "seed_sd", "low", "high", "difference", "difference_low", "difference_high")
-    writer.writerow(["model", "region", *(f"dice_{head}" for head in heads), "p", "p_adjusted", *COSTS])
-    for name, regions in stand(entries).items():
-        costs = [getattr(entries[name], cost) for cost in COSTS]
-        for region, s in regions.items():
-            none = ("", "")
-            gap, tests = s.difference_interval or none, [*_or_empty(s.p), *_or_empty(s.p_adjusted)]
-            spread, ends = [s.mean, s.sd, *_or_empty(s.seed_sd)], s.interval or none
-            writer.writerow([name, region, *spread, *ends, *_or_empty(s.difference), *gap, *tests, *costs])
-    return text.getvalue()
-
-
-def to_json(entries: Entries, settings: Mapping[str, Any], notes: Sequence[str] = ()) -> str:
-    """Everything, with the scores of each case, for scripts.
-
-    Args:
-        entries: Models and what they reached.
-        settings: How they were trained, as JSON takes it.
-        notes: Sentences on how far the comparison has come.
-
-    `cases` are the scores under the first seed, `repeats` those under the others.
-    """
-    standings = stand(entries)
-    models = {
-        name: {
-            "dice": {region: _to_dict(standing) for region, standing in standings[name].items()},
-            **{cost: getattr(entry, cost) for cost in COSTS},
-            "cases": _to_cases(entry.scores),
-            **({"repeats": [_to_cases(scores) for scores in entry.repeats]} if entry.repeats else {}),
-        }
-        for name, entry in entries.items()
-    }
-    document = {"settings": dict(settings), "models": models, "notes": [*notes, *_all_notes(entries)]}
-    return json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def to_rich(entries: Entries, notes: Sequence[str] = ()) -> "Table":
-    """A table for the console: mean Dice and cost; 80 columns are enough."""
-    from rich import box
-    from rich.table import Table
-
-    standings = stand(entries)
-    table = Table(
-        box=box.SIMPLE_HEAD, collapse_padding=True, pad_edge=False, caption="\n".join(notes), caption_justify="left"
-    )
-    table.add_column("Model, Dice", overflow="fold")
-    for heading in (*next(iter(standings.values())), "params", "MACs", "smp/s", "s/scan", "steps"):
-        table.add_column(heading, justify="right")
-    for name, row in standings.items():
-        costs = [cost.replace(" ", "") for cost in _costs(entries[name])]
-        table.add_row(name, *(f"{s.mean:.3f}" for s in row.values()), *costs)
-    return table
-
-
-_COST_HEADINGS = ("Parameters", "Mult.-adds/voxel", "Samples/s", "s/scan", "Steps")
-_PAIR_HEADINGS = ("Model", "Region", "Difference", "95 % interval", "p", "p adjusted")
-
-
-def _to_dict(standing: Standing) -> dict[str, Any]:
-    """For JSON: `p` and `p_adjusted` as figures, and what else the test says."""
-    return asdict(standing) | {"p": standing.p}
-
-
-def _to_cases(scores: Scores) -> dict[str, Any]:
+def _to_dict(scores: CaseScores) -> dict[str, Any]:
     return {case: {region: asdict(score) for region, score in of_case.items()} for case, of_case in scores.items()}
 
 
-def _all_notes(entries: Entries) -> list[str]:
-    several = any(entry.repeats for entry in entries.values())
-    return [*_NOTES, *([_SEEDS] if several else []), *describe_tests(entries)]
-
-
-def _cell(standing: Standing, best: bool) -> str:
-    mean, ends = f"{standing.mean:.3f}", standing.interval
-    interval = f" [{ends[0]:.3f}, {ends[1]:.3f}]" if ends else ""
-    seeds = "" if standing.seed_sd is None else f", seeds ± {standing.seed_sd:.3f}"
-    return f"{f'**{mean}**' if best else mean} ± {standing.sd:.3f}{interval}{seeds}"
-
-
-def _costs(entry: Entry) -> list[str]:
-    return [
-        f"{entry.parameters / 1e6:.2f} M",
-        f"{entry.multiply_adds_per_voxel / 1e3:.1f} k",
-        f"{entry.samples_per_second:.2f}",
-        f"{entry.seconds_per_scan:.2f}",
-        f"{entry.steps:.0f}",
-    ]
-
-
-def _pairs(standings: Mapping[str, Mapping[str, Standing]]) -> list[list[str]]:
-    rows = []
-    for name, regions in standings.items():
-        for region, s in regions.items():
-            if s.difference is not None and s.p is not None and s.p_adjusted is not None:
-                ends = s.difference_interval
-                interval = f"[{ends[0]:+.3f}, {ends[1]:+.3f}]" if ends else ""
-                rows.append([name, region, f"{s.difference:+.3f}", interval, f"{s.p:.3g}", f"{s.p_adjusted:.3g}"])
-    return rows
-
-
-def _or_empty(value: float | None) -> list[float | str]:
-    return ["" if value is None else value]
+def _describe(results: Results, board: Leaderboard) -> list[str]:
+    seeds = [_SEEDS] if any(model.repeats for model in results.values()) else []
+    tests = [row.test for rows in board.values() for row in rows.values() if row.test]
+    return [*_NOTES, *seeds, *describe_too_few(tests, "tests", "the Dice is")]

@@ -1,4 +1,4 @@
-"""Several models on the same cases: who ranks where, how surely, and in which scores two of them differ.
+"""`rank`: several models on the same cases, from the scores that `evaluate` wrote, and the tables of their ranking.
 
 In every case, region and metric the models are ranked from 1, the best; equal ones share their mean rank. Ranks are
 averaged within a case, then over cases, as BraTS and ISLES do: a metric in millimetres weighs no more than one between
@@ -6,30 +6,39 @@ averaged within a case, then over cases, as BraTS and ISLES do: a metric in mill
 since the figures of one case are not independent of each other.
 """
 
+import json
+import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import combinations
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+from pydantic import BaseModel, FiniteFloat, ValidationError
 
-from brainsegnet.errors import BrainSegNetError, DatasetError
-from brainsegnet.metrics.scores import METRICS
+from brainsegnet._atomic import writable, write_text
+from brainsegnet._types import Doubles
+from brainsegnet.errors import BrainSegNetError, DatasetError, describe_invalid
+from brainsegnet.metrics.scores import METRICS, Empty
 from brainsegnet.metrics.statistics import (
-    FEWEST_CASES,
-    Figures,
+    INTERVAL_RULE,
+    Interval,
     PairedTest,
-    bootstrap_interval,
     bootstrap_means,
+    describe_too_few,
+    find_intervals,
     holm,
     paired_test,
     sign_flip_test,
 )
+from brainsegnet.metrics.table import Cell, Column, Span, Table, number_columns, text_columns
 
 Scores = Mapping[str, Mapping[str, Mapping[str, float]]]
 """Case name to region to metric to figure."""
-Interval = tuple[float, float] | None
-"""Ends of a 95 % interval; None of fewer than three cases."""
 
+FILE = "scores.json"
 NEAR_ZERO = ("volume_error_ml", "relative_volume_error")
 """Metrics with a sign: they are compared by their size."""
 LOW_IS_GOOD = ("hd95_mm", "assd_mm", "lesions_missed", "lesions_invented", *NEAR_ZERO)
@@ -37,10 +46,20 @@ RANKABLE = tuple(metric for metric in METRICS if metric not in {"predicted_volum
 USUAL_METRICS = ("dice", "hd95_mm")
 """Those that BraTS ranks by."""
 
+_RANK_RULE = (
+    "Rank 1 is best; equal figures share their mean rank. Ranks are averaged over regions and metrics within a case, "
+    "then over cases. First: share of bootstrap samples of the cases in which the mean rank is the lowest."
+)
+_TEST_RULE = (
+    "P of mean ranks: permutation test, the models swapped case by case. P of scores: Wilcoxon's signed-rank test, "
+    "exact up to 300 cases, pairs without a difference left out. All two-sided, and adjusted by Holm's rule for the "
+    "number of pairs of models, not for that of regions and metrics."
+)
+
 
 @dataclass(frozen=True)
-class Standing:
-    """Where one model stands.
+class RankedModel:
+    """The place of one model.
 
     Attributes:
         model: Its name.
@@ -69,7 +88,7 @@ class RankTest:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class ScoreTest:
     """One metric of one region in two models: mean of `a` less `b`, and Wilcoxon's test, adjusted over all pairs."""
 
     region: str
@@ -84,16 +103,74 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Ranking:
-    """All of it: `standings` from the first place down, `rank_tests` of pairs, `comparisons` score by score."""
+    """Models ranked on the same cases.
+
+    Attributes:
+        cases, regions, metrics: What the ranks were averaged over.
+        models: From the first place down.
+        rank_tests: Of each pair of models.
+        score_tests: Of each pair of models, in each region and metric.
+        means: Model to region to metric to mean; of metrics with a sign, the mean size.
+    """
 
     cases: tuple[str, ...]
     regions: tuple[str, ...]
     metrics: tuple[str, ...]
-    standings: tuple[Standing, ...]
+    models: tuple[RankedModel, ...]
     rank_tests: tuple[RankTest, ...]
-    comparisons: tuple[Comparison, ...]
+    score_tests: tuple[ScoreTest, ...]
     means: Mapping[str, Mapping[str, Mapping[str, float]]]
-    """Model to region to metric to mean; of metrics with a sign, the mean size."""
+
+
+class ScoreFile(BaseModel):
+    """What a ranking needs of a `scores.json`."""
+
+    task: str
+    regions: Mapping[str, tuple[int, ...]]
+    cases: Mapping[str, Mapping[str, Mapping[str, FiniteFloat | Empty | None]]]
+    rules: Mapping[str, Any]
+
+    def figures(self) -> Scores:
+        """Case name to region to metric to figure."""
+        return {
+            name: {r: {m: v for m, v in row.items() if isinstance(v, float)} for r, row in regions.items()}
+            for name, regions in self.cases.items()
+        }
+
+
+def rank(
+    scores: Sequence[Path], out: Path | None = None, metrics: Sequence[str] = USUAL_METRICS, seed: int = 0
+) -> Ranking:
+    """Rank models by their scores on the same cases, and test in which scores they differ.
+
+    Args:
+        scores: A `scores.json` of each model, or the folder that holds it; a model is called after the folder, or the
+            file if it is not called scores.json.
+        out: Folder that gets `ranking.csv`, `pairs.csv`, `ranking.json` and `ranking.md`, or None.
+        metrics: What counts, each as much as the others.
+        seed: Of bootstrap and permutations.
+
+    Raises:
+        DatasetError: a file is no scores.json, or the models were not scored on the same cases, truths and rules.
+        BrainSegNetError: a metric that cannot be ranked by, or a negative seed.
+        OutputError: the folder cannot be written.
+    """
+    if seed < 0:
+        raise BrainSegNetError(f"seed must be 0 or more, not {seed}")
+    if out is not None:
+        writable(out / FILE, ())
+    paths = [path / FILE if path.is_dir() else path for path in scores]
+    files = dict(zip(_name_models(paths), map(_read, paths), strict=True))
+    _require_one_task(files)
+    figures = {model: file.figures() for model, file in files.items()}
+    ranking = rank_models(figures, metrics, seed)
+    _require_one_truth(figures)
+    if out is not None:
+        write_text(ranking_csv(ranking), out / "ranking.csv")
+        write_text(pairs_csv(ranking), out / "pairs.csv")
+        write_text(ranking_json(ranking), out / "ranking.json")
+        write_text(ranking_markdown(ranking), out / "ranking.md")
+    return ranking
 
 
 def rank_models(models: Mapping[str, Scores], metrics: Sequence[str] = USUAL_METRICS, seed: int = 0) -> Ranking:
@@ -110,9 +187,9 @@ def rank_models(models: Mapping[str, Scores], metrics: Sequence[str] = USUAL_MET
 
     >>> good, bad = ({c: {"lesion": {"dice": d}} for c, d in zip("abcdef", x)} for x in ([0.8] * 6, [0.7] * 6))
     >>> ranking = rank_models({"bad": bad, "good": good}, ["dice"])
-    >>> [(s.model, s.place, s.mean_rank, s.first) for s in ranking.standings]
+    >>> [(m.model, m.place, m.mean_rank, m.first) for m in ranking.models]
     [('good', 1, 1.0, 1.0), ('bad', 2, 2.0, 0.0)]
-    >>> ranking.rank_tests[0].p_value, ranking.comparisons[0].test.p_value
+    >>> ranking.rank_tests[0].p_value, ranking.score_tests[0].test.p_value
     (0.03125, 0.03125)
     """
     metrics = tuple(dict.fromkeys(metrics))
@@ -120,26 +197,23 @@ def rank_models(models: Mapping[str, Scores], metrics: Sequence[str] = USUAL_MET
         raise BrainSegNetError(
             f"models cannot be ranked by {', '.join(sorted(unknown))}; choose from {', '.join(RANKABLE)}"
         )
-    cases, regions = _common(models)
-    figures = {m: _figures(m, scores, cases, regions, metrics) for m, scores in models.items()}
+    cases, regions = _find_common(models)
+    figures = {m: _to_array(m, scores, cases, regions, metrics) for m, scores in models.items()}
     columns = [(region, metric) for region in regions for metric in metrics]
     ranks = case_ranks(np.stack(list(figures.values()), axis=-1), [metric in LOW_IS_GOOD for _, metric in columns])
-    means = {m: f.mean(axis=0).reshape(len(regions), -1).tolist() for m, f in figures.items()}
+    means = {m: iter(f.mean(axis=0).tolist()) for m, f in figures.items()}
     return Ranking(
         cases=cases,
         regions=regions,
         metrics=metrics,
-        standings=_standings(tuple(models), ranks, seed),
-        rank_tests=_rank_tests(tuple(models), ranks, seed),
-        comparisons=tuple(c for k, column in enumerate(columns) for c in _comparisons(figures, k, column, seed)),
-        means={
-            m: {r: dict(zip(metrics, row, strict=True)) for r, row in zip(regions, rows, strict=True)}
-            for m, rows in means.items()
-        },
+        models=_place_models(tuple(models), ranks, seed),
+        rank_tests=_test_ranks(tuple(models), ranks, seed),
+        score_tests=tuple(test for k, column in enumerate(columns) for test in _test_scores(figures, k, column, seed)),
+        means={m: {r: {metric: next(row) for metric in metrics} for r in regions} for m, row in means.items()},
     )
 
 
-def case_ranks(figures: Figures, low_is_good: Sequence[bool]) -> Figures:
+def case_ranks(figures: Doubles, low_is_good: Sequence[bool]) -> Doubles:
     """Mean rank of each model in each case: (cases, models) from figures (cases, columns, models).
 
     >>> case_ranks(np.array([[[0.9, 0.8, 0.8], [3.0, 2.0, 1.0]]]), [False, True])
@@ -151,7 +225,100 @@ def case_ranks(figures: Figures, low_is_good: Sequence[bool]) -> Figures:
     return np.asarray(stats.rankdata(np.round(figures, 12) * signs, axis=-1).mean(axis=1), np.float64)
 
 
-def _standings(models: tuple[str, ...], ranks: Figures, seed: int) -> tuple[Standing, ...]:
+def ranking_csv(ranking: Ranking) -> str:
+    """A row for each model, the first place first."""
+    rows = [[m.place, m.model, m.mean_rank, *(m.interval or (None, None)), m.first] for m in ranking.models]
+    return Table(number_columns("place", "model", "mean_rank", "ci95_low", "ci95_high", "first"), rows).to_csv()
+
+
+def pairs_csv(ranking: Ranking) -> str:
+    """A row for each pair of models, first by mean rank, then in each region and metric."""
+    unknown, cases = (None, None), len(ranking.cases)
+    rows: list[list[Cell]] = [
+        ["all", "mean_rank", t.a, t.b, t.difference, *unknown, cases, None, t.p_value, t.p_adjusted, None]
+        for t in ranking.rank_tests
+    ]
+    for t in ranking.score_tests:
+        tested = [t.test.cases, t.test.equal, t.test.p_value, t.p_adjusted, t.test.smallest_p]
+        rows.append([t.region, t.metric, t.a, t.b, t.difference, *(t.interval or unknown), *tested])
+    headings = "region metric a b difference ci95_low ci95_high cases equal p_value p_adjusted smallest_p"
+    return Table(number_columns(*headings.split()), rows).to_csv()
+
+
+def ranking_json(ranking: Ranking) -> str:
+    """All of a `Ranking` in full precision, and the rules in words under `notes`."""
+    names = {"models": "standings", "score_tests": "comparisons"}
+    document = {names.get(key, key): value for key, value in asdict(ranking).items()}
+    return json.dumps(document | {"notes": _describe(ranking)}, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def ranking_markdown(ranking: Ranking) -> str:
+    """Places, pairs by mean rank, pairs score by score, means, and the rules."""
+    by_rank: list[list[Cell]] = [
+        [f"{t.a} - {t.b}", t.difference, _format_p(t.p_value), _format_p(t.p_adjusted)] for t in ranking.rank_tests
+    ]
+    by_score: list[list[Cell]] = [[t.region, t.metric, f"{t.a} - {t.b}", *_score_cells(t)] for t in ranking.score_tests]
+    means: list[list[Cell]] = [
+        [model, region, *row.values()] for model, regions in ranking.means.items() for region, row in regions.items()
+    ]
+    rank_columns = [*text_columns("Models"), *number_columns("Difference", "P", "P adjusted", form="+.2f")]
+    score_columns = [*text_columns("Region", "Metric", "Models"), *_score_columns("P adjusted")]
+    mean_columns = [*text_columns("Model", "Region"), *number_columns(*ranking.metrics)]
+    tables = (
+        _place_table(ranking),
+        Table(rank_columns, by_rank, "Mean ranks, pair by pair"),
+        Table(score_columns, by_score, "Scores, pair by pair", missing="-"),
+        Table(mean_columns, means, "Means", _describe(ranking)),
+    )
+    return "\n".join(table.to_markdown() for table in tables)
+
+
+def console_tables(ranking: Ranking) -> list[Table]:
+    """Two tables within 80 columns: the places, and the pairs score by score."""
+    rows: list[list[Cell]] = []
+    for t in ranking.rank_tests:
+        pair, difference = f"{t.a} - {t.b}", f"{t.difference:+.2f}"
+        rows.append([pair, "mean rank", difference, "", "", _format_p(t.p_value), _format_p(t.p_adjusted)])
+        of_pair = (test for test in ranking.score_tests if (test.a, test.b) == (t.a, t.b))
+        rows += [[pair, f"{test.region} {test.metric}", *_score_cells(test)] for test in of_pair]
+    columns = [*text_columns("Models", "Score"), *_score_columns("P adj.")]
+    return [_place_table(ranking), Table(columns, rows, notes=_describe(ranking), missing="-", grouped=True)]
+
+
+def _place_table(ranking: Ranking) -> Table:
+    rows: list[list[Cell]] = [
+        [m.place, m.model, m.mean_rank, m.interval and Span(*m.interval), f"{100 * m.first:.0f} %"]
+        for m in ranking.models
+    ]
+    figures = number_columns("Mean rank", "95 %", "First", form=".2f")
+    title = f"Ranking over {len(ranking.cases)} cases"
+    return Table([Column("Place"), *text_columns("Model"), *figures], rows, title, missing="-")
+
+
+def _score_columns(last: str) -> list[Column]:
+    return number_columns("Difference", "95 %", "Equal", "P", last, form="+.3f")
+
+
+def _score_cells(t: ScoreTest) -> list[Cell]:
+    equal, interval = f"{t.test.equal} of {t.test.cases}", t.interval and Span(*t.interval)
+    return [t.difference, interval, equal, _format_p(t.test.p_value), _format_p(t.p_adjusted)]
+
+
+def _format_p(value: float) -> str:
+    return "<0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def _describe(ranking: Ranking) -> list[str]:
+    """The rules in words, and a warning where the cases are too few for any verdict."""
+    notes = [_RANK_RULE, _TEST_RULE]
+    if any(metric in NEAR_ZERO for metric in ranking.metrics):
+        notes.append("Volume errors are compared by their size, whatever their sign.")
+    if ranking.models[0].interval:
+        notes.append(INTERVAL_RULE)
+    return notes + describe_too_few([t.test for t in ranking.score_tests], "comparisons", "the scores are")
+
+
+def _place_models(models: tuple[str, ...], ranks: Doubles, seed: int) -> tuple[RankedModel, ...]:
     from scipy import stats
 
     mean = ranks.mean(axis=0)
@@ -159,14 +326,12 @@ def _standings(models: tuple[str, ...], ranks: Figures, seed: int) -> tuple[Stan
     draws = bootstrap_means(ranks, seed).round(9)
     best = draws == draws.min(axis=1, keepdims=True)
     first = (best / best.sum(axis=1, keepdims=True)).mean(axis=0)
-    intervals = _intervals(ranks, seed)
-    rows = [
-        Standing(model, int(places[k]), float(mean[k]), intervals[k], float(first[k])) for k, model in enumerate(models)
-    ]
-    return tuple(sorted(rows, key=lambda row: row.place))
+    rows = zip(models, places.tolist(), mean.tolist(), find_intervals(ranks, seed), first.tolist(), strict=True)
+    ranked = [RankedModel(model, int(place), *figures) for model, place, *figures in rows]
+    return tuple(sorted(ranked, key=lambda row: row.place))
 
 
-def _rank_tests(models: tuple[str, ...], ranks: Figures, seed: int) -> tuple[RankTest, ...]:
+def _test_ranks(models: tuple[str, ...], ranks: Doubles, seed: int) -> tuple[RankTest, ...]:
     pairs = list(combinations(range(len(models)), 2))
     differences = [ranks[:, a] - ranks[:, b] for a, b in pairs]
     p_values = [sign_flip_test(d, seed) for d in differences]
@@ -176,42 +341,35 @@ def _rank_tests(models: tuple[str, ...], ranks: Figures, seed: int) -> tuple[Ran
     )
 
 
-def _comparisons(
-    figures: Mapping[str, Figures], column: int, name: tuple[str, str], seed: int
-) -> tuple[Comparison, ...]:
+def _test_scores(
+    figures: Mapping[str, Doubles], column: int, name: tuple[str, str], seed: int
+) -> tuple[ScoreTest, ...]:
     pairs = list(combinations(figures, 2))
     tests = [paired_test(figures[a][:, column], figures[b][:, column]) for a, b in pairs]
     differences = np.stack([figures[a][:, column] - figures[b][:, column] for a, b in pairs], axis=-1)
-    intervals, adjusted = _intervals(differences, seed), holm([test.p_value for test in tests])
+    intervals, adjusted = find_intervals(differences, seed), holm([test.p_value for test in tests])
     return tuple(
-        Comparison(*name, a, b, float(differences[:, k].mean()), intervals[k], tests[k], adjusted[k])
+        ScoreTest(*name, a, b, float(differences[:, k].mean()), intervals[k], tests[k], adjusted[k])
         for k, (a, b) in enumerate(pairs)
     )
 
 
-def _intervals(values: Figures, seed: int) -> list[Interval]:
-    if len(values) < FEWEST_CASES:
-        return [None] * values.shape[1]
-    low, high = bootstrap_interval(values, seed)
-    return list(zip(low.tolist(), high.tolist(), strict=True))
-
-
-def _figures(
+def _to_array(
     model: str, scores: Scores, cases: Sequence[str], regions: Sequence[str], metrics: Sequence[str]
-) -> Figures:
+) -> Doubles:
     """(cases, regions x metrics); sizes of those with a sign."""
     rows = []
     for case in cases:
         for region in regions:
             if missing := [metric for metric in metrics if metric not in scores[case][region]]:
                 raise DatasetError(f"{model} has no {missing[0]} of case {case}, {region}; evaluate it again")
-            rows.append([scores[case][region][metric] for metric in metrics])
-    figures = np.array(rows, np.float64).reshape(len(cases), len(regions), len(metrics))
-    signed = [metric in NEAR_ZERO for metric in metrics]
-    return np.where(signed, np.abs(figures), figures).reshape(len(cases), -1)
+            row = scores[case][region]
+            rows.append([abs(row[metric]) if metric in NEAR_ZERO else row[metric] for metric in metrics])
+    return np.array(rows, np.float64).reshape(len(cases), -1)
 
 
-def _common(models: Mapping[str, Scores]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _find_common(models: Mapping[str, Scores]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Cases and regions that all models have."""
     if len(models) < 2:
         raise DatasetError(f"a ranking needs the scores of two models or more, not of {len(models)}")
     first, *others = models
@@ -231,3 +389,52 @@ def _common(models: Mapping[str, Scores]) -> tuple[tuple[str, ...], tuple[str, .
                     "evaluate all in one task"
                 )
     return cases, regions
+
+
+def _read(path: Path) -> ScoreFile:
+    try:
+        return ScoreFile.model_validate_json(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise DatasetError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    except ValidationError as error:
+        defect = describe_invalid(error.errors()[0])
+        raise DatasetError(f"{path} is no {FILE} as evaluate writes it with --out: {defect}") from error
+
+
+def _name_models(paths: Sequence[Path]) -> list[str]:
+    """Short names that tell the models apart; whole paths where no short ones do."""
+    resolved = [path.resolve() for path in paths]
+    if twice := [path for path, count in Counter(resolved).items() if count > 1]:
+        raise DatasetError(f"{twice[0]} is named twice; name each model once")
+    short = [path.parent.name if path.name == FILE else path.stem for path in resolved]
+    longer = [str(path.parent if path.name == FILE else path) for path in paths]
+    return short if len(set(short)) == len(short) else longer
+
+
+def _require_one_task(files: Mapping[str, ScoreFile]) -> None:
+    (first, reference), *others = files.items()
+    for model, file in others:
+        if (file.task, file.regions) != (reference.task, reference.regions):
+            raise DatasetError(
+                f"{first} was scored in task {reference.task} but {model} in {file.task}, or their regions differ; "
+                "evaluate all in one task"
+            )
+        if file.rules != reference.rules:
+            raise DatasetError(
+                f"{first} was scored by the rules {reference.rules} but {model} by {file.rules}; "
+                "evaluate all by the same"
+            )
+
+
+def _require_one_truth(models: Mapping[str, Scores]) -> None:
+    """The same case with another true volume was scored against another truth."""
+    (first, reference), *others = models.items()
+    for model, scores in others:
+        for case, regions in scores.items():
+            for region, row in regions.items():
+                a, b = (figures.get("true_volume_ml", 0.0) for figures in (reference[case][region], row))
+                if not math.isclose(a, b, rel_tol=1e-4, abs_tol=1e-9):
+                    raise DatasetError(
+                        f"case {case}: the true {region} has {a:.3f} ml in the scores of {first} but {b:.3f} ml in "
+                        f"those of {model}; evaluate both against the same truths"
+                    )

@@ -23,7 +23,7 @@ from brainsegnet.benchmark.fold_run import (
     train_and_test,
     write_result,
 )
-from brainsegnet.benchmark.leaderboard import Entries, to_csv, to_json, to_markdown
+from brainsegnet.benchmark.leaderboard import Results, to_csv, to_json, to_markdown
 from brainsegnet.benchmark.models import MODELS, Contender, ablation, choose_models
 from brainsegnet.errors import DatasetError, OutputError, TaskError
 from brainsegnet.model.store import torch_needed
@@ -131,7 +131,7 @@ UNSAID = ("labels", "regions")
 class Comparison:
     """What every model reached on the cases of all finished folds, and sentences on how far that is."""
 
-    entries: Entries
+    entries: Results
     notes: tuple[str, ...]
 
 

@@ -79,7 +79,7 @@ def _run(data: list[Path], task: str, out: Path, options: "CompareOptions") -> N
     """Compare, show the table, and say how to go on where a signal stops it."""
     from rich.console import Console
 
-    from brainsegnet.benchmark.leaderboard import to_rich
+    from brainsegnet.benchmark.leaderboard import console_table
     from brainsegnet.benchmark.run import CompareWatch, compare
     from brainsegnet.training.signals import Interrupted
 
@@ -89,7 +89,7 @@ def _run(data: list[Path], task: str, out: Path, options: "CompareOptions") -> N
     except Interrupted as error:
         complain(f"{error}; what is finished is in {out}, and the same command goes on from here")
         sys.exit(128 + error.number)
-    Console().print(to_rich(done.entries, done.notes))
+    Console().print(console_table(done.entries, done.notes).to_rich())
     say(f"done; see {out / 'comparison.md'}")
 
 

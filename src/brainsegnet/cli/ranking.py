@@ -25,9 +25,8 @@ def rank(scores: Paths, /, *, out: Path | None = None, metrics: Names = (), seed
     """
     from rich.console import Console
 
-    from brainsegnet.benchmark.rank import rank as run
-    from brainsegnet.benchmark.rank import ranking_tables
-    from brainsegnet.benchmark.ranking import USUAL_METRICS
+    from brainsegnet.benchmark.ranking import USUAL_METRICS, console_tables
+    from brainsegnet.benchmark.ranking import rank as run
 
-    for table in ranking_tables(run(scores, out, metrics or USUAL_METRICS, seed)):
-        Console().print(table)
+    for table in console_tables(run(scores, out, metrics or USUAL_METRICS, seed)):
+        Console().print(table.to_rich())

@@ -120,13 +120,13 @@ def evaluate(
     """
     from rich.console import Console
 
+    from brainsegnet.metrics.evaluate import console_table, describe_unpredicted
     from brainsegnet.metrics.evaluate import evaluate as run
     from brainsegnet.metrics.lesions import LESION_RULES
     from brainsegnet.metrics.scores import ScoreRules
-    from brainsegnet.metrics.tables import describe_unpredicted, to_rich
 
     evaluation = run(predicted, truth, task, out, ScoreRules(tolerance_mm, LESION_RULES[lesions]))
-    Console().print(to_rich(evaluation.scores, evaluation.task, rules=evaluation.rules))
+    Console().print(console_table(evaluation).to_rich())
     for sentence in describe_unpredicted(evaluation.unpredicted):
         complain(sentence)
     report_failures(evaluation.failures, len(evaluation.scores))

@@ -1,45 +1,74 @@
-"""`evaluate`: predicted label maps against true ones."""
+"""`evaluate`: predicted label maps against true ones, and the tables of their scores.
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+CSV and JSON hold every score, the console a choice. Every table for reading says which label convention was used, how
+often a mask was empty, and by which rules surfaces and lesions were compared.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from numpy.typing import NDArray
-
 from brainsegnet._atomic import find_suffix, stem_of, writable, write_text
+from brainsegnet._types import Array, Millimetres
 from brainsegnet.errors import BrainSegNetError, DatasetError, GridMismatch
 from brainsegnet.io.cases import find_cases
 from brainsegnet.io.images import READERS, read_labels
 from brainsegnet.io.predictions import find_maps, read_prediction
-from brainsegnet.io.tables import SUFFIXES as TABLES
-from brainsegnet.metrics.scores import USUAL_RULES, RegionScore, ScoreRules, score_case
-from brainsegnet.metrics.tables import to_csv, to_json, to_markdown
+from brainsegnet.io.tables import SUFFIXES as TABLE_SUFFIXES
+from brainsegnet.metrics.scores import EMPTY_RULE, METRICS, USUAL_RULES, CaseScores, RegionScore, ScoreRules, score_case
+from brainsegnet.metrics.statistics import INTERVAL_RULE, Interval, Summary, summarise
+from brainsegnet.metrics.table import Cell, Column, Estimate, Span, Table, number_columns, text_columns
 from brainsegnet.task import Task, load_task
 from brainsegnet.volume import describe_mismatch
 
-Labels = NDArray[Any]
 Truths = dict[str, tuple[Path, Task | None]]
-"""Case name to its label map, and whose convention that is in; None for the task's own."""
-
+"""Case name to its label map, and the convention of that; None for the task's own."""
 Pairs = dict[str, tuple[Path, Path, Task | None]]
 """Case name to prediction, truth, and the convention of the truth."""
+
+_COLUMNS = {
+    "dice": Column("Dice"),
+    "sensitivity": Column("Sens."),
+    "specificity": Column("Spec.", ".4f"),
+    "precision": Column("Prec."),
+    "hd95_mm": Column("HD95", ".2f"),
+    "assd_mm": Column("ASSD", ".2f"),
+    "surface_dice": Column("SDice"),
+    "lesion_dice": Column("LDice"),
+    "lesion_f1": Column("LF1"),
+    "lesions_found": Column("Found", ".1f"),
+    "lesions_missed": Column("Missed", ".1f"),
+    "lesions_invented": Column("Invented", ".1f"),
+    "volume_error_ml": Column("Err. ml", ".2f"),
+    "predicted_volume_ml": Column("Pred. ml", ".2f"),
+    "true_volume_ml": Column("True ml", ".2f"),
+}
+"""Metrics of the tables for reading; Markdown shows them all."""
+_ON_CONSOLE = "dice sensitivity specificity precision hd95_mm surface_dice lesion_f1 volume_error_ml".split()
+_NAMED = 20
+"""Cases that a sentence names; the JSON names all."""
+_ABBREVIATIONS = (
+    "HD95 and ASSD (average symmetric surface distance) in mm; SDice: surface Dice; LDice, LF1: Dice and F1 by lesion; "
+    "Err.: predicted less true volume."
+)
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Scores by case and region.
+    """Scores of predictions, by case and region.
 
     Attributes:
-        task: In whose convention and regions.
+        task: The task whose label convention and regions were used.
         scores: Case name to region to score.
         failures: Cases that could not be scored, each with a sentence.
-        rules: By which they were scored.
-        unpredicted: Cases of the truth that the folder of predictions does not hold; no mean tells of them.
+        rules: How they were scored.
+        unpredicted: Cases of the truth that have no prediction; no mean holds them.
     """
 
     task: Task
-    scores: Mapping[str, Mapping[str, RegionScore]]
+    scores: CaseScores
     failures: Mapping[str, str] = field(default_factory=dict)
     rules: ScoreRules = USUAL_RULES
     unpredicted: Sequence[str] = ()
@@ -57,8 +86,8 @@ def evaluate(
     Args:
         predicted: A label map, or a folder of them named after their cases, as `segment` writes them.
         truth: A label map, a folder of label maps of the same names, or folders or tables of cases.
-        task: In whose label convention scores are; predictions are brought to it where the JSON of `segment` beside
-            them tells theirs, truths where their scheme does, and both are in it otherwise.
+        task: The label convention of the scores. Predictions are translated to it where the JSON that `segment` writes
+            beside them names theirs, and truths where their layout does; all others must be in it.
         out: Folder that gets `scores.csv`, `scores.json` and `scores.md`, or None.
         rules: Tolerance of the surface Dice, and how lesions are matched.
 
@@ -70,7 +99,7 @@ def evaluate(
     task = task if isinstance(task, Task) else load_task(task)
     if out is not None:
         writable(out / "scores.csv", ())
-    pairs, unpredicted = _pairs(predicted, [truth] if isinstance(truth, Path) else list(truth))
+    pairs, unpredicted = _find_pairs(predicted, [truth] if isinstance(truth, Path) else list(truth))
     if not pairs:
         raise DatasetError(f"{predicted} holds no label map ({', '.join(READERS)}); name the folder that has them")
     scores: dict[str, Mapping[str, RegionScore]] = {}
@@ -83,16 +112,171 @@ def evaluate(
             errors[name] = error
     if not scores:
         raise next(iter(errors.values()))
+    evaluation = Evaluation(task, scores, {name: str(error) for name, error in errors.items()}, rules, unpredicted)
     if out is not None:
-        write_text(to_csv(scores, task), out / "scores.csv")
-        write_text(to_json(scores, task, rules, unpredicted), out / "scores.json")
-        write_text(to_markdown(scores, task, rules, unpredicted), out / "scores.md")
-    return Evaluation(task, scores, {name: str(error) for name, error in errors.items()}, rules, unpredicted)
+        write_text(full_table(evaluation).to_csv(), out / "scores.csv")
+        write_text(to_json(evaluation), out / "scores.json")
+        write_text("\n".join(table.to_markdown() for table in reading_tables(evaluation)), out / "scores.md")
+    return evaluation
+
+
+def full_table(evaluation: Evaluation) -> Table:
+    """All scores of each case and region, then those of all cases together for each region, for CSV.
+
+    The latter are `mean`, `sd` and, from three cases up, `ci95_low` and `ci95_high`. The column `labels` holds the
+    label values of the region, `empty` which mask was empty (in the row `mean`: how many cases of each kind).
+
+    Raises:
+        DatasetError: there is no case, or a case lacks a region; so do the functions below.
+    """
+    summary, rows = summarise(evaluation.scores), list[list[Cell]]()
+
+    def add(case: str, region: str, row: Mapping[str, Any], empty: str | None = None) -> None:
+        labels = "+".join(map(str, evaluation.task.regions[region]))
+        rows.append([case, evaluation.task.name, region, labels, *(row[metric] for metric in METRICS), empty])
+
+    for name, regions in evaluation.scores.items():
+        for region, score in regions.items():
+            add(name, region, asdict(score), score.empty)
+    for region, mean in summary.mean.items():
+        add("mean", region, mean, _list_counts(summary.empty[region]))
+        for name, spread in (("sd", summary.sd), ("ci95_low", summary.low), ("ci95_high", summary.high)):
+            if region in spread:
+                add(name, region, spread[region])
+    return Table(number_columns("case", "task", "region", "labels", *METRICS, "empty"), rows)
+
+
+def reading_tables(evaluation: Evaluation) -> list[Table]:
+    """Means, their intervals with notes on convention, empty masks and rules, and all cases, for Markdown."""
+    summary, cases = summarise(evaluation.scores), evaluation.scores
+    means: list[list[Cell]] = [
+        [region, *(Estimate(row[metric], summary.sd[region][metric]) for metric in _COLUMNS)]
+        for region, row in summary.mean.items()
+    ]
+    intervals: list[list[Cell]] = [
+        [region, *(Span(row[metric], summary.high[region][metric]) for metric in _COLUMNS)]
+        for region, row in summary.low.items()
+    ]
+    singles = [[name, r, *_pick(asdict(s), _COLUMNS)] for name, regions in cases.items() for r, s in regions.items()]
+    columns = list(_COLUMNS.values())
+    notes = [*_describe(summary, evaluation), *describe_unpredicted(evaluation.unpredicted)]
+    title = f"Mean ± standard deviation over {_count_cases(summary)}"
+    tables = [Table([*text_columns("Region"), *columns], means, title, () if intervals else notes)]
+    if intervals:
+        title = "95 % intervals of the means"
+        tables.append(Table([*text_columns("Region"), *columns], intervals, title, notes))
+    return [*tables, Table([*text_columns("Case", "Region"), *columns], singles, "Case by case")]
+
+
+def console_table(evaluation: Evaluation, per_case: bool = True) -> Table:
+    """The cases if wanted, then mean, deviation and interval, in 80 columns."""
+    summary = summarise(evaluation.scores)
+    groups = {f"Mean of {_count_cases(summary)}": summary.mean, "Standard deviation": summary.sd}
+    if summary.low:
+        groups |= {"Mean, 95 % from": summary.low, "Mean, 95 % to": summary.high}
+    singles = [
+        [name, region, *_pick(asdict(score), _ON_CONSOLE)]
+        for name, regions in (evaluation.scores if per_case else {}).items()
+        for region, score in regions.items()
+    ]
+    means = [[name, r, *_pick(row, _ON_CONSOLE)] for name, regions in groups.items() for r, row in regions.items()]
+    rows = [*singles, *means]
+    columns = [*text_columns("Case", "Region"), *(_COLUMNS[metric] for metric in _ON_CONSOLE)]
+    bold = range(len(singles), len(rows))
+    return Table(columns, rows, notes=_describe(summary, evaluation), grouped=True, bold_rows=bold)
+
+
+def to_json(evaluation: Evaluation) -> str:
+    """All scores in full precision, for scripts.
+
+    Keys: `task`, `convention` (label value to tissue), `regions` (to label values), `cases`, `mean`, `sd`, `interval`
+    (region to metric to the ends of the 95 % interval of the mean; empty for fewer than three cases), `empty` (region
+    to counts by kind), `lesions` (region to counts over all cases), `rules` (as figures) and the rules in words:
+    `empty_rule`, `interval_rule`, `surface_rule`, `lesion_rule`; `unpredicted` (names of cases).
+    """
+    summary, task, rules = summarise(evaluation.scores), evaluation.task, evaluation.rules
+    surface_rule, lesion_rule = rules.describe()
+    document = {
+        "task": task.name,
+        "convention": {str(value): tissue for value, tissue in task.labels.items()},
+        "regions": {region: list(values) for region, values in task.regions.items()},
+        "cases": {
+            name: {r: asdict(score) for r, score in scores.items()} for name, scores in evaluation.scores.items()
+        },
+        "mean": summary.mean,
+        "sd": summary.sd,
+        "interval": {r: {m: [low[m], summary.high[r][m]] for m in METRICS} for r, low in summary.low.items()},
+        "empty": summary.empty,
+        "lesions": summary.lesions,
+        "rules": asdict(rules),
+        "empty_rule": EMPTY_RULE,
+        "interval_rule": INTERVAL_RULE,
+        "surface_rule": surface_rule,
+        "lesion_rule": lesion_rule,
+        "unpredicted": list(evaluation.unpredicted),
+    }
+    return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def find_interval(scores: Mapping[str, Any], region: str, metric: str) -> Interval:
+    """The 95 % interval of a mean in a `scores.json`, where it holds one.
+
+    >>> find_interval({"interval": {"whole": {"dice": [0.8, 0.9]}}}, "whole", "dice")
+    (0.8, 0.9)
+    """
+    ends = scores.get("interval", {}).get(region, {}).get(metric)
+    return (float(ends[0]), float(ends[1])) if ends else None
+
+
+def describe_unpredicted(names: Sequence[str]) -> list[str]:
+    """A sentence on the cases of the truth that have no prediction, if there are any.
+
+    >>> describe_unpredicted(["pat1", "pat2"])
+    ['2 cases of the truth have no prediction and are not in these scores: pat1, pat2.']
+    """
+    if not names:
+        return []
+    few = ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
+    have, are = ("case of the truth has", "is") if len(names) == 1 else ("cases of the truth have", "are")
+    return [f"{len(names)} {have} no prediction and {are} not in these scores: {few}."]
+
+
+def _pick(row: Mapping[str, Any], metrics: Iterable[str]) -> list[Cell]:
+    return [row[metric] for metric in metrics]
+
+
+def _count_cases(summary: Summary) -> str:
+    return f"{summary.cases} case" if summary.cases == 1 else f"{summary.cases} cases"
+
+
+def _list_counts(counts: Mapping[Any, int]) -> str:
+    return ", ".join(f"{kind} {count}" for kind, count in counts.items())
+
+
+def _list_lesions(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {name.removeprefix('lesions_')}" for name, count in counts.items())
+
+
+def _describe(summary: Summary, evaluation: Evaluation) -> list[str]:
+    task = evaluation.task
+    tissues = ", ".join(f"{value} {tissue}" for value, tissue in task.labels.items())
+    regions = "; ".join(f"{region} = {' + '.join(map(str, values))}" for region, values in task.regions.items())
+    empty = "; ".join(f"{region}: {_list_counts(counts)}" for region, counts in summary.empty.items())
+    lesions = "; ".join(f"{region}: {_list_lesions(counts)}" for region, counts in summary.lesions.items())
+    return [
+        f"Labels of {task.name}: {tissues}. Regions: {regions}.",
+        EMPTY_RULE,
+        f"Empty masks: {empty}.",
+        _ABBREVIATIONS,
+        *evaluation.rules.describe(),
+        f"Lesions: {lesions}.",
+        *([INTERVAL_RULE] if summary.low else []),
+    ]
 
 
 def _read_pair(
     name: str, predicted: Path, truth: Path, convention: Task | None, task: Task
-) -> tuple[Labels, Labels, tuple[float, float, float]]:
+) -> tuple[Array, Array, Millimetres]:
     """Labels of both in the convention of the task, and their spacing."""
     found, known = read_prediction(predicted, task, name), read_labels(truth)
     if not found.on_grid_of(known):
@@ -100,13 +284,13 @@ def _read_pair(
     return found.array, task.bring(known.array, convention, name), known.spacing_mm
 
 
-def _pairs(predicted: Path, truths: Sequence[Path]) -> tuple[Pairs, list[str]]:
+def _find_pairs(predicted: Path, truths: Sequence[Path]) -> tuple[Pairs, list[str]]:
     """The pairs, and the cases of the truth that a folder of predictions does not hold."""
     first = truths[0]
-    if predicted.is_file() and len(truths) == 1 and first.is_file() and first.suffix not in TABLES:
+    if predicted.is_file() and len(truths) == 1 and first.is_file() and first.suffix not in TABLE_SUFFIXES:
         return {stem_of(predicted, READERS): (predicted, first, None)}, []
     found = label_files(predicted)
-    known = _truths(truths)
+    known = _find_truths(truths)
     if predicted.is_file() and len(known) == 1:
         name, (path, convention) = next(iter(known.items()))
         return {name: (predicted, path, convention)}, []
@@ -117,8 +301,8 @@ def _pairs(predicted: Path, truths: Sequence[Path]) -> tuple[Pairs, list[str]]:
     return {name: (path, *known[name]) for name, path in found.items()}, absent
 
 
-def _truths(truths: Sequence[Path]) -> Truths:
-    """The label maps of cases; else, those directly in the folders, of the task's own convention."""
+def _find_truths(truths: Sequence[Path]) -> Truths:
+    """The label maps of cases; else those directly in the folders, which are in the task's own convention."""
     folders = [truth for truth in truths if truth.is_dir()]
     files: Truths = {name: (path, None) for folder in folders for name, path in label_files(folder).items()}
     try:
@@ -137,7 +321,7 @@ def _truths(truths: Sequence[Path]) -> Truths:
 
 
 def label_files(folder: Path) -> dict[str, Path]:
-    """Images directly in a folder, maps of probability or entropy aside, by name; or the one file that is named.
+    """Name to label map: the images directly in a folder, without maps of probability or entropy; or a single file.
 
     Raises:
         DatasetError: there is no such folder, or the file is no image.

@@ -25,8 +25,8 @@ from brainsegnet._types import Mask, Millimetres
 from brainsegnet.errors import BrainSegNetError
 from brainsegnet.metrics.surfaces import box_of_both, ratio, require_one_grid
 
-Labels = NDArray[np.int32]
-Pairs = tuple[NDArray[np.int64], NDArray[np.int64]]
+Components = NDArray[np.int32]
+"""(D, H, W), numbered from 1; 0 for the background."""
 
 _NEIGHBOURS_26 = np.ones((3, 3, 3), bool)
 _NEIGHBOURS_18 = ndimage.generate_binary_structure(3, 2)
@@ -109,7 +109,7 @@ def score_lesions(predicted: Mask, truth: Mask, spacing_mm: Millimetres, rule: L
     box = box_of_both(predicted, truth, margin=rule.dilation)
     lesions, count = _true_lesions(truth[box], rule.dilation)
     parts, number = _components(predicted[box])
-    lesion, part = _belonging(lesions, count, parts, number, rule.dilation)
+    lesion, part = _match(lesions, count, parts, number, rule.dilation)
 
     sizes = np.bincount(lesions.ravel(), minlength=count + 1)
     part_sizes = np.bincount(parts.ravel(), minlength=number + 1)
@@ -131,20 +131,22 @@ def score_lesions(predicted: Mask, truth: Mask, spacing_mm: Millimetres, rule: L
     )
 
 
-def _true_lesions(truth: Mask, dilation: int) -> tuple[Labels, int]:
-    """Components numbered from 1; those that grow together under the dilation share a number."""
-    simulated = ndimage.binary_dilation(truth, _NEIGHBOURS_18, dilation) if dilation else truth
-    labels, count = _components(simulated)
+def _true_lesions(truth: Mask, dilation: int) -> tuple[Components, int]:
+    """The true lesions and their number; components that the dilation joins are one."""
+    dilated = ndimage.binary_dilation(truth, _NEIGHBOURS_18, dilation) if dilation else truth
+    labels, count = _components(dilated)
     return np.where(truth, labels, 0), count
 
 
-def _components(mask: Mask) -> tuple[Labels, int]:
+def _components(mask: Mask) -> tuple[Components, int]:
     labels, count = ndimage.label(mask, _NEIGHBOURS_26)
     return np.asarray(labels, np.int32), count
 
 
-def _belonging(lesions: Labels, count: int, parts: Labels, number: int, dilation: int) -> Pairs:
-    """Which predicted parts belong to which true lesions: pairs of numbers, each pair once."""
+def _match(
+    lesions: Components, count: int, parts: Components, number: int, dilation: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Numbers of true lesions, and of the predicted parts that belong to them: each pair once."""
     if not count or not number:
         return np.empty(0, np.int64), np.empty(0, np.int64)
     if not dilation:

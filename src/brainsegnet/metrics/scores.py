@@ -4,17 +4,17 @@
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from itertools import compress
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-from brainsegnet._types import Mask, Millimetres
+from brainsegnet._types import Array, Mask, Millimetres
 from brainsegnet.errors import BrainSegNetError
 from brainsegnet.metrics.lesions import OVERLAP, LesionRule, score_lesions
-from brainsegnet.metrics.surfaces import Shape, box_of_both, diagonal_mm, ratio, require_one_grid, surface_distances
+from brainsegnet.metrics.surfaces import box_of_both, diagonal_mm, ratio, require_one_grid, surface_distances
 from brainsegnet.task import Task
 
 Empty = Literal["both", "prediction", "truth"]
@@ -47,7 +47,7 @@ class RegionScore:
         relative_volume_error: That error as a share of T.
         assd_mm: Average symmetric surface distance, over the voxels of both surfaces.
         surface_dice: Share of both surfaces within the tolerance of `ScoreRules` from the other one.
-        lesion_dice: Mean Dice over lesions, missed and invented ones as 0; see `evaluation.lesions`.
+        lesion_dice: Mean Dice over lesions, missed and invented ones as 0; see `metrics.lesions`.
         lesion_f1: F1 of the detection of lesions.
         lesions_found: True lesions that were found.
         lesions_missed: True lesions that were not.
@@ -76,6 +76,10 @@ class RegionScore:
 
 METRICS = tuple(field.name for field in fields(RegionScore) if field.name != "empty")
 """The figures of a `RegionScore`, in the order of the tables."""
+LESION_COUNTS = ("lesions_found", "lesions_missed", "lesions_invented")
+
+CaseScores = Mapping[str, Mapping[str, RegionScore]]
+"""Case name to region to score."""
 
 
 @dataclass(frozen=True)
@@ -139,8 +143,8 @@ def score_region(predicted: Mask, truth: Mask, spacing_mm: Millimetres, rules: S
 
 
 def score_case(
-    predicted: NDArray[Any],
-    truth: NDArray[Any],
+    predicted: Array,
+    truth: Array,
     task: Task,
     spacing_mm: Millimetres,
     case: str = "",
@@ -191,7 +195,7 @@ def dice(predicted: Mask, truth: Mask) -> float:
     return ratio(2 * int(np.count_nonzero(predicted & truth)), sizes, if_nothing=1.0)
 
 
-def region_dice(found_classes: NDArray[Any], true_classes: NDArray[Any], task: Task) -> dict[str, float]:
+def region_dice(found_classes: Array, true_classes: Array, task: Task) -> dict[str, float]:
     """Dice of each region of the task.
 
     Args:
@@ -210,7 +214,9 @@ def region_dice(found_classes: NDArray[Any], true_classes: NDArray[Any], task: T
     return {region: dice(np.isin(found_classes, k), np.isin(true_classes, k)) for region, k in regions}
 
 
-def _score(predicted: Mask, truth: Mask, whole: Shape, spacing_mm: Millimetres, rules: ScoreRules) -> RegionScore:
+def _score(
+    predicted: Mask, truth: Mask, whole: tuple[int, ...], spacing_mm: Millimetres, rules: ScoreRules
+) -> RegionScore:
     """Score two masks that are cut from an image of shape `whole`, where they are empty outside the cut."""
     p, t, hits = (int(np.count_nonzero(mask)) for mask in (predicted, truth, predicted & truth))
     voxel_ml, background = math.prod(spacing_mm) / 1000, math.prod(whole) - t

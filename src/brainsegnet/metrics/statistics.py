@@ -1,15 +1,19 @@
-"""What a handful of cases can tell: intervals of means, paired tests, and corrections for many tests.
+"""Means of a cohort with their intervals, paired tests of two models, and the correction for many tests.
 
 All is seeded, and small samples are computed exactly rather than by a normal approximation.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-Figures = NDArray[np.float64]
+from brainsegnet._types import Doubles
+from brainsegnet.errors import DatasetError
+from brainsegnet.metrics.scores import EMPTY_KINDS, LESION_COUNTS, METRICS, CaseScores, Empty
+
+Interval = tuple[float, float] | None
+"""Ends of a 95 % interval; None of fewer than three cases."""
 
 RESAMPLES = 10_000
 LEVEL = 0.95
@@ -25,7 +29,59 @@ _CHUNK = 1000
 _EXACT_UP_TO = 300
 
 
-def bootstrap_means(values: Figures, seed: int = 0) -> Figures:
+@dataclass(frozen=True)
+class Summary:
+    """Mean and spread of the scores of a cohort.
+
+    Attributes:
+        cases: Number of cases, those with empty masks included.
+        mean: Region to metric to mean over all cases.
+        sd: Region to metric to standard deviation (n - 1 in the denominator; 0 for a single case).
+        low: Region to metric to the lower end of the 95 % interval of the mean; no region where the cases are too few.
+        high: Region to metric to the upper end.
+        empty: Region to the number of cases in which "both", the "prediction" or the "truth" was empty.
+        lesions: Region to the number of lesions found, missed and invented in all cases together.
+    """
+
+    cases: int
+    mean: Mapping[str, Mapping[str, float]]
+    sd: Mapping[str, Mapping[str, float]]
+    low: Mapping[str, Mapping[str, float]]
+    high: Mapping[str, Mapping[str, float]]
+    empty: Mapping[str, Mapping[Empty, int]]
+    lesions: Mapping[str, Mapping[str, int]]
+
+
+def summarise(cases: CaseScores) -> Summary:
+    """Mean, standard deviation and interval of every metric over all cases, and how many masks were empty.
+
+    Raises:
+        DatasetError: there is no case, or a case lacks a region of the first.
+
+    >>> from brainsegnet.metrics.scores import score_region
+    >>> found, missed = np.ones((1, 1, 1), bool), np.zeros((1, 1, 1), bool)
+    >>> a, b = (score_region(p, found, (1.0, 1.0, 1.0)) for p in (found, missed))
+    >>> summary = summarise({"a": {"lesion": a}, "b": {"lesion": b}})
+    >>> summary.mean["lesion"]["dice"], round(summary.sd["lesion"]["dice"], 4), summary.empty["lesion"]
+    (0.5, 0.7071, {'both': 0, 'prediction': 1, 'truth': 0})
+    """
+    regions = _common_regions(cases)
+    scores = {region: [case[region] for case in cases.values()] for region in regions}
+    figures = {r: np.array([[getattr(s, m) for m in METRICS] for s in scores[r]], np.float64) for r in regions}
+    spread = {r: f.std(axis=0, ddof=1) if len(f) > 1 else np.zeros(len(METRICS)) for r, f in figures.items()}
+    ends = {r: bootstrap_interval(f) for r, f in figures.items() if len(cases) >= FEWEST_CASES}
+    return Summary(
+        cases=len(cases),
+        mean={r: _by_metric(f.mean(axis=0)) for r, f in figures.items()},
+        sd={r: _by_metric(s) for r, s in spread.items()},
+        low={r: _by_metric(low) for r, (low, _) in ends.items()},
+        high={r: _by_metric(high) for r, (_, high) in ends.items()},
+        empty={r: {kind: sum(s.empty == kind for s in scores[r]) for kind in EMPTY_KINDS} for r in regions},
+        lesions={r: {count: sum(getattr(s, count) for s in scores[r]) for count in LESION_COUNTS} for r in regions},
+    )
+
+
+def bootstrap_means(values: Doubles, seed: int = 0) -> Doubles:
     """Means of `RESAMPLES` draws of as many cases with replacement: (resamples, k) from (cases, k).
 
     Columns stay together: a draw takes all figures of a case.
@@ -34,11 +90,11 @@ def bootstrap_means(values: Figures, seed: int = 0) -> Figures:
     array([0.5, 1. ])
     """
     first = values[:1]
-    return np.concatenate([counts @ (values - first) for counts in _shares(len(values), seed)]) + first
+    return np.concatenate([shares @ (values - first) for shares in _draw_shares(len(values), seed)]) + first
 
 
-def bootstrap_interval(values: Figures, seed: int = 0) -> tuple[Figures, Figures]:
-    """Ends of the 95 % percentile-bootstrap intervals of the means of the columns (Efron 1979).
+def bootstrap_interval(values: Doubles, seed: int = 0) -> tuple[Doubles, Doubles]:
+    """Ends of the 95 % percentile-bootstrap intervals of the means of the columns (Efron 1979): (k), (k).
 
     The simplest interval, and the one of challenge reports: always defined, never outside the range of the values. Of
     few or skewed cases it covers less than it says (of ten normal ones about 90 %).
@@ -54,6 +110,14 @@ def bootstrap_interval(values: Figures, seed: int = 0) -> tuple[Figures, Figures
     tail = (1 - LEVEL) / 2
     low, high = np.quantile(bootstrap_means(values, seed), (tail, 1 - tail), axis=0)
     return low, high
+
+
+def find_intervals(values: Doubles, seed: int = 0) -> list[Interval]:
+    """The interval of the mean of each column of figures (cases, k); None each where the cases are too few."""
+    if len(values) < FEWEST_CASES:
+        return [None] * values.shape[1]
+    low, high = bootstrap_interval(values, seed)
+    return list(zip(low.tolist(), high.tolist(), strict=True))
 
 
 @dataclass(frozen=True)
@@ -78,15 +142,11 @@ class PairedTest:
         return self.smallest_p > 0.05
 
 
-def paired_test(a: Figures, b: Figures) -> PairedTest:
-    """Whether two models differ on the same cases (Wilcoxon 1945): signs of the ranked differences, as if by a coin.
+def paired_test(a: Doubles, b: Doubles) -> PairedTest:
+    """Wilcoxon's (1945) test of whether two models differ on the same cases, figures (cases) of each.
 
-    Exact up to 300 differing pairs, tied differences included (they share their mean rank, and the distribution is that
-    of these very ranks); beyond, scipy's normal approximation with its correction for ties.
-
-    Args:
-        a: Figures of one model (cases).
-        b: Figures of the other (cases).
+    Exact up to 300 differing pairs, also where differences are tied: those share their mean rank. Beyond, scipy's
+    normal approximation with its correction for ties.
 
     >>> paired_test(np.array([0.9, 0.8, 0.7, 0.6, 0.5]), np.array([0.8, 0.6, 0.4, 0.2, 0.5]))
     PairedTest(cases=5, equal=1, p_value=0.125, smallest_p=0.125)
@@ -99,23 +159,48 @@ def paired_test(a: Figures, b: Figures) -> PairedTest:
     return PairedTest(len(differences), equal, _signed_rank_p(differing), 2.0 ** (1 - len(differing)))
 
 
-def sign_flip_test(differences: Figures, seed: int = 0) -> float:
-    """Permutation test of paired differences: the share of swaps of the two models, case by case, that give as much.
+def describe_too_few(tests: Sequence[PairedTest], called: str, figures: str) -> list[str]:
+    """A sentence where fewer than six cases differ, so that no figures could be significant; else none.
 
-    All 2^n swaps of up to 13 cases; of more, `RESAMPLES` random ones and the observed one.
+    >>> describe_too_few([PairedTest(5, 1, 0.125, 0.125)], "tests", "the Dice is")[0][:59]
+    'In 1 of 1 tests fewer than six cases differ: p cannot fall '
+    """
+    few = [test.smallest_p for test in tests if test.too_few]
+    if not few:
+        return []
+    return [
+        f"In {len(few)} of {len(tests)} {called} fewer than six cases differ: p cannot fall below {min(few):.3g} "
+        f"there, so that 0.05 is out of reach whatever {figures}."
+    ]
+
+
+def sign_flip_test(differences: Doubles, seed: int = 0) -> float:
+    """Two-sided permutation test of paired differences (cases): the two models are swapped case by case.
+
+    P is the share of swaps whose mean difference is as large in size. All 2^n swaps of up to 13 cases are tried; of
+    more, `RESAMPLES` random ones, and the observed one counts too.
 
     >>> sign_flip_test(np.array([1.0, 2.0, 0.5, 1.5, 1.0, 2.0])), 2 / 2**6
     (0.03125, 0.03125)
     """
-    n = len(differences)
-    if 2**n <= RESAMPLES:
-        signs = 1 - 2 * (np.arange(2**n)[:, None] >> np.arange(n) & 1)
-        sums = signs @ differences
-    else:
-        rng = np.random.default_rng(seed)
-        draws = [rng.choice((-1, 1), (_CHUNK, n)) @ differences for _ in range(RESAMPLES // _CHUNK)]
-        sums = np.concatenate([[differences.sum()], *draws])
-    return float(np.mean(np.abs(sums) >= abs(differences.sum()) - 1e-9))
+    from scipy import stats
+
+    if len(differences) < 2:
+        return 1.0
+
+    def size(values: Doubles, axis: int) -> Doubles:
+        return np.asarray(np.abs(values.sum(axis=axis)).round(9))  # sums that only rounding tells apart are equal
+
+    test = stats.permutation_test(
+        (differences,),
+        size,
+        permutation_type="samples",
+        alternative="greater",
+        n_resamples=RESAMPLES,
+        batch=_CHUNK,
+        random_state=np.random.default_rng(seed),
+    )
+    return float(test.pvalue)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -131,7 +216,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return [float(p) for p in adjusted.round(12)]
 
 
-def _shares(cases: int, seed: int) -> Iterator[Figures]:
+def _draw_shares(cases: int, seed: int) -> Iterator[Doubles]:
     """How large a share each case has in each draw: blocks of (draws, cases)."""
     rng = np.random.default_rng(seed)
     even = np.full(cases, 1 / cases)
@@ -139,7 +224,8 @@ def _shares(cases: int, seed: int) -> Iterator[Figures]:
         yield rng.multinomial(cases, even, size=_CHUNK) / cases
 
 
-def _signed_rank_p(differences: Figures) -> float:
+def _signed_rank_p(differences: Doubles) -> float:
+    """Two-sided p of the signed-rank sum: the distribution of the sum grows by one rank at a time."""
     from scipy import stats
 
     if len(differences) > _EXACT_UP_TO:
@@ -153,3 +239,20 @@ def _signed_rank_p(differences: Figures) -> float:
         probabilities[:rank] /= 2
     positive = int(doubled[differences > 0].sum())
     return min(1.0, float(2 * probabilities[: min(positive, total - positive) + 1].sum()))
+
+
+def _by_metric(figures: Doubles) -> dict[str, float]:
+    return dict(zip(METRICS, figures.tolist(), strict=True))
+
+
+def _common_regions(cases: CaseScores) -> tuple[str, ...]:
+    if not cases:
+        raise DatasetError("there are no scores to summarise; evaluate at least one case whose truth is known")
+    first, *others = cases
+    for name in others:
+        if set(cases[name]) != set(cases[first]):
+            raise DatasetError(
+                f"case {name} has scores of {sorted(cases[name])} but case {first} of {sorted(cases[first])}; "
+                "score all cases in one task"
+            )
+    return tuple(cases[first])

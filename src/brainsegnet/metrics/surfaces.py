@@ -1,34 +1,27 @@
-"""Two masks on one grid: what every score starts from.
-
-Distances between the surfaces of two masks: HD95, average symmetric surface distance and surface Dice.
+"""Distances between the surfaces of two masks: HD95, average symmetric surface distance and surface Dice.
 
 A surface is the voxels of a mask with one of six neighbours outside it; beyond the image is outside. Distances are
-taken between the centres of surface voxels, each voxel counting once, as in MONAI.
-
-Every distance is found once and serves all three scores. A k-d tree of the one surface is asked for its voxel nearest
-to each voxel of the other: exact like a distance transform, but its cost follows the surfaces, not the box around them.
+taken between the centres of surface voxels, each voxel counting once, as in MONAI. A k-d tree of one surface is asked
+for its voxel nearest to each voxel of the other. That is exact like a distance transform, but its cost follows the
+surfaces, not the box around them. Every distance is found once and serves all three scores.
 """
 
 import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from brainsegnet._types import Mask, Millimetres
+from brainsegnet._types import Array, Doubles, Mask, Millimetres
 from brainsegnet.errors import GridMismatch
 from brainsegnet.volume import Box
 
-Shape = tuple[int, ...]
+SLACK_MM = 1e-4
+"""Spacings come from affines in single precision; this much more than the tolerance is still within it."""
 
 
-def require_one_grid(predicted: Shape, truth: Shape, case: str = "") -> None:
-    """Refuse two masks or label maps of different shapes.
-
-    Raises:
-        GridMismatch: the shapes differ; the text names the case.
-    """
+def require_one_grid(predicted: tuple[int, ...], truth: tuple[int, ...], case: str = "") -> None:
+    """Raise GridMismatch, which names the case, where two masks or label maps differ in shape."""
     if predicted != truth:
         where = f"case {case}: " if case else ""
         raise GridMismatch(
@@ -37,7 +30,7 @@ def require_one_grid(predicted: Shape, truth: Shape, case: str = "") -> None:
         )
 
 
-def box_of_both(predicted: NDArray[np.generic], truth: NDArray[np.generic], margin: int = 0) -> tuple[slice, ...]:
+def box_of_both(predicted: Array, truth: Array, margin: int = 0) -> tuple[slice, ...]:
     """Slices of the smallest box around both masks and a margin, inside the image; one voxel if both are empty.
 
     Args:
@@ -57,7 +50,7 @@ def box_of_both(predicted: NDArray[np.generic], truth: NDArray[np.generic], marg
     return tuple(slice(max(0, side.start - margin), side.stop + margin) for side in tight)
 
 
-def diagonal_mm(shape: Shape, spacing_mm: Millimetres) -> float:
+def diagonal_mm(shape: tuple[int, ...], spacing_mm: Millimetres) -> float:
     """Length of the diagonal of an image: no distance in it is larger.
 
     >>> diagonal_mm((155, 240, 240), (1.0, 1.0, 1.0)).__round__(2)
@@ -67,18 +60,12 @@ def diagonal_mm(shape: Shape, spacing_mm: Millimetres) -> float:
 
 
 def ratio(part: float, whole: float, if_nothing: float) -> float:
-    """A share, and what it is of nothing.
+    """The share `part / whole`, or `if_nothing` where the whole is 0.
 
     >>> ratio(3, 4, if_nothing=1.0), ratio(0, 0, if_nothing=1.0)
     (0.75, 1.0)
     """
     return part / whole if whole else if_nothing
-
-
-Distances = NDArray[np.float64]
-
-SLACK_MM = 1e-4
-"""Spacings come from affines in single precision; this much more than the tolerance is still within it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,8 +80,8 @@ class SurfaceDistances:
         from_truth_mm: A distance for each surface voxel of the truth.
     """
 
-    from_predicted_mm: Distances
-    from_truth_mm: Distances
+    from_predicted_mm: Doubles
+    from_truth_mm: Doubles
 
     @property
     def hd95_mm(self) -> float:
@@ -122,7 +109,7 @@ class SurfaceDistances:
 def surface_distances(
     predicted: Mask, truth: Mask, spacing_mm: Millimetres, longest_mm: float | None = None
 ) -> SurfaceDistances:
-    """All distances between two surfaces.
+    """The distances between the surfaces of two masks, in both directions.
 
     Args:
         predicted: Boolean mask (D, H, W).
@@ -146,27 +133,6 @@ def surface_distances(
     return SurfaceDistances(_directed_mm(a, b, spacing_mm, longest), _directed_mm(b, a, spacing_mm, longest))
 
 
-def hd95_mm(predicted: Mask, truth: Mask, spacing_mm: Millimetres) -> float:
-    """The 95th percentile of the Hausdorff distance between the surfaces of two masks, in millimetres.
-
-    0 where both are empty, the diagonal of the image where one is.
-
-    Args:
-        predicted: Boolean mask (D, H, W).
-        truth: Boolean mask (D, H, W).
-        spacing_mm: Distance between voxel centres along (D, H, W).
-
-    Raises:
-        GridMismatch: the masks differ in shape.
-
-    >>> a, b = np.zeros((2, 20, 64, 64), bool)
-    >>> a[4, 10, 10] = b[6, 10, 10] = True
-    >>> hd95_mm(a, b, (6.5, 1.2, 1.2)), hd95_mm(b, b, (6.5, 1.2, 1.2))
-    (13.0, 0.0)
-    """
-    return surface_distances(predicted, truth, spacing_mm).hd95_mm
-
-
 def surface(mask: Mask) -> Mask:
     """The voxels of a mask (D, H, W) with one of six neighbours outside it or the array.
 
@@ -183,7 +149,7 @@ def surface(mask: Mask) -> Mask:
     return mask & ~inside
 
 
-def _directed_mm(a: Mask, b: Mask, spacing_mm: Millimetres, longest_mm: float) -> Distances:
+def _directed_mm(a: Mask, b: Mask, spacing_mm: Millimetres, longest_mm: float) -> Doubles:
     """From each voxel of surface `a` to surface `b`; 0 without a search where they share it."""
     points, targets = np.argwhere(a), np.argwhere(b)
     if not len(targets):

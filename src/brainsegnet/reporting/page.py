@@ -12,7 +12,7 @@ from html import escape
 from importlib.resources import files
 from typing import Any
 
-from brainsegnet.metrics.tables import find_interval
+from brainsegnet.metrics.evaluate import find_interval
 from brainsegnet.plotting.charts import scale_for, strip_plot
 
 Cell = str | tuple[str, str]

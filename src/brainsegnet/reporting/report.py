@@ -14,10 +14,9 @@ from brainsegnet._atomic import writable, write_text
 from brainsegnet.errors import BrainSegNetError, DatasetError
 from brainsegnet.io.cases import CaseFiles, find_cases, load_case
 from brainsegnet.io.predictions import read_note, read_prediction
-from brainsegnet.metrics.evaluate import Evaluation, evaluate, label_files
+from brainsegnet.metrics.evaluate import Evaluation, describe_unpredicted, evaluate, label_files, to_json
 from brainsegnet.metrics.lesions import LESION_RULES
 from brainsegnet.metrics.scores import USUAL_RULES, ScoreRules
-from brainsegnet.metrics.tables import describe_unpredicted, to_json
 from brainsegnet.model.card import Card
 from brainsegnet.model.store import BEST, CARD_FILE, LAST, hash_file, open_model
 from brainsegnet.plotting.charts import training_curve_figure
@@ -80,7 +79,7 @@ def describe_predictions(
 ) -> list[Section]:
     """Scores, distributions, worst cases, model, and how to repeat predictions."""
     task = evaluation.task
-    scores = json.loads(to_json(evaluation.scores, task, evaluation.rules))
+    scores = json.loads(to_json(evaluation))
     parts = [*summary_sections(scores), _worst_section(predicted, truth, task, scores, worst), case_section(scores)]
     if evaluation.failures:
         body = table(["Case", "Why"], [[n, s] for n, s in evaluation.failures.items()], words=2)
