@@ -1,7 +1,8 @@
 """Fast 3-D segmentation of brain lesions in multi-modal MRI: Brain SegNet (Hu et al., BMC Medical Imaging 2020).
 
-The verbs of the command line are functions here: `train`, `segment`, `evaluate`, and so on. They load what they need
-when they are first used, so that importing the package stays light.
+`Segmenter` segments images in memory; `segment`, `train`, `evaluate` and the other verbs of the command line work on
+files. The names in `__all__` are the stable API. They load what they need when they are first used, so that importing
+the package stays light.
 """
 
 from importlib import import_module
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from brainsegnet.benchmark.run import CompareOptions, compare
     from brainsegnet.inference.options import SegmentOptions
     from brainsegnet.inference.segment import segment
+    from brainsegnet.inference.segmentation import Segmentation
+    from brainsegnet.inference.segmenter import Segmenter
     from brainsegnet.metrics.evaluate import evaluate
     from brainsegnet.paper.figure_cases import FigureOptions, figure
     from brainsegnet.paper.submission import submit
@@ -43,6 +46,8 @@ _HOMES = {
     "export": "training.export",
     "SegmentOptions": "inference.options",
     "segment": "inference.segment",
+    "Segmenter": "inference.segmenter",
+    "Segmentation": "inference.segmentation",
     "submit": "paper.submission",
     "TrainOptions": "training.options",
     "train": "training.train",
@@ -63,6 +68,8 @@ __all__ = [
     "LabelMap",
     "Recipe",
     "SegmentOptions",
+    "Segmentation",
+    "Segmenter",
     "Task",
     "TrainOptions",
     "Volume",

@@ -2,9 +2,11 @@
 
 import re
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from cyclopts import App
 
 from brainsegnet.cli.app import app
 
@@ -15,8 +17,28 @@ PAGES = [
     *sorted((ROOT / "examples").rglob("*.md")),
     *sorted((ROOT / "examples").rglob("*.yaml")),
 ]
-VERBS = [name for name in app if not name.startswith("-")]
-DOCSTRINGS = {verb: str(app[verb].default_command.__doc__) for verb in VERBS}
+
+
+def leaves(group: App, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Every verb, those of groups too."""
+    for name in group:
+        if name.startswith("-"):
+            continue
+        if group[name].default_command is None:
+            yield from leaves(group[name], (*path, name))
+        else:
+            yield *path, name
+
+
+def command_of(verb: tuple[str, ...]) -> App:
+    found = app
+    for name in verb:
+        found = found[name]
+    return found
+
+
+VERBS = list(leaves(app))
+DOCSTRINGS = {verb: str(command_of(verb).default_command.__doc__) for verb in VERBS}
 
 
 def commands_in(text: str) -> list[str]:
@@ -41,7 +63,7 @@ def test_every_command_of_a_page_can_be_typed(page):
         parse(command)
 
 
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("verb", VERBS, ids=" ".join)
 def test_every_example_of_a_verb_can_be_typed(verb):
     for command in commands_in(DOCSTRINGS[verb]):
         parse(command)
