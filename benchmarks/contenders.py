@@ -9,6 +9,7 @@ import numpy as np
 from brainsegnet._machine import has_bf16_units
 from brainsegnet.inference.engine import open_engine
 from brainsegnet.inference.openvino_backend import shared_core
+from brainsegnet.inference.options import Precision
 from brainsegnet.inference.predict import predict
 from brainsegnet.model.card import Architecture, Card, Input
 from brainsegnet.model.store import Model, open_model, save_model
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from brainsegnet.training.sampler import Scan
 
 WIDTHS = {"full": ((32, 64, 128, 256), 128), "half": ((16, 32, 64, 128), 64), "compact": ((8, 16, 32, 64), 32)}
-PRECISIONS = ("float", "bf16", "int8") if has_bf16_units() else ("float", "int8")
+PRECISIONS: tuple[Precision, ...] = ("float", "bf16", "int8") if has_bf16_units() else ("float", "int8")
 Run = Callable[[Case], LabelMap]
 
 
@@ -60,7 +61,7 @@ def noise(task: Task) -> "Scan":
     )
 
 
-def ours(size: str, precision: str, home: Path, threads: int) -> Run:
+def ours(size: str, precision: Precision, home: Path, threads: int) -> Run:
     """Ours as `segment` runs it."""
     engine = open_engine(open_model(home / size), "cpu", threads, precision)
     return lambda case: predict(case, engine).labels

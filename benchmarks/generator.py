@@ -41,7 +41,7 @@ def cut(painted: Painted, rng: RandomStreams, count: int) -> tuple[torch.Tensor,
     inside = torch.nonzero(labels > 0).cpu().numpy()
     chosen = []
     for k in range(count):
-        room = np.array(labels.shape) - PATCH
+        room = np.subtract(labels.shape, PATCH)
         at = rng.numpy_rng.integers(0, room + 1)
         if k % 2 and len(inside):
             at = np.clip(inside[rng.numpy_rng.integers(len(inside))] - np.array(PATCH) // 2, 0, room)
@@ -76,9 +76,9 @@ def time_render(options: argparse.Namespace) -> dict[str, object]:
     """Seconds in which a glioma is rendered and patches are cut from it, without what a training does with it."""
     heads, seconds = open_anatomies(options.anatomy), []
     for number in range(options.cases + 1):
-        rng, head = np.random.default_rng(number), heads(number)
+        numbers, head = np.random.default_rng(number), heads(number)
         start = wait(options.device)
-        recipe, rng = draw_recipe(rng), RandomStreams.of(rng, options.device)
+        recipe, rng = draw_recipe(numbers), RandomStreams.of(numbers, options.device)
         cut(render(rng, recipe, head), rng, options.patches)
         seconds.append(wait(options.device) - start)
     seconds = seconds[1:]

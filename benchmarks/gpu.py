@@ -12,7 +12,9 @@ import json
 import statistics
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,7 +27,7 @@ from brainsegnet.model.architecture import BrainSegNet
 from brainsegnet.model.fused import fuse, fuse_decoder
 from brainsegnet.preprocessing.prepare import prepare
 from brainsegnet.training.losses import loss_of
-from brainsegnet.training.recipes import PAPER
+from brainsegnet.training.recipes import PAPER, Stage
 from brainsegnet.volume import Case, Volume
 
 WIDTHS = {"full": ((32, 64, 128, 256), 128), "half": ((16, 32, 64, 128), 64), "compact": ((8, 16, 32, 64), 32)}
@@ -125,7 +127,7 @@ def inference(device: torch.device, shapes: dict, rates: dict, repeats: int) -> 
         for name, module in contenders:
             sizes = [-(-n // 32) * 32 if name in ("SegResNet 16", "UNet", "DynUNet") else -(-n // 8) * 8 for n in shape]
             for dtype in precisions(device):
-                moved = module.to(device, dtype).to(memory_format=torch.channels_last_3d)
+                moved = module.to(device, dtype).to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
                 x = torch.randn(1, channels, *sizes, device=device).to(dtype, memory_format=torch.channels_last_3d)
                 rows += timed(name, shape_name, moved, x, rates[str(dtype)], repeats)
                 module.to("cpu", torch.float32)
@@ -169,7 +171,7 @@ def from_memory_to_labels(device: torch.device, shapes: dict, repeats: int) -> l
         for size, (widths, refined) in WIDTHS.items():
             backend = TorchBackend(BrainSegNet(channels, 5, widths, refined).eval(), str(device))
             image = np.random.default_rng(0).normal(size=(channels, *(-(-n // 8) * 8 for n in shape))).astype("f")
-            seconds = seconds_of(lambda backend=backend, image=image: backend.classify(image), device, repeats)
+            seconds = seconds_of(partial(backend.classify, image), device, repeats)
             rows.append({"network": size, "shape": shape_name, "seconds": seconds})
             print(rows[-1], flush=True)
     return rows
@@ -180,13 +182,19 @@ def training(device: torch.device, patch: tuple[int, int, int], batches: tuple[i
     rows = []
     for plain in (True, False):
         for batch in batches:
-            net = BrainSegNet(4, 5).to(device).to(memory_format=torch.channels_last_3d).train()
+            net = BrainSegNet(4, 5).to(device).to(memory_format=torch.channels_last_3d).train()  # type: ignore[call-overload]
             module, stage = (net if plain else fuse_decoder(net)), PAPER.stages[2]
             optimiser = torch.optim.Adam(net.parameters(), lr=1e-4)
             images = torch.randn(batch, 4, *patch, device=device).to(memory_format=torch.channels_last_3d)
             classes = torch.randint(5, (batch, *patch), device=device)
 
-            def step(module=module, optimiser=optimiser, images=images, classes=classes, stage=stage) -> None:  # noqa: ANN001
+            def step(
+                module: nn.Module = module,
+                optimiser: torch.optim.Optimizer = optimiser,
+                images: torch.Tensor = images,
+                classes: torch.Tensor = classes,
+                stage: Stage = stage,
+            ) -> None:
                 optimiser.zero_grad()
                 with torch.autocast(images.device.type, torch.bfloat16, enabled=images.is_cuda):
                     logits = module(images)
@@ -218,7 +226,7 @@ def main() -> None:
     torch.backends.cudnn.benchmark = True
     size = 256 if small else 8192
     rates = {str(dtype): matrix_rate(device, dtype, size) for dtype in precisions(device)}
-    document = {
+    document: dict[str, Any] = {
         "date": datetime.date.today().isoformat(),
         "machine": torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU",
         "versions": find_versions(),

@@ -86,7 +86,7 @@ def segment_all(model: Model, data: Sequence[Path]) -> dict[str, Spans]:
     """The interval of each case as a user gets it, with the sequences that it has."""
     files, options = find_cases(data), brainsegnet.SegmentOptions(uncertainty=True)
     refuse_seen([case.name for case in files], model.card.as_parent())
-    spans = {}
+    spans: dict[str, Spans] = {}
     with tempfile.TemporaryDirectory() as folder:
         for case in files:
             out = Path(folder) / f"{case.name}.nii.gz"

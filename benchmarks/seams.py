@@ -78,7 +78,7 @@ def main() -> None:
             continue
         case = load_case(files, engine.card.sequences, engine.card.task, lesion=True, allow_missing=True)
         ready = prepare_case(case, engine.card)
-        result[files.name] = examine(engine, ready.image, follow(case.lesion.array, ready.prepared))
+        result[files.name] = examine(engine, ready.image, follow(case.lesion.array, ready.prepared))  # type: ignore[union-attr]
         print(files.name, json.dumps(result[files.name], indent=1))
     if arguments.out:
         arguments.out.write_text(json.dumps(result, indent=1) + "\n")

@@ -52,7 +52,7 @@ def train(
         validation=0,
         validations=0,
         resume=(out / "state.safetensors").exists(),
-        **shared | options,  # type: ignore[arg-type]
+        **shared | options,
     )
     say(f"training {out}")
     brainsegnet.train(data, arguments.task, out, settings, brainsegnet.Watch(say, log))

@@ -30,7 +30,7 @@ from brainsegnet.inference.openvino_backend import shared_core
 from brainsegnet.io.cases import find_cases, load_case
 from brainsegnet.io.images import write_image
 from brainsegnet.task import Task, load_task
-from contenders import CONTENDERS, PRECISIONS, WIDTHS, model_folder
+from contenders import CONTENDERS, PRECISIONS, WIDTHS, model_folder  # type: ignore[import-not-found]
 
 SHAPES = {"brats2021": (155, 240, 240), "isles2017": (24, 192, 192)}
 

@@ -8,10 +8,10 @@ The wheel is left in FOLDER (by default `dist`). It has to be at most 25 MB. Onl
 import argparse
 import csv
 import os
-import re
 import subprocess
 import sys
 import tempfile
+import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -41,7 +41,8 @@ def build(folder: Path) -> Path:
 
 def declared_version() -> str:
     """What pyproject.toml says."""
-    return re.findall(r'^version = "(.+)"$', (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.MULTILINE)[0]
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        return str(tomllib.load(file)["project"]["version"])
 
 
 def install(wheel: Path, scratch: Path) -> Path:

@@ -142,10 +142,11 @@ def test_tables_hold_the_same_figures(models):
 
 
 def test_the_console_fits_80_columns_and_shows_names_as_they_are(models):
-    console = Console(width=80, file=io.StringIO(), color_system=None)
+    out = io.StringIO()
+    console = Console(width=80, file=out, color_system=None)
     for table in console_tables(rank_models(models)):
         console.print(table.to_rich())
-    text = console.file.getvalue()
+    text = out.getvalue()
     assert max(map(len, text.splitlines())) <= 80 and "…" not in text
     assert "core[x] hd95_mm" in text and "poor - good" in text
 

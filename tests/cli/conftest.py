@@ -61,7 +61,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], one
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch, tiny: curriculum.Recipe) -> None:
     """The recipe `quick` of the command line is the tiny one."""
-    monkeypatch.setitem(curriculum.RECIPES, "quick", tiny)  # type: ignore[arg-type]
+    monkeypatch.setitem(curriculum.RECIPES, "quick", tiny)
 
 
 @pytest.fixture

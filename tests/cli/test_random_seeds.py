@@ -41,7 +41,7 @@ def test_a_case_of_any_seed_is_simulated_segmented_and_scored(run, kind, place, 
         ended = run("segment", folders[0], "--out", tmp_path / name, *memory)
         assert ended.code == 0, f"seed {seed}: {ended.err}"
         labels.append(read_labels(next((tmp_path / name).glob("*.nii.gz"))).array)
-    np.testing.assert_array_equal(*labels, err_msg=f"seed {seed}")
+    np.testing.assert_array_equal(labels[0], labels[1], err_msg=f"seed {seed}")
 
     ended = run("evaluate", tmp_path / "whole", folders[0], "--task", task, "--out", tmp_path / "scores")
     assert ended.code == 0, f"seed {seed}: {ended.err}"

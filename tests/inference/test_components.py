@@ -48,9 +48,9 @@ def test_just_the_islands_below_the_margin_go_and_each_goes_whole(scene, margin)
 
 
 def test_a_smaller_margin_drops_more_and_something_is_always_left(scene):
-    dropped = [filter_components(*scene, margin).voxels for margin in (*MARGINS, 0.999)]
+    dropped = [filter_components(*scene, margin=margin).voxels for margin in (*MARGINS, 0.999)]
     assert dropped == sorted(dropped, reverse=True) and dropped[0] > 0 == dropped[-1]
-    assert filter_components(*scene, 0.0001).classes.any()
+    assert filter_components(*scene, margin=0.0001).classes.any()
 
 
 def test_without_a_margin_or_with_one_island_or_none_all_stays(scene):

@@ -121,7 +121,7 @@ def test_floats_are_never_computed_in_bf16(exported, forms, image):
     settings = {"INFERENCE_NUM_THREADS": 1, "EXECUTION_MODE_HINT": "ACCURACY"}
     padded = np.pad(image, [(0, 0), (0, 0), (0, 7), (0, 3)])
     exact = shared_core().compile_model(forms / "fp16.xml", "CPU", settings)(padded[None])[0]
-    np.testing.assert_array_equal(engine.backend._logits.get_output_tensor(0).data, exact)
+    np.testing.assert_array_equal(engine.backend._logits.get_output_tensor(0).data, exact)  # type: ignore[attr-defined]
 
 
 BOTH, INTEGERS, BF16, NEITHER = (True, True), (True, False), (False, True), (False, False)

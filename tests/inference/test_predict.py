@@ -147,7 +147,7 @@ def strict(engine, monkeypatch):
 def test_islands_that_the_card_drops_are_dropped_and_told_unless_they_are_to_be_kept(strict, case):
     found, kept = predict(case, strict), predict(case, strict, SegmentOptions(keep_all_components=True))
     image, inside = prepare(case).image, prepare(case).box.slices
-    filtered = filter_components(*strict.classify_with_confidence(image), 0.02)
+    filtered = filter_components(*strict.classify_with_confidence(image), margin=0.02)
     assert filtered.components > 0 and found.components_dropped == filtered.components
     assert found.dropped_ml == pytest.approx(filtered.voxels * found.labels.voxel_ml)
     np.testing.assert_array_equal(found.labels.array[inside], BRATS2021.decode(filtered.classes))

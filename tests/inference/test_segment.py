@@ -7,6 +7,7 @@ import pytest
 
 from brainsegnet.errors import BrainSegNetError, OutputError
 from brainsegnet.inference import segmenter as segmentation
+from brainsegnet.inference.engine import open_engine
 from brainsegnet.inference.options import SegmentOptions
 from brainsegnet.inference.segment import segment
 from brainsegnet.io.cases import find_cases
@@ -116,7 +117,7 @@ def test_a_case_that_waits_for_a_gpu_is_prepared_by_what_computes_it(phantoms, t
     """As where `--device` is a GPU, but that the engine here is one of the CPU."""
     case = phantoms / "phantom0002"
     segment(case, trained, tmp_path / "a.nii.gz", CPU)
-    seen, opened = [], segmentation.open_engine
+    seen, opened = [], open_engine
 
     def open_watched(*arguments):
         engine = opened(*arguments)

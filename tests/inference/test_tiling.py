@@ -64,9 +64,9 @@ def test_the_papers_slabs_are_computed_and_kept_alike():
 @pytest.mark.parametrize("max_bytes", [10, 12, 14, 23])
 def test_slabs_for_want_of_memory_give_what_one_pass_gives(whole, max_bytes):
     expected = TiledPredictor(Sums()).classify(whole)
-    predictor = TiledPredictor(Sums(), max_bytes)
+    predictor = TiledPredictor(sums := Sums(), max_bytes)
     np.testing.assert_array_equal(predictor.classify(whole), expected)
-    assert max(predictor.backend.seen) <= max_bytes + 1
+    assert max(sums.seen) <= max_bytes + 1
     np.testing.assert_array_equal(predictor.probabilities(whole).argmax(0), expected)
     assert bool(predictor.notes) == (max_bytes < 23)
 
@@ -92,10 +92,10 @@ def test_at_last_the_spare_backend_computes(whole):
 
 
 def test_too_little_memory_for_the_thinnest_slab_is_said_before_the_work_begins(whole):
-    predictor = TiledPredictor(Sums(), max_bytes=3)
+    predictor = TiledPredictor(sums := Sums(), max_bytes=3)
     with pytest.raises(MemoryError, match=r"the thinnest slab takes about .* allow more memory"):
         predictor.classify(whole)
-    assert not predictor.backend.seen
+    assert not sums.seen
 
 
 @pytest.mark.parametrize("stride", [(1, 2, 2), (2, 2, 2)])

@@ -51,9 +51,9 @@ def test_brats_of_later_years_in_a_folder_each_or_in_one(tmp_path, names, conven
         touch(tmp_path, *(f"{place}{name}".replace("{}", case) for name in names))
     cases = find_cases([tmp_path])
     assert [case.name for case in cases] == ["pat-002", "pat_001"]
-    for case in cases:
-        assert set(case.images) == FOUR and case.convention is convention
-        assert case.lesion is not None and case.lesion.name.endswith("seg.nii.gz")
+    for found in cases:
+        assert set(found.images) == FOUR and found.convention is convention
+        assert found.lesion is not None and found.lesion.name.endswith("seg.nii.gz")
 
 
 def test_a_case_folder_itself_is_enough(tmp_path):

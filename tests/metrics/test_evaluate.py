@@ -239,9 +239,9 @@ def cases() -> dict[str, dict[str, RegionScore]]:
 
 
 def printed(table: object, width: int = 80) -> str:
-    console = Console(width=width, file=io.StringIO(), color_system=None)
-    console.print(table)
-    return console.file.getvalue()
+    out = io.StringIO()
+    Console(width=width, file=out, color_system=None).print(table)
+    return out.getvalue()
 
 
 def test_csv_holds_every_score_in_full_precision(cases):

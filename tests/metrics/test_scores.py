@@ -24,7 +24,7 @@ def blob(rng: np.random.Generator, shape: tuple[int, int, int], share: float = 0
 
 def ball(shape: tuple[int, int, int], centre: tuple[int, int, int], radius: float) -> np.ndarray:
     grid = np.ogrid[tuple(slice(n) for n in shape)]
-    return sum((g - c) ** 2 for g, c in zip(grid, centre, strict=True)) <= radius**2
+    return np.asarray(sum((g - c) ** 2 for g, c in zip(grid, centre, strict=True)) <= radius**2)
 
 
 @pytest.mark.parametrize("task", [BRATS2015, BRATS2021, ISLES2017])
@@ -125,7 +125,7 @@ def test_regions_of_a_case_score_like_their_masks(rng, rules):
     scores = score_case(predicted, truth, BRATS2021, (2.0, 1.0, 1.0), rules=rules)
     for region, values in BRATS2021.regions.items():
         masks = (np.isin(labels, values) for labels in (predicted, truth))
-        assert scores[region] == score_region(*masks, (2.0, 1.0, 1.0), rules)
+        assert scores[region] == score_region(*masks, spacing_mm=(2.0, 1.0, 1.0), rules=rules)
 
 
 def test_rules_that_cannot_be_meant_are_refused():

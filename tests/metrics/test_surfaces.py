@@ -109,7 +109,7 @@ def test_surface_dice_grows_with_the_tolerance_to_one(rng):
 def test_a_tolerance_of_one_voxel_survives_single_precision():
     mask = np.zeros((6, 12, 12), bool)
     mask[2:4, 3:8, 3:8] = True
-    spacing_mm = tuple(float(mm) for mm in np.float32([1.0000001, 1.0000002, 1.0000005]))
+    spacing_mm = tuple(np.array([1.0000001, 1.0000002, 1.0000005], np.float32).tolist())
     assert surface_distances(np.roll(mask, 1, 1), mask, spacing_mm).dice_within(1.0) == 1.0
 
 

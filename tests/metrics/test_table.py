@@ -130,9 +130,9 @@ def test_latex_spans_the_columns_of_a_group_and_the_others_name_it():
 
 
 def printed(table, width=80):
-    console = Console(width=width, file=io.StringIO(), color_system=None)
-    console.print(table.to_rich())
-    return console.file.getvalue()
+    out = io.StringIO()
+    Console(width=width, file=out, color_system=None).print(table.to_rich())
+    return out.getvalue()
 
 
 def test_the_console_shows_names_as_they_are(table):

@@ -39,7 +39,7 @@ def test_nothing_passes_a_wall(ground):
 def test_each_of_a_batch_stops_at_its_own_volume(ground):
     d, u = ground
     pair = [x.expand(2, -1, -1, -1) for x in (u, d, torch.full_like(d, 0.15))]
-    simulated = simulate(*pair, torch.tensor([60.0, 400.0]))
+    simulated = simulate(*pair, volume=torch.tensor([60.0, 400.0]))
     volumes = (simulated > 0.5).sum(dim=(1, 2, 3))
     assert 60 <= volumes[0] < 200 and 400 <= volumes[1] < 800
     alone = simulate(u, d, pair[2][:1], torch.tensor([60.0]))

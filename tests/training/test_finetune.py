@@ -170,8 +170,11 @@ def test_who_keeps_a_share_of_the_weights_keeps_the_margin_of_islands_too(
     ).folder
     for recipe, kept in ((None, ComponentFilter(confidence_margin=0.12)), (tiny, ComponentFilter())):
         options = TrainOptions(recipe, Budget(steps=1), hold_out=("phantom0002",), validations=1, start=parent)
-        assert open_model(train(phantoms, "brats2015", tmp_path / f"{kept.margin}", options)).card.components == kept
-        assert {*scored} == {kept.margin}, "held-out cases are scored as segment would find them"
+        assert (
+            open_model(train(phantoms, "brats2015", tmp_path / f"{kept.confidence_margin}", options)).card.components
+            == kept
+        )
+        assert {*scored} == {kept.confidence_margin}, "held-out cases are scored as segment would find them"
         scored.clear()
 
 

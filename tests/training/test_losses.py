@@ -31,7 +31,7 @@ def test_focal_loss_with_gamma_zero_is_cross_entropy(batch):
 @pytest.mark.parametrize("p", [0.01, 0.3, 0.9, 0.999])
 @pytest.mark.parametrize("gamma", [0.5, 1, 2, 5])
 def test_focal_loss_is_the_equation_of_the_paper(p, gamma):
-    assert focal_loss(*one_voxel(p), gamma).item() == pytest.approx(-((1 - p) ** gamma) * math.log(p), rel=1e-3)
+    assert focal_loss(*one_voxel(p), gamma=gamma).item() == pytest.approx(-((1 - p) ** gamma) * math.log(p), rel=1e-3)
 
 
 def test_focal_loss_is_a_mean_over_voxels_of_all_classes(batch):
@@ -64,7 +64,9 @@ def test_a_step_down_the_gradient_lowers_the_loss(batch, loss):
 
 
 def test_focal_loss_turns_to_the_hard_voxels():
-    easy, hard = (focal_loss(*one_voxel(p), 2).item() / focal_loss(*one_voxel(p), 0).item() for p in (0.9, 0.1))
+    easy, hard = (
+        focal_loss(*one_voxel(p), gamma=2).item() / focal_loss(*one_voxel(p), gamma=0).item() for p in (0.9, 0.1)
+    )
     assert (easy, hard) == (pytest.approx(0.01, rel=1e-3), pytest.approx(0.81, rel=1e-3))
 
 
@@ -121,12 +123,12 @@ def test_losses_are_computed_in_single_precision(batch):
 def test_the_loss_of_a_stage_is_focal_plus_weighted_dice(batch):
     stage = Stage(name="s", share=1, augment=0, gamma=1.5)
     plain, both = (Recipe(name="r", budget_epochs=1, dice=weight) for weight in (0, 0.7))
-    assert torch.equal(loss_of(*batch, plain, stage), focal_loss(*batch, 1.5))
-    assert torch.allclose(loss_of(*batch, both, stage), focal_loss(*batch, 1.5) + 0.7 * dice_loss(*batch))
+    focal = focal_loss(*batch, gamma=1.5)
+    assert torch.equal(loss_of(*batch, recipe=plain, stage=stage), focal)
+    assert torch.allclose(loss_of(*batch, recipe=both, stage=stage), focal + 0.7 * dice_loss(*batch))
     regions = [[1, 2, 3], [3]]
-    assert torch.allclose(
-        loss_of(*batch, both, stage, regions), focal_loss(*batch, 1.5) + 0.7 * dice_loss(*batch, regions)
-    )
+    found = loss_of(*batch, recipe=both, stage=stage, regions=regions)
+    assert torch.allclose(found, focal + 0.7 * dice_loss(*batch, regions=regions))
 
 
 def balls(radius):
