@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from brainsegnet.errors import DatasetError
-from brainsegnet.metrics.scores import EMPTY_RULE, CaseScores
+from brainsegnet.metrics.scores import EMPTY_RULE, CaseScores, to_dicts
 from brainsegnet.metrics.statistics import (
     INTERVAL_RULE,
     Interval,
@@ -18,7 +18,7 @@ from brainsegnet.metrics.statistics import (
     holm,
     paired_test,
 )
-from brainsegnet.metrics.table import Cell, Column, Estimate, Span, Table, number_columns, text_columns
+from brainsegnet.metrics.table import Cell, Column, Estimate, Span, Table, count_cases, number_columns, text_columns
 
 COSTS = ("parameters", "multiply_adds_per_voxel", "samples_per_second", "seconds_per_scan", "steps", "minutes")
 _NOTES = (
@@ -146,8 +146,10 @@ def to_markdown(results: Results, notes: Sequence[str] = ()) -> str:
     ]
     columns = [*text_columns("Model"), *number_columns(*regions, "Parameters", "Mult.-adds/voxel")]
     columns += [*number_columns("Samples/s", "s/scan", form=".2f"), Column("Steps", ".0f")]
-    cases, sentences = len(results[first].scores), [*notes, *_describe(results, board)]
-    title = f"Dice and cost over {cases} case{'' if cases == 1 else 's'}"
+    title, sentences = (
+        f"Dice and cost over {count_cases(len(results[first].scores))}",
+        [*notes, *_describe(results, board)],
+    )
     if len(board) == 1:
         return Table(columns, rows, title, sentences).to_markdown()
     pairs: list[list[Cell]] = [
@@ -193,8 +195,8 @@ def to_json(results: Results, settings: Mapping[str, Any], notes: Sequence[str] 
         name: {
             "dice": {region: asdict(row) | {"p": row.p} for region, row in board[name].items()},
             **{cost: getattr(model, cost) for cost in COSTS},
-            "cases": _to_dict(model.scores),
-            **({"repeats": [_to_dict(scores) for scores in model.repeats]} if model.repeats else {}),
+            "cases": to_dicts(model.scores),
+            **({"repeats": [to_dicts(scores) for scores in model.repeats]} if model.repeats else {}),
         }
         for name, model in results.items()
     }
@@ -236,10 +238,6 @@ def _seed_sd(model: ModelResults, region: str) -> float | None:
 def _cost_cells(model: ModelResults) -> list[Cell]:
     parameters, operations = f"{model.parameters / 1e6:.2f} M", f"{model.multiply_adds_per_voxel / 1e3:.1f} k"
     return [parameters, operations, model.samples_per_second, model.seconds_per_scan, float(model.steps)]
-
-
-def _to_dict(scores: CaseScores) -> dict[str, Any]:
-    return {case: {region: asdict(score) for region, score in of_case.items()} for case, of_case in scores.items()}
 
 
 def _describe(results: Results, board: Leaderboard) -> list[str]:

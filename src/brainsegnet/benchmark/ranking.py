@@ -11,7 +11,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import combinations
+from itertools import combinations, product
 from pathlib import Path
 from typing import Any
 
@@ -358,36 +358,33 @@ def _to_array(
     model: str, scores: Scores, cases: Sequence[str], regions: Sequence[str], metrics: Sequence[str]
 ) -> Doubles:
     """(cases, regions x metrics); sizes of those with a sign."""
-    rows = []
-    for case in cases:
-        for region in regions:
-            if missing := [metric for metric in metrics if metric not in scores[case][region]]:
-                raise DatasetError(f"{model} has no {missing[0]} of case {case}, {region}; evaluate it again")
-            row = scores[case][region]
-            rows.append([abs(row[metric]) if metric in NEAR_ZERO else row[metric] for metric in metrics])
-    return np.array(rows, np.float64).reshape(len(cases), -1)
+    rows = np.empty((len(cases), len(regions), len(metrics)))
+    for (c, case), (r, region), (m, metric) in product(*map(enumerate, (cases, regions, metrics))):
+        if metric not in scores[case][region]:
+            raise DatasetError(f"{model} has no {metric} of case {case}, {region}; evaluate it again")
+        rows[c, r, m] = scores[case][region][metric]
+    signed = [metric in NEAR_ZERO for metric in metrics]
+    return np.where(signed, np.abs(rows), rows).reshape(len(cases), -1)
 
 
 def _find_common(models: Mapping[str, Scores]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Cases and regions that all models have."""
     if len(models) < 2:
         raise DatasetError(f"a ranking needs the scores of two models or more, not of {len(models)}")
-    first, *others = models
-    for model in others:
-        if odd := sorted(models[first].keys() ^ models[model].keys()):
-            has, lacks = (first, model) if odd[0] in models[first] else (model, first)
-            raise DatasetError(f"{has} was scored on case {odd[0]} but {lacks} was not; evaluate all on the same cases")
-    cases = tuple(models[first])
-    if not cases:
-        raise DatasetError(f"{first} has no case; evaluate at least one whose truth is known")
-    regions = tuple(models[first][cases[0]])
+    first, reference = next(iter(models.items()))
     for model, scores in models.items():
-        for case in cases:
-            if set(scores[case]) != set(regions):
-                raise DatasetError(
-                    f"{model}, case {case}: scores of {', '.join(scores[case])} instead of {', '.join(regions)}; "
-                    "evaluate all in one task"
-                )
+        if odd := sorted(reference.keys() ^ scores.keys()):
+            has, lacks = (first, model) if odd[0] in reference else (model, first)
+            raise DatasetError(f"{has} was scored on case {odd[0]} but {lacks} was not; evaluate all on the same cases")
+    if not reference:
+        raise DatasetError(f"{first} has no case; evaluate at least one whose truth is known")
+    cases, regions = tuple(reference), tuple(next(iter(reference.values())))
+    for model, case in product(models, cases):
+        if (found := models[model][case]).keys() != set(regions):
+            raise DatasetError(
+                f"{model}, case {case}: scores of {', '.join(found)} instead of {', '.join(regions)}; "
+                "evaluate all in one task"
+            )
     return cases, regions
 
 

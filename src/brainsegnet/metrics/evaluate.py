@@ -6,7 +6,7 @@ often a mask was empty, and by which rules surfaces and lesions were compared.
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,18 @@ from brainsegnet.io.cases import find_cases
 from brainsegnet.io.images import READERS, read_labels
 from brainsegnet.io.predictions import find_maps, read_prediction
 from brainsegnet.io.tables import SUFFIXES as TABLE_SUFFIXES
-from brainsegnet.metrics.scores import EMPTY_RULE, METRICS, USUAL_RULES, CaseScores, RegionScore, ScoreRules, score_case
+from brainsegnet.metrics.scores import (
+    EMPTY_RULE,
+    METRICS,
+    USUAL_RULES,
+    CaseScores,
+    RegionScore,
+    ScoreRules,
+    score_case,
+    to_dicts,
+)
 from brainsegnet.metrics.statistics import INTERVAL_RULE, Interval, Summary, summarise
-from brainsegnet.metrics.table import Cell, Column, Estimate, Span, Table, number_columns, text_columns
+from brainsegnet.metrics.table import Cell, Column, Estimate, Span, Table, count_cases, number_columns, text_columns
 from brainsegnet.task import Task, load_task
 from brainsegnet.volume import describe_mismatch
 
@@ -129,11 +138,11 @@ def full_table(evaluation: Evaluation) -> Table:
     Raises:
         DatasetError: there is no case, or a case lacks a region; so do the functions below.
     """
-    summary, rows = summarise(evaluation.scores), list[list[Cell]]()
+    summary, task, rows = summarise(evaluation.scores), evaluation.task, list[list[Cell]]()
 
     def add(case: str, region: str, row: Mapping[str, Any], empty: str | None = None) -> None:
-        labels = "+".join(map(str, evaluation.task.regions[region]))
-        rows.append([case, evaluation.task.name, region, labels, *(row[metric] for metric in METRICS), empty])
+        labels = "+".join(map(str, task.regions[region]))
+        rows.append([case, task.name, region, labels, *(row[metric] for metric in METRICS), empty])
 
     for name, regions in evaluation.scores.items():
         for region, score in regions.items():
@@ -148,7 +157,7 @@ def full_table(evaluation: Evaluation) -> Table:
 
 def reading_tables(evaluation: Evaluation) -> list[Table]:
     """Means, their intervals with notes on convention, empty masks and rules, and all cases, for Markdown."""
-    summary, cases = summarise(evaluation.scores), evaluation.scores
+    summary = summarise(evaluation.scores)
     means: list[list[Cell]] = [
         [region, *(Estimate(row[metric], summary.sd[region][metric]) for metric in _COLUMNS)]
         for region, row in summary.mean.items()
@@ -157,30 +166,24 @@ def reading_tables(evaluation: Evaluation) -> list[Table]:
         [region, *(Span(row[metric], summary.high[region][metric]) for metric in _COLUMNS)]
         for region, row in summary.low.items()
     ]
-    singles = [[name, r, *_pick(asdict(s), _COLUMNS)] for name, regions in cases.items() for r, s in regions.items()]
-    columns = list(_COLUMNS.values())
-    notes = [*_describe(summary, evaluation), *describe_unpredicted(evaluation.unpredicted)]
-    title = f"Mean ± standard deviation over {_count_cases(summary)}"
-    tables = [Table([*text_columns("Region"), *columns], means, title, () if intervals else notes)]
+    columns = [*text_columns("Region"), *_COLUMNS.values()]
+    tables = [Table(columns, means, f"Mean ± standard deviation over {count_cases(summary.cases)}")]
     if intervals:
-        title = "95 % intervals of the means"
-        tables.append(Table([*text_columns("Region"), *columns], intervals, title, notes))
-    return [*tables, Table([*text_columns("Case", "Region"), *columns], singles, "Case by case")]
+        tables.append(Table(columns, intervals, "95 % intervals of the means"))
+    notes = [*_describe(summary, evaluation), *describe_unpredicted(evaluation.unpredicted)]
+    tables[-1] = replace(tables[-1], notes=notes)
+    rows = _list_rows(to_dicts(evaluation.scores), _COLUMNS)
+    return [*tables, Table([*text_columns("Case"), *columns], rows, "Case by case")]
 
 
 def console_table(evaluation: Evaluation, per_case: bool = True) -> Table:
     """The cases if wanted, then mean, deviation and interval, in 80 columns."""
     summary = summarise(evaluation.scores)
-    groups = {f"Mean of {_count_cases(summary)}": summary.mean, "Standard deviation": summary.sd}
+    groups = {f"Mean of {count_cases(summary.cases)}": summary.mean, "Standard deviation": summary.sd}
     if summary.low:
         groups |= {"Mean, 95 % from": summary.low, "Mean, 95 % to": summary.high}
-    singles = [
-        [name, region, *_pick(asdict(score), _ON_CONSOLE)]
-        for name, regions in (evaluation.scores if per_case else {}).items()
-        for region, score in regions.items()
-    ]
-    means = [[name, r, *_pick(row, _ON_CONSOLE)] for name, regions in groups.items() for r, row in regions.items()]
-    rows = [*singles, *means]
+    singles = _list_rows(to_dicts(evaluation.scores if per_case else {}), _ON_CONSOLE)
+    rows = singles + _list_rows(groups, _ON_CONSOLE)
     columns = [*text_columns("Case", "Region"), *(_COLUMNS[metric] for metric in _ON_CONSOLE)]
     bold = range(len(singles), len(rows))
     return Table(columns, rows, notes=_describe(summary, evaluation), grouped=True, bold_rows=bold)
@@ -200,9 +203,7 @@ def to_json(evaluation: Evaluation) -> str:
         "task": task.name,
         "convention": {str(value): tissue for value, tissue in task.labels.items()},
         "regions": {region: list(values) for region, values in task.regions.items()},
-        "cases": {
-            name: {r: asdict(score) for r, score in scores.items()} for name, scores in evaluation.scores.items()
-        },
+        "cases": to_dicts(evaluation.scores),
         "mean": summary.mean,
         "sd": summary.sd,
         "interval": {r: {m: [low[m], summary.high[r][m]] for m in METRICS} for r, low in summary.low.items()},
@@ -241,12 +242,10 @@ def describe_unpredicted(names: Sequence[str]) -> list[str]:
     return [f"{len(names)} {have} no prediction and {are} not in these scores: {few}."]
 
 
-def _pick(row: Mapping[str, Any], metrics: Iterable[str]) -> list[Cell]:
-    return [row[metric] for metric in metrics]
-
-
-def _count_cases(summary: Summary) -> str:
-    return f"{summary.cases} case" if summary.cases == 1 else f"{summary.cases} cases"
+def _list_rows(groups: Mapping[str, Mapping[str, Mapping[str, Any]]], metrics: Iterable[str]) -> list[list[Cell]]:
+    """A row for each name and region."""
+    metrics = list(metrics)
+    return [[name, r, *(row[m] for m in metrics)] for name, regions in groups.items() for r, row in regions.items()]
 
 
 def _list_counts(counts: Mapping[Any, int]) -> str:

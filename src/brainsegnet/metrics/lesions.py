@@ -23,7 +23,7 @@ from scipy import ndimage
 
 from brainsegnet._types import Mask, Millimetres
 from brainsegnet.errors import BrainSegNetError
-from brainsegnet.metrics.surfaces import box_of_both, ratio, require_one_grid
+from brainsegnet.metrics.surfaces import box_of_both, require_one_grid
 
 Components = NDArray[np.int32]
 """(D, H, W), numbered from 1; 0 for the background."""
@@ -88,13 +88,7 @@ class LesionScore:
 
 
 def score_lesions(predicted: Mask, truth: Mask, spacing_mm: Millimetres, rule: LesionRule = OVERLAP) -> LesionScore:
-    """Match the lesions of a prediction with the true ones.
-
-    Args:
-        predicted: Boolean mask (D, H, W).
-        truth: Boolean mask (D, H, W).
-        spacing_mm: Distance between voxel centres along (D, H, W).
-        rule: How they are matched.
+    """Match the lesions of a prediction with the true ones, in boolean masks (D, H, W).
 
     Raises:
         GridMismatch: the masks differ in shape.
@@ -105,7 +99,7 @@ def score_lesions(predicted: Mask, truth: Mask, spacing_mm: Millimetres, rule: L
     >>> score_lesions(predicted, truth, (1.0, 1.0, 1.0))
     LesionScore(dice=0.3333333333333333, f1=0.5, found=1, missed=1, invented=1)
     """
-    require_one_grid(predicted.shape, truth.shape)
+    require_one_grid(predicted, truth)
     box = box_of_both(predicted, truth, margin=rule.dilation)
     lesions, count = _true_lesions(truth[box], rule.dilation)
     parts, number = _components(predicted[box])
@@ -122,13 +116,10 @@ def score_lesions(predicted: Mask, truth: Mask, spacing_mm: Millimetres, rule: L
     found = int(np.count_nonzero(counted & (claimed > 0)))
     missed = int(np.count_nonzero(counted)) - found
     invented = number - len(np.unique(part))
-    return LesionScore(
-        dice=ratio(float(dice[counted].sum()), found + missed + invented, if_nothing=1.0),
-        f1=ratio(2 * found, 2 * found + missed + invented, if_nothing=1.0),
-        found=found,
-        missed=missed,
-        invented=invented,
-    )
+    if not found + missed + invented:
+        return LesionScore(1.0, 1.0, 0, 0, 0)
+    mean_dice = float(dice[counted].sum()) / (found + missed + invented)
+    return LesionScore(mean_dice, 2 * found / (2 * found + missed + invented), found, missed, invented)
 
 
 def _true_lesions(truth: Mask, dilation: int) -> tuple[Components, int]:

@@ -5,16 +5,16 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from itertools import compress
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from brainsegnet._types import Array, Mask, Millimetres
 from brainsegnet.errors import BrainSegNetError
 from brainsegnet.metrics.lesions import OVERLAP, LesionRule, score_lesions
-from brainsegnet.metrics.surfaces import box_of_both, diagonal_mm, ratio, require_one_grid, surface_distances
+from brainsegnet.metrics.surfaces import box_of_both, diagonal_mm, require_one_grid, surface_distances
 from brainsegnet.task import Task
 
 Empty = Literal["both", "prediction", "truth"]
@@ -115,33 +115,6 @@ class ScoreRules:
 USUAL_RULES = ScoreRules()
 
 
-def score_region(predicted: Mask, truth: Mask, spacing_mm: Millimetres, rules: ScoreRules = USUAL_RULES) -> RegionScore:
-    """Score one region by the definitions of the paper (section on the BRATS database; precision as for ISLES).
-
-    Specificity is 1 where the truth leaves no background to mistake; empty masks follow `EMPTY_RULE`.
-
-    Args:
-        predicted: Boolean mask (D, H, W).
-        truth: Boolean mask (D, H, W).
-        spacing_mm: Distance between voxel centres along (D, H, W).
-        rules: Tolerance of the surface Dice, and how lesions are matched.
-
-    Raises:
-        GridMismatch: the masks differ in shape.
-
-    >>> truth = np.zeros((155, 240, 240), bool)
-    >>> truth[50:90, 100:140, 100:140] = True
-    >>> score = score_region(np.roll(truth, 4, axis=2), truth, (1.0, 1.0, 1.0))
-    >>> score.dice, score.sensitivity, score.precision, score.hd95_mm, score.true_volume_ml
-    (0.9, 0.9, 0.9, 4.0, 64.0)
-    >>> score_region(np.zeros_like(truth), truth, (1.0, 1.0, 1.0)).hd95_mm.__round__(2)
-    373.13
-    """
-    require_one_grid(predicted.shape, truth.shape)
-    box = box_of_both(predicted, truth, margin=rules.lesions.dilation)
-    return _score(predicted[box], truth[box], truth.shape, spacing_mm, rules)
-
-
 def score_case(
     predicted: Array,
     truth: Array,
@@ -157,7 +130,7 @@ def score_case(
         truth: Labels (D, H, W) in the convention of the task.
         task: Which labels a region unites.
         spacing_mm: Distance between voxel centres along (D, H, W).
-        case: What the case is called in messages.
+        case: Name of the case in messages.
         rules: Tolerance of the surface Dice, and how lesions are matched.
 
     Raises:
@@ -170,57 +143,51 @@ def score_case(
     >>> {name: score.dice for name, score in score_case(predicted, truth, BRATS2015, (1.0, 1.0, 1.0)).items()}
     {'whole': 0.8, 'core': 1.0, 'enhancing': 1.0}
     """
-    require_one_grid(predicted.shape, truth.shape, case)
+    require_one_grid(predicted, truth, case)
     task.check(predicted, case)
     task.check(truth, case)
     box = box_of_both(predicted, truth, margin=rules.lesions.dilation)
     p, t = predicted[box], truth[box]
     return {
-        region: _score(np.isin(p, values), np.isin(t, values), truth.shape, spacing_mm, rules)
+        region: score_region(np.isin(p, values), np.isin(t, values), spacing_mm, rules, truth.shape)
         for region, values in task.regions.items()
     }
 
 
-def dice(predicted: Mask, truth: Mask) -> float:
-    """Dice of two masks of any one shape; 1 where both are empty.
+def score_region(
+    predicted: Mask,
+    truth: Mask,
+    spacing_mm: Millimetres,
+    rules: ScoreRules = USUAL_RULES,
+    shape: tuple[int, ...] | None = None,
+) -> RegionScore:
+    """Score two masks by the definitions of the paper (section on the BRATS database; precision as for ISLES).
+
+    Specificity is 1 where the truth leaves no background to mistake; empty masks follow `EMPTY_RULE`.
+
+    Args:
+        predicted: Boolean mask (D, H, W).
+        truth: Boolean mask (D, H, W).
+        spacing_mm: Distance between voxel centres along (D, H, W).
+        rules: Tolerance of the surface Dice, and how lesions are matched.
+        shape: Of the image, where the masks are cut from one and both are empty outside the cut.
 
     Raises:
         GridMismatch: the masks differ in shape.
 
-    >>> dice(np.array([True, True, False]), np.array([True, False, False])).__round__(3)
-    0.667
+    >>> truth = np.zeros((155, 240, 240), bool)
+    >>> truth[50:90, 100:140, 100:140] = True
+    >>> score = score_region(np.roll(truth, 4, axis=2), truth, (1.0, 1.0, 1.0))
+    >>> score.dice, score.sensitivity, score.precision, score.hd95_mm, score.true_volume_ml
+    (0.9, 0.9, 0.9, 4.0, 64.0)
+    >>> score_region(np.zeros_like(truth), truth, (1.0, 1.0, 1.0)).hd95_mm.__round__(2)
+    373.13
     """
-    require_one_grid(predicted.shape, truth.shape)
-    sizes = int(np.count_nonzero(predicted)) + int(np.count_nonzero(truth))
-    return ratio(2 * int(np.count_nonzero(predicted & truth)), sizes, if_nothing=1.0)
-
-
-def region_dice(found_classes: Array, true_classes: Array, task: Task) -> dict[str, float]:
-    """Dice of each region of the task.
-
-    Args:
-        found_classes: Classes (D, H, W) of the network, 0 for the background, as `task.encode` makes them.
-        true_classes: The same of the truth.
-        task: Which classes a region unites.
-
-    Raises:
-        GridMismatch: the arrays differ in shape.
-
-    >>> from brainsegnet.task import BRATS2021
-    >>> region_dice(np.array([0, 1, 2, 3]), np.array([0, 1, 0, 3]), BRATS2021)
-    {'whole': 0.8, 'core': 1.0, 'enhancing': 1.0}
-    """
-    regions = zip(task.regions, task.region_classes, strict=True)
-    return {region: dice(np.isin(found_classes, k), np.isin(true_classes, k)) for region, k in regions}
-
-
-def _score(
-    predicted: Mask, truth: Mask, whole: tuple[int, ...], spacing_mm: Millimetres, rules: ScoreRules
-) -> RegionScore:
-    """Score two masks that are cut from an image of shape `whole`, where they are empty outside the cut."""
+    require_one_grid(predicted, truth)
+    shape = shape or truth.shape
     p, t, hits = (int(np.count_nonzero(mask)) for mask in (predicted, truth, predicted & truth))
-    voxel_ml, background = math.prod(spacing_mm) / 1000, math.prod(whole) - t
-    distances = surface_distances(predicted, truth, spacing_mm, diagonal_mm(whole, spacing_mm))
+    voxel_ml, background = math.prod(spacing_mm) / 1000, math.prod(shape) - t
+    distances = surface_distances(predicted, truth, spacing_mm, diagonal_mm(shape, spacing_mm))
     lesions = score_lesions(predicted, truth, spacing_mm, rules.lesions)
     return RegionScore(
         dice=ratio(2 * hits, p + t, if_nothing=1.0),
@@ -241,3 +208,45 @@ def _score(
         lesions_invented=lesions.invented,
         empty=next(compress(EMPTY_KINDS, (p == t == 0, p == 0, t == 0)), None),
     )
+
+
+def dice(predicted: Mask, truth: Mask) -> float:
+    """Dice of two masks of any one shape; 1 where both are empty.
+
+    Raises:
+        GridMismatch: the masks differ in shape.
+
+    >>> dice(np.array([True, True, False]), np.array([True, False, False])).__round__(3)
+    0.667
+    """
+    require_one_grid(predicted, truth)
+    sizes = int(np.count_nonzero(predicted)) + int(np.count_nonzero(truth))
+    return ratio(2 * int(np.count_nonzero(predicted & truth)), sizes, if_nothing=1.0)
+
+
+def region_dice(found_classes: Array, true_classes: Array, task: Task) -> dict[str, float]:
+    """Dice of each region of the task, in classes (D, H, W) as the network finds and `task.encode` makes them.
+
+    Raises:
+        GridMismatch: the arrays differ in shape.
+
+    >>> from brainsegnet.task import BRATS2021
+    >>> region_dice(np.array([0, 1, 2, 3]), np.array([0, 1, 0, 3]), BRATS2021)
+    {'whole': 0.8, 'core': 1.0, 'enhancing': 1.0}
+    """
+    regions = zip(task.regions, task.region_classes, strict=True)
+    return {region: dice(np.isin(found_classes, k), np.isin(true_classes, k)) for region, k in regions}
+
+
+def to_dicts(cases: CaseScores) -> dict[str, dict[str, dict[str, Any]]]:
+    """Case name to region to what a `RegionScore` holds, as JSON takes it."""
+    return {name: {region: asdict(score) for region, score in regions.items()} for name, regions in cases.items()}
+
+
+def ratio(part: float, whole: float, if_nothing: float) -> float:
+    """The share `part / whole`, or `if_nothing` where the whole is 0.
+
+    >>> ratio(3, 4, if_nothing=1.0), ratio(0, 0, if_nothing=1.0)
+    (0.75, 1.0)
+    """
+    return part / whole if whole else if_nothing

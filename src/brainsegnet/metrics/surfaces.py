@@ -20,23 +20,20 @@ SLACK_MM = 1e-4
 """Spacings come from affines in single precision; this much more than the tolerance is still within it."""
 
 
-def require_one_grid(predicted: tuple[int, ...], truth: tuple[int, ...], case: str = "") -> None:
+def require_one_grid(predicted: Array, truth: Array, case: str = "") -> None:
     """Raise GridMismatch, which names the case, where two masks or label maps differ in shape."""
-    if predicted != truth:
+    if predicted.shape != truth.shape:
         where = f"case {case}: " if case else ""
         raise GridMismatch(
-            f"{where}the prediction is {predicted} but the truth is {truth}; "
+            f"{where}the prediction is {predicted.shape} but the truth is {truth.shape}; "
             "segment the scan on which the truth was drawn"
         )
 
 
 def box_of_both(predicted: Array, truth: Array, margin: int = 0) -> tuple[slice, ...]:
-    """Slices of the smallest box around both masks and a margin, inside the image; one voxel if both are empty.
+    """Slices of the smallest box around both masks and a margin in voxels; one voxel if both are empty.
 
-    Args:
-        predicted: Mask or labels (D, H, W); what is not zero counts.
-        truth: Mask or labels (D, H, W).
-        margin: Voxels to add on every side.
+    The box stays inside the image. Masks or label maps are (D, H, W), and what is not zero counts.
 
     >>> a, b = np.zeros((2, 9, 9, 9), bool)
     >>> a[2, 4, 5] = b[3, 4, 8] = True
@@ -57,15 +54,6 @@ def diagonal_mm(shape: tuple[int, ...], spacing_mm: Millimetres) -> float:
     373.13
     """
     return math.hypot(*(voxels * mm for voxels, mm in zip(shape, spacing_mm, strict=True)))
-
-
-def ratio(part: float, whole: float, if_nothing: float) -> float:
-    """The share `part / whole`, or `if_nothing` where the whole is 0.
-
-    >>> ratio(3, 4, if_nothing=1.0), ratio(0, 0, if_nothing=1.0)
-    (0.75, 1.0)
-    """
-    return part / whole if whole else if_nothing
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,7 +114,7 @@ def surface_distances(
     >>> distances.from_predicted_mm, distances.from_truth_mm, round(distances.assd_mm, 3), distances.dice_within(7)
     (array([6.5]), array([ 6.5, 13. ]), 8.667, 0.6666666666666666)
     """
-    require_one_grid(predicted.shape, truth.shape)
+    require_one_grid(predicted, truth)
     box = box_of_both(predicted, truth)
     a, b = surface(predicted[box]), surface(truth[box])
     longest = diagonal_mm(truth.shape, spacing_mm) if longest_mm is None else longest_mm

@@ -79,12 +79,17 @@ def number_columns(*headings: str, form: str = ".3f") -> list[Column]:
     return [Column(heading, form) for heading in headings]
 
 
+def count_cases(number: int) -> str:
+    """`1 case`, `2 cases`."""
+    return f"{number} case{'' if number == 1 else 's'}"
+
+
 @dataclass(frozen=True)
 class _Style:
-    """How a rendering writes text, an emphasised figure, and the interval of an `Estimate`."""
+    """How a rendering writes text, the best figure, and the interval of an `Estimate`."""
 
     escape: Callable[[str], str]
-    best: str
+    best: str = "{}"
     interval: str = " [{}, {}]"
 
 
@@ -163,9 +168,10 @@ class Table:
         """
         word = [' class="word"' if column.is_text else "" for column in self.columns]
         heads = "".join(f"<th{w}>{html.escape(c.full_heading)}</th>" for w, c in zip(word, self.columns, strict=True))
-        rows, above = self._format_rows(_HTML), ""
-        for row in rows if self.grouped else ():
-            row[0], above = "" if row[0] == above else row[0], row[0]
+        rows = self._format_rows(_HTML)
+        for number in range(len(rows) - 1, 0, -1) if self.grouped else ():
+            if rows[number][0] == rows[number - 1][0]:
+                rows[number][0] = ""
         lines = ("".join(f"<td{w}>{cell}</td>" for w, cell in zip(word, row, strict=True)) for row in rows)
         body = "".join(f"<tr>{line}</tr>\n" for line in lines)
         title = f"<caption>{html.escape(self.title)}</caption>\n" if self.title else ""
@@ -181,7 +187,7 @@ class Table:
             r"% needs \usepackage{booktabs}",
             r"\begin{table*}",
             r"\centering\footnotesize\setlength{\tabcolsep}{4pt}",
-            *([rf"\caption{{{escape_latex(self.title)}}}"] if self.title else []),
+            *([rf"\caption{{{_escape_latex(self.title)}}}"] if self.title else []),
             rf"\begin{{tabular}}{{{''.join('l' if column.is_text else 'r' for column in self.columns)}}}",
             r"\toprule",
             *self._latex_headings(),
@@ -189,7 +195,7 @@ class Table:
             *body,
             r"\bottomrule",
             r"\end{tabular}",
-            *(["", rf"\par\smallskip {' '.join(map(escape_latex, self.notes))}"] if self.notes else []),
+            *(["", rf"\par\smallskip {' '.join(map(_escape_latex, self.notes))}"] if self.notes else []),
             r"\end{table*}",
         ]
         return "\n".join(lines) + "\n"
@@ -228,12 +234,12 @@ class Table:
             place, cells, rules = 1, [], ""
             for group, members in groupby(self.columns, key=lambda column: column.group):
                 span = len(list(members))
-                cells += [rf"\multicolumn{{{span}}}{{c}}{{{escape_latex(group)}}}"] if group else [""] * span
+                cells += [rf"\multicolumn{{{span}}}{{c}}{{{_escape_latex(group)}}}"] if group else [""] * span
                 rules += rf"\cmidrule(lr){{{place}-{place + span - 1}}}" if group else ""
                 place += span
             yield " & ".join(cells) + r" \\"
             yield rules
-        yield " & ".join(escape_latex(column.heading) for column in self.columns) + r" \\"
+        yield " & ".join(_escape_latex(column.heading) for column in self.columns) + r" \\"
 
 
 def _format(cell: Cell, form: str, style: _Style) -> str:
@@ -258,28 +264,20 @@ def _escape_markdown(text: str) -> str:
     return re.sub(r"[\\|*`~]|<(?=[A-Za-z/!?])|(?<![^\W_])_|_(?![^\W_])|\](?=[(\[])", r"\\\g<0>", text)
 
 
-_LATEX_TEXT = {
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "\u2013": "--",
-    "±": r"$\pm$",
-    "[": "{[}",
-    "*": "{*}",
-    **{letter: f"\\{letter}" for letter in "&%$#_{}"},
-}
+_LATEX_TEXT = {letter: f"\\{letter}" for letter in "&%$#_{}"} | {"[": "{[}", "*": "{*}", "\u2013": "--", "±": r"$\pm$"}
+_LATEX_TEXT |= {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
 
 
-def escape_latex(text: str) -> str:
-    r"""Text as itself in LaTeX.
+def _escape_latex(text: str) -> str:
+    r"""Text as itself in LaTeX, where a bracket or star after a row's end would belong to that.
 
-    >>> print(escape_latex("sub_1 & 50 % ± 2"))
+    >>> print(_escape_latex("sub_1 & 50 % ± 2"))
     sub\_1 \& 50 \% $\pm$ 2
     """
     return "".join(_LATEX_TEXT.get(letter, letter) for letter in text)
 
 
-_CSV = _Style(str, "{}")
+_CSV = _Style(str)
 _MARKDOWN = _Style(_escape_markdown, "**{}**")
 _HTML = _Style(html.escape, "<b>{}</b>", "<br/><small>{} to {}</small>")
-_LATEX = _Style(escape_latex, r"\textbf{{{}}}", " [{}, {}]")
+_LATEX = _Style(_escape_latex, r"\textbf{{{}}}")

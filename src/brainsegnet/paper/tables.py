@@ -13,7 +13,7 @@ from typing import Any, Literal
 from brainsegnet._atomic import check_suffix, writable, write_text
 from brainsegnet.errors import DatasetError, TaskError
 from brainsegnet.metrics.evaluate import find_interval
-from brainsegnet.metrics.table import Cell, Column, Estimate, Span, Table, number_columns, text_columns
+from brainsegnet.metrics.table import Cell, Column, Estimate, Span, Table, count_cases, number_columns, text_columns
 
 SOURCE = "Hu et al., Brain SegNet, BMC Medical Imaging 20:17, 2020"
 TEXTS = (".md", ".csv", ".tex")
@@ -228,11 +228,11 @@ def _describe(published: PaperTable, ours: Sequence[OurRow]) -> list[str]:
         f"{OPEN}: not stated in the text of the paper, from which its rows are taken."
     ]
     for row in ours:
-        count = "1 case" if len(row.cases) == 1 else f"{len(row.cases)} cases"
         more = f" and {len(row.cases) - _LISTED} more" if len(row.cases) > _LISTED else ""
+        over = f"{count_cases(len(row.cases))} of task {row.task}"
         notes.append(
-            f"{row.label} (ours): mean ± standard deviation over {count} of task {row.task} whose truth is known, not "
-            f"the test set of the challenge: {', '.join(row.cases[:_LISTED])}{more}."
+            f"{row.label} (ours): mean ± standard deviation over {over} whose truth is known, not the test set of the "
+            f"challenge: {', '.join(row.cases[:_LISTED])}{more}."
         )
     return notes
 
