@@ -1,9 +1,7 @@
-"""Which slices of a case to show, and how they are cut: turned by the affine into the radiological view.
+"""Which slices of a case to show, how they are cut, and a black sheet of such pictures to one scale.
 
-Whatever the order of the file, the patient's right is at the left of the picture, the nose is up in axial slices and
-at the left in sagittal ones.
-
-A black sheet of pictures to one scale: headings above, names and sides of the slices beside, a key below.
+Slices are turned by the affine into the radiological view, whatever the order of the file: the patient's right is at
+the left of the picture, the nose is up in axial slices and at the left in sagittal ones.
 """
 
 import math
@@ -19,9 +17,13 @@ from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from brainsegnet._types import Affine, Array
+from brainsegnet.plotting.render import literal
 from brainsegnet.volume import Box, Volume
 
 Grey = NDArray[np.float64]
+Picture = NDArray[np.float64]
+"""(H, W, 3) between 0 and 1."""
+Rgb = tuple[float, float, float]
 Views = Literal["auto", "planes", "slices", "slice"]
 """One "slice", three parallel "slices", the three "planes"; "auto": planes unless the slices of the scan are thick."""
 
@@ -154,9 +156,6 @@ def _three(hits: Array, fullest: int, slices: int) -> list[int]:
     return [index for index in indices if 0 <= index < slices]
 
 
-Rgb = tuple[float, float, float]
-Picture = NDArray[np.float64]
-
 _COLUMN, _EDGE, _TOP, _GAP, _KEY_ROW = 2.4, 0.45, 1.1, 0.06, 0.27
 """Inches: width of a column, edges at left and right, head, gap between pictures, a row of the key."""
 _SIDES = (("R", "L"), ("R", "L"), ("A", "P"))
@@ -188,7 +187,7 @@ def sheet(scene: Scene, headings: Sequence[str], rows: Sequence[Sequence[Picture
         axes.imshow(rows[row][column], extent=(0, wide, tall, 0), interpolation="bicubic")
         axes.set_axis_off()
         if row == 0:
-            axes.set_title(_plain(headings[column]), color="white", fontsize=11, pad=6)
+            axes.set_title(literal(headings[column]), color="white", fontsize=11, pad=6)
         if column == 0:
             _mark_sides(axes, scene.views[row].plane)
             middle = (bottom + heights[row] / 2) / height
@@ -203,7 +202,7 @@ def title(figure: Figure, name: str, line: str) -> None:
     points = (width - 2 * _EDGE) * 72
     for text, top, size, em, style in ((name, 0.32, 14, 0.72, _NAME), (line, 0.60, 10, 0.58, _LINE)):
         fitting = min(size, points / em / max(1, len(text)))
-        figure.text(_EDGE / width, 1 - top / height, _plain(text), size=fitting, **style)
+        figure.text(_EDGE / width, 1 - top / height, literal(text), size=fitting, **style)
 
 
 def key_rows(entries: int, columns: int) -> int:
@@ -218,7 +217,7 @@ def key_rows(entries: int, columns: int) -> int:
 def key(figure: Figure, tissues: Mapping[str, Rgb], columns: int) -> None:
     """Name and colour of the tissues below the pictures."""
     figure.legend(
-        handles=[Patch(facecolor=colour, label=_plain(tissue)) for tissue, colour in tissues.items()],
+        handles=[Patch(facecolor=colour, label=literal(tissue)) for tissue, colour in tissues.items()],
         loc="lower center",
         ncols=math.ceil(len(tissues) / key_rows(len(tissues), columns)),
         frameon=False,
@@ -232,8 +231,3 @@ def key(figure: Figure, tissues: Mapping[str, Rgb], columns: int) -> None:
 def _mark_sides(axes: Axes, plane: int) -> None:
     for place, side, align in zip((0.03, 0.97), _SIDES[plane], ("left", "right"), strict=True):
         axes.text(place, 0.96, side, color=_DIM, size=9, ha=align, va="top", transform=axes.transAxes)
-
-
-def _plain(text: str) -> str:
-    """Dollar signs as themselves: matplotlib would set what lies between two of them as a formula."""
-    return text.replace("$", r"\$")
