@@ -89,27 +89,26 @@ def comparison_figure(strips: Sequence[Strip], task: Task, sequences: Sequence[s
     return figure
 
 
-def probability_row_figure(strips: Sequence[Strip], layer: str, sequence: str | None = None) -> Figure:
+def probability_row_figure(strips: Sequence[Strip], layer: str) -> Figure:
     """Figure 5: a column for each slice; the truth above, the predicted probability as a colour map below.
+
+    Both lie over the first sequence of each case.
 
     Args:
         strips: Slices with one layer of probabilities between 0 and 1.
         layer: Its name.
-        sequence: Shown in grey below both; None is the first of each case.
 
     Raises:
         DatasetError: there is no slice.
         ImageError: a probability lies outside 0 to 1.
     """
     _require(strips)
-    names = [sequence or next(iter(strip.greys)) for strip in strips]
     known = any(TRUTH in strip.layers for strip in strips)
-    above = [_truth(strip, name) for strip, name in zip(strips, names, strict=True)]
-    below = [_heat(strip, name, layer) for strip, name in zip(strips, names, strict=True)]
-    figure, grid = _page([above, below], describe(strips), right=_EDGE + _BAR)
+    rows = [[_truth(strip) for strip in strips], [_heat(strip, layer) for strip in strips]]
+    figure, grid = _page(rows, describe(strips), right=_EDGE + _BAR)
     for strip, upper in zip(strips, grid[0], strict=True):
         _head(upper, strip.case, f"slice {strip.index}")
-    _name_row(grid[0][0], "truth" if known else spelt(names[0]))
+    _name_row(grid[0][0], "truth" if known else spelt(next(iter(strips[0].greys))))
     _name_row(grid[1][0], "prediction")
     _colour_bar(figure, grid[1][-1], "probability")
     return figure
@@ -147,10 +146,11 @@ def _require(strips: Sequence[Strip]) -> None:
         raise DatasetError("there is no slice to show; name at least one case")
 
 
-def _grey(strip: Strip, name: str) -> Picture:
-    """A sequence, or black of the same size where the case lacks it."""
-    any_of_them = next(iter(strip.greys.values()))
-    return shades(enlarge(strip.greys.get(name, np.zeros_like(any_of_them)), strip.spacing_mm, smooth=True))
+def _grey(strip: Strip, name: str | None = None) -> Picture:
+    """A sequence, by default the first; black of the same size where the case lacks it."""
+    first, *_ = strip.greys.values()
+    plane = first if name is None else strip.greys.get(name, np.zeros_like(first))
+    return shades(enlarge(plane, strip.spacing_mm, smooth=True))
 
 
 def _labels(strip: Strip, name: str, under: str, task: Task) -> Picture:
@@ -160,20 +160,20 @@ def _labels(strip: Strip, name: str, under: str, task: Task) -> Picture:
     return overlay(_grey(strip, under)[..., 0], labels, colours(task), opacity=1.0)
 
 
-def _truth(strip: Strip, under: str) -> Picture:
+def _truth(strip: Strip) -> Picture:
     if TRUTH not in strip.layers:
-        return _grey(strip, under)
+        return _grey(strip)
     mask = enlarge((strip.layers[TRUTH] > 0).astype(np.uint8), strip.spacing_mm, smooth=False)
-    return np.where(mask[..., None] > 0, to_rgb(TISSUE_COLOURS["infarct"]), _grey(strip, under))
+    return np.where(mask[..., None] > 0, to_rgb(TISSUE_COLOURS["infarct"]), _grey(strip))
 
 
-def _heat(strip: Strip, under: str, layer: str) -> Picture:
+def _heat(strip: Strip, layer: str) -> Picture:
     probability = strip.layers[layer]
     low, high = float(probability.min()), float(probability.max())
     if not (low >= 0 and high <= 1):
         raise ImageError(f"case {strip.case}: probabilities lie between 0 and 1, not {low:.3g} and {high:.3g}")
     heat = enlarge(np.asarray(probability, np.float64), strip.spacing_mm, smooth=True)
-    return heat_over(_grey(strip, under)[..., 0], heat, COLORMAP, opaque_from=0.2, opacity=1.0)
+    return heat_over(_grey(strip)[..., 0], heat, COLORMAP, opaque_from=0.2, opacity=1.0)
 
 
 def _page(

@@ -14,7 +14,7 @@ from scipy import ndimage
 from brainsegnet._types import Array
 from brainsegnet.errors import GridMismatch, MissingSequence
 from brainsegnet.metrics.scores import dice
-from brainsegnet.plotting.slices import Picture, Rgb, Views, arrange, key, key_rows, sheet, title
+from brainsegnet.plotting.slices import Picture, Rgb, Views, arrange, sheet
 from brainsegnet.task import Task
 from brainsegnet.volume import Case
 
@@ -91,10 +91,8 @@ def overlay_figure(
         cuts = [view.cut(grey) for grey in greys]
         rows.append([*map(shades, cuts), *(overlay(cuts[0], view.cut(labels), palette) for labels in maps)])
     headings = [*map(spelt, names), *layers]
-    figure = sheet(scene, headings, rows, key_rows(len(task.labels), len(headings)))
-    title(figure, case.name, _verdict(case, predicted, task))
-    key(figure, {tissue: palette[value] for value, tissue in task.labels.items()}, len(headings))
-    return figure
+    tissues = {tissue: palette[value] for value, tissue in task.labels.items()}
+    return sheet(scene, headings, rows, (case.name, _verdict(case, predicted, task)), tissues)
 
 
 def heat_over(
