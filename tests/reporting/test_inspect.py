@@ -100,7 +100,10 @@ def test_a_shipped_model_is_shown_by_its_name_as_by_its_folder(name, tmp_path, m
 
 def test_without_an_argument_the_shipped_models_are_listed():
     inventory, shipped = inspect(), shipped_models()
-    assert inventory.title == f"{len(shipped)} models in the package" and inventory.headings == ("", *shipped)
+    assert inventory.title == f"{len(shipped)} models in the package" and [c.heading for c in inventory.columns] == [
+        "",
+        *shipped,
+    ]
     rows = {kind: dict(zip(shipped, values, strict=True)) for kind, *values in inventory.rows}
     for name, model in shipped.items():
         card = model.card

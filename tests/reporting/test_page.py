@@ -5,12 +5,13 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from brainsegnet.reporting.page import Charts, Facts, Listing, Picture, Section, Table, Tiles, render_page
+from brainsegnet.metrics.table import Column, Table, text_columns
+from brainsegnet.reporting.page import Charts, Facts, Listing, Picture, Section, Tiles, render_page
 
 NASTY = "<b>&\"'pat$1$</b>"
 PARTS = {
     "tiles": Tiles([(NASTY, NASTY, NASTY)]),
-    "table": Table([NASTY, NASTY], [[NASTY, (NASTY, NASTY)]]),
+    "table": Table([*text_columns(NASTY), Column(NASTY)], [[NASTY, NASTY]], notes=[NASTY]),
     "facts": Facts([(NASTY, NASTY)], NASTY),
     "listing": Listing([NASTY, NASTY]),
     "charts": Charts([(NASTY, '<svg viewBox="0 0 1 1"/>'), ("", '<svg viewBox="0 0 1 1"/>')]),
@@ -43,14 +44,6 @@ def test_text_is_never_taken_for_html(kind):
     assert found == {"tiles": 3, "table": 5, "facts": 3, "listing": 2, "charts": 1}.get(kind, 2)
     bold = [e.text for e in body.iter("b")]
     assert bold == ([NASTY] if kind in ("tiles", "picture", "undrawn") else [])
-
-
-def test_a_table_has_as_many_cells_in_each_row():
-    part = Table(["Case", "Dice"], [["a", "1"], ["b", ("2", "0 to 3")], ["c", ("3", "")]])
-    root = read(render_page("t", "", [Section("s", [part])], ""))
-    assert {len(list(row)) for row in root.iter("tr")} == {2}
-    assert [e.text for e in root.iter("small")] == ["0 to 3"]
-    assert [e.text for e in root.iter() if e.get("class") == "word"] == ["Case", "a", "b", "c"]
 
 
 def test_notes_stand_below_their_section():

@@ -28,7 +28,7 @@ Truths = dict[str, tuple[Path, Task | None]]
 Pairs = dict[str, tuple[Path, Path, Task | None]]
 """Case name to prediction, truth, and the convention of the truth."""
 
-_COLUMNS = {
+COLUMNS = {
     "dice": Column("Dice"),
     "sensitivity": Column("Sens."),
     "specificity": Column("Spec.", ".4f"),
@@ -45,7 +45,7 @@ _COLUMNS = {
     "predicted_volume_ml": Column("Pred. ml", ".2f"),
     "true_volume_ml": Column("True ml", ".2f"),
 }
-"""Metrics of the tables for reading; Markdown shows them all."""
+"""Metric to its column in tables for reading; Markdown shows them all."""
 _ON_CONSOLE = "dice sensitivity specificity precision hd95_mm surface_dice lesion_f1 volume_error_ml".split()
 _NAMED = 20
 """Cases that a sentence names; the JSON names all."""
@@ -150,15 +150,15 @@ def reading_tables(evaluation: Evaluation) -> list[Table]:
     """Means, their intervals with notes on convention, empty masks and rules, and all cases, for Markdown."""
     summary, cases = summarise(evaluation.scores), evaluation.scores
     means: list[list[Cell]] = [
-        [region, *(Estimate(row[metric], summary.sd[region][metric]) for metric in _COLUMNS)]
+        [region, *(Estimate(row[metric], summary.sd[region][metric]) for metric in COLUMNS)]
         for region, row in summary.mean.items()
     ]
     intervals: list[list[Cell]] = [
-        [region, *(Span(row[metric], summary.high[region][metric]) for metric in _COLUMNS)]
+        [region, *(Span(row[metric], summary.high[region][metric]) for metric in COLUMNS)]
         for region, row in summary.low.items()
     ]
-    singles = [[name, r, *_pick(asdict(s), _COLUMNS)] for name, regions in cases.items() for r, s in regions.items()]
-    columns = list(_COLUMNS.values())
+    singles = [[name, r, *_pick(asdict(s), COLUMNS)] for name, regions in cases.items() for r, s in regions.items()]
+    columns = list(COLUMNS.values())
     notes = [*_describe(summary, evaluation), *describe_unpredicted(evaluation.unpredicted)]
     title = f"Mean ± standard deviation over {_count_cases(summary)}"
     tables = [Table([*text_columns("Region"), *columns], means, title, () if intervals else notes)]
@@ -181,7 +181,7 @@ def console_table(evaluation: Evaluation, per_case: bool = True) -> Table:
     ]
     means = [[name, r, *_pick(row, _ON_CONSOLE)] for name, regions in groups.items() for r, row in regions.items()]
     rows = [*singles, *means]
-    columns = [*text_columns("Case", "Region"), *(_COLUMNS[metric] for metric in _ON_CONSOLE)]
+    columns = [*text_columns("Case", "Region"), *(COLUMNS[metric] for metric in _ON_CONSOLE)]
     bold = range(len(singles), len(rows))
     return Table(columns, rows, notes=_describe(summary, evaluation), grouped=True, bold_rows=bold)
 

@@ -1,35 +1,25 @@
 """The verb `inspect`: what is in a model folder, an image or a folder of cases, and which models are shipped."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from brainsegnet._atomic import find_suffix
 from brainsegnet.io.case_files import PERFUSION, CaseFiles, DatasetCheck, check_dataset, read_sequences
 from brainsegnet.io.cases import find_cases
 from brainsegnet.io.images import READERS, Series, read_image, read_series
+from brainsegnet.metrics.table import Table, text_columns
 from brainsegnet.model.card import Card, Comparison, ExportNote, Parent, TrainingNote
 from brainsegnet.model.store import BEST, CARD_FILE, LAST, Model, is_shipped, resolve_model, shipped_models
 from brainsegnet.volume import Volume
 
 Row = tuple[str, ...]
-IMAGE_HEADINGS = ("name", "voxels (D, H, W)", "spacing mm", "type", "smallest", "largest")
-NAMED = 24
+_IMAGE = ("name", "voxels (D, H, W)", "spacing mm", "type", "smallest", "largest")
+_NAMED = 24
 """A model's cases are all named up to this number; of more, half of it. The card names all."""
-CASE_HEADINGS = ("case", "sequences", "labels", "convention", "incomplete")
+_CASE = ("case", "sequences", "labels", "convention", "incomplete")
 
 
-@dataclass(frozen=True)
-class Inventory:
-    """A titled table of what was found, and sentences below it."""
-
-    title: str
-    headings: Row
-    rows: Sequence[Row]
-    notes: Sequence[str] = ()
-
-
-def inspect(model_or_case: Path | None = None) -> Inventory:
+def inspect(model_or_case: Path | None = None) -> Table:
     """What is in a model folder, a shipped model by its name, an image, a case, or a folder or table of cases.
 
     Without an argument: every shipped model, a column each, with what it takes and finds, its origin, licence, scores
@@ -45,24 +35,26 @@ def inspect(model_or_case: Path | None = None) -> Inventory:
     homes = (model_or_case, model_or_case / BEST, model_or_case / LAST)
     if is_shipped(model_or_case) or any((home / CARD_FILE).exists() for home in homes):
         model = resolve_model(model_or_case)
-        return Inventory(f"model {model.folder}", ("what", "value"), card_rows(model.card))
+        return Table(text_columns("what", "value"), card_rows(model.card), f"model {model.folder}")
     if find_suffix(model_or_case, tuple(READERS)):
         row = _series_row(model_or_case.name, read_series(model_or_case))
-        return Inventory(f"image {model_or_case}", IMAGE_HEADINGS, [row])
+        return Table(text_columns(*_IMAGE), [row], f"image {model_or_case}")
     cases = find_cases([model_or_case])
     if len(cases) == 1:
-        return Inventory(f"case {cases[0].name}", IMAGE_HEADINGS, _image_rows(cases[0]), [f"layout: {cases[0].layout}"])
+        notes = [f"layout: {cases[0].layout}"]
+        return Table(text_columns(*_IMAGE), _image_rows(cases[0]), f"case {cases[0].name}", notes)
     found = check_dataset(cases)
     rows = [_case_row(case, found.defects.get(case.name, ())) for case in cases]
-    return Inventory(f"{len(cases)} cases in {model_or_case}", CASE_HEADINGS, rows, _summary(found, len(cases)))
+    title = f"{len(cases)} cases in {model_or_case}"
+    return Table(text_columns(*_CASE), rows, title, _summary(found, len(cases)))
 
 
-def _list_shipped() -> Inventory:
+def _list_shipped() -> Table:
     shipped = shipped_models()
     columns = {name: _facts(model) for name, model in shipped.items()}
     kinds = list(next(iter(columns.values()), {}))
     rows: list[Row] = [(kind, *(facts[kind] for facts in columns.values())) for kind in kinds]
-    return Inventory(f"{len(shipped)} models in the package", ("", *columns), rows)
+    return Table(text_columns("", *columns), rows, f"{len(shipped)} models in the package")
 
 
 def _facts(model: Model) -> dict[str, str]:
@@ -171,8 +163,10 @@ def _labels(card: Card) -> str:
 def describe_unseen(card: Card) -> str:
     """The cases that the scores of a card are of, counted and named.
 
-    >>> from brainsegnet.model.card import Architecture, Input
-    >>> from brainsegnet.model.card import Data, TrainingNote
+    >>> from brainsegnet.metrics.table import Table, text_columns
+    from brainsegnet.model.card import Architecture, Input
+    >>> from brainsegnet.metrics.table import Table, text_columns
+    from brainsegnet.model.card import Data, TrainingNote
     >>> from brainsegnet.task import ISLES2022
     >>> note = TrainingNote(data=Data(cases=("a", "b"), count=2), held_out=("c",))
     >>> shape = Architecture(widths=(1, 1), refined=1)
@@ -208,7 +202,7 @@ def _mean_of(note: TrainingNote) -> str:
 
 def _trained(note: TrainingNote) -> str:
     """The cases, the first of them named, and what was simulated beside them."""
-    names = note.data.cases if len(note.data.cases) <= NAMED else note.data.cases[: NAMED // 2]
+    names = note.data.cases if len(note.data.cases) <= _NAMED else note.data.cases[: _NAMED // 2]
     rest = f" and {len(note.data.cases) - len(names)} others" if len(names) < len(note.data.cases) else ""
     cases = f"{note.data.count} cases{': ' if names else ''}{', '.join(names)}{rest}"
     simulated = note.simulated

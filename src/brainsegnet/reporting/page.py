@@ -8,37 +8,22 @@ import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import ClassVar
 
 from brainsegnet.errors import MissingExtra
-
-Cell = str | tuple[str, str]
-"""A figure, or a figure and a fainter line below it."""
+from brainsegnet.metrics.table import Table
 
 
 @dataclass(frozen=True)
 class Tiles:
     """Large figures side by side: each a name, the figure, and a line below."""
 
-    kind: ClassVar[str] = "tiles"
     rows: Sequence[tuple[str, str, str]]
-
-
-@dataclass(frozen=True)
-class Table:
-    """Headings and rows; the first `words` columns hold words, the others figures."""
-
-    kind: ClassVar[str] = "table"
-    headings: Sequence[str]
-    rows: Sequence[Sequence[Cell]]
-    words: int = 1
 
 
 @dataclass(frozen=True)
 class Facts:
     """Names and what is known of each, below a heading if there is one."""
 
-    kind: ClassVar[str] = "facts"
     rows: Sequence[tuple[str, str]]
     heading: str = ""
 
@@ -47,7 +32,6 @@ class Facts:
 class Listing:
     """Commands as they are typed."""
 
-    kind: ClassVar[str] = "listing"
     lines: Sequence[str]
 
 
@@ -55,7 +39,6 @@ class Listing:
 class Charts:
     """Drawings of `inline_svg` side by side, each with a heading above that may be empty."""
 
-    kind: ClassVar[str] = "charts"
     rows: Sequence[tuple[str, str]]
 
 
@@ -63,7 +46,6 @@ class Charts:
 class Picture:
     """A PNG, if there is one, what it shows for readers who do not see it, and a name and a line below."""
 
-    kind: ClassVar[str] = "picture"
     png: bytes | None
     alternative: str
     name: str
@@ -75,7 +57,7 @@ class Picture:
         return f"data:image/png;base64,{base64.b64encode(self.png or b'').decode('ascii')}"
 
 
-Part = Tiles | Table | Facts | Listing | Charts | Picture
+Part = Table | Tiles | Facts | Listing | Charts | Picture
 
 
 @dataclass(frozen=True)
@@ -99,7 +81,7 @@ def render_page(title: str, subtitle: str, sections: Sequence[Section], footer: 
     Raises:
         MissingExtra: Jinja2 is not installed.
 
-    >>> render_page("Run 1", "", [Section("Scores", [Table(["Region"], [["<whole>"]])])], "").count("&lt;whole&gt;")
+    >>> render_page("Run 1", "", [Section("Card", [Facts([("name", "<mine>")])])], "").count("&lt;mine&gt;")
     1
     """
     try:
@@ -110,4 +92,5 @@ def render_page(title: str, subtitle: str, sections: Sequence[Section], footer: 
     writer = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = writer.from_string(home.joinpath("report.html.j2").read_text(encoding="utf-8"))
     style = home.joinpath("report.css").read_text(encoding="utf-8")
-    return template.render(title=title, subtitle=subtitle, sections=sections, footer=footer, style=style)
+    content = {"title": title, "subtitle": subtitle, "sections": sections, "footer": footer, "style": style}
+    return template.render(content, kind=lambda part: type(part).__name__)

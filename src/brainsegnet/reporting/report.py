@@ -15,12 +15,13 @@ from brainsegnet.io.predictions import read_note
 from brainsegnet.metrics.evaluate import Evaluation, evaluate, label_files
 from brainsegnet.metrics.lesions import LESION_RULES
 from brainsegnet.metrics.scores import USUAL_RULES, ScoreRules
+from brainsegnet.metrics.table import Column, Table, number_columns, text_columns
 from brainsegnet.model.card import Card
 from brainsegnet.model.store import BEST, CARD_FILE, LAST, hash_file, open_model
 from brainsegnet.plotting.charts import training_curve_figure
 from brainsegnet.plotting.render import inline_svg
 from brainsegnet.reporting.inspect import by_folds, card_rows, describe_unseen
-from brainsegnet.reporting.page import Charts, Facts, Listing, Part, Section, Table, Tiles, render_page
+from brainsegnet.reporting.page import Charts, Facts, Listing, Part, Section, Tiles, render_page
 from brainsegnet.reporting.scores import score_sections
 from brainsegnet.task import Task
 from brainsegnet.training.finetune import SLOWER, adopt
@@ -131,16 +132,13 @@ def _curve_section(rows: Sequence[Mapping[str, Any]]) -> Section:
     curve = inline_svg(training_curve_figure(rows), "curve", "Loss and validation Dice over the steps")
     regions = list(dict.fromkeys(key for row in rows for key in row if key.startswith("dice_")))
     scored = [row for row in rows if any(region in row for region in regions)]
-    last = [
-        [str(row["step"]), str(row.get("stage", "")), f"{row['loss']:.4f}" if "loss" in row else ""]
-        + [f"{row[region]:.3f}" if region in row else "" for region in regions]
-        for row in scored[-_SHOWN:]
-    ]
-    headings = ["Step", "Stage", "Loss", *(f"Dice {region.removeprefix('dice_')}" for region in regions)]
+    columns = [*text_columns("Step", "Stage"), Column("Loss", ".4f")]
+    columns += number_columns(*(f"Dice {region.removeprefix('dice_')}" for region in regions))
+    last = [[row.get(key) for key in ("step", "stage", "loss", *regions)] for row in scored[-_SHOWN:]]
     more = [f"The last {_SHOWN} of {len(scored)} validations are listed."] if len(scored) > _SHOWN else []
     minutes = rows[-1].get("minutes")
     took = [f"{rows[-1]['step']} steps in {minutes:.1f} minutes."] if minutes is not None else []
-    listed = [Table(headings, last, words=2)] if last else []
+    listed = [Table(columns, last)] if last else []
     return Section("Training", [Charts([("", curve)]), *listed], [*took, *more])
 
 
@@ -213,7 +211,7 @@ def _repeat_predictions(
     ]
     files = label_files(predicted)
     hashes = [[n, files[n].name, hash_file(files[n])[:_DIGITS]] for n in evaluation.scores if n in files]
-    table = Table(["Case", "Prediction", f"SHA-256, first {_DIGITS} digits"], hashes, words=2)
+    table = Table([*text_columns("Case", "Prediction"), Column(f"SHA-256, first {_DIGITS} digits")], hashes)
     return Section("How to repeat", [Listing(lines), Facts([row for row in known if row[1]]), table])
 
 

@@ -1,44 +1,33 @@
 """What a report says of the scores of predictions: means, distributions, the worst cases, and every case."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from brainsegnet.errors import BrainSegNetError, DatasetError
 from brainsegnet.io.cases import CaseFiles, find_cases, load_case
 from brainsegnet.io.predictions import read_prediction
-from brainsegnet.metrics.evaluate import Evaluation, label_files
-from brainsegnet.metrics.tables import describe_unpredicted, find_interval, to_json
+from brainsegnet.metrics.evaluate import COLUMNS, Evaluation, describe_unpredicted, label_files
+from brainsegnet.metrics.scores import EMPTY_RULE, METRICS, CaseScores, RegionScore
+from brainsegnet.metrics.statistics import INTERVAL_RULE, Interval, Summary, summarise
+from brainsegnet.metrics.table import Cell, Column, Estimate, Table, number_columns, text_columns
 from brainsegnet.plotting.charts import distribution_figure, point_titles
 from brainsegnet.plotting.overlays import overlay_figure
 from brainsegnet.plotting.render import inline_svg, render
 from brainsegnet.preprocessing.alignment import Aligner
-from brainsegnet.reporting.page import Cell, Charts, Picture, Section, Table, Tiles
+from brainsegnet.reporting.page import Charts, Picture, Section, Tiles
 from brainsegnet.task import Task
 
-Scores = Mapping[str, Any]
-"""What `evaluate` writes into `scores.json`."""
-
-HEADINGS: Mapping[str, tuple[str, int]] = {
-    "dice": ("Dice", 3),
-    "sensitivity": ("Sensitivity", 3),
-    "specificity": ("Specificity", 4),
-    "precision": ("Precision", 3),
-    "hd95_mm": ("HD95, mm", 2),
-    "assd_mm": ("Mean surface distance, mm", 2),
-    "surface_dice": ("Surface Dice", 3),
-    "lesion_dice": ("Dice by lesion", 3),
-    "lesion_f1": ("F1 by lesion", 3),
-    "lesions_found": ("Lesions found", 1),
-    "lesions_missed": ("Lesions missed", 1),
-    "lesions_invented": ("Lesions invented", 1),
-    "volume_error_ml": ("Volume error, ml", 2),
-    "relative_volume_error": ("Relative volume error", 3),
-    "predicted_volume_ml": ("Predicted, ml", 2),
-    "true_volume_ml": ("True, ml", 2),
+_NAMES: Mapping[str, str] = {
+    "hd95_mm": "HD95, mm",
+    "assd_mm": "Mean surface distance, mm",
+    "surface_dice": "Surface Dice",
+    "lesion_dice": "Dice by lesion",
+    "lesion_f1": "F1 by lesion",
+    "volume_error_ml": "Volume error, ml",
+    "predicted_volume_ml": "Predicted, ml",
+    "true_volume_ml": "True, ml",
 }
-"""Metric to heading and decimals; one that is not here is shown under its own name."""
+"""Metric to what it is called, where that is not its name in the code."""
 _RATIOS = {"dice", "sensitivity", "specificity", "precision", "surface_dice", "lesion_dice", "lesion_f1"}
 _DRAWN = ("dice", "sensitivity", "precision", "hd95_mm", "surface_dice", "lesion_f1", "volume_error_ml")
 _LISTED = ("dice", "sensitivity", "precision", "hd95_mm", "lesion_f1", "predicted_volume_ml", "true_volume_ml")
@@ -58,119 +47,119 @@ def score_sections(evaluation: Evaluation, predicted: Path, truth: Sequence[Path
         truth: Where the truths lie; the worst cases are drawn if their scans lie there too.
         worst: How many cases to show.
     """
-    scores = json.loads(to_json(evaluation.scores, evaluation.task, evaluation.rules))
-    first, *others = summary_sections(scores)
+    first, *others = summary_sections(evaluation)
     lone = describe_unpredicted(evaluation.unpredicted)
-    failed = Table(["Case", "Why"], [[name, why] for name, why in evaluation.failures.items()], words=2)
+    failed = Table(text_columns("Case", "Why"), list(evaluation.failures.items()))
     return [
         first,
         *([Section("Cases without a prediction", notes=lone)] if lone else []),
-        *([Section("Cases that could not be scored", [failed])] if failed.rows else []),
+        *([Section("Cases that could not be scored", [failed])] if evaluation.failures else []),
         *others,
-        _worst_section(predicted, truth, evaluation.task, scores, worst),
-        case_section(scores),
+        _worst_section(evaluation, predicted, truth, worst),
+        case_section(evaluation),
     ]
 
 
-def summary_sections(scores: Scores) -> list[Section]:
+def summary_sections(evaluation: Evaluation) -> list[Section]:
     """Mean Dice at a glance, all means, and the distributions."""
-    count = len(scores["cases"])
-    over = f"Mean Dice ± standard deviation over {count} {'case' if count == 1 else 'cases'}."
-    drawn = [metric for metric in _DRAWN if metric in next(iter(scores["mean"].values()))]
+    summary, scores = summarise(evaluation.scores), evaluation.scores
+    over = f"Mean Dice ± standard deviation over {summary.cases} {'case' if summary.cases == 1 else 'cases'}."
     return [
-        Section("Dice at a glance", [Tiles([_tile(scores, region) for region in scores["mean"]])], [over]),
-        Section("Scores", [_means(scores)], _notes(scores)),
-        Section("Distributions", [Charts([_chart(scores, metric) for metric in drawn])], [_CHART_NOTE]),
+        Section("Dice at a glance", [Tiles([_tile(summary, region) for region in summary.mean])], [over]),
+        Section("Scores", [_means(summary)], _describe(summary, evaluation)),
+        Section("Distributions", [Charts([_chart(summary, scores, metric) for metric in _DRAWN])], [_CHART_NOTE]),
     ]
 
 
-def case_section(scores: Scores) -> Section:
+def case_section(evaluation: Evaluation) -> Section:
     """Every case and region."""
-    first = next(iter(scores["mean"].values()))
-    metrics = [metric for metric in _LISTED if metric in first]
     rows = [
-        [name if place == 0 else "", region, *(_figure(metric, score[metric]) for metric in metrics)]
-        for name, regions in scores["cases"].items()
-        for place, (region, score) in enumerate(regions.items())
+        [name, region, *(getattr(score, metric) for metric in _LISTED)]
+        for name, regions in evaluation.scores.items()
+        for region, score in regions.items()
     ]
-    return Section("Case by case", [Table(["Case", "Region", *map(heading, metrics)], rows, words=2)])
+    columns = [*text_columns("Case", "Region"), *map(column, _LISTED)]
+    return Section("Case by case", [Table(columns, rows, grouped=True)])
 
 
-def worst_cases(scores: Scores, count: int) -> list[str]:
-    """The cases of the lowest mean Dice over the regions, worst first; those of one score by name.
-
-    >>> document = {"cases": {"a": {"whole": {"dice": 0.9}}, "b": {"whole": {"dice": 0.2}}}}
-    >>> worst_cases(document, 1)
-    ['b']
-    """
-    means = {name: _mean_dice(regions) for name, regions in scores["cases"].items()}
+def worst_cases(scores: CaseScores, count: int) -> list[str]:
+    """The cases of the lowest mean Dice over the regions, worst first; those of one score by name."""
+    means = {name: _mean_dice(regions) for name, regions in scores.items()}
     return sorted(means, key=lambda name: (means[name], name))[: max(0, count)]
 
 
-def heading(metric: str) -> str:
-    """The name of a metric in words."""
-    return HEADINGS.get(metric, (metric.replace("_", " ").capitalize(), 3))[0]
+def column(metric: str) -> Column:
+    """Name of a metric in words, and format of its figures.
+
+    >>> column("hd95_mm").heading, column("lesions_found").heading, column("lesions_found").form
+    ('HD95, mm', 'Lesions found', '.1f')
+    """
+    form = COLUMNS[metric].form if metric in COLUMNS else ".3f"
+    return Column(_NAMES.get(metric, metric.replace("_", " ").capitalize()), form)
 
 
-def _figure(metric: str, value: float) -> str:
-    return f"{value:.{HEADINGS.get(metric, (metric, 3))[1]}f}"
+def _mean_dice(regions: Mapping[str, RegionScore]) -> float:
+    return sum(score.dice for score in regions.values()) / len(regions)
 
 
-def _mean_dice(regions: Mapping[str, Mapping[str, float]]) -> float:
-    return sum(score["dice"] for score in regions.values()) / len(regions)
+def _interval(summary: Summary, region: str, metric: str) -> Interval:
+    """The 95 % interval of a mean, where the cases are enough."""
+    return (summary.low[region][metric], summary.high[region][metric]) if region in summary.low else None
 
 
-def _tile(scores: Scores, region: str) -> tuple[str, str, str]:
-    mean, sd = scores["mean"][region]["dice"], scores["sd"][region]["dice"]
-    ends = find_interval(scores, region, "dice")
-    spread = f"± {sd:.3f}" if len(scores["cases"]) > 1 else "one case"
-    return region, f"{mean:.3f}", spread + (f", 95 % interval {ends[0]:.3f} to {ends[1]:.3f}" if ends else "")
+def _tile(summary: Summary, region: str) -> tuple[str, str, str]:
+    ends = _interval(summary, region, "dice")
+    spread = f"± {summary.sd[region]['dice']:.3f}" if summary.cases > 1 else "one case"
+    interval = f", 95 % interval {ends[0]:.3f} to {ends[1]:.3f}" if ends else ""
+    return region, f"{summary.mean[region]['dice']:.3f}", spread + interval
 
 
-def _means(scores: Scores) -> Table:
+def _means(summary: Summary) -> Table:
     """A row for each metric, a column for each region."""
-    regions = list(scores["mean"])
-    rows = []
-    for metric in scores["mean"][regions[0]]:
-        cells: list[Cell] = [heading(metric)]
-        for region in regions:
-            mean, sd = (_figure(metric, scores[part][region][metric]) for part in ("mean", "sd"))
-            ends = find_interval(scores, region, metric)
-            between = f"{_figure(metric, ends[0])} to {_figure(metric, ends[1])}" if ends else ""
-            cells.append((f"{mean} ± {sd}", between))
-        rows.append(cells)
-    known = any(find_interval(scores, region, "dice") for region in regions)
-    return Table([f"Mean ± standard deviation{', 95 % interval' if known else ''}", *regions], rows)
+    rows: list[list[Cell]] = []
+    for metric in METRICS:
+        form = column(metric).form
+        means = (
+            Estimate(mean[metric], summary.sd[region][metric], _interval(summary, region, metric), form=form)
+            for region, mean in summary.mean.items()
+        )
+        rows.append([column(metric).heading, *means])
+    heading = f"Mean ± standard deviation{', 95 % interval' if summary.low else ''}"
+    return Table([*text_columns(heading), *number_columns(*summary.mean)], rows)
 
 
-def _notes(scores: Scores) -> list[str]:
-    labels = ", ".join(f"{value} {tissue}" for value, tissue in scores["convention"].items())
-    regions = "; ".join(f"{region} = {' + '.join(map(str, v))}" for region, v in scores["regions"].items())
-    empty = "; ".join(f"{r}: {', '.join(f'{k} {n}' for k, n in kinds.items())}" for r, kinds in scores["empty"].items())
-    rules = [str(scores[key]) for key in scores if key.endswith("_rule")]
-    return [f"Labels of {scores['task']}: {labels}. Regions: {regions}.", *rules, f"Empty masks: {empty}."]
+def _describe(summary: Summary, evaluation: Evaluation) -> list[str]:
+    """Convention, rules, and how many masks were empty."""
+    task = evaluation.task
+    labels = ", ".join(f"{value} {tissue}" for value, tissue in task.labels.items())
+    regions = "; ".join(f"{region} = {' + '.join(map(str, values))}" for region, values in task.regions.items())
+    empty = "; ".join(
+        f"{region}: {', '.join(f'{kind} {count}' for kind, count in counts.items())}"
+        for region, counts in summary.empty.items()
+    )
+    rules = [EMPTY_RULE, INTERVAL_RULE, *evaluation.rules.describe()]
+    return [f"Labels of {task.name}: {labels}. Regions: {regions}.", *rules, f"Empty masks: {empty}."]
 
 
-def _chart(scores: Scores, metric: str) -> tuple[str, str]:
+def _chart(summary: Summary, scores: CaseScores, metric: str) -> tuple[str, str]:
     """Heading and drawing of the distribution of a metric, a row for each region."""
-    regions, cases = list(scores["mean"]), scores["cases"]
-    values = {region: {name: float(case[region][metric]) for name, case in cases.items()} for region in regions}
-    intervals = {region: find_interval(scores, region, metric) for region in regions}
-    figure = distribution_figure(values, metric in _RATIOS, intervals)
-    return heading(metric), inline_svg(figure, metric, f"Distribution of {heading(metric)}", point_titles(values))
+    values = {r: {name: float(getattr(case[r], metric)) for name, case in scores.items()} for r in summary.mean}
+    intervals = {region: _interval(summary, region, metric) for region in summary.mean}
+    figure, name = distribution_figure(values, metric in _RATIOS, intervals), column(metric).heading
+    return name, inline_svg(figure, metric, f"Distribution of {name}", point_titles(values))
 
 
-def _worst_section(predicted: Path, truth: Sequence[Path], task: Task, scores: Scores, count: int) -> Section:
+def _worst_section(evaluation: Evaluation, predicted: Path, truth: Sequence[Path], count: int) -> Section:
     """The worst cases, drawn where the truth is given with its scans."""
     scans, files = _find_scans(truth), label_files(predicted)
-    parts, rank = [], worst_cases(scores, count)
+    parts, rank = [], worst_cases(evaluation.scores, count)
     for name in rank:
-        regions = scores["cases"][name]
-        dices = ", ".join(f"{region} {score['dice']:.3f}" for region, score in regions.items())
-        drawn = _draw(scans[name], files[name], task) if name in scans and name in files else None
+        regions = evaluation.scores[name]
+        dices = ", ".join(f"{region} {score.dice:.3f}" for region, score in regions.items())
+        drawn = _draw(scans[name], files[name], evaluation.task) if name in scans and name in files else None
         line = f"mean Dice {_mean_dice(regions):.3f} ({dices})"
         parts.append(Picture(drawn, f"Prediction and truth of {name}", name, line))
-    why = f"The {len(rank)} of {len(scores['cases'])} cases with the lowest mean Dice over the regions, worst first."
+    why = f"The {len(rank)} of {len(evaluation.scores)} cases with the lowest mean Dice over the regions, worst first."
     undrawn = ["Pictures need the scans: name folders of cases as the truth."] if not scans else []
     return Section("Worst cases", parts, [why, *undrawn])
 
