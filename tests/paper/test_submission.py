@@ -80,7 +80,7 @@ def test_predictions_of_another_convention_are_brought_to_the_platform_s(strokes
     with pytest.raises(LabelError, match=r"label values \[5\] are outside task isles2017"):
         plan(strokes, tmp_path)
     for case in strokes:
-        (found / f"{case.name}.json").write_text(json.dumps({"task": "ours", "convention": {"5": "infarct"}}))
+        (found / f"{case.name}.json").write_text(json.dumps({"task": "mine", "convention": {"5": "infarct"}}))
     write_uploads(plan_uploads(strokes, found, ISLES2017, "mine"), ISLES2017, tmp_path / "other.zip")
     assert (tmp_path / "plain.zip").read_bytes() == (tmp_path / "other.zip").read_bytes()
 

@@ -58,9 +58,9 @@ def test_of_hundreds_of_cases_the_first_are_named_and_the_others_counted(trained
     card = open_model(trained / "last").card
     names = tuple(f"case{number:03d}" for number in range(560))
     data = card.training.data.model_copy(update={"cases": names, "count": 560})
-    told = dict(card_rows(card.model_copy(update={"training": card.training.model_copy(update={"data": data})})))
-    assert told["trained on"].startswith("560 cases: case000, case001, ")
-    assert told["trained on"].endswith(", case011 and 548 others")
+    rows = dict(card_rows(card.model_copy(update={"training": card.training.model_copy(update={"data": data})})))
+    assert rows["trained on"].startswith("560 cases: case000, case001, ")
+    assert rows["trained on"].endswith(", case011 and 548 others")
 
 
 def test_a_card_tells_what_is_dropped_and_what_other_ways_reach(trained):

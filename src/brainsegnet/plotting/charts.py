@@ -124,7 +124,7 @@ def find_ticks(values: Sequence[float], ratio: bool) -> list[float]:
 
 
 def _draw_cases(panel: Axes, row: int, values: NDArray[np.float64], interval: Ends | None) -> None:
-    """The row of a group; where two dots would lie upon each other, their heights differ."""
+    """The row of a group; dots differ in height, so that equal values stay apart."""
     if len(values) >= _BOXED:
         low, median, high = np.percentile(values, (25, 50, 75)).tolist()
         panel.barh(row, high - low, 0.56, low, color=_BOX, zorder=2)

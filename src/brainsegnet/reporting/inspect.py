@@ -76,9 +76,9 @@ def _unseen_scores(card: Card) -> str:
     """Scores with all sequences, and over how many cases they are a mean."""
     note = card.training
     scores = note.subsets.get("+".join(card.sequences), note.scores)
-    told = ", ".join(f"{region} {value:.2f}" for region, value in scores.items() if value is not None)
+    means = ", ".join(f"{region} {value:.2f}" for region, value in scores.items() if value is not None)
     cases = note.held_out_sources or f"{len(note.held_out)} cases"
-    return f"{told} (mean over {cases})" if told else "not measured"
+    return f"{means} (mean over {cases})" if means else "not measured"
 
 
 def _image_rows(case: CaseFiles) -> list[Row]:

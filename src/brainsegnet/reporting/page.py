@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 
-from brainsegnet.errors import MissingExtra
 from brainsegnet.metrics.table import Table
 
 
@@ -78,16 +77,11 @@ def render_page(title: str, subtitle: str, sections: Sequence[Section], footer: 
         sections: What the page shows, in this order.
         footer: Last line.
 
-    Raises:
-        MissingExtra: Jinja2 is not installed.
-
     >>> render_page("Run 1", "", [Section("Card", [Facts([("name", "<mine>")])])], "").count("&lt;mine&gt;")
     1
     """
-    try:
-        from jinja2 import Environment, StrictUndefined
-    except ImportError as error:
-        raise MissingExtra("reports need Jinja2; install it with: pip install Jinja2") from error
+    from jinja2 import Environment, StrictUndefined
+
     home = files("brainsegnet.reporting")
     writer = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = writer.from_string(home.joinpath("report.html.j2").read_text(encoding="utf-8"))

@@ -187,8 +187,8 @@ def _own_recipe(card: Card) -> list[str]:
         same = False
     if same:
         return []
-    slowed = f", the learning rate times {1 / SLOWER:g}, which --from slows down" if card.training.started_from else ""
-    return [f"These values are not those of --recipe {name}; hand them to train() in Python as a Recipe{slowed}."]
+    slowed = f", with the learning rate times {1 / SLOWER:g}, because --from lowers it" if card.training.started_from else ""
+    return [f"These values are not those of --recipe {name}; pass them to train() in Python as a Recipe{slowed}."]
 
 
 def _repeat_predictions(
