@@ -154,3 +154,28 @@ def small_ground(small_head: "LabelMap") -> "Ground":
     from brainsegnet.anatomy.territories import make_ground
 
     return make_ground(np.random.default_rng(2), small_head)
+
+
+@pytest.fixture(scope="session")
+def segmented(phantoms: Path, trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `segment --probabilities` writes of all phantoms; to be read only."""
+    from brainsegnet.inference.segment import SegmentOptions, segment
+
+    folder = tmp_path_factory.mktemp("results") / "model"
+    segment([phantoms], trained, folder, SegmentOptions(probabilities=True, device="cpu", threads=1))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def shifted(phantoms: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Truths moved sideways by one, two and three voxels, as predictions: phantom0002 is the worst; to be read only."""
+    from brainsegnet.io.cases import find_cases
+    from brainsegnet.io.images import read_labels, write_image
+    from brainsegnet.volume import LabelMap
+
+    folder = tmp_path_factory.mktemp("results") / "shifted"
+    for number, case in enumerate(find_cases([phantoms])):
+        assert case.lesion is not None
+        truth = read_labels(case.lesion)
+        write_image(LabelMap(np.roll(truth.array, number + 1, 2), truth.affine), folder / f"{case.name}.nii.gz")
+    return folder

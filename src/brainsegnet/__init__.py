@@ -18,10 +18,11 @@ if TYPE_CHECKING:
     from brainsegnet.inference.segmentation import Segmentation
     from brainsegnet.inference.segmenter import Segmenter
     from brainsegnet.metrics.evaluate import evaluate
-    from brainsegnet.paper.figure_cases import FigureOptions, figure
+    from brainsegnet.paper.figure_cases import figure
+    from brainsegnet.paper.options import FigureOptions
     from brainsegnet.paper.submission import submit
     from brainsegnet.paper.tables import table
-    from brainsegnet.reporting.inspect import inspect, models
+    from brainsegnet.reporting.inspect import inspect
     from brainsegnet.reporting.report import report
     from brainsegnet.simulation.simulate import simulate
     from brainsegnet.task import Task, load_task
@@ -33,11 +34,10 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "inspect": "reporting.inspect",
-    "models": "reporting.inspect",
     "simulate": "simulation.simulate",
     "CompareOptions": "benchmark.run",
     "compare": "benchmark.run",
-    "FigureOptions": "paper.figure_cases",
+    "FigureOptions": "paper.options",
     "figure": "paper.figure_cases",
     "report": "reporting.report",
     "table": "paper.tables",
@@ -80,7 +80,6 @@ __all__ = [
     "figure",
     "inspect",
     "load_task",
-    "models",
     "rank",
     "report",
     "segment",

@@ -253,8 +253,9 @@ def test_inspect_shows_models_runs_cases_folders_and_images(run, phantoms, train
         (phantoms, "phantom0002"),
         (phantoms / "phantom0000", "24 x 40 x 40"),
         (image, "int16"),
+        (None, "models in the package"),
     ]:
-        ended = run("inspect", thing)
+        ended = run("inspect", *([thing] if thing else []))
         assert ended.code == 0 and expected in ended.out and not ended.err
 
 

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from brainsegnet.errors import DatasetError, GridMismatch, ImageError
-from brainsegnet.paper.figures import comparison_figure, cut_strip, describe, probability_row_figure
-from brainsegnet.plotting.overlays import colours, save_figure
+from brainsegnet.paper.figure_cases import cut_strip
+from brainsegnet.paper.figures import comparison_figure, describe, probability_row_figure
+from brainsegnet.plotting.overlays import colours
+from brainsegnet.plotting.render import save_figure
 from brainsegnet.task import BRATS2015, Task
 from brainsegnet.volume import Case, LabelMap, Volume
 

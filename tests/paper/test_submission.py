@@ -1,4 +1,7 @@
+"""Upload files: what stands in the zip of `submit` is what was predicted, and nothing wrong is packed."""
+
 import json
+import shutil
 import zipfile
 from pathlib import Path
 
@@ -6,10 +9,19 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from brainsegnet.errors import DatasetError, GridMismatch, LabelError, MissingSequence, OutputError, TaskError
-from brainsegnet.io.cases import CaseFiles
-from brainsegnet.io.images import read_image, write_image
-from brainsegnet.paper.submission import find_identifier, find_platform, plan_uploads, write_uploads
+import brainsegnet
+from brainsegnet.errors import (
+    BrainSegNetError,
+    DatasetError,
+    GridMismatch,
+    LabelError,
+    MissingSequence,
+    OutputError,
+    TaskError,
+)
+from brainsegnet.io.cases import CaseFiles, find_cases
+from brainsegnet.io.images import read_image, read_labels, write_image
+from brainsegnet.paper.submission import find_identifier, find_platform, plan_uploads, submit, write_uploads
 from brainsegnet.task import BRATS2015, BRATS2021, ISLES2017, load_task
 from brainsegnet.volume import LabelMap, Volume
 
@@ -68,7 +80,7 @@ def test_predictions_of_another_convention_are_brought_to_the_platform_s(strokes
     with pytest.raises(LabelError, match=r"label values \[5\] are outside task isles2017"):
         plan(strokes, tmp_path)
     for case in strokes:
-        (found / f"{case.name}.json").write_text(json.dumps({"task": "ours", "convention": {"5": "infarct"}}))
+        (found / f"{case.name}.json").write_text(json.dumps({"task": "mine", "convention": {"5": "infarct"}}))
     write_uploads(plan_uploads(strokes, found, ISLES2017, "mine"), ISLES2017, tmp_path / "other.zip")
     assert (tmp_path / "plain.zip").read_bytes() == (tmp_path / "other.zip").read_bytes()
 
@@ -174,3 +186,48 @@ def test_a_task_file_can_name_a_platform(tmp_path):
     (tmp_path / "wrong.yaml").write_text(lines.replace("suffix: .nii", "suffix: .exe"))
     with pytest.raises(TaskError, match="platform"):
         load_task(tmp_path / "wrong.yaml")
+
+
+def test_what_segment_wrote_is_packed_for_brats_2015_and_comes_back_equal(phantoms, segmented, tmp_path):
+    out = tmp_path / "new folder" / "upload.zip"
+    uploads = brainsegnet.submit(segmented, phantoms, "brats2015", "brainsegnet", out)
+    assert [path.name for path in out.parent.iterdir()] == ["upload.zip"]
+    with zipfile.ZipFile(out) as archive:
+        assert archive.testzip() is None and archive.namelist() == [upload.file for upload in uploads]
+        archive.extractall(tmp_path / "unzipped")
+    for case, upload in zip(find_cases([phantoms]), uploads, strict=True):
+        flair = read_image(case.images["flair"])
+        assert upload.file == f"VSD.brainsegnet.{case.images['flair'].stem.split('.')[-1]}.mha"
+        path = tmp_path / "unzipped" / upload.file
+        assert sitk.ReadImage(str(path)).GetPixelID() == sitk.sitkInt16
+        assert b"ElementType = MET_SHORT" in path.read_bytes() and b"CompressedData = False" in path.read_bytes()
+        assert read_image(path).array.dtype == np.int16
+        np.testing.assert_array_equal(read_labels(path).array, read_labels(segmented / f"{case.name}.nii.gz").array)
+        np.testing.assert_array_equal(read_image(path).affine, flair.affine)
+
+
+def test_the_truth_s_number_may_be_named(phantoms, segmented, tmp_path):
+    uploads = submit(segmented, [phantoms], "brats2015", "m", tmp_path / "a.zip", id_from="lesion")
+    stems = [case.lesion.stem for case in find_cases([phantoms])]
+    assert [upload.file for upload in uploads] == [f"VSD.m.{stem.split('.')[-1]}.mha" for stem in stems]
+
+
+def test_an_output_that_is_a_folder_or_no_zip_is_refused(phantoms, segmented, tmp_path):
+    (tmp_path / "upload.zip").mkdir()
+    with pytest.raises(OutputError, match=r"upload.zip is a folder; name a file in it"):
+        submit(segmented, phantoms, "brats2015", "m", tmp_path / "upload.zip")
+    with pytest.raises(OutputError, match=r"upload.tar cannot be written: its name must end in one of .zip"):
+        submit(segmented, phantoms, "brats2015", "m", tmp_path / "upload.tar")
+
+
+def test_an_earlier_zip_stays_if_anything_is_wrong(phantoms, segmented, tmp_path):
+    """The last of the cases is bad: nothing of the first two is written either."""
+    folder, out = tmp_path / "found", tmp_path / "upload.zip"
+    shutil.copytree(segmented, folder)
+    out.write_bytes(b"earlier")
+    labels = read_labels(folder / "phantom0002.nii.gz")
+    labels.array[5, 20, 20] = 7
+    write_image(labels.with_array(labels.array), folder / "phantom0002.nii.gz")
+    with pytest.raises(BrainSegNetError, match=r"case phantom0002: label values \[7\] are outside task brats2015"):
+        submit(folder, phantoms, "brats2015", "m", out)
+    assert out.read_bytes() == b"earlier" and sorted(p.name for p in tmp_path.iterdir()) == ["found", "upload.zip"]

@@ -8,8 +8,8 @@ import re
 import numpy as np
 import pytest
 
-from brainsegnet.errors import DatasetError
-from brainsegnet.metrics.evaluate import Evaluation, to_json
+from brainsegnet.errors import BrainSegNetError, DatasetError
+from brainsegnet.metrics.evaluate import Evaluation, evaluate, to_json
 from brainsegnet.metrics.scores import score_case
 from brainsegnet.paper.tables import TABLE_1, TABLE_2, full_table, make_row, reading_table, table
 from brainsegnet.task import BRATS2015, ISLES2017
@@ -133,3 +133,32 @@ def test_scores_of_another_task_are_refused_with_the_table_that_fits():
     del scores["mean"]["lesion"]["precision"]
     with pytest.raises(DatasetError, match="scores mine lack 'precision'"):
         make_row("mine", scores, TABLE_2)
+
+
+def test_a_table_in_three_formats_from_a_folder_of_scores(phantoms, shifted, tmp_path):
+    evaluate(shifted, phantoms, "brats2015", tmp_path / "mine")
+    outs = [tmp_path / f"table{suffix}" for suffix in (".md", ".csv", ".tex")]
+    text = table([tmp_path / "mine", tmp_path / "mine" / "scores.json"], 1, outs, ["a", "b"])
+    assert outs[0].read_text() == text and all(path.stat().st_size > 500 for path in outs)
+    assert "over 3 cases of task brats2015" in text and "phantom0000, phantom0001, phantom0002" in text
+    assert "| mine | ours |" in " ".join(table([tmp_path / "mine"], 1).split())
+
+
+def test_tables_that_cannot_be_made_leave_nothing(phantoms, shifted, tmp_path):
+    evaluate(shifted, phantoms, "brats2015", tmp_path / "mine")
+    out = tmp_path / "out" / "t.md"
+    for arguments, words in [
+        (([tmp_path / "none"], 1, out), "none cannot be read: No such file"),
+        (([tmp_path / "mine"], 2, out), "choose --paper 1"),
+        (([tmp_path / "mine"] * 2, 1, out), "two of the scores are called mine; tell them apart with --labels"),
+        (([tmp_path / "mine"], 1, out, ["a", "b"]), "2 labels are given for 1 scores"),
+        (([tmp_path / "mine" / "scores.csv"], 1, out), "is no JSON"),
+        (([tmp_path / "mine"], 3, out), "Table 1 and a Table 2, not 3"),
+        (([tmp_path / "mine"], 1, tmp_path / "t.docx"), r"must end in one of \.md, \.csv, \.tex"),
+    ]:
+        with pytest.raises(BrainSegNetError, match=words):
+            table(*arguments)
+    (tmp_path / "mine" / "scores.json").write_text("[]")
+    with pytest.raises(DatasetError, match="holds no scores"):
+        table([tmp_path / "mine"], 1, out)
+    assert not out.exists()

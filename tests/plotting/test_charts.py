@@ -1,11 +1,20 @@
-"""Laws of the training curve: it holds what was measured, where it was measured, and marks the stages."""
+"""Laws of the charts: they hold what was measured, where it was measured; curves mark the stages of a training."""
+
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 from matplotlib.colors import to_hex
 
 from brainsegnet.errors import DatasetError
-from brainsegnet.plotting.charts import smooth, training_curve_figure
+from brainsegnet.plotting.charts import (
+    distribution_figure,
+    find_ticks,
+    point_titles,
+    smooth,
+    training_curve_figure,
+)
+from brainsegnet.plotting.render import inline_svg
 
 
 def log(steps: int = 120, every: int = 20) -> list[dict[str, object]]:
@@ -64,3 +73,46 @@ def test_no_single_loss_near_zero_sets_the_scale():
     assert 0.01 < loss.get_ylim()[0] < 0.5 < 2 < loss.get_ylim()[1]
     assert loss.lines[0].get_data()[1][50] == 1e-9, "it is drawn all the same"
     assert training_curve_figure(log()).axes[0].get_ylim()[0] < 2.0 / 120, "a loss that falls is shown down to its end"
+
+
+VALUES = {"whole": {"a": 0.0, "b": 0.25, "c": 1.0}, "$x$": {f"p{n}": n / 10 for n in range(11)}}
+
+
+def lines_of(figure, gid):
+    return next(line for line in figure.axes[0].lines if line.get_gid() == gid).get_data()
+
+
+def test_a_dot_stands_at_its_figure_and_the_mean_below_its_dots():
+    figure = distribution_figure(VALUES, ratio=True)
+    for row, cases in enumerate(VALUES.values()):
+        across, down = lines_of(figure, f"cases-{row}")
+        assert across.tolist() == [*cases.values()] and (np.abs(down - row) < 0.25).all()
+        across, down = lines_of(figure, f"mean-{row}")
+        assert across == pytest.approx(np.mean([*cases.values()])) and row + 0.25 < down < row + 0.5
+    assert [t.get_text() for t in figure.axes[0].get_yticklabels()] == ["whole", r"\$x\$"]
+    assert figure.axes[0].get_xlim() == (0, 1) and figure.axes[0].get_ylim() == (1.5, -0.5)
+
+
+def test_quartiles_are_drawn_from_five_cases_up():
+    (box,) = distribution_figure(VALUES, ratio=True).axes[0].patches
+    assert (box.get_x(), box.get_width()) == pytest.approx((0.25, 0.5)) and abs(box.get_y() - 1) < 0.5
+
+
+def test_intervals_are_drawn_where_they_are_known():
+    known, unknown = (distribution_figure(VALUES, True, i) for i in ({"whole": (0.2, 0.7), "$x$": None}, None))
+    (interval,) = (s for c in known.axes[0].collections for s in c.get_segments() if to_hex(c.get_color()) == "#d1495b")
+    assert interval[:, 0].tolist() == [0.2, 0.7]
+    assert not [c for c in unknown.axes[0].collections if to_hex(c.get_color()) == "#d1495b"]
+
+
+def test_the_points_of_a_drawing_have_their_titles():
+    root = ElementTree.fromstring(inline_svg(distribution_figure(VALUES, True), "d", "", point_titles(VALUES)))
+    titles = [e.text for e in root.iter("title")]
+    assert titles[:4] == ["a: 0", "b: 0.25", "c: 1", "mean 0.4167"] and len(titles) == 3 + 1 + 11 + 1
+
+
+@pytest.mark.parametrize("values", [[0.0], [0.0, 0.0], [3e-4], [-5.0, 2.0], [373.13], [1e5, 2.0]])
+def test_every_scale_holds_its_values_and_zero(values):
+    marks = find_ticks(values, ratio=False)
+    assert marks[0] <= min(0, *values) and marks[-1] >= max(0, *values)
+    assert 3 <= len(marks) <= 12 and marks == sorted(set(marks))

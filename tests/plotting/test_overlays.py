@@ -1,14 +1,11 @@
-"""Laws of the pictures: the paper's colours, the right panels, whole files and equal bytes."""
+"""Laws of the overlays: the paper's colours, the right panels, and what does not belong to the case is refused."""
 
-import io
-
-import matplotlib.image
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from brainsegnet.errors import GridMismatch, LabelError, MissingSequence, OutputError
-from brainsegnet.plotting.overlays import colours, heat_over, overlay, overlay_figure, save_figure
+from brainsegnet.errors import GridMismatch, LabelError, MissingSequence
+from brainsegnet.plotting.overlays import colours, heat_over, overlay, overlay_figure
 from brainsegnet.task import BRATS2015, BRATS2021, BRATS2023, ISLES2017, ISLES2022, TASKS, Task
 from brainsegnet.volume import Case, LabelMap, Volume
 
@@ -161,31 +158,3 @@ def test_probability_is_clear_at_zero_and_coloured_above():
     assert heat[0, 0] == pytest.approx([0.3, 0.3, 0.3])
     assert heat[1, 2].sum() > heat[1, 1].sum() > heat[1, 0].sum() > heat[0, 2].sum()
     assert np.ptp(heat[0, 1]) > 0.1
-
-
-def test_a_saved_picture_has_its_size_and_the_same_bytes_twice(tmp_path):
-    case, labels = patient()
-    figure = overlay_figure(case, labels, BRATS2015, views="slice")
-    again = overlay_figure(case, labels, BRATS2015, views="slice")
-    save_figure(figure, tmp_path / "a.png", dpi=80)
-    save_figure(again, tmp_path / "b.png", dpi=80)
-    first = (tmp_path / "a.png").read_bytes()
-    assert first == (tmp_path / "b.png").read_bytes()
-    assert b"Software" not in first
-    width, height = figure.get_size_inches() * 80
-    rows, columns, _ = matplotlib.image.imread(io.BytesIO(first), format="png").shape
-    assert (columns, rows) == (int(width), int(height))
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.png", "b.png"]
-
-
-def test_a_picture_that_cannot_be_written_leaves_the_old_one_and_no_crumbs(tmp_path):
-    figure = Figure(figsize=(1, 1))
-    (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match=r"file/a\.png cannot be written"):
-        save_figure(figure, tmp_path / "file" / "a.png")
-    (tmp_path / "a.png").mkdir()
-    with pytest.raises(OutputError, match="cannot be written"):
-        save_figure(figure, tmp_path / "a.png")
-    with pytest.raises(OutputError, match=r"call it a\.png"):
-        save_figure(figure, tmp_path / "a.jpg")
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.png", "file"]

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from brainsegnet.plotting.slices import MARGIN_VOXELS, arrange
+from brainsegnet.preprocessing.geometry import Turn
 from brainsegnet.volume import Volume
 
 
@@ -57,7 +58,7 @@ def test_an_oblique_scan_is_turned_to_the_nearest_planes():
     affine = volume.affine.copy()
     affine[:3, :3] = turn @ affine[:3, :3]
     scene = arrange(Volume(volume.array, affine), [], "slice")
-    assert (scene.order, scene.flipped) == ((0, 1, 2), ())
+    assert scene.how == Turn()
 
 
 def test_slices_go_through_the_most_of_the_first_guide_that_is_not_empty():

@@ -49,8 +49,8 @@ def test_what_was_measured_at_another_threshold_is_not_claimed(trained, tmp_path
     assert not card.training.scores and not card.training.subsets and not card.intervals and not card.exports
     assert card.components == ComponentFilter()
     told = dict(card_rows(open_model(tmp_path).card))
-    assert told["decides"] == "for a lesion from 0.3 of probability on"
-    assert dict(card_rows(open_model(trained / "last").card))["decides"] == "by the likeliest class"
+    assert told["decision"] == "lesion where its probability is at least 0.3"
+    assert dict(card_rows(open_model(trained / "last").card))["decision"] == "most probable class"
 
 
 @pytest.mark.parametrize("threshold", [0.0, 1.0, -0.2, 7.0])

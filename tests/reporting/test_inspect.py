@@ -42,10 +42,14 @@ def released(card):
 def test_a_released_card_says_who_scored_its_cases_and_what_parts_of_the_sequences_reach(trained):
     rows = dict(card_rows(released(open_model(trained).card)))
     everyone = "phantom0000, phantom0001, phantom0002"
-    assert f"(3 cases, each scored by a model trained alike without it: {everyone})" in rows["Dice on unseen cases"]
+    assert (
+        f"(3 cases, each scored by a model trained in the same way without it: {everyone})"
+        in rows["Dice on unseen cases"]
+    )
     assert rows["Dice by sequences"] == "flair+t1c: whole 0.800, core 0.750; t2: whole 0.600, core 0.500"
     assert rows["volume intervals"] == (
-        "whole: alpha 0.05, held 90% of the volumes of 20 cases, each left out; core: alpha 0.1, not measured"
+        "whole: alpha 0.05, contained 90% of the volumes of 20 cases, each left out in turn; "
+        "core: alpha 0.1, not measured"
     )
     assert rows["started from"].startswith("glioma, trained on 2 cases")
 
@@ -54,15 +58,15 @@ def test_of_hundreds_of_cases_the_first_are_named_and_the_others_counted(trained
     card = open_model(trained / "last").card
     names = tuple(f"case{number:03d}" for number in range(560))
     data = card.training.data.model_copy(update={"cases": names, "count": 560})
-    told = dict(card_rows(card.model_copy(update={"training": card.training.model_copy(update={"data": data})})))
-    assert told["trained on"].startswith("560 cases: case000, case001, ")
-    assert told["trained on"].endswith(", case011 and 548 others")
+    rows = dict(card_rows(card.model_copy(update={"training": card.training.model_copy(update={"data": data})})))
+    assert rows["trained on"].startswith("560 cases: case000, case001, ")
+    assert rows["trained on"].endswith(", case011 and 548 others")
 
 
 def test_a_card_tells_what_is_dropped_and_what_other_ways_reach(trained):
     card = released(open_model(trained).card)
     assert dict(card_rows(card))["connected components"] == "all kept"
-    assert dict(card_rows(card))["made in other ways"] == "not measured"
+    assert dict(card_rows(card))["other ways of training"] == "not measured"
     few = Comparison(
         origin="real alone",
         real_cases=2,
@@ -75,14 +79,14 @@ def test_a_card_tells_what_is_dropped_and_what_other_ways_reach(trained):
     kept = {"flair+t1+t1c+t2": {"whole": 0.75, "core": 0.5}, "flair": {"whole": 0.6, "core": 0.4}}
     components = ComponentFilter(confidence_margin=0.12, kept=kept)
     rows = dict(card_rows(card.model_copy(update={"training": note, "components": components})))
-    dropped = "dropped where less sure by 0.12 than the surest"
+    dropped = "dropped if their lesion probability is more than 0.12 below the highest"
     assert rows["connected components"] == f"{dropped}; Dice if all are kept: whole 0.750, core 0.500"
-    assert rows["made in other ways"].split("; ") == [
+    assert rows["other ways of training"].split("; ") == [
         "real alone (2 real cases, 1 minute): whole 0.700", "real alone (all real cases, 55 minutes): whole 0.600",
         "simulated (no real case): whole 0.400", "simulated (1 real case): whole 0.400",
     ]  # fmt: skip
     heir = card.model_copy(update={"components": ComponentFilter(confidence_margin=0.12)})
-    assert dict(card_rows(heir))["connected components"] == f"{dropped}, as by the model that it started from"
+    assert dict(card_rows(heir))["connected components"] == f"{dropped}, as in the model that it started from"
 
 
 @pytest.mark.parametrize("name", shipped_models())
@@ -92,6 +96,23 @@ def test_a_shipped_model_is_shown_by_its_name_as_by_its_folder(name, tmp_path, m
     (tmp_path / name).mkdir()
     with pytest.raises(DatasetError, match="holds no case of a known layout"):
         inspect(Path(name))
+
+
+def test_without_an_argument_the_shipped_models_are_listed():
+    inventory, shipped = inspect(), shipped_models()
+    assert inventory.title == f"{len(shipped)} models in the package" and [c.heading for c in inventory.columns] == [
+        "",
+        *shipped,
+    ]
+    rows = {kind: dict(zip(shipped, values, strict=True)) for kind, *values in inventory.rows}
+    for name, model in shipped.items():
+        card = model.card
+        assert rows["SHA-256"][name] == card.weights.sha256 and rows["trained on"][name] == card.training.data.sources
+        assert all(sequence in rows["takes"][name] for sequence in card.sequences)
+        assert all(tissue in rows["finds"][name] for tissue in card.task.labels.values())
+    assert (
+        rows["takes"]["tumour"].startswith("any of flair") and "(mean over " in rows["Dice on unseen cases"]["tumour"]
+    )
 
 
 def test_a_model_that_needs_all_sequences_says_so(strict):

@@ -146,18 +146,15 @@ def inspect(model_or_case: Path | None = None, /) -> None:
     model_or_case
         Model folder, output folder of train, name of a shipped model, folder of cases, table, or image file.
     """
+    from dataclasses import replace
+
     from rich.console import Console
-    from rich.table import Column, Table
 
     from brainsegnet.reporting.inspect import inspect as run
 
-    inventory = run(model_or_case)
-    columns = [Column(heading, overflow="fold") for heading in inventory.headings]
-    table = Table(*columns, title=inventory.title, title_justify="left")
-    for row in inventory.rows:
-        table.add_row(*row)
-    Console().print(table)
-    for note in inventory.notes:
+    found = run(model_or_case)
+    Console().print(replace(found, notes=()).to_rich())
+    for note in found.notes:
         say(note)
 
 

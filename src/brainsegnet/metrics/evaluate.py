@@ -37,7 +37,7 @@ Truths = dict[str, tuple[Path, Task | None]]
 Pairs = dict[str, tuple[Path, Path, Task | None]]
 """Case name to prediction, truth, and the convention of the truth."""
 
-_COLUMNS = {
+COLUMNS = {
     "dice": Column("Dice"),
     "sensitivity": Column("Sens."),
     "specificity": Column("Spec.", ".4f"),
@@ -54,7 +54,7 @@ _COLUMNS = {
     "predicted_volume_ml": Column("Pred. ml", ".2f"),
     "true_volume_ml": Column("True ml", ".2f"),
 }
-"""Metrics of the tables for reading; Markdown shows them all."""
+"""Metric to its column in tables for reading; Markdown shows them all."""
 _ON_CONSOLE = "dice sensitivity specificity precision hd95_mm surface_dice lesion_f1 volume_error_ml".split()
 _NAMED = 20
 """Cases that a sentence names; the JSON names all."""
@@ -159,20 +159,20 @@ def reading_tables(evaluation: Evaluation) -> list[Table]:
     """Means, their intervals with notes on convention, empty masks and rules, and all cases, for Markdown."""
     summary = summarise(evaluation.scores)
     means: list[list[Cell]] = [
-        [region, *(Estimate(row[metric], summary.sd[region][metric]) for metric in _COLUMNS)]
+        [region, *(Estimate(row[metric], summary.sd[region][metric]) for metric in COLUMNS)]
         for region, row in summary.mean.items()
     ]
     intervals: list[list[Cell]] = [
-        [region, *(Span(row[metric], summary.high[region][metric]) for metric in _COLUMNS)]
+        [region, *(Span(row[metric], summary.high[region][metric]) for metric in COLUMNS)]
         for region, row in summary.low.items()
     ]
-    columns = [*text_columns("Region"), *_COLUMNS.values()]
+    columns = [*text_columns("Region"), *COLUMNS.values()]
     tables = [Table(columns, means, f"Mean ± standard deviation over {count_cases(summary.cases)}")]
     if intervals:
         tables.append(Table(columns, intervals, "95 % intervals of the means"))
     notes = [*_describe(summary, evaluation), *describe_unpredicted(evaluation.unpredicted)]
     tables[-1] = replace(tables[-1], notes=notes)
-    rows = _list_rows(to_dicts(evaluation.scores), _COLUMNS)
+    rows = _list_rows(to_dicts(evaluation.scores), COLUMNS)
     return [*tables, Table([*text_columns("Case"), *columns], rows, "Case by case")]
 
 
@@ -184,7 +184,7 @@ def console_table(evaluation: Evaluation, per_case: bool = True) -> Table:
         groups |= {"Mean, 95 % from": summary.low, "Mean, 95 % to": summary.high}
     singles = _list_rows(to_dicts(evaluation.scores if per_case else {}), _ON_CONSOLE)
     rows = singles + _list_rows(groups, _ON_CONSOLE)
-    columns = [*text_columns("Case", "Region"), *(_COLUMNS[metric] for metric in _ON_CONSOLE)]
+    columns = [*text_columns("Case", "Region"), *(COLUMNS[metric] for metric in _ON_CONSOLE)]
     bold = range(len(singles), len(rows))
     return Table(columns, rows, notes=_describe(summary, evaluation), grouped=True, bold_rows=bold)
 

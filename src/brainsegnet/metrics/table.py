@@ -27,6 +27,7 @@ class Estimate:
         interval: Ends of the interval of the mean, None to leave it out.
         seed_sd: Standard deviation of the mean over repeated trainings, None to leave it out.
         best: Whether the mean is emphasised.
+        form: Format of the numbers, where it is not that of the column.
     """
 
     mean: float
@@ -34,6 +35,7 @@ class Estimate:
     interval: tuple[float, float] | None = None
     seed_sd: float | None = None
     best: bool = False
+    form: str = ""
 
 
 @dataclass(frozen=True)
@@ -248,6 +250,7 @@ def _format(cell: Cell, form: str, style: _Style) -> str:
         return style.escape(f"{cell.low:{form}} to {cell.high:{form}}")
     if not isinstance(cell, Estimate):
         return style.escape(f"{cell:{form}}" if isinstance(cell, float) else str(cell))
+    form = cell.form or form
     mean = style.escape(f"{cell.mean:{form}}")
     sd = "" if cell.sd is None else style.escape(f" ± {cell.sd:{form}}")
     ends = style.interval.format(*(f"{end:{form}}" for end in cell.interval)) if cell.interval else ""

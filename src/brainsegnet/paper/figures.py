@@ -1,26 +1,40 @@
-"""The paper's Figures 4 and 5 from anyone's cases: two models beside the truth, and a probability map as colours."""
+"""The paper's Figures 4 and 5 drawn from slices of any cases: models beside the truth, and probability as colours.
 
+Both are white pages of equal black tiles, as a journal prints them: headings above, names of the rows at the left.
+"""
+
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from scipy import ndimage
 
 from brainsegnet._types import Array
-from brainsegnet.errors import DatasetError, GridMismatch, ImageError
-from brainsegnet.plotting.overlays import colours, heat_over, overlay, rgb, shades, spelt
-from brainsegnet.plotting.slices import Picture, Scene, View, arrange, fullest
-from brainsegnet.plotting.tiles import EDGE, colour_bar, enlarge, head, name_row, page, write
+from brainsegnet.errors import DatasetError, ImageError
+from brainsegnet.plotting.overlays import colours, heat_over, overlay, shades, spelt
+from brainsegnet.plotting.render import literal
+from brainsegnet.plotting.slices import Picture, Rgb
 from brainsegnet.task import TISSUE_COLOURS, Task
-from brainsegnet.volume import Case
 
 SEQUENCES = ("flair", "t1c", "t2")
 """The columns of Figure 4 before those of the models."""
 TRUTH = "truth"
 COLORMAP = "plasma"
-_BAR = 0.54
-"""Inches for the colour bar at the right."""
-_UNNAMED = "with most lesion"
+DPI = 300
+PIXELS_PER_MM = 3.0
+_TILE, _GAP, _SIDE, _EDGE, _BAR = 1.15, 0.04, 0.36, 0.06, 0.54
+"""Inches: width of a tile, gap between two, room for the names of the rows, white border, room for a colour bar."""
+_HEAD, _KEY, _NOTE_LINE = 0.22, 0.26, 0.115
+_INK, _FAINT = "0.1", "0.42"
+_LINE, _NOTE, _LETTER = 8.0, 6.5, 0.56
+"""Points of the text and of the note below, and the mean width of a letter as a share of them."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +44,7 @@ class Strip:
     Attributes:
         case: Name of the case.
         index: Of the slice, counted from 0 at the feet.
-        why: Why this slice: what made the choice, in words.
+        why: Why this slice was chosen, in words.
         spacing_mm: Of rows and columns.
         greys: Sequence to slice (H, W) between 0 and 1.
         layers: Heading to labels or probabilities (H, W); the truth, where known, is called `TRUTH`.
@@ -44,33 +58,6 @@ class Strip:
     layers: Mapping[str, Array] = field(default_factory=dict)
 
 
-def cut_strip(case: Case, layers: Mapping[str, Array], index: int | None = None) -> Strip:
-    """The axial slice of a case that holds most lesion, or the one that is named.
-
-    The lesion is the truth where it is known, else the last layer (a probability counts from a half).
-
-    Args:
-        case: Images and, if known, the lesion.
-        layers: Heading to labels, or to a probability as floats, each (D, H, W).
-        index: Of the slice, counted from 0 at the feet; None is the one with most lesion.
-
-    Raises:
-        DatasetError: there is no such slice.
-        GridMismatch: a layer differs from the case in shape.
-    """
-    known = {**layers, **({TRUTH: case.lesion.array} if case.lesion else {})}
-    for name, layer in known.items():
-        if layer.shape != case.reference.shape:
-            raise GridMismatch(f"case {case.name}: {name} is {layer.shape} but the scan is {case.reference.shape}")
-    guides = {name: _mask(layer) for name, layer in reversed(known.items())}
-    scene = arrange(case.reference, [*guides.values()], "slice")
-    view, why = _choose(case.name, scene, guides, index)
-    greys = {name: view.cut(scene.grey(image)) for name, image in case.images.items()}
-    cuts = {name: view.cut(scene.turn(layer)) for name, layer in known.items()}
-    _, down, across = scene.spacing_mm
-    return Strip(case.name, view.index + scene.box.start[0], why, (down, across), greys, cuts)
-
-
 def comparison_figure(strips: Sequence[Strip], task: Task, sequences: Sequence[str] = SEQUENCES) -> Figure:
     """Figure 4: a row for each slice; columns are sequences, what each model found, and the truth.
 
@@ -79,54 +66,51 @@ def comparison_figure(strips: Sequence[Strip], task: Task, sequences: Sequence[s
     Args:
         strips: Slices whose layers are label values of the task.
         task: Names and colours of the labels.
-        sequences: Columns before the models; where there is none of them, the first three that there are.
+        sequences: Columns before the models; if the slices have none of them, the first three that they have.
 
     Raises:
         DatasetError: there is no slice.
     """
-    if not strips:
-        raise DatasetError("there is no slice to show; name at least one case")
+    _require(strips)
     there = list(dict.fromkeys(name for strip in strips for name in strip.greys))
     names = [name for name in sequences if name in there] or there[:3]
     layers = list(dict.fromkeys(name for strip in strips for name in strip.layers if name != TRUTH))
     layers += [TRUTH] if any(TRUTH in strip.layers for strip in strips) else []
     rows = [[_grey(s, n) for n in names] + [_labels(s, n, names[0], task) for n in layers] for s in strips]
     tissues = {tissue: colours(task)[value] for value, tissue in task.labels.items()}
-    figure, grid = page(rows, describe(strips), tissues)
+    figure, grid = _page(rows, describe(strips), tissues)
     for number, heading in enumerate([*map(spelt, names), *layers]):
-        head(grid[0][number], f"({chr(97 + number)}) {heading}")
+        _head(grid[0][number], f"({chr(97 + number)}) {heading}")
     for strip, tiles in zip(strips, grid, strict=True):
-        name_row(tiles[0], strip.case, f"slice {strip.index}")
+        _name_row(tiles[0], strip.case, f"slice {strip.index}")
         for tile, name in zip(tiles, [*names, *layers], strict=True):
             if name not in {**strip.greys, **strip.layers}:
-                write(tile, 0.5, 0.5, f"no {spelt(name) if name in there else name}", color="0.6", size=7, ha="center")
+                _write(tile, 0.5, 0.5, f"no {spelt(name) if name in there else name}", color="0.6", size=7, ha="center")
     return figure
 
 
-def probability_row_figure(strips: Sequence[Strip], layer: str, sequence: str | None = None) -> Figure:
+def probability_row_figure(strips: Sequence[Strip], layer: str) -> Figure:
     """Figure 5: a column for each slice; the truth above, the predicted probability as a colour map below.
+
+    Both lie over the first sequence of each case.
 
     Args:
         strips: Slices with one layer of probabilities between 0 and 1.
         layer: Its name.
-        sequence: Shown in grey below both; None is the first of each case.
 
     Raises:
         DatasetError: there is no slice.
         ImageError: a probability lies outside 0 to 1.
     """
-    if not strips:
-        raise DatasetError("there is no slice to show; name at least one case")
-    names = [sequence or next(iter(strip.greys)) for strip in strips]
+    _require(strips)
     known = any(TRUTH in strip.layers for strip in strips)
-    above = [_truth(strip, name) for strip, name in zip(strips, names, strict=True)]
-    below = [_heat(strip, name, layer) for strip, name in zip(strips, names, strict=True)]
-    figure, grid = page([above, below], describe(strips), right=EDGE + _BAR)
+    rows = [[_truth(strip) for strip in strips], [_heat(strip, layer) for strip in strips]]
+    figure, grid = _page(rows, describe(strips), right=_EDGE + _BAR)
     for strip, upper in zip(strips, grid[0], strict=True):
-        head(upper, strip.case, f"slice {strip.index}")
-    name_row(grid[0][0], "truth" if known else spelt(names[0]))
-    name_row(grid[1][0], "prediction")
-    colour_bar(figure, grid[1][-1], COLORMAP, "probability")
+        _head(upper, strip.case, f"slice {strip.index}")
+    _name_row(grid[0][0], "truth" if known else spelt(next(iter(strips[0].greys))))
+    _name_row(grid[1][0], "prediction")
+    _colour_bar(figure, grid[1][-1], "probability")
     return figure
 
 
@@ -145,32 +129,28 @@ def describe(strips: Sequence[Strip]) -> str:
     return f"Axial slice (0 at the feet) {whys}; right side of the patient at the left.{which}"
 
 
-def _choose(case: str, scene: Scene, guides: Mapping[str, Array], index: int | None) -> tuple[View, str]:
-    first, count = scene.box.start[0], scene.box.shape[0]
-    if index is not None:
-        if not first <= index < first + count:
-            raise DatasetError(
-                f"case {case}: slice {index} shows no brain; choose one from {first} to {first + count - 1}"
-            )
-        return View(0, index - first), "as named"
-    for name, guide in guides.items():
-        if guide.any():
-            return View(0, fullest(scene.turn(guide).sum((1, 2)))), f"{_UNNAMED} in {_article(name)}"
-    return View(0, count // 2), "in the middle of the brain, for there is no lesion"
+def enlarge(plane: Array, spacing_mm: tuple[float, float], smooth: bool) -> Array:
+    """A slice (H, W) at `PIXELS_PER_MM`, square pixels; labels keep their values where `smooth` is off.
+
+    >>> enlarge(np.array([[0, 4]]), (1.0, 1.0), smooth=False).tolist()
+    [[0, 0, 0, 4, 4, 4], [0, 0, 0, 4, 4, 4], [0, 0, 0, 4, 4, 4]]
+    """
+    pixels = [max(1, round(n * mm * PIXELS_PER_MM)) for n, mm in zip(plane.shape, spacing_mm, strict=True)]
+    places = [(np.arange(count) + 0.5) * n / count - 0.5 for count, n in zip(pixels, plane.shape, strict=True)]
+    grid = np.stack(np.meshgrid(*places, indexing="ij"))
+    return np.asarray(ndimage.map_coordinates(plane, grid, order=1 if smooth else 0, mode="nearest"))
 
 
-def _article(name: str) -> str:
-    return f"the {name}" if name == TRUTH else f"the prediction “{name}”"
+def _require(strips: Sequence[Strip]) -> None:
+    if not strips:
+        raise DatasetError("there is no slice to show; name at least one case")
 
 
-def _mask(layer: Array) -> Array:
-    return layer >= 0.5 if np.issubdtype(layer.dtype, np.floating) else layer > 0
-
-
-def _grey(strip: Strip, name: str) -> Picture:
-    """A sequence, or black of the same size where the case lacks it."""
-    any_of_them = next(iter(strip.greys.values()))
-    return shades(enlarge(strip.greys.get(name, np.zeros_like(any_of_them)), strip.spacing_mm, smooth=True))
+def _grey(strip: Strip, name: str | None = None) -> Picture:
+    """A sequence, by default the first; black of the same size where the case lacks it."""
+    first, *_ = strip.greys.values()
+    plane = first if name is None else strip.greys.get(name, np.zeros_like(first))
+    return shades(enlarge(plane, strip.spacing_mm, smooth=True))
 
 
 def _labels(strip: Strip, name: str, under: str, task: Task) -> Picture:
@@ -180,17 +160,118 @@ def _labels(strip: Strip, name: str, under: str, task: Task) -> Picture:
     return overlay(_grey(strip, under)[..., 0], labels, colours(task), opacity=1.0)
 
 
-def _truth(strip: Strip, under: str) -> Picture:
+def _truth(strip: Strip) -> Picture:
     if TRUTH not in strip.layers:
-        return _grey(strip, under)
+        return _grey(strip)
     mask = enlarge((strip.layers[TRUTH] > 0).astype(np.uint8), strip.spacing_mm, smooth=False)
-    return np.where(mask[..., None] > 0, rgb(TISSUE_COLOURS["infarct"]), _grey(strip, under))
+    return np.where(mask[..., None] > 0, to_rgb(TISSUE_COLOURS["infarct"]), _grey(strip))
 
 
-def _heat(strip: Strip, under: str, layer: str) -> Picture:
+def _heat(strip: Strip, layer: str) -> Picture:
     probability = strip.layers[layer]
     low, high = float(probability.min()), float(probability.max())
     if not (low >= 0 and high <= 1):
         raise ImageError(f"case {strip.case}: probabilities lie between 0 and 1, not {low:.3g} and {high:.3g}")
     heat = enlarge(np.asarray(probability, np.float64), strip.spacing_mm, smooth=True)
-    return heat_over(_grey(strip, under)[..., 0], heat, COLORMAP, opaque_from=0.2, opacity=1.0)
+    return heat_over(_grey(strip)[..., 0], heat, COLORMAP, opaque_from=0.2, opacity=1.0)
+
+
+def _page(
+    rows: Sequence[Sequence[Picture]], caption: str, tissues: Mapping[str, Rgb] | None = None, right: float = _EDGE
+) -> tuple[Figure, list[list[Axes]]]:
+    """A white page with a tile for each picture (H, W, 3), all of one scale, and the axes of the tiles.
+
+    Args:
+        rows: Pictures row by row, equally many in each.
+        caption: A faint note below, wrapped.
+        tissues: Names and colours of a key above the note.
+        right: Inches to leave at the right.
+    """
+    pictures = [picture for row in rows for picture in row]
+    size = max(p.shape[0] for p in pictures), max(p.shape[1] for p in pictures)
+    tall, columns = _TILE * size[0] / size[1], max(map(len, rows))
+    wide = _SIDE + columns * (_TILE + _GAP) - _GAP + right
+    lines = textwrap.wrap(caption, int((wide - _SIDE - _EDGE) * 72 / _NOTE / 0.53))
+    foot = (_KEY if tissues else 0.0) + 0.07 + len(lines) * _NOTE_LINE
+    high = _EDGE + _HEAD + len(rows) * (tall + _GAP) - _GAP + foot + _EDGE
+    figure = Figure(figsize=(wide, high), facecolor="white", dpi=DPI)
+    grid = []
+    for number, row in enumerate(rows):
+        bottom = high - _EDGE - _HEAD - (number + 1) * tall - number * _GAP
+        lefts = [_SIDE + column * (_TILE + _GAP) for column in range(len(row))]
+        grid.append([figure.add_axes((x / wide, bottom / high, _TILE / wide, tall / high)) for x in lefts])
+        for axes, picture in zip(grid[-1], row, strict=True):
+            axes.imshow(_centre(picture, size), aspect="auto")
+            axes.set_axis_off()
+    for place, side, align in ((0.04, "R", "left"), (0.96, "L", "right")):
+        _write(grid[0][0], place, 0.97, side, color="0.75", size=_NOTE, ha=align, va="top")
+    for number, line in enumerate(reversed(lines)):
+        at = (_EDGE + number * _NOTE_LINE) / high
+        figure.text(_SIDE / wide, at, literal(line), color=_FAINT, size=_NOTE, va="bottom")
+    if tissues:
+        _key(figure, tissues, (_EDGE + len(lines) * _NOTE_LINE + 0.08) / high, (_SIDE + (wide - right)) / 2 / wide)
+    return figure, grid
+
+
+def _centre(picture: Picture, size: tuple[int, int]) -> Picture:
+    """A picture (H, W, 3) in the middle of a black one of `size`, which is no smaller.
+
+    >>> _centre(np.ones((1, 1, 3)), (3, 3))[:, :, 0].tolist()
+    [[0.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 0.0]]
+    """
+    room = [whole - part for whole, part in zip(size, picture.shape[:2], strict=True)]
+    return np.pad(picture, [*((space // 2, space - space // 2) for space in room), (0, 0)])
+
+
+def _write(axes: Axes, x: float, y: float, text: str, **style: Any) -> None:  # noqa: ANN401
+    """Text at a place of a tile, (0, 0) its lower left and (1, 1) its upper right corner."""
+    axes.text(x, y, literal(text), transform=axes.transAxes, **style)
+
+
+def _head(axes: Axes, text: str, line: str = "") -> None:
+    """A heading above a tile, followed by `line`."""
+    whole = f"{text}  {line}" if line else text
+    _write(axes, 0.5, 1.03, whole, color=_INK, size=_fit(whole, _TILE), ha="center", va="bottom")
+
+
+def _name_row(axes: Axes, text: str, line: str = "") -> None:
+    """The name of a row, upright at the left of its first tile; `line` stands fainter beside it."""
+    inches = axes.get_position().height * axes.figure.get_figure(root=True).get_size_inches()[1]
+    for place, words, colour in ((-0.2, text, _INK), (-0.08, line, _FAINT)):
+        at = place if line else -0.12
+        _write(axes, at, 0.5, words, color=colour, size=_fit(words, inches), rotation=90, ha="center", va="center")
+
+
+def _key(figure: Figure, tissues: Mapping[str, Rgb], bottom: float, middle: float) -> None:
+    """Colours and their names in a row."""
+    figure.legend(
+        handles=[Patch(facecolor=c, edgecolor="0.45", linewidth=0.5, label=literal(t)) for t, c in tissues.items()],
+        loc="lower center",
+        bbox_to_anchor=(middle, bottom),
+        ncols=len(tissues),
+        frameon=False,
+        labelcolor=_INK,
+        fontsize=_LINE,
+        handlelength=1.0,
+        handleheight=1.0,
+        handletextpad=0.5,
+        columnspacing=1.6,
+        borderpad=0,
+        borderaxespad=0,
+    )
+
+
+def _colour_bar(figure: Figure, beside: Axes, label: str) -> None:
+    """The colours of 0 to 1, upright at the right of a tile."""
+    width, height = figure.get_size_inches()
+    box = beside.get_position()
+    axes = figure.add_axes((box.x1 + 0.06 / width, box.y0, 0.08 / width, box.height))
+    bar = figure.colorbar(ScalarMappable(cmap=COLORMAP), cax=axes, ticks=[0, 0.25, 0.5, 0.75, 1], format="%g")
+    bar.ax.tick_params(colors=_INK, labelsize=_NOTE, length=0, pad=2)
+    bar.ax.spines[:].set_visible(False)
+    _write(axes, 0.0, 1 + 0.06 / (box.height * height), label, color=_INK, size=_NOTE, ha="left", va="bottom")
+
+
+def _fit(text: str, inches: float) -> float:
+    """Points at which a line fits into a width."""
+    return min(_LINE, inches * 72 / _LETTER / max(1, len(text)))

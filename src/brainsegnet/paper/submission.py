@@ -1,15 +1,13 @@
-"""Upload files for the platforms that score BRATS 2015 and ISLES 2017: their names, what must hold, and one zip.
+"""The verb `submit`: one zip of predictions for the platforms that score BRATS 2015 and ISLES 2017.
 
-The task says what its platform wants. Both know a case by the number of one of its images, which stands at the end of
-that image's file name.
-
-`submit`: predictions to one zip that the platform of a challenge takes.
+The task says what its platform wants. Both platforms know a case by the number of one of its images, which stands at
+the end of that image's file name.
 """
 
 import re
 import tempfile
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,7 +35,7 @@ class Upload:
     Attributes:
         case: Its name.
         prediction: The label map it is made of.
-        file: Its name.
+        file: Its name in the zip.
         affine: (4, 4) of the scan, which the file gets to the last digit.
     """
 
@@ -45,6 +43,78 @@ class Upload:
     prediction: Path
     file: str
     affine: Affine
+
+
+def submit(
+    predictions: Path,
+    data: Path | Sequence[Path],
+    task: Task | str,
+    name: str,
+    out: Path,
+    id_from: str | None = None,
+) -> list[Upload]:
+    """Pack predictions for the platform that scores BRATS 2015 or ISLES 2017; nothing is written unless all is right.
+
+    Args:
+        predictions: Folder of label maps named after their cases, as `segment` writes them.
+        data: Folders of the cases under their original names, which hold the numbers that the platform knows.
+        task: `brats2015`, `isles2017`, or a task file that names a platform.
+        name: Of the method; goes into the names of the files.
+        out: The zip.
+        id_from: Sequence whose number stands for the case; None is the one that the task names: FLAIR for BRATS 2015,
+            MTT for ISLES 2017.
+
+    Returns:
+        What is in the zip.
+
+    Raises:
+        BrainSegNetError: a prediction is missing, on another grid or of other labels, a number is missing or occurs
+            twice, or the zip cannot be written; one sentence says which.
+    """
+    task = task if isinstance(task, Task) else load_task(task)
+    find_platform(task)
+    writable(out, _ARCHIVE)
+    cases = find_cases([data] if isinstance(data, Path) else list(data))
+    uploads = plan_uploads(cases, predictions, task, name, id_from)
+    write_uploads(uploads, task, out)
+    return uploads
+
+
+def plan_uploads(
+    cases: Sequence[CaseFiles], predictions: Path, task: Task, method: str, id_from: str | None = None
+) -> list[Upload]:
+    """Which prediction becomes which file, after all has been checked; arguments as of `submit`.
+
+    Raises:
+        TaskError: the task has no platform.
+        DatasetError: a prediction is missing or there are two, a number is missing or occurs twice.
+        MissingSequence: a case has no such sequence.
+        GridMismatch: a prediction lies on another grid than its scan.
+        LabelError, ImageError: a prediction cannot be read, or holds values outside the task.
+        OutputError: the method's name cannot be a part of file names.
+    """
+    platform = find_platform(task)
+    sequence = id_from or platform.id_from
+    paths = _find_predictions(cases, predictions)
+    images = {case.name: _find_image(case, sequence) for case in cases}
+    files = {name: name_file(platform, method, number) for name, number in _number(images, sequence).items()}
+    affines = {name: _check(name, paths[name], image, sequence, task) for name, image in images.items()}
+    return [Upload(name, path, files[name], affines[name]) for name, path in paths.items()]
+
+
+def write_uploads(uploads: Sequence[Upload], task: Task, out: Path) -> None:
+    """One zip of all files; they are uncompressed themselves, so that any reader of the platform takes them.
+
+    Raises:
+        TaskError: the task has no platform.
+        OutputError: `out` cannot be written.
+    """
+    writable(out, _ARCHIVE)
+    with replacing(out) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
+        for upload in uploads:
+            member = zipfile.ZipInfo(upload.file, _EPOCH)
+            member.compress_type = zipfile.ZIP_DEFLATED
+            archive.writestr(member, _encode(upload, task))
 
 
 def find_platform(task: Task) -> Platform:
@@ -89,52 +159,6 @@ def find_identifier(path: Path) -> str | None:
     return found["number"] if found else None
 
 
-def plan_uploads(
-    cases: Sequence[CaseFiles], predictions: Path, task: Task, method: str, id_from: str | None = None
-) -> list[Upload]:
-    """Which prediction becomes which file, after all has been checked.
-
-    Args:
-        cases: Every one must have a prediction.
-        predictions: Folder of label maps named after their cases, as `segment` writes them.
-        task: In whose convention they are uploaded, and are, unless the JSON beside one tells another.
-        method: Goes into the names of the files.
-        id_from: Sequence whose number stands for the case; None is the platform's own.
-
-    Raises:
-        TaskError: the task has no platform.
-        DatasetError: a prediction is missing or there are two, a number is missing or occurs twice.
-        MissingSequence: a case has no such sequence.
-        GridMismatch: a prediction lies on another grid than its scan.
-        LabelError, ImageError: a prediction cannot be read, or holds values outside the task.
-        OutputError: the method's name cannot be a part of file names.
-    """
-    platform = find_platform(task)
-    paths = _find_predictions(cases, predictions)
-    sequence = id_from or platform.id_from
-    numbers = _number(cases, sequence)
-    files = {name: name_file(platform, method, number) for name, number in numbers.items()}
-    return [
-        Upload(case.name, paths[case.name], files[case.name], _check(case, paths[case.name], sequence, task))
-        for case in cases
-    ]
-
-
-def write_uploads(uploads: Sequence[Upload], task: Task, out: Path) -> None:
-    """One zip of all files; they are uncompressed themselves, so that any reader of the platform takes them.
-
-    Raises:
-        TaskError: the task has no platform.
-        OutputError: `out` cannot be written.
-    """
-    writable(out, _ARCHIVE)
-    with replacing(out) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
-        for upload in uploads:
-            member = zipfile.ZipInfo(upload.file, _EPOCH)
-            member.compress_type = zipfile.ZIP_DEFLATED
-            archive.writestr(member, _encode(upload, task))
-
-
 def _encode(upload: Upload, task: Task) -> bytes:
     """A prediction as the platform wants it."""
     classes = read_prediction(upload.prediction, task, upload.case).array.astype(find_platform(task).dtype)
@@ -161,19 +185,6 @@ def _find_predictions(cases: Sequence[CaseFiles], folder: Path) -> dict[str, Pat
     return {name: paths[0] for name, paths in found.items()}
 
 
-def _number(cases: Sequence[CaseFiles], sequence: str) -> dict[str, str]:
-    """Case to the number of its image."""
-    numbers: dict[str, str] = {}
-    for case in cases:
-        number = _identify(case, sequence)
-        if owner := next((name for name, other in numbers.items() if other == number), None):
-            raise DatasetError(
-                f"cases {owner} and {case.name} both have number {number} in {sequence}; leave one of the two out"
-            )
-        numbers[case.name] = number
-    return numbers
-
-
 def _find_image(case: CaseFiles, sequence: str) -> Path:
     path = case.lesion if sequence == LESION else case.images.get(sequence)
     if path is None:
@@ -184,55 +195,27 @@ def _find_image(case: CaseFiles, sequence: str) -> Path:
     return path
 
 
-def _identify(case: CaseFiles, sequence: str) -> str:
-    image = _find_image(case, sequence)
-    if identifier := find_identifier(image):
-        return identifier
-    raise DatasetError(
-        f"case {case.name}: no number is in the name of {image}; the platform knows {sequence} by the original name, "
-        "such as VSD.Brain.XX.O.MR_Flair.54193.mha"
-    )
+def _number(images: Mapping[str, Path], sequence: str) -> dict[str, str]:
+    """Case to the number of its image; no two alike."""
+    owners: dict[str, str] = {}
+    for case, image in images.items():
+        number = find_identifier(image)
+        if number is None:
+            raise DatasetError(
+                f"case {case}: no number is in the name of {image}; the platform knows {sequence} by the original "
+                "name, such as VSD.Brain.XX.O.MR_Flair.54193.mha"
+            )
+        if (owner := owners.setdefault(number, case)) != case:
+            raise DatasetError(
+                f"cases {owner} and {case} both have number {number} in {sequence}; leave one of the two out"
+            )
+    return {case: number for number, case in owners.items()}
 
 
-def _check(case: CaseFiles, prediction: Path, sequence: str, task: Task) -> Affine:
+def _check(case: str, prediction: Path, image: Path, sequence: str, task: Task) -> Affine:
     """The affine of the scan, if the prediction fits it and the task."""
-    labels, scan = read_prediction(prediction, task, case.name), read_image(_find_image(case, sequence))
+    labels, scan = read_prediction(prediction, task, case), read_image(image)
     if not labels.on_grid_of(scan):
         fact = describe_gap("the prediction", labels, sequence, scan)
-        raise GridMismatch(f"case {case.name}: {fact}; segment the case again from its original files")
+        raise GridMismatch(f"case {case}: {fact}; segment the case again from its original files")
     return scan.affine
-
-
-def submit(
-    predictions: Path,
-    data: Path | Sequence[Path],
-    task: Task | str,
-    name: str,
-    out: Path,
-    id_from: str | None = None,
-) -> list[Upload]:
-    """Pack predictions for the platform that scores BRATS 2015 or ISLES 2017; nothing is written unless all is right.
-
-    Args:
-        predictions: Folder of label maps named after their cases, as `segment` writes them.
-        data: Folders of the cases, in their original names: the numbers that the platform knows stand in them.
-        task: `brats2015`, `isles2017`, or a task file that names a platform.
-        name: Of the method; goes into the names of the files.
-        out: The zip.
-        id_from: Sequence whose number stands for the case; None is the one that the task names: FLAIR for BRATS 2015,
-            MTT for ISLES 2017.
-
-    Returns:
-        What is in the zip.
-
-    Raises:
-        BrainSegNetError: a prediction is missing, on another grid or of other labels, a number is missing or occurs
-            twice, or the zip cannot be written; one sentence says which.
-    """
-    task = task if isinstance(task, Task) else load_task(task)
-    find_platform(task)
-    writable(out, (".zip",))
-    cases = find_cases([data] if isinstance(data, Path) else list(data))
-    uploads = plan_uploads(cases, predictions, task, name, id_from)
-    write_uploads(uploads, task, out)
-    return uploads

@@ -1,36 +1,44 @@
-"""The training curve: loss and validation Dice over the steps, with the stages of the curriculum marked.
-
-Distributions as SVG to stand inside a page: every case a dot, the quartiles a box, the mean and its interval.
-"""
+"""Charts: the course of a training, and how the scores of many cases are distributed."""
 
 import math
 from collections.abc import Mapping, Sequence
-from html import escape
 from itertools import groupby
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from brainsegnet.errors import DatasetError
+from brainsegnet.plotting.render import literal
 
 Rows = Sequence[Mapping[str, Any]]
 Series = tuple[NDArray[np.float64], NDArray[np.float64]]
+Ends = tuple[float, float]
+Values = Mapping[str, Mapping[str, float]]
+"""Group to case to value."""
 
 _LINES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 _INK = "0.25"
 OUTLYING = 10
-"""A loss so many times lower than the running mean ever is, as of samples without lesion, does not set the scale."""
+"""A loss so many times below the lowest running mean, as of samples without lesion, does not set the scale."""
+
+_WIDTH, _ROW, _AXIS = 460, 46, 34
+"""Points: width of a chart of distributions, height of a row, height of the axis below."""
+_BOXED = 5
+"""From this many cases up quartiles are drawn."""
+_GOLDEN = (math.sqrt(5) - 1) / 2
+_TEXT, _FAINT, _GRID, _BOX, _DOT, _MEAN = "#1d2733", "#5d6b7a", "#e3e8ed", "#e8eef4", "#0b62a4", "#d1495b"
 
 
 def training_curve_figure(rows: Rows) -> Figure:
-    """Loss and, where it was measured, validation Dice over the steps.
+    """Loss and, where it was measured, validation Dice over the steps; the stages of the curriculum are marked.
 
     Args:
-        rows: In the order of the steps, each with `step`, `stage` and any of `loss`, `dice` and `dice_<region>`; what
-            a row lacks or holds as None was not measured then.
+        rows: In the order of the steps, each with `step`, `stage` and any of `loss`, `dice` and `dice_<region>`. What
+            a row lacks or holds as None was not measured at that step.
 
     Raises:
         DatasetError: there is no row.
@@ -45,7 +53,7 @@ def training_curve_figure(rows: Rows) -> Figure:
     for number, key in enumerate(scores):
         colour = _LINES[(number + 1) % len(_LINES)]
         label = key.removeprefix("dice").strip("_") or "dice"
-        panels[1].plot(*_series(rows, key), "o-", color=colour, markersize=3.5, linewidth=1.8, label=label)
+        panels[1].plot(*_series(rows, key), "o-", color=colour, markersize=3.5, linewidth=1.8, label=literal(label))
     if scores:
         panels[1].set(ylabel="Validation Dice", ylim=(0, 1))
         panels[1].legend(edgecolor="none", loc="lower right", ncols=min(4, len(scores)), labelcolor=_INK)
@@ -68,6 +76,67 @@ def smooth(values: NDArray[np.float64], window: int) -> NDArray[np.float64]:
     return np.convolve(values, ones, "same") / np.convolve(np.ones(len(values)), ones, "same")
 
 
+def distribution_figure(values: Values, ratio: bool, intervals: Mapping[str, Ends | None] | None = None) -> Figure:
+    """A row for each group: a dot for each case, quartiles and median as a box, the mean and its interval below.
+
+    The dots of row 0 have the gid `cases-0` and its mean `mean-0`, see `point_titles`.
+
+    Args:
+        values: Group to case to value.
+        ratio: Whether the values are shares, on a scale from 0 to 1.
+        intervals: Group to the 95 % interval of its mean, where known.
+    """
+    marks = find_ticks([value for cases in values.values() for value in cases.values()], ratio)
+    figure = Figure(figsize=(_WIDTH / 72, (_ROW * len(values) + _AXIS) / 72), facecolor="none")
+    figure.set_layout_engine("constrained", w_pad=0.04, h_pad=0.02)
+    panel = figure.add_subplot(facecolor="none", xlim=(marks[0], marks[-1]), ylim=(len(values) - 0.5, -0.5))
+    panel.set_xticks(marks, [f"{mark:g}" for mark in marks], color=_FAINT, size=11)
+    panel.set_yticks(range(len(values)), [literal(group) for group in values], color=_TEXT, size=13)
+    panel.grid(axis="x", color=_GRID)
+    panel.set_axisbelow(True)
+    panel.tick_params(length=0, pad=6)
+    panel.spines[:].set_visible(False)
+    for row, (group, cases) in enumerate(values.items()):
+        _draw_cases(panel, row, np.array([*cases.values()], np.float64), (intervals or {}).get(group))
+    return figure
+
+
+def point_titles(values: Values) -> dict[str, list[str]]:
+    """Gid in a figure of distributions to what each of its points stands for.
+
+    >>> point_titles({"whole": {"pat1": 0.8, "pat2": 0.9}})
+    {'cases-0': ['pat1: 0.8', 'pat2: 0.9'], 'mean-0': ['mean 0.85']}
+    """
+    rows = list(enumerate(values.values()))
+    dots = {f"cases-{row}": [f"{case}: {value:.4g}" for case, value in cases.items()] for row, cases in rows}
+    return dots | {f"mean-{row}": [f"mean {np.mean([*cases.values()]):.4g}"] for row, cases in rows}
+
+
+def find_ticks(values: Sequence[float], ratio: bool) -> list[float]:
+    """Round numbers on a scale that holds zero and all values: fifths of 1 for ratios, else at most eight steps.
+
+    >>> find_ticks([0.2], ratio=True), find_ticks([-7.0, 2.0], ratio=False)
+    ([0.0, 0.2, 0.4, 0.6, 0.8, 1.0], [-8.0, -6.0, -4.0, -2.0, 0.0, 2.0])
+    """
+    low, high = (0.0, 1.0) if ratio else (min(0.0, *values), max(0.0, *values))
+    locator = MaxNLocator(nbins=8, steps=[1, 2, 5, 10])
+    return [round(float(tick), 10) for tick in locator.tick_values(low, high if high > low else low + 1)]
+
+
+def _draw_cases(panel: Axes, row: int, values: NDArray[np.float64], interval: Ends | None) -> None:
+    """The row of a group; dots differ in height, so that equal values stay apart."""
+    if len(values) >= _BOXED:
+        low, median, high = np.percentile(values, (25, 50, 75)).tolist()
+        panel.barh(row, high - low, 0.56, low, color=_BOX, zorder=2)
+        panel.vlines(median, row - 0.28, row + 0.28, colors=_FAINT, linewidth=1.5)
+    heights = row + (np.arange(len(values)) * _GOLDEN % 1 - 0.5) * 0.44
+    style: dict[str, Any] = {"linestyle": "none", "markeredgewidth": 0, "clip_on": False, "zorder": 3}
+    panel.plot(values, heights, "o", color=_DOT, alpha=0.6, markersize=6.4, gid=f"cases-{row}", **style)
+    if interval is not None:
+        panel.hlines(row + 0.41, *interval, colors=_MEAN, linewidth=2, clip_on=False)
+    panel.plot(values.mean(), row + 0.41, "d", color=_MEAN, markersize=8, gid=f"mean-{row}", **style)
+
+
 def _series(rows: Rows, key: str) -> Series:
     known = [(row["step"], row[key]) for row in rows if row.get(key) is not None]
     steps, values = np.array(known, np.float64).reshape(-1, 2).T
@@ -75,7 +144,7 @@ def _series(rows: Rows, key: str) -> Series:
 
 
 def _draw_loss(panel: Axes, rows: Rows) -> None:
-    """The loss as it was, and its running mean within each stage; what lies far below the mean leaves the panel."""
+    """The loss, and its running mean within each stage; what lies far below the mean leaves the panel."""
     steps, loss = _series(rows, "loss")
     window = len(loss) // 30 // 2 * 2 + 1
     panel.set_ylabel("Loss")
@@ -105,7 +174,7 @@ def _mark_stages(panels: Sequence[Axes], rows: Rows) -> None:
             if number:
                 panel.axvline(start, color="0.5", linewidth=1, linestyle=(0, (4, 3)))
         if stage is not None:
-            name = f"stage {stage}" if str(stage).isdigit() else str(stage)
+            name = f"stage {stage}" if str(stage).isdigit() else literal(str(stage))
             across = panels[0].get_xaxis_transform()
             panels[0].text((start + end) / 2, 1.03, name, transform=across, ha="center", color=_INK, fontsize=10)
     panels[0].set_xlim(float(rows[0]["step"]), last if last > rows[0]["step"] else last + 1)
@@ -118,122 +187,3 @@ def _quiet(panel: Axes) -> None:
     panel.spines[["left", "bottom"]].set_color("0.6")
     panel.tick_params(colors=_INK, length=3)
     panel.yaxis.label.set_color(_INK)
-
-
-Ends = tuple[float, float]
-
-WIDTH, LEFT, RIGHT, TOP, ROW, BOTTOM = 460, 92, 14, 8, 46, 26
-"""Pixels: of the plot, its margins, and a row."""
-_BOXED = 5
-"""From this many cases on quartiles are drawn."""
-_GOLDEN = (math.sqrt(5) - 1) / 2
-_PLOT_INK, _FAINT, _DOT, _MEAN = "#1d2733", "#5d6b7a", "#0b62a4", "#d1495b"
-
-
-def strip_plot(
-    values: Mapping[str, Mapping[str, float]], limits: Ends, intervals: Mapping[str, Ends | None] | None = None
-) -> str:
-    """A row of dots for each group on one scale, as an SVG element.
-
-    Args:
-        values: Group to case to figure.
-        limits: Ends of the scale.
-        intervals: Group to the 95 % interval of its mean, where known.
-
-    >>> drawing = strip_plot({"whole": {"pat1": 0.8, "pat2": 0.9}}, (0.0, 1.0))
-    >>> drawing.count("<circle"), "pat2: 0.9" in drawing
-    (2, True)
-    """
-    height = TOP + ROW * len(values) + BOTTOM
-    parts = [_axis(limits, height)]
-    for number, (group, cases) in enumerate(values.items()):
-        middle = TOP + ROW * (number + 0.5)
-        parts.append(_text(LEFT - 10, middle + 4, group, "end", _PLOT_INK, 13))
-        parts.append(_row(cases, limits, middle, (intervals or {}).get(group)))
-    inside = "\n".join(parts)
-    return f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="distribution">\n{inside}\n</svg>\n'
-
-
-def scale_for(values: Sequence[float], ratio: bool) -> Ends:
-    """Ends of a scale: 0 to 1 for ratios; else round numbers around 0 and all values.
-
-    >>> scale_for([0.2], ratio=True), scale_for([3.0, 41.0], ratio=False), scale_for([-7.0, 2.0], ratio=False)
-    ((0.0, 1.0), (0.0, 50.0), (-8.0, 2.0))
-    """
-    if ratio:
-        return 0.0, 1.0
-    low, high = min(0.0, *values), max(0.0, *values)
-    step = _step(max(high - low, 1e-9))
-    return math.floor(low / step) * step, max(math.ceil(high / step) * step, step)
-
-
-def ticks(limits: Ends) -> list[float]:
-    """Round numbers from one end of a scale to the other.
-
-    >>> ticks((0.0, 1.0)), ticks((0.0, 50.0))
-    ([0.0, 0.2, 0.4, 0.6, 0.8, 1.0], [0.0, 10.0, 20.0, 30.0, 40.0, 50.0])
-    """
-    low, high = limits
-    step = _step(high - low)
-    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
-    return [round(number * step, 10) for number in range(first, last + 1)]
-
-
-def _step(span: float) -> float:
-    """1, 2 or 5 times a power of ten that parts a span into about five."""
-    raw = span / 5
-    power = 10.0 ** math.floor(math.log10(raw))
-    return min((1, 2, 5, 10), key=lambda factor: abs(factor * power - raw)) * power
-
-
-def _axis(limits: Ends, height: int) -> str:
-    lines = []
-    for tick in ticks(limits):
-        x = _at(tick, limits)
-        lines.append(f'<line x1="{x:.1f}" y1="{TOP}" x2="{x:.1f}" y2="{height - BOTTOM}" stroke="#e3e8ed"/>')
-        lines.append(_text(x, height - BOTTOM + 16, f"{tick:g}", "middle", _FAINT, 11))
-    return "\n".join(lines)
-
-
-def _row(cases: Mapping[str, float], limits: Ends, middle: float, interval: Ends | None) -> str:
-    figures = np.array([*cases.values()], np.float64)
-    parts = []
-    if len(figures) >= _BOXED:
-        low, median, high = (_at(q, limits) for q in np.percentile(figures, (25, 50, 75)).tolist())
-        top = middle - 13
-        parts.append(
-            f'<rect x="{low:.1f}" y="{top:.1f}" width="{max(high - low, 0.5):.1f}" height="26" rx="2" fill="#e8eef4"/>'
-            f'<line x1="{median:.1f}" y1="{top:.1f}" x2="{median:.1f}" y2="{top + 26:.1f}" stroke="{_FAINT}" '
-            'stroke-width="1.5"/>'
-        )
-    for number, (case, figure) in enumerate(cases.items()):
-        y = middle + ((number * _GOLDEN) % 1 - 0.5) * 20
-        label = escape(f"{case}: {figure:.4g}")
-        parts.append(
-            f'<circle cx="{_at(figure, limits):.1f}" cy="{y:.1f}" r="3.2" fill="{_DOT}" fill-opacity="0.6">'
-            f"<title>{label}</title></circle>"
-        )
-    parts.append(_mean(float(figures.mean()), limits, middle + 19, interval))
-    return "\n".join(parts)
-
-
-def _mean(mean: float, limits: Ends, y: float, interval: Ends | None) -> str:
-    x = _at(mean, limits)
-    mark = f'<path d="M{x:.1f} {y - 4:.1f}l4 4l-4 4l-4 -4z" fill="{_MEAN}"><title>mean {mean:.4g}</title></path>'
-    if interval is None:
-        return mark
-    low, high = (_at(end, limits) for end in interval)
-    line = f'<line x1="{low:.1f}" y1="{y:.1f}" x2="{high:.1f}" y2="{y:.1f}" stroke="{_MEAN}" stroke-width="2"/>'
-    return line + mark
-
-
-def _at(value: float, limits: Ends) -> float:
-    low, high = limits
-    return LEFT + (value - low) / (high - low) * (WIDTH - LEFT - RIGHT)
-
-
-def _text(x: float, y: float, text: str, anchor: str, colour: str, size: int) -> str:
-    return (
-        f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="{colour}" font-size="{size}" '
-        f'font-family="inherit">{escape(text)}</text>'
-    )

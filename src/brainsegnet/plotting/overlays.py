@@ -1,28 +1,24 @@
-"""Pictures of results: overlays in the paper's colours, and probability as heat over a slice.
+"""Results over the scan: labels in the paper's colours, and probability as heat.
 
-Figures are built on their own canvas and touch no global state of matplotlib.
+Everything works on arrays in memory. Figures are built on their own canvas and touch no global state of matplotlib.
 """
 
-import io
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import matplotlib
 import numpy as np
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from scipy import ndimage
 
-from brainsegnet._atomic import replacing
 from brainsegnet._types import Array
-from brainsegnet.errors import GridMismatch, MissingSequence, OutputError
+from brainsegnet.errors import GridMismatch, MissingSequence
 from brainsegnet.metrics.scores import dice
-from brainsegnet.plotting.slices import Picture, Rgb, Views, arrange, key, key_rows, sheet, title
+from brainsegnet.plotting.slices import Picture, Rgb, Views, arrange, sheet
 from brainsegnet.task import Task
 from brainsegnet.volume import Case
 
 _DIMMED = 0.7
-_METADATA: Mapping[str, Mapping[str, None]] = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}}
-"""By format, what would tell the version or the hour."""
 _SPELT = {"t1c": "T1c", "rcbf": "rCBF", "rcbv": "rCBV", "tmax": "Tmax"}
 
 
@@ -33,17 +29,7 @@ def colours(task: Task) -> dict[int, Rgb]:
     >>> colours(BRATS2023)[3]
     (1.0, 1.0, 1.0)
     """
-    return {value: rgb(colour) for value, colour in task.colours.items()}
-
-
-def rgb(colour: str) -> Rgb:
-    """A colour as in HTML as red, green and blue, each 0 to 1.
-
-    >>> rgb("#ff0033")
-    (1.0, 0.0, 0.2)
-    """
-    red, green, blue = (int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5))
-    return red, green, blue
+    return {value: to_rgb(colour) for value, colour in task.colours.items()}
 
 
 def overlay(grey: Array, labels: Array, palette: Mapping[int, Rgb], opacity: float = 0.6) -> Picture:
@@ -76,8 +62,9 @@ def overlay_figure(
 ) -> Figure:
     """The case beside its prediction and, where known, its truth, in the paper's colours (Figure 4).
 
-    A row is a slice through the most lesion, of the truth if known; a column is a sequence, the prediction or the
-    truth. The title gives Dice by region, or the predicted volumes where the truth is unknown.
+    A row is a slice through the most lesion, of the truth if known. A column is a sequence, the prediction or the
+    truth. The title gives Dice and predicted volume of each region; volumes alone where the truth is unknown.
+    `render.render` makes a PNG of the figure, for a notebook or a file.
 
     Args:
         case: Images and, if known, the lesion.
@@ -104,10 +91,8 @@ def overlay_figure(
         cuts = [view.cut(grey) for grey in greys]
         rows.append([*map(shades, cuts), *(overlay(cuts[0], view.cut(labels), palette) for labels in maps)])
     headings = [*map(spelt, names), *layers]
-    figure = sheet(scene, headings, rows, key_rows(len(task.labels), len(headings)))
-    title(figure, case.name, _verdict(case, predicted, task))
-    key(figure, {tissue: palette[value] for value, tissue in task.labels.items()}, len(headings))
-    return figure
+    tissues = {tissue: palette[value] for value, tissue in task.labels.items()}
+    return sheet(scene, headings, rows, (case.name, _verdict(case, predicted, task)), tissues)
 
 
 def heat_over(
@@ -119,8 +104,8 @@ def heat_over(
         grey: Slice (H, W) between 0 and 1.
         probability: (H, W) between 0 and 1.
         colormap: Name of a colour map of matplotlib.
-        opaque_from: Probability from which on the map has its full opacity.
-        opacity: Of the map from there on.
+        opaque_from: Lowest probability at which the map has its full opacity.
+        opacity: The full opacity, 0 to 1.
 
     Returns:
         Picture (H, W, 3) between 0 and 1.
@@ -131,32 +116,6 @@ def heat_over(
     weight = opacity * np.clip(probability / opaque_from, 0, 1)[..., None]
     heat = np.asarray(matplotlib.colormaps[colormap](probability))[..., :3]
     return np.asarray((1 - weight) * shades(grey) + weight * heat)
-
-
-def save_figure(figure: Figure, path: Path, dpi: int = 150) -> None:
-    """Write a PNG or an SVG whole or not at all; the same figure gives the same bytes.
-
-    Args:
-        figure: What to draw.
-        path: Where to; an older file is replaced.
-        dpi: Pixels per inch.
-
-    Raises:
-        OutputError: the file cannot be written, or is not called .png or .svg.
-    """
-    kind = path.suffix.lower().removeprefix(".")
-    if kind not in _METADATA:
-        raise OutputError(f"picture {path} is neither .png nor .svg, the formats of pictures; call it {path.stem}.png")
-    with replacing(path) as part:
-        part.write_bytes(render(figure, kind, dpi))
-
-
-def render(figure: Figure, kind: str, dpi: int = 150) -> bytes:
-    """A picture as the bytes of a file, `png` or `svg`; the same figure gives the same bytes."""
-    memory = io.BytesIO()
-    with matplotlib.rc_context({"svg.hashsalt": "brainsegnet"}):
-        figure.savefig(memory, format=kind, dpi=dpi, facecolor=figure.get_facecolor(), metadata=_METADATA[kind])
-    return memory.getvalue()
 
 
 def _verdict(case: Case, predicted: Array, task: Task) -> str:

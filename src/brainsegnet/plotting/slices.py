@@ -1,16 +1,14 @@
-"""Which slices of a case to show, and how they are cut: turned by the affine into the radiological view.
+"""Which slices of a case to show, how they are cut, and a black sheet of such pictures to one scale.
 
-Whatever the order of the file, the patient's right is at the left of the picture, the nose is up in axial slices and
-at the left in sagittal ones.
-
-A black sheet of pictures to one scale: headings above, names and sides of the slices beside, a key below.
+Slices are turned by the affine into the radiological view, whatever the order of the file: the patient's right is at
+the left of the picture, the nose is up in axial slices and at the left in sagittal ones.
 """
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import permutations, product
-from typing import Any, Literal
+from itertools import product
+from typing import Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -18,10 +16,14 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
-from brainsegnet._types import Affine, Array
+from brainsegnet._types import Array
+from brainsegnet.plotting.render import literal
+from brainsegnet.preprocessing.geometry import Turn, find_turn, turn_array
 from brainsegnet.volume import Box, Volume
 
-Grey = NDArray[np.float64]
+Picture = NDArray[np.float64]
+"""(H, W) or (H, W, 3), between 0 and 1."""
+Rgb = tuple[float, float, float]
 Views = Literal["auto", "planes", "slices", "slice"]
 """One "slice", three parallel "slices", the three "planes"; "auto": planes unless the slices of the scan are thick."""
 
@@ -54,24 +56,22 @@ class Scene:
     """How arrays on one grid are cut for a picture.
 
     Attributes:
-        order: Axes of the file in the order superior, posterior, left.
-        flipped: Axes to reverse after that, so that they run in these directions.
+        how: The turn that makes the axes of an array run to superior, posterior and left.
         spacing_mm: Distance of voxel centres along the turned axes.
         box: Of the brain, in the turned array.
         views: The slices to show, in the turned and cropped array.
     """
 
-    order: tuple[int, ...]
-    flipped: tuple[int, ...]
+    how: Turn
     spacing_mm: tuple[float, ...]
     box: Box
     views: Sequence[View]
 
     def turn(self, array: Array) -> Array:
         """An array (D, H, W) of the file as (superior, posterior, left), cropped to the brain."""
-        return np.flip(array.transpose(self.order), self.flipped)[self.box.slices]
+        return turn_array(array, self.how)[self.box.slices]
 
-    def grey(self, image: Volume) -> Grey:
+    def grey(self, image: Volume) -> Picture:
         """An image between 0 and 1, from the 1st to the 99.5th percentile of the brain; what surrounds it is black."""
         turned = self.turn(image.array)
         brain = turned != image.array[0, 0, 0]
@@ -88,27 +88,13 @@ def arrange(image: Volume, guides: Sequence[Array], views: Views) -> Scene:
         guides: Masks or labels (D, H, W), most important first.
         views: How many slices, in which planes.
     """
-    order, flipped = orientation(image.affine)
-    turned = [np.flip(a.transpose(order), flipped) for a in (image.array != image.array[0, 0, 0], *guides)]
-    brain = turned[0] | np.any([guide > 0 for guide in turned[1:]], axis=0)
+    how = find_turn(image.affine)
+    known, *turned = (turn_array(array, how) > 0 for array in (image.array != image.array[0, 0, 0], *guides))
+    brain = known | np.any(turned, axis=0)
     box = _box(brain)
-    guide = next((g > 0 for g in turned[1:] if g.any()), brain)[box.slices]
-    spacing_mm = tuple(image.spacing_mm[axis] for axis in order)
-    return Scene(order, flipped, spacing_mm, box, _choose(guide, spacing_mm, views))
-
-
-def orientation(affine: Affine) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Order of the axes, and those to flip after that, so that an array runs to superior, posterior and left.
-
-    Args:
-        affine: (4, 4), index (d, h, w, 1) to millimetres (x left, y posterior, z superior).
-
-    >>> orientation(np.array([[0, 0, -1.0, 0], [0, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 1]]))
-    ((0, 1, 2), (2,))
-    """
-    cosines = (affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0))[::-1]
-    order = max(permutations(range(3)), key=lambda axes: float(sum(abs(cosines[row, a]) for row, a in enumerate(axes))))
-    return order, tuple(row for row, axis in enumerate(order) if cosines[row, axis] < 0)
+    guide = next((guide for guide in turned if guide.any()), brain)[box.slices]
+    spacing_mm = tuple(image.spacing_mm[axis] for axis in how.axes)
+    return Scene(how, spacing_mm, box, _choose(guide, spacing_mm, views))
 
 
 def _box(mask: Array) -> Box:
@@ -154,30 +140,33 @@ def _three(hits: Array, fullest: int, slices: int) -> list[int]:
     return [index for index in indices if 0 <= index < slices]
 
 
-Rgb = tuple[float, float, float]
-Picture = NDArray[np.float64]
-
 _COLUMN, _EDGE, _TOP, _GAP, _KEY_ROW = 2.4, 0.45, 1.1, 0.06, 0.27
 """Inches: width of a column, edges at left and right, head, gap between pictures, a row of the key."""
 _SIDES = (("R", "L"), ("R", "L"), ("A", "P"))
 _DIM = "0.65"
-_NAME: dict[str, Any] = {"color": "white", "weight": "bold"}
-_LINE: dict[str, Any] = {"color": _DIM}
 
 
-def sheet(scene: Scene, headings: Sequence[str], rows: Sequence[Sequence[Picture]], key_rows: int = 1) -> Figure:
-    """Rows of pictures (H, W, 3), a row for each view of the scene and a column for each heading.
+def sheet(
+    scene: Scene,
+    headings: Sequence[str],
+    rows: Sequence[Sequence[Picture]],
+    titles: tuple[str, str],
+    tissues: Mapping[str, Rgb],
+) -> Figure:
+    """A black sheet of pictures (H, W, 3): a row for each view of the scene, a column for each heading.
 
     Args:
         scene: Views and spacing; all pictures have one scale in millimetres.
         headings: Above the columns.
         rows: Pictures as the views cut them.
-        key_rows: Height to leave below, in rows of the key.
+        titles: Name of the case, and a line on the result.
+        tissues: Names and colours of a key below, with at most one entry for each column in a row.
     """
     sizes_mm = [view.size_mm(scene.spacing_mm, scene.box.shape) for view in scene.views]
     inches_per_mm = _COLUMN / max(width for _, width in sizes_mm)
     heights = [height * inches_per_mm for height, _ in sizes_mm]
     tops = [_TOP + sum(heights[:row]) + row * _GAP for row in range(len(rows))]
+    key_rows = math.ceil(len(tissues) / len(headings))
     width = 2 * _EDGE + len(headings) * (_COLUMN + _GAP) - _GAP
     height = tops[-1] + heights[-1] + 0.3 + key_rows * _KEY_ROW
     figure = Figure(figsize=(width, height), facecolor="black")
@@ -188,39 +177,31 @@ def sheet(scene: Scene, headings: Sequence[str], rows: Sequence[Sequence[Picture
         axes.imshow(rows[row][column], extent=(0, wide, tall, 0), interpolation="bicubic")
         axes.set_axis_off()
         if row == 0:
-            axes.set_title(_plain(headings[column]), color="white", fontsize=11, pad=6)
+            axes.set_title(literal(headings[column]), color="white", fontsize=11, pad=6)
         if column == 0:
             _mark_sides(axes, scene.views[row].plane)
             middle = (bottom + heights[row] / 2) / height
             name = PLANES[scene.views[row].plane]
             figure.text(0.22 / width, middle, name, color=_DIM, size=9, rotation=90, ha="center", va="center")
+    _write_titles(figure, *titles)
+    _draw_key(figure, tissues, key_rows)
     return figure
 
 
-def title(figure: Figure, name: str, line: str) -> None:
+def _write_titles(figure: Figure, name: str, line: str) -> None:
     """The name of the case and a line on the result, made smaller where the sheet is narrow."""
     width, height = figure.get_size_inches()
     points = (width - 2 * _EDGE) * 72
-    for text, top, size, em, style in ((name, 0.32, 14, 0.72, _NAME), (line, 0.60, 10, 0.58, _LINE)):
-        fitting = min(size, points / em / max(1, len(text)))
-        figure.text(_EDGE / width, 1 - top / height, _plain(text), size=fitting, **style)
+    for text, top, size, em, colour in ((name, 0.32, 14, 0.72, "white"), (line, 0.60, 10, 0.58, _DIM)):
+        fitting, weight = min(size, points / em / max(1, len(text))), "bold" if text is name else "normal"
+        figure.text(_EDGE / width, 1 - top / height, literal(text), size=fitting, color=colour, weight=weight)
 
 
-def key_rows(entries: int, columns: int) -> int:
-    """Rows of a key with one entry below each column of the sheet.
-
-    >>> key_rows(4, columns=6), key_rows(4, columns=3)
-    (1, 2)
-    """
-    return math.ceil(entries / columns)
-
-
-def key(figure: Figure, tissues: Mapping[str, Rgb], columns: int) -> None:
-    """Name and colour of the tissues below the pictures."""
+def _draw_key(figure: Figure, tissues: Mapping[str, Rgb], rows: int) -> None:
     figure.legend(
-        handles=[Patch(facecolor=colour, label=_plain(tissue)) for tissue, colour in tissues.items()],
+        handles=[Patch(facecolor=colour, label=literal(tissue)) for tissue, colour in tissues.items()],
         loc="lower center",
-        ncols=math.ceil(len(tissues) / key_rows(len(tissues), columns)),
+        ncols=math.ceil(len(tissues) / rows),
         frameon=False,
         labelcolor="white",
         fontsize=10,
@@ -232,8 +213,3 @@ def key(figure: Figure, tissues: Mapping[str, Rgb], columns: int) -> None:
 def _mark_sides(axes: Axes, plane: int) -> None:
     for place, side, align in zip((0.03, 0.97), _SIDES[plane], ("left", "right"), strict=True):
         axes.text(place, 0.96, side, color=_DIM, size=9, ha=align, va="top", transform=axes.transAxes)
-
-
-def _plain(text: str) -> str:
-    """Dollar signs as themselves: matplotlib would set what lies between two of them as a formula."""
-    return text.replace("$", r"\$")

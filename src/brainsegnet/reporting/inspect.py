@@ -1,58 +1,84 @@
-"""`inspect`: what is in a model folder or a case.
-
-`models`: which models lie inside the package, from what they were made, and how good they are.
-"""
+"""The verb `inspect`: what is in a model folder, an image or a folder of cases, and which models are shipped."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from brainsegnet._atomic import find_suffix
 from brainsegnet.io.case_files import PERFUSION, CaseFiles, DatasetCheck, check_dataset, read_sequences
 from brainsegnet.io.cases import find_cases
 from brainsegnet.io.images import READERS, Series, read_image, read_series
+from brainsegnet.metrics.table import Table, text_columns
 from brainsegnet.model.card import Card, Comparison, ExportNote, Parent, TrainingNote
 from brainsegnet.model.store import BEST, CARD_FILE, LAST, Model, is_shipped, resolve_model, shipped_models
 from brainsegnet.volume import Volume
 
 Row = tuple[str, ...]
-IMAGE_HEADINGS = ("name", "voxels (D, H, W)", "spacing mm", "type", "smallest", "largest")
-NAMED = 24
-"""Of a model's cases all are named up to so many, else half of that; the card names all."""
-CASE_HEADINGS = ("case", "sequences", "labels", "convention", "incomplete")
+_IMAGE = ("name", "voxels (D, H, W)", "spacing mm", "type", "smallest", "largest")
+_NAMED = 24
+"""A model's cases are all named up to this number; of more, half of it. The card names all."""
+_CASE = ("case", "sequences", "labels", "convention", "incomplete")
 
 
-@dataclass(frozen=True)
-class Inventory:
-    """A title, the headings of a table, its rows, and what is said below it."""
-
-    title: str
-    headings: Row
-    rows: Sequence[Row]
-    notes: Sequence[str] = ()
-
-
-def inspect(model_or_case: Path) -> Inventory:
+def inspect(model_or_case: Path | None = None) -> Table:
     """What is in a model folder, a shipped model by its name, an image, a case, or a folder or table of cases.
+
+    Without an argument: every shipped model, a column each, with what it takes and finds, its origin, licence, scores
+    and hash.
 
     Raises:
         ModelError: a model folder that cannot be used.
         DatasetError: neither a model nor cases.
         ImageError: an image that cannot be read.
     """
+    if model_or_case is None:
+        return _list_shipped()
     homes = (model_or_case, model_or_case / BEST, model_or_case / LAST)
     if is_shipped(model_or_case) or any((home / CARD_FILE).exists() for home in homes):
         model = resolve_model(model_or_case)
-        return Inventory(f"model {model.folder}", ("what", "value"), card_rows(model.card))
+        return Table(text_columns("what", "value"), card_rows(model.card), f"model {model.folder}")
     if find_suffix(model_or_case, tuple(READERS)):
         row = _series_row(model_or_case.name, read_series(model_or_case))
-        return Inventory(f"image {model_or_case}", IMAGE_HEADINGS, [row])
+        return Table(text_columns(*_IMAGE), [row], f"image {model_or_case}")
     cases = find_cases([model_or_case])
     if len(cases) == 1:
-        return Inventory(f"case {cases[0].name}", IMAGE_HEADINGS, _image_rows(cases[0]), [f"layout: {cases[0].layout}"])
+        notes = [f"layout: {cases[0].layout}"]
+        return Table(text_columns(*_IMAGE), _image_rows(cases[0]), f"case {cases[0].name}", notes)
     found = check_dataset(cases)
     rows = [_case_row(case, found.defects.get(case.name, ())) for case in cases]
-    return Inventory(f"{len(cases)} cases in {model_or_case}", CASE_HEADINGS, rows, _summary(found, len(cases)))
+    title = f"{len(cases)} cases in {model_or_case}"
+    return Table(text_columns(*_CASE), rows, title, _summary(found, len(cases)))
+
+
+def _list_shipped() -> Table:
+    shipped = shipped_models()
+    columns = {name: _facts(model) for name, model in shipped.items()}
+    kinds = list(next(iter(columns.values()), {}))
+    rows: list[Row] = [(kind, *(facts[kind] for facts in columns.values())) for kind in kinds]
+    return Table(text_columns("", *columns), rows, f"{len(shipped)} models in the package")
+
+
+def _facts(model: Model) -> dict[str, str]:
+    card = model.card
+    bytes_ = sum(path.stat().st_size for path in model.folder.rglob("*") if path.is_file())
+    return {
+        "takes": ("any of " if card.input.any_subset else "") + ", ".join(card.sequences),
+        "finds": _labels(card),
+        "trained on": card.training.data.sources,
+        "licence": card.licence,
+        "Dice on unseen cases": _unseen_scores(card),
+        "exports": ", ".join(card.exports) or "none",
+        "size": f"{bytes_ / 1e6:.1f} MB",
+        "SHA-256": card.weights.sha256 if card.weights else "none",
+    }
+
+
+def _unseen_scores(card: Card) -> str:
+    """Scores with all sequences, and over how many cases they are a mean."""
+    note = card.training
+    scores = note.subsets.get("+".join(card.sequences), note.scores)
+    means = ", ".join(f"{region} {value:.2f}" for region, value in scores.items() if value is not None)
+    cases = note.held_out_sources or f"{len(note.held_out)} cases"
+    return f"{means} (mean over {cases})" if means else "not measured"
 
 
 def _image_rows(case: CaseFiles) -> list[Row]:
@@ -96,14 +122,14 @@ def _summary(found: DatasetCheck, count: int) -> list[str]:
     ]
 
 
-def card_rows(card: Card) -> list[Row]:
+def card_rows(card: Card) -> list[tuple[str, str]]:
     """What a card says, by name, for people to read."""
     training, weights = card.training, card.weights
     budget = ", ".join(f"{value:g} {kind}" for kind, value in training.budget.items() if value)
     rows = {
         "name": card.name,
         "task": card.task.name,
-        "labels": ", ".join(f"{value} {tissue}" for value, tissue in card.task.labels.items()),
+        "labels": _labels(card),
         "sequences": ", ".join(card.input.sequences) + (" (any subset)" if card.input.any_subset else " (all needed)"),
         "normalisation": card.input.normalisation,
         "widths": f"{', '.join(map(str, card.network.widths))}; {card.network.refined} in the refinement",
@@ -116,8 +142,8 @@ def card_rows(card: Card) -> list[Row]:
         "Dice on unseen cases": _unseen(card),
         "Dice by sequences": "; ".join(f"{part}: {_scores(s)}" for part, s in training.subsets.items())
         or "not measured",
-        "made in other ways": "; ".join(map(_comparison, training.comparisons)) or "not measured",
-        "decides": _threshold(card),
+        "other ways of training": "; ".join(map(_comparison, training.comparisons)) or "not measured",
+        "decision": _decision(card),
         "connected components": _components(card),
         "volume intervals": _intervals(card),
         "exports": _exports(card),
@@ -130,11 +156,17 @@ def card_rows(card: Card) -> list[Row]:
     return list(rows.items())
 
 
+def _labels(card: Card) -> str:
+    return ", ".join(f"{value} {tissue}" for value, tissue in card.task.labels.items())
+
+
 def describe_unseen(card: Card) -> str:
     """The cases that the scores of a card are of, counted and named.
 
-    >>> from brainsegnet.model.card import Architecture, Input
-    >>> from brainsegnet.model.card import Data, TrainingNote
+    >>> from brainsegnet.metrics.table import Table, text_columns
+    from brainsegnet.model.card import Architecture, Input
+    >>> from brainsegnet.metrics.table import Table, text_columns
+    from brainsegnet.model.card import Data, TrainingNote
     >>> from brainsegnet.task import ISLES2022
     >>> note = TrainingNote(data=Data(cases=("a", "b"), count=2), held_out=("c",))
     >>> shape = Architecture(widths=(1, 1), refined=1)
@@ -145,9 +177,9 @@ def describe_unseen(card: Card) -> str:
     held = card.training.held_out
     count, names = f"{len(held)} case{'' if len(held) == 1 else 's'}", ", ".join(held)
     if not held:
-        return "which cases, the card does not say"
+        return "the card does not say which cases"
     origin = f" ({card.training.held_out_sources})" if card.training.held_out_sources else ""
-    how = ", each scored by a model trained alike without it" if by_folds(card) else origin
+    how = ", each scored by a model trained in the same way without it" if by_folds(card) else origin
     return f"{count}{how}: {names}"
 
 
@@ -170,7 +202,7 @@ def _mean_of(note: TrainingNote) -> str:
 
 def _trained(note: TrainingNote) -> str:
     """The cases, the first of them named, and what was simulated beside them."""
-    names = note.data.cases if len(note.data.cases) <= NAMED else note.data.cases[: NAMED // 2]
+    names = note.data.cases if len(note.data.cases) <= _NAMED else note.data.cases[: _NAMED // 2]
     rest = f" and {len(note.data.cases) - len(names)} others" if len(names) < len(note.data.cases) else ""
     cases = f"{note.data.count} cases{': ' if names else ''}{', '.join(names)}{rest}"
     simulated = note.simulated
@@ -178,8 +210,7 @@ def _trained(note: TrainingNote) -> str:
         return cases
     return (
         f"{cases}; {simulated.seen} {simulated.kind} simulated meanwhile ({simulated.generator}, {simulated.origin}), "
-        f"{simulated.size} at a "
-        f"time, one new every {simulated.every} steps"
+        f"{simulated.size} at a time, one new every {simulated.every} steps"
     )
 
 
@@ -191,20 +222,18 @@ def _unseen(card: Card) -> str:
 
 
 def _comparison(other: Comparison) -> str:
-    """What another way to make the model reaches with most of its sequences."""
-    count = {None: "all real cases", 0: "no real case", 1: "1 real case"}.get(
-        other.real_cases, f"{other.real_cases} real cases"
-    )
+    """What another way of training reaches with the most sequences."""
+    few = {None: "all real cases", 0: "no real case", 1: "1 real case"}
+    count = few.get(other.real_cases, f"{other.real_cases} real cases")
     budget = "".join(f", {length:g} {unit[:-1] if length == 1 else unit}" for unit, length in other.budget.items())
     most = max(other.subsets, key=lambda part: part.count("+"))
     return f"{other.origin} ({count}{budget}): {_scores(other.subsets[most])}"
 
 
-def _threshold(card: Card) -> str:
-    """From which probability on a voxel is called lesion."""
-    return (
-        "by the likeliest class" if card.threshold == 0.5 else f"for a lesion from {card.threshold:g} of probability on"
-    )
+def _decision(card: Card) -> str:
+    """How probabilities become labels."""
+    threshold = f"lesion where its probability is at least {card.threshold:g}"
+    return "most probable class" if card.threshold == 0.5 else threshold
 
 
 def _components(card: Card) -> str:
@@ -212,23 +241,20 @@ def _components(card: Card) -> str:
     note = card.components
     if note.confidence_margin is None:
         return "all kept"
-    dropped = f"dropped where less sure by {note.confidence_margin:g} than the surest"
+    dropped = f"dropped if their lesion probability is more than {note.confidence_margin:g} below the highest"
     kept = note.kept.get("+".join(card.sequences))
-    return (
-        f"{dropped}; Dice if all are kept: {_scores(kept)}"
-        if kept
-        else f"{dropped}, as by the model that it started from"
-    )
+    measured = f"; Dice if all are kept: {_scores(kept or {})}"
+    return dropped + (measured if kept else ", as in the model that it started from")
 
 
 def _intervals(card: Card) -> str:
-    """How often the intervals of the volumes held the truth."""
+    """How often the intervals of the volumes contained the truth."""
     texts = [
         f"{region}: alpha {note.alpha:.3g}, "
         + (
             "not measured"
             if note.coverage is None
-            else f"held {note.coverage:.0%} of the volumes of {note.cases} cases, each left out"
+            else f"contained {note.coverage:.0%} of the volumes of {note.cases} cases, each left out in turn"
         )
         for region, note in card.intervals.items()
     ]
@@ -256,41 +282,3 @@ def _change(note: ExportNote) -> str:
     measured = (("", note.dice_change), ("in bf16: ", note.bf16_change))
     texts = [f"{how}Dice {', '.join(f'{region} {by:+.4f}' for region, by in c.items())}" for how, c in measured if c]
     return f" ({'; '.join(texts)})" if texts else ""
-
-
-def models() -> Inventory:
-    """Every shipped model, a column each: what it takes, what it finds, its origin, licence, scores and hash.
-
-    Raises:
-        ModelError: one was altered.
-    """
-    shipped = shipped_models()
-    columns = {name: _facts(model) for name, model in shipped.items()}
-    kinds = list(next(iter(columns.values()), {}))
-    rows: list[Row] = [(kind, *(facts[kind] for facts in columns.values())) for kind in kinds]
-    return Inventory(f"{len(shipped)} models in the package", ("", *columns), rows)
-
-
-def _facts(model: Model) -> dict[str, str]:
-    card = model.card
-    training, weights = card.training, card.weights
-    bytes_ = sum(path.stat().st_size for path in model.folder.rglob("*") if path.is_file())
-    return {
-        "takes": ("any of " if card.input.any_subset else "") + ", ".join(card.sequences),
-        "finds": ", ".join(f"{value} {tissue}" for value, tissue in card.task.labels.items()),
-        "trained on": training.data.sources,
-        "licence": card.licence,
-        "Dice on unseen cases": _unseen_scores(card),
-        "exports": ", ".join(card.exports) or "none",
-        "size": f"{bytes_ / 1e6:.1f} MB",
-        "SHA-256": weights.sha256 if weights else "none",
-    }
-
-
-def _unseen_scores(card: Card) -> str:
-    """Scores with all sequences, and over how many cases they are a mean."""
-    note = card.training
-    scores = note.subsets.get("+".join(card.sequences), note.scores)
-    told = ", ".join(f"{region} {value:.2f}" for region, value in scores.items() if value is not None)
-    cases = note.held_out_sources or f"{len(note.held_out)} cases"
-    return f"{told} (mean over {cases})" if told else "not measured"

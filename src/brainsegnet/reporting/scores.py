@@ -1,0 +1,182 @@
+"""What a report says of the scores of predictions: means, distributions, the worst cases, and every case."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from brainsegnet.errors import BrainSegNetError, DatasetError
+from brainsegnet.io.cases import CaseFiles, find_cases, load_case
+from brainsegnet.io.predictions import read_prediction
+from brainsegnet.metrics.evaluate import COLUMNS, Evaluation, describe_unpredicted, label_files
+from brainsegnet.metrics.scores import EMPTY_RULE, METRICS, CaseScores, RegionScore
+from brainsegnet.metrics.statistics import INTERVAL_RULE, Interval, Summary, summarise
+from brainsegnet.metrics.table import Cell, Column, Estimate, Table, number_columns, text_columns
+from brainsegnet.plotting.charts import distribution_figure, point_titles
+from brainsegnet.plotting.overlays import overlay_figure
+from brainsegnet.plotting.render import inline_svg, render
+from brainsegnet.preprocessing.alignment import Aligner
+from brainsegnet.reporting.page import Charts, Picture, Section, Tiles
+from brainsegnet.task import Task
+
+_NAMES: Mapping[str, str] = {
+    "hd95_mm": "HD95, mm",
+    "assd_mm": "Mean surface distance, mm",
+    "surface_dice": "Surface Dice",
+    "lesion_dice": "Dice by lesion",
+    "lesion_f1": "F1 by lesion",
+    "volume_error_ml": "Volume error, ml",
+    "predicted_volume_ml": "Predicted, ml",
+    "true_volume_ml": "True, ml",
+}
+"""Metric to what it is called, where that is not its name in the code."""
+_RATIOS = {"dice", "sensitivity", "specificity", "precision", "surface_dice", "lesion_dice", "lesion_f1"}
+_DRAWN = ("dice", "sensitivity", "precision", "hd95_mm", "surface_dice", "lesion_f1", "volume_error_ml")
+_LISTED = ("dice", "sensitivity", "precision", "hd95_mm", "lesion_f1", "predicted_volume_ml", "true_volume_ml")
+_PICTURE_DPI = 96
+_CHART_NOTE = (
+    "Each dot is a case; its name shows under the pointer. Box: quartiles and median, from five cases up. "
+    "Diamond: mean; the line through it is the 95 % interval of the mean, where there are enough cases for one."
+)
+
+
+def score_sections(evaluation: Evaluation, predicted: Path, truth: Sequence[Path], worst: int) -> list[Section]:
+    """All that is known of the scores, and `worst` pictures of the worst cases.
+
+    Args:
+        evaluation: Scores of the predictions.
+        predicted: Where these lie.
+        truth: Where the truths lie; the worst cases are drawn if their scans lie there too.
+        worst: How many cases to show.
+    """
+    first, *others = summary_sections(evaluation)
+    lone = describe_unpredicted(evaluation.unpredicted)
+    failed = Table(text_columns("Case", "Why"), list(evaluation.failures.items()))
+    return [
+        first,
+        *([Section("Cases without a prediction", notes=lone)] if lone else []),
+        *([Section("Cases that could not be scored", [failed])] if evaluation.failures else []),
+        *others,
+        _worst_section(evaluation, predicted, truth, worst),
+        case_section(evaluation),
+    ]
+
+
+def summary_sections(evaluation: Evaluation) -> list[Section]:
+    """Mean Dice at a glance, all means, and the distributions."""
+    summary, scores = summarise(evaluation.scores), evaluation.scores
+    over = f"Mean Dice ± standard deviation over {summary.cases} {'case' if summary.cases == 1 else 'cases'}."
+    return [
+        Section("Dice at a glance", [Tiles([_tile(summary, region) for region in summary.mean])], [over]),
+        Section("Scores", [_means(summary)], _describe(summary, evaluation)),
+        Section("Distributions", [Charts([_chart(summary, scores, metric) for metric in _DRAWN])], [_CHART_NOTE]),
+    ]
+
+
+def case_section(evaluation: Evaluation) -> Section:
+    """Every case and region."""
+    rows = [
+        [name, region, *(getattr(score, metric) for metric in _LISTED)]
+        for name, regions in evaluation.scores.items()
+        for region, score in regions.items()
+    ]
+    columns = [*text_columns("Case", "Region"), *map(column, _LISTED)]
+    return Section("Case by case", [Table(columns, rows, grouped=True)])
+
+
+def worst_cases(scores: CaseScores, count: int) -> list[str]:
+    """The cases of the lowest mean Dice over the regions, worst first; those of one score by name."""
+    means = {name: _mean_dice(regions) for name, regions in scores.items()}
+    return sorted(means, key=lambda name: (means[name], name))[: max(0, count)]
+
+
+def column(metric: str) -> Column:
+    """Name of a metric in words, and format of its figures.
+
+    >>> column("hd95_mm").heading, column("lesions_found").heading, column("lesions_found").form
+    ('HD95, mm', 'Lesions found', '.1f')
+    """
+    form = COLUMNS[metric].form if metric in COLUMNS else ".3f"
+    return Column(_NAMES.get(metric, metric.replace("_", " ").capitalize()), form)
+
+
+def _mean_dice(regions: Mapping[str, RegionScore]) -> float:
+    return sum(score.dice for score in regions.values()) / len(regions)
+
+
+def _interval(summary: Summary, region: str, metric: str) -> Interval:
+    """The 95 % interval of a mean, where the cases are enough."""
+    return (summary.low[region][metric], summary.high[region][metric]) if region in summary.low else None
+
+
+def _tile(summary: Summary, region: str) -> tuple[str, str, str]:
+    ends = _interval(summary, region, "dice")
+    spread = f"± {summary.sd[region]['dice']:.3f}" if summary.cases > 1 else "one case"
+    interval = f", 95 % interval {ends[0]:.3f} to {ends[1]:.3f}" if ends else ""
+    return region, f"{summary.mean[region]['dice']:.3f}", spread + interval
+
+
+def _means(summary: Summary) -> Table:
+    """A row for each metric, a column for each region."""
+    rows: list[list[Cell]] = []
+    for metric in METRICS:
+        form = column(metric).form
+        means = (
+            Estimate(mean[metric], summary.sd[region][metric], _interval(summary, region, metric), form=form)
+            for region, mean in summary.mean.items()
+        )
+        rows.append([column(metric).heading, *means])
+    heading = f"Mean ± standard deviation{', 95 % interval' if summary.low else ''}"
+    return Table([*text_columns(heading), *number_columns(*summary.mean)], rows)
+
+
+def _describe(summary: Summary, evaluation: Evaluation) -> list[str]:
+    """Convention, rules, and how many masks were empty."""
+    task = evaluation.task
+    labels = ", ".join(f"{value} {tissue}" for value, tissue in task.labels.items())
+    regions = "; ".join(f"{region} = {' + '.join(map(str, values))}" for region, values in task.regions.items())
+    empty = "; ".join(
+        f"{region}: {', '.join(f'{kind} {count}' for kind, count in counts.items())}"
+        for region, counts in summary.empty.items()
+    )
+    rules = [EMPTY_RULE, INTERVAL_RULE, *evaluation.rules.describe()]
+    return [f"Labels of {task.name}: {labels}. Regions: {regions}.", *rules, f"Empty masks: {empty}."]
+
+
+def _chart(summary: Summary, scores: CaseScores, metric: str) -> tuple[str, str]:
+    """Heading and drawing of the distribution of a metric, a row for each region."""
+    values = {r: {name: float(getattr(case[r], metric)) for name, case in scores.items()} for r in summary.mean}
+    intervals = {region: _interval(summary, region, metric) for region in summary.mean}
+    figure, name = distribution_figure(values, metric in _RATIOS, intervals), column(metric).heading
+    return name, inline_svg(figure, metric, f"Distribution of {name}", point_titles(values))
+
+
+def _worst_section(evaluation: Evaluation, predicted: Path, truth: Sequence[Path], count: int) -> Section:
+    """The worst cases, drawn where the truth is given with its scans."""
+    scans, files = _find_scans(truth), label_files(predicted)
+    parts, rank = [], worst_cases(evaluation.scores, count)
+    for name in rank:
+        regions = evaluation.scores[name]
+        dices = ", ".join(f"{region} {score.dice:.3f}" for region, score in regions.items())
+        drawn = _draw(scans[name], files[name], evaluation.task) if name in scans and name in files else None
+        line = f"mean Dice {_mean_dice(regions):.3f} ({dices})"
+        parts.append(Picture(drawn, f"Prediction and truth of {name}", name, line))
+    why = f"The {len(rank)} of {len(evaluation.scores)} cases with the lowest mean Dice over the regions, worst first."
+    undrawn = ["Pictures need the scans: name folders of cases as the truth."] if not scans else []
+    return Section("Worst cases", parts, [why, *undrawn])
+
+
+def _find_scans(truth: Sequence[Path]) -> dict[str, CaseFiles]:
+    try:
+        return {case.name: case for case in find_cases(truth) if case.lesion}
+    except DatasetError:
+        return {}
+
+
+def _draw(files: CaseFiles, predicted: Path, task: Task) -> bytes | None:
+    """A case as a PNG, or None where its scans do not fit its prediction."""
+    try:
+        case = load_case(files, task.sequences, task, lesion=True, allow_missing=True, align=Aligner(files.name))
+        names = [name for name in ("flair", "t1c", "t2") if name in case.images] or list(case.images)[:3]
+        labels = read_prediction(predicted, task, files.name).array
+        return render(overlay_figure(case, labels, task, names, "slice"), "png", _PICTURE_DPI)
+    except BrainSegNetError:
+        return None
