@@ -8,8 +8,16 @@ import pytest
 import SimpleITK as sitk
 
 from brainsegnet.errors import ImageError, LabelError
-from brainsegnet.io.images import as_volume, from_sitk, read_image, to_labels, to_sitk, write_image
-from brainsegnet.io.nifti import from_nibabel, to_nibabel
+from brainsegnet.io.images import (
+    as_volume,
+    from_nibabel,
+    from_sitk,
+    read_image,
+    to_labels,
+    to_nibabel,
+    to_sitk,
+    write_image,
+)
 from brainsegnet.volume import LabelMap, Volume
 
 
@@ -91,7 +99,7 @@ SHEARED = np.eye(4) + np.eye(4, k=1) * 0.3
         ((np.zeros((2, 3)), np.eye(4)), "flair: a volume is 3-D"),
         ((np.zeros((2, 3, 4)), np.eye(3)), r"flair: an affine is \(4, 4\)"),
         ((np.zeros((2, 3, 4)), SHEARED), "not at right angles"),
-        (np.zeros((2, 3, 4)), r"flair is a ndarray; give a Volume, an \(array, affine\) pair"),
+        (np.zeros((2, 3, 4)), r"flair is of the type ndarray; give a Volume, an \(array, affine\) pair"),
     ],
 )
 def test_what_is_no_image_in_space_is_refused_by_name(image, sentence):

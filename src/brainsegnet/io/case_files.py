@@ -10,8 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from brainsegnet.errors import DatasetError, ImageError
-from brainsegnet.io.images import read_image, read_series
-from brainsegnet.io.integrity import check_size
+from brainsegnet.io.images import check_size, read_image, read_series
 from brainsegnet.io.perfusion import MAPS, summarise
 from brainsegnet.task import Task
 from brainsegnet.volume import Volume
