@@ -12,7 +12,7 @@ import pytest
 import SimpleITK as sitk
 
 from brainsegnet.errors import ImageError, LabelError, OutputError
-from brainsegnet.io.images import read_image, read_labels, write_image
+from brainsegnet.io.images import check_size, read_image, read_labels, write_image
 from brainsegnet.volume import LabelMap, Volume
 
 SUFFIXES = [".nii.gz", ".nii", ".mha", ".nrrd"]
@@ -322,3 +322,26 @@ def test_a_refused_file_lets_the_next_one_in(tmp_path, volume):
         read_image(broken)
     write_image(volume, tmp_path / "good.nii.gz")
     assert read_image(tmp_path / "good.nii.gz").on_grid_of(volume)
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".mha"])
+def test_a_whole_file_passes_and_a_shorter_one_does_not(tmp_path, volume, suffix):
+    path = tmp_path / f"a{suffix}"
+    write_image(volume, path)
+    check_size(path)
+    whole = path.read_bytes()
+    for length in (0, 3, len(whole) // 3, len(whole) - 1):
+        path.write_bytes(whole[:length])
+        with pytest.raises(ImageError, match=r"fetch it again|is no image"):
+            check_size(path)
+
+
+def test_several_gzip_members_and_4d_files_are_whole(tmp_path):
+    sitk.WriteImage(sitk.GetImageFromArray(np.zeros((3, 4, 5, 6), np.float32), isVector=False), str(tmp_path / "a.nii"))
+    check_size(tmp_path / "a.nii")
+    content = (tmp_path / "a.nii").read_bytes()
+    (tmp_path / "b.nii.gz").write_bytes(gzip.compress(content[:500]) + gzip.compress(content[500:]))
+    check_size(tmp_path / "b.nii.gz")
+    (tmp_path / "b.nii.gz").write_bytes(gzip.compress(content[:500]) + gzip.compress(content[500:-1]))
+    with pytest.raises(ImageError, match="cut short"):
+        check_size(tmp_path / "b.nii.gz")

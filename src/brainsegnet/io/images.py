@@ -135,34 +135,6 @@ def check_size(path: Path) -> None:
             check_itk(path)
 
 
-def as_volume(image: object, name: str = "the image") -> Volume:
-    """A volume from what holds an image in memory: a `Volume`, `(array, affine)`, or an image of nibabel or SimpleITK.
-
-    Args:
-        image: The image. An array (D, H, W) comes with an affine as `Volume` has it, (d, h, w, 1) to LPS millimetres.
-        name: What the image is called in messages.
-
-    Raises:
-        ImageError: it is none of these, or cannot be used: not 3-D, sheared, no plain numbers.
-    """
-    libraries = {kind.__module__.split(".")[0] for kind in type(image).__mro__}
-    if isinstance(image, Volume):
-        return image
-    if "nibabel" in libraries:
-        return from_nibabel(image, name)
-    if "SimpleITK" in libraries:
-        return from_sitk(image, name)
-    if isinstance(image, tuple) and len(image) == 2:
-        try:
-            volume = Volume(np.asarray(image[0]), np.asarray(image[1], np.float64))
-        except ValueError as error:
-            raise ImageError(f"{name}: {error}") from error
-        _check_axes(volume.affine, name)
-        return volume
-    kinds = "a Volume, an (array, affine) pair, or an image of nibabel or SimpleITK"
-    raise ImageError(f"{name} is of the type {type(image).__name__}; give {kinds}")
-
-
 def from_nibabel(image: NibabelImage, name: str = "the image") -> Volume:
     """A 3-D image of nibabel as a volume (D, H, W); its array is a view where nibabel holds it in memory.
 

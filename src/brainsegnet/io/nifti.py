@@ -88,8 +88,7 @@ def read_nifti(path: Path, check_kind: CheckKind) -> tuple[Array, Affine]:
         _skip(file, header.offset - _HEADER_BYTES)
         array = np.empty(header.size[::-1], header.dtype)
         _fill(file, array.reshape(-1).view(np.uint8).data)
-        while file.read(_PIECE):
-            pass
+        _check_sum(file)
     return _rescale(array, header.fields), affine
 
 
@@ -101,9 +100,12 @@ def check_nifti(path: Path) -> None:
     """
     with _open(path) as file:
         header = _read_header(file, path)
-        if isinstance(file, gzip.GzipFile) and _read_unpacked_size(path) == header.total % 2**32:
-            return
-        _skip(file, header.total - _HEADER_BYTES)
+        if not isinstance(file, gzip.GzipFile):
+            if path.stat().st_size < header.total:
+                raise EOFError
+        elif _read_unpacked_size(path) != header.total % 2**32:
+            _skip(file, header.total - _HEADER_BYTES)
+            _check_sum(file)
 
 
 def write_nifti(array: Array, affine: Affine, path: Path, *, compress: bool) -> None:
@@ -171,6 +173,12 @@ def _fill(file: _File, buffer: memoryview) -> None:
     for start in range(0, len(buffer), _PIECE):
         piece = buffer[start : start + _PIECE]
         piece[:] = _take(file, len(piece))
+
+
+def _check_sum(file: _File) -> None:
+    """Read to the end, where gzip compares its checksum."""
+    while file.read(_PIECE):
+        pass
 
 
 def _read_unpacked_size(path: Path) -> int:

@@ -10,9 +10,8 @@ import numpy as np
 
 from brainsegnet._types import Array
 from brainsegnet.errors import DatasetError, GridMismatch, TaskError
-from brainsegnet.io.cases import CaseFiles, find_cases, load_case
+from brainsegnet.io.cases import CaseFiles, find_cases, load_case, read_prediction
 from brainsegnet.io.images import read_image
-from brainsegnet.io.predictions import read_prediction
 from brainsegnet.metrics.evaluate import label_files
 from brainsegnet.paper.figures import SEQUENCES, Strip, comparison_figure, cut_strip, probability_row_figure
 from brainsegnet.paper.tables import check_targets, name_rows

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from brainsegnet._atomic import find_suffix
-from brainsegnet.io.case_files import PERFUSION, CaseFiles, DatasetCheck, check_dataset, read_sequences
-from brainsegnet.io.cases import find_cases
+from brainsegnet.io.case_files import PERFUSION, CaseFiles, read_sequences
+from brainsegnet.io.cases import DatasetCheck, check_dataset, find_cases
 from brainsegnet.io.images import READERS, Series, read_image, read_series
 from brainsegnet.model.card import Card, Comparison, ExportNote, Parent, TrainingNote
 from brainsegnet.model.store import BEST, CARD_FILE, LAST, Model, is_shipped, resolve_model, shipped_models
@@ -44,7 +44,7 @@ def inspect(model_or_case: Path) -> Inventory:
     if is_shipped(model_or_case) or any((home / CARD_FILE).exists() for home in homes):
         model = resolve_model(model_or_case)
         return Inventory(f"model {model.folder}", ("what", "value"), card_rows(model.card))
-    if find_suffix(model_or_case, tuple(READERS)):
+    if find_suffix(model_or_case, READERS):
         row = _series_row(model_or_case.name, read_series(model_or_case))
         return Inventory(f"image {model_or_case}", IMAGE_HEADINGS, [row])
     cases = find_cases([model_or_case])

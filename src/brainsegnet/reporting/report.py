@@ -12,8 +12,8 @@ from typing import Any
 
 from brainsegnet._atomic import writable, write_text
 from brainsegnet.errors import BrainSegNetError, DatasetError
-from brainsegnet.io.cases import CaseFiles, find_cases, load_case
-from brainsegnet.io.predictions import read_note, read_prediction
+from brainsegnet.io.cases import CaseFiles, find_cases, load_case, read_prediction
+from brainsegnet.io.layouts import read_note
 from brainsegnet.metrics.evaluate import Evaluation, describe_unpredicted, evaluate, label_files, to_json
 from brainsegnet.metrics.lesions import LESION_RULES
 from brainsegnet.metrics.scores import USUAL_RULES, ScoreRules
