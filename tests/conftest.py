@@ -159,7 +159,8 @@ def small_ground(small_head: "LabelMap") -> "Ground":
 @pytest.fixture(scope="session")
 def segmented(phantoms: Path, trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What `segment --probabilities` writes of all phantoms; to be read only."""
-    from brainsegnet.inference.segment import SegmentOptions, segment
+    from brainsegnet.inference.options import SegmentOptions
+    from brainsegnet.inference.segment import segment
 
     folder = tmp_path_factory.mktemp("results") / "model"
     segment([phantoms], trained, folder, SegmentOptions(probabilities=True, device="cpu", threads=1))

@@ -35,7 +35,7 @@ TORCH_FILES = {
     *(f"inference/{name}.py" for name in ("torch_backend", "torch_prepare")),
     *(f"simulation/{name}.py" for name in ("fields", "glioma", "confounders", "rendering", "artefacts", "realistic")),
 }
-HEAVY = {"torch", "lightning", "matplotlib", "SimpleITK", "scipy", "numpy", "monai", "pydantic", "openvino"}
+HEAVY = {"torch", "lightning", "matplotlib", "SimpleITK", "scipy", "numpy", "monai", "pydantic", "openvino", "nibabel"}
 
 
 def files() -> list[Path]:
@@ -86,6 +86,14 @@ def test_torch_enters_by_its_own_doors(path: Path) -> None:
     uses = any(module.split(".")[0] in {"torch", "lightning", "safetensors"} for module in imported(path))
     allowed = room_of(path) in TORCH_ROOMS or str(path.relative_to(SOURCE)) in TORCH_FILES
     assert allowed or not uses or path.name == "model.py"
+
+
+@pytest.mark.parametrize(
+    ("library", "doors"), [("nibabel", {"io/nifti.py"}), ("SimpleITK", {"io/itk.py", "preprocessing/alignment.py"})]
+)
+def test_libraries_of_images_enter_by_their_own_doors(library: str, doors: set[str]) -> None:
+    uses = {path for path in files() if any(module.split(".")[0] == library for module in imported(path))}
+    assert {path.relative_to(SOURCE).as_posix() for path in uses} == doors
 
 
 def test_no_utils_room() -> None:

@@ -7,10 +7,9 @@ import pytest
 
 from brainsegnet.inference.options import SegmentOptions
 from brainsegnet.inference.segment import segment
-from brainsegnet.io.case_files import PERFUSION
+from brainsegnet.io.case_files import MAPS, PERFUSION
 from brainsegnet.io.cases import find_cases, load_case
 from brainsegnet.io.images import read_image, read_labels, write_image
-from brainsegnet.io.perfusion import MAPS
 from brainsegnet.preprocessing.prepare import crop, prepare
 from brainsegnet.task import ISLES2017, ISLES2022, load_task
 from brainsegnet.training.options import TrainOptions

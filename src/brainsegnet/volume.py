@@ -21,6 +21,8 @@ Entries of two affines that differ by 1e-4 part the far corners of a head of 240
 """
 
 
+MAX_SKEW = 1e-4
+"""Axes are at right angles where the cosines between them are no larger: image formats cannot hold others."""
 REMEDY = "segment, train and compare: --resample"
 """What brings a part of a case onto the grid of its first sequence."""
 
@@ -208,3 +210,14 @@ def itk_grid(affine: Affine) -> tuple[tuple[float, ...], tuple[float, ...], NDAr
     columns = affine[:3, 2::-1]
     spacing = np.linalg.norm(columns, axis=0)
     return tuple(affine[:3, 3].tolist()), tuple(spacing.tolist()), columns / spacing
+
+
+def is_sheared(affine: Affine) -> bool:
+    """Whether the axes of a grid are not at right angles, or not three; see `MAX_SKEW`.
+
+    >>> is_sheared(np.eye(4)), is_sheared(np.eye(4) + 0.3 * np.eye(4, k=1))
+    (False, True)
+    """
+    with np.errstate(invalid="ignore", divide="ignore"):
+        _, _, direction = itk_grid(affine)
+        return not np.abs(direction.T @ direction - np.eye(3)).max() <= MAX_SKEW

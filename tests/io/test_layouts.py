@@ -8,6 +8,7 @@ import pytest
 import SimpleITK as sitk
 
 from brainsegnet.errors import ImageError
+from brainsegnet.io import case_files
 from brainsegnet.io.cases import common_sequences, find_cases, load_case
 from brainsegnet.io.images import read_image, read_series, write_image
 from brainsegnet.io.layouts import smir_path, vsd_path
@@ -267,10 +268,7 @@ def test_a_4d_file_is_read_once_for_all_channels_and_one_with_too_few_is_refused
     decathlon(Case("BRATS_001", images, LabelMap(np.zeros((3, 4, 5), np.uint8), grid)), tmp_path)
     (files,) = find_cases([tmp_path])
     opened = []
-    read = sitk.ImageFileReader.Execute
-    monkeypatch.setattr(
-        sitk.ImageFileReader, "Execute", lambda reader: opened.append(reader.GetFileName()) or read(reader)
-    )
+    monkeypatch.setattr(case_files, "read_series", lambda path: opened.append(path) or read_series(path))
     load_case(files, ("t2", "flair", "t1"), BRATS2021, lesion=False)
     assert len(opened) == 1
     save_frames([images["flair"], images["t1"]], files.images["t2"])

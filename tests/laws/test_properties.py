@@ -12,7 +12,7 @@ from scipy.spatial.transform import Rotation
 
 from brainsegnet.io.aliases import find_sequence
 from brainsegnet.io.images import read_image, write_image
-from brainsegnet.io.layouts import search, smir_path, vsd_path
+from brainsegnet.io.layouts import discover, smir_path, vsd_path
 from brainsegnet.metrics.scores import dice
 from brainsegnet.metrics.surfaces import surface_distances
 from brainsegnet.preprocessing.geometry import Turn, cut, find_turn, stitch, turn
@@ -159,5 +159,5 @@ def test_cases_are_found_wherever_they_lie(names, path, identifier):
                 file = Path(folder) / "deeper" / f"case_{name}" / path(sequence, 2 * identifier + place)
                 file.parent.mkdir(parents=True, exist_ok=True)
                 file.touch()
-        found = {case.name: set(case.images) for case in search(Path(folder))}
+        found = {case.name: set(case.images) for case in discover(Path(folder))}
     assert found == {f"case_{name}": set(sequences) for name in names}

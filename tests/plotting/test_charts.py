@@ -1,5 +1,6 @@
 """Laws of the charts: they hold what was measured, where it was measured; curves mark the stages of a training."""
 
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -94,15 +95,17 @@ def test_a_dot_stands_at_its_figure_and_the_mean_below_its_dots():
 
 
 def test_quartiles_are_drawn_from_five_cases_up():
+    box: Any
     (box,) = distribution_figure(VALUES, ratio=True).axes[0].patches
     assert (box.get_x(), box.get_width()) == pytest.approx((0.25, 0.5)) and abs(box.get_y() - 1) < 0.5
 
 
 def test_intervals_are_drawn_where_they_are_known():
     known, unknown = (distribution_figure(VALUES, True, i) for i in ({"whole": (0.2, 0.7), "$x$": None}, None))
-    (interval,) = (s for c in known.axes[0].collections for s in c.get_segments() if to_hex(c.get_color()) == "#d1495b")
+    drawn, others = ([*figure.axes[0].collections] for figure in (known, unknown))
+    (interval,) = (s for c in drawn for s in c.get_segments() if to_hex(c.get_color()) == "#d1495b")
     assert interval[:, 0].tolist() == [0.2, 0.7]
-    assert not [c for c in unknown.axes[0].collections if to_hex(c.get_color()) == "#d1495b"]
+    assert not [c for c in others if to_hex(c.get_color()) == "#d1495b"]
 
 
 def test_the_points_of_a_drawing_have_their_titles():

@@ -245,7 +245,7 @@ def _label_maps(folder: Path) -> list[Path]:
     """The images of a folder, by name."""
     from brainsegnet.io.images import READERS
 
-    files = sorted(p for p in folder.iterdir() if p.name.lower().endswith(tuple(READERS))) if folder.is_dir() else []
+    files = sorted(p for p in folder.iterdir() if p.name.lower().endswith(READERS)) if folder.is_dir() else []
     if not files:
         raise DatasetError(
             f"{folder} holds no label maps; name a folder of FreeSurfer segmentations ({', '.join(READERS)}), "

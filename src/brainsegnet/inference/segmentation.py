@@ -13,8 +13,7 @@ from typing import Any
 from brainsegnet._atomic import stem_of, write_text
 from brainsegnet.inference.options import SegmentOptions
 from brainsegnet.inference.volumes import Interval
-from brainsegnet.io.images import to_sitk, write_image
-from brainsegnet.io.nifti import to_nibabel
+from brainsegnet.io.images import to_nibabel, to_sitk, write_image
 from brainsegnet.model.card import Card
 from brainsegnet.volume import Case, LabelMap, Volume
 

@@ -14,8 +14,7 @@ from brainsegnet.inference.engine import Engine, open_engine, stays_on_cpu
 from brainsegnet.inference.options import SegmentOptions
 from brainsegnet.inference.predict import PreparedCase, RawPrediction, compute, finish, prepare_case
 from brainsegnet.inference.segmentation import Segmentation
-from brainsegnet.io.images import from_sitk, read_image
-from brainsegnet.io.nifti import from_nibabel
+from brainsegnet.io.images import from_nibabel, from_sitk, read_image
 from brainsegnet.model.store import Model, resolve_model
 from brainsegnet.preprocessing.alignment import Aligner
 from brainsegnet.volume import Case, Volume

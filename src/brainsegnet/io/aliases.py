@@ -1,4 +1,4 @@
-"""What others call sequences and tissues, in our words: channels are matched by name, never by their place."""
+"""Other people's names of sequences, tissues and regions, in ours: channels are matched by name, never by place."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -62,8 +62,7 @@ def find_tissue(name: str) -> str:
     >>> [find_tissue(name) for name in ("edema", "GD-enhancing tumour", "Hippocampus head")]
     ['oedema', 'enhancing', 'hippocampus head']
     """
-    plain = re.sub("[^a-z]", "", name.lower().replace("tumour", "tumor").replace("oedema", "edema"))
-    return _TISSUE_OF.get(plain.replace("ischaemic", "ischemic"), name.strip().lower())
+    return _TISSUE_OF.get(_plain(name), name.strip().lower())
 
 
 def build_convention(name: str, channels: Sequence[str], labels: Mapping[str, Any], where: str) -> Task | None:
@@ -102,11 +101,16 @@ def build_convention(name: str, channels: Sequence[str], labels: Mapping[str, An
         raise DatasetError(f"{where}: labels {labels} are no names and values; mend them") from error
 
 
+def _plain(name: str) -> str:
+    """A tissue's or region's name in letters alone, spelt the American way."""
+    letters = re.sub("[^a-z]", "", name.lower())
+    return letters.replace("tumour", "tumor").replace("oedema", "edema").replace("ischaemic", "ischemic")
+
+
 def _read_labels(labels: Mapping[str, Any]) -> dict[int, str] | None:
     if any(isinstance(value, list) for value in labels.values()):
-        return _split_regions(
-            {key: set(value if isinstance(value, list) else [value]) for key, value in labels.items()}
-        )
+        regions = {key: set(value if isinstance(value, list) else [value]) for key, value in labels.items()}
+        return _split_regions(regions)
     if all(key.isdigit() for key in labels):
         named = {int(key): str(tissue) for key, tissue in labels.items()}
     else:
@@ -116,9 +120,7 @@ def _read_labels(labels: Mapping[str, Any]) -> dict[int, str] | None:
 
 def _split_regions(regions: Mapping[str, set[int]]) -> dict[int, str] | None:
     """Nested regions of a glioma as tissues; None if they are others, or if a tissue has two values."""
-    ours = {
-        _REGION_OF.get(re.sub("[^a-z]", "", key.lower().replace("tumour", "tumor"))): v for key, v in regions.items()
-    }
+    ours = {_REGION_OF.get(_plain(key)): values for key, values in regions.items()}
     if not ours.keys() >= _REGIONS.keys():
         return None
     parts = {

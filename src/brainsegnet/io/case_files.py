@@ -1,23 +1,39 @@
-"""A case as files: which file, or which part of one, is which sequence; and reading them.
+"""A case as files: which file, or which part of a file, is which sequence; and reading its images.
 
-What a set of cases is, before anything long starts: its layout, its sequences, and what is missing or damaged.
+A part is a frame of a 4-D file, or one of four maps of a raw perfusion series, which ISLES 2017 adds to its cases. The
+maps come from the signal alone, without arterial input or deconvolution. Contrast that passes darkens a T2* image, and
+-log(signal / baseline) is proportional to its concentration (Ostergaard 2005, "Principles of cerebral perfusion imaging
+by bolus tracking").
 """
 
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from brainsegnet.errors import DatasetError, ImageError
-from brainsegnet.io.images import read_image, read_series
-from brainsegnet.io.integrity import check_size
-from brainsegnet.io.perfusion import MAPS, summarise
+import numpy as np
+from numpy.typing import NDArray
+
+from brainsegnet._types import Array, Floats, Mask
+from brainsegnet.errors import ImageError
+from brainsegnet.io.images import Series, read_image, read_series
 from brainsegnet.task import Task
 from brainsegnet.volume import Volume
 
+LESION = "lesion"
+"""What the label map of a case is called beside its sequences."""
 PERFUSION = "pwi"
-"""A raw perfusion series; it is not a sequence itself, but gives `pwi_baseline`, `pwi_drop`, `pwi_peak`, `pwi_area`."""
+"""A raw perfusion series; it is no sequence itself, but gives `pwi_baseline`, `pwi_drop`, `pwi_peak`, `pwi_area`."""
+MAPS = ("baseline", "drop", "peak", "area")
+"""Mean signal before the bolus; greatest -log(signal / baseline), how much contrast arrives; frames from its arrival in
+the brain to that drop, how late it arrives; sum over the first passage, proportional to the blood volume."""
+MIN_FRAMES = 8
+SETTLING = 2
+"""The first frames are brighter: the magnetisation has not settled."""
+ARRIVED = 0.1
+"""The bolus has arrived where the mean signal has lost this share of its greatest loss."""
+DARK = 0.1
+"""Air is darker than this share of the brightest tissue (99th percentile)."""
 Part = int | str
 """A frame of a 4-D file, counted from 0, or a map of a perfusion series by name."""
 
@@ -42,19 +58,20 @@ class CaseFiles:
     parts: Mapping[str, Part] = field(default_factory=dict)
     layout: str = field(default="", compare=False)
 
+    @classmethod
+    def of(cls, name: str, files: Mapping[str, Path], convention: Task | None, layout: str) -> "CaseFiles | None":
+        """A case whose files have the names of sequences, or `lesion`; None if there is no image.
 
-def spread_perfusion(images: Mapping[str, Path]) -> tuple[dict[str, Path], dict[str, Part]]:
-    """Files and parts of a case: a perfusion series, if it has one, stands for the maps that can be made of it.
+        A perfusion series stands for the maps that can be made of it.
 
-    >>> files, parts = spread_perfusion({"adc": Path("a.nii"), "pwi": Path("p.nii")})
-    >>> list(files), parts["pwi_drop"]
-    (['adc', 'pwi_baseline', 'pwi_drop', 'pwi_peak', 'pwi_area'], 'drop')
-    """
-    files = {name: path for name, path in images.items() if name != PERFUSION}
-    if PERFUSION not in images:
-        return files, {}
-    maps: dict[str, Part] = {f"{PERFUSION}_{part}": part for part in MAPS}
-    return files | dict.fromkeys(maps, images[PERFUSION]), maps
+        >>> case = CaseFiles.of("pat1", {"adc": Path("a.nii"), "pwi": Path("p.nii")}, None, "")
+        >>> list(case.images), case.parts["pwi_drop"]
+        (['adc', 'pwi_baseline', 'pwi_drop', 'pwi_peak', 'pwi_area'], 'drop')
+        """
+        images = {sequence: path for sequence, path in files.items() if sequence not in (PERFUSION, LESION)}
+        parts: dict[str, Part] = {f"{PERFUSION}_{part}": part for part in MAPS} if PERFUSION in files else {}
+        images |= {name: files[PERFUSION] for name in parts}
+        return cls(name, images, files.get(LESION), convention, parts, layout) if images else None
 
 
 def read_sequences(files: CaseFiles, sequences: Sequence[str]) -> list[Volume]:
@@ -79,98 +96,71 @@ def _read_file(files: CaseFiles, path: Path, names: Sequence[str]) -> dict[str, 
     if not parts:
         return {name: read_image(path) for name in names}
     series = read_series(path)
-    maps = summarise(series, str(path)) if any(isinstance(part, str) for part in parts.values()) else {}
+    maps = map_perfusion(series, str(path)) if any(isinstance(part, str) for part in parts.values()) else {}
     volumes = {}
     for name, part in parts.items():
         if isinstance(part, int) and part >= len(series):
-            raise ImageError(
-                f"{path} holds {len(series)} images, but {name} should be number {part + 1}; fetch it again"
-            )
+            count, due = len(series), part + 1
+            raise ImageError(f"{path} holds {count} images, but {name} should be number {due}; fetch it again")
         volumes[name] = maps[part] if isinstance(part, str) else series.frame(part)
     return volumes
 
 
-@dataclass(frozen=True)
-class DatasetCheck:
-    """A set of cases in numbers.
+def map_perfusion(series: Series, name: str = "the perfusion series") -> Mapping[str, Volume]:
+    """The four `MAPS` of a perfusion series (T, D, H, W), each (D, H, W) float32 and 0 in the air.
 
-    Attributes:
-        layouts: Layout to the number of its cases.
-        sequences: Sequence to the number of cases that have it.
-        labelled: Number of cases with a label map.
-        defects: Case to what is wrong with it, of the cases that are not whole.
-    """
-
-    layouts: Mapping[str, int]
-    sequences: Mapping[str, int]
-    labelled: int
-    defects: Mapping[str, tuple[str, ...]]
-
-
-def check_dataset(cases: Sequence[CaseFiles]) -> DatasetCheck:
-    """Look at the cases: names and the ends of files, no voxels.
-
-    A case is incomplete where it lacks a sequence, or the label map, that more than half of the cases of its layout
-    have, or where a file is absent, empty or cut short.
-    """
-    groups: defaultdict[str, list[CaseFiles]] = defaultdict(list)
-    for case in cases:
-        groups[case.layout].append(case)
-    usual = {layout: _find_usual(group) for layout, group in groups.items()}
-    with ThreadPoolExecutor() as pool:
-        damages = list(pool.map(find_damage, cases))
-    defects = {
-        case.name: (*_find_lacking(case, usual[case.layout]), *damage)
-        for case, damage in zip(cases, damages, strict=True)
-    }
-    return DatasetCheck(
-        {layout: len(group) for layout, group in groups.items()},
-        Counter(sequence for case in cases for sequence in case.images),
-        sum(case.lesion is not None for case in cases),
-        {name: found for name, found in defects.items() if found},
-    )
-
-
-def find_damage(case: CaseFiles, sequences: Iterable[str] | None = None) -> list[str]:
-    """A sentence for each file that is absent, empty or cut short: the labels, and all or the given sequences."""
-    names = case.images if sequences is None else [name for name in sequences if name in case.images]
-    paths = [*(case.images[name] for name in names), *([case.lesion] if case.lesion else [])]
-    return [sentence for path in dict.fromkeys(paths) if (sentence := _check(path))]
-
-
-def check_whole(cases: Sequence[CaseFiles], sequences: Sequence[str]) -> None:
-    """Refuse cases whose files cannot all be there, as after a broken download.
+    Args:
+        series: The signal over time.
+        name: What it is called in the message.
 
     Raises:
-        DatasetError: a file of these sequences, or a label map, is absent, empty or cut short.
+        ImageError: too few frames, or no passage of contrast.
     """
-    with ThreadPoolExecutor() as pool:
-        damages = list(pool.map(lambda case: find_damage(case, sequences), cases))
-    broken = {case.name: damage for case, damage in zip(cases, damages, strict=True) if damage}
-    if broken:
-        name, damage = next(iter(broken.items()))
-        others = sum(map(len, broken.values())) - 1
-        more = f" (and {others} more; see brainsegnet inspect)" if others else ""
-        raise DatasetError(f"case {name}: {damage[0]}, or exclude the case{more}")
+    if len(series) < MIN_FRAMES:
+        raise ImageError(f"{name} has {len(series)} frames, a perfusion series has {MIN_FRAMES} or more; leave it out")
+    mean = series.array[SETTLING:].mean(axis=0, dtype=np.float32)
+    tissue: Mask = mean > DARK * np.percentile(mean, 99)
+    first, arrival, end = find_bolus(series.array[:, tissue].mean(axis=1, dtype=np.float64), name)
+    baseline = series.array[first:arrival].mean(axis=0, dtype=np.float32)
+    tissue &= baseline > 0
+    contrast = _measure_contrast(series.array[arrival:end, tissue], baseline[tissue])
+    values = (baseline[tissue], contrast.max(axis=0), contrast.argmax(axis=0), contrast.sum(axis=0))
+    return {name: _spread(part, tissue, series) for name, part in zip(MAPS, values, strict=True)}
 
 
-def _check(path: Path) -> str:
-    try:
-        check_size(path)
-    except ImageError as error:
-        return str(error)
-    return ""
+def find_bolus(curve: NDArray[np.float64], name: str = "the perfusion series") -> tuple[int, int, int]:
+    """When contrast passes, from the mean signal of the brain over time (T,).
+
+    The first passage ends as many frames after the darkest one as lie between arrival and it, twice over.
+
+    Returns:
+        Frames: where the baseline begins, where contrast arrives, and the first one after its first passage.
+
+    Raises:
+        ImageError: the signal does not fall after a baseline.
+
+    >>> find_bolus(np.array([120, 104, 100, 101, 100, 99, 80, 50, 70, 90, 95, 96, 96, 96.0]))
+    (2, 6, 12)
+    """
+    lowest = SETTLING + int(np.argmin(curve[SETTLING:]))
+    before = curve[SETTLING:lowest]
+    level = float(np.median(before)) if before.size else curve[lowest]
+    flat = np.flatnonzero(before >= level - ARRIVED * (level - curve[lowest]))
+    if not (level > curve[lowest] and flat.size):
+        raise ImageError(
+            f"{name} shows no passage of contrast: its signal does not fall after a baseline; leave it out"
+        )
+    arrival = SETTLING + int(flat[-1]) + 1
+    return SETTLING, arrival, min(lowest + 2 * (lowest - arrival + 1) + 1, len(curve))
 
 
-def _find_usual(cases: Sequence[CaseFiles]) -> list[str]:
-    """Sequences, and `label map`, that more than half of the cases have."""
-    counts = Counter(name for case in cases for name in _names(case))
-    return [name for name, count in counts.items() if 2 * count > len(cases)]
+def _measure_contrast(signal: Array, baseline: Array) -> Floats:
+    """-log(signal / baseline) (T, N); a signal of nothing counts as a hundredth of the baseline."""
+    share = np.maximum(signal.astype(np.float32) / baseline, np.float32(0.01))
+    return np.asarray(-np.log(share), np.float32)
 
 
-def _find_lacking(case: CaseFiles, usual: Sequence[str]) -> list[str]:
-    return [f"no {name}" for name in usual if name not in _names(case)]
-
-
-def _names(case: CaseFiles) -> list[str]:
-    return [*case.images, *(["label map"] if case.lesion else [])]
+def _spread(values: Array, tissue: Mask, series: Series) -> Volume:
+    whole = np.zeros(tissue.shape, np.float32)
+    whole[tissue] = values
+    return Volume(whole, series.affine)

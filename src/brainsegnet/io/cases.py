@@ -1,21 +1,51 @@
-"""Cases in folders of the public data sets or in tables, and one case read into memory."""
+"""Cases: found in folders of the public data sets or in tables, checked before anything long starts, and read."""
 
-from collections.abc import Callable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
-from brainsegnet.errors import DatasetError, MissingSequence
-from brainsegnet.io.case_files import CaseFiles, read_sequences, spread_perfusion
-from brainsegnet.io.images import read_labels
-from brainsegnet.io.layouts import LAYOUTS, search
-from brainsegnet.io.tables import LESION, SUFFIXES, read_table
+from brainsegnet._atomic import stem_of
+from brainsegnet.errors import DatasetError, ImageError, LabelError, MissingSequence
+from brainsegnet.io.case_files import LESION, CaseFiles, read_sequences
+from brainsegnet.io.images import READERS, check_size, read_labels
+from brainsegnet.io.layouts import LAYOUT_NAMES, discover, read_note
+from brainsegnet.io.tables import SUFFIXES, read_table
 from brainsegnet.task import Task
 from brainsegnet.volume import Case, LabelMap, Volume
 
-__all__ = ["Align", "CaseFiles", "common_sequences", "find_cases", "load_case"]
+__all__ = [
+    "Align",
+    "CaseFiles",
+    "DatasetCheck",
+    "check_dataset",
+    "check_whole",
+    "common_sequences",
+    "find_cases",
+    "load_case",
+    "read_prediction",
+]
 
 Align = Callable[[str, Volume, Volume], Volume]
 """Brings a volume, a sequence by name or the `lesion`, onto the grid of another."""
+
+
+@dataclass(frozen=True)
+class DatasetCheck:
+    """A set of cases in numbers.
+
+    Attributes:
+        layouts: Layout to the number of its cases.
+        sequences: Sequence to the number of cases that have it.
+        labelled: Number of cases with a label map.
+        defects: Case to what is wrong with it, of the cases that are not whole.
+    """
+
+    layouts: Mapping[str, int]
+    sequences: Mapping[str, int]
+    labelled: int
+    defects: Mapping[str, tuple[str, ...]]
 
 
 def find_cases(data: Sequence[Path]) -> list[CaseFiles]:
@@ -53,6 +83,42 @@ def common_sequences(cases: Sequence[CaseFiles], task: Task) -> tuple[str, ...]:
     return common
 
 
+def check_dataset(cases: Sequence[CaseFiles]) -> DatasetCheck:
+    """Look at the cases: names and the ends of files, no voxels.
+
+    A case is incomplete where it lacks a sequence, or the label map, that more than half of the cases of its layout
+    have, or where a file is absent, empty or cut short.
+    """
+    groups: defaultdict[str, list[CaseFiles]] = defaultdict(list)
+    for case in cases:
+        groups[case.layout].append(case)
+    usual = {layout: _find_usual(group) for layout, group in groups.items()}
+    defects = {
+        case.name: (*(f"no {part}" for part in usual[case.layout] if part not in _list_parts(case)), *damage)
+        for case, damage in zip(cases, _find_damages(cases), strict=True)
+    }
+    return DatasetCheck(
+        {layout: len(group) for layout, group in groups.items()},
+        Counter(sequence for case in cases for sequence in case.images),
+        sum(case.lesion is not None for case in cases),
+        {name: found for name, found in defects.items() if found},
+    )
+
+
+def check_whole(cases: Sequence[CaseFiles], sequences: Sequence[str]) -> None:
+    """Refuse cases whose files cannot all be there, as after a broken download.
+
+    Raises:
+        DatasetError: a file of these sequences, or a label map, is absent, empty or cut short.
+    """
+    damages = zip(cases, _find_damages(cases, sequences), strict=True)
+    broken = [(case.name, sentence) for case, damage in damages for sentence in damage]
+    if broken:
+        name, sentence = broken[0]
+        more = f" (and {len(broken) - 1} more; see brainsegnet inspect)" if len(broken) > 1 else ""
+        raise DatasetError(f"case {name}: {sentence}, or exclude the case{more}")
+
+
 def load_case(
     files: CaseFiles,
     sequences: Sequence[str],
@@ -88,17 +154,96 @@ def load_case(
         first = volumes[0]
         named = zip(present, volumes, strict=True)
         volumes = [volume if volume.on_grid_of(first) else align(name, volume, first) for name, volume in named]
-        labels = _align_labels(labels, volumes[0], align)
+        if labels is not None and not labels.on_grid_of(first):
+            moved = align(LESION, labels, first)
+            labels = LabelMap(moved.array, moved.affine)
     return Case(files.name, dict(zip(present, volumes, strict=True)), labels)
+
+
+def read_prediction(path: Path, task: Task, case: str) -> LabelMap:
+    """A predicted label map in the convention of a task, by the names of the tissues where the JSON beside it has them.
+
+    Without such a JSON, its values mean what the task says.
+
+    Args:
+        path: The label map.
+        task: Whose label values are wanted.
+        case: Its name, for messages.
+
+    Raises:
+        ImageError, LabelError: it cannot be read, or holds values or tissues that the task does not know.
+    """
+    labels, source = read_labels(path), _find_convention(path)
+    if source is None or dict(source.labels) == dict(task.labels):
+        task.check(labels.array, case)
+        return labels
+    try:
+        return labels.with_array(task.bring(labels.array, source, case))
+    except LabelError as error:
+        raise LabelError(f"{error}; {path.name} is of {source.name}, says the JSON beside it") from error
+
+
+def _find_in(source: Path) -> list[CaseFiles]:
+    if source.is_file() and source.suffix.lower() in SUFFIXES:
+        return _read_cases(source)
+    if not source.is_dir():
+        fact = "is neither a folder nor a .csv or .yaml table" if source.exists() else "does not exist"
+        raise DatasetError(f"{source} {fact}; name a folder of cases")
+    cases = sorted(discover(source), key=lambda case: case.name)
+    if not cases:
+        known = "; ".join(LAYOUT_NAMES)
+        raise DatasetError(
+            f"{source} holds no case of a known layout ({known}); list its files in a .csv table instead"
+        )
+    return cases
+
+
+def _read_cases(table: Path) -> list[CaseFiles]:
+    cases = []
+    for name, files in read_table(table).items():
+        case = CaseFiles.of(name, files, None, "table")
+        if case is None:
+            raise DatasetError(f"table {table}: case {name} has a label map but no image; add its images")
+        cases.append(case)
+    return cases
+
+
+def _find_damages(cases: Sequence[CaseFiles], sequences: Iterable[str] | None = None) -> list[list[str]]:
+    """Of each case a sentence for each file that is absent, empty or cut short: labels, and all or these sequences."""
+
+    def look(case: CaseFiles) -> list[str]:
+        names = case.images if sequences is None else [name for name in sequences if name in case.images]
+        paths = [*(case.images[name] for name in names), *([case.lesion] if case.lesion else [])]
+        return [sentence for path in dict.fromkeys(paths) if (sentence := _check(path))]
+
+    with ThreadPoolExecutor() as pool:
+        return list(pool.map(look, cases))
+
+
+def _check(path: Path) -> str:
+    try:
+        check_size(path)
+    except ImageError as error:
+        return str(error)
+    return ""
+
+
+def _find_usual(cases: Sequence[CaseFiles]) -> list[str]:
+    """Sequences, and `label map`, that more than half of the cases have."""
+    counts = Counter(part for case in cases for part in _list_parts(case))
+    return [part for part, count in counts.items() if 2 * count > len(cases)]
+
+
+def _list_parts(case: CaseFiles) -> list[str]:
+    return [*case.images, *(["label map"] if case.lesion else [])]
 
 
 def _choose(files: CaseFiles, sequences: Sequence[str], allow_missing: bool) -> list[str]:
     present = [name for name in sequences if name in files.images]
     missing = [name for name in sequences if name not in files.images]
     if missing and not (allow_missing and present):
-        remedy = (
-            "name the sequences it has" if allow_missing else "add what is missing, or name those that every case has"
-        )
+        add = "add what is missing, or name those that every case has"
+        remedy = "name the sequences it has" if allow_missing else add
         raise MissingSequence(
             f"case {files.name} has no {', '.join(missing)}, only {', '.join(files.images)}; {remedy}"
         )
@@ -112,32 +257,14 @@ def _read_lesion(files: CaseFiles, task: Task) -> LabelMap | None:
     return labels.with_array(task.bring(labels.array, files.convention, files.name))
 
 
-def _align_labels(labels: LabelMap | None, reference: Volume, align: Align) -> LabelMap | None:
-    if labels is None or labels.on_grid_of(reference):
-        return labels
-    moved = align(LESION, labels, reference)
-    return LabelMap(moved.array, moved.affine)
-
-
-def _find_in(source: Path) -> list[CaseFiles]:
-    if source.is_file() and source.suffix.lower() in SUFFIXES:
-        return _cases_of_table(source)
-    if not source.is_dir():
-        fact = "is neither a folder nor a .csv or .yaml table" if source.exists() else "does not exist"
-        raise DatasetError(f"{source} {fact}; name a folder of cases")
-    cases = sorted(search(source), key=lambda case: case.name)
-    if not cases:
-        raise DatasetError(
-            f"{source} holds no case of a known layout ({'; '.join(LAYOUTS)}); list its files in a .csv table instead"
-        )
-    return cases
-
-
-def _cases_of_table(table: Path) -> list[CaseFiles]:
-    cases = []
-    for name, files in read_table(table).items():
-        images, parts = spread_perfusion({sequence: path for sequence, path in files.items() if sequence != LESION})
-        if not images:
-            raise DatasetError(f"table {table}: case {name} has a label map but no image; add its images")
-        cases.append(CaseFiles(name, images, files.get(LESION), parts=parts, layout="table"))
-    return cases
+def _find_convention(path: Path) -> Task | None:
+    """What the values of a label map stand for, from the JSON beside it; None if that does not tell."""
+    note = read_note(path.with_name(f"{stem_of(path, READERS)}.json"))
+    labels, name = note.get("convention"), note.get("task")
+    if not isinstance(labels, dict) or not labels:
+        return None
+    try:
+        regions = {"all": [int(value) for value in labels]}
+        return Task.model_validate({"name": name, "sequences": ["any"], "labels": labels, "regions": regions})
+    except ValueError:
+        return None

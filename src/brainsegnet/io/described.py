@@ -1,12 +1,12 @@
-"""Data sets in the layout of BIDS: `sub-<label>/[ses-<label>/]anat|dwi|perf/sub-<label>_..._<suffix>.nii.gz`.
+"""Data sets that say themselves what their files are: BIDS by names, the Decathlon and nnU-Net by a `dataset.json`.
 
-Masks lie beside the images or below `derivatives/`, as in ISLES 2022. Files of one subject and session belong together
-wherever they lie in the data set. Flat copies, all files of a subject in one folder, are the same to this reader.
+BIDS: `sub-<label>/[ses-<label>/]anat|dwi|perf/sub-<label>_..._<suffix>.nii.gz`. Masks lie beside the images or below
+`derivatives/`, as in ISLES 2022. Files of one subject and session belong together wherever they lie in the data set, so
+a flat copy, with all files of a subject in one folder, is read too.
 
-Folders with a `dataset.json`: the Medical Segmentation Decathlon (4-D images) and nnU-Net's raw data (`_0000`).
-
-Both keep images in `imagesTr` and `imagesTs`, label maps in `labelsTr`, and say in the JSON which channel is which
-sequence and which label which tissue. Channels get their names from there, never from their place alone.
+The Medical Segmentation Decathlon (4-D images) and nnU-Net's raw data (one file a channel, `_0000`) keep images in
+`imagesTr` and `imagesTs` and label maps in `labelsTr`. Their JSON says which channel is which sequence and which label
+which tissue; no channel gets its name from its place alone.
 """
 
 import json
@@ -20,9 +20,8 @@ from typing import Any
 from brainsegnet._atomic import find_suffix, stem_of
 from brainsegnet.errors import DatasetError
 from brainsegnet.io.aliases import ORDER, build_convention, find_sequence
-from brainsegnet.io.case_files import CaseFiles, Part, spread_perfusion
+from brainsegnet.io.case_files import LESION, CaseFiles, Part
 from brainsegnet.io.images import READERS
-from brainsegnet.io.tables import LESION
 from brainsegnet.task import BRATS2021, ISLES2022, Task
 
 _FILE = re.compile(
@@ -77,13 +76,12 @@ def collect_bids(paths: Iterable[Path]) -> Iterator[CaseFiles]:
         shared = sessions.pop("", []) if len(sessions) == 2 else []
         for session, scans in sessions.items():
             name = f"sub-{subject}" + (f"_ses-{session}" if len(sessions) > 1 and session else "")
-            files = _choose(name, [*scans, *shared])
-            images, parts = spread_perfusion({key: scan.path for key, scan in files.items() if key != LESION})
-            lesion = files[LESION].path if LESION in files else None
-            if images:
-                convention = _find_convention(files)
-                layout = "ISLES 2022" if convention is ISLES2022 else "BIDS"
-                yield CaseFiles(name, images, lesion, convention, parts, layout)
+            chosen = _choose(name, [*scans, *shared])
+            convention = _find_convention(chosen)
+            files = {sequence: scan.path for sequence, scan in chosen.items()}
+            layout = "ISLES 2022" if convention is ISLES2022 else "BIDS"
+            if case := CaseFiles.of(name, files, convention, layout):
+                yield case
 
 
 def _parse(path: Path) -> _Scan | None:
@@ -225,7 +223,7 @@ def _collect(folder: Path, images: str, description: Description) -> list[CaseFi
     parts: dict[str, Part] = {name: i for i, name in enumerate(description.channels)}
     whole_files = layout == NNUNET or len(parts) == 1
     if images == "imagesTr" and layout == DECATHLON:
-        ending = next((find_suffix(path, tuple(READERS)) for path in files.values()), ".nii.gz")
+        ending = next((find_suffix(path, READERS) for path in files.values()), ".nii.gz")
         for name in description.training:
             found.setdefault(name, dict.fromkeys(description.channels, folder / images / f"{name}{ending}"))
     labels = _list_images(folder / FOLDERS[images])
@@ -254,7 +252,7 @@ def _list_images(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
         return {}
     paths = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
-    return {stem_of(path, READERS): path for path in paths if find_suffix(path, tuple(READERS))}
+    return {stem_of(path, READERS): path for path in paths if find_suffix(path, READERS)}
 
 
 def _list(content: Mapping[str, Any], key: str) -> tuple[str, ...]:

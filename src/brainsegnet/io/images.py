@@ -1,27 +1,35 @@
-"""Several images of one grid in one file: the sequences of a 4-D image, or a perfusion series over time.
+"""Images to volumes and back: files .nii, .nii.gz, .mha, .mhd and .nrrd, and images of nibabel and SimpleITK in memory.
 
-Image files: .nii .nii.gz .mha .mhd .nrrd to volumes and back.
+A file holds one image, or several of one grid: the sequences of a 4-D image, or a perfusion series over time.
 """
 
-import re
+import gzip
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from threading import Lock
 
 import numpy as np
 from numpy.typing import NDArray
 
 from brainsegnet._atomic import IMAGES, check_suffix, find_suffix, replacing
-from brainsegnet._types import Affine, Array, ItkObject
+from brainsegnet._types import Affine, Array, ItkObject, NibabelImage
 from brainsegnet.errors import ImageError, LabelError, OutputError
-from brainsegnet.io.integrity import check_meta, check_nifti, check_start, read_start, restore_nan
-from brainsegnet.io.nifti import check_axes, check_dimensions, from_nibabel, is_nibabel, refuse_complex, storable
-from brainsegnet.volume import LabelMap, Volume, itk_grid
+from brainsegnet.io.itk import build_itk, check_itk, damaged, read_itk, unpack_itk, write_itk
+from brainsegnet.io.nifti import build_nibabel, check_nifti, read_nifti, swap_world, write_nifti
+from brainsegnet.volume import LabelMap, Volume, is_sheared
+
+READERS = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd")
+"""Endings of files that can be read."""
+LABEL_TOLERANCE = 1e-3
+"""A stored label may be this far from a whole number: rescaled integers come back rounded."""
 
 
 @dataclass(frozen=True, eq=False)
 class Series:
-    """Images on one grid.
+    """Images on one grid, such as the frames of a perfusion series.
 
     Args:
         array: Intensities (T, D, H, W): frame, slice, row, column.
@@ -45,20 +53,6 @@ class Series:
     def frame(self, number: int) -> Volume:
         """One image of it, counted from 0: a view."""
         return Volume(self.array[number], self.affine)
-
-
-READERS = {
-    ".nii.gz": "NiftiImageIO",
-    ".nii": "NiftiImageIO",
-    ".mha": "MetaImageIO",
-    ".mhd": "MetaImageIO",
-    ".nrrd": "NrrdImageIO",
-}
-_NIFTI_FLOATS = (16, 64)
-_ALONE = Lock()
-"""ITK's NIfTI reader keeps the last name in a static string: two files read at once may free it twice and crash."""
-LABEL_TOLERANCE = 1e-3
-"""A stored label may be this far from a whole number: rescaled integers come back rounded."""
 
 
 def read_image(path: Path) -> Volume:
@@ -92,78 +86,6 @@ def read_labels(path: Path) -> LabelMap:
     return to_labels(read_image(path), str(path))
 
 
-def write_image(volume: Volume, path: Path, *, compress: bool = True) -> None:
-    """Write an image or a label map, compressed if so asked, save for .nii; the same volume gives the same bytes.
-
-    Raises:
-        OutputError: the folder refuses files, the disk is full, the suffix is unknown or the grid sheared.
-    """
-    suffix = check_suffix(path, IMAGES)
-    array = storable(volume.array)
-    try:
-        check_axes(volume.affine, "its grid")
-    except ImageError as error:
-        raise OutputError(f"{path} cannot be written: {error}") from error
-    with replacing(path) as temporary:
-        try:
-            image = _to_itk(array, volume.affine)
-            _itk().WriteImage(image, str(temporary), useCompression=compress and suffix != ".nii")
-            _check_written(temporary, array, suffix)
-        except (RuntimeError, ImageError) as error:
-            raise OutputError(f"{path} cannot be written: {_explain_failure(path, temporary, error)}") from error
-
-
-def as_volume(image: object, name: str = "the image") -> Volume:
-    """A volume from what holds an image in memory: a `Volume`, `(array, affine)`, or an image of nibabel or SimpleITK.
-
-    Args:
-        image: The image. An array (D, H, W) comes with an affine as `Volume` has it, (d, h, w, 1) to LPS millimetres.
-        name: What the image is called in messages.
-
-    Raises:
-        ImageError: it is none of these, or cannot be used: not 3-D, sheared, no plain numbers.
-    """
-    if isinstance(image, Volume):
-        return image
-    if is_nibabel(image):
-        return from_nibabel(image, name)
-    if type(image).__module__.split(".")[0] == "SimpleITK":
-        return from_sitk(image, name)
-    if isinstance(image, tuple) and len(image) == 2:
-        try:
-            volume = Volume(np.asarray(image[0]), np.asarray(image[1], np.float64))
-        except ValueError as error:
-            raise ImageError(f"{name}: {error}") from error
-        check_axes(volume.affine, name)
-        return volume
-    raise ImageError(
-        f"{name} is a {type(image).__name__}; give a Volume, an (array, affine) pair, or an image of nibabel or "
-        "SimpleITK"
-    )
-
-
-def from_sitk(image: ItkObject, name: str = "the image") -> Volume:
-    """A 3-D image of SimpleITK as a volume (D, H, W): a copy.
-
-    Raises:
-        ImageError: the image is not 3-D, or its numbers are not plain.
-    """
-    refuse_complex(name, "complex" in image.GetPixelIDTypeAsString())
-    check_dimensions(name, image.GetSize(), image.GetNumberOfComponentsPerPixel(), one=True)
-    array = _itk().GetArrayFromImage(image)
-    return Volume(array.reshape(array.shape[-3:]), _build_affine(image))
-
-
-def to_sitk(volume: Volume) -> ItkObject:
-    """A volume or label map as an image of SimpleITK, its voxels where they are in the world: a copy.
-
-    Raises:
-        ImageError: the axes are not at right angles.
-    """
-    check_axes(volume.affine, "the volume")
-    return _to_itk(storable(volume.array), volume.affine)
-
-
 def to_labels(volume: Volume, name: str = "the label map") -> LabelMap:
     """A volume of whole numbers, of any type, as a label map uint8.
 
@@ -173,81 +95,148 @@ def to_labels(volume: Volume, name: str = "the label map") -> LabelMap:
     return LabelMap(_round_labels(volume.array, name), volume.affine)
 
 
-def _itk() -> ItkObject:
-    """SimpleITK, loaded with the first file: where a GPU trains on packed scans it may be absent."""
-    import SimpleITK
+def write_image(volume: Volume, path: Path, *, compress: bool = True) -> None:
+    """Write an image or a label map; the same volume gives the same bytes.
 
-    return SimpleITK
+    Args:
+        volume: What is written.
+        path: The file. A .nii.gz is always compressed, a .nii never.
+        compress: Whether other formats are compressed.
+
+    Raises:
+        OutputError: the folder refuses files, the disk is full, the suffix is unknown or the grid sheared.
+    """
+    suffix = check_suffix(path, IMAGES)
+    if is_sheared(volume.affine):
+        raise OutputError(f"{path} cannot be written: its grid's axes are not at right angles; resample the image")
+    array = _storable(volume.array)
+    with replacing(path) as temporary:
+        try:
+            if suffix in (".nii.gz", ".nii"):
+                write_nifti(array, volume.affine, temporary, compress=suffix == ".nii.gz")
+            else:
+                write_itk(array, volume.affine, temporary, compress=compress)
+        except ImageError as error:
+            raise OutputError(f"{path} cannot be written: {error}") from error
+
+
+def check_size(path: Path) -> None:
+    """Refuse a file that is shorter than its header says, at the cost of its first and last bytes: a broken download.
+
+    Of NRRD only the start is looked at.
+
+    Raises:
+        ImageError: the file is missing, empty, cut short, or does not begin as its suffix promises.
+    """
+    with _in_words(path):
+        if find_suffix(path, READERS) in (".nii.gz", ".nii"):
+            check_nifti(path)
+        else:
+            check_itk(path)
+
+
+def from_nibabel(image: NibabelImage, name: str = "the image") -> Volume:
+    """A 3-D image of nibabel as a volume (D, H, W); its array is a view where nibabel holds it in memory.
+
+    Integers that the header rescales become float32, as they do when `read_image` reads them from a file.
+
+    Args:
+        image: Any spatial image of nibabel; trailing axes of length 1 are dropped.
+        name: What the image is called in messages.
+
+    Raises:
+        ImageError: the image is not 3-D, its numbers are not plain or its axes are not at right angles.
+    """
+    array, affine = np.asanyarray(image.dataobj), swap_world(np.asarray(image.affine, np.float64))
+    if array.dtype == np.float64 and image.get_data_dtype() != np.float64:
+        array = array.astype(np.float32)
+    _check_kind(name, True, array.shape, len(array.dtype.names or "1"), array.dtype.kind == "c")
+    _check_axes(affine, name)
+    return Volume(array.reshape(array.shape[:3], order="F").T, affine)
+
+
+def to_nibabel(volume: Volume) -> NibabelImage:
+    """A volume or label map as a NIfTI-1 image in memory, (W, H, D), both forms set to the grid of the volume.
+
+    Raises:
+        ImageError: the axes are not at right angles, so that no qform can hold them, or one is too long for NIfTI.
+    """
+    _check_axes(volume.affine, "the volume")
+    return build_nibabel(_storable(volume.array), volume.affine)
+
+
+def from_sitk(image: ItkObject, name: str = "the image") -> Volume:
+    """A 3-D image of SimpleITK as a volume (D, H, W): a copy.
+
+    Raises:
+        ImageError: the image is not 3-D, or its numbers are not plain.
+    """
+    array, affine = unpack_itk(image, partial(_check_kind, name, True))
+    return Volume(array.reshape(array.shape[-3:]), affine)
+
+
+def to_sitk(volume: Volume) -> ItkObject:
+    """A volume or label map as an image of SimpleITK, its voxels where they are in the world: a copy.
+
+    Raises:
+        ImageError: the axes are not at right angles.
+    """
+    _check_axes(volume.affine, "the volume")
+    return build_itk(_storable(volume.array), volume.affine)
 
 
 def _read(path: Path, one: bool) -> tuple[Array, Affine]:
     """The images (T, D, H, W) of a file, which may hold but `one`, and their affine."""
-    reader_name = READERS.get(find_suffix(path, tuple(READERS)))
-    if reader_name is None:
+    suffix = find_suffix(path, READERS)
+    if not suffix:
         raise ImageError(f"{path} is no image that can be read; its name must end in one of {', '.join(READERS)}")
-    check_start(path)
-    image = _read_itk(path, reader_name, one)
-    array = np.asarray(_Pixels(image))
-    if reader_name == "NiftiImageIO":
-        _compare_with_nifti(path, array, image)
-    elif reader_name == "MetaImageIO":
-        check_meta(path, array)
-    return array.reshape(-1, *array.shape[-3:]), _build_affine(image)
+    read = read_nifti if suffix in (".nii.gz", ".nii") else read_itk
+    with _in_words(path):
+        array, affine = read(path, partial(_check_kind, str(path), one))
+    return array.reshape(-1, *array.shape[-3:]), affine
 
 
-def _read_itk(path: Path, reader_name: str, one: bool) -> ItkObject:
-    _itk().ProcessObject.SetGlobalWarningDisplay(False)
-    reader = _itk().ImageFileReader()
-    reader.SetImageIO(reader_name)
-    reader.SetFileName(str(path))
-    with _ALONE:
-        try:
-            reader.ReadImageInformation()
-            numbers = _itk().GetPixelIDValueAsString(reader.GetPixelIDValue())
-            refuse_complex(str(path), "complex" in numbers)
-            check_dimensions(str(path), reader.GetSize(), reader.GetNumberOfComponents(), one)
-            return reader.Execute()
-        except RuntimeError as error:
-            raise ImageError(_explain_refusal(path, error)) from error
+@contextmanager
+def _in_words(path: Path) -> Iterator[None]:
+    """Says in one sentence why a file cannot be read."""
+    if path.is_dir():
+        raise ImageError(f"{path} is a folder, not an image")
+    try:
+        if path.stat().st_size == 0:
+            raise ImageError(f"{path} is empty (0 bytes); fetch it again")
+        yield
+    except FileNotFoundError as error:
+        raise ImageError(f"{error.filename or path} does not exist") from error
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise damaged(path) from error
+    except OSError as error:
+        raise ImageError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
-def _compare_with_nifti(path: Path, array: Array, image: ItkObject) -> None:
-    itemsize = int(image.GetMetaData("bitpix")) // 8
-    stored = check_nifti(path, array, int(float(image.GetMetaData("vox_offset"))), array.size * itemsize)
-    if stored is not None and int(image.GetMetaData("datatype")) in _NIFTI_FLOATS:
-        is_little = read_start(path, 4)[0] != 0
-        restore_nan(array, stored, f"{'<' if is_little else '>'}f{itemsize}")
+def _check_kind(name: str, one: bool, size: Sequence[int], parts: int, is_complex: bool) -> None:
+    """Refuse what is no image in space, or several images where `one` is due.
+
+    Args:
+        name: What the image is called in the message.
+        one: Whether axes beyond the third must have length 1.
+        size: Voxels (W, H, D, ...).
+        parts: Numbers in each voxel; more than one are a vector or a colour.
+        is_complex: Whether these are complex.
+    """
+    shape = (*((parts,) if parts > 1 else ()), *reversed(size))
+    if is_complex:
+        raise ImageError(f"{name} holds complex numbers; save its magnitude and read that")
+    if parts > 1 or len(size) > 5 or (one and any(n > 1 for n in size[3:])):
+        raise ImageError(f"{name} is {len(shape)}-D {shape}, a 3-D image is due; save one volume of it and read that")
+    if len(size) < 3:
+        raise ImageError(f"{name} is {len(shape)}-D {shape}, a 3-D image is due; join its slices into one volume")
 
 
-def _explain_refusal(path: Path, error: RuntimeError) -> str:
-    if "orthonormal" in str(error):
-        return f"{path} has axes that are not at right angles (a sheared affine); resample it to a regular grid"
-    return f"{path} cannot be read as an image: {_shorten(error)}"
-
-
-def _shorten(error: Exception) -> str:
-    """The cause out of ITK's several lines."""
-    text = re.sub(r"\w+\(0x[0-9a-f]+\): ", "", str(error).rsplit("ERROR: ", 1)[-1])
-    return " ".join(text.split())[:200]
-
-
-class _Pixels:
-    """Lends the buffer of an ITK image to an array and keeps the image alive, which saves a copy of each scan."""
-
-    def __init__(self, image: ItkObject) -> None:
-        view = _itk().GetArrayViewFromImage(image)
-        address, _ = view.__array_interface__["data"]
-        self.image = image
-        self.__array_interface__ = {**view.__array_interface__, "data": (address, False)}
-
-
-def _build_affine(image: ItkObject) -> Affine:
-    affine = np.eye(4)
-    axes = image.GetDimension()
-    columns = np.reshape(image.GetDirection(), (axes, axes))[:3, :3] * image.GetSpacing()[:3]
-    affine[:3, :3] = columns[:, ::-1]
-    affine[:3, 3] = image.GetOrigin()[:3]
-    return affine
+def _check_axes(affine: Affine, name: str) -> None:
+    if is_sheared(affine):
+        raise ImageError(
+            f"{name} has axes that are not at right angles (a sheared affine); resample it to a regular grid"
+        )
 
 
 def _round_labels(array: Array, name: str) -> NDArray[np.uint8]:
@@ -267,26 +256,7 @@ def _round_labels(array: Array, name: str) -> NDArray[np.uint8]:
     return labels
 
 
-def _to_itk(array: Array, affine: Affine) -> ItkObject:
-    origin, spacing, direction = itk_grid(affine)
-    image = _itk().GetImageFromArray(array)
-    image.SetOrigin(origin)
-    image.SetSpacing(spacing)
-    image.SetDirection(direction.ravel().tolist())
-    return image
-
-
-def _check_written(path: Path, array: Array, suffix: str) -> None:
-    """ITK says nothing when the disk is full and the format is NIfTI."""
-    if not path.exists():
-        raise ImageError("nothing was written")
-    if suffix.startswith(".nii"):
-        check_nifti(path, array, 352, array.nbytes)
-    elif suffix == ".mha":
-        check_meta(path, array)
-
-
-def _explain_failure(path: Path, temporary: Path, error: Exception) -> str:
-    if temporary.exists():
-        return "the file came out incomplete, the disk may be full"
-    return _shorten(error).replace(str(temporary), path.name)
+def _storable(array: Array) -> Array:
+    """The same values in a dtype that the formats know, contiguous, in the machine's order of bytes."""
+    dtype = np.dtype({"?": "u1", "e": "f4"}.get(array.dtype.char, array.dtype.str.lstrip("<>|")))
+    return np.ascontiguousarray(array, dtype)

@@ -1,22 +1,22 @@
-"""How the public data sets name their files: a scheme is a value, a pattern for each sequence.
+"""How the public data sets name their files, and the cases of a folder in any of these layouts.
 
-The group `case` of a pattern ends where the name of the case ends in the path. So a case is a folder, a prefix of file
-names or a folder of folders, and one search serves them all. A group `folder` stands for `<folder>/<folder>`: a file
-with a name of its own among files that begin with the name of their folder. Names that begin with `sub-` are left to
-`bids`, folders with a `dataset.json` to `dataset_json`.
-
-The cases of a folder, whichever layout it has.
+A layout is a value: a pattern of the path for each sequence. The group `case` of a pattern ends where the name of the
+case ends in the path, so a case is a folder, a prefix of file names or a folder of folders. A group `folder` stands for
+`<folder>/<folder>`: a file with a name of its own among files that begin with the name of their folder. Names that
+begin with `sub-`, and folders with a `dataset.json`, are left to `described`.
 """
 
+import json
 import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from brainsegnet.errors import DatasetError
-from brainsegnet.io.case_files import CaseFiles, spread_perfusion
+from brainsegnet.io.case_files import LESION, CaseFiles
 from brainsegnet.io.described import (
     DECATHLON,
     FOLDERS,
@@ -27,13 +27,11 @@ from brainsegnet.io.described import (
     has_description,
     is_bids,
 )
-from brainsegnet.io.predictions import find_maps
-from brainsegnet.io.tables import LESION
 from brainsegnet.task import BRATS2015, BRATS2021, BRATS2023, ISLES2017, ISLES2022, Task
 
 
 @dataclass(frozen=True)
-class Scheme:
+class Layout:
     """How a data set names its files.
 
     Attributes:
@@ -104,25 +102,25 @@ _CASE_355 = rf"(?P<folder>[^/]+)/W39_1998\.09\.19_Segm{_IMAGE}"
 """What the segmentation of BraTS20_Training_355 is called in the public archive of 2020."""
 _BRATS_2021 = _endings("_", flair="flair", t1="t1", t1c="t1ce", t2="t2", lesion="seg")
 
-SCHEMES = (
-    Scheme("BRATS 2015", BRATS2015, {sequence: _vsd_pattern(stem) for sequence, stem in _VSD_STEMS.items()}),
-    Scheme(
+LAYOUTS = (
+    Layout("BRATS 2015", BRATS2015, {sequence: _vsd_pattern(stem) for sequence, stem in _VSD_STEMS.items()}),
+    Layout(
         "BRATS 2015, normalised",
         BRATS2015,
         _names(
             flair=f"Flair{_MEAN_0}", t1=f"T1{_MEAN_0}", t1c=f"T1c{_MEAN_0}", t2=f"T2{_MEAN_0}", lesion="OTMultiClass"
         ),
     ),
-    Scheme("ISLES 2017", ISLES2017, {sequence: _vsd_pattern(stem) for sequence, stem in _STROKE_STEMS.items()}),
-    Scheme("BraTS 2023", BRATS2023, _endings("-", flair="t2f", t1="t1n", t1c="t1c", t2="t2w", lesion="seg")),
-    Scheme("BraTS 2017 to 2021", BRATS2021, {**_BRATS_2021, LESION: f"(?:{_BRATS_2021[LESION]}|{_CASE_355})"}),
-    Scheme("ISLES 2022", ISLES2022, _endings("(_ses-[0-9]+)?_", dwi="dwi", adc="adc", flair="flair", lesion="msk")),
-    Scheme(
+    Layout("ISLES 2017", ISLES2017, {sequence: _vsd_pattern(stem) for sequence, stem in _STROKE_STEMS.items()}),
+    Layout("BraTS 2023", BRATS2023, _endings("-", flair="t2f", t1="t1n", t1c="t1c", t2="t2w", lesion="seg")),
+    Layout("BraTS 2017 to 2021", BRATS2021, {**_BRATS_2021, LESION: f"(?:{_BRATS_2021[LESION]}|{_CASE_355})"}),
+    Layout("ISLES 2022", ISLES2022, _endings("(_ses-[0-9]+)?_", dwi="dwi", adc="adc", flair="flair", lesion="msk")),
+    Layout(
         "MS, Lesjak 2017",
         None,
         _names(flair=f"FLAIR{_N4}", t1=f"T1{_N4}", t1c=f"T1POST{_N4}", t2=f"T2{_N4}", lesion=f"GOLD_STANDARD{_N4}"),
     ),
-    Scheme(
+    Layout(
         "<case>/<sequence>.nii.gz",
         None,
         _names(
@@ -144,36 +142,36 @@ def names_lesion(path: Path) -> bool:
     (True, False)
     """
     place = f"{path.absolute().parent.name}/{path.name}"
-    patterns = (scheme.patterns.get(LESION) for scheme in SCHEMES)
+    patterns = (layout.patterns.get(LESION) for layout in LAYOUTS)
     return any(pattern and re.search(f"(^|/){pattern}$", place, re.IGNORECASE) for pattern in patterns)
 
 
 DEPTH = 6
 """Folders below the one that is named: an archive, `derivatives`, a pipeline, a subject, a session, `anat`."""
-LAYOUTS = (*(scheme.name for scheme in SCHEMES), "BIDS", DECATHLON, NNUNET)
+LAYOUT_NAMES = (*(layout.name for layout in LAYOUTS), "BIDS", DECATHLON, NNUNET)
 GRADES = ("HGG", "LGG")
 """Folders of BRATS; in 2015 both hold a `brats_2013_pat0001_1`, of different patients."""
 _NOTE = re.compile(r"sub-[a-z0-9]+(_ses-[a-z0-9]+)?\.json", re.IGNORECASE)
 """What `segment` calls the JSON of a case of BIDS; those of BIDS itself end in a suffix such as `_dwi`."""
 
 _COMPILED = [
-    (scheme, sequence, re.compile(f".*/{pattern}", re.IGNORECASE))
-    for scheme in SCHEMES
-    for sequence, pattern in scheme.patterns.items()
+    (layout, sequence, re.compile(f".*/{pattern}", re.IGNORECASE))
+    for layout in LAYOUTS
+    for sequence, pattern in layout.patterns.items()
 ]
 
 
 @dataclass(frozen=True)
 class _Hit:
-    """A file that a scheme claims: `root` is the path up to the end of the name of its case."""
+    """A file that a layout claims: `root` is the path up to the end of the name of its case."""
 
-    scheme: Scheme
+    layout: Layout
     sequence: str
     root: Path
     path: Path
 
 
-def search(folder: Path) -> list[CaseFiles]:
+def discover(folder: Path) -> list[CaseFiles]:
     """The cases in a folder, or the one that it is, in no order; searched `DEPTH` levels deep.
 
     Raises:
@@ -199,6 +197,23 @@ def search(folder: Path) -> list[CaseFiles]:
     return [*described, *collect_bids(bids), *_collect(hits)]
 
 
+def read_note(path: Path) -> Mapping[str, Any]:
+    """What `segment` wrote into the JSON beside a label map; empty where there is none, or it is something else."""
+    try:
+        note = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return note if isinstance(note, dict) else {}
+
+
+def find_maps(folder: Path) -> set[str]:
+    """Names of the images in a folder that are no label maps: probabilities and entropy, as the JSONs there tell."""
+    notes = [read_note(path) for path in folder.glob("*.json")]
+    maps = [note.get(kind) for note in notes for kind in ("probabilities", "uncertainty")]
+    named = [name for files in maps if isinstance(files, dict) for name in files.values()]
+    return {name for name in named if isinstance(name, str)}
+
+
 def _walk(top: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
     """Folders, the folders in them and the names of their files, hidden ones left out."""
 
@@ -213,34 +228,32 @@ def _walk(top: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
 
 def _match(path: Path) -> Iterator[_Hit]:
     whole = path.as_posix()
-    for scheme, sequence, pattern in _COMPILED:
+    for layout, sequence, pattern in _COMPILED:
         if match := pattern.fullmatch(whole):
             if match.groupdict().get("folder"):
                 root = Path(whole[: match.end("folder")], match["folder"])
             else:
                 root = Path(whole[: match.end("case")])
-            yield _Hit(scheme, sequence, root, path)
+            yield _Hit(layout, sequence, root, path)
 
 
 def _collect(hits: Iterable[_Hit]) -> Iterator[CaseFiles]:
-    """The cases: a file belongs to the scheme that knows most files of its case and, among equals, of the folder."""
+    """The cases: a file belongs to the layout that knows most files of its case and, among equals, of the folder."""
     by_file: defaultdict[Path, list[_Hit]] = defaultdict(list)
     for hit in hits:
         by_file[hit.path].append(hit)
-    in_case = Counter((hit.root, hit.scheme.name) for claims in by_file.values() for hit in claims)
-    in_all = Counter(hit.scheme.name for claims in by_file.values() for hit in claims)
+    in_case = Counter((hit.root, hit.layout.name) for claims in by_file.values() for hit in claims)
+    in_all = Counter(hit.layout.name for claims in by_file.values() for hit in claims)
     by_case: defaultdict[tuple[Path, str], list[_Hit]] = defaultdict(list)
     for claims in by_file.values():
-        best = max(claims, key=lambda hit: (in_case[hit.root, hit.scheme.name], in_all[hit.scheme.name]))
-        by_case[best.root, best.scheme.name].append(best)
+        best = max(claims, key=lambda hit: (in_case[hit.root, hit.layout.name], in_all[hit.layout.name]))
+        by_case[best.root, best.layout.name].append(best)
     for (root, _), found in by_case.items():
-        scheme, name = found[0].scheme, _name_case(root)
+        layout, name = found[0].layout, _name_case(root)
         files = _by_sequence(name, found)
-        ordered = {sequence: files[sequence] for sequence in scheme.patterns if sequence in files}
-        lesion = ordered.pop(LESION, None)
-        images, parts = spread_perfusion(ordered)
-        if images:
-            yield CaseFiles(name, images, lesion, scheme.convention, parts, scheme.name)
+        ordered = {sequence: files[sequence] for sequence in layout.patterns if sequence in files}
+        if case := CaseFiles.of(name, ordered, layout.convention, layout.name):
+            yield case
 
 
 def _name_case(root: Path) -> str:

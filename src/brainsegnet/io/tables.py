@@ -1,4 +1,4 @@
-"""A table of the user's own cases: CSV with the columns case, sequence, path, or YAML {case: {sequence: path}}."""
+"""Tables of the user's own cases: CSV with the columns case, sequence, path, or YAML {case: {sequence: path}}."""
 
 import csv
 from collections.abc import Iterator, Mapping
@@ -9,16 +9,17 @@ import yaml
 
 from brainsegnet.errors import DatasetError
 from brainsegnet.io.aliases import ORDER, find_sequence
+from brainsegnet.io.case_files import LESION
 
 SUFFIXES = (".csv", ".yaml", ".yml")
-LESION = "lesion"
+"""Endings of tables."""
 _COLUMNS = ("case", "sequence", "path")
 _LABEL_WORDS = {"lesion", "label", "seg"}
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One line of a table: where it stands, and which file is which sequence of which case."""
+class _Entry:
+    """One line of a table: its number, and which file is which sequence of which case."""
 
     line: int
     case: str
@@ -54,7 +55,7 @@ def read_table(table: Path) -> Mapping[str, Mapping[str, Path]]:
     return cases
 
 
-def _read_csv(text: str, table: Path) -> Iterator[Entry]:
+def _read_csv(text: str, table: Path) -> Iterator[_Entry]:
     lines = csv.DictReader(text.splitlines(), strict=True, skipinitialspace=True)
     try:
         header = [name.strip().lower() for name in lines.fieldnames or ()]
@@ -65,12 +66,12 @@ def _read_csv(text: str, table: Path) -> Iterator[Entry]:
             if None in row or None in row.values():
                 found = sum(value is not None for value in row.values()) + len(row.get(None) or ()) - (None in row)
                 raise _defect(table, lines.line_num, f"{found} values where {','.join(_COLUMNS)} are due")
-            yield Entry(lines.line_num, row["case"], row["sequence"], row["path"])
+            yield _Entry(lines.line_num, row["case"], row["sequence"], row["path"])
     except csv.Error as error:
         raise _defect(table, lines.reader.line_num, f"this is no CSV: {error}") from error
 
 
-def _read_yaml(text: str, table: Path) -> Iterator[Entry]:
+def _read_yaml(text: str, table: Path) -> Iterator[_Entry]:
     """Nodes rather than values: they know their line, keep `007` as it is written and let a repeated key be seen."""
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
@@ -85,7 +86,7 @@ def _read_yaml(text: str, table: Path) -> Iterator[Entry]:
             raise _defect(table, case.start_mark.line + 1, f"case {name} is named twice; join the two")
         names.add(name)
         for sequence, path in _pairs(files, table):
-            yield Entry(path.start_mark.line + 1, name, _scalar(sequence, table), _scalar(path, table))
+            yield _Entry(path.start_mark.line + 1, name, _scalar(sequence, table), _scalar(path, table))
 
 
 def _pairs(node: yaml.Node, table: Path) -> list[tuple[yaml.Node, yaml.Node]]:
@@ -101,7 +102,7 @@ def _scalar(node: yaml.Node, table: Path) -> str:
     return str(node.value)
 
 
-def _check_entry(entry: Entry, table: Path) -> tuple[str, Path]:
+def _check_entry(entry: _Entry, table: Path) -> tuple[str, Path]:
     """The sequence by our name for it, and the file."""
     for column in _COLUMNS:
         if not getattr(entry, column).strip():

@@ -13,9 +13,9 @@ from typing import Any
 from brainsegnet._atomic import find_suffix, stem_of, writable, write_text
 from brainsegnet._types import Array, Millimetres
 from brainsegnet.errors import BrainSegNetError, DatasetError, GridMismatch
-from brainsegnet.io.cases import find_cases
+from brainsegnet.io.cases import find_cases, read_prediction
 from brainsegnet.io.images import READERS, read_labels
-from brainsegnet.io.predictions import find_maps, read_prediction
+from brainsegnet.io.layouts import find_maps
 from brainsegnet.io.tables import SUFFIXES as TABLE_SUFFIXES
 from brainsegnet.metrics.scores import (
     EMPTY_RULE,
@@ -325,12 +325,12 @@ def label_files(folder: Path) -> dict[str, Path]:
     Raises:
         DatasetError: there is no such folder, or the file is no image.
     """
-    if folder.is_file() and not find_suffix(folder, tuple(READERS)):
+    if folder.is_file() and not find_suffix(folder, READERS):
         raise DatasetError(f"{folder} is no image ({', '.join(READERS)}); name a label map or a folder of them")
     if folder.is_file():
         return {stem_of(folder, READERS): folder}
     if not folder.is_dir():
         raise DatasetError(f"{folder} does not exist; name a label map or a folder of them")
-    images = [path for path in sorted(folder.iterdir()) if find_suffix(path, tuple(READERS)) and path.is_file()]
+    images = [path for path in sorted(folder.iterdir()) if find_suffix(path, READERS) and path.is_file()]
     maps = find_maps(folder)
     return {stem_of(path, READERS): path for path in images if path.name not in maps}

@@ -8,9 +8,9 @@ import numpy as np
 
 from brainsegnet._types import Array
 from brainsegnet.errors import DatasetError, GridMismatch, TaskError
-from brainsegnet.io.cases import CaseFiles, find_cases, load_case
+from brainsegnet.io.cases import CaseFiles, find_cases, load_case, read_prediction
 from brainsegnet.io.images import read_image
-from brainsegnet.io.predictions import read_note, read_prediction
+from brainsegnet.io.layouts import read_note
 from brainsegnet.metrics.evaluate import label_files
 from brainsegnet.paper.figures import DPI, SEQUENCES, TRUTH, Strip, comparison_figure, probability_row_figure
 from brainsegnet.paper.options import FigureOptions

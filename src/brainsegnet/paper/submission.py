@@ -14,10 +14,9 @@ from pathlib import Path
 from brainsegnet._atomic import replacing, writable
 from brainsegnet._types import Affine
 from brainsegnet.errors import DatasetError, GridMismatch, MissingSequence, OutputError, TaskError
-from brainsegnet.io.cases import CaseFiles, find_cases
+from brainsegnet.io.case_files import LESION
+from brainsegnet.io.cases import CaseFiles, find_cases, read_prediction
 from brainsegnet.io.images import READERS, read_image, write_image
-from brainsegnet.io.predictions import read_prediction
-from brainsegnet.io.tables import LESION
 from brainsegnet.task import TASKS, Platform, Task, load_task
 from brainsegnet.volume import LabelMap, describe_gap
 

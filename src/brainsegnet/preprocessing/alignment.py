@@ -1,11 +1,8 @@
-"""One volume on the grid of another.
+"""The sequences of a case on one grid: resampled where their headers place them, or registered first.
 
-Rigid registration: a sequence that was taken while the patient lay otherwise, moved onto another.
-
-The mutual information of the two images, Mattes' estimate of it, is climbed from coarse to fine. Samples lie on a
-regular grid, the seed is fixed and one thread computes, so that the same scans always give the same result.
-
-The sequences of a case on one grid: resampled where their headers place them, or registered first.
+Rigid registration moves a sequence for which the patient lay otherwise. It climbs Mattes' estimate of the mutual
+information of two images, from coarse to fine. Samples lie on a regular grid, the seed is fixed and one thread
+computes, so the same scans always give the same result.
 """
 
 from collections.abc import Iterator
@@ -15,7 +12,6 @@ from threading import Lock
 from typing import Any, TypeVar
 
 import numpy as np
-import SimpleITK
 
 from brainsegnet._types import Array, ItkObject
 from brainsegnet.errors import ImageError
@@ -24,62 +20,6 @@ from brainsegnet.preprocessing.prepare import find_background, find_foreground
 from brainsegnet.volume import LabelMap, Volume, itk_grid
 
 V = TypeVar("V", bound=Volume)
-sitk: ItkObject = SimpleITK
-"""SimpleITK carries no types."""
-
-
-def resample(moving: V, reference: Volume, transform: ItkObject = None) -> V:
-    """`moving` on the grid of `reference`, as the two lie in the world, or after a transform.
-
-    A grid that only counts the same voxels along other axes costs nothing: axes are exchanged and reversed. Else images
-    are interpolated linearly into float32, and are their background beyond their edge (their lowest value where they
-    have none), and wherever half of a voxel or more is background, so that a stripped brain keeps a sharp edge. Label
-    maps keep the nearest label, and are 0 beyond their edge.
-
-    Args:
-        moving: An image, or a label map.
-        reference: Gives the grid.
-        transform: SimpleITK's, from points of `reference` to points of `moving`; None leaves both where they lie.
-    """
-    if transform is None:
-        stored = turn(turn(moving, find_turn(moving.affine)), find_turn(reference.affine).inverse)
-        if stored.on_grid_of(reference):
-            return stored
-    if isinstance(moving, LabelMap):
-        nearest = _interpolate(moving.array, moving, reference, transform, sitk.sitkNearestNeighbor, 0)
-        return type(moving)(nearest, reference.affine)
-    array = moving.array.astype(np.float32)
-    background = find_background(array)
-    beyond = float(array.min()) if background is None else background
-    moved = _interpolate(array, moving, reference, transform, sitk.sitkLinear, beyond)
-    if background is not None:
-        brain = find_foreground(array, background).astype(np.float32)
-        moved[_interpolate(brain, moving, reference, transform, sitk.sitkLinear, 0) < 0.5] = background
-    return type(moving)(moved, reference.affine)
-
-
-def _interpolate(
-    array: Array, grid: Volume, reference: Volume, transform: ItkObject, how: ItkObject, beyond: float
-) -> Array:
-    """An array (D, H, W) on `grid` on that of `reference`, with `beyond` outside."""
-    image, target = to_itk(array, grid), to_itk(np.empty(reference.shape, np.uint8), reference)
-    moved = sitk.Resample(image, target, transform or sitk.Transform(), how, beyond)
-    return np.asarray(sitk.GetArrayFromImage(moved))
-
-
-def to_itk(array: Array, grid: Volume) -> ItkObject:
-    """An array (D, H, W) as an image of ITK on the grid of a volume."""
-    image = sitk.GetImageFromArray(array)
-    origin, spacing, direction = itk_grid(grid.affine)
-    image.SetOrigin(origin)
-    image.SetSpacing(spacing)
-    image.SetDirection(direction.ravel().tolist())
-    return image
-
-
-"""SimpleITK carries no types."""
-
-_ALONE = Lock()
 LEVELS_MM = (8.0, 4.0, 2.0)
 """Voxels are averaged to about these sizes, one after the other; finer voxels than the last add time, not accuracy."""
 BINS = 32
@@ -89,11 +29,12 @@ SEED = 1
 PLAUSIBLE_MM = 25.0
 PLAUSIBLE_DEGREES = 15.0
 """Within one examination, patients move less than this; scanners of several examinations may place them otherwise."""
+_ALONE = Lock()
 
 
 @dataclass(frozen=True, eq=False)
 class Registration:
-    """How one image was laid upon another, and how well that went.
+    """How one image was moved onto another, and how well the two agree then.
 
     Attributes:
         transform: SimpleITK's, from points of the reference to points of the moved image.
@@ -141,114 +82,11 @@ class Registration:
         }
 
 
-def register(moving: Volume, reference: Volume) -> Registration:
-    """The rigid motion that lays `moving` upon `reference`.
-
-    It starts from where the headers place the two, or from where their centres of mass meet if they agree more there.
-
-    Raises:
-        ImageError: an image is constant, holds NaN or infinite values, or the two do not overlap.
-    """
-    for volume in (moving, reference):
-        _check(volume)
-    levels = [(_coarsen(reference, mm), _coarsen(moving, mm), mm) for mm in LEVELS_MM]
-    centre = reference.affine[:3] @ (*((n - 1) / 2 for n in reference.shape), 1)
-    still = sitk.Euler3DTransform()
-    still.SetCenter(centre.tolist())
-    fine = levels[-1]
-    with _one_thread():
-        transform = max(_starts(moving, reference, still), key=lambda start: measure(*levels[0][:2], start))
-        for fixed, moved, mm in levels:
-            transform = _climb(fixed, moved, transform, mm)
-        before, after = measure(*fine[:2], still), measure(*fine[:2], transform)
-    shift_mm = float(np.linalg.norm(transform.GetTranslation()))
-    return Registration(transform, before, after, shift_mm, _angle(transform))
-
-
-def measure(fixed: ItkObject, moving: ItkObject, transform: ItkObject) -> float:
-    """Mattes mutual information of two images of ITK in nats, all voxels of `fixed` taken; 0 where none overlap."""
-    method = _method()
-    method.SetInitialTransform(transform)
-    try:
-        return -float(method.MetricEvaluate(fixed, moving))
-    except RuntimeError:
-        return 0.0
-
-
-def _check(volume: Volume) -> None:
-    low, high = float(volume.array.min()), float(volume.array.max())
-    if not np.isfinite(high - low):
-        raise ImageError("NaN or infinite values are in it, or in the first sequence")
-    if low == high:
-        raise ImageError(f"it, or the first sequence, is {low:g} everywhere")
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Several threads would add up the samples in an order of their own; a metric of ITK's heeds no other setting."""
-    with _ALONE:
-        before = sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
-        sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
-        try:
-            yield
-        finally:
-            sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(before)
-
-
-def _method() -> ItkObject:
-    method = sitk.ImageRegistrationMethod()
-    method.SetMetricAsMattesMutualInformation(BINS)
-    method.SetInterpolator(sitk.sitkLinear)
-    return method
-
-
-def _climb(fixed: ItkObject, moving: ItkObject, start: ItkObject, mm: float) -> ItkObject:
-    """One level: gradient ascent whose steps begin at half a voxel and are halved whenever they turn back."""
-    method = _method()
-    method.SetMetricSamplingStrategy(method.REGULAR)
-    share = min(1.0, SAMPLES / np.prod(fixed.GetSize()))
-    method.SetMetricSamplingPercentage(float(share), SEED)
-    method.SetOptimizerAsRegularStepGradientDescent(mm / 2, mm / 200, ITERATIONS)
-    method.SetOptimizerScalesFromPhysicalShift()
-    transform = sitk.Euler3DTransform(start)
-    method.SetInitialTransform(transform, inPlace=True)
-    try:
-        method.Execute(fixed, moving)
-    except RuntimeError as error:
-        raise ImageError("it does not overlap with the first sequence") from error
-    return transform
-
-
-def _coarsen(volume: Volume, mm: float) -> ItkObject:
-    """Voxels averaged in blocks of about `mm`, along each axis by itself, so that thick slices stay."""
-    d, h, w = (max(1, round(mm / size)) for size in volume.spacing_mm)
-    factors = [min(factor, n) for factor, n in zip((w, h, d), volume.shape[::-1], strict=True)]
-    return sitk.BinShrink(to_itk(volume.array.astype(np.float32), volume), factors)
-
-
-def _starts(moving: Volume, reference: Volume, still: ItkObject) -> list[ItkObject]:
-    """As the headers say, and with the centres of mass upon each other."""
-    centred = sitk.Euler3DTransform(still)
-    centred.SetTranslation((_find_middle(moving) - _find_middle(reference)).tolist())
-    return [still, centred]
-
-
-def _find_middle(volume: Volume) -> np.ndarray[Any, Any]:
-    """The centre (x, y, z) of what differs from the background, in millimetres."""
-    inside = np.argwhere(find_foreground(volume.array, find_background(volume.array)))
-    return volume.affine[:3] @ (*inside.mean(axis=0), 1)
-
-
-def _angle(transform: ItkObject) -> float:
-    matrix = np.reshape(transform.GetMatrix(), (3, 3))
-    return float(np.degrees(np.arccos(np.clip((np.trace(matrix) - 1) / 2, -1, 1))))
-
-
 @dataclass
 class Aligner:
-    """Brings what lies on another grid onto that of the first sequence, for one case; see `scans.datasets.Align`.
+    """Brings what lies on another grid onto that of the first sequence, for one case; see `io.cases.Align`.
 
-    A label map follows the sequence on whose grid it lies, so what was drawn on a moved FLAIR stays on its lesion.
+    A label map follows the sequence on whose grid it lies: what was drawn on a moved FLAIR stays on its lesion.
 
     Attributes:
         case: Its name, for messages.
@@ -295,3 +133,163 @@ class Aligner:
             name: {"how": "registered", **found.to_json()} if found else {"how": "resampled"}
             for name, found in self.moved.items()
         }
+
+
+def resample(moving: V, reference: Volume, transform: ItkObject = None) -> V:
+    """A volume on the grid of another, as the two lie in the world, or after a transform.
+
+    A grid that only counts the same voxels along other axes costs nothing: axes are exchanged and reversed. Other
+        images
+    are interpolated linearly into float32. They are background beyond their edge (their lowest value if they have
+    none), and wherever at least half of a voxel is background, so that a stripped brain keeps a sharp edge. Label maps
+    take the nearest label, and 0 beyond their edge.
+
+    Args:
+        moving: An image, or a label map.
+        reference: Gives the grid.
+        transform: SimpleITK's, from points of `reference` to points of `moving`; None leaves both where they lie.
+    """
+    if transform is None:
+        stored = turn(turn(moving, find_turn(moving.affine)), find_turn(reference.affine).inverse)
+        if stored.on_grid_of(reference):
+            return stored
+    if isinstance(moving, LabelMap):
+        nearest = _interpolate(moving.array, moving, reference, transform, _itk().sitkNearestNeighbor, 0)
+        return type(moving)(nearest, reference.affine)
+    array = moving.array.astype(np.float32)
+    background = find_background(array)
+    beyond = float(array.min()) if background is None else background
+    moved = _interpolate(array, moving, reference, transform, _itk().sitkLinear, beyond)
+    if background is not None:
+        brain = find_foreground(array, background).astype(np.float32)
+        moved[_interpolate(brain, moving, reference, transform, _itk().sitkLinear, 0) < 0.5] = background
+    return type(moving)(moved, reference.affine)
+
+
+def _interpolate(
+    array: Array, grid: Volume, reference: Volume, transform: ItkObject, how: ItkObject, beyond: float
+) -> Array:
+    """An array (D, H, W) on `grid`, brought onto the grid of `reference`, with `beyond` outside."""
+    image, target = to_itk(array, grid), to_itk(np.empty(reference.shape, np.uint8), reference)
+    moved = _itk().Resample(image, target, transform or _itk().Transform(), how, beyond)
+    return np.asarray(_itk().GetArrayFromImage(moved))
+
+
+def to_itk(array: Array, grid: Volume) -> ItkObject:
+    """An array (D, H, W) as an image of ITK on the grid of a volume."""
+    image = _itk().GetImageFromArray(array)
+    origin, spacing, direction = itk_grid(grid.affine)
+    image.SetOrigin(origin)
+    image.SetSpacing(spacing)
+    image.SetDirection(direction.ravel().tolist())
+    return image
+
+
+def register(moving: Volume, reference: Volume) -> Registration:
+    """The rigid motion that brings `moving` onto `reference`.
+
+    It starts from where the headers place the two, or from where their centres of mass meet if they agree more there.
+
+    Raises:
+        ImageError: an image is constant, holds NaN or infinite values, or the two do not overlap.
+    """
+    for volume in (moving, reference):
+        _check(volume)
+    levels = [(_coarsen(reference, mm), _coarsen(moving, mm), mm) for mm in LEVELS_MM]
+    centre = reference.affine[:3] @ (*((n - 1) / 2 for n in reference.shape), 1)
+    still = _itk().Euler3DTransform()
+    still.SetCenter(centre.tolist())
+    fine = levels[-1]
+    with _one_thread():
+        transform = max(_starts(moving, reference, still), key=lambda start: measure(*levels[0][:2], start))
+        for fixed, moved, mm in levels:
+            transform = _climb(fixed, moved, transform, mm)
+        before, after = measure(*fine[:2], still), measure(*fine[:2], transform)
+    shift_mm = float(np.linalg.norm(transform.GetTranslation()))
+    return Registration(transform, before, after, shift_mm, _angle(transform))
+
+
+def measure(fixed: ItkObject, moving: ItkObject, transform: ItkObject) -> float:
+    """Mattes mutual information of two images of ITK in nats, all voxels of `fixed` taken; 0 where none overlap."""
+    method = _method()
+    method.SetInitialTransform(transform)
+    try:
+        return -float(method.MetricEvaluate(fixed, moving))
+    except RuntimeError:
+        return 0.0
+
+
+def _itk() -> ItkObject:
+    """SimpleITK, loaded where it is first needed."""
+    import SimpleITK
+
+    return SimpleITK
+
+
+def _check(volume: Volume) -> None:
+    low, high = float(volume.array.min()), float(volume.array.max())
+    if not np.isfinite(high - low):
+        raise ImageError("NaN or infinite values are in it, or in the first sequence")
+    if low == high:
+        raise ImageError(f"it, or the first sequence, is {low:g} everywhere")
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Several threads would add up the samples in another order each time; ITK's metric heeds no other setting."""
+    with _ALONE:
+        before = _itk().ProcessObject.GetGlobalDefaultNumberOfThreads()
+        _itk().ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+        try:
+            yield
+        finally:
+            _itk().ProcessObject.SetGlobalDefaultNumberOfThreads(before)
+
+
+def _method() -> ItkObject:
+    method = _itk().ImageRegistrationMethod()
+    method.SetMetricAsMattesMutualInformation(BINS)
+    method.SetInterpolator(_itk().sitkLinear)
+    return method
+
+
+def _climb(fixed: ItkObject, moving: ItkObject, start: ItkObject, mm: float) -> ItkObject:
+    """One level: gradient ascent whose steps begin at half a voxel and are halved whenever they turn back."""
+    method = _method()
+    method.SetMetricSamplingStrategy(method.REGULAR)
+    share = min(1.0, SAMPLES / np.prod(fixed.GetSize()))
+    method.SetMetricSamplingPercentage(float(share), SEED)
+    method.SetOptimizerAsRegularStepGradientDescent(mm / 2, mm / 200, ITERATIONS)
+    method.SetOptimizerScalesFromPhysicalShift()
+    transform = _itk().Euler3DTransform(start)
+    method.SetInitialTransform(transform, inPlace=True)
+    try:
+        method.Execute(fixed, moving)
+    except RuntimeError as error:
+        raise ImageError("it does not overlap with the first sequence") from error
+    return transform
+
+
+def _coarsen(volume: Volume, mm: float) -> ItkObject:
+    """Voxels averaged in blocks of about `mm`, along each axis by itself, so that thick slices stay."""
+    d, h, w = (max(1, round(mm / size)) for size in volume.spacing_mm)
+    factors = [min(factor, n) for factor, n in zip((w, h, d), volume.shape[::-1], strict=True)]
+    return _itk().BinShrink(to_itk(volume.array.astype(np.float32), volume), factors)
+
+
+def _starts(moving: Volume, reference: Volume, still: ItkObject) -> list[ItkObject]:
+    """As the headers say, and with the centres of mass upon each other."""
+    centred = _itk().Euler3DTransform(still)
+    centred.SetTranslation((_find_middle(moving) - _find_middle(reference)).tolist())
+    return [still, centred]
+
+
+def _find_middle(volume: Volume) -> np.ndarray[Any, Any]:
+    """The centre (x, y, z) of what differs from the background, in millimetres."""
+    inside = np.argwhere(find_foreground(volume.array, find_background(volume.array)))
+    return volume.affine[:3] @ (*inside.mean(axis=0), 1)
+
+
+def _angle(transform: ItkObject) -> float:
+    matrix = np.reshape(transform.GetMatrix(), (3, 3))
+    return float(np.degrees(np.arccos(np.clip((np.trace(matrix) - 1) / 2, -1, 1))))

@@ -1,8 +1,9 @@
-"""Any scan upright: slices from the feet to the head, rows from front to back, columns from right to left.
+"""Orientation and slabs of a scan.
 
-Only by exchanging and reversing axes, so no voxel changes its value; an oblique scan stays oblique.
+Upright, slices run from the feet to the head, rows from front to back, columns from right to left. Axes are exchanged
+and reversed, so no voxel changes its value, and an oblique scan stays oblique.
 
-A scan in slabs of slices: the paper samples 12 of 155 slices for training and segments 31 at a time.
+Slabs are runs of slices: the paper samples 12 of 155 slices for training and segments 31 at a time.
 """
 
 from collections.abc import Sequence
@@ -44,7 +45,7 @@ class Turn:
 
 
 def find_turn(affine: Affine) -> Turn:
-    """The turn that brings a grid upright, from the axis of the world that each of its axes follows most.
+    """The turn that brings a grid upright: each axis goes to the axis of the world that it follows most.
 
     >>> find_turn(np.eye(4)[[2, 1, 0, 3]])
     Turn(axes=(0, 1, 2), flips=(False, False, False))
@@ -57,7 +58,7 @@ def find_turn(affine: Affine) -> Turn:
 
 
 def turn_array(array: Array, how: Turn) -> Array:
-    """A view (..., D, H, W) with the last three axes turned."""
+    """An array (..., D, H, W) with its last three axes turned: a view."""
     lead = array.ndim - 3
     steps = tuple(slice(None, None, -1 if flip else None) for flip in how.flips)
     return array.transpose(*range(lead), *(lead + axis for axis in how.axes))[(..., *steps)]
@@ -81,7 +82,7 @@ def _index_map(how: Turn, shape: tuple[int, int, int]) -> Affine:
 
 
 def slab_starts(depth: int, thickness: int) -> tuple[int, ...]:
-    """First slice of each slab: side by side, the last slides back to fit; one slab at 0 if the scan is thinner.
+    """First slice of each slab: side by side, the last moved back to fit; a single slab at 0 if the scan is thinner.
 
     Raises:
         ValueError: `depth` or `thickness` is less than 1.
@@ -101,7 +102,7 @@ def slab_starts(depth: int, thickness: int) -> tuple[int, ...]:
 
 
 def cut(x: Array, thickness: int) -> list[Array]:
-    """Views of `x` (..., D, H, W), each (..., thickness, H, W), or (..., D, H, W) if the scan is thinner.
+    """The slabs of an array (..., D, H, W), each (..., thickness, H, W), or all of it if the scan is thinner: views.
 
     >>> [slab.ravel().tolist() for slab in cut(np.arange(5).reshape(5, 1, 1), 2)]
     [[0, 1], [2, 3], [3, 4]]

@@ -1,8 +1,7 @@
-"""The brain's box: all that has to be computed, 30 to 40 % of a skull-stripped scan.
+"""From a case to what the network sees, and from classes back to the grid of the case.
 
-Intensities as the network sees them, and the images that no network should see.
-
-From a case to what the network sees, and from classes back to the case's grid.
+A case is checked, brought upright, cropped to the box of the brain (30 to 40 % of a skull-stripped scan) and
+normalised.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -18,12 +17,14 @@ from brainsegnet.preprocessing.geometry import Turn, find_turn, turn_array
 from brainsegnet.volume import Box, Case, Volume
 
 V = TypeVar("V", bound=Volume)
+NEARLY_ZERO = np.float32(1e-6)
+"""What the median becomes, so that 0 means outside the brain."""
 
 
 def find_background(array: Array) -> float | None:
     """The value outside the brain, if the scan (D, H, W) has one: that of its eight corners where they agree.
 
-    It is 0 in raw scans, and below -1 in those that somebody z-scored; a scan with noise in the air has none.
+    It is 0 in raw scans and below -1 in z-scored ones; a scan with noise in the air has none.
 
     >>> find_background(np.pad(np.ones((2, 2, 2)), 1, constant_values=-3.5))
     -3.5
@@ -49,7 +50,7 @@ def brain_mask(case: Case) -> NDArray[np.bool_]:
 
 
 def refuse_no_brain(case: str) -> NoReturn:
-    """Say that a case shows nothing.
+    """Refuse a case that shows nothing.
 
     Raises:
         ImageError: always.
@@ -93,12 +94,12 @@ def put_back(array: Array, box: Box, shape: tuple[int, int, int], fill: float = 
 
 @dataclass(frozen=True, eq=False)
 class OutsideLabels:
-    """Where a box lies in a scan, and the lesion outside it, of which there is little or none: no whole map is kept.
+    """The lesion outside a box, of which there is little or none, as a list of voxels in place of a whole map.
 
     Attributes:
-        box: The box.
+        box: Where it lies in the scan.
         shape: (D, H, W) of the scan.
-        places: Voxels outside the box that are not background, counted through the flattened scan.
+        places: Voxels outside the box that are not background, as indices into the flattened scan.
         values: Their classes.
 
     >>> labels = np.arange(12, dtype=np.uint8).reshape(1, 3, 4)
@@ -117,7 +118,7 @@ class OutsideLabels:
 
     @classmethod
     def of(cls, classes: NDArray[np.uint8], box: Box) -> Self:
-        """What lies around a box in the classes (D, H, W) of a scan."""
+        """From the classes (D, H, W) of a whole scan."""
         outside = classes.copy()
         outside[box.slices] = 0
         d, h, w = classes.shape
@@ -125,14 +126,10 @@ class OutsideLabels:
         return cls(box, (d, h, w), places, outside.ravel()[places])
 
     def complete(self, classes: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Classes (D, H, W) of the scan, from those (d, h, w) of the box."""
+        """Classes (D, H, W) of the whole scan, from those (d, h, w) of the box."""
         whole = put_back(classes, self.box, self.shape)
         whole.ravel()[self.places] = self.values
         return whole
-
-
-NEARLY_ZERO = np.float32(1e-6)
-"""What the median becomes, so that 0 says outside the brain."""
 
 
 def check_case(case: Case) -> None:
@@ -150,8 +147,8 @@ def normalise(
 ) -> NDArray[np.float32]:
     """Median 0 and standard deviation 1 over the brain; exactly 0 outside it and nowhere else.
 
-    The median, and not the mean, is brought to 0: a large lesion moves the mean away from the healthy tissue. A
-    sequence may cover less than the brain of the others: where it is `background` it does not count.
+    The median is brought to 0 rather than the mean, which a large lesion moves away from the healthy tissue. Where a
+    sequence covers less than the brain of the others, and is `background` there, its voxels do not count.
 
     Args:
         array: Intensities (D, H, W).
@@ -160,7 +157,7 @@ def normalise(
         name: What it is called in the message.
 
     Raises:
-        ImageError: the image has but one value in the brain.
+        ImageError: the image has only one value in the brain.
 
     >>> normalise(np.array([[[0, 0, 1, 3]]]), np.array([[[False, True, True, True]]]), 0).tolist()
     [[[0.0, -2.0, -1.0, 1.0]]]
@@ -181,7 +178,7 @@ def refuse_flat(centre: float, deviation: float, name: str) -> None:
     """Refuse an image that has no contrast, of this median and standard deviation in the brain.
 
     Raises:
-        ImageError: it has but one value there.
+        ImageError: it has only one value there.
     """
     if not deviation > 1e-6 * abs(centre):
         raise ImageError(f"{name} has one value in the whole brain, {centre:g}; replace it or leave it out")
@@ -203,8 +200,8 @@ class Prepared:
     """A case upright, cropped to the brain and normalised.
 
     Attributes:
-        image: (C, d, h, w) of the box, 0 outside the brain. Where a GPU prepared it, it stays there, in something that
-            is sliced like an array and comes down as one where numpy asks for it.
+        image: (C, d, h, w) of the box, 0 outside the brain. If a GPU prepared it, it stays there, in an object that
+            is sliced like an array and becomes one where numpy asks for it.
         sequences: Name of each channel.
         mask: The brain (d, h, w) in the box.
         box: Where the box lies in the upright scan.
@@ -245,7 +242,7 @@ def prepare(case: Case) -> Prepared:
 
 
 def follow(array: Array, prepared: Prepared) -> Array:
-    """An array (..., D, H, W) on the case's grid, such as its lesion, turned and cropped as the case was: a view."""
+    """An array (..., D, H, W) on the grid of a case, such as its lesion, turned and cropped like the case: a view."""
     return turn_array(array, prepared.turn)[(..., *prepared.box.slices)]
 
 

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from brainsegnet._atomic import find_suffix
-from brainsegnet.io.case_files import PERFUSION, CaseFiles, DatasetCheck, check_dataset, read_sequences
-from brainsegnet.io.cases import find_cases
+from brainsegnet.io.case_files import PERFUSION, CaseFiles, read_sequences
+from brainsegnet.io.cases import DatasetCheck, check_dataset, find_cases
 from brainsegnet.io.images import READERS, Series, read_image, read_series
 from brainsegnet.metrics.table import Table, text_columns
 from brainsegnet.model.card import Card, Comparison, ExportNote, Parent, TrainingNote
@@ -36,7 +36,7 @@ def inspect(model_or_case: Path | None = None) -> Table:
     if is_shipped(model_or_case) or any((home / CARD_FILE).exists() for home in homes):
         model = resolve_model(model_or_case)
         return Table(text_columns("what", "value"), card_rows(model.card), f"model {model.folder}")
-    if find_suffix(model_or_case, tuple(READERS)):
+    if find_suffix(model_or_case, READERS):
         row = _series_row(model_or_case.name, read_series(model_or_case))
         return Table(text_columns(*_IMAGE), [row], f"image {model_or_case}")
     cases = find_cases([model_or_case])

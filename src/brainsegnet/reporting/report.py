@@ -11,7 +11,7 @@ from typing import Any
 
 from brainsegnet._atomic import writable, write_text
 from brainsegnet.errors import BrainSegNetError, DatasetError
-from brainsegnet.io.predictions import read_note
+from brainsegnet.io.layouts import read_note
 from brainsegnet.metrics.evaluate import Evaluation, evaluate, label_files
 from brainsegnet.metrics.lesions import LESION_RULES
 from brainsegnet.metrics.scores import USUAL_RULES, ScoreRules
@@ -187,7 +187,9 @@ def _own_recipe(card: Card) -> list[str]:
         same = False
     if same:
         return []
-    slowed = f", with the learning rate times {1 / SLOWER:g}, because --from lowers it" if card.training.started_from else ""
+    slowed = (
+        f", with the learning rate times {1 / SLOWER:g}, because --from lowers it" if card.training.started_from else ""
+    )
     return [f"These values are not those of --recipe {name}; pass them to train() in Python as a Recipe{slowed}."]
 
 

@@ -4,8 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from brainsegnet.errors import BrainSegNetError, DatasetError
-from brainsegnet.io.cases import CaseFiles, find_cases, load_case
-from brainsegnet.io.predictions import read_prediction
+from brainsegnet.io.cases import CaseFiles, find_cases, load_case, read_prediction
 from brainsegnet.metrics.evaluate import COLUMNS, Evaluation, describe_unpredicted, label_files
 from brainsegnet.metrics.scores import EMPTY_RULE, METRICS, CaseScores, RegionScore
 from brainsegnet.metrics.statistics import INTERVAL_RULE, Interval, Summary, summarise

@@ -14,9 +14,9 @@ from brainsegnet._atomic import writable
 from brainsegnet._types import Shape
 from brainsegnet.anatomy.label_maps import open_anatomies
 from brainsegnet.errors import DatasetError, MissingExtra, TaskError
+from brainsegnet.io.case_files import LESION
 from brainsegnet.io.images import write_image
 from brainsegnet.io.layouts import smir_path, vsd_path
-from brainsegnet.io.tables import LESION
 from brainsegnet.simulation.phantom import DEMO_SHAPE, simulate_phantom
 from brainsegnet.simulation.stroke_case import DrawMap, Library, StrokeTask, simulate_stroke
 from brainsegnet.volume import Case, LabelMap

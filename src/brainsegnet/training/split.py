@@ -15,8 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brainsegnet.errors import DatasetError, MissingSequence, ModelError
-from brainsegnet.io.case_files import check_whole
-from brainsegnet.io.cases import CaseFiles, common_sequences, find_cases, load_case
+from brainsegnet.io.cases import CaseFiles, check_whole, common_sequences, find_cases, load_case
 from brainsegnet.model.card import Card, Parent, Simulated
 from brainsegnet.task import Task
 from brainsegnet.training.options import TrainOptions

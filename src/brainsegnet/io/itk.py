@@ -1,0 +1,209 @@
+"""MetaImage and NRRD files, through SimpleITK.
+
+ITK fills what a cut or damaged MetaImage lacks with zeros and says nothing. So the checksum in the file is compared
+with the decoded voxels, which are decompressed a second time only if the two differ. Its reader of NRRD is strict.
+"""
+
+import math
+import re
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from brainsegnet._types import Affine, Array, ItkObject
+from brainsegnet.errors import ImageError
+from brainsegnet.io.nifti import CheckKind
+from brainsegnet.volume import itk_grid
+
+_READERS = {".mha": "MetaImageIO", ".mhd": "MetaImageIO", ".nrrd": "NrrdImageIO"}
+_META_BYTES = {"MET_SHORT": 2, "MET_USHORT": 2, "MET_INT": 4, "MET_UINT": 4, "MET_FLOAT": 4, "MET_DOUBLE": 8}
+
+
+@dataclass(frozen=True)
+class _MetaBlock:
+    """Where the voxels of a MetaImage lie.
+
+    Attributes:
+        path: File of the voxels: the header's own, or the one it names.
+        start: First byte.
+        size: Number of bytes, compressed if `compressed`.
+        compressed: Whether the bytes are a zlib stream.
+    """
+
+    path: Path
+    start: int
+    size: int
+    compressed: bool
+
+
+def read_itk(path: Path, check_kind: CheckKind) -> tuple[Array, Affine]:
+    """The voxels (..., D, H, W) of a .mha, .mhd or .nrrd and their affine.
+
+    Args:
+        path: The file.
+        check_kind: Called before any voxel is read.
+
+    Raises:
+        ImageError: the file is no such image, cut short or damaged.
+        OSError: it cannot be opened or read.
+    """
+    check_itk(path)
+    _itk().ProcessObject.SetGlobalWarningDisplay(False)
+    reader = _itk().ImageFileReader()
+    reader.SetImageIO(_READERS[path.suffix.lower()])
+    reader.SetFileName(str(path))
+    try:
+        reader.ReadImageInformation()
+        numbers = _itk().GetPixelIDValueAsString(reader.GetPixelIDValue())
+        check_kind(reader.GetSize(), reader.GetNumberOfComponents(), "complex" in numbers)
+        image = reader.Execute()
+    except RuntimeError as error:
+        raise ImageError(f"{path} cannot be read as an image: {_shorten(error)}") from error
+    array = np.asarray(_Pixels(image))
+    _check_meta_sum(path, array)
+    return array, _build_affine(image)
+
+
+def check_itk(path: Path) -> None:
+    """Refuse a file that does not begin as its suffix promises, or a MetaImage that is shorter than its header says.
+
+    Raises:
+        ImageError: either of these.
+        OSError: the file, or the one that holds its voxels, cannot be opened or read.
+    """
+    if path.suffix.lower() == ".nrrd":
+        with path.open("rb") as file:
+            if file.read(4) != b"NRRD":
+                raise _misnamed(path)
+        return
+    try:
+        block = _find_meta_block(path)
+    except (KeyError, ValueError, IndexError) as error:
+        if isinstance(error, ImageError):
+            raise
+        raise ImageError(f"{path} is no image: its MetaImage header is incomplete") from error
+    if block is not None and block.path.stat().st_size < block.start + block.size:
+        raise damaged(block.path)
+
+
+def write_itk(array: Array, affine: Affine, path: Path, *, compress: bool) -> None:
+    """Write an image (D, H, W); the same image gives the same bytes.
+
+    Raises:
+        ImageError: it cannot be written, or came out incomplete.
+    """
+    try:
+        _itk().WriteImage(build_itk(array, affine), str(path), useCompression=compress)
+        if not path.exists():
+            raise ImageError("nothing was written")
+        _check_meta_sum(path, array)
+    except (RuntimeError, ImageError) as error:
+        cause = _shorten(error).replace(str(path), "it")
+        raise ImageError("the file came out incomplete, the disk may be full" if path.exists() else cause) from error
+
+
+def build_itk(array: Array, affine: Affine) -> ItkObject:
+    """An image (D, H, W) as one of SimpleITK, its voxels where they are in the world: a copy."""
+    origin, spacing, direction = itk_grid(affine)
+    image = _itk().GetImageFromArray(array)
+    image.SetOrigin(origin)
+    image.SetSpacing(spacing)
+    image.SetDirection(direction.ravel().tolist())
+    return image
+
+
+def unpack_itk(image: ItkObject, check_kind: CheckKind) -> tuple[Array, Affine]:
+    """The voxels (..., D, H, W) of an image of SimpleITK, a copy, and their affine."""
+    numbers = image.GetPixelIDTypeAsString()
+    check_kind(image.GetSize(), image.GetNumberOfComponentsPerPixel(), "complex" in numbers)
+    return _itk().GetArrayFromImage(image), _build_affine(image)
+
+
+def damaged(path: Path) -> ImageError:
+    """The error of a file that is not whole."""
+    return ImageError(f"{path} is cut short or damaged; fetch it again")
+
+
+def _misnamed(path: Path) -> ImageError:
+    return ImageError(f"{path} is no image: its content does not fit its suffix")
+
+
+def _itk() -> ItkObject:
+    """SimpleITK, loaded with the first file: where a GPU trains on packed scans it may be absent."""
+    import SimpleITK
+
+    return SimpleITK
+
+
+def _shorten(error: Exception) -> str:
+    """The cause out of ITK's several lines."""
+    text = re.sub(r"\w+\(0x[0-9a-f]+\): ", "", str(error).rsplit("ERROR: ", 1)[-1])
+    return " ".join(text.split())[:200]
+
+
+class _Pixels:
+    """Lends the buffer of an ITK image to an array and keeps the image alive, which saves a copy of each scan."""
+
+    def __init__(self, image: ItkObject) -> None:
+        view = _itk().GetArrayViewFromImage(image)
+        address, _ = view.__array_interface__["data"]
+        self.image = image
+        self.__array_interface__ = {**view.__array_interface__, "data": (address, False)}
+
+
+def _build_affine(image: ItkObject) -> Affine:
+    affine = np.eye(4)
+    axes = image.GetDimension()
+    columns = np.reshape(image.GetDirection(), (axes, axes))[:3, :3] * image.GetSpacing()[:3]
+    affine[:3, :3] = columns[:, ::-1]
+    affine[:3, 3] = image.GetOrigin()[:3]
+    return affine
+
+
+def _check_meta_sum(path: Path, voxels: Array) -> None:
+    """Refuse a compressed MetaImage whose checksum contradicts the decoded `voxels`."""
+    block = _find_meta_block(path) if path.suffix.lower() != ".nrrd" else None
+    if block is None or not block.compressed:
+        return
+    with block.path.open("rb") as file:
+        file.seek(block.start)
+        stream = memoryview(file.read(block.size))
+    if stream[-4:] == zlib.adler32(voxels.data).to_bytes(4, "big"):
+        return
+    try:
+        unpacked = len(zlib.decompressobj().decompress(stream, voxels.nbytes + 1))
+    except zlib.error as error:
+        raise damaged(path) from error
+    if unpacked < voxels.nbytes:
+        raise damaged(path)
+
+
+def _find_meta_block(path: Path) -> _MetaBlock | None:
+    """Where a MetaImage keeps its voxels; None if they are spread over several files."""
+    fields, end = _read_meta_header(path)
+    place = fields["ElementDataFile"]
+    if place.split()[0] == "LIST" or "%" in place:
+        return None
+    local = place.upper() == "LOCAL"
+    data, start = (path, end) if local else (path.parent / place, 0)
+    compressed = fields.get("CompressedData", "").lower() == "true"
+    size = data.stat().st_size - start
+    if compressed:
+        size = int(fields.get("CompressedDataSize", size))
+    else:
+        size = math.prod(map(int, fields["DimSize"].split())) * _META_BYTES.get(fields["ElementType"], 1)
+    return _MetaBlock(data, start, size, compressed)
+
+
+def _read_meta_header(path: Path) -> tuple[dict[str, str], int]:
+    """The fields before the voxels, and the offset at which the header ends."""
+    fields: dict[str, str] = {}
+    with path.open("rb") as file:
+        while "ElementDataFile" not in fields:
+            key, equals, value = file.readline(4096).decode("latin-1").partition("=")
+            if not equals:
+                raise _misnamed(path)
+            fields[key.strip()] = value.strip()
+        return fields, file.tell()
