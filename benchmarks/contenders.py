@@ -122,7 +122,7 @@ def with_our_engine(name: str, threads: int, task: Task, precision: str) -> Run:
     import torch
 
     from brainsegnet.inference.openvino_backend import with_arg_max
-    from brainsegnet.model.formats import quantise
+    from brainsegnet.model.graphs import quantise
 
     net = baseline(name, threads, task)
     model = openvino.convert_model(net, example_input=torch.zeros(1, len(task.sequences), 64, 64, 64))

@@ -43,7 +43,7 @@ def matrix_rates(threads: int) -> dict[str, float]:
     import openvino
     from openvino import opset13 as ops
 
-    from brainsegnet.model.formats import quantise
+    from brainsegnet.model.graphs import quantise
 
     size, rng = 2048, np.random.default_rng(0)
     left, right = rng.normal(size=(2, size, size)).astype("f")

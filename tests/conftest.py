@@ -1,5 +1,6 @@
 """Shared by all tests: where the real scans are, a generator seeded once, and a small cohort with a model of it."""
 
+import copy
 import os
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -10,8 +11,12 @@ import numpy as np
 import pytest
 
 if TYPE_CHECKING:
+    from brainsegnet._types import Floats
     from brainsegnet.anatomy.label_maps import Anatomy
     from brainsegnet.anatomy.territories import Ground
+    from brainsegnet.model.architecture import BrainSegNet
+    from brainsegnet.model.card import Card
+    from brainsegnet.model.store import Model
     from brainsegnet.simulation.fields import RandomStreams
     from brainsegnet.training.recipes import Recipe
     from brainsegnet.volume import LabelMap
@@ -96,8 +101,59 @@ def tiny() -> "Recipe":
     return tiny_recipe()
 
 
-class Components:
-    """TiledPredictor that find noise: many components, of which they are more or less sure, the same in every image."""
+@pytest.fixture(scope="session")
+def tiny_net() -> "BrainSegNet":
+    """Three sequences, four classes; batch norms and classifier are random, so that every part has an effect."""
+    import torch
+    from torch import nn
+
+    from brainsegnet.model.architecture import BrainSegNet
+
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        net = BrainSegNet(3, 4, (4, 4, 8, 8), 8)
+        for module in net.modules():
+            if isinstance(module, nn.BatchNorm3d):
+                for tensor in (module.weight, module.running_var):
+                    nn.init.uniform_(tensor, 0.5, 1.5)
+                for tensor in (module.bias, module.running_mean):
+                    nn.init.normal_(tensor)
+        nn.init.normal_(net.classify.weight)
+    return net.eval()
+
+
+@pytest.fixture
+def net(tiny_net: "BrainSegNet") -> "BrainSegNet":
+    """A copy of the tiny network, which a test may change."""
+    return copy.deepcopy(tiny_net)
+
+
+@pytest.fixture
+def card() -> "Card":
+    """The card of the tiny network."""
+    from brainsegnet.model.card import Architecture, Card, Input
+    from brainsegnet.task import BRATS2021
+
+    network = Architecture(widths=(4, 4, 8, 8), refined=8)
+    return Card(name="tiny", task=BRATS2021, input=Input(sequences=("flair", "t1", "t1c")), network=network)
+
+
+@pytest.fixture
+def model(net: "BrainSegNet", card: "Card", tmp_path: Path) -> "Model":
+    """The model folder of the tiny network."""
+    from brainsegnet.model.store import save_model
+
+    return save_model(tmp_path / "tiny", card, net.state_dict())
+
+
+@pytest.fixture
+def image(rng: np.random.Generator) -> "Floats":
+    """Intensities for the tiny network, of a size that needs padding."""
+    return rng.normal(size=(3, 7, 17, 13)).astype(np.float32)
+
+
+class NoisyPredictor:
+    """In place of a `TiledPredictor`: finds many components of different confidence, the same ones in every image."""
 
     def __init__(self, classes):
         self.classes = classes
@@ -119,8 +175,8 @@ class Components:
 
 @pytest.fixture
 def noisy_predictor():
-    """`Components`, for a number of classes."""
-    return Components
+    """`NoisyPredictor`, to be made for a number of classes."""
+    return NoisyPredictor
 
 
 @pytest.fixture(scope="session")

@@ -13,8 +13,8 @@ from brainsegnet.inference.openvino_backend import shared_core, with_arg_max
 from brainsegnet.inference.torch_backend import TorchBackend
 from brainsegnet.model.architecture import BrainSegNet
 from brainsegnet.model.card import ExportNote
-from brainsegnet.model.formats import quantise, to_openvino, write_openvino
 from brainsegnet.model.fused import shuffle
+from brainsegnet.model.graphs import quantise, to_openvino, write_openvino
 from brainsegnet.model.store import hash_file, open_model, save_exports
 
 

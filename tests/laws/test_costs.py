@@ -10,7 +10,7 @@ from brainsegnet.inference.engine import Engine
 from brainsegnet.inference.predict import predict
 from brainsegnet.model.architecture import BrainSegNet
 from brainsegnet.model.card import Architecture, Card, Input
-from brainsegnet.model.formats import quantise, to_openvino
+from brainsegnet.model.graphs import quantise, to_openvino
 from brainsegnet.task import BRATS2021
 from brainsegnet.volume import Case, Volume
 

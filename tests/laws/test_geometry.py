@@ -16,7 +16,8 @@ from brainsegnet.inference.torch_backend import TorchBackend
 from brainsegnet.io.cases import find_cases, load_case
 from brainsegnet.io.images import read_image, read_labels, write_image
 from brainsegnet.model.architecture import BrainSegNet
-from brainsegnet.model.store import Architecture, Card, Input, open_model, save_model
+from brainsegnet.model.card import Architecture, Card, Input
+from brainsegnet.model.store import open_model, save_model
 from brainsegnet.preprocessing.alignment import register, resample
 from brainsegnet.preprocessing.geometry import Turn, turn
 from brainsegnet.simulation.phantom import simulate_phantom

@@ -41,7 +41,7 @@ def test_multiply_adds_are_those_of_the_convolutions(name):
 
 
 @pytest.mark.parametrize("stride", [(1, 2, 2), (2, 2, 2)])
-def test_ours_runs_frozen_with_the_values_it_has_as_drawn(stride):
+def test_the_fused_network_has_the_values_of_the_network_as_drawn(stride):
     design = brain_segnet(2, 3, (4, 4, 8, 8), 8, stride)
     torch.manual_seed(0)
     net = design.build().double().eval()
@@ -51,7 +51,7 @@ def test_ours_runs_frozen_with_the_values_it_has_as_drawn(stride):
         assert torch.allclose(design.learner(net)(x), as_drawn(design).learner(net)(x))
 
 
-def test_parameters_that_stand_under_two_names_are_counted_once():
+def test_parameters_with_two_names_are_counted_once():
     design = designs()["dynunet"]
     with torch.device("meta"):
         net = design.build()

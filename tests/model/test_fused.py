@@ -1,20 +1,23 @@
+"""The network with fewer operations: the fused decoder in training, and the fused network afterwards."""
+
 import copy
 
 import pytest
 import torch
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from brainsegnet.model.architecture import BrainSegNet
-from brainsegnet.model.fused import fuse_decoder, shuffle, subpixel, taps
+from brainsegnet.model.fused import fuse, fuse_decoder, shuffle, strided, subpixel, taps
 
 STRIDES = [(1, 2, 2), (2, 2, 2)]
 SIZES = [(1, 1, 1), (2, 2, 2), (1, 2, 3), (4, 9, 11), (3, 16, 7)]
 
 
-def shaken(dtype=torch.float64, **kwargs):
-    """A network in which no bias, norm or running statistic is at its beginning, and the classifier matters."""
+def random_net(dtype=torch.float64, widths=(4, 6, 8, 10), **kwargs):
+    """A network in which no bias, norm or running statistic has its initial value, and the classifier matters."""
     torch.manual_seed(3)
-    net = BrainSegNet(2, 3, (4, 6, 8, 10), 8, **kwargs)
+    net = BrainSegNet(2, 3, widths, 8, **kwargs)
     with torch.no_grad():
         for name, tensor in net.state_dict().items():
             if name.endswith("running_var"):
@@ -57,20 +60,20 @@ def compare(net, size, tolerance):
 @pytest.mark.parametrize("stride", STRIDES)
 @pytest.mark.parametrize("size", SIZES)
 def test_values_and_gradients_are_those_of_the_network(size, stride, train, nonlinear):
-    compare(shaken(stride=stride, nonlinear=nonlinear).train(train), size, 1e-12)
+    compare(random_net(stride=stride, nonlinear=nonlinear).train(train), size, 1e-12)
 
 
 @pytest.mark.parametrize("stride", STRIDES)
 @pytest.mark.parametrize("size", [(2, 2, 1), (4, 9, 11), (3, 16, 24)])
 def test_single_precision_is_good_to_five_digits(size, stride):
-    compare(shaken(torch.float32, stride=stride).eval(), size, 1e-5)
+    compare(random_net(torch.float32, stride=stride).eval(), size, 1e-5)
 
 
 @pytest.mark.parametrize("nonlinear", [True, False])
 @pytest.mark.parametrize("stride", STRIDES)
 @pytest.mark.parametrize("size", [(6, 8, 16), (6, 9, 11)])
-def test_the_outermost_shells_agree(size, stride, nonlinear):
-    net = shaken(stride=stride, nonlinear=nonlinear).eval()
+def test_the_outermost_voxels_agree(size, stride, nonlinear):
+    net = random_net(stride=stride, nonlinear=nonlinear).eval()
     x = torch.randn(1, 2, *size, dtype=torch.float64)
     with torch.inference_mode():
         y, z = net(x), fuse_decoder(net)(x)
@@ -80,8 +83,8 @@ def test_the_outermost_shells_agree(size, stride, nonlinear):
 
 
 def test_a_bias_before_the_zero_padding_counts_for_less_at_the_border():
-    """With nothing but that bias alive the plain network is not constant, and neither is its twin."""
-    net = shaken(nonlinear=False).eval()
+    """With nothing but that bias alive the plain network is not constant, and neither is the fused decoder."""
+    net = random_net(nonlinear=False).eval()
     with torch.no_grad():
         for name, p in net.named_parameters():
             if name not in ("refine.0.lateral.bias", "refine.0.smooth.weight", "classify.weight"):
@@ -106,7 +109,7 @@ def test_1022_thousand_multiply_adds_per_voxel_become_575():
 
 
 def test_the_maps_of_128_channels_are_never_made_at_full_resolution():
-    net, largest = shaken(torch.float32).eval(), []
+    net, largest = random_net(torch.float32).eval(), []
     for module in net.modules():
         module.register_forward_hook(lambda m, i, y: largest.append(y.shape[1]) if y.shape[-1] == 16 else None)
     with torch.inference_mode():
@@ -116,14 +119,14 @@ def test_the_maps_of_128_channels_are_never_made_at_full_resolution():
     assert (seen, max(largest)) == (4, 8)
 
 
-def test_the_twin_has_no_weights_of_its_own():
-    net = shaken()
+def test_the_fused_decoder_has_no_weights_of_its_own():
+    net = random_net()
     assert {id(p) for p in fuse_decoder(net).parameters()} == {id(p) for p in net.parameters()}
-    twin, x = fuse_decoder(net.eval()), torch.randn(1, 2, 2, 8, 8, dtype=torch.float64)
-    before = twin(x)
+    fused, x = fuse_decoder(net.eval()), torch.randn(1, 2, 2, 8, 8, dtype=torch.float64)
+    before = fused(x)
     with torch.no_grad():
         net.classify.bias.add_(1)
-    assert torch.allclose(twin(x), before + 1)
+    assert torch.allclose(fused(x), before + 1)
 
 
 @pytest.mark.parametrize("stride", [(1, 2, 2), (2, 2, 2), (1, 1, 1), (3, 2, 1)])
@@ -140,3 +143,63 @@ def test_a_convolution_after_repetition_is_a_shuffle_of_smaller_ones(stride):
 def test_every_fine_tap_falls_on_one_coarse_tap():
     for stride in (1, 2, 3):
         assert torch.equal(taps(stride).sum(1), torch.ones(stride, 3))
+
+
+@pytest.mark.parametrize("stride", (*STRIDES, (1, 1, 2)))
+@pytest.mark.parametrize("nonlinear", [True, False])
+@pytest.mark.parametrize("size", [(3, 9, 11), (8, 16, 8), (1, 8, 8), (2, 1, 3)])
+def test_the_fused_network_is_the_same_function_at_odd_and_even_sizes_and_at_borders(stride, nonlinear, size):
+    net = random_net(stride=stride, nonlinear=nonlinear).eval()
+    x = torch.randn(2, 2, *size, dtype=torch.double)
+    expected = net(x)
+    assert (fuse(net).logits(x) - expected).abs().max() <= 1e-12 * expected.abs().max()
+
+
+def test_the_fused_network_is_exact_to_five_digits_in_single_precision():
+    net = random_net(torch.float32).eval()
+    x = torch.randn(1, 2, 4, 16, 24)
+    expected = net(x)
+    assert (fuse(net).logits(x) - expected).abs().max() <= 1e-5 * expected.abs().max()
+
+
+def test_networks_of_more_and_fewer_blocks_than_the_papers_are_fused():
+    for widths in ((4, 5), (4, 5, 6), (4, 5, 6, 7, 8)):
+        net = random_net(widths=widths).eval()
+        x = torch.randn(1, 2, 3, 17, 16, dtype=torch.double)
+        assert torch.allclose(fuse(net).logits(x), net(x))
+
+
+def test_only_convolutions_and_relu_are_left_and_the_network_is_not_changed():
+    net = random_net().eval()
+    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    fused = fuse(net)
+    assert not any(isinstance(module, nn.BatchNorm3d) for module in fused.modules())
+    assert sum(isinstance(module, nn.Conv3d) for module in fused.modules()) == 17 + 3 + 3 + 2
+    assert not any(parameter.requires_grad for parameter in fused.parameters())
+    with torch.no_grad():
+        for parameter in fused.parameters():
+            parameter.zero_()
+    assert all(torch.equal(before[name], tensor) for name, tensor in net.state_dict().items())
+
+
+def test_the_fused_network_has_578_thousand_multiply_adds_per_voxel():
+    with torch.device("meta"):
+        fused, x = fuse(BrainSegNet(4, 5).eval()), torch.zeros(1, 4, 8, 64, 64)
+        count = []
+        for module in fused.modules():
+            if isinstance(module, nn.Conv3d):
+                module.register_forward_hook(lambda m, _, y: count.append(y.numel() * m.weight[0].numel()))
+        fused(x)
+    assert sum(count) / (8 * 64 * 64) == 578_048
+
+
+@pytest.mark.parametrize("stride", (*STRIDES, (1, 1, 2)))
+def test_a_strided_kernel_gives_the_sub_pixels_of_each_step(stride):
+    kernel, x = torch.randn(3, 2, 3, 3, 3), torch.randn(1, 2, 4, 8, 6)
+    whole = nn.functional.conv3d(x, kernel, padding=1)
+    steps = nn.functional.conv3d(x, strided(kernel, stride), padding=1, stride=stride)
+    p, q, r = stride
+    for phase, place in enumerate((a, b, c) for a in range(p) for b in range(q) for c in range(r)):
+        a, b, c = place
+        found = steps[:, 3 * phase : 3 * phase + 3]
+        assert torch.allclose(found, whole[:, :, a::p, b::q, c::r], atol=1e-5)

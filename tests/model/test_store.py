@@ -26,7 +26,7 @@ def test_a_card_says_the_same_after_a_round_trip(net, card, tmp_path):
         recipe={"name": "quick", "widths": [4, 4, 8, 8]},
         budget={"minutes": 15},
         seed=5,
-        data=Data(cases=("a", "b"), count=2, sources="phantoms of our own, CC0"),
+        data=Data(cases=("a", "b"), count=2, sources="phantoms, CC0"),
         held_out=("c",),
         scores={"whole": 0.75, "core": float("nan")},
     )

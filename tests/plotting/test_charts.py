@@ -102,7 +102,8 @@ def test_quartiles_are_drawn_from_five_cases_up():
 
 def test_intervals_are_drawn_where_they_are_known():
     known, unknown = (distribution_figure(VALUES, True, i) for i in ({"whole": (0.2, 0.7), "$x$": None}, None))
-    drawn, others = ([*figure.axes[0].collections] for figure in (known, unknown))
+    drawn: list[Any] = [*known.axes[0].collections]
+    others: list[Any] = [*unknown.axes[0].collections]
     (interval,) = (s for c in drawn for s in c.get_segments() if to_hex(c.get_color()) == "#d1495b")
     assert interval[:, 0].tolist() == [0.2, 0.7]
     assert not [c for c in others if to_hex(c.get_color()) == "#d1495b"]

@@ -13,8 +13,8 @@ from brainsegnet.inference.components import FilteredLabels
 from brainsegnet.inference.options import SegmentOptions
 from brainsegnet.inference.segment import segment
 from brainsegnet.io.images import read_labels
-from brainsegnet.model.card import Card, ComponentFilter
-from brainsegnet.model.formats import quantise
+from brainsegnet.model.card import Card, ComponentFilter, is_tolerated
+from brainsegnet.model.graphs import quantise
 from brainsegnet.model.store import open_model
 from brainsegnet.reporting.inspect import inspect
 from brainsegnet.training.export import compare, describe, export, training_scans
@@ -85,7 +85,7 @@ def test_what_each_arithmetic_costs_is_said_and_older_cards_say_nothing_of_bf16(
     )
     del content["exports"]["fp16"]["bf16_change"]
     older = Card.model_validate(content)
-    assert not older.exports["fp16"].harmless_in_bf16
+    assert not is_tolerated(older.exports["fp16"].bf16_change)
     object.__setattr__(model, "card", older)
     assert "bf16" not in describe(model)
 
@@ -129,13 +129,13 @@ def test_ranges_are_clipped_unless_whole_ones_cost_less(
         clips.append(clip)
         return quantise(model, samples, clip)
 
-    monkeypatch.setattr("brainsegnet.model.formats.quantise", noted)
+    monkeypatch.setattr("brainsegnet.model.graphs.quantise", noted)
     monkeypatch.setattr(
         "brainsegnet.training.export.compare", lambda *_: {"int8": {"whole": costs[clips[-1]], "core": 0}}
     )
     note = export(home, phantoms).card.exports["int8"]
     assert clips == tried and note.dice_change["whole"] == costs[tried[-1]]
-    assert note.harmless == (costs[tried[-1]] >= -0.005)
+    assert is_tolerated(note.dice_change) == (costs[tried[-1]] >= -0.005)
 
 
 def test_a_signal_after_an_export_reaches_its_handler(trained, phantoms, tmp_path):

@@ -11,7 +11,7 @@ from brainsegnet.errors import BrainSegNetError, MissingExtra, ModelError
 from brainsegnet.inference.openvino_backend import Arithmetic, OpenVinoBackend
 from brainsegnet.inference.options import Precision
 from brainsegnet.inference.tiling import Backend, TiledPredictor
-from brainsegnet.model.card import Card, Form
+from brainsegnet.model.card import Card, Form, is_tolerated
 from brainsegnet.model.store import Model
 from brainsegnet.preprocessing.prepare import Prepared, prepare
 from brainsegnet.volume import Case
@@ -94,9 +94,9 @@ def _choose(card: Card, precision: Precision) -> Arithmetic:
     if precision != "auto":
         return precision
     exports = card.exports
-    if "int8" in exports and exports["int8"].harmless and has_integer_units():
+    if "int8" in exports and is_tolerated(exports["int8"].dice_change) and has_integer_units():
         return "int8"
-    return "bf16" if "fp16" in exports and exports["fp16"].harmless_in_bf16 and has_bf16_units() else "float"
+    return "bf16" if "fp16" in exports and is_tolerated(exports["fp16"].bf16_change) and has_bf16_units() else "float"
 
 
 def _gpu() -> bool:

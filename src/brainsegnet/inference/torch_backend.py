@@ -21,7 +21,7 @@ try:
 
     from brainsegnet.inference.torch_prepare import OnDevice, prepare_on
     from brainsegnet.model.architecture import BrainSegNet
-    from brainsegnet.model.design import LEAST, Design, peak_bytes
+    from brainsegnet.model.design import SMALLEST_SIDE, Design, peak_bytes
     from brainsegnet.model.fused import fuse
 except ModuleNotFoundError as error:
     raise MissingExtra(
@@ -174,7 +174,7 @@ class AnyNetwork:
 
     def _count_bytes(self) -> float:
         """Memory that a voxel takes of a pass, counted in a small one."""
-        size = [m * math.ceil(LEAST / m) for m in self.multiples]
+        size = [m * math.ceil(SMALLEST_SIDE / m) for m in self.multiples]
         with _running(self.device):
             x = torch.zeros(1, self.sequences, *size, device=self.device).to(memory_format=self.design.layout)
             return (x.nbytes + peak_bytes(self.run, x)) / math.prod(size)

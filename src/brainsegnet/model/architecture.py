@@ -1,12 +1,12 @@
 """Brain SegNet on one page: Figures 2 and 3 of Hu et al., BMC Medical Imaging 20:17 (2020).
 
-x ── block 1 ────── block 2 ────── block 3 ────── block 4        32, 64, 128, 256 channels; 1, 1/2, 1/4, 1/8
-│              │              │              │
-adapt          adapt          adapt          adapt         1x1x1 to 128 channels
-│              │              │              │
-refine 1 ── up ─ refine 2 ─ up ─ refine 3 ─ up ─ top        1x1x1, sum with the coarser map, 3x3x3
-│
-classify                                                     1x1x1 to K classes
+x ── block 1 ────── block 2 ────── block 3 ────── block 4       32, 64, 128, 256 channels; 1, 1/2, 1/4, 1/8
+     │              │              │              │
+     adapt          adapt          adapt          adapt         1x1x1 to 128 channels
+     │              │              │              │
+     refine 1 ─ up ─ refine 2 ─ up ─ refine 3 ─ up ─ top        1x1x1, sum with the coarser map, 3x3x3
+     │
+     classify                                                   1x1x1 to K classes
 """
 
 import itertools
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 Stride = tuple[int, int, int]
 IN_PLANE: Stride = (1, 2, 2)
-"""The paper keeps the third dimension ("only down-sample in spatial domain"): slices stay, rows and columns halve."""
+"""The paper keeps the third dimension ("only down-sample in spatial domain"): rows and columns halve, slices do not."""
 
 
 class BrainSegNet(nn.Module):
@@ -32,7 +32,7 @@ class BrainSegNet(nn.Module):
         stride: Down-sampling (D, H, W) between blocks.
         nonlinear: Batch norm and ReLU on the sums of the coarser refine units; False is the wholly linear reading.
 
-    The finest refine unit is linear in either case, so `collapse` can replace it by fewer operations.
+    The finest refine unit is linear in either case, so `model.fused` can replace it by fewer operations.
 
     >>> net = BrainSegNet(sequences=4, classes=5)
     >>> sum(isinstance(m, nn.Conv3d) for m in net.blocks.modules())
@@ -52,6 +52,7 @@ class BrainSegNet(nn.Module):
     ) -> None:
         super().__init__()
         self.sequences, self.classes, self.widths, self.stride = sequences, classes, tuple(widths), stride
+        self.multiples = find_multiples(stride, len(widths))
         first = nn.Sequential(ConvNormReLU(sequences, widths[0]), ConvNormReLU(widths[0], widths[0]))
         pairs = itertools.pairwise(widths)
         deeper = [nn.Sequential(ConvNormReLU(a, b, stride), ResBlock(b), ResBlock(b)) for a, b in pairs]
@@ -65,8 +66,8 @@ class BrainSegNet(nn.Module):
         nn.init.normal_(self.classify.weight, std=1e-3)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Scans (N, C, D, H, W) to logits (N, K, D, H, W), of any size: padded with zeros, and the padding cut off."""
-        levels = self.levels(self.pad(x))
+        """Scans (N, C, D, H, W) of any size to logits (N, K, D, H, W); zero padding is added and cut off again."""
+        levels = self.levels(pad(x, self.multiples))
         y: Tensor = self.top(self.adapt[-1](levels[-1]))
         for level, adapt, unit in reversed(list(zip(levels, self.adapt, self.refine, strict=False))):
             y = unit(adapt(level), y)
@@ -79,12 +80,6 @@ class BrainSegNet(nn.Module):
             x = block(x)
             maps.append(x)
         return maps
-
-    def pad(self, x: Tensor) -> Tensor:
-        """Zeros at the far ends of a batch (N, C, D, H, W), so that every block halves its input without a rest."""
-        multiples = [s ** (len(self.blocks) - 1) for s in self.stride]
-        missing = [-n % m for n, m in zip(x.shape[2:], multiples, strict=True)]
-        return F.pad(x, [p for m in reversed(missing) for p in (0, m)]) if any(missing) else x
 
 
 class RefineUnit(nn.Module):
@@ -102,14 +97,14 @@ class RefineUnit(nn.Module):
         return self.merge(self.lateral(finer), coarser)
 
     def merge(self, side: Tensor, coarser: Tensor) -> Tensor:
-        """The unit without its 1x1x1 convolution, from what that gives."""
+        """The unit after its 1x1x1 convolution, whose result is `side`."""
         up = F.interpolate(coarser, scale_factor=[float(s) for s in self.stride], mode="nearest")
         refined: Tensor = self.smooth(self.norm(side + up))
         return refined
 
 
 class ResBlock(nn.Module):
-    """Two convolutions around which the input is added (He et al. 2016)."""
+    """Two convolutions with a shortcut (He et al. 2016)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -131,18 +126,34 @@ class ConvNormReLU(nn.Sequential):
 
 
 def norm_relu(channels: int, nonlinear: bool) -> nn.Module:
-    """Batch norm and ReLU, or nothing."""
+    """Batch norm and ReLU, or the identity."""
     return nn.Sequential(nn.BatchNorm3d(channels), nn.ReLU(inplace=True)) if nonlinear else nn.Identity()
 
 
 def initialise(module: nn.Module) -> None:
-    """He et al. before a ReLU, variance-preserving in the linear refinement; its biases start at zero."""
+    """Weights after He et al. before a ReLU, variance-preserving in the linear refinement; biases are zero."""
     if isinstance(module, nn.Conv3d):
         gain = math.sqrt(2) if module.bias is None else 1.0
         fan_in = module.weight[0].numel()
         nn.init.normal_(module.weight, std=gain / math.sqrt(fan_in))
         if module.bias is not None:
             nn.init.zeros_(module.bias)
+
+
+def find_multiples(stride: Stride, blocks: int) -> Stride:
+    """The numbers whose multiples all blocks can halve.
+
+    >>> find_multiples(IN_PLANE, 4)
+    (1, 8, 8)
+    """
+    d, h, w = (s ** (blocks - 1) for s in stride)
+    return d, h, w
+
+
+def pad(x: Tensor, multiples: Stride) -> Tensor:
+    """`x` (N, C, D, H, W) with zeros at the far ends, up to the next multiples of the sizes."""
+    missing = [-n % m for n, m in zip(x.shape[2:], multiples, strict=True)]
+    return F.pad(x, [p for m in reversed(missing) for p in (0, m)]) if any(missing) else x
 
 
 def unpad(y: Tensor, x: Tensor) -> Tensor:

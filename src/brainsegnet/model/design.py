@@ -1,4 +1,4 @@
-"""A network as a value: how it is made, what the devices run of it in training, and what runs over whole scans."""
+"""A network as a value: how it is built, what runs in training and on whole scans, and what it costs."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -12,17 +12,17 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from brainsegnet.model.architecture import IN_PLANE, BrainSegNet, Stride
+from brainsegnet.model.architecture import IN_PLANE, BrainSegNet, Stride, find_multiples
 from brainsegnet.model.fused import fuse, fuse_decoder
 
 Logits = Callable[[Tensor], Tensor]
 """Scans (N, C, D, H, W) of any size to logits (N, K, D, H, W)."""
 
-LEAST = 32
-"""Voxels along each axis, at least, of the input on which multiply-adds are counted."""
+SMALLEST_SIDE = 32
+"""Voxels along each axis, at least, of the input on which operations and memory are counted."""
 
 
-def as_it_is(net: Any) -> Any:  # noqa: ANN401
+def unchanged(net: Any) -> Any:  # noqa: ANN401
     """The network itself."""
     return net
 
@@ -32,42 +32,42 @@ class Design:
     """Any network that maps scans (N, C, D, H, W) of any size to logits (N, K, D, H, W).
 
     Attributes:
-        name: For the states of trainings, so that one network does not continue the training of another.
-        build: A fresh network; nothing in its forward pass is random.
-        learner: What the devices run in training, on the parameters of the network.
-        runner: What runs over whole scans, from a network in evaluation mode.
+        name: Kept in the state of a training, so that another network cannot resume it.
+        build: Makes the network with new weights; its forward pass must not be random.
+        learner: Gives the module that runs in training, with the parameters of the network.
+        runner: Gives the function that runs on whole scans, from a network in evaluation mode.
         multiples: Sizes (D, H, W) that need no padding are multiples of these.
         channels_last: Whether it computes faster with the channels innermost in memory.
     """
 
     name: str
     build: Callable[[], nn.Module]
-    learner: Callable[[Any], nn.Module] = as_it_is
-    runner: Callable[[Any], Logits] = as_it_is
+    learner: Callable[[Any], nn.Module] = unchanged
+    runner: Callable[[Any], Logits] = unchanged
     multiples: Stride = (1, 1, 1)
     channels_last: bool = True
 
     @property
     def layout(self) -> torch.memory_format:
-        """Of its parameters and its inputs."""
+        """Memory format of its parameters and its inputs."""
         return torch.channels_last_3d if self.channels_last else torch.contiguous_format
 
 
 def brain_segnet(
     sequences: int, classes: int, widths: Sequence[int], refined: int, stride: Stride = IN_PLANE, nonlinear: bool = True
 ) -> Design:
-    """Ours, collapsed in training and fused afterwards; arguments as those of `BrainSegNet`."""
+    """`BrainSegNet` with these arguments, its decoder fused in training and all of it fused afterwards."""
     return Design(
         "brainsegnet",
         lambda: BrainSegNet(sequences, classes, widths, refined, stride, nonlinear),
         fuse_decoder,
         lambda net: fuse(net).to(memory_format=torch.channels_last_3d).logits,  # type: ignore[call-overload]
-        _multiples(stride, len(widths)),
+        find_multiples(stride, len(widths)),
     )
 
 
 def as_drawn(design: Design) -> Design:
-    """The same network with no operation spared: as the paper draws it, in training and afterwards.
+    """The same network without any fusion, as the paper draws it, in training and afterwards.
 
     >>> small = brain_segnet(4, 5, (8, 16, 32, 64), 32)
     >>> [round(multiply_adds(d, 4) / 1000) for d in (small, as_drawn(small))]
@@ -77,18 +77,18 @@ def as_drawn(design: Design) -> Design:
 
 
 def count_parameters(design: Design) -> int:
-    """Numbers that are learnt."""
+    """Number of parameters that are learnt."""
     with torch.device("meta"):
         return sum(parameter.numel() for parameter in design.build().parameters())
 
 
 def multiply_adds(design: Design, sequences: int) -> float:
-    """Multiply-adds per voxel of what runs over whole scans, counted in its convolutions without computing any.
+    """Multiply-adds per voxel of what runs on whole scans, counted from the shapes of its convolutions.
 
     >>> round(multiply_adds(brain_segnet(4, 5, (32, 64, 128, 256), 128), 4))
     578048
     """
-    size = [m * math.ceil(LEAST / m) for m in design.multiples]
+    size = [m * math.ceil(SMALLEST_SIDE / m) for m in design.multiples]
     with torch.device("meta"), torch.inference_mode():
         run = design.runner(design.build().eval())
         with FlopCounterMode(display=False) as counter:
@@ -97,41 +97,37 @@ def multiply_adds(design: Design, sequences: int) -> float:
 
 
 def peak_bytes(run: Logits, x: Tensor) -> int:
-    """Bytes of the tensors that live at once, where most do, while a network runs; the input is not among them.
+    """Peak memory in bytes of the tensors that a network makes while it runs, its input not included.
 
     >>> x = torch.zeros(1, 2, 8, 8, 8)
     >>> peak_bytes(lambda x: (x + 1).mul_(2).sum(1), x) == x.nbytes + x.nbytes // 2
     True
     """
-    live = _Live()
-    with live:
+    counter = _StorageCounter()
+    with counter:
         run(x)
-    return live.most
+    return counter.peak
 
 
-class _Live(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts the bytes of all storage that is made, until it is given up."""
+class _StorageCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts the bytes of all storage that is made, until it is released."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.now = self.most = 0
+        self.total = self.peak = 0
         self.known: WeakSet[torch.UntypedStorage] = WeakSet()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ANN401
-        given = {tensor.untyped_storage() for tensor in tree_leaves(args) if isinstance(tensor, Tensor)}
-        made = func(*args, **(kwargs or {}))
-        for storage in {tensor.untyped_storage() for tensor in tree_leaves(made) if isinstance(tensor, Tensor)} - given:
+        inputs = {tensor.untyped_storage() for tensor in tree_leaves(args) if isinstance(tensor, Tensor)}
+        result = func(*args, **(kwargs or {}))
+        outputs = {tensor.untyped_storage() for tensor in tree_leaves(result) if isinstance(tensor, Tensor)}
+        for storage in outputs - inputs:
             if storage not in self.known:
                 self.known.add(storage)
-                self._grow(storage.nbytes())
-                finalize(storage, self._grow, -storage.nbytes())
-        return made
+                self._add(storage.nbytes())
+                finalize(storage, self._add, -storage.nbytes())
+        return result
 
-    def _grow(self, count: int) -> None:
-        self.now += count
-        self.most = max(self.most, self.now)
-
-
-def _multiples(stride: Stride, blocks: int) -> Stride:
-    d, h, w = (s ** (blocks - 1) for s in stride)
-    return d, h, w
+    def _add(self, count: int) -> None:
+        self.total += count
+        self.peak = max(self.peak, self.total)

@@ -1,31 +1,29 @@
-"""The same function with fewer operations.
+"""The network with fewer operations: the same function in training, and the fused network that runs on whole scans.
 
-The finest refine unit and the classifier hold no non-linearity: classify(smooth(lateral(adapt(x)) + up(y))). So the
-path of x is one 3x3x3 convolution from 32 channels to K, and the path of y one 3x3x3 convolution from 128 channels
-to 4K at half the resolution, followed by a pixel shuffle. The bias of lateral . adapt goes into y, which is added to
-the same sum, so the zero padding of smooth stays exact. The 128-channel maps at full resolution, the largest tensors of
-all, are never made: for 4 sequences and 5 classes 1022 thousand multiply-adds per voxel become 575. The composed
-kernels are computed from the weights at every call, so training gets the same saving and the same gradients.
+The finest refine unit and the classifier contain no non-linearity: classify(smooth(lateral(adapt(x)) + up(y))). They
+can therefore be composed, a step that is specific to this network and is called the collapse here. The path of x
+becomes one 3x3x3 convolution from 32 channels to K. The path of y becomes one from 128 channels to 4K at half the
+resolution, followed by a pixel shuffle. The bias of lateral . adapt is added to y, so the zero padding of smooth stays
+exact. The maps of 128 channels at full resolution, the largest tensors of all, are never made.
 
-The network as it is run: everything that a trained network lets compose is composed, once.
+`FusedDecoder` composes these kernels from the weights at every call, so a training has the same gradients. For 4
+sequences and 5 classes, 1022 thousand multiply-adds per voxel become 575 thousand.
 
-Batch norms go into the convolutions before them, those of the refinement into the two paths of the sum they follow;
-adapt and lateral become one 1x1x1 convolution; finest unit and classifier become two convolutions from which the logits
-come out at sub-pixels, so that the arg-max can be taken before the pixel shuffle and only classes are shuffled.
-What is left is convolutions, ReLU, three sums and two up-samplings: for 4 sequences and 5 classes 578 thousand
-multiply-adds per voxel.
+`FusedNet` is composed once, after the training. Batch norms are also fused into the convolutions before them, and each
+adapt and lateral into one 1x1x1 convolution. Logits come out at sub-pixels, so the arg-max can be taken before the
+pixel shuffle. Convolutions, ReLU, three sums and two up-samplings are left, with 578 thousand multiply-adds per voxel.
 """
 
 import copy
 from collections.abc import Sequence
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from brainsegnet.model.architecture import BrainSegNet, ConvNormReLU, RefineUnit, ResBlock, Stride, unpad
+from brainsegnet.model.architecture import BrainSegNet, ConvNormReLU, RefineUnit, ResBlock, Stride, pad, unpad
 
 
 def fuse_decoder(net: BrainSegNet) -> "FusedDecoder":
@@ -33,7 +31,7 @@ def fuse_decoder(net: BrainSegNet) -> "FusedDecoder":
 
     >>> net = BrainSegNet(2, 3, (4, 4, 4, 4), 8).double().eval()
     >>> x = torch.randn(1, 2, 3, 9, 11, dtype=torch.double)
-    >>> torch.allclose(collapse(net)(x), net(x))
+    >>> torch.allclose(fuse_decoder(net)(x), net(x))
     True
     """
     return FusedDecoder(net)
@@ -48,8 +46,8 @@ class FusedDecoder(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Scans (N, C, D, H, W) to logits (N, K, D, H, W), as `BrainSegNet.forward`."""
-        levels = self.net.levels(self.net.pad(x))
-        kernel, bias, side, side_bias = self.composed()
+        levels = self.net.levels(pad(x, self.net.multiples))
+        kernel, bias, side, side_bias = self.compose()
         y = self.coarse(levels)
         y = y + side_bias.to(y.dtype)[:, None, None, None]
         coarse = F.conv3d(y, subpixel(kernel, self.net.stride), padding=1)
@@ -57,7 +55,7 @@ class FusedDecoder(nn.Module):
         return unpad(fine + shuffle(coarse, self.net.stride), x)
 
     def coarse(self, levels: list[Tensor]) -> Tensor:
-        """All of the refinement module but its finest unit: the refined map of block 2, (N, 128, D, H/2, W/2)."""
+        """The refinement module without its finest unit: the refined map of block 2, (N, 128, D, H/2, W/2)."""
         net = self.net
         y: Tensor = net.top(net.adapt[-1](levels[-1]))
         for level, adapt, unit in reversed(list(zip(levels, net.adapt, net.refine, strict=False))[1:]):
@@ -65,14 +63,14 @@ class FusedDecoder(nn.Module):
             y = cast(RefineUnit, unit).merge(F.conv3d(level, side[:, :, None, None, None], bias), y)
         return y
 
-    def composed(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def compose(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Classify . smooth as a kernel (K, 128, 3, 3, 3) and bias; lateral . adapt as a matrix (128, 32) and bias."""
         unit = cast(RefineUnit, self.net.refine[0])
-        head, head_bias = matrix(self.net.classify)
+        classify, classify_bias = matrix(self.net.classify)
         side, side_bias = chain(cast(nn.Conv3d, self.net.adapt[0]), unit.lateral)
         smooth, smooth_bias = unit.smooth.weight, cast(Tensor, unit.smooth.bias)
-        kernel = torch.einsum("ko,oidhw->kidhw", head, smooth)
-        return kernel, head @ smooth_bias + head_bias, side, side_bias
+        kernel = torch.einsum("ko,oidhw->kidhw", classify, smooth)
+        return kernel, classify @ smooth_bias + classify_bias, side, side_bias
 
 
 def matrix(conv: nn.Conv3d) -> tuple[Tensor, Tensor]:
@@ -81,13 +79,13 @@ def matrix(conv: nn.Conv3d) -> tuple[Tensor, Tensor]:
 
 
 def chain(first: nn.Conv3d, second: nn.Conv3d) -> tuple[Tensor, Tensor]:
-    """Two 1x1x1 convolutions, one after the other, as a matrix (out, in) and a bias (out)."""
+    """Two consecutive 1x1x1 convolutions as one matrix (out, in) and bias (out)."""
     (a, a_bias), (b, b_bias) = matrix(first), matrix(second)
     return b @ a, b @ a_bias + b_bias
 
 
 def subpixel(kernel: Tensor, stride: Stride) -> Tensor:
-    """A 3x3x3 kernel on a map enlarged by repetition, as kernels on the map itself, one per sub-pixel.
+    """A 3x3x3 kernel for a map up-sampled by repetition, as one kernel for the map itself per sub-pixel.
 
     (K, C, 3, 3, 3) to (P * Q * R * K, C, 3, 3, 3) for a stride of (P, Q, R).
     """
@@ -107,14 +105,24 @@ def taps(stride: int, device: torch.device | None = None) -> Tensor:
     return F.one_hot(coarse, 3).transpose(1, 2).float()
 
 
+def strided(kernel: Tensor, stride: Stride) -> Tensor:
+    """A 3x3x3 kernel as longer kernels that step by `stride` and give the sub-pixels of each step.
+
+    (K, C, 3, 3, 3) to (P * Q * R * K, C, P + 2, Q + 2, R + 2), with a padding of 1 in both cases.
+    """
+    d, h, w = (torch.stack([torch.eye(s + 2)[:, phase : phase + 3] for phase in range(s)]).to(kernel) for s in stride)
+    phases = torch.einsum("kidhw,pad,qbh,rcw->pqrkiabc", kernel, d, h, w)
+    return phases.reshape(-1, *phases.shape[4:])
+
+
 def shuffle(x: Tensor, stride: Stride) -> Tensor:
-    """Sub-pixels from channels to places: (N, P * Q * R * K, D, H, W) to (N, K, P * D, Q * H, R * W)."""
+    """Sub-pixels from channels to their places: (N, P * Q * R * K, D, H, W) to (N, K, P * D, Q * H, R * W)."""
     (n, _, d, h, w), (p, q, r) = x.shape, stride
     return x.reshape(n, p, q, r, -1, d, h, w).permute(0, 4, 5, 1, 6, 2, 7, 3).reshape(n, -1, p * d, q * h, r * w)
 
 
 def fuse(net: BrainSegNet) -> "FusedNet":
-    """The function that `net` is in evaluation mode, with the fewest operations; `net` itself stays as it is.
+    """A copy of `net` in evaluation mode with the fewest operations; `net` is not changed.
 
     >>> net = BrainSegNet(2, 3, (4, 4, 4, 4), 8).double().eval()
     >>> x = torch.randn(1, 2, 3, 9, 11, dtype=torch.double)
@@ -126,39 +134,44 @@ def fuse(net: BrainSegNet) -> "FusedNet":
 
 
 class FusedNet(nn.Module):
-    """`net` without its batch norms and its finest refine unit.
+    """`net` without its batch norms and its finest refine unit; it takes over and changes parts of `net`.
 
     Attributes:
         stride, classes, sequences: As in `net`.
-        multiples: Sizes (D, H, W) of an input are multiples of these.
+        multiples: The sizes (D, H, W) of an input to `forward` must be multiples of these.
     """
 
     def __init__(self, net: BrainSegNet) -> None:
         super().__init__()
-        self.stride, self.classes, self.sequences = net.stride, net.classes, net.sequences
-        self.multiples = tuple(s ** (len(net.blocks) - 1) for s in net.stride)
-        self.blocks = nn.ModuleList(nn.Sequential(*map(_folded, cast(nn.Sequential, block))) for block in net.blocks)
+        self.stride, self.classes, self.sequences, self.multiples = (
+            net.stride,
+            net.classes,
+            net.sequences,
+            net.multiples,
+        )
+        self.blocks = nn.ModuleList(nn.Sequential(*map(_fold, cast(nn.Sequential, block))) for block in net.blocks)
         self.sides, self.smooths = nn.ModuleList(), nn.ModuleList()
-        for adapt, lateral, norm, smooth in _units(net):
-            side = _composed(adapt, lateral)
+        units = _list_units(net)
+        for adapt, lateral, norm, smooth in units:
+            side = adapt if lateral is None else _join(adapt, lateral)
             if norm is not None:
-                side = _scaled(side, norm)
+                side = _scale(side, norm)
                 if self.smooths:
-                    self.smooths[-1] = _scaled(cast(nn.Conv3d, self.smooths[-1]), norm, shift=False)
+                    self.smooths[-1] = _scale(cast(nn.Conv3d, self.smooths[-1]), norm, shift=False)
             self.sides.append(side)
-            self.smooths.append(_copied(smooth))
-        self.activate: nn.Module = nn.ReLU() if _units(net)[0][2] is not None else nn.Identity()
+            self.smooths.append(smooth)
+        self.activate: nn.Module = nn.Identity() if units[0].norm is None else nn.ReLU()
         self._compose_finest(net)
         self.requires_grad_(False).eval()
 
     def _compose_finest(self, net: BrainSegNet) -> None:
-        kernel, bias, side, side_bias = fuse_decoder(net).composed()
+        kernel, bias, side, side_bias = fuse_decoder(net).compose()
         last = cast(nn.Conv3d, self.smooths[-1])
         last.bias = nn.Parameter(cast(Tensor, last.bias) + side_bias)
-        self.coarse = _convolution(subpixel(kernel, self.stride), None, padding=1)
+        self.coarse = _build_conv(subpixel(kernel, self.stride), None, padding=1)
         fine = strided(torch.einsum("kodhw,oi->kidhw", kernel, side), self.stride)
         phases = fine.shape[0] // self.classes
-        self.fine = _convolution(fine, bias.repeat(phases), padding=1, stride=self.stride)
+        self.fine = _build_conv(fine, bias.repeat(phases), padding=1, stride=self.stride)
 
     def forward(self, x: Tensor) -> Tensor:
         """Scans (N, C, D, H, W) whose sizes are multiples of `multiples` to logits at sub-pixels.
@@ -178,50 +191,7 @@ class FusedNet(nn.Module):
 
     def logits(self, x: Tensor) -> Tensor:
         """Scans (N, C, D, H, W) of any size to logits (N, K, D, H, W), as `BrainSegNet.forward`."""
-        missing = [-n % m for n, m in zip(x.shape[2:], self.multiples, strict=True)]
-        padded = F.pad(x, [p for m in reversed(missing) for p in (0, m)])
-        return unpad(shuffle(self(padded), self.stride), x)
-
-
-def strided(kernel: Tensor, stride: Stride) -> Tensor:
-    """A 3x3x3 kernel as kernels that step by `stride` and give the sub-pixels of each step, one after the other.
-
-    (K, C, 3, 3, 3) to (P * Q * R * K, C, P + 2, Q + 2, R + 2), for a padding of 1 as before.
-    """
-    d, h, w = (_steps(s).to(kernel) for s in stride)
-    phases = torch.einsum("kidhw,pad,qbh,rcw->pqrkiabc", kernel, d, h, w)
-    return phases.reshape(-1, *phases.shape[4:])
-
-
-def _steps(stride: int) -> Tensor:
-    """Which tap of the longer kernel the three taps of each sub-pixel fall on, (sub-pixel, long tap, tap)."""
-    return torch.stack([torch.eye(stride + 2)[:, phase : phase + 3] for phase in range(stride)])
-
-
-Unit = tuple[nn.Conv3d, nn.Conv3d | None, nn.BatchNorm3d | None, nn.Conv3d]
-
-
-def _units(net: BrainSegNet) -> list[Unit]:
-    """Adapt, lateral, norm and smooth of the refinement from the top down, without the finest unit."""
-    adapts = [cast(nn.Conv3d, module) for module in net.adapt]
-    norm, smooth = net.top
-    units: list[Unit] = [(adapts[-1], None, _norm_of(norm), cast(nn.Conv3d, smooth))]
-    for adapt, unit in reversed(list(zip(adapts, net.refine, strict=False))[1:]):
-        unit = cast(RefineUnit, unit)
-        units.append((adapt, unit.lateral, _norm_of(unit.norm), unit.smooth))
-    return units
-
-
-def _norm_of(module: nn.Module) -> nn.BatchNorm3d | None:
-    return cast(nn.BatchNorm3d, module[0]) if isinstance(module, nn.Sequential) else None
-
-
-def _folded(module: nn.Module) -> nn.Module:
-    """A part of a block without its batch norms."""
-    if isinstance(module, ConvNormReLU):
-        conv, norm, relu = module
-        return nn.Sequential(fuse_conv_bn_eval(cast(nn.Conv3d, conv), cast(nn.BatchNorm3d, norm)), relu)
-    return FoldedResBlock(cast(ResBlock, module))
+        return unpad(shuffle(self(pad(x, self.multiples)), self.stride), x)
 
 
 class FoldedResBlock(nn.Module):
@@ -229,7 +199,7 @@ class FoldedResBlock(nn.Module):
 
     def __init__(self, block: ResBlock) -> None:
         super().__init__()
-        self.first = _folded(block.first)
+        self.first = _fold(block.first)
         conv, norm = block.second
         self.second = fuse_conv_bn_eval(cast(nn.Conv3d, conv), cast(nn.BatchNorm3d, norm))
 
@@ -238,30 +208,55 @@ class FoldedResBlock(nn.Module):
         return F.relu(x + self.second(self.first(x)))
 
 
-def _composed(first: nn.Conv3d, second: nn.Conv3d | None) -> nn.Conv3d:
-    """Two 1x1x1 convolutions as one."""
-    if second is None:
-        return _copied(first)
+def _fold(module: nn.Module) -> nn.Module:
+    """A part of a block without its batch norms."""
+    if isinstance(module, ConvNormReLU):
+        conv, norm, relu = module
+        return nn.Sequential(fuse_conv_bn_eval(cast(nn.Conv3d, conv), cast(nn.BatchNorm3d, norm)), relu)
+    return FoldedResBlock(cast(ResBlock, module))
+
+
+class _Unit(NamedTuple):
+    """The layers that make one map of the refinement module."""
+
+    adapt: nn.Conv3d
+    lateral: nn.Conv3d | None
+    norm: nn.BatchNorm3d | None
+    smooth: nn.Conv3d
+
+
+def _list_units(net: BrainSegNet) -> list[_Unit]:
+    """The units of the refinement module from the coarsest to the finest but one."""
+    adapts = [cast(nn.Conv3d, module) for module in net.adapt]
+    norm, smooth = net.top
+    units = [_Unit(adapts[-1], None, _norm_of(norm), cast(nn.Conv3d, smooth))]
+    for adapt, unit in reversed(list(zip(adapts, net.refine, strict=False))[1:]):
+        unit = cast(RefineUnit, unit)
+        units.append(_Unit(adapt, unit.lateral, _norm_of(unit.norm), unit.smooth))
+    return units
+
+
+def _norm_of(module: nn.Module) -> nn.BatchNorm3d | None:
+    return cast(nn.BatchNorm3d, module[0]) if isinstance(module, nn.Sequential) else None
+
+
+def _join(first: nn.Conv3d, second: nn.Conv3d) -> nn.Conv3d:
+    """Two consecutive 1x1x1 convolutions as one."""
     weight, bias = chain(first, second)
-    return _convolution(weight[:, :, None, None, None], bias)
+    return _build_conv(weight[:, :, None, None, None], bias)
 
 
-def _scaled(conv: nn.Conv3d, norm: nn.BatchNorm3d, shift: bool = True) -> nn.Conv3d:
-    """`conv` and the batch norm after it as one; where another summand has the norm's shift, it is left out."""
+def _scale(conv: nn.Conv3d, norm: nn.BatchNorm3d, shift: bool = True) -> nn.Conv3d:
+    """`conv` and the batch norm after it as one; without `shift`, another summand carries the norm's shift."""
     mean, variance = cast(Tensor, norm.running_mean), cast(Tensor, norm.running_var)
     scale = norm.weight * torch.rsqrt(variance + norm.eps)
     bias = cast(Tensor, conv.bias) * scale
     if shift:
         bias = bias + norm.bias - mean * scale
-    return _convolution(conv.weight * scale[:, None, None, None, None], bias, padding=cast(int, conv.padding[0]))
+    return _build_conv(conv.weight * scale[:, None, None, None, None], bias, padding=cast(int, conv.padding[0]))
 
 
-def _copied(conv: nn.Conv3d) -> nn.Conv3d:
-    return _convolution(conv.weight.clone(), cast(Tensor, conv.bias).clone(), padding=cast(int, conv.padding[0]))
-
-
-def _convolution(weight: Tensor, bias: Tensor | None, padding: int = 0, stride: Sequence[int] = (1, 1, 1)) -> nn.Conv3d:
-    """A convolution with these values."""
+def _build_conv(weight: Tensor, bias: Tensor | None, padding: int = 0, stride: Sequence[int] = (1, 1, 1)) -> nn.Conv3d:
     (out, channels), kernel = weight.shape[:2], tuple(weight.shape[2:])
     step = (stride[0], stride[1], stride[2])
     with torch.device("meta"):

@@ -1,7 +1,4 @@
-"""Model folders: `weights.safetensors` and the `card.json` that says all about them; loading executes nothing.
-
-Models that lie inside the package: found by name, or by the sequences that a case has.
-"""
+"""Model folders: `weights.safetensors` and its `card.json`, their exports, and the models shipped with the package."""
 
 import hashlib
 import json
@@ -15,26 +12,18 @@ from pydantic import ValidationError
 
 from brainsegnet._atomic import replacing
 from brainsegnet.errors import MissingExtra, ModelError, describe_invalid
-from brainsegnet.model.card import FORMAT, Architecture, Card, Data, ExportNote, Form, Input, TrainingNote, WeightsNote
+from brainsegnet.model.card import FORMAT, Card, ExportNote, Form, WeightsNote
 
 if TYPE_CHECKING:
     from brainsegnet.model.architecture import BrainSegNet
 
-__all__ = [
-    "Architecture",
-    "Card",
-    "Data",
-    "Input",
-    "Model",
-    "TrainingNote",
-    "open_model",
-    "save_model",
-]
-
 CARD_FILE, WEIGHTS_FILE, EXPORT_FOLDER = "card.json", "weights.safetensors", "export"
 BEST, LAST = "best", "last"
-"""The two model folders that a training keeps inside its own."""
+"""The two model folders inside the output folder of a training."""
+HOME = Path(__file__).parents[1] / "models"
+"""The folder of the shipped models."""
 PICKLES = (".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".bin")
+_PICKLE_REFUSAL = "a pickle, which can execute code when it is loaded; train with brainsegnet, or name a model folder"
 
 Weights = Mapping[str, Any]
 """Tensors by name, as `state_dict` gives them; torch itself is not imported here."""
@@ -42,7 +31,7 @@ Weights = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Model:
-    """A model folder whose card is valid and whose weights are the ones that the card describes."""
+    """A model folder with a valid card and the weights that the card describes; nothing in it is executed."""
 
     folder: Path
     card: Card
@@ -76,7 +65,7 @@ class Model:
         return net.eval()
 
     def exported(self, form: Form) -> Path:
-        """The checked file of an export.
+        """The file of an export, checked.
 
         Raises:
             ModelError: the model has no such export, it is absent or altered, or it was made from other weights.
@@ -97,36 +86,30 @@ class Model:
 
 
 def save_model(folder: Path, card: Card, weights: Weights) -> Model:
-    """Write weights and card; the folder is made.
+    """Write weights and card into a folder, which is made if needed; its other files stay, exports are forgotten.
 
-    Both are written beside the former ones and take their place together, so a crash leaves the former model; what else
-    lies in the folder stays.
+    Both replace former files together at the end, so a crash leaves the former model.
 
     Raises:
         OutputError: the folder cannot be made or written to, or the disk is full.
         MissingExtra: torch is not installed.
     """
     with torch_needed():
-        from safetensors import SafetensorError
-
         from brainsegnet.model.weights import write_tensors
     with replacing(folder / CARD_FILE) as new_card, replacing(folder / WEIGHTS_FILE) as new_weights:
-        try:
-            write_tensors(weights, new_weights)
-        except SafetensorError as error:
-            raise OSError(str(error)) from error
+        write_tensors(weights, new_weights)
         note = WeightsNote(sha256=hash_file(new_weights), bytes=new_weights.stat().st_size)
-        written = card.model_copy(update={"weights": note, "exports": {}})
-        _write_card(written, new_card)
-    return Model(folder, written)
+        card = card.model_copy(update={"weights": note, "exports": {}})
+        _write_card(card, new_card)
+    return Model(folder, card)
 
 
 def save_exports(model: Model, write: Callable[[Path], Mapping[Form, ExportNote]]) -> Model:
-    """Put other forms of the weights into a model folder, in place of those it had.
+    """Replace the exports of a model.
 
     Args:
-        model: Its folder gets `export/`, and its card says so.
-        write: Fills a folder and tells what it put there.
+        model: Its folder gets `export/`, and its card describes it.
+        write: Fills a folder with exports and describes them.
 
     Raises:
         OutputError: the folder cannot be written to, or the disk is full.
@@ -139,7 +122,7 @@ def save_exports(model: Model, write: Callable[[Path], Mapping[Form, ExportNote]
 
 
 def replace_card(model: Model, card: Card) -> Model:
-    """Say something else on the card of a model; weights and exports stay.
+    """Replace the card of a model; weights and exports stay.
 
     Raises:
         OutputError: the folder cannot be written to, or the disk is full.
@@ -150,7 +133,7 @@ def replace_card(model: Model, card: Card) -> Model:
 
 
 def open_model(folder: Path) -> Model:
-    """A model folder, or the best (else the last) one that a training keeps in its own folder, checked.
+    """A model folder, checked; of the output folder of a training, the best (else the last) model.
 
     Raises:
         ModelError: the folder is absent, incomplete, altered, of another format (a pickle, say) or too new.
@@ -166,10 +149,10 @@ def open_model(folder: Path) -> Model:
 
 @contextmanager
 def torch_needed() -> Iterator[None]:
-    """Turn the absence of torch, or of what comes with it, into a sentence.
+    """Name the extra that installs torch and the packages around it, where the block cannot import one of them.
 
     Raises:
-        MissingExtra: a package cannot be found in the block.
+        MissingExtra: a package cannot be found.
     """
     try:
         yield
@@ -178,10 +161,76 @@ def torch_needed() -> Iterator[None]:
         raise MissingExtra(f'{package} is not installed; run: pip install "brainsegnet[train]"') from error
 
 
+def hash_file(path: Path) -> str:
+    """SHA-256 in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def shipped_models(home: Path = HOME) -> dict[str, Model]:
+    """Every model of the package by name, checked.
+
+    Raises:
+        ModelError: one was altered.
+    """
+    return {card.parent.name: open_model(card.parent) for card in sorted(home.glob(f"*/{CARD_FILE}"))}
+
+
+def is_shipped(named: Path, home: Path = HOME) -> bool:
+    """Whether this is the name of a shipped model, and no file or folder has that name."""
+    return not named.exists() and named == Path(named.name) and (home / named.name / CARD_FILE).is_file()
+
+
+def resolve_model(named: Path | str, home: Path = HOME) -> Model:
+    """The model in a folder; or, if there is no such folder, the shipped model of that name.
+
+    Raises:
+        ModelError: it cannot be used.
+    """
+    path = Path(named)
+    return open_model(home / path.name if is_shipped(path, home) else path)
+
+
+def choose_model(cases: Mapping[str, Collection[str]], home: Path | None = None) -> Model:
+    """The shipped model that uses most of the sequences of each case; of several, the one that lacks fewest.
+
+    Cases with no sequence that any model uses are ignored.
+
+    Args:
+        cases: Case name to its sequences, at least one.
+        home: Folder of the models; None is the package's.
+
+    Raises:
+        ModelError: no model uses any sequence, no model is shipped, or two cases need different models.
+    """
+    models = shipped_models(home or HOME)
+    chosen = {case: name for case, sequences in cases.items() if (name := _find_best(models, sequences))}
+    if not chosen:
+        known = "; ".join(f"{name}: {', '.join(model.card.sequences)}" for name, model in models.items())
+        first = next(iter(cases.values()))
+        raise ModelError(
+            f"no model of the package takes {', '.join(first) or 'nothing'} ({known or 'none is there'}); "
+            "name a model folder with --model"
+        )
+    case, name = next(iter(chosen.items()))
+    if other := next((other for other in chosen if chosen[other] != name), None):
+        raise ModelError(
+            f"the sequences of case {case} call for model {name}, those of case {other} for model {chosen[other]}; "
+            "name one with --model, or segment the two kinds of cases apart"
+        )
+    return models[name]
+
+
+def _find_best(models: Mapping[str, Model], sequences: Collection[str]) -> str | None:
+    used = {name: len(set(model.card.sequences) & set(sequences)) for name, model in models.items()}
+    lacking = {name: len(model.card.sequences) - used[name] for name, model in models.items()}
+    return max(used, key=lambda name: (used[name], -lacking[name])) if any(used.values()) else None
+
+
 def _find_home(folder: Path) -> Path:
     """The folder that holds the card."""
     if not folder.is_dir():
-        raise ModelError(f"model {folder} {_say_why_no_folder(folder)}")
+        raise ModelError(f"model {folder} {_explain_no_folder(folder)}")
     for home in (folder, folder / BEST, folder / LAST):
         if (home / CARD_FILE).is_file():
             return home
@@ -190,10 +239,7 @@ def _find_home(folder: Path) -> Path:
     raise ModelError(f"model {folder} holds no {CARD_FILE}; name a folder that training wrote")
 
 
-_PICKLE_REFUSAL = "a pickle, which can execute code when it is loaded; train with brainsegnet, or name a model folder"
-
-
-def _say_why_no_folder(path: Path) -> str:
+def _explain_no_folder(path: Path) -> str:
     if _find_pickles([path]):
         return f"is {_PICKLE_REFUSAL}"
     if path.exists():
@@ -222,6 +268,10 @@ def _read_card(path: Path) -> Card:
         raise ModelError(f"{path} is no card of a model: {defect}; copy the model again") from error
 
 
+def _write_card(card: Card, path: Path) -> None:
+    path.write_text(card.model_dump_json(indent=2) + "\n", encoding="utf-8", newline="\n")
+
+
 def _check_weights(home: Path, card: Card) -> None:
     path = home / WEIGHTS_FILE
     if not path.is_file():
@@ -232,77 +282,3 @@ def _check_weights(home: Path, card: Card) -> None:
         raise ModelError(f"{home / CARD_FILE} does not say which weights it describes; copy the model again")
     if path.stat().st_size != card.weights.bytes or hash_file(path) != card.weights.sha256:
         raise ModelError(f"{path} is not the file that its card describes (SHA-256 differs); copy the model again")
-
-
-def _write_card(card: Card, path: Path) -> None:
-    path.write_text(card.model_dump_json(indent=2) + "\n", encoding="utf-8", newline="\n")
-
-
-def hash_file(path: Path) -> str:
-    """SHA-256 in hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-HOME = Path(__file__).parents[1] / "models"
-
-
-def shipped_models(home: Path = HOME) -> dict[str, Model]:
-    """Every model of the package by name, checked.
-
-    Raises:
-        ModelError: one was altered.
-    """
-    return {card.parent.name: open_model(card.parent) for card in sorted(home.glob(f"*/{CARD_FILE}"))}
-
-
-def is_shipped(named: Path, home: Path = HOME) -> bool:
-    """Whether this is the name of a shipped model, and of nothing else here."""
-    return not named.exists() and named == Path(named.name) and (home / named.name / CARD_FILE).is_file()
-
-
-def resolve_model(named: Path | str, home: Path = HOME) -> Model:
-    """A model folder; or, where there is no such folder, the shipped model of that name.
-
-    Raises:
-        ModelError: neither can be used.
-    """
-    path = Path(named)
-    return open_model(home / path.name if is_shipped(path, home) else path)
-
-
-def choose_model(cases: Mapping[str, Collection[str]], home: Path | None = None) -> Model:
-    """The shipped model that uses most of the sequences of each of some cases, of several the one that lacks fewest.
-
-    Cases of which no model takes anything have no say.
-
-    Args:
-        cases: Case name to its sequences, at least one.
-        home: Where the models lie; None is the package.
-
-    Raises:
-        ModelError: none uses any sequence of any case, none is shipped, or two cases call for different ones.
-    """
-    models = shipped_models(home or HOME)
-    chosen = {case: name for case, sequences in cases.items() if (name := _choose(models, sequences))}
-    if not chosen:
-        known = "; ".join(f"{name}: {', '.join(model.card.sequences)}" for name, model in models.items())
-        first = next(iter(cases.values()))
-        raise ModelError(
-            f"no model of the package takes {', '.join(first) or 'nothing'} ({known or 'none is there'}); "
-            "name a model folder with --model"
-        )
-    case, name = next(iter(chosen.items()))
-    if other := next((other for other in chosen if chosen[other] != name), None):
-        raise ModelError(
-            f"the sequences of case {case} call for model {name}, those of case {other} for model {chosen[other]}; "
-            "name one with --model, or segment the two kinds of cases apart"
-        )
-    return models[name]
-
-
-def _choose(models: Mapping[str, Model], sequences: Collection[str]) -> str | None:
-    """The name of the model that uses most of the sequences, of several the one that lacks fewest; or None."""
-    used = {name: len(set(model.card.sequences) & set(sequences)) for name, model in models.items()}
-    lacking = {name: len(model.card.sequences) - used[name] for name, model in models.items()}
-    return max(used, key=lambda name: (used[name], -lacking[name])) if any(used.values()) else None

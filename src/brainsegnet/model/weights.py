@@ -1,7 +1,4 @@
-"""Weights on disk as safetensors: tensors and text only, so that loading executes nothing.
-
-Weights of a trained network for another one of the same widths that sees other sequences or tells other tissues.
-"""
+"""Weights as safetensors files, which hold tensors and text only; and their transfer to other sequences and classes."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,11 +10,18 @@ from torch import Tensor, nn
 
 from brainsegnet.errors import ModelError
 
+FIRST = "blocks.0.0.0.weight"
+"""The convolution whose input are the sequences, (out, C, 3, 3, 3)."""
+LAST = ("classify.weight", "classify.bias")
+"""The classifier, (K, ...)."""
+Origins = Sequence[int | None]
+"""For each channel or class of the new network, the index of that of the trained one it continues, or None."""
+
 
 def write_tensors(tensors: Mapping[str, Tensor], path: Path, notes: Mapping[str, str] | None = None) -> None:
-    """Tensors by name, with text `notes` in the header. The file is not replaced atomically: the caller does that.
+    """Write tensors by name, with text `notes` in the header; the caller sees to an atomic replacement of the file.
 
-    A tensor that has two names is written twice, because safetensors refuses to share memory.
+    A tensor with two names is written twice, because safetensors refuses tensors that share memory.
 
     Raises:
         OSError: the folder is missing or not writable, or the disk is full.
@@ -37,7 +41,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Tensors by name on the CPU, and the notes of the header.
 
     Raises:
-        ModelError: no such file, or not safetensors (a pickle, say).
+        ModelError: the file does not exist, or is not safetensors (a pickle, say).
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -55,7 +59,7 @@ def load_into(net: nn.Module, tensors: Mapping[str, Tensor], origin: str) -> Non
     """Copy tensors by name into the parameters and buffers of `net`.
 
     Raises:
-        ModelError: a tensor is missing, unknown or of another shape; `origin` says whose.
+        ModelError: a tensor is missing, unknown or of another shape; `origin` names the model in the message.
     """
     wanted = net.state_dict()
     if missing := sorted(wanted.keys() - tensors.keys()):
@@ -71,27 +75,19 @@ def load_into(net: nn.Module, tensors: Mapping[str, Tensor], origin: str) -> Non
         net.load_state_dict(dict(tensors))
 
 
-FIRST = "blocks.0.0.0.weight"
-"""The convolution that sees the sequences, (out, C, 3, 3, 3)."""
-LAST = ("classify.weight", "classify.bias")
-"""The classifier, (K, ...)."""
-Origins = Sequence[int | None]
-"""For each channel or class of the new network, that of the trained one which it continues, or None."""
-
-
 def transfer(
     trained: Mapping[str, Tensor], fresh: Mapping[str, Tensor], channels: Origins, classes: Origins
 ) -> dict[str, Tensor]:
-    """The trained weights, their first and last layers rearranged for other channels and classes.
+    """Trained weights with the first and last layers rearranged for other channels and classes.
 
     Args:
-        trained: Tensors by name of a `BrainSegNet`.
-        fresh: Those of the new network, as it starts; of the same widths.
+        trained: Tensors by name of a trained `BrainSegNet`.
+        fresh: Initial tensors of the new network, which has the same widths.
         channels: Origin of each channel of the new network; one without an origin keeps its fresh weights.
         classes: Origin of each class; two may share one.
 
     Returns:
-        Tensors by name in the types of `fresh`.
+        Tensors by name in the dtypes of `fresh`.
 
     >>> w = {FIRST: torch.ones(2, 3, 1, 1, 1), LAST[0]: torch.eye(2), LAST[1]: torch.tensor([5.0, 6.0])}
     >>> new = {FIRST: torch.zeros(2, 2, 1, 1, 1), LAST[0]: torch.zeros(3, 2), LAST[1]: torch.zeros(3)}

@@ -19,7 +19,7 @@ from brainsegnet.training.options import TrainOptions
 from brainsegnet.training.split import load_scans, split_cases
 
 if TYPE_CHECKING:
-    from brainsegnet.model.formats import OpenVinoModel
+    from brainsegnet.model.graphs import OpenVinoModel
     from brainsegnet.training.sampler import Scan
 
 SAMPLES = 24
@@ -58,13 +58,13 @@ def export(model: Path, data: Path | Sequence[Path] = (), say: Callable[[str], N
 def export_with(model: Model, scans: Mapping[str, "Scan"], onnx: bool = True) -> Model:
     """As `export`, with prepared training scans by name, none meaning no 8-bit export; and ONNX or not."""
     with torch_needed():
-        from brainsegnet.model import formats
-        from brainsegnet.model.formats import write_onnx
+        from brainsegnet.model import graphs
+        from brainsegnet.model.graphs import write_onnx
 
     def write(folder: Path) -> Mapping[Form, ExportNote]:
         net = model.build()
-        whole = formats.to_openvino(net)
-        formats.write_openvino(whole, folder / "fp16.xml")
+        whole = graphs.to_openvino(net)
+        graphs.write_openvino(whole, folder / "fp16.xml")
         notes: dict[Form, ExportNote] = {"fp16": _note(model, folder, "fp16.xml", "fp16.bin")}
         if onnx:
             write_onnx(net, folder / "model.onnx")
@@ -86,7 +86,7 @@ def _write_eight_bits(
 
     Ranges are clipped; where that costs too much Dice, the whole ranges are taken if they cost less.
     """
-    from brainsegnet.model.formats import quantise, write_openvino
+    from brainsegnet.model.graphs import quantise, write_openvino
 
     samples, compared = draw_samples(model, scans), dict(list(scans.items())[:COMPARED])
     tried: dict[bool, dict[Arithmetic, dict[str, float]]] = {}
@@ -152,15 +152,16 @@ def describe(model: Model) -> str:
     made, note = f"{model.folder}: {', '.join(exports)}", exports.get("int8")
     if note is None:
         return f"{made}; name the training cases to get int8, which is several times as fast"
-    eight = f"change of Dice in 8 bits: {_verdict(note.dice_change, note.harmless, 'the instructions')}"
+    eight = f"change of Dice in 8 bits: {_verdict(note.dice_change, 'the instructions')}"
     if not (change := exports["fp16"].bf16_change):
         return f"{made}; {eight}"
-    return f"{made}; {eight}; in bf16: {_verdict(change, exports['fp16'].harmless_in_bf16, 'the units, but not int8')}"
+    return f"{made}; {eight}; in bf16: {_verdict(change, 'the units, but not int8')}"
 
 
-def _verdict(change: Mapping[str, float], harmless: bool, what: str) -> str:
+def _verdict(change: Mapping[str, float], what: str) -> str:
     changes = ", ".join(f"{region} {by:+.4f}" for region, by in change.items())
-    return f"{changes}; {f'used by default where the processor has {what}' if harmless else 'used only if asked for'}"
+    used = f"used by default where the processor has {what}" if is_tolerated(change) else "used only if asked for"
+    return f"{changes}; {used}"
 
 
 def _note(model: Model, folder: Path, *names: str) -> ExportNote:

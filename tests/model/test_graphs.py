@@ -5,8 +5,8 @@ from torch import nn
 
 from brainsegnet.inference.openvino_backend import shared_core
 from brainsegnet.model.architecture import BrainSegNet
-from brainsegnet.model.formats import write_onnx
 from brainsegnet.model.fused import fuse
+from brainsegnet.model.graphs import write_onnx
 
 
 @pytest.mark.parametrize("stride", [(1, 2, 2), (2, 2, 2)])
