@@ -35,6 +35,12 @@ _INSIDE = re.compile(r"(sub|ses)-.*|anat|dwi|perf|pwi|swi|func|fmap|ce|raw_?data
 _ELSEWHERE = {"func", "fmap", "eeg", "meg", "ieeg", "beh", "pet", "figures"}
 """Folders that hold no structural image."""
 _DERIVATIVES = "derivatives"
+JSON = "dataset.json"
+DECATHLON, NNUNET = "Medical Segmentation Decathlon", "nnU-Net"
+FOLDERS = {"imagesTr": "labelsTr", "imagesTs": "labelsTs"}
+"""Folder of images to that of their label maps."""
+_CHANNEL = re.compile(r".+_[0-9]{4}")
+"""How nnU-Net names the file of a channel. Its JSON lists images without that number, the Decathlon's lists files."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +54,17 @@ class _Scan:
     suffix: str
     plainness: tuple[bool, int]
     path: Path
+
+
+@dataclass(frozen=True)
+class _Description:
+    """What a `dataset.json` says: the channels by our names, and the images that it lists, without suffix."""
+
+    path: Path
+    channels: tuple[str, ...]
+    convention: Task | None
+    training: tuple[str, ...]
+    test: tuple[str, ...]
 
 
 def is_bids(name: str) -> bool:
@@ -136,55 +153,35 @@ def _find_convention(files: Mapping[str, _Scan]) -> Task | None:
     return BRATS2021 if "t1ce" in suffixes else None
 
 
-JSON = "dataset.json"
-DECATHLON, NNUNET = "Medical Segmentation Decathlon", "nnU-Net"
-FOLDERS = {"imagesTr": "labelsTr", "imagesTs": "labelsTs"}
-"""Folder of images to that of their label maps."""
-_CHANNEL = re.compile(r".+_[0-9]{4}")
-"""How nnU-Net names the file of a channel. Its JSON lists images without that number, the Decathlon's lists files."""
-
-
-@dataclass(frozen=True)
-class Description:
-    """What a `dataset.json` says.
-
-    Attributes:
-        path: The file.
-        channels: Our name of each sequence, in the order of the channels.
-        convention: Whose label values the label maps use, or None.
-        training: Names of the training images that it lists, without suffix.
-        test: Those of the test images.
-    """
-
-    path: Path
-    channels: tuple[str, ...]
-    convention: Task | None
-    training: tuple[str, ...]
-    test: tuple[str, ...]
-
-
 def has_description(folder: Path, folders: Sequence[str]) -> bool:
     """Whether a folder, with these folders in it, is one of a data set described by a `dataset.json`.
 
     Raises:
         DatasetError: its folders say so, but the file is absent.
     """
-    if not FOLDERS.keys() & set(folders):
-        return False
-    if not (folder / JSON).is_file():
+    named = sorted(FOLDERS.keys() & set(folders))
+    if named and not (folder / JSON).is_file():
         raise DatasetError(
-            f"{folder} has {', '.join(sorted(FOLDERS.keys() & set(folders)))} but no {JSON}, which names "
-            "the channels; add it, or list the files in a .csv table"
+            f"{folder} has {', '.join(named)} but no {JSON}, which names the channels; add it, or list the files in a "
+            ".csv table"
         )
-    return True
+    return bool(named)
 
 
-def read_description(path: Path) -> Description:
-    """Read a `dataset.json` of the Decathlon (`modality`) or of nnU-Net (`modality` or `channel_names`).
+def collect_described(folder: Path, images: Sequence[str] = tuple(FOLDERS)) -> list[CaseFiles]:
+    """The cases of a folder with a `dataset.json`, those of its folders `images`.
+
+    A training case that the JSON lists is expected even where its file is absent: a download that is not whole.
 
     Raises:
-        DatasetError: unreadable, or without names for channels and labels.
+        DatasetError: the JSON cannot be read or names no channels and labels, or a file is a channel without a name.
     """
+    description = _read_description(folder / JSON)
+    return [case for name in images for case in _collect(folder, name, description)]
+
+
+def _read_description(path: Path) -> _Description:
+    """A `dataset.json` of the Decathlon (`modality`) or of nnU-Net (`modality` or `channel_names`)."""
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
@@ -198,42 +195,27 @@ def read_description(path: Path) -> Description:
         raise DatasetError(f"{path}: two channels are called {repeated[0]}; name each after its sequence")
     labels = _read_mapping(content, ("labels",), path)
     convention = build_convention(str(content.get("name") or path.parent.name), channels, labels, str(path))
-    return Description(path, channels, convention, _list(content, "training"), _list(content, "test"))
+    return _Description(path, channels, convention, _list_names(content, "training"), _list_names(content, "test"))
 
 
-def collect_described(folder: Path, images: Sequence[str] = tuple(FOLDERS)) -> list[CaseFiles]:
-    """The cases of a folder with a `dataset.json`, those of its folders `images`.
-
-    A training case that the JSON lists is expected even where its file is absent: a download that is not whole.
-
-    Raises:
-        DatasetError: the JSON cannot be used, or a file is a channel that it does not name.
-    """
-    description = read_description(folder / JSON)
-    return [case for name in images for case in _collect(folder, name, description)]
-
-
-def _collect(folder: Path, images: str, description: Description) -> list[CaseFiles]:
-    files = _list_images(folder / images)
+def _collect(folder: Path, images: str, description: _Description) -> list[CaseFiles]:
+    files, channels = _list_images(folder / images), description.channels
+    parts: dict[str, Part] = {name: i for i, name in enumerate(channels)} if len(channels) > 1 else {}
     listed = {*description.training, *description.test}
     if files and all(map(_CHANNEL.fullmatch, files)) and not listed & files.keys():
-        layout, found = NNUNET, _collect_channels(files, description)
+        layout, parts, found = NNUNET, {}, _collect_channels(files, description)
     else:
-        layout, found = DECATHLON, {stem: dict.fromkeys(description.channels, path) for stem, path in files.items()}
-    parts: dict[str, Part] = {name: i for i, name in enumerate(description.channels)}
-    whole_files = layout == NNUNET or len(parts) == 1
-    if images == "imagesTr" and layout == DECATHLON:
+        layout, found = DECATHLON, {stem: dict.fromkeys(channels, path) for stem, path in files.items()}
         ending = next((find_suffix(path, READERS) for path in files.values()), ".nii.gz")
-        for name in description.training:
-            found.setdefault(name, dict.fromkeys(description.channels, folder / images / f"{name}{ending}"))
+        for name in description.training if images == "imagesTr" else ():
+            found.setdefault(name, dict.fromkeys(channels, folder / images / f"{name}{ending}"))
     labels = _list_images(folder / FOLDERS[images])
     return [
-        CaseFiles(name, paths, labels.get(name), description.convention, {} if whole_files else parts, layout)
-        for name, paths in found.items()
+        CaseFiles(name, paths, labels.get(name), description.convention, parts, layout) for name, paths in found.items()
     ]
 
 
-def _collect_channels(files: Mapping[str, Path], description: Description) -> dict[str, dict[str, Path]]:
+def _collect_channels(files: Mapping[str, Path], description: _Description) -> dict[str, dict[str, Path]]:
     """Case to sequence to file, of nnU-Net's `<case>_0000.nii.gz`."""
     cases: dict[str, dict[str, Path]] = {}
     for stem, path in files.items():
@@ -255,14 +237,12 @@ def _list_images(folder: Path) -> dict[str, Path]:
     return {stem_of(path, READERS): path for path in paths if find_suffix(path, READERS)}
 
 
-def _list(content: Mapping[str, Any], key: str) -> tuple[str, ...]:
-    """Names of the images that a JSON lists, as `{"image": path}` or as a path."""
+def _list_names(content: Mapping[str, Any], key: str) -> tuple[str, ...]:
+    """Names, without suffix, of the images that a JSON lists, as `{"image": path}` or as a path."""
     entries = content.get(key)
-    images = [
-        entry.get("image", "") if isinstance(entry, dict) else entry
-        for entry in (entries if isinstance(entries, list) else ())
-    ]
-    return tuple(stem_of(Path(str(image)), READERS) for image in images)
+    listed = entries if isinstance(entries, list) else []
+    paths = [entry.get("image", "") if isinstance(entry, dict) else entry for entry in listed]
+    return tuple(stem_of(Path(str(path)), READERS) for path in paths)
 
 
 def _read_mapping(content: Any, keys: Sequence[str], path: Path) -> Mapping[str, Any]:  # noqa: ANN401

@@ -171,7 +171,9 @@ def from_sitk(image: ItkObject, name: str = "the image") -> Volume:
     Raises:
         ImageError: the image is not 3-D, or its numbers are not plain.
     """
-    array, affine = unpack_itk(image, partial(_check_kind, name, True))
+    is_complex = "complex" in image.GetPixelIDTypeAsString()
+    _check_kind(name, True, image.GetSize(), image.GetNumberOfComponentsPerPixel(), is_complex)
+    array, affine = unpack_itk(image)
     return Volume(array.reshape(array.shape[-3:]), affine)
 
 
@@ -211,6 +213,8 @@ def _in_words(path: Path) -> Iterator[None]:
         raise damaged(path) from error
     except OSError as error:
         raise ImageError(f"{path} cannot be read: {error.strerror or error}") from error
+    except MemoryError as error:
+        raise ImageError(f"{path} is too large for the memory of this machine") from error
 
 
 def _check_kind(name: str, one: bool, size: Sequence[int], parts: int, is_complex: bool) -> None:

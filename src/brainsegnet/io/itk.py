@@ -7,8 +7,8 @@ with the decoded voxels, which are decompressed a second time only if the two di
 import math
 import re
 import zlib
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,20 +17,12 @@ from brainsegnet.errors import ImageError
 from brainsegnet.io.nifti import CheckKind
 from brainsegnet.volume import itk_grid
 
-_READERS = {".mha": "MetaImageIO", ".mhd": "MetaImageIO", ".nrrd": "NrrdImageIO"}
+_NRRD = ".nrrd"
 _META_BYTES = {"MET_SHORT": 2, "MET_USHORT": 2, "MET_INT": 4, "MET_UINT": 4, "MET_FLOAT": 4, "MET_DOUBLE": 8}
 
 
-@dataclass(frozen=True)
-class _MetaBlock:
-    """Where the voxels of a MetaImage lie.
-
-    Attributes:
-        path: File of the voxels: the header's own, or the one it names.
-        start: First byte.
-        size: Number of bytes, compressed if `compressed`.
-        compressed: Whether the bytes are a zlib stream.
-    """
+class _MetaBlock(NamedTuple):
+    """Where the voxels of a MetaImage lie: file, first byte, number of bytes, and whether they are a zlib stream."""
 
     path: Path
     start: int
@@ -52,18 +44,17 @@ def read_itk(path: Path, check_kind: CheckKind) -> tuple[Array, Affine]:
     check_itk(path)
     _itk().ProcessObject.SetGlobalWarningDisplay(False)
     reader = _itk().ImageFileReader()
-    reader.SetImageIO(_READERS[path.suffix.lower()])
+    reader.SetImageIO("NrrdImageIO" if path.suffix.lower() == _NRRD else "MetaImageIO")
     reader.SetFileName(str(path))
     try:
         reader.ReadImageInformation()
         numbers = _itk().GetPixelIDValueAsString(reader.GetPixelIDValue())
         check_kind(reader.GetSize(), reader.GetNumberOfComponents(), "complex" in numbers)
-        image = reader.Execute()
+        array, affine = unpack_itk(reader.Execute())
     except RuntimeError as error:
         raise ImageError(f"{path} cannot be read as an image: {_shorten(error)}") from error
-    array = np.asarray(_Pixels(image))
-    _check_meta_sum(path, array)
-    return array, _build_affine(image)
+    _check_sum(path, array)
+    return array, affine
 
 
 def check_itk(path: Path) -> None:
@@ -73,18 +64,11 @@ def check_itk(path: Path) -> None:
         ImageError: either of these.
         OSError: the file, or the one that holds its voxels, cannot be opened or read.
     """
-    if path.suffix.lower() == ".nrrd":
+    if path.suffix.lower() == _NRRD:
         with path.open("rb") as file:
             if file.read(4) != b"NRRD":
                 raise _misnamed(path)
-        return
-    try:
-        block = _find_meta_block(path)
-    except (KeyError, ValueError, IndexError) as error:
-        if isinstance(error, ImageError):
-            raise
-        raise ImageError(f"{path} is no image: its MetaImage header is incomplete") from error
-    if block is not None and block.path.stat().st_size < block.start + block.size:
+    elif (block := _find_meta_block(path)) and block.path.stat().st_size < block.start + block.size:
         raise damaged(block.path)
 
 
@@ -98,7 +82,7 @@ def write_itk(array: Array, affine: Affine, path: Path, *, compress: bool) -> No
         _itk().WriteImage(build_itk(array, affine), str(path), useCompression=compress)
         if not path.exists():
             raise ImageError("nothing was written")
-        _check_meta_sum(path, array)
+        _check_sum(path, array)
     except (RuntimeError, ImageError) as error:
         cause = _shorten(error).replace(str(path), "it")
         raise ImageError("the file came out incomplete, the disk may be full" if path.exists() else cause) from error
@@ -114,11 +98,14 @@ def build_itk(array: Array, affine: Affine) -> ItkObject:
     return image
 
 
-def unpack_itk(image: ItkObject, check_kind: CheckKind) -> tuple[Array, Affine]:
+def unpack_itk(image: ItkObject) -> tuple[Array, Affine]:
     """The voxels (..., D, H, W) of an image of SimpleITK, a copy, and their affine."""
-    numbers = image.GetPixelIDTypeAsString()
-    check_kind(image.GetSize(), image.GetNumberOfComponentsPerPixel(), "complex" in numbers)
-    return _itk().GetArrayFromImage(image), _build_affine(image)
+    affine = np.eye(4)
+    axes = image.GetDimension()
+    columns = np.reshape(image.GetDirection(), (axes, axes))[:3, :3] * image.GetSpacing()[:3]
+    affine[:3, :3] = columns[:, ::-1]
+    affine[:3, 3] = image.GetOrigin()[:3]
+    return _itk().GetArrayFromImage(image), affine
 
 
 def damaged(path: Path) -> ImageError:
@@ -143,28 +130,9 @@ def _shorten(error: Exception) -> str:
     return " ".join(text.split())[:200]
 
 
-class _Pixels:
-    """Lends the buffer of an ITK image to an array and keeps the image alive, which saves a copy of each scan."""
-
-    def __init__(self, image: ItkObject) -> None:
-        view = _itk().GetArrayViewFromImage(image)
-        address, _ = view.__array_interface__["data"]
-        self.image = image
-        self.__array_interface__ = {**view.__array_interface__, "data": (address, False)}
-
-
-def _build_affine(image: ItkObject) -> Affine:
-    affine = np.eye(4)
-    axes = image.GetDimension()
-    columns = np.reshape(image.GetDirection(), (axes, axes))[:3, :3] * image.GetSpacing()[:3]
-    affine[:3, :3] = columns[:, ::-1]
-    affine[:3, 3] = image.GetOrigin()[:3]
-    return affine
-
-
-def _check_meta_sum(path: Path, voxels: Array) -> None:
+def _check_sum(path: Path, voxels: Array) -> None:
     """Refuse a compressed MetaImage whose checksum contradicts the decoded `voxels`."""
-    block = _find_meta_block(path) if path.suffix.lower() != ".nrrd" else None
+    block = None if path.suffix.lower() == _NRRD else _find_meta_block(path)
     if block is None or not block.compressed:
         return
     with block.path.open("rb") as file:
@@ -173,27 +141,28 @@ def _check_meta_sum(path: Path, voxels: Array) -> None:
     if stream[-4:] == zlib.adler32(voxels.data).to_bytes(4, "big"):
         return
     try:
-        unpacked = len(zlib.decompressobj().decompress(stream, voxels.nbytes + 1))
+        unpacked = zlib.decompressobj().decompress(stream, voxels.nbytes + 1)
     except zlib.error as error:
         raise damaged(path) from error
-    if unpacked < voxels.nbytes:
+    if len(unpacked) < voxels.nbytes:
         raise damaged(path)
 
 
 def _find_meta_block(path: Path) -> _MetaBlock | None:
     """Where a MetaImage keeps its voxels; None if they are spread over several files."""
     fields, end = _read_meta_header(path)
-    place = fields["ElementDataFile"]
-    if place.split()[0] == "LIST" or "%" in place:
-        return None
-    local = place.upper() == "LOCAL"
-    data, start = (path, end) if local else (path.parent / place, 0)
-    compressed = fields.get("CompressedData", "").lower() == "true"
-    size = data.stat().st_size - start
-    if compressed:
-        size = int(fields.get("CompressedDataSize", size))
-    else:
-        size = math.prod(map(int, fields["DimSize"].split())) * _META_BYTES.get(fields["ElementType"], 1)
+    try:
+        place = fields["ElementDataFile"]
+        if place.split()[0] == "LIST" or "%" in place:
+            return None
+        data, start = (path, end) if place.upper() == "LOCAL" else (path.parent / place, 0)
+        compressed = fields.get("CompressedData", "").lower() == "true"
+        if compressed:
+            size = int(fields.get("CompressedDataSize", data.stat().st_size - start))
+        else:
+            size = math.prod(map(int, fields["DimSize"].split())) * _META_BYTES.get(fields["ElementType"], 1)
+    except (KeyError, ValueError, IndexError) as error:
+        raise ImageError(f"{path} is no image: its MetaImage header is incomplete") from error
     return _MetaBlock(data, start, size, compressed)
 
 

@@ -138,11 +138,10 @@ class Aligner:
 def resample(moving: V, reference: Volume, transform: ItkObject = None) -> V:
     """A volume on the grid of another, as the two lie in the world, or after a transform.
 
-    A grid that only counts the same voxels along other axes costs nothing: axes are exchanged and reversed. Other
-        images
-    are interpolated linearly into float32. They are background beyond their edge (their lowest value if they have
-    none), and wherever at least half of a voxel is background, so that a stripped brain keeps a sharp edge. Label maps
-    take the nearest label, and 0 beyond their edge.
+    A grid that only counts the same voxels along other axes costs nothing: axes are exchanged and reversed. Otherwise,
+    images are interpolated linearly into float32. They are background beyond their edge (their lowest value if they
+    have none), and wherever at least half of a voxel is background, so that a stripped brain keeps a sharp edge. Label
+    maps take the nearest label, and 0 beyond their edge.
 
     Args:
         moving: An image, or a label map.
