@@ -67,8 +67,12 @@ def submit(
         What is in the zip.
 
     Raises:
-        BrainSegNetError: a prediction is missing, on another grid or of other labels, a number is missing or occurs
-            twice, or the zip cannot be written; one sentence says which.
+        TaskError: the task has no platform.
+        DatasetError: a prediction is missing or there are two, a number is missing or occurs twice.
+        MissingSequence: a case has no such sequence.
+        GridMismatch: a prediction is not on the grid of its scan.
+        LabelError, ImageError: a prediction cannot be read, or holds values outside the task.
+        OutputError: the zip cannot be written, or the method's name cannot be a part of file names.
     """
     task = task if isinstance(task, Task) else load_task(task)
     find_platform(task)
@@ -82,16 +86,7 @@ def submit(
 def plan_uploads(
     cases: Sequence[CaseFiles], predictions: Path, task: Task, method: str, id_from: str | None = None
 ) -> list[Upload]:
-    """Which prediction becomes which file, after all has been checked; arguments as of `submit`.
-
-    Raises:
-        TaskError: the task has no platform.
-        DatasetError: a prediction is missing or there are two, a number is missing or occurs twice.
-        MissingSequence: a case has no such sequence.
-        GridMismatch: a prediction lies on another grid than its scan.
-        LabelError, ImageError: a prediction cannot be read, or holds values outside the task.
-        OutputError: the method's name cannot be a part of file names.
-    """
+    """Which prediction becomes which file, after all has been checked; arguments and errors as of `submit`."""
     platform = find_platform(task)
     sequence = id_from or platform.id_from
     paths = _find_predictions(cases, predictions)
@@ -105,7 +100,6 @@ def write_uploads(uploads: Sequence[Upload], task: Task, out: Path) -> None:
     """One zip of all files; they are uncompressed themselves, so that any reader of the platform takes them.
 
     Raises:
-        TaskError: the task has no platform.
         OutputError: `out` cannot be written.
     """
     writable(out, _ARCHIVE)

@@ -81,7 +81,11 @@ def overlay_figure(
     names = _shown(case, sequences)
     layers = {"Prediction": predicted} | ({"Truth": case.lesion.array} if case.lesion else {})
     for labels in layers.values():
-        _require_grid(case, labels)
+        if labels.shape != case.reference.shape:
+            raise GridMismatch(
+                f"case {case.name}: the result is {labels.shape} but the scan is {case.reference.shape}; "
+                "show a result on the scan that it was made from"
+            )
         task.check(labels, case.name)
     scene = arrange(case.images[names[0]], [*layers.values()][::-1], views)
     greys = [scene.grey(case.images[name]) for name in names]
@@ -134,14 +138,6 @@ def _shown(case: Case, sequences: Sequence[str] | None) -> list[str]:
         if name not in case.images:
             raise MissingSequence(f"case {case.name} has no {name} to show; choose from {', '.join(case.images)}")
     return names
-
-
-def _require_grid(case: Case, array: Array) -> None:
-    if array.shape != case.reference.shape:
-        raise GridMismatch(
-            f"case {case.name}: the result is {array.shape} but the scan is {case.reference.shape}; "
-            "show a result on the scan that it was made from"
-        )
 
 
 def shades(grey: Array) -> Picture:

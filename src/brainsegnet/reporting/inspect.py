@@ -163,10 +163,7 @@ def _labels(card: Card) -> str:
 def describe_unseen(card: Card) -> str:
     """The cases that the scores of a card are of, counted and named.
 
-    >>> from brainsegnet.metrics.table import Table, text_columns
-    from brainsegnet.model.card import Architecture, Input
-    >>> from brainsegnet.metrics.table import Table, text_columns
-    from brainsegnet.model.card import Data, TrainingNote
+    >>> from brainsegnet.model.card import Architecture, Data, Input, TrainingNote
     >>> from brainsegnet.task import ISLES2022
     >>> note = TrainingNote(data=Data(cases=("a", "b"), count=2), held_out=("c",))
     >>> shape = Architecture(widths=(1, 1), refined=1)
