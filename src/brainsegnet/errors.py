@@ -1,4 +1,4 @@
-"""The errors a user can cause, each carrying one sentence: the case, the value and the remedy."""
+"""The errors that a user can cause. The text of each is one sentence: the case, the value and the remedy."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,11 +13,11 @@ _DEFECTS = {
     "too_short": ": at least {min_length} must be named",
     "string_pattern_mismatch": " does not have the form {pattern}",
 }
-"""What pydantic calls a defect to what a user calls it, where its own words speak of Python."""
+"""Pydantic's name of a defect to plain words for it, where pydantic's own words speak of Python."""
 
 
 def describe_invalid(defect: Mapping[str, Any]) -> str:
-    """A defect that pydantic found in a file, in the words of who wrote the file: where, and what is due.
+    """A defect that pydantic found in a user's file, in plain words: where it is, and what is expected there.
 
     Args:
         defect: One of the `errors()` of its `ValidationError`.
@@ -43,7 +43,7 @@ class ImageError(BrainSegNetError):
 
 
 class GridMismatch(BrainSegNetError):
-    """Two volumes that must lie on one grid do not."""
+    """Two volumes that must be on one grid are not."""
 
 
 class MissingSequence(BrainSegNetError):

@@ -1,14 +1,17 @@
-"""What is to be found, in what, and under which label values: a task is a value, of ours or from a user's YAML file."""
+"""Tasks: which sequences a network sees, which tissues it finds, and how these are labelled in files.
+
+A task is a value: one of `TASKS`, or read from a user's YAML file.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import yaml
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
+from brainsegnet._types import Array, Labels
 from brainsegnet.errors import LabelError, TaskError, describe_invalid
 
 Normalisation = Literal["median-sd"]
@@ -25,13 +28,13 @@ TISSUE_COLOURS: Mapping[str, Colour] = {
     "necrosis + non-enhancing": "#ed2929",
     "infarct": "#ff7a1a",
 }
-"""The paper's colours (Figure 4: red, green, blue, white), and a warm one for stroke."""
+"""The paper's colours (Figure 4: red, green, blue, white), and orange for stroke."""
 OTHER_COLOURS: tuple[Colour, ...] = ("#ffcc29", "#33d4e6", "#ed61cc", "#ff8775", "#9e80ff", "#addb33")
-"""For tissues that have no colour of their own, in the order of their labels, and again from the first."""
+"""For tissues without a colour of their own, in the order of their labels, repeated from the first."""
 
 
 class Platform(BaseModel):
-    """What the platform of a challenge wants of the files that are uploaded to it.
+    """What the platform of a challenge requires of uploaded files.
 
     Attributes:
         prefix, suffix: How a file's name begins and ends.
@@ -123,7 +126,7 @@ class Task(BaseModel):
         """
         return tuple(tuple(self.label_values.index(value) for value in values) for values in self.regions.values())
 
-    def encode(self, labels: NDArray[Any], case: str = "") -> NDArray[np.uint8]:
+    def encode(self, labels: Array, case: str = "") -> Labels:
         """Label values of the files to classes 0 to K-1, of any shape.
 
         Raises:
@@ -137,7 +140,7 @@ class Task(BaseModel):
         table[list(self.label_values)] = range(self.classes)
         return np.asarray(table[labels], np.uint8)
 
-    def decode(self, classes: NDArray[Any]) -> NDArray[np.uint8]:
+    def decode(self, classes: Array) -> Labels:
         """Classes 0 to K-1 to the label values of the files, of any shape.
 
         >>> BRATS2021.decode(np.array([0, 1, 2, 3])).tolist()
@@ -145,7 +148,7 @@ class Task(BaseModel):
         """
         return np.asarray(np.array(self.label_values, np.uint8)[classes], np.uint8)
 
-    def check(self, labels: NDArray[Any], case: str = "") -> None:
+    def check(self, labels: Array, case: str = "") -> None:
         """Refuse label values outside the task.
 
         Raises:
@@ -159,11 +162,10 @@ class Task(BaseModel):
                 f"{dict(self.labels)}; choose the task that fits these labels"
             )
 
-    def bring(self, labels: NDArray[Any], source: "Task | None", case: str = "") -> NDArray[Any]:
-        """Labels in the convention of this task, from that of a data set where its tissues can be told by name.
+    def bring(self, labels: Array, source: "Task | None", case: str = "") -> Array:
+        """Labels of a data set in the convention of this task, matched by the names of the tissues if these are known.
 
-        They cannot where the data set has none, or one whose tissues neither we nor this task know: then values mean
-        what this task says.
+        Values mean what this task says if the data set has no convention, or one whose tissues no task here knows.
 
         Raises:
             LabelError: as `check` or `translate`.
@@ -178,7 +180,7 @@ class Task(BaseModel):
             return labels
         return self.translate(labels, source, case)
 
-    def translate(self, labels: NDArray[Any], source: "Task", case: str = "") -> NDArray[np.uint8]:
+    def translate(self, labels: Array, source: "Task", case: str = "") -> Labels:
         """Labels of another task's convention in the convention of this one, matched by the names of the tissues.
 
         A tissue of the source may be part of a united one here: `necrosis` goes to `necrosis + non-enhancing`.
@@ -205,7 +207,7 @@ class Task(BaseModel):
         return np.asarray(table[labels], np.uint8)
 
 
-def present(labels: NDArray[Any]) -> list[int]:
+def present(labels: Array) -> list[int]:
     """The values that occur, ascending; several times faster than `np.unique` on bytes.
 
     >>> present(np.array([[4, 0], [0, 2]], np.uint8))
@@ -248,11 +250,11 @@ ISLES2017 = Task(
 ISLES2022 = ISLES2017.model_copy(update={"name": "isles2022", "sequences": ("dwi", "adc"), "platform": None})
 TASKS: Mapping[str, Task] = {t.name: t for t in (BRATS2015, BRATS2021, BRATS2023, ISLES2017, ISLES2022)}
 TISSUES = frozenset(tissue for task in TASKS.values() for tissue in task.labels.values())
-"""What our tasks label."""
+"""The tissues that these tasks label."""
 
 
 def load_task(name_or_file: str | Path) -> Task:
-    """One of our tasks by name, or a user's from a YAML file with the attributes of `Task`.
+    """A task by name, one of `TASKS`, or from a user's YAML file with the attributes of `Task`.
 
     Raises:
         TaskError: no such name or file, or the file contradicts itself.

@@ -1,4 +1,4 @@
-"""The datum: an image or a label map on its grid, a case of several, and boxes within them.
+"""An image or a label map on its grid, a case of several images, and boxes within them.
 
 Arrays are always (D, H, W): slice, row, column. The affine maps an index (d, h, w, 1) to millimetres in the world of
 DICOM and ITK: x to the left, y to the back, z to the head of the patient.
@@ -11,20 +11,16 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from brainsegnet._types import Affine, Array
+from brainsegnet._types import Affine, Array, Millimetres, Shape
 from brainsegnet.errors import GridMismatch, LabelError
 
 GRID_TOLERANCE_MM = 0.1
 """Corners of two grids may differ by this much, and by a quarter of a voxel where voxels are small: headers round.
-
-Entries of two affines that differ by 1e-4 part the far corners of a head of 240 x 240 x 155 mm by up to 0.06 mm.
-"""
-
-
+Entries of two affines that differ by 1e-4 move the far corners of a head of 240 x 240 x 155 mm by up to 0.06 mm."""
 MAX_SKEW = 1e-4
 """Axes are at right angles where the cosines between them are no larger: image formats cannot hold others."""
 REMEDY = "segment, train and compare: --resample"
-"""What brings a part of a case onto the grid of its first sequence."""
+"""The flag that brings a part of a case onto the grid of its first sequence."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,13 +49,13 @@ class Volume:
             raise ValueError(f"an affine is (4, 4), this one is {self.affine.shape}")
 
     @property
-    def shape(self) -> tuple[int, int, int]:
+    def shape(self) -> Shape:
         """(D, H, W)."""
         d, h, w = self.array.shape
         return d, h, w
 
     @property
-    def spacing_mm(self) -> tuple[float, float, float]:
+    def spacing_mm(self) -> Millimetres:
         """Distance between voxel centres along (D, H, W), in millimetres."""
         d, h, w = np.linalg.norm(self.affine[:3, :3], axis=0)
         return float(d), float(h), float(w)
@@ -102,11 +98,11 @@ class Box:
     (3, 3, 4)
     """
 
-    start: tuple[int, int, int]
-    stop: tuple[int, int, int]
+    start: Shape
+    stop: Shape
 
     @property
-    def shape(self) -> tuple[int, int, int]:
+    def shape(self) -> Shape:
         """(D, H, W)."""
         d, h, w = (b - a for a, b in zip(self.start, self.stop, strict=True))
         return d, h, w
@@ -147,7 +143,7 @@ class Case:
         lesion: Labels in the convention of the task, or None.
 
     Raises:
-        GridMismatch: an image or the lesion lies on another grid than the first image.
+        GridMismatch: an image or the lesion is on another grid than the first image.
     """
 
     name: str
@@ -170,7 +166,7 @@ class Case:
 
 
 def measure_gap(part: Volume, reference: Volume) -> float:
-    """How far apart corresponding corners of two grids of one shape lie at most along x, y or z, in millimetres.
+    """The largest distance along x, y or z between corresponding corners of two grids of one shape, in millimetres.
 
     >>> a, b = (Volume(np.zeros((3, 3, 5)), np.diag([1, 1, mm, 1])) for mm in (2.0, 2.25))
     >>> measure_gap(a, b)
@@ -181,7 +177,7 @@ def measure_gap(part: Volume, reference: Volume) -> float:
 
 
 def describe_mismatch(name: str, part: Volume, first: str, reference: Volume) -> str:
-    """How two grids differ, in words, and what to do; a flag that does it is the caller's to name.
+    """A sentence on how two grids differ and what to do.
 
     >>> a, b = (Volume(np.zeros((n, 240, 240)), np.eye(4)) for n in (160, 155))
     >>> describe_mismatch("t1c", a, "flair", b)
@@ -191,7 +187,7 @@ def describe_mismatch(name: str, part: Volume, first: str, reference: Volume) ->
 
 
 def describe_gap(name: str, part: Volume, first: str, reference: Volume) -> str:
-    """How two grids differ, in words."""
+    """A sentence on how two grids differ."""
     if part.shape != reference.shape:
         return f"{name} is {part.shape} but {first} is {reference.shape}"
     gap_mm = measure_gap(part, reference)

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from brainsegnet.io.aliases import find_sequence
-from brainsegnet.io.images import read_image, write_image
 from brainsegnet.io.layouts import discover, smir_path, vsd_path
 from brainsegnet.metrics.scores import dice
 from brainsegnet.metrics.surfaces import surface_distances
@@ -130,18 +129,6 @@ def test_scores_are_symmetric_and_perfect_for_the_truth_alone(mask, data):
     there, back = surface_distances(mask, other, spacing), surface_distances(other, mask, spacing)
     assert surface_distances(mask, mask, spacing).hd95_mm == 0 and there.hd95_mm == back.hd95_mm
     np.testing.assert_array_equal(there.from_predicted_mm, back.from_truth_mm)
-
-
-@pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".mha", ".nrrd"])
-@given(SCANS, affines())
-def test_a_file_holds_the_scan_that_was_written(suffix, array, affine):
-    scan = Volume(array, affine)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / f"scan{suffix}"
-        write_image(scan, path)
-        read = read_image(path)
-    np.testing.assert_array_equal(read.array, array)
-    assert read.on_grid_of(scan)
 
 
 @given(st.sampled_from(["flair", "t1ce", "T1Gd", "t2w", "rCBF"]), st.sampled_from(["", "_", "-", " "]), st.booleans())

@@ -1,4 +1,7 @@
-"""Other people's names of sequences, tissues and regions, in ours: channels are matched by name, never by place."""
+"""The names that data sets use for sequences, tissues and regions, and the names used here.
+
+Channels are matched by name, never by place.
+"""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -10,6 +13,7 @@ from brainsegnet.errors import DatasetError, describe_invalid
 from brainsegnet.task import Task
 
 UNITED = "necrosis + non-enhancing"
+"""A tissue of two, which share a label."""
 _SEQUENCES = {
     "flair": "flair t2flair flairw t2f fl",
     "t1": "t1 t1w t1n t1wi t1native",
@@ -25,7 +29,7 @@ _SEQUENCES = {
     "pwi": "pwi 4dpwi",
 }
 ORDER = tuple(_SEQUENCES)
-"""In which sequences are listed."""
+"""The order in which sequences are listed."""
 _TISSUES = {
     "oedema": "edema peritumoraledema peritumoraledematousinvadedtissue ed snfh",
     "necrosis": "necrosis necrotic necroticcore necrotictumor necrotictumorcore ncr",
@@ -40,14 +44,14 @@ _REGIONS = {"whole": "wholetumor whole wt", "core": "tumorcore core tc", "enhanc
 
 
 def _reverse(words: Mapping[str, str]) -> Mapping[str, str]:
-    return {word: ours for ours, others in words.items() for word in others.split()}
+    return {word: name for name, others in words.items() for word in others.split()}
 
 
 _SEQUENCE_OF, _TISSUE_OF, _REGION_OF = _reverse(_SEQUENCES), _reverse(_TISSUES), _reverse(_REGIONS)
 
 
 def find_sequence(name: str) -> str:
-    """Our name for a sequence; one that we do not know keeps its own, in lower case.
+    """The name used here for a sequence; an unknown one keeps its own, in lower case.
 
     >>> [find_sequence(name) for name in ("FLAIR", "T1w", "t1gd", "T2w", "rCBF", "DCE-Ktrans")]
     ['flair', 't1', 't1c', 't2', 'rcbf', 'dce_ktrans']
@@ -57,7 +61,7 @@ def find_sequence(name: str) -> str:
 
 
 def find_tissue(name: str) -> str:
-    """Our name for a tissue; one that we do not know keeps its own, in lower case.
+    """The name used here for a tissue; an unknown one keeps its own, in lower case.
 
     >>> [find_tissue(name) for name in ("edema", "GD-enhancing tumour", "Hippocampus head")]
     ['oedema', 'enhancing', 'hippocampus head']
@@ -68,8 +72,8 @@ def find_tissue(name: str) -> str:
 def build_convention(name: str, channels: Sequence[str], labels: Mapping[str, Any], where: str) -> Task | None:
     """The label convention of a `dataset.json`: value to tissue, or tissue to value, or region to values.
 
-    Tissues get our names. Where non-enhancing tumour is labelled and necrosis is not, the two share a label, as in the
-    gliomas of the Medical Segmentation Decathlon, which come from BraTS 2016 and 2017.
+    Tissues get the names used here. Where non-enhancing tumour is labelled and necrosis is not, the two share a label,
+    as in the gliomas of the Medical Segmentation Decathlon, which come from BraTS 2016 and 2017.
 
     Args:
         name: What the data set is called.
@@ -78,7 +82,7 @@ def build_convention(name: str, channels: Sequence[str], labels: Mapping[str, An
         where: The file, for the message.
 
     Returns:
-        A task; None where the labels are regions that we do not know, so that values mean what the task says.
+        A task; None where the labels are unknown regions, so that values mean what the task says.
 
     Raises:
         DatasetError: the labels contradict themselves.
@@ -120,13 +124,13 @@ def _read_labels(labels: Mapping[str, Any]) -> dict[int, str] | None:
 
 def _split_regions(regions: Mapping[str, set[int]]) -> dict[int, str] | None:
     """Nested regions of a glioma as tissues; None if they are others, or if a tissue has two values."""
-    ours = {_REGION_OF.get(_plain(key)): values for key, values in regions.items()}
-    if not ours.keys() >= _REGIONS.keys():
+    found = {_REGION_OF.get(_plain(key)): values for key, values in regions.items()}
+    if not found.keys() >= _REGIONS.keys():
         return None
     parts = {
-        "oedema": ours["whole"] - ours["core"],
-        UNITED: ours["core"] - ours["enhancing"],
-        "enhancing": ours["enhancing"],
+        "oedema": found["whole"] - found["core"],
+        UNITED: found["core"] - found["enhancing"],
+        "enhancing": found["enhancing"],
     }
     if any(len(values) != 1 for values in parts.values()):
         return None

@@ -21,7 +21,7 @@ from brainsegnet.task import Task
 from brainsegnet.volume import Volume
 
 LESION = "lesion"
-"""What the label map of a case is called beside its sequences."""
+"""Name of the label map of a case, beside the names of its sequences."""
 PERFUSION = "pwi"
 """A raw perfusion series; it is no sequence itself, but gives `pwi_baseline`, `pwi_drop`, `pwi_peak`, `pwi_area`."""
 MAPS = ("baseline", "drop", "peak", "area")
@@ -40,7 +40,7 @@ Part = int | str
 
 @dataclass(frozen=True)
 class CaseFiles:
-    """Where the parts of a case lie.
+    """The files of a case.
 
     Attributes:
         name: What the case is called.
@@ -48,7 +48,7 @@ class CaseFiles:
         lesion: File of the label map, or None.
         convention: Task whose label values the label map uses; None if it is the task that is asked for.
         parts: Of the sequences that share a file with others: which part of it they are.
-        layout: How the data set is laid out, in words.
+        layout: Name of the layout of its data set.
     """
 
     name: str
@@ -78,7 +78,7 @@ def read_sequences(files: CaseFiles, sequences: Sequence[str]) -> list[Volume]:
     """Images of a case in the given order, one thread a file; a file that holds several of them is read once.
 
     Raises:
-        ImageError: a file cannot be used, or has not the frame that is due.
+        ImageError: a file cannot be used, or lacks a frame.
     """
     alone = [(files.images[name], [name]) for name in sequences if name not in files.parts]
     shared: dict[Path, list[str]] = {}
@@ -131,7 +131,8 @@ def map_perfusion(series: Series, name: str = "the perfusion series") -> Mapping
 def find_bolus(curve: NDArray[np.float64], name: str = "the perfusion series") -> tuple[int, int, int]:
     """When contrast passes, from the mean signal of the brain over time (T,).
 
-    The first passage ends as many frames after the darkest one as lie between arrival and it, twice over.
+    From the darkest frame to the end of the first passage it takes twice as long as from the arrival to the darkest
+    frame.
 
     Returns:
         Frames: where the baseline begins, where contrast arrives, and the first one after its first passage.

@@ -131,12 +131,13 @@ def load_case(
     """Read a case, one thread a file; its label map in the convention of `task`.
 
     Args:
-        files: Where the parts lie.
+        files: Its files.
         sequences: What to read, in the order of the case; the first one present gives the grid.
         task: Whose label values the label map is to have.
         lesion: Whether the label map is read too.
         allow_missing: Go on with the sequences that are there, at least one.
-        align: Brings what lies on another grid, label map included, onto the first sequence's; none refuses it.
+        align: Brings volumes on other grids, label map included, onto the grid of the first sequence; without it they
+            are refused.
 
     Raises:
         MissingSequence: a sequence is absent.
@@ -258,7 +259,7 @@ def _read_lesion(files: CaseFiles, task: Task) -> LabelMap | None:
 
 
 def _find_convention(path: Path) -> Task | None:
-    """What the values of a label map stand for, from the JSON beside it; None if that does not tell."""
+    """What the values of a label map stand for, from the JSON beside it; None if it does not say so."""
     note = read_note(path.with_name(f"{stem_of(path, READERS)}.json"))
     labels, name = note.get("convention"), note.get("task")
     if not isinstance(labels, dict) or not labels:

@@ -1,7 +1,7 @@
-"""Data sets that say themselves what their files are: BIDS by names, the Decathlon and nnU-Net by a `dataset.json`.
+"""Data sets that describe themselves: BIDS in the names of its files, the Decathlon and nnU-Net in a `dataset.json`.
 
-BIDS: `sub-<label>/[ses-<label>/]anat|dwi|perf/sub-<label>_..._<suffix>.nii.gz`. Masks lie beside the images or below
-`derivatives/`, as in ISLES 2022. Files of one subject and session belong together wherever they lie in the data set, so
+BIDS: `sub-<label>/[ses-<label>/]anat|dwi|perf/sub-<label>_..._<suffix>.nii.gz`. Masks are beside the images or below
+`derivatives/`, as in ISLES 2022. Files of one subject and session belong together wherever they are in the data set, so
 a flat copy, with all files of a subject in one folder, is read too.
 
 The Medical Segmentation Decathlon (4-D images) and nnU-Net's raw data (one file a channel, `_0000`) keep images in
@@ -58,7 +58,7 @@ class _Scan:
 
 @dataclass(frozen=True)
 class _Description:
-    """What a `dataset.json` says: the channels by our names, and the images that it lists, without suffix."""
+    """What a `dataset.json` says: its channels, by the names used here, and the images it lists, without suffix."""
 
     path: Path
     channels: tuple[str, ...]
@@ -129,7 +129,7 @@ def _find_root(path: Path) -> Path:
 
 
 def _choose(case: str, scans: Sequence[_Scan]) -> dict[str, _Scan]:
-    """The plainest file of each sequence; of one that we do not know, none if several are."""
+    """The plainest file of each sequence; of an unknown sequence, none if several files are."""
     by_sequence: defaultdict[str, list[_Scan]] = defaultdict(list)
     for scan in sorted(scans, key=lambda scan: scan.plainness):
         by_sequence[scan.sequence].append(scan)

@@ -12,10 +12,9 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from brainsegnet._atomic import IMAGES, check_suffix, find_suffix, replacing
-from brainsegnet._types import Affine, Array, ItkObject, NibabelImage
+from brainsegnet._types import Affine, Array, ItkObject, Labels, NibabelImage
 from brainsegnet.errors import ImageError, LabelError, OutputError
 from brainsegnet.io.itk import build_itk, check_itk, damaged, read_itk, unpack_itk, write_itk
 from brainsegnet.io.nifti import build_nibabel, check_nifti, read_nifti, swap_world, write_nifti
@@ -71,7 +70,7 @@ def read_series(path: Path) -> Series:
     ISLES 2017 stores its perfusion in 5-D, (X, Y, Z, 1, T), which is the same series.
 
     Raises:
-        ImageError: as `read_image`, save that the file may hold several images.
+        ImageError: as `read_image`, except that the file may hold several images.
     """
     return Series(*_read(path, one=False))
 
@@ -243,7 +242,7 @@ def _check_axes(affine: Affine, name: str) -> None:
         )
 
 
-def _round_labels(array: Array, name: str) -> NDArray[np.uint8]:
+def _round_labels(array: Array, name: str) -> Labels:
     low, high = (array.min(), array.max()) if array.size else (0, 0)
     if np.isnan(low) or np.isnan(high):
         raise LabelError(f"{name} holds NaN where a label map is due; name the file of the labels")

@@ -22,7 +22,7 @@ _META_BYTES = {"MET_SHORT": 2, "MET_USHORT": 2, "MET_INT": 4, "MET_UINT": 4, "ME
 
 
 class _MetaBlock(NamedTuple):
-    """Where the voxels of a MetaImage lie: file, first byte, number of bytes, and whether they are a zlib stream."""
+    """Where the voxels of a MetaImage are: file, first byte, number of bytes, and whether they are a zlib stream."""
 
     path: Path
     start: int

@@ -150,7 +150,7 @@ DEPTH = 6
 """Folders below the one that is named: an archive, `derivatives`, a pipeline, a subject, a session, `anat`."""
 LAYOUT_NAMES = (*(layout.name for layout in LAYOUTS), "BIDS", DECATHLON, NNUNET)
 GRADES = ("HGG", "LGG")
-"""Folders of BRATS; in 2015 both hold a `brats_2013_pat0001_1`, of different patients."""
+"""Folders of BRATS. In 2015 both hold a `brats_2013_pat0001_1`, which are different patients."""
 _NOTE = re.compile(r"sub-[a-z0-9]+(_ses-[a-z0-9]+)?\.json", re.IGNORECASE)
 """What `segment` calls the JSON of a case of BIDS; those of BIDS itself end in a suffix such as `_dwi`."""
 
@@ -172,10 +172,10 @@ class _Hit:
 
 
 def discover(folder: Path) -> list[CaseFiles]:
-    """The cases in a folder, or the one that it is, in no order; searched `DEPTH` levels deep.
+    """The cases in a folder, or the single case that the folder is, in no order; searched `DEPTH` levels deep.
 
     Raises:
-        DatasetError: unreadable, or a sequence of a case that is ambiguous.
+        DatasetError: a folder cannot be read, or a case has two files for one sequence.
     """
     top = Path(os.path.abspath(folder))
     if top.name in FOLDERS and (top.parent / JSON).is_file():
@@ -207,7 +207,7 @@ def read_note(path: Path) -> Mapping[str, Any]:
 
 
 def find_maps(folder: Path) -> set[str]:
-    """Names of the images in a folder that are no label maps: probabilities and entropy, as the JSONs there tell."""
+    """Names of the images in a folder that its JSONs list as probabilities or entropy: these are no label maps."""
     notes = [read_note(path) for path in folder.glob("*.json")]
     maps = [note.get(kind) for note in notes for kind in ("probabilities", "uncertainty")]
     named = [name for files in maps if isinstance(files, dict) for name in files.values()]
@@ -257,7 +257,7 @@ def _collect(hits: Iterable[_Hit]) -> Iterator[CaseFiles]:
 
 
 def _name_case(root: Path) -> str:
-    """A case's name; with its grade before it where the folder of the other grade has another patient of that name."""
+    """Name of a case, after its grade if the folder of the other grade has a patient of the same name."""
     grade = root.parent.name
     if grade in GRADES and any((root.parent.parent / other / root.name).exists() for other in GRADES if other != grade):
         return f"{grade}_{root.name}"

@@ -30,8 +30,8 @@ class _Entry:
 def read_table(table: Path) -> Mapping[str, Mapping[str, Path]]:
     """Case to sequence to file; the label map's sequence (`lesion`, `label` or `seg`) is called `lesion`.
 
-    Relative paths are relative to the table's folder. Sequences get our names, as `T1Gd` and `T1ce` get `t1c`; others
-    keep their own, in lower case.
+    Relative paths are relative to the table's folder. Sequences get the names used here, as `T1Gd` and `T1ce` become
+    `t1c`; unknown ones keep their own, in lower case.
 
     Raises:
         DatasetError: the table is unreadable, malformed or empty, names a thing twice or a file that is not there.
@@ -103,7 +103,7 @@ def _scalar(node: yaml.Node, table: Path) -> str:
 
 
 def _check_entry(entry: _Entry, table: Path) -> tuple[str, Path]:
-    """The sequence by our name for it, and the file."""
+    """The sequence, by the name used here, and the file."""
     for column in _COLUMNS:
         if not getattr(entry, column).strip():
             raise _defect(table, entry.line, f"the {column} is empty")

@@ -1,8 +1,8 @@
 """The sequences of a case on one grid: resampled where their headers place them, or registered first.
 
-Rigid registration moves a sequence for which the patient lay otherwise. It climbs Mattes' estimate of the mutual
-information of two images, from coarse to fine. Samples lie on a regular grid, the seed is fixed and one thread
-computes, so the same scans always give the same result.
+Rigid registration moves a sequence that was taken while the head was in another position. It climbs Mattes' estimate of
+the mutual information of two images, from coarse to fine. Samples lie on a regular grid, the seed is fixed and one
+thread computes, so the same scans always give the same result.
 """
 
 from collections.abc import Iterator
@@ -84,9 +84,9 @@ class Registration:
 
 @dataclass
 class Aligner:
-    """Brings what lies on another grid onto that of the first sequence, for one case; see `io.cases.Align`.
+    """Brings volumes of one case onto the grid of its first sequence; see `io.cases.Align`.
 
-    A label map follows the sequence on whose grid it lies: what was drawn on a moved FLAIR stays on its lesion.
+    A label map follows the sequence whose grid it has: what was drawn on a moved FLAIR stays on its lesion.
 
     Attributes:
         case: Its name, for messages.
@@ -136,7 +136,7 @@ class Aligner:
 
 
 def resample(moving: V, reference: Volume, transform: ItkObject = None) -> V:
-    """A volume on the grid of another, as the two lie in the world, or after a transform.
+    """A volume on the grid of another, where the headers place the two, or after a transform.
 
     A grid that only counts the same voxels along other axes costs nothing: axes are exchanged and reversed. Otherwise,
     images are interpolated linearly into float32. They are background beyond their edge (their lowest value if they
@@ -146,7 +146,7 @@ def resample(moving: V, reference: Volume, transform: ItkObject = None) -> V:
     Args:
         moving: An image, or a label map.
         reference: Gives the grid.
-        transform: SimpleITK's, from points of `reference` to points of `moving`; None leaves both where they lie.
+        transform: SimpleITK's, from points of `reference` to points of `moving`; None leaves both in place.
     """
     if transform is None:
         stored = turn(turn(moving, find_turn(moving.affine)), find_turn(reference.affine).inverse)
@@ -277,7 +277,7 @@ def _coarsen(volume: Volume, mm: float) -> ItkObject:
 
 
 def _starts(moving: Volume, reference: Volume, still: ItkObject) -> list[ItkObject]:
-    """As the headers say, and with the centres of mass upon each other."""
+    """As the headers say, and with the centres of mass in one place."""
     centred = _itk().Euler3DTransform(still)
     centred.SetTranslation((_find_middle(moving) - _find_middle(reference)).tolist())
     return [still, centred]

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from brainsegnet._types import Affine, Array
+from brainsegnet._types import Affine, Array, Shape
 from brainsegnet.volume import Volume
 
 V = TypeVar("V", bound=Volume)
@@ -71,7 +71,7 @@ def turn(volume: V, how: Turn) -> V:
     return replace(volume, array=turn_array(volume.array, how), affine=volume.affine @ _index_map(how, volume.shape))
 
 
-def _index_map(how: Turn, shape: tuple[int, int, int]) -> Affine:
+def _index_map(how: Turn, shape: Shape) -> Affine:
     """(4, 4): index in the turned grid to index in the old one, whose `shape` is given."""
     matrix = np.zeros((4, 4))
     matrix[3, 3] = 1

@@ -11,7 +11,7 @@ from typing import NoReturn, Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from brainsegnet._types import Array
+from brainsegnet._types import Array, Floats, Labels, Mask, Shape
 from brainsegnet.errors import ImageError
 from brainsegnet.preprocessing.geometry import Turn, find_turn, turn_array
 from brainsegnet.volume import Box, Case, Volume
@@ -35,7 +35,7 @@ def find_background(array: Array) -> float | None:
     return float(corners[0]) if (corners == corners[0]).all() else None
 
 
-def brain_mask(case: Case) -> NDArray[np.bool_]:
+def brain_mask(case: Case) -> Mask:
     """Voxels (D, H, W) where any sequence differs from its background; all of them if one has no background.
 
     Raises:
@@ -58,7 +58,7 @@ def refuse_no_brain(case: str) -> NoReturn:
     raise ImageError(f"case {case}: no image differs from its background; give it images of a brain")
 
 
-def find_foreground(array: Array, background: float | None) -> NDArray[np.bool_]:
+def find_foreground(array: Array, background: float | None) -> Mask:
     """Voxels of an image (D, H, W) that differ from the background; all of them if there is none."""
     if background is None:
         return np.ones(array.shape, np.bool_)
@@ -81,7 +81,7 @@ def crop(volume: V, box: Box) -> V:
     return replace(volume, array=volume.array[box.slices], affine=affine)
 
 
-def put_back(array: Array, box: Box, shape: tuple[int, int, int], fill: float = 0) -> Array:
+def put_back(array: Array, box: Box, shape: Shape, fill: float = 0) -> Array:
     """An array (..., d, h, w) of the box in the whole (..., D, H, W), with `fill` around it.
 
     >>> put_back(np.ones((1, 1, 2)), Box((0, 1, 1), (1, 2, 3)), (1, 3, 3)).astype(int).tolist()
@@ -97,7 +97,7 @@ class OutsideLabels:
     """The lesion outside a box, of which there is little or none, as a list of voxels in place of a whole map.
 
     Attributes:
-        box: Where it lies in the scan.
+        box: Its place in the scan.
         shape: (D, H, W) of the scan.
         places: Voxels outside the box that are not background, as indices into the flattened scan.
         values: Their classes.
@@ -112,12 +112,12 @@ class OutsideLabels:
     """
 
     box: Box
-    shape: tuple[int, int, int]
+    shape: Shape
     places: NDArray[np.int64]
-    values: NDArray[np.uint8]
+    values: Labels
 
     @classmethod
-    def of(cls, classes: NDArray[np.uint8], box: Box) -> Self:
+    def of(cls, classes: Labels, box: Box) -> Self:
         """From the classes (D, H, W) of a whole scan."""
         outside = classes.copy()
         outside[box.slices] = 0
@@ -125,7 +125,7 @@ class OutsideLabels:
         places = np.flatnonzero(outside)
         return cls(box, (d, h, w), places, outside.ravel()[places])
 
-    def complete(self, classes: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    def complete(self, classes: Labels) -> Labels:
         """Classes (D, H, W) of the whole scan, from those (d, h, w) of the box."""
         whole = put_back(classes, self.box, self.shape)
         whole.ravel()[self.places] = self.values
@@ -142,9 +142,7 @@ def check_case(case: Case) -> None:
         _check_image(volume.array, f"case {case.name}: {sequence}")
 
 
-def normalise(
-    array: Array, mask: NDArray[np.bool_], background: float | None = None, name: str = "the image"
-) -> NDArray[np.float32]:
+def normalise(array: Array, mask: Mask, background: float | None = None, name: str = "the image") -> Floats:
     """Median 0 and standard deviation 1 over the brain; exactly 0 outside it and nowhere else.
 
     The median is brought to 0 rather than the mean, which a large lesion moves away from the healthy tissue. Where a
@@ -204,16 +202,16 @@ class Prepared:
             is sliced like an array and becomes one where numpy asks for it.
         sequences: Name of each channel.
         mask: The brain (d, h, w) in the box.
-        box: Where the box lies in the upright scan.
+        box: Its place in the upright scan.
         shape: (D, H, W) of the upright scan.
         turn: How the scan came upright.
     """
 
-    image: NDArray[np.float32]
+    image: Floats
     sequences: tuple[str, ...]
-    mask: NDArray[np.bool_]
+    mask: Mask
     box: Box
-    shape: tuple[int, int, int]
+    shape: Shape
     turn: Turn
 
 
