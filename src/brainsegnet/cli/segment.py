@@ -81,8 +81,7 @@ def segment(
     target = out or _unused(Path("segmented.nii.gz" if named else "segmented"))
     done = run(named or cases or [], model, target, options, _show_saved)
     if model is None and done.done:
-        name = done.done[0].report["model"]["name"]
-        say(f"model {name}, chosen by the sequences; another can be named with --model")
+        say(f"model {done.done[0].report['model']['name']}, chosen by the sequences; --model names another")
     if timings:
         _show_timings(done)
     report_failures(done.failures, len(done.done))
