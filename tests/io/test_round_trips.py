@@ -63,7 +63,7 @@ def test_nibabel_finds_each_voxel_of_a_file_where_it_is_here(volume):
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "a.nii"
         write_image(volume, path)
-        image = nibabel.load(path)
+        image = nibabel.nifti1.load(path)
         np.testing.assert_array_equal(np.asanyarray(image.dataobj).T, volume.array)
     last = np.array(volume.shape) - 1
     right, front, head = (image.affine @ (*last[::-1], 1))[:3]
