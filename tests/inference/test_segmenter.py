@@ -148,6 +148,8 @@ def test_unknown_sequences_are_ignored_and_a_case_without_known_ones_is_refused(
     np.testing.assert_array_equal(found.labels.array, expected.array)
     with pytest.raises(MissingSequence, match="case case has no flair, t1, t1c, t2, only adc"):
         segmenter({"adc": volumes["t1"]})
+    with pytest.raises(MissingSequence, match="case pat2 has no image; give one or more of flair, t1, t1c, t2"):
+        segmenter({}, "pat2")
 
 
 @pytest.mark.parametrize(

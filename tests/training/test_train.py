@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from brainsegnet.errors import BrainSegNetError, DatasetError, ModelError, OutputError, TaskError
-from brainsegnet.inference.components import filter_components
+from brainsegnet.inference.postprocessing import filter_components
 from brainsegnet.model.store import open_model
 from brainsegnet.task import BRATS2015
 from brainsegnet.training.options import TrainOptions, Watch
