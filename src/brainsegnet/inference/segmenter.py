@@ -7,14 +7,12 @@ from threading import RLock
 from types import TracebackType
 from typing import Any, Self
 
-import numpy as np
-
 from brainsegnet.errors import BrainSegNetError, ImageError, MissingSequence
 from brainsegnet.inference.engine import Engine, open_engine, stays_on_cpu
 from brainsegnet.inference.options import SegmentOptions
 from brainsegnet.inference.predict import LoadedCase, PreparedCase, RawPrediction, compute, finish, prepare_case
 from brainsegnet.inference.segmentation import Segmentation
-from brainsegnet.io.images import from_nibabel, from_sitk, read_image
+from brainsegnet.io.images import from_array, from_nibabel, from_sitk, read_image
 from brainsegnet.model.store import Model, resolve_model
 from brainsegnet.preprocessing.alignment import Aligner
 from brainsegnet.volume import Case, Volume
@@ -158,6 +156,7 @@ def to_volume(image: ImageLike, name: str = "the image") -> Volume:
     Raises:
         ImageError: it has none of these forms, or cannot be read.
 
+    >>> import numpy as np
     >>> to_volume((np.zeros((2, 3, 4)), np.eye(4))).shape
     (4, 3, 2)
     """
@@ -166,7 +165,7 @@ def to_volume(image: ImageLike, name: str = "the image") -> Volume:
     if isinstance(image, (str, Path)):
         return read_image(Path(image))
     if isinstance(image, tuple) and len(image) == 2:
-        return _from_pair(*image, name)
+        return from_array(*image, name)
     if hasattr(image, "dataobj") and hasattr(image, "affine"):
         return from_nibabel(image, name)
     if hasattr(image, "GetDirection"):
@@ -175,12 +174,3 @@ def to_volume(image: ImageLike, name: str = "the image") -> Volume:
         f"{name} is a {type(image).__name__}; give a Volume, a nibabel or SimpleITK image, a pair of array and affine, "
         "or a path"
     )
-
-
-def _from_pair(array: Any, affine: Any, name: str) -> Volume:  # noqa: ANN401
-    array, affine = np.asarray(array), np.asarray(affine, np.float64)
-    if array.ndim != 3 or affine.shape != (4, 4):
-        raise ImageError(
-            f"{name} has an array of shape {array.shape} and an affine of {affine.shape}; 3-D and (4, 4) are due"
-        )
-    return Volume(array.T, np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine[:, [2, 1, 0, 3]])
