@@ -24,7 +24,7 @@ from typing import Any
 from brainsegnet._machine import describe_cpu
 from brainsegnet.inference.engine import open_engine
 from brainsegnet.inference.options import SegmentOptions
-from brainsegnet.inference.predict import compute, prepare_case
+from brainsegnet.inference.predict import LoadedCase, compute, prepare_case
 from brainsegnet.io.cases import find_cases, load_case
 from brainsegnet.model.store import Model, resolve_model
 from brainsegnet.training.finetune import refuse_seen
@@ -67,11 +67,11 @@ def time_both(model: Model, data: Sequence[Path], repeat: int, threads: int | No
     seconds: dict[str, list[float]] = {way: [] for way in ways}
     for files in find_cases(data):
         case = load_case(files, model.card.sequences, model.card.task, lesion=False, allow_missing=True)
-        ready = prepare_case(case, model.card)
+        prepared_case = prepare_case(LoadedCase(case), model.card)
         for turn in range(repeat + 1):
             for way, options in ways.items():
-                found = compute(ready, engine, options)
-                seconds[way] += [found.seconds] if turn else []
+                raw = compute(prepared_case, engine, options)
+                seconds[way] += [raw.seconds["network"]] if turn else []
     alone, both = (median(taken) for taken in seconds.values())
     return {
         "engine": engine.backend.name,

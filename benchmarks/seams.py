@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from brainsegnet.inference.engine import Engine, open_engine
-from brainsegnet.inference.predict import prepare_case
+from brainsegnet.inference.predict import LoadedCase, prepare_case
 from brainsegnet.inference.tiling import overlapping, side_by_side
 from brainsegnet.io.cases import find_cases, load_case
 from brainsegnet.metrics.scores import dice
@@ -28,15 +28,15 @@ def overlapped(engine: Engine, image: np.ndarray) -> np.ndarray:
     """The classes (D, H, W) from slabs that keep 31 slices and are computed with the halo."""
     depth, step = image.shape[1], engine.backend.multiples[0]
     parts = []
-    for piece in overlapping(depth, THICKNESS, engine.backend.halo, step):
-        first = piece.kept.start - piece.computed.start
-        parts.append(engine.classify(image[:, piece.computed])[first : first + piece.kept.stop - piece.kept.start])
+    for tile in overlapping(depth, THICKNESS, engine.backend.halo, step):
+        first = tile.kept.start - tile.computed.start
+        parts.append(engine.classify(image[:, tile.computed])[first : first + tile.kept.stop - tile.kept.start])
     return np.concatenate(parts)
 
 
 def seam_distance(depth: int) -> np.ndarray:
     """Slices between each slice and the nearest seam; 0 beside it."""
-    seams = [piece.kept.start for piece in side_by_side(depth, THICKNESS)][1:]
+    seams = [tile.kept.start for tile in side_by_side(depth, THICKNESS)][1:]
     slices = np.arange(depth)
     return np.min([np.minimum(abs(slices - seam), abs(slices - seam + 1)) for seam in seams], axis=0)
 
@@ -77,8 +77,9 @@ def main() -> None:
         if files.lesion is None or (arguments.cases and files.name not in arguments.cases):
             continue
         case = load_case(files, engine.card.sequences, engine.card.task, lesion=True, allow_missing=True)
-        ready = prepare_case(case, engine.card)
-        result[files.name] = examine(engine, ready.image, follow(case.lesion.array, ready.prepared))  # type: ignore[union-attr]
+        prepared_case = prepare_case(LoadedCase(case), engine.card)
+        truth = follow(case.lesion.array, prepared_case.prepared)  # type: ignore[union-attr]
+        result[files.name] = examine(engine, prepared_case.image, truth)
         print(files.name, json.dumps(result[files.name], indent=1))
     if arguments.out:
         arguments.out.write_text(json.dumps(result, indent=1) + "\n")

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from brainsegnet.inference import predict
-from brainsegnet.inference.components import FilteredLabels
+from brainsegnet.inference.postprocessing import FilteredLabels
 from brainsegnet.io.cases import find_cases
 from brainsegnet.io.images import read_image, read_labels, write_image
 from brainsegnet.model import store as shipped

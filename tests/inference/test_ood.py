@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from brainsegnet.inference.image_features import MIRROR, measure_features
-from brainsegnet.inference.ood import find_warnings
+from brainsegnet.inference.ood import MIRROR, find_warnings, measure_features
 from brainsegnet.io.cases import common_sequences, find_cases, load_case
 from brainsegnet.model.card import Profile
 from brainsegnet.preprocessing.geometry import Turn, turn_array
@@ -76,7 +75,7 @@ def profile(heads):
     return profile_of(heads[:4])
 
 
-def test_an_unseen_head_raises_no_doubt(heads, profile):
+def test_an_unseen_head_gives_no_warning(heads, profile):
     for case in heads[4:]:
         assert warnings_on(case, profile) == []
         for name, volume in case.images.items():
@@ -104,11 +103,11 @@ def test_a_header_that_hides_a_flip_is_found(heads, profile, words):
     assert len(said) == 1 and said[0].startswith(f"the head seems to lie {words}:")
 
 
-def test_left_and_right_raise_no_doubt(heads, profile):
+def test_left_and_right_exchanged_gives_no_warning(heads, profile):
     assert find_warnings(*hidden_turn(heads[5], Turn(flips=(False, False, True))), profile) == []
 
 
-def test_scalp_is_all_that_is_said(heads, profile, rng):
+def test_scalp_is_the_only_warning(heads, profile, rng):
     (said,) = warnings_on(with_scalp(exchanged(heads[4], "t1", "t2"), rng), profile)
     assert said.endswith("remove the skull and set all outside the brain to 0")
 
@@ -120,8 +119,8 @@ def test_noise_in_the_air_is_found(heads, profile, rng):
 
 
 @pytest.mark.parametrize("kind", ["air", "scalp"])
-def test_a_model_of_whole_heads_takes_whole_heads_and_still_finds_other_mistakes(heads, profile, rng, kind):
-    """Of the training cases themselves nothing is doubted; a profile of an older card knows the rule alone."""
+def test_a_model_trained_on_whole_heads_takes_them_and_still_finds_other_mistakes(heads, profile, rng, kind):
+    """The training cases themselves give no warning."""
 
     def whole(case):
         if kind == "scalp":
@@ -135,8 +134,6 @@ def test_a_model_of_whole_heads_takes_whole_heads_and_still_finds_other_mistakes
         assert warnings_on(case, profile) and warnings_on(case, seen) == []
         (said,) = warnings_on(exchanged(case, "t1", "t2"), seen)
         assert said.startswith("t1 and t2 seem to be exchanged")
-    older = Profile.model_validate(seen.model_dump(exclude={"filled", "rim"}))
-    assert warnings_on(cases[0], older)[0].endswith("remove the skull and set all outside the brain to 0")
 
 
 def test_half_a_head_is_found(heads, profile):
@@ -155,7 +152,7 @@ def test_a_profile_needs_a_case():
         measure_profile([])
 
 
-def test_traits_do_not_depend_on_how_the_scan_is_stored(heads):
+def test_features_do_not_depend_on_how_the_scan_is_stored(heads):
     prepared, spacing_mm = prepare(heads[0]), heads[0].reference.spacing_mm
     other = Turn((2, 0, 1), (True, False, True))
     stored = replace(prepared, turn=other.inverse)
@@ -165,7 +162,7 @@ def test_traits_do_not_depend_on_how_the_scan_is_stored(heads):
     np.testing.assert_allclose(one.single["t1"], two.single["t1"])
 
 
-def test_a_pair_mirrors(heads):
+def test_features_of_a_pair_mirror(heads):
     """The features of (a, b) times `MIRROR` are those of (b, a)."""
     spacing_mm = heads[0].reference.spacing_mm
     one = measure_features(prepare(heads[0]), spacing_mm).pairs["flair", "t2"]
@@ -173,8 +170,8 @@ def test_a_pair_mirrors(heads):
     np.testing.assert_allclose(one, two * MIRROR, atol=1e-5)
 
 
-def test_a_speck_is_measured_too(profile):
-    """A mask that lies between the voxels that are looked at."""
+def test_a_tiny_mask_is_measured_too(profile):
+    """A mask between the voxels that are sampled."""
     array = np.zeros((9, 9, 9))
     array[4, 4, 4:6] = [1, 2]
     small = np.diag([0.5, 0.5, 0.5, 1.0])[[2, 1, 0, 3]]
@@ -185,7 +182,7 @@ def test_a_speck_is_measured_too(profile):
 
 
 def sparse(case: Case, step: int) -> Case:
-    """Every `step`-th voxel, which is what is looked at anyway."""
+    """Every `step`-th voxel, which is about what is sampled anyway."""
     affine = case.reference.affine.copy()
     affine[:3, :3] *= step
     taken = (slice(None, None, step),) * 3
@@ -213,7 +210,7 @@ def strokes(real_data):
 
 
 @pytest.mark.real
-def test_no_real_scan_raises_a_doubt_with_any_of_its_sequences(judged, strokes):
+def test_no_real_scan_gives_a_warning_with_any_of_its_sequences(judged, strokes):
     for case, profile in [*judged, *strokes]:
         names = tuple(case.images)
         for count in range(1, len(names) + 1):
@@ -222,7 +219,7 @@ def test_no_real_scan_raises_a_doubt_with_any_of_its_sequences(judged, strokes):
 
 
 @pytest.mark.real
-def test_brats_2015_raises_no_doubt_beside_2021(tumours, real_data):
+def test_brats_2015_gives_no_warning_beside_2021(tumours, real_data):
     profile = profile_of(tumours)
     for files in find_cases([real_data / "tumour/brats2015"]):
         case = sparse(load_case(files, ("flair", "t1c"), BRATS2021, lesion=False), 4)

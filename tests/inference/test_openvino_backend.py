@@ -19,11 +19,11 @@ from brainsegnet.model.store import hash_file, open_model, save_exports
 
 
 @pytest.fixture(scope="module")
-def forms(lively, tmp_path_factory):
+def forms(tiny_net, tmp_path_factory):
     """Files of the tiny network in floats and in 8 bits; to be read only."""
     folder = tmp_path_factory.mktemp("forms")
     samples = np.random.default_rng(0).normal(size=(4, 3, 4, 16, 16)).astype(np.float32)
-    whole = to_openvino(lively)
+    whole = to_openvino(tiny_net)
     write_openvino(whole, folder / "fp16.xml")
     write_openvino(quantise(whole, list(samples)), folder / "int8.xml")
     return folder
@@ -58,7 +58,7 @@ def test_openvino_finds_what_torch_finds_without_torch(exported, net, image):
 
 
 @pytest.mark.parametrize("precision", ["float", "int8"])
-def test_sureness_is_the_probability_of_any_lesion(exported, image, precision):
+def test_confidence_is_the_lesion_probability(exported, image, precision):
     engine = open_engine(exported, "cpu", threads=1, precision=precision)
     classes, confidence = engine.classify_with_confidence(image)
     np.testing.assert_array_equal(classes, engine.classify(image))
@@ -84,8 +84,8 @@ def test_in_eight_bits_the_last_convolution_of_unsigned_numbers_takes_them_and_t
         assert (convolution.input_value(0).get_node().get_type_name() == "FakeQuantize") == eight_bits
 
 
-def test_eight_bits_bear_a_coarse_map_that_has_grown_far_beyond_what_tells_classes_apart(tmp_path):
-    """Such as long trainings make: rounded to 256 steps of itself it would hide the difference of two classes."""
+def test_eight_bits_keep_small_differences_of_classes_in_a_coarse_map_of_large_values(tmp_path):
+    """As after long trainings: rounded to 256 steps of its range, the map would lose the difference of two classes."""
     torch.manual_seed(0)
     net = BrainSegNet(2, 3, (4, 4, 8, 8), 8).eval()
     image = torch.randn(1, 2, 8, 64, 64)
@@ -121,7 +121,7 @@ def test_floats_are_never_computed_in_bf16(exported, forms, image):
     settings = {"INFERENCE_NUM_THREADS": 1, "EXECUTION_MODE_HINT": "ACCURACY"}
     padded = np.pad(image, [(0, 0), (0, 0), (0, 7), (0, 3)])
     exact = shared_core().compile_model(forms / "fp16.xml", "CPU", settings)(padded[None])[0]
-    np.testing.assert_array_equal(engine.backend._logits.get_output_tensor(0).data, exact)  # type: ignore[attr-defined]
+    np.testing.assert_array_equal(engine.backend._requests["logits"].get_output_tensor(0).data, exact)  # type: ignore[attr-defined]
 
 
 BOTH, INTEGERS, BF16, NEITHER = (True, True), (True, False), (False, True), (False, False)
@@ -213,7 +213,7 @@ def test_without_an_export_torch_computes_and_other_precisions_are_refused(model
         open_engine(model, "cpu", 1, "half")
 
 
-def test_the_arg_max_inside_is_that_of_the_logits_and_the_first_of_equals(forms, lively, rng):
+def test_the_arg_max_inside_is_that_of_the_logits_and_the_first_of_equals(forms, rng):
     network = shared_core().read_model(forms / "fp16.xml")
     settings = {"INFERENCE_NUM_THREADS": 1, "INFERENCE_PRECISION_HINT": "f32"}
     inside, outside = (

@@ -5,11 +5,10 @@ import numpy as np
 import pytest
 
 from brainsegnet.errors import BrainSegNetError, ImageError, MissingSequence
-from brainsegnet.inference.components import filter_components
 from brainsegnet.inference.options import SegmentOptions
-from brainsegnet.inference.predict import predict
-from brainsegnet.inference.volumes import measure_volumes
-from brainsegnet.model.card import ComponentFilter
+from brainsegnet.inference.postprocessing import filter_components, measure_volumes
+from brainsegnet.inference.predict import LoadedCase, compute, predict, prepare_case
+from brainsegnet.model.card import ComponentFilter, IntervalNote
 from brainsegnet.preprocessing.geometry import Turn, turn
 from brainsegnet.preprocessing.prepare import prepare
 from brainsegnet.task import BRATS2021
@@ -144,12 +143,12 @@ def strict(engine, monkeypatch):
     return engine
 
 
-def test_islands_that_the_card_drops_are_dropped_and_told_unless_they_are_to_be_kept(strict, case):
+def test_components_below_the_margin_of_the_card_are_dropped_and_counted_unless_all_are_kept(strict, case):
     found, kept = predict(case, strict), predict(case, strict, SegmentOptions(keep_all_components=True))
     image, inside = prepare(case).image, prepare(case).box.slices
     filtered = filter_components(*strict.classify_with_confidence(image), margin=0.02)
-    assert filtered.components > 0 and found.components_dropped == filtered.components
-    assert found.dropped_ml == pytest.approx(filtered.voxels * found.labels.voxel_ml)
+    assert filtered.dropped_components > 0 and found.components_dropped == filtered.dropped_components
+    assert found.dropped_ml == pytest.approx(filtered.dropped_voxels * found.labels.voxel_ml)
     np.testing.assert_array_equal(found.labels.array[inside], BRATS2021.decode(filtered.classes))
     np.testing.assert_array_equal(kept.labels.array[inside], BRATS2021.decode(strict.classify(image)))
     assert (kept.components_dropped, kept.dropped_ml) == (0, 0)
@@ -157,7 +156,7 @@ def test_islands_that_the_card_drops_are_dropped_and_told_unless_they_are_to_be_
     assert whole[1] - whole[0] == pytest.approx(found.dropped_ml)
 
 
-def test_islands_are_dropped_alike_where_maps_are_asked_for_and_out_of_intervals_too(strict, case):
+def test_the_same_components_are_dropped_with_maps_and_they_do_not_count_in_intervals(strict, case):
     plain, soft = predict(case, strict), predict(case, strict, SegmentOptions(probabilities=True, uncertainty=True))
     kept = predict(case, strict, SegmentOptions(probabilities=True, uncertainty=True, keep_all_components=True))
     np.testing.assert_array_equal(plain.labels.array, soft.labels.array)
@@ -165,3 +164,35 @@ def test_islands_are_dropped_alike_where_maps_are_asked_for_and_out_of_intervals
         np.testing.assert_array_equal(map_.array, kept.probabilities[name].array)
     assert soft.intervals["whole"].most_ml < kept.intervals["whole"].most_ml
     assert soft.intervals["whole"].least_ml <= kept.intervals["whole"].least_ml
+
+
+def test_with_tta_labels_maps_and_intervals_are_those_of_the_mean(engine, case):
+    plain, flipped = (
+        predict(case, engine, SegmentOptions(tta=tta, probabilities=True, uncertainty=True)) for tta in (False, True)
+    )
+    alone = predict(case, engine, SegmentOptions(tta=True))
+    np.testing.assert_array_equal(alone.labels.array, flipped.labels.array)
+    assert np.any(plain.labels.array != flipped.labels.array) and alone.probabilities is None
+    stack = np.stack([volume.array for volume in flipped.probabilities.values()])
+    np.testing.assert_array_equal(engine.card.task.decode(stack.argmax(0)), flipped.labels.array)
+    assert flipped.intervals["whole"] != plain.intervals["whole"]
+
+
+def test_coverage_is_given_only_without_tta_and_with_all_sequences(engine, case, monkeypatch):
+    note = IntervalNote(alpha=0.05, coverage=0.8, cases=11)
+    given = engine.card.input.model_copy(update={"any_subset": True})
+    card = engine.card.model_copy(update={"intervals": {"whole": note}, "input": given})
+    monkeypatch.setattr(engine, "card", card)
+    one, four = (predict(case, engine, SegmentOptions(tta=tta, uncertainty=True)) for tta in (False, True))
+    assert (one.intervals["whole"].coverage, one.intervals["whole"].cases) == (0.8, 11)
+    assert (four.intervals["whole"].coverage, four.intervals["whole"].cases) == (None, 0)
+    part = replace(case, images={name: case.images[name] for name in tuple(case.images)[1:]})
+    fewer = predict(part, engine, SegmentOptions(uncertainty=True))
+    assert fewer.absent and (fewer.intervals["whole"].coverage, fewer.intervals["whole"].cases) == (None, 0)
+
+
+@pytest.mark.parametrize("tta", [False, True])
+def test_probabilities_are_kept_only_if_asked_for(engine, case, tta):
+    prepared_case = prepare_case(LoadedCase(case), engine.card)
+    assert compute(prepared_case, engine, SegmentOptions(tta=tta)).probabilities is None
+    assert compute(prepared_case, engine, SegmentOptions(tta=tta, uncertainty=True)).probabilities is not None

@@ -148,14 +148,17 @@ def test_unknown_sequences_are_ignored_and_a_case_without_known_ones_is_refused(
     np.testing.assert_array_equal(found.labels.array, expected.array)
     with pytest.raises(MissingSequence, match="case case has no flair, t1, t1c, t2, only adc"):
         segmenter({"adc": volumes["t1"]})
+    with pytest.raises(MissingSequence, match="case pat2 has no image; give one or more of flair, t1, t1c, t2"):
+        segmenter({}, "pat2")
 
 
 @pytest.mark.parametrize(
     ("image", "words"),
     [
         (np.zeros((3, 3, 3)), "case pat1: flair is a ndarray; give a Volume, a nibabel or SimpleITK image, a pair"),
-        ((np.zeros((3, 3)), np.eye(4)), r"has an array of shape \(3, 3\) and an affine of \(4, 4\); 3-D and"),
-        ((np.zeros((3, 3, 3)), np.eye(3)), r"affine of \(3, 3\)"),
+        ((np.zeros((3, 3)), np.eye(4)), r"case pat1: flair is 2-D \(3, 3\), a 3-D image is due"),
+        ((np.zeros((3, 3, 3)), np.eye(3)), r"case pat1: flair has an affine of shape \(3, 3\); give one of \(4, 4\)"),
+        ((np.zeros((3, 3, 3)), np.eye(4) + np.eye(4, k=1)), "case pat1: flair has axes that are not at right angles"),
         ("nowhere.nii.gz", "nowhere.nii.gz does not exist"),
     ],
 )

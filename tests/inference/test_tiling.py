@@ -1,9 +1,19 @@
+"""A scan in slabs or mirrored: what is computed, what is kept, and what happens if memory is short."""
+
 import numpy as np
 import pytest
 import torch
 
-from brainsegnet.inference.tiling import TiledPredictor, find_halo, interleave, overlapping, side_by_side
+from brainsegnet.inference.tiling import (
+    TiledPredictor,
+    find_halo,
+    interleave,
+    overlapping,
+    side_by_side,
+    tta_probabilities,
+)
 from brainsegnet.inference.torch_backend import TorchBackend
+from brainsegnet.inference.torch_prepare import OnDevice
 from brainsegnet.model.architecture import BrainSegNet
 from brainsegnet.model.fused import fuse
 
@@ -48,21 +58,21 @@ def whole(rng):
 @pytest.mark.parametrize("halo", [0, 3])
 def test_overlapping_slabs_keep_each_slice_once_and_know_its_neighbours(depth, thickness, halo):
     kept = []
-    for piece in overlapping(depth, thickness, halo, 2):
-        kept += range(piece.kept.start, piece.kept.stop)
-        assert piece.computed.start % 2 == 0
-        assert piece.computed.start <= max(piece.kept.start - halo, 0)
-        assert piece.computed.stop >= min(piece.kept.stop + halo, depth)
+    for tile in overlapping(depth, thickness, halo, 2):
+        kept += range(tile.kept.start, tile.kept.stop)
+        assert tile.computed.start % 2 == 0
+        assert tile.computed.start <= max(tile.kept.start - halo, 0)
+        assert tile.computed.stop >= min(tile.kept.stop + halo, depth)
     assert kept == list(range(depth))
 
 
 def test_the_papers_slabs_are_computed_and_kept_alike():
-    assert [p.kept for p in side_by_side(155, 31)] == [slice(31 * i, 31 * i + 31) for i in range(5)]
-    assert all(p.kept == p.computed for p in side_by_side(20, 7))
+    assert [tile.kept for tile in side_by_side(155, 31)] == [slice(31 * i, 31 * i + 31) for i in range(5)]
+    assert all(tile.kept == tile.computed for tile in side_by_side(20, 7))
 
 
 @pytest.mark.parametrize("max_bytes", [10, 12, 14, 23])
-def test_slabs_for_want_of_memory_give_what_one_pass_gives(whole, max_bytes):
+def test_slabs_for_lack_of_memory_give_the_result_of_one_pass(whole, max_bytes):
     expected = TiledPredictor(Sums()).classify(whole)
     predictor = TiledPredictor(sums := Sums(), max_bytes)
     np.testing.assert_array_equal(predictor.classify(whole), expected)
@@ -71,7 +81,7 @@ def test_slabs_for_want_of_memory_give_what_one_pass_gives(whole, max_bytes):
     assert bool(predictor.notes) == (max_bytes < 23)
 
 
-def test_a_pass_that_fails_for_memory_is_cut_and_said(whole):
+def test_after_a_lack_of_memory_thinner_slabs_are_computed_and_noted(whole):
     expected = TiledPredictor(Sums()).classify(whole)
     predictor = TiledPredictor(Sums(room=14))
     np.testing.assert_array_equal(predictor.classify(whole), expected)
@@ -81,17 +91,17 @@ def test_a_pass_that_fails_for_memory_is_cut_and_said(whole):
     ]
 
 
-def test_at_last_the_spare_backend_computes(whole):
-    spare = Sums()
-    spare.name = "spare"
-    predictor = TiledPredictor(Sums(room=1), spare=lambda: spare)
+def test_at_last_the_fallback_computes(whole):
+    fallback = Sums()
+    fallback.name = "fallback"
+    predictor = TiledPredictor(Sums(room=1), fallback=lambda: fallback)
     np.testing.assert_array_equal(predictor.classify(whole), TiledPredictor(Sums()).classify(whole))
-    assert predictor.backend is spare and predictor.notes[-1] == "sums: too little memory, so spare computes"
+    assert predictor.backend is fallback and predictor.notes[-1] == "sums: too little memory, so fallback computes"
     with pytest.raises(MemoryError, match="cut the scan into"):
         TiledPredictor(Sums(room=1)).classify(whole)
 
 
-def test_too_little_memory_for_the_thinnest_slab_is_said_before_the_work_begins(whole):
+def test_too_little_memory_for_the_thinnest_slab_is_an_error_before_anything_is_computed(whole):
     predictor = TiledPredictor(sums := Sums(), max_bytes=3)
     with pytest.raises(MemoryError, match=r"the thinnest slab takes about .* allow more memory"):
         predictor.classify(whole)
@@ -123,7 +133,7 @@ def test_a_network_in_slabs_gives_the_same_labels_in_every_voxel(net, stride, de
     expected = TiledPredictor(backend, 10**12).classify(image)
     predictor = TiledPredictor(backend, backend.estimate_bytes((limit, 17, 13)))
     np.testing.assert_array_equal(predictor.classify(image), expected)
-    assert "so that a pass takes" in predictor.notes[0]
+    assert "so that a forward pass takes" in predictor.notes[0]
 
 
 def test_interleave_puts_sub_pixels_in_their_places(rng):
@@ -132,9 +142,65 @@ def test_interleave_puts_sub_pixels_in_their_places(rng):
     np.testing.assert_array_equal(interleave(parts, (2, 3, 5)), whole)
 
 
-def test_sureness_comes_with_the_classes_in_slabs_too(whole):
+def test_confidence_comes_with_the_classes_in_slabs_too(whole):
     for max_bytes in (10, 23):
         predictor = TiledPredictor(Sums(), max_bytes)
         classes, confidence = predictor.classify_with_confidence(whole)
         np.testing.assert_array_equal(classes, TiledPredictor(Sums()).classify(whole))
         np.testing.assert_array_equal(confidence, 30 * classes)
+
+
+@pytest.fixture
+def predictor(net):
+    return TiledPredictor(TorchBackend(net, "cpu"))
+
+
+@pytest.fixture
+def unpadded(rng):
+    """Of a size that needs no padding, which would be on the other side of a mirrored scan."""
+    return rng.normal(size=(3, 5, 24, 32)).astype(np.float32)
+
+
+@pytest.mark.parametrize("axes", [(2,), (3,), (2, 3)])
+def test_with_tta_a_mirrored_scan_gives_the_mirrored_result_and_without_it_does_not(predictor, unpadded, axes):
+    turned = np.ascontiguousarray(np.flip(unpadded, axes))
+    expected = tta_probabilities(predictor, unpadded)
+    np.testing.assert_allclose(np.flip(tta_probabilities(predictor, turned), axes), expected, atol=1e-5)
+    assert np.abs(np.flip(predictor.probabilities(turned), axes) - predictor.probabilities(unpadded)).max() > 0.1
+    assert np.abs(expected - predictor.probabilities(unpadded)).max() > 0.1
+
+
+def test_tta_is_the_mean_of_four_predictions_for_any_size(predictor, rng):
+    image = rng.normal(size=(3, 4, 21, 27)).astype(np.float32)
+    four = [np.flip(predictor.probabilities(np.flip(image, axes)), axes) for axes in ((), (2,), (3,), (2, 3))]
+    found = tta_probabilities(predictor, image)
+    np.testing.assert_allclose(found, np.mean(four, 0), atol=1e-6)
+    np.testing.assert_allclose(found.sum(0), 1, atol=1e-5)
+
+
+def test_tta_uses_the_given_slabs(predictor, unpadded):
+    whole, slabs = tta_probabilities(predictor, unpadded), tta_probabilities(predictor, unpadded, 2)
+    assert np.abs(whole - slabs).max() > 0.01
+    np.testing.assert_allclose(tta_probabilities(predictor, unpadded, 5), whole, atol=1e-6)
+
+
+def test_an_image_on_a_device_is_mirrored_there(predictor, unpadded):
+    on_device = OnDevice(torch.from_numpy(unpadded))
+    assert isinstance(on_device.flipped((2, 3)), OnDevice)
+    np.testing.assert_array_equal(tta_probabilities(predictor, on_device), tta_probabilities(predictor, unpadded))
+
+
+def test_tta_notes_a_lack_of_memory_once_and_continues_on_the_fallback(net, unpadded):
+    class Full(TorchBackend):
+        def probabilities(self, image):
+            raise MemoryError
+
+    class Fallback(TorchBackend):
+        def probabilities(self, image):
+            assert isinstance(image, np.ndarray)
+            return super().probabilities(image)
+
+    predictor = TiledPredictor(Full(net, "cpu"), fallback=lambda: Fallback(net, "cpu"))
+    found = tta_probabilities(predictor, OnDevice(torch.from_numpy(unpadded)))
+    assert len(predictor.notes) == len(set(predictor.notes)) and "computes" in predictor.notes[-1]
+    np.testing.assert_array_equal(found, tta_probabilities(TiledPredictor(TorchBackend(net, "cpu")), unpadded))

@@ -21,7 +21,7 @@ def logits(net, image):
         return net(torch.from_numpy(image)[None])[0]
 
 
-def test_one_pass_is_the_network_as_it_was_trained(net, engine, image):
+def test_one_forward_pass_is_the_network_as_it_was_trained(net, engine, image):
     expected = logits(net, image)
     np.testing.assert_allclose(engine.probabilities(image), expected.softmax(0).numpy(), atol=1e-4)
     assert np.mean(engine.classify(image) == expected.argmax(0).numpy()) > 0.999
@@ -34,7 +34,7 @@ def test_classes_are_the_likeliest(engine, image):
         np.testing.assert_array_equal(engine.classify(image, slabs), engine.probabilities(image, slabs).argmax(0))
 
 
-def test_sureness_is_the_probability_of_any_lesion(engine, image):
+def test_confidence_is_the_lesion_probability(engine, image):
     for slabs in (None, 3):
         classes, confidence = engine.classify_with_confidence(image, slabs)
         np.testing.assert_array_equal(classes, engine.classify(image, slabs))
@@ -44,7 +44,7 @@ def test_sureness_is_the_probability_of_any_lesion(engine, image):
 
 
 @pytest.mark.parametrize("slabs", [1, 3, 7, 31])
-def test_slabs_are_a_pass_each(engine, image, slabs):
+def test_slabs_are_a_forward_pass_each(engine, image, slabs):
     apart = [engine.classify(np.ascontiguousarray(part)) for part in cut(image, slabs)]
     np.testing.assert_array_equal(engine.classify(image, slabs), stitch(apart, image.shape[1]))
 
@@ -114,7 +114,7 @@ for run in (engine.classify, engine.probabilities):
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     ratio, *sentences = done.stdout.splitlines()
     assert 0.7 < float(ratio) < 1.3
-    assert sentences == ["the memory does not suffice for a pass; cut the scan into (thinner) slabs"] * 2
+    assert sentences == ["there is not enough memory for a forward pass; cut the scan into (thinner) slabs"] * 2
 
 
 def designs(drawn=False):
@@ -131,7 +131,7 @@ def backend_of(design, halo=None):
 
 
 @pytest.mark.parametrize("drawn", [False, True])
-def test_ours_of_any_design_in_slabs_gives_the_labels_of_one_pass(drawn, rng):
+def test_any_design_in_slabs_gives_the_labels_of_one_forward_pass(drawn, rng):
     backend = backend_of(designs(drawn), find_halo(4, 1))
     image = rng.normal(size=(2, 61, 11, 13)).astype(np.float32)
     with torch.inference_mode():
@@ -139,7 +139,7 @@ def test_ours_of_any_design_in_slabs_gives_the_labels_of_one_pass(drawn, rng):
     assert len(np.unique(whole)) > 1
     predictor = TiledPredictor(backend, backend.estimate_bytes((50, 11, 13)))
     np.testing.assert_array_equal(predictor.classify(image), whole)
-    assert "so that a pass takes" in predictor.notes[0]
+    assert "so that a forward pass takes" in predictor.notes[0]
     classes, confidence = predictor.classify_with_confidence(image)
     np.testing.assert_array_equal(classes, whole)
     np.testing.assert_allclose(confidence / 255, 1 - predictor.probabilities(image)[0], atol=0.51 / 255)
@@ -147,8 +147,8 @@ def test_ours_of_any_design_in_slabs_gives_the_labels_of_one_pass(drawn, rng):
     np.testing.assert_array_equal(TiledPredictor(backend, 10**12).probabilities(image).argmax(0), whole)
 
 
-def test_a_network_whose_reach_is_not_known_is_never_cut(rng):
-    """UNet of MONAI's: in one pass or not at all, and on the CPU what it is where it was."""
+def test_a_scan_is_never_cut_for_a_network_of_unknown_halo(rng):
+    """MONAI's UNet: in one forward pass or not at all, and the same after a move to the CPU."""
     backend = backend_of(baseline("unet", 2, 3, (16, 32, 32), (1.0, 1.0, 1.0)))
     image = rng.normal(size=(2, 13, 11, 17)).astype(np.float32)
     random = torch.get_rng_state()
@@ -159,8 +159,8 @@ def test_a_network_whose_reach_is_not_known_is_never_cut(rng):
         TiledPredictor(backend, backend.estimate_bytes((12, 11, 17))).classify(image)
 
 
-def test_short_of_memory_a_network_that_is_not_cut_computes_where_there_is_more():
-    """In a process of its own, whose memory is limited until the spare backend is asked for."""
+def test_without_slabs_the_fallback_computes_after_a_lack_of_memory():
+    """In a process of its own, whose memory is limited until the fallback is asked for."""
     if not os.path.exists("/proc/self/status"):
         pytest.skip("the memory in use is read from /proc")
     program = """
@@ -178,11 +178,11 @@ most = backend.estimate_bytes(image.shape[1:])
 size = 1024 * int(next(s for s in open("/proc/self/status") if s.startswith("VmSize")).split()[1])
 before = resource.getrlimit(resource.RLIMIT_AS)
 resource.setrlimit(resource.RLIMIT_AS, (size + most // 8, before[1]))
-def spare():
+def fallback():
     resource.setrlimit(resource.RLIMIT_AS, before)
     return backend.on_cpu()
-passes = TiledPredictor(backend, 10**12, spare)
-print(passes.classify(image).shape, passes.notes)
+predictor = TiledPredictor(backend, 10**12, fallback)
+print(predictor.classify(image).shape, predictor.notes)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     note = "brainsegnet in torch on cpu: too little memory, so brainsegnet in torch on cpu computes"
@@ -199,7 +199,7 @@ def test_a_network_that_a_gpu_has_no_room_for_computes_on_the_cpu(rng):
     torch.cuda.empty_cache()
     torch.cuda.set_per_process_memory_fraction(2e8 / torch.cuda.mem_get_info()[1])
     try:
-        predictor = TiledPredictor(backend, spare=backend.on_cpu)
+        predictor = TiledPredictor(backend, fallback=backend.on_cpu)
         found = predictor.classify(image)
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)

@@ -1,4 +1,4 @@
-"""What a GPU does to make a case ready, computed on the CPU here, where it must come to the same."""
+"""The preparation of a GPU, computed on the CPU here, where it must give the same as `prepare`."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ from release.calibration import measure_profile
 CPU = torch.device("cpu")
 
 
-class Lifted(TorchBackend):
+class PreparesOnDevice(TorchBackend):
     """A backend that prepares as on a GPU."""
 
     def prepare(self, case):
@@ -75,40 +75,40 @@ def flat_brain(array):
 @pytest.mark.parametrize(
     "spoil", [np.zeros_like, flat_brain, lambda a: np.where(a > 0, np.nan, a), lambda a: np.where(a > 400, np.inf, a)]
 )
-def test_what_no_network_should_see_is_refused_in_the_same_words(case, spoil):
+def test_a_bad_image_is_refused_in_the_same_words(case, spoil):
     case = Case(case.name, {**case.images, "t1": case.images["t1"].with_array(spoil(case.images["t1"].array))})
     sentences = []
-    for ready in (prepare, lambda case: prepare_on(case, CPU)):
+    for prepare_case in (prepare, lambda case: prepare_on(case, CPU)):
         with pytest.raises(ImageError) as caught:
-            ready(case)
+            prepare_case(case)
         sentences.append(str(caught.value))
     assert sentences[0] == sentences[1] and "case pat1: t1" in sentences[0]
 
 
 @pytest.mark.parametrize("slabs", [None, 3])
-def test_passes_take_an_image_where_it_lies(net, image, slabs):
+def test_an_image_on_a_device_is_taken_as_an_array_is(net, image, slabs):
     backend = TorchBackend(net, "cpu")
-    lifted = OnDevice(torch.from_numpy(image))
+    on_device = OnDevice(torch.from_numpy(image))
     np.testing.assert_array_equal(
-        TiledPredictor(backend).classify(lifted, slabs), TiledPredictor(backend).classify(image, slabs)
+        TiledPredictor(backend).classify(on_device, slabs), TiledPredictor(backend).classify(image, slabs)
     )
     np.testing.assert_array_equal(
-        TiledPredictor(backend).probabilities(lifted, slabs), TiledPredictor(backend).probabilities(image, slabs)
+        TiledPredictor(backend).probabilities(on_device, slabs), TiledPredictor(backend).probabilities(image, slabs)
     )
 
 
-def test_short_of_memory_it_comes_down_to_the_backend_that_goes_on(net, image):
+def test_for_lack_of_memory_an_image_on_a_device_is_copied_for_the_fallback(net, image):
     class Full(TorchBackend):
         def classify(self, image):
             assert isinstance(image, OnDevice)
             raise MemoryError
 
-    class Spare(TorchBackend):
+    class Fallback(TorchBackend):
         def classify(self, image):
             assert isinstance(image, np.ndarray)
             return super().classify(image)
 
-    predictor = TiledPredictor(Full(net, "cpu"), spare=lambda: Spare(net, "cpu"))
+    predictor = TiledPredictor(Full(net, "cpu"), fallback=lambda: Fallback(net, "cpu"))
     found = predictor.classify(OnDevice(torch.from_numpy(image)))
     assert "too little memory" in predictor.notes[-1]
     np.testing.assert_array_equal(found, TiledPredictor(TorchBackend(net, "cpu")).classify(image))
@@ -122,11 +122,11 @@ def test_an_absent_sequence_is_zero(case):
     np.testing.assert_allclose(np.asarray(found), wanted, rtol=2e-7)
 
 
-def test_a_case_is_segmented_as_from_the_cpu_with_the_same_doubts(case, net, card):
+def test_a_case_gets_the_labels_and_warnings_of_the_cpu(case, net, card):
     profile = measure_profile([(prepare(case), case.reference.spacing_mm)])
     card = card.model_copy(update={"profile": profile.model_copy(update={"volume_ml": 5 * profile.volume_ml})})
     options = SegmentOptions(probabilities=True, uncertainty=True)
-    there, here = (predict(case, Engine(card, kind(net, "cpu")), options) for kind in (Lifted, TorchBackend))
+    there, here = (predict(case, Engine(card, kind(net, "cpu")), options) for kind in (PreparesOnDevice, TorchBackend))
     np.testing.assert_array_equal(there.labels.array, here.labels.array)
     np.testing.assert_allclose(there.entropy.array, here.entropy.array, atol=1e-5)
     assert there.warnings == here.warnings and there.warnings
@@ -141,10 +141,10 @@ def test_a_gpu_prepares_what_the_cpu_prepares(case, net, card):
     if not torch.cuda.is_available():
         pytest.skip("no CUDA device")
     backend = TorchBackend(net, "cuda")
-    ready = backend.prepare(case)
-    assert isinstance(ready.image, OnDevice) and ready.image.tensor.is_cuda
-    np.testing.assert_allclose(np.asarray(ready.image), prepare(case).image, rtol=1e-6)
-    np.testing.assert_array_equal(ready.mask, prepare(case).mask)
+    prepared = backend.prepare(case)
+    assert isinstance(prepared.image, OnDevice) and prepared.image.tensor.is_cuda
+    np.testing.assert_allclose(np.asarray(prepared.image), prepare(case).image, rtol=1e-6)
+    np.testing.assert_array_equal(prepared.mask, prepare(case).mask)
     np.testing.assert_array_equal(
         predict(case, Engine(card, backend)).labels.array,
         predict(case, replace_prepare(Engine(card, backend))).labels.array,

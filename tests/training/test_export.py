@@ -9,8 +9,8 @@ import pytest
 
 from brainsegnet._machine import has_bf16_units
 from brainsegnet.errors import BrainSegNetError, DatasetError, ModelError
-from brainsegnet.inference.components import FilteredLabels
 from brainsegnet.inference.options import SegmentOptions
+from brainsegnet.inference.postprocessing import FilteredLabels
 from brainsegnet.inference.segment import segment
 from brainsegnet.io.images import read_labels
 from brainsegnet.model.card import Card, ComponentFilter, is_tolerated
@@ -164,7 +164,7 @@ def test_too_little_memory_is_one_sentence_and_leaves_nothing(exported, phantoms
     ):
         segment(phantoms / "phantom0002", exported[0], tmp_path / "a.nii.gz", short)
     assert not list(tmp_path.iterdir())
-    with pytest.raises(BrainSegNetError, match="the memory of a pass must be above 0 GB, not 0"):
+    with pytest.raises(BrainSegNetError, match="the memory for the network must be above 0 GB, not 0"):
         SegmentOptions(max_memory_gb=0)
 
 

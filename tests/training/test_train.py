@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from brainsegnet.errors import BrainSegNetError, DatasetError, ModelError, OutputError, TaskError
-from brainsegnet.inference.components import filter_components
+from brainsegnet.inference.postprocessing import filter_components
 from brainsegnet.model.store import open_model
 from brainsegnet.task import BRATS2015
 from brainsegnet.training.options import TrainOptions, Watch
@@ -215,13 +215,13 @@ def test_the_score_is_the_mean_dice_over_the_held_out_scans(trained, rng):
     assert mean["whole"] == (1 + (not found.any())) / 2
 
 
-def test_held_out_cases_are_scored_without_the_islands_that_the_model_drops(noisy_predictor, monkeypatch):
+def test_held_out_cases_are_scored_without_the_components_that_the_model_drops(noisy_predictor, monkeypatch):
     monkeypatch.setattr("brainsegnet.inference.tiling.TiledPredictor", lambda _: noisy_predictor(BRATS2015.classes))
     monkeypatch.setattr("brainsegnet.inference.torch_backend.TorchBackend.of", lambda _: None)
     image = np.zeros((4, 12, 20, 20), np.float32)
     classes, confidence = noisy_predictor(BRATS2015.classes).classify_with_confidence(image)
     left = filter_components(classes, confidence, 0.05)
-    assert left.components
+    assert left.dropped_components
     scan = SimpleNamespace(image=image, classes=left.classes)
     assert score(None, [scan], BRATS2015, 0.05) == {"whole": 1, "core": 1, "enhancing": 1}
     assert score(None, [scan], BRATS2015)["whole"] < 1

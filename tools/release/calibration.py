@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from brainsegnet._types import Doubles, Floats, Millimetres
-from brainsegnet.inference.image_features import FEATURES, PAIR_FEATURES, measure_features
-from brainsegnet.inference.volumes import volume_interval
+from brainsegnet.inference.ood import FEATURES, PAIR_FEATURES, measure_features
+from brainsegnet.inference.postprocessing import volume_interval
 from brainsegnet.model.card import Profile
 from brainsegnet.preprocessing.prepare import Prepared
 

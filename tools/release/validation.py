@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from brainsegnet.errors import DatasetError
-from brainsegnet.inference.components import (
+from brainsegnet.inference.engine import open_engine
+from brainsegnet.inference.postprocessing import (
     filter_components,
     filter_probabilities,
     labels_and_confidence,
+    region_probability,
     suppress_dropped,
 )
-from brainsegnet.inference.engine import open_engine
 from brainsegnet.inference.tiling import TiledPredictor, tta_probabilities
-from brainsegnet.inference.volumes import region_probability
 from brainsegnet.metrics.scores import region_dice
 from brainsegnet.model.card import TOLERATED, Card, IntervalNote
 from brainsegnet.model.store import Model

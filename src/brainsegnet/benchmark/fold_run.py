@@ -14,11 +14,11 @@ from pydantic import TypeAdapter, ValidationError
 
 from brainsegnet._atomic import write_text
 from brainsegnet._machine import describe_cpu, find_versions
-from brainsegnet._types import Floats, Millimetres
+from brainsegnet._types import Floats, Labels, Millimetres
 from brainsegnet.benchmark.leaderboard import ModelResults
 from brainsegnet.benchmark.models import OURS, Contender, design_of
 from brainsegnet.errors import BrainSegNetError, OutputError
-from brainsegnet.inference.tiling import Classes, TiledPredictor, find_halo
+from brainsegnet.inference.tiling import TiledPredictor, find_halo
 from brainsegnet.metrics.scores import RegionScore, score_case
 from brainsegnet.preprocessing.prepare import put_back
 from brainsegnet.task import Task
@@ -226,10 +226,10 @@ def train_and_test(
     hooks = Hooks(report, lambda name, weights: None, state=state)
     net = fit(known, plan, fabric, hooks, resume=state.is_file())
     backend = AnyNetwork(design, net, plan.sequences, plan.classes, halo_of(fold_run.contender))
-    spare = None if backend.device.type == "cpu" else backend.on_cpu
+    fallback = None if backend.device.type == "cpu" else backend.on_cpu
     scores, seconds, notes = {}, {}, list[str]()
     for name in fold_run.tested:
-        predictor, started = TiledPredictor(backend, spare=spare), time.perf_counter()
+        predictor, started = TiledPredictor(backend, fallback=fallback), time.perf_counter()
         found = _classify(predictor, scans[name].image, name)
         seconds[name] = time.perf_counter() - started
         scores[name] = score_scan(found, scans[name], task, name)
@@ -258,7 +258,7 @@ def halo_of(contender: Contender) -> int | None:
     return find_halo(len(recipe.widths), recipe.stride[0]) if contender.network == OURS else None
 
 
-def score_scan(found: Classes, scan: "Scan", task: Task, case: str) -> dict[str, RegionScore]:
+def score_scan(found: Labels, scan: "Scan", task: Task, case: str) -> dict[str, RegionScore]:
     """Scores on the whole grid of a scan: nothing is found outside the brain's box, and what is true there is missed.
 
     Args:
@@ -273,7 +273,7 @@ def score_scan(found: Classes, scan: "Scan", task: Task, case: str) -> dict[str,
     return score_case(task.decode(found), task.decode(truth), task, scan.spacing_mm, case)
 
 
-def _classify(predictor: TiledPredictor, image: Floats, case: str) -> Classes:
+def _classify(predictor: TiledPredictor, image: Floats, case: str) -> Labels:
     try:
         return predictor.classify(image)
     except MemoryError as error:

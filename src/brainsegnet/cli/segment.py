@@ -11,7 +11,8 @@ from brainsegnet.cli.app import Paths, app, complain, report_failures, say
 from brainsegnet.inference.options import SegmentOptions
 
 if TYPE_CHECKING:
-    from brainsegnet.inference.segment import SavedCase, SegmentedCases
+    from brainsegnet.inference.batch import BatchResult
+    from brainsegnet.inference.segment import SavedCase
 
 LesionRuleName = Literal["overlap", "brats2023"]
 
@@ -236,7 +237,7 @@ def _cost_of_absence(validation: Mapping[str, Mapping[str, float]], cases: str) 
     return f"Dice in validation on {cases} with these sequences alone: {changes}"
 
 
-def _show_timings(cases: "SegmentedCases") -> None:
+def _show_timings(cases: "BatchResult[SavedCase]") -> None:
     from rich.console import Console
     from rich.table import Table
 

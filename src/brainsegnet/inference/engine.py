@@ -1,4 +1,4 @@
-"""A model ready to run: which backend, on which device."""
+"""A model ready to run: which backend on which device, with which arithmetic."""
 
 import ctypes
 import sys
@@ -20,12 +20,12 @@ PRECISIONS = get_args(Precision)
 
 
 class Engine(TiledPredictor):
-    """A tiled predictor with the card of its model, and what prepares cases for it: the backend, or the CPU."""
+    """A tiled predictor with the card of its model; `prepare` prepares cases for it, on the device if that can."""
 
     def __init__(
-        self, card: Card, backend: Backend, max_bytes: int | None = None, spare: Callable[[], Backend] | None = None
+        self, card: Card, backend: Backend, max_bytes: int | None = None, fallback: Callable[[], Backend] | None = None
     ) -> None:
-        super().__init__(backend, max_bytes, spare)
+        super().__init__(backend, max_bytes, fallback)
         self.card = card
         self.prepare: Callable[[Case], Prepared] = getattr(backend, "prepare", prepare)
 
@@ -37,39 +37,39 @@ def open_engine(
     precision: Precision = "auto",
     max_bytes: int | None = None,
 ) -> Engine:
-    """The fastest way to run a model here.
+    """The fastest way to run a model on this machine.
 
     Args:
         model: Its exports run without torch; without exports, torch runs the weights.
         device: "auto" is a GPU if there is one and torch is installed, else the CPU.
         threads: Of the CPU; None is all cores.
-        precision: Of the CPU. "auto" is int8 where the processor has instructions for it and the card says that it
-            costs no more Dice than is tolerated; else bf16 on the same two conditions; else float.
-        max_bytes: Memory of a pass; None is what is free.
+        precision: Of the CPU. "auto" is int8 where the processor has instructions for it and the card says that the
+            loss of Dice is tolerated; else bf16 on the same two conditions; else float.
+        max_bytes: Memory of a forward pass; None is what is free.
 
     Raises:
-        ModelError: an export was altered, or one was asked for (int8, bf16) that is not there.
+        ModelError: an export was altered, or the model has no export for the chosen precision (int8, bf16).
         MissingExtra: there is no export, and no torch.
         BrainSegNetError: there is no such device or precision, or the processor has no units for bf16.
     """
     if precision not in PRECISIONS:
         raise BrainSegNetError(f"unknown precision {precision!r}; choose one of {', '.join(PRECISIONS)}")
     if stays_on_cpu(device):
-        return Engine(model.card, _on_cpu(model, threads, precision), max_bytes)
+        return Engine(model.card, _open_on_cpu(model, threads, precision), max_bytes)
     from brainsegnet.inference.torch_backend import TorchBackend
 
     backend = TorchBackend(model.build(), device, threads)
-    return Engine(model.card, backend, max_bytes, lambda: _on_cpu(model, threads, precision))
+    return Engine(model.card, backend, max_bytes, lambda: _open_on_cpu(model, threads, precision))
 
 
 def stays_on_cpu(device: str) -> bool:
-    """Whether `open_engine` computes on the CPU with such a device, told before the engine is there."""
-    return device == "cpu" or (device == "auto" and not _gpu())
+    """Whether `open_engine` computes on the CPU with this device; the engine need not be open."""
+    return device == "cpu" or (device == "auto" and not _has_gpu())
 
 
-def _on_cpu(model: Model, threads: int | None, precision: Precision) -> Backend:
-    """OpenVINO on an export, or torch on the weights where there is none."""
-    arithmetic = _choose(model.card, precision)
+def _open_on_cpu(model: Model, threads: int | None, precision: Precision) -> Backend:
+    """OpenVINO for an export, or torch for the weights if there is none."""
+    arithmetic = _choose_arithmetic(model.card, precision)
     if arithmetic != "float" or "fp16" in model.card.exports:
         form: Form = "int8" if arithmetic == "int8" else "fp16"
         return OpenVinoBackend(model.exported(form), model.card, arithmetic, threads)
@@ -83,8 +83,8 @@ def _on_cpu(model: Model, threads: int | None, precision: Precision) -> Backend:
     return TorchBackend(model.build(), "cpu", threads)
 
 
-def _choose(card: Card, precision: Precision) -> Arithmetic:
-    """What "auto" comes to: the fastest that is fast here and harmless to this model.
+def _choose_arithmetic(card: Card, precision: Precision) -> Arithmetic:
+    """The arithmetic of a precision, see `open_engine`.
 
     Raises:
         BrainSegNetError: bf16 was asked for, and OpenVINO would not compute in it.
@@ -99,8 +99,8 @@ def _choose(card: Card, precision: Precision) -> Arithmetic:
     return "bf16" if "fp16" in exports and is_tolerated(exports["fp16"].bf16_change) and has_bf16_units() else "float"
 
 
-def _gpu() -> bool:
-    """Whether torch finds a GPU; torch, which takes seconds to load, is asked only where a CUDA driver is."""
+def _has_gpu() -> bool:
+    """Whether torch finds a GPU; torch takes seconds to load, so it is asked only if there is a CUDA driver."""
     if find_spec("torch") is None:
         return False
     try:

@@ -18,15 +18,15 @@ class SegmentOptions:
     """
 
     slabs: int | None = None
-    "Slices per pass (the paper's 31); by default the whole brain in one."
+    "Slices of a slab, as the paper's 31; by default the whole brain at once."
     probabilities: bool = False
     "Give a probability map per tissue too."
     uncertainty: bool = False
     "Give an entropy map too, and intervals of the volumes."
     keep_all_components: bool = False
-    "Keep connected components with much less confidence than the surest; some models drop them."
+    "Keep connected components of much lower confidence than the highest; some models drop them."
     tta: bool = False
-    "Test-time augmentation: the mean over the scan and its mirror images, in four passes instead of one."
+    "Test-time augmentation: the mean over the scan and its mirror images, which takes four times as long."
     device: Device = "auto"
     "auto takes a GPU where there is one."
     threads: int | None = None
@@ -34,9 +34,9 @@ class SegmentOptions:
     precision: Precision = "auto"
     "Of the CPU; auto is int8, else bf16, where that is fast and costs no accuracy."
     max_memory_gb: float | None = None
-    "Memory of a pass; the scan is cut as far as needed, with the same result. By default what is free."
+    "Memory for the network; the scan is cut as far as needed, with the same result. By default what is free."
     resample: bool = False
-    "Bring sequences on other grids onto the first one's instead of refusing them."
+    "Resample sequences on other grids to the grid of the first one instead of refusing them."
     register: bool = False
     "As resample, after a rigid registration to the first sequence; a sequence on its grid stays as it is."
     picture: bool = False
@@ -48,9 +48,9 @@ class SegmentOptions:
         if self.threads is not None and self.threads < 1:
             raise BrainSegNetError(f"threads must be 1 or more, not {self.threads}")
         if self.max_memory_gb is not None and not self.max_memory_gb > 0:
-            raise BrainSegNetError(f"the memory of a pass must be above 0 GB, not {self.max_memory_gb}")
+            raise BrainSegNetError(f"the memory for the network must be above 0 GB, not {self.max_memory_gb}")
 
     @property
     def max_bytes(self) -> int | None:
-        """Memory of a pass in bytes."""
+        """Memory for the network in bytes; None is what is free."""
         return None if self.max_memory_gb is None else int(1e9 * self.max_memory_gb)

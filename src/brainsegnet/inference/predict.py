@@ -1,20 +1,32 @@
-"""One case: its sequences matched by name, the network run, the result on the case's own grid."""
+"""One case through the network: prepared, predicted, and brought back to its own grid, in three steps.
+
+The steps can be taken apart, so that one case is prepared or finished while another one is in the network.
+"""
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from brainsegnet._types import Floats
 from brainsegnet.errors import MissingSequence
-from brainsegnet.inference.components import FilteredLabels, filter_probabilities, segment_filtered, suppress_dropped
 from brainsegnet.inference.engine import Engine
 from brainsegnet.inference.ood import find_warnings
 from brainsegnet.inference.options import SegmentOptions
+from brainsegnet.inference.postprocessing import (
+    FilteredLabels,
+    entropy,
+    filter_probabilities,
+    find_intervals,
+    measure_volumes,
+    segment_filtered,
+    suppress_dropped,
+)
 from brainsegnet.inference.segmentation import Segmentation, expected_dice, warn_of_sequences
 from brainsegnet.inference.tiling import tta_probabilities
-from brainsegnet.inference.volumes import entropy, find_intervals, measure_volumes
 from brainsegnet.model.card import Card
 from brainsegnet.preprocessing.prepare import Prepared, prepare, restore
 from brainsegnet.task import Task
@@ -24,130 +36,151 @@ BACKGROUND = "background"
 
 
 @dataclass(frozen=True, eq=False)
-class PreparedCase:
-    """A case that waits for the network.
+class LoadedCase:
+    """A case in memory.
 
     Attributes:
-        case, prepared: As read, and upright, cropped and normalised.
-        image: Channels (C, d, h, w) in the order of the model, where they were prepared.
-        used, absent: Sequences of the model that the case has, and has not.
-        seconds: That preparing took.
+        case: Its sequences on one grid.
+        moved: How each sequence was brought onto the grid of the first, if it was not on it.
+        notes: Remarks on the reading.
+        seconds: By stage: "read" if files were read.
     """
 
     case: Case
+    moved: Mapping[str, Any] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedCase:
+    """A case ready for the network.
+
+    Attributes:
+        loaded: The case as it was read.
+        prepared: Upright, cropped and normalised, with the sequences that the model uses.
+        image: Channels (C, d, h, w) of the model, zero for absent sequences, on the device that prepared them.
+        seconds: By stage.
+    """
+
+    loaded: LoadedCase
     prepared: Prepared
-    image: NDArray[np.float32]
-    used: tuple[str, ...]
-    absent: tuple[str, ...]
-    seconds: float
+    image: Floats
+    seconds: Mapping[str, float]
 
 
 @dataclass(frozen=True, eq=False)
 class RawPrediction:
-    """What the network found in a case.
+    """The prediction of a case in the brain's box, before it is brought back to the grid of the case.
 
     Attributes:
-        prepared_case: What it was given.
+        prepared_case: The input of the network.
         options: What was asked for.
-        filtered: Classes (d, h, w) of the brain's box, and what was dropped of them.
-        probabilities: Probabilities (K, d, h, w) if maps or intervals were asked for.
-        seconds: That the passes took, arg-max and the dropping of components included.
-        engine: What computed.
-        notes: What was done for want of memory.
-        pass_bytes: About how much memory one pass over the box takes beside weights and libraries; it decides on slabs.
+        filtered: Classes (d, h, w) without the dropped components.
+        probabilities: (K, d, h, w) if maps or intervals were asked for.
+        engine: Library, device and arithmetic.
+        notes: What was done for lack of memory.
+        pass_bytes: About how much memory one forward pass over the box takes beside weights and libraries.
+        seconds: By stage.
     """
 
     prepared_case: PreparedCase
     options: SegmentOptions
     filtered: FilteredLabels
-    probabilities: NDArray[np.float32] | None
-    seconds: float
+    probabilities: Floats | None
     engine: str
     notes: tuple[str, ...]
     pass_bytes: int
+    seconds: Mapping[str, float]
 
 
 def predict(case: Case, engine: Engine, options: SegmentOptions | None = None) -> Segmentation:
     """Segment a case; sequences that the model does not know are ignored.
 
-    The three steps can also be taken apart, so that many cases overlap.
-
     Raises:
-        MissingSequence: a sequence is absent and the model needs it, or all are.
+        MissingSequence: a sequence is absent and the model needs it, or all are absent.
         ImageError: an image cannot be normalised.
-        MemoryError: a pass needs more than there is.
+        MemoryError: a forward pass needs more memory than there is.
     """
-    prepared_case = prepare_case(case, engine.card, engine.prepare)
+    prepared_case = prepare_case(LoadedCase(case), engine.card, engine.prepare)
     return finish(compute(prepared_case, engine, options or SegmentOptions()), engine.card)
 
 
-def prepare_case(case: Case, card: Card, prepare: Callable[[Case], Prepared] = prepare) -> PreparedCase:
-    """The first step: check, bring upright, crop, normalise, and put the sequences in order; errors as `predict`."""
-    started = time.perf_counter()
-    used, absent = match_sequences(case, card)
-    prepared = prepare(Case(case.name, {name: case.images[name] for name in used}))
+def prepare_case(loaded: LoadedCase, card: Card, prepare: Callable[[Case], Prepared] = prepare) -> PreparedCase:
+    """First step: check, bring upright, crop, normalise, and put the sequences in order; errors as `predict`."""
+    started, case = time.perf_counter(), loaded.case
+    prepared = prepare(Case(case.name, {name: case.images[name] for name in match_sequences(case, card)}))
     image = arrange_channels(prepared, card.sequences)
-    return PreparedCase(case, prepared, image, used, absent, time.perf_counter() - started)
+    seconds = {**loaded.seconds, "prepare": time.perf_counter() - started}
+    return PreparedCase(loaded, prepared, image, seconds)
 
 
 def compute(prepared_case: PreparedCase, engine: Engine, options: SegmentOptions) -> RawPrediction:
-    """The second step: the network; errors as `predict`."""
-    started = time.perf_counter()
+    """Second step: the network, and the filter of connected components; errors as `predict`."""
+    started, image = time.perf_counter(), prepared_case.image
     margin = None if options.keep_all_components else engine.card.components.confidence_margin
-    wanted = options.probabilities or options.uncertainty
-    if wanted or options.tta:
+    maps_needed, probabilities = options.probabilities or options.uncertainty, None
+    if maps_needed or options.tta:
         average = tta_probabilities if options.tta else Engine.probabilities
-        soft = average(engine, prepared_case.image, options.slabs)
-        filtered, probabilities = filter_probabilities(soft, margin), soft if wanted else None
+        probabilities = average(engine, image, options.slabs)
+        filtered = filter_probabilities(probabilities, margin)
     else:
-        filtered, probabilities = segment_filtered(engine, prepared_case.image, margin, options.slabs), None
-    seconds = time.perf_counter() - started
+        filtered = segment_filtered(engine, image, margin, options.slabs)
     d, h, w = filtered.classes.shape
-    needed = engine.backend.estimate_bytes((d, h, w))
     return RawPrediction(
-        prepared_case, options, filtered, probabilities, seconds, engine.backend.name, tuple(engine.notes), needed
+        prepared_case,
+        options,
+        filtered,
+        probabilities if maps_needed else None,
+        engine.backend.name,
+        tuple(engine.notes),
+        engine.backend.estimate_bytes((d, h, w)),
+        {**prepared_case.seconds, "network": time.perf_counter() - started},
     )
 
 
-def finish(raw: RawPrediction, card: Card) -> Segmentation:
-    """The third step: back to the case's own grid and the task's labels."""
-    prepared_case, options = raw.prepared_case, raw.options
-    case, prepared = prepared_case.case, prepared_case.prepared
-    labels = LabelMap(card.task.decode(restore(raw.filtered.classes, prepared)), case.reference.affine)
-    unusual = find_warnings(prepared, case.reference.spacing_mm, card.profile) if card.profile else []
-    used, absent = prepared_case.used, prepared_case.absent
-    result = Segmentation(
-        case,
-        card,
-        labels,
-        used,
-        absent,
-        measure_volumes(labels, card.task),
+def finish(raw: RawPrediction, card: Card, model_folder: Path | None = None) -> Segmentation:
+    """Third step: back to the case's own grid and the task's labels, with volumes and warnings."""
+    prepared_case, options, soft = raw.prepared_case, raw.options, raw.probabilities
+    prepared, loaded, reference = prepared_case.prepared, prepared_case.loaded, prepared_case.loaded.case.reference
+    used, absent = prepared.sequences, tuple(name for name in card.sequences if name not in prepared.sequences)
+    labels = LabelMap(card.task.decode(restore(raw.filtered.classes, prepared)), reference.affine)
+    unusual = find_warnings(prepared, reference.spacing_mm, card.profile) if card.profile else []
+    probabilities = uncertainty = intervals = None
+    if soft is not None and options.probabilities:
+        probabilities = map_tissues(soft, prepared, card.task, reference)
+    if soft is not None and options.uncertainty:
+        uncertainty = reference.with_array(restore(entropy(soft), prepared))
+        suppressed = suppress_dropped(soft, raw.filtered.classes)
+        intervals = find_intervals(suppressed, card, labels.voxel_ml, as_validated=not options.tta and not absent)
+    return Segmentation(
+        case=loaded.case,
+        card=card,
+        labels=labels,
+        used=used,
+        absent=absent,
+        volumes_ml=measure_volumes(labels, card.task),
+        probabilities=probabilities,
+        entropy=uncertainty,
+        intervals=intervals,
         warnings=(*unusual, *warn_of_sequences(expected_dice(card, used), used)),
-        components_dropped=raw.filtered.components,
-        dropped_ml=round(raw.filtered.voxels * labels.voxel_ml, 6),
-        seconds={"prepare": prepared_case.seconds, "network": raw.seconds},
+        components_dropped=raw.filtered.dropped_components,
+        dropped_ml=round(raw.filtered.dropped_voxels * labels.voxel_ml, 6),
+        seconds=raw.seconds,
         engine=raw.engine,
-        notes=raw.notes,
+        notes=(*raw.notes, *loaded.notes),
         pass_bytes=raw.pass_bytes,
         options=options,
+        moved=loaded.moved,
+        model_folder=model_folder,
     )
-    probabilities = raw.probabilities
-    if probabilities is not None and options.probabilities:
-        result = replace(result, probabilities=map_tissues(probabilities, prepared, card.task, case.reference))
-    if probabilities is not None and options.uncertainty:
-        map_ = case.reference.with_array(restore(entropy(probabilities), prepared))
-        kept = suppress_dropped(probabilities, raw.filtered.classes)
-        as_validated = not options.tta and not absent
-        result = replace(result, entropy=map_, intervals=find_intervals(kept, card, labels.voxel_ml, as_validated))
-    return result
 
 
-def match_sequences(case: Case, card: Card) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Which sequences of the model the case has, and which it has not, each in the order of the channels.
+def match_sequences(case: Case, card: Card) -> tuple[str, ...]:
+    """The sequences of the model that the case has, in the order of the channels.
 
     Raises:
-        MissingSequence: one is absent and the model needs it, or all are.
+        MissingSequence: one is absent and the model needs it, or all are absent.
     """
     used = tuple(name for name in card.sequences if name in case.images)
     absent = tuple(name for name in card.sequences if name not in case.images)
@@ -158,10 +191,10 @@ def match_sequences(case: Case, card: Card) -> tuple[tuple[str, ...], tuple[str,
             f"case {case.name} has no {', '.join(absent)}, only {', '.join(case.images)}, "
             f"and model {card.name} {needs}; {remedy}"
         )
-    return used, absent
+    return used
 
 
-def arrange_channels(prepared: Prepared, sequences: tuple[str, ...]) -> NDArray[np.float32]:
+def arrange_channels(prepared: Prepared, sequences: tuple[str, ...]) -> Floats:
     """Channels (C, d, h, w) in the order of `sequences`; an absent one is zero, the median of a present one."""
     if prepared.sequences == sequences:
         return prepared.image
@@ -173,10 +206,8 @@ def arrange_channels(prepared: Prepared, sequences: tuple[str, ...]) -> NDArray[
     return image
 
 
-def map_tissues(
-    probabilities: NDArray[np.float32], prepared: Prepared, task: Task, reference: Volume
-) -> dict[str, Volume]:
-    """Probabilities (K, d, h, w) of the box, a map a tissue, on the grid of `reference`; background around the box."""
+def map_tissues(probabilities: Floats, prepared: Prepared, task: Task, reference: Volume) -> dict[str, Volume]:
+    """A map of each tissue on the grid of `reference`, from (K, d, h, w) of the box; background around the box."""
     names = (BACKGROUND, *task.labels.values())
     maps = {
         name: reference.with_array(restore(map_, prepared)) for name, map_ in zip(names, probabilities, strict=True)

@@ -1,4 +1,4 @@
-"""The result of segmenting one case: labels, maps, volumes, warnings; how it is saved, reported and shown."""
+"""`Segmentation`: the result of one case, its labels, maps, volumes and warnings; how it is saved and shown."""
 
 import base64
 import json
@@ -11,41 +11,42 @@ from pathlib import Path
 from typing import Any
 
 from brainsegnet._atomic import stem_of, write_text
+from brainsegnet._types import ItkObject, NibabelImage
 from brainsegnet.inference.options import SegmentOptions
-from brainsegnet.inference.volumes import Interval
+from brainsegnet.inference.postprocessing import Interval
 from brainsegnet.io.images import to_nibabel, to_sitk, write_image
 from brainsegnet.model.card import Card
 from brainsegnet.volume import Case, LabelMap, Volume
 
 ENTROPY = "entropy"
-HARDLY = 0.25
-"""Mean Dice below which a model is said to find hardly anything."""
+POOR_DICE = 0.25
+"""Mean Dice on unseen cases below which a warning is given."""
 
 
 @dataclass(frozen=True, eq=False)
 class Segmentation:
-    """What a model found in one case.
+    """The result of one case.
 
     Attributes:
         case: The sequences that were segmented, on one grid, and the truth where it is known.
         card: Of the model.
         labels: (D, H, W) in the convention of the task, on the grid of the case.
         used, absent: Sequences of the model that the case has, and has not.
-        volumes_ml: "labels" by tissue and "regions" by region, in millilitres.
+        volumes_ml: "labels" by tissue and "regions" by region.
         probabilities: Tissue, and "background", to a float32 map on the same grid; None if not asked for. Components
             that were dropped are still in it.
-        entropy: Of the class probabilities as a share of the greatest, float32, 0 around the brain; None if not asked
-            for.
+        entropy: Of the class probabilities as a share of the greatest possible one, float32, 0 around the brain; None
+            if not asked for.
         intervals: Of the volume of each region; None if not asked for.
-        warnings: Sentences on what looks unlike the training cases, or on sequences that hardly suffice.
-        components_dropped, dropped_ml: Connected components that were dropped for want of confidence.
-        seconds: By stage: "read" where files were read, "prepare", "network".
-        engine: What computed.
-        notes: What was done for want of memory, and other remarks.
-        pass_bytes: About how much memory one pass takes beside weights and libraries.
-        options: That were asked for.
-        moved: How each sequence came onto the grid of the first, where it did not lie there.
-        model_folder: Where the model lies; None for one in memory.
+        warnings: Sentences on what looks unlike the training cases, or on sequences with a poor Dice.
+        components_dropped, dropped_ml: Connected components that were dropped for their low confidence.
+        seconds: By stage: "read" if files were read, "prepare", "network".
+        engine: Library, device and arithmetic.
+        notes: What was done for lack of memory, and other remarks.
+        pass_bytes: About how much memory one forward pass takes beside weights and libraries.
+        options: What was asked for.
+        moved: How each sequence was brought onto the grid of the first, if it was not on it.
+        model_folder: None for a model in memory.
     """
 
     case: Case
@@ -73,18 +74,18 @@ class Segmentation:
         """Of the case."""
         return self.case.name
 
-    def to_nibabel(self) -> Any:  # noqa: ANN401
+    def to_nibabel(self) -> NibabelImage:
         """The label map as a `nibabel.Nifti1Image`; its array has the axes of an image that nibabel reads."""
         return to_nibabel(self.labels)
 
-    def to_sitk(self) -> Any:  # noqa: ANN401
+    def to_sitk(self) -> ItkObject:
         """The label map as a `SimpleITK.Image`."""
         return to_sitk(self.labels)
 
     def save(self, path: Path | str) -> dict[str, Any]:
-        """Write the label map, the maps that were asked for, a picture if the options say so, and a JSON.
+        """Write the label map, the maps and the picture that were asked for, and a JSON beside it.
 
-        The JSON is named after the label map and comes last, so its presence says that all is there.
+        The JSON has the name of the label map and is written last, so if it is there, everything is.
 
         Args:
             path: Of the label map: .nii.gz, .nii, .mha or .nrrd.
@@ -113,15 +114,14 @@ class Segmentation:
     def report(
         self, labels: str = "", maps: Mapping[str, str] | None = None, seconds: Mapping[str, float] | None = None
     ) -> dict[str, Any]:
-        """All about the result but the arrays, as it goes into the JSON.
+        """All about the result but the arrays, as written into the JSON.
 
         Args:
             labels: File name of the label map.
             maps: Tissue, or "entropy", to the file name of its map.
-            seconds: Stages after those of `seconds`.
+            seconds: Of further stages.
         """
         card, maps = self.card, maps or {}
-        expected = expected_dice(card, self.used)
         margin = None if self.options.keep_all_components else card.components.confidence_margin
         stages = {**self.seconds, **(seconds or {})}
         return {
@@ -140,7 +140,7 @@ class Segmentation:
             },
             "test_time_augmentation": self.options.tta,
             **self._report_uncertainty(maps),
-            "validation": expected,
+            "validation": expected_dice(card, self.used),
             "validated_on": card.training.held_out_sources or "unseen cases",
             "model": {
                 "name": card.name,
@@ -178,15 +178,14 @@ class Segmentation:
             for name, ml in self.volumes_ml["regions"].items()
         )
         warnings = "".join(f"<p>Warning: {escape(warning)}.</p>" for warning in self.warnings)
-        picture = (
-            f"<img style='max-width:100%' alt='{escape(self.name)} with labels' src='data:image/png;base64,{png}'>"
-        )
+        alt = f"{escape(self.name)} with labels"
+        picture = f"<img style='max-width:100%' alt='{alt}' src='data:image/png;base64,{png}'>"
         model = f"<p>Model {escape(self.card.name)}; {escape(self.card.intended_use)}.</p>"
         return f"{picture}<table>{rows}</table>{warnings}{model}"
 
 
 def expected_dice(card: Card, used: Sequence[str]) -> dict[str, Mapping[str, float]]:
-    """Mean Dice on unseen cases by region, with all sequences and with those that were used; empty where not measured.
+    """Mean Dice on unseen cases by region, with all sequences and with those used; empty where it was not measured.
 
     >>> from brainsegnet.model.card import Architecture, Input, TrainingNote
     >>> from brainsegnet.task import ISLES2022
@@ -202,7 +201,7 @@ def expected_dice(card: Card, used: Sequence[str]) -> dict[str, Mapping[str, flo
 
 
 def warn_of_sequences(expected: Mapping[str, Mapping[str, float]], used: Sequence[str]) -> list[str]:
-    """A sentence where the model hardly found anything on unseen cases with these sequences alone; none elsewhere.
+    """A warning if the model found hardly anything on unseen cases with these sequences alone.
 
     >>> warn_of_sequences({"all sequences": {"lesion": 0.67}, "those used": {"lesion": 0.0}}, ["adc"])
     ['with adc alone the model found hardly anything on unseen cases (best Dice 0.00); add sequences']
@@ -210,7 +209,7 @@ def warn_of_sequences(expected: Mapping[str, Mapping[str, float]], used: Sequenc
     []
     """
     best = max(expected.get("those used", {}).values(), default=1.0)
-    if best >= HARDLY:
+    if best >= POOR_DICE:
         return []
     found = f"found hardly anything on unseen cases (best Dice {best:.2f})"
     return [f"with {' and '.join(used)} alone the model {found}; add sequences"]

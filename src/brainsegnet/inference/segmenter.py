@@ -1,4 +1,4 @@
-"""`Segmenter`, the in-memory door: a model that is opened once and segments case after case, from any thread."""
+"""`Segmenter`: a model that is opened once and segments case after case in memory, from any thread."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -7,33 +7,30 @@ from threading import RLock
 from types import TracebackType
 from typing import Any, Self
 
-import numpy as np
-
-from brainsegnet.errors import BrainSegNetError, ImageError
+from brainsegnet.errors import BrainSegNetError, ImageError, MissingSequence
 from brainsegnet.inference.engine import Engine, open_engine, stays_on_cpu
 from brainsegnet.inference.options import SegmentOptions
-from brainsegnet.inference.predict import PreparedCase, RawPrediction, compute, finish, prepare_case
+from brainsegnet.inference.predict import LoadedCase, PreparedCase, RawPrediction, compute, finish, prepare_case
 from brainsegnet.inference.segmentation import Segmentation
-from brainsegnet.io.images import from_nibabel, from_sitk, read_image
+from brainsegnet.io.images import from_array, from_nibabel, from_sitk, read_image
 from brainsegnet.model.store import Model, resolve_model
 from brainsegnet.preprocessing.alignment import Aligner
 from brainsegnet.volume import Case, Volume
 
 ImageLike = Any
-"""A `Volume`; a nibabel or SimpleITK image; a pair of an array (I, J, K) and its affine to RAS+ millimetres, as nibabel
-has them; or the path of an image file."""
+"""A `Volume`; a nibabel or SimpleITK image; an array (I, J, K) and its affine to RAS+ millimetres, as nibabel has them;
+or the path of an image file."""
 
 
 class Segmenter:
-    """A model ready to segment cases in memory; nothing is written unless a result is saved.
+    """A model ready to segment cases in memory; files are written only if a result is saved.
 
-    It may be called from several threads at once: cases are prepared side by side and go through the network one after
-    the other. It can be pickled, and then opens the model anew where it is used. In a `with` block it is closed at the
-    end.
+    It may be called from several threads: cases are prepared in parallel and go through the network one at a time. A
+    pickled segmenter loads the model again where it is unpickled. A `with` block closes it at the end.
 
     Args:
         model: Name of a shipped model, model folder, output folder of `train`, or an open `Model`.
-        options: How to segment; `resample` and `register` say what becomes of sequences on other grids.
+        options: How to segment; `resample` and `register` also apply to images in memory.
         changes: Fields of `SegmentOptions` by name, in place of those of `options`.
 
     Raises:
@@ -60,19 +57,18 @@ class Segmenter:
         """Segment one case.
 
         Args:
-            images: Sequence name to image; the first one that the model uses, in the model's order, gives the grid.
-                Sequences that the model does not know are ignored.
-            name: Of the case, for messages and the report.
+            images: Sequence name to image. The first sequence of the model that is present gives the grid. Sequences
+                that the model does not know are ignored.
+            name: Of the case, for messages and the report; a `Case` has its own.
 
         Raises:
-            MissingSequence: a sequence is absent and the model needs it, or all are.
-            GridMismatch: a sequence lies on another grid, and neither `resample` nor `register` is chosen.
+            MissingSequence: a sequence is absent and the model needs it, or all are absent.
+            GridMismatch: a sequence is on another grid, and neither `resample` nor `register` is chosen.
             ImageError: an image cannot be read or used.
-            MemoryError: a pass needs more than there is.
+            MemoryError: a forward pass needs more memory than there is.
         """
-        aligner = Aligner(name, self.options.register)
-        case = images if isinstance(images, Case) else self._arrange(images, name, aligner)
-        return replace(self.finish(self.compute(self.prepare(case))), moved=aligner.to_json())
+        loaded = LoadedCase(images) if isinstance(images, Case) else self._load(images, name)
+        return self.finish(self.compute(self.prepare(loaded)))
 
     @property
     def sequences(self) -> tuple[str, ...]:
@@ -81,11 +77,11 @@ class Segmenter:
 
     @property
     def prepares_on_cpu(self) -> bool:
-        """Whether cases can be prepared before the model is open, while another case is computed."""
+        """Whether a case is prepared on the CPU, and so while another case is in the network."""
         return stays_on_cpu(self.options.device)
 
     def open(self) -> Engine:
-        """The engine; the model is loaded with the first call.
+        """The engine; the first call loads the model.
 
         Raises:
             ModelError, MissingExtra: it cannot be run here.
@@ -102,23 +98,23 @@ class Segmenter:
             return self._engine
 
     def close(self) -> None:
-        """Free the model; further calls are refused."""
+        """Release the model; further calls are refused."""
         with self._lock:
             self._engine, self._closed = None, True
 
-    def prepare(self, case: Case) -> PreparedCase:
-        """The first of three steps: check, bring upright, crop and normalise a case whose sequences share a grid."""
+    def prepare(self, loaded: LoadedCase) -> PreparedCase:
+        """First of three steps: check, bring upright, crop and normalise."""
         card = self.model.card
-        return prepare_case(case, card) if self.prepares_on_cpu else prepare_case(case, card, self.open().prepare)
+        return prepare_case(loaded, card) if self.prepares_on_cpu else prepare_case(loaded, card, self.open().prepare)
 
     def compute(self, prepared_case: PreparedCase) -> RawPrediction:
-        """The second step: the network; one case at a time."""
+        """Second step: the network, for one case at a time."""
         with self._lock:
             return compute(prepared_case, self.open(), self.options)
 
     def finish(self, raw: RawPrediction) -> Segmentation:
-        """The third step: back to the grid of the case and the labels of the task."""
-        return replace(finish(raw, self.model.card), model_folder=self.model.folder)
+        """Third step: back to the grid of the case and the labels of the task."""
+        return finish(raw, self.model.card, self.model.folder)
 
     def __enter__(self) -> Self:
         return self
@@ -134,29 +130,33 @@ class Segmenter:
     def __setstate__(self, state: Mapping[str, Any]) -> None:
         self.__init__(state["model"], state["options"])  # type: ignore[misc]
 
-    def _arrange(self, images: Mapping[str, ImageLike], name: str, aligner: Aligner) -> Case:
+    def _load(self, images: Mapping[str, ImageLike], name: str) -> LoadedCase:
         """The sequences of the model among the images, on one grid."""
+        if not images:
+            raise MissingSequence(f"case {name} has no image; give one or more of {', '.join(self.sequences)}")
         known = [sequence for sequence in self.sequences if sequence in images] or list(images)
         volumes = {sequence: to_volume(images[sequence], f"case {name}: {sequence}") for sequence in known}
+        aligner = Aligner(name, self.options.register)
         if self.options.resample or self.options.register:
             first = next(iter(volumes.values()))
             volumes = {
                 sequence: volume if volume.on_grid_of(first) else aligner(sequence, volume, first)
                 for sequence, volume in volumes.items()
             }
-        return Case(name, volumes)
+        return LoadedCase(Case(name, volumes), aligner.to_json())
 
 
-def to_volume(image: ImageLike, what: str = "the image") -> Volume:
+def to_volume(image: ImageLike, name: str = "the image") -> Volume:
     """An image in one of the forms that `Segmenter` takes, as a `Volume`.
 
     Args:
         image: See `ImageLike`.
-        what: It is, for messages.
+        name: What the image is called in messages.
 
     Raises:
-        ImageError: it is none of these, or a file cannot be read.
+        ImageError: it has none of these forms, or cannot be read.
 
+    >>> import numpy as np
     >>> to_volume((np.zeros((2, 3, 4)), np.eye(4))).shape
     (4, 3, 2)
     """
@@ -165,21 +165,12 @@ def to_volume(image: ImageLike, what: str = "the image") -> Volume:
     if isinstance(image, (str, Path)):
         return read_image(Path(image))
     if isinstance(image, tuple) and len(image) == 2:
-        return _from_pair(*image, what)
+        return from_array(*image, name)
     if hasattr(image, "dataobj") and hasattr(image, "affine"):
-        return from_nibabel(image, what)
+        return from_nibabel(image, name)
     if hasattr(image, "GetDirection"):
-        return from_sitk(image, what)
+        return from_sitk(image, name)
     raise ImageError(
-        f"{what} is a {type(image).__name__}; give a Volume, a nibabel or SimpleITK image, a pair of array and affine, "
+        f"{name} is a {type(image).__name__}; give a Volume, a nibabel or SimpleITK image, a pair of array and affine, "
         "or a path"
     )
-
-
-def _from_pair(array: ImageLike, affine: ImageLike, what: str) -> Volume:
-    array, affine = np.asarray(array), np.asarray(affine, np.float64)
-    if array.ndim != 3 or affine.shape != (4, 4):
-        raise ImageError(
-            f"{what} has an array of shape {array.shape} and an affine of {affine.shape}; 3-D and (4, 4) are due"
-        )
-    return Volume(array.T, np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine[:, [2, 1, 0, 3]])

@@ -1,10 +1,9 @@
-"""A scan in passes: cut where memory asks for it, padded, run by a backend, put together; only classes leave a pass.
+"""Tiled inference: a scan is cut into slabs of slices where memory asks for it, and the results are joined.
 
-Mirroring at test time: the mean of what a network finds in a scan and in its mirror images.
-
-Training mirrors its samples along rows and columns ("Data augmentation", `training.ranges`; most recipes along slices
-too), so a mirrored scan is to the network like any other, and its errors there differ. The paper takes one pass; this
-takes four.
+Slabs overlap by the network's receptive field, so the result is that of the whole scan in one forward pass. With
+test-time augmentation, the mean over the scan and its mirror images is taken. Most recipes mirror their samples
+("Data augmentation"), so a mirrored scan is as familiar to the network, and its errors there differ. The paper takes
+one forward pass, or five slabs of 31 slices side by side ("Testing").
 """
 
 import math
@@ -13,22 +12,25 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
-from brainsegnet._types import Floats, Shape
+from brainsegnet._types import Array, Floats, Labels, Shape
 from brainsegnet.preprocessing.geometry import slab_starts
 
-Classes = NDArray[np.uint8]
+CONFIDENCE_STEPS = 255
+"""The lesion probability is rounded to so many steps, so that a voxel takes one byte."""
+OUT_OF_MEMORY = "there is not enough memory for a forward pass; cut the scan into (thinner) slabs"
+FLIPS = ((2,), (3,), (2, 3))
+"""Axes of (C, D, H, W) along which test-time augmentation mirrors a scan: rows, columns, both."""
 
 
 class Backend(Protocol):
     """A network on some device.
 
     Attributes:
-        name: What it is and where it runs, for reports.
+        name: Library, device and arithmetic, for reports.
         classes: Of the network.
-        multiples: Sizes (D, H, W) that it takes are multiples of these.
-        halo: Slices on either side that a slice depends on.
+        multiples: The sizes (D, H, W) of an image must be multiples of these.
+        halo: Slices on either side that the result of a slice depends on.
     """
 
     name: str
@@ -36,75 +38,75 @@ class Backend(Protocol):
     multiples: Shape
     halo: int
 
-    def classify(self, image: Floats) -> Classes:
-        """Normalised intensities (C, D, H, W) to the likeliest class of each voxel (D, H, W).
+    def classify(self, image: Floats) -> Labels:
+        """The most probable class of each voxel (D, H, W), from normalised intensities (C, D, H, W).
 
         Raises:
-            MemoryError: there is too little memory.
+            MemoryError: there is not enough memory.
         """
 
-    def classify_with_confidence(self, image: Floats) -> Classes:
-        """Classes, and the probability of not being background in 255 steps: (2, D, H, W); otherwise as `classify`."""
+    def classify_with_confidence(self, image: Floats) -> Labels:
+        """Classes, and the lesion probability in `CONFIDENCE_STEPS`: (2, D, H, W); otherwise as `classify`."""
 
     def probabilities(self, image: Floats) -> Floats:
         """Soft-max probabilities (K, D, H, W); arguments and errors as `classify`."""
 
     def estimate_bytes(self, shape: Shape) -> int:
-        """About how much memory a pass over (D, H, W) voxels takes beside weights and libraries."""
+        """About how much memory a forward pass over (D, H, W) voxels takes beside weights and libraries."""
 
     def free_bytes(self) -> int | None:
-        """Memory that is free for a pass, None if that cannot be told."""
+        """Memory that is free for a forward pass; None if it is not known."""
 
 
 @dataclass(frozen=True)
-class Piece:
-    """Slices of a pass: which are computed, and which of those are kept, both counted in the scan."""
+class Tile:
+    """A slab of the scan: the slices that are computed, and those of them whose result is kept."""
 
     computed: slice
     kept: slice
 
 
 class TiledPredictor:
-    """Runs a backend over images of any size, in one pass or in several that give the same.
+    """Runs a backend on images of any size.
 
     Args:
         backend: Where to compute.
-        max_bytes: Memory of a pass; None is what is free.
-        spare: Makes another backend, for the case that the first has too little memory even for the thinnest slab.
+        max_bytes: Memory of a forward pass; None is what is free.
+        fallback: Makes another backend, for a case for which the first one has not enough memory even in slabs.
 
-    `notes` says what was done for want of memory in the last run, in sentences.
+    `notes` are sentences on what was done for lack of memory in the last run.
     """
 
     def __init__(
-        self, backend: Backend, max_bytes: int | None = None, spare: Callable[[], Backend] | None = None
+        self, backend: Backend, max_bytes: int | None = None, fallback: Callable[[], Backend] | None = None
     ) -> None:
-        self.backend, self.max_bytes, self.spare = backend, max_bytes, spare
+        self.backend, self.max_bytes, self.fallback = backend, max_bytes, fallback
         self.notes: list[str] = []
-        self._spare_runs = False
+        self._fell_back = False
 
-    def classify(self, image: Floats, slabs: int | None = None) -> Classes:
-        """The likeliest class of each voxel.
+    def classify(self, image: Floats, slabs: int | None = None) -> Labels:
+        """The most probable class of each voxel.
 
         Args:
             image: Normalised intensities (C, D, H, W).
-            slabs: Slices per pass as in the paper, side by side, with seams; None is one pass, or, where memory is
-                short, several that overlap so far that the result is the same.
+            slabs: Slices of a slab as in the paper, side by side, with seams. None is the whole image, or, if memory is
+                short, overlapping slabs that give the same result.
 
         Returns:
             Classes 0 to K-1 (D, H, W).
 
         Raises:
-            MemoryError: the thinnest slab needs more than there is.
+            MemoryError: the thinnest slab needs more memory than there is.
 
-        The paper cuts the 155 slices of the scan into five slabs of 31 ("Testing"); here the image is the brain's box,
-        with fewer slices, so the seams lie elsewhere.
+        The paper cuts the 155 slices of a scan; here the image is the brain's box with fewer slices, so the seams are
+        at other slices.
         """
         result = np.empty(image.shape[1:], np.uint8)
         self._fill(result, image, slabs, lambda part: self.backend.classify(part))
         return result
 
-    def classify_with_confidence(self, image: Floats, slabs: int | None = None) -> tuple[Classes, Classes]:
-        """Classes (D, H, W) as `classify`, and the probability (D, H, W) of not being background in 255 steps."""
+    def classify_with_confidence(self, image: Floats, slabs: int | None = None) -> tuple[Labels, Labels]:
+        """Classes (D, H, W) as `classify`, and the lesion probability (D, H, W) in `CONFIDENCE_STEPS`."""
         result = np.empty((2, *image.shape[1:]), np.uint8)
         self._fill(result, image, slabs, lambda part: self.backend.classify_with_confidence(part))
         return result[0], result[1]
@@ -115,44 +117,41 @@ class TiledPredictor:
         self._fill(result, image, slabs, lambda part: self.backend.probabilities(part))
         return result
 
-    def _fill(
-        self, result: NDArray[Any], image: Floats, slabs: int | None, run: Callable[[Floats], NDArray[Any]]
-    ) -> None:
-        """Compute the pieces; where memory is short after all, thinner ones; at last on the spare backend."""
+    def _fill(self, result: Array, image: Floats, slabs: int | None, run: Callable[[Floats], Array]) -> None:
+        """Compute all tiles; after a lack of memory, thinner ones, and at last with the fallback."""
         self.notes, depth = [], image.shape[1]
-        thickness = depth if slabs else self._thickness(_shape(image))
+        thickness = depth if slabs else self._find_thickness(_shape(image))
         while True:
-            image = np.asarray(image) if self._spare_runs else image
-            pieces = (
-                side_by_side(depth, slabs) if slabs else overlapping(depth, thickness, self.backend.halo, self._step)
-            )
+            image = np.asarray(image) if self._fell_back else image
+            halo, step = self.backend.halo, self._step
+            tiles = side_by_side(depth, slabs) if slabs else overlapping(depth, thickness, halo, step)
             try:
-                for piece in pieces:
-                    found = self._padded(image[:, piece.computed], run)
-                    first = piece.kept.start - piece.computed.start
-                    result[..., piece.kept, :, :] = found[..., first : first + piece.kept.stop - piece.kept.start, :, :]
+                for tile in tiles:
+                    part = self._run_padded(image[:, tile.computed], run)
+                    first = tile.kept.start - tile.computed.start
+                    result[..., tile.kept, :, :] = part[..., first : first + tile.kept.stop - tile.kept.start, :, :]
                 return
             except MemoryError:
-                thickness = self._after_shortage(_shape(image), thickness, slabs)
+                thickness = self._react_to_shortage(_shape(image), thickness, slabs)
 
-    def _after_shortage(self, shape: Shape, thickness: int, slabs: int | None) -> int:
-        """The thickness to go on with after a pass had too little memory; may change the backend."""
+    def _react_to_shortage(self, shape: Shape, thickness: int, slabs: int | None) -> int:
+        """The thickness to continue with after a forward pass ran out of memory; may change the backend."""
         thinner = thickness // 2 // self._step * self._step
         if slabs is None and thinner >= max(self._step, self.backend.halo // 4):
             self.notes.append(f"{self.backend.name}: too little memory, so slabs of {thinner} slices are computed")
             return thinner
-        if self.spare is None:
-            raise MemoryError("the memory does not suffice for a pass; cut the scan into (thinner) slabs")
-        before, self.backend, self.spare, self._spare_runs = self.backend, self.spare(), None, True
+        if self.fallback is None:
+            raise MemoryError(OUT_OF_MEMORY)
+        before, self.backend, self.fallback, self._fell_back = self.backend, self.fallback(), None, True
         self.notes.append(f"{before.name}: too little memory, so {self.backend.name} computes")
-        return shape[0] if slabs else self._thickness(shape)
+        return shape[0] if slabs else self._find_thickness(shape)
 
     @property
     def _step(self) -> int:
         return self.backend.multiples[0]
 
-    def _thickness(self, shape: Shape) -> int:
-        """Slices that may be kept of a pass, so that it fits; all of them if the whole does.
+    def _find_thickness(self, shape: Shape) -> int:
+        """Slices that may be kept of a slab so that it fits into memory; all of them if the whole image does.
 
         Raises:
             MemoryError: not even the thinnest slab fits.
@@ -170,7 +169,7 @@ class TiledPredictor:
         if fitting:
             kept = max(fitting)
             self.notes.append(
-                f"{self.backend.name}: slabs of {kept} slices, so that a pass takes {describe_bytes(limit)}"
+                f"{self.backend.name}: slabs of {kept} slices, so that a forward pass takes {describe_bytes(limit)}"
             )
             return kept
         if self.max_bytes is None:
@@ -181,42 +180,57 @@ class TiledPredictor:
             "allow more memory"
         )
 
-    def _padded(self, image: Floats, run: Callable[[Floats], NDArray[Any]]) -> NDArray[Any]:
-        """What `run` makes of an image whose far ends are padded with zeros as far as the backend wants."""
-        shape = _shape(image)
+    def _run_padded(self, image: Floats, run: Callable[[Floats], Array]) -> Array:
+        """The result of `run` on an image with zeros at the far ends, up to the multiples of the backend."""
+        d, h, w = shape = _shape(image)
         missing = [(0, -n % m) for n, m in zip(shape, self.backend.multiples, strict=True)]
         if isinstance(image, np.ndarray):
-            padded = any(more for _, more in missing)
-            image = np.pad(image, [(0, 0), *missing]) if padded else np.ascontiguousarray(image)
+            needed = any(more for _, more in missing)
+            image = np.pad(image, [(0, 0), *missing]) if needed else np.ascontiguousarray(image)
         else:
             image = image.padded([(0, 0), *missing])
-        d, h, w = shape
         return run(image)[..., :d, :h, :w]
 
 
-def side_by_side(depth: int, thickness: int) -> Iterator[Piece]:
-    """The paper's slabs, which do not overlap but for the last, which slides back to fit."""
+def tta_probabilities(predictor: TiledPredictor, image: Floats, slabs: int | None = None) -> Floats:
+    """Mean of the soft-max probabilities (K, D, H, W) over an image and its mirror images, each mirrored back.
+
+    Arguments, errors and `notes` as `TiledPredictor.probabilities`.
+    """
+    total = predictor.probabilities(image, slabs)
+    notes = predictor.notes
+    for axes in FLIPS:
+        mirrored = np.flip(image, axes) if isinstance(image, np.ndarray) else image.flipped(axes)
+        total += np.flip(predictor.probabilities(mirrored, slabs), axes)
+        notes = [*notes, *predictor.notes]
+    predictor.notes = list(dict.fromkeys(notes))
+    total /= 1 + len(FLIPS)
+    return total
+
+
+def side_by_side(depth: int, thickness: int) -> Iterator[Tile]:
+    """The paper's slabs, which do not overlap, except the last one, which is moved back to fit."""
     for start in slab_starts(depth, thickness):
         part = slice(start, min(start + thickness, depth))
-        yield Piece(part, part)
+        yield Tile(part, part)
 
 
-def overlapping(depth: int, thickness: int, halo: int, step: int = 1) -> Iterator[Piece]:
-    """Slabs that are computed with so many slices more on either side that what is kept is as in one pass.
+def overlapping(depth: int, thickness: int, halo: int, step: int = 1) -> Iterator[Tile]:
+    """Slabs that are computed with `halo` more slices on either side, so that what is kept is exact.
 
-    >>> [(p.computed, p.kept) for p in overlapping(10, 6, 2)]
+    >>> [(tile.computed, tile.kept) for tile in overlapping(10, 6, 2)]
     [(slice(0, 8, None), slice(0, 6, None)), (slice(4, 10, None), slice(6, 10, None))]
     """
     margin = _round_up(halo, step)
     for start in range(0, depth, thickness):
         stop = min(start + thickness, depth)
-        yield Piece(slice(max(start - margin, 0), min(stop + margin, depth)), slice(start, stop))
+        yield Tile(slice(max(start - margin, 0), min(stop + margin, depth)), slice(start, stop))
 
 
 def find_halo(blocks: int, slice_stride: int) -> int:
-    """Slices on either side that a slice depends on: the 3x3x3 convolutions on its way, wider apart in deeper blocks.
+    """Slices on either side that a slice depends on, from the 3x3x3 convolutions and the distance of their taps.
 
-    The paper's network, 17 convolutions and four of the refinement:
+    The paper's network, with 17 convolutions in the blocks and four in the refinement:
 
     >>> find_halo(4, 1)
     21
@@ -227,7 +241,7 @@ def find_halo(blocks: int, slice_stride: int) -> int:
 
 
 def interleave(subpixels: Any, stride: Shape) -> Any:  # noqa: ANN401
-    """Sub-pixels to their places: (..., P * Q * R, d, h, w) to (..., P * d, Q * h, R * w), numpy or torch."""
+    """Sub-pixels in their places: (..., P * Q * R, d, h, w) to (..., P * d, Q * h, R * w), numpy or torch."""
     *lead, _, d, h, w = subpixels.shape
     n, (p, q, r) = len(lead), stride
     parts = subpixels.reshape(*lead, p, q, r, d, h, w)
@@ -237,14 +251,14 @@ def interleave(subpixels: Any, stride: Shape) -> Any:  # noqa: ANN401
 
 
 def estimate_floats(channels: int, classes: int, widths: tuple[int, ...], refined: int, stride: Shape) -> float:
-    """Floats per voxel that live at once where most do: in the first block, the finest refine unit, or at the end."""
+    """Peak number of floats per voxel: in the first block, in the finest refine unit, or at the end."""
     share = 1 / math.prod(stride)
     held = channels + sum(width * share**i for i, width in enumerate(widths))
     return max(channels + 2 * widths[0], held + share * (5 + share) * refined, held + 6 * classes)
 
 
 def describe_bytes(count: int) -> str:
-    """In the unit that suits it.
+    """A number of bytes in MB or GB.
 
     >>> describe_bytes(2_345_000_000), describe_bytes(12_345_678)
     ('2.3 GB', '12.3 MB')
@@ -258,27 +272,3 @@ def _shape(image: Floats) -> Shape:
 
 def _round_up(n: int, step: int) -> int:
     return -(-n // step) * step
-
-
-FLIPS = ((2,), (3,), (2, 3))
-"""Axes of (C, D, H, W) along which the passes after the first see the scan mirrored: rows, columns, both."""
-
-
-def tta_probabilities(predictor: TiledPredictor, image: Floats, slabs: int | None = None) -> Floats:
-    """The mean of the soft-max probabilities (K, D, H, W) of four passes, each turned back.
-
-    Arguments, errors and `notes` as `TiledPredictor.probabilities`, each note once.
-    """
-    total = predictor.probabilities(image, slabs)
-    notes = predictor.notes
-    for axes in FLIPS:
-        total += np.flip(predictor.probabilities(_flip(image, axes), slabs), axes)
-        notes = [*notes, *predictor.notes]
-    predictor.notes = list(dict.fromkeys(notes))
-    total /= 1 + len(FLIPS)
-    return total
-
-
-def _flip(image: Floats, axes: tuple[int, ...]) -> Floats:
-    """The image (C, D, H, W) mirrored along some axes, where it lies."""
-    return np.flip(image, axes) if isinstance(image, np.ndarray) else image.flipped(axes)

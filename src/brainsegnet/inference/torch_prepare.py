@@ -1,14 +1,13 @@
-"""A case made ready where the network is: copied, cropped and normalised on the GPU, with the result of `prepare`."""
+"""`preprocessing.prepare` on a GPU, where the network is: the scan is turned, cropped and normalised there."""
 
 from typing import Any, cast
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from brainsegnet._types import Array
+from brainsegnet._types import Array, Floats
 from brainsegnet.preprocessing.geometry import Turn, find_turn
 from brainsegnet.preprocessing.prepare import (
     NEARLY_ZERO,
@@ -20,12 +19,12 @@ from brainsegnet.preprocessing.prepare import (
 )
 from brainsegnet.volume import Box, Case
 
-KNOWN = frozenset({"uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64"})
-"""Types of numbers that torch has in full; others go through 64-bit floats, which hold them."""
+TORCH_TYPES = frozenset({"uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64"})
+"""Types of numbers that torch supports fully; others are converted to 64-bit floats, which hold them."""
 
 
 class OnDevice:
-    """Channels (C, D, H, W) that lie on a device, sliced like an array, and copied down where numpy asks for one.
+    """Channels (C, D, H, W) on a device, which are sliced like an array, and copied to the CPU where numpy needs one.
 
     >>> image = OnDevice(torch.arange(8.0).reshape(1, 2, 2, 2))
     >>> np.asarray(image[:, 1:].padded([(0, 0), (0, 0), (0, 0), (0, 1)])).tolist()
@@ -37,19 +36,19 @@ class OnDevice:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of the tensor."""
+        """(C, D, H, W)."""
         return tuple(self.tensor.shape)
 
     def __getitem__(self, at: Any) -> "OnDevice":  # noqa: ANN401
-        """A view, at whatever a tensor can be asked for."""
+        """A view, at any index of a tensor."""
         return OnDevice(self.tensor[at])
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:  # noqa: ANN401
-        """The same in the memory of the CPU."""
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:  # noqa: ANN401
+        """A copy in the memory of the CPU."""
         return np.asarray(self.tensor.cpu().numpy(), dtype)
 
     def padded(self, ends: list[tuple[int, int]]) -> "OnDevice":
-        """With so many zeros before and after, axis by axis."""
+        """A copy with so many zeros before and after, axis by axis."""
         return OnDevice(functional.pad(self.tensor, [n for pair in reversed(ends) for n in pair]))
 
     def flipped(self, axes: tuple[int, ...]) -> "OnDevice":
@@ -57,22 +56,22 @@ class OnDevice:
         return OnDevice(self.tensor.flip(axes))
 
     def spread(self, rows: list[int], count: int) -> "OnDevice":
-        """Its channels as the `rows` of `count` channels; the others are zero."""
-        whole = self.tensor.new_zeros(count, *self.tensor.shape[1:])
-        whole[rows] = self.tensor
-        return OnDevice(whole)
+        """A copy of `count` channels: its channels at `rows`, zeros elsewhere."""
+        channels = self.tensor.new_zeros(count, *self.tensor.shape[1:])
+        channels[rows] = self.tensor
+        return OnDevice(channels)
 
 
 def prepare_on(case: Case, device: torch.device) -> Prepared:
-    """As `preprocessing.prepare`, computed on a device, where the image stays; the mask comes back.
+    """As `preprocessing.prepare`, computed on a device, where the image stays; the mask is copied to the CPU.
 
     Raises:
         ImageError: as `prepare`.
-        torch.OutOfMemoryError: the device has no room for the scan.
+        torch.OutOfMemoryError: the scan does not fit on the device.
     """
     with torch.inference_mode():
         how = find_turn(case.reference.affine)
-        scans = [_lift(volume.array, how, device) for volume in case.images.values()]
+        scans = [_upload(volume.array, how, device) for volume in case.images.values()]
         if not all(_varies(scan) for scan in scans):
             check_case(case)
         backgrounds = [find_background(volume.array) for volume in case.images.values()]
@@ -86,19 +85,19 @@ def prepare_on(case: Case, device: torch.device) -> Prepared:
             name = f"case {case.name}: {sequence}"
             image[channel] = _normalise(scans[channel][box.slices], mask, background, name)
     d, h, w = whole.shape
-    lifted = cast("NDArray[np.float32]", OnDevice(image))
-    return Prepared(lifted, tuple(case.images), mask.cpu().numpy(), box, (d, h, w), how)
+    return Prepared(cast("Floats", OnDevice(image)), tuple(case.images), mask.cpu().numpy(), box, (d, h, w), how)
 
 
-def _lift(array: Array, how: Turn, device: torch.device) -> Tensor:
+def _upload(array: Array, how: Turn, device: torch.device) -> Tensor:
     """A scan (D, H, W) on the device, upright."""
-    known = array if array.dtype.name in KNOWN and array.dtype.isnative else array.astype(np.float64)
-    scan = torch.from_numpy(np.require(known, requirements=("C", "W"))).to(device).permute(how.axes)
+    supported = array.dtype.name in TORCH_TYPES and array.dtype.isnative
+    array = np.require(array if supported else array.astype(np.float64), requirements=("C", "W"))
+    scan = torch.from_numpy(array).to(device).permute(how.axes)
     return scan.flip([axis for axis, flip in enumerate(how.flips) if flip])
 
 
 def _varies(scan: Tensor) -> bool:
-    """Whether there are two values and all are finite."""
+    """Whether all values are finite, and not all the same."""
     if not scan.numel():
         return False
     low, high = scan.aminmax()
@@ -118,7 +117,7 @@ def _box_around(mask: Tensor, name: str) -> Box:
 
 
 def _normalise(scan: Tensor, mask: Tensor, background: float | None, name: str) -> Tensor:
-    """As `intensity.normalise`: median 0, standard deviation 1, and 0 outside the brain alone."""
+    """As `preprocessing.normalise`: median 0 and standard deviation 1 in the brain, 0 outside it and nowhere else."""
     counted = scan[mask & _foreground(scan, background)]
     centre = deviation = 0.0
     if counted.numel():

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from brainsegnet._atomic import IMAGES, check_suffix, find_suffix, replacing
 from brainsegnet._types import Affine, Array, ItkObject, Labels, NibabelImage
@@ -134,24 +135,36 @@ def check_size(path: Path) -> None:
             check_itk(path)
 
 
-def from_nibabel(image: NibabelImage, name: str = "the image") -> Volume:
-    """A 3-D image of nibabel as a volume (D, H, W); its array is a view where nibabel holds it in memory.
-
-    Integers that the header rescales become float32, as they do when `read_image` reads them from a file.
+def from_array(array: ArrayLike, affine: ArrayLike, name: str = "the image") -> Volume:
+    """A 3-D array (I, J, K) and its affine to RAS+ millimetres, as nibabel has them, as a volume (D, H, W): a view.
 
     Args:
-        image: Any spatial image of nibabel; trailing axes of length 1 are dropped.
+        array: Trailing axes of length 1 are dropped.
+        affine: (4, 4).
         name: What the image is called in messages.
 
     Raises:
-        ImageError: the image is not 3-D, its numbers are not plain or its axes are not at right angles.
+        ImageError: the array is not 3-D, its numbers are not plain or its axes are not at right angles.
     """
-    array, affine = np.asanyarray(image.dataobj), swap_world(np.asarray(image.affine, np.float64))
-    if array.dtype == np.float64 and image.get_data_dtype() != np.float64:
-        array = array.astype(np.float32)
+    array, affine = np.asanyarray(array), np.asarray(affine, np.float64)
     _check_kind(name, True, array.shape, len(array.dtype.names or "1"), array.dtype.kind == "c")
+    if affine.shape != (4, 4):
+        raise ImageError(f"{name} has an affine of shape {affine.shape}; give one of (4, 4)")
+    affine = swap_world(affine)
     _check_axes(affine, name)
     return Volume(array.reshape(array.shape[:3], order="F").T, affine)
+
+
+def from_nibabel(image: NibabelImage, name: str = "the image") -> Volume:
+    """A 3-D image of nibabel as a volume (D, H, W); its array is a view where nibabel holds it in memory.
+
+    Integers that the header rescales become float32, as they do when `read_image` reads them from a file. Errors are
+    those of `from_array`.
+    """
+    array = np.asanyarray(image.dataobj)
+    if array.dtype == np.float64 and image.get_data_dtype() != np.float64:
+        array = array.astype(np.float32)
+    return from_array(array, image.affine, name)
 
 
 def to_nibabel(volume: Volume) -> NibabelImage:

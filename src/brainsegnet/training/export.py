@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from brainsegnet._machine import has_bf16_units
 from brainsegnet.errors import DatasetError
-from brainsegnet.inference.components import segment_filtered
 from brainsegnet.inference.openvino_backend import Arithmetic, OpenVinoBackend
+from brainsegnet.inference.postprocessing import segment_filtered
 from brainsegnet.inference.tiling import TiledPredictor
 from brainsegnet.metrics.scores import region_dice
 from brainsegnet.model.card import ExportNote, Form, is_tolerated

@@ -1,4 +1,4 @@
-"""Components that a model is much less sure of are dropped, and nothing else changes."""
+"""Connected components of low confidence are dropped, and nothing else changes."""
 
 from types import SimpleNamespace
 
@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from brainsegnet.inference.components import (
-    CERTAIN,
+from brainsegnet.inference.postprocessing import (
     filter_components,
     filter_probabilities,
     segment_filtered,
     suppress_dropped,
 )
+from brainsegnet.inference.tiling import CONFIDENCE_STEPS
 from release.calibration import MARGINS, choose_margin
 
 
@@ -28,32 +28,32 @@ def scene(rng):
 
 def component_means(classes, confidence):
     components, count = ndimage.label(classes, np.ones((3, 3, 3)))
-    return components, ndimage.mean(confidence / CERTAIN, components, range(1, count + 1))
+    return components, ndimage.mean(confidence / CONFIDENCE_STEPS, components, range(1, count + 1))
 
 
 @pytest.mark.parametrize("margin", [0.02, 0.1, 0.3])
-def test_just_the_islands_below_the_margin_go_and_each_goes_whole(scene, margin):
+def test_only_components_below_the_margin_are_dropped_and_each_as_a_whole(scene, margin):
     classes, confidence = scene
     components, means = component_means(classes, confidence)
     sizes = np.bincount(components.ravel())[1:]
-    surest = means[sizes >= 0.1 * sizes.max()].max()
+    highest = means[sizes >= 0.1 * sizes.max()].max()
     expected = classes.copy()
-    gone = np.flatnonzero((means < surest - margin) & (sizes < sizes.max())) + 1
-    expected[np.isin(components, gone)] = 0
+    dropped = np.flatnonzero((means < highest - margin) & (sizes < sizes.max())) + 1
+    expected[np.isin(components, dropped)] = 0
     before = classes.copy()
     filtered = filter_components(classes, confidence, margin)
     np.testing.assert_array_equal(filtered.classes, expected)
-    assert (filtered.components, filtered.voxels) == (len(gone), np.isin(components, gone).sum())
+    assert (filtered.dropped_components, filtered.dropped_voxels) == (len(dropped), np.isin(components, dropped).sum())
     np.testing.assert_array_equal(classes, before)
 
 
-def test_a_smaller_margin_drops_more_and_something_is_always_left(scene):
-    dropped = [filter_components(*scene, margin=margin).voxels for margin in (*MARGINS, 0.999)]
+def test_a_smaller_margin_drops_more_and_something_is_always_kept(scene):
+    dropped = [filter_components(*scene, margin=margin).dropped_voxels for margin in (*MARGINS, 0.999)]
     assert dropped == sorted(dropped, reverse=True) and dropped[0] > 0 == dropped[-1]
     assert filter_components(*scene, margin=0.0001).classes.any()
 
 
-def test_without_a_margin_or_with_one_island_or_none_all_stays(scene):
+def test_without_a_margin_or_with_one_component_or_none_all_is_kept(scene):
     classes, confidence = scene
     assert filter_components(classes, confidence, None).classes is classes
     one = np.zeros((4, 5, 6), np.uint8)
@@ -62,39 +62,42 @@ def test_without_a_margin_or_with_one_island_or_none_all_stays(scene):
     assert filter_components(one * 0, one, 0.01)[1:] == (0, 0)
 
 
-def test_a_speck_does_not_set_the_measure_for_the_rest():
+def test_a_small_component_is_not_the_measure_for_the_others():
     classes, confidence = np.zeros((1, 1, 40), np.uint8), np.full((1, 1, 40), 200, np.uint8)
     classes[..., :20], classes[..., 30] = 1, 1
     confidence[..., 30] = 255
-    assert filter_components(classes, confidence, 0.1).voxels == 0
+    assert filter_components(classes, confidence, 0.1).dropped_voxels == 0
 
 
-def test_the_largest_island_stays_however_sure_the_others_are():
+def test_the_largest_component_is_kept_whatever_the_confidence_of_the_others():
     classes, confidence = np.zeros((1, 1, 40), np.uint8), np.full((1, 1, 40), 150, np.uint8)
     classes[..., :20], classes[..., 25:30], classes[..., 35] = 1, 1, 1
     confidence[..., 25:30] = 255
     left = filter_components(classes, confidence, 0.1)
-    assert (left.components, left.voxels) == (1, 1) and left.classes[..., :30].sum() == 25
+    assert (left.dropped_components, left.dropped_voxels) == (1, 1) and left.classes[..., :30].sum() == 25
 
 
-def test_probabilities_and_the_shorter_way_give_the_same(rng):
+def test_probabilities_and_classes_with_confidence_give_the_same(rng):
     probabilities = ndimage.gaussian_filter(rng.normal(size=(3, 12, 20, 20)), (0, 1.5, 1.5, 1.5))
     probabilities[0] += 0.1
     probabilities = np.exp(12 * probabilities).astype(np.float32)
     probabilities /= probabilities.sum(0)
-    surely = probabilities.argmax(0).astype(np.uint8), np.rint((1 - probabilities[0]) * CERTAIN).astype(np.uint8)
+    labelled = (
+        probabilities.argmax(0).astype(np.uint8),
+        np.rint((1 - probabilities[0]) * CONFIDENCE_STEPS).astype(np.uint8),
+    )
     predictor = SimpleNamespace(
-        classify=lambda image, slabs: surely[0], classify_with_confidence=lambda image, slabs: surely
+        classify=lambda image, slabs: labelled[0], classify_with_confidence=lambda image, slabs: labelled
     )
     whole, short = filter_probabilities(probabilities, 0.1), segment_filtered(predictor, None, 0.1)
-    assert whole.components == short.components > 0
+    assert whole.dropped_components == short.dropped_components > 0
     np.testing.assert_array_equal(whole.classes, short.classes)
-    assert segment_filtered(predictor, None, None).classes is surely[0]
-    kept = suppress_dropped(probabilities, whole.classes)
-    np.testing.assert_array_equal(kept.argmax(0), whole.classes)
-    same = (whole.classes > 0) | (surely[0] == 0)
-    np.testing.assert_array_equal(kept[:, same], probabilities[:, same])
-    assert (kept[0, ~same] == 1).all() and suppress_dropped(probabilities, surely[0]) is probabilities
+    assert segment_filtered(predictor, None, None).classes is labelled[0]
+    suppressed = suppress_dropped(probabilities, whole.classes)
+    np.testing.assert_array_equal(suppressed.argmax(0), whole.classes)
+    same = (whole.classes > 0) | (labelled[0] == 0)
+    np.testing.assert_array_equal(suppressed[:, same], probabilities[:, same])
+    assert (suppressed[0, ~same] == 1).all() and suppress_dropped(probabilities, labelled[0]) is probabilities
 
 
 def test_the_middle_of_the_good_margins_is_chosen_and_none_where_nothing_is_gained():

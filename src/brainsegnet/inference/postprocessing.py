@@ -1,0 +1,173 @@
+"""From predicted classes and probabilities to a result: connected components, entropy, volumes and their intervals.
+
+Errors far from the lesion are mostly components of their own with a lower lesion probability. So a component is dropped
+if its mean lesion probability is lower than that of the most confident component by more than a margin. The margin is
+chosen on unseen cases; a model that gains nothing has none. The paper keeps all components ("Testing").
+
+The interval of a volume runs from the volume with a probability above 1 - alpha to the volume with a probability above
+alpha. Alpha is chosen on unseen cases, so that the interval holds the true volume in a given share of them.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from scipy import ndimage
+
+from brainsegnet._types import Floats, Labels
+from brainsegnet.inference.tiling import CONFIDENCE_STEPS, TiledPredictor
+from brainsegnet.model.card import Card, IntervalNote
+from brainsegnet.task import Task
+from brainsegnet.volume import LabelMap
+
+SMALLEST_SHARE = 0.1
+"""Size, relative to the largest component, from which a component can be the most confident one."""
+
+
+class FilteredLabels(NamedTuple):
+    """Classes (D, H, W) after components were dropped, and how many components and voxels those were."""
+
+    classes: Labels
+    dropped_components: int
+    dropped_voxels: int
+
+
+def filter_components(classes: Labels, confidence: Labels, margin: float | None) -> FilteredLabels:
+    """Set components to background whose confidence is lower than the highest one by more than a margin.
+
+    The largest component is always kept, so that a large faint lesion beside a small bright one is not lost.
+
+    Args:
+        classes: (D, H, W), 0 is the background. Voxels that touch at a corner are in one component.
+        confidence: Lesion probability (D, H, W) in `CONFIDENCE_STEPS`; its mean is the confidence of a component.
+        margin: As a probability; None drops nothing.
+
+    >>> classes = np.array([[[1, 2, 0, 1, 0, 1]]], np.uint8)
+    >>> filter_components(classes, np.array([[[255, 245, 0, 200, 0, 240]]], np.uint8), 0.1)
+    FilteredLabels(classes=array([[[1, 2, 0, 0, 0, 1]]], dtype=uint8), dropped_components=1, dropped_voxels=1)
+    """
+    if margin is None:
+        return FilteredLabels(classes, 0, 0)
+    components, count = ndimage.label(classes, np.ones((3, 3, 3)))
+    if count < 2:
+        return FilteredLabels(classes, 0, 0)
+    lesion = np.flatnonzero(components)
+    component = components.ravel()[lesion]
+    sizes = np.bincount(component, minlength=count + 1)
+    total = np.bincount(component, confidence.ravel()[lesion], minlength=count + 1)
+    mean = total / np.maximum(sizes, 1) / CONFIDENCE_STEPS
+    highest = mean[sizes >= SMALLEST_SHARE * sizes.max()].max()
+    dropped = (mean < highest - margin) & (sizes > 0)
+    dropped[sizes.argmax()] = False
+    if not dropped.any():
+        return FilteredLabels(classes, 0, 0)
+    filtered = classes.copy()
+    filtered.ravel()[lesion[dropped[component]]] = 0
+    return FilteredLabels(filtered, int(np.count_nonzero(dropped)), int(sizes[dropped].sum()))
+
+
+def segment_filtered(
+    predictor: TiledPredictor, image: Floats, margin: float | None, slabs: int | None = None
+) -> FilteredLabels:
+    """The most probable class of each voxel of an image (C, D, H, W), after `filter_components`."""
+    if margin is None:
+        return FilteredLabels(predictor.classify(image, slabs), 0, 0)
+    return filter_components(*predictor.classify_with_confidence(image, slabs), margin)
+
+
+def filter_probabilities(probabilities: Floats, margin: float | None) -> FilteredLabels:
+    """The same from probabilities (K, D, H, W)."""
+    return filter_components(*labels_and_confidence(probabilities), margin)
+
+
+def labels_and_confidence(probabilities: Floats) -> tuple[Labels, Labels]:
+    """Classes and confidence (D, H, W), as `filter_components` takes them, from probabilities (K, D, H, W)."""
+    confidence = np.rint((1 - probabilities[0]) * CONFIDENCE_STEPS).astype(np.uint8)
+    return np.argmax(probabilities, 0).astype(np.uint8), confidence
+
+
+def suppress_dropped(probabilities: Floats, classes: Labels) -> Floats:
+    """Probabilities (K, D, H, W) with certain background where components were dropped from `classes` (D, H, W)."""
+    dropped = (classes == 0) & (probabilities[1:].max(0) > probabilities[0])
+    if not dropped.any():
+        return probabilities
+    suppressed = probabilities.copy()
+    suppressed[:, dropped] = 0
+    suppressed[0, dropped] = 1
+    return suppressed
+
+
+def entropy(probabilities: Floats) -> Floats:
+    """Entropy (D, H, W) of class probabilities (K, D, H, W), as a share of the greatest possible one, log K.
+
+    >>> entropy(np.array([1, 0.5, 0, 0.5], np.float32).reshape(2, 2, 1, 1)).ravel().tolist()
+    [0.0, 1.0]
+    """
+    logs = np.log(np.maximum(probabilities, np.float32(1e-12)))
+    return np.asarray(np.abs((probabilities * logs).sum(0)) / np.float32(math.log(len(probabilities))), np.float32)
+
+
+def region_probability(probabilities: Floats, classes: Sequence[int]) -> Floats:
+    """Probability (D, H, W) that a voxel is in a region, which unites some of the classes of (K, D, H, W)."""
+    return np.asarray(probabilities[list(classes)].sum(0), np.float32)
+
+
+def volume_interval(probability: Floats, voxel_ml: float, alpha: float) -> tuple[float, float]:
+    """Limits in ml of the interval of a region's volume, from its probability (D, H, W).
+
+    >>> volume_interval(np.array([0.05, 0.5, 0.95, 1], np.float32), 1.0, alpha=0.1)
+    (2.0, 3.0)
+    """
+    least, most = (int(np.count_nonzero(probability > limit)) for limit in (1 - alpha, alpha))
+    return least * voxel_ml, most * voxel_ml
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An interval of a volume in ml; `coverage` is the share of `cases` unseen cases in which it held the true volume.
+
+    `coverage` is None if it was not measured.
+    """
+
+    least_ml: float
+    most_ml: float
+    coverage: float | None
+    cases: int
+
+
+def find_intervals(
+    probabilities: Floats, card: Card, voxel_ml: float, as_validated: bool = True
+) -> dict[str, Interval]:
+    """The interval of each region's volume, from probabilities (K, D, H, W).
+
+    The coverage on the card was measured with all sequences and without test-time augmentation; of a prediction that
+    is not `as_validated` it is unknown.
+    """
+    intervals = {}
+    for region, classes in zip(card.task.regions, card.task.region_classes, strict=True):
+        note = card.intervals.get(region, IntervalNote())
+        least, most = volume_interval(region_probability(probabilities, classes), voxel_ml, note.alpha)
+        measured = (note.coverage, note.cases) if as_validated else (None, 0)
+        intervals[region] = Interval(round(least, 6), round(most, 6), *measured)
+    return intervals
+
+
+def measure_volumes(labels: LabelMap, task: Task) -> dict[str, dict[str, float]]:
+    """Volume of each tissue and of each region of the task, in ml.
+
+    >>> from brainsegnet.task import BRATS2021
+    >>> labels = LabelMap(np.array([[[0, 1, 2, 4, 4]]], np.uint8), np.diag([5.0, 1.0, 2.0, 1.0]))
+    >>> measure_volumes(labels, BRATS2021)["regions"]
+    {'whole': 0.04, 'core': 0.03, 'enhancing': 0.02}
+    """
+    voxels = np.bincount(labels.array.ravel(), minlength=256)
+
+    def sum_ml(*values: int) -> float:
+        return round(float(voxels[list(values)].sum()) * labels.voxel_ml, 6)
+
+    return {
+        "labels": {tissue: sum_ml(value) for value, tissue in task.labels.items()},
+        "regions": {region: sum_ml(*values) for region, values in task.regions.items()},
+    }
