@@ -6,8 +6,19 @@ import pytest
 from brainsegnet.errors import ImageError
 from brainsegnet.io.cases import find_cases, load_case
 from brainsegnet.preprocessing.geometry import Turn, turn
-from brainsegnet.preprocessing.prepare import brain_box, follow, prepare, restore
-from brainsegnet.task import BRATS2021
+from brainsegnet.preprocessing.prepare import (
+    brain_box,
+    brain_mask,
+    check_case,
+    crop,
+    find_background,
+    follow,
+    normalise,
+    prepare,
+    put_back,
+    restore,
+)
+from brainsegnet.task import BRATS2015, BRATS2021
 from brainsegnet.volume import Box, Case, LabelMap, Volume
 
 UPRIGHT = np.array([[0, 0, 1.2, -90], [0, 0.9, 0, -120], [3.0, 0, 0, -60], [0, 0, 0, 1]])
@@ -87,3 +98,154 @@ def test_a_real_lesion_lies_in_its_box(real_data):
     )
     assert case.lesion is not None
     np.testing.assert_array_equal(restore(follow(case.lesion.array, prepared), prepared), case.lesion.array)
+
+
+def head(rng, background, box=BOX, shape=(6, 8, 10)):
+    array = np.full(shape, background, np.float32)
+    array[box.slices] = rng.random(box.shape) + 1
+    return Volume(array, np.diag([2.0, 1, 1, 1]))
+
+
+@pytest.mark.parametrize("background", [0, -3.16])
+def test_the_box_holds_the_brain_of_every_sequence(rng, background):
+    case = Case("a", {"t1": head(rng, background), "t2": head(rng, 0, Box((2, 1, 3), (3, 3, 4)))})
+    assert brain_box(case) == Box((1, 1, 3), (4, 6, 8))
+    assert brain_mask(case).sum() == 3 * 4 * 5 + 1
+
+
+def test_an_image_without_background_fills_its_volume(rng):
+    noisy = Volume(rng.random((6, 8, 10)), np.diag([2.0, 1, 1, 1]))
+    case = Case("a", {"t1": head(rng, 0), "t2": noisy})
+    assert find_background(noisy.array) is None and find_background(np.full((2, 2, 2), np.nan)) is None
+    assert brain_box(case) == Box((0, 0, 0), (6, 8, 10))
+
+
+def test_a_lesion_outside_the_brain_does_not_move_the_box(rng):
+    lesion = LabelMap(np.ones((6, 8, 10), np.uint8), np.diag([2.0, 1, 1, 1]))
+    assert brain_box(Case("a", {"t1": head(rng, 0)}, lesion)) == BOX
+
+
+def test_nothing_but_background_is_refused():
+    with pytest.raises(ImageError, match="case a: no image differs from its background"):
+        brain_box(Case("a", {"t1": Volume(np.zeros((2, 3, 4)), np.eye(4))}))
+
+
+def test_put_back_undoes_crop_inside_the_box(rng):
+    array = rng.random((6, 8, 10))
+    back = put_back(crop(Volume(array, np.eye(4)), BOX).array, BOX, array.shape, fill=-1)
+    inside = np.zeros(array.shape, bool)
+    inside[BOX.slices] = True
+    np.testing.assert_array_equal(back, np.where(inside, array, -1))
+
+
+def test_put_back_keeps_leading_axes_and_the_type(rng):
+    array = rng.random((2, *BOX.shape)).astype(np.float16)
+    back = put_back(array, BOX, (6, 8, 10))
+    assert back.dtype == np.float16 and back.shape == (2, 6, 8, 10)
+    np.testing.assert_array_equal(back[1], put_back(array[1], BOX, (6, 8, 10)))
+
+
+def test_what_is_cropped_stays_where_it_was(rng):
+    affine = np.array([[0, 0.5, 2, -9], [1.5, 0, 0.1, 3], [0, 3, -1, 7], [0, 0, 0, 1.0]])
+    labels = LabelMap(np.zeros((6, 8, 10), np.uint8), affine)
+    part = crop(labels, BOX)
+    assert isinstance(part, LabelMap) and part.shape == BOX.shape
+    np.testing.assert_allclose(part.affine @ (1, 1, 1, 1), affine @ (2, 3, 4, 1))
+    np.testing.assert_array_equal(labels.affine, affine)
+
+
+@pytest.mark.real
+def test_the_box_of_a_real_brain(real_data):
+    (files,) = find_cases([real_data / "tumour/brats2015/brats_2013_pat0003_1"])
+    case = load_case(files, ("flair", "t1c"), BRATS2015, lesion=False)
+    background = find_background(case.reference.array)
+    assert background is not None and -4 < background < -3
+    assert brain_box(case) == Box((7, 51, 47), (147, 212, 193))
+
+
+@pytest.fixture
+def mask():
+    mask = np.zeros((6, 8, 10), bool)
+    mask[1:5, 2:7, 3:9] = True
+    return mask
+
+
+@pytest.fixture
+def image(rng, mask):
+    return np.where(mask, rng.gamma(3, 100, mask.shape) + 1, 0)
+
+
+def test_the_brain_has_median_0_and_deviation_1_and_the_rest_alone_is_0(image, mask):
+    x = normalise(image, mask, 0)
+    assert x.dtype == np.float32 and x.flags.c_contiguous
+    assert abs(np.median(x[mask])) < 1e-5 and abs(x[mask].std() - 1) < 1e-5
+    assert x[mask].all()
+    assert not x[~mask].any() and not np.signbit(x[~mask]).any()
+
+
+@pytest.mark.parametrize("a, b", [(1, 5), (0.001, 0), (300, -4000), (2.5, 1e5)])
+def test_gain_and_offset_of_the_scanner_do_not_matter(image, mask, a, b):
+    np.testing.assert_allclose(
+        normalise(a * image + b, mask, b), normalise(image, mask, 0), atol=2e-4 if b == 1e5 else 2e-5
+    )
+
+
+@pytest.mark.parametrize("dtype", [np.int16, np.uint8, np.int32, np.float32, ">i2"])
+def test_every_stored_type_is_normalised(mask, rng, dtype):
+    image = (rng.integers(1, 250, mask.shape) * mask).astype(dtype)
+    values = image[mask].astype(float)
+    np.testing.assert_allclose(normalise(image, mask, 0)[mask], (values - np.median(values)) / values.std(), atol=1e-5)
+
+
+def test_where_a_sequence_is_background_it_does_not_count(image, mask):
+    half = image.copy()
+    half[:, :, :6] = 0
+    own = mask.copy()
+    own[:, :, :6] = False
+    np.testing.assert_array_equal(normalise(half, mask, 0)[own], normalise(half, own, 0)[own])
+    assert (normalise(half, mask, 0)[mask & ~own] < 0).all()
+
+
+def test_an_image_without_background_counts_wholly(rng):
+    image = rng.normal(5, 2, (4, 5, 6))
+    np.testing.assert_allclose(
+        normalise(image, np.ones(image.shape, bool)), (image - np.median(image)) / image.std(), atol=1e-6
+    )
+
+
+def test_a_large_lesion_does_not_move_the_healthy_tissue(image, mask):
+    sick = image.copy()
+    sick[mask & (image > np.quantile(image[mask], 0.8))] *= 3
+    healthy = mask & (sick == image)
+    difference = normalise(sick, mask, 0) * sick[mask].std() - normalise(image, mask, 0) * image[mask].std()
+    assert np.abs(difference[healthy]).max() < 1e-2
+
+
+@pytest.mark.parametrize("value", [0, 7, 1e6])
+def test_one_value_in_the_whole_brain_is_refused(mask, value):
+    with pytest.raises(ImageError, match="case a: t1 has one value in the whole brain"):
+        normalise(np.where(mask, value, 0.0), mask, 0, "case a: t1")
+
+
+@pytest.mark.parametrize(
+    "spoil, sentence",
+    [
+        (lambda x: x * 0 + 3, "case pat1: t2 is 3 everywhere"),
+        (lambda x: np.where(x > x.max() - 1e-9, np.nan, x), "case pat1: t2 holds 1 NaN or infinite values"),
+        (lambda x: np.where(x == 0, -np.inf, x), r"case pat1: t2 holds 360 NaN or infinite"),
+        (lambda x: x.astype(int) * 0, "case pat1: t2 is 0 everywhere"),
+    ],
+)
+def test_each_kind_of_unusable_image_is_refused_in_a_sentence(image, spoil, sentence):
+    case = Case("pat1", {"t1": Volume(image, np.eye(4)), "t2": Volume(spoil(image), np.eye(4))})
+    with pytest.raises(ImageError, match=sentence):
+        check_case(case)
+
+
+def test_an_empty_image_is_refused():
+    with pytest.raises(ImageError, match=r"case pat1: t1 is empty, its shape is \(0, 4, 4\)"):
+        check_case(Case("pat1", {"t1": Volume(np.zeros((0, 4, 4)), np.eye(4))}))
+
+
+def test_a_usable_case_passes(image):
+    check_case(Case("pat1", {"t1": Volume(image, np.eye(4))}))
