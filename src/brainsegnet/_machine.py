@@ -13,8 +13,8 @@ INTEGER_FLAGS = ("avx2", "avx512_vnni", "avx_vnni", "amx_int8", "asimddp")
 X86 = ("x86_64", "amd64")
 """Machines whose processors have had AVX2 for ten years."""
 BF16_FLAGS = ("amx_bf16",)
-"""Matrix units for bf16. Vector instructions (avx512_bf16) do not count, although they halve a training step: with them,
-the weight gradients of small maps in torch 2.13 read uninitialised memory (docs/performance.md)."""
+"""Matrix units for bf16. Vector instructions (avx512_bf16) do not count, although they halve a training step. With
+them, the weight gradients of small maps read uninitialised memory in torch 2.13 (docs/performance.md)."""
 
 
 def has_integer_units(description: Path = CPUINFO) -> bool:
