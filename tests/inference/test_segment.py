@@ -191,7 +191,7 @@ def test_another_grid_is_resampled_on_request(phantoms, trained, tmp_path):
     assert read_labels(done.path).on_grid_of(read_image(images["flair"]))
 
 
-def test_one_bad_case_among_many_is_told_and_the_others_are_done(phantoms, trained, tmp_path):
+def test_one_bad_case_among_many_is_a_failure_and_the_others_are_done(phantoms, trained, tmp_path):
     data = tmp_path / "data"
     shutil.copytree(phantoms, data)
     files_of(data, "phantom0001").images["t1"].write_bytes(b"no image")
@@ -215,12 +215,12 @@ def test_a_scan_is_not_overwritten_by_its_labels(phantoms, trained, tmp_path):
     assert images["flair"].read_bytes() == before
 
 
-def test_labels_that_would_later_pass_for_the_truth_are_not_written(phantoms, trained, tmp_path):
+def test_labels_that_would_later_be_taken_for_the_truth_are_not_written(phantoms, trained, tmp_path):
     case = tmp_path / "pat1"
     case.mkdir()
     for name, path in files_of(phantoms).images.items():
         shutil.copy(path, case / f"{name}{path.suffix}")
-    with pytest.raises(OutputError, match="lies beside the scans and would pass for their truth; name another"):
+    with pytest.raises(OutputError, match="is beside the scans and would be taken for their truth; name another"):
         segment(case, trained, case / "lesion.nii.gz", CPU)
     segment(case, trained, case / "found.nii.gz", CPU)
     (found,) = find_cases([case])

@@ -1,4 +1,4 @@
-"""What a scan costs, counted and not timed: multiply-adds of what is exported, bytes that are allocated on the way."""
+"""What a scan costs, counted and not timed: multiply-adds of an exported network, and bytes that are allocated."""
 
 import tracemalloc
 
@@ -73,7 +73,7 @@ def weights_of(op):
 
 
 class Silent:
-    """A backend that computes nothing, so that what is left is ours."""
+    """A backend that computes nothing, so that only the memory around it is counted."""
 
     name, classes, multiples, halo = "silent", 4, (1, 8, 8), 21
 

@@ -1,4 +1,4 @@
-"""Memory, counted in bytes on no device at all: what a training step of the paper keeps for its backward pass."""
+"""Memory, counted from shapes: what a training step of the paper keeps for its backward pass."""
 
 import torch
 from torch import Tensor
@@ -27,9 +27,9 @@ def kept_gigabytes(fused_decoder: bool) -> float:
     return sum(t.untyped_storage().nbytes() for key, t in kept.items() if key not in weights) / 1e9
 
 
-def test_the_papers_batch_leaves_room_in_12_gigabytes():
+def test_the_papers_batch_fits_into_12_gigabytes():
     assert 5 < kept_gigabytes(fused_decoder=True) < 9.5
 
 
-def test_collapsing_saves_a_third():
+def test_the_fused_decoder_saves_a_third():
     assert kept_gigabytes(fused_decoder=True) < 0.67 * kept_gigabytes(fused_decoder=False)

@@ -1,4 +1,4 @@
-"""What was trained is what is kept, loaded and run: one function on the whole road from training to a scan."""
+"""The network that is trained is the one that is saved, loaded and run on scans."""
 
 import numpy as np
 import pytest
@@ -28,7 +28,7 @@ def scan(rng):
 
 
 @pytest.mark.parametrize("nonlinear", [True, False])
-def test_trained_weights_kept_and_loaded_segment_alike_plain_and_collapsed(scan, tmp_path, nonlinear):
+def test_saved_and_loaded_weights_compute_what_the_training_computed_plain_and_fused(scan, tmp_path, nonlinear):
     plan = Plan(RECIPE.model_copy(update={"nonlinear": nonlinear}), Budget(steps=4), 1, 2, (4, 16, 16))
     path = tmp_path / "weights.safetensors"
     hooks = Hooks(lambda record: None, lambda name, weights: write_tensors(weights, path))

@@ -1,4 +1,4 @@
-"""The models inside the package: complete, small, honest about their origin, and of use."""
+"""The models inside the package: complete, small, with origin and scores on their cards, and useful."""
 
 from pathlib import Path
 
@@ -23,7 +23,7 @@ def test_there_is_one_for_tumours_and_one_for_each_kind_of_stroke_scan():
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_a_card_tells_origin_licence_and_scores(name):
+def test_a_card_names_origin_licence_and_scores(name):
     card = shipped_models()[name].card
     assert card.name == name and "not stated" not in card.licence + card.training.data.sources
     assert set(card.training.subsets) == {"+".join(part) for part in parts_of(card.sequences)}
@@ -56,13 +56,13 @@ def test_the_default_model_finds_the_example(tmp_path):
     assert scores["whole"].dice > 0.75
 
 
-def test_fewer_sequences_serve_too_and_their_cost_is_told(tmp_path):
+def test_fewer_sequences_suffice_and_the_report_says_what_they_cost(tmp_path):
     done = brainsegnet.segment({"flair": EXAMPLE / "flair.nii.gz"}, None, tmp_path / "out.nii.gz")
     validation = done.done[0].report["validation"]
     assert set(validation) == {"all sequences", "those used"}
 
 
-def test_sequences_that_do_not_suffice_are_warned_of(tmp_path):
+def test_insufficient_sequences_give_a_warning(tmp_path):
     done = brainsegnet.segment({"t1": EXAMPLE / "t1.nii.gz"}, None, tmp_path / "out.nii.gz")
     warnings = done.done[0].report["warnings"]
     assert any(

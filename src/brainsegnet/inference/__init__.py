@@ -1,1 +1,1 @@
-"""Model folders, engines, and the prediction of one case or many."""
+"""Engines, tiled inference, and the segmentation of one case or many."""

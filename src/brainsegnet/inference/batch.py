@@ -59,7 +59,7 @@ def run_batch(
     done: list[Result] = []
     failures: dict[str, str] = {}
     started, computing = time.perf_counter(), 0.0
-    ready = False
+    is_started = False
     last_write: tuple[str, Future[Result]] | None = None
 
     def finish(case: str, writing: Future[Result]) -> None:
@@ -68,9 +68,9 @@ def run_batch(
 
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="write") as writer:
         for item, reading in _read_ahead(items, read):
-            if not ready:
+            if not is_started:
                 start()
-                ready = True
+                is_started = True
             case = name(item)
             with _record_failure(case, failures):
                 loaded, begun = reading.result(), time.perf_counter()

@@ -52,11 +52,11 @@ def segment(
         OutputError: the output cannot be written, or would be taken for the truth of a case that was found in a folder.
         BrainSegNetError: the only case cannot be used; of many, the bad ones are in `failures`.
     """
-    found = _find(cases)
-    opened = choose_model({case.name: case.images for case in found}) if model is None else resolve_model(model)
-    targets = _plan_targets(found, out)
+    case_files = _find(cases)
+    opened = choose_model({case.name: case.images for case in case_files}) if model is None else resolve_model(model)
+    targets = _plan_targets(case_files, out)
     if not isinstance(cases, Mapping):
-        _refuse_truths(found, targets.values())
+        _refuse_truths(case_files, targets.values())
     segmenter = Segmenter(opened, options)
 
     def read(files: CaseFiles) -> LoadedCase | PreparedCase:
@@ -74,8 +74,8 @@ def segment(
             watch(saved)
         return saved
 
-    batch = run_batch(found, read, compute, write, lambda files: files.name, segmenter.open)
-    if len(found) == 1 and batch.failures:
+    batch = run_batch(case_files, read, compute, write, lambda files: files.name, segmenter.open)
+    if len(case_files) == 1 and batch.failures:
         raise BrainSegNetError(next(iter(batch.failures.values())))
     return batch
 
@@ -113,7 +113,9 @@ def _refuse_truths(cases: Sequence[CaseFiles], targets: Iterable[Path]) -> None:
     folders = {path.resolve().parent for case in cases for path in case.images.values()}
     for target in targets:
         if names_lesion(target) and target.resolve().parent in folders:
-            raise OutputError(f"{target} lies beside the scans and would pass for their truth; name another with --out")
+            raise OutputError(
+                f"{target} is beside the scans and would be taken for their truth; name another with --out"
+            )
 
 
 def _load(files: CaseFiles, card: Card, options: SegmentOptions) -> LoadedCase:
