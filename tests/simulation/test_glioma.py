@@ -19,7 +19,7 @@ def simulated(mask):
 
 def tumour(head, seed, **changes):
     rng = np.random.default_rng(seed)
-    glioma = replace(draw_glioma(rng), **{"volume_ml": 120.0, "core": 0.5, "small-lesions": 1} | changes)
+    glioma = replace(draw_glioma(rng), **{"volume_ml": 120.0, "core": 0.5, "foci": 1} | changes)
     streams, tissue = RandomStreams.of(rng), torch.as_tensor(head.tissue)
     cells = grow_cells(streams, glioma, tissue, head.spacing_mm)
     water = infiltrate(streams, glioma, cells, tissue, head.spacing_mm)

@@ -99,7 +99,7 @@ def test_emboli_are_many_and_small(small_ground, strokes):
     assert ndimage.label(core, np.ones((3, 3, 3)))[1] >= 4
 
 
-@pytest.mark.parametrize("small-lesions", [2, 40])
+@pytest.mark.parametrize("foci", [2, 40])
 def test_a_wedge_keeps_most_of_its_volume_however_many_satellites_it_has(small_ground, strokes, foci):
     shares = []
     for seed in range(6):
