@@ -10,8 +10,8 @@ from brainsegnet.simulation.simulate import SimulateOptions
 
 
 @app.command
-def simulate(out: Path, /, *, options: Annotated[SimulateOptions, Parameter(name="*")] = SimulateOptions()) -> None:
-    """Simulate cases: heads with a glioma, in the folders of BRATS 2015, or with a stroke. A seed always gives the same.
+def simulate(out: Path, /, *, options: Annotated[SimulateOptions | None, Parameter(name="*")] = None) -> None:
+    """Simulate cases: heads with a glioma, in the folders of BRATS 2015, or with a stroke.
 
     Example: brainsegnet simulate phantoms/ --cases 8 --seed 0
 

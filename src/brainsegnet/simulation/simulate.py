@@ -65,13 +65,13 @@ class SimulateOptions:
 
 
 def simulate(
-    out: Path, options: SimulateOptions = SimulateOptions(), watch: Callable[[str], None] | None = None
+    out: Path, options: SimulateOptions | None = None, watch: Callable[[str], None] | None = None
 ) -> list[Path]:
     """Simulate cases and write each into a folder of its own, below `out`.
 
     Args:
         out: Folder for the cases.
-        options: Which cases.
+        options: Which cases; by default eight phantoms.
         watch: Called with the name of each case that is written.
 
     Returns:
@@ -87,6 +87,7 @@ def simulate(
     from brainsegnet.io.images import write_image
     from brainsegnet.io.case_files import LESION
 
+    options = options or SimulateOptions()
     make = open_simulator(options)
     writable(out / "case", ())
     folders = []
