@@ -368,8 +368,9 @@ def glioma_makers(bench: Bench) -> Iterator[Maker]:
 
 def stroke_makers(bench: Bench) -> Iterator[Maker]:
     """Of each kind eight at half detail and two whole, and three of heads and lesions of other people."""
+    from brainsegnet.simulation import StrokeTask
     from brainsegnet.simulation.simulate import open_library
-    from brainsegnet.simulation.stroke_case import Library, StrokeTask, simulate_stroke
+    from brainsegnet.simulation.stroke_case import Library, simulate_stroke
 
     def maker(task: StrokeTask, seed: int, detail: float, library: Any = None) -> Maker:  # noqa: ANN401
         known = "" if library is None else " library"

@@ -84,8 +84,8 @@ def simulate(
         MissingExtra: torch, or nilearn for `icbm152`, is not installed.
     """
     from brainsegnet._atomic import writable
-    from brainsegnet.io.images import write_image
     from brainsegnet.io.case_files import LESION
+    from brainsegnet.io.images import write_image
 
     options = options or SimulateOptions()
     make = open_simulator(options)
@@ -141,8 +141,8 @@ def place_file(case: str, stroke: StrokeTask | None, sequence: str, identifier: 
     >>> place_file("phantom_1", "isles2017", "tmax", 127014).as_posix()
     'VSD.Brain.XX.O.MR_Tmax.127014/VSD.Brain.XX.O.MR_Tmax.127014.nii'
     """
-    from brainsegnet.io.layouts import smir_path, vsd_path
     from brainsegnet.io.case_files import LESION
+    from brainsegnet.io.layouts import smir_path, vsd_path
 
     if stroke is None:
         return vsd_path(sequence, identifier)
