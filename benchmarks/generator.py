@@ -22,7 +22,7 @@ import torch
 from brainsegnet._machine import describe_cpu
 from brainsegnet.anatomy.label_maps import PROCEDURAL, open_anatomies
 from brainsegnet.simulation.fields import RandomStreams
-from brainsegnet.simulation.realistic import Painted, draw_recipe, render
+from brainsegnet.simulation.realistic import Rendered, draw_recipe, render
 from brainsegnet.task import BRATS2021, ISLES2017, ISLES2022, Task
 from brainsegnet.training.options import TrainOptions
 from brainsegnet.training.sampler import Scan
@@ -32,19 +32,19 @@ PATCH = (12, 128, 128)
 STROKES = {"isles2022": ISLES2022, "isles2017": ISLES2017}
 
 
-def cut(painted: Painted, rng: RandomStreams, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+def cut(rendered: Rendered, rng: np.random.Generator, count: int) -> tuple[torch.Tensor, torch.Tensor]:
     """`count` patches (count, 4, 12, 128, 128) and their labels, half of them around the tumour."""
-    images = torch.stack(list(painted.images.values()))
-    short = [max(0, p - n) for p, n in zip(PATCH, painted.labels.shape, strict=True)]
+    images = torch.stack(list(rendered.images.values()))
+    short = [max(0, p - n) for p, n in zip(PATCH, rendered.labels.shape, strict=True)]
     pad = (0, short[2], 0, short[1], 0, short[0])
-    images, labels = torch.nn.functional.pad(images, pad), torch.nn.functional.pad(painted.labels, pad)
+    images, labels = torch.nn.functional.pad(images, pad), torch.nn.functional.pad(rendered.labels, pad)
     inside = torch.nonzero(labels > 0).cpu().numpy()
     chosen = []
     for k in range(count):
         room = np.subtract(labels.shape, PATCH)
-        at = rng.numpy_rng.integers(0, room + 1)
+        at = rng.integers(0, room + 1)
         if k % 2 and len(inside):
-            at = np.clip(inside[rng.numpy_rng.integers(len(inside))] - np.array(PATCH) // 2, 0, room)
+            at = np.clip(inside[rng.integers(len(inside))] - np.array(PATCH) // 2, 0, room)
         chosen.append(tuple(slice(int(a), int(a) + p) for a, p in zip(at, PATCH, strict=True)))
     return torch.stack([images[(slice(None), *box)] for box in chosen]), torch.stack([labels[box] for box in chosen])
 
@@ -74,12 +74,12 @@ def time_memory(options: argparse.Namespace, task: Task) -> float:
 
 def time_render(options: argparse.Namespace) -> dict[str, object]:
     """Seconds in which a glioma is rendered and patches are cut from it, without what a training does with it."""
-    heads, seconds = open_anatomies(options.anatomy), []
+    anatomies, seconds = open_anatomies(options.anatomy), []
     for number in range(options.cases + 1):
-        numbers, head = np.random.default_rng(number), heads(number)
+        rng, anatomy = np.random.default_rng(number), anatomies(number)
         start = wait(options.device)
-        recipe, rng = draw_recipe(numbers), RandomStreams.of(numbers, options.device)
-        cut(render(rng, recipe, head), rng, options.patches)
+        recipe, streams = draw_recipe(rng), RandomStreams.of(rng, options.device)
+        cut(render(streams, recipe, anatomy), rng, options.patches)
         seconds.append(wait(options.device) - start)
     seconds = seconds[1:]
     return {
@@ -94,7 +94,7 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--cases", type=int, default=10)
     parser.add_argument("--patches", type=int, default=40, help="patches from each case")
-    parser.add_argument("--anatomy", help="by default procedural heads; for strokes, heads of their own")
+    parser.add_argument("--anatomy", help="of the cases; by default procedural")
     parser.add_argument("--stroke", choices=STROKES, help="strokes instead of gliomas")
     parser.add_argument("--shapes", type=Path, help="folder of lesion masks for strokes")
     parser.add_argument("--out", type=Path)

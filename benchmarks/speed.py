@@ -135,7 +135,7 @@ def machine() -> dict:
 
 def phantom(home: Path, task: str) -> Path:
     """A phantom of the size of the challenge's scans; one with six maps reads some files twice."""
-    brainsegnet.simulate(home, 1, 0, SHAPES[task])
+    brainsegnet.simulate(home, brainsegnet.SimulateOptions(1, 0, SHAPES[task]))
     (files,) = find_cases([home])
     rows = [f"phantom,{name},{path}" for name, path in zip(load_task(task).sequences, cycle(files.images.values()))]
     (home / "cases.csv").write_text("\n".join(["case,sequence,path", *rows]))

@@ -2,15 +2,13 @@
 
     python benchmarks/train_packed.py packed/brats2021.npz --recipe modern --minutes 9 --out runs/gpu
     python benchmarks/train_packed.py packed/brats2021.npz --recipe modern --minutes 18 --out runs/gpu --resume
-    python benchmarks/train_packed.py --task brats2021 --simulated 32 --anatomy packed/heads.npz --minutes 9 --out
-    runs/own python benchmarks/train_packed.py packed/brats2021.npz --from benchmarks/parents/tumour --minutes 4 --out
-    runs/tuned
+    python benchmarks/train_packed.py --task brats2021 --simulated 32 --anatomy packed/anatomies.npz --out runs/own
+    python benchmarks/train_packed.py packed/brats2021.npz --from benchmarks/parents/tumour --minutes 4 --out runs/tuned
 
 The output folder holds the model folders best/ and last/ and the state for resuming, with the cards that `brainsegnet
 train` writes; `brainsegnet segment` and `release` take them. Cases named with --hold-out are scored ten times on the
 way and never trained on. With --simulated, gliomas are simulated on the GPU, or strokes on the CPU, beside the cases of
-the pack, if one is named: gliomas in heads that pack.py has packed or procedural, strokes in such or in heads of their
-own.
+the pack, if one is named, in anatomies that pack.py has packed or in procedural ones.
 """
 
 import argparse
@@ -81,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--simulated", type=int, help="simulated cases in memory")
     parser.add_argument("--refresh-every", type=int, help="steps after which one of them is replaced; by default 40")
-    parser.add_argument("--anatomy", help="heads packed by pack.py, or procedural (the default of gliomas)")
+    parser.add_argument("--anatomy", help="anatomies packed by pack.py, or procedural (the default of gliomas)")
     parser.add_argument("--licence", default=TrainOptions.licence, help="of the weights, for the card")
     parser.add_argument("--sources", default=TrainOptions.sources, help="of the cases, and their terms")
     parser.add_argument("--resume", action="store_true")

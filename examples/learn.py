@@ -1,4 +1,4 @@
-"""The first training: grow phantoms, train on some, segment the others, score and draw them.
+"""The first training: simulate phantoms, train on some, segment the others, score and draw them.
 
 Run it with `make learn`, or: python examples/learn.py FOLDER [--minutes 2]
 """
@@ -29,8 +29,8 @@ def main(out: Path, minutes: float) -> None:
     console, started = Console(), time.monotonic()
     clear(out)
     console.print(f"Growing {TRAINING + UNSEEN} phantoms: heads with a tumour, none of them a patient.")
-    brainsegnet.simulate(out / "training", TRAINING, seed=0)
-    brainsegnet.simulate(out / "unseen", UNSEEN, seed=1000)
+    brainsegnet.simulate(out / "training", brainsegnet.SimulateOptions(TRAINING, seed=0))
+    brainsegnet.simulate(out / "unseen", brainsegnet.SimulateOptions(UNSEEN, seed=1000))
 
     console.print(f"Training for {minutes:g} minutes on {TRAINING} of them.")
     options = brainsegnet.TrainOptions(RECIPE, brainsegnet.Budget(minutes=minutes), validation=0)

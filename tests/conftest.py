@@ -12,7 +12,6 @@ import pytest
 
 if TYPE_CHECKING:
     from brainsegnet._types import Floats
-    from brainsegnet.anatomy.label_maps import Anatomy
     from brainsegnet.anatomy.territories import Ground
     from brainsegnet.model.architecture import BrainSegNet
     from brainsegnet.model.card import Card
@@ -56,10 +55,10 @@ def one_thread() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of three small phantoms, in the names of BRATS 2015; to be read only."""
-    from brainsegnet.simulation.simulate import simulate
+    from brainsegnet.simulation.simulate import SimulateOptions, simulate
 
     folder = tmp_path_factory.mktemp("data") / "phantoms"
-    simulate(folder, 3, 0, (24, 40, 40))
+    simulate(folder, SimulateOptions(3, 0, (24, 40, 40)))
     return folder
 
 
@@ -180,13 +179,14 @@ def noisy_predictor():
 
 
 @pytest.fixture(scope="session")
-def head() -> "Anatomy":
+def anatomy() -> "LabelMap":
+    """A procedural head of voxels of about 3 mm."""
     import torch
 
-    from brainsegnet.anatomy.label_maps import from_seed
+    from brainsegnet.anatomy.procedural import simulate_anatomy
 
     torch.set_num_threads(1)
-    return from_seed(np.random.default_rng(3), (48, 64, 52))
+    return simulate_anatomy(np.random.default_rng(3), (48, 64, 52))
 
 
 @pytest.fixture
@@ -197,19 +197,18 @@ def streams() -> "RandomStreams":
 
 
 @pytest.fixture(scope="session")
-def small_head() -> "LabelMap":
-    """A head of voxels of about 4 mm."""
-    from brainsegnet.anatomy.procedural import affine_for, simulate_anatomy, spacing_for
-    from brainsegnet.volume import LabelMap
+def small_anatomy() -> "LabelMap":
+    """A procedural head of voxels of about 4 mm."""
+    from brainsegnet.anatomy.procedural import simulate_anatomy
 
-    return LabelMap(simulate_anatomy(np.random.default_rng(1), SMALL), affine_for(SMALL, spacing_for(SMALL)))
+    return simulate_anatomy(np.random.default_rng(1), SMALL)
 
 
 @pytest.fixture(scope="session")
-def small_ground(small_head: "LabelMap") -> "Ground":
+def small_ground(small_anatomy: "LabelMap") -> "Ground":
     from brainsegnet.anatomy.territories import make_ground
 
-    return make_ground(np.random.default_rng(2), small_head)
+    return make_ground(np.random.default_rng(2), small_anatomy)
 
 
 @pytest.fixture(scope="session")

@@ -33,7 +33,7 @@ FLOORS = {
 TORCH_ROOMS = {"model", "training", "benchmark"}
 TORCH_FILES = {
     *(f"inference/{name}.py" for name in ("torch_backend", "torch_prepare")),
-    *(f"simulation/{name}.py" for name in ("fields", "glioma", "confounders", "rendering", "artefacts", "realistic")),
+    *(f"simulation/{name}.py" for name in ("fields", "glioma", "confounders", "rendering", "realistic")),
 }
 HEAVY = {"torch", "lightning", "matplotlib", "SimpleITK", "scipy", "numpy", "monai", "pydantic", "openvino", "nibabel"}
 

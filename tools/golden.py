@@ -78,18 +78,18 @@ class Bench:
     @cached_property
     def sources(self) -> dict[str, Path]:
         """Name to folder of cases with a known lesion."""
-        from brainsegnet.simulation.simulate import simulate_strokes
+        from brainsegnet.simulation.simulate import SimulateOptions, simulate
 
-        simulate_strokes(self.scratch / SIMULATED, "isles2017", 2, 70)
+        simulate(self.scratch / SIMULATED, SimulateOptions(2, 70, stroke="isles2017"))
         real = {name: self.data / place for name, place in REAL.items()} if self.data else {}
         return {EXAMPLE: ROOT / "examples" / "glioma", SIMULATED: self.scratch / SIMULATED} | real
 
     @cached_property
     def phantoms(self) -> Path:
         """A folder of four small phantoms."""
-        from brainsegnet.simulation.simulate import simulate
+        from brainsegnet.simulation.simulate import SimulateOptions, simulate
 
-        simulate(self.scratch / "phantoms", 4, 0, SMALL)
+        simulate(self.scratch / "phantoms", SimulateOptions(4, 0, SMALL))
         return self.scratch / "phantoms"
 
     @cached_property
@@ -368,19 +368,20 @@ def glioma_makers(bench: Bench) -> Iterator[Maker]:
 
 def stroke_makers(bench: Bench) -> Iterator[Maker]:
     """Of each kind eight at half detail and two whole, and three of heads and lesions of other people."""
+    from brainsegnet.simulation import StrokeTask
     from brainsegnet.simulation.simulate import open_library
-    from brainsegnet.simulation.stroke_case import StrokeTask, simulate_stroke
+    from brainsegnet.simulation.stroke_case import Library, simulate_stroke
 
     def maker(task: StrokeTask, seed: int, detail: float, library: Any = None) -> Maker:  # noqa: ANN401
         known = "" if library is None else " library"
-        return f"{seed} {task} {detail}{known}", lambda: simulate_stroke(seed, task, library, detail)
+        return f"{seed} {task} {detail}{known}", lambda: simulate_stroke(seed, task, library or Library(), detail)
 
     tasks: tuple[StrokeTask, ...] = ("isles2022", "isles2017")
     for task in tasks:
         for seed in range(10):
             yield maker(task, seed, 0.5 if seed < 8 else 1.0)
     if bench.data:
-        library = open_library(bench.data / SHAPES, str(bench.data / HEADS))
+        library = open_library(bench.data / SHAPES, bench.data / HEADS)
         for seed, task in enumerate((*tasks, *tasks), 20):
             yield maker(task, seed, 1.0, library)
 

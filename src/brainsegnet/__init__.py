@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from brainsegnet.paper.tables import table
     from brainsegnet.reporting.inspect import inspect
     from brainsegnet.reporting.report import report
-    from brainsegnet.simulation.simulate import simulate
+    from brainsegnet.simulation.simulate import SimulateOptions, simulate
     from brainsegnet.task import Task, load_task
     from brainsegnet.training.export import export
     from brainsegnet.training.options import TrainOptions, Watch
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "inspect": "reporting.inspect",
+    "SimulateOptions": "simulation.simulate",
     "simulate": "simulation.simulate",
     "CompareOptions": "benchmark.run",
     "compare": "benchmark.run",
@@ -70,6 +71,7 @@ __all__ = [
     "SegmentOptions",
     "Segmentation",
     "Segmenter",
+    "SimulateOptions",
     "Task",
     "TrainOptions",
     "Volume",

@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from brainsegnet.anatomy.procedural import Tissue, axes_mm, ellipsoid_depth, simulate_anatomy, spacing_for, tube_depth
+from brainsegnet.anatomy.procedural import (
+    Tissue,
+    axes_mm,
+    ellipsoid_depth,
+    simulate_anatomy,
+    smooth_noise,
+    spacing_for,
+    tube_depth,
+)
 from brainsegnet.errors import ImageError
 
 SHAPE = (48, 80, 66)
@@ -12,7 +20,7 @@ SHAPE = (48, 80, 66)
 
 @pytest.fixture(scope="module")
 def head():
-    return simulate_anatomy(np.random.default_rng(1), SHAPE)
+    return simulate_anatomy(np.random.default_rng(1), SHAPE).array
 
 
 def millilitres(mask):
@@ -20,7 +28,7 @@ def millilitres(mask):
 
 
 def test_same_seed_same_head_and_another_seed_another():
-    first, again, other = (simulate_anatomy(np.random.default_rng(seed), (24, 40, 33)) for seed in (5, 5, 6))
+    first, again, other = (simulate_anatomy(np.random.default_rng(seed), (24, 40, 33)).array for seed in (5, 5, 6))
     assert first.tobytes() == again.tobytes()
     assert first.tobytes() != other.tobytes()
 
@@ -41,12 +49,12 @@ def test_volumes_are_those_of_an_adult(head):
 
 @pytest.mark.parametrize("shape", [(25, 33, 35), (31, 97, 40), (64, 32, 51)])
 def test_any_shape_keeps_the_size_of_the_head(shape):
-    assert 1100 < millilitres(simulate_anatomy(np.random.default_rng(2), shape) > 0) < 1900
+    assert 1100 < millilitres(simulate_anatomy(np.random.default_rng(2), shape).array > 0) < 1900
 
 
 def test_head_stays_clear_of_the_sides_of_the_field():
     for seed in range(8):
-        head = simulate_anatomy(np.random.default_rng(seed), (24, 36, 34))
+        head = simulate_anatomy(np.random.default_rng(seed), (24, 36, 34)).array
         assert not head[-1].any()
         assert not head[:, [0, -1]].any()
         assert not head[:, :, [0, -1]].any()
@@ -83,3 +91,16 @@ def test_depths_are_positive_inside_and_zero_on_the_surface():
     points = np.array([[0, 0, 0], [0, 0, 0], [0.1, 4, 9]], np.float32)
     assert ellipsoid_depth(points, (0, 0, 0), (2, 3, 4))[1] == pytest.approx(0)
     assert tube_depth(points, [(0, 0, 0, 1), (0, 0, 8, 3)]) == pytest.approx([1.025, 2, 2], abs=1e-5)
+
+
+def test_noise_has_unit_variance_and_is_smooth(rng):
+    noise = smooth_noise(rng, (40, 50, 60), (2.0, 1.0, 1.0), 3.0)
+    assert noise.shape == (40, 50, 60)
+    assert noise.std() == pytest.approx(1, abs=0.15)
+    step = np.diff(noise, axis=2).std()
+    assert step == pytest.approx(1 / (3 * np.sqrt(2)), rel=0.15)
+
+
+def test_the_grid_is_that_of_the_spacing():
+    anatomy = simulate_anatomy(np.random.default_rng(0), (25, 40, 33))
+    assert anatomy.spacing_mm == spacing_for((25, 40, 33))

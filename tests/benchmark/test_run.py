@@ -13,7 +13,7 @@ from brainsegnet.benchmark.run import Clock, CompareOptions, CompareWatch, compa
 from brainsegnet.errors import BrainSegNetError, OutputError, TaskError
 from brainsegnet.io.cases import find_cases
 from brainsegnet.io.images import read_image, write_image
-from brainsegnet.simulation.simulate import simulate
+from brainsegnet.simulation.simulate import SimulateOptions, simulate
 from brainsegnet.task import BRATS2015
 from brainsegnet.training import loop
 from brainsegnet.training.options import TrainOptions
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 def heads(tmp_path_factory):
     """Three phantoms, as small as they get."""
     folder = tmp_path_factory.mktemp("data") / "heads"
-    simulate(folder, 3, 0, (24, 32, 32))
+    simulate(folder, SimulateOptions(3, 0, (24, 32, 32)))
     return folder
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from brainsegnet.model.card import Data
 from brainsegnet.model.store import open_model, save_model
-from brainsegnet.simulation.simulate import simulate
+from brainsegnet.simulation.simulate import SimulateOptions, simulate
 
 
 @pytest.fixture(scope="module")
@@ -13,7 +13,7 @@ def ship(benchmark_called):
 
 
 def test_grown_cases_come_first_and_some_stay_beside_the_real_ones(ship, phantoms, tmp_path, capsys):
-    simulated = next(iter(simulate(tmp_path / "simulated", 2, seed=500, shape=(24, 40, 40)))).parent
+    simulated = simulate(tmp_path / "simulated", SimulateOptions(2, 500, (24, 40, 40)))[0].parent
     given = [str(simulated), "--real", str(phantoms), "--task", "brats2015", "--work", str(tmp_path / "work")]
     given += ["--out", str(tmp_path / "tumour"), "--minutes", "0.001", "0.001", "--patch", "8", "16", "16"]
     given += ["--divisor", "8", "--folds", "2", "--beside", "1", "--licence", "CC0-1.0", "--sources", "phantoms"]

@@ -226,18 +226,18 @@ def test_evaluate_names_the_truths_that_have_no_prediction(run, phantoms, tmp_pa
     )
 
 
-def test_grow_tells_each_phantom_and_refuses_none(run, left, tmp_path):
+def test_simulate_names_each_phantom_and_refuses_none(run, left, tmp_path):
     ended = run("simulate", tmp_path / "a", "--cases", 2, "--seed", 3, "--shape", 24, 40, 40)
     assert ended.code == 0 and ended.out == "phantom0003\nphantom0004\n" and not ended.err
     assert len(left(tmp_path / "a")) == 10
     ended = run("simulate", tmp_path / "b", "--cases", 0)
-    assert ended.code == 1 and "0 phantoms cannot be simulated; ask for one or more" in ended.sentence
+    assert ended.code == 1 and "0 cases cannot be simulated; ask for one or more" in ended.sentence
     assert "too coarse" in run("simulate", tmp_path / "b", "--shape", 2, 2, 2).sentence
     assert "seed must be 0 or more" in run("simulate", tmp_path / "b", "--seed", -1).sentence
     assert not left(tmp_path / "b")
 
 
-def test_grow_realistic_cases(run, left, tmp_path):
+def test_simulate_realistic_cases(run, left, tmp_path):
     shape = ("--shape", 32, 44, 40)
     ended = run("simulate", tmp_path / "a", "--cases", 1, "--realistic", "--anatomy", "procedural", *shape)
     assert ended.code == 0 and "glioma0000" in ended.out and len(left(tmp_path / "a")) == 5
@@ -283,7 +283,7 @@ def test_inspect_refuses_what_it_does_not_know(run, tmp_path):
         assert ended.code == 1 and sentence in ended.sentence
 
 
-def test_grow_grows_strokes_and_says_what_does_not_go_together(run, left, tmp_path):
+def test_simulate_strokes_and_refuse_options_that_do_not_go_together(run, left, tmp_path):
     ended = run("simulate", tmp_path / "a", "--stroke", "isles2022", "--cases", 1, "--seed", 3)
     assert ended.code == 0 and ended.out == "sub-strokephantom0003\n" and not ended.err
     assert len(left(tmp_path / "a")) == 3

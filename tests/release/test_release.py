@@ -14,7 +14,7 @@ from brainsegnet.inference.segmentation import expected_dice
 from brainsegnet.model.card import Comparison, IntervalNote, Parent
 from brainsegnet.model.store import choose_model, open_model, resolve_model, save_model, shipped_models
 from brainsegnet.reporting.inspect import describe_unseen
-from brainsegnet.simulation.simulate import simulate
+from brainsegnet.simulation.simulate import SimulateOptions, simulate
 from brainsegnet.training.options import TrainOptions
 from brainsegnet.training.recipes import Budget
 from brainsegnet.training.train import train
@@ -239,7 +239,8 @@ def test_intervals_of_the_same_cases_replace_those_on_the_card(home, tmp_path):
 @pytest.fixture(scope="module")
 def elsewhere(tmp_path_factory):
     """A case that none of the runs has seen."""
-    return next(iter(simulate(tmp_path_factory.mktemp("elsewhere"), 1, seed=500, shape=(24, 40, 40)))).parent
+    (folder,) = simulate(tmp_path_factory.mktemp("elsewhere"), SimulateOptions(1, 500, (24, 40, 40)))
+    return folder.parent
 
 
 def test_a_model_of_grown_cases_is_scored_on_cases_from_elsewhere(runs, phantoms, elsewhere, tmp_path):

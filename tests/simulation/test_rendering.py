@@ -1,12 +1,30 @@
-"""The order of brightness is that of each sequence's physics, and lesions show where they should."""
+"""Scenes: the order of brightness is that of each sequence, and a tumour displaces the brain and shows as it should."""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from brainsegnet.anatomy.procedural import Tissue
-from brainsegnet.simulation.confounders import Extra
-from brainsegnet.simulation.glioma import Part
-from brainsegnet.simulation.rendering import EXTRAS, MOTTLE, PARTS, SEQUENCES, draw_palettes
+from brainsegnet.simulation.confounders import (
+    Extra,
+    tilt_cerebellum,
+)
+from brainsegnet.simulation.fields import RandomStreams
+from brainsegnet.simulation.glioma import Part, draw_glioma
+from brainsegnet.simulation.realistic import draw_recipe
+from brainsegnet.simulation.rendering import (
+    EXTRAS,
+    MOTTLE,
+    PARTS,
+    SEQUENCES,
+    UPTAKE,
+    build_scene,
+    draw_palettes,
+    paint,
+    texture_fields,
+)
 
 ORDER = {
     "flair": (Tissue.VENTRICLE, Tissue.WHITE, Tissue.GREY),
@@ -60,3 +78,75 @@ def test_tables_have_a_place_for_everything():
     assert all(len(row) == len(Part) - 1 for row in PARTS.values())
     assert all(len(row) == len(Extra) - 1 for row in EXTRAS.values())
     assert min(e for e in Extra if e) == len(Tissue)
+
+
+RIM = replace(
+    draw_glioma(np.random.default_rng(0)),
+    high_grade=True, volume_ml=120.0, core=0.5, rim_mm=6.0, margin_mm=0.0, gaps=-9.0, pockets=0.0, cyst=9.0, bleeds=9.0,
+)  # fmt: skip
+"""A large tumour with a thick rim."""
+
+
+def test_mass_pushes_the_brain_away(anatomy):
+    recipe = draw_recipe(np.random.default_rng(2))
+    still, pushed = (
+        build_scene(
+            RandomStreams.of(np.random.default_rng(4)),
+            recipe.pose,
+            replace(recipe.glioma, push_mm=push, volume_ml=150.0),
+            anatomy,
+        )
+        for push in (0.0, 12.0)
+    )
+    assert not torch.equal(still.tissue, pushed.tissue)
+    outline = [(s.tissue != Tissue.BACKGROUND) for s in (still, pushed)]
+    assert (outline[0] != outline[1]).float().mean() < 0.02
+
+
+def test_what_takes_up_contrast_agent_is_more_uneven_after_it_than_before(anatomy):
+    recipe = draw_recipe(np.random.default_rng(3))
+    scene = build_scene(RandomStreams.of(np.random.default_rng(3)), recipe.pose, RIM, anatomy)
+    texture = texture_fields(RandomStreams.of(np.random.default_rng(4)), scene)
+    spread = {}
+    for sequence in ("t1", "t1c", "t2"):
+        palette = replace(recipe.palettes["t1"], sequence=sequence, mottle=1.0)
+        image = paint(RandomStreams.of(np.random.default_rng(5)), scene, palette, texture)[scene.box]
+        for part in (Part.ENHANCING, Part.OEDEMA):
+            inside = (scene.lesions.parts == part) & (scene.lesions.opacity == 1)
+            spread[sequence, part] = float(torch.log(image[inside]).std())
+    assert spread["t1c", Part.ENHANCING] / spread["t1", Part.ENHANCING] == pytest.approx(UPTAKE, rel=1e-3)
+    assert spread["t1c", Part.OEDEMA] == pytest.approx(spread["t1", Part.OEDEMA], rel=1e-3)
+    assert spread["t2", Part.OEDEMA] > spread["t1", Part.OEDEMA]
+
+
+def test_fluid_between_folia_and_bright_places_are_painted(anatomy):
+    recipe = draw_recipe(np.random.default_rng(3))
+    scene = build_scene(RandomStreams.of(np.random.default_rng(3)), recipe.pose, recipe.glioma, anatomy)
+    texture = texture_fields(RandomStreams.of(np.random.default_rng(4)), scene)
+    plain = replace(recipe.palettes["flair"], texture=(0.0, 0.0), glow=(0.0, 0.0), behind=0.0)
+
+    def painted(palette, fluid):
+        return paint(RandomStreams.of(np.random.default_rng(5)), replace(scene, fluid=fluid), palette, texture)
+
+    healthy = torch.ones_like(scene.tissue, dtype=torch.bool)
+    healthy[scene.box] = scene.lesions.opacity == 0
+    dry, wet = (torch.full_like(scene.fluid, share) for share in (0.0, 1.0))
+    cerebellum = healthy & (scene.tissue == Tissue.CEREBELLAR_GREY)
+    for fluid, kind in ((dry, Tissue.CEREBELLAR_GREY), (wet, Tissue.CSF)):
+        assert torch.allclose(painted(plain, fluid)[cerebellum], torch.tensor(plain.tissues[kind]))
+    white = paint(RandomStreams.of(np.random.default_rng(5)), replace(scene, fluid=dry, cortex=dry), plain, texture)[
+        cerebellum
+    ]
+    assert torch.allclose(white, torch.tensor(plain.tissues[Tissue.HINDBRAIN_WHITE]))
+    behind = tilt_cerebellum(1.0, scene.tissue, anatomy.spacing_mm)
+    bright = paint(
+        RandomStreams.of(np.random.default_rng(5)),
+        replace(scene, fluid=dry, behind=behind),
+        replace(plain, behind=0.3),
+        texture,
+    )
+    assert torch.allclose((bright / painted(plain, dry))[healthy], torch.exp(0.3 * behind)[healthy], rtol=1e-4)
+    change = painted(replace(plain, glow=(0.2, 0.1)), dry) / painted(plain, dry)
+    for kind, most in ((Tissue.GREY, 0.2), (Tissue.WHITE, 0.1), (Tissue.VENTRICLE, 0.0)):
+        places = texture.places[healthy & (scene.tissue == kind)]
+        assert torch.allclose(change[healthy & (scene.tissue == kind)], torch.exp(most * places), rtol=1e-4)

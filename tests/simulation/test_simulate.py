@@ -1,14 +1,21 @@
+"""`simulate`: a seed gives the same files, in the names of public data sets; what cannot be simulated is refused."""
+
 import hashlib
+import subprocess
+import sys
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
 
-from brainsegnet.errors import BrainSegNetError, TaskError
+from brainsegnet.errors import BrainSegNetError, DatasetError, TaskError
 from brainsegnet.io.cases import find_cases, load_case
-from brainsegnet.simulation.simulate import simulate
-from brainsegnet.task import BRATS2015
+from brainsegnet.io.images import read_labels, write_image
+from brainsegnet.simulation.simulate import SimulateOptions, open_library, simulate
+from brainsegnet.task import BRATS2015, ISLES2017, ISLES2022
+from brainsegnet.volume import LabelMap
 
-SHAPE = (24, 40, 40)
+SHAPE, SMALL = (24, 40, 40), (32, 44, 40)
 
 
 def hashes(folder):
@@ -17,14 +24,14 @@ def hashes(folder):
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_does_not(phantoms, tmp_path):
-    simulate(tmp_path / "again", 3, 0, SHAPE)
+    simulate(tmp_path / "again", SimulateOptions(3, 0, SHAPE))
     assert hashes(tmp_path / "again") == hashes(phantoms) and len(hashes(phantoms)) == 15
-    simulate(tmp_path / "other", 1, 7, SHAPE)
+    simulate(tmp_path / "other", SimulateOptions(1, 7, SHAPE))
     assert not set(hashes(tmp_path / "other").values()) & set(hashes(phantoms).values())
 
 
-def test_case_i_is_grown_from_seed_plus_i(phantoms, tmp_path):
-    (folder,) = simulate(tmp_path, 1, 2, SHAPE)
+def test_case_i_is_simulated_from_seed_plus_i(phantoms, tmp_path):
+    (folder,) = simulate(tmp_path, SimulateOptions(1, 2, SHAPE))
     assert folder.name == "phantom0002" and hashes(folder) == hashes(phantoms / "phantom0002")
 
 
@@ -35,29 +42,43 @@ def test_a_phantom_is_a_case_of_brats_2015(phantoms):
     assert case.reference.shape == SHAPE and set(np.unique(case.lesion.array)) == {0, 1, 2, 3, 4}
 
 
-def test_each_case_is_told(tmp_path):
-    told = []
-    assert (
-        [folder.name for folder in simulate(tmp_path, 2, 5, SHAPE, told.append)]
-        == told
-        == ["phantom0005", "phantom0006"]
-    )
+def test_each_case_is_reported(tmp_path):
+    names = []
+    folders = simulate(tmp_path, SimulateOptions(2, 5, SHAPE), names.append)
+    assert [folder.name for folder in folders] == names == ["phantom0005", "phantom0006"]
 
 
-@pytest.mark.parametrize(("cases", "seed", "shape"), [(0, 0, SHAPE), (-3, 0, SHAPE), (1, -1, SHAPE), (1, 0, (3, 4, 5))])
-def test_what_cannot_be_grown_is_refused_and_nothing_is_left(tmp_path, cases, seed, shape):
-    with pytest.raises(BrainSegNetError) as caught:
-        simulate(tmp_path / "out", cases, seed, shape)
-    assert isinstance(caught.value, TaskError) or "too coarse" in str(caught.value)
+@pytest.mark.parametrize("stroke", [None, "isles2022"])
+@pytest.mark.parametrize(("cases", "seed"), [(0, 0), (-3, 0), (1, -1)])
+def test_numbers_out_of_range_are_refused(cases, seed, stroke):
+    with pytest.raises(TaskError, match=r"ask for one or more|seed must be 0 or more"):
+        SimulateOptions(cases, seed, stroke=stroke)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "sentence"),
+    [
+        ({"stroke": "isles2022", "realistic": True}, "leave out --realistic or --stroke"),
+        ({"stroke": "isles2017", "shape": SHAPE}, "leave out --shape or --stroke"),
+        ({"shapes": "masks"}, "add --stroke isles2022"),
+        ({"detail": 0.5, "realistic": True}, "add --stroke isles2022"),
+        ({"anatomy": "procedural"}, "--anatomy procedural is for .*; add --realistic or --stroke"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(chosen, sentence):
+    with pytest.raises(TaskError, match=sentence):
+        SimulateOptions(**chosen)
+
+
+def test_a_shape_that_is_too_coarse_is_refused_and_nothing_is_left(tmp_path):
+    with pytest.raises(BrainSegNetError, match="too coarse"):
+        simulate(tmp_path / "out", SimulateOptions(1, 0, (3, 4, 5)))
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
-
-
-SMALL = (32, 44, 40)
 
 
 def test_realistic_cases_are_cases_of_brats_2015_and_repeat(tmp_path):
     for name in ("a", "b"):
-        folders = simulate(tmp_path / name, 2, 4, SMALL, anatomy="procedural")
+        folders = simulate(tmp_path / name, SimulateOptions(2, 4, SMALL, realistic=True, anatomy="procedural"))
     assert [folder.name for folder in folders] == ["glioma0004", "glioma0005"]
     assert hashes(tmp_path / "a") == hashes(tmp_path / "b") and len(set(hashes(tmp_path / "a").values())) == 10
     for found in find_cases([tmp_path / "a"]):
@@ -65,75 +86,91 @@ def test_realistic_cases_are_cases_of_brats_2015_and_repeat(tmp_path):
         assert case.lesion.array.any()
 
 
-def test_label_maps_of_a_folder_are_taken_in_turn(tmp_path):
-    from brainsegnet.anatomy.label_maps import FREESURFER, from_seed, open_anatomies, pack_anatomies
-    from brainsegnet.io.images import write_image
-    from brainsegnet.volume import LabelMap
-
-    table = np.array([0, *(FREESURFER[tissue][0] for tissue in sorted(FREESURFER))], np.int16)
-    for number in range(2):
-        head = from_seed(np.random.default_rng(number), SMALL)
-        write_image(LabelMap(np.pad(table[head.tissue], 3), head.affine), tmp_path / f"head{number}.nii.gz")
-    heads = open_anatomies(tmp_path)
-    assert heads(0) is heads(2) and heads(1) is heads(3) and heads(0) is not heads(1)
-    assert np.array_equal(heads(2).tissue, heads(0).tissue)
-    assert pack_anatomies(tmp_path, tmp_path / "packed.npz") == 2
-    packed = open_anatomies(tmp_path / "packed.npz")
-    for number in range(3):
-        assert np.array_equal(packed(number).tissue, heads(number).tissue)
-        assert np.array_equal(packed(number).affine, heads(number).affine)
-        assert packed(number).spacing_mm == pytest.approx(heads(number).spacing_mm)
-
-
-@pytest.mark.parametrize("content", [None, b"", b"not packed"])
-def test_a_file_without_packed_heads_is_refused(tmp_path, content):
-    from brainsegnet.anatomy.label_maps import open_anatomies
-
-    if content is not None:
-        (tmp_path / "heads.npz").write_bytes(content)
-    with pytest.raises(BrainSegNetError, match=r"heads.npz holds no packed heads; write it with benchmarks/pack.py"):
-        open_anatomies(tmp_path / "heads.npz")
-
-
 @pytest.mark.parametrize(
-    ("anatomy", "sentence"), [("nowhere", "nowhere holds no label maps"), ("tests", "tests holds no label maps")]
+    ("anatomy", "shape", "sentence"),
+    [
+        ("nowhere", None, "nowhere holds no label maps"),
+        ("tests", None, "tests holds no label maps"),
+        ("icbm152", SMALL, "the anatomy icbm152 keeps its grid; leave the shape out"),
+        ("tests", SMALL, "the anatomy tests keeps its grid; leave the shape out"),
+    ],
 )
-def test_a_folder_without_label_maps_is_refused(tmp_path, anatomy, sentence):
+def test_an_anatomy_that_cannot_be_had_is_refused(tmp_path, anatomy, shape, sentence):
     with pytest.raises(BrainSegNetError, match=sentence):
-        simulate(tmp_path / "out", 1, 0, anatomy=anatomy)
+        simulate(tmp_path / "out", SimulateOptions(1, 0, shape, realistic=True, anatomy=anatomy))
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("anatomy", ["icbm152", "tests"])
-def test_a_shape_is_for_procedural_heads_alone(tmp_path, anatomy):
-    with pytest.raises(BrainSegNetError, match=f"heads of {anatomy} keep their own grid; leave the shape out"):
-        simulate(tmp_path / "out", 1, 0, SMALL, anatomy=anatomy)
-    assert not (tmp_path / "out").exists()
+@pytest.mark.skipif(find_spec("nilearn") is not None, reason="nilearn is installed")
+def test_the_template_needs_an_extra_that_is_named(tmp_path):
+    with pytest.raises(BrainSegNetError, match=r"brainsegnet\[synthesis\]"):
+        simulate(tmp_path / "out", SimulateOptions(1, 0, realistic=True, anatomy="icbm152"))
 
 
-def test_the_template_of_nilearn_or_the_sentence_that_names_the_extra(tmp_path):
-    from importlib.util import find_spec
-
-    from brainsegnet.anatomy.label_maps import default_anatomy, open_anatomies
-    from brainsegnet.anatomy.procedural import Tissue
-    from brainsegnet.errors import MissingExtra
-
-    if find_spec("nilearn") is None:
-        assert default_anatomy() == "procedural"
-        with pytest.raises(MissingExtra, match=r"brainsegnet\[synthesis\]"):
-            simulate(tmp_path / "out", 1, 0, anatomy="icbm152")
-        return
-    assert default_anatomy() == "icbm152"
-    tissue = open_anatomies("icbm152")(0).tissue
-    shares = np.bincount(tissue.ravel(), minlength=8)[1:] / np.count_nonzero(tissue)
-    assert shares.min() > 0.005 and shares[Tissue.GREY - 1] > 0.3 and shares[Tissue.WHITE - 1] > 0.2
-
-
-def test_plain_phantoms_grow_without_torch(tmp_path):
-    import subprocess
-    import sys
-
-    code = f"import sys, brainsegnet as b, pathlib as p; b.grow(p.Path({str(tmp_path)!r}), 1, 0, {SHAPE})"
-    code += "; print('torch' in sys.modules)"
+@pytest.mark.parametrize("chosen", [f"shape={SHAPE}", "stroke='isles2022', detail=0.3"])
+def test_phantoms_and_strokes_are_simulated_without_torch(tmp_path, chosen):
+    code = f"import sys, pathlib, brainsegnet as b; b.simulate(pathlib.Path({str(tmp_path)!r}), "
+    code += f"b.SimulateOptions(1, {chosen})); print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_options_are_light_to_import():
+    code = "import sys, brainsegnet.simulation.simulate; print({'numpy', 'scipy', 'torch'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory):
+    """A folder of one lesion mask in MNI space, a ball."""
+    folder = tmp_path_factory.mktemp("shapes") / "masks"
+    folder.mkdir()
+    affine = np.array([[0, 0, 3.0, -90], [0, 3.0, 0, -90], [3.0, 0, 0, -60], [0, 0, 0, 1]])
+    z, y, x = np.indices((60, 60, 60)) * 3.0 - np.array([60, 90, 90]).reshape(3, 1, 1, 1)
+    ball = np.sqrt((z - 25) ** 2 + (y - 10) ** 2 + (x - 35) ** 2) < 25
+    write_image(LabelMap(ball.astype(np.uint8), affine), folder / "one_lesion.nii.gz")
+    return folder.parent
+
+
+def test_the_same_seed_and_shapes_give_the_same_strokes(shapes, tmp_path):
+    for name in ("a", "b"):
+        simulate(tmp_path / name, SimulateOptions(2, 3, stroke="isles2022", shapes=shapes, detail=0.35))
+    assert hashes(tmp_path / "a") == hashes(tmp_path / "b") and len(hashes(tmp_path / "a")) == 6
+    (folder,) = simulate(tmp_path / "c", SimulateOptions(1, 4, stroke="isles2022", shapes=shapes, detail=0.35))
+    assert hashes(folder) == hashes(tmp_path / "a" / folder.name)
+
+
+def test_isles_2022_is_found_and_loaded(tmp_path):
+    names = []
+    simulate(tmp_path, SimulateOptions(1, 9, stroke="isles2022", detail=0.35), names.append)
+    (found,) = find_cases([tmp_path])
+    assert [found.name] == names == ["sub-strokephantom0009"]
+    case = load_case(found, ISLES2022.sequences, ISLES2022, lesion=True)
+    assert set(np.unique(case.lesion.array)) == {0, 1}
+
+
+def test_isles_2017_has_seven_files_of_its_names(tmp_path):
+    (folder,) = simulate(tmp_path, SimulateOptions(1, 2, stroke="isles2017", detail=0.35))
+    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.nii"))
+    kinds = [name.split(".XX.O.")[1].split(".")[0] for name in names]
+    assert folder.name == "phantom_2", "a name that no case of ISLES 2017 has"
+    assert kinds == ["MR_ADC", "MR_MTT", "MR_TTP", "MR_Tmax", "MR_rCBF", "MR_rCBV", "OT"]
+    lesion = read_labels(next(folder.glob("*OT*/*.nii")))
+    assert lesion.array.any()
+    (found,) = find_cases([tmp_path])
+    assert (found.name, found.layout, found.convention) == ("phantom_2", "ISLES 2017", ISLES2017)
+    case = load_case(found, ISLES2017.sequences, ISLES2017, lesion=True)
+    assert np.array_equal(case.lesion.array, lesion.array) and set(case.images) == set(ISLES2017.sequences)
+
+
+def test_a_folder_without_masks_is_refused(tmp_path):
+    with pytest.raises(DatasetError, match=r"holds no lesion masks .* name a folder"):
+        open_library(tmp_path)
+
+
+@pytest.mark.real
+def test_real_shapes_and_territories_are_opened(real_data):
+    library = open_library(real_data / "lesion_shapes")
+    mask = library.draw_shape(np.random.default_rng(0))
+    assert library.atlas is not None and library.atlas.shape == mask.shape and set(np.unique(mask.array)) == {0, 1}

@@ -1,4 +1,4 @@
-"""Strokes: core within deficit, the outcome between them, all in the brain, whatever the kind."""
+"""Lesions of a stroke: core within final infarct within deficit, all in the brain; mimics beside the core."""
 
 from dataclasses import replace
 
@@ -6,8 +6,17 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from brainsegnet.anatomy.procedural import Tissue
 from brainsegnet.anatomy.territories import Territory, brain_tissue
-from brainsegnet.simulation.stroke import FEWEST_VOXELS, draw_stroke, foremost, grow_core, simulate_infarct
+from brainsegnet.simulation.stroke import (
+    FEWEST_VOXELS,
+    Mimic,
+    add_mimics,
+    draw_stroke,
+    select_highest,
+    simulate_core,
+    simulate_infarct,
+)
 from brainsegnet.volume import LabelMap
 
 SEEDS = range(12)
@@ -87,7 +96,7 @@ def test_a_wedge_stays_in_its_artery_and_on_its_side(small_ground, strokes, side
     stroke = replace(
         strokes[0], kind="wedge", side=side, territory=territory, foci=1, volume_ml=2.0, sparing=0.0, roughness=0.2
     )
-    core = grow_core(np.random.default_rng(3), small_ground, stroke)
+    core = simulate_core(np.random.default_rng(3), small_ground, stroke)
     assert set(np.unique(small_ground.territory[core])) == {territory}
     if territory is not Territory.BASILAR:
         assert np.mean(small_ground.points[2][core] * side > 0) > 0.9
@@ -95,11 +104,11 @@ def test_a_wedge_stays_in_its_artery_and_on_its_side(small_ground, strokes, side
 
 def test_emboli_are_many_and_small(small_ground, strokes):
     stroke = replace(strokes[0], kind="emboli", territory=Territory.MIDDLE_FRONTAL, foci=9, volume_ml=3.0)
-    core = grow_core(np.random.default_rng(4), small_ground, stroke)
+    core = simulate_core(np.random.default_rng(4), small_ground, stroke)
     assert ndimage.label(core, np.ones((3, 3, 3)))[1] >= 4
 
 
-@pytest.mark.parametrize("small-lesions", [2, 40])
+@pytest.mark.parametrize("foci", [2, 40])
 def test_a_wedge_keeps_most_of_its_volume_however_many_satellites_it_has(small_ground, strokes, foci):
     shares = []
     for seed in range(6):
@@ -112,7 +121,9 @@ def test_a_wedge_keeps_most_of_its_volume_however_many_satellites_it_has(small_g
             sparing=0.0,
             roughness=0.2,
         )
-        components, _ = ndimage.label(grow_core(np.random.default_rng(seed), small_ground, stroke), np.ones((3, 3, 3)))
+        components, _ = ndimage.label(
+            simulate_core(np.random.default_rng(seed), small_ground, stroke), np.ones((3, 3, 3))
+        )
         sizes = np.bincount(components.ravel())[1:]
         shares.append(sizes.max() / sizes.sum())
     assert np.median(shares) > 0.8
@@ -122,7 +133,7 @@ def test_a_real_shape_comes_where_it_was_or_on_the_other_side(small_ground, stro
     sides = set()
     for seed in range(6):
         stroke = replace(strokes[0], kind="shape", foci=1)
-        core = grow_core(np.random.default_rng(seed), small_ground, stroke, ball)
+        core = simulate_core(np.random.default_rng(seed), small_ground, stroke, ball)
         z, y, x = small_ground.points[:, core].mean(axis=1)
         assert (z, y, abs(x)) == pytest.approx((25, 10, 35), abs=16)
         assert np.count_nonzero(core) * small_ground.voxel_ml == pytest.approx(65, rel=0.6)
@@ -130,15 +141,35 @@ def test_a_real_shape_comes_where_it_was_or_on_the_other_side(small_ground, stro
     assert sides == {-1, 1}
 
 
-def test_a_shape_that_misses_the_brain_is_replaced_by_a_grown_one(small_ground, strokes):
+def test_a_shape_that_misses_the_brain_is_replaced_by_a_simulated_one(small_ground, strokes):
     nothing = LabelMap(np.zeros((4, 4, 4), np.uint8), np.eye(4))
-    core = grow_core(np.random.default_rng(0), small_ground, replace(strokes[0], kind="shape", foci=1), nothing)
+    core = simulate_core(np.random.default_rng(0), small_ground, replace(strokes[0], kind="shape", foci=1), nothing)
     assert np.count_nonzero(core) >= FEWEST_VOXELS
 
 
-def test_the_foremost_are_those_above_all_others(rng):
-    favour, allowed = rng.standard_normal((5, 6, 7)).astype(np.float32), rng.random((5, 6, 7)) < 0.5
-    chosen = foremost(favour, allowed, 40)
+def test_the_selected_are_those_above_all_others(rng):
+    rank, allowed = rng.standard_normal((5, 6, 7)).astype(np.float32), rng.random((5, 6, 7)) < 0.5
+    chosen = select_highest(rank, allowed, 40)
     assert np.count_nonzero(chosen) == 40 and not (chosen & ~allowed).any()
-    assert favour[chosen].min() >= favour[allowed & ~chosen].max()
-    assert np.array_equal(foremost(favour, allowed, 10**6), allowed) and not foremost(favour, allowed, 0).any()
+    assert rank[chosen].min() >= rank[allowed & ~chosen].max()
+    assert np.array_equal(select_highest(rank, allowed, 10**6), allowed) and not select_highest(rank, allowed, 0).any()
+
+
+@pytest.fixture(scope="module")
+def core(small_ground):
+    return brain_tissue(small_ground.tissue) & (np.linalg.norm(small_ground.points.T - (30, 0, 40), axis=-1).T < 20)
+
+
+def test_same_seed_same_mimics(small_ground, core):
+    first, again, other = (add_mimics(np.random.default_rng(seed), small_ground, core) for seed in (3, 3, 4))
+    assert first.tobytes() == again.tobytes() != other.tobytes()
+
+
+def test_mimics_lie_in_the_brain_and_never_in_the_core(small_ground, core):
+    seen = set()
+    for seed in range(15):
+        mimics = add_mimics(np.random.default_rng(seed), small_ground, core)
+        assert core.any() and not mimics[core].any() and not mimics[~brain_tissue(small_ground.tissue)].any()
+        assert set(np.unique(small_ground.tissue[mimics == Mimic.HYPERINTENSITY])) <= {Tissue.WHITE}
+        seen |= set(np.unique(mimics))
+    assert seen == set(Mimic)

@@ -7,10 +7,9 @@ import pytest
 
 from brainsegnet.anatomy.procedural import Tissue
 from brainsegnet.anatomy.territories import Territory
-from brainsegnet.simulation.stroke import draw_stroke, simulate_infarct
+from brainsegnet.simulation.stroke import Mimic, draw_stroke, simulate_infarct
 from brainsegnet.simulation.stroke_appearance import (
     MIMIC_ADC,
-    Mimic,
     Tissues,
     draw_diffusion,
     measure_adc,
@@ -57,10 +56,10 @@ def test_healthy_tissue_has_plausible_adc(small_ground, painted):
         assert low < np.median(healthy.adc[small_ground.tissue == tissue]) < high
 
 
-def test_healthy_tissue_is_calmer_in_dwi_than_in_adc(small_ground, infarct):
+def test_healthy_tissue_varies_less_in_dwi_than_in_adc(small_ground, infarct):
     """As in real scans: where water is freer T2 is longer, so that the two nearly cancel."""
     contrast, nothing = draw_diffusion(np.random.default_rng(0), 0), np.zeros(infarct.core.shape, np.uint8)
-    uneven = replace(contrast, cortex=0.1, glow=0.0, iron=0.0)
+    uneven = replace(contrast, texture=0.1, glow=0.0, iron=0.0)
     healthy = paint_diffusion(np.random.default_rng(0), small_ground, infarct.core & False, nothing, uneven)
     white = small_ground.tissue == Tissue.WHITE
     adc, b0, dwi = (np.log(x[white]) for x in (healthy.adc, healthy.b0, healthy.weighted(contrast.b_s_mm2)))
@@ -121,7 +120,7 @@ def test_infarcts_are_as_bright_in_dwi_as_real_ones(small_ground, infarct):
     assert 1.2 < np.percentile(ratios, 10) < 1.7 < np.median(ratios) < 2.3 < np.percentile(ratios, 90) < 3.2
 
 
-def test_a_few_scans_have_a_contrast_of_no_known_physics_and_show_the_core_alike(small_ground, infarct):
+def test_a_few_scans_have_a_random_contrast_and_show_the_core_alike(small_ground, infarct):
     """So that a network learns what is darker in ADC than its surroundings, and not how bright each tissue is."""
     physical, free = ([draw_diffusion(np.random.default_rng(seed), share) for seed in range(60)] for share in (0, 1))
     orders = [[c.adc[Tissue.GREY] > c.adc[Tissue.WHITE] for c in contrasts] for contrasts in (physical, free)]

@@ -16,7 +16,7 @@ from brainsegnet.errors import BrainSegNetError, DatasetError, MissingSequence, 
 from brainsegnet.model.store import open_model
 from brainsegnet.model.weights import read_tensors
 from brainsegnet.reporting.inspect import card_rows
-from brainsegnet.simulation.simulate import simulate, simulate_strokes
+from brainsegnet.simulation.simulate import SimulateOptions, simulate
 from brainsegnet.task import BRATS2015, BRATS2021, ISLES2017, ISLES2022, TASKS
 from brainsegnet.training.options import TrainOptions, Watch
 from brainsegnet.training.recipes import Budget
@@ -37,11 +37,11 @@ def options(tiny):
 
 
 @pytest.mark.parametrize("task", [BRATS2015, BRATS2021])
-def test_a_grown_case_is_the_one_that_grow_writes_and_train_reads(options, tmp_path, task):
+def test_a_case_in_memory_is_the_one_that_simulate_writes_and_train_reads(options, tmp_path, task):
     options = replace(options, sequences=("flair", "t1c"), validation=0)
     simulated, held = plan_simulation(options, task, options.sequences), {}
     open_buffer(simulated, options, task, options.sequences, CPU).fill(4, held.__setitem__)
-    simulate(tmp_path, 1, simulated.seed + 2, SHAPE, anatomy="procedural")
+    simulate(tmp_path, SimulateOptions(1, simulated.seed + 2, SHAPE, realistic=True, anatomy="procedural"))
     split = split_cases(
         [tmp_path], task, replace(options, simulated=None, refresh_every=None, anatomy=None, shape=None)
     )
@@ -55,13 +55,13 @@ def test_a_grown_case_is_the_one_that_grow_writes_and_train_reads(options, tmp_p
 
 
 @pytest.mark.parametrize("task", [ISLES2022, ISLES2017])
-def test_a_grown_stroke_is_the_one_that_grow_writes_and_train_reads(tiny, tmp_path, task):
+def test_a_stroke_in_memory_is_the_one_that_simulate_writes_and_train_reads(tiny, tmp_path, task):
     sequences = task.sequences[:2]
     options = TrainOptions(tiny, Budget(steps=4), simulated=1, sequences=sequences, validation=0)
     simulated, held = plan_simulation(options, task, sequences), {}
     assert (simulated.generator, simulated.anatomy, simulated.kind) == (task.name, "", "strokes")
     open_buffer(simulated, options, task, sequences, CPU).fill(0, held.__setitem__)
-    simulate_strokes(tmp_path, task.name, 1, simulated.seed)
+    simulate(tmp_path, SimulateOptions(1, simulated.seed, stroke=task.name))
     split = split_cases([tmp_path], task, replace(options, simulated=None))
     (written,) = load_scans(split.training, split)
     assert written.classes.any() and np.array_equal(held[0].classes, written.classes)
@@ -172,7 +172,7 @@ ODD = BRATS2015.model_copy(update={"name": "odd", "sequences": ("t1", "pet")})
         (CYST, {}, TaskError, "task cyst knows cyst, and simulated gliomas consist of necrosis, oedema"),
         (BRATS2021, {"sequences": ("pet",)}, MissingSequence, "task brats2021 has no sequence pet"),
         (BRATS2021, {"shape": None, "anatomy": "nowhere"}, DatasetError, "nowhere holds no label maps"),
-        (BRATS2021, {"shape": SHAPE, "anatomy": "nowhere"}, TaskError, "heads of nowhere keep their own grid"),
+        (BRATS2021, {"shape": SHAPE, "anatomy": "nowhere"}, TaskError, "the anatomy nowhere keeps its grid"),
         (BRATS2021, {"simulated": None}, DatasetError, "nothing to train on; name folders of cases, or grow cases"),
     ],
 )

@@ -1,1 +1,1 @@
-"""Heads as label maps: procedural ones, FreeSurfer's, a template, and the territories of arteries."""
+"""Anatomical label maps: procedural, from FreeSurfer, from a template; and the territories of arteries."""

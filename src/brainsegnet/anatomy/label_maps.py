@@ -1,18 +1,14 @@
-"""Anatomies to grow lesions in: from FreeSurfer's label maps, from tissue probabilities, or from a seed.
+"""Anatomical label maps to simulate lesions in: FreeSurfer segmentations, the ICBM152 template, or procedural heads.
 
-Every one is a tissue map without skull: fluid counts where it lies between or closely around the brain.
-
-Heads for realistic cases: from a folder of label maps, from the ICBM152 template in nilearn, or from a seed.
-
-What reads images is imported where one is read: heads from a seed, or packed in one file, need no such library.
+An anatomical label map is a `LabelMap` (D, H, W) of `Tissue` values, uint8, without skull: cerebrospinal fluid counts
+where it lies within or closely around the brain. It is upright: slices go up, rows to the back, columns to the left.
+Libraries for images are imported only when an image is read; procedural heads and packed files need none.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
 from zipfile import BadZipFile
 
 import numpy as np
@@ -20,14 +16,10 @@ from scipy import ndimage
 
 from brainsegnet._atomic import replacing
 from brainsegnet._types import Affine, Array, Labels, Mask, Millimetres, Shape
-from brainsegnet.anatomy.procedural import FIELD_MM, Tissue, affine_for, simulate_anatomy, spacing_for
+from brainsegnet.anatomy.procedural import FIELD_MM, Tissue, simulate_anatomy, spacing_for
 from brainsegnet.errors import DatasetError, ImageError, MissingExtra, TaskError
 from brainsegnet.preprocessing.geometry import find_turn, turn
-from brainsegnet.volume import Box, Volume
-
-if TYPE_CHECKING:
-    pass
-
+from brainsegnet.volume import Box, LabelMap, Volume
 
 FREESURFER: Mapping[Tissue, tuple[int, ...]] = {
     Tissue.WHITE: (2, 41, 25, 57, 77, 78, 79, 80, 85, 136, 137, 163, 164, *range(250, 256)),
@@ -38,42 +30,119 @@ FREESURFER: Mapping[Tissue, tuple[int, ...]] = {
     Tissue.HINDBRAIN_WHITE: (7, 16, 46),
     Tissue.CSF: (24, 30, 62),
 }
-"""Label values of FreeSurfer (`aseg`, `aparc+aseg`) of each tissue."""
+"""Label values of FreeSurfer (`aseg`, `aparc+aseg`) for each tissue."""
 SULCUS_MM = 4.0
 """Fluid belongs to the brain where a ball of this radius does not fit between it and solid tissue."""
-LEAST_ML = 300.0
+LEAST_ML = 100.0
+"""A whole brain has at least as much grey and as much white matter."""
+PROCEDURAL = "procedural"
+TEMPLATE = "icbm152"
+PACKED = ".npz"
+ONE_MILLIMETRE: Shape = (int(FIELD_MM[0]), int(FIELD_MM[1]), int(FIELD_MM[2]))
+"""Voxels (D, H, W) of a procedural head at 1 mm."""
 
 
-@dataclass(frozen=True, eq=False)
-class Anatomy:
-    """A head as a tissue map on its grid, upright: slices from the feet to the head, rows to the back, columns left.
+def open_anatomies(which: str | Path, shape: Shape | None = None) -> Callable[[int], LabelMap]:
+    """Open a source of anatomical label maps: a function from the number of a case to its map.
 
-    Attributes:
-        tissue: (D, H, W) uint8 of `Tissue`.
-        spacing_mm: Along (D, H, W).
-        affine: (4, 4), index to millimetres.
-    """
-
-    tissue: Labels
-    spacing_mm: Millimetres
-    affine: Affine
-
-
-def from_seed(rng: np.random.Generator, shape: Shape) -> Anatomy:
-    """A procedural head (D, H, W).
+    Args:
+        which: `icbm152`, `procedural`, a folder of FreeSurfer label maps, or a file that `pack_anatomies` made of one.
+            The maps of a folder or file are used in turn.
+        shape: Voxels (D, H, W) of a procedural head; by default voxels of 1 mm. Other maps keep their grid.
 
     Raises:
-        ImageError: the shape is below `anatomy.SMALLEST_SHAPE`.
+        TaskError: a shape is given for maps that keep their grid.
+        DatasetError: the folder is missing or holds no image.
+        MissingExtra: nilearn is not installed.
+        ImageError: the shape is too coarse; or later, a file is no whole-brain segmentation.
     """
-    spacing_mm = spacing_for(shape)
-    return Anatomy(simulate_anatomy(rng, shape), spacing_mm, affine_for(shape, spacing_mm))
+    if shape is not None and which != PROCEDURAL:
+        raise TaskError(f"the anatomy {which} keeps its grid; leave the shape out, or take the anatomy {PROCEDURAL}")
+    if which == PROCEDURAL:
+        shape = shape or ONE_MILLIMETRE
+        spacing_for(shape)
+        return lambda number: simulate_anatomy(np.random.default_rng([number, 152]), shape)
+    if which == TEMPLATE or Path(which).suffix == PACKED:
+        anatomies = [_read_template()] if which == TEMPLATE else _unpack(Path(which))
+        return lambda number: anatomies[number % len(anatomies)]
+    files = _find_label_maps(Path(which))
+    read = lru_cache(maxsize=64)(_read_freesurfer)
+    return lambda number: read(files[number % len(files)])
 
 
-def from_freesurfer(labels: Volume, name: str = "the label map") -> Anatomy:
-    """A head from a label map (D, H, W) with FreeSurfer's values; what is not in `FREESURFER` is not brain.
+def default_anatomy() -> str:
+    """`icbm152` where nilearn is installed, which carries the template, else `procedural`."""
+    return PROCEDURAL if find_spec("nilearn") is None else TEMPLATE
+
+
+def pack_anatomies(folder: Path, path: Path) -> int:
+    """Write the label maps of a folder into one file (.npz), for use without a library for images; return their number.
 
     Raises:
-        ImageError: there is too little grey or white matter in it; the text names the map.
+        DatasetError, ImageError: as `open_anatomies`.
+        OutputError: the file cannot be written.
+    """
+    maps = [_read_freesurfer(file) for file in _find_label_maps(folder)]
+    entries = {
+        f"{part}{i}": array
+        for i, one in enumerate(maps)
+        for part, array in (("tissue", one.array), ("affine", one.affine))
+    }
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, allow_pickle=False, **entries)
+    return len(maps)
+
+
+def _unpack(path: Path) -> list[LabelMap]:
+    """The maps that `pack_anatomies` wrote."""
+    try:
+        with np.load(path, allow_pickle=False) as entries:
+            count = max(1, len(entries.files) // 2)
+            return [LabelMap(entries[f"tissue{i}"], entries[f"affine{i}"]) for i in range(count)]
+    except (OSError, EOFError, ValueError, KeyError, BadZipFile) as error:
+        raise DatasetError(f"{path} holds no packed anatomies; write it with benchmarks/pack.py --anatomies") from error
+
+
+def _find_label_maps(folder: Path) -> list[Path]:
+    """The images of a folder, sorted by name."""
+    from brainsegnet.io.images import READERS
+
+    files = sorted(p for p in folder.iterdir() if p.name.lower().endswith(READERS)) if folder.is_dir() else []
+    if not files:
+        raise DatasetError(
+            f"{folder} holds no label maps; name a folder of FreeSurfer segmentations ({', '.join(READERS)}), "
+            f"or choose {TEMPLATE} or {PROCEDURAL}"
+        )
+    return files
+
+
+def _read_freesurfer(path: Path) -> LabelMap:
+    return from_freesurfer(_read_upright(path), str(path))
+
+
+def _read_template() -> LabelMap:
+    """The ICBM152 template from the probabilities that nilearn carries; nilearn itself is not imported."""
+    spec = find_spec("nilearn")
+    if spec is None or not spec.submodule_search_locations:
+        raise MissingExtra('the ICBM152 template comes with nilearn; run: pip install "brainsegnet[synthesis]"')
+    folder = Path(spec.submodule_search_locations[0]) / "datasets" / "data"
+    files = (folder / f"mni_icbm152_{kind}_tal_nlin_sym_09a_converted.nii.gz" for kind in ("gm", "wm"))
+    grey, white = map(_read_upright, files)
+    return from_probabilities(grey, white)
+
+
+def _read_upright(path: Path) -> Volume:
+    from brainsegnet.io.images import read_image
+
+    volume = read_image(path)
+    return turn(volume, find_turn(volume.affine))
+
+
+def from_freesurfer(labels: Volume, name: str = "the label map") -> LabelMap:
+    """An anatomical label map from FreeSurfer's values (D, H, W); values that `FREESURFER` lacks are not brain.
+
+    Raises:
+        ImageError: there is too little grey or white matter; the text names the map.
     """
     values = np.rint(labels.array).astype(np.int64)
     table = np.zeros(int(max(values.max(), 2035)) + 1, np.uint8)
@@ -82,35 +151,36 @@ def from_freesurfer(labels: Volume, name: str = "the label map") -> Anatomy:
     tissue = table[np.maximum(values, 0)]
     for kind in (Tissue.GREY, Tissue.WHITE):
         volume_ml = np.count_nonzero(tissue == kind) * labels.voxel_ml
-        if volume_ml < LEAST_ML / 3:
+        if volume_ml < LEAST_ML:
             raise ImageError(
                 f"{name} holds {volume_ml:.0f} ml of {kind.name.lower()} matter; name a whole-brain segmentation with "
                 "FreeSurfer's label values (2, 41 white; 3, 42 or 1001 to 2035 cortex)"
             )
-    return _finish(tissue, labels.affine)
+    return _crop_to_brain(tissue, labels.affine)
 
 
-def from_probabilities(grey: Volume, white: Volume) -> Anatomy:
-    """A head from the grey and white matter probabilities (0 to 1) of a template in MNI space, both upright.
+def from_probabilities(grey: Volume, white: Volume) -> LabelMap:
+    """An anatomical label map from upright probabilities (D, H, W), 0 to 1, of grey and white matter in MNI space.
 
-    What is neither, within the brain, is fluid: that deep inside is the ventricles. Hindbrain and nuclei are told by
-    their place in MNI coordinates, for the template's tissues do not tell them apart.
+    The rest of the brain is fluid, and ventricles where it lies deep. The two tissues do not separate the hindbrain and
+    the deep nuclei; MNI coordinates do.
     """
     most = max(float(grey.array.max()), float(white.array.max()), 1e-6)
-    pale, dark = (np.asarray(v.array, np.float32) / most for v in (white, grey))
-    solid = pale + dark > 0.5
-    tissue = np.select([solid & (pale > dark), solid], [Tissue.WHITE, Tissue.GREY], Tissue.BACKGROUND).astype(np.uint8)
+    of_white, of_grey = (np.asarray(v.array, np.float32) / most for v in (white, grey))
+    solid = of_white + of_grey > 0.5
+    kinds = np.select([solid & (of_white > of_grey), solid], [Tissue.WHITE, Tissue.GREY], Tissue.BACKGROUND)
+    tissue = kinds.astype(np.uint8)
     brain = ndimage.binary_fill_holes(_close(solid, grey.spacing_mm, 2 * SULCUS_MM))
     tissue[brain & ~solid] = Tissue.CSF
     depth = ndimage.distance_transform_edt(brain, grey.spacing_mm)
-    left, back, up = _millimetres(grey)
-    for new, old, where in _mni_places(np.abs(left), -back, up, depth):
+    left, back, up = _coordinates_mm(grey)
+    for new, old, where in _mni_regions(np.abs(left), -back, up, depth):
         tissue[where & (tissue == old)] = new
-    return _finish(tissue, grey.affine)
+    return _crop_to_brain(tissue, grey.affine)
 
 
-def _mni_places(right: Array, front: Array, up: Array, depth: Array) -> list[tuple[Tissue, Tissue, Array]]:
-    """What a tissue becomes where, from coordinates in MNI space and the depth under the brain's surface, in mm."""
+def _mni_regions(right: Array, front: Array, up: Array, depth: Array) -> list[tuple[Tissue, Tissue, Array]]:
+    """New tissue, old tissue, and where one replaces the other, by MNI coordinates and depth in the brain in mm."""
     nuclei = (depth > 24) & (right < 42) & (front > -38) & (front < 28) & (up > -22) & (up < 24)
     lateral = (right < 40) & (front > -62) & (front < 42) & (up > -22) & (up < 36) & (depth > 22)
     fourth = (right < 9) & (front > -50) & (front < -38) & (up > -46) & (up < -22)
@@ -124,9 +194,17 @@ def _mni_places(right: Array, front: Array, up: Array, depth: Array) -> list[tup
     ]
 
 
-def _finish(tissue: Labels, affine: Affine) -> Anatomy:
-    """Fluid far from solid tissue taken away, stray components too, and the map cut to the brain."""
-    spacing_mm = tuple(np.linalg.norm(affine[:3, :3], axis=0).tolist())
+def _coordinates_mm(volume: Volume) -> tuple[Array, Array, Array]:
+    """Coordinates x (left), y (back) and z (up) of an upright grid in mm, each broadcastable to (D, H, W)."""
+    a = volume.affine
+    index = np.ix_(*(np.arange(n) for n in volume.shape))
+    x, y, z = (sum(a[row, axis] * index[axis] for axis in range(3)) + a[row, 3] for row in range(3))
+    return x, y, z
+
+
+def _crop_to_brain(tissue: Labels, affine: Affine) -> LabelMap:
+    """Remove fluid far from solid tissue and stray components, and crop to the brain."""
+    spacing_mm = Volume(tissue, affine).spacing_mm
     solid = (tissue != Tissue.BACKGROUND) & (tissue != Tissue.CSF)
     box = Box.around(solid)
     pad = [round(SULCUS_MM / s) + 2 for s in spacing_mm]
@@ -138,21 +216,18 @@ def _finish(tissue: Labels, affine: Affine) -> Anatomy:
     tissue[brain & (tissue == Tissue.BACKGROUND)] = Tissue.CSF
     shifted = affine.copy()
     shifted[:3, 3] += affine[:3, :3] @ start
-    return Anatomy(tissue, spacing_mm, shifted)
+    return LabelMap(tissue, shifted)
 
 
 def _close(mask: Mask, spacing_mm: Millimetres, radius_mm: float) -> Mask:
-    """The mask (D, H, W) with gaps closed that are narrower than a ball, its largest part only.
-
-    Distances are taken on every other voxel where voxels are small, which is eight times faster.
-    """
+    """The largest component of a mask (D, H, W), with gaps closed that are narrower than a ball."""
     parts, count = ndimage.label(mask)
     largest = parts == 1 + np.argmax(np.bincount(parts.ravel())[1:]) if count else mask
-    skip = 2 if max(spacing_mm) < 1.5 else 1
-    rough = largest[::skip, ::skip, ::skip]
+    skip = 2 if max(spacing_mm) < 1.5 else 1  # every other voxel is eight times faster
+    coarse = largest[::skip, ::skip, ::skip]
     step = [s * skip for s in spacing_mm]
     margin = [round(radius_mm / s) + 2 for s in step]
-    padded = np.pad(rough, [(m, m) for m in margin])
+    padded = np.pad(coarse, [(m, m) for m in margin])
     dilated = ndimage.distance_transform_edt(~padded, step) <= radius_mm
     closed = (ndimage.distance_transform_edt(dilated, step) > radius_mm)[tuple(slice(m, -m) for m in margin)]
     for axis, n in enumerate(mask.shape):
@@ -160,116 +235,3 @@ def _close(mask: Mask, spacing_mm: Millimetres, radius_mm: float) -> Mask:
     if skip > 1:
         closed = ndimage.uniform_filter(closed.astype(np.float32), 3) > 0.5
     return np.asarray(closed | largest, np.bool_)
-
-
-def _millimetres(volume: Volume) -> tuple[Array, Array, Array]:
-    """Coordinates x (left), y (back) and z (up) of an upright grid, each to be broadcast to (D, H, W)."""
-    a = volume.affine
-    index = np.ix_(*(np.arange(n) for n in volume.shape))
-    x, y, z = (sum(a[row, axis] * index[axis] for axis in range(3)) + a[row, 3] for row in range(3))
-    return x, y, z
-
-
-PROCEDURAL = "procedural"
-TEMPLATE = "icbm152"
-PACKED = ".npz"
-ONE_MILLIMETRE: Shape = (int(FIELD_MM[0]), int(FIELD_MM[1]), int(FIELD_MM[2]))
-"""Voxels (D, H, W) of a procedural head at 1 mm."""
-
-
-def open_anatomies(which: str | Path, shape: Shape | None = None) -> Callable[[int], Anatomy]:
-    """A function from a case's number to its anatomy.
-
-    Args:
-        which: `icbm152`, `procedural`, or a folder of label maps with FreeSurfer's values, taken in turn; or a file
-            that `pack_anatomies` made of one.
-        shape: Voxels (D, H, W) of a procedural head, by default of 1 mm; the others keep their own grid.
-
-    Raises:
-        TaskError: a shape for heads that keep their own.
-        DatasetError: no folder of that name, or no image in it.
-        MissingExtra: nilearn is not installed.
-        ImageError: the shape is too coarse; later, for a file that is no whole-brain segmentation.
-    """
-    if shape is not None and which != PROCEDURAL:
-        raise TaskError(f"heads of {which} keep their own grid; leave the shape out, or take the anatomy {PROCEDURAL}")
-    if which == PROCEDURAL:
-        shape = shape or ONE_MILLIMETRE
-        spacing_for(shape)
-        return lambda number: from_seed(np.random.default_rng([number, 152]), shape)
-    if which == TEMPLATE:
-        template = _read_template()
-        return lambda _: template
-    if Path(which).suffix == PACKED:
-        heads = _unpack(Path(which))
-        return lambda number: heads[number % len(heads)]
-    files = _label_maps(Path(which))
-    read = lru_cache(maxsize=64)(_read_labels)
-    return lambda number: read(files[number % len(files)])
-
-
-def pack_anatomies(folder: Path, path: Path) -> int:
-    """Put the heads of a folder of label maps into one file (.npz), for a machine without a library for images.
-
-    Returns:
-        Their number.
-
-    Raises:
-        DatasetError, ImageError: as `open_anatomies`.
-        OutputError: the file cannot be written.
-    """
-    heads = [_read_labels(file) for file in _label_maps(folder)]
-    entries = {f"{kind}{i}": getattr(head, kind) for i, head in enumerate(heads) for kind in ("tissue", "affine")}
-    with replacing(path) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, allow_pickle=False, **entries)
-    return len(heads)
-
-
-def _unpack(path: Path) -> list[Anatomy]:
-    """What `pack_anatomies` wrote."""
-    try:
-        with np.load(path, allow_pickle=False) as entries:
-            count = max(1, len(entries.files) // 2)
-            pairs = [(entries[f"tissue{i}"], entries[f"affine{i}"]) for i in range(count)]
-    except (OSError, EOFError, ValueError, KeyError, BadZipFile) as error:
-        raise DatasetError(f"{path} holds no packed heads; write it with benchmarks/pack.py --heads") from error
-    return [Anatomy(tissue, Volume(tissue, affine).spacing_mm, affine) for tissue, affine in pairs]
-
-
-def default_anatomy() -> str:
-    """`icbm152` where nilearn is installed, which carries it, else `procedural`."""
-    return PROCEDURAL if find_spec("nilearn") is None else TEMPLATE
-
-
-def _label_maps(folder: Path) -> list[Path]:
-    """The images of a folder, by name."""
-    from brainsegnet.io.images import READERS
-
-    files = sorted(p for p in folder.iterdir() if p.name.lower().endswith(READERS)) if folder.is_dir() else []
-    if not files:
-        raise DatasetError(
-            f"{folder} holds no label maps; name a folder of FreeSurfer segmentations ({', '.join(READERS)}), "
-            f"or choose {TEMPLATE} or {PROCEDURAL}"
-        )
-    return files
-
-
-def _read_labels(path: Path) -> Anatomy:
-    return from_freesurfer(_upright(path), str(path))
-
-
-def _read_template() -> Anatomy:
-    """The template's probabilities, without an import of nilearn."""
-    spec = find_spec("nilearn")
-    if spec is None or not spec.submodule_search_locations:
-        raise MissingExtra('the ICBM152 template comes with nilearn; run: pip install "brainsegnet[synthesis]"')
-    folder = Path(spec.submodule_search_locations[0]) / "datasets" / "data"
-    grey, white = (_upright(folder / f"mni_icbm152_{kind}_tal_nlin_sym_09a_converted.nii.gz") for kind in ("gm", "wm"))
-    return from_probabilities(grey, white)
-
-
-def _upright(path: Path) -> Volume:
-    from brainsegnet.io.images import read_image
-
-    volume = read_image(path)
-    return turn(volume, find_turn(volume.affine))

@@ -1,8 +1,8 @@
-"""Heads simulated from a seed: two folded hemispheres, ventricles, deep nuclei, cerebellum and brain stem.
+"""Anatomical label maps from a seed: folded hemispheres, ventricles, deep nuclei, cerebellum and brain stem.
 
-Every structure is a depth field in millimetres, positive inside; tissues are thresholds of depths. The cortex folds
-along the zero level of band-limited noise that is laid on a shell around each hemisphere and carried inwards along its
-rays. Points are (3, N): z up, y to the back, x to the left; most shapes are given for one side and read with |x|.
+Each structure is a depth field in millimetres, positive inside; thresholds of depths give the tissues. The cortex folds
+along the zero level of band-limited noise on a shell around each hemisphere, projected inwards along its radii. Points
+are (3, N): z up, y to the back, x to the left. Most shapes are defined for one side and evaluated at |x|.
 """
 
 from dataclasses import dataclass
@@ -15,13 +15,20 @@ from scipy import fft, ndimage
 
 from brainsegnet._types import Affine, Array, Floats, Labels, Millimetres, Shape
 from brainsegnet.errors import ImageError
+from brainsegnet.volume import LabelMap
 
 FIELD_MM: Millimetres = (154.0, 196.0, 160.0)
-"""Extent (D, H, W) that holds any head."""
+"""Extent (D, H, W) of the field; every head fits in it."""
 CENTRE_MM: Millimetres = (3.0, 0.0, 0.0)
-"""Where the centre of the field lies in the head (z, y, x)."""
+"""Centre of the field in the coordinates (z, y, x) of the head."""
+CEREBELLUM_MM = 30.0
+"""Distance of the surface of the cerebellum from the middle of the brain stem."""
 SMALLEST_SHAPE: Shape = (24, 32, 32)
-"""Below this a head has too few voxels for four tissues of a tumour."""
+"""A smaller array has too few voxels for the four tissues of a tumour."""
+LOBES_MM, GYRI_MM = (28.0, 1.0, 3.5), (11.0, 0.3, 1.2)
+"""Deformation from person to person at two scales: blur of the noise, and range of its standard deviation."""
+HALVINGS = 6
+"""Scaling and squaring: a velocity is divided by 2 to this power, and the step doubled as often."""
 
 FOLD_TILE = 64
 FOLD_STEP_MM = 2.0
@@ -29,7 +36,7 @@ FOLD_RADIUS_MM = 46.0
 
 
 class Tissue(IntEnum):
-    """Values of a tissue map."""
+    """Values of an anatomical label map."""
 
     BACKGROUND = 0
     CSF = 1
@@ -42,34 +49,23 @@ class Tissue(IntEnum):
 
 
 @dataclass(frozen=True)
-class Head:
-    """What differs from head to head.
+class HeadParams:
+    """Parameters that differ from head to head."""
 
-    Attributes:
-        size: Factors on (z, y, x), (3,).
-        tilt_rad: Turns in the axial and in the coronal plane.
-        waves: Three slow waves that make a head asymmetric, (3, 7): amplitude (z, y, x) in mm, wave vector, phase.
-        ventricles: Factor on the width of the ventricles.
-        cortex_mm: Thickness of the cortex.
-        sulcus_mm: Half the width of a sulcus.
-        sulcus_depth_mm: Typical depth of a sulcus.
-        gyrus_mm: Typical width of a gyrus.
-    """
-
-    size: Floats
-    tilt_rad: tuple[float, float]
-    waves: Floats
-    ventricles: float
-    cortex_mm: float
-    sulcus_mm: float
-    sulcus_depth_mm: float
-    gyrus_mm: float
+    size: Floats  # factors on (z, y, x), (3,)
+    tilt_rad: tuple[float, float]  # rotation in the axial and in the coronal plane
+    waves: Floats  # three slow waves of asymmetry, (3, 7): amplitude (z, y, x) in mm, wave vector, phase
+    ventricles: float  # factor on the width of the ventricles
+    cortex_mm: float  # thickness of the cortex
+    sulcus_mm: float  # half the width of a sulcus
+    sulcus_depth_mm: float  # typical depth of a sulcus
+    gyrus_mm: float  # typical width of a gyrus
 
 
-def draw_head(rng: np.random.Generator) -> Head:
-    """The random part of an anatomy, its folds excepted."""
+def draw_head(rng: np.random.Generator) -> HeadParams:
+    """Draw the parameters of a head; the noise of its folds comes from the same generator afterwards."""
     waves = [rng.normal(0, 0.9, (3, 3)), rng.uniform(-1, 1, (3, 3)) * 2 * np.pi / 110, rng.uniform(0, 6.3, (3, 1))]
-    return Head(
+    return HeadParams(
         size=rng.uniform(0.92, 1.01, 3).astype(np.float32),
         tilt_rad=(float(rng.normal(0, 0.03)), float(rng.normal(0, 0.02))),
         waves=np.concatenate(waves, axis=1).astype(np.float32),
@@ -82,7 +78,7 @@ def draw_head(rng: np.random.Generator) -> Head:
 
 
 def spacing_for(shape: Shape) -> Millimetres:
-    """Spacing in millimetres along (D, H, W) at which a head fills an array of this shape; the pixels are square.
+    """Spacing in mm along (D, H, W) at which a head fills an array of this shape; pixels are square.
 
     Raises:
         ImageError: the shape is below `SMALLEST_SHAPE`.
@@ -97,20 +93,20 @@ def spacing_for(shape: Shape) -> Millimetres:
 
 
 def axes_mm(shape: Shape, spacing_mm: Millimetres) -> tuple[Floats, Floats, Floats]:
-    """Coordinates z (D, 1, 1), y (1, H, 1), x (1, 1, W) of voxel centres, in millimetres from the head's centre."""
+    """Coordinates z (D, 1, 1), y (1, H, 1), x (1, 1, W) of voxel centres in mm, 0 in the centre of the head."""
     each = zip(shape, spacing_mm, CENTRE_MM, strict=True)
     z, y, x = np.ix_(*(((np.arange(n) - (n - 1) / 2) * step + centre).astype(np.float32) for n, step, centre in each))
     return z, y, x
 
 
-def simulate_anatomy(rng: np.random.Generator, shape: Shape) -> Labels:
-    """A head as a tissue map (D, H, W) of `Tissue` values, its spacing that of `spacing_for`.
+def simulate_anatomy(rng: np.random.Generator, shape: Shape) -> LabelMap:
+    """Simulate a head as an upright anatomical label map (D, H, W), uint8, with the spacing of `spacing_for`.
 
     Raises:
         ImageError: the shape is below `SMALLEST_SHAPE`.
     """
     head = draw_head(rng)
-    folds = _fold_tile(rng, 2 * head.gyrus_mm)
+    folds = _fold_noise(rng, 2 * head.gyrus_mm)
     spacing = spacing_for(shape)
     points = _pose(np.stack(np.broadcast_arrays(*axes_mm(shape, spacing))).reshape(3, -1), head)
     lobes = _lobes(points)
@@ -118,12 +114,13 @@ def simulate_anatomy(rng: np.random.Generator, shape: Shape) -> Labels:
     sheets = np.zeros(shape, np.float32)
     sheets.flat[inside] = _fold(points[:, inside], folds)
     tissue = np.zeros(shape, np.uint8)
-    tissue.flat[inside] = _tissues(points[:, inside], lobes[:, inside], _aside(sheets, spacing).ravel()[inside], head)
-    return tissue
+    off_fold = _zero_distance(sheets, spacing).ravel()[inside]
+    tissue.flat[inside] = _tissues(points[:, inside], lobes[:, inside], off_fold, head)
+    return LabelMap(tissue, affine_for(shape, spacing))
 
 
-def _pose(points: Floats, head: Head) -> Floats:
-    """From the scanner's to the template's coordinates: turned, scaled and warped a little."""
+def _pose(points: Floats, head: HeadParams) -> Floats:
+    """Scanner to template coordinates (3, N): rotation, scaling and a slow warp."""
     z, y, x = points
     axial, coronal = head.tilt_rad
     y, x = y * np.cos(axial) - x * np.sin(axial), y * np.sin(axial) + x * np.cos(axial)
@@ -135,7 +132,7 @@ def _pose(points: Floats, head: Head) -> Floats:
 
 
 def ellipsoid_depth(points: Floats, centre_mm: Millimetres, radii_mm: Millimetres) -> Floats:
-    """Approximate depth (N,) under the surface of an ellipsoid, in millimetres, negative outside.
+    """Approximate depth (N,) below the surface of an ellipsoid in mm, negative outside.
 
     >>> ellipsoid_depth(np.array([[0], [0], [2]], np.float32), (0, 0, 0), (4, 4, 4)).tolist()
     [2.0]
@@ -147,7 +144,7 @@ def ellipsoid_depth(points: Floats, centre_mm: Millimetres, radii_mm: Millimetre
 
 
 def tube_depth(points: Floats, nodes_mm: list[tuple[float, float, float, float]]) -> Floats:
-    """Depth (N,) inside a chain of nodes (z, y, x, radius), in millimetres, negative outside."""
+    """Depth (N,) inside a chain of nodes (z, y, x, radius) in mm, negative outside."""
     depth = np.full(points.shape[1], -np.inf, np.float32)
     for first, second in pairwise(nodes_mm):
         a, b = np.array(first, np.float32), np.array(second, np.float32)
@@ -162,7 +159,7 @@ def _one_side(points: Floats) -> Floats:
 
 
 def _lobes(points: Floats) -> Floats:
-    """Depths (4, N) in cerebrum without temporal lobe, temporal lobe, cerebellum, brain stem."""
+    """Depths (4, N) in mm: cerebrum without temporal lobes, temporal lobes, cerebellum, brain stem."""
     z, y, x = _one_side(points)
     egg = np.stack([z, y, x * (1 - 0.0011 * y)])
     upper = np.minimum(ellipsoid_depth(egg, (8, 0, 12), (63, 86, 55)), z + 21 - 0.08 * y)
@@ -172,26 +169,26 @@ def _lobes(points: Floats) -> Floats:
     return np.stack([np.minimum(upper, -cerebellum), np.minimum(temporal, -cerebellum), cerebellum, stem])
 
 
-def _tissues(points: Floats, lobes: Floats, aside: Floats, head: Head) -> Labels:
-    """Tissue (N,) of points inside the head; later structures lie over earlier ones."""
+def _tissues(points: Floats, lobes: Floats, off_fold: Floats, head: HeadParams) -> Labels:
+    """Tissue (N,) of points inside the head; later structures replace earlier ones."""
     upper, temporal, cerebellum, stem = lobes
-    tissue = _cerebrum(points, np.maximum(upper, temporal), aside, head)
+    tissue = _cerebrum(points, np.maximum(upper, temporal), off_fold, head)
     behind = cerebellum > 0.8
     tissue[behind] = _cerebellum(points[:, behind], cerebellum[behind])
     tissue[(stem > -1.5) & (points[0] < -14) & (cerebellum < 6)] = Tissue.CSF
     tissue[stem > 0] = Tissue.HINDBRAIN_WHITE
     core = np.flatnonzero((np.abs(points[2]) < 48) & (np.abs(points[1]) < 66) & (np.abs(points[0] - 2) < 44))
-    _lay_deep_structures(tissue, core, _one_side(points[:, core]), head)
+    _add_deep_structures(tissue, core, _one_side(points[:, core]), head)
     return np.asarray(tissue, np.uint8)
 
 
-def _cerebrum(points: Floats, depth: Floats, aside: Floats, head: Head) -> Labels:
-    """CSF, grey and white by the depth (N,) under the folded surface of the hemispheres."""
+def _cerebrum(points: Floats, depth: Floats, off_fold: Floats, head: HeadParams) -> Labels:
+    """CSF, grey and white matter by the depth (N,) below the folded surface of the hemispheres."""
     z, y, x = _one_side(points)
     callosum = ellipsoid_depth(np.stack([z, y, x * 0]), (4, 2, 0), (25, 41, 1e3))
     surface = np.minimum(depth, np.hypot(np.maximum(x - 0.4, 0), np.maximum(callosum, 0)))
     reach = head.sulcus_depth_mm * (1 + 0.3 * np.sin(0.11 * z + 2) * np.cos(0.09 * y))
-    sulci = np.hypot(aside, np.maximum(0, surface - reach))
+    sulci = np.hypot(off_fold, np.maximum(0, surface - reach))
     rise = z + 3 - 0.25 * y - 3 * np.sin(y / 12)
     sylvian = np.hypot(rise, np.maximum(0, np.maximum(37 - x, np.abs(y) - 30)))
     insula = np.hypot(x - 38, np.maximum(0, np.maximum(np.abs(y + 2) - 20, np.abs(rise - 1) - 10)))
@@ -201,7 +198,7 @@ def _cerebrum(points: Floats, depth: Floats, aside: Floats, head: Head) -> Label
 
 
 def _fold(points: Floats, folds: Floats) -> Floats:
-    """The noise (N,) whose zero level are the sheets between gyri, nearly constant along the rays of a hemisphere."""
+    """Noise (N,) that is 0 in the middle of each sulcus, nearly constant along the radii of a hemisphere."""
     axis = np.stack([np.full_like(points[0], 6), np.clip(points[1], -48, 48), np.copysign(np.float32(30), points[2])])
     ray = points - axis
     reach = np.sqrt(np.square(ray).sum(axis=0)) + 1e-3
@@ -209,14 +206,14 @@ def _fold(points: Floats, folds: Floats) -> Floats:
     return np.asarray(ndimage.map_coordinates(folds, shell / FOLD_STEP_MM, order=1, mode="grid-wrap"), np.float32)
 
 
-def _aside(sheets: Floats, spacing_mm: Millimetres) -> Floats:
-    """Distance (D, H, W) to the zero level of `sheets`, to first order, in millimetres."""
+def _zero_distance(sheets: Floats, spacing_mm: Millimetres) -> Floats:
+    """Distance (D, H, W) to the zero level of `sheets` in mm, to first order."""
     slope = np.sqrt(sum(np.square(g) for g in np.gradient(sheets, *spacing_mm)))
     return np.asarray(np.abs(sheets) / np.maximum(slope, 0.01), np.float32)
 
 
-def _fold_tile(rng: np.random.Generator, wavelength_mm: float) -> Floats:
-    """Band-limited noise of unit variance, a periodic cube of `FOLD_TILE` voxels a side."""
+def _fold_noise(rng: np.random.Generator, wavelength_mm: float) -> Floats:
+    """Band-limited noise of unit variance: a periodic cube of `FOLD_TILE` voxels along each side."""
     white = rng.standard_normal((FOLD_TILE,) * 3, dtype=np.float32)
     f, r = fft.fftfreq(FOLD_TILE, FOLD_STEP_MM), fft.rfftfreq(FOLD_TILE, FOLD_STEP_MM)
     radius = np.sqrt(f[:, None, None] ** 2 + f[None, :, None] ** 2 + r[None, None, :] ** 2)
@@ -226,17 +223,16 @@ def _fold_tile(rng: np.random.Generator, wavelength_mm: float) -> Floats:
 
 
 def _cerebellum(points: Floats, depth: Floats) -> Labels:
-    """Folia fan out from the fourth ventricle, around a white tree."""
+    """Folia that fan out from the fourth ventricle, around a tree of white matter."""
     z, y, x = _one_side(points)
     rays = np.arctan2(z + 36, y - 24) + 0.004 * x
     tree = ellipsoid_depth(np.stack([z, y, x]), (-37, 37, 18), (12, 17, 24)) + 7 * np.cos(rays * 12)
-    folia = np.cos(rays * 30 + 2) > 0.75 - 0.35 * np.exp(-depth / 4)
-    fluid = folia & (depth < 11)
+    fluid = (np.cos(rays * 30 + 2) > 0.75 - 0.35 * np.exp(-depth / 4)) & (depth < 11)
     return np.select([fluid, tree > 0], [Tissue.CSF, Tissue.HINDBRAIN_WHITE], Tissue.CEREBELLAR_GREY)
 
 
-def _lay_deep_structures(tissue: NDArray[np.integer], core: NDArray[np.intp], side: Floats, head: Head) -> None:
-    """Write deep nuclei and ventricles into `tissue` (N,) at `core` (M,), `side` (3, M) being its points."""
+def _add_deep_structures(tissue: NDArray[np.integer], core: NDArray[np.intp], side: Floats, head: HeadParams) -> None:
+    """Write deep nuclei and ventricles into `tissue` (N,) at the indices `core` (M,) with the points `side` (3, M)."""
     z, y, x = side
     nuclei = [
         ellipsoid_depth(side, (5, 8, 11), (9, 15, 9.5)),
@@ -246,18 +242,18 @@ def _lay_deep_structures(tissue: NDArray[np.integer], core: NDArray[np.intp], si
     ]
     lateral = [(4, -36, 13, 3.0), (11, -24, 9, 5.5), (19, -4, 9, 5.0), (18, 20, 15, 5.5), (8, 36, 24, 6.5)]
     horn, occipital = [(8, 36, 24, 6.5), (-8, 24, 32, 3.5), (-17, 2, 32, 2.5)], [(8, 36, 24, 6.5), (4, 56, 23, 2.0)]
-    caves = [
+    cavities = [
         tube_depth(side, [(*n[:3], n[3] * head.ventricles) for n in chain]) for chain in (lateral, horn, occipital)
     ]
     third = ellipsoid_depth(side, (-1, 2, 0), (9, 14, 1.8 * head.ventricles))
     fourth = ellipsoid_depth(side, (-37, 25, 0), (9, 4, 6 * head.ventricles))
     grey = np.max(nuclei, axis=0) > 0
     tissue[core[grey & (tissue[core] != Tissue.CSF)]] = Tissue.DEEP_GREY
-    tissue[core[np.max([*caves, third, fourth], axis=0) > 0]] = Tissue.VENTRICLE
+    tissue[core[np.max([*cavities, third, fourth], axis=0) > 0]] = Tissue.VENTRICLE
 
 
 def affine_for(shape: Shape, spacing_mm: Millimetres) -> Affine:
-    """Index (d, h, w, 1) to (x, y, z) in millimetres: slices run upwards, rows to the back, columns to the left.
+    """Affine (4, 4) from (d, h, w, 1) to (x, y, z) in mm: slices go up, rows to the back, columns to the left.
 
     >>> affine_for((3, 5, 5), (2.0, 1.0, 1.0)).tolist()
     [[0.0, 0.0, 1.0, -2.0], [0.0, 1.0, 0.0, -2.0], [2.0, 0.0, 0.0, 1.0], [0.0, 0.0, 0.0, 1.0]]
@@ -270,18 +266,27 @@ def affine_for(shape: Shape, spacing_mm: Millimetres) -> Affine:
 
 
 def shape_of(array: Array) -> Shape:
-    """(D, H, W) of an array, which has three axes."""
+    """Shape (D, H, W) of an array with three axes."""
     d, h, w = array.shape
     return d, h, w
 
 
-def smooth_noise(rng: np.random.Generator, shape: Shape, spacing_mm: Millimetres, blur_mm: float) -> Floats:
-    """Noise (D, H, W) of zero mean and unit variance, blurred with a Gaussian of `blur_mm`.
+def log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
+    """Draw a number whose logarithm is uniform between those of `low` and `high`."""
+    return float(np.exp(rng.uniform(np.log(low), np.log(high))))
 
-    White noise lives on a lattice as coarse as the blur allows; each voxel is a Gaussian sum over it, axis by axis.
+
+def ball_radius_mm(volume_ml: float) -> float:
+    """Radius of a ball of a volume."""
+    return float(np.cbrt(volume_ml * 1000 * 3 / (4 * np.pi)))
+
+
+def smooth_noise(rng: np.random.Generator, shape: Shape, spacing_mm: Millimetres, blur_mm: float) -> Floats:
+    """White noise blurred with a Gaussian of `blur_mm`: (D, H, W), zero mean, unit variance.
+
+    The white noise is drawn on a lattice of `blur_mm`; each voxel is a Gaussian sum over it, axis by axis.
     """
-    extents_mm = [n * step for n, step in zip(shape, spacing_mm, strict=True)]
-    lattice = [int(np.ceil(extent / blur_mm)) + 7 for extent in extents_mm]
+    lattice = [int(np.ceil(n * step / blur_mm)) + 7 for n, step in zip(shape, spacing_mm, strict=True)]
     field = rng.standard_normal(lattice, dtype=np.float32)
     for n, step, nodes in zip(shape, spacing_mm, lattice, strict=True):
         at = np.arange(n)[:, None] * (step / blur_mm) + 3 - np.arange(nodes)[None]

@@ -1,14 +1,12 @@
-"""What air beside the brain does to an echo-planar image: signal moves along the phase-encoding axis and piles up.
+"""Echo-planar imaging: distortion by air beside the brain, head motion, Nyquist ghosts and missing slices.
 
-A cavity of air disturbs the field around it as a ball does, by (R / r)^3 (3 cos^2 - 1) about the axis of the magnet
-(Schenck, Medical Physics 1996), and each voxel appears farther along the phase-encoding axis in proportion. Where
-neighbours move onto each other signal piles up in bright, sharp sheets; where they move apart it thins out. All images
-of a diffusion scan move alike, so the ADC of what piles up is that of the tissue that it comes from.
+A cavity of air disturbs the magnetic field around it as a ball does, by (R / r)^3 (3 cos^2 - 1) about the axis of the
+magnet (Schenck, Medical Physics 1996). Each voxel is displaced along the phase-encoding axis in proportion. Signal
+piles up in bright, sharp sheets where neighbours converge, and thins out where they diverge. All images of a diffusion
+scan are distorted alike, so the ADC of such a sheet is that of the tissue that it comes from.
 
-What goes wrong with an echo-planar scan: the head moves, a ghost half a field of view away, slices are missing.
-
-Such a scan takes a slice at once, so a head that moves is sharp in each slice and lies otherwise in those that come
-later. Drawn, then applied: images are (D, H, W), slices first, rows along the phase.
+A slice is acquired at once, so a head that moves is sharp in each slice and displaced in later ones. Parameters are
+drawn, then applied. Images are (D, H, W): slices first, rows along the phase-encoding axis.
 """
 
 from collections.abc import Iterator
@@ -22,45 +20,38 @@ from brainsegnet.anatomy.procedural import smooth_noise
 from brainsegnet.volume import LabelMap
 
 AIR_MM = ((-40, 28, 50), (-44, 2, 42), (-38, -18, 28), (-30, -45, 8), (-18, -68, 10), (-46, 66, 32), (-30, 42, 62))
-"""Where air adjoins the brain on the left, in standard coordinates (z, y, x): ears, sinuses, skull base."""
+"""Air beside the left half of the brain, in standard coordinates (z, y, x): ears, sinuses, skull base."""
 PETROUS_MM = (-38, 17, 50)
-"""The air cells of the left petrous bone, above which nearly every scan has bright sheets in the temporal lobe."""
-AHEAD = 0.8
-"""Of how many scans the phase is encoded so that what lies above air moves to the front."""
+"""Air cells of the left petrous bone, above which nearly every scan has bright sheets in the temporal lobe."""
+FORWARD_SHARE = 0.8
+"""Share of the scans in which signal above air moves forwards."""
 EQUATOR = np.float32(-0.35)
-"""The field at the equator of a cavity, where a ball has -1: air lies spread along the skull base."""
-STILL_MM = 0.4
-"""Shifts below that are left out."""
+"""Field at the equator of a cavity; -1 for a ball, but air is spread along the skull base."""
+LEAST_SHIFT_MM = 0.4
+"""Shifts below this are left out."""
 PARTS = 3
-"""Into which a voxel is divided before it moves; gaps open only where one of them is stretched to two voxels."""
-FAINTEST = 0.65
-"""Least of its signal that is left of tissue that is stretched."""
-SOLID = 0.3
-"""Share of a voxel that brain fills, from which on it counts as brain."""
+"""Parts of a voxel that move separately; gaps open only where one of them is stretched to two voxels."""
+LEAST_SIGNAL = 0.65
+"""Least share of its signal that stretched tissue keeps."""
+LEAST_BRAIN = 0.3
+"""Share of brain above which a voxel counts as brain."""
 
 
 @dataclass(frozen=True, eq=False)
 class Distortion:
-    """Where the signal of a head (D, H, W) moves along one of its axes.
+    """Displacement of the signal of a head (D, H, W) along one of its axes."""
 
-    Attributes:
-        axis: That axis: 0, 1 or 2.
-        columns: Lines along it in which anything moves, (A, B).
-        lower: For each part of a voxel of those lines the lower of the two voxels that it moves into, (N, L * PARTS).
-        upper: What of it the other one gets.
-    """
-
-    axis: int
-    columns: Array
-    lower: Array
-    upper: Floats
+    axis: int  # that axis: 0, 1 or 2
+    columns: Array  # mask of the lines along it in which anything moves, (A, B)
+    lower: Array  # lower of the two voxels into which each part of a voxel of those lines moves, (N, L * PARTS)
+    upper: Floats  # share of the part that the other voxel receives, (N, L * PARTS)
 
     def distort_jacobian(self, field: Array) -> Floats:
-        """What a field (D, H, W) becomes; its sum stays, but for what leaves the head's box."""
+        """A distorted field (D, H, W), with its sum kept but for what leaves the array."""
         moved = np.moveaxis(np.array(field, np.float32), self.axis, -1)
         lines: Array = moved[self.columns]
         parts = np.repeat(lines / PARTS, PARTS, axis=1)
-        length = lines.shape[1] + 3  # one voxel before and two behind take what leaves
+        length = lines.shape[1] + 3  # one voxel before and two behind receive what leaves
         start = np.arange(lines.shape[0])[:, None] * length + 1
         low = (start + self.lower).ravel()
         sums = np.bincount(low, (parts * (1 - self.upper)).ravel(), lines.shape[0] * length)
@@ -69,42 +60,41 @@ class Distortion:
         return np.ascontiguousarray(np.moveaxis(moved, -1, self.axis))
 
     def acquire(self, signal: Array, share: Floats) -> Floats:
-        """What a signal (D, H, W) becomes where `share` is what brain becomes: bright where it piles up, hardly dark.
+        """A distorted signal (D, H, W), given the `share` of brain in each voxel after distortion.
 
-        Real scans are hardly darker where signal moves apart; in what still counts as brain there is at least
-        `FAINTEST` of what there was, and nothing elsewhere.
+        It is bright where signal piles up. Real scans are hardly darker where signal diverges, so brain keeps at least
+        `LEAST_SIGNAL` of it; what no longer counts as brain is 0.
         """
-        brighter = np.where(share > SOLID, np.maximum(share, FAINTEST) / np.maximum(share, SOLID), 0)
+        brighter = np.where(share > LEAST_BRAIN, np.maximum(share, LEAST_SIGNAL) / np.maximum(share, LEAST_BRAIN), 0)
         return np.asarray(self.distort_jacobian(signal) * brighter, np.float32)
 
     def follow(self, mask: Array, brain: Array) -> Mask:
-        """Where a part of the brain (D, H, W) appears: voxels to which it gives half of what arrives from the brain.
+        """Where a part of the brain (D, H, W) appears: voxels that receive half of their brain from it.
 
-        A small part that is mingled with others appears where it gives most.
+        A small part that is mixed with others appears where its share is largest.
         """
-        given = self.distort_jacobian(mask) / np.maximum(self.distort_jacobian(brain), SOLID)
-        return given > min(0.5, 0.8 * float(given.max()))
+        share = self.distort_jacobian(mask) / np.maximum(self.distort_jacobian(brain), LEAST_BRAIN)
+        return share > min(0.5, 0.8 * float(share.max()))
 
 
-def distort(rng: np.random.Generator, head: LabelMap, points: Floats, strength_mm: float) -> Distortion:
-    """How a scan distorts a head (D, H, W) whose voxels have standard coordinates `points` (3, D, H, W).
+def draw_distortion(rng: np.random.Generator, anatomy: LabelMap, points: Floats, strength_mm: float) -> Distortion:
+    """Draw how a scan distorts an anatomy (D, H, W) along its axis from front to back.
 
     Args:
-        rng: For where air lies, how much of it, and which way the phase is encoded.
-        head: Tissue map; the phase is encoded along its axis from front to back.
-        points: In mm, z up, y to the back, x to the left.
-        strength_mm: Typical scale of the shift by one cavity: twice that above and below it, a third the other way
-            beside it.
+        rng: Source of random numbers, for the air cavities and the direction of phase encoding.
+        anatomy: Anatomical label map (D, H, W).
+        points: Its standard coordinates z, y, x in mm, (3, D, H, W).
+        strength_mm: Typical shift by one cavity: twice that above and below it, a third beside it the other way.
     """
-    axis = int(np.argmax(np.abs(head.affine[1, :3]) / head.spacing_mm))
-    shift = _draw_shift(rng, head, points, strength_mm)
+    axis = int(np.argmax(np.abs(anatomy.affine[1, :3]) / anatomy.spacing_mm))
+    shift = _draw_shift(rng, anatomy, points, strength_mm)
     backwards = float(np.sign(np.diff(points[1], axis=axis).sum()))
-    towards = -backwards if rng.random() < AHEAD else backwards
-    return move(shift * np.float32(towards / head.spacing_mm[axis]), axis)
+    towards = -backwards if rng.random() < FORWARD_SHARE else backwards
+    return distort(shift * np.float32(towards / anatomy.spacing_mm[axis]), axis)
 
 
-def move(shift: Floats, axis: int) -> Distortion:
-    """The distortion that moves each voxel along an axis by so many voxels (D, H, W)."""
+def distort(shift: Floats, axis: int) -> Distortion:
+    """The distortion that shifts each voxel (D, H, W) along an axis by a number of voxels."""
     voxels: Array = np.moveaxis(shift, axis, -1)
     columns = np.any(voxels != 0, axis=-1)
     lines: Array = voxels[columns]
@@ -119,24 +109,24 @@ def move(shift: Floats, axis: int) -> Distortion:
     return Distortion(axis, columns, lower, upper.astype(np.float32))
 
 
-def _draw_shift(rng: np.random.Generator, head: LabelMap, points: Floats, strength_mm: float) -> Floats:
-    """Millimetres (D, H, W) by which signal moves, 0 far from air."""
-    shift = np.zeros(head.shape, np.float32)
+def _draw_shift(rng: np.random.Generator, anatomy: LabelMap, points: Floats, strength_mm: float) -> Floats:
+    """Shift of the signal (D, H, W) in mm, 0 far from air."""
+    shift = np.zeros(anatomy.shape, np.float32)
     for centre, radius, amplitude in _draw_air(rng, strength_mm):
-        reach = radius * max(1.0, 2 * amplitude / STILL_MM) ** (1 / 3)
+        reach = radius * max(1.0, 2 * amplitude / LEAST_SHIFT_MM) ** (1 / 3)
         near = np.all(np.abs(points - centre.reshape(3, 1, 1, 1)) < reach, axis=0)
         away = points[:, near] - centre[:, None]
         squared = np.maximum(np.square(away).sum(axis=0), 1e-3)
         ratio = squared / np.float32(radius**2)
         fall = np.where(ratio > 1, np.maximum(ratio, 1) ** -1.5, ratio)
         shift[near] += amplitude * fall * np.maximum(3 * np.square(away[0]) / squared - 1, EQUATOR)
-    coarse, fine = (smooth_noise(rng, head.shape, head.spacing_mm, blur_mm) for blur_mm in (8.0, 3.0))
+    coarse, fine = (smooth_noise(rng, anatomy.shape, anatomy.spacing_mm, blur_mm) for blur_mm in (8.0, 3.0))
     shift *= 1 + 0.2 * (coarse + np.float32(0.6) * fine)
-    return np.sign(shift) * np.maximum(np.abs(shift) - np.float32(STILL_MM), 0)
+    return np.sign(shift) * np.maximum(np.abs(shift) - np.float32(LEAST_SHIFT_MM), 0)
 
 
 def _draw_air(rng: np.random.Generator, strength_mm: float) -> Iterator[tuple[Array, float, float]]:
-    """Centre in standard coordinates, radius and scale of the shift of each cavity, in mm."""
+    """Centre in standard coordinates, radius, and scale of the shift of each cavity, in mm."""
     bone, size = strength_mm * rng.uniform(0.7, 1.6), rng.uniform(15, 20)
     for z, y, x in (PETROUS_MM, *AIR_MM):
         petrous = (z, y, x) == PETROUS_MM
@@ -148,79 +138,50 @@ def _draw_air(rng: np.random.Generator, strength_mm: float) -> Iterator[tuple[Ar
 
 @dataclass(frozen=True)
 class Jolt:
-    """A head that moves once, while the slices with diffusion weighting are taken: every other first, then the rest.
+    """One sudden motion of the head, during the acquisition of the diffusion-weighted slices."""
 
-    Attributes:
-        moment: When, from 0 (before the first slice) to 1.
-        rows: By how many rows.
-        columns: By how many columns.
-        dark: Share of their signal that the slices of that moment lose: of three directions at most one fails.
-    """
-
-    moment: float
-    rows: float
-    columns: float
-    dark: float
+    moment: float  # time, from 0 (before the first slice) to 1; even slices are acquired first, then odd ones
+    rows: float  # displacement in voxels
+    columns: float  # displacement in voxels
+    dark: float  # share of the signal that the two slices of that moment lose; at most one of three directions fails
 
 
 @dataclass(frozen=True)
 class Ghost:
-    """A faint copy of the image half a field of view away along its rows (Nyquist, N/2).
+    """A faint copy of the image, displaced by half the field of view along its rows (Nyquist or N/2 ghost)."""
 
-    Attributes:
-        angle: Half of that between odd and even lines of k-space, in radians; its sine is the strength of the copy.
-        phase: Angle between copy and image in the first voxel, in radians: where they agree the image gets brighter.
-        turns: By how many turns that changes from end to end along (D, H, W).
-    """
-
-    angle: float
-    phase: float
-    turns: tuple[float, float, float]
+    angle: float  # half the phase between odd and even lines of k-space, rad; its sine is the strength of the copy
+    phase: float  # phase of the copy relative to the image in the first voxel, in radians
+    turns: tuple[float, float, float]  # turns of that phase from end to end along (D, H, W)
 
 
 @dataclass(frozen=True)
 class Faults:
-    """What befalls a scan; most have nothing of it.
+    """Faults of a scan; most scans have none."""
 
-    Attributes:
-        jolt: How the head moves, if it does.
-        ghost: The ghost, if there is one.
-        cut: Share of the slices that were not taken, at the bottom and at the top.
-    """
-
-    jolt: Jolt | None = None
-    ghost: Ghost | None = None
-    cut: tuple[float, float] = (0.0, 0.0)
+    jolt: Jolt | None = None  # motion of the head, or None
+    ghost: Ghost | None = None  # the ghost, or None
+    cut: tuple[float, float] = (0.0, 0.0)  # share of the slices that are missing at the bottom and at the top
 
 
 FLAWLESS = Faults()
 
 
 def draw_faults(rng: np.random.Generator) -> Faults:
-    """A jolt in one scan of fourteen, a ghost in one of ten, slices missing at each end in one of twenty."""
-    return Faults(
-        jolt=_draw_jolt(rng) if rng.random() < 0.07 else None,
-        ghost=_draw_ghost(rng) if rng.random() < 0.1 else None,
-        cut=(_draw_cut(rng), _draw_cut(rng)),
-    )
-
-
-def _draw_jolt(rng: np.random.Generator) -> Jolt:
-    rows, columns = rng.normal(0, 0.9, 2).tolist()
-    return Jolt(float(rng.uniform(0.05, 0.95)), rows, columns, float(rng.uniform(0, 0.33)))
-
-
-def _draw_ghost(rng: np.random.Generator) -> Ghost:
-    deep, high, wide = rng.normal(0, 1, 3).tolist()
-    return Ghost(float(rng.uniform(0.02, 0.12)), float(rng.uniform(0, 2 * np.pi)), (deep, high, wide))
-
-
-def _draw_cut(rng: np.random.Generator) -> float:
-    return float(rng.uniform(0.03, 0.15)) if rng.random() < 0.05 else 0.0
+    """Draw a motion in 7 % of the scans, a ghost in 10 %, and missing slices at each end in 5 %."""
+    jolt = ghost = None
+    if rng.random() < 0.07:
+        rows, columns = rng.normal(0, 0.9, 2).tolist()
+        jolt = Jolt(float(rng.uniform(0.05, 0.95)), rows, columns, float(rng.uniform(0, 0.33)))
+    if rng.random() < 0.1:
+        deep, high, wide = rng.normal(0, 1, 3).tolist()
+        ghost = Ghost(float(rng.uniform(0.02, 0.12)), float(rng.uniform(0, 2 * np.pi)), (deep, high, wide))
+    bottom, top = (float(rng.uniform(0.03, 0.15)) if rng.random() < 0.05 else 0.0 for _ in range(2))
+    return Faults(jolt, ghost, (bottom, top))
 
 
 def shift_slices(image: Array, jolt: Jolt | None) -> Floats:
-    """An image (D, H, W) whose slices lie otherwise from a moment on; what comes from outside is 0.
+    """An image (D, H, W) whose slices after a motion are displaced; what enters from outside is 0.
 
     >>> steady = np.arange(12, dtype=np.float32).reshape(4, 1, 3)
     >>> shift_slices(steady, Jolt(0.5, 0, 1, 0))[:, 0].tolist()
@@ -235,7 +196,7 @@ def shift_slices(image: Array, jolt: Jolt | None) -> Floats:
 
 
 def darken_slices(image: Floats, jolt: Jolt | None) -> Floats:
-    """An image (D, H, W) with diffusion weighting, less bright in the two slices that were taken at the jolt."""
+    """A diffusion-weighted image (D, H, W), less bright in the two slices that were acquired during a motion."""
     if jolt is None:
         return image
     out, at = image.copy(), round(jolt.moment * len(image))
@@ -244,22 +205,22 @@ def darken_slices(image: Floats, jolt: Jolt | None) -> Floats:
 
 
 def _slices_in_order(count: int) -> Array:
-    """Indices of slices as they are taken: 0, 2, 4 and so on, then 1, 3, 5."""
+    """Indices of slices in the order of acquisition: 0, 2, 4 and so on, then 1, 3, 5."""
     return np.concatenate([np.arange(0, count, 2), np.arange(1, count, 2)])
 
 
 def add_ghost(image: Floats, ghost: Ghost | None) -> Floats:
-    """The magnitude (D, H, W) of an image and its ghost, which add and cancel in bands."""
+    """Magnitude (D, H, W) of an image with its ghost; they add and cancel in bands."""
     if ghost is None:
         return image
     lines = [np.linspace(0, turns, n) for turns, n in zip(ghost.turns, image.shape, strict=True)]
     phase = ghost.phase + 2 * np.pi * sum(np.ix_(*lines))
-    there = np.sin(ghost.angle) * np.roll(image, image.shape[1] // 2, axis=1)
-    return np.asarray(np.abs(np.cos(ghost.angle) * image + there * np.exp(1j * phase)), np.float32)
+    copy = np.sin(ghost.angle) * np.roll(image, image.shape[1] // 2, axis=1)
+    return np.asarray(np.abs(np.cos(ghost.angle) * image + copy * np.exp(1j * phase)), np.float32)
 
 
 def cut_slices(brain: Mask, cut: tuple[float, float], kept: int | None) -> Mask:
-    """A brain (D, H, W) without a share of its slices at the bottom and at the top, but never without slice `kept`."""
+    """A brain mask (D, H, W) without a share of its slices at the bottom and at the top; slice `kept` remains."""
     slices = np.flatnonzero(brain.any(axis=(1, 2)))
     low, high = (round(share * slices.size) for share in cut)
     below, above = slices[:low], slices[slices.size - high :]
@@ -269,8 +230,8 @@ def cut_slices(brain: Mask, cut: tuple[float, float], kept: int | None) -> Mask:
     return seen
 
 
-def fullest_slice(mask: Mask, head: Affine, scan: Affine) -> int | None:
-    """Which slice shows most of a mask (D, H, W), from the affines (4, 4) of head and scan; None of an empty one."""
-    onto = np.linalg.inv(scan) @ head
+def fullest_slice(mask: Mask, affine: Affine, scan: Affine) -> int | None:
+    """The slice of a scan that shows most of a mask (D, H, W), from both affines (4, 4); None of an empty mask."""
+    onto = np.linalg.inv(scan) @ affine
     slices = np.rint(np.argwhere(mask) @ onto[0, :3] + onto[0, 3]).astype(int)
     return int(np.bincount(np.maximum(slices, 0)).argmax()) if slices.size else None

@@ -1,7 +1,8 @@
-"""Gliomas: cells spread by reaction and diffusion, push the brain aside, and infiltrate the white matter around.
+"""Gliomas: tumour cells spread by reaction and diffusion, displace the brain, and oedema infiltrates white matter.
 
-The course is computed on a coarse grid, by `diffusion`; the inner structure (necrosis, rim, cysts, bleeding) is laid
-out on the fine grid of the scan, by depth under the surface of the core and by noise. Labels are those of BRATS 2015.
+Cells and water are computed on a coarse grid with the Fisher-KPP equation (`fields`). The structure of the core is
+rendered on the fine grid of the scan: necrosis, enhancing rim, cysts and blood, by depth below its surface and by
+noise. Labels are those of BRATS 2015.
 """
 
 from dataclasses import dataclass
@@ -12,30 +13,34 @@ import torch
 from torch import Tensor
 
 from brainsegnet._types import Millimetres
-from brainsegnet.anatomy.procedural import Tissue
+from brainsegnet.anatomy.procedural import Tissue, ball_radius_mm, log_uniform
 from brainsegnet.simulation.fields import (
     LARGEST,
+    NEVER,
     RandomStreams,
     blur,
+    column,
     grid,
     noise,
     outwards,
     shape_of,
-    simulate,
+    solve_fisher_kpp,
     voxels,
 )
 
 #                    background csf  grey white ventricle deep cerebellar hindbrain
-CELLS_ENTER = (0.0, 0.015, 0.0, 1.0, 0.0, 0.4, 0.05, 0.5)
+CELL_DIFFUSIVITY = (0.0, 0.015, 0.0, 1.0, 0.0, 0.4, 0.05, 0.5)
 """Diffusivity of cells in each `Tissue`, relative to white matter; that of grey matter is drawn."""
-WATER_ENTERS = (0.0, 0.0, 0.0, 1.0, 0.0, 0.12, 0.02, 0.4)
-"""Diffusivity of water, as above: cortex and nuclei stay nearly dry, unless the tumour itself infiltrates them."""
-SEEDS = (0.0, 0.0, 0.25, 1.0, 0.0, 0.3, 0.04, 0.05)
-"""How likely a tumour starts in a voxel of each `Tissue`."""
+WATER_DIFFUSIVITY = (0.0, 0.0, 0.0, 1.0, 0.0, 0.12, 0.02, 0.4)
+"""The same of water: cortex and nuclei stay nearly dry, unless the tumour itself infiltrates them."""
+ORIGIN_WEIGHTS = (0.0, 0.0, 0.25, 1.0, 0.0, 0.3, 0.04, 0.05)
+"""Relative probability that a tumour starts in a voxel of each `Tissue`."""
+HABITABLE = (0.0, 0.15, 1.0, 1.0, 0.0, 1.0, 0.6, 0.6)
+"""Relative growth of cells in each `Tissue`."""
 
 
 class Part(IntEnum):
-    """What a voxel of a tumour holds; the first four are labels of BRATS 2015."""
+    """Content of a voxel of a tumour; 1 to 4 are labels of BRATS 2015."""
 
     NONE = 0
     NECROSIS = 1
@@ -48,171 +53,140 @@ class Part(IntEnum):
 
 @dataclass(frozen=True)
 class Glioma:
-    """The random part of a tumour, its fields of noise excepted.
+    """Parameters of a tumour. A `level` is one of noise with unit variance; `NEVER` switches the feature off."""
 
-    Attributes:
-        high_grade: Whether it enhances around necrosis, or is of one piece and does not enhance.
-        volume_ml: Core and oedema.
-        core: Share of the core in that.
-        foci: How many.
-        grey: Diffusivity of cells in grey matter relative to white.
-        rho: Growth a step; small makes the front wide.
-        roughness: Spread of the logarithm of growth from place to place.
-        push_mm: Largest displacement of the brain.
-        effaced: Share of the fluid that it presses out of the sulci beside it.
-        rim_mm: Thickness of the enhancing rim; without high grade 0.
-        margin_mm: Thickness of non-enhancing tumour around the rim.
-        pockets: Level of noise above which the depth of the core is necrotic.
-        gaps: Level of noise below which the rim does not enhance.
-        cyst: Level of noise above which the depth of the core is fluid; 9 is never.
-        hole_mm: Grain of that noise, which sets the size of cysts and of necrotic pockets.
-        spots: Level of noise above which spots enhance or rot.
-        bleeds: Level of noise above which blood lies.
-        halo: Density of water at which oedema ends, and where it is in full.
-        wet_cortex: Diffusivity of water in grey matter relative to white.
-        hand_mm: Blur of the outline that is drawn around the oedema, which passes over sulci and small gaps.
-    """
-
-    high_grade: bool
-    volume_ml: float
-    core: float
-    foci: int
-    grey: float
-    rho: float
-    roughness: float
-    push_mm: float
-    effaced: float
-    rim_mm: float
-    margin_mm: float
-    pockets: float
-    gaps: float
-    cyst: float
-    hole_mm: float
-    spots: float
-    bleeds: float
-    halo: tuple[float, float]
-    wet_cortex: float
-    hand_mm: float
+    high_grade: bool  # whether it enhances around necrosis; otherwise it is homogeneous and does not enhance
+    volume_ml: float  # volume of core and oedema
+    core: float  # share of the core in that volume
+    foci: int  # number of foci
+    grey: float  # diffusivity of cells in grey matter relative to white matter
+    rho: float  # growth rate a step; a small one makes the front wide
+    roughness: float  # spatial standard deviation of the logarithm of growth
+    push_mm: float  # largest displacement of the brain
+    effaced: float  # share of the fluid that is pressed out of adjacent sulci
+    rim_mm: float  # thickness of the enhancing rim; 0 for low grade
+    margin_mm: float  # thickness of non-enhancing tumour around the rim
+    pockets: float  # level above which the interior of the core is necrotic
+    gaps: float  # level below which the rim does not enhance
+    cyst: float  # level above which the interior of the core is fluid
+    hole_mm: float  # grain of that noise, which sets the size of cysts and necrotic pockets
+    spots: float  # level above which spots of the core enhance
+    bleeds: float  # level above which the core holds blood
+    halo: tuple[float, float]  # density of water at which the oedema ends, and above which it is full
+    wet_cortex: float  # diffusivity of water in grey matter relative to white matter
+    hand_mm: float  # blur of the outline around the oedema, as a reader draws it over sulci and small gaps
 
 
 @dataclass(frozen=True, eq=False)
 class Lesions:
-    """A tumour on the grid of the scan, all (D, H, W).
+    """A tumour on the grid of the scan, all (D, H, W)."""
 
-    Attributes:
-        labels: Of BRATS 2015, uint8.
-        parts: `Part` of each voxel, uint8: as the labels, with cysts and blood apart.
-        opacity: How far the tumour hides the tissue, 0 to 1; it goes on a little beyond the labels.
-    """
-
-    labels: Tensor
-    parts: Tensor
-    opacity: Tensor
+    labels: Tensor  # labels of BRATS 2015, uint8
+    parts: Tensor  # `Part`, uint8: the labels, with cysts and blood apart
+    opacity: Tensor  # how far the tumour hides the tissue, 0 to 1; it extends a little beyond the labels
 
 
 def draw_glioma(rng: np.random.Generator) -> Glioma:
-    """A tumour of high grade in three cases of five, else of low grade; two in five may hold a cyst.
-
-    A third of those of high grade are small nodules, solid or nearly so, in much oedema.
-    """
+    """Draw a tumour: 60 % of high grade, a third of these small and nearly solid nodules in much oedema."""
     high = bool(rng.random() < 0.6)
     cystic = rng.random() < (0.35 if high else 0.5)
     spotted = rng.random() < (0.6 if high else 0.3)
     start = float(rng.uniform(0.2, 0.45))
-    volume_ml = float(np.exp(rng.uniform(np.log(10), np.log(260))))
+    volume_ml = log_uniform(rng, 10, 260)
     core = float(rng.uniform(0.12, 0.8) if high else rng.uniform(0.15, 0.95))
     nodule = high and rng.random() < 0.35
     if nodule:
-        core = float(np.exp(rng.uniform(np.log(0.015), np.log(0.15))))
-    radius_mm = _ball_mm(volume_ml * core)
+        core = log_uniform(rng, 0.015, 0.15)
+    radius_mm = ball_radius_mm(volume_ml * core)
     return Glioma(
         high_grade=high,
         volume_ml=volume_ml,
         core=core,
         foci=int(rng.choice([1, 2, 3], p=[0.84, 0.12, 0.04])),
-        grey=float(np.exp(rng.uniform(np.log(0.08), np.log(0.6)))),
+        grey=log_uniform(rng, 0.08, 0.6),
         rho=float(rng.uniform(0.05, 0.2)),
         roughness=float(rng.uniform(0.2, 0.7)),
         push_mm=min(14.0, radius_mm * float(rng.uniform(0.05, 0.7))),
-        rim_mm=float(np.exp(rng.uniform(np.log(1.3), np.log(6)))) if high else 0.0,
+        rim_mm=log_uniform(rng, 1.3, 6) if high else 0.0,
         margin_mm=float(max(0.0, rng.uniform(-4, min(3, radius_mm / 4)))),
         pockets=float(rng.uniform(-1.0, 2.0) if nodule else rng.uniform(-2.5, 0.4)),
         gaps=float(rng.uniform(-2.5, 0.2)),
-        cyst=float(rng.uniform(-2.2, 0.9)) if cystic else 9.0,
+        cyst=float(rng.uniform(-2.2, 0.9)) if cystic else NEVER,
         hole_mm=float(rng.uniform(5, 14)),
-        spots=float(rng.uniform(1.3, 2.2)) if spotted else 9.0,
-        bleeds=float(rng.uniform(1.4, 2.2)) if rng.random() < 0.15 else 9.0,
+        spots=float(rng.uniform(1.3, 2.2)) if spotted else NEVER,
+        bleeds=float(rng.uniform(1.4, 2.2)) if rng.random() < 0.15 else NEVER,
         halo=(start, start + float(rng.uniform(0.1, 0.5))),
-        wet_cortex=float(np.exp(rng.uniform(np.log(0.02), np.log(0.3)))),
+        wet_cortex=log_uniform(rng, 0.02, 0.3),
         hand_mm=float(rng.uniform(0.8, 3.0)),
         effaced=float(rng.uniform(0.7, 1.0)),
     )
 
 
-def grow_cells(rng: RandomStreams, glioma: Glioma, tissue: Tensor, spacing_mm: Millimetres) -> Tensor:
-    """Density of tumour cells (d, h, w), 0 to 1, in a coarse tissue map (d, h, w)."""
-    shape = shape_of(tissue)
-    enter = torch.tensor(CELLS_ENTER, device=tissue.device)
-    enter[Tissue.GREY] = glioma.grey
-    uneven = noise(rng, shape, spacing_mm, 7.0, 2)
-    diffusivity = 0.9 * LARGEST * enter[tissue.long()] * torch.exp(0.4 * uneven[0]).clamp(max=1.1)
-    rho = glioma.rho * _open(tissue) * torch.exp(glioma.roughness * uneven[1] - 0.1)
-    start = _plant(rng, glioma, tissue, spacing_mm)
+def grow_cells(streams: RandomStreams, glioma: Glioma, tissue: Tensor, spacing_mm: Millimetres) -> Tensor:
+    """Density of tumour cells (d, h, w), 0 to 1, in a coarse anatomical label map (d, h, w)."""
+    by_tissue = torch.tensor(CELL_DIFFUSIVITY, device=tissue.device)
+    by_tissue[Tissue.GREY] = glioma.grey
+    uneven = noise(streams, shape_of(tissue), spacing_mm, 7.0, 2)
+    diffusivity = 0.9 * LARGEST * by_tissue[tissue.long()] * torch.exp(0.4 * uneven[0]).clamp(max=1.1)
+    rho = glioma.rho * _habitable(tissue) * torch.exp(glioma.roughness * uneven[1] - 0.1)
+    start = _place_foci(streams, glioma, tissue, spacing_mm)
     volume = torch.tensor([glioma.volume_ml * glioma.core * 1000 / np.prod(spacing_mm)], device=tissue.device)
-    return simulate(start[None], diffusivity[None], rho.clamp(0, 1)[None], volume)[0]
+    return solve_fisher_kpp(start[None], diffusivity[None], rho.clamp(0, 1)[None], volume)[0]
 
 
 def push(glioma: Glioma, cells: Tensor, tissue: Tensor, spacing_mm: Millimetres) -> Tensor:
-    """The flow (3, d, h, w) of the brain away from the cells; the skull does not yield."""
+    """Velocity (3, d, h, w) of the brain away from the cells; the skull is rigid."""
     inside = blur((tissue != Tissue.BACKGROUND).float(), voxels(6.0, spacing_mm))
     pressure = blur(cells, voxels(9.0, spacing_mm))
     return outwards(pressure, spacing_mm, glioma.push_mm) * (2.2 * inside - 1.2).clamp(0, 1)
 
 
 def efface(glioma: Glioma, lesion: Tensor, spacing_mm: Millimetres) -> Tensor:
-    """Share of the fluid (D, H, W) that a tumour leaves in the sulci: little beside it, from 18 mm away nearly all."""
+    """Share of fluid (D, H, W) that a tumour leaves in the sulci: little beside it, nearly all 18 mm away."""
     near = blur(lesion.float(), voxels(8.0, spacing_mm))
     return 1 - glioma.effaced * (6.0 * near).clamp(0, 1)
 
 
-def infiltrate(rng: RandomStreams, glioma: Glioma, cells: Tensor, tissue: Tensor, spacing_mm: Millimetres) -> Tensor:
-    """Density of water (d, h, w), 0 to 1: it comes from the core and runs along the white matter."""
-    shape = shape_of(tissue)
-    enter = torch.tensor(WATER_ENTERS, device=tissue.device)
-    enter[Tissue.GREY] = glioma.wet_cortex
-    enter = enter[tissue.long()]
-    enter = torch.where(cells > 0.5, torch.ones_like(enter), enter)
-    uneven = noise(rng, shape, spacing_mm, 6.0, 2)
-    diffusivity = 0.9 * LARGEST * enter * torch.exp(0.7 * uneven[0] - 0.3).clamp(max=1.1)
-    rho = 0.06 * enter * torch.exp(0.6 * uneven[1])
+def infiltrate(
+    streams: RandomStreams, glioma: Glioma, cells: Tensor, tissue: Tensor, spacing_mm: Millimetres
+) -> Tensor:
+    """Density of water (d, h, w), 0 to 1: it comes from the core and spreads along white matter."""
+    by_tissue = torch.tensor(WATER_DIFFUSIVITY, device=tissue.device)
+    by_tissue[Tissue.GREY] = glioma.wet_cortex
+    mobility = by_tissue[tissue.long()]
+    mobility = torch.where(cells > 0.5, torch.ones_like(mobility), mobility)
+    uneven = noise(streams, shape_of(tissue), spacing_mm, 6.0, 2)
+    diffusivity = 0.9 * LARGEST * mobility * torch.exp(0.7 * uneven[0] - 0.3).clamp(max=1.1)
+    rho = 0.06 * mobility * torch.exp(0.6 * uneven[1])
     volume = torch.tensor([glioma.volume_ml * 1000 / np.prod(spacing_mm)], device=tissue.device)
-    core = (cells * _open(tissue)).clamp(0, 1)
-    return torch.maximum(simulate(core[None], diffusivity[None], rho.clamp(0, 1)[None], volume, 160)[0], core)
+    core = (cells * _habitable(tissue)).clamp(0, 1)
+    water = solve_fisher_kpp(core[None], diffusivity[None], rho.clamp(0, 1)[None], volume, 160)[0]
+    return torch.maximum(water, core)
 
 
 def render_labels(
-    rng: RandomStreams, glioma: Glioma, cells: Tensor, water: Tensor, tissue: Tensor, spacing_mm: Millimetres
+    streams: RandomStreams, glioma: Glioma, cells: Tensor, water: Tensor, tissue: Tensor, spacing_mm: Millimetres
 ) -> Lesions:
-    """The parts of a tumour, all (D, H, W) and on the grid of the scan: cells and water, and the tissue map."""
+    """Render a tumour from cells, water and anatomy, all (D, H, W) on the grid of the scan."""
     shape = shape_of(tissue)
     grains_mm = (9.0, 5.0, 2.2, glioma.hole_mm)
-    coarse, middle, fine, holes = (noise(rng, shape, spacing_mm, grain)[0] for grain in grains_mm)
-    ground = (tissue != Tissue.BACKGROUND) & (tissue != Tissue.VENTRICLE)
-    solid = (cells + 0.10 * fine > 0.5).float() * ground
-    core = (blur(solid, voxels(1.2, spacing_mm)) > 0.5) & ground
-    wet = (water + 0.05 * fine > glioma.halo[0]) & ground & (tissue != Tissue.CSF)
-    wet = ground & (blur(wet.float(), voxels(glioma.hand_mm, spacing_mm)) > 0.5)
+    coarse, middle, fine, holes = (noise(streams, shape, spacing_mm, grain)[0] for grain in grains_mm)
+    brain = (tissue != Tissue.BACKGROUND) & (tissue != Tissue.VENTRICLE)
+    solid = (cells + 0.10 * fine > 0.5).float() * brain
+    core = (blur(solid, voxels(1.2, spacing_mm)) > 0.5) & brain
+    wet = (water + 0.05 * fine > glioma.halo[0]) & brain & (tissue != Tissue.CSF)
+    wet = brain & (blur(wet.float(), voxels(glioma.hand_mm, spacing_mm)) > 0.5)
     parts = torch.where(wet, int(Part.OEDEMA), int(Part.NONE))
     depth = torch.maximum(depth_mm(core, spacing_mm), depth_mm(core, spacing_mm, 1.2))
     parts = torch.where(core, int(Part.NON_ENHANCING), parts)
     if glioma.high_grade:
         margin = glioma.margin_mm * (1 + 0.7 * coarse) + 0.4 * fine
         bottom = margin.clamp(min=0) + (glioma.rim_mm * (1 + 0.6 * middle)).clamp(min=1.0)
-        surface = core & _grown(~core)
-        rotten = core & ~surface & (depth > bottom) & (holes > glioma.pockets)
-        rim = core & ~rotten & (depth > margin) & (coarse + 0.3 * fine > glioma.gaps)
-        parts = torch.where(rim | (_grown(rotten) & core), int(Part.ENHANCING), parts)
-        parts = torch.where(rotten, int(Part.NECROSIS), parts)
+        surface = core & _dilate(~core)
+        necrosis = core & ~surface & (depth > bottom) & (holes > glioma.pockets)
+        rim = core & ~necrosis & (depth > margin) & (coarse + 0.3 * fine > glioma.gaps)
+        parts = torch.where(rim | (_dilate(necrosis) & core), int(Part.ENHANCING), parts)
+        parts = torch.where(necrosis, int(Part.NECROSIS), parts)
     spots = core & (middle + 0.3 * fine > glioma.spots)
     parts = torch.where(spots & (parts == Part.NON_ENHANCING), int(Part.ENHANCING), parts)
     inner = (parts == Part.NECROSIS) | (parts == Part.NON_ENHANCING) & (depth > 2.5 + middle)
@@ -220,51 +194,45 @@ def render_labels(
     labels = torch.where(parts == Part.CYST, int(Part.NECROSIS), parts)
     blood = core & (parts != Part.ENHANCING) & (middle - coarse > 1.4 * glioma.bleeds)
     parts = torch.where(blood, int(Part.BLOOD), parts)
-    return Lesions(labels.to(torch.uint8), parts.to(torch.uint8), _hide(glioma, water, core))
+    return Lesions(labels.to(torch.uint8), parts.to(torch.uint8), _opacity(glioma, water, core))
 
 
 def depth_mm(mask: Tensor, spacing_mm: Millimetres, reach_mm: float = 5.0) -> Tensor:
-    """Depth (D, H, W) under the surface of a mask, up to twice `reach_mm`, negative outside; read from a blur.
+    """Depth (D, H, W) below the surface of a mask in mm, up to twice `reach_mm`, negative outside; read from a blur.
 
-    Exact for a flat surface; less than true where the mask is thin or its surface bends within `reach_mm`.
+    Exact for a flat surface; too small where the mask is thin or its surface bends within `reach_mm`.
     """
     share = blur(mask.float(), voxels(reach_mm, spacing_mm)).clamp(0.01, 0.99)
     depth: Tensor = reach_mm * torch.special.ndtri(share)
     return depth
 
 
-def _hide(glioma: Glioma, water: Tensor, core: Tensor) -> Tensor:
-    """Opacity (D, H, W): half where the oedema's label ends, so that readers and networks may quarrel there."""
+def _opacity(glioma: Glioma, water: Tensor, core: Tensor) -> Tensor:
+    """Opacity (D, H, W): 1 in the core, about half where the label of the oedema ends, which is uncertain in scans."""
     start, full = glioma.halo
     width = full - start
     return torch.where(core, 1.0, ((water - start + 0.6 * width) / (1.6 * width)).clamp(0, 1))
 
 
-def _plant(rng: RandomStreams, glioma: Glioma, tissue: Tensor, spacing_mm: Millimetres) -> Tensor:
-    """Balls of cells (d, h, w) at the foci, the later within 35 mm of the first, smaller than what grows of them."""
-    weight = torch.tensor(SEEDS)[tissue.cpu().long()].double().numpy()
-    where = grid(shape_of(tissue), tissue.device)
-    step = torch.tensor(spacing_mm, device=tissue.device).view(3, 1, 1, 1)
+def _place_foci(streams: RandomStreams, glioma: Glioma, tissue: Tensor, spacing_mm: Millimetres) -> Tensor:
+    """Balls of cells (d, h, w) at the foci, smaller than the final core; later foci are within 35 mm of the first."""
+    weight = torch.tensor(ORIGIN_WEIGHTS)[tissue.cpu().long()].double().numpy()
+    where, step = grid(shape_of(tissue), tissue.device), column(spacing_mm, tissue.device)
     balls = torch.zeros_like(where[0])
-    width_mm = min(3.5, 0.6 * _ball_mm(glioma.volume_ml * glioma.core / glioma.foci))
+    width_mm = min(3.5, 0.6 * ball_radius_mm(glioma.volume_ml * glioma.core / glioma.foci))
     for _ in range(glioma.foci):
-        spot = np.unravel_index(rng.numpy_rng.choice(weight.size, p=weight.ravel() / weight.sum()), weight.shape)
+        spot = np.unravel_index(streams.numpy_rng.choice(weight.size, p=weight.ravel() / weight.sum()), weight.shape)
         middle = torch.tensor([int(i) for i in spot], device=tissue.device).view(3, 1, 1, 1)
         away = ((where - middle) * step).square().sum(0)
         balls = torch.maximum(balls, torch.exp(-away / (2 * width_mm**2)))
         weight = np.where((away < 35**2).cpu().numpy(), weight, 0)
-    return balls * _open(tissue)
+    return balls * _habitable(tissue)
 
 
-def _ball_mm(volume_ml: float) -> float:
-    """Radius of a ball."""
-    return float(np.cbrt(volume_ml * 1000 * 3 / (4 * np.pi)))
+def _habitable(tissue: Tensor) -> Tensor:
+    """Relative growth of cells (d, h, w): 1 in solid tissue, 0 outside the brain and in ventricles."""
+    return torch.tensor(HABITABLE, device=tissue.device)[tissue.long()]
 
 
-def _open(tissue: Tensor) -> Tensor:
-    """1 where cells live, 0 outside the brain and in ventricles, little in the fluid of sulci; (d, h, w)."""
-    return torch.tensor((0.0, 0.15, 1.0, 1.0, 0.0, 1.0, 0.6, 0.6), device=tissue.device)[tissue.long()]
-
-
-def _grown(mask: Tensor) -> Tensor:
+def _dilate(mask: Tensor) -> Tensor:
     return torch.nn.functional.max_pool3d(mask.float()[None], 3, 1, 1)[0] > 0

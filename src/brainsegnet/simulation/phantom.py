@@ -1,23 +1,28 @@
-"""How a head looks in each sequence: contrast, texture, vessels, blur, bias field and noise.
+"""Phantoms: a head with a glioma from a seed, as a BRATS 2015 scan would show it; numpy and scipy alone.
 
-Brightness is relative to white matter, as seen in raw BRATS scans; each case departs a little from the table.
-
-A whole phantom from a seed: a case of four sequences and its labels, as a BRATS 2015 scan would be.
+The core of the tumour displaces the brain, and oedema follows the white matter. Each of the four tissues takes the
+voxels that a field ranks highest, as many as were drawn, so every tumour has all four. Brightness is relative to white
+matter, with means from raw BRATS scans; each case departs a little from them.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import IntEnum
 
 import numpy as np
 from scipy import ndimage
 
-from brainsegnet._types import Array, Floats, Mask, Millimetres, Shape
-from brainsegnet.anatomy.procedural import Tissue, affine_for, shape_of, simulate_anatomy, smooth_noise, spacing_for
-from brainsegnet.simulation.tumour import Growth, Lesion, grow_tumour
-from brainsegnet.volume import Case, LabelMap, Volume
+from brainsegnet._types import Array, Floats, Labels, Mask, Millimetres, Shape
+from brainsegnet.anatomy.procedural import Tissue, axes_mm, log_uniform, shape_of, simulate_anatomy, smooth_noise
+from brainsegnet.volume import Box, Case, LabelMap, Volume
 
 SEQUENCES = ("flair", "t1", "t1c", "t2")
-
+DEMO_SHAPE: Shape = (72, 136, 112)
+"""Voxels of 2.1 x 1.4 x 1.4 mm, 1.1 million in all."""
+FEWEST_VOXELS = 64
+"""Least number of voxels of each tissue of a tumour."""
+REACH = 3.0
+"""A tumour displaces nothing beyond this multiple of the radius of its mass."""
 TISSUES: Mapping[str, tuple[float, ...]] = {
     #        background csf  grey  white ventricle deep  cerebellar  hindbrain
     "flair": (0.0, 0.45, 1.18, 1.00, 0.36, 1.12, 1.10, 1.00),
@@ -32,43 +37,220 @@ LESIONS: Mapping[str, tuple[float, ...]] = {
     "t1c": (0.0, 0.58, 0.82, 0.80, 1.75),
     "t2": (0.0, 2.25, 1.85, 1.65, 1.60),
 }
-
-
+"""Mean brightness of each `Tissue` and of each `Lesion`."""
 OPACITY: tuple[float, ...] = (0.0, 1.0, 0.85, 0.9, 1.0)
-"""How far each `Lesion` hides the tissue beneath."""
+"""How far each `Lesion` hides the tissue beneath, 0 to 1."""
 VESSELS: Mapping[str, float] = {"flair": 0.8, "t1": 1.1, "t1c": 2.6, "t2": 0.5}
 """Factor on the brightness of fluid where a vessel runs through a sulcus."""
+WATER_SPEED = (0.0, 0.0, 0.3, 1.0, 0.0, 0.45, 0.1, 0.3)
+"""Relative speed of water in each `Tissue`."""
+
+
+class Lesion(IntEnum):
+    """Labels of BRATS 2015."""
+
+    NONE = 0
+    NECROSIS = 1
+    OEDEMA = 2
+    NON_ENHANCING = 3
+    ENHANCING = 4
+
+
+@dataclass(frozen=True)
+class Tumour:
+    """Parameters of a tumour."""
+
+    centre: tuple[int, int, int]  # voxel (D, H, W) in the white matter
+    necrosis: int  # number of voxels, as for the other tissues
+    oedema: int
+    non_enhancing: int
+    enhancing: int
+    push: float  # largest displacement as a share of the radius of the mass; below 4/9 nothing folds
+    roughness: float  # amplitude of the noise on the surface of the core, as a share of its radius
+
+    @property
+    def core(self) -> int:
+        """Number of voxels of the core: all tissues but the oedema."""
+        return self.necrosis + self.non_enhancing + self.enhancing
+
+    def mass_radius_mm(self, spacing_mm: Millimetres) -> float:
+        """Radius of a ball of the volume that displaces brain: the core and a third of the oedema."""
+        return _ball_radius_mm(self.core + self.oedema / 3, spacing_mm)
+
+
+@dataclass(frozen=True, eq=False)
+class TumourScene:
+    """The displaced anatomy, of `Tissue`, and the labels of the tumour, of `Lesion`, both (D, H, W)."""
+
+    anatomy: Labels
+    lesion: Labels
+
+
+def simulate_phantom(seed: int, shape: Shape = DEMO_SHAPE, name: str | None = None) -> Case:
+    """Simulate a head with a glioma: flair, t1, t1c and t2 as int16, and labels of BRATS 2015, all (D, H, W).
+
+    Anatomy, tumour and appearance each have a stream of random numbers, spawned in this order from the seed.
+
+    Args:
+        seed: The same seed, shape and kind of processor give the same arrays, bit for bit.
+        shape: (D, H, W); the spacing follows from it, so that the head keeps its size.
+        name: Name of the case; by default `phantom` and the seed in four digits.
+
+    Raises:
+        ImageError: the shape is below `SMALLEST_SHAPE` of `anatomy.procedural`.
+
+    >>> case = simulate_phantom(3, (24, 40, 33))
+    >>> case.name, list(case.images), case.reference.shape
+    ('phantom0003', ['flair', 't1', 't1c', 't2'], (24, 40, 33))
+    >>> np.unique(case.lesion.array).tolist()
+    [0, 1, 2, 3, 4]
+    """
+    for_anatomy, for_tumour, for_appearance = np.random.default_rng(seed).spawn(3)
+    anatomy = simulate_anatomy(for_anatomy, shape)
+    scene = simulate_tumour(for_tumour, anatomy.array, anatomy.spacing_mm)
+    arrays = paint(for_appearance, scene, anatomy.spacing_mm)
+    images = {sequence: Volume(array, anatomy.affine) for sequence, array in arrays.items()}
+    return Case(f"phantom{seed:04d}" if name is None else name, images, LabelMap(scene.lesion, anatomy.affine))
+
+
+def draw_tumour(rng: np.random.Generator, anatomy: Labels, spacing_mm: Millimetres) -> Tumour:
+    """Draw a tumour in the white matter of a hemisphere, 1.5 to 11 % of the brain in volume."""
+    brain = int(np.count_nonzero(anatomy))
+    whole = brain * np.exp(rng.uniform(np.log(0.015), np.log(0.11)))
+    core = whole * rng.uniform(0.3, 0.6)
+    shares = rng.dirichlet([6, 6, 9]) * 0.7 + 0.1
+    necrosis, non_enhancing, enhancing = (max(FEWEST_VOXELS, int(core * share)) for share in shares)
+    return Tumour(
+        centre=_draw_centre(rng, anatomy, spacing_mm),
+        necrosis=necrosis,
+        oedema=max(FEWEST_VOXELS, int(whole - core)),
+        non_enhancing=non_enhancing,
+        enhancing=enhancing,
+        push=float(rng.uniform(0.16, 0.38)),
+        roughness=float(rng.uniform(0.18, 0.32)),
+    )
+
+
+def _draw_centre(rng: np.random.Generator, anatomy: Labels, spacing_mm: Millimetres) -> tuple[int, int, int]:
+    """A voxel (D, H, W) of white matter off the midline, more likely where much white matter surrounds it."""
+    z, _, x = axes_mm(shape_of(anatomy), spacing_mm)
+    white = anatomy == Tissue.WHITE
+    wide = ndimage.gaussian_filter(white.astype(np.float32), [4 / step for step in spacing_mm], truncate=2)
+    weight = np.where(white & (np.abs(x) > 18) & (np.abs(x) < 50) & (z > -20), wide**2, 0).ravel().astype(np.float64)
+    d, h, w = np.unravel_index(rng.choice(weight.size, p=weight / weight.sum()), anatomy.shape)
+    return int(d), int(h), int(w)
+
+
+def simulate_tumour(rng: np.random.Generator, anatomy: Labels, spacing_mm: Millimetres) -> TumourScene:
+    """Simulate a tumour of the four BRATS 2015 tissues in an anatomical label map (D, H, W), which it displaces."""
+    tumour = draw_tumour(rng, anatomy, spacing_mm)
+    distance = _distance_mm(shape_of(anatomy), tumour.centre, spacing_mm)
+    displaced = displace(anatomy, tumour, spacing_mm)
+    near = Box.around(distance < 2.2 * _ball_radius_mm(tumour.core + tumour.oedema, spacing_mm)).slices
+    lesion = np.zeros_like(anatomy)
+    core = _make_core(rng, displaced[near], distance[near], tumour, spacing_mm)
+    lesion[near] = _add_oedema(rng, displaced[near], core, tumour.oedema, spacing_mm)
+    return TumourScene(displaced, lesion)
+
+
+def _ball_radius_mm(voxels: float, spacing_mm: Millimetres) -> float:
+    return float(np.cbrt(voxels * np.prod(spacing_mm) * 3 / (4 * np.pi)))
+
+
+def _distance_mm(shape: Shape, centre: tuple[int, int, int], spacing_mm: Millimetres) -> Floats:
+    """Distance (D, H, W) of each voxel to a voxel, in mm."""
+    each = zip(shape, centre, spacing_mm, strict=True)
+    z, y, x = np.ix_(*(((np.arange(n) - c) * step).astype(np.float32) for n, c, step in each))
+    return np.asarray(np.sqrt(z**2 + y**2 + x**2), np.float32)
+
+
+def displace(anatomy: Labels, tumour: Tumour, spacing_mm: Millimetres) -> Labels:
+    """Displace an anatomy (D, H, W) outwards from the centre of a tumour, up to `REACH` radii of its mass.
+
+    A voxel at t radii takes the tissue from 9/4 push t (1 - t/3)^2 radii further in, a maximum at one radius. The skull
+    is rigid: displacement fades towards the surface, and the outline of the head is kept.
+    """
+    radius_mm = tumour.mass_radius_mm(spacing_mm)
+    distance = _distance_mm(shape_of(anatomy), tumour.centre, spacing_mm)
+    box = Box.around(distance < REACH * radius_mm)
+    outline = (anatomy != Tissue.BACKGROUND).astype(np.float32)
+    yielding = np.clip(2 * ndimage.gaussian_filter(outline[box.slices], [5 / s for s in spacing_mm]) - 1, 0, 1)
+    share = np.maximum(0, 1 - distance[box.slices] / (REACH * radius_mm)) ** 2
+    index = np.indices(box.shape, dtype=np.float32)
+    away = np.array([c - a for c, a in zip(tumour.centre, box.start, strict=True)], np.float32)[:, None, None, None]
+    source = index - (index - away) * (9 / 4 * tumour.push * share * yielding)
+    pulled = ndimage.map_coordinates(anatomy[box.slices], source, order=0, mode="nearest")
+    before, after = anatomy[box.slices], anatomy.copy()
+    pulled = np.where(pulled == Tissue.BACKGROUND, before, pulled)
+    after[box.slices] = np.where(before == Tissue.BACKGROUND, before, pulled)
+    return after
+
+
+def _select_highest(rank: Floats, among: Mask, count: int) -> Mask:
+    """The `count` voxels of `among` (D, H, W) with the highest `rank`, or all if there are fewer."""
+    candidates = np.flatnonzero(among)
+    if count >= candidates.size:
+        return among.copy()
+    chosen = np.zeros(among.shape, np.bool_)
+    order = np.argpartition(-rank.ravel()[candidates], count - 1)
+    chosen.flat[candidates[order[:count]]] = True
+    return chosen
+
+
+def _make_core(
+    rng: np.random.Generator, anatomy: Labels, distance_mm: Floats, tumour: Tumour, spacing_mm: Millimetres
+) -> Labels:
+    """Necrosis within an enhancing rim, non-enhancing tumour on one side of both: labels (D, H, W).
+
+    The core does not enter ventricles, and hardly the fluid of sulci and the hindbrain.
+    """
+    shape, radius_mm = shape_of(anatomy), _ball_radius_mm(tumour.core, spacing_mm)
+    bumps, holes, sides = (radius_mm * smooth_noise(rng, shape, spacing_mm, f * radius_mm) for f in (0.4, 0.3, 0.55))
+    hindered = np.isin(anatomy, (Tissue.CSF, Tissue.HINDBRAIN_WHITE, Tissue.CEREBELLAR_GREY))
+    rank = -distance_mm + tumour.roughness * bumps - 0.2 * radius_mm * hindered
+    allowed = ~np.isin(anatomy, (Tissue.BACKGROUND, Tissue.VENTRICLE))
+    core = _select_highest(rank, allowed, tumour.core)
+    depth = radius_mm * ndimage.binary_erosion(core)
+    necrosis = _select_highest(rank + 0.22 * holes + depth, core, tumour.necrosis)
+    rim = ~necrosis & ndimage.binary_dilation(necrosis) & core
+    enhancing = _select_highest(rank + 0.4 * sides + 2 * radius_mm * rim, core & ~necrosis, tumour.enhancing)
+    kinds = [Lesion.NECROSIS, Lesion.ENHANCING, Lesion.NON_ENHANCING]
+    return np.select([necrosis, enhancing, core], kinds, Lesion.NONE).astype(np.uint8)
+
+
+def _add_oedema(rng: np.random.Generator, anatomy: Labels, core: Labels, count: int, spacing_mm: Millimetres) -> Labels:
+    """Labels (D, H, W) of the core with oedema around it: water spreads from the core, fastest in white matter."""
+    speed = np.array(WATER_SPEED, np.float32)[anatomy]
+    speed = np.minimum(1, speed * np.exp(0.6 * smooth_noise(rng, shape_of(anatomy), spacing_mm, 4.5) - 0.2))
+    solid = core > 0
+    step = [2.5 / s for s in spacing_mm]
+    water = solid.astype(np.float32)
+    for _ in range(10):
+        water = ndimage.gaussian_filter(water, step, truncate=2) * speed
+        water[solid] = 1
+    wet = _select_highest(water, (water > 0) & ~solid, count)
+    return np.where(wet, np.uint8(Lesion.OEDEMA), core)
 
 
 @dataclass(frozen=True)
 class Scanner:
-    """What differs from scan to scan of one sequence.
+    """Parameters of the scan of one sequence."""
 
-    Attributes:
-        gain: Intensity of white matter in the file.
-        tissues: Brightness of each `Tissue`.
-        lesions: Brightness of each `Lesion`.
-        texture: Weights of slow and fine unevenness, and of the mottling of the tumour.
-        blur: Standard deviation of the partial volume effect, in voxels.
-        bias: Amplitude of the logarithm of the bias field.
-        noise: Standard deviation of the noise of either channel, relative to white matter.
-    """
-
-    gain: float
-    tissues: tuple[float, ...]
-    lesions: tuple[float, ...]
-    texture: tuple[float, float, float]
-    blur: float
-    bias: float
-    noise: float
+    gain: float  # intensity of white matter in the file
+    tissues: tuple[float, ...]  # brightness of each `Tissue`
+    lesions: tuple[float, ...]  # brightness of each `Lesion`
+    texture: tuple[float, float, float]  # weights of slow and of fine texture, and of texture in the tumour
+    blur: float  # standard deviation of the point spread, in voxels
+    bias: float  # amplitude of the logarithm of the bias field
+    noise: float  # standard deviation of the noise in each channel, relative to white matter
 
 
 def draw_scanner(rng: np.random.Generator, sequence: str) -> Scanner:
-    """The random part of one sequence's appearance, its fields of noise excepted."""
+    """Draw the parameters of one sequence; its fields of noise come from the same generator afterwards."""
     tissues = np.array(TISSUES[sequence]) * np.exp(rng.normal(0, 0.025, len(Tissue)))
     lesions = np.array(LESIONS[sequence]) * np.exp(rng.normal(0, 0.06, len(Lesion)))
     return Scanner(
-        gain=float(np.exp(rng.uniform(np.log(300), np.log(1200)))),
+        gain=log_uniform(rng, 300, 1200),
         tissues=tuple(tissues.tolist()),
         lesions=tuple(lesions.tolist()),
         texture=(float(rng.normal(0.03, 0.01)), float(rng.uniform(0.02, 0.035)), float(rng.uniform(0.05, 0.1))),
@@ -78,83 +260,30 @@ def draw_scanner(rng: np.random.Generator, sequence: str) -> Scanner:
     )
 
 
-def paint(rng: np.random.Generator, growth: Growth, spacing_mm: Millimetres) -> dict[str, Array]:
+def paint(rng: np.random.Generator, scene: TumourScene, spacing_mm: Millimetres) -> dict[str, Array]:
     """The four sequences as int16 (D, H, W): background exactly 0, brain at least 1."""
-    inside = growth.anatomy != Tissue.BACKGROUND
-    texture = _draw_texture(rng, growth, spacing_mm)
-    images = {}
+    shape, inside = shape_of(scene.anatomy), scene.anatomy != Tissue.BACKGROUND
+    slow, fine, lumps, sheets = (smooth_noise(rng, shape, spacing_mm, blur_mm) for blur_mm in (12.0, 2.6, 5.0, 3.5))
+    texture = (slow, fine, lumps * (scene.lesion != Lesion.NONE))
+    sulci = (scene.anatomy == Tissue.CSF) & (scene.lesion == Lesion.NONE)
+    vessels = sulci & (np.abs(sheets) < 0.1)
+    opacity, images = np.array(OPACITY, np.float32)[scene.lesion], {}
     for sequence in SEQUENCES:
         scanner = draw_scanner(rng, sequence)
-        bias = np.exp(scanner.bias * smooth_noise(rng, shape_of(inside), spacing_mm, 60.0))
-        scene = _light(growth, texture, scanner, VESSELS[sequence]) * bias
-        images[sequence] = _acquire(rng, scene, inside, scanner)
+        bias = np.exp(scanner.bias * smooth_noise(rng, shape, spacing_mm, 60.0))
+        bright = np.array(scanner.tissues, np.float32)[scene.anatomy]
+        bright[vessels] *= VESSELS[sequence]
+        bright += opacity * (np.array(scanner.lesions, np.float32)[scene.lesion] - bright)
+        bright *= sum((weight * field for weight, field in zip(scanner.texture, texture, strict=True)), 1)
+        images[sequence] = _acquire(rng, bright * bias, inside, scanner)
     return images
 
 
-@dataclass(frozen=True, eq=False)
-class Texture:
-    """What all sequences share, each (D, H, W): slow and fine unevenness, mottling of the tumour, vessels."""
-
-    slow: Floats
-    fine: Floats
-    mottle: Floats
-    vessels: Mask
-
-
-def _draw_texture(rng: np.random.Generator, growth: Growth, spacing_mm: Millimetres) -> Texture:
-    """Vessels run where sheets of noise cross the sulci."""
-    shape = shape_of(growth.anatomy)
-    slow, fine, mottle, sheets = (smooth_noise(rng, shape, spacing_mm, blur_mm) for blur_mm in (12.0, 2.6, 5.0, 3.5))
-    sulci = (growth.anatomy == Tissue.CSF) & (growth.lesion == Lesion.NONE)
-    return Texture(slow, fine, mottle * (growth.lesion != Lesion.NONE), sulci & (np.abs(sheets) < 0.1))
-
-
-def _light(growth: Growth, texture: Texture, scanner: Scanner, vessels: float) -> Floats:
-    """Brightness (D, H, W) relative to white matter, before blur and noise."""
-    scene = np.array(scanner.tissues, np.float32)[growth.anatomy]
-    scene[texture.vessels] *= vessels
-    opacity = np.array(OPACITY, np.float32)[growth.lesion]
-    scene += opacity * (np.array(scanner.lesions, np.float32)[growth.lesion] - scene)
-    slow, fine, mottle = scanner.texture
-    return np.asarray(scene * (1 + slow * texture.slow + fine * texture.fine + mottle * texture.mottle), np.float32)
-
-
 def _acquire(rng: np.random.Generator, scene: Floats, inside: Mask, scanner: Scanner) -> Array:
-    """A scene (D, H, W) as a scanner stores it: blurred within the brain, with Rician noise, int16."""
+    """A scene (D, H, W) as a scanner stores it, int16: blurred within the brain, with Rician noise."""
     weight = ndimage.gaussian_filter(inside.astype(np.float32), scanner.blur)
     blurred = ndimage.gaussian_filter(scene, scanner.blur)[inside] / weight[inside]
     real, imaginary = scanner.noise * rng.standard_normal((2, blurred.size), dtype=np.float32)
     image = np.zeros(inside.shape, np.int16)
     image[inside] = np.clip(scanner.gain * np.hypot(blurred + real, imaginary), 1, np.iinfo(np.int16).max)
     return image
-
-
-DEMO_SHAPE: Shape = (72, 136, 112)
-"""Voxels of 2.1 x 1.4 x 1.4 mm, 1.1 million in all."""
-
-
-def simulate_phantom(seed: int, shape: Shape = DEMO_SHAPE, name: str | None = None) -> Case:
-    """A head with a glioma: flair, t1, t1c and t2 as int16, and labels of BRATS 2015, all (D, H, W).
-
-    Anatomy, tumour and appearance draw from streams of their own, spawned in this order from the seed.
-
-    Args:
-        seed: The same seed, shape and kind of processor give the same arrays, bit for bit.
-        shape: (D, H, W); the spacing follows, so that the head keeps its size.
-        name: Name of the case; `phantom` and the seed in four digits if None.
-
-    Raises:
-        ImageError: the shape is below `anatomy.SMALLEST_SHAPE`.
-
-    >>> case = simulate_phantom(3, (24, 40, 33))
-    >>> case.name, list(case.images), case.reference.shape
-    ('phantom0003', ['flair', 't1', 't1c', 't2'], (24, 40, 33))
-    >>> np.unique(case.lesion.array).tolist()
-    [0, 1, 2, 3, 4]
-    """
-    for_anatomy, for_tumour, for_appearance = np.random.default_rng(seed).spawn(3)
-    spacing_mm = spacing_for(shape)
-    growth = grow_tumour(for_tumour, simulate_anatomy(for_anatomy, shape), spacing_mm)
-    affine = affine_for(shape, spacing_mm)
-    images = {sequence: Volume(array, affine) for sequence, array in paint(for_appearance, growth, spacing_mm).items()}
-    return Case(f"phantom{seed:04d}" if name is None else name, images, LabelMap(growth.lesion, affine))

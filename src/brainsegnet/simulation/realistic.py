@@ -1,4 +1,9 @@
-"""A whole realistic case from a seed and an anatomy: four sequences and the labels of BRATS 2015."""
+"""Realistic gliomas: from a seed and an anatomy to four sequences as a scanner stores them, and their labels.
+
+All parameters of a case are drawn into a `Recipe`, then applied. The artefacts of a scan are a bias field, thick
+slices, noise, motion, ghosts and an incomplete field of view. Images are (D, H, W) in torch, on any device, with
+brightness relative to white matter at 1.
+"""
 
 from dataclasses import dataclass, replace
 
@@ -6,16 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from brainsegnet._types import Millimetres, Shape
-from brainsegnet.anatomy.label_maps import Anatomy
-from brainsegnet.anatomy.procedural import Tissue
-from brainsegnet.simulation.artefacts import Artefacts, degrade, draw_artefacts, near_coil
+from brainsegnet._types import Array, Millimetres
+from brainsegnet.anatomy.procedural import log_uniform
 from brainsegnet.simulation.confounders import (
     Confounders,
     add_csf,
     draw_confounders,
     fill_sulci,
-    peel_cerebellum,
+    mix_cerebellum,
     scatter,
     strip,
     tilt_cerebellum,
@@ -23,38 +26,81 @@ from brainsegnet.simulation.confounders import (
 from brainsegnet.simulation.fields import (
     Pose,
     RandomStreams,
+    along,
+    blur,
+    blur_matrix,
     draw_pose,
-    grid,
-    integrate,
-    place,
-    pose_velocity,
-    resize,
-    sample,
+    linear_matrix,
+    noise,
     shape_of,
+    voxels,
 )
-from brainsegnet.simulation.glioma import (
-    Glioma,
-    Lesions,
-    draw_glioma,
-    efface,
-    grow_cells,
-    infiltrate,
-    push,
-    render_labels,
+from brainsegnet.simulation.glioma import Glioma, draw_glioma, efface
+from brainsegnet.simulation.rendering import (
+    NOISE_OF_SEQUENCE,
+    Palette,
+    Scene,
+    build_scene,
+    draw_palettes,
+    margins,
+    paint,
+    texture_fields,
 )
-from brainsegnet.simulation.rendering import CALM, Palette, Scene, draw_palettes, paint, texture_fields
 from brainsegnet.volume import Case, LabelMap, Volume
 
-COARSE_MM = 2.0
-"""Spacing of the grid on which tumours grow and heads deform."""
-MARGIN_MM = 8.0
-"""Room around the template, for a head that grows beyond it."""
-CODED = 32000.0
+LARGEST_INTENSITY = 32000.0
+"""Intensities are stored as int16."""
+
+
+@dataclass(frozen=True)
+class Artefacts:
+    """Parameters of the scan of one sequence; most artefacts are absent in most scans."""
+
+    bias: float  # amplitude of the logarithm of the bias field
+    bias_mm: float  # grain of that field
+    coil: float  # logarithm of the brightness of the surface of the head over its middle, because coils are near it
+    blur_mm: float  # standard deviation of the point spread
+    axis: int  # axis of the slices: 0, 1 or 2 for D, H, W
+    thick_mm: float  # thickness of the slices; 0 for that of the grid
+    noise: float  # standard deviation of the noise in each channel
+    shift_mm: float  # displacement of the head along the phase axis during the scan, 0 for none
+    moved: float  # share of the lines of k-space that follow the motion
+    ghost: float  # strength of a ghost image, 0 for none
+    ghosts: int  # number of ghosts in the field of view
+    phase: int  # axis of phase encoding, another one than that of the slices
+    cut: tuple[float, float]  # share of the slices that are missing at either end
+
+
+def draw_artefacts(rng: np.random.Generator, coil: float = 0.0, noise_factor: float = 1.0) -> Artefacts:
+    """Draw the scan of one sequence: thick slices in half of the cases; motion, ghosts and missing slices in few.
+
+    Args:
+        rng: Source of random numbers.
+        coil: Logarithm of the brightness of the surface over the middle; some sequences are corrected for it.
+        noise_factor: Factor on the noise.
+    """
+    axis = int(rng.choice([0, 1, 2], p=[0.8, 0.1, 0.1]))
+    bottom, top = (float(rng.uniform(0.03, 0.15)) if rng.random() < 0.05 else 0.0 for _ in range(2))
+    return Artefacts(
+        bias=float(np.abs(rng.normal(0, 0.07))),
+        bias_mm=float(rng.uniform(35, 80)),
+        coil=coil * float(rng.uniform(0.2, 1.1)),
+        blur_mm=float(rng.uniform(0.3, 0.75)),
+        axis=axis,
+        thick_mm=float(rng.uniform(1.5, 6.0)) if rng.random() < 0.5 else 0.0,
+        noise=noise_factor * log_uniform(rng, 0.007, 0.045),
+        shift_mm=float(rng.uniform(1, 5)) if rng.random() < 0.07 else 0.0,
+        moved=float(rng.uniform(0.1, 0.45)),
+        ghost=float(rng.uniform(0.03, 0.12)) if rng.random() < 0.06 else 0.0,
+        ghosts=int(rng.integers(2, 6)),
+        phase=[other for other in range(3) if other != axis][int(rng.integers(0, 2))],
+        cut=(bottom, top),
+    )
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """All that is drawn for one case, fields of noise excepted."""
+    """All parameters of a case; palettes, artefacts and gains by sequence."""
 
     pose: Pose
     glioma: Glioma
@@ -65,61 +111,72 @@ class Recipe:
 
 
 def draw_recipe(rng: np.random.Generator) -> Recipe:
-    """The random part of a case."""
+    """Draw the parameters of a case; its fields of noise are drawn when it is rendered."""
     pose, glioma, confounders, palettes = draw_pose(rng), draw_glioma(rng), draw_confounders(rng), draw_palettes(rng)
     coil = float(rng.uniform(0, 0.35) if rng.random() < 0.6 else rng.uniform(0.2, 0.75))
     coil = coil if rng.random() < 0.75 else 0.0
-    artefacts = {sequence: draw_artefacts(rng, coil, CALM[sequence]) for sequence in palettes}
-    gains = {sequence: float(np.exp(rng.uniform(np.log(300), np.log(1500)))) for sequence in palettes}
+    artefacts = {sequence: draw_artefacts(rng, coil, NOISE_OF_SEQUENCE[sequence]) for sequence in palettes}
+    gains = {sequence: log_uniform(rng, 300, 1500) for sequence in palettes}
     return Recipe(pose, glioma, confounders, palettes, artefacts, gains)
 
 
+def simulate_glioma(seed: int, anatomy: LabelMap, name: str, device: str = "cpu") -> Case:
+    """Simulate a head with a glioma: flair, t1, t1c and t2 as int16, and labels of BRATS 2015, all (D, H, W).
+
+    Args:
+        seed: The same seed, anatomy and machine give the same arrays, bit for bit.
+        anatomy: Anatomical label map (D, H, W), which is deformed, mirrored and displaced by the tumour.
+        name: Name of the case.
+        device: Where torch computes.
+    """
+    rng = np.random.default_rng(seed)
+    recipe = draw_recipe(rng)
+    rendered = render(RandomStreams.of(rng, device), recipe, anatomy)
+    affine = anatomy.affine.copy()
+    affine[:3, 3] -= affine[:3, :3] @ margins(anatomy.spacing_mm)
+    images = {s: Volume(_store(image, recipe.gains[s]), affine) for s, image in rendered.images.items()}
+    return Case(name, images, LabelMap(rendered.labels.cpu().numpy(), affine))
+
+
+def _store(image: Tensor, gain: float) -> Array:
+    """An image (D, H, W) as a file holds it: int16, the brain at least 1."""
+    stored = (image * gain).clamp(max=LARGEST_INTENSITY)
+    return torch.where(image > 0, stored.clamp(min=1), 0).to(torch.int16).cpu().numpy()
+
+
 @dataclass(frozen=True, eq=False)
-class Painted:
-    """Four sequences (4, D, H, W), 0 outside the brain, and the labels (D, H, W) of BRATS 2015, on one device."""
+class Rendered:
+    """Four sequences by name, 0 outside the brain, and the labels of BRATS 2015, all (D, H, W) on one device."""
 
     images: dict[str, Tensor]
     labels: Tensor
 
 
-def simulate_glioma(seed: int, anatomy: Anatomy, name: str, device: str = "cpu") -> Case:
-    """A head with a glioma: flair, t1, t1c and t2 as int16, and labels of BRATS 2015, all (D, H, W).
-
-    Args:
-        seed: The same seed, anatomy and machine give the same arrays, bit for bit.
-        anatomy: The head; it is deformed, mirrored and displaced by the tumour.
-        name: Of the case.
-        device: Where torch computes.
-    """
-    rng = np.random.default_rng(seed)
-    recipe = draw_recipe(rng)
-    painted = render(RandomStreams.of(rng, device), recipe, anatomy)
-    corner = anatomy.affine.copy()
-    pad = _padding(anatomy.spacing_mm)
-    corner[:3, 3] -= anatomy.affine[:3, :3] @ pad
-    images = {
-        sequence: Volume(_acquire(image, recipe.gains[sequence]), corner) for sequence, image in painted.images.items()
-    }
-    return Case(name, images, LabelMap(painted.labels.cpu().numpy(), corner))
-
-
-def render(rng: RandomStreams, recipe: Recipe, anatomy: Anatomy) -> Painted:
-    """A case on the device of `rng`, on the anatomy's grid with `MARGIN_MM` around it."""
-    scene = build_scene(rng, recipe, anatomy)
-    scene = replace(scene, tissue=add_csf(recipe.confounders, scene.tissue, anatomy.spacing_mm))
-    brain = strip(rng, recipe.confounders, scene.tissue, anatomy.spacing_mm)
-    extras, veil = scatter(rng, recipe.confounders, scene.tissue, brain, anatomy.spacing_mm)
-    fluid = fill_sulci(rng, recipe.confounders, scene.tissue, anatomy.spacing_mm)
-    fluid *= efface(recipe.glioma, whole_head(scene) > 0, anatomy.spacing_mm)
-    cortex = peel_cerebellum(recipe.confounders.rind_mm, scene.tissue, anatomy.spacing_mm)
-    behind = tilt_cerebellum(recipe.confounders.slope, scene.tissue, anatomy.spacing_mm)
-    scene = replace(scene, extras=extras, veil=veil, fluid=fluid, cortex=cortex, behind=behind)
-    texture, near = texture_fields(rng, scene), near_coil(brain, anatomy.spacing_mm)
+def render(streams: RandomStreams, recipe: Recipe, anatomy: LabelMap) -> Rendered:
+    """Render a case on the device of `streams`, on the grid of the anatomy with `margins` around it."""
+    scene, drawn, spacing = (
+        build_scene(streams, recipe.pose, recipe.glioma, anatomy),
+        recipe.confounders,
+        anatomy.spacing_mm,
+    )
+    tissue, labels = add_csf(drawn, scene.tissue, spacing), whole_head(scene)
+    brain = strip(streams, drawn, tissue, spacing)
+    extras, opacity = scatter(streams, drawn, tissue, brain, spacing)
+    scene = replace(
+        scene,
+        tissue=tissue,
+        extras=extras,
+        opacity=opacity,
+        fluid=fill_sulci(streams, drawn, tissue, spacing) * efface(recipe.glioma, labels > 0, spacing),
+        cortex=mix_cerebellum(drawn.mixing_mm, tissue, spacing),
+        behind=tilt_cerebellum(drawn.slope, tissue, spacing),
+    )
+    texture, near = texture_fields(streams, scene), near_coil(brain, spacing)
     images = {}
     for sequence, palette in recipe.palettes.items():
-        image = paint(rng, scene, palette, texture)
-        images[sequence] = degrade(image, brain, near, rng, recipe.artefacts[sequence], anatomy.spacing_mm)
-    return Painted(images, whole_head(scene) * brain)
+        image = paint(streams, scene, palette, texture)
+        images[sequence] = degrade(image, brain, near, streams, recipe.artefacts[sequence], spacing)
+    return Rendered(images, labels * brain)
 
 
 def whole_head(scene: Scene) -> Tensor:
@@ -129,63 +186,91 @@ def whole_head(scene: Scene) -> Tensor:
     return labels
 
 
-def build_scene(rng: RandomStreams, recipe: Recipe, anatomy: Anatomy) -> Scene:
-    """The head deformed, the tumour simulated in it, and the head displaced by the tumour; no confounders yet."""
-    spacing, device = anatomy.spacing_mm, rng.torch_rng.device
-    template = torch.as_tensor(anatomy.tissue, device=device).float()[None]
-    shape = tuple(n + 2 * p for n, p in zip(anatomy.tissue.shape, _padding(spacing), strict=True))
-    template = torch.nn.functional.pad(template, (1,) * 6)
-    nodes, coarse_mm = _coarse(shape, spacing)
-    where = place(recipe.pose, shape, spacing, shape_of(template), nodes).to(device)
-    flow = pose_velocity(rng, recipe.pose, sample(template, where, "nearest")[0], coarse_mm)
-    first = _compose(where, integrate(flow))
-    before = sample(template, first, "nearest")[0].round()
-    cells = grow_cells(rng, recipe.glioma, before, coarse_mm)
-    first = _compose(first, integrate(push(recipe.glioma, cells, before, coarse_mm)))
-    after = sample(template, first, "nearest")[0].round()
-    water = infiltrate(rng, recipe.glioma, cells, after, coarse_mm)
-    tissue = sample(template, resize(first, shape), "nearest")[0].round().to(torch.uint8)
-    return _with_tumour(rng, recipe, tissue, resize(torch.stack([cells, water]), shape), spacing)
+def degrade(
+    image: Tensor, mask: Tensor, near: Tensor, streams: RandomStreams, scan: Artefacts, spacing_mm: Millimetres
+) -> Tensor:
+    """Apply all artefacts to an image (D, H, W) in the order of a scan; exactly 0 outside the brain `mask`.
+
+    `near` is `near_coil` of the mask.
+    """
+    if scan.coil:
+        image = image * torch.exp(scan.coil * near)
+    image = scan_slices(add_bias(image, streams, scan.bias, scan.bias_mm, spacing_mm), streams, scan, spacing_mm)
+    if scan.shift_mm:
+        image = move(image, scan.shift_mm / spacing_mm[scan.phase], scan.moved, scan.phase)
+    if scan.ghost:
+        image = add_ghosts(image, scan.ghost, scan.ghosts, scan.phase)
+    return image * cut_view(mask, scan.cut, scan.axis)
 
 
-def _with_tumour(rng: RandomStreams, recipe: Recipe, tissue: Tensor, spread: Tensor, spacing: Millimetres) -> Scene:
-    box = _box(spread.max(dim=0).values > 0.1, spacing)
-    cells, water = spread[0][box], spread[1][box]
-    lesions: Lesions = render_labels(rng, recipe.glioma, cells, water, tissue[box], spacing)
-    nothing = torch.zeros_like(tissue)
-    share = nothing.float()
-    cortex = (tissue == Tissue.CEREBELLAR_GREY).float()
-    return Scene(tissue, nothing, share, share, cortex, share, lesions, box, spacing)
+def near_coil(mask: Tensor, spacing_mm: Millimetres) -> Tensor:
+    """Nearness (D, H, W) to the surface of a brain mask: 0 in the middle, about 1 on the surface."""
+    wide, narrow = (blur(mask.float(), voxels(reach_mm, spacing_mm)) for reach_mm in (25.0, 10.0))
+    near: Tensor = 2 - wide / wide.max() - narrow / narrow.max()
+    return near.clamp(0, 1.2)
 
 
-def _compose(first: Tensor, displacement: Tensor) -> Tensor:
-    """The map (3, d, h, w) that goes by `displacement` and then by `first`."""
-    return sample(first, grid(shape_of(first), first.device) + displacement)
+def add_bias(
+    image: Tensor, streams: RandomStreams, strength: float, grain_mm: float, spacing_mm: Millimetres
+) -> Tensor:
+    """An image (D, H, W) times a slow field whose logarithm has the standard deviation `strength`."""
+    return image * torch.exp(strength * noise(streams, shape_of(image), spacing_mm, grain_mm)[0])
 
 
-def _coarse(shape: Shape, spacing_mm: Millimetres) -> tuple[Shape, Millimetres]:
-    """Nodes of the coarse grid over a shape, and their spacing, never finer than the grid itself."""
-    d, h, w = (min(n, round((n - 1) * s / COARSE_MM) + 1) for n, s in zip(shape, spacing_mm, strict=True))
-    z, y, x = (s * (n - 1) / (k - 1) for n, k, s in zip(shape, (d, h, w), spacing_mm, strict=True))
-    return (d, h, w), (z, y, x)
+def add_noise(image: Tensor, streams: RandomStreams, strength: float) -> Tensor:
+    """The magnitude of an image with Gaussian noise in two channels: Rician, never negative."""
+    one, other = strength * streams.normal((2, *image.shape))
+    return torch.hypot(image + one, other)
 
 
-def _padding(spacing_mm: Millimetres) -> tuple[int, int, int]:
-    d, h, w = (round(MARGIN_MM / s) for s in spacing_mm)
-    return d, h, w
+def scan_slices(image: Tensor, streams: RandomStreams, scan: Artefacts, spacing_mm: Millimetres) -> Tensor:
+    """An image (D, H, W) acquired in thick slices with noise, and interpolated back to its grid."""
+    pair = slice_matrices(image.shape[scan.axis], spacing_mm[scan.axis], scan.thick_mm, image.device)
+    there = [blur_matrix(n, scan.blur_mm / s, image.device) for n, s in zip(image.shape, spacing_mm, strict=True)]
+    back: list[Tensor | None] = [None, None, None]
+    if pair is not None:
+        there[scan.axis], back[scan.axis] = pair
+    acquired = add_noise(along(image, (there[0], there[1], there[2])), streams, scan.noise)
+    return along(acquired, (back[0], back[1], back[2]))
 
 
-def _box(mask: Tensor, spacing_mm: Millimetres) -> tuple[slice, slice, slice]:
-    """Slices around a mask (D, H, W) with 6 mm of room."""
-    found = []
-    for axis, step in enumerate(spacing_mm):
-        hits = torch.nonzero(mask.amax(dim=tuple({0, 1, 2} - {axis}))).ravel()
-        room = round(6 / step)
-        found.append(slice(max(0, int(hits[0]) - room), int(hits[-1]) + 1 + room))
-    return found[0], found[1], found[2]
+def slice_matrices(n: int, spacing_mm: float, thick_mm: float, device: torch.device) -> tuple[Tensor, Tensor] | None:
+    """Matrices from n voxels to m slices of `thick_mm` (m, n) and back (n, m); None where slices are not thicker."""
+    few = round(n * spacing_mm / thick_mm) if thick_mm > spacing_mm else n
+    profile = blur_matrix(n, 0.36 * thick_mm / spacing_mm, device) if few < n else None
+    if profile is None or few < 2:
+        return None
+    return linear_matrix(few, n, device) @ profile, linear_matrix(n, few, device)
 
 
-def _acquire(image: Tensor, gain: float) -> np.ndarray:
-    """An image (D, H, W) as a file holds it: int16, the brain at least 1."""
-    stored = (image * gain).clamp(max=CODED)
-    return torch.where(image > 0, stored.clamp(min=1), 0).to(torch.int16).cpu().numpy()
+def move(image: Tensor, shift: float, share: float, axis: int) -> Tensor:
+    """An image (D, H, W) whose head moved by `shift` voxels along `axis` before the last `share` of k-space."""
+    frequency = torch.fft.fftfreq(image.shape[axis], device=image.device)
+    late = frequency > 0.5 - share
+    ramp = torch.where(late, torch.exp(-2j * torch.pi * frequency * shift), torch.ones_like(frequency))
+    return _filter_lines(image, ramp, axis)
+
+
+def add_ghosts(image: Tensor, strength: float, count: int, axis: int) -> Tensor:
+    """An image (D, H, W) with `count` faint copies along `axis`, from every `count`-th line of k-space being weaker."""
+    lines = torch.ones(image.shape[axis], device=image.device)
+    lines[::count] = 1 - strength * count
+    lines[0] = 1
+    return _filter_lines(image, lines, axis)
+
+
+def _filter_lines(image: Tensor, lines: Tensor, axis: int) -> Tensor:
+    """The magnitude of an image (D, H, W) whose lines of k-space along `axis` are multiplied by `lines`."""
+    along_axis = lines.view(*(-1 if a == axis else 1 for a in range(3)))
+    magnitude: Tensor = torch.fft.ifft(torch.fft.fft(image, dim=axis) * along_axis, dim=axis).abs()
+    return magnitude
+
+
+def cut_view(mask: Tensor, cut: tuple[float, float], axis: int = 0) -> Tensor:
+    """A brain mask (D, H, W) without a share of its slices at either end of `axis`."""
+    slices = torch.nonzero(mask.amax(dim=tuple({0, 1, 2} - {axis}))).ravel()
+    first, last = int(slices[0]), int(slices[-1]) + 1
+    low, high = (round(share * (last - first)) for share in cut)
+    seen = torch.zeros_like(mask)
+    seen.narrow(axis, first + low, last - first - low - high).fill_(True)
+    return mask & seen

@@ -1,7 +1,8 @@
-"""What each tissue looks like in each sequence, and a scene painted of it; a scanner's faults come after (`artefacts`).
+"""The scene of a realistic glioma, a deformed anatomy with its tumour, and how each sequence shows it.
 
-Brightness is relative to white matter at 1. Ranges follow the physics of each sequence and were set to cover the BraTS
-scans with a margin; a share of the images gets a contrast of no known physics, so that a network learns shapes too.
+Brightness is relative to white matter at 1. Its ranges follow the physics of each sequence and cover the BraTS scans
+with a margin. A share of the images gets a random contrast, so that a network learns shapes too. Blur, noise and
+artefacts of the scanner come afterwards (`realistic`).
 """
 
 from collections.abc import Mapping
@@ -11,18 +12,34 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from brainsegnet._types import Millimetres
+from brainsegnet._types import Millimetres, Shape
 from brainsegnet.anatomy.procedural import Tissue
 from brainsegnet.simulation.confounders import Extra
-from brainsegnet.simulation.fields import RandomStreams, noise, shape_of
-from brainsegnet.simulation.glioma import Lesions, Part
+from brainsegnet.simulation.fields import (
+    Pose,
+    RandomStreams,
+    grid,
+    integrate,
+    noise,
+    place,
+    pose_velocity,
+    resize,
+    sample,
+    shape_of,
+)
+from brainsegnet.simulation.glioma import Glioma, Lesions, Part, grow_cells, infiltrate, push, render_labels
+from brainsegnet.volume import LabelMap
 
 SEQUENCES = ("flair", "t1", "t1c", "t2")
 Range = tuple[float, float]
+COARSE_MM = 2.0
+"""Spacing of the grid on which tumours and deformations are computed."""
+MARGIN_MM = 8.0
+"""Room around an anatomy, for a head that is larger than it."""
 
 FLUID: Mapping[str, Range] = {"flair": (0.1, 0.5), "t1": (0.2, 0.45), "t1c": (0.2, 0.45), "t2": (2.2, 4.2)}
 GREY: Mapping[str, Range] = {"flair": (1.06, 1.32), "t1": (0.75, 0.92), "t1c": (0.77, 0.95), "t2": (1.12, 1.5)}
-"""Brightness of fluid and of grey matter: the order of fluid, grey and white is the sequence's physics."""
+"""Brightness of fluid and of grey matter; their order, with white matter at 1, is the physics of the sequence."""
 
 PARTS: Mapping[str, tuple[Range, ...]] = {
     #        necrosis     oedema       non-enhancing enhancing   cyst          blood
@@ -32,13 +49,14 @@ PARTS: Mapping[str, tuple[Range, ...]] = {
     "t2": ((1.4, 2.8), (1.4, 2.6), (1.6, 2.8), (1.4, 2.8), (2.0, 3.3), (0.4, 1.3)),
 }
 MOTTLE = (0.0, 0.13, 0.17, 0.10, 0.14, 0.05, 0.25)
-"""Unevenness within each `Part`, standard deviation of the logarithm; `UNEVEN` is a factor by sequence."""
-UNEVEN: Mapping[str, float] = {"flair": 0.8, "t1": 0.65, "t1c": 0.65, "t2": 1.0}
+"""Texture within each `Part`: standard deviation of the logarithm of its brightness."""
+MOTTLE_OF_SEQUENCE: Mapping[str, float] = {"flair": 0.8, "t1": 0.65, "t1c": 0.65, "t2": 1.0}
+"""Factor on `MOTTLE` for each sequence."""
 UPTAKE = 1.3
-"""How much more uneven than other parts tissue is that takes up contrast agent."""
-CALM: Mapping[str, float] = {"flair": 1.2, "t1": 0.5, "t1c": 0.75, "t2": 0.9}
-"""Factor on texture and noise: T1 tells tissues apart by less, and is as clear."""
-SOLID = (True, False, False, True, True, True)
+"""Factor on the texture of tissue that takes up contrast agent."""
+NOISE_OF_SEQUENCE: Mapping[str, float] = {"flair": 1.2, "t1": 0.5, "t1c": 0.75, "t2": 0.9}
+"""Factor on texture and noise: small in T1, where the contrast of tissues is small too."""
+DISTINCT = (True, False, False, True, True, True)
 """Whether each `Part` keeps nearly all of its contrast where the tumour is faint."""
 EXTRAS: Mapping[str, tuple[Range, ...]] = {
     #        meninges     vessel      choroid     hyperintensity cavity    scar      sinus
@@ -48,51 +66,37 @@ EXTRAS: Mapping[str, tuple[Range, ...]] = {
     "t2": ((0.5, 1.6), (0.3, 1.2), (1.2, 2.2), (1.2, 1.8), (1.9, 2.9), (1.3, 2.0), (0.2, 1.0)),
 }
 GLOW: Mapping[str, float] = {"flair": 0.18, "t1": 0.02, "t1c": 0.07, "t2": 0.12}
-"""How much brighter than elsewhere healthy tissue may be in places, at most (limbic cortex, corona radiata)."""
+"""Largest logarithm by which healthy tissue is brighter in places (limbic cortex, corona radiata)."""
 HINDBRAIN: Mapping[str, tuple[float, float]] = {
     "flair": (0.1, 0.14),
     "t1": (0.02, -0.03),
     "t1c": (0.02, -0.05),
     "t2": (0.08, 0.14),
 }
-"""Mean and spread of the logarithm of the hindbrain's brightness relative to the cerebrum's, from head to head: in
-some both FLAIR and T2 show it as bright as faint oedema, all of it or the farther from the brain stem the more."""
+"""Mean and standard deviation over heads of the logarithm of the brightness of hindbrain over cerebrum.
+
+In some heads FLAIR and T2 show it as bright as faint oedema, evenly or increasingly with the distance from the stem.
+"""
 WETNESS: Mapping[str, float] = {"flair": 1.0, "t1": -1.0, "t1c": -1.0, "t2": 1.0}
 """Whether water makes tissue brighter or darker."""
 
 
 @dataclass(frozen=True)
 class Palette:
-    """How one sequence shows what there is.
+    """How one sequence shows a scene."""
 
-    Attributes:
-        sequence: Its name.
-        physical: Whether the order of the tissues is the sequence's own.
-        tissues: Brightness of each `Tissue`, and of each `Extra` after them.
-        parts: Brightness of each `Part`.
-        mottle: Factor on the unevenness within the tumour.
-        texture: Weights of slow and of fine unevenness.
-        glow: How much brighter than elsewhere grey and white matter are in places.
-        behind: Logarithm of the hindbrain's brightness relative to the cerebrum's.
-    """
-
-    sequence: str
-    physical: bool
-    tissues: tuple[float, ...]
-    parts: tuple[float, ...]
-    mottle: float
-    texture: tuple[float, float]
-    glow: tuple[float, float]
-    behind: float
+    sequence: str  # its name
+    physical: bool  # whether the order of the tissues is that of the sequence
+    tissues: tuple[float, ...]  # brightness of each `Tissue`, and of each `Extra` after them
+    parts: tuple[float, ...]  # brightness of each `Part`
+    mottle: float  # factor on the texture within the tumour
+    texture: tuple[float, float]  # weights of slow and of fine texture
+    glow: tuple[float, float]  # logarithm by which grey and white matter are brighter in places
+    behind: float  # logarithm of the brightness of hindbrain over cerebrum
 
 
 def draw_palettes(rng: np.random.Generator, random_share: float = 0.1) -> dict[str, Palette]:
-    """The palettes of the four sequences; tumours share their wetness over the sequences.
-
-    Args:
-        rng: What is drawn from.
-        random_share: How often the order of the tissues is random.
-    """
+    """Draw the palettes of the four sequences, a share of them with random contrast; all show one tumour as wet."""
     wetness, strength = rng.uniform(0, 1, len(Part) - 1), float(rng.uniform(0.7, 1.1))
     hindbrain = float(rng.normal())
     return {s: _draw_palette(rng, s, wetness, (strength, hindbrain), rng.random() < random_share) for s in SEQUENCES}
@@ -114,15 +118,15 @@ def _draw_palette(
     share = 0.5 * (wetness if WETNESS[sequence] > 0 else 1 - wetness) + 0.5 * rng.uniform(0, 1, len(wetness))
     low, high = np.array(PARTS[sequence]).T
     parts = low + (high - low) * share
-    calm = CALM[sequence]
-    faded = 1 + np.where(SOLID, 0.3 * strength + 0.7, strength) * (parts - 1)
+    factor = NOISE_OF_SEQUENCE[sequence]
+    faded = 1 + np.where(DISTINCT, 0.3 * strength + 0.7, strength) * (parts - 1)
     return Palette(
         sequence=sequence,
         physical=not random,
         tissues=(*map(float, tissues), *map(float, extras)),
         parts=(0.0, *faded.tolist()),
         mottle=float(rng.uniform(0.4, 1.6)),
-        texture=(calm * float(rng.uniform(0.01, 0.06)), calm * float(rng.uniform(0.005, 0.03))),
+        texture=(factor * float(rng.uniform(0.01, 0.06)), factor * float(rng.uniform(0.005, 0.03))),
         glow=(float(rng.uniform(0, GLOW[sequence])), float(rng.uniform(0, GLOW[sequence]))),
         behind=behind,
     )
@@ -130,34 +134,75 @@ def _draw_palette(
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """What there is to be painted, all (D, H, W), the tumour in a box of it.
+    """What a scan shows, all (D, H, W); the tumour in a box of it."""
 
-    Attributes:
-        tissue: uint8 of `Tissue`, displaced by the tumour.
-        extras: uint8 of `Extra`.
-        veil: How far the extras hide the tissue.
-        fluid: Share of fluid where `tissue` says so, and in the cortex of the cerebellum; the rest is grey matter.
-        cortex: Share of cortex in the voxels of the hindbrain; the rest is white matter.
-        behind: How much of the hindbrain's own brightness each voxel has.
-        lesions: The tumour.
-        box: Where it lies, slices of the three axes.
-        spacing_mm: Along (D, H, W).
-    """
+    tissue: Tensor  # uint8 of `Tissue`, displaced by the tumour
+    extras: Tensor  # uint8 of `Extra`
+    opacity: Tensor  # how far the extras hide the tissue, 0 to 1
+    fluid: Tensor  # share of fluid in CSF and in the cortex of the cerebellum; the rest is grey matter
+    cortex: Tensor  # share of cortex in the hindbrain; the rest is white matter
+    behind: Tensor  # weight of the brightness of the hindbrain
+    lesions: Lesions  # the tumour, on the grid of the box
+    box: tuple[slice, slice, slice]  # slices of the three axes
+    spacing_mm: Millimetres  # along (D, H, W)
 
-    tissue: Tensor
-    extras: Tensor
-    veil: Tensor
-    fluid: Tensor
-    cortex: Tensor
-    behind: Tensor
-    lesions: Lesions
-    box: tuple[slice, slice, slice]
-    spacing_mm: Millimetres
+
+def build_scene(streams: RandomStreams, pose: Pose, glioma: Glioma, anatomy: LabelMap) -> Scene:
+    """Deform an anatomy, simulate a tumour in it, and displace the brain by the tumour; no confounders yet."""
+    spacing, device = anatomy.spacing_mm, streams.torch_rng.device
+    template = torch.as_tensor(anatomy.array, device=device).float()[None]
+    d, h, w = (n + 2 * p for n, p in zip(anatomy.shape, margins(spacing), strict=True))
+    template = torch.nn.functional.pad(template, (1,) * 6)
+    nodes, coarse_mm = _coarsen((d, h, w), spacing)
+    where = place(pose, (d, h, w), spacing, shape_of(template), nodes).to(device)
+    velocity = pose_velocity(streams, pose, sample(template, where, "nearest")[0], coarse_mm)
+    first = _compose(where, integrate(velocity))
+    before = sample(template, first, "nearest")[0].round()
+    cells = grow_cells(streams, glioma, before, coarse_mm)
+    first = _compose(first, integrate(push(glioma, cells, before, coarse_mm)))
+    after = sample(template, first, "nearest")[0].round()
+    water = infiltrate(streams, glioma, cells, after, coarse_mm)
+    tissue = sample(template, resize(first, (d, h, w)), "nearest")[0].round().to(torch.uint8)
+    spread = resize(torch.stack([cells, water]), (d, h, w))
+    box = _box_around(spread.max(dim=0).values > 0.1, spacing)
+    lesions = render_labels(streams, glioma, spread[0][box], spread[1][box], tissue[box], spacing)
+    nothing, share = torch.zeros_like(tissue), torch.zeros_like(spread[0])
+    return Scene(
+        tissue, nothing, share, share, (tissue == Tissue.CEREBELLAR_GREY).float(), share, lesions, box, spacing
+    )
+
+
+def margins(spacing_mm: Millimetres) -> Shape:
+    """Voxels along (D, H, W) that are added on each side of an anatomy: `MARGIN_MM`."""
+    d, h, w = (round(MARGIN_MM / s) for s in spacing_mm)
+    return d, h, w
+
+
+def _coarsen(shape: Shape, spacing_mm: Millimetres) -> tuple[Shape, Millimetres]:
+    """Nodes of a grid of `COARSE_MM` over a shape, and their spacing; never finer than the grid itself."""
+    d, h, w = (min(n, round((n - 1) * s / COARSE_MM) + 1) for n, s in zip(shape, spacing_mm, strict=True))
+    z, y, x = (s * (n - 1) / (k - 1) for n, k, s in zip(shape, (d, h, w), spacing_mm, strict=True))
+    return (d, h, w), (z, y, x)
+
+
+def _compose(first: Tensor, displacement: Tensor) -> Tensor:
+    """The positions (3, d, h, w) that follow from `displacement` and then `first`."""
+    return sample(first, grid(shape_of(first), first.device) + displacement)
+
+
+def _box_around(mask: Tensor, spacing_mm: Millimetres) -> tuple[slice, slice, slice]:
+    """Slices around a mask (D, H, W) with 6 mm of room."""
+    found = []
+    for axis, step in enumerate(spacing_mm):
+        hits = torch.nonzero(mask.amax(dim=tuple({0, 1, 2} - {axis}))).ravel()
+        room = round(6 / step)
+        found.append(slice(max(0, int(hits[0]) - room), int(hits[-1]) + 1 + room))
+    return found[0], found[1], found[2]
 
 
 @dataclass(frozen=True, eq=False)
 class Texture:
-    """What all sequences share: unevenness, slow and fine, bright places (D, H, W), unevenness in the tumour's box."""
+    """Texture that all sequences share (D, H, W): slow, fine, bright places; and of the tumour, in its box."""
 
     slow: Tensor
     fine: Tensor
@@ -165,59 +210,59 @@ class Texture:
     lesion: Tensor
 
 
-def texture_fields(rng: RandomStreams, scene: Scene) -> Texture:
-    """The texture of a scene, from noise."""
+def texture_fields(streams: RandomStreams, scene: Scene) -> Texture:
+    """Draw the texture of a scene."""
     shape, inner = shape_of(scene.tissue), shape_of(scene.lesions.parts)
-    slow, fine, places = (noise(rng, shape, scene.spacing_mm, grain)[0] for grain in (14.0, 2.4, 9.0))
-    coarse, middle = (noise(rng, inner, scene.spacing_mm, grain)[0] for grain in (6.0, 2.5))
+    slow, fine, places = (noise(streams, shape, scene.spacing_mm, grain)[0] for grain in (14.0, 2.4, 9.0))
+    coarse, middle = (noise(streams, inner, scene.spacing_mm, grain)[0] for grain in (6.0, 2.5))
     return Texture(slow, fine, (places - 0.4).clamp(0, 2), 0.75 * coarse + 0.65 * middle)
 
 
-def paint(rng: RandomStreams, scene: Scene, palette: Palette, texture: Texture) -> Tensor:
-    """One sequence (D, H, W) of a scene, brightness relative to white matter, without blur and noise.
+def paint(streams: RandomStreams, scene: Scene, palette: Palette, texture: Texture) -> Tensor:
+    """One sequence (D, H, W) of a scene, relative to white matter, before blur and noise.
 
-    The background shows what surrounds a brain, for the blur to mix in; the mask comes last.
+    The background shows what surrounds a brain, because the blur mixes it in; the mask is applied last.
     """
-    colours = torch.tensor(palette.tissues, device=scene.tissue.device)
-    image = _fill(colours, scene)
-    where = torch.nonzero(scene.veil.ravel() > 0).ravel()
-    veil, extra = scene.veil.ravel()[where], colours[scene.extras.ravel()[where].int()]
-    image.view(-1)[where] += veil * (extra - image.view(-1)[where])
+    shades = torch.tensor(palette.tissues, device=scene.tissue.device)
+    image = _paint_tissues(shades, scene)
+    where = torch.nonzero(scene.opacity.ravel() > 0).ravel()
+    opacity, extra = scene.opacity.ravel()[where], shades[scene.extras.ravel()[where].int()]
+    image.view(-1)[where] += opacity * (extra - image.view(-1)[where])
     slow, fine = palette.texture
     g, w = palette.glow
     glow = torch.tensor((0, 0, g, w, 0, w, g, w), device=image.device)[scene.tissue.int()]
     uneven = slow * texture.slow + fine * texture.fine + glow * texture.places
     image *= torch.exp(uneven + palette.behind * scene.behind)
-    image[scene.box] = _lay_over(rng, image[scene.box], scene, palette, texture)
+    image[scene.box] = _paint_tumour(streams, image[scene.box], scene, palette, texture)
     return image
 
 
-def _fill(colours: Tensor, scene: Scene) -> Tensor:
-    """Each voxel (D, H, W) in the colour of its tissue, mixed where it holds two."""
-    image = colours[scene.tissue.int()]
-    white, grey = colours[Tissue.HINDBRAIN_WHITE], colours[Tissue.CEREBELLAR_GREY]
+def _paint_tissues(shades: Tensor, scene: Scene) -> Tensor:
+    """The brightness of the tissue of each voxel (D, H, W), mixed where it holds two."""
+    image = shades[scene.tissue.int()]
+    white, grey = shades[Tissue.HINDBRAIN_WHITE], shades[Tissue.CEREBELLAR_GREY]
     for kind in (Tissue.CEREBELLAR_GREY, Tissue.HINDBRAIN_WHITE):
         behind = torch.nonzero(scene.tissue.ravel() == kind).ravel()
         image.view(-1)[behind] = white + scene.cortex.ravel()[behind] * (grey - white)
-    image[scene.tissue == Tissue.CSF] = colours[Tissue.GREY]
+    image[scene.tissue == Tissue.CSF] = shades[Tissue.GREY]
     for kind in (Tissue.CSF, Tissue.CEREBELLAR_GREY):
         sulci = torch.nonzero(scene.tissue.ravel() == kind).ravel()
         solid = image.view(-1)[sulci]
-        image.view(-1)[sulci] = solid + scene.fluid.ravel()[sulci] * (colours[Tissue.CSF] - solid)
+        image.view(-1)[sulci] = solid + scene.fluid.ravel()[sulci] * (shades[Tissue.CSF] - solid)
     return image
 
 
-def _lay_over(rng: RandomStreams, image: Tensor, scene: Scene, palette: Palette, texture: Texture) -> Tensor:
-    """The tumour over its box (D, H, W) of the image."""
+def _paint_tumour(streams: RandomStreams, image: Tensor, scene: Scene, palette: Palette, texture: Texture) -> Tensor:
+    """The box (D, H, W) of an image with the tumour in it."""
     parts = scene.lesions.parts.int()
-    own = noise(rng, shape_of(parts), scene.spacing_mm, 3.5)[0]
+    own = noise(streams, shape_of(parts), scene.spacing_mm, 3.5)[0]
     shared = texture.lesion * WETNESS[palette.sequence]
-    amount = palette.mottle * UNEVEN[palette.sequence] * torch.tensor(MOTTLE, device=parts.device)[parts]
+    amount = palette.mottle * MOTTLE_OF_SEQUENCE[palette.sequence] * torch.tensor(MOTTLE, device=parts.device)[parts]
     if palette.sequence == "t1c":
         amount = torch.where(parts == Part.ENHANCING, UPTAKE * amount, amount)
-    colours = torch.tensor(palette.parts, device=parts.device)
-    colours[Part.NONE] = colours[Part.OEDEMA]
-    look = colours[parts] * torch.exp(amount * (0.75 * shared + 0.65 * own))
+    shades = torch.tensor(palette.parts, device=parts.device)
+    shades[Part.NONE] = shades[Part.OEDEMA]
+    look = shades[parts] * torch.exp(amount * (0.75 * shared + 0.65 * own))
     fluid = (scene.tissue[scene.box] == Tissue.CSF) | (scene.tissue[scene.box] == Tissue.VENTRICLE)
     vessel = scene.extras[scene.box] == Extra.VESSEL
     spared = (fluid | vessel) & ((parts == Part.NONE) | (parts == Part.OEDEMA))

@@ -1,28 +1,31 @@
-"""Ischaemic stroke in a tissue map: the core, the deficit of blood flow around it, and what is lost in the end.
+"""Lesions of a head with an ischaemic stroke: core, perfusion deficit, final infarct, and older lesions (mimics).
 
-The core has a shape taken from a library of real lesions in MNI space, or is simulated in the territory of an artery: a
-lacune, a wedge of cortex with the white matter beneath, or a shower of emboli. The deficit is the core and what of the
-same artery lies near it (the penumbra); the outcome lies between the two.
+The core takes its shape from a library of real lesions in MNI space, or is simulated in the territory of an artery: a
+lacune, a wedge of cortex with the white matter beneath, or scattered emboli. The deficit is the core with the penumbra:
+the nearest tissue of the same arteries. The final infarct lies between the two.
 """
 
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import Literal
 
 import numpy as np
 from scipy import ndimage
 
-from brainsegnet._types import Array, Floats, Mask
-from brainsegnet.anatomy.procedural import Tissue, shape_of, smooth_noise
+from brainsegnet._types import Array, Floats, Labels, Mask
+from brainsegnet.anatomy.procedural import Tissue, ball_radius_mm, log_uniform, shape_of, smooth_noise
 from brainsegnet.anatomy.territories import MIDDLE, Ground, Territory, brain_tissue, same_artery, sample_template
 from brainsegnet.volume import LabelMap
 
 Kind = Literal["shape", "lacune", "wedge", "emboli"]
 
 FEWEST_VOXELS = 12
-"""A core has at least as many."""
+"""Least number of voxels of a core."""
 SATELLITES = 0.1
-"""Of the volume of a wedge, what lies in satellites, where there are any."""
+"""Share of the volume of a wedge in its satellites, if it has any."""
 LARGEST_DEFICIT_ML = 320.0
+VOLUMES_ML: dict[Kind, tuple[float, float]] = {"wedge": (1, 90), "lacune": (0.15, 2), "emboli": (0.3, 12)}
+"""Range of the volume of a simulated core."""
 PLACES: dict[Kind, tuple[tuple[Territory, float], ...]] = {
     "wedge": (
         (Territory.ANTERIOR_CEREBRAL, 1),
@@ -51,73 +54,62 @@ PLACES: dict[Kind, tuple[tuple[Territory, float], ...]] = {
         (Territory.INFERIOR_CEREBELLAR, 1),
     ),
 }
-"""Arteries in which each kind is found, and how often."""
+"""Arteries of each kind, and their relative frequency."""
+
+
+class Mimic(IntEnum):
+    """Values of a map of older lesions: all have a high ADC, and some are bright in DWI because of a long T2."""
+
+    NONE = 0
+    HYPERINTENSITY = 1
+    GLIOSIS = 2
+    CAVITY = 3
+    SHINE_THROUGH = 4
 
 
 @dataclass(frozen=True)
 class Stroke:
-    """The random part of a stroke, its noise excepted.
+    """Parameters of a stroke."""
 
-    Attributes:
-        kind: How its core comes about.
-        side: 1 left, -1 right.
-        territory: Artery of the first focus.
-        volume_ml: Volume of a simulated core in all.
-        foci: Pieces of a simulated core, and emboli beside a real shape.
-        roughness: Amplitude of the noise on the surface of a focus, as a share of its radius.
-        sparing: Share of a simulated core that stays healthy, in components.
-        deficit: Volume of the deficit as a multiple of the core's.
-        loss: Share of the penumbra that is lost in the end.
-    """
-
-    kind: Kind
-    side: Literal[-1, 1]
-    territory: Territory
-    volume_ml: float
-    foci: int
-    roughness: float
-    sparing: float
-    deficit: float
-    loss: float
+    kind: Kind  # origin of its core; `shape` is a real lesion
+    side: Literal[-1, 1]  # 1 left, -1 right
+    territory: Territory  # artery of the first focus
+    volume_ml: float  # volume of a simulated core
+    foci: int  # number of pieces of the core; a real shape is one of them
+    roughness: float  # amplitude of the noise on the surface of a focus, as a share of its radius
+    sparing: float  # share of a large focus that stays healthy, in patches
+    deficit: float  # volume of the deficit over that of the core
+    loss: float  # share of the penumbra in the final infarct
 
 
 @dataclass(frozen=True, eq=False)
 class Infarct:
-    """What a stroke does to a tissue map, each (D, H, W).
+    """A stroke in an anatomy, each (D, H, W)."""
 
-    Attributes:
-        core: Already infarcted.
-        outcome: Infarcted in the end.
-        deficit: Short of blood.
-        severity: How short, from 0 outside the deficit to 1 in the core.
-    """
-
-    core: Mask
-    outcome: Mask
-    deficit: Mask
-    severity: Floats
+    core: Mask  # infarcted in the acute scan
+    outcome: Mask  # infarcted in the end
+    deficit: Mask  # hypoperfused
+    severity: Floats  # degree of hypoperfusion, from 0 outside the deficit to 1 in the core
 
 
 def draw_stroke(rng: np.random.Generator, with_shape: bool = False) -> Stroke:
-    """A stroke; with a library of shapes at hand two in three take one."""
-    kinds: tuple[Kind, ...] = ("wedge", "lacune", "emboli")
-    kind: Kind = kinds[int(rng.choice(3, p=(0.5, 0.17, 0.33)))]
+    """Draw a stroke; where there is a library of shapes, two in three take theirs from it."""
+    kind = tuple(PLACES)[int(rng.choice(3, p=(0.5, 0.17, 0.33)))]
     places, weights = zip(*PLACES[kind], strict=True)
     territory = places[int(rng.choice(len(places), p=np.array(weights) / sum(weights)))]
-    low, high = {"wedge": (1.0, 90.0), "lacune": (0.15, 2.0), "emboli": (0.3, 12.0), "shape": (1, 1)}[kind]
     shaped = with_shape and bool(rng.random() < 0.66)
-    several = int(np.exp(rng.uniform(np.log(3), np.log(40))))
+    several = int(log_uniform(rng, 3, 40))
     extra = several if rng.random() < 0.65 else int(rng.random() < 0.3)
     small = rng.random() < 0.3
     return Stroke(
         kind="shape" if shaped else kind,
         side=1 if rng.random() < 0.5 else -1,
         territory=territory,
-        volume_ml=float(np.exp(rng.uniform(np.log(low), np.log(high)))),
+        volume_ml=log_uniform(rng, *VOLUMES_ML[kind]),
         foci={"wedge": 1 + extra, "lacune": 1 + int(rng.random() < 0.15), "emboli": several}[kind],
         roughness=float(rng.uniform(0.2, 0.6)),
         sparing=float(rng.uniform(0, 0.2)),
-        deficit=float(np.exp(rng.uniform(np.log(1.3), np.log(8)))),
+        deficit=log_uniform(rng, 1.3, 8),
         loss=float(rng.beta(1, 6) if small else rng.beta(1.6, 1.8)),
     )
 
@@ -125,83 +117,76 @@ def draw_stroke(rng: np.random.Generator, with_shape: bool = False) -> Stroke:
 def simulate_infarct(
     rng: np.random.Generator, ground: Ground, stroke: Stroke, shape: LabelMap | None = None
 ) -> Infarct:
-    """Core, outcome and deficit of a stroke, all within grey and white matter.
-
-    Args:
-        rng: For the noise.
-        ground: Where it grows.
-        stroke: Drawn by `draw_stroke`.
-        shape: A lesion in MNI space, for a stroke of the kind `shape`.
-    """
-    core = grow_core(rng, ground, stroke, shape)
-    deficit = _grow_deficit(rng, ground, stroke, core)
+    """Simulate core, final infarct and deficit of a stroke, within grey and white matter; `shape` is in MNI space."""
+    core = simulate_core(rng, ground, stroke, shape)
+    deficit = _find_deficit(rng, ground, stroke, core)
     fading = ndimage.gaussian_filter(deficit.astype(np.float32), [4 / s for s in ground.spacing_mm], truncate=2)
     noise = smooth_noise(rng, shape_of(core), ground.spacing_mm, 7.0)
     severity = np.where(deficit, np.clip(1.4 * fading - 0.5 + 0.15 * noise, 0.05, 0.9), 0).astype(np.float32)
     near = ndimage.gaussian_filter(core.astype(np.float32), [7 / s for s in ground.spacing_mm], truncate=3)
     penumbra = deficit & ~core
-    lost = foremost(severity + 2.5 * near, penumbra, round(stroke.loss * np.count_nonzero(penumbra)))
+    lost = select_highest(severity + 2.5 * near, penumbra, round(stroke.loss * np.count_nonzero(penumbra)))
     severity[core] = np.maximum(severity[core], 0.85) + 0.1
     return Infarct(core, core | lost, deficit, severity)
 
 
-def grow_core(rng: np.random.Generator, ground: Ground, stroke: Stroke, shape: LabelMap | None = None) -> Mask:
-    """The core (D, H, W) of a stroke, at least `FEWEST_VOXELS` of grey and white matter."""
+def simulate_core(rng: np.random.Generator, ground: Ground, stroke: Stroke, shape: LabelMap | None = None) -> Mask:
+    """Simulate the core (D, H, W) of a stroke: at least `FEWEST_VOXELS` of grey and white matter."""
     core = np.zeros(ground.tissue.shape, np.bool_)
     if stroke.kind == "shape" and shape is not None:
         core = _place_shape(rng, ground, shape)
         for _ in range(stroke.foci - 1):
-            ml = float(np.exp(rng.uniform(np.log(0.015), np.log(0.4))))
-            core |= _grow_focus(rng, ground, stroke, _draw_seed(rng, ground, stroke), ml)
+            volume_ml = log_uniform(rng, 0.015, 0.4)
+            core |= _make_focus(rng, ground, stroke, _draw_seed(rng, ground, stroke), volume_ml)
     while np.count_nonzero(core) < FEWEST_VOXELS:
-        core |= _grow_foci(rng, ground, stroke)
+        core |= _make_foci(rng, ground, stroke)
     return core
 
 
-def foremost(favour: Floats, allowed: Array, count: int) -> Mask:
-    """The `count` voxels that a field (D, H, W) favours most among those allowed, or all of them.
+def select_highest(rank: Floats, allowed: Array, count: int) -> Mask:
+    """The `count` voxels of `allowed` (D, H, W) with the highest `rank`, or all if there are fewer.
 
-    >>> foremost(np.array([[[3.0, 1.0, 2.0, 9.0]]]), np.array([[[True, True, True, False]]]), 2).tolist()
+    >>> select_highest(np.array([[[3.0, 1.0, 2.0, 9.0]]]), np.array([[[True, True, True, False]]]), 2).tolist()
     [[[True, False, True, False]]]
     """
     chosen = np.zeros(allowed.shape, np.bool_)
     candidates = np.flatnonzero(allowed)
     count = min(count, candidates.size)
     if count > 0:
-        best = np.argpartition(favour.ravel()[candidates], candidates.size - count)[candidates.size - count :]
+        best = np.argpartition(rank.ravel()[candidates], candidates.size - count)[candidates.size - count :]
         chosen.flat[candidates[best]] = True
     return chosen
 
 
 def _place_shape(rng: np.random.Generator, ground: Ground, shape: LabelMap) -> Mask:
-    """A real lesion in this head: flipped or not, moved, scaled, turned and warped a little."""
+    """A real lesion in this anatomy: mirrored by chance, and moved, scaled, rotated and warped a little."""
     brain = brain_tissue(ground.tissue)
     here = ground.points[:, brain].copy()
     if rng.random() < 0.5:
         here[2] *= -1
-    turn = np.eye(3) * np.exp(rng.normal(0, 0.06, 3)) + rng.normal(0, 0.04, (3, 3))
+    matrix = np.eye(3) * np.exp(rng.normal(0, 0.06, 3)) + rng.normal(0, 0.04, (3, 3))
     middle = here.mean(axis=1, keepdims=True)
     warp = [smooth_noise(rng, shape_of(brain), ground.spacing_mm, 14.0)[brain] for _ in range(3)]
-    moved = turn.astype(np.float32) @ (here - middle) + middle + rng.normal(0, 3, (3, 1)) + 2.5 * np.stack(warp)
+    moved = matrix.astype(np.float32) @ (here - middle) + middle + rng.normal(0, 3, (3, 1)) + 2.5 * np.stack(warp)
     core = np.zeros(brain.shape, np.bool_)
     core[brain] = sample_template(shape, moved, order=1) > 0.5
     return core
 
 
-def _grow_foci(rng: np.random.Generator, ground: Ground, stroke: Stroke) -> Mask:
-    """Emboli share the volume; of a wedge with satellites these get a tenth."""
+def _make_foci(rng: np.random.Generator, ground: Ground, stroke: Stroke) -> Mask:
+    """Emboli divide the volume among them; the satellites of a wedge have a tenth of it."""
     core = np.zeros(ground.tissue.shape, np.bool_)
     emboli = stroke.kind == "emboli"
     shares = rng.dirichlet(np.full(stroke.foci if emboli else max(stroke.foci - 1, 1), 1.2))
     if not emboli:
         shares = np.array([1.0]) if stroke.foci == 1 else np.append(1 - SATELLITES, SATELLITES * shares)
     for share in shares:
-        core |= _grow_focus(rng, ground, stroke, _draw_seed(rng, ground, stroke), float(share * stroke.volume_ml))
+        core |= _make_focus(rng, ground, stroke, _draw_seed(rng, ground, stroke), float(share * stroke.volume_ml))
     return core
 
 
 def _draw_seed(rng: np.random.Generator, ground: Ground, stroke: Stroke) -> tuple[int, int, int]:
-    """A voxel (D, H, W) of the artery; an embolus lands in the cortex, and one in four in another artery."""
+    """A voxel (D, H, W) of the artery; of an embolus mostly in cortex, and of one in four in any artery."""
     brain = brain_tissue(ground.tissue)
     allowed = brain & (ground.points[2] * stroke.side > 0) & (ground.territory == stroke.territory)
     if stroke.kind in ("emboli", "shape"):
@@ -213,12 +198,12 @@ def _draw_seed(rng: np.random.Generator, ground: Ground, stroke: Stroke) -> tupl
     return int(d), int(h), int(w)
 
 
-def _grow_focus(
+def _make_focus(
     rng: np.random.Generator, ground: Ground, stroke: Stroke, seed: tuple[int, int, int], volume_ml: float
 ) -> Mask:
-    """A rough ball around a seed, within the artery of the seed, with components that are spared."""
+    """A rough ellipsoid around a seed, within the artery of the seed, with healthy patches if it is large."""
     count = max(FEWEST_VOXELS // 2, round(volume_ml / ground.voxel_ml))
-    radius_mm = float(np.cbrt(volume_ml * 1000 * 3 / (4 * np.pi)))
+    radius_mm = ball_radius_mm(volume_ml)
     reach = [int(np.ceil((2.2 * radius_mm + 4) / step)) for step in ground.spacing_mm]
     near = tuple(slice(max(0, at - far), at + far + 1) for at, far in zip(seed, reach, strict=True))
     spacing, box = ground.spacing_mm, ground.tissue[near].shape
@@ -229,7 +214,7 @@ def _grow_focus(
     distance = np.sqrt(sum((o * k) ** 2 for o, k in zip(offsets, stretch, strict=True)))
     bumps = sum(smooth_noise(rng, shape_of(distance), spacing, max(1.5, f * radius_mm)) for f in (0.6, 0.25))
     allowed = brain_tissue(ground.tissue[near]) & same_artery(ground, seed)[near]
-    focus = foremost(-distance + stroke.roughness * radius_mm * bumps, allowed, count)
+    focus = select_highest(-distance + stroke.roughness * radius_mm * bumps, allowed, count)
     holes = smooth_noise(rng, shape_of(distance), spacing, 3.0)
     if count > 20 * FEWEST_VOXELS:
         focus &= holes > np.quantile(holes, stroke.sparing)
@@ -238,8 +223,8 @@ def _grow_focus(
     return core
 
 
-def _grow_deficit(rng: np.random.Generator, ground: Ground, stroke: Stroke, core: Mask) -> Mask:
-    """The core and what lies nearest to it in the same arteries on the same side, by rank."""
+def _find_deficit(rng: np.random.Generator, ground: Ground, stroke: Stroke, core: Mask) -> Mask:
+    """The core and the nearest tissue of its arteries on its side."""
     fed = np.bincount(ground.territory[core], minlength=len(Territory))
     arteries = set(np.flatnonzero(fed > 0.05 * fed.sum()).tolist())
     if arteries & set(MIDDLE) and fed[list(MIDDLE)].sum() * ground.voxel_ml > 3:
@@ -248,8 +233,55 @@ def _grow_deficit(rng: np.random.Generator, ground: Ground, stroke: Stroke, core
     sides = (left if left[core].mean() > 0.15 else False) | (~left if left[core].mean() < 0.85 else False)
     allowed = brain_tissue(ground.tissue) & np.isin(ground.territory, list(arteries)) & sides & ~core
     distance = ndimage.distance_transform_edt(~core, sampling=ground.spacing_mm).astype(np.float32)
-    favour = -distance + 6 * smooth_noise(rng, shape_of(core), ground.spacing_mm, 10.0)
+    rank = -distance + 6 * smooth_noise(rng, shape_of(core), ground.spacing_mm, 10.0)
     voxels = np.count_nonzero(core)
     ceiling = LARGEST_DEFICIT_ML / ground.voxel_ml
     more = min((stroke.deficit - 1) * voxels + 5 / ground.voxel_ml * (stroke.deficit > 2), max(0.0, ceiling - voxels))
-    return core | foremost(favour, allowed, round(more))
+    return core | select_highest(rank, allowed, round(more))
+
+
+def add_mimics(rng: np.random.Generator, ground: Ground, core: Mask) -> Labels:
+    """Add older lesions to an anatomy: a map (D, H, W) of `Mimic`, outside the core."""
+    mimics = np.zeros(core.shape, np.uint8)
+    _add_hyperintensities(rng, ground, mimics)
+    for _ in range(int(rng.choice(3, p=(0.6, 0.28, 0.12)))):
+        _add_old_infarct(rng, ground, mimics)
+    for _ in range(int(rng.choice(4, p=(0.5, 0.25, 0.15, 0.1)))):
+        mimics[_make_blob(rng, ground, log_uniform(rng, 0.08, 4), 5.0)] = Mimic.SHINE_THROUGH
+    mimics[core | ~brain_tissue(ground.tissue)] = Mimic.NONE
+    return mimics
+
+
+def _add_hyperintensities(rng: np.random.Generator, ground: Ground, mimics: Labels) -> None:
+    """Chronic white matter disease: caps on the ventricles, and spots in the deep white matter."""
+    spacing, shape = ground.spacing_mm, shape_of(mimics)
+    ventricle = (ground.tissue == Tissue.VENTRICLE).astype(np.float32)
+    near = ndimage.gaussian_filter(ventricle, [7 / s for s in spacing], truncate=2.5)
+    spots = smooth_noise(rng, shape, spacing, float(rng.uniform(1.8, 4.0)))
+    rank = 2.5 * near + 0.22 * spots + 0.1 * smooth_noise(rng, shape, spacing, 9.0)
+    volume_ml = float(np.exp(rng.normal(np.log(5), 1.2)))
+    white = ground.tissue == Tissue.WHITE
+    mimics[select_highest(rank, white, round(min(volume_ml, 60) / ground.voxel_ml))] = Mimic.HYPERINTENSITY
+
+
+def _add_old_infarct(rng: np.random.Generator, ground: Ground, mimics: Labels) -> None:
+    """An old infarct: a cavity in a rim of gliosis."""
+    volume_ml = log_uniform(rng, 0.1, 35)
+    scar = _make_blob(rng, ground, volume_ml, max(3.0, 2 * float(np.cbrt(volume_ml))))
+    mimics[scar] = Mimic.GLIOSIS
+    inner = ndimage.gaussian_filter(scar.astype(np.float32), [max(1.5 / s, 0.5) for s in ground.spacing_mm], truncate=2)
+    mimics[scar & (inner > rng.uniform(0.5, 0.95))] = Mimic.CAVITY
+
+
+def _make_blob(rng: np.random.Generator, ground: Ground, volume_ml: float, blur_mm: float) -> Mask:
+    """A volume of brain around a random voxel, of one artery, with a rough surface."""
+    brain = brain_tissue(ground.tissue)
+    candidates = np.flatnonzero(brain)
+    at = np.unravel_index(candidates[int(rng.integers(candidates.size))], brain.shape)
+    apart = ground.points - ground.points[(slice(None), *at)].reshape(3, 1, 1, 1)
+    distance = np.sqrt(np.square(apart).sum(axis=0))
+    d, h, w = at
+    allowed = brain & same_artery(ground, (int(d), int(h), int(w))) & (distance < 60)
+    radius_mm = ball_radius_mm(volume_ml)
+    rough = 0.35 * radius_mm * smooth_noise(rng, shape_of(brain), ground.spacing_mm, blur_mm)
+    return select_highest(rough - distance, allowed, round(volume_ml / ground.voxel_ml))

@@ -1,81 +1,20 @@
-"""What a head with a stroke also has and is no infarct of today: white-matter disease, old infarcts.
+"""Appearance of a stroke: signal and ADC of tissue in diffusion MRI, blood flow, volume and delay in perfusion MRI.
 
-How a stroke looks: diffusion (b0, DWI, ADC) and perfusion (rCBF, rCBV, MTT, Tmax, TTP).
-
-Diffusion: signal S = S0 exp(-b ADC), averaged over each voxel, then noise; the ADC map is computed from the noisy
-images, as a scanner does. So DWI and ADC agree in every voxel, T2 shine-through comes by itself, and ADC is poor where
-the signal is. Perfusion: the central volume theorem, MTT = CBV / CBF; contrast agent arrives late in the deficit.
+Diffusion: S = S0 exp(-b ADC). A scan averages S over each voxel and adds noise, and the ADC map is computed from the
+noisy images, as on a scanner (`stroke_scanner`). So DWI and ADC agree in every voxel, T2 shine-through follows, and the
+ADC is poor where the signal is. Perfusion follows the central volume theorem, MTT = CBV / CBF; contrast agent arrives
+late in the deficit.
 """
 
 from dataclasses import dataclass
-from enum import IntEnum
 
 import numpy as np
 from scipy import ndimage
 
 from brainsegnet._types import Array, Floats, Labels, Mask
-from brainsegnet.anatomy.procedural import Tissue, shape_of, smooth_noise
-from brainsegnet.anatomy.territories import Ground, brain_tissue, same_artery
-from brainsegnet.simulation.stroke import Infarct, foremost
-
-
-class Mimic(IntEnum):
-    """Values of a map of old lesions: all of high ADC, some bright in DWI by their long T2."""
-
-    NONE = 0
-    HYPERINTENSITY = 1
-    GLIOSIS = 2
-    CAVITY = 3
-    SHINE_THROUGH = 4
-
-
-def add_mimics(rng: np.random.Generator, ground: Ground, core: Mask) -> Labels:
-    """A map (D, H, W) of `Mimic` values outside the core of today's stroke."""
-    mimics = np.zeros(core.shape, np.uint8)
-    _lay_hyperintensities(rng, ground, mimics)
-    for _ in range(int(rng.choice(3, p=(0.6, 0.28, 0.12)))):
-        _lay_old_infarct(rng, ground, mimics)
-    for _ in range(int(rng.choice(4, p=(0.5, 0.25, 0.15, 0.1)))):
-        ml = float(np.exp(rng.uniform(np.log(0.08), np.log(4))))
-        mimics[_grow_blob(rng, ground, ml, 5.0)] = Mimic.SHINE_THROUGH
-    mimics[core | ~brain_tissue(ground.tissue)] = Mimic.NONE
-    return mimics
-
-
-def _lay_hyperintensities(rng: np.random.Generator, ground: Ground, mimics: Labels) -> None:
-    """Chronic white-matter disease: caps on the ventricles, and spots in the deep white matter."""
-    spacing, shape = ground.spacing_mm, shape_of(mimics)
-    ventricle = (ground.tissue == Tissue.VENTRICLE).astype(np.float32)
-    near = ndimage.gaussian_filter(ventricle, [7 / s for s in spacing], truncate=2.5)
-    spots = smooth_noise(rng, shape, spacing, float(rng.uniform(1.8, 4.0)))
-    favour = 2.5 * near + 0.22 * spots + 0.1 * smooth_noise(rng, shape, spacing, 9.0)
-    volume_ml = float(np.exp(rng.normal(np.log(5), 1.2)))
-    white = ground.tissue == Tissue.WHITE
-    mimics[foremost(favour, white, round(min(volume_ml, 60) / ground.voxel_ml))] = Mimic.HYPERINTENSITY
-
-
-def _lay_old_infarct(rng: np.random.Generator, ground: Ground, mimics: Labels) -> None:
-    """A cavity in a rim of gliosis."""
-    volume_ml = float(np.exp(rng.uniform(np.log(0.1), np.log(35))))
-    scar = _grow_blob(rng, ground, volume_ml, max(3.0, 2 * float(np.cbrt(volume_ml))))
-    mimics[scar] = Mimic.GLIOSIS
-    inner = ndimage.gaussian_filter(scar.astype(np.float32), [max(1.5 / s, 0.5) for s in ground.spacing_mm], truncate=2)
-    mimics[scar & (inner > rng.uniform(0.5, 0.95))] = Mimic.CAVITY
-
-
-def _grow_blob(rng: np.random.Generator, ground: Ground, volume_ml: float, blur_mm: float) -> Mask:
-    """As much brain around a random voxel as fills a volume, rough at its surface, of one artery."""
-    brain = brain_tissue(ground.tissue)
-    candidates = np.flatnonzero(brain)
-    at = np.unravel_index(candidates[int(rng.integers(candidates.size))], brain.shape)
-    apart = ground.points - ground.points[(slice(None), *at)].reshape(3, 1, 1, 1)
-    distance = np.sqrt(np.square(apart).sum(axis=0))
-    d, h, w = at
-    allowed = brain & same_artery(ground, (int(d), int(h), int(w))) & (distance < 60)
-    radius_mm = float(np.cbrt(volume_ml * 1000 * 3 / (4 * np.pi)))
-    rough = 0.35 * radius_mm * smooth_noise(rng, shape_of(brain), ground.spacing_mm, blur_mm)
-    return foremost(rough - distance, allowed, round(volume_ml / ground.voxel_ml))
-
+from brainsegnet.anatomy.procedural import CEREBELLUM_MM, Tissue, shape_of, smooth_noise
+from brainsegnet.anatomy.territories import Ground
+from brainsegnet.simulation.stroke import Infarct, Mimic
 
 #        background csf  grey  white ventricle deep  cerebellar  hindbrain
 T2 = (0.0, 2.6, 1.28, 1.00, 2.8, 1.12, 1.30, 1.10)
@@ -83,60 +22,44 @@ T2 = (0.0, 2.6, 1.28, 1.00, 2.8, 1.12, 1.30, 1.10)
 ADC = (0.0, 2850.0, 830.0, 745.0, 3100.0, 770.0, 790.0, 720.0)
 """Apparent diffusion coefficient by `Tissue`, in 1e-6 mm2/s."""
 MIMIC_T2 = (0.0, 1.45, 1.7, 2.6, 2.0)
-"""Signal and diffusion of each `Mimic` where tissue has the usual ones; where it has others, as many times those."""
 MIMIC_ADC = (0.0, 1000.0, 1250.0, 2500.0, 1050.0)
+"""Signal and ADC of each `Mimic` in tissue with the values of `T2` and `ADC`; proportional in tissue with others."""
 OFFSET = 0.7
-"""Of what freer water takes from DWI, the share that its longer T2 gives back: hence grey matter is hardly brighter."""
-FREE_T2, FREE_ADC = ((0.3, 3.2), (0.6, 1.6)), ((1500.0, 3300.0), (550.0, 1150.0))
-"""Ranges of fluid and of tissue where the contrast is of no known physics: no order of the tissues can be learnt."""
-FREE_CBF, FREE_CBV = (15.0, 60.0), (1.5, 4.5)
-"""The same of blood in tissue."""
-FREE_SHARE = 0.08
-"""Of the scans, with such a contrast."""
-FLUID = 1300.0
-"""ADC from which on the signal is that of fluid, which is even."""
-HINDBRAIN_MM = 30.0
-"""From the middle of the hindbrain to the surface of the cerebellum."""
+"""Share of the signal lost in DWI by a higher ADC that a longer T2 restores: grey matter is hardly brighter."""
+RANDOM_T2, RANDOM_ADC = ((0.3, 3.2), (0.6, 1.6)), ((1500.0, 3300.0), (550.0, 1150.0))
+"""Ranges for fluid and for tissue in scans of random contrast, from which no order of tissues can be learnt."""
+RANDOM_CBF, RANDOM_CBV = (15.0, 60.0), (1.5, 4.5)
+"""The same for blood in tissue."""
+RANDOM_SHARE = 0.08
+"""Share of the scans with a random contrast."""
+FLUID_ADC = 1300.0
+"""From this ADC the signal is that of fluid, which has no texture."""
 CBF = (0.0, 16.0, 55.0, 23.0, 5.0, 46.0, 50.0, 30.0)
-"""Blood flow by `Tissue`, in ml per 100 g and minute."""
+"""Cerebral blood flow by `Tissue`, in ml per 100 g and minute."""
 CBV = (0.0, 1.7, 4.0, 1.9, 0.5, 3.4, 3.9, 2.4)
-"""Blood volume by `Tissue`, in ml per 100 g."""
+"""Cerebral blood volume by `Tissue`, in ml per 100 g."""
 
 
 @dataclass(frozen=True)
 class DiffusionContrast:
-    """What differs from scan to scan in diffusion.
+    """Parameters of the contrast of a diffusion scan."""
 
-    Attributes:
-        t2: Signal without diffusion weighting by `Tissue`.
-        adc: Diffusion coefficient by `Tissue`, in 1e-6 mm2/s.
-        core_t2: Factor on the signal in the core: T2 grows over the first days.
-        core_adc: Factor on the diffusion coefficient in the core.
-        mottle: Unevenness of the core.
-        cortex: Unevenness of healthy tissue.
-        glow: How much brighter than other cortex some of it is (insula, cingulate, hippocampus).
-        iron: Share of the signal that iron takes from the midst of the deep nuclei.
-        behind: Logarithm of how much brighter than the cerebrum the surface of the cerebellum is; its stem half that.
-        folia: Share of fluid in the fissures of the cerebellum, which are finer than a voxel.
-        b_s_mm2: Diffusion weighting in s/mm2.
-    """
-
-    t2: tuple[float, ...]
-    adc: tuple[float, ...]
-    core_t2: float
-    core_adc: float
-    mottle: float
-    cortex: float
-    glow: float
-    iron: float
-    behind: float
-    folia: float
-    b_s_mm2: float
+    t2: tuple[float, ...]  # signal without diffusion weighting by `Tissue`
+    adc: tuple[float, ...]  # ADC by `Tissue`, in 1e-6 mm2/s
+    core_t2: float  # factor on the signal in the core; T2 rises over the first days
+    core_adc: float  # factor on the ADC in the core
+    mottle: float  # texture of the core
+    texture: float  # texture of healthy tissue
+    glow: float  # excess brightness of some of the cortex (insula, cingulate gyrus, hippocampus)
+    iron: float  # share of the signal lost by iron in the middle of the deep nuclei
+    behind: float  # log brightness of the surface of the cerebellum over the cerebrum; half that in the stem
+    folia: float  # share of fluid in the fissures of the cerebellum, which are thinner than a voxel
+    b_s_mm2: float  # diffusion weighting in s/mm2
 
 
 @dataclass(frozen=True, eq=False)
 class Tissues:
-    """What a scanner sees, each (D, H, W): signal `b0` without diffusion weighting, `adc` in 1e-6 mm2/s."""
+    """Properties of tissue, each (D, H, W): signal `b0` without diffusion weighting, `adc` in 1e-6 mm2/s."""
 
     b0: Floats
     adc: Floats
@@ -160,26 +83,23 @@ class Flow:
     delay: Floats
 
 
-def draw_diffusion(rng: np.random.Generator, free_share: float = FREE_SHARE) -> DiffusionContrast:
-    """Acute in two cases of three (low ADC), else subacute: ADC rising to normal again, and T2 mostly longer.
+def draw_diffusion(rng: np.random.Generator, random_share: float = RANDOM_SHARE) -> DiffusionContrast:
+    """Draw the contrast of a scan: acute in two of three (low ADC), else subacute (ADC rising, T2 mostly longer).
 
-    Args:
-        rng: What is drawn from.
-        free_share: How often tissues and fluid have a T2 and an ADC of no known physics. Core and mimics differ from
-            what was there by the same factors then.
+    In a share of the scans T2 and ADC of tissue and fluid are random; core and mimics still differ by their factors.
     """
     late = rng.random() < 0.35
     t2 = np.array(T2) * np.exp(rng.normal(0, 0.06, len(Tissue)))
     adc = np.array(ADC) * np.exp(np.clip(rng.normal(0, 0.06, len(Tissue)), -0.1, 0.1))
-    if rng.random() < free_share:
-        t2, adc = (_draw_free(rng, *ranges) for ranges in (FREE_T2, FREE_ADC))
+    if rng.random() < random_share:
+        t2, adc = (_draw_random(rng, *ranges) for ranges in (RANDOM_T2, RANDOM_ADC))
     return DiffusionContrast(
         t2=tuple(t2.tolist()),
         adc=tuple(adc.tolist()),
         core_t2=float(rng.uniform(1.2, 2.4) if late else rng.uniform(1.0, 2.1)),
         core_adc=float(rng.uniform(0.68, 0.95) if late else rng.uniform(0.46, 0.76)),
         mottle=float(rng.uniform(0.05, 0.22)),
-        cortex=float(rng.uniform(0.04, 0.13)),
+        texture=float(rng.uniform(0.04, 0.13)),
         glow=float(rng.uniform(0, 0.3)),
         iron=float(rng.uniform(0, 0.5)),
         behind=float(rng.normal(0.12, 0.12)),
@@ -188,8 +108,8 @@ def draw_diffusion(rng: np.random.Generator, free_share: float = FREE_SHARE) -> 
     )
 
 
-def _draw_free(rng: np.random.Generator, fluid: tuple[float, float], tissue: tuple[float, float]) -> Array:
-    """A value for each `Tissue`, in no order; fluid in sulci and ventricles is alike."""
+def _draw_random(rng: np.random.Generator, fluid: tuple[float, float], tissue: tuple[float, float]) -> Array:
+    """A random value for each `Tissue`; the fluid of sulci and ventricles has the same."""
     values = rng.uniform(*tissue, len(Tissue))
     values[[Tissue.CSF, Tissue.VENTRICLE]] = rng.uniform(*fluid)
     values[Tissue.BACKGROUND] = 0
@@ -199,7 +119,7 @@ def _draw_free(rng: np.random.Generator, fluid: tuple[float, float], tissue: tup
 def paint_diffusion(
     rng: np.random.Generator, ground: Ground, core: Mask, mimics: Labels, contrast: DiffusionContrast
 ) -> Tissues:
-    """T2 signal and ADC of a head with a core (D, H, W) and with old lesions (D, H, W)."""
+    """Signal and ADC of an anatomy with a core and with `mimics`, both (D, H, W)."""
     spacing, shape = ground.spacing_mm, shape_of(core)
     b0 = np.array(contrast.t2, np.float32)[ground.tissue]
     adc = np.array(contrast.adc, np.float32)[ground.tissue]
@@ -207,9 +127,9 @@ def paint_diffusion(
     vary, beneath = rng.normal(1, 0.08, (2, len(Mimic))), ground.tissue[old]
     for field, usual, factor in ((b0, T2, vary[0] * MIMIC_T2), (adc, ADC, vary[1] * MIMIC_ADC)):
         field[old] *= factor.astype(np.float32)[mimics[old]] / np.array(usual, np.float32)[beneath]
-    b0 *= 1 + 0.6 * contrast.cortex * smooth_noise(rng, shape, spacing, 8.0)
-    freer = 1.3 * contrast.cortex * smooth_noise(rng, shape, spacing, 3.0)
-    b0 *= np.exp(np.float32(OFFSET * contrast.b_s_mm2 * 1e-6) * np.where(adc < FLUID, adc, 0) * freer)
+    b0 *= 1 + 0.6 * contrast.texture * smooth_noise(rng, shape, spacing, 8.0)
+    freer = 1.3 * contrast.texture * smooth_noise(rng, shape, spacing, 3.0)
+    b0 *= np.exp(np.float32(OFFSET * contrast.b_s_mm2 * 1e-6) * np.where(adc < FLUID_ADC, adc, 0) * freer)
     adc *= 1 + freer
     _vary_regions(rng, ground, b0, adc, contrast)
     _fold_hindbrain(rng, ground, b0, adc, contrast)
@@ -224,20 +144,20 @@ def paint_diffusion(
 def _vary_regions(
     rng: np.random.Generator, ground: Ground, b0: Floats, adc: Floats, contrast: DiffusionContrast
 ) -> None:
-    """Healthy tissue that looks a little like an infarct: bright cortex, and nuclei of low ADC by their iron."""
+    """Make healthy tissue resemble an infarct in places: bright cortex, and nuclei with a low ADC by their iron."""
     spacing, shape = ground.spacing_mm, shape_of(b0)
     grey, deep = ground.tissue == Tissue.GREY, ground.tissue == Tissue.DEEP_GREY
     bright = np.clip(smooth_noise(rng, shape, spacing, 9.0) - 0.4, 0, 2)
     b0[grey] *= 1 + contrast.glow * bright[grey]
-    midst = np.clip(smooth_noise(rng, shape, spacing, 4.5), 0, 1.5)[deep]
-    b0[deep] *= 1 - contrast.iron * np.minimum(midst, 1)
-    adc[deep] *= 1 - 0.4 * contrast.iron * midst
+    middle = np.clip(smooth_noise(rng, shape, spacing, 4.5), 0, 1.5)[deep]
+    b0[deep] *= 1 - contrast.iron * np.minimum(middle, 1)
+    adc[deep] *= 1 - 0.4 * contrast.iron * middle
 
 
 def _fold_hindbrain(
     rng: np.random.Generator, ground: Ground, b0: Floats, adc: Floats, contrast: DiffusionContrast
 ) -> None:
-    """A cerebellum that is brighter towards its surface, with fissures that bend around the brain stem."""
+    """Make the cerebellum brighter towards its surface, with fissures of fluid around the brain stem."""
     stem = ground.tissue == Tissue.HINDBRAIN_WHITE
     behind = stem | (ground.tissue == Tissue.CEREBELLAR_GREY)
     if not stem.any():
@@ -246,8 +166,8 @@ def _fold_hindbrain(
     away = np.linalg.norm(points - ground.points[:, stem].mean(axis=1, keepdims=True), axis=0)
     bent = away + 3 * smooth_noise(rng, shape_of(b0), ground.spacing_mm, 12.0)[behind]
     sheets = np.clip((np.cos(2 * np.pi * bent / rng.uniform(6, 10)) - 0.4) / 0.6, 0, 1)
-    fluid = contrast.folia * sheets * np.clip(away / HINDBRAIN_MM - 0.4, 0, 0.6) / 0.6
-    b0[behind] *= np.exp(contrast.behind * np.clip(0.5 + 0.5 * away / HINDBRAIN_MM, 0, 1.3))
+    fluid = contrast.folia * sheets * np.clip(away / CEREBELLUM_MM - 0.4, 0, 0.6) / 0.6
+    b0[behind] *= np.exp(contrast.behind * np.clip(0.5 + 0.5 * away / CEREBELLUM_MM, 0, 1.3))
     b, water = contrast.b_s_mm2 * 1e-6, contrast.t2[Tissue.CSF]
     weighted = (1 - fluid) * b0[behind] * np.exp(-b * adc[behind])
     weighted += fluid * water * np.exp(-b * contrast.adc[Tissue.CSF])
@@ -265,33 +185,33 @@ def measure_adc(b0: Floats, dwi: Floats, b_s_mm2: float) -> Floats:
     return np.asarray(np.clip(np.log(ratio) * (1e6 / b_s_mm2), 0, 6000), np.float32)
 
 
-def paint_flow(rng: np.random.Generator, ground: Ground, infarct: Infarct, free_share: float = FREE_SHARE) -> Flow:
-    """Perfusion of a head: less flow and later arrival in the deficit, less volume in the core.
+def paint_flow(rng: np.random.Generator, ground: Ground, infarct: Infarct, random_share: float = RANDOM_SHARE) -> Flow:
+    """Perfusion of an anatomy: less flow and later arrival in the deficit, less volume in the core.
 
-    In the penumbra vessels widen, so that blood volume holds or rises a little. Watersheds and the side of a narrowed
-    artery are late without a deficit. In a share of the scans tissues have more or less blood in no known order.
+    Vessels of the penumbra dilate, so its blood volume is normal or a little high. Some arrive late without a deficit:
+    watersheds, and the side of a narrowed carotid. In a share of the scans blood in tissue is random.
     """
     spacing, shape = ground.spacing_mm, shape_of(infarct.core)
     tables = [np.array(table) * np.exp(rng.normal(0, 0.08, len(Tissue))) for table in (CBF, CBV)]
-    if rng.random() < free_share:
-        tables = [_draw_free(rng, (table[Tissue.VENTRICLE], table[Tissue.CSF]), span)
-                  for table, span in zip(tables, (FREE_CBF, FREE_CBV), strict=True)]  # fmt: skip
+    if rng.random() < random_share:
+        spans = zip(tables, (RANDOM_CBF, RANDOM_CBV), strict=True)
+        tables = [_draw_random(rng, (table[Tissue.VENTRICLE], table[Tissue.CSF]), span) for table, span in spans]
     cbf, cbv = (table.astype(np.float32)[ground.tissue] for table in tables)
-    uneven = np.exp(0.18 * smooth_noise(rng, shape, spacing, 6.0))
+    texture = np.exp(0.18 * smooth_noise(rng, shape, spacing, 6.0))
     _fill_vessels(rng, ground, cbf, cbv)
-    s = infarct.severity * rng.uniform(0.35, 1)
-    keep = 1 - rng.uniform(0.6, 0.85) * s
-    widen = 1 + rng.uniform(0, 0.25) * s * (1 - s) * 4
-    fuse_decoder = np.where(infarct.core, rng.uniform(0.35, 0.65), 1).astype(np.float32)
-    cbf *= uneven * keep * np.where(infarct.core, np.minimum(fuse_decoder, 0.6), 1)
-    cbv *= uneven * widen * fuse_decoder
+    severity = infarct.severity * rng.uniform(0.35, 1)
+    flow = 1 - rng.uniform(0.6, 0.85) * severity
+    dilation = 1 + rng.uniform(0, 0.25) * severity * (1 - severity) * 4
+    in_core = np.where(infarct.core, rng.uniform(0.35, 0.65), 1).astype(np.float32)
+    cbf *= texture * flow * np.where(infarct.core, np.minimum(in_core, 0.6), 1)
+    cbv *= texture * dilation * in_core
     slow, rough = (np.exp(k * smooth_noise(rng, shape, spacing, mm)) for k, mm in ((0.4, 12.0), (0.35, 5.0)))
-    delay = rng.uniform(0.6, 2.2) * slow * rough + _late_side(rng, ground) + s * rough * rng.uniform(4, 13)
-    return Flow(cbf, cbv, np.asarray(delay, np.float32))
+    delay = rng.uniform(0.6, 2.2) * slow * rough + _draw_carotid_delay(rng, ground)
+    return Flow(cbf, cbv, np.asarray(delay + severity * rough * rng.uniform(4, 13), np.float32))
 
 
 def _fill_vessels(rng: np.random.Generator, ground: Ground, cbf: Floats, cbv: Floats) -> None:
-    """Arteries and veins where sheets of noise cross the sulci, and the sinus on the midline."""
+    """Write vessels of the sulci, where noise is near 0, and the sagittal sinus into the maps (D, H, W)."""
     sheets = smooth_noise(rng, shape_of(cbf), ground.spacing_mm, 4.0)
     sinus = (np.abs(ground.points[2]) < 4) & ((ground.points[1] > 75) | (ground.points[0] > 68))
     vessels = (ground.tissue == Tissue.CSF) & ((np.abs(sheets) < 0.2) | sinus)
@@ -299,8 +219,8 @@ def _fill_vessels(rng: np.random.Generator, ground: Ground, cbf: Floats, cbv: Fl
     cbv[vessels] = rng.uniform(8, 20)
 
 
-def _late_side(rng: np.random.Generator, ground: Ground) -> Floats:
-    """Seconds (D, H, W) by which a narrowed carotid delays its side, in one case of five."""
+def _draw_carotid_delay(rng: np.random.Generator, ground: Ground) -> Floats:
+    """Delay (D, H, W) in seconds on the side of a narrowed carotid, in one case of five; else 0."""
     lag = rng.uniform(0.5, 3) * (rng.random() < 0.2)
     side = rng.choice((-1, 1))
     hemisphere = 1 / (1 + np.exp(-side * ground.points[2] / 4)) * (ground.points[1] < 50)

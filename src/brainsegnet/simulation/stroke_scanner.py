@@ -1,8 +1,7 @@
-"""From properties of tissue on a fine grid to a scan: its grid, partial volume, bias, noise, the brain.
+"""A scanner for strokes: from properties of tissue on a fine grid to images of diffusion and maps of perfusion.
 
-A scan averages signal over its voxels, so that sulci and thin cortex blur as they do in patients.
-
-A stroke in a scanner: images of diffusion and maps of perfusion on the grid of the scan, and the lesion outlined.
+A scan averages signal over its voxels (partial volume), so sulci and thin cortex blur as in patients. It adds coil
+sensitivity, bias field, noise, echo-planar distortion and faults; brain extraction leaves some remnants.
 """
 
 from dataclasses import dataclass
@@ -11,18 +10,18 @@ import numpy as np
 from scipy import ndimage
 
 from brainsegnet._types import Affine, Array, Floats, Labels, Mask, Millimetres, Shape
-from brainsegnet.anatomy.procedural import shape_of, smooth_noise
+from brainsegnet.anatomy.procedural import log_uniform, shape_of, smooth_noise
 from brainsegnet.anatomy.territories import Ground
 from brainsegnet.simulation.echo_planar import (
     FLAWLESS,
-    SOLID,
+    LEAST_BRAIN,
     Distortion,
     Faults,
     Jolt,
     add_ghost,
     cut_slices,
     darken_slices,
-    distort,
+    draw_distortion,
     draw_faults,
     fullest_slice,
     shift_slices,
@@ -31,14 +30,16 @@ from brainsegnet.simulation.stroke_appearance import DiffusionContrast, Flow, me
 from brainsegnet.volume import LabelMap
 
 BOX_TO_SIGMA = 12**-0.5
-"""Standard deviation of a box as a share of its width."""
+"""Standard deviation of a box function over its width."""
 COIL_MM = 12.0
-"""Depth to which a coil hears the surface better."""
+"""Depth to which a surface coil is more sensitive."""
+TRACE_NOISE = 0.62
+"""Noise of the mean of three diffusion directions over that of one image; a little more than 1 / sqrt(3)."""
 
 
 @dataclass(frozen=True, eq=False)
 class Grid:
-    """Voxels of a scan: shape (D, H, W), and index (d, h, w, 1) to millimetres."""
+    """Voxels of a scan: shape (D, H, W), and affine (4, 4) from index (d, h, w, 1) to mm."""
 
     shape: Shape
     affine: Affine
@@ -50,7 +51,7 @@ class Grid:
         return float(d), float(h), float(w)
 
     def moved(self, rows: float) -> "Grid":
-        """The same grid moved along its columns by a number of rows."""
+        """The same grid displaced by a number of rows."""
         affine = self.affine.copy()
         affine[:3, 3] += affine[:3, 1] * rows
         return Grid(self.shape, affine)
@@ -58,44 +59,29 @@ class Grid:
 
 @dataclass(frozen=True)
 class Optics:
-    """What differs from scan to scan, the contrast excepted.
+    """Parameters of a scan, except its contrast."""
 
-    Attributes:
-        blur: Width of the point spread beside the voxel's own, in voxels of the plane.
-        bias: Amplitude of the logarithm of the bias field.
-        shift_mm: Scale of how far signal moves near the air of the skull base, see `echo_planar.distort`.
-        noise: Standard deviation of the noise relative to brain in the image of weakest signal.
-        grain: Blur of the noise in voxels: interpolation.
-        stripes: Amplitude of brightness from slice to slice.
-        rim: Share of brain in a voxel at which the brain extraction cuts.
-        coil: Logarithm of how much brighter the surface of the head is than its midst, for coils hear what is near.
-        rind: Brightness of what an extraction leaves of meninges on the brain, relative to brain.
-        fat: The same of scalp, which is bright with diffusion weighting alone: its ADC is low.
-        drift: Rows by which the image without diffusion weighting lies beside the other: eddy currents, motion.
-        faults: What goes wrong: motion, a ghost, slices that were not taken.
-    """
-
-    blur: float
-    bias: float
-    shift_mm: float
-    noise: float
-    grain: float
-    stripes: float
-    rim: float
-    coil: float
-    rind: float
-    fat: float
-    drift: float
-    faults: Faults = FLAWLESS
+    blur: float  # width of the point spread in the plane, in voxels, beside that of the voxel itself
+    bias: float  # amplitude of the logarithm of the bias field
+    shift_mm: float  # typical displacement of signal by a cavity of air, see `draw_distortion`
+    noise: float  # standard deviation of the noise over brain in the weakest image
+    grain: float  # blur of the noise by interpolation, in voxels
+    stripes: float  # amplitude of the brightness from slice to slice
+    rim: float  # share of brain in a voxel at which brain extraction cuts
+    coil: float  # logarithm of the brightness of the surface of the head over its middle, because coils are near it
+    rind: float  # brightness of meninges that extraction leaves on the brain, relative to brain
+    fat: float  # the same of scalp, which is bright only with diffusion weighting because its ADC is low
+    drift: float  # displacement of the image without diffusion weighting in rows, by eddy currents and motion
+    faults: Faults = FLAWLESS  # motion, a ghost, missing slices
 
 
 def draw_optics(rng: np.random.Generator) -> Optics:
-    """The random part of a scanner."""
+    """Draw the parameters of a scan."""
     return Optics(
         blur=float(rng.uniform(0.2, 0.55)),
         bias=float(rng.uniform(0.05, 0.25)),
         shift_mm=float(np.exp(rng.normal(np.log(8), 0.3))),
-        noise=float(np.exp(rng.uniform(np.log(0.045), np.log(0.12)))),
+        noise=log_uniform(rng, 0.045, 0.12),
         grain=float(rng.uniform(0, 0.7)),
         stripes=float(rng.exponential(0.01)),
         rim=float(rng.uniform(0.3, 0.75)),
@@ -107,8 +93,8 @@ def draw_optics(rng: np.random.Generator) -> Optics:
     )
 
 
-def place_grid(rng: np.random.Generator, head: LabelMap, shape: Shape, spacing_mm: Millimetres) -> Grid:
-    """A grid around a head: slices run upwards, rows to the front, columns to the left; the head a little tilted."""
+def place_grid(rng: np.random.Generator, anatomy: LabelMap, shape: Shape, spacing_mm: Millimetres) -> Grid:
+    """Place a slightly rotated grid around an anatomy: slices go up, rows to the front, columns to the left."""
     pitch, roll, yaw = rng.normal(0, (0.12, 0.04, 0.04))
     about_x = np.array([[1, 0, 0], [0, np.cos(pitch), -np.sin(pitch)], [0, np.sin(pitch), np.cos(pitch)]])
     about_y = np.array([[np.cos(roll), 0, np.sin(roll)], [0, 1, 0], [-np.sin(roll), 0, np.cos(roll)]])
@@ -116,26 +102,26 @@ def place_grid(rng: np.random.Generator, head: LabelMap, shape: Shape, spacing_m
     axes = np.array([[0, 0, 1.0], [0, -1.0, 0], [1.0, 0, 0]])
     affine = np.eye(4)
     affine[:3, :3] = about_x @ about_y @ about_z @ axes * spacing_mm
-    corners = np.argwhere(head.array[::4, ::4, ::4] > 0) * 4
-    placed = corners @ head.affine[:3, :3].T + head.affine[:3, 3]
+    voxels = np.argwhere(anatomy.array[::4, ::4, ::4] > 0) * 4
+    placed = voxels @ anatomy.affine[:3, :3].T + anatomy.affine[:3, 3]
     along = placed @ np.linalg.inv(affine[:3, :3]).T
     middle = (along.min(axis=0) + along.max(axis=0)) / 2 + rng.normal(0, 1.5, 3) * (1 / np.array(spacing_mm))
     affine[:3, 3] = affine[:3, :3] @ (middle - (np.array(shape) - 1) / 2)
     return Grid(shape, affine)
 
 
-def resample(field: Array, head: LabelMap, grid: Grid, blur: float = 0.0) -> Floats:
-    """A field (D, H, W) on the head's grid, averaged over the voxels of a scan; 0 beyond the head."""
+def resample(field: Array, anatomy: LabelMap, grid: Grid, blur: float = 0.0) -> Floats:
+    """A field (D, H, W) on the grid of the anatomy, averaged over the voxels of a scan; 0 outside."""
     wide = [n * np.hypot(BOX_TO_SIGMA, blur if axis else 0) for axis, n in enumerate(grid.spacing_mm)]
-    sigmas = [s / step for s, step in zip(wide, head.spacing_mm, strict=True)]
+    sigmas = [s / step for s, step in zip(wide, anatomy.spacing_mm, strict=True)]
     smooth = ndimage.gaussian_filter(np.asarray(field, np.float32), sigmas, truncate=2.5)
-    onto = np.linalg.inv(head.affine) @ grid.affine
+    onto = np.linalg.inv(anatomy.affine) @ grid.affine
     out = ndimage.affine_transform(smooth, onto[:3, :3], onto[:3, 3], grid.shape, order=1)
     return np.asarray(out, np.float32)
 
 
 def shade(rng: np.random.Generator, grid: Grid, optics: Optics, weight: Floats) -> Floats:
-    """Factor (D, H, W) on the signal by coils, slices and what is left on the brain, which has `weight` of a voxel."""
+    """Factor (D, H, W) on the signal by bias, slices, coils and remnants; `weight` is the share of brain in a voxel."""
     bias = optics.bias * smooth_noise(rng, grid.shape, grid.spacing_mm, 55.0)
     slices = rng.normal(0, optics.stripes, (grid.shape[0], 1, 1))
     about = ndimage.gaussian_filter(weight, [COIL_MM / s for s in grid.spacing_mm], truncate=2.5)
@@ -145,15 +131,15 @@ def shade(rng: np.random.Generator, grid: Grid, optics: Optics, weight: Floats) 
 
 
 def remnants(rng: np.random.Generator, grid: Grid, weight: Floats) -> Floats:
-    """Where an extraction leaves something on the brain, which has `weight` of a voxel (D, H, W): from 0 to 2."""
+    """What extraction leaves on the surface of the brain: 0 to 2, (D, H, W); `weight` is the share of brain."""
     edge = np.clip(1 - np.abs(weight - 0.5) / 0.35, 0, 1)
     return np.asarray(np.clip(smooth_noise(rng, grid.shape, grid.spacing_mm, 7.0), 0, 2) * edge, np.float32)
 
 
 def add_noise(rng: np.random.Generator, signal: Floats, sigma: float | Floats, grain: float) -> Floats:
-    """The magnitude (D, H, W) of a signal with noise in either channel: Rician, blurred by `grain` voxels.
+    """The magnitude (D, H, W) of a signal with noise in two channels: Rician, blurred by `grain` voxels.
 
-    Its standard deviation is `sigma`, one number or one for each voxel.
+    `sigma` is its standard deviation after the blur, one number or one for each voxel.
     """
     real, imaginary = rng.standard_normal((2, *signal.shape), dtype=np.float32)
     if grain > 0.2:
@@ -163,18 +149,14 @@ def add_noise(rng: np.random.Generator, signal: Floats, sigma: float | Floats, g
 
 
 def extract_brain(rng: np.random.Generator, weight: Floats, grid: Grid, rim: float) -> Mask:
-    """The brain (D, H, W) as an extraction finds it: cut where the share of brain in a voxel falls below `rim`."""
+    """The brain (D, H, W) as an extraction finds it: where the share of brain in a voxel is above about `rim`."""
     ragged = rim + 0.12 * smooth_noise(rng, shape_of(weight), grid.spacing_mm, 9.0)
     return np.asarray(weight > np.clip(ragged, 0.15, 0.9), np.bool_)
 
 
-TRACE_NOISE = 0.62
-"""Of the noise of one image what is left in the mean of three directions of diffusion weighting, and a little more."""
-
-
 @dataclass(frozen=True, eq=False)
 class Diffusion:
-    """A diffusion scan: images, ADC in 1e-6 mm2/s and the brain found in it, each (D, H, W), and what distorts them."""
+    """A diffusion scan, each (D, H, W): images, ADC in 1e-6 mm2/s, the extracted brain; and its distortion."""
 
     b0: Floats
     dwi: Floats
@@ -185,32 +167,30 @@ class Diffusion:
 
 def acquire_diffusion(
     rng: np.random.Generator,
-    head: LabelMap,
+    anatomy: LabelMap,
     ground: Ground,
-    layers: tuple[Mask, Labels],
+    lesions: tuple[Mask, Labels],
     scanner: tuple[Grid, Optics, DiffusionContrast],
 ) -> Diffusion:
-    """A diffusion scan of a head with a core and mimics (`layers`, each (D, H, W))."""
+    """Acquire a diffusion scan of an anatomy with lesions: a core and `Mimic`s, each (D, H, W)."""
     grid, optics, contrast = scanner
-    tissues = paint_diffusion(rng, ground, *layers, contrast)
-    distortion = distort(rng, head, ground.points, optics.shift_mm)
-    share = distortion.distort_jacobian(head.array > 0)
-    weight = resample(share > SOLID, head, grid, optics.blur)
+    faults, blur = optics.faults, optics.blur
+    tissues = paint_diffusion(rng, ground, *lesions, contrast)
+    distortion = draw_distortion(rng, anatomy, ground.points, optics.shift_mm)
+    share = distortion.distort_jacobian(anatomy.array > 0)
+    weight = resample(share > LEAST_BRAIN, anatomy, grid, blur)
     factor = np.asarray(shade(rng, grid, optics, weight) / np.maximum(weight, 0.25), np.float32)
+    signals = (tissues.b0, grid.moved(optics.drift)), (tissues.weighted(contrast.b_s_mm2), grid)
     b0, dwi = (
-        np.asarray(factor * resample(distortion.acquire(signal, share), head, where, optics.blur), np.float32)
-        for signal, where in (
-            (tissues.b0, grid.moved(optics.drift)),
-            (tissues.weighted(contrast.b_s_mm2), grid),
-        )
+        np.asarray(factor * resample(distortion.acquire(signal, share), anatomy, where, blur), np.float32)
+        for signal, where in signals
     )
     dwi *= 1 + optics.fat * remnants(rng, grid, weight)
-    faults = optics.faults
     dwi, weight = (shift_slices(field, faults.jolt) for field in (dwi, weight))
     dwi = darken_slices(dwi, faults.jolt)
     brain = extract_brain(rng, weight, grid, optics.rim)
     if any(faults.cut):
-        brain = cut_slices(brain, faults.cut, fullest_slice(layers[0], head.affine, grid.affine))
+        brain = cut_slices(brain, faults.cut, fullest_slice(lesions[0], anatomy.affine, grid.affine))
     parallel = np.exp(0.35 * smooth_noise(rng, grid.shape, grid.spacing_mm, 30.0))
     sigma = optics.noise * float(np.median(dwi[brain])) * parallel
     b0 = add_noise(rng, add_ghost(b0, faults.ghost), sigma, optics.grain)
@@ -219,29 +199,29 @@ def acquire_diffusion(
 
 
 def outline(
-    rng: np.random.Generator, mask: Mask, head: LabelMap, scan: tuple[Grid, Mask], jolt: Jolt | None = None
+    rng: np.random.Generator, mask: Mask, anatomy: LabelMap, scan: tuple[Grid, Mask], jolt: Jolt | None = None
 ) -> LabelMap:
-    """A lesion (D, H, W) as a reader outlines it in the brain of a scan: tight or generous, without pin holes."""
+    """A lesion (D, H, W) as a reader outlines it in the brain of a scan: tight or generous, without small holes."""
     grid, brain = scan
-    share = shift_slices(resample(mask, head, grid), jolt) * brain
+    share = shift_slices(resample(mask, anatomy, grid), jolt) * brain
     drawn = share > min(rng.uniform(0.22, 0.55), 0.8 * float(share.max()))
-    closed = drawn | ndimage.binary_closing(drawn)  # which alone would wear off what touches the first or last slice
+    closed = drawn | ndimage.binary_closing(drawn)  # closing alone erodes what touches the first or last slice
     return LabelMap((closed & brain).astype(np.uint8), grid.affine)
 
 
 def acquire_perfusion(
-    rng: np.random.Generator, head: LabelMap, flow: Flow, scanner: tuple[Grid, Optics, Distortion]
+    rng: np.random.Generator, anatomy: LabelMap, flow: Flow, scanner: tuple[Grid, Optics, Distortion]
 ) -> dict[str, Floats]:
-    """MTT, rCBF, rCBV, Tmax and TTP (D, H, W): seconds, and blood in units of the scanner's own.
+    """Acquire perfusion maps (D, H, W): MTT, Tmax and TTP in seconds, rCBF and rCBV in arbitrary units.
 
-    Flow is averaged over voxels wider than the grid's; noise grows where there is little flow.
+    Flow is averaged over more than a voxel; noise is higher where there is little flow.
     """
     grid, optics, distortion = scanner
     blur = float(rng.uniform(0.8, 1.4))
-    brain = head.array > 0
-    weight = np.maximum(resample(distortion.distort_jacobian(brain), head, grid, blur), 0.25)
+    brain = anatomy.array > 0
+    weight = np.maximum(resample(distortion.distort_jacobian(brain), anatomy, grid, blur), 0.25)
     cbf, cbv, delay = (
-        np.asarray(resample(distortion.distort_jacobian(field), head, grid, blur) / weight, np.float32)
+        np.asarray(resample(distortion.distort_jacobian(field), anatomy, grid, blur) / weight, np.float32)
         for field in (flow.cbf, flow.cbv, flow.delay * brain)
     )
     noise = [add_noise(rng, np.full(grid.shape, 9, np.float32), 1, 1.0) - 9 for _ in range(4)]

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 import torch
 
-from brainsegnet.anatomy.label_maps import ONE_MILLIMETRE, default_anatomy, open_anatomies
+from brainsegnet.anatomy.label_maps import ONE_MILLIMETRE, default_anatomy
 from brainsegnet.errors import LabelError, TaskError
 from brainsegnet.model.card import Simulated
-from brainsegnet.simulation.simulate import load_realistic, open_library
-from brainsegnet.simulation.stroke_case import StrokeTask, simulate_stroke
+from brainsegnet.simulation import StrokeTask
+from brainsegnet.simulation.simulate import SimulateOptions, open_simulator
 from brainsegnet.task import BRATS2015, ISLES2017, ISLES2022, Task
 from brainsegnet.training.sampler import Scan
 from brainsegnet.volume import Case, LabelMap
@@ -237,12 +237,19 @@ def open_buffer(
     """The simulated cases of a training, gliomas rendered on its device; on a GPU while the training goes on.
 
     Raises:
-        DatasetError, MissingExtra, ImageError: as `open_anatomies` and `open_shapes`.
+        DatasetError, MissingExtra, ImageError: as `open_simulator`.
     """
     from brainsegnet.training.sampler import Scan
 
     kind = next(kind for kind in KINDS if (kind.stroke or "realistic") == simulated.generator)
-    simulate = _strokes(kind.stroke, options) if kind.stroke else _gliomas(options, device)
+    chosen = SimulateOptions(
+        realistic=kind.stroke is None,
+        stroke=kind.stroke,
+        anatomy=options.anatomy,
+        shape=options.shape,
+        shapes=options.shapes,
+    )
+    simulate = open_simulator(chosen, str(device))
     ahead = device.type == "cuda"
 
     def make(number: int) -> Scan:
@@ -260,16 +267,3 @@ def open_buffer(
         origin=simulated.model_dump_json(include={"generator", "anatomy", "shapes", "shape", "seed"}),
         ahead=ahead,
     )
-
-
-def _gliomas(options: "TrainOptions", device: "torch.device") -> Callable[[int], Case]:
-    """What makes the case of a seed as `grow --realistic` does."""
-    heads = open_anatomies(options.anatomy or default_anatomy(), options.shape)
-    simulate_glioma = load_realistic().simulate_glioma
-    return lambda seed: simulate_glioma(seed, heads(seed), f"glioma{seed:04d}", str(device))
-
-
-def _strokes(stroke: StrokeTask, options: "TrainOptions") -> Callable[[int], Case]:
-    """What makes the case of a seed as `grow --stroke` does."""
-    library = open_library(options.shapes, None if options.anatomy is None else str(options.anatomy))
-    return lambda seed: simulate_stroke(seed, stroke, library)

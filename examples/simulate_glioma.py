@@ -1,6 +1,6 @@
-"""Where `examples/glioma` comes from: a case simulated by the software itself, in a procedural head; nobody's scan.
+"""Make `examples/glioma`: a case that the software simulated in a procedural head, not the scan of a person.
 
-Made with: python examples/grow_glioma.py examples/glioma (needs torch: pip install ".[train]")
+Run: python examples/simulate_glioma.py examples/glioma (needs torch: pip install ".[train]")
 """
 
 import argparse
@@ -19,11 +19,12 @@ SEED, MARGIN, WHITE = 279, 2, 120
 
 
 def main(out: Path) -> None:
-    """Grow the case, crop it to the brain, and store it in few grey levels, so that it is small."""
+    """Simulate the case, crop it to the brain, and store it in few grey levels, so that it is small."""
     out.mkdir(parents=True, exist_ok=True)
     task = brainsegnet.load_task("brats2021")
     with tempfile.TemporaryDirectory() as folder:
-        brainsegnet.simulate(Path(folder), 1, SEED, anatomy="procedural")
+        options = brainsegnet.SimulateOptions(cases=1, seed=SEED, realistic=True, anatomy="procedural")
+        brainsegnet.simulate(Path(folder), options)
         case = load_case(find_cases([Path(folder)])[0], ("flair", "t1", "t1c", "t2"), task, lesion=True)
     brain = brain_box(case)
     start = [max(0, low - MARGIN) for low in brain.start]
