@@ -7,10 +7,10 @@ find that touches the lesion (`sure`, the mean lesion probability), and the larg
 place (share of the brain's box from the feet, the forehead and the left or right edge), confidence, depth under the
 brain's surface and z-scores by sequence. Only for a model that has not seen the cases.
 
-Then, over all cases: the share of true foci (connected components) that are touched, by their size in ml, and Dice of
-the whole lesion by the probability from which on a voxel is called lesion (the sum over all tissues). The best
-threshold goes into `ship.py --threshold`, which is exact where there is one tissue (`api.leaning`); look for it on
-other cases than those it is to be judged on.
+Then, over all cases: how many true lesions (connected components) are touched, by their size in ml, and Dice of the
+whole lesion by the probability from which on a voxel is called lesion (the sum over all tissues). The best threshold
+goes into `ship.py --threshold`, which is exact where there is one tissue (`release.threshold`); look for it on other
+cases than those it is to be judged on.
 """
 
 import argparse
@@ -35,8 +35,8 @@ from brainsegnet.task import Task
 from brainsegnet.volume import Case
 
 THRESHOLDS = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.6, 0.7)
-FOCI_ML = (0.04, 0.1, 0.3, 1.0, 5.0)
-"""Sizes that divide foci."""
+SIZES_ML = (0.04, 0.1, 0.3, 1.0, 5.0)
+"""Sizes that divide lesions."""
 LARGEST = 6
 LEAST_ML = 0.15
 
@@ -49,7 +49,7 @@ def dice(found: Array, true: Array) -> float:
 def describe(case: Case, found: Array, true: Array, probability: Array, task: Task) -> dict[str, Any]:
     """What was found, missed and found wrongly in one scan, labels (D, H, W) in the convention of the task.
 
-    `chance` is the probability (D, H, W) of any lesion.
+    `probability` (D, H, W) is that of any lesion.
     """
     ml = case.reference.voxel_ml
     parts, sizes = components(found > 0)
@@ -61,28 +61,26 @@ def describe(case: Case, found: Array, true: Array, probability: Array, task: Ta
         "wrong_ml": round(float(((true == 0) & (found > 0)).sum() * ml), 1),
         "sure": round(float(probability[parts == max(hits, key=lambda part: sizes[part])].mean()), 3) if hits else None,
         "finds": false_finds(case, found > 0, true > 0, probability),
-        "small-lesions": touched(found > 0, true > 0, ml),
+        "lesions": touched(found > 0, true > 0, ml),
         "thresholds": {str(t): dice(probability > t, true > 0) for t in THRESHOLDS},
     }
 
 
 def touched(found: Array, true: Array, voxel_ml: float) -> dict[str, list[int]]:
-    """How many of the true foci (D, H, W) were touched, and how many there are, by the size that they are below."""
+    """How many of the true lesions (D, H, W) were touched, and how many there are, by the size that they are below."""
     parts, sizes = components(true)
     hits = np.isin(np.arange(sizes.size), parts[found & true])
-    groups = np.digitize(sizes[1:] * voxel_ml, FOCI_ML)
-    names = [*(f"below {ml:g} ml" for ml in FOCI_ML), "larger"]
+    groups = np.digitize(sizes[1:] * voxel_ml, SIZES_ML)
+    names = [*(f"below {ml:g} ml" for ml in SIZES_ML), "larger"]
     return {name: [int(hits[1:][groups == k].sum()), int((groups == k).sum())] for k, name in enumerate(names)}
 
 
 def over_all(results: Mapping[str, Any]) -> dict[str, Any]:
-    """Foci touched and there in all cases, and mean Dice by threshold."""
+    """Lesions touched and there in all cases, and mean Dice by threshold."""
     rows = list(results.values())
-    foci = {
-        name: np.sum([row["small-lesions"][name] for row in rows], axis=0).tolist() for name in rows[0]["small-lesions"]
-    }
+    lesions = {name: np.sum([row["lesions"][name] for row in rows], axis=0).tolist() for name in rows[0]["lesions"]}
     return {
-        "small-lesions": foci,
+        "lesions": lesions,
         "thresholds": {str(t): mean(row["thresholds"][str(t)] for row in rows) for t in THRESHOLDS},
     }
 
@@ -147,7 +145,7 @@ def main() -> None:
             found = read_labels(out).array
             probability = 1 - read_image(Path(folder) / "found_background.nii.gz").array
         results[case.name] = describe(case, found, case.lesion.array, probability, task)
-        told = {key: value for key, value in results[case.name].items() if key not in ("small-lesions", "thresholds")}
+        told = {key: value for key, value in results[case.name].items() if key not in ("lesions", "thresholds")}
         sys.stdout.write(f"{case.name}: {json.dumps(told)}\n")
         sys.stdout.flush()
     summary = over_all(results) if results else {}

@@ -44,11 +44,11 @@ ALL = "all"
 Runs = Sequence[Mapping[str, Any]]
 
 
-def order(buffer: Sequence[str], seed: int) -> list[str]:
-    """The cases, patients in an order that the seed decides and the order of `pool` does not."""
-    patients = sorted({patient_of(case) for case in buffer})
+def order(cases: Sequence[str], seed: int) -> list[str]:
+    """The cases, patients in an order that the seed decides and the order of `cases` does not."""
+    patients = sorted({patient_of(case) for case in cases})
     place = {patients[i]: k for k, i in enumerate(np.random.default_rng(seed).permutation(len(patients)))}
-    return sorted(buffer, key=lambda case: (place[patient_of(case)], case))
+    return sorted(cases, key=lambda case: (place[patient_of(case)], case))
 
 
 def recipes(arguments: argparse.Namespace) -> dict[str, Recipe]:
@@ -85,7 +85,8 @@ def train(origin: str, trained: Sequence[str], tested: Sequence[str], arguments:
     others = {case.name for case in find_cases(arguments.data)} - {*trained, *tested}
     options = brainsegnet.TrainOptions(
         recipes(arguments)[origin],
-        brainsegnet.Budget(steps=arguments.steps, minutes=arguments.minutes),
+        steps=arguments.steps,
+        minutes=arguments.minutes,
         hold_out=tuple(tested),
         validations=0,
         exclude=tuple(sorted(others)),
@@ -226,9 +227,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     counts = [int(count) if count != ALL else count for count in arguments.cases]
     rows = [(SIMULATED, 0), *((ORIGINS[name], count) for count in counts for name in arguments.origins)]
     for number, tested in enumerate(folds[: arguments.folds]):
-        buffer = order([name for name in names if name not in tested], arguments.seed)
+        others = order([name for name in names if name not in tested], arguments.seed)
         for origin, count in rows:
-            trained = buffer if count == ALL else buffer[:count]
+            trained = others if count == ALL else others[:count]
             if (number, origin, count) in known or (count != ALL and len(trained) < count):
                 continue
             out = work / f"fold{number}-{count}-{origin.replace(', ', '-').replace(' ', '-')}"

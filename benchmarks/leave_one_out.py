@@ -12,6 +12,7 @@ import json
 import os
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -37,27 +38,33 @@ def variant(name: str, recipe: Recipe) -> Recipe:
     return recipe.model_copy(update={"stages": stages[name]})
 
 
-def run(data: Path, task: str, left_out: str, recipe: Recipe, budget: brainsegnet.Budget, seed: int) -> dict:
+class Last(brainsegnet.Callback):
+    """Remembers the last event."""
+
+    def on_progress(self, event: brainsegnet.ProgressEvent) -> None:
+        """Keep it."""
+        self.event = event
+
+
+def run(data: Path, task: str, left_out: str, options: brainsegnet.TrainOptions) -> dict:
     """Train without one case, segment it, score it."""
     with tempfile.TemporaryDirectory() as folder:
         out, started = Path(folder), time.monotonic()
-        options = brainsegnet.TrainOptions(recipe, budget, exclude=(left_out,), validation=0, seed=seed)
-        rates: list[tuple[int, float, float]] = []
-        watch = brainsegnet.Watch(step=lambda r: rates.append((r.step, r.samples_per_second, r.data_wait)))
-        model = brainsegnet.train(data, task, out / "run", options, watch)
+        options = replace(options, exclude=(left_out,), validation=0)
+        last = Last()
+        model = brainsegnet.train(data, task, out / "run", options, last)
         trained = time.monotonic() - started
         files = {case.name: case for case in find_cases([data])}[left_out]
         done = brainsegnet.segment(dict(files.images), model, out / f"{left_out}.nii.gz")
         scores = brainsegnet.evaluate(out / f"{left_out}.nii.gz", data, task).scores[left_out]
-    steps, per_second, data_wait = rates[-1]
     return {
         "case": left_out,
-        "recipe": recipe.model_dump(mode="json"),
-        "seed": seed,
-        "steps": steps,
+        "recipe": options.chosen_recipe.model_dump(mode="json"),
+        "seed": options.seed,
+        "steps": last.event.step,
         "minutes": round(trained / 60, 2),
-        "samples_per_second": round(per_second, 3),
-        "data_wait": round(data_wait, 4),
+        "samples_per_second": round(last.event.samples_per_second or 0, 3),
+        "data_wait": round(last.event.data_wait or 0, 4),
         "segment_seconds": done.done[0].report["seconds"],
         "scores": {region: vars(score) for region, score in scores.items()},
     }
@@ -89,9 +96,13 @@ def main() -> None:
         for case in arguments.cases or [found.name for found in find_cases([arguments.data])]:
             if (name, case, arguments.seed) in known:
                 continue
-            budget = brainsegnet.Budget(steps=arguments.steps, minutes=arguments.minutes)
-            recipe = variant(name, RECIPES[arguments.recipe])
-            entry = run(arguments.data, arguments.task, case, recipe, budget, arguments.seed)
+            options = brainsegnet.TrainOptions(
+                variant(name, RECIPES[arguments.recipe]),
+                steps=arguments.steps,
+                minutes=arguments.minutes,
+                seed=arguments.seed,
+            )
+            entry = run(arguments.data, arguments.task, case, options)
             document["runs"].append({"variant": name, **entry})
             arguments.out.write_text(json.dumps(document, indent=1) + "\n")
             print(

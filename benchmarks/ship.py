@@ -47,7 +47,7 @@ def train(
     shared = {"seed": arguments.seed, "licence": arguments.licence, "sources": arguments.sources}
     settings = brainsegnet.TrainOptions(
         recipe=recipe,
-        budget=brainsegnet.Budget(minutes=minutes),
+        minutes=minutes,
         sequences=tuple(arguments.sequences),
         validation=0,
         validations=0,
@@ -55,15 +55,22 @@ def train(
         **shared | options,
     )
     say(f"training {out}")
-    brainsegnet.train(data, arguments.task, out, settings, brainsegnet.Watch(say, log))
+    brainsegnet.train(data, arguments.task, out, settings, Log())
     (out / "done").touch()
     return out
 
 
-def log(record: object) -> None:
-    step = getattr(record, "step", 0)
-    if step % 100 == 0:
-        say(f"step {step}: loss {getattr(record, 'loss', 0):.3f}, {getattr(record, 'minutes', 0):.1f} minutes")
+class Log(brainsegnet.Callback):
+    """Writes sentences, and a line every hundred steps."""
+
+    def on_message(self, text: str) -> None:
+        """Write a sentence."""
+        say(text)
+
+    def on_progress(self, event: brainsegnet.ProgressEvent) -> None:
+        """Write a line for every hundredth step."""
+        if event.step is not None and event.step % 100 == 0:
+            say(f"step {event.step}: loss {event.loss:.3f}, {event.minutes:.1f} minutes")
 
 
 def read_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -106,21 +113,20 @@ def read_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--sources", required=True, help="of all cases, and their terms")
     parser.add_argument("--simulated-sources", help="of the simulated ones alone, for the card of the first model")
     arguments = parser.parse_args(argv)
-    changed = [name for name in ("patch", "small", "divisor") if getattr(arguments, name)]
+    changed = [name for name in ("patch", "small_lesion_power", "divisor") if getattr(arguments, name)]
     if not arguments.simulated and arguments.start and (changed or arguments.rate != 1):
-        parser.error(
-            f"--{[*changed, 'rate'][0]} is for a training on simulated cases or from nothing, and there is none"
-        )
+        flag = [*changed, "rate"][0].replace("_", "-")
+        parser.error(f"--{flag} is for a training on simulated cases or from nothing, and there is none")
     if bool(arguments.real) == bool(arguments.unseen) or not (arguments.simulated or arguments.real):
         parser.error("name --real cases, or simulated ones and --unseen cases to score them on")
     return arguments
 
 
-def train_grown(arguments: argparse.Namespace, recipe: Recipe) -> Path | None:
+def train_simulated(arguments: argparse.Namespace, recipe: Recipe) -> Path | None:
     """The model of simulated cases alone; without any the one to start from, or none."""
     if not arguments.simulated:
         return arguments.start
-    sources = arguments.grown_sources or arguments.sources
+    sources = arguments.simulated_sources or arguments.sources
     work, minutes = arguments.work / "simulated", arguments.minutes[0]
     return train(arguments.simulated, work, arguments, recipe, minutes, start=arguments.start, sources=sources)
 
@@ -145,7 +151,7 @@ def train_real(arguments: argparse.Namespace, recipe: Recipe, start: Path | None
         run = train(data, out, arguments, recipe, minutes, start=start, hold_out=fold, exclude=left)
         run = threshold(run, arguments.threshold)
         if not open_model(run).card.exports:
-            export(run, arguments.real, say)
+            export(run, arguments.real, Log())
         runs.append(run)
     whole = train(data, arguments.work / "whole", arguments, recipe, minutes, start=start, exclude=left)
     return threshold(whole, arguments.threshold), runs
@@ -163,7 +169,7 @@ def choose_recipe(arguments: argparse.Namespace) -> Recipe:
 def main(argv: Sequence[str] | None = None) -> None:
     arguments = read_arguments(argv)
     recipe = choose_recipe(arguments)
-    start = train_grown(arguments, recipe)
+    start = train_simulated(arguments, recipe)
     if start is not None and arguments.unseen:
         unseen = Unseen(arguments.unseen, arguments.unseen_sources)
         shifted = threshold(start, arguments.threshold)

@@ -19,14 +19,14 @@ from pathlib import Path
 
 from brainsegnet.errors import DatasetError
 from brainsegnet.io.case_files import CaseFiles
+from brainsegnet.progress import Callback, ProgressEvent
 from brainsegnet.task import load_task
-from brainsegnet.training.options import TrainOptions, Watch
-from brainsegnet.training.plan import Record
-from brainsegnet.training.recipes import FINETUNE, RECIPES, Budget
+from brainsegnet.training.options import TrainOptions
+from brainsegnet.training.recipes import FINETUNE, MODERN, RECIPES
 from brainsegnet.training.sampler import Scan
 from brainsegnet.training.simulated import plan_simulation
-from brainsegnet.training.split import DataSplit, part_patients
-from brainsegnet.training.train import run
+from brainsegnet.training.split import DataSplit, check_patients
+from brainsegnet.training.train import train_split
 from release.packed import Pack, read_pack
 
 
@@ -43,25 +43,35 @@ def split_cases(pack: Pack, options: TrainOptions) -> DataSplit:
     training = [case for case in cases if case.name not in options.hold_out]
     if not training and options.simulated is None:
         raise DatasetError("no case is left to train on; hold out fewer")
-    part_patients(training, options.hold_out)
+    check_patients(training, options.hold_out)
     task, held = load_task(pack.task), [case for case in cases if case.name in options.hold_out]
     return DataSplit(task, pack.sequences, training, held, simulated=plan_simulation(options, task, pack.sequences))
 
 
-def train(pack: Pack, options: TrainOptions, out: Path) -> None:
-    """As `brainsegnet.train`, on scans that are in memory already; records go to standard output too."""
-    said = time.monotonic()
+class Printer(Callback):
+    """Prints sentences, and an event every ten seconds as JSON."""
 
-    def tell(record: Record) -> None:
-        nonlocal said
-        if record.dice or time.monotonic() - said > 10:
-            said = time.monotonic()
-            print(json.dumps(vars(record) | {"dice": dict(record.dice)}), flush=True)
+    def __init__(self) -> None:
+        self.printed = time.monotonic()
+
+    def on_message(self, text: str) -> None:
+        """Print a sentence."""
+        print(text, flush=True)
+
+    def on_progress(self, event: ProgressEvent) -> None:
+        """Print an event, if it is time, or if it has scores."""
+        if event.dice or time.monotonic() - self.printed > 10:
+            self.printed = time.monotonic()
+            print(json.dumps({name: value for name, value in vars(event).items() if value is not None}), flush=True)
+
+
+def train(pack: Pack, options: TrainOptions, out: Path) -> None:
+    """As `brainsegnet.train`, on scans that are in memory already; events go to standard output too."""
 
     def read(cases: Sequence[CaseFiles], split: DataSplit, say: Callable[[str], None]) -> list[Scan]:
         return [pack.scans[case.name] for case in cases]
 
-    run(split_cases(pack, options), read, out, options, Watch(lambda text: print(text, flush=True), tell))
+    train_split(split_cases(pack, options), out, options, Printer(), read)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -69,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("pack", type=Path, nargs="?")
     parser.add_argument("--task", help="where no pack is named")
     parser.add_argument(
-        "--recipe", choices=RECIPES, help="by default modern, and tune for a training that starts from a model"
+        "--recipe", choices=RECIPES, help="by default modern, and finetune for a training that starts from a model"
     )
     parser.add_argument("--from", dest="start", type=Path, help="model that the training starts from")
     length = parser.add_mutually_exclusive_group(required=True)
@@ -86,12 +96,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args(argv)
     if arguments.pack is None and not (arguments.task and arguments.simulated):
-        parser.error("name a pack to train on, or a task and how many cases to grow")
+        parser.error("name a pack to train on, or a task and how many cases to simulate")
     task = arguments.task
     pack = read_pack(arguments.pack) if arguments.pack else Pack(task, load_task(task).sequences, {})
     options = TrainOptions(
-        recipe=arguments.recipe or (FINETUNE.name if arguments.start else "modern"),
-        budget=Budget(steps=arguments.steps, minutes=arguments.minutes),
+        recipe=RECIPES[arguments.recipe] if arguments.recipe else FINETUNE if arguments.start else MODERN,
+        steps=arguments.steps,
+        minutes=arguments.minutes,
         hold_out=tuple(arguments.hold_out),
         seed=arguments.seed,
         resume=arguments.resume,

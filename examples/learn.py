@@ -12,7 +12,7 @@ from pathlib import Path
 from rich.console import Console
 
 import brainsegnet
-from brainsegnet.cli.progress import training_progress
+from brainsegnet.cli.progress import TrainingBar
 from brainsegnet.metrics.evaluate import console_table
 from brainsegnet.plotting.charts import training_curve_figure
 from brainsegnet.plotting.render import save_figure
@@ -33,11 +33,9 @@ def main(out: Path, minutes: float) -> None:
     brainsegnet.simulate(out / "unseen", brainsegnet.SimulateOptions(UNSEEN, seed=1000))
 
     console.print(f"Training for {minutes:g} minutes on {TRAINING} of them.")
-    options = brainsegnet.TrainOptions(RECIPE, brainsegnet.Budget(minutes=minutes), validation=0)
-    with training_progress() as step:
-        model = brainsegnet.train(
-            out / "training", "brats2015", out / "run", options, brainsegnet.Watch(console.print, step)
-        )
+    options = brainsegnet.TrainOptions(RECIPE, minutes=minutes, validation=0)
+    with TrainingBar() as bar:
+        model = brainsegnet.train(out / "training", "brats2015", out / "run", options, bar)
 
     console.print(f"Segmenting {UNSEEN} phantoms that it has not seen.")
     segmentation = brainsegnet.segment(

@@ -2,13 +2,15 @@
 
 import copy
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+
+from brainsegnet.progress import Callback, ProgressEvent
 
 if TYPE_CHECKING:
     from brainsegnet._types import Floats
@@ -35,6 +37,28 @@ def real_data() -> Path:
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(7)
+
+
+class Recorder(Callback):
+    """Remembers what it hears, and calls `react` with each event."""
+
+    def __init__(self, react: Callable[[ProgressEvent], None] = lambda event: None) -> None:
+        self.messages: list[str] = []
+        self.events: list[ProgressEvent] = []
+        self.react = react
+
+    def on_message(self, text: str) -> None:
+        self.messages.append(text)
+
+    def on_progress(self, event: ProgressEvent) -> None:
+        self.events.append(event)
+        self.react(event)
+
+
+@pytest.fixture(scope="session")
+def recorder() -> type[Recorder]:
+    """`Recorder`, whose first argument is called with each event."""
+    return Recorder
 
 
 @pytest.fixture
@@ -68,13 +92,12 @@ def trained(phantoms: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     import torch
 
     from brainsegnet.training.options import TrainOptions
-    from brainsegnet.training.recipes import Budget
     from brainsegnet.training.train import train
 
     torch.set_num_threads(1)
     out = tmp_path_factory.mktemp("runs") / "tiny"
     recipe = tiny_recipe().model_copy(update={"drop_sequences": 0.5})
-    train(phantoms, "brats2015", out, TrainOptions(recipe, Budget(steps=3), hold_out=("phantom0002",)))
+    train(phantoms, "brats2015", out, TrainOptions(recipe, steps=3, hold_out=("phantom0002",)))
     return out
 
 

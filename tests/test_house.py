@@ -14,6 +14,7 @@ FLOORS = {
     "_types": 0,
     "_atomic": 1,
     "_machine": 0,
+    "progress": 1,
     "volume": 1,
     "task": 1,
     "io": 2,

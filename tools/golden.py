@@ -303,22 +303,28 @@ def record_training(bench: Bench) -> Record:
 def learn(bench: Bench, recipe_name: str, data: list[Path], task: Any, chosen: Mapping[str, Any]) -> Record:  # noqa: ANN401
     """Losses, rates, scores and weights of a short training."""
     from brainsegnet.model.store import open_model
-    from brainsegnet.training.options import TrainOptions, Watch
-    from brainsegnet.training.recipes import Budget, load_recipe
+    from brainsegnet.progress import Callback, ProgressEvent
+    from brainsegnet.training.options import TrainOptions
+    from brainsegnet.training.recipes import load_recipe
     from brainsegnet.training.train import train
 
     patch = {} if recipe_name == "finetune" else {"patch": PATCH}
     recipe = load_recipe(recipe_name).model_copy(update=NARROW | patch)
-    options = TrainOptions(recipe, Budget(steps=STEPS), seed=5, accelerator="cpu", **chosen)
-    lines: list[Any] = []
+    options = TrainOptions(recipe, steps=STEPS, seed=5, accelerator="cpu", **chosen)
+    lines: list[ProgressEvent] = []
+
+    class Heard(Callback):
+        def on_progress(self, event: ProgressEvent) -> None:
+            lines.append(event)
+
     out = Path(tempfile.mkdtemp(dir=bench.scratch))
-    train(data, task, out / "run", options, Watch(step=lines.append))
+    train(data, task, out / "run", options, Heard())
     card, steps = open_model(out / "run" / "last").card, [line for line in lines if not line.dice]
     kept = {folder.name: open_model(folder).tensors() for folder in sorted((out / "run").glob("*st"))}
     return {
         "losses": [line.loss for line in steps],
         "stages": [line.stage for line in steps],
-        "rates": [line.rate for line in steps],
+        "rates": [line.learning_rate for line in steps],
         "dice": {str(line.step): dict(line.dice) for line in lines if line.dice},
         "weights": {name: digest_tensors(tensors) for name, tensors in kept.items()},
         "recipe": card.training.recipe,

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 from brainsegnet.errors import BrainSegNetError
 
 if TYPE_CHECKING:
+    from brainsegnet.benchmark.options import BenchmarkOptions
     from brainsegnet.benchmark.ranking import rank
-    from brainsegnet.benchmark.run import CompareOptions, compare
+    from brainsegnet.benchmark.run import run_benchmark
     from brainsegnet.inference.options import SegmentOptions
     from brainsegnet.inference.segment import segment
     from brainsegnet.inference.segmentation import Segmentation
@@ -22,13 +23,14 @@ if TYPE_CHECKING:
     from brainsegnet.paper.options import FigureOptions
     from brainsegnet.paper.submission import submit
     from brainsegnet.paper.tables import table
+    from brainsegnet.progress import Callback, ProgressEvent
     from brainsegnet.reporting.inspect import inspect
     from brainsegnet.reporting.report import report
     from brainsegnet.simulation.simulate import SimulateOptions, simulate
     from brainsegnet.task import Task, load_task
     from brainsegnet.training.export import export
-    from brainsegnet.training.options import TrainOptions, Watch
-    from brainsegnet.training.recipes import Budget, Recipe
+    from brainsegnet.training.options import TrainOptions
+    from brainsegnet.training.recipes import Recipe
     from brainsegnet.training.train import train
     from brainsegnet.volume import LabelMap, Volume
 
@@ -36,8 +38,8 @@ _HOMES = {
     "inspect": "reporting.inspect",
     "SimulateOptions": "simulation.simulate",
     "simulate": "simulation.simulate",
-    "CompareOptions": "benchmark.run",
-    "compare": "benchmark.run",
+    "BenchmarkOptions": "benchmark.options",
+    "run_benchmark": "benchmark.run",
     "FigureOptions": "paper.options",
     "figure": "paper.figure_cases",
     "report": "reporting.report",
@@ -52,21 +54,22 @@ _HOMES = {
     "submit": "paper.submission",
     "TrainOptions": "training.options",
     "train": "training.train",
-    "Watch": "training.options",
+    "Callback": "progress",
+    "ProgressEvent": "progress",
     "Task": "task",
     "load_task": "task",
-    "Budget": "training.recipes",
     "Recipe": "training.recipes",
     "Volume": "volume",
     "LabelMap": "volume",
 }
 
 __all__ = [
+    "BenchmarkOptions",
     "BrainSegNetError",
-    "Budget",
-    "CompareOptions",
+    "Callback",
     "FigureOptions",
     "LabelMap",
+    "ProgressEvent",
     "Recipe",
     "SegmentOptions",
     "Segmentation",
@@ -75,8 +78,6 @@ __all__ = [
     "Task",
     "TrainOptions",
     "Volume",
-    "Watch",
-    "compare",
     "evaluate",
     "export",
     "figure",
@@ -84,6 +85,7 @@ __all__ = [
     "load_task",
     "rank",
     "report",
+    "run_benchmark",
     "segment",
     "simulate",
     "submit",

@@ -1,5 +1,6 @@
 """The errors that a user can cause. The text of each is one sentence: the case, the value and the remedy."""
 
+import signal
 from collections.abc import Mapping
 from typing import Any
 
@@ -76,3 +77,11 @@ class TrainingDiverged(BrainSegNetError):
 
 class MissingExtra(BrainSegNetError):
     """An optional library is absent; the text names the extra that installs it."""
+
+
+class Interrupted(Exception):
+    """A signal stopped a training, after its state was written; `number` is the signal's."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"stopped by {signal.Signals(number).name}")
+        self.number = number

@@ -7,16 +7,13 @@ import torch
 from lightning.fabric import Fabric
 
 from brainsegnet.benchmark.fold_run import (
+    Conditions,
+    FoldResult,
     FoldRun,
-    Terms,
     halo_of,
-    median_spacing,
-    plan_fold_run,
-    read_result,
     score_scan,
-    to_entry,
+    summarise,
     train_and_test,
-    write_result,
 )
 from brainsegnet.benchmark.models import MODELS, choose_models
 from brainsegnet.errors import TaskError
@@ -35,7 +32,7 @@ from brainsegnet.training.split import load_scans, split_cases
 from brainsegnet.volume import LabelMap, Volume
 
 SHAPE = (16, 16, 32)
-TERMS = Terms(BRATS2015, ("flair", "t1c"), Budget(steps=2), seed=0)
+CONDITIONS = Conditions(BRATS2015, ("flair", "t1c"), Budget(steps=2))
 
 
 @pytest.fixture
@@ -58,26 +55,25 @@ def scans(rng):
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_each_model_trains_and_is_scored_on_what_it_did_not_see(name, recipe, scans, tmp_path):
-    (contender,) = choose_models([name], recipe)
-    before, seen = torch.get_num_threads(), []
+def test_each_model_trains_and_is_scored_on_what_it_did_not_see(name, recipe, scans, recorder, tmp_path):
+    (spec,) = choose_models([name], recipe)
+    before, heard = torch.get_num_threads(), recorder()
     torch.set_num_threads(1)
     try:
-        fold_run = FoldRun(contender, plan_fold_run(contender, TERMS), 1, ("b",))
         fabric = Fabric(accelerator="cpu", devices=1)
-        result = train_and_test(fold_run, scans, BRATS2015, fabric, tmp_path / "state", seen.append)
+        result = train_and_test(FoldRun(spec, 0, 1, ("b",)), CONDITIONS, scans, fabric, tmp_path / "state", heard)
     finally:
         torch.set_num_threads(before)
-    assert [record.step for record in seen] == [1, 2] and result.steps == 2
+    assert [event.step for event in heard.events] == [1, 2] and result.steps == 2
     assert result.samples_per_second == pytest.approx(2 / (60 * result.minutes))
     assert list(result.scores) == list(result.seconds) == ["b"] and set(result.scores["b"]) == set(BRATS2015.regions)
     truth_ml = np.count_nonzero(scans["b"].classes) * 3 / 1000
     assert result.scores["b"]["whole"].true_volume_ml == pytest.approx(truth_ml), "millimetres are the scan's"
-    write_result(result, tmp_path / "result.json")
-    assert read_result(tmp_path / "result.json") == result
-    assert (result.seed, result.whole_grid, result.notes) == (0, False, ()), "these scans know their boxes alone"
+    result.write(tmp_path / "result.json")
+    assert FoldResult.read(tmp_path / "result.json") == result
+    assert (result.model, result.fold, result.seed, result.notes) == (name, 1, 0, ())
     other = replace(result, fold=2, steps=4, scores={"a": result.scores["b"]})
-    entry = to_entry([[result, other], [replace(result, steps=9)]], ["a", "b", "c"])
+    entry = summarise([[result, other], [replace(result, steps=9)]], ["a", "b", "c"])
     assert list(entry.scores) == ["a", "b"] and entry.steps == 5 and entry.parameters == result.parameters
     assert [list(scores) for scores in entry.repeats] == [["b"]]
 
@@ -107,25 +103,22 @@ def test_a_lesion_around_the_brain_box_is_missed_as_segment_and_evaluate_say(pha
     assert boxed["whole"].true_volume_ml < scores["whole"].true_volume_ml
 
 
-def test_ours_may_be_cut_and_others_may_not(recipe):
+def test_brain_segnet_may_be_cut_and_others_may_not(recipe):
     ours, unet = choose_models(["brainsegnet", "unet"], recipe)
     assert halo_of(ours) == find_halo(4, 1) and halo_of(unet) is None
     assert halo_of(replace(ours, recipe=recipe.model_copy(update={"stride": (2, 2, 2)}))) == find_halo(4, 2)
 
 
-def test_the_spacing_of_a_cohort_is_its_median(scans):
-    assert median_spacing(scans) == (3.0, 1.0, 1.0)
-
-
 def test_the_spacing_shapes_dynunet_and_a_plan_is_checked(recipe):
     (dynunet,) = choose_models(["dynunet"], recipe)
-    flat = plan_fold_run(dynunet, replace(TERMS, spacing_mm=(6.5, 1.0, 1.0))).network
-    assert flat.multiples != plan_fold_run(dynunet, TERMS).network.multiples
+    fold_run = FoldRun(dynunet, 0, 1, ("b",))
+    flat = fold_run.plan(replace(CONDITIONS, spacing_mm=(6.5, 1.0, 1.0))).network
+    assert flat.multiples != fold_run.plan(CONDITIONS).network.multiples
     turning = recipe.augmentation.model_copy(update={"quarter_turns": True})
     (wrong,) = choose_models(["unet"], recipe.model_copy(update={"augmentation": turning}))
     with pytest.raises(TaskError, match="quarter turns need square patches"):
-        plan_fold_run(wrong, TERMS)
+        replace(fold_run, spec=wrong).plan(CONDITIONS)
 
 
 def test_there_is_no_result_before_it_is_written(tmp_path):
-    assert read_result(tmp_path / "nothing.json") is None
+    assert FoldResult.read(tmp_path / "nothing.json") is None

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from brainsegnet.benchmark import models as baselines
-from brainsegnet.benchmark.models import BASELINES, Padded, baseline, plan_stages
+from brainsegnet.benchmark.models import BASELINES, Padded, plan_stages
 from brainsegnet.errors import MissingExtra, TaskError
 
 PATCH = (16, 32, 32)
@@ -15,8 +15,8 @@ PATCH = (16, 32, 32)
 
 @pytest.mark.parametrize("name", BASELINES)
 @pytest.mark.parametrize("sequences", [1, 3])
-def test_peers_take_any_size_and_any_number_of_sequences(name, sequences):
-    net = baseline(name, sequences, 4, PATCH, (1.0, 1.0, 1.0)).build().eval()
+def test_baselines_take_any_size_and_any_number_of_sequences(name, sequences):
+    net = BASELINES[name](sequences, 4, PATCH, (1.0, 1.0, 1.0)).build().eval()
     with torch.inference_mode():
         assert net(torch.randn(1, sequences, 5, 17, 33)).shape == (1, 4, 5, 17, 33)
 
@@ -32,7 +32,7 @@ def test_padding_is_zeros_that_are_cut_off_again():
 
 def test_sizes_that_fit_are_not_padded():
     for name in BASELINES:
-        design = baseline(name, 2, 3, PATCH, (1.0, 1.0, 1.0))
+        design = BASELINES[name](2, 3, PATCH, (1.0, 1.0, 1.0))
         net = design.build().eval()
         x = torch.randn(1, 2, *(max(m, 16) for m in design.multiples))
         with torch.inference_mode():
@@ -56,7 +56,7 @@ def test_stages_are_those_that_nnunet_plans_for_the_decathlon(patch, spacing_mm,
 
 def test_more_sequences_than_vnet_takes_are_refused():
     with pytest.raises(TaskError, match="V-Net takes up to 16 sequences, not 17; leave vnet out"):
-        baseline("vnet", 17, 3, PATCH, (1.0, 1.0, 1.0))
+        BASELINES["vnet"](17, 3, PATCH, (1.0, 1.0, 1.0))
 
 
 def test_without_monai_a_sentence_names_the_extra(monkeypatch):

@@ -51,11 +51,11 @@ def test_it_goes_through_a_folder_of_cases(finds, trained, phantoms, tmp_path, m
     assert all(told["true_ml"] > 0 and set(told["dice"]) == set(BRATS2015.regions) for told in written.values())
     halves = [told["thresholds"]["0.5"] for told in written.values()]
     assert document["thresholds"]["0.5"] == pytest.approx(sum(halves) / len(halves))
-    assert sum(there for _, there in document["small-lesions"].values()) >= len(written)
-    assert "foci: below 0.04 ml: " in printed and f"0.5: {document['thresholds']['0.5']:.3f}" in printed
+    assert sum(there for _, there in document["lesions"].values()) >= len(written)
+    assert "lesions: below 0.04 ml: " in printed and f"0.5: {document['thresholds']['0.5']:.3f}" in printed
 
 
-def test_foci_are_counted_by_size_and_those_that_are_touched(finds):
+def test_lesions_are_counted_by_size_and_those_that_are_touched(finds):
     true, found = np.zeros((9, 9, 30), bool), np.zeros((9, 9, 30), bool)
     true[2, 2, 2] = true[4, 4, 10] = True
     true[1:8, 1:8, 18:28] = True

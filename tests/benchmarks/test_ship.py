@@ -12,7 +12,7 @@ def ship(benchmark_called):
     return benchmark_called("ship")
 
 
-def test_grown_cases_come_first_and_some_stay_beside_the_real_ones(ship, phantoms, tmp_path, capsys):
+def test_simulated_cases_come_first_and_some_stay_beside_the_real_ones(ship, phantoms, tmp_path, capsys):
     simulated = simulate(tmp_path / "simulated", SimulateOptions(2, 500, (24, 40, 40)))[0].parent
     given = [str(simulated), "--real", str(phantoms), "--task", "brats2015", "--work", str(tmp_path / "work")]
     given += ["--out", str(tmp_path / "tumour"), "--minutes", "0.001", "0.001", "--patch", "8", "16", "16"]

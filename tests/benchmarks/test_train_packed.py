@@ -42,15 +42,15 @@ def train_packed(benchmark_called):
 
 def test_it_trains_from_a_model_where_no_library_for_images_is_installed(packed, trained, tmp_path):
     given = [str(packed), "--from", str(trained / "last"), "--hold-out", "phantom0002", "--out", str(tmp_path / "run")]
-    told = ["--licence", "CC0-1.0", "--sources", "phantoms of plain grow", *MOMENT]
+    told = ["--licence", "CC0-1.0", "--sources", "simulated phantoms", *MOMENT]
     done = subprocess.run(
         [sys.executable, "-c", WITHOUT, str(SCRIPT), *given, *told], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert "recipe tune, 1 steps" in done.stdout and "held out: phantom0002" in done.stdout
+    assert "recipe finetune, 1 steps" in done.stdout and "held out: phantom0002" in done.stdout
     card, parent = open_model(tmp_path / "run" / "last").card, open_model(trained / "last").card
     note = card.training
-    assert (card.licence, note.data.sources) == ("CC0-1.0", "phantoms of plain grow")
+    assert (card.licence, note.data.sources) == ("CC0-1.0", "simulated phantoms")
     assert note.data.cases == ("phantom0000", "phantom0001") and note.held_out == ("phantom0002",)
     assert note.started_from.sha256 == parent.weights.sha256 and note.interpolated == 0.5
     assert card.network == parent.network and set(note.scores) == set(BRATS2015.regions)
@@ -78,12 +78,12 @@ def test_a_training_is_resumed_and_neither_overwritten_nor_continued_with_others
     assert steps(run)[0] == [1, 2, 3, 4]
 
 
-def test_cases_may_be_grown_alone(train_packed, tmp_path, capsys):
+def test_cases_may_be_simulated_alone(train_packed, tmp_path, capsys):
     run = tmp_path / "run"
     alone = ["--task", "isles2022", "--recipe", "quick", "--out", str(run), *MOMENT]
     with pytest.raises(SystemExit):
         train_packed.main(alone)
-    assert "name a pack to train on, or a task and how many cases to grow" in capsys.readouterr().err
+    assert "name a pack to train on, or a task and how many cases to simulate" in capsys.readouterr().err
     train_packed.main([*alone, "--simulated", "1"])
     card = open_model(run / "last").card
     assert (card.training.simulated.generator, card.training.simulated.seen, card.training.data.count) == (

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from brainsegnet.cli import main
-from brainsegnet.training import recipes as curriculum
+from brainsegnet.training import recipes
 
 
 @dataclass(frozen=True)
@@ -59,9 +59,9 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], one
 
 
 @pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch, tiny: curriculum.Recipe) -> None:
+def quick(monkeypatch: pytest.MonkeyPatch, tiny: recipes.Recipe) -> None:
     """The recipe `quick` of the command line is the tiny one."""
-    monkeypatch.setitem(curriculum.RECIPES, "quick", tiny)
+    monkeypatch.setitem(recipes.RECIPES, "quick", tiny)
 
 
 @pytest.fixture

@@ -83,9 +83,9 @@ def script(tmp_path, tiny, *arguments):
     path.write_text(
         "import torch\n"
         "from brainsegnet.cli import main\n"
-        "from brainsegnet.training import curriculum\n"
+        "from brainsegnet.training import recipes\n"
         "torch.set_num_threads(1)\n"
-        f"curriculum.RECIPES['quick'] = curriculum.Recipe.model_validate_json({tiny.model_dump_json()!r})\n"
+        f"recipes.RECIPES['quick'] = recipes.Recipe.model_validate_json({tiny.model_dump_json()!r})\n"
         "main()\n"
     )
     return subprocess.Popen(

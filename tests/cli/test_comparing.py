@@ -5,31 +5,31 @@ from dataclasses import replace
 import pytest
 
 from brainsegnet.benchmark.models import MODELS, SIZES
-from brainsegnet.benchmark.run import Moment
-from brainsegnet.cli.comparing import comparison_progress, describe_moment
+from brainsegnet.cli.progress import BenchmarkBar
+from brainsegnet.errors import Interrupted
+from brainsegnet.progress import ProgressEvent
 from brainsegnet.training import loop
-from brainsegnet.training.plan import Record
-from brainsegnet.training.signals import Interrupted
 
 BASE = ("--task", "brats2015", "--steps", 1)
 
 
-def moment(step, progress, fold=2):
-    record = Record(step, step / 4, "original", progress, 1.25, 1e-3, 0.5, 12.34, 0.021)
-    return Moment("unet", fold, 5, progress, 12.4, record)
+def event(step, progress, fold=2):
+    return ProgressEvent(progress, 0.5, 12.4, step, step / 4, "original", 1.25, 1e-3, 12.34, 0.021,
+                         model="unet", fold=fold, folds=5, training=progress)  # fmt: skip
 
 
-def test_a_moment_tells_model_fold_and_training():
-    line = describe_moment(moment(3, 0.1))
-    assert line == "unet, fold 2 of 5: original step 3: loss 1.250, 12.3 samples/s, 2% waiting"
-    assert describe_moment(replace(moment(3, 0.1), seed=4)).startswith("unet, seed 4, fold 2 of 5: original")
+def test_an_event_is_a_line_with_model_fold_and_training():
+    line = BenchmarkBar().describe(event(3, 0.1))
+    assert line == "unet, fold 2 of 5: original step 3: loss 1.250, 12.3 samples/s, 2% waiting for data"
+    seeded = BenchmarkBar().describe(replace(event(3, 0.1), seed=4))
+    assert seeded.startswith("unet, seed 4, fold 2 of 5: original")
 
 
 def test_off_a_terminal_each_training_shows_a_few_lines_with_the_minutes_left(capsys):
-    with comparison_progress() as step:
+    with BenchmarkBar() as bar:
         for fold in (1, 2):
             for number in range(100):
-                step(moment(number, number / 100, fold))
+                bar.on_progress(event(number, number / 100, fold))
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 10 and all(line.endswith(", 12 minutes left") for line in lines)
     assert sum("fold 2 of 5" in line for line in lines) == 5
@@ -43,12 +43,12 @@ def test_compare_says_what_it_does_and_shows_the_table(run, quick, phantoms, tmp
         "task brats2015, sequences flair, t1c; 3 cases of 3 patients in 3 folds"
     )
     assert "brainsegnet, fold 3 of 3: whole 0." in ended.out and "s/scan" in ended.out
-    assert ended.out.splitlines()[-1] == f"done; see {out / 'comparison.md'}"
+    assert ended.out.splitlines()[-1] == f"done; see {out / 'benchmark.md'}"
     assert "brainsegnet, fold 1 of 3: " in ended.err and "minutes left" in ended.err
-    assert json.loads((out / "comparison.json").read_text())["settings"]["seed"] == 4
+    assert json.loads((out / "benchmark.json").read_text())["settings"]["seed"] == 4
     assert json.loads((out / "settings.json").read_text())["resample"] is False
     other = run("compare", phantoms, *BASE, "--folds", 3, *more, "--register", "--drop-sequences", 0.5)
-    assert other.code == 1 and f"{out} holds a comparison with other recipe, register; " in other.sentence
+    assert other.code == 1 and f"{out} holds a benchmark with other recipe, register; " in other.sentence
     again = run("compare", phantoms, *BASE, "--folds", 3, *more)
     assert again.code == 0 and "3 trainings of 1 steps, 3 of them finished" in again.out and "loss" not in again.err
 
@@ -56,7 +56,7 @@ def test_compare_says_what_it_does_and_shows_the_table(run, quick, phantoms, tmp
 @pytest.mark.parametrize(
     ("flags", "sentence"),
     [
-        (("--models", "brainsegnet,resnet"), f"unknown model 'resnet'; choose from {', '.join((*MODELS, *SIZES))}"),
+        (("--models", "brainsegnet", "resnet"), f"unknown model 'resnet'; choose from {', '.join((*MODELS, *SIZES))}"),
         (("--models", "unet", "--ablation"), "an ablation compares brainsegnet with itself"),
         ((), "3 cases of 3 patients cannot be dealt into 5 folds"),
         (("--folds", 4), "3 cases of 3 patients cannot be dealt into 4 folds"),

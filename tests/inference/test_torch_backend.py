@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from brainsegnet.benchmark.models import baseline
+from brainsegnet.benchmark.models import BASELINES
 from brainsegnet.errors import BrainSegNetError
 from brainsegnet.inference.tiling import TiledPredictor, find_halo
 from brainsegnet.inference.torch_backend import AnyNetwork, TorchBackend, choose_device
@@ -149,7 +149,7 @@ def test_any_design_in_slabs_gives_the_labels_of_one_forward_pass(drawn, rng):
 
 def test_a_scan_is_never_cut_for_a_network_of_unknown_halo(rng):
     """MONAI's UNet: in one forward pass or not at all, and the same after a move to the CPU."""
-    backend = backend_of(baseline("unet", 2, 3, (16, 32, 32), (1.0, 1.0, 1.0)))
+    backend = backend_of(BASELINES["unet"](2, 3, (16, 32, 32), (1.0, 1.0, 1.0)))
     image = rng.normal(size=(2, 13, 11, 17)).astype(np.float32)
     random = torch.get_rng_state()
     copied = backend.on_cpu()
@@ -193,7 +193,7 @@ print(predictor.classify(image).shape, predictor.notes)
 def test_a_network_that_a_gpu_has_no_room_for_computes_on_the_cpu(rng):
     if not torch.cuda.is_available():
         pytest.skip("no CUDA device")
-    design = baseline("segresnet", 2, 3, (16, 32, 32), (1.0, 1.0, 1.0))
+    design = BASELINES["segresnet"](2, 3, (16, 32, 32), (1.0, 1.0, 1.0))
     backend = AnyNetwork(design, design.build().eval().cuda().to(memory_format=design.layout), 2, 3)
     image = rng.normal(size=(2, 64, 128, 128)).astype(np.float32)
     torch.cuda.empty_cache()

@@ -13,7 +13,6 @@ from brainsegnet.io.images import read_image, read_labels, write_image
 from brainsegnet.preprocessing.prepare import crop, prepare
 from brainsegnet.task import ISLES2017, ISLES2022, load_task
 from brainsegnet.training.options import TrainOptions
-from brainsegnet.training.recipes import Budget
 from brainsegnet.training.train import train
 from brainsegnet.volume import Box, Case
 
@@ -48,7 +47,7 @@ def test_an_example_trains_and_segments_real_scans(real_data, tiny, tmp_path, na
     """On a few slices, so that it takes seconds."""
     task = load_task(TASKS / f"{name}.yaml")
     copy_slices(find_cases([real_data / DATA[name]])[0], tmp_path / "data")
-    model = train(tmp_path / "data", task, tmp_path / "run", TrainOptions(tiny, Budget(steps=2)))
+    model = train(tmp_path / "data", task, tmp_path / "run", TrainOptions(tiny, steps=2))
     how = SegmentOptions(device="cpu", threads=1)
     (done,) = segment(tmp_path / "data", model, tmp_path / "out.nii.gz", how).done
     assert done.report["sequences"] == {"used": list(task.sequences), "absent": []}

@@ -9,8 +9,7 @@ from brainsegnet.model.architecture import BrainSegNet
 from brainsegnet.model.fused import fuse_decoder
 from brainsegnet.model.weights import load_into, read_tensors, write_tensors
 from brainsegnet.preprocessing.geometry import slab_starts
-from brainsegnet.training.loop import fit
-from brainsegnet.training.plan import Hooks, Plan
+from brainsegnet.training.loop import Monitoring, Plan, fit
 from brainsegnet.training.recipes import Budget, Recipe
 from brainsegnet.training.sampler import Sampler, Scan
 
@@ -31,8 +30,8 @@ def scan(rng):
 def test_saved_and_loaded_weights_compute_what_the_training_computed_plain_and_fused(scan, tmp_path, nonlinear):
     plan = Plan(RECIPE.model_copy(update={"nonlinear": nonlinear}), Budget(steps=4), 1, 2, (4, 16, 16))
     path = tmp_path / "weights.safetensors"
-    hooks = Hooks(lambda record: None, lambda name, weights: write_tensors(weights, path))
-    trained = fit([scan], plan, Fabric(accelerator="cpu", devices=1), hooks)
+    monitoring = Monitoring(keep=lambda name, weights: write_tensors(weights, path))
+    trained = fit([scan], plan, Fabric(accelerator="cpu", devices=1), monitoring)
     loaded = BrainSegNet(1, 2, RECIPE.widths, RECIPE.refined, nonlinear=nonlinear).eval()
     load_into(loaded, read_tensors(path)[0], "it")
     x = torch.from_numpy(scan.image)[None, :, :, :23, :21]

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from brainsegnet.benchmark.models import BASELINES, baseline
+from brainsegnet.benchmark.models import BASELINES
 from brainsegnet.model.design import as_drawn, brain_segnet, count_parameters, multiply_adds
 
 PATCH = (16, 32, 32)
@@ -30,7 +30,7 @@ def designs(sequences=2):
     ours = brain_segnet(sequences, 3, (4, 4, 8, 8), 8)
     return {
         "ours": as_drawn(ours),
-        **{name: baseline(name, sequences, 3, PATCH, (1.0, 1.0, 1.0)) for name in BASELINES},
+        **{name: BASELINES[name](sequences, 3, PATCH, (1.0, 1.0, 1.0)) for name in BASELINES},
     }
 
 

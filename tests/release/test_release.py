@@ -16,7 +16,6 @@ from brainsegnet.model.store import choose_model, open_model, resolve_model, sav
 from brainsegnet.reporting.inspect import describe_unseen
 from brainsegnet.simulation.simulate import SimulateOptions, simulate
 from brainsegnet.training.options import TrainOptions
-from brainsegnet.training.recipes import Budget
 from brainsegnet.training.train import train
 from release.calibration import ALPHAS, MARGINS
 from release.release import Unseen, bound_with, compare_with, release
@@ -37,7 +36,7 @@ def runs(phantoms, tiny, tmp_path_factory):
     """A model of all phantoms, and two folds that each leave some out."""
     folder, recipe = tmp_path_factory.mktemp("runs"), tiny.model_copy(update={"drop_sequences": 0.5})
     for name, held in {"whole": (), "one": ("phantom0000", "phantom0001"), "two": ("phantom0002",)}.items():
-        options = TrainOptions(recipe, Budget(steps=2), hold_out=held, validation=0, validations=0)
+        options = TrainOptions(recipe, steps=2, hold_out=held, validation=0, validations=0)
         train(phantoms, "brats2015", folder / name, options)
     return folder
 

@@ -48,7 +48,7 @@ def test_a_report_on_a_training_shows_card_curves_and_how_to_repeat(trained, tmp
 def test_what_a_card_knows_of_its_training_stands_in_the_command(trained, tmp_path):
     """Of a model started from another, by a built-in recipe, that dropped sequences and held nothing out."""
     model = open_model(trained)
-    recipe = adopt(QUICK, model.card, dropping=0.25)
+    recipe = adopt(QUICK, model.card, drop_sequences=0.25)
     note = {
         "recipe": recipe.model_dump(mode="json"),
         "started_from": Parent(name="a model"),

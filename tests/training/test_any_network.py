@@ -1,4 +1,4 @@
-"""The loop trains any network: what holds of ours holds of others."""
+"""The loop trains any network: what holds of Brain SegNet holds of others."""
 
 import copy
 import os
@@ -9,15 +9,13 @@ import torch
 from lightning.fabric import Fabric
 from torch import nn
 
-from brainsegnet.benchmark.models import baseline
-from brainsegnet.errors import ModelError
+from brainsegnet.benchmark.models import BASELINES
+from brainsegnet.errors import Interrupted, ModelError
 from brainsegnet.model.design import as_drawn, brain_segnet
 from brainsegnet.model.weights import read_tensors
-from brainsegnet.training.checkpoint import Trainee, averaged_twin, spent
-from brainsegnet.training.loop import fit
-from brainsegnet.training.plan import Hooks, Plan
+from brainsegnet.training.checkpoint import TrainState, averaged_twin, steps_and_minutes
+from brainsegnet.training.loop import Monitoring, Plan, fit
 from brainsegnet.training.recipes import QUICK, Budget
-from brainsegnet.training.signals import Interrupted
 
 PATCH = (8, 16, 16)
 RECIPE = QUICK.fit_to(1).model_copy(
@@ -30,7 +28,7 @@ def plan(design, steps=3, **kwargs):
 
 
 def named(name):
-    return baseline(name, 2, 3, PATCH, (1.0, 1.0, 1.0))
+    return BASELINES[name](2, 3, PATCH, (1.0, 1.0, 1.0))
 
 
 @pytest.fixture
@@ -43,23 +41,19 @@ def fabric():
     return Fabric(accelerator="cpu", devices=1)
 
 
-def hooks(state=None, report=lambda record: None):
-    return Hooks(report, lambda name, weights: None, state=state)
+def monitoring(state_file=None, *callbacks):
+    return Monitoring(callbacks, state_file=state_file)
 
 
 @pytest.mark.parametrize("name", ["segresnet", "dynunet"])
-def test_resumed_equals_uninterrupted_bit_for_bit(name, scans, fabric, tmp_path):
+def test_resumed_equals_uninterrupted_bit_for_bit(name, scans, fabric, recorder, tmp_path):
     """DynUNet has modules under two names, SegResNet and it normalise without running statistics."""
-
-    def stop(record):
-        if record.step == 1:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    whole = fit(scans, plan(named(name)), fabric, hooks(tmp_path / "whole"))
+    stop = recorder(lambda event: os.kill(os.getpid(), signal.SIGTERM) if event.step == 1 else None)
+    whole = fit(scans, plan(named(name)), fabric, monitoring(tmp_path / "whole"))
     with pytest.raises(Interrupted):
-        fit(scans, plan(named(name)), fabric, hooks(tmp_path / "state", stop))
-    assert spent(tmp_path / "state")[0] == 1
-    again = fit(scans, plan(named(name)), fabric, hooks(tmp_path / "state"), resume=True)
+        fit(scans, plan(named(name)), fabric, monitoring(tmp_path / "state", stop))
+    assert steps_and_minutes(tmp_path / "state")[0] == 1
+    again = fit(scans, plan(named(name)), fabric, monitoring(tmp_path / "state"), resume=True)
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), again.parameters(), strict=True))
     one, two = (read_tensors(tmp_path / file)[0] for file in ("whole", "state"))
     assert one.keys() == two.keys() and all(torch.equal(tensor, two[key]) for key, tensor in one.items())
@@ -68,27 +62,27 @@ def test_resumed_equals_uninterrupted_bit_for_bit(name, scans, fabric, tmp_path)
 def test_a_module_under_two_names_is_averaged_once():
     shared = nn.Linear(2, 2)
     net = nn.ModuleDict({"a": shared, "b": nn.Sequential(shared)})
-    trainee = Trainee(net, net, torch.optim.SGD(net.parameters(), 1.0), averaged_twin(net, 0.9), 0.9, step=1)
+    state = TrainState(net, net, torch.optim.SGD(net.parameters(), 1.0), averaged_twin(net, 0.9), 0.9, step=1)
     before, now = copy.deepcopy(shared.weight), torch.ones(2, 2)
     with torch.no_grad():
         shared.weight.copy_(now)
-    trainee.update_average()
+    state.update_average()
     rate = 1 - (1 + 1) / (10 + 1)
-    assert torch.allclose(trainee.average["a"].weight, before + rate * (now - before))
+    assert torch.allclose(state.average["a"].weight, before + rate * (now - before))
 
 
 def test_the_state_of_another_network_is_refused(scans, fabric, tmp_path):
-    fit(scans, plan(named("unet"), 1), fabric, hooks(tmp_path / "state"))
+    fit(scans, plan(named("unet"), 1), fabric, monitoring(tmp_path / "state"))
     with pytest.raises(ModelError, match="of a training with another recipe"):
-        fit(scans, plan(named("segresnet"), 2), fabric, hooks(tmp_path / "state"), resume=True)
+        fit(scans, plan(named("segresnet"), 2), fabric, monitoring(tmp_path / "state"), resume=True)
 
 
 @pytest.mark.parametrize("stride", [(1, 2, 2), (2, 2, 2)])
-def test_plain_training_computes_what_collapsed_training_does(stride, scans, fabric):
+def test_plain_training_computes_what_training_with_a_fused_decoder_does(stride, scans, fabric, recorder):
     def losses(design):
-        seen = []
-        fit(scans, plan(design, 2, stride=stride), fabric, hooks(report=lambda record: seen.append(record.loss)))
-        return seen
+        heard = recorder()
+        fit(scans, plan(design, 2, stride=stride), fabric, monitoring(None, heard))
+        return [event.loss for event in heard.events]
 
     ours = brain_segnet(2, 3, RECIPE.widths, RECIPE.refined, stride)
     fused_decoder = losses(ours)

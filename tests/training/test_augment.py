@@ -27,37 +27,37 @@ def brain():
 
 
 def test_the_paper_draws_what_the_paper_says():
-    changes = draws(Augmentation())
-    assert all(0.5 <= c.scale <= 1.2 for c in changes) and {c.turns for c in changes} == {0, 1, 2, 3}
-    assert min(c.scale for c in changes) < 0.55 and max(c.scale for c in changes) > 1.15
-    assert {c.flips for c in changes} == {(False, a, b) for a in (False, True) for b in (False, True)}
-    gains = np.array([c.slice_gain for c in changes])
+    batch = draws(Augmentation())
+    assert all(0.5 <= c.scale <= 1.2 for c in batch) and {c.turns for c in batch} == {0, 1, 2, 3}
+    assert min(c.scale for c in batch) < 0.55 and max(c.scale for c in batch) > 1.15
+    assert {c.flips for c in batch} == {(False, a, b) for a in (False, True) for b in (False, True)}
+    gains = np.array([c.slice_gain for c in batch])
     assert gains.shape == (400, 4) and 0.8 <= gains.min() < 0.81 and 1.19 < gains.max() <= 1.2
     assert gains.std(1).min() > 0, "each slice has a factor of its own"
-    assert all((c.angle_deg, c.noise, c.gain, c.gamma) == (0, 0, (1,) * 3, (1,) * 3) for c in changes)
-    assert all((c.shift, c.blur, c.kept) == ((0,) * 3, (0,) * 3, ()) for c in changes)
+    assert all((c.angle_deg, c.noise, c.gain, c.gamma) == (0, 0, (1,) * 3, (1,) * 3) for c in batch)
+    assert all((c.shift, c.blur, c.kept) == ((0,) * 3, (0,) * 3, ()) for c in batch)
 
 
 def test_nothing_asked_for_is_nothing_done(brain):
     still = Augmentation(slice_gain=(1, 1), scale=(1, 1), quarter_turns=False, flips=(0, 0, 0))
-    for change in draws(still, 20):
-        assert replace(change, noise_seed=0) == AugmentParams(
+    for params in draws(still, 20):
+        assert replace(params, noise_seed=0) == AugmentParams(
             slice_gain=(1,) * 4, gain=(1,) * 3, shift=(0,) * 3, gamma=(1,) * 3, blur=(0,) * 3
         )
-        assert torch.equal(augment_intensity(brain, [change, change]), brain) and reorient(brain, change) is brain
+        assert torch.equal(augment_intensity(brain, [params, params]), brain) and reorient(brain, params) is brain
 
 
 def test_every_kind_of_change_is_drawn_within_its_limits():
-    changes = draws(STRONG)
+    batch = draws(STRONG)
     for name, low, high in [("gain", *STRONG.gain), ("shift", *STRONG.shift), ("gamma", *STRONG.gamma)]:
-        values = np.array([getattr(c, name) for c in changes])
+        values = np.array([getattr(c, name) for c in batch])
         assert values.shape == (400, 3) and low <= values.min() < values.max() <= high, name
         assert values.min() < low + 0.1 * (high - low) and values.max() > high - 0.1 * (high - low), name
-    assert all(0 <= c.noise <= STRONG.noise and abs(c.angle_deg) <= STRONG.angle_deg for c in changes)
-    blurred = np.array([c.blur for c in changes])
+    assert all(0 <= c.noise <= STRONG.noise and abs(c.angle_deg) <= STRONG.angle_deg for c in batch)
+    blurred = np.array([c.blur for c in batch])
     assert set(np.unique(blurred > 0)) == {False, True} and blurred[blurred > 0].min() >= 0.5
     assert np.mean(blurred > 0) == pytest.approx(STRONG.blur, abs=4 * math.sqrt(STRONG.blur / 1200))
-    assert len({c.noise_seed for c in changes}) == 400
+    assert len({c.noise_seed for c in batch}) == 400
 
 
 def test_scales_are_uniform():
@@ -116,8 +116,8 @@ def test_outside_the_image_is_zero():
 
 
 def test_the_background_stays_exactly_zero(brain):
-    changes = draws(EVERYTHING, 100)
-    for a, b in zip(changes[::2], changes[1::2], strict=True):
+    batch = draws(EVERYTHING, 100)
+    for a, b in zip(batch[::2], batch[1::2], strict=True):
         out = augment_intensity(brain, [a, b])
         assert torch.equal(out == 0, brain == 0) and out.isfinite().all()
 
@@ -139,11 +139,11 @@ def test_gain_and_shift_are_per_sequence(brain):
 
 def test_what_a_sample_undergoes_does_not_depend_on_its_neighbour(brain):
     """Bit for bit, so that batches may be shared among processes in any way."""
-    changes = draws(EVERYTHING, 20)
-    for change, other in zip([AugmentParams(), *changes[:9]], changes[10:], strict=True):
-        alone = augment_intensity(brain[:1], [change])
-        assert torch.equal(augment_intensity(brain, [change, other])[0], alone[0])
-        assert torch.equal(augment_intensity(brain.flip(0), [other, change])[1], alone[0])
+    batch = draws(EVERYTHING, 20)
+    for params, other in zip([AugmentParams(), *batch[:9]], batch[10:], strict=True):
+        alone = augment_intensity(brain[:1], [params])
+        assert torch.equal(augment_intensity(brain, [params, other])[0], alone[0])
+        assert torch.equal(augment_intensity(brain.flip(0), [other, params])[1], alone[0])
 
 
 def test_noise_has_its_standard_deviation_and_comes_from_its_seed():

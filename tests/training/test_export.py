@@ -21,13 +21,13 @@ from brainsegnet.training.export import compare, describe, export, training_scan
 
 
 @pytest.fixture(scope="module")
-def exported(trained, phantoms, tmp_path_factory):
+def exported(trained, phantoms, recorder, tmp_path_factory):
     """The trained model with its exports, and what was said."""
     home = tmp_path_factory.mktemp("exported") / "run"
     shutil.copytree(trained, home)
-    said = []
-    export(home, phantoms, said.append)
-    return home, said
+    heard = recorder()
+    export(home, phantoms, heard)
+    return home, heard.messages
 
 
 def test_an_export_stands_in_folder_and_card(exported):
@@ -168,12 +168,12 @@ def test_too_little_memory_is_one_sentence_and_leaves_nothing(exported, phantoms
         SegmentOptions(max_memory_gb=0)
 
 
-def test_without_data_there_are_floats_only_and_that_is_said(trained, tmp_path):
+def test_without_data_there_are_floats_only_and_that_is_said(trained, recorder, tmp_path):
     shutil.copytree(trained, tmp_path / "run")
-    said = []
-    model = export(tmp_path / "run", say=said.append)
+    heard = recorder()
+    model = export(tmp_path / "run", callback=heard)
     assert list(model.card.exports) == ["fp16", "onnx"]
-    assert "name the training cases to get int8" in said[0]
+    assert "name the training cases to get int8" in heard.messages[0]
 
 
 def test_cases_that_it_was_not_trained_on_are_refused_and_nothing_changes(trained, phantoms, tmp_path):

@@ -13,9 +13,9 @@ from brainsegnet.model.store import open_model, save_model
 from brainsegnet.model.weights import load_into, read_tensors
 from brainsegnet.task import BRATS2015, BRATS2021
 from brainsegnet.training import train as training_run
-from brainsegnet.training.finetune import adopt, follow, inherit, same_channels, settle_interpolation
-from brainsegnet.training.options import TrainOptions, Watch
-from brainsegnet.training.plan import Plan
+from brainsegnet.training.finetune import adopt, check_start, inherit_weights, match_channels, settle_interpolation
+from brainsegnet.training.loop import Plan
+from brainsegnet.training.options import TrainOptions
 from brainsegnet.training.recipes import FINETUNE, QUICK, SMALL_LESIONS, Budget
 from brainsegnet.training.split import DataSplit
 from brainsegnet.training.train import STATE, train
@@ -24,7 +24,7 @@ from brainsegnet.training.train import STATE, train
 def child(model, sequences, task):
     plan = Plan(adopt(QUICK, model.card), Budget(steps=1), len(sequences), task.classes, (4, 32, 32))
     net = plan.network.build()
-    load_into(net, inherit(model, plan, sequences, task), "the parent")
+    load_into(net, inherit_weights(model, plan, sequences, task), "the parent")
     return net.eval()
 
 
@@ -32,7 +32,7 @@ def test_with_fewer_sequences_in_another_order_it_computes_what_the_parent_makes
     model, chosen = open_model(trained), ("t2", "flair")
     image = torch.randn(1, 2, 4, 16, 16)
     whole = torch.zeros(1, len(model.card.sequences), 4, 16, 16)
-    whole[:, same_channels(model.card, chosen)] = image
+    whole[:, match_channels(model.card, chosen)] = image
     with torch.no_grad():
         assert torch.allclose(child(model, chosen, BRATS2015)(image), model.build()(whole), atol=1e-5)
 
@@ -69,14 +69,14 @@ def test_a_model_of_other_sequences_is_refused(trained, phantoms, tiny, tmp_path
     card = open_model(trained).card
     other = card.model_copy(update={"input": card.input.model_copy(update={"sequences": ("dwi", "adc", "b0", "b5")})})
     save_model(tmp_path / "other", other, open_model(trained).tensors())
-    options = TrainOptions(tiny, Budget(steps=1), validation=0, start=tmp_path / "other")
+    options = TrainOptions(tiny, steps=1, validation=0, start=tmp_path / "other")
     with pytest.raises(TaskError, match="takes dwi, adc, b0, b5, and the cases are trained on with flair, t1, t1c, t2"):
         train(phantoms, "brats2015", tmp_path / "heir", options)
     assert not (tmp_path / "heir").exists()
 
 
 def test_what_the_parent_or_its_parents_have_seen_is_not_held_out(trained, phantoms, tiny, tmp_path):
-    options = TrainOptions(tiny, Budget(steps=1), hold_out=("phantom0001",), start=trained)
+    options = TrainOptions(tiny, steps=1, hold_out=("phantom0001",), start=trained)
     sentence = "case phantom0001 is held out, but model .* was trained on this patient, so its score would be of what"
     with pytest.raises(DatasetError, match=sentence):
         train(phantoms, "brats2015", tmp_path / "heir", options)
@@ -89,11 +89,11 @@ def test_what_the_parent_or_its_parents_have_seen_is_not_held_out(trained, phant
     assert card.as_parent().seen == ("BraTS-GLI-00001-000", "phantom0000", "phantom0001")
     cases = {case.name: case for case in find_cases([phantoms])}
     with pytest.raises(DatasetError, match="case phantom0000 is held out, but model heir was trained on this patient"):
-        follow(DataSplit(BRATS2015, card.sequences, (), [cases["phantom0000"]]), card)
+        check_start(DataSplit(BRATS2015, card.sequences, (), [cases["phantom0000"]]), card)
     sister = replace(cases["phantom0002"], name="BraTS-GLI-00001-001")
     with pytest.raises(DatasetError, match="trained on this patient, as BraTS-GLI-00001-000, so its score"):
-        follow(DataSplit(BRATS2015, card.sequences, (), [sister]), card)
-    assert follow(DataSplit(BRATS2015, card.sequences, (), [cases["phantom0002"]]), card).parent == card.as_parent()
+        check_start(DataSplit(BRATS2015, card.sequences, (), [sister]), card)
+    check_start(DataSplit(BRATS2015, card.sequences, (), [cases["phantom0002"]]), card)
 
 
 def test_cards_that_name_a_parent_alone_are_still_read(trained):
@@ -106,21 +106,21 @@ def test_cards_that_name_a_parent_alone_are_still_read(trained):
 
 
 def test_a_training_is_not_resumed_from_other_weights(trained, phantoms, tiny, tmp_path):
-    options = TrainOptions(tiny, Budget(steps=1), validation=0, start=trained)
+    options = TrainOptions(tiny, steps=1, validation=0, start=trained)
     train(phantoms, "brats2015", tmp_path / "heir", options)
     model = open_model(trained)
     moved = {name: tensor + 1 if tensor.is_floating_point() else tensor for name, tensor in model.tensors().items()}
     save_model(tmp_path / "other", model.card, moved)
     for start in (tmp_path / "other", None):
         recipe = tiny if start else adopt(tiny, model.card)
-        other = replace(options, recipe=recipe, start=start, resume=True, budget=Budget(steps=2))
+        other = replace(options, recipe=recipe, start=start, resume=True, steps=2)
         with pytest.raises(ModelError, match="or one that started from other weights"):
             train(phantoms, "brats2015", tmp_path / "heir", other)
-    train(phantoms, "brats2015", tmp_path / "heir", replace(options, resume=True, budget=Budget(steps=2)))
+    train(phantoms, "brats2015", tmp_path / "heir", replace(options, resume=True, steps=2))
 
 
 def test_one_step_leaves_the_weights_near_the_parents(trained, phantoms, tiny, tmp_path):
-    options = TrainOptions(tiny, Budget(steps=1), validation=0, start=trained)
+    options = TrainOptions(tiny, steps=1, validation=0, start=trained)
     heir = open_model(train(phantoms, "brats2015", tmp_path / "heir", options))
     assert heir.card.training.started_from == open_model(trained).card.as_parent()
     before, after = open_model(trained).tensors(), heir.tensors()
@@ -145,20 +145,22 @@ def test_an_heir_favours_small_lesions_as_its_parent_did_or_as_its_recipe_says(t
     assert adopt(QUICK, keen).small_lesion_power == 0
 
 
-def test_by_default_a_training_from_a_model_keeps_half_of_it_and_the_card_says_so(trained, phantoms, tmp_path):
-    said = []
-    options = TrainOptions(None, Budget(steps=2), validation=0, start=trained)
-    heir = open_model(train(phantoms, "brats2015", tmp_path / "heir", options, Watch(said.append)))
+def test_by_default_a_training_from_a_model_keeps_half_of_it_and_the_card_says_so(
+    trained, phantoms, recorder, tmp_path
+):
+    heard, options = recorder(), TrainOptions(steps=2, validation=0, start=trained)
+    heir = open_model(train(phantoms, "brats2015", tmp_path / "heir", options, heard))
     note, before, after = heir.card.training, open_model(trained).tensors(), heir.tensors()
     assert note.recipe["name"] == "finetune" and note.interpolated == note.recipe["weight_interpolation"] == 0.5
-    assert "recipe tune" in said[0] and not any("keeps no share" in sentence for sentence in said)
+    assert "recipe finetune" in heard.messages[0]
+    assert not any("keeps no share" in sentence for sentence in heard.messages)
     average, _ = read_tensors(tmp_path / "heir" / STATE)
     for name, tensor in after.items():
         if tensor.is_floating_point():
             assert torch.allclose(tensor, 0.5 * (before[name] + average[f"average.{name}"]), atol=1e-6), name
 
 
-def test_who_keeps_a_share_of_the_weights_keeps_the_margin_of_islands_too(
+def test_a_training_that_keeps_a_share_of_the_weights_keeps_the_margin_of_components_too(
     trained, phantoms, tiny, tmp_path, monkeypatch
 ):
     scored = []
@@ -168,33 +170,31 @@ def test_who_keeps_a_share_of_the_weights_keeps_the_margin_of_islands_too(
     parent = save_model(
         tmp_path / "elder", model.card.model_copy(update={"components": components}), model.tensors()
     ).folder
-    for recipe, kept in ((None, ComponentFilter(confidence_margin=0.12)), (tiny, ComponentFilter())):
-        options = TrainOptions(recipe, Budget(steps=1), hold_out=("phantom0002",), validations=1, start=parent)
-        assert (
-            open_model(train(phantoms, "brats2015", tmp_path / f"{kept.confidence_margin}", options)).card.components
-            == kept
-        )
-        assert {*scored} == {kept.confidence_margin}, "held-out cases are scored as segment would find them"
+    for recipe, margin in ((None, 0.12), (tiny, None)):
+        options = TrainOptions(recipe, steps=1, hold_out=("phantom0002",), validations=1, start=parent)
+        child = open_model(train(phantoms, "brats2015", tmp_path / f"{margin}", options))
+        assert child.card.components == ComponentFilter(confidence_margin=margin)
+        assert {*scored} == {margin}, "held-out cases are scored as segment would find them"
         scored.clear()
 
 
-def test_a_recipe_that_keeps_nothing_of_the_model_is_taken_and_told(trained, phantoms, tiny, tmp_path):
-    said = []
-    options = TrainOptions(tiny, Budget(steps=1), validation=0, start=trained)
-    heir = open_model(train(phantoms, "brats2015", tmp_path / "heir", options, Watch(said.append)))
+def test_a_recipe_that_keeps_nothing_of_the_model_is_taken_with_a_warning(trained, phantoms, tiny, recorder, tmp_path):
+    heard = recorder()
+    options = TrainOptions(tiny, steps=1, validation=0, start=trained)
+    heir = open_model(train(phantoms, "brats2015", tmp_path / "heir", options, heard))
     assert heir.card.training.recipe["name"] == "quick" and heir.card.training.interpolated == 0
-    assert sum("recipe quick keeps no share of the weights" in sentence for sentence in said) == 1
+    assert sum("recipe quick keeps no share of the weights" in sentence for sentence in heard.messages) == 1
 
 
 def test_what_the_model_does_not_know_is_not_averaged_with_random_weights(trained):
     card = open_model(trained).card
-    known = DataSplit(BRATS2021, card.sequences[:2], (), ())
-    assert settle_interpolation(FINETUNE, known, card) == FINETUNE
-    assert settle_interpolation(FINETUNE, replace(known, sequences=("flair", "pet")), card).weight_interpolation == 0
-    labels = BRATS2021.model_copy(update={"labels": {1: "vessel"}})
-    assert settle_interpolation(FINETUNE, replace(known, task=labels), card).weight_interpolation == 0
+    known = card.sequences[:2]
+    assert settle_interpolation(FINETUNE, card, known, BRATS2021) == FINETUNE
+    assert settle_interpolation(FINETUNE, card, ("flair", "pet"), BRATS2021).weight_interpolation == 0
+    vessels = BRATS2021.model_copy(update={"labels": {1: "vessel"}})
+    assert settle_interpolation(FINETUNE, card, known, vessels).weight_interpolation == 0
 
 
 def test_a_gentle_recipe_without_a_model_is_refused(phantoms, tmp_path):
-    with pytest.raises(TaskError, match=r"recipe tune keeps a share of the weights .*; name a model with --from"):
-        train(phantoms, "brats2015", tmp_path / "run", TrainOptions("finetune", Budget(steps=1), validation=0))
+    with pytest.raises(TaskError, match=r"recipe finetune keeps a share of the weights .*; name a model with --from"):
+        train(phantoms, "brats2015", tmp_path / "run", TrainOptions("finetune", steps=1, validation=0))

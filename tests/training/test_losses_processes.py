@@ -1,7 +1,7 @@
 """Two CPU processes compute what one computes.
 
-Run as a program, `test_processes.py FOLDER`, this file is the two processes: it imports once and forks, and each of the
-two sees the environment variables of torchrun.
+Run as a program, `test_losses_processes.py FOLDER PORT`, this file is the two processes: it imports once and forks, and
+each of the two sees the environment variables of torchrun.
 """
 
 import json
@@ -19,15 +19,14 @@ import torch
 from lightning.fabric import Fabric
 from torch import nn
 
-from brainsegnet.errors import TaskError
+from brainsegnet.errors import Interrupted, TaskError
 from brainsegnet.model.architecture import BrainSegNet
 from brainsegnet.model.weights import read_tensors, write_tensors
-from brainsegnet.training.loop import fit
-from brainsegnet.training.losses import GlobalBatchNorm3d, all_sum, largest, many, share_statistics
-from brainsegnet.training.plan import Hooks, Plan
+from brainsegnet.progress import Callback
+from brainsegnet.training.loop import Monitoring, Plan, fit
+from brainsegnet.training.losses import GlobalBatchNorm3d, all_max, all_sum, is_distributed, share_batch_norm
 from brainsegnet.training.recipes import STRONG, Budget, Recipe
 from brainsegnet.training.sampler import Scan
-from brainsegnet.training.signals import Interrupted
 from brainsegnet.training.simulated import SimulationBuffer
 
 STEPS, STOP = 8, 3
@@ -65,15 +64,17 @@ def train(fabric, state, on_step=lambda step: None, resume=False, buffer=None):
     """The last weights, the loss of each step, and the steps that were validated; all processes call it."""
     losses, scored = {}, []
 
-    def report(record):
-        if record.dice:
-            scored.append(record.step)
-        else:
-            losses[record.step] = record.loss
-            on_step(record.step)
+    class Heard(Callback):
+        def on_progress(self, event):
+            if event.dice:
+                scored.append(event.step)
+            else:
+                losses[event.step] = event.loss
+                on_step(event.step)
 
-    hooks = Hooks(report, lambda *_: None, lambda net: {"whole": 0.5}, state if fabric.is_global_zero else None, 4)
-    return fit(scans(), PLAN, fabric, hooks, buffer=buffer, resume=resume).state_dict(), losses, scored
+    state_file = state if fabric.is_global_zero else None
+    monitoring = Monitoring((Heard(),), lambda net: {"whole": 0.5}, 4, state_file=state_file)
+    return fit(scans(), PLAN, fabric, monitoring, buffer=buffer, resume=resume).state_dict(), losses, scored
 
 
 def norm_of_a_part(rank, parts):
@@ -89,7 +90,7 @@ def norm_of_a_part(rank, parts):
         "y": y.detach(), "dx": mine.grad, "weight": norm.weight.grad, "bias": norm.bias.grad,
         "mean": norm.running_mean, "variance": norm.running_var, "count": norm.num_batches_tracked,
         "sum": all_sum(number).detach(), "slope": number.grad,
-        "largest": torch.tensor(largest(rank / 8, torch.device("cpu"))),
+        "largest": torch.tensor(all_max(rank / 8, torch.device("cpu"))),
     }  # fmt: skip
 
 
@@ -102,8 +103,8 @@ def be_one_of_two(folder, rank, other):
     write_tensors(norm_of_a_part(fabric.global_rank, fabric.world_size), folder / f"norm{rank}")
     weights, losses, scored = train(fabric, folder / "whole")
     write_tensors(weights, folder / f"whole{rank}", {"told": json.dumps([losses, scored])})
-    weights, losses, scored = train(fabric, folder / "pool", buffer=buffer())
-    write_tensors(weights, folder / f"pool{rank}", {"told": json.dumps([losses, scored])})
+    weights, losses, scored = train(fabric, folder / "buffer", buffer=buffer())
+    write_tensors(weights, folder / f"buffer{rank}", {"told": json.dumps([losses, scored])})
     try:
         train(fabric, folder / "part", lambda step: os.kill(other, signal.SIGTERM) if step == STOP else None)
     except Interrupted as stop:
@@ -112,7 +113,7 @@ def be_one_of_two(folder, rank, other):
     write_tensors(weights, folder / f"resumed{rank}", {"told": json.dumps([losses, number])})
     try:
         odd = replace(PLAN, recipe=RECIPE.model_copy(update={"batch": 3}))
-        fit(scans(), odd, fabric, Hooks(print, print))
+        fit(scans(), odd, fabric, Monitoring())
     except TaskError as error:
         (folder / f"refusal{rank}").write_text(str(error))
 
@@ -158,9 +159,9 @@ def test_two_processes_have_the_losses_of_one(one, two):
     assert len(set(losses.values())) == STEPS
 
 
-def test_two_processes_train_on_the_same_pool(one, two, tmp_path):
+def test_two_processes_train_on_the_same_simulated_scans(one, two, tmp_path):
     expected = train(Fabric(accelerator="cpu", devices=1), tmp_path / "state", buffer=buffer())[1]
-    losses = told(two / "pool0")[1]
+    losses = told(two / "buffer0")[1]
     assert [losses[str(step)] for step in expected] == pytest.approx(list(expected.values()), rel=1e-4)
     assert expected != one[1]
 
@@ -180,7 +181,7 @@ def test_two_processes_end_with_the_weights_of_one(one, two):
 
 
 def test_both_processes_hold_the_same_weights_to_the_bit(two):
-    for part in ("whole", "resumed", "pool"):
+    for part in ("whole", "resumed", "buffer"):
         a, b = (told(two / f"{part}{rank}")[0] for rank in (0, 1))
         assert all(torch.equal(tensor, b[name]) for name, tensor in a.items())
 
@@ -218,7 +219,7 @@ def test_sums_and_their_slopes_go_over_all_processes(two):
 
 def test_in_one_process_a_sum_is_the_thing_itself():
     x = torch.ones(2)
-    assert not many() and all_sum(x) is x and largest(0.25, torch.device("cpu")) == 0.25
+    assert not is_distributed() and all_sum(x) is x and all_max(0.25, torch.device("cpu")) == 0.25
 
 
 @pytest.mark.parametrize("train", [True, False])
@@ -236,7 +237,7 @@ def test_statistics_are_shared_in_every_norm_and_nothing_else_changes():
     with torch.no_grad():
         net(torch.randn(2, 2, 2, 8, 8))
     other.load_state_dict(net.state_dict())
-    share_statistics(other)
+    share_batch_norm(other)
     norms = [m for m in other.modules() if isinstance(m, nn.BatchNorm3d)]
     assert len(norms) == 17 + 3 and all(type(m) is GlobalBatchNorm3d for m in norms)
     assert other.state_dict().keys() == net.state_dict().keys()

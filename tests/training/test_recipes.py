@@ -1,10 +1,12 @@
 import math
 from collections import Counter
+from typing import get_args
 
 import pytest
 from pydantic import ValidationError
 
 from brainsegnet.errors import TaskError
+from brainsegnet.training.options import RecipeName
 from brainsegnet.training.recipes import MODERN, PAPER, RECIPES, Budget, Recipe, Stage, load_recipe
 
 
@@ -102,8 +104,14 @@ def test_every_recipe_has_a_name_a_budget_and_stages_up_to_its_end(name):
     assert r.name == name and r.budget() and r.stage_at(0)[0] == 0 and r.stage_at(1.0)[1] is r.stages[-1]
 
 
+def test_the_names_of_the_options_are_those_of_the_recipes():
+    assert get_args(RecipeName) == tuple(RECIPES)
+
+
 def test_an_unknown_recipe_is_refused_with_the_known_ones():
-    with pytest.raises(TaskError, match=r"'speedy'; choose one of paper, quick, thorough, foci, modern, tune$"):
+    with pytest.raises(
+        TaskError, match=r"'speedy'; choose one of paper, quick, thorough, small-lesions, modern, finetune$"
+    ):
         load_recipe("speedy")
 
 

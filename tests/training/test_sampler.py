@@ -42,8 +42,8 @@ def test_a_sample_is_a_function_of_seed_and_number(scans, sampling):
     again = [b.draw(k, ALWAYS) for k in reversed(numbers)][::-1]
     assert first == again
     images, classes = a.cut(first)
-    for k, draw in enumerate(again):
-        image, truth = b.cut([draw])
+    for k, spec in enumerate(again):
+        image, truth = b.cut([spec])
         assert torch.equal(image[0], images[k]) and torch.equal(truth[0], classes[k])
 
 
@@ -66,8 +66,8 @@ def test_an_epoch_visits_every_slab_once_in_an_order_of_its_own(mirror):
     cut = sampler(scans, (12, 4, 4))
     epochs = []
     for epoch in range(3):
-        drawn = [cut.draw(epoch * len(cut.places) + k, PLAIN) for k in range(len(cut.places))]
-        epochs.append([(d.scan, d.start + scans[d.scan].first) for d in drawn])
+        specs = [cut.draw(epoch * len(cut.places) + k, PLAIN) for k in range(len(cut.places))]
+        epochs.append([(d.scan, d.start + scans[d.scan].first) for d in specs])
         assert sorted(epochs[-1]) == sorted(cut.places)
     assert epochs[0] != epochs[1] != epochs[2] != epochs[0]
 
@@ -78,15 +78,15 @@ def test_a_slab_holds_the_slices_of_the_whole_scan(mirror):
     cut = sampler([mirror(numbered, depth=15, first=3)], (4, 4, 4))
     seen = {}
     for k in range(4):
-        draw = cut.draw(k, PLAIN)
-        seen[draw.start] = cut.cut([draw])[1][0, :, 2, 2].tolist()
+        spec = cut.draw(k, PLAIN)
+        seen[spec.start] = cut.cut([spec])[1][0, :, 2, 2].tolist()
     assert seen == {-3: [0, 0, 0, 1], 1: [2, 3, 4, 5], 5: [6, 7, 8, 9], 8: [9, 0, 0, 0]}
 
 
 def test_without_change_a_sample_is_a_piece_of_the_scan(scans):
     cut = sampler(scans)
     quiet = SampleSpec(1, 2, (5 + 7.5, 3 + 7.5), AugmentParams())
-    loud = replace(quiet, change=cut.draw(0, ALWAYS).change)
+    loud = replace(quiet, params=cut.draw(0, ALWAYS).params)
     for batch in ([quiet], [quiet, loud]):
         images, classes = cut.cut(batch)
         assert images.dtype == torch.float32 and images.shape == (len(batch), 2, 4, 16, 16)
@@ -98,10 +98,10 @@ def test_without_change_a_sample_is_a_piece_of_the_scan(scans):
 def test_image_and_classes_are_turned_and_flipped_as_one(make_scan, mirror, sampling):
     lesion = make_scan((9, 30, 26), centre=(4, 12, 16), radius=6).classes
     cut = sampler([mirror(lesion, depth=12, first=1)], sampling=sampling, augmentation=ORIENT)
-    drawn = [cut.draw(k, ALWAYS) for k in range(40)]
-    images, classes = cut.cut(drawn)
+    specs = [cut.draw(k, ALWAYS) for k in range(40)]
+    images, classes = cut.cut(specs)
     assert torch.equal(images[:, 0], classes.float()) and classes.amax((1, 2, 3)).bool().sum() > 10
-    assert len({(d.change.turns, d.change.flips) for d in drawn}) > 15
+    assert len({(d.params.turns, d.params.flips) for d in specs}) > 15
 
 
 @pytest.mark.parametrize("how", [RESCALE, RESCALE.model_copy(update={"angle_deg": 90.0, "scale": (0.8, 1.5)})])
@@ -122,10 +122,10 @@ def test_rescaling_changes_the_area_by_the_square_of_the_scale(mirror):
         assert classes.sum().item() == pytest.approx(4 * (24 * scale) ** 2, rel=0.05)
 
 
-def edges(draw, patch):
+def edges(spec, patch):
     """First and last row, then column, of the scan that a sample covers."""
-    extent = [n / draw.change.scale for n in patch[1:]]
-    return [(c - (e - 1) / 2, c + (e - 1) / 2) for c, e in zip(draw.centre, extent, strict=True)]
+    extent = [n / spec.params.scale for n in patch[1:]]
+    return [(c - (e - 1) / 2, c + (e - 1) / 2) for c, e in zip(spec.centre, extent, strict=True)]
 
 
 @pytest.mark.parametrize("stage", [PLAIN, ALWAYS])
@@ -133,14 +133,14 @@ def edges(draw, patch):
 def test_a_crop_holds_the_whole_lesion_of_its_slices(mirror, rows, columns, stage):
     """13 x 1 to 10 x 12 voxels fit into 16 even when magnified by 1.2."""
     cut = sampler([mirror(box_of((8, 40, 32), rows, columns))], augmentation=RESCALE)
-    drawn = [cut.draw(k, stage) for k in range(200)]
-    for draw in drawn:
-        for (first, last), (low, high) in zip(edges(draw, cut.patch), (rows, columns), strict=True):
+    specs = [cut.draw(k, stage) for k in range(200)]
+    for spec in specs:
+        for (first, last), (low, high) in zip(edges(spec, cut.patch), (rows, columns), strict=True):
             assert first <= low + 1e-6 and last >= high - 1 - 1e-6
-    assert len({d.centre for d in drawn}) > 15
+    assert len({d.centre for d in specs}) > 15
     if stage is PLAIN:
         whole = 4 * (rows[1] - rows[0]) * (columns[1] - columns[0])
-        assert all(cut.cut([d])[1].sum() == whole for d in drawn[:50])
+        assert all(cut.cut([d])[1].sum() == whole for d in specs[:50])
 
 
 @pytest.mark.parametrize("stage", [PLAIN, ALWAYS])
@@ -148,11 +148,11 @@ def test_a_crop_too_small_for_the_lesion_lies_inside_its_box(mirror, stage):
     """36 x 37 voxels are too many for 16 even at half the size."""
     rows, columns = (1, 37), (2, 39)
     cut = sampler([mirror(box_of((8, 40, 40), rows, columns))], augmentation=RESCALE)
-    drawn = [cut.draw(k, stage) for k in range(200)]
-    for draw in drawn:
-        for (first, last), (low, high) in zip(edges(draw, cut.patch), (rows, columns), strict=True):
+    specs = [cut.draw(k, stage) for k in range(200)]
+    for spec in specs:
+        for (first, last), (low, high) in zip(edges(spec, cut.patch), (rows, columns), strict=True):
             assert first >= low - 1e-6 and last <= high - 1 + 1e-6
-    assert len({d.centre for d in drawn}) > 100
+    assert len({d.centre for d in specs}) > 100
 
 
 def test_only_the_lesion_of_the_own_slices_counts(mirror):
@@ -160,8 +160,8 @@ def test_only_the_lesion_of_the_own_slices_counts(mirror):
     classes[4:] = box_of((4, 64, 64), (50, 60), (40, 50))
     cut = sampler([mirror(classes)])
     for k in range(60):
-        draw = cut.draw(k, PLAIN)
-        assert cut.cut([draw])[1].sum() == 4 * (16 if draw.start == 0 else 100)
+        spec = cut.draw(k, PLAIN)
+        assert cut.cut([spec])[1].sum() == 4 * (16 if spec.start == 0 else 100)
 
 
 def test_a_slab_without_lesion_is_cropped_anywhere_in_the_box(mirror):
@@ -186,7 +186,7 @@ def test_every_second_sample_is_centred_near_the_lesion(mirror):
     assert 0.45 < shown < 0.65
 
 
-def test_classes_are_drawn_alike_however_rare(mirror):
+def test_classes_are_specs_alike_however_rare(mirror):
     """A class of 4 voxels and one of 3600, far apart."""
     classes = np.zeros((4, 128, 64), np.uint8)
     classes[:, 64:94, 17:47], classes[:, 10, 32] = 1, 2
@@ -198,35 +198,35 @@ def test_classes_are_drawn_alike_however_rare(mirror):
 
 def test_a_crop_anywhere_stays_in_a_box_that_holds_it(mirror):
     cut = sampler([mirror(np.ones((9, 30, 26)), depth=20, first=5)], sampling="lesion")
-    drawn = [cut.draw(k, PLAIN) for k in range(200)]
-    _, classes = cut.cut(drawn)
-    assert classes.all() and len({d.start for d in drawn}) == 6
+    specs = [cut.draw(k, PLAIN) for k in range(200)]
+    _, classes = cut.cut(specs)
+    assert classes.all() and len({d.start for d in specs}) == 6
 
 
 @pytest.mark.parametrize("share", [s.augment for s in PAPER.stages])
 def test_as_many_samples_are_augmented_as_the_stage_says(scans, share):
     cut, count = sampler(scans), 1500
     stage = Stage(name="s", share=1, augment=share, gamma=0)
-    augmented = sum(cut.draw(k, stage).change != AugmentParams() for k in range(count))
+    augmented = sum(cut.draw(k, stage).params != AugmentParams() for k in range(count))
     assert abs(augmented - share * count) <= 4 * math.sqrt(count * share * (1 - share))
 
 
 def test_as_many_samples_lose_sequences_as_the_recipe_says(scans):
     cut = sampler(scans, drop_sequences=0.3)
-    drawn = [cut.draw(k, PLAIN) for k in range(600)]
-    dropped = [d for d in drawn if d.change.kept]
+    specs = [cut.draw(k, PLAIN) for k in range(600)]
+    dropped = [d for d in specs if d.params.kept]
     assert abs(len(dropped) - 180) < 4 * math.sqrt(600 * 0.3 * 0.7)
-    assert {d.change.kept for d in dropped} == {(True, False), (False, True)}
+    assert {d.params.kept for d in dropped} == {(True, False), (False, True)}
     images, _ = cut.cut(dropped)
     for image, draw in zip(images, dropped, strict=True):
-        assert not image[draw.change.kept.index(False)].any() and image[draw.change.kept.index(True)].any()
+        assert not image[draw.params.kept.index(False)].any() and image[draw.params.kept.index(True)].any()
 
 
 def test_a_stage_changes_whether_a_sample_is_augmented_and_nothing_else(scans):
     """Samples that both stages leave alone are the same crops."""
     cut, half = sampler(scans), Stage(name="half", share=1, augment=0.5, gamma=2)
     pairs = [(cut.draw(k, PLAIN), cut.draw(k, half)) for k in range(80)]
-    alone = [(a, b) for a, b in pairs if b.change == AugmentParams()]
+    alone = [(a, b) for a, b in pairs if b.params == AugmentParams()]
     assert len(alone) > 20 and all(a == b for a, b in alone)
     assert all((a.scan, a.start) == (b.scan, b.start) for a, b in pairs)
 

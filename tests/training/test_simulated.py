@@ -1,4 +1,4 @@
-"""Cases simulated into memory are those that `grow` writes, and a training on them needs no file."""
+"""Cases simulated into memory are those that `simulate` writes, and a training on them needs no file."""
 
 import os
 import signal
@@ -11,16 +11,13 @@ import numpy as np
 import pytest
 import torch
 
-from brainsegnet.benchmark.run import CompareOptions, compare
-from brainsegnet.errors import BrainSegNetError, DatasetError, MissingSequence, TaskError
+from brainsegnet.errors import BrainSegNetError, DatasetError, Interrupted, MissingSequence, TaskError
 from brainsegnet.model.store import open_model
 from brainsegnet.model.weights import read_tensors
 from brainsegnet.reporting.inspect import card_rows
 from brainsegnet.simulation.simulate import SimulateOptions, simulate
 from brainsegnet.task import BRATS2015, BRATS2021, ISLES2017, ISLES2022, TASKS
-from brainsegnet.training.options import TrainOptions, Watch
-from brainsegnet.training.recipes import Budget
-from brainsegnet.training.signals import Interrupted
+from brainsegnet.training.options import TrainOptions
 from brainsegnet.training.simulated import SEED_STEP, open_buffer, plan_simulation
 from brainsegnet.training.split import load_scans, split_cases
 from brainsegnet.training.train import train
@@ -33,7 +30,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 @pytest.fixture
 def options(tiny):
-    return TrainOptions(tiny, Budget(steps=4), simulated=1, refresh_every=2, anatomy="procedural", shape=SHAPE)
+    return TrainOptions(tiny, steps=4, simulated=1, refresh_every=2, anatomy="procedural", shape=SHAPE)
 
 
 @pytest.mark.parametrize("task", [BRATS2015, BRATS2021])
@@ -57,7 +54,7 @@ def test_a_case_in_memory_is_the_one_that_simulate_writes_and_train_reads(option
 @pytest.mark.parametrize("task", [ISLES2022, ISLES2017])
 def test_a_stroke_in_memory_is_the_one_that_simulate_writes_and_train_reads(tiny, tmp_path, task):
     sequences = task.sequences[:2]
-    options = TrainOptions(tiny, Budget(steps=4), simulated=1, sequences=sequences, validation=0)
+    options = TrainOptions(tiny, steps=4, simulated=1, sequences=sequences, validation=0)
     simulated, held = plan_simulation(options, task, sequences), {}
     assert (simulated.generator, simulated.anatomy, simulated.kind) == (task.name, "", "strokes")
     open_buffer(simulated, options, task, sequences, CPU).fill(0, held.__setitem__)
@@ -69,34 +66,39 @@ def test_a_stroke_in_memory_is_the_one_that_simulate_writes_and_train_reads(tiny
 
 
 @pytest.mark.parametrize(("task", "generator"), [(ISLES2017, "isles2017"), (ISLES2022, "isles2022")])
-def test_what_two_kinds_of_stroke_have_is_grown_as_the_task_has_it(task, generator):
+def test_what_two_kinds_of_stroke_have_is_simulated_as_the_task_has_it(task, generator):
     assert plan_simulation(TrainOptions(simulated=1), task, ("adc",)).generator == generator
 
 
-def test_a_stroke_model_trains_on_strokes_that_nobody_wrote(tiny, tmp_path):
-    said, options = [], TrainOptions(tiny, Budget(steps=2), simulated=1, validation=0)
-    home = train([], "isles2022", tmp_path / "run", options, Watch(said.append))
-    assert (
-        said[1] == f"1 simulated stroke in memory, one new every 40 steps; anatomy procedural, seeds from {SEED_STEP}"
-    )
+def test_a_stroke_model_trains_on_strokes_that_nobody_wrote(tiny, recorder, tmp_path):
+    heard, options = recorder(), TrainOptions(tiny, steps=2, simulated=1, validation=0)
+    home = train([], "isles2022", tmp_path / "run", options, heard)
+    expected = f"1 simulated stroke in memory, one new every 40 steps; anatomy procedural, seeds from {SEED_STEP}"
+    assert heard.messages[1] == expected
     told = dict(card_rows(open_model(home).card))["trained on"]
     assert told.startswith("0 cases; 1 strokes simulated meanwhile (isles2022, anatomy procedural, seeds from 1")
 
 
-def test_a_training_needs_no_file_and_resumes_as_if_it_had_never_stopped(options, tmp_path):
-    said = []
-    homes = train([], "brats2021", tmp_path / "whole", options, Watch(said.append)), tmp_path / "part" / "last"
-    stop = Watch(step=lambda record: os.kill(os.getpid(), signal.SIGINT) if record.step == 2 else None)
+def test_a_training_needs_no_file_and_resumes_as_if_it_had_never_stopped(options, recorder, tmp_path):
+    heard = recorder()
+    homes = train([], "brats2021", tmp_path / "whole", options, heard), tmp_path / "part" / "last"
+    stop = recorder(lambda event: os.kill(os.getpid(), signal.SIGINT) if event.step == 2 else None)
     with pytest.raises(Interrupted):
         train([], "brats2021", tmp_path / "part", options, stop)
     train([], "brats2021", tmp_path / "part", replace(options, resume=True))
     whole, part = (read_tensors(home / "weights.safetensors")[0] for home in homes)
     assert all(torch.equal(tensor, part[name]) for name, tensor in whole.items())
-    assert "no training case on disk, held out: none" in said[0]
-    assert said[1] == f"1 simulated glioma in memory, one new every 2 steps; anatomy procedural, seeds from {SEED_STEP}"
+    assert "no training case on disk, held out: none" in heard.messages[0]
+    expected = f"1 simulated glioma in memory, one new every 2 steps; anatomy procedural, seeds from {SEED_STEP}"
+    assert heard.messages[1] == expected
     note = open_model(homes[0]).card.training
     assert open_model(homes[1]).card.training.simulated == note.simulated and not note.data.cases
-    assert (note.simulated.size, note.simulated.every, note.simulated.seen, note.simulated.seed) == (1, 2, 2, SEED_STEP)
+    assert (note.simulated.size, note.simulated.refresh_every, note.simulated.seen, note.simulated.seed) == (
+        1,
+        2,
+        2,
+        SEED_STEP,
+    )
     assert (note.simulated.generator, note.simulated.anatomy, note.simulated.shape) == (
         "realistic",
         "procedural",
@@ -110,7 +112,7 @@ def test_a_training_needs_no_file_and_resumes_as_if_it_had_never_stopped(options
         train([], "brats2021", tmp_path / "part", replace(options, refresh_every=3, resume=True))
 
 
-def test_grown_cases_may_be_all_that_is_trained_on_where_real_ones_are_held_out(phantoms, options):
+def test_simulated_cases_may_be_all_that_is_trained_on_where_real_ones_are_held_out(phantoms, options):
     names = tuple(f"phantom000{k}" for k in range(3))
     split = split_cases([phantoms], BRATS2015, replace(options, hold_out=names))
     assert not split.training and len(split.validation) == 3 and split.sequences == BRATS2015.sequences
@@ -118,7 +120,7 @@ def test_grown_cases_may_be_all_that_is_trained_on_where_real_ones_are_held_out(
         split_cases([phantoms], BRATS2015, TrainOptions(hold_out=names))
 
 
-def test_no_two_trainings_grow_the_same_and_none_what_grow_writes(options):
+def test_no_two_trainings_simulate_the_same_and_none_what_simulate_writes(options):
     seeds = [plan_simulation(replace(options, seed=seed), BRATS2021, ("t1",)).seed for seed in (0, 1, 2**63 - 1)]
     assert seeds[0] == SEED_STEP and seeds[1] - seeds[0] == SEED_STEP and len(set(seeds)) == 3
 
@@ -173,10 +175,12 @@ ODD = BRATS2015.model_copy(update={"name": "odd", "sequences": ("t1", "pet")})
         (BRATS2021, {"sequences": ("pet",)}, MissingSequence, "task brats2021 has no sequence pet"),
         (BRATS2021, {"shape": None, "anatomy": "nowhere"}, DatasetError, "nowhere holds no label maps"),
         (BRATS2021, {"shape": SHAPE, "anatomy": "nowhere"}, TaskError, "the anatomy nowhere keeps its grid"),
-        (BRATS2021, {"simulated": None}, DatasetError, "nothing to train on; name folders of cases, or grow cases"),
+        (BRATS2021, {"simulated": None}, DatasetError, "nothing to train on; name folders of cases, or simulate cases"),
     ],
 )
-def test_what_cannot_be_grown_is_refused_before_anything_is_written(options, tmp_path, task, chosen, kind, sentence):
+def test_what_cannot_be_simulated_is_refused_before_anything_is_written(
+    options, tmp_path, task, chosen, kind, sentence
+):
     if "simulated" in chosen:
         options = replace(options, refresh_every=None, anatomy=None, shape=None, **chosen)
     else:
@@ -186,16 +190,11 @@ def test_what_cannot_be_grown_is_refused_before_anything_is_written(options, tmp
     assert "\n" not in str(caught.value) and not [p for p in tmp_path.rglob("*") if p.is_file()]
 
 
-def test_a_part_of_the_sequences_can_be_grown(options):
+def test_a_part_of_the_sequences_can_be_simulated(options):
     assert split_cases([], ODD, replace(options, sequences=("t1",))).sequences == ("t1",)
 
 
-def test_a_comparison_grows_nothing(phantoms, options, tmp_path):
-    with pytest.raises(TaskError, match="leave out simulated cases"):
-        compare(phantoms, "brats2015", tmp_path / "out", CompareOptions(training=options))
-
-
-def test_heads_from_a_seed_grow_where_nothing_reads_images():
+def test_procedural_anatomies_need_no_library_for_images():
     program = f"""
 import sys
 sys.modules["SimpleITK"] = None
@@ -205,8 +204,8 @@ from brainsegnet.training.options import TrainOptions
 from brainsegnet.task import BRATS2021
 options = TrainOptions(simulated=1, anatomy="procedural", shape={SHAPE})
 scans = []
-pool = open_buffer(plan_simulation(options, BRATS2021, ("t2",)), options, BRATS2021, ("t2",), torch.device("cpu"))
-pool.fill(0, lambda slot, scan: scans.append(scan))
+buffer = open_buffer(plan_simulation(options, BRATS2021, ("t2",)), options, BRATS2021, ("t2",), torch.device("cpu"))
+buffer.fill(0, lambda place, scan: scans.append(scan))
 print(scans[0].image.shape[0], scans[0].classes.max())
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)

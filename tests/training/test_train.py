@@ -12,17 +12,16 @@ from brainsegnet.errors import BrainSegNetError, DatasetError, ModelError, Outpu
 from brainsegnet.inference.postprocessing import filter_components
 from brainsegnet.model.store import open_model
 from brainsegnet.task import BRATS2015
-from brainsegnet.training.options import TrainOptions, Watch
-from brainsegnet.training.plan import Plan
-from brainsegnet.training.recipes import Budget
+from brainsegnet.training import loop
+from brainsegnet.training import train as training_run
+from brainsegnet.training.options import TrainOptions
 from brainsegnet.training.sampler import Scan
-from brainsegnet.training.split import split_cases
-from brainsegnet.training.train import STATE, _hooks, score, train
+from brainsegnet.training.train import STATE, score, train
 
 
 @pytest.fixture
 def options(tiny):
-    return TrainOptions(tiny, Budget(steps=2), hold_out=("phantom0002",))
+    return TrainOptions(tiny, steps=2, hold_out=("phantom0002",))
 
 
 def rows(folder):
@@ -35,7 +34,7 @@ def left(folder):
 
 
 def test_where_no_tensorboard_is_installed_the_log_is_a_table(phantoms, options, tmp_path, monkeypatch):
-    monkeypatch.setattr("brainsegnet.training.progress.BOARDS", ("no_such_board",))
+    monkeypatch.setattr("brainsegnet.training.log.BOARDS", ("no_such_board",))
     train(phantoms, "brats2015", tmp_path / "run", options)
     assert {"log.csv", "log.json"} < set(left(tmp_path / "run")) and not (tmp_path / "run" / "tensorboard").exists()
 
@@ -44,20 +43,20 @@ def test_the_network_fits_the_number_of_cases(phantoms, tiny, tmp_path):
     """One case to train on is fewer than two, and two are not."""
     wide = tiny.model_copy(update={"narrow_below": 2})
     for held, widths in ((("phantom0002",), (4, 4, 8, 8)), (("phantom0001", "phantom0002"), (2, 2, 4, 4))):
-        options = TrainOptions(wide, Budget(steps=1), hold_out=held, validations=0)
+        options = TrainOptions(wide, steps=1, hold_out=held, validations=0)
         card = open_model(train(phantoms, "brats2015", tmp_path / f"{len(held)}", options)).card
         assert card.network.widths == widths and tuple(card.training.recipe["widths"]) == widths
 
 
-def test_the_start_says_sequences_cases_and_who_is_held_out(phantoms, options, tmp_path):
-    said, records = [], []
-    home = train(phantoms, "brats2015", tmp_path / "run", options, Watch(said.append, records.append))
+def test_the_first_message_names_sequences_cases_and_who_is_held_out(phantoms, options, recorder, tmp_path):
+    heard = recorder()
+    home = train(phantoms, "brats2015", tmp_path / "run", options, heard)
     assert home == tmp_path / "run" / "best"
-    assert said[0].startswith(
+    assert heard.messages[0].startswith(
         "task brats2015, sequences flair, t1, t1c, t2; 2 training cases, held out: phantom0002; recipe quick, 2 steps, "
     )
-    assert ", 4 to 8 channels, 1 x cpu" in said[0]
-    assert [record.step for record in records if not record.dice] == [1, 2]
+    assert ", 4 to 8 channels, 1 x cpu" in heard.messages[0]
+    assert [event.step for event in heard.events if not event.dice] == [1, 2]
 
 
 def test_a_run_keeps_best_last_logs_and_state(trained):
@@ -100,7 +99,7 @@ def test_sequences_name_the_channels_and_one_alone_is_never_dropped(phantoms, op
 def test_a_finished_training_is_lengthened_by_resuming_it(phantoms, trained, tiny, tmp_path):
     shutil.copytree(trained, tmp_path / "run")
     recipe = tiny.model_copy(update={"drop_sequences": 0.5})
-    longer = TrainOptions(recipe, Budget(steps=5), hold_out=("phantom0002",), resume=True)
+    longer = TrainOptions(recipe, steps=5, hold_out=("phantom0002",), resume=True)
     train(phantoms, "brats2015", tmp_path / "run", longer)
     assert [row["step"] for row in rows(tmp_path / "run") if not row["dice_whole"]] == ["1", "2", "3", "4", "5"]
     assert open_model(tmp_path / "run" / "last").card.training.budget == {"steps": 5}
@@ -144,6 +143,7 @@ def test_where_there_is_no_training_none_is_resumed(phantoms, options, tmp_path)
         ({"seed": -1}, "seed must be 0 or more, not -1"),
         ({"drop_sequences": 1.5}, "the share of samples that lose sequences lies from 0 to 1, not at 1.5"),
         ({"accelerator": "tpu"}, "unknown accelerator 'tpu'; choose one of auto, cpu, cuda"),
+        ({"steps": 3, "minutes": 2}, "a budget is one of epochs, steps and minutes, not 2 of them"),
         ({"hold_out": ("a",), "exclude": ("b", "a")}, "case a is to be held out and excluded at once"),
     ],
 )
@@ -156,7 +156,10 @@ def test_options_out_of_their_range_are_refused(option, sentence):
     ("option", "sentence"),
     [
         ({"devices": 3}, "a batch of 2 cannot be shared evenly by 3 devices"),
-        ({"recipe": "fast"}, "unknown recipe 'fast'; choose one of paper, quick, thorough, foci, modern, tune"),
+        (
+            {"recipe": "fast"},
+            "unknown recipe 'fast'; choose one of paper, quick, thorough, small-lesions, ",
+        ),
         ({"seed": 2**63}, r"a seed lies between 0 and 2\^63 - 1"),
         ({"validation": 3, "hold_out": ()}, "no case is left to train on"),
     ],
@@ -195,13 +198,18 @@ def test_a_scan_is_not_scored_that_is_trained_on_under_another_name(phantoms, op
 
 
 @pytest.mark.parametrize("held_out", [(), ("phantom0002",)])
-def test_all_processes_validate_or_none_does(phantoms, options, tmp_path, held_out):
-    split = split_cases([phantoms], BRATS2015, replace(options, hold_out=held_out))
-    plan = Plan(options.recipe, options.budget, 4, 5, (4, 32, 32))
+def test_all_processes_validate_or_none_does_and_the_first_alone_has_a_log(
+    phantoms, options, tmp_path, monkeypatch, held_out
+):
+    seen, launch = [], training_run.launch
+    monkeypatch.setattr(loop, "fit", lambda scans, plan, fabric, monitoring, **more: seen.append(monitoring))
     for first in (True, False):
-        process = SimpleNamespace(is_global_zero=first)
-        hooks, log = _hooks(split, plan, process, tmp_path, options, [])
-        assert (hooks.validate is not None) == bool(held_out) and (log is not None) == first
+        process = SimpleNamespace(is_global_zero=first, world_size=1)
+        monkeypatch.setattr(training_run, "launch", lambda *given: launch(*given) if first else process)  # noqa: B023
+        out = tmp_path / f"{first}"
+        train(phantoms, "brats2015", out, replace(options, hold_out=held_out, validation=0))
+        assert (seen[-1].validate is not None) == bool(held_out) and bool(seen[-1].callbacks) == first
+        assert (out / "log.csv").is_file() == first
 
 
 def test_the_score_is_the_mean_dice_over_the_held_out_scans(trained, rng):

@@ -15,8 +15,7 @@ from brainsegnet.cli.app import app, complain
 
 def main() -> None:
     """Run a verb, and end with an exit code and at most one sentence, whatever comes."""
-    from brainsegnet.errors import BrainSegNetError
-    from brainsegnet.training.signals import Interrupted
+    from brainsegnet.errors import BrainSegNetError, Interrupted
 
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     threading.excepthook = _leave_to_main_thread

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
-from cyclopts import App, Parameter
+from cyclopts import App, Parameter, default_name_transform
 
 Paths = Annotated[list[Path], Parameter(consume_multiple=False)]
 Folders = list[Path]
@@ -15,6 +15,11 @@ Names = tuple[str, ...]
 def _show(default: object) -> str | None:
     """A default as the help shows it: what is off, absent or empty is not shown."""
     return None if default in (False, None, "", ()) else str(default)
+
+
+def _name_flag(name: str) -> str:
+    """The flag of an argument; `from` is a word of Python, so no argument can have that name."""
+    return "from" if name == "start" else default_name_transform(name)
 
 
 def _version() -> str:
@@ -34,6 +39,7 @@ app = App(
         negative_iterable=(),
         consume_multiple=True,
         show_default=_show,
+        name_transform=_name_flag,
     ),
 )
 app.register_install_completion_command(help="Install the completion of this command for your shell.")

@@ -1,20 +1,14 @@
-"""The verbs that make models: one flag per argument. Heavy libraries load when a verb runs."""
+"""The verbs that make models: train and export. Heavy libraries load when a verb runs."""
 
 import os
 from pathlib import Path
-from typing import Literal
+from typing import Annotated
+
+from cyclopts import Parameter
 
 from brainsegnet.cli.app import Paths, app, say
-from brainsegnet.cli.flags import (
-    BudgetFlags,
-    CaseFlags,
-    HoldOutFlags,
-    MachineFlags,
-    OriginFlags,
-    SimulationFlags,
-    Switch,
-)
-from brainsegnet.cli.progress import training_progress
+from brainsegnet.cli.progress import Speaker, TrainingBar
+from brainsegnet.training.options import TrainOptions
 
 RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")
 """Where launchers say which of several processes this one is; it is the first if all that are set are 0."""
@@ -27,15 +21,7 @@ def train(
     *,
     task: str,
     out: Path,
-    recipe: Literal["paper", "quick", "thorough", "small-lesions", "modern", "finetune"] | None = None,
-    budget: BudgetFlags | None = None,
-    cases: CaseFlags | None = None,
-    held: HoldOutFlags | None = None,
-    simulation: SimulationFlags | None = None,
-    seed: int = 0,
-    machine: MachineFlags | None = None,
-    resume: Switch = False,
-    origin: OriginFlags | None = None,
+    options: Annotated[TrainOptions | None, Parameter(name="*")] = None,
 ) -> None:
     """Train a model on cases with known lesions, on cases that are simulated meanwhile, or on both.
 
@@ -54,25 +40,11 @@ def train(
         brats2015, brats2021, brats2023, isles2017, isles2022, or a YAML file.
     out
         Folder for the models best/ and last/, the log and the state.
-    recipe
-        paper: as published. quick (the default): a CPU in minutes. thorough: a CPU in hours. foci: the same where
-        lesions are many and small. modern: what we find best, for a GPU. tune (the default with --from): gently on from
-        a trained model, the mean of its weights and the new.
-    seed
-        Governs all that is random.
-    resume
-        Continue the training in --out.
     """
-    from brainsegnet.training.options import TrainOptions, Watch
-    from brainsegnet.training.recipes import Budget
     from brainsegnet.training.train import train as run
 
-    budget, cases, machine = budget or BudgetFlags(), cases or CaseFlags(), machine or MachineFlags()
-    limits = Budget(**vars(budget)) if any(limit is not None for limit in vars(budget).values()) else None
-    chosen = vars(cases) | vars(held or HoldOutFlags()) | vars(simulation or SimulationFlags()) | vars(machine)
-    options = TrainOptions(recipe, limits, seed=seed, resume=resume, **chosen, **vars(origin or OriginFlags()))
-    with training_progress() as step:
-        run(data or [], task, out, options, Watch(say, step))
+    with TrainingBar() as bar:
+        run(data or [], task, out, options, bar)
     if all(os.environ.get(rank, "0") == "0" for rank in RANKS):
         say(f"done; try: brainsegnet segment CASE --model {out} --out lesion.nii.gz")
         say(f"and for speed on a CPU, once: brainsegnet export {' '.join(map(str, (out, *(data or ()))))}")
@@ -93,4 +65,4 @@ def export(model: Path, data: Paths | None = None, /) -> None:
     """
     from brainsegnet.training.export import export as run
 
-    run(model, data or [], say)
+    run(model, data or [], Speaker())

@@ -103,7 +103,7 @@ class Simulated(CardPart):
         anatomy, shapes: Folders or names; empty for procedural heads and simulated lesion shapes.
         shape: Voxels (D, H, W) of a procedural head; None is 1 mm.
         seed: Of the first case; each further one has the next.
-        size, every: Cases in memory at a time, and the steps after which a new one replaced one of them.
+        size, refresh_every: Cases in memory at a time, and the steps after which a new one replaced one of them.
         seen: Cases that were in memory in all.
     """
 
@@ -113,7 +113,7 @@ class Simulated(CardPart):
     shape: tuple[int, int, int] | None = None
     seed: int = Field(ge=0)
     size: int = Field(ge=1)
-    every: int = Field(ge=1)
+    refresh_every: int = Field(ge=1)
     seen: int = Field(default=0, ge=0)
 
     @property

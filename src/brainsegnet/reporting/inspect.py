@@ -207,7 +207,7 @@ def _trained(note: TrainingNote) -> str:
         return cases
     return (
         f"{cases}; {simulated.seen} {simulated.kind} simulated meanwhile ({simulated.generator}, {simulated.origin}), "
-        f"{simulated.size} at a time, one new every {simulated.every} steps"
+        f"{simulated.size} at a time, one new every {simulated.refresh_every} steps"
     )
 
 

@@ -1,1 +1,1 @@
-"""Losses, augmentation, patches, curriculum and the loop."""
+"""Training a network: which cases, by which recipe, the loop, what is kept of it, and its export."""

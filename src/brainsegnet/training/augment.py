@@ -1,6 +1,6 @@
 """Augmentation, drawn and then applied: a small record per sample, and pure functions of it on whole batches.
 
-Source: "Data Augmentation" in Hu et al. 2020, and the wider set of changes of the recipes `quick` and `modern`.
+Source: "Data Augmentation" in Hu et al. 2020, and the wider ranges of the recipes `quick` and `modern`.
 """
 
 import math
@@ -17,7 +17,7 @@ from brainsegnet.training.recipes import Augmentation, Range
 
 @dataclass(frozen=True)
 class AugmentParams:
-    """What one sample undergoes; the defaults leave it as it is.
+    """The augmentation of one sample; the defaults leave it as it is.
 
     Attributes:
         scale: In-plane magnification.
@@ -45,7 +45,7 @@ class AugmentParams:
 
 
 def draw_params(rng: np.random.Generator, how: Augmentation, sequences: int, slices: int) -> AugmentParams:
-    """A change of a sample of so many sequences and slices."""
+    """Draw the augmentation of a sample of so many sequences and slices from the ranges of a recipe."""
     return AugmentParams(
         scale=float(rng.uniform(*how.scale)),
         angle_deg=float(rng.uniform(-how.angle_deg, how.angle_deg)),
@@ -66,33 +66,33 @@ def _uniform(rng: np.random.Generator, limits: Range, size: int) -> tuple[float,
 
 
 def _symmetric(rng: np.random.Generator, limits: Range) -> float:
-    """A factor from a range in which shrinking and growing are equally likely where the range has both."""
+    """A factor from a range; where the range holds 1, factors below and above it are equally likely."""
     low, high = limits
     if low < 1 < high:
         low, high = (low, 1.0) if rng.random() < 0.5 else (1.0, high)
     return float(rng.uniform(low, high))
 
 
-def drop_sequences(rng: np.random.Generator, change: AugmentParams, sequences: int) -> AugmentParams:
-    """`change` with a random proper subset of the sequences kept, at least one."""
+def drop_sequences(rng: np.random.Generator, params: AugmentParams, sequences: int) -> AugmentParams:
+    """The same augmentation with a random proper subset of the sequences kept, at least one."""
     kept = rng.permutation(sequences) < rng.integers(1, max(sequences, 2))
-    return replace(change, kept=tuple(kept.tolist()))
+    return replace(params, kept=tuple(kept.tolist()))
 
 
-def reorient(x: Tensor, change: AugmentParams) -> Tensor:
+def reorient(x: Tensor, params: AugmentParams) -> Tensor:
     """Flips and quarter turns of (..., D, H, W), exact; with turns, H equals W."""
-    axes = [axis for axis, flip in zip((-3, -2, -1), change.flips, strict=True) if flip]
-    turned = torch.rot90(x, change.turns, (-2, -1)) if change.turns else x
+    axes = [axis for axis, flip in zip((-3, -2, -1), params.flips, strict=True) if flip]
+    turned = torch.rot90(x, params.turns, (-2, -1)) if params.turns else x
     return turned.flip(axes) if axes else turned
 
 
 def window(
-    x: Tensor, centre: tuple[float, float], size: tuple[int, int], change: AugmentParams, nearest: bool
+    x: Tensor, centre: tuple[float, float], size: tuple[int, int], params: AugmentParams, nearest: bool
 ) -> Tensor:
     """The in-plane window of `size` (H, W) around `centre` of (C, H, W), rotated and rescaled; zero outside `x`."""
-    angle, (h, w) = math.radians(change.angle_deg), x.shape[-2:]
+    angle, (h, w) = math.radians(params.angle_deg), x.shape[-2:]
     rows, cols = (torch.arange(n, device=x.device, dtype=torch.float32) - (n - 1) / 2 for n in size)
-    rows, cols = rows[:, None] / change.scale, cols[None] / change.scale
+    rows, cols = rows[:, None] / params.scale, cols[None] / params.scale
     source_h = centre[0] + rows * math.cos(angle) - cols * math.sin(angle)
     source_w = centre[1] + rows * math.sin(angle) + cols * math.cos(angle)
     grid = torch.stack([2 * source_w / max(w - 1, 1) - 1, 2 * source_h / max(h - 1, 1) - 1], -1)[None]
@@ -100,16 +100,16 @@ def window(
     return F.grid_sample(x[None].float(), grid, mode, padding_mode="zeros", align_corners=True)[0]
 
 
-def augment_intensity(images: Tensor, changes: Sequence[AugmentParams]) -> Tensor:
-    """Intensity changes of a batch (N, C, D, H, W); zero, the background, stays zero."""
-    slices = _table([c.slice_gain for c in changes], images.shape[2], 1.0, images)[:, None, :, None, None]
-    gain = _table([c.gain for c in changes], images.shape[1], 1.0, images)[:, :, None, None, None]
-    shift = _table([c.shift for c in changes], images.shape[1], 0.0, images)[:, :, None, None, None]
+def augment_intensity(images: Tensor, batch: Sequence[AugmentParams]) -> Tensor:
+    """Change the intensities of samples (N, C, D, H, W); zero, the background, stays zero."""
+    slices = _table([params.slice_gain for params in batch], images.shape[2], 1.0, images)[:, None, :, None, None]
+    gain = _table([params.gain for params in batch], images.shape[1], 1.0, images)[:, :, None, None, None]
+    shift = _table([params.shift for params in batch], images.shape[1], 0.0, images)[:, :, None, None, None]
     brain = (images != 0).to(images)
-    out = _blurred(images, changes)
-    out = _power(out, changes) * (slices * gain)
-    out = (out + shift + _noise(images, changes)) * brain
-    kept = _table([[float(k) for k in c.kept] for c in changes], images.shape[1], 1.0, images)
+    out = _blurred(images, batch)
+    out = _power(out, batch) * (slices * gain)
+    out = (out + shift + _noise(images, batch)) * brain
+    kept = _table([[float(k) for k in params.kept] for params in batch], images.shape[1], 1.0, images)
     return out * kept[:, :, None, None, None]
 
 
@@ -119,12 +119,12 @@ def _table(rows: Sequence[Sequence[float]], width: int, default: float, like: Te
     return table.to(like.device, non_blocking=True)
 
 
-def _power(x: Tensor, changes: Sequence[AugmentParams]) -> Tensor:
+def _power(x: Tensor, batch: Sequence[AugmentParams]) -> Tensor:
     """A power law on each image's range, widened to hold zero, which stays zero; an exponent of 1 changes no bit.
 
     Sample by sample: vectorised powers round by the place in memory, and no sample may depend on its neighbours.
     """
-    bent = [(n, c, g) for n, change in enumerate(changes) for c, g in enumerate(change.gamma) if g != 1]
+    bent = [(n, c, g) for n, params in enumerate(batch) for c, g in enumerate(params.gamma) if g != 1]
     if not bent:
         return x
     out = x.clone()
@@ -136,19 +136,19 @@ def _power(x: Tensor, changes: Sequence[AugmentParams]) -> Tensor:
     return out
 
 
-def _noise(images: Tensor, changes: Sequence[AugmentParams]) -> Tensor:
+def _noise(images: Tensor, batch: Sequence[AugmentParams]) -> Tensor:
     """Gaussian noise (N, C, D, H, W), each sample's from its own seed."""
     out = torch.zeros_like(images)
-    for row, change in zip(out, changes, strict=True):
-        if change.noise:
-            generator = torch.Generator(images.device).manual_seed(change.noise_seed)
-            row.normal_(0, change.noise, generator=generator)
+    for row, params in zip(out, batch, strict=True):
+        if params.noise:
+            generator = torch.Generator(images.device).manual_seed(params.noise_seed)
+            row.normal_(0, params.noise, generator=generator)
     return out
 
 
-def _blurred(images: Tensor, changes: Sequence[AugmentParams]) -> Tensor:
+def _blurred(images: Tensor, batch: Sequence[AugmentParams]) -> Tensor:
     """In-plane Gaussian smoothing of the sequences whose blur is above zero."""
-    chosen = [(n, c, b) for n, change in enumerate(changes) for c, b in enumerate(change.blur) if b]
+    chosen = [(n, c, b) for n, params in enumerate(batch) for c, b in enumerate(params.blur) if b]
     if not chosen:
         return images
     out = images.clone()

@@ -1,11 +1,15 @@
-"""A network in training, and everything about it that a resumed training needs, in one safetensors file."""
+"""A network in training, the file from which a training is resumed, and the signals that stop one between two steps."""
 
 import copy
 import json
 import math
-from collections.abc import Mapping
+import signal
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import torch
@@ -16,9 +20,11 @@ from brainsegnet._atomic import replacing
 from brainsegnet.errors import ModelError
 from brainsegnet.model.weights import load_into, read_tensors, write_tensors
 
+Weights = Mapping[str, Tensor]
+
 
 @dataclass(eq=False)
-class Trainee:
+class TrainState:
     """A network in training.
 
     Attributes:
@@ -30,9 +36,9 @@ class Trainee:
         step: Steps done.
         minutes: Minutes spent, over all resumed parts.
         validations: Validations done.
-        best: Highest mean Dice seen, -inf before the first validation.
-        start: Weights by name that the training started from; `weight_interpolation`: their share in what is kept, 0 is
-            none.
+        best: Highest mean Dice so far, -inf before the first validation.
+        start: Weights that the training started from.
+        weight_interpolation: Their share in the weights that are kept; 0 is none.
     """
 
     net: nn.Module
@@ -44,7 +50,7 @@ class Trainee:
     minutes: float = 0.0
     validations: int = 0
     best: float = -math.inf
-    start: Mapping[str, Tensor] = field(default_factory=dict)
+    start: Weights = field(default_factory=dict)
     weight_interpolation: float = 0.0
 
     @torch.no_grad()
@@ -61,9 +67,9 @@ class Trainee:
 
     @torch.no_grad()
     def kept(self) -> nn.Module:
-        """What is validated and kept: the average, or a new network, its mean with the start.
+        """The network that is validated and kept: the average, or a new network, its mean with the start.
 
-        Statistics of batch norm are in the mean as weights are; counters are the average's. No part of it goes back
+        Statistics of batch norm are averaged as weights are; counters are the average's. Nothing of the mean goes back
         into the training, so a state need not hold it.
         """
         if not self.weight_interpolation:
@@ -76,7 +82,7 @@ class Trainee:
 
 
 def tensors_of(net: nn.Module) -> dict[str, Tensor]:
-    """Parameters and buffers, each once: in a state dict, one that two modules share stands under both their names."""
+    """Parameters and buffers, each once; a state dict holds one that two modules share under both their names."""
     return {**dict(net.named_parameters()), **dict(net.named_buffers())}
 
 
@@ -85,33 +91,38 @@ def averaged_twin(net: nn.Module, decay: float) -> nn.Module:
     return copy.deepcopy(net).requires_grad_(False) if decay else net
 
 
-def write_state(trainee: Trainee, path: Path, plan: str) -> None:
-    """Write all of it, to a temporary name first: a training killed at any moment leaves a whole file.
+def write_state(state: TrainState, path: Path, plan: str) -> None:
+    """Write the state, to a temporary name first: a training killed at any moment leaves a whole file.
+
+    Args:
+        state: What is written.
+        path: A safetensors file.
+        plan: What identifies the training; only the same one is resumed.
 
     Raises:
         OutputError: the folder cannot be made or written to, or the disk is full; an earlier state stays as it was.
     """
-    tensors = {f"net.{name}": tensor for name, tensor in trainee.net.state_dict().items()}
-    if trainee.average is not trainee.net:
-        tensors |= {f"average.{name}": tensor for name, tensor in trainee.average.state_dict().items()}
-    for index, moments in trainee.optimiser.state_dict()["state"].items():
+    tensors = {f"net.{name}": tensor for name, tensor in state.net.state_dict().items()}
+    if state.average is not state.net:
+        tensors |= {f"average.{name}": tensor for name, tensor in state.average.state_dict().items()}
+    for index, moments in state.optimiser.state_dict()["state"].items():
         tensors |= {f"optimiser.{index}.{name}": moment for name, moment in moments.items()}
     counters = {
         "plan": plan,
-        "step": trainee.step,
-        "minutes": trainee.minutes,
-        "validations": trainee.validations,
-        "best": trainee.best if math.isfinite(trainee.best) else None,
+        "step": state.step,
+        "minutes": state.minutes,
+        "validations": state.validations,
+        "best": state.best if math.isfinite(state.best) else None,
     }
     with replacing(path) as temporary:
         write_tensors(tensors, temporary, {"training": json.dumps(counters)})
 
 
-def read_state(trainee: Trainee, path: Path, plan: str) -> None:
-    """Bring a fresh trainee to where the file says.
+def read_state(state: TrainState, path: Path, plan: str) -> None:
+    """Bring a new state to where the file was written.
 
     Raises:
-        ModelError: no such file, not one of ours, or of another plan.
+        ModelError: there is no such file, it holds no training, or one of another plan.
     """
     tensors, notes = read_tensors(path)
     counters = _counters(notes, path)
@@ -120,16 +131,15 @@ def read_state(trainee: Trainee, path: Path, plan: str) -> None:
             f"{path} is of a training with another recipe, task, seed or data, or one that started from other weights; "
             "resume with the arguments it had"
         )
-    load_into(trainee.net, _under("net.", tensors), str(path))
-    if trainee.average is not trainee.net:
-        load_into(trainee.average, _under("average.", tensors), str(path))
-    _read_moments(trainee.optimiser, _under("optimiser.", tensors))
-    trainee.best = counters["best"] if counters["best"] is not None else -math.inf
-    trainee.step, trainee.minutes = counters["step"], counters["minutes"]
-    trainee.validations = counters["validations"]
+    load_into(state.net, _under("net.", tensors), str(path))
+    if state.average is not state.net:
+        load_into(state.average, _under("average.", tensors), str(path))
+    _read_moments(state.optimiser, _under("optimiser.", tensors))
+    state.best = counters["best"] if counters["best"] is not None else -math.inf
+    state.step, state.minutes, state.validations = (counters[name] for name in ("step", "minutes", "validations"))
 
 
-def _read_moments(optimiser: Optimizer, moments: Mapping[str, Tensor]) -> None:
+def _read_moments(optimiser: Optimizer, moments: Weights) -> None:
     """Copy moments, named `index.key`, into the memory layout of their parameters, as an unbroken training has them."""
     state = optimiser.state_dict()
     parameters = [p for group in optimiser.param_groups for p in group["params"]]
@@ -148,20 +158,41 @@ def _counters(notes: Mapping[str, str], path: Path) -> dict[str, Any]:
     return counters
 
 
-def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _under(prefix: str, tensors: Weights) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
-def saved_step(path: Path) -> int:
-    """How many steps the training in `path` has done; errors as `spent`."""
-    return spent(path)[0]
-
-
-def spent(path: Path) -> tuple[int, float]:
+def steps_and_minutes(path: Path) -> tuple[int, float]:
     """How many steps the training in `path` has done, and in how many minutes.
 
     Raises:
-        ModelError: no such file, or no training in it.
+        ModelError: there is no such file, or no training in it.
     """
     counters = _counters(read_tensors(path)[1], path)
     return int(counters["step"]), float(counters["minutes"])
+
+
+@contextmanager
+def catch_signals() -> Iterator[list[int]]:
+    """Collect SIGINT and SIGTERM instead of ending at once; a second Ctrl-C acts as usual.
+
+    A second SIGTERM does not: launchers and batch systems each send one, and can still send SIGKILL.
+    """
+    caught: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield caught
+        return
+    previous = {int(number): signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def remember(number: int, frame: FrameType | None) -> None:
+        caught.append(number)
+        if number == signal.SIGINT:
+            signal.signal(number, previous[number])
+
+    for number in previous:
+        signal.signal(number, remember)
+    try:
+        yield caught
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

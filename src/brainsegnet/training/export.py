@@ -1,6 +1,6 @@
-"""`export`: a trained model in forms that run without torch, put into its folder."""
+"""`export`: forms of a trained model that run without torch, with 8-bit ranges calibrated on its training cases."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brainsegnet._machine import has_bf16_units
+from brainsegnet._types import Floats
 from brainsegnet.errors import DatasetError
 from brainsegnet.inference.openvino_backend import Arithmetic, OpenVinoBackend
 from brainsegnet.inference.postprocessing import segment_filtered
@@ -15,6 +16,7 @@ from brainsegnet.inference.tiling import TiledPredictor
 from brainsegnet.metrics.scores import region_dice
 from brainsegnet.model.card import ExportNote, Form, is_tolerated
 from brainsegnet.model.store import Model, hash_file, open_model, save_exports, torch_needed
+from brainsegnet.progress import Callback
 from brainsegnet.training.options import TrainOptions
 from brainsegnet.training.split import load_scans, split_cases
 
@@ -28,14 +30,14 @@ COMPARED = 12
 """Whole scans, at most, on which the Dice in 8 bits and in bf16 is compared."""
 
 
-def export(model: Path, data: Path | Sequence[Path] = (), say: Callable[[str], None] | None = None) -> Model:
-    """Put a model into OpenVINO's and ONNX's formats, in its own folder, so that it runs without torch.
+def export(model: Path, data: Path | Sequence[Path] = (), callback: Callback | None = None) -> Model:
+    """Write a model in OpenVINO's and ONNX's formats into its own folder, so that it runs without torch.
 
     Args:
         model: Model folder, or the output folder of `train`.
-        data: Folders or tables with the cases it was trained on; without them there is no 8-bit export, and what bf16
-            costs is not measured.
-        say: Told what was made.
+        data: Folders or tables with the cases it was trained on. Without them there is no 8-bit export, and the cost of
+            bf16 is not measured.
+        callback: Gets a sentence on what was written.
 
     Returns:
         The model with its exports.
@@ -50,13 +52,12 @@ def export(model: Path, data: Path | Sequence[Path] = (), say: Callable[[str], N
     folders = [data] if isinstance(data, Path) else list(data)
     scans = training_scans(opened, folders) if folders else {}
     exported = export_with(opened, scans)
-    if say is not None:
-        say(describe(exported))
+    (callback or Callback()).on_message(describe(exported))
     return exported
 
 
 def export_with(model: Model, scans: Mapping[str, "Scan"], onnx: bool = True) -> Model:
-    """As `export`, with prepared training scans by name, none meaning no 8-bit export; and ONNX or not."""
+    """As `export`, with prepared training scans by name, without which there is no 8-bit export."""
     with torch_needed():
         from brainsegnet.model import graphs
         from brainsegnet.model.graphs import write_onnx
@@ -82,7 +83,7 @@ def export_with(model: Model, scans: Mapping[str, "Scan"], onnx: bool = True) ->
 def _write_eight_bits(
     model: Model, whole: "OpenVinoModel", folder: Path, scans: Mapping[str, "Scan"]
 ) -> dict[Arithmetic, dict[str, float]]:
-    """Write int8.xml and .bin, and tell what `compare` finds.
+    """Write int8.xml and .bin, and return what `compare` finds.
 
     Ranges are clipped; where that costs too much Dice, the whole ranges are taken if they cost less.
     """
@@ -101,8 +102,8 @@ def _write_eight_bits(
     return tried[True]
 
 
-def draw_samples(model: Model, scans: Mapping[str, "Scan"]) -> list[NDArray[np.float32]]:
-    """Training samples (C, D, H, W), half of them on a lesion, none augmented, of sizes that the network takes."""
+def draw_samples(model: Model, scans: Mapping[str, "Scan"]) -> list[Floats]:
+    """Training samples (C, D, H, W), half of them centred on a lesion, none augmented."""
     import torch
 
     from brainsegnet.training.recipes import QUICK, Stage
@@ -116,10 +117,7 @@ def draw_samples(model: Model, scans: Mapping[str, "Scan"]) -> list[NDArray[np.f
 
 
 def compare(model: Model, folder: Path, scans: Mapping[str, "Scan"]) -> dict[Arithmetic, dict[str, float]]:
-    """Whole-scan Dice in 8 bits, and in bf16 where the processor has units for it, minus that in floats, by region.
-
-    A mean over the scans.
-    """
+    """Change of Dice against floats by region, mean over the scans: in 8 bits, and in bf16 where that is fast."""
     others: list[Arithmetic] = ["int8", "bf16"] if has_bf16_units() else ["int8"]
     floats = _score(model, folder, scans, "float")
     return {
@@ -147,7 +145,7 @@ def _score(
 
 
 def describe(model: Model) -> str:
-    """What was made, in a sentence."""
+    """The exports and what 8 bits and bf16 cost, in a sentence."""
     exports = model.card.exports
     made, note = f"{model.folder}: {', '.join(exports)}", exports.get("int8")
     if note is None:
@@ -172,7 +170,7 @@ def _note(model: Model, folder: Path, *names: str) -> ExportNote:
 
 
 def training_scans(model: Model, folders: Sequence[Path]) -> dict[str, "Scan"]:
-    """The cases of the model's own training that are in the folders, prepared.
+    """The training cases of the model that are in the folders, prepared.
 
     Raises:
         DatasetError: none of them is there.

@@ -1,7 +1,6 @@
-"""Training that starts from a trained model: its weights, matched by the names of sequences and tissues."""
+"""Training that starts from a trained model: its network, and its weights matched by names of sequences and tissues."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from brainsegnet.errors import DatasetError, TaskError
@@ -12,54 +11,58 @@ from brainsegnet.training.recipes import FINETUNE, Recipe
 from brainsegnet.training.split import DataSplit, patient_of
 
 if TYPE_CHECKING:
-    from brainsegnet.training.plan import Plan, Weights
+    from brainsegnet.training.checkpoint import Weights
+    from brainsegnet.training.loop import Plan
 
 SLOWER = 0.25
-"""Factor on the learning rate of the recipe: what is there already is to be kept."""
+"""Factor on the learning rate of the recipe, so that what the model knows is kept."""
 DROPPED = 0.5
 """Share of the samples that lose sequences where the model takes any subset and its card does not tell how often."""
 BLOCKS = 4
-"""Of the network, in every recipe."""
+"""Blocks of the network in every recipe."""
 
 
-def adopt(recipe: Recipe, card: Card, dropping: float | None = None) -> Recipe:
+def adopt(recipe: Recipe, card: Card, drop_sequences: float | None = None) -> Recipe:
     """The recipe with the network of a trained model, its patch unless the recipe has one, and a lower learning rate.
 
-    Where the model takes any subset of its sequences, samples lose sequences as often as in its own training, to keep
-    it so, or oftener where the recipe says so; unless the user has asked for a share (`dropping`). Small lesions weigh
-    as much as they did in its training, where a recipe that keeps a share of it does not favour them itself.
+    A model of any subset of its sequences stays one: samples lose sequences at least as often as in its own training.
+    Small lesions weigh as much as in its training, where a recipe that keeps a share of its weights does not weigh them
+    itself.
+
+    Args:
+        recipe: How to train.
+        card: Of the model.
+        drop_sequences: The share of samples that lose sequences, where the user asked for one.
 
     Raises:
         TaskError: the model has more or fewer blocks than a recipe can train.
     """
-    shape = card.network
-    if len(shape.widths) != BLOCKS:
+    network, before = card.network, card.training.recipe
+    if len(network.widths) != BLOCKS:
         raise TaskError(
-            f"model {card.name} has {len(shape.widths)} blocks of widths {', '.join(map(str, shape.widths))}, and a "
-            f"recipe trains {BLOCKS}; start from another model, or anew"
+            f"model {card.name} has {len(network.widths)} blocks of widths {', '.join(map(str, network.widths))}, and "
+            f"a recipe trains {BLOCKS}; start from another model, or from none"
         )
-    kept = recipe.drop_sequences if dropping is None else dropping
-    if dropping is None and card.input.any_subset:
-        kept = max(kept, card.training.recipe.get("drop_sequences") or DROPPED)
-    return Recipe.model_validate(
-        recipe.model_dump()
-        | {
-            "widths": shape.widths,
-            "refined": shape.refined,
-            "narrow_below": 0,
-            "nonlinear": shape.nonlinear,
-            "stride": shape.stride,
-            "patch": recipe.patch or card.training.recipe.get("patch"),
-            "learning_rate": recipe.learning_rate * SLOWER,
-            "drop_sequences": kept,
-            "small_lesion_power": recipe.small_lesion_power
-            or (card.training.recipe.get("small_lesion_power", 0.0) if recipe.weight_interpolation else 0.0),
-        }
-    )
+    dropped = recipe.drop_sequences if drop_sequences is None else drop_sequences
+    if drop_sequences is None and card.input.any_subset:
+        dropped = max(dropped, before.get("drop_sequences") or DROPPED)
+    inherited_power = before.get("small_lesion_power", 0.0) if recipe.weight_interpolation else 0.0
+    changes = {
+        "widths": network.widths,
+        "refined": network.refined,
+        "narrow_below": 0,
+        "nonlinear": network.nonlinear,
+        "stride": network.stride,
+        "patch": recipe.patch or before.get("patch"),
+        "learning_rate": recipe.learning_rate * SLOWER,
+        "drop_sequences": dropped,
+        "small_lesion_power": recipe.small_lesion_power or inherited_power,
+    }
+    return Recipe.model_validate(recipe.model_dump() | changes)
 
 
-def follow(split: DataSplit, card: Card) -> DataSplit:
-    """The roster of a training that starts from a model: none is held out whom the model has seen.
+def check_start(split: DataSplit, card: Card) -> None:
+    """Refuse a model to start from that does not suit the cases.
 
     Raises:
         TaskError: model and cases share no sequence.
@@ -70,9 +73,7 @@ def follow(split: DataSplit, card: Card) -> DataSplit:
             f"model {card.name} takes {', '.join(card.sequences)}, and the cases are trained on with "
             f"{', '.join(split.sequences)}, so there is nothing to start from; choose another model or other sequences"
         )
-    parent = card.as_parent()
-    refuse_seen([case.name for case in split.validation], parent)
-    return replace(split, parent=parent, margin=card.components.confidence_margin)
+    refuse_seen([case.name for case in split.validation], card.as_parent())
 
 
 def refuse_seen(held_out: Sequence[str], parent: Parent) -> None:
@@ -91,25 +92,25 @@ def refuse_seen(held_out: Sequence[str], parent: Parent) -> None:
             )
 
 
-def settle_interpolation(recipe: Recipe, split: DataSplit, card: Card) -> Recipe:
-    """The recipe, without a mean of old and new weights where the old ones know not all sequences and tissues.
+def settle_interpolation(recipe: Recipe, card: Card, sequences: Sequence[str], task: Task) -> Recipe:
+    """The recipe, without weight interpolation where the model does not know all sequences and tissues.
 
-    What such a sequence or tissue starts from is random, and no share of that is worth keeping.
+    The weights of an unknown sequence or tissue start at random, and no share of those is worth keeping.
     """
-    origins = same_channels(card, split.sequences) + same_tissues(card, split.task)
+    origins = match_channels(card, sequences) + match_tissues(card, task)
     return recipe.model_copy(update={"weight_interpolation": 0.0}) if None in origins else recipe
 
 
-def inherited_confidence_margin(split: DataSplit, recipe: Recipe) -> float | None:
-    """The margin of the model that a training starts from, where a share of its weights is kept."""
-    return split.margin if recipe.weight_interpolation else None
+def inherited_margin(recipe: Recipe, parent: Model | None) -> float | None:
+    """The confidence margin of components of the model, where a share of its weights is kept."""
+    return parent.card.components.confidence_margin if parent and recipe.weight_interpolation else None
 
 
-def warn_of_forgetting(recipe: Recipe, split: DataSplit, card: Card) -> str:
-    """A sentence where nothing but a low learning rate keeps what the model knows; else nothing."""
+def warn_of_forgetting(recipe: Recipe, card: Card, sequences: Sequence[str], task: Task) -> str:
+    """A sentence where only a low learning rate keeps what the model knows; else an empty one."""
     if recipe.weight_interpolation:
         return ""
-    if settle_interpolation(FINETUNE, split, card).weight_interpolation:
+    if settle_interpolation(FINETUNE, card, sequences, task).weight_interpolation:
         return (
             f"recipe {recipe.name} keeps no share of the weights of model {card.name} and may make it worse on cases "
             f"unlike these; {FINETUNE.name}, which --from takes by default, keeps {FINETUNE.weight_interpolation:.0%}"
@@ -120,10 +121,10 @@ def warn_of_forgetting(recipe: Recipe, split: DataSplit, card: Card) -> str:
     )
 
 
-def inherit(model: Model, plan: "Plan", sequences: Sequence[str], task: Task) -> "Weights":
+def inherit_weights(model: Model, plan: "Plan", sequences: Sequence[str], task: Task) -> "Weights":
     """The weights of a trained model for the network of a plan.
 
-    A sequence that it never saw, or a tissue that it cannot tell, starts as in a new network.
+    A sequence or tissue that the model does not know starts as in a new network.
 
     Raises:
         ModelError: the weights are not those that the card describes.
@@ -134,25 +135,24 @@ def inherit(model: Model, plan: "Plan", sequences: Sequence[str], task: Task) ->
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(plan.seed)
-        fresh = plan.network.build().state_dict()
-    return transfer(
-        model.build().state_dict(), fresh, same_channels(model.card, sequences), same_tissues(model.card, task)
-    )
+        new = plan.network.build().state_dict()
+    channels, tissues = match_channels(model.card, sequences), match_tissues(model.card, task)
+    return transfer(model.build().state_dict(), new, channels, tissues)
 
 
-def same_channels(card: Card, sequences: Sequence[str]) -> list[int | None]:
+def match_channels(card: Card, sequences: Sequence[str]) -> list[int | None]:
     """For each sequence its channel in the trained model, or None."""
     return [card.sequences.index(name) if name in card.sequences else None for name in sequences]
 
 
-def same_tissues(card: Card, task: Task) -> list[int | None]:
-    """For each class of the task, background first, that of the trained model; parts stand for wholes.
+def match_tissues(card: Card, task: Task) -> list[int | None]:
+    """For each class of the task, background first, that of the trained model, or None; parts stand for wholes.
 
     >>> from brainsegnet.model.card import Architecture, Input
     >>> from brainsegnet.task import BRATS2015, BRATS2021
     >>> shape = Architecture(widths=(1, 1), refined=1)
     >>> card = Card(name="x", task=BRATS2021, input=Input(sequences=("t1",)), network=shape)
-    >>> same_tissues(card, BRATS2015)
+    >>> match_tissues(card, BRATS2015)
     [0, 1, 2, 1, 3]
     """
     known = [set(tissue.split(" + ")) for tissue in card.task.labels.values()]

@@ -1,14 +1,150 @@
-"""Reading the log of a training; it needs nothing of what writes one."""
+"""The log of a training: a CSV that grows line by line, TensorBoard, and a JSON at the end; and its throughput.
+
+Reading a log loads neither torch nor Lightning.
+"""
 
 import csv
+import json
+import time
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from brainsegnet._atomic import write_text
+from brainsegnet.progress import Callback, ProgressEvent
+
+if TYPE_CHECKING:
+    import torch
+
+LOG_FILE = "log.csv"
+BOARDS = ("tensorboard", "tensorboardX")
+COLUMNS = ("step", "epoch", "stage", "progress", "loss", "learning_rate", "minutes", "samples_per_second", "data_wait")
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """The records of a `log.csv`, numbers as numbers and empty cells left out; none if there is no file."""
+    """The rows of a `log.csv`, numbers as numbers and empty cells left out; none if there is no file."""
     if not path.is_file():
         return []
     with path.open(encoding="utf-8", newline="") as file:
         rows = [{k: v for k, v in row.items() if v not in ("", None)} for row in csv.DictReader(file)]
     return [{k: v if k == "stage" else int(v) if k == "step" else float(v) for k, v in row.items()} for row in rows]
+
+
+class RunLog(Callback):
+    """Writes every event of a training to a folder.
+
+    Args:
+        folder: Gets `log.csv`, `log.json` and, where TensorBoard is installed, `tensorboard/`.
+        regions: Regions whose Dice the events may hold.
+        steps: Rows of an earlier part up to this step are kept, later ones dropped; 0 begins a new log.
+    """
+
+    def __init__(self, folder: Path, regions: Sequence[str], steps: int = 0) -> None:
+        self.folder = folder
+        self.rows = [row for row in read_log(folder / LOG_FILE) if row["step"] <= steps] if steps else []
+        folder.mkdir(parents=True, exist_ok=True)
+        self._file = (folder / LOG_FILE).open("w", encoding="utf-8", newline="")
+        self._csv = csv.DictWriter(self._file, (*COLUMNS, *(f"dice_{region}" for region in regions)), restval="")
+        self._csv.writeheader()
+        self._csv.writerows(self.rows)
+        self._board = _open_board(folder)
+
+    def on_progress(self, event: ProgressEvent) -> None:
+        """Add a row.
+
+        Raises:
+            OSError: the disk is full.
+        """
+        row = {name: getattr(event, name) for name in COLUMNS}
+        row |= {f"dice_{region}": value for region, value in (event.dice or {}).items()}
+        self.rows.append(row)
+        self._csv.writerow(row)
+        self._file.flush()
+        if self._board is None:
+            return
+        scalars = {name: float(value) for name, value in row.items() if isinstance(value, int | float)}
+        try:
+            self._board.log_metrics({name: value for name, value in scalars.items() if value == value}, event.step)
+        except ValueError as error:
+            raise error.__cause__ if isinstance(error.__cause__, OSError) else error from None
+
+    def close(self, summary: Mapping[str, Any]) -> None:
+        """Write `log.json`: the summary, and every row with a Dice."""
+        self._file.close()
+        if self._board is not None:
+            self._board.finalize("success")
+        scored = [row for row in self.rows if any(name.startswith("dice_") for name in row)]
+        write_text(json.dumps({**summary, "validations": scored}, indent=2), self.folder / "log.json")
+
+
+def _open_board(folder: Path) -> Any:  # noqa: ANN401
+    """What writes for TensorBoard; None where that is not installed."""
+    if not any(find_spec(name) for name in BOARDS):
+        return None
+    from lightning.fabric.loggers.tensorboard import TensorBoardLogger
+
+    return TensorBoardLogger(folder, "tensorboard", version="")
+
+
+class Mark:
+    """A moment on the time line of a device."""
+
+    def __init__(self, device: "torch.device") -> None:
+        self.seconds = time.perf_counter()
+        self.event: Any = None
+        if device.type == "cuda":
+            import torch
+
+            self.event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+            self.event.record()
+
+    def reached(self) -> bool:
+        """Whether the device has come this far."""
+        return self.event is None or bool(self.event.query())
+
+    def seconds_to(self, later: "Mark") -> float:
+        """Seconds from this mark to a later one, on the time line of the device."""
+        if self.event is None or later.event is None:
+            return later.seconds - self.seconds
+        return float(self.event.elapsed_time(later.event)) / 1000
+
+
+class Throughput:
+    """How fast a training runs, and for how much of the time the device waits for samples.
+
+    On a GPU the times are those of events on its time line, read once it has passed them: measuring never makes it
+    wait.
+    """
+
+    def __init__(self, device: "torch.device") -> None:
+        self.device = device
+        self.cutting, self.learning, self.samples = 0.0, 0.0, 0
+        self._marks: list[Mark] = []
+        self._open: list[tuple[list[Mark], int]] = []
+
+    def mark(self) -> None:
+        """Call before cutting samples, between cutting and learning, and after learning."""
+        self._marks.append(Mark(self.device))
+
+    def close_step(self, samples: int) -> None:
+        """Account for the three marks of a step, and for earlier steps that have ended since."""
+        self._open.append((self._marks, samples))
+        self._marks = []
+        while self._open and self._open[0][0][-1].reached():
+            (begin, middle, end), samples = self._open.pop(0)
+            self.cutting += begin.seconds_to(middle)
+            self.learning += middle.seconds_to(end)
+            self.samples += samples
+
+    @property
+    def samples_per_second(self) -> float:
+        """Since the start, or since the training was resumed."""
+        spent = self.cutting + self.learning
+        return self.samples / spent if spent else 0.0
+
+    @property
+    def data_wait(self) -> float:
+        """Share of the time in which the device had no samples to learn from."""
+        spent = self.cutting + self.learning
+        return self.cutting / spent if spent else 0.0

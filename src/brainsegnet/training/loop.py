@@ -1,31 +1,121 @@
-"""The loop: one function on Lightning Fabric, for a CPU, one GPU, several, or several machines."""
+"""The training loop: one function on Lightning Fabric, for a CPU, one GPU, several, or several machines."""
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from lightning.fabric import Fabric
 from torch import Tensor, nn
 
-from brainsegnet.errors import ModelError, TrainingDiverged
+from brainsegnet.errors import Interrupted, ModelError, TaskError, TrainingDiverged
+from brainsegnet.model.design import Design, brain_segnet
 from brainsegnet.model.weights import load_into
-from brainsegnet.training.checkpoint import Trainee, averaged_twin, read_state, write_state
-from brainsegnet.training.losses import all_sum, largest, loss_of, share_statistics
-from brainsegnet.training.plan import Hooks, Plan, Record, check_plan
-from brainsegnet.training.progress import Throughput
+from brainsegnet.progress import Callback, ProgressEvent
+from brainsegnet.training.checkpoint import (
+    TrainState,
+    Weights,
+    averaged_twin,
+    catch_signals,
+    read_state,
+    write_state,
+)
+from brainsegnet.training.log import Throughput
+from brainsegnet.training.losses import all_max, all_sum, loss_of, share_batch_norm
+from brainsegnet.training.recipes import Budget, Recipe
 from brainsegnet.training.sampler import Sampler, Scan
-from brainsegnet.training.signals import Interrupted, catch_signals
 from brainsegnet.training.simulated import SimulationBuffer
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is trained: a network of `sequences` channels and `classes` classes, how, and for how long.
+
+    Attributes:
+        recipe, budget, seed: See `Recipe` and `Budget`.
+        sequences, classes: Channels in and out.
+        patch: Training sample (D, H, W).
+        regions: The classes of each scored region, for the Dice loss; none is each class by itself.
+        design: Another network than Brain SegNet; None is that, with the widths and the stride of the recipe.
+        start: Weights to start from; None is random ones, drawn by the seed.
+        origin: SHA-256 of the file that `start` comes from; only a training with the same one is resumed.
+    """
+
+    recipe: Recipe
+    budget: Budget
+    sequences: int
+    classes: int
+    patch: tuple[int, int, int]
+    seed: int = 0
+    regions: tuple[tuple[int, ...], ...] = ()
+    design: Design | None = None
+    start: Weights | None = None
+    origin: str = ""
+
+    @property
+    def network(self) -> Design:
+        """The network to build."""
+        recipe = self.recipe
+        return self.design or brain_segnet(
+            self.sequences, self.classes, recipe.widths, recipe.refined, recipe.stride, recipe.nonlinear
+        )
+
+    def check(self, processes: int) -> None:
+        """Refuse what would fail in the middle of a training.
+
+        Raises:
+            TaskError: the plan cannot be carried out, on so many devices or at all.
+        """
+        recipe, (_, height, width) = self.recipe, self.patch
+        if recipe.weight_interpolation and self.start is None:
+            raise TaskError(
+                f"recipe {recipe.name} keeps a share of the weights that a training starts from, and this one starts "
+                "from none; name a model with --from, or another recipe"
+            )
+        if recipe.batch % processes:
+            raise TaskError(
+                f"recipe {recipe.name}: a batch of {recipe.batch} cannot be shared evenly by {processes} devices; "
+                f"use a number of devices that divides {recipe.batch}"
+            )
+        if recipe.augmentation.quarter_turns and height != width:
+            raise TaskError(
+                f"recipe {recipe.name}: quarter turns need square patches, this one is {height} x {width}; "
+                "choose a square patch or a recipe without quarter turns"
+            )
+        if not 0 <= self.seed < 2**63:
+            raise TaskError(f"a seed lies between 0 and 2^63 - 1, not {self.seed}")
+
+
+@dataclass(frozen=True)
+class Monitoring:
+    """Who hears of a training, how it is scored, and what is saved of it; all of it in the first process alone.
+
+    Attributes:
+        callbacks: Get each event.
+        validate: Whole-scan Dice by region of a network in evaluation mode; None is never. All processes agree on that.
+        validations: How often to validate over the whole budget.
+        keep: Gets "best" or "last", and the weights.
+        state_file: File for everything that a resumed training needs, or None.
+        state_minutes: How often to write it.
+    """
+
+    callbacks: tuple[Callback, ...] = ()
+    validate: Callable[[Any], Mapping[str, float]] | None = None
+    validations: int = 10
+    keep: Callable[[str, Weights], None] = lambda name, weights: None
+    state_file: Path | None = None
+    state_minutes: float = 3.0
 
 
 def fit(
     scans: Sequence[Scan],
     plan: Plan,
     fabric: Fabric,
-    hooks: Hooks,
+    monitoring: Monitoring,
     *,
     buffer: SimulationBuffer | None = None,
     resume: bool = False,
@@ -36,17 +126,18 @@ def fit(
         scans: Prepared training scans, all with the sequences of the plan.
         plan: What to train.
         fabric: Devices, machines and precision, launched.
-        hooks: Where results go; all processes agree on whether there is a `validate`.
-        buffer: Further scans, made while the training goes on; every process makes the same.
-        resume: Continue from `hooks.state`; on a CPU the result is that of an uninterrupted training, bit for bit.
+        monitoring: Who hears of it, how it is scored, and what is saved.
+        buffer: Further scans, simulated during the training; every process simulates the same.
+        resume: Continue from the state file; on a CPU the result is that of an uninterrupted training, bit for bit.
 
     Raises:
         Interrupted: SIGINT or SIGTERM arrived; the state is written.
-        ModelError: resume is asked for, and the state is absent or of another training.
+        ModelError: the state to resume from is absent or of another training.
         TaskError: the plan cannot be carried out, on so many devices or at all.
         TrainingDiverged: the loss is no longer a number.
     """
-    training = Training(scans, plan, fabric, hooks, buffer or SimulationBuffer.empty())
+    plan.check(fabric.world_size)
+    training = Training(scans, plan, fabric, monitoring, buffer or SimulationBuffer.empty())
     if resume:
         training.resume()
     with closing(training.buffer):
@@ -59,57 +150,56 @@ def fit(
         training.save()
     if number := training.stopped_by(caught):
         raise Interrupted(number)
-    return training.finish()
+    return training.state.kept().eval()
 
 
 class Training:
     """The parts of the loop, and what they share."""
 
     def __init__(
-        self, scans: Sequence[Scan], plan: Plan, fabric: Fabric, hooks: Hooks, buffer: SimulationBuffer
+        self, scans: Sequence[Scan], plan: Plan, fabric: Fabric, monitoring: Monitoring, buffer: SimulationBuffer
     ) -> None:
-        check_plan(plan, fabric.world_size)
-        self.plan, self.recipe, self.fabric, self.hooks, self.buffer = plan, plan.recipe, fabric, hooks, buffer
-        self.shapes = [scan.image.shape for scan in scans]
-        self.trainee, self.layout = _begin(plan, fabric), plan.network.layout
+        self.plan, self.recipe, self.fabric, self.monitoring = plan, plan.recipe, fabric, monitoring
+        self.buffer, self.shapes = buffer, [scan.image.shape for scan in scans]
+        self.state, self.layout = _begin(plan, fabric), plan.network.layout
         self.sampler = Sampler(scans, plan.recipe, plan.patch, plan.seed, fabric.device, (buffer.depth,) * buffer.size)
         self.throughput = Throughput(fabric.device)
         self.started = self.saved = time.monotonic()
         self.losses: list[Tensor] = []
-        self.loss = float("nan")
-        self.every = 1 if fabric.device.type == "cpu" else 20
+        self.loss = math.nan
+        self.report_every = 1 if fabric.device.type == "cpu" else 20
 
     def resume(self) -> None:
         """Continue from the state that was written; every process reads the file that the first one names."""
-        path: Path | None = self.fabric.broadcast(self.hooks.state)
+        path: Path | None = self.fabric.broadcast(self.monitoring.state_file)
         if path is None:
             raise ModelError("there is no state to resume from; start without --resume")
-        read_state(self.trainee, path, self._fingerprint())
-        self.started -= 60 * self.trainee.minutes
-        self.trainee.validations = min(self.trainee.validations, self._validations_due(self.progress()))
-        self.buffer.seen = self.buffer.count_at(self.trainee.step - 1)
+        read_state(self.state, path, self._fingerprint())
+        self.started -= 60 * self.state.minutes
+        self.state.validations = min(self.state.validations, self._validations_due(self.progress()))
+        self.buffer.seen = self.buffer.count_at(self.state.step - 1)
 
     def fill_buffer(self) -> None:
-        """Make the scans that the next step needs, if there is one; the clock stands still meanwhile."""
+        """Simulate the scans that the next step needs, if there is one; that time does not count."""
         began = time.monotonic()
         if self.progress() < 1:
-            self.buffer.fill(self.trainee.step, self._hold)
+            self.buffer.fill(self.state.step, self._put)
         self.started += time.monotonic() - began
         self.saved = time.monotonic()
 
-    def _hold(self, slot: int, scan: Scan) -> None:
-        """Keep a scan of the pool beside those that stay."""
-        self.sampler.put(len(self.shapes) + slot, scan)
+    def _put(self, place: int, scan: Scan) -> None:
+        """Keep a simulated scan behind the scans that stay."""
+        self.sampler.put(len(self.shapes) + place, scan)
 
     def progress(self) -> float:
         """Share of the budget that is spent, the same on every process."""
-        self.trainee.minutes = (time.monotonic() - self.started) / 60
-        spent = self.plan.budget.progress(self.trainee.step, self.trainee.minutes, self.steps_per_epoch)
-        return largest(spent, self.fabric.device) if self.plan.budget.kind == "minutes" else spent
+        self.state.minutes = (time.monotonic() - self.started) / 60
+        spent = self.plan.budget.progress(self.state.step, self.state.minutes, self.steps_per_epoch)
+        return all_max(spent, self.fabric.device) if self.plan.budget.kind == "minutes" else spent
 
     def stopped_by(self, caught: Sequence[int]) -> int:
         """The signal that any process has caught, or 0."""
-        return int(largest(caught[-1] if caught else 0, self.fabric.device))
+        return int(all_max(caught[-1] if caught else 0, self.fabric.device))
 
     @property
     def steps_per_epoch(self) -> float:
@@ -117,84 +207,93 @@ class Training:
         return len(self.sampler.places) / self.recipe.batch
 
     def step(self, progress: float) -> None:
-        """Cut a batch, learn from it, log it."""
-        trainee, stage = self.trainee, self.recipe.stage_at(progress)[1]
-        rate = self.recipe.rate_at(progress)
-        for group in trainee.optimiser.param_groups:
-            group["lr"] = rate
+        """Cut a batch, learn from it, report it."""
+        state, stage = self.state, self.recipe.stage_at(progress)[1]
+        for group in state.optimiser.param_groups:
+            group["lr"] = self.recipe.rate_at(progress)
         self.throughput.mark()
-        self.buffer.update(trainee.step, self._hold)
+        self.buffer.update(state.step, self._put)
         images, classes = self.sampler.cut([self.sampler.draw(k, stage) for k in self._numbers()])
         self.throughput.mark()
-        trainee.optimiser.zero_grad()
-        logits = trainee.module(images.to(memory_format=self.layout))
+        state.optimiser.zero_grad()
+        logits = state.module(images.to(memory_format=self.layout))
         loss = loss_of(logits, classes, self.recipe, stage, self.plan.regions)
         self.fabric.backward(loss)
-        trainee.optimiser.step()
-        trainee.step += 1
-        trainee.update_average()
+        state.optimiser.step()
+        state.step += 1
+        state.update_average()
         self.throughput.mark()
         self.throughput.close_step(self.recipe.batch)
         self.losses.append(loss.detach())
-        if trainee.step % self.every == 0:
-            self._report(progress, stage.name, rate)
+        if state.step % self.report_every == 0:
+            self._report(progress)
 
     def _numbers(self) -> range:
-        """The samples of this process: every so many-th of the global batch."""
-        first = self.trainee.step * self.recipe.batch
+        """The samples of this process: an even share of the global batch."""
+        first = self.state.step * self.recipe.batch
         return range(first + self.fabric.global_rank, first + self.recipe.batch, self.fabric.world_size)
 
-    def _report(self, progress: float, stage: str, rate: float, dice: Mapping[str, float] | None = None) -> None:
+    def _report(self, progress: float, dice: Mapping[str, float] | None = None) -> None:
         """Called by every process, since the loss is the mean over all."""
         if self.losses:
             self.loss = float(all_sum(torch.stack(self.losses).mean())) / self.fabric.world_size
             self.losses.clear()
-        if not math.isfinite(self.loss) and self.trainee.step:
-            raise TrainingDiverged(f"the loss is {self.loss} at step {self.trainee.step}; lower the learning rate")
-        if self.fabric.is_global_zero:
-            step, throughput = self.trainee.step, self.throughput
-            self.hooks.report(
-                Record(step, step / self.steps_per_epoch, stage, progress, self.loss, rate, self.trainee.minutes,
-                       throughput.samples_per_second, throughput.data_wait, dice or {})
-            )  # fmt: skip
+        state = self.state
+        if not math.isfinite(self.loss) and state.step:
+            raise TrainingDiverged(f"the loss is {self.loss} at step {state.step}; lower the learning rate")
+        event = ProgressEvent(
+            progress=progress,
+            minutes=state.minutes,
+            minutes_left=state.minutes * (1 - progress) / progress if progress else None,
+            step=state.step,
+            epoch=state.step / self.steps_per_epoch,
+            stage=self.recipe.stage_at(progress)[1].name,
+            loss=self.loss,
+            learning_rate=self.recipe.rate_at(progress),
+            samples_per_second=self.throughput.samples_per_second,
+            data_wait=self.throughput.data_wait,
+            dice=dice,
+        )
+        for callback in self.monitoring.callbacks if self.fabric.is_global_zero else ():
+            callback.on_progress(event)
 
     def validate_when_due(self) -> None:
         """Score whole scans at even shares of the budget, and keep the best weights."""
-        progress, hooks, dice = self.progress(), self.hooks, None
+        validate, progress, dice = self.monitoring.validate, self.progress(), None
         due = self._validations_due(progress)
-        if hooks.validate is None or due <= self.trainee.validations:
+        if validate is None or due <= self.state.validations:
             return
-        self.trainee.validations = due
+        self.state.validations = due
         if self.fabric.is_global_zero:
-            kept = self.trainee.kept().eval()
-            dice = hooks.validate(kept)
-            self.trainee.net.train()
+            kept = self.state.kept().eval()
+            dice = validate(kept)
+            self.state.net.train()
             mean = sum(dice.values()) / len(dice)
-            if mean > self.trainee.best:
-                self.trainee.best = mean
-                hooks.keep("best", kept.state_dict())
+            if mean > self.state.best:
+                self.state.best = mean
+                self.monitoring.keep("best", kept.state_dict())
         self.fabric.barrier()
-        self._report(progress, self.recipe.stage_at(progress)[1].name, self.recipe.rate_at(progress), dice)
+        self._report(progress, dice)
 
     def _validations_due(self, progress: float) -> int:
         """How many validations belong to this share of the budget; a rounding error of it does not matter."""
-        return int(progress * self.hooks.validations + 1e-9)
+        return int(progress * self.monitoring.validations + 1e-9)
 
     def save_when_due(self) -> None:
         """Write the state every few minutes."""
-        if time.monotonic() - self.saved > 60 * self.hooks.state_minutes:
+        if time.monotonic() - self.saved > 60 * self.monitoring.state_minutes:
             self.save()
 
     def save(self) -> None:
         """Write the state and the last weights."""
         if self.fabric.is_global_zero:
-            if self.hooks.state is not None:
-                write_state(self.trainee, self.hooks.state, self._fingerprint())
-            self.hooks.keep("last", self.trainee.kept().state_dict())
+            if self.monitoring.state_file is not None:
+                write_state(self.state, self.monitoring.state_file, self._fingerprint())
+            self.monitoring.keep("last", self.state.kept().state_dict())
         self.saved = time.monotonic()
 
     def _fingerprint(self) -> str:
-        """What must agree for a training to be resumed: all but the budget, the scans told by their shapes."""
+        """What must agree for a training to be resumed: all but the budget; scans count by their shapes."""
         plan = self.plan
         network = f"{plan.sequences} {plan.classes} {plan.regions}"
         start = plan.origin and f" from {plan.origin}"
@@ -202,13 +301,9 @@ class Training:
         place = f"{plan.patch} {plan.seed} {self.shapes} {plan.network.name}"
         return f"{recipe} {network} {place}{start}{self.buffer.fingerprint}"
 
-    def finish(self) -> nn.Module:
-        """The trained network, in evaluation mode."""
-        return self.trainee.kept().eval()
 
-
-def _begin(plan: Plan, fabric: Fabric) -> Trainee:
-    """A fresh network and optimiser on the devices, the same on every process."""
+def _begin(plan: Plan, fabric: Fabric) -> TrainState:
+    """A new network and optimiser on the devices, the same on every process."""
     recipe, design = plan.recipe, plan.network
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(plan.seed)
@@ -218,18 +313,13 @@ def _begin(plan: Plan, fabric: Fabric) -> Trainee:
     if fabric.world_size > 1 and fabric.device.type == "cuda":
         net = nn.SyncBatchNorm.convert_sync_batchnorm(net)  # type: ignore[no-untyped-call]
     elif fabric.world_size > 1:
-        share_statistics(net)
+        share_batch_norm(net)
     net = net.to(fabric.device).to(memory_format=design.layout).train()  # type: ignore[call-overload]
     kind = torch.optim.AdamW if recipe.optimiser == "adamw" else torch.optim.Adam
     optimiser = kind(net.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
     average = averaged_twin(net, recipe.averaging)
     module, prepared = fabric.setup(design.learner(net), optimiser)
-    return Trainee(
-        net,
-        module,
-        prepared,
-        average,
-        recipe.averaging,
-        start=plan.start or {},
-        weight_interpolation=recipe.weight_interpolation,
+    interpolation = recipe.weight_interpolation
+    return TrainState(
+        net, module, prepared, average, recipe.averaging, start=plan.start or {}, weight_interpolation=interpolation
     )

@@ -1,9 +1,7 @@
-"""One batch over many processes: sums and batch statistics that every process sees alike.
+"""Focal loss (the paper's equation, after Lin et al. 2017) and soft Dice; small lesions may weigh more.
 
-PyTorch's SyncBatchNorm serves GPUs only; this one serves CPU processes as well, so that training in two processes is
-the same computation as training in one.
-
-Focal loss (the paper's equation, after Lin et al. 2017) and soft Dice of regions; small lesions may weigh more.
+Sums and batch statistics go over all processes, so that training in several computes what training in one does. For
+batch norm PyTorch's SyncBatchNorm would serve GPUs alone; ours serves CPUs too.
 """
 
 import math
@@ -18,61 +16,6 @@ from torch import Tensor, nn
 
 from brainsegnet.training.recipes import Recipe, Stage
 
-
-def many() -> bool:
-    """Whether this process is one of several."""
-    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
-
-
-def all_sum(x: Tensor) -> Tensor:
-    """Sum over all processes of a tensor of any shape, differentiable; `x` itself in a single process."""
-    return cast(Tensor, dist_nn.all_reduce(x.clone())) if many() else x  # type: ignore[no-untyped-call]
-
-
-def largest(value: float, device: torch.device) -> float:
-    """The largest of all processes' values, so that all take the same decision."""
-    if not many():
-        return value
-    shared = torch.tensor(value, dtype=torch.float64, device=device)
-    dist.all_reduce(shared, dist.ReduceOp.MAX)
-    return float(shared)
-
-
-class GlobalBatchNorm3d(nn.BatchNorm3d):
-    """Batch norm whose statistics are those of the batch over all processes."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, C, D, H, W) to the same shape."""
-        if not (self.training and many()):
-            return super().forward(x)
-        wide, axes = x.float(), (0, 2, 3, 4)
-        count = torch.full((1,), float(x.numel() // x.shape[1]), device=x.device)
-        total = all_sum(torch.cat([wide.sum(axes), count]))
-        mean = total[:-1] / total[-1]
-        centred = wide - mean[:, None, None, None]
-        variance = all_sum(centred.square().sum(axes)) / total[-1]
-        self._remember(mean.detach(), variance.detach() * total[-1] / (total[-1] - 1))
-        scale = self.weight * torch.rsqrt(variance + self.eps)
-        return (centred * scale[:, None, None, None] + self.bias[:, None, None, None]).to(x.dtype)
-
-    @torch.no_grad()
-    def _remember(self, mean: Tensor, variance: Tensor) -> None:
-        rate = self.momentum if self.momentum is not None else 0.1
-        cast(Tensor, self.running_mean).lerp_(mean, rate)
-        cast(Tensor, self.running_var).lerp_(variance, rate)
-        cast(Tensor, self.num_batches_tracked).add_(1)
-
-
-def share_statistics(net: nn.Module) -> None:
-    """Replace, in place, every batch norm of `net` by one over all processes; names of tensors stay as they are."""
-    for parent in list(net.modules()):
-        for name, child in parent.named_children():
-            if type(child) is nn.BatchNorm3d:
-                shared = GlobalBatchNorm3d(child.num_features, child.eps, child.momentum)
-                shared.load_state_dict(child.state_dict())
-                setattr(parent, name, shared)
-
-
 AROUND = (5, 9, 9)
 """Voxels (D, H, W) of the box in which a lesion counts as small."""
 Regions = Sequence[Sequence[int]]
@@ -80,9 +23,14 @@ Regions = Sequence[Sequence[int]]
 
 
 def loss_of(logits: Tensor, classes: Tensor, recipe: Recipe, stage: Stage, regions: Regions = ()) -> Tensor:
-    """The stage's focal loss, weighted where the recipe favours small lesions, plus soft Dice where it weighs that.
+    """The focal loss of a stage, weighted where the recipe favours small lesions, plus the recipe's share of soft Dice.
 
-    `logits` are (N, K, D, H, W), the true `classes` (N, D, H, W).
+    Args:
+        logits: (N, K, D, H, W).
+        classes: True classes 0 to K-1 (N, D, H, W).
+        recipe: Weighs Dice and small lesions.
+        stage: Sets the focusing parameter.
+        regions: Classes of each region, for the Dice.
     """
     weights = weigh_small_lesions(classes, recipe.small_lesion_power) if recipe.small_lesion_power else None
     loss = focal_loss(logits, classes, stage.gamma, weights)
@@ -111,11 +59,11 @@ def focal_loss(logits: Tensor, classes: Tensor, gamma: float = 2.0, weights: Ten
 
 
 def weigh_small_lesions(classes: Tensor, power: float) -> Tensor:
-    """Factor on each voxel (N, D, H, W): 1 but in lesions, there the more the less lesion lies in a box around it.
+    """Factor on each voxel (N, D, H, W): 1 in the background, and larger in a lesion the smaller the lesion is.
 
-    It is the share of lesion in `AROUND` voxels, to the power of minus `power`: 1 within a large lesion, about 6 in one
-    of ten voxels at a power of a half. Without it a large lesion has a thousand times the say of a small one. Tissues
-    count as one lesion, what lies beyond the sample does not count, and the box is one of voxels, not of millimetres.
+    In a lesion it is the share of lesion in the box of `AROUND` voxels, to the power of minus `power`: 1 within a large
+    lesion, about 6 in a lesion of ten voxels at a power of a half. Without it a large lesion weighs a thousand times as
+    much as a small one. All tissues count as lesion; voxels beyond the sample do not count.
 
     >>> dots = torch.zeros(1, 9, 9, 9, dtype=torch.long)
     >>> dots[0, 4, 4, 4] = 1
@@ -156,3 +104,57 @@ def membership(regions: Regions, logits: Tensor) -> Tensor:
     """Which of the K classes each region unites, ones and zeros (R, K), on the device of the logits."""
     rows = [[float(k in region) for k in range(logits.shape[1])] for region in regions]
     return torch.tensor(rows).to(logits.device, non_blocking=True)
+
+
+def is_distributed() -> bool:
+    """Whether this process is one of several."""
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+
+def all_sum(x: Tensor) -> Tensor:
+    """Sum over all processes of a tensor of any shape, differentiable; `x` itself in a single process."""
+    return cast(Tensor, dist_nn.all_reduce(x.clone())) if is_distributed() else x  # type: ignore[no-untyped-call]
+
+
+def all_max(value: float, device: torch.device) -> float:
+    """The largest of all processes' values, so that all take the same decision."""
+    if not is_distributed():
+        return value
+    shared = torch.tensor(value, dtype=torch.float64, device=device)
+    dist.all_reduce(shared, dist.ReduceOp.MAX)
+    return float(shared)
+
+
+class GlobalBatchNorm3d(nn.BatchNorm3d):
+    """Batch norm whose statistics are those of the batch over all processes."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, D, H, W) to the same shape."""
+        if not (self.training and is_distributed()):
+            return super().forward(x)
+        wide, axes = x.float(), (0, 2, 3, 4)
+        count = torch.full((1,), float(x.numel() // x.shape[1]), device=x.device)
+        total = all_sum(torch.cat([wide.sum(axes), count]))
+        mean = total[:-1] / total[-1]
+        centred = wide - mean[:, None, None, None]
+        variance = all_sum(centred.square().sum(axes)) / total[-1]
+        self._remember(mean.detach(), variance.detach() * total[-1] / (total[-1] - 1))
+        scale = self.weight * torch.rsqrt(variance + self.eps)
+        return (centred * scale[:, None, None, None] + self.bias[:, None, None, None]).to(x.dtype)
+
+    @torch.no_grad()
+    def _remember(self, mean: Tensor, variance: Tensor) -> None:
+        rate = self.momentum if self.momentum is not None else 0.1
+        cast(Tensor, self.running_mean).lerp_(mean, rate)
+        cast(Tensor, self.running_var).lerp_(variance, rate)
+        cast(Tensor, self.num_batches_tracked).add_(1)
+
+
+def share_batch_norm(net: nn.Module) -> None:
+    """Replace every batch norm of `net`, in place, by one over all processes; names of tensors stay as they are."""
+    for parent in list(net.modules()):
+        for name, child in parent.named_children():
+            if type(child) is nn.BatchNorm3d:
+                shared = GlobalBatchNorm3d(child.num_features, child.eps, child.momentum)
+                shared.load_state_dict(child.state_dict())
+                setattr(parent, name, shared)

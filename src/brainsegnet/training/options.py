@@ -1,102 +1,147 @@
-"""How to train, and who is told of it: what a user of `train` chooses."""
+"""What a user chooses of a training.
 
-from collections.abc import Callable
+The command line offers the fields as its options, with the text below each as its help, so this file imports nothing
+heavy.
+"""
+
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, get_args
 
 from brainsegnet.errors import TaskError
-from brainsegnet.training.recipes import Budget, Recipe, load_recipe
+from brainsegnet.inference.options import Device
 
+RecipeName = Literal["paper", "quick", "thorough", "small-lesions", "modern", "finetune"]
 if TYPE_CHECKING:
-    from brainsegnet.training.plan import Record
+    from brainsegnet.training.recipes import Budget, Recipe
 
-ACCELERATORS = ("auto", "cpu", "cuda")
+    RecipeChoice = RecipeName | Recipe
+else:
+    RecipeChoice = RecipeName  # the command line takes names alone
 
 
 @dataclass(frozen=True)
-class TrainOptions:
-    """How to train; the defaults suit a CPU.
-
-    Attributes:
-        recipe: A recipe, or the name of one of ours; None is "finetune" for a training that starts from a model,
-            "quick" for one that starts anew.
-        budget: How long; None is the recipe's own.
-        sequences: Sequences to use; none means those of the task that every case has.
-        drop_sequences: Share of the samples that lose some of their sequences, so that one model serves any subset;
-            None is the recipe's own.
-        hold_out: Names of cases that are not trained on but scored during training.
-        validation: How many cases to hold out where none are named, drawn by the seed, all scans of a patient
-            together; None is one in eight.
-        validations: How often the cases held out are scored during training; 0 is never.
-        exclude: Names of cases that are not used at all.
-        seed: Governs all that is random.
-        devices, nodes: Devices a machine, and machines; under torchrun or Slurm, what was launched.
-        accelerator: "auto", "cpu" or "cuda".
-        resume: Continue the training that is in the output folder.
-        licence: Licence of the weights, for the card; `sources`: where the cases come from, under which terms.
-        start: Model folder, or the name of a shipped model, whose weights are trained on; its network is taken, its
-            patch where the recipe names none, and a quarter of the learning rate. None starts anew.
-        resample: Bring label maps and sequences on other grids onto the first sequence's, instead of refusing them.
-        register: As `resample`, and first lay what is on another grid upon the first sequence by a rigid motion; a
-            sequence on its grid stays as it is, even if the head moved.
-        simulated: Realistic gliomas, or strokes for the sequences of ISLES, as `grow` makes them, that are kept in
-            memory beside the cases; None is none. Nothing of them is written, and no file is needed: `data` may be
-            empty.
-        refresh_every: Steps after which the oldest of them is replaced by a new one; None is 40.
-        anatomy: The heads that they are simulated in: `icbm152`, `procedural`, or a folder of label maps with
-            FreeSurfer's values; None is `icbm152` where nilearn is installed, else `procedural`; for strokes, heads of
-            their own.
-        shape: Voxels (D, H, W) of a procedural head for gliomas; None is 1 mm.
-        shapes: Folder of lesion masks in MNI space that strokes take their shapes from; None grows all.
+class FitOptions:
+    """What every training takes, by itself or as one of a benchmark; the defaults suit a CPU.
 
     Raises:
-        TaskError: a number is out of its range, a case is held out and excluded at once, or simulated cases are
-            described but not asked for.
+        TaskError: a number is out of its range, or more than one budget is given.
     """
 
-    recipe: Recipe | str | None = None
-    budget: Budget | None = None
+    recipe: RecipeChoice | None = None
+    """paper: as published. quick (the default): a CPU in minutes. thorough: a CPU in hours. small-lesions: the same
+    where lesions are many and small. modern: what we found best, for a GPU. finetune (for train --from, and its
+    default): gently on from a trained model, keeping half of its weights. In Python, a Recipe too."""
+    epochs: float | None = None
+    "Budget in epochs; by default the recipe's own. The stages of the curriculum keep their shares of any budget."
+    steps: int | None = None
+    "Budget in steps."
+    minutes: float | None = None
+    "Budget in minutes."
     sequences: tuple[str, ...] = ()
+    "Sequences to use; by default those of the task that every case has."
     drop_sequences: float | None = None
-    hold_out: tuple[str, ...] = ()
-    validation: int | None = None
-    validations: int = 10
+    "Share of samples that lose sequences, so that one model serves any subset; by default the recipe's own."
     exclude: tuple[str, ...] = ()
-    seed: int = 0
-    devices: int = 1
-    nodes: int = 1
-    accelerator: str = "auto"
-    resume: bool = False
-    licence: str = "not stated; the terms of the training data apply"
+    "Cases not to use at all."
     resample: bool = False
+    "Bring label maps and sequences on other grids onto the first sequence's, instead of refusing them."
     register: bool = False
-    sources: str = "not stated"
-    start: Path | None = None
-    simulated: int | None = None
-    refresh_every: int | None = None
-    anatomy: str | Path | None = None
-    shape: tuple[int, int, int] | None = None
-    shapes: Path | None = None
+    "As --resample, after a rigid registration of sequences on other grids; those on the first one's grid stay."
+    seed: int = 0
+    "Governs all that is random."
+    accelerator: Device = "auto"
+    "auto takes a GPU where there is one."
 
     def __post_init__(self) -> None:
-        least = {
-            "devices": 1,
-            "nodes": 1,
-            "validation": 0,
-            "validations": 0,
-            "seed": 0,
-            "simulated": 1,
-            "refresh_every": 1,
-        }
-        for name, limit in least.items():
-            value = getattr(self, name)
-            if value is not None and value < limit:
-                raise TaskError(f"{name} must be {limit} or more, not {value}")
+        self._require(seed=0)
         if self.drop_sequences is not None and not 0 <= self.drop_sequences <= 1:
             raise TaskError(f"the share of samples that lose sequences lies from 0 to 1, not at {self.drop_sequences}")
-        if self.accelerator not in ACCELERATORS:
-            raise TaskError(f"unknown accelerator {self.accelerator!r}; choose one of {', '.join(ACCELERATORS)}")
+        if self.accelerator not in get_args(Device):
+            raise TaskError(f"unknown accelerator {self.accelerator!r}; choose one of {', '.join(get_args(Device))}")
+        _ = self.budget
+
+    def _require(self, **least: int) -> None:
+        """Refuse a number below its least value."""
+        for name, limit in least.items():
+            if (value := getattr(self, name)) is not None and value < limit:
+                raise TaskError(f"{name} must be {limit} or more, not {value}")
+
+    @property
+    def budget(self) -> "Budget | None":
+        """The budget that was asked for; None is the recipe's own."""
+        if self.epochs is None and self.steps is None and self.minutes is None:
+            return None
+        from brainsegnet.training.recipes import Budget
+
+        return Budget(self.epochs, self.steps, self.minutes)
+
+    @property
+    def default_recipe(self) -> RecipeName:
+        """What is taken where no recipe is named."""
+        return "quick"
+
+    @property
+    def chosen_recipe(self) -> "Recipe":
+        """The recipe with what else was chosen.
+
+        Raises:
+            TaskError: no recipe has this name.
+
+        >>> TrainOptions().chosen_recipe.name, TrainOptions(start=Path("tumour")).chosen_recipe.name
+        ('quick', 'finetune')
+        """
+        from brainsegnet.training.recipes import Recipe, load_recipe
+
+        chosen = self.recipe or self.default_recipe
+        recipe = chosen if isinstance(chosen, Recipe) else load_recipe(chosen)
+        if self.drop_sequences is None:
+            return recipe
+        return recipe.model_copy(update={"drop_sequences": self.drop_sequences})
+
+
+@dataclass(frozen=True)
+class TrainOptions(FitOptions):
+    """How to train a model.
+
+    Raises:
+        TaskError: a number is out of its range, more than one budget is given, a case is held out and excluded at once,
+            or simulated cases are described but not asked for.
+    """
+
+    hold_out: tuple[str, ...] = ()
+    "Held-out cases: scored during training instead of trained on."
+    validation: int | None = None
+    "How many cases to hold out where none are named, drawn by the seed, patient by patient; by default one in eight."
+    validations: int = 10
+    "How often the held-out cases are scored during training; 0 is never."
+    simulated: int | None = None
+    "Simulated gliomas or strokes to keep in memory beside DATA, which may then be left out; nothing is written."
+    refresh_every: int | None = None
+    "Steps after which the oldest of them is replaced by a new one; by default 40."
+    anatomy: str | Path | None = None
+    """Anatomies to simulate in, as in simulate: a folder of FreeSurfer label maps, icbm152 (from nilearn; the default
+    with it), or procedural."""
+    shape: tuple[int, int, int] | None = None
+    "Voxels of a procedural anatomy along slices, rows and columns, for gliomas; by default 1 mm."
+    shapes: Path | None = None
+    "For strokes: a folder of lesion masks in MNI space to take shapes from; by default all are simulated."
+    devices: int = 1
+    "Devices of each machine."
+    nodes: int = 1
+    "Machines; start one process a device with torchrun or srun."
+    resume: bool = False
+    "Continue the training in --out."
+    start: Path | None = None
+    "Trained model to start from: a folder, or the name of a shipped model; its network is kept."
+    licence: str = "not stated; the terms of the training data apply"
+    "Licence of the weights, for the card."
+    sources: str = "not stated"
+    "Where the cases come from and under which terms, for the card."
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._require(devices=1, nodes=1, validation=0, validations=0, simulated=1, refresh_every=1)
         for name in ("refresh_every", "anatomy", "shape", "shapes"):
             if self.simulated is None and (value := getattr(self, name)) is not None:
                 raise TaskError(
@@ -106,25 +151,6 @@ class TrainOptions:
             raise TaskError(f"case {both[0]} is to be held out and excluded at once; name it for one of the two")
 
     @property
-    def chosen_recipe(self) -> Recipe:
-        """The recipe with what else was chosen.
-
-        Raises:
-            TaskError: no recipe has this name.
-
-        >>> TrainOptions().chosen_recipe.name, TrainOptions(start=Path("tumour")).chosen_recipe.name
-        ('quick', 'tune')
-        """
-        chosen = self.recipe or ("finetune" if self.start else "quick")
-        recipe = chosen if isinstance(chosen, Recipe) else load_recipe(chosen)
-        if self.drop_sequences is None:
-            return recipe
-        return recipe.model_copy(update={"drop_sequences": self.drop_sequences})
-
-
-@dataclass(frozen=True)
-class Watch:
-    """Who is told what happens: `say` gets sentences, `step` gets each record of the log."""
-
-    say: Callable[[str], None] = lambda text: None
-    step: Callable[["Record"], None] = lambda record: None
+    def default_recipe(self) -> RecipeName:
+        """Gentle where a trained model is the start."""
+        return "finetune" if self.start else "quick"

@@ -1,6 +1,6 @@
-"""What an augmented sample may undergo, as values: the ranges that `augment` draws from.
+"""Recipes: how a model is trained, as values, from the paper's "Learning with Curriculum" and "Implementation Details".
 
-Recipes and their stages as values: what the paper's "Learning with Curriculum" and "Implementation Details" say.
+With their curriculum stages, budgets, and the ranges from which `augment` draws.
 """
 
 import math
@@ -15,8 +15,12 @@ from brainsegnet.errors import TaskError
 Range = tuple[float, float]
 
 
-class Augmentation(BaseModel):
-    """What an augmented sample may undergo; the defaults are the paper's ("Data Augmentation").
+class _Value(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Augmentation(_Value):
+    """How strongly an augmented sample may be changed; the defaults are the paper's ("Data Augmentation").
 
     Attributes:
         slice_gain: Each slice is multiplied by a factor from this range.
@@ -29,8 +33,6 @@ class Augmentation(BaseModel):
         noise: Standard deviation of added Gaussian noise, at most.
         blur: Probability that a sequence is smoothed in plane.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     slice_gain: Range = (0.8, 1.2)
     scale: Range = (0.5, 1.2)
@@ -56,10 +58,6 @@ STRONG = Augmentation(
     noise=0.15,
     blur=0.15,
 )
-
-
-class _Value(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Stage(_Value):
@@ -89,8 +87,11 @@ PAPER_STAGES = (
 class Budget:
     """How long to train: exactly one of epochs, steps and minutes.
 
-    >>> Budget(steps=100).kind
-    'steps'
+    Raises:
+        TaskError: none or several are given, or it is no number above zero.
+
+    >>> Budget(steps=100).kind, str(Budget(minutes=2.5))
+    ('steps', '2.5 minutes')
     """
 
     epochs: float | None = None
@@ -105,10 +106,17 @@ class Budget:
         if not 0 < length < math.inf:
             raise TaskError(f"a budget is a number above zero, not {length} {kind}")
 
+    def __str__(self) -> str:
+        return f"{getattr(self, self.kind):g} {self.kind}"
+
     @property
     def kind(self) -> Literal["epochs", "steps", "minutes"]:
         """Which of the three is given."""
         return "epochs" if self.epochs is not None else "steps" if self.steps is not None else "minutes"
+
+    def to_json(self) -> dict[str, float]:
+        """The one that is given, by name."""
+        return {self.kind: getattr(self, self.kind)}
 
     def progress(self, steps: int, minutes: float, steps_per_epoch: float) -> float:
         """Share of the budget that is spent, 0 to 1.
@@ -136,16 +144,17 @@ class Recipe(_Value):
             on a voxel of a lesion class drawn at random, and the others anywhere in the brain.
         batch: Samples per step, over all devices.
         optimiser: `adam`, or `adamw` with `weight_decay`.
-        learning_rate: At its highest; reached after `warmup`, a share of the budget, and kept, or with `decay` brought
-            down to zero along half a cosine.
+        learning_rate: The highest. It is reached after `warmup`, a share of the budget, and kept, or with `decay`
+            lowered to zero along half a cosine.
         dice: Weight of the soft Dice loss beside the focal loss.
-        small: Power by which voxels of small lesions weigh more in the focal loss, see `losses.weigh_small_lesions`; 0
-            is none.
+        small_lesion_power: Power by which voxels of small lesions weigh more in the focal loss, see
+            `losses.weigh_small_lesions`; 0 is none.
         averaging: Decay of the moving average of weights that is validated and kept; 0 is none.
         bf16: Whether devices with units for it (GPUs, CPUs with AMX) compute in bf16 mixed precision.
-        drop_sequences: Probability that a sample loses some of its sequences, at least one staying.
+        drop_sequences: Probability that a sample loses some of its sequences; it keeps at least one.
         weight_interpolation: Share of the weights that the training starts from in the mean that is validated and kept,
-            batch norm statistics too; it keeps more of what they knew (Wortsman et al., Robust fine-tuning, CVPR 2022).
+            batch norm statistics too. It keeps more of what the model knew (Wortsman et al., Robust fine-tuning, CVPR
+            2022).
         augmentation: What augmented samples undergo.
         stages: The curriculum.
         budget_epochs, budget_minutes: The budget where the user gives none; one of the two.
@@ -188,7 +197,7 @@ class Recipe(_Value):
     def fit_to(self, cases: int) -> "Recipe":
         """The recipe for so many training cases; where they are few, at half the width and twice the learning rate.
 
-        A wide network learns three heads by heart, a narrow one has too little room for eight (docs/results.md).
+        A wide network memorises three cases, a narrow one has too few weights for eight (docs/results.md).
 
         >>> QUICK.fit_to(8).widths, QUICK.fit_to(3).widths, QUICK.fit_to(3).learning_rate
         ((16, 32, 64, 128), (8, 16, 32, 64), 0.004)
@@ -201,7 +210,7 @@ class Recipe(_Value):
         return self.model_copy(update={"narrow_below": 0} | (half if cases < self.narrow_below else {}))
 
     def stage_at(self, progress: float) -> tuple[int, Stage]:
-        """The stage in force when this share of the budget is spent, and its index.
+        """The stage at this share of the budget, and its index.
 
         >>> PAPER.stage_at(0.4)[1].name, PAPER.stage_at(1.0)[1].name
         ('augmented', 'focal')
@@ -214,7 +223,7 @@ class Recipe(_Value):
         return len(self.stages) - 1, self.stages[-1]
 
     def rate_at(self, progress: float) -> float:
-        """Learning rate when this share of the budget is spent.
+        """Learning rate at this share of the budget.
 
         >>> PAPER.rate_at(0.9)
         0.0001
@@ -286,9 +295,9 @@ FINETUNE = THOROUGH.model_copy(
         "budget_minutes": 10,
     }
 )
-"""For a trained model, which gives its network, patch and share of dropped sequences, and gets a quarter of the rate.
+"""For a trained model, which gives its network, patch and share of dropped sequences; see `finetune.adopt`.
 
-One stage, the one that its own training ended with: scans as they are would be learnt by heart.
+It has the last stage alone: scans that are never augmented would be memorised.
 """
 RECIPES: Mapping[str, Recipe] = {
     recipe.name: recipe for recipe in (PAPER, QUICK, THOROUGH, SMALL_LESIONS, MODERN, FINETUNE)
@@ -296,7 +305,7 @@ RECIPES: Mapping[str, Recipe] = {
 
 
 def load_recipe(name: str) -> Recipe:
-    """One of our recipes by name.
+    """A built-in recipe by name.
 
     Raises:
         TaskError: no such recipe.

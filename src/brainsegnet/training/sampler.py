@@ -1,4 +1,4 @@
-"""Samples from scans that sit prepared in memory, or on the GPU: cropped and augmented there, in batches.
+"""Training samples, cropped and augmented in batches from prepared scans in memory or on the GPU.
 
 Sample k of a training is a pure function of (seed, epoch, index): no worker processes, no hidden state.
 """
@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from brainsegnet._types import Floats, Labels, Millimetres, Shape
 from brainsegnet.preprocessing.geometry import slab_starts, turn_array
 from brainsegnet.preprocessing.prepare import OutsideLabels, follow, prepare
 from brainsegnet.task import Task
@@ -22,7 +23,7 @@ from brainsegnet.training.recipes import Recipe, Stage
 from brainsegnet.volume import Case
 
 VOXELS_PER_CLASS = 20_000
-"""Lesion voxels remembered per class and scan as centres of samples; more add nothing to the draw."""
+"""Lesion voxels of each class and scan that samples are centred on; more would add nothing."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,19 +35,19 @@ class Scan:
         classes: True classes (D, H, W) of the same box.
         depth: Slices of the whole scan, of which the box starts at slice `first`.
         spacing_mm: Distance between voxel centres along (D, H, W).
-        surround: The whole scan around the box, and the true classes there; None where they are not known.
+        outside: The whole scan around the box, and the true classes there; None where they are not known.
     """
 
-    image: NDArray[np.float32]
-    classes: NDArray[np.uint8]
+    image: Floats
+    classes: Labels
     depth: int
     first: int
-    spacing_mm: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    spacing_mm: Millimetres = (1.0, 1.0, 1.0)
     outside: OutsideLabels | None = None
 
     @classmethod
     def of(cls, case: Case, task: Task) -> Self:
-        """Prepare a case whose lesion is in the label values of a task; without a lesion, all is background.
+        """Prepare a case whose label map is in the values of a task; without a label map, all is background.
 
         Raises:
             ImageError: an image cannot be used.
@@ -55,16 +56,14 @@ class Scan:
         prepared = prepare(case)
         labels = case.lesion.array if case.lesion is not None else np.zeros(case.reference.shape, np.uint8)
         classes = task.encode(labels, case.name)
-        inside, around = (
-            follow(classes, prepared).copy(),
-            OutsideLabels.of(turn_array(classes, prepared.turn), prepared.box),
-        )
+        inside = follow(classes, prepared).copy()
+        outside = OutsideLabels.of(turn_array(classes, prepared.turn), prepared.box)
         d, h, w = (case.reference.spacing_mm[axis] for axis in prepared.turn.axes)
-        return cls(prepared.image, inside, prepared.shape[0], prepared.box.start[0], (d, h, w), around)
+        return cls(prepared.image, inside, prepared.shape[0], prepared.box.start[0], (d, h, w), outside)
 
     @cached_property
     def centres(self) -> list[NDArray[np.int64]]:
-        """Voxels (n, 3) of each lesion class that occurs, evenly thinned."""
+        """Voxels (n, 3) of each lesion class that occurs, at most about `VOXELS_PER_CLASS` of each."""
         found = [np.argwhere(self.classes == k) for k in np.unique(self.classes) if k]
         return [voxels[:: max(1, len(voxels) // VOXELS_PER_CLASS)] for voxels in found]
 
@@ -77,19 +76,19 @@ class Scan:
 
 @dataclass(frozen=True)
 class SampleSpec:
-    """Where a sample comes from and what happens to it: the whole of its randomness.
+    """Where a sample is cut and how it is augmented: everything about it that is random.
 
     Attributes:
         scan: Index of the scan.
         start: First slice, counted in the box.
         centre: In-plane centre (row, column), counted in the box.
-        change: Its augmentation.
+        params: Its augmentation.
     """
 
     scan: int
     start: int
     centre: tuple[float, float]
-    change: AugmentParams
+    params: AugmentParams
 
 
 class Sampler:
@@ -101,21 +100,21 @@ class Sampler:
         patch: Sample (D, H, W).
         seed: Of the whole training.
         device: Where the scans are kept and the samples are cut.
-        room: Slices of each further scan, which `put` brings before the first draw and may exchange later. It counts
-            as deep as that in an epoch, whatever comes, so that the numbers of samples stay.
+        depths: Slices of each further scan, which `put` brings before the first draw and may replace later. Every one
+            that comes counts as many slices in an epoch, so that the numbers of samples stay.
     """
 
     def __init__(
         self,
         scans: Sequence[Scan],
         recipe: Recipe,
-        patch: tuple[int, int, int],
+        patch: Shape,
         seed: int,
         device: torch.device,
-        room: Sequence[int] = (),
+        depths: Sequence[int] = (),
     ) -> None:
         self.recipe, self.patch, self.seed, self.device = recipe, patch, seed, device
-        self.depths = (*(scan.depth for scan in scans), *room)
+        self.depths = (*(scan.depth for scan in scans), *depths)
         self.places = [(i, s) for i, depth in enumerate(self.depths) for s in slab_starts(depth, patch[0])]
         self.scans: dict[int, Scan] = {}
         self.images: dict[int, Tensor] = {}
@@ -126,7 +125,7 @@ class Sampler:
             self.put(i, scan)
 
     def put(self, index: int, scan: Scan) -> None:
-        """Keep a scan at an index, in the place of the one that was there."""
+        """Keep a scan at an index, instead of the one that was there."""
         stored = torch.float32 if self.device.type == "cpu" else torch.float16
         self.scans[index] = scan
         self.images[index] = torch.from_numpy(scan.image).to(self.device, stored)
@@ -138,43 +137,43 @@ class Sampler:
         epoch, index = divmod(number, len(self.places))
         rng = np.random.Generator(np.random.Philox(key=[self.seed, (epoch << 32) + index]))
         scan, slab = self.places[self._order_of(epoch)[index]]
-        change = self._change(rng, stage, self.scans[scan].image.shape[0])
+        params = self._draw_params(rng, stage, self.scans[scan].image.shape[0])
         if self.recipe.sampling == "slabs":
             start = self._first_slice(scan, slab) - self.scans[scan].first
-            return SampleSpec(scan, start, self._around_lesion(rng, scan, start, change), change)
-        return self._anywhere(rng, scan, change)
+            return SampleSpec(scan, start, self._around_lesion(rng, scan, start, params), params)
+        return self._anywhere(rng, scan, params)
 
     def _first_slice(self, scan: int, slab: int) -> int:
-        """Where a slab begins in a scan, which may be deeper or shallower than it counts."""
+        """Where a slab begins in a scan, which may have more or fewer slices than it counts."""
         counted, deep = (max(depth - self.patch[0], 0) for depth in (self.depths[scan], self.scans[scan].depth))
         return slab if counted == deep else round(slab * deep / max(counted, 1))
 
     def _order_of(self, epoch: int) -> NDArray[np.int64]:
-        """The places in the order of an epoch; that of the last one asked for is remembered."""
+        """The slabs in the order of an epoch, which is cached."""
         if self._order[0] != epoch:
             rng = np.random.Generator(np.random.Philox(key=[self.seed, (epoch << 32) + 0xFFFFFFFF]))
             self._order = epoch, rng.permutation(len(self.places))
         return self._order[1]
 
     def _span_of(self, scan: int, start: int, axis: int) -> tuple[int, int] | None:
-        """The lesion's span within a slab, remembered."""
+        """The lesion's span within a slab, cached."""
         place = scan, start, axis
         if place not in self._spans:
             self._spans[place] = self.scans[scan].lesion_span(start, self.patch[0], axis)
         return self._spans[place]
 
-    def _change(self, rng: np.random.Generator, stage: Stage, sequences: int) -> AugmentParams:
+    def _draw_params(self, rng: np.random.Generator, stage: Stage, sequences: int) -> AugmentParams:
         augmented = rng.random() < stage.augment
-        change = draw_params(rng, self.recipe.augmentation, sequences, self.patch[0]) if augmented else AugmentParams()
-        return drop_sequences(rng, change, sequences) if rng.random() < self.recipe.drop_sequences else change
+        params = draw_params(rng, self.recipe.augmentation, sequences, self.patch[0]) if augmented else AugmentParams()
+        return drop_sequences(rng, params, sequences) if rng.random() < self.recipe.drop_sequences else params
 
     def _around_lesion(
-        self, rng: np.random.Generator, scan: int, start: int, change: AugmentParams
+        self, rng: np.random.Generator, scan: int, start: int, params: AugmentParams
     ) -> tuple[float, float]:
         """A centre such that the crop holds the whole lesion of its slices, or, if too small, lies inside its box."""
         centre = []
         for axis in (1, 2):
-            extent = self.patch[axis] / change.scale
+            extent = self.patch[axis] / params.scale
             low, high = 0.0, self.scans[scan].classes.shape[axis] - extent
             if span := self._span_of(scan, start, axis):
                 low, high = sorted((span[1] + 1 - extent, float(span[0])))
@@ -184,8 +183,8 @@ class Sampler:
             centre.append(float(first) + (extent - 1) / 2)
         return centre[0], centre[1]
 
-    def _anywhere(self, rng: np.random.Generator, scan: int, change: AugmentParams) -> SampleSpec:
-        """Centred near a voxel of a lesion class drawn at random, or, every second time, anywhere in the box."""
+    def _anywhere(self, rng: np.random.Generator, scan: int, params: AugmentParams) -> SampleSpec:
+        """A centre near a voxel of a random lesion class or, every second time, anywhere in the box."""
         shape, centres = self.scans[scan].classes.shape, self.scans[scan].centres
         if centres and rng.random() < 0.5:
             voxels = centres[rng.integers(len(centres))]
@@ -197,35 +196,28 @@ class Sampler:
         low = [min(p // 2, n // 2) for p, n in zip(self.patch, shape, strict=True)]
         high = [max(n - p // 2, n // 2) for p, n in zip(self.patch, shape, strict=True)]
         d, h, w = np.clip(middle, low, high)
-        corner = (self.patch[0] // 2, (self.patch[1] - 1) / 2, (self.patch[2] - 1) / 2)
-        return SampleSpec(
-            scan,
-            int(d) - corner[0],
-            (float(h - self.patch[1] // 2 + corner[1]), float(w - self.patch[2] // 2 + corner[2])),
-            change,
-        )
+        depth, height, width = self.patch
+        centre = float(h - height // 2 + (height - 1) / 2), float(w - width // 2 + (width - 1) / 2)
+        return SampleSpec(scan, int(d) - depth // 2, centre, params)
 
-    def cut(self, draws: Sequence[SampleSpec]) -> tuple[Tensor, Tensor]:
+    def cut(self, specs: Sequence[SampleSpec]) -> tuple[Tensor, Tensor]:
         """Samples (N, C, D, H, W) in float32 and their classes (N, D, H, W), augmented."""
-        pairs = [
-            (self._cut(self.images[d.scan], d, False), self._cut(self.classes[d.scan][None], d, True)) for d in draws
-        ]
-        images, classes = (torch.stack(parts) for parts in zip(*pairs, strict=True))
-        return augment_intensity(images.float(), [d.change for d in draws]), classes[:, 0].to(torch.uint8)
+        images = torch.stack([self._cut(self.images[spec.scan], spec, False) for spec in specs])
+        classes = torch.stack([self._cut(self.classes[spec.scan][None], spec, True) for spec in specs])
+        return augment_intensity(images.float(), [spec.params for spec in specs]), classes[:, 0].to(torch.uint8)
 
-    def _cut(self, x: Tensor, draw: SampleSpec, nearest: bool) -> Tensor:
+    def _cut(self, x: Tensor, spec: SampleSpec, nearest: bool) -> Tensor:
         """The sample's window of (C, D, H, W), zero outside it, turned and flipped."""
-        slices, size = self.patch[0], (self.patch[1], self.patch[2])
-        slab = _span(x, draw.start, slices, axis=1)
-        if draw.change.scale == 1 and draw.change.angle_deg == 0:
-            for axis in (1, 2):
-                slab = _span(
-                    slab, round(draw.centre[axis - 1] - (self.patch[axis] - 1) / 2), self.patch[axis], axis + 1
-                )
+        depth, *size = self.patch
+        slab = _span(x, spec.start, depth, axis=1)
+        if spec.params.scale == 1 and spec.params.angle_deg == 0:
+            for axis, extent in enumerate(size):
+                slab = _span(slab, round(spec.centre[axis] - (extent - 1) / 2), extent, axis + 2)
         else:
             flat = slab.reshape(-1, *slab.shape[2:])
-            slab = window(flat, draw.centre, size, draw.change, nearest).reshape(*slab.shape[:2], *size)
-        return reorient(slab, draw.change)
+            slab = window(flat, spec.centre, (size[0], size[1]), spec.params, nearest)
+            slab = slab.reshape(x.shape[0], depth, *size)
+        return reorient(slab, spec.params)
 
 
 def _span(x: Tensor, start: int, length: int, axis: int) -> Tensor:

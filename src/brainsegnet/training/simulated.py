@@ -1,7 +1,4 @@
-"""Scans that are made while a training goes on: so many are in memory, and the oldest makes room for a new one.
-
-Gliomas or strokes that are simulated into the memory of a training, and never lie on a disk.
-"""
+"""Gliomas and strokes that are simulated into the memory of a training, and never written to a disk."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -10,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
-import torch
 
 from brainsegnet.anatomy.label_maps import ONE_MILLIMETRE, default_anatomy
 from brainsegnet.errors import LabelError, TaskError
@@ -18,52 +14,59 @@ from brainsegnet.model.card import Simulated
 from brainsegnet.simulation import StrokeTask
 from brainsegnet.simulation.simulate import SimulateOptions, open_simulator
 from brainsegnet.task import BRATS2015, ISLES2017, ISLES2022, Task
-from brainsegnet.training.sampler import Scan
+from brainsegnet.training.options import TrainOptions
 from brainsegnet.volume import Case, LabelMap
 
 if TYPE_CHECKING:
     import torch
 
-    from brainsegnet.training.options import TrainOptions
+    from brainsegnet.training.sampler import Scan
 
-Put = Callable[[int, Scan], None]
-"""Takes a slot and the scan that is in it from now on."""
+Put = Callable[[int, "Scan"], None]
+"""Takes a place in the buffer and the scan that is in it from now on."""
+REFRESH_EVERY = 40
+"""Steps after which a simulated case is replaced, by default."""
+SEED_STEP = 10**9
+"""Seeds of simulated cases from one training seed to the next; those of training seed 0 begin here.
+
+So no two trainings simulate the same case, nor one that `simulate` writes under a usual seed, for testing.
+"""
 
 
 class SimulationBuffer:
-    """So many made scans in memory, one of them replaced every so many steps.
+    """A number of simulated scans in memory, the oldest of which is replaced every so many steps.
 
-    Which they are at a step follows from the step alone, so that nothing of a pool is in the state of a training, and
-    all processes of a training hold the same.
+    Which scans it holds at a step follows from the step alone. So nothing of it is in the state of a training, and all
+    processes of a training hold the same.
 
     Args:
-        slots: Scans at a time.
-        every: Steps after which the oldest is replaced.
-        make: Scan of a number from 0, which is always the same scan.
-        depth: Slices that a scan counts in an epoch, however many it has.
-        origin: What makes them, in words; a training is resumed with the same only.
-        ahead: Make the next scan in a thread while the training goes on, instead of when it is due.
+        size: Scans at a time.
+        refresh_every: Steps after which the oldest is replaced.
+        make: Simulates the scan of a number from 0, which is always the same scan.
+        depth: Slices that each scan counts in an epoch, however many it has.
+        origin: Identifies what simulates them; a training is resumed with the same only.
+        ahead: Simulate the next scan in a thread during the training, instead of when it is due.
 
     Attributes:
         seen: Scans that the training has held so far, over all resumed parts.
 
-    >>> pool = SimulationBuffer(3, 40, make=lambda number: ...)
-    >>> pool.numbers_at(0), pool.numbers_at(39), pool.numbers_at(40), pool.numbers_at(200)
+    >>> buffer = SimulationBuffer(3, 40, make=lambda number: ...)
+    >>> buffer.numbers_at(0), buffer.numbers_at(39), buffer.numbers_at(40), buffer.numbers_at(200)
     ([0, 1, 2], [0, 1, 2], [3, 1, 2], [6, 7, 5])
-    >>> pool.count_at(200)
+    >>> buffer.count_at(200)
     8
     """
 
     def __init__(
         self,
         size: int,
-        every: int,
-        make: Callable[[int], Scan],
+        refresh_every: int,
+        make: Callable[[int], "Scan"],
         depth: int = 1,
         origin: str = "",
         ahead: bool = False,
     ) -> None:
-        self.size, self.every, self.depth, self.origin, self.ahead = size, every, depth, origin, ahead
+        self.size, self.refresh_every, self.depth, self.origin, self.ahead = size, refresh_every, depth, origin, ahead
         self.seen = 0
         self._make = make
         self._held: list[int | None] = []
@@ -72,84 +75,64 @@ class SimulationBuffer:
 
     @classmethod
     def empty(cls) -> Self:
-        """No scans at all."""
+        """A buffer of no scans."""
 
-        def refuse(number: int) -> Scan:
-            raise ValueError(f"an empty pool has no scan {number}")
+        def refuse(number: int) -> "Scan":
+            raise ValueError(f"an empty buffer has no scan {number}")
 
         return cls(0, 1, refuse)
 
     def count_at(self, step: int) -> int:
         """Scans that have been held up to a step, which is counted from 0."""
-        return self.size + max(step, 0) // self.every if self.size else 0
+        return self.size + max(step, 0) // self.refresh_every if self.size else 0
 
     def numbers_at(self, step: int) -> list[int]:
-        """The number of the scan in each slot at a step: the newest of those that this slot gets."""
+        """The number of the scan in each place at a step: the newest of those that the place gets."""
         newest = self.count_at(step) - 1
-        return [newest - (newest - slot) % self.size for slot in range(self.size)]
+        return [newest - (newest - place) % self.size for place in range(self.size)]
 
     @property
     def fingerprint(self) -> str:
-        """What must agree for a training to be resumed; nothing where there is no pool."""
-        told = f" {self.size} made by {self.origin}, {self.depth} deep, a new one every {self.every} steps"
-        return told if self.size else ""
+        """What must agree for a training to be resumed; empty for an empty buffer."""
+        made = f" {self.size} made by {self.origin}, {self.depth} deep, a new one every {self.refresh_every} steps"
+        return made if self.size else ""
 
     def fill(self, step: int, put: Put) -> None:
-        """Make all that belongs to a step, whatever was held before."""
+        """Simulate all scans of a step, whatever was held before."""
         self.close()
         self._held = [None] * self.size
         self._thread = ThreadPoolExecutor(1) if self.ahead and self.size else None
         self.update(step, put)
 
     def update(self, step: int, put: Put) -> None:
-        """Hold what belongs to a step, and begin with what comes next where scans are made ahead."""
-        for slot, number in enumerate(self.numbers_at(step)):
-            if self._held[slot] != number:
-                put(slot, self._obtain(number))
-                self._held[slot] = number
+        """Hold the scans of a step, and begin with the next one where scans are simulated ahead."""
+        for place, number in enumerate(self.numbers_at(step)):
+            if self._held[place] != number:
+                put(place, self._obtain(number))
+                self._held[place] = number
         self.seen = self.count_at(step)
         if self._thread and (self._next is None or self._next[0] != self.seen):
             self._next = self.seen, self._thread.submit(self._make, self.seen)
 
     def close(self) -> None:
-        """End the thread, after the scan that it is at."""
+        """End the thread, after the scan that it is simulating."""
         if self._thread:
             self._thread.shutdown(cancel_futures=True)
         self._thread = self._next = None
 
-    def _obtain(self, number: int) -> Scan:
-        """A scan that was begun with, or is made now, in the same thread as the others."""
+    def _obtain(self, number: int) -> "Scan":
+        """A scan that the thread has begun, or that is simulated now, in the same thread as the others."""
         if self._next and self._next[0] == number:
             return self._next[1].result()
         return self._thread.submit(self._make, number).result() if self._thread else self._make(number)
 
 
-def beside(make: Callable[[int], Scan], device: torch.device) -> Callable[[int], Scan]:
-    """`make` on a stream of a GPU that is its own: it does not wait for what the training has queued there."""
-    stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-
-    def make_there(number: int) -> Scan:
-        with torch.cuda.stream(stream):
-            return make(number)
-
-    return make_there
-
-
-REFRESH_EVERY = 40
-"""Steps after which a simulated case is replaced, where nothing else is said."""
-SEED_STEP = 10**9
-"""Seeds of simulated cases from one training seed to the next, the first of which is that of seed 0.
-
-So no training grows what another one does, nor, unless somebody asks for such a number, what `grow` wrote for testing.
-"""
-
-
 @dataclass(frozen=True)
 class Kind:
-    """What can be simulated.
+    """A kind of case that can be simulated.
 
     Attributes:
-        stroke: Which strokes, as in `grow --stroke`; None is gliomas.
+        stroke: Which strokes, as in `simulate --stroke`; None is gliomas.
         convention: Sequences and labels of a case.
         depth: Slices that a case counts in an epoch, where its shape is not chosen.
     """
@@ -159,15 +142,20 @@ class Kind:
     depth: int
 
     @property
+    def generator(self) -> str:
+        """Its name on a card."""
+        return self.stroke or "realistic"
+
+    @property
     def name(self) -> str:
-        """Of many such cases."""
+        """The word for such cases."""
         return "strokes" if self.stroke else "gliomas"
 
 
 KINDS = (Kind(None, BRATS2015, ONE_MILLIMETRE[0]), Kind("isles2022", ISLES2022, 73), Kind("isles2017", ISLES2017, 22))
 
 
-def plan_simulation(options: "TrainOptions", task: Task, sequences: Sequence[str]) -> Simulated | None:
+def plan_simulation(options: TrainOptions, task: Task, sequences: Sequence[str]) -> Simulated | None:
     """What is simulated beside the cases of a training; None where nothing is.
 
     Raises:
@@ -180,68 +168,67 @@ def plan_simulation(options: "TrainOptions", task: Task, sequences: Sequence[str
     try:
         task.translate(np.array(kind.convention.label_values, np.uint8), kind.convention)
     except LabelError as error:
-        known, made = (", ".join(convention.labels.values()) for convention in (task, kind.convention))
+        known, simulated = (", ".join(convention.labels.values()) for convention in (task, kind.convention))
         raise TaskError(
-            f"task {task.name} knows {known}, and simulated {kind.name} consist of {made}; leave out --simulated, "
-            f"or choose a "
-            f"task of {kind.name}"
+            f"task {task.name} knows {known}, and simulated {kind.name} consist of {simulated}; leave out --simulated, "
+            f"or choose a task of {kind.name}"
         ) from error
     if (stray := options.shape if kind.stroke else options.shapes) is not None:
         raise TaskError(
             f"{stray} is for simulated {'gliomas (--shape)' if kind.stroke else 'strokes (--shapes)'}, and task "
             f"{task.name} gets {kind.name}; leave it out"
         )
-    which = str(options.anatomy or ("" if kind.stroke else default_anatomy()))
+    anatomy = str(options.anatomy or ("" if kind.stroke else default_anatomy()))
     return Simulated(
         generator=kind.stroke or "realistic",
-        anatomy=which and Path(which).resolve().name,
+        anatomy=anatomy and Path(anatomy).resolve().name,
         shapes=options.shapes.resolve().name if options.shapes else "",
         shape=options.shape,
         seed=SEED_STEP * (1 + options.seed),
         size=options.simulated,
-        every=options.refresh_every or REFRESH_EVERY,
+        refresh_every=options.refresh_every or REFRESH_EVERY,
     )
 
 
 def _choose_kind(task: Task, sequences: Sequence[str]) -> Kind:
-    """What has all these sequences; if there is a choice, what has just those of the task.
+    """The kind of case that has all these sequences; if several have, the one with exactly those of the task.
 
     Raises:
-        TaskError: nothing has.
+        TaskError: none has.
     """
     fitting = [kind for kind in KINDS if {*sequences} <= {*kind.convention.sequences}]
     if fitting:
         return next((kind for kind in fitting if kind.convention.sequences == task.sequences), fitting[0])
-    made = "; ".join(f"{kind.name} with {', '.join(kind.convention.sequences)}" for kind in KINDS)
+    kinds = "; ".join(f"{kind.name} with {', '.join(kind.convention.sequences)}" for kind in KINDS)
     common = any({*sequences} & {*kind.convention.sequences} for kind in KINDS)
     remedy = "name those of one of them with --sequences" if common else "leave out --simulated"
-    raise TaskError(f"task {task.name} is trained on {', '.join(sequences)}; what can be simulated is {made}; {remedy}")
+    raise TaskError(
+        f"task {task.name} is trained on {', '.join(sequences)}; what can be simulated is {kinds}; {remedy}"
+    )
 
 
 def describe_simulation(simulated: Simulated) -> str:
-    """What is said of it at the start.
+    """What is simulated, in a sentence.
 
-    >>> describe_simulation(Simulated(anatomy="icbm152", seed=1000000000, slots=8, every=40))
+    >>> describe_simulation(Simulated(anatomy="icbm152", seed=1000000000, size=8, refresh_every=40))
     '8 simulated gliomas in memory, one new every 40 steps; anatomy icbm152, seeds from 1000000000'
     """
-    steps = "step" if simulated.every == 1 else f"{simulated.every} steps"
-    cases = (
-        f"1 simulated {simulated.kind[:-1]}" if simulated.size == 1 else f"{simulated.size} simulated {simulated.kind}"
-    )
-    return f"{cases} in memory, one new every {steps}; {simulated.origin}"
+    steps = "step" if simulated.refresh_every == 1 else f"{simulated.refresh_every} steps"
+    kind = simulated.kind[:-1] if simulated.size == 1 else simulated.kind
+    return f"{simulated.size} simulated {kind} in memory, one new every {steps}; {simulated.origin}"
 
 
 def open_buffer(
-    simulated: Simulated, options: "TrainOptions", task: Task, sequences: Sequence[str], device: "torch.device"
-) -> "SimulationBuffer":
-    """The simulated cases of a training, gliomas rendered on its device; on a GPU while the training goes on.
+    simulated: Simulated, options: TrainOptions, task: Task, sequences: Sequence[str], device: "torch.device"
+) -> SimulationBuffer:
+    """The simulated cases of a training, gliomas rendered on its device; on a GPU they are simulated ahead.
 
     Raises:
         DatasetError, MissingExtra, ImageError: as `open_simulator`.
     """
     from brainsegnet.training.sampler import Scan
 
-    kind = next(kind for kind in KINDS if (kind.stroke or "realistic") == simulated.generator)
+    kind = next(kind for kind in KINDS if kind.generator == simulated.generator)
     chosen = SimulateOptions(
         realistic=kind.stroke is None,
         stroke=kind.stroke,
@@ -261,9 +248,22 @@ def open_buffer(
 
     return SimulationBuffer(
         simulated.size,
-        simulated.every,
-        beside(make, device) if ahead else make,
+        simulated.refresh_every,
+        _on_own_stream(make, device) if ahead else make,
         depth=simulated.shape[0] if simulated.shape else kind.depth,
         origin=simulated.model_dump_json(include={"generator", "anatomy", "shapes", "shape", "seed"}),
         ahead=ahead,
     )
+
+
+def _on_own_stream(make: Callable[[int], "Scan"], device: "torch.device") -> Callable[[int], "Scan"]:
+    """`make` on a stream of the GPU that is its own: it does not wait for what the training has queued there."""
+    import torch
+
+    stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+
+    def make_there(number: int) -> "Scan":
+        with torch.cuda.stream(stream):
+            return make(number)
+
+    return make_there

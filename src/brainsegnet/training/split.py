@@ -1,7 +1,4 @@
-"""Folds by patient: all scans of a patient are in one of them.
-
-Who takes part in a training: which cases learn, which are held out, and which sequences all of them have.
-"""
+"""Which cases a training learns from, which are held out, and with which sequences; and folds, patient by patient."""
 
 import re
 from collections import defaultdict
@@ -12,18 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
+from brainsegnet._types import Floats
 from brainsegnet.errors import DatasetError, MissingSequence, ModelError
 from brainsegnet.io.cases import CaseFiles, check_whole, common_sequences, find_cases, load_case
-from brainsegnet.model.card import Card, Parent, Simulated
+from brainsegnet.model.card import Card, Simulated
 from brainsegnet.task import Task
 from brainsegnet.training.options import TrainOptions
 from brainsegnet.training.simulated import plan_simulation
 
 if TYPE_CHECKING:
     from brainsegnet.training.sampler import Scan
-    from brainsegnet.training.simulated import SimulationBuffer
 
 _PATIENTS = (
     (re.compile(r"BraTS-[A-Za-z]+-(\d+)-\d+"), "BraTS {}"),
@@ -61,12 +57,12 @@ def patient_of(case: str) -> str:
 
 
 def deal_folds(cases: Sequence[str], folds: int, seed: int) -> tuple[tuple[str, ...], ...]:
-    """Cases dealt into folds of about the same size, no patient in two of them.
+    """Deal cases into folds of about the same size, all scans of a patient into one.
 
     Args:
         cases: Their names.
-        folds: How many; each is tested on by what was trained on the others.
-        seed: Decides who is with whom; the order of `cases` does not.
+        folds: How many; each is tested with a model trained on the others.
+        seed: Decides which cases share a fold; the order of `cases` does not.
 
     Raises:
         DatasetError: fewer than two folds, or fewer patients than folds.
@@ -78,7 +74,7 @@ def deal_folds(cases: Sequence[str], folds: int, seed: int) -> tuple[tuple[str, 
     for case in sorted(cases):
         patients[patient_of(case)].append(case)
     if folds < 2:
-        raise DatasetError(f"a comparison needs at least 2 folds, one to test on and one to train on, not {folds}")
+        raise DatasetError(f"there must be at least 2 folds, one to test on and one to train on, not {folds}")
     if len(patients) < folds:
         raise DatasetError(
             f"{len(cases)} cases of {len(patients)} patients cannot be dealt into {folds} folds; add cases, or lower "
@@ -92,27 +88,8 @@ def deal_folds(cases: Sequence[str], folds: int, seed: int) -> tuple[tuple[str, 
     return tuple(map(tuple, dealt))
 
 
-def check_unseen(name: str, image: NDArray[np.float32], trained: Mapping[str, NDArray[np.float32]]) -> None:
-    """Refuse to score a scan that is trained on under another name.
-
-    Args:
-        name: Of the held-out case.
-        image: Its intensities (C, D, H, W).
-        trained: Case name to intensities (C, D, H, W).
-
-    Raises:
-        DatasetError: one of them is the same.
-    """
-    for other, known in trained.items():
-        if np.array_equal(known, image):
-            raise DatasetError(
-                f"case {name} is held out and holds the same scan as case {other}, which is trained on, so its score "
-                "would be of what the model has seen; exclude one of the two"
-            )
-
-
-def check_distinct(images: Mapping[str, NDArray[np.float32]]) -> None:
-    """Refuse a scan that is there under two names: it would be tested on by what was trained on it.
+def check_distinct(images: Mapping[str, Floats]) -> None:
+    """Refuse a scan that is there under two names: it would be tested with a model that was trained on it.
 
     Args:
         images: Case name to intensities (C, D, H, W).
@@ -122,48 +99,52 @@ def check_distinct(images: Mapping[str, NDArray[np.float32]]) -> None:
     """
     known: dict[tuple[object, ...], str] = {}
     for name, image in images.items():
-        key = (image.shape, hash(image.tobytes()))
-        other = known.setdefault(key, name)
+        other = known.setdefault((image.shape, hash(image.tobytes())), name)
         if other != name and np.array_equal(images[other], image):
             raise DatasetError(
-                f"cases {other} and {name} hold the same scan, so one would be tested on by a network that was trained "
-                "on the other; exclude one of the two"
+                f"cases {other} and {name} hold the same scan, so one would be tested with a model that was trained on "
+                "the other; exclude one of the two"
             )
 
 
 @dataclass(frozen=True)
 class DataSplit:
-    """Which cases are trained on, which are held out, and the sequences in the order of the channels.
+    """The cases that are trained on, those that are held out, and what they are read as.
 
-    `resample` and `register` say what becomes of label maps and sequences on other grids; see `TrainOptions`. `parent`
-    is the model whose weights the training starts from, `margin` that of the components which it drops. `simulated`
-    says what is simulated beside the cases, `pool` holds it.
+    Attributes:
+        task: Label convention and regions.
+        sequences: In the order of the channels.
+        training, validation: The cases.
+        resample, register: What becomes of label maps and sequences on other grids, see `FitOptions`.
+        simulated: What is simulated beside the training cases, if anything.
     """
 
     task: Task
     sequences: tuple[str, ...]
     training: Sequence[CaseFiles]
-    validation: Sequence[CaseFiles]
+    validation: Sequence[CaseFiles] = ()
     resample: bool = False
     register: bool = False
-    parent: Parent | None = None
-    margin: float | None = None
     simulated: Simulated | None = None
-    buffer: "SimulationBuffer | None" = None
 
 
-def split_cases(data: Sequence[Path], task: Task, options: "TrainOptions") -> DataSplit:
+def split_cases(data: Sequence[Path], task: Task, options: TrainOptions) -> DataSplit:
     """Find the cases, and decide which are held out and which sequences are used; all scans of a patient go together.
 
+    Args:
+        data: Folders of cases, or tables; none where all cases are simulated.
+        task: Label convention and possible sequences.
+        options: Which cases and sequences to use.
+
     Raises:
-        DatasetError: no case to train on and none simulated, a name that no case has, a case named to be held out whose
+        DatasetError: there is no case to train on and none simulated, a name that no case has, a held-out case whose
             patient has another scan in the training, or a file that is absent, empty or cut short.
         MissingSequence: a case lacks a sequence that was named, or all share none.
         TaskError: cases are to be simulated that do not fit the task.
     """
     if not data and options.simulated is None:
         raise DatasetError(
-            "there is nothing to train on; name folders of cases, or grow cases in memory with --simulated"
+            "there is nothing to train on; name folders of cases, or simulate cases in memory with --simulated"
         )
     found = find_cases(data)
     names = {case.name for case in found}
@@ -173,41 +154,36 @@ def split_cases(data: Sequence[Path], task: Task, options: "TrainOptions") -> Da
     if unlabelled := [case.name for case in cases if case.lesion is None]:
         more = f" (and {len(unlabelled) - 1} more)" if len(unlabelled) > 1 else ""
         raise DatasetError(f"case {unlabelled[0]} has no label map to learn from; add it, or exclude the case{more}")
-    held = set(options.hold_out) or _drawn(cases, options)
+    held = set(options.hold_out) or _draw_held_out(cases, options)
     training = [case for case in cases if case.name not in held]
     if not training and options.simulated is None:
         raise DatasetError(
             f"no case is left to train on: {len(found)} found, {len(found) - len(cases)} excluded, {len(held)} held "
             "out; add cases, or hold out fewer"
         )
-    sequences = _choose(options.sequences, cases, task) if options.sequences else common_sequences(cases, task)
-    part_patients(training, held)
+    sequences = _named_sequences(options.sequences, cases, task) if options.sequences else common_sequences(cases, task)
+    check_patients(training, held)
     check_whole(cases, sequences)
     validation = [case for case in cases if case.name in held]
     simulated = plan_simulation(options, task, sequences)
-    return DataSplit(task, sequences, training, validation, options.resample, options.register, simulated=simulated)
+    return DataSplit(task, sequences, training, validation, options.resample, options.register, simulated)
 
 
 def check_same(split: DataSplit, card: Card, where: Path) -> None:
     """Refuse to resume a training with other cases or sequences: what was held out must stay unseen.
 
     Raises:
-        ModelError: the card of the training that is in `where` says otherwise.
+        ModelError: the card of the training that is in the folder `where` says otherwise.
     """
-    before = {
-        "task": {card.task.name},
-        "sequences": set(card.sequences),
-        "training cases": set(card.training.data.cases),
-        "held-out cases": set(card.training.held_out),
+    note = card.training
+    compared = {
+        "task": ({card.task.name}, {split.task.name}),
+        "sequences": (set(card.sequences), set(split.sequences)),
+        "training cases": (set(note.data.cases), {case.name for case in split.training}),
+        "held-out cases": (set(note.held_out), {case.name for case in split.validation}),
     }
-    now = {
-        "task": {split.task.name},
-        "sequences": set(split.sequences),
-        "training cases": {case.name for case in split.training},
-        "held-out cases": {case.name for case in split.validation},
-    }
-    for what, names in before.items():
-        if changed := names ^ now[what]:
+    for what, (before, now) in compared.items():
+        if changed := before ^ now:
             raise ModelError(
                 f"{where} holds a training with other {what} ({', '.join(sorted(changed))} differ); resume with the "
                 "arguments it had"
@@ -217,7 +193,12 @@ def check_same(split: DataSplit, card: Card, where: Path) -> None:
 def load_scans(
     cases: Sequence[CaseFiles], split: DataSplit, say: Callable[[str], None] = lambda text: None
 ) -> list["Scan"]:
-    """Read and prepare cases, a few at a time; `say` is told of each doubtful registration.
+    """Read and prepare cases of a split, a few at a time.
+
+    Args:
+        cases: Of its training or validation cases.
+        split: Says how they are read.
+        say: Gets a sentence for each doubtful registration.
 
     Raises:
         BrainSegNetError: a case cannot be used; one sentence says which and why.
@@ -233,35 +214,39 @@ def load_scans(
             say(f"case {files.name}: {sequence}: {warning}")
         return Scan.of(case, split.task)
 
-    with ThreadPoolExecutor(2) as buffer:
-        return list(buffer.map(load, cases))
+    with ThreadPoolExecutor(2) as pool:
+        return list(pool.map(load, cases))
 
 
-Read = Callable[[Sequence[CaseFiles], DataSplit, Callable[[str], None]], list["Scan"]]
-"""Gives the scans of some cases of a roster, as `load_scans` does."""
+Reader = Callable[[Sequence[CaseFiles], DataSplit, Callable[[str], None]], list["Scan"]]
+"""Gives the scans of some cases of a split, as `load_scans` does."""
 
 
 def load_split(
-    split: DataSplit, scored: bool, read: Read = load_scans, say: Callable[[str], None] = lambda text: None
+    split: DataSplit, scored: bool, read: Reader, say: Callable[[str], None]
 ) -> tuple[list["Scan"], list["Scan"]]:
-    """What is trained on, and, if it is to be scored, what is held out; errors as `load_scans`.
+    """The training scans and, if they are to be scored, the held-out scans; errors as `load_scans`.
 
     Raises:
         DatasetError: a scan is among both, under two names.
     """
     scans = read(split.training, split, say)
     held_out = read(split.validation, split, say) if scored else []
-    named = {files.name: scan.image for files, scan in zip(split.training, scans, strict=True)}
     for files, scan in zip(split.validation, held_out, strict=False):
-        check_unseen(files.name, scan.image, named)
+        for other, trained in zip(split.training, scans, strict=True):
+            if np.array_equal(trained.image, scan.image):
+                raise DatasetError(
+                    f"case {files.name} is held out and holds the same scan as case {other.name}, which is trained on, "
+                    "so its score would be of what the model has seen; exclude one of the two"
+                )
     return scans, held_out
 
 
-def _drawn(cases: Sequence[CaseFiles], options: "TrainOptions") -> set[str]:
-    """Names of the cases held out by the seed: patients in drawn order, until as many scans as asked for.
+def _draw_held_out(cases: Sequence[CaseFiles], options: TrainOptions) -> set[str]:
+    """Names of cases held out by the seed: patients in random order, until there are as many scans as asked for.
 
-    One in eight where no number is asked for; a patient whose scans would be more than that stays in the training,
-    unless none is held out yet.
+    One in eight where no number is asked for. A patient whose scans would be too many stays in the training, unless
+    none is held out yet.
     """
     count = len(cases) // 8 if options.validation is None else options.validation
     scans: dict[str, list[str]] = {}
@@ -276,7 +261,7 @@ def _drawn(cases: Sequence[CaseFiles], options: "TrainOptions") -> set[str]:
     return held
 
 
-def part_patients(training: Sequence[CaseFiles], held: Collection[str]) -> None:
+def check_patients(training: Sequence[CaseFiles], held: Collection[str]) -> None:
     """Refuse a held-out case whose patient has another scan in the training.
 
     Raises:
@@ -291,7 +276,7 @@ def part_patients(training: Sequence[CaseFiles], held: Collection[str]) -> None:
             )
 
 
-def _choose(named: Sequence[str], cases: Sequence[CaseFiles], task: Task) -> tuple[str, ...]:
+def _named_sequences(named: Sequence[str], cases: Sequence[CaseFiles], task: Task) -> tuple[str, ...]:
     """The sequences that were named, in the task's order."""
     if unknown := [name for name in named if name not in task.sequences]:
         raise MissingSequence(f"task {task.name} has no sequence {unknown[0]}; choose from {', '.join(task.sequences)}")

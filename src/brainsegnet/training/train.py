@@ -1,8 +1,8 @@
 """`train`: cases on disk to a model folder, with held-out cases scored on the way."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,37 +11,39 @@ import numpy as np
 from brainsegnet._atomic import writable
 from brainsegnet._machine import find_versions, has_bf16_units
 from brainsegnet.errors import OutputError, TaskError
+from brainsegnet.inference.options import Device
 from brainsegnet.inference.postprocessing import segment_filtered
 from brainsegnet.metrics.scores import region_dice
 from brainsegnet.model.card import Architecture, Card, ComponentFilter, Data, Input, TrainingNote
 from brainsegnet.model.store import BEST, CARD_FILE, LAST, Model, resolve_model, save_model, torch_needed
+from brainsegnet.progress import Callback
 from brainsegnet.task import Task, load_task
 from brainsegnet.training.finetune import (
     adopt,
-    follow,
-    inherit,
-    inherited_confidence_margin,
+    check_start,
+    inherit_weights,
+    inherited_margin,
     settle_interpolation,
     warn_of_forgetting,
 )
-from brainsegnet.training.options import TrainOptions, Watch
+from brainsegnet.training.log import LOG_FILE, RunLog
+from brainsegnet.training.options import TrainOptions
 from brainsegnet.training.recipes import Recipe
 from brainsegnet.training.simulated import describe_simulation, open_buffer
-from brainsegnet.training.split import DataSplit, Read, check_same, load_scans, load_split, split_cases
+from brainsegnet.training.split import DataSplit, Reader, check_same, load_scans, load_split, split_cases
 
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
 
     from brainsegnet.model.architecture import BrainSegNet
-    from brainsegnet.training.plan import Hooks, Plan, Record, Weights
-    from brainsegnet.training.progress import RunLog
+    from brainsegnet.training.checkpoint import Weights
+    from brainsegnet.training.loop import Monitoring, Plan
     from brainsegnet.training.sampler import Scan
+    from brainsegnet.training.simulated import SimulationBuffer
 
 STATE = "state.safetensors"
 CHATTY = tuple(f"lightning.{package}.utilities.rank_zero" for package in ("fabric", "pytorch"))
-"""Loggers that tell what `describe` says already."""
-Validate = Callable[["BrainSegNet"], Mapping[str, float]]
-Report = Callable[["Record"], None]
+"""Loggers that repeat what `describe` says."""
 
 
 def train(
@@ -49,16 +51,16 @@ def train(
     task: Task | str,
     out: Path,
     options: TrainOptions | None = None,
-    watch: Watch | None = None,
+    callback: Callback | None = None,
 ) -> Path:
     """Train Brain SegNet on cases with known lesions, on cases that are simulated meanwhile, or on both.
 
     Args:
-        data: Folders of cases, or tables, in any naming scheme that `find_cases` knows; none where cases are simulated.
-        task: A task, the name of one of ours, or a YAML file.
+        data: Folders of cases, or tables, in any layout that `find_cases` knows; empty where all cases are simulated.
+        task: A task, the name of a built-in one, or a YAML file.
         out: Gets `best/` and `last/` (model folders), `log.csv`, `log.json`, `tensorboard/` and the state for resuming.
         options: How to train.
-        watch: Who is told.
+        callback: Hears of the progress.
 
     Returns:
         The model folder to use: `best` where cases were held out, else `last`.
@@ -67,45 +69,36 @@ def train(
         BrainSegNetError: data, task, options or output folder cannot be used; one sentence says why.
         Interrupted: SIGINT or SIGTERM; the state is written, and `resume` continues.
     """
-    options, watch = options or TrainOptions(), watch or Watch()
+    options = options or TrainOptions()
     task = task if isinstance(task, Task) else load_task(task)
     split = split_cases([data] if isinstance(data, Path) else list(data), task, options)
-    return run(split, load_scans, out, options, watch)
+    return train_split(split, out, options, callback or Callback())
 
 
-def run(split: DataSplit, read: Read, out: Path, options: TrainOptions, watch: Watch) -> Path:
-    """Train on the cases of a split, which `read` reads or has in memory; otherwise as `train`.
-
-    Args:
-        split: Who is trained on and who is held out.
-        read: Gives the scans of some of its cases; takes what `load_scans` takes.
-        out: As for `train`.
-        options: As for `train`.
-        watch: As for `train`.
-    """
+def train_split(
+    split: DataSplit, out: Path, options: TrainOptions, callback: Callback, read: Reader = load_scans
+) -> Path:
+    """As `train`, on cases that are chosen already, and that `read` reads or has in memory."""
     parent = None if options.start is None else resolve_model(options.start)
-    split = split if parent is None else follow(split, parent.card)
+    if parent is not None:
+        check_start(split, parent.card)
     with torch_needed():
         from brainsegnet.training.loop import fit
-        from brainsegnet.training.plan import check_plan
     _claim(out, split, options.resume)
     plan = make_plan(split, options, parent)
-    check_plan(plan, options.devices * options.nodes)
-    fabric = launch(options, plan.recipe)
+    plan.check(options.devices * options.nodes)
+    fabric = launch(plan.recipe, options.accelerator, options.devices, options.nodes)
     if fabric.is_global_zero:
-        watch.say(describe(split, plan, fabric))
-        if split.simulated is not None:
-            watch.say(describe_simulation(split.simulated))
-        if parent is not None and (warning := warn_of_forgetting(plan.recipe, split, parent.card)):
-            watch.say(warning)
+        _announce(split, plan, fabric, parent, callback)
+    buffer = None
     if split.simulated:
         buffer = open_buffer(split.simulated, options, split.task, split.sequences, fabric.device)
-        split = replace(split, buffer=buffer)
-    scans, held_out = load_split(split, fabric.is_global_zero and _scored(split, options), read, watch.say)
+    scored = bool(split.validation) and options.validations > 0
+    scans, held_out = load_split(split, fabric.is_global_zero and scored, read, callback.on_message)
+    run = _Run(out, split, plan, options, parent, buffer, held_out)
     try:
-        hooks, log = _hooks(split, plan, fabric, out, options, held_out)
-        hooks = replace(hooks, report=_both(hooks.report, watch.step))
-        fit(scans, plan, fabric, hooks, buffer=split.buffer, resume=options.resume)
+        log = run.open_log() if fabric.is_global_zero else None
+        fit(scans, plan, fabric, run.monitor(log, callback, scored), buffer=buffer, resume=options.resume)
         if log is not None:
             recipe = plan.recipe.model_dump(mode="json")
             log.close({"recipe": recipe, "budget": asdict(plan.budget), "seed": options.seed})
@@ -115,38 +108,27 @@ def run(split: DataSplit, read: Read, out: Path, options: TrainOptions, watch: W
 
 
 def make_plan(split: DataSplit, options: TrainOptions, parent: Model | None) -> "Plan":
-    """What is to be trained on these cases, from a model or from nothing.
+    """What is trained on these cases, from a model or from none.
 
     Raises:
         TaskError: the recipe is unknown, or cannot train the model.
     """
-    from brainsegnet.training.plan import Plan
+    from brainsegnet.training.loop import Plan
 
     recipe, task = options.chosen_recipe, split.task
     if parent is not None:
-        recipe = settle_interpolation(adopt(recipe, parent.card, options.drop_sequences), split, parent.card)
+        adopted = adopt(recipe, parent.card, options.drop_sequences)
+        recipe = settle_interpolation(adopted, parent.card, split.sequences, task)
     recipe = recipe.fit_to(len(split.training) + (options.simulated or 0))
     budget, patch = options.budget or recipe.budget(), recipe.patch or task.patch
     plan = Plan(recipe, budget, len(split.sequences), task.classes, patch, options.seed, task.region_classes)
-    if parent is None or split.parent is None:
+    if parent is None:
         return plan
-    return replace(plan, start=inherit(parent, plan, split.sequences, task), origin=split.parent.sha256)
+    start = inherit_weights(parent, plan, split.sequences, task)
+    return replace(plan, start=start, origin=parent.card.as_parent().sha256)
 
 
-def describe(split: DataSplit, plan: "Plan", fabric: "Fabric") -> str:
-    """What is said at the start."""
-    held = ", ".join(case.name for case in split.validation) or "none"
-    length, count, widths = getattr(plan.budget, plan.budget.kind), len(split.training), plan.recipe.widths
-    cases = {0: "no training case on disk", 1: "1 training case"}.get(count, f"{count} training cases")
-    return (
-        f"task {split.task.name}, sequences {', '.join(split.sequences)}; {cases}, "
-        f"held out: {held}; recipe {plan.recipe.name}, {length:g} {plan.budget.kind}, "
-        f"{widths[0]} to {widths[-1]} channels, {fabric.world_size} x {fabric.device.type}, "
-        f"{fabric.strategy.precision.precision}"
-    )
-
-
-def launch(options: TrainOptions, recipe: Recipe) -> "Fabric":
+def launch(recipe: Recipe, accelerator: Device, devices: int = 1, nodes: int = 1) -> "Fabric":
     """Devices, machines and precision.
 
     Raises:
@@ -155,23 +137,44 @@ def launch(options: TrainOptions, recipe: Recipe) -> "Fabric":
     import torch
     from lightning.fabric import Fabric
 
-    cuda = torch.cuda.is_available() and options.accelerator != "cpu"
-    if options.accelerator == "cuda" and not cuda:
+    cuda = torch.cuda.is_available() and accelerator != "cpu"
+    if accelerator == "cuda" and not cuda:
         raise TaskError("no GPU that CUDA can use is here; choose accelerator auto or cpu")
-    if cuda and options.devices > torch.cuda.device_count():
-        raise TaskError(f"there are {torch.cuda.device_count()} GPUs here, not {options.devices}; lower devices")
-    many = options.devices * options.nodes > 1
+    if cuda and devices > torch.cuda.device_count():
+        raise TaskError(f"there are {torch.cuda.device_count()} GPUs here, not {devices}; lower devices")
     for logger in CHATTY:
         logging.getLogger(logger).setLevel(logging.WARNING)
     fabric = Fabric(
         accelerator="cuda" if cuda else "cpu",
-        devices=options.devices,
-        num_nodes=options.nodes,
-        strategy="ddp" if many else "auto",
+        devices=devices,
+        num_nodes=nodes,
+        strategy="ddp" if devices * nodes > 1 else "auto",
         precision="bf16-mixed" if recipe.bf16 and (cuda or has_bf16_units()) else "32-true",
     )
     fabric.launch()
     return fabric
+
+
+def _announce(split: DataSplit, plan: "Plan", fabric: "Fabric", parent: Model | None, callback: Callback) -> None:
+    """Say at the start what is trained."""
+    callback.on_message(describe(split, plan, fabric))
+    if split.simulated is not None:
+        callback.on_message(describe_simulation(split.simulated))
+    if parent is not None and (warning := warn_of_forgetting(plan.recipe, parent.card, split.sequences, split.task)):
+        callback.on_message(warning)
+
+
+def describe(split: DataSplit, plan: "Plan", fabric: "Fabric") -> str:
+    """Cases, recipe, budget, network and devices in a sentence."""
+    held_out = ", ".join(case.name for case in split.validation) or "none"
+    count, widths = len(split.training), plan.recipe.widths
+    cases = {0: "no training case on disk", 1: "1 training case"}.get(count, f"{count} training cases")
+    return (
+        f"task {split.task.name}, sequences {', '.join(split.sequences)}; {cases}, "
+        f"held out: {held_out}; recipe {plan.recipe.name}, {plan.budget}, "
+        f"{widths[0]} to {widths[-1]} channels, {fabric.world_size} x {fabric.device.type}, "
+        f"{fabric.strategy.precision.precision}"
+    )
 
 
 def _claim(out: Path, split: DataSplit, resume: bool) -> None:
@@ -182,88 +185,97 @@ def _claim(out: Path, split: DataSplit, resume: bool) -> None:
         raise OutputError(f"{out} holds no state of a training to resume; start one in a new folder without --resume")
     if resume and (card := _last_card(out)):
         check_same(split, card, out)
-    writable(out / "log.csv", ())
+    writable(out / LOG_FILE, ())
 
 
 def _last_card(out: Path) -> Card | None:
-    """The card of the last model, if it is there and whole: a training needs but its state to be resumed."""
+    """The card of the last model, if it is there and whole; a training is resumed without it too."""
     try:
         return Card.model_validate_json((out / LAST / CARD_FILE).read_bytes())
     except (OSError, ValueError):
         return None
 
 
-def _scored(split: DataSplit, options: TrainOptions) -> bool:
-    """Whether held-out cases are scored on the way."""
-    return bool(split.validation) and options.validations > 0
+@dataclass(frozen=True)
+class _Run:
+    """A training and its folder: it writes the log and the models, and scores the held-out cases for their cards."""
 
+    out: Path
+    split: DataSplit
+    plan: "Plan"
+    options: TrainOptions
+    parent: Model | None
+    buffer: "SimulationBuffer | None"
+    held_out: Sequence["Scan"]
+    scores: dict[str, float] = field(default_factory=dict)
 
-def _both(one: Report, other: Report) -> Report:
-    """Tells both."""
+    @property
+    def margin(self) -> float | None:
+        """The confidence margin of components that are dropped."""
+        return inherited_margin(self.plan.recipe, self.parent)
 
-    def tell(record: "Record") -> None:
-        one(record)
-        other(record)
+    def open_log(self) -> RunLog:
+        """The log, and the scores, continued where the training is."""
+        from brainsegnet.training.checkpoint import steps_and_minutes
 
-    return tell
+        if not self.options.resume:
+            return RunLog(self.out, tuple(self.split.task.regions))
+        if card := _last_card(self.out):
+            self.scores.update({region: dice for region, dice in card.training.scores.items() if dice is not None})
+        return RunLog(self.out, tuple(self.split.task.regions), steps_and_minutes(self.out / STATE)[0])
 
+    def monitor(self, log: RunLog | None, callback: Callback, scored: bool) -> "Monitoring":
+        """What the loop calls; the first process has the log, scores and saves, and the others wait for it."""
+        from brainsegnet.training.loop import Monitoring
 
-def _hooks(
-    split: DataSplit, plan: "Plan", fabric: "Fabric", out: Path, options: TrainOptions, held_out: Sequence["Scan"]
-) -> tuple["Hooks", "RunLog | None"]:
-    """Where records and weights go; the log is the first process's alone, and a `validate` every one's or none's."""
-    from brainsegnet.training.checkpoint import saved_step
-    from brainsegnet.training.plan import Hooks
-    from brainsegnet.training.progress import RunLog
+        return Monitoring(
+            callbacks=(log, callback) if log else (),
+            validate=self.validate if scored else None,
+            validations=self.options.validations,
+            keep=self.keep,
+            state_file=self.out / STATE,
+        )
 
-    scored = _scored(split, options)
-    if not fabric.is_global_zero:
-        idle: Validate | None = (lambda net: {}) if scored else None
-        return Hooks(lambda record: None, lambda name, weights: None, idle, out / STATE, options.validations), None
-    log = RunLog(out, tuple(split.task.regions), saved_step(out / STATE) if options.resume else 0)
-    card = _last_card(out) if options.resume else None
-    scores = {region: value for region, value in card.training.scores.items() if value is not None} if card else {}
+    def validate(self, net: "BrainSegNet") -> Mapping[str, float]:
+        """Mean Dice of the held-out cases by region."""
+        self.scores.update(score(net, self.held_out, self.split.task, self.margin))
+        return dict(self.scores)
 
-    def keep(name: str, weights: "Weights") -> None:
-        save_model(out / name, write_card(f"{out.name}/{name}", split, plan, options, scores), weights)
+    def keep(self, name: str, weights: "Weights") -> None:
+        """Write a model folder."""
+        save_model(self.out / name, self.write_card(f"{self.out.name}/{name}"), weights)
 
-    def validate_held_out(net: "BrainSegNet") -> Mapping[str, float]:
-        scores.update(score(net, held_out, split.task, inherited_confidence_margin(split, plan.recipe)))
-        return dict(scores)
-
-    return Hooks(log, keep, validate_held_out if scored else None, out / STATE, options.validations), log
-
-
-def write_card(name: str, split: DataSplit, plan: "Plan", options: TrainOptions, scores: Mapping[str, float]) -> Card:
-    """All about the model that is being trained."""
-    recipe, cases = plan.recipe, tuple(case.name for case in split.training)
-    simulated = split.simulated and split.buffer and split.simulated.model_copy(update={"seen": split.buffer.seen})
-    return Card(
-        name=name,
-        licence=options.licence,
-        task=split.task,
-        input=Input(
-            sequences=split.sequences,
-            normalisation=split.task.normalisation,
-            any_subset=recipe.drop_sequences > 0 and len(split.sequences) > 1,
-        ),
-        network=Architecture(
-            widths=recipe.widths, refined=recipe.refined, nonlinear=recipe.nonlinear, stride=recipe.stride
-        ),
-        training=TrainingNote(
-            recipe=recipe.model_dump(mode="json"),
-            budget={plan.budget.kind: getattr(plan.budget, plan.budget.kind)},
-            seed=plan.seed,
-            started_from=split.parent,
-            data=Data(cases=cases, count=len(cases), sources=options.sources),
-            simulated=simulated,
-            held_out=tuple(case.name for case in split.validation),
-            interpolated=recipe.weight_interpolation,
-            scores=dict(scores),
-        ),
-        components=ComponentFilter(confidence_margin=inherited_confidence_margin(split, recipe)),
-        versions=find_versions(),
-    )
+    def write_card(self, name: str) -> Card:
+        """The card of the model that is being trained."""
+        split, plan, recipe = self.split, self.plan, self.plan.recipe
+        cases = tuple(case.name for case in split.training)
+        simulated = split.simulated and self.buffer and split.simulated.model_copy(update={"seen": self.buffer.seen})
+        return Card(
+            name=name,
+            licence=self.options.licence,
+            task=split.task,
+            input=Input(
+                sequences=split.sequences,
+                normalisation=split.task.normalisation,
+                any_subset=recipe.drop_sequences > 0 and len(split.sequences) > 1,
+            ),
+            network=Architecture(
+                widths=recipe.widths, refined=recipe.refined, nonlinear=recipe.nonlinear, stride=recipe.stride
+            ),
+            training=TrainingNote(
+                recipe=recipe.model_dump(mode="json"),
+                budget=plan.budget.to_json(),
+                seed=plan.seed,
+                started_from=self.parent.card.as_parent() if self.parent else None,
+                data=Data(cases=cases, count=len(cases), sources=self.options.sources),
+                simulated=simulated,
+                held_out=tuple(case.name for case in split.validation),
+                interpolated=recipe.weight_interpolation,
+                scores=self.scores,
+            ),
+            components=ComponentFilter(confidence_margin=self.margin),
+            versions=find_versions(),
+        )
 
 
 def score(net: "BrainSegNet", scans: Sequence["Scan"], task: Task, margin: float | None = None) -> dict[str, float]:

@@ -1,0 +1,53 @@
+"""How long work reports on itself: sentences, and events that say how far it is. One callback serves every verb."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class ProgressEvent:
+    """How far a training or a benchmark is; what does not apply is None.
+
+    Attributes:
+        progress: Share of the whole work that is done, 0 to 1.
+        minutes: Since the start, over all resumed parts.
+        minutes_left: At the speed so far; None while it is unknown.
+        step, epoch: Done so far; the epoch in fractions.
+        stage: Name of the curriculum's stage.
+        loss: Mean since the last event.
+        learning_rate: Of the last step.
+        samples_per_second: Over all devices.
+        data_wait: Share of the time in which the device waited for samples.
+        dice: Whole-scan Dice by region on the held-out cases, where they were scored at this step.
+        model: Model of a benchmark that is being trained.
+        fold, folds: The fold, counted from 1, and the number of folds.
+        seed: Seed of this training, where a benchmark has several.
+        training: Share of this one training that is done, in a benchmark.
+    """
+
+    progress: float
+    minutes: float | None = None
+    minutes_left: float | None = None
+    step: int | None = None
+    epoch: float | None = None
+    stage: str | None = None
+    loss: float | None = None
+    learning_rate: float | None = None
+    samples_per_second: float | None = None
+    data_wait: float | None = None
+    dice: Mapping[str, float] | None = None
+    model: str | None = None
+    fold: int | None = None
+    folds: int | None = None
+    seed: int | None = None
+    training: float | None = None
+
+
+class Callback:
+    """Hears of what happens. Derive a class from it and override what is of interest; by default nothing is done."""
+
+    def on_message(self, text: str) -> None:
+        """A sentence for the user."""
+
+    def on_progress(self, event: ProgressEvent) -> None:
+        """How far the work is."""

@@ -1,0 +1,88 @@
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from brainsegnet.progress import ProgressEvent
+from brainsegnet.training.log import Mark, RunLog, Throughput, read_log
+
+CPU = torch.device("cpu")
+
+
+def run_step(throughput, cutting, learning, samples):
+    throughput.mark()
+    time.sleep(cutting)
+    throughput.mark()
+    time.sleep(learning)
+    throughput.mark()
+    throughput.close_step(samples)
+
+
+def test_nothing_done_is_no_throughput():
+    throughput = Throughput(CPU)
+    assert (throughput.samples_per_second, throughput.data_wait) == (0, 0)
+
+
+def test_time_is_split_into_cutting_and_learning():
+    throughput = Throughput(CPU)
+    for _ in range(3):
+        run_step(throughput, 0.01, 0.05, 4)
+    assert 0.03 <= throughput.cutting < throughput.learning and throughput.learning >= 0.15
+    assert (
+        throughput.data_wait == pytest.approx(throughput.cutting / (throughput.cutting + throughput.learning))
+        and 0 < throughput.data_wait < 0.5
+    )
+    assert (
+        throughput.samples_per_second == pytest.approx(12 / (throughput.cutting + throughput.learning))
+        and throughput.samples == 12
+    )
+
+
+def test_a_device_that_only_waits_waits_all_the_time():
+    throughput = Throughput(CPU)
+    run_step(throughput, 0.03, 0, 1)
+    assert throughput.data_wait > 0.8
+
+
+def test_what_happens_between_steps_does_not_count():
+    throughput = Throughput(CPU)
+    run_step(throughput, 0.01, 0.01, 1)
+    before = throughput.samples_per_second
+    time.sleep(0.1)
+    assert throughput.samples_per_second == before
+
+
+def test_marks_of_a_cpu_are_reached_at_once():
+    a, b = Mark(CPU), Mark(CPU)
+    assert a.reached() and b.reached() and a.seconds_to(b) >= 0 >= b.seconds_to(a)
+
+
+def event(step, **dice):
+    return ProgressEvent(0.1 * step, step=step, epoch=0.5, stage="focal", loss=1.25, learning_rate=1e-3, minutes=0.5,
+                         samples_per_second=2.0, data_wait=0.0, dice=dice or None)  # fmt: skip
+
+
+def test_a_log_is_read_as_it_was_written_and_continued_from_a_step(tmp_path):
+    log = RunLog(tmp_path, ("whole",))
+    for step in (1, 2, 3):
+        log.on_progress(event(step))
+    log.on_progress(event(3, whole=0.5))
+    log.close({"seed": 4})
+    rows = read_log(tmp_path / "log.csv")
+    assert [row["step"] for row in rows] == [1, 2, 3, 3] and [row.get("dice_whole") for row in rows][2:] == [None, 0.5]
+    assert rows[0]["learning_rate"] == 1e-3 and rows[0]["stage"] == "focal"
+    document = json.loads((tmp_path / "log.json").read_text())
+    assert document["seed"] == 4 and [row["dice_whole"] for row in document["validations"]] == [0.5]
+    RunLog(tmp_path, ("whole",), steps=2).on_progress(event(3))
+    assert [row["step"] for row in read_log(tmp_path / "log.csv")] == [1, 2, 3]
+    RunLog(tmp_path, ("whole",))
+    assert read_log(tmp_path / "log.csv") == read_log(tmp_path / "nothing.csv") == []
+
+
+def test_reading_a_log_loads_no_torch():
+    code = "import sys, brainsegnet.training.log; print({'torch', 'lightning'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
