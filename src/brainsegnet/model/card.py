@@ -270,7 +270,7 @@ class Card(CardPart):
     Attributes:
         task: In full, so that a model does not depend on later changes of the task.
         versions: Of the software that trained it, see `find_versions`.
-        threshold: Lesion probability of the trained network above which a voxel is lesion; the weights are shifted to it.
+        threshold: Lesion probability as trained above which a voxel is lesion; the weights contain the shift to it.
         profile: None where it was not measured; then no scan is checked.
     """
 
