@@ -60,7 +60,7 @@ def unfold_names(entries: Iterable[str]) -> tuple[str, ...]:
     return tuple(names)
 
 
-Names = Annotated[
+CaseNames = Annotated[
     tuple[str, ...], AfterValidator(unfold_names), PlainSerializer(fold_names, list[str], when_used="json")
 ]
 """Names of cases, folded in JSON."""
@@ -75,7 +75,7 @@ class CardPart(BaseModel):
 class Data(CardPart):
     """The cases that a model was trained on, their number, and their sources and terms of use."""
 
-    cases: Names = ()
+    cases: CaseNames = ()
     count: int = Field(default=0, ge=0)
     sources: str = "not stated"
 
@@ -92,7 +92,7 @@ class Parent(CardPart):
     licence: str = UNSTATED_LICENCE
     data: Data = Data()
     ancestors: tuple[str, ...] = ()
-    seen: Names = ()
+    seen: CaseNames = ()
 
 
 class Simulated(CardPart):
@@ -153,8 +153,7 @@ class TrainingNote(CardPart):
         held_out, held_out_sources: The cases it was validated on, and their sources if they differ from `data`.
         interpolated: Share of the starting weights in the interpolated ones; 0 where they were not interpolated.
         trainings: Number of trainings on other cases and seeds whose weights were averaged.
-        folds: If above 0, the model was trained on all cases. The scores are then those of so many models trained
-            alike, each on the cases it was not trained on.
+        folds: Number of models trained alike, each scored on its unseen cases, if this one was trained on all cases.
         scores: Mean whole-scan Dice on the held-out cases, by region; None where it is undefined.
         subsets: The same for subsets of the sequences, whose names are joined by a plus in the order of the channels.
     """
@@ -165,7 +164,7 @@ class TrainingNote(CardPart):
     started_from: Parent | None = None
     data: Data = Data()
     simulated: Simulated | None = None
-    held_out: Names = ()
+    held_out: CaseNames = ()
     held_out_sources: str = ""
     interpolated: float = 0.0
     trainings: int = Field(default=1, ge=1)
@@ -207,8 +206,8 @@ class IntervalNote(CardPart):
 class ComponentFilter(CardPart):
     """Which connected components are dropped, see `inference.postprocessing`, and the scores if all are kept.
 
-    A component's confidence may be lower than the highest one by `confidence_margin`; None drops none. `kept` is as
-    `TrainingNote.subsets`, but with all components; it is empty if not measured.
+    The confidence of a component may be lower than the highest one by `confidence_margin`; None drops none. `kept` is
+    `TrainingNote.subsets` with all components; empty if not measured.
     """
 
     confidence_margin: float | None = Field(default=None, gt=0, lt=1)
@@ -235,7 +234,7 @@ class ExportNote(CardPart):
 
     files: Mapping[str, str] = Field(min_length=1)
     weights: str = Field(pattern="^[0-9a-f]{64}$")
-    cases: Names = ()
+    cases: CaseNames = ()
     dice_change: Dice = Field(default_factory=dict)
     bf16_change: Dice = Field(default_factory=dict)
 
@@ -271,8 +270,7 @@ class Card(CardPart):
     Attributes:
         task: In full, so that a model does not depend on later changes of the task.
         versions: Of the software that trained it, see `find_versions`.
-        threshold: Lesion probability before a shift of the decision threshold above which a voxel is lesion. The
-            weights contain the shift, so the arg-max applies it.
+        threshold: Lesion probability as trained above which a voxel is lesion; the weights contain the shift to it.
         profile: None where it was not measured; then no scan is checked.
     """
 
