@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -51,3 +52,6 @@ class Callback:
 
     def on_progress(self, event: ProgressEvent) -> None:
         """How far the work is."""
+
+    def on_case(self, name: str, result: Any) -> None:  # noqa: ANN401
+        """A case is done; what came of it depends on the verb."""

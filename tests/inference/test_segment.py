@@ -14,10 +14,20 @@ from brainsegnet.io.cases import find_cases
 from brainsegnet.io.images import read_image, read_labels, write_image
 from brainsegnet.model.store import open_model
 from brainsegnet.preprocessing.prepare import prepare
+from brainsegnet.progress import Callback
 from brainsegnet.task import BRATS2015
 from brainsegnet.volume import LabelMap
 
 CPU = SegmentOptions(device="cpu", threads=1)
+
+
+class Listener(Callback):
+    def __init__(self, told):
+        self.told = told
+
+    def on_case(self, name, result):
+        assert result.name == name
+        self.told.append(name)
 
 
 def files_of(phantoms, name="phantom0002"):
@@ -72,7 +82,7 @@ def test_named_files_in_any_order_and_the_case_s_folder_give_the_same_labels(pha
 
 def test_many_cases_go_to_a_folder_and_a_table_is_as_good_as_folders(phantoms, trained, tmp_path):
     told = []
-    done = segment(phantoms, trained, tmp_path / "all", CPU, watch=lambda one: told.append(one.name))
+    done = segment(phantoms, trained, tmp_path / "all", CPU, callback=Listener(told))
     names = [f"phantom{i:04d}" for i in range(3)]
     assert [one.name for one in done.done] == told == names and not done.failures
     assert sorted(path.name for path in (tmp_path / "all").iterdir()) == sorted(

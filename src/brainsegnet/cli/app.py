@@ -1,11 +1,14 @@
-"""The program itself, and how its verbs speak: sentences on standard output, complaints on standard error."""
+"""The program itself, and how its verbs speak: sentences and bars of progress, complaints on standard error."""
 
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from types import TracebackType
+from typing import Annotated, Any, Self
 
 from cyclopts import App, Parameter, default_name_transform
+
+from brainsegnet.progress import Callback, ProgressEvent
 
 Paths = Annotated[list[Path], Parameter(consume_multiple=False)]
 Folders = list[Path]
@@ -33,6 +36,7 @@ app = App(
     help="Find brain lesions in multi-modal MRI with Brain SegNet. Research software, not a medical device.",
     version=_version,
     help_format="markdown",
+    version_format="plaintext",
     suppress_keyboard_interrupt=False,
     default_parameter=Parameter(
         negative_bool=(),
@@ -63,3 +67,83 @@ def say(text: str) -> None:
 def complain(text: str) -> None:
     """A line on standard error."""
     sys.stderr.write(f"brainsegnet: {' '.join(text.splitlines())}\n")
+
+
+class Speaker(Callback):
+    """Writes sentences on standard output."""
+
+    def on_message(self, text: str) -> None:
+        """Write a line."""
+        say(text)
+
+    def on_case(self, name: str, result: Any) -> None:  # noqa: ANN401
+        """Write its name."""
+        say(name)
+
+
+class TrainingBar(Speaker):
+    """A bar on a terminal; elsewhere a line every twentieth of the budget, and one for each validation."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+        self._console = Console(stderr=True)
+        text, left = TextColumn("{task.description}"), TextColumn("{task.fields[left]}")
+        columns = (text, BarColumn(), TimeElapsedColumn(), left)
+        self._bar = Progress(*columns, console=self._console, disable=not self._console.is_terminal)
+        self._task = self._bar.add_task("reading cases", total=1.0, left="")
+        self._shown: object = None
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def on_progress(self, event: ProgressEvent) -> None:
+        """Move the bar, or write a line where there is something new to show."""
+        line, left = self.describe(event), describe_minutes_left(event)
+        self._bar.update(self._task, completed=event.progress, description=line, left=left)
+        place = self.place_of(event)
+        if event.dice or (not self._console.is_terminal and place != self._shown):
+            self._shown = place
+            self._console.print(f"{line}, {left}" if left else line, highlight=False, soft_wrap=True)
+
+    def describe(self, event: ProgressEvent) -> str:
+        """The line of an event."""
+        return describe_event(event)
+
+    def place_of(self, event: ProgressEvent) -> object:
+        """Off a terminal, a line is written where this changes."""
+        return int(20 * event.progress)
+
+
+class BenchmarkBar(TrainingBar):
+    """A bar over all trainings on a terminal; elsewhere a line every fifth of a training."""
+
+    def describe(self, event: ProgressEvent) -> str:
+        """The line of an event, with model, seed if there are several, and fold."""
+        seed = "" if event.seed is None else f", seed {event.seed}"
+        return f"{event.model}{seed}, fold {event.fold} of {event.folds}: {describe_event(event)}"
+
+    def place_of(self, event: ProgressEvent) -> object:
+        """Model, fold, seed and fifth of the training."""
+        return event.model, event.fold, event.seed, int(5 * (event.training or 0))
+
+
+def describe_minutes_left(event: ProgressEvent) -> str:
+    """In words, if it is known."""
+    return "" if event.minutes_left is None else f"{event.minutes_left:.0f} minutes left"
+
+
+def describe_event(event: ProgressEvent) -> str:
+    """One line of a training's log in words."""
+    scores = "".join(f", {region} {value:.3f}" for region, value in (event.dice or {}).items())
+    return (
+        f"{event.stage} step {event.step}: loss {event.loss:.3f}{scores}, "
+        f"{event.samples_per_second:.1f} samples/s, {event.data_wait:.0%} waiting for data"
+    )

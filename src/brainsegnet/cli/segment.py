@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from brainsegnet.cli.app import Paths, app, complain, report_failures, say
+from brainsegnet.cli.app import Paths, Speaker, app, complain, report_failures, say
 from brainsegnet.inference.options import SegmentOptions
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def segment(
     if bool(named) == bool(cases):
         raise DatasetError("name either folders of cases or the files of one case (--flair, --t1c, ...), not both")
     target = out or _unused(Path("segmented.nii.gz" if named else "segmented"))
-    done = run(named or cases or [], model, target, options, _show_saved)
+    done = run(named or cases or [], model, target, options, _SavedCases())
     if model is None and done.done:
         say(f"model {done.done[0].report['model']['name']}, chosen by the sequences; --model names another")
     if timings:
@@ -209,6 +209,14 @@ def _unused(path: Path) -> Path:
     if path.exists():
         raise OutputError(f"{path} is there already, perhaps of another scan; name where to write with --out")
     return path
+
+
+class _SavedCases(Speaker):
+    """Says what was found in each case that is done."""
+
+    def on_case(self, name: str, result: Any) -> None:  # noqa: ANN401
+        """Say volumes, seconds, what was dropped, what absent sequences cost, and warnings."""
+        _show_saved(result)
 
 
 def _show_saved(done: "SavedCase") -> None:

@@ -1,7 +1,7 @@
 """`segment`: cases on disk to label maps on their own grids, each with a JSON beside it."""
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from brainsegnet.io.layouts import names_lesion
 from brainsegnet.model.card import Card
 from brainsegnet.model.store import choose_model, resolve_model
 from brainsegnet.preprocessing.alignment import Aligner
+from brainsegnet.progress import Callback
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ def segment(
     model: Path | str | None,
     out: Path,
     options: SegmentOptions | None = None,
-    watch: Callable[[SavedCase], None] | None = None,
+    callback: Callback | None = None,
 ) -> BatchResult[SavedCase]:
     """Segment one case or many on disk; cases are read and written while another one is computed.
 
@@ -44,7 +45,7 @@ def segment(
             most of the sequences of the cases.
         out: Label map to write; for more than one case, the folder that gets one for each, named after it.
         options: How to segment.
-        watch: Called with each case that is done.
+        callback: Hears of each case that is done, with its `SavedCase`.
 
     Raises:
         ModelError: the model cannot be used; without one, two cases need different models.
@@ -70,8 +71,8 @@ def segment(
         result = segmenter.finish(raw)
         path = targets[result.name]
         saved = SavedCase(result.name, path, result.save(path))
-        if watch:
-            watch(saved)
+        if callback:
+            callback.on_case(saved.name, saved)
         return saved
 
     batch = run_batch(case_files, read, compute, write, lambda files: files.name, segmenter.open)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from brainsegnet.errors import DatasetError, MissingExtra, TaskError
+from brainsegnet.progress import Callback
 from brainsegnet.simulation import StrokeTask
 
 if TYPE_CHECKING:
@@ -64,15 +65,13 @@ class SimulateOptions:
             )
 
 
-def simulate(
-    out: Path, options: SimulateOptions | None = None, watch: Callable[[str], None] | None = None
-) -> list[Path]:
+def simulate(out: Path, options: SimulateOptions | None = None, callback: Callback | None = None) -> list[Path]:
     """Simulate cases and write each into a folder of its own, below `out`.
 
     Args:
         out: Folder for the cases.
         options: Which cases; by default eight phantoms.
-        watch: Called with the name of each case that is written.
+        callback: Hears of each case that is written, with its folder.
 
     Returns:
         The folders of the cases.
@@ -97,8 +96,8 @@ def simulate(
         for channel, (name, volume) in enumerate(volumes.items()):
             write_image(volume, out / case.name / place_file(case.name, options.stroke, name, 10 * number + channel))
         folders.append(out / case.name)
-        if watch:
-            watch(case.name)
+        if callback:
+            callback.on_case(case.name, out / case.name)
     return folders
 
 

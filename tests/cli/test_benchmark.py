@@ -5,8 +5,10 @@ from dataclasses import replace
 import pytest
 
 from brainsegnet.benchmark.models import MODELS, SIZES
-from brainsegnet.cli.progress import BenchmarkBar
+from brainsegnet.cli.app import BenchmarkBar
 from brainsegnet.errors import Interrupted
+from brainsegnet.io.cases import find_cases
+from brainsegnet.io.images import read_labels, write_image
 from brainsegnet.progress import ProgressEvent
 from brainsegnet.training import loop
 
@@ -35,10 +37,10 @@ def test_off_a_terminal_each_training_shows_a_few_lines_with_the_minutes_left(ca
     assert sum("fold 2 of 5" in line for line in lines) == 5
 
 
-def test_compare_says_what_it_does_and_shows_the_table(run, quick, phantoms, tmp_path):
+def test_benchmark_run_says_what_it_does_and_shows_the_table(run, quick, phantoms, tmp_path):
     out = tmp_path / "out"
     more = ("--models", "brainsegnet", "--sequences", "flair", "t1c", "--seed", 4, "--out", out)
-    ended = run("compare", phantoms, *BASE, "--folds", 3, *more)
+    ended = run("benchmark", "run", phantoms, *BASE, "--folds", 3, *more)
     assert ended.code == 0 and ended.out.startswith(
         "task brats2015, sequences flair, t1c; 3 cases of 3 patients in 3 folds"
     )
@@ -47,9 +49,9 @@ def test_compare_says_what_it_does_and_shows_the_table(run, quick, phantoms, tmp
     assert "brainsegnet, fold 1 of 3: " in ended.err and "minutes left" in ended.err
     assert json.loads((out / "benchmark.json").read_text())["settings"]["seed"] == 4
     assert json.loads((out / "settings.json").read_text())["resample"] is False
-    other = run("compare", phantoms, *BASE, "--folds", 3, *more, "--register", "--drop-sequences", 0.5)
+    other = run("benchmark", "run", phantoms, *BASE, "--folds", 3, *more, "--register", "--drop-sequences", 0.5)
     assert other.code == 1 and f"{out} holds a benchmark with other recipe, register; " in other.sentence
-    again = run("compare", phantoms, *BASE, "--folds", 3, *more)
+    again = run("benchmark", "run", phantoms, *BASE, "--folds", 3, *more)
     assert again.code == 0 and "3 trainings of 1 steps, 3 of them finished" in again.out and "loss" not in again.err
 
 
@@ -68,8 +70,8 @@ def test_compare_says_what_it_does_and_shows_the_table(run, quick, phantoms, tmp
     ],
     ids=lambda value: " ".join(map(str, value)) if isinstance(value, tuple) else None,
 )
-def test_compare_refuses_what_cannot_be_meant(run, quick, left, phantoms, tmp_path, flags, sentence):
-    ended = run("compare", phantoms, *BASE, "--out", tmp_path / "out", *flags)
+def test_benchmark_run_refuses_what_cannot_be_meant(run, quick, left, phantoms, tmp_path, flags, sentence):
+    ended = run("benchmark", "run", phantoms, *BASE, "--out", tmp_path / "out", *flags)
     assert ended.code == 1 and sentence in ended.sentence and not left(tmp_path)
 
 
@@ -78,8 +80,38 @@ def test_ctrl_c_says_that_the_same_command_goes_on(run, quick, phantoms, tmp_pat
         raise Interrupted(signal.SIGINT)
 
     monkeypatch.setattr(loop, "fit", interrupted)
-    ended = run("compare", phantoms, *BASE, "--folds", 3, "--models", "brainsegnet", "--out", tmp_path / "out")
+    ended = run("benchmark", "run", phantoms, *BASE, "--folds", 3, "--models", "brainsegnet", "--out", tmp_path / "out")
     assert ended.code == 130
     assert ended.sentence == (
         f"stopped by SIGINT; what is finished is in {tmp_path / 'out'}, and the same command goes on from here"
     )
+
+
+def test_evaluate_and_rank_make_a_ranking_of_two_models(run, phantoms, tmp_path):
+    first, second, *_ = (case.lesion for case in find_cases([phantoms]))
+    for model, lesion in (("right", first), ("wrong", second)):
+        predicted = tmp_path / model / "phantom0000.nii.gz"
+        predicted.parent.mkdir()
+        write_image(read_labels(lesion), predicted)
+        flags = ("--out", tmp_path / model / "scores", "--tolerance-mm", 2, "--lesions", "brats2023")
+        ended = run("evaluate", predicted, phantoms / "phantom0000", "--task", "brats2015", *flags)
+        assert ended.code == 0 and "within 2 mm" in ended.out and "as in BraTS 2023" in " ".join(ended.out.split())
+    scores = [tmp_path / model / "scores" / "scores.json" for model in ("wrong", "right")]
+    ended = run("benchmark", "rank", *scores, "--out", tmp_path / "ranking", "--metrics", "surface_dice", "lesion_f1")
+    assert ended.code == 0 and not ended.err and "whole surface_dice" in ended.out
+    assert "fewer than six cases differ" in " ".join(ended.out.split())
+    document = json.loads((tmp_path / "ranking" / "ranking.json").read_text())
+    assert document["standings"][0]["model"] == str(tmp_path / "right" / "scores")
+    assert document["metrics"] == ["surface_dice", "lesion_f1"]
+
+
+def test_flags_that_cannot_be_meant_are_refused(run, left, phantoms, tmp_path):
+    lesion = find_cases([phantoms])[0].lesion
+    common = ("evaluate", lesion, lesion, "--task", "brats2015", "--out", tmp_path / "out")
+    ended = run(*common, "--tolerance-mm", -1)
+    assert ended.code == 1 and "tolerance must be a number of millimetres from 0 up, not -1.0" in ended.sentence
+    assert run(*common, "--lesions", "all").code == 2
+    ended = run("benchmark", "rank", tmp_path / "a.json", tmp_path / "b.json", "--out", tmp_path / "out")
+    assert ended.code == 1 and "a.json cannot be read: No such file or directory" in ended.sentence
+    assert "seed must be 0 or more, not -1" in run("benchmark", "rank", tmp_path / "a.json", "--seed", -1).sentence
+    assert not left(tmp_path)

@@ -1,4 +1,4 @@
-"""The verbs that make models: train and export. Heavy libraries load when a verb runs."""
+"""The verbs that make models and cases: train, export, simulate. Heavy libraries load when a verb runs."""
 
 import os
 from pathlib import Path
@@ -6,8 +6,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from brainsegnet.cli.app import Paths, app, say
-from brainsegnet.cli.progress import Speaker, TrainingBar
+from brainsegnet.cli.app import Paths, Speaker, TrainingBar, app, say
+from brainsegnet.simulation.simulate import SimulateOptions
 from brainsegnet.training.options import TrainOptions
 
 RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")
@@ -66,3 +66,19 @@ def export(model: Path, data: Paths | None = None, /) -> None:
     from brainsegnet.training.export import export as run
 
     run(model, data or [], Speaker())
+
+
+@app.command
+def simulate(out: Path, /, *, options: Annotated[SimulateOptions | None, Parameter(name="*")] = None) -> None:
+    """Simulate cases: heads with a glioma, in the folders of BRATS 2015, or with a stroke.
+
+    Example: brainsegnet simulate phantoms/ --cases 8 --seed 0
+
+    Parameters
+    ----------
+    out
+        Folder that gets a folder for each case.
+    """
+    from brainsegnet.simulation.simulate import simulate as run
+
+    run(out, options, Speaker())

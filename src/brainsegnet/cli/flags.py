@@ -1,5 +1,0 @@
-"""Types of arguments that several verbs have."""
-
-Names = tuple[str, ...]
-Switch = bool
-Shape = tuple[int, int, int]
