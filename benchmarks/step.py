@@ -13,8 +13,7 @@ from pathlib import Path
 
 import torch
 
-from brainsegnet._machine import find_versions, has_bf16_units
-from brainsegnet.benchmark.fold_run import describe_machine
+from brainsegnet._machine import describe_cpu, find_versions, has_bf16_units
 from brainsegnet.model.architecture import BrainSegNet
 from brainsegnet.model.fused import fuse_decoder
 from brainsegnet.training.losses import loss_of
@@ -57,7 +56,7 @@ def main() -> None:
         sys.stdout.write(f"{name}: {medians}, {rows[name]['ratio']:.2f} times as fast\n")
     document = {
         "date": datetime.date.today().isoformat(),
-        "machine": describe_machine("cpu"),
+        "machine": f"{describe_cpu()}, cpu",
         "bf16_units": has_bf16_units(),
         "versions": find_versions(),
         "seconds": rows,

@@ -8,9 +8,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from brainsegnet.benchmark.models import OURS, ablation, choose_models
+from brainsegnet.benchmark.models import OURS, ablation, choose_models, choose_specs
 from brainsegnet.benchmark.options import BenchmarkOptions
-from brainsegnet.benchmark.run import _choose_specs, _Progress, run_benchmark
+from brainsegnet.benchmark.run import _Progress, run_benchmark
 from brainsegnet.errors import BrainSegNetError, Interrupted, OutputError, TaskError
 from brainsegnet.io.cases import find_cases
 from brainsegnet.io.images import read_image, write_image
@@ -235,7 +235,7 @@ def test_minutes_left_are_those_at_the_speed_so_far(recorder, monkeypatch):
 
 
 def test_all_folds_train_the_network_that_fits_the_smallest_of_them():
-    few, many = (_choose_specs(BenchmarkOptions(models=("brainsegnet", "brainsegnet-full")), n) for n in (5, 6))
+    few, many = (choose_specs(BenchmarkOptions(models=("brainsegnet", "brainsegnet-full")), n) for n in (5, 6))
     assert [spec.recipe.widths[0] for spec in (*few, *many)] == [8, 32, 16, 32]
 
 

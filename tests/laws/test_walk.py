@@ -18,7 +18,6 @@ from brainsegnet.inference.segment import segment
 from brainsegnet.inference.segmentation import Segmentation
 from brainsegnet.preprocessing.prepare import Prepared
 from brainsegnet.training.options import TrainOptions
-from brainsegnet.training.recipes import Budget
 from brainsegnet.training.sampler import Scan
 from brainsegnet.training.train import train
 from brainsegnet.volume import Case, Volume
@@ -69,7 +68,7 @@ def test_a_scan_walks_through_few_files(tmp_path: Path) -> None:
 
 
 def test_a_training_run_walks_through_few_files(phantoms: Path, tiny: Any, tmp_path: Path) -> None:
-    options = TrainOptions(tiny, Budget(steps=2), hold_out=("phantom0002",))
+    options = TrainOptions(tiny, steps=2, hold_out=("phantom0002",))
     with walked() as files:
         train(phantoms, "brats2015", tmp_path / "run", options)
     assert 5 < len(files) <= MOST_FILES["training"], names(files)

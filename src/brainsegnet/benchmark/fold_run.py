@@ -113,11 +113,6 @@ def summarise(seeds: Sequence[Sequence[FoldResult]], cases: Sequence[str]) -> Mo
     )
 
 
-def describe_machine(device: str) -> str:
-    """Processor, cores and device in words."""
-    return f"{describe_cpu()}, {device}"
-
-
 @dataclass(frozen=True)
 class Conditions:
     """What all trainings of a benchmark share.
@@ -226,7 +221,7 @@ def train_and_test(
         multiply_adds_per_voxel=multiply_adds(plan.network, plan.sequences),
         seconds=seconds,
         scores=scores,
-        machine=describe_machine(str(fabric.device)),
+        machine=f"{describe_cpu()}, {fabric.device}",
         notes=tuple(notes),
     )
 

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from brainsegnet._types import Millimetres, Shape
+from brainsegnet.benchmark.options import BenchmarkOptions
 from brainsegnet.errors import MissingExtra, TaskError
 from brainsegnet.model.architecture import IN_PLANE, unpad
 from brainsegnet.model.design import Design, as_drawn, brain_segnet
@@ -61,15 +62,16 @@ class ModelSpec:
         return re.sub("[^a-z0-9]+", "-", self.name.lower())
 
 
-def choose_specs(names: Sequence[str], is_ablation: bool, recipe: Recipe) -> tuple[ModelSpec, ...]:
-    """The models of a benchmark: networks by name, all where none is named, or the variants of an ablation.
+def choose_specs(options: BenchmarkOptions, cases: int) -> tuple[ModelSpec, ...]:
+    """The models of a benchmark, trained by a recipe for so many training cases.
 
     Raises:
         TaskError: a model is unknown, or named twice, or named beside an ablation.
     """
-    if is_ablation and names:
+    recipe = options.chosen_recipe.fit_to(cases)
+    if options.ablation and options.models:
         raise TaskError("an ablation compares brainsegnet with itself; name no models, or leave --ablation out")
-    return ablation(recipe) if is_ablation else choose_models(names or MODELS, recipe)
+    return ablation(recipe) if options.ablation else choose_models(options.models or MODELS, recipe)
 
 
 def choose_models(names: Sequence[str], recipe: Recipe) -> tuple[ModelSpec, ...]:
@@ -154,8 +156,8 @@ def design_of(spec: ModelSpec, sequences: int, classes: int, patch: Shape, spaci
     if spec.network != OURS:
         return BASELINES[spec.network](sequences, classes, patch, spacing_mm)
     recipe = spec.recipe
-    ours = brain_segnet(sequences, classes, recipe.widths, recipe.refined, recipe.stride, recipe.nonlinear)
-    return ours if spec.fused_decoder else as_drawn(ours)
+    design = brain_segnet(sequences, classes, recipe.widths, recipe.refined, recipe.stride, recipe.nonlinear)
+    return design if spec.fused_decoder else as_drawn(design)
 
 
 class Padded(nn.Module):

@@ -12,7 +12,7 @@ import numpy as np
 from brainsegnet._atomic import writable, write_text
 from brainsegnet.benchmark.fold_run import Conditions, FoldResult, FoldRun, summarise, train_and_test
 from brainsegnet.benchmark.leaderboard import Results, to_csv, to_json, to_markdown
-from brainsegnet.benchmark.models import ModelSpec, choose_specs
+from brainsegnet.benchmark.models import choose_specs
 from brainsegnet.benchmark.options import BenchmarkOptions
 from brainsegnet.errors import OutputError
 from brainsegnet.model.store import torch_needed
@@ -62,14 +62,9 @@ def run_benchmark(
     options = options or BenchmarkOptions()
     task = task if isinstance(task, Task) else load_task(task)
     sources = [data] if isinstance(data, Path) else list(data)
-    _choose_specs(options, len(sources))  # wrong names are refused before any file is read
+    choose_specs(options, len(sources))  # wrong names are refused before any file is read
     split = split_cases(sources, task, options.for_reading())
     return _Harness(split, options, out, callback or Callback()).run()
-
-
-def _choose_specs(options: BenchmarkOptions, cases: int) -> tuple[ModelSpec, ...]:
-    """The models, by a recipe for so many training cases."""
-    return choose_specs(options.models, options.ablation, options.chosen_recipe.fit_to(cases))
 
 
 class _Progress(Callback):
@@ -109,7 +104,7 @@ class _Harness:
         self.folds = deal_folds(list(self.cases), options.folds, options.seed)
         self.seeds = range(options.seed, options.seed + options.seeds)
         fewest = len(self.cases) - max(map(len, self.folds))
-        self.recipe, self.specs = options.chosen_recipe.fit_to(fewest), _choose_specs(options, fewest)
+        self.recipe, self.specs = options.chosen_recipe.fit_to(fewest), choose_specs(options, fewest)
         self.conditions = Conditions(split.task, split.sequences, options.budget or self.recipe.budget())
         with torch_needed():
             for fold_run in self._fold_runs():

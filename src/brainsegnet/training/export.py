@@ -147,13 +147,13 @@ def _score(
 def describe(model: Model) -> str:
     """The exports and what 8 bits and bf16 cost, in a sentence."""
     exports = model.card.exports
-    made, note = f"{model.folder}: {', '.join(exports)}", exports.get("int8")
+    written, note = f"{model.folder}: {', '.join(exports)}", exports.get("int8")
     if note is None:
-        return f"{made}; name the training cases to get int8, which is several times as fast"
+        return f"{written}; name the training cases to get int8, which is several times as fast"
     eight = f"change of Dice in 8 bits: {_verdict(note.dice_change, 'the instructions')}"
     if not (change := exports["fp16"].bf16_change):
-        return f"{made}; {eight}"
-    return f"{made}; {eight}; in bf16: {_verdict(change, 'the units, but not int8')}"
+        return f"{written}; {eight}"
+    return f"{written}; {eight}; in bf16: {_verdict(change, 'the units, but not int8')}"
 
 
 def _verdict(change: Mapping[str, float], what: str) -> str:

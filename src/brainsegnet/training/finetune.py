@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 SLOWER = 0.25
 """Factor on the learning rate of the recipe, so that what the model knows is kept."""
 DROPPED = 0.5
-"""Share of the samples that lose sequences where the model takes any subset and its card does not tell how often."""
+"""Share of the samples that lose sequences where the model takes any subset and its card does not state the share."""
 BLOCKS = 4
 """Blocks of the network in every recipe."""
 

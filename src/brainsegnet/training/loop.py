@@ -92,7 +92,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Monitoring:
-    """Who hears of a training, how it is scored, and what is saved of it; all of it in the first process alone.
+    """What follows a training: callbacks, scoring of held-out cases, and saving, all in the first process alone.
 
     Attributes:
         callbacks: Get each event.
@@ -126,7 +126,7 @@ def fit(
         scans: Prepared training scans, all with the sequences of the plan.
         plan: What to train.
         fabric: Devices, machines and precision, launched.
-        monitoring: Who hears of it, how it is scored, and what is saved.
+        monitoring: Callbacks, scoring and saving.
         buffer: Further scans, simulated during the training; every process simulates the same.
         resume: Continue from the state file; on a CPU the result is that of an uninterrupted training, bit for bit.
 

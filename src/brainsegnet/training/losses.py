@@ -1,7 +1,7 @@
 """Focal loss (the paper's equation, after Lin et al. 2017) and soft Dice; small lesions may weigh more.
 
 Sums and batch statistics go over all processes, so that training in several computes what training in one does. For
-batch norm PyTorch's SyncBatchNorm would serve GPUs alone; ours serves CPUs too.
+batch norm PyTorch's SyncBatchNorm serves GPUs alone; `GlobalBatchNorm3d` serves CPUs too.
 """
 
 import math

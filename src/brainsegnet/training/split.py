@@ -36,7 +36,7 @@ A grade stands before a name of BraTS 2015 where another patient of the other gr
 
 
 def patient_of(case: str) -> str:
-    """The patient whose scan a case is, as far as its name tells; else the case itself.
+    """The patient whose scan a case is, as far as its name shows; else the case itself.
 
     BraTS 2023 holds scans of BraTS 2021 under the same numbers, so both count as one patient's; BraTS 2020 has numbers
     of its own, and one scan of each patient.
