@@ -1,6 +1,6 @@
-"""Recipes: how a model is trained, as values, from the paper's "Learning with Curriculum" and "Implementation Details".
+"""Recipes: how a model is trained, as values: network width, samples, augmentation, curriculum, loss and budget.
 
-With their curriculum stages, budgets, and the ranges from which `augment` draws.
+The recipe `paper` is the paper's "Learning with Curriculum" and "Implementation Details".
 """
 
 import math
