@@ -8,7 +8,7 @@ import torch
 
 from brainsegnet.errors import DatasetError, ModelError, TaskError
 from brainsegnet.io.cases import find_cases
-from brainsegnet.model.card import Card, ComponentFilter, Data, Parent
+from brainsegnet.model.card import ComponentFilter, Data
 from brainsegnet.model.store import open_model, save_model
 from brainsegnet.model.weights import load_into, read_tensors
 from brainsegnet.task import BRATS2015, BRATS2021
@@ -94,15 +94,6 @@ def test_what_the_parent_or_its_parents_have_seen_is_not_held_out(trained, phant
     with pytest.raises(DatasetError, match="trained on this patient, as BraTS-GLI-00001-000, so its score"):
         check_start(DataSplit(BRATS2015, card.sequences, (), [sister]), card)
     check_start(DataSplit(BRATS2015, card.sequences, (), [cases["phantom0002"]]), card)
-
-
-def test_cards_that_name_a_parent_alone_are_still_read(trained):
-    content = open_model(trained).card.model_dump(mode="json")
-    for text, parent in (("", None), ("runs/a", Parent(name="runs/a"))):
-        content["training"]["started_from"] = text
-        assert Card.model_validate(content).training.started_from == parent
-    card = Card.model_validate(content)
-    assert Card.model_validate_json(card.model_dump_json()) == card
 
 
 def test_a_training_is_not_resumed_from_other_weights(trained, phantoms, tiny, tmp_path):
