@@ -46,20 +46,19 @@ def run_batch(
     error in `start` and Ctrl-C end the batch.
 
     Args:
-        items: Of which each is a case.
+        items: What stands for the cases, such as their files.
         read: Runs in a thread, for the next item while this one is computed.
         compute: Runs in the calling thread.
         write: Runs in another thread, while the next item is computed.
-        name: Of the case that an item is; names must differ.
-        start: Called once, while the first item is read, such as to load a model.
+        name: Name of the case of an item; names must differ.
+        start: Called once, while the first item is read, for example to load a model.
 
     >>> run_batch("124", int, lambda number: 8 / number, "{:.1f}".format).done
     ['8.0', '4.0', '2.0']
     """
     done: list[Result] = []
     failures: dict[str, str] = {}
-    started, computing = time.perf_counter(), 0.0
-    is_started = False
+    beginning, computing, is_started = time.perf_counter(), 0.0, False
     last_write: tuple[str, Future[Result]] | None = None
 
     def finish(case: str, writing: Future[Result]) -> None:
@@ -73,15 +72,15 @@ def run_batch(
                 is_started = True
             case = name(item)
             with _record_failure(case, failures):
-                loaded, begun = reading.result(), time.perf_counter()
+                loaded, before = reading.result(), time.perf_counter()
                 computed = compute(loaded)
-                computing += time.perf_counter() - begun
+                computing += time.perf_counter() - before
                 former, last_write = last_write, (case, writer.submit(write, computed))
                 if former is not None:
                     finish(*former)
         if last_write is not None:
             finish(*last_write)
-    return BatchResult(done, failures, time.perf_counter() - started, computing)
+    return BatchResult(done, failures, time.perf_counter() - beginning, computing)
 
 
 @contextmanager
@@ -108,7 +107,7 @@ def describe_failure(case: str, error: Exception) -> str:
 
 
 def _read_ahead(items: Iterable[Item], read: Callable[[Item], Loaded]) -> Iterator[tuple[Item, Future[Loaded]]]:
-    """Each item with the future of its reading, which for the next item has begun too."""
+    """Each item with the future of its loaded form; the next item is being read already."""
     pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="read")
     ahead: tuple[Item, Future[Loaded]] | None = None
     try:
