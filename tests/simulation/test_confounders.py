@@ -41,7 +41,7 @@ def test_sinuses_run_on_the_midline_and_along_the_tentorium(anatomy):
     assert not find_sinuses(headless, 3.0, anatomy.spacing_mm).any()
 
 
-def test_the_middle_of_a_head_that_leans_and_turns_is_a_plane():
+def test_the_middle_of_a_rotated_head_is_a_plane():
     up, back, left = torch.meshgrid(*(torch.arange(60).float() for _ in range(3)), indexing="ij")
     plane = 25 + 0.08 * up + 0.05 * back
     inside = (((up - 30) / 20) ** 2 + ((back - 30) / 24) ** 2 + ((left - plane) / 18) ** 2) < 1
@@ -119,8 +119,8 @@ def test_cortex_and_white_matter_of_the_cerebellum_mix():
 def test_the_cerebellum_is_even_or_rises_from_the_brain_stem(anatomy):
     tissue = torch.as_tensor(anatomy.array)
     even, tilted = (tilt_cerebellum(slope, tissue, anatomy.spacing_mm) for slope in (0.0, 1.0))
-    behind = (tissue == Tissue.CEREBELLAR_GREY) | (tissue == Tissue.HINDBRAIN_WHITE)
-    assert set(even[behind].tolist()) == {1.0} and not even[~behind].any() and not tilted[~behind].any()
+    hindbrain = (tissue == Tissue.CEREBELLAR_GREY) | (tissue == Tissue.HINDBRAIN_WHITE)
+    assert set(even[hindbrain].tolist()) == {1.0} and not even[~hindbrain].any() and not tilted[~hindbrain].any()
     stem, cortex = (tilted[tissue == kind] for kind in (Tissue.HINDBRAIN_WHITE, Tissue.CEREBELLAR_GREY))
     assert stem.mean() < 0.8 * cortex.mean() and 0.6 < cortex.mean() < 1.4 and tilted.max() <= 1.6
 
@@ -128,7 +128,7 @@ def test_the_cerebellum_is_even_or_rises_from_the_brain_stem(anatomy):
 def test_an_imperfect_extraction_errs_by_millimetres(anatomy):
     tissue = torch.as_tensor(anatomy.array)
     inside = tissue != Tissue.BACKGROUND
-    drawn = replace(draw_confounders(np.random.default_rng(0)), stripping_mm=1.5, stripping=0.0)
+    drawn = replace(draw_confounders(np.random.default_rng(0)), stripping_mm=1.5, stripping_bias=0.0)
     brain = strip(RandomStreams.of(np.random.default_rng(2)), drawn, tissue, anatomy.spacing_mm)
     wrong = (brain != inside).sum() / inside.sum()
     assert 0.005 < wrong < 0.3 and (brain & ~inside).any() and (~brain & inside).any()

@@ -11,7 +11,7 @@ from brainsegnet.simulation.echo_planar import (
     LEAST_SIGNAL,
     Distortion,
     Ghost,
-    Jolt,
+    HeadMotion,
     add_ghost,
     cut_slices,
     darken_slices,
@@ -33,7 +33,7 @@ def scan(anatomy: LabelMap, seed: int, strength_mm: float = STRENGTH_MM) -> Dist
 
 @pytest.fixture(scope="module")
 def roomy(small_anatomy):
-    """The small head with so much room before and behind it that nothing leaves."""
+    """The small anatomy with so much room before and behind it that nothing leaves."""
     affine = small_anatomy.affine.copy()
     affine[:3, 3] -= 12 * affine[:3, 1]
     return LabelMap(np.pad(small_anatomy.array, ((0, 0), (12, 12), (0, 0))), affine)
@@ -62,7 +62,7 @@ def test_far_from_air_nothing_moves_and_without_air_nowhere(small_anatomy, small
 
 
 def test_beside_air_signal_moves_less_than_above_it_and_the_other_way(small_anatomy):
-    """A ball would move it half as far; air lies spread along the skull base."""
+    """A ball would move it half as far; air is spread along the skull base."""
     ratios = []
     for seed in range(6):
         distortion = scan(small_anatomy, seed)
@@ -73,7 +73,7 @@ def test_beside_air_signal_moves_less_than_above_it_and_the_other_way(small_anat
     assert np.median(ratios) < 0.4
 
 
-def test_in_a_line_of_which_only_a_part_moves_the_rest_stays_as_it_was():
+def test_the_rest_of_a_line_of_which_a_part_moves_is_unchanged():
     """Neither blurred nor brighter."""
     field = np.random.default_rng(0).random((4, 40, 5), np.float32)
     shift = np.zeros(field.shape, np.float32)
@@ -157,7 +157,7 @@ def test_nearly_every_scan_has_bright_sheets_in_the_temporal_lobes_above_the_pet
     assert np.mean(bright[0]) > 0.8 and np.mean(bright[1]) > 0.8
 
 
-def test_a_share_of_the_brain_says_where_the_brain_is_now(small_anatomy):
+def test_the_share_of_brain_shows_where_the_brain_appears(small_anatomy):
     share = scan(small_anatomy, 4).distort_jacobian(small_anatomy.array > 0)
     before, after = small_anatomy.array > 0, share > LEAST_BRAIN
     assert 0.85 < np.count_nonzero(after) / np.count_nonzero(before) < 1.1
@@ -198,37 +198,40 @@ def image():
 def test_most_scans_are_flawless_and_every_fault_is_drawn():
     drawn = [draw_faults(np.random.default_rng(seed)) for seed in range(600)]
     jolts, ghosts, cuts = (sum(map(bool, found)) for found in (
-        [f.jolt for f in drawn], [f.ghost for f in drawn], [any(f.cut) for f in drawn]
+        [f.motion for f in drawn], [f.ghost for f in drawn], [any(f.cut) for f in drawn]
     ))  # fmt: skip
     assert 20 < jolts < 75 and 30 < ghosts < 95 and 30 < cuts < 95
     assert sum(f == FLAWLESS for f in drawn) > 400
 
 
 @pytest.mark.parametrize("moment", [0.0, 0.3, 0.7, 1.0])
-def test_a_jolt_moves_the_slices_that_come_later_and_no_other(image, moment):
-    """Every other slice is taken first, so that after half of the time the odd ones alone lie otherwise."""
+def test_motion_displaces_later_slices_and_no_other(image, moment):
+    """Even slices are acquired first, so only odd ones are displaced by a motion after half of the time."""
     order = [0, 2, 4, 6, 8, 1, 3, 5, 7]
     late = order[round(moment * 9) :]
-    moved = shift_slices(image, Jolt(moment, 2, -3, 0))
+    moved = shift_slices(image, HeadMotion(moment, 2, -3, 0))
     for k in range(9):
         expected = np.roll(image[k], (2, -3), axis=(0, 1)) if k in late else image[k]
         assert moved[k] == pytest.approx(expected, abs=1e-5)
     assert np.array_equal(shift_slices(image, None), image)
 
 
-def test_a_jolt_of_a_part_of_a_voxel_blurs_no_slice_into_another(image):
+def test_a_motion_of_part_of_a_voxel_blurs_no_slice_into_another(image):
     image[3] = 0
-    moved = shift_slices(image, Jolt(0, 0.5, 0.5, 0))
+    moved = shift_slices(image, HeadMotion(0, 0.5, 0.5, 0))
     assert not moved[3].any() and moved.sum() == pytest.approx(image.sum(), rel=1e-5)
 
 
 def test_two_slices_at_most_are_dark_and_in_a_third_of_their_signal_at_most(image):
     for moment in np.linspace(0, 1, 21):
-        darker = darken_slices(image, Jolt(float(moment), 1, 1, 0.3)) / np.maximum(image, 1e-6)
+        darker = darken_slices(image, HeadMotion(float(moment), 1, 1, 0.3)) / np.maximum(image, 1e-6)
         levels = darker.max(axis=(1, 2))
         assert 1 <= (levels < 1).sum() <= 2 and levels.min() == pytest.approx(0.7)
     assert darken_slices(image, None) is image
-    assert max(jolt.dark for jolt in (draw_faults(np.random.default_rng(s)).jolt for s in range(600)) if jolt) < 1 / 3
+    assert (
+        max(motion.dark for motion in (draw_faults(np.random.default_rng(s)).motion for s in range(600)) if motion)
+        < 1 / 3
+    )
 
 
 def test_a_ghost_lies_half_a_field_of_view_away():

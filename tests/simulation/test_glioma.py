@@ -88,8 +88,8 @@ def test_oedema_follows_the_white_matter(anatomy):
     assert shares[0] > 2 * max(shares[1:])
 
 
-def test_the_outline_of_oedema_is_as_smooth_as_the_hand_that_drew_it(anatomy):
-    rough, smooth = (tumour(anatomy, 3, hand_mm=hand)[2].labels > 0 for hand in (0.1, 8.0))
+def test_the_outline_of_oedema_is_as_smooth_as_drawn(anatomy):
+    rough, smooth = (tumour(anatomy, 3, outline_mm=blur_mm)[2].labels > 0 for blur_mm in (0.1, 8.0))
     faces = [sum((m.diff(dim=axis)).sum() for axis in range(3)) / m.sum() ** (2 / 3) for m in (rough, smooth)]
     assert faces[1] < 0.9 * faces[0]
     assert 0.5 < smooth.sum() / rough.sum() < 2

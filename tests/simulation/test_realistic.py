@@ -71,13 +71,14 @@ def test_whole_tumours_are_brighter_than_their_surroundings_on_flair(anatomy):
 def test_a_rendered_cerebellum_mixes_and_rises_as_drawn(anatomy):
     recipe = replace(draw_recipe(np.random.default_rng(1)), palettes=draw_palettes(np.random.default_rng(1), 0.0))
 
-    def rendered(slope=1.0, mixing_mm=0.5, behind=0.0):
+    def rendered(slope=1.0, mixing_mm=0.5, hindbrain=0.0):
         drawn = replace(recipe.confounders, slope=slope, mixing_mm=mixing_mm)
-        palettes = {sequence: replace(palette, behind=behind) for sequence, palette in recipe.palettes.items()}
+        palettes = {sequence: replace(palette, hindbrain=hindbrain) for sequence, palette in recipe.palettes.items()}
         changed = replace(recipe, confounders=drawn, palettes=palettes)
         return render(RandomStreams.of(np.random.default_rng(1)), changed, anatomy).images["t1"]
 
-    plain, even, tilted, mixed_up = rendered(), rendered(0.0, behind=0.4), rendered(behind=0.4), rendered(mixing_mm=8.0)
+    plain, mixed_up = rendered(), rendered(mixing_mm=8.0)
+    even, tilted = rendered(0.0, hindbrain=0.4), rendered(hindbrain=0.4)
     brighter = plain[(even - plain).abs() > 0.2]
     assert len(brighter) > 300 and len(brighter) < 0.3 * (plain > 0).sum()
     change = (tilted / even)[(even - plain).abs() > 0.2]

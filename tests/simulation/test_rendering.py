@@ -43,7 +43,7 @@ def test_the_order_of_the_tissues_is_the_sequences_own(sequence):
         assert palette.tissues[Tissue.WHITE] == 1.0
 
 
-def test_a_share_of_the_images_has_a_contrast_of_its_own():
+def test_a_share_of_the_images_has_a_random_contrast():
     palettes = [p for seed in range(150) for p in draw_palettes(np.random.default_rng(seed), 0.25).values()]
     assert 0.18 < np.mean([not p.physical for p in palettes]) < 0.32
     shades = [p.tissues for p in palettes if not p.physical and p.sequence == "t1"]
@@ -67,7 +67,7 @@ def test_faint_tumours_still_enhance():
 
 def test_the_hindbrain_may_be_brighter_or_darker_than_the_rest_and_flair_and_t2_agree():
     palettes = [draw_palettes(np.random.default_rng(seed), 0.0) for seed in range(200)]
-    flair, t1, t2 = (np.array([p[s].behind for p in palettes]) for s in ("flair", "t1", "t2"))
+    flair, t1, t2 = (np.array([p[s].hindbrain for p in palettes]) for s in ("flair", "t1", "t2"))
     assert 0.6 < np.mean(flair > 0) < 0.9 and 0.25 < np.mean((flair > 0.1) & (t2 > 0.1)) < 0.5
     agreement = np.corrcoef([flair, t1, t2])
     assert agreement[0, 2] > 0.5 and agreement[0, 1] < -0.2
@@ -103,7 +103,7 @@ def test_mass_pushes_the_brain_away(anatomy):
     assert (outline[0] != outline[1]).float().mean() < 0.02
 
 
-def test_what_takes_up_contrast_agent_is_more_uneven_after_it_than_before(anatomy):
+def test_enhancing_tissue_has_more_texture_after_contrast_agent_than_before(anatomy):
     recipe = draw_recipe(np.random.default_rng(3))
     scene = build_scene(RandomStreams.of(np.random.default_rng(3)), recipe.pose, RIM, anatomy)
     texture = texture_fields(RandomStreams.of(np.random.default_rng(4)), scene)
@@ -123,7 +123,7 @@ def test_fluid_between_folia_and_bright_places_are_painted(anatomy):
     recipe = draw_recipe(np.random.default_rng(3))
     scene = build_scene(RandomStreams.of(np.random.default_rng(3)), recipe.pose, recipe.glioma, anatomy)
     texture = texture_fields(RandomStreams.of(np.random.default_rng(4)), scene)
-    plain = replace(recipe.palettes["flair"], texture=(0.0, 0.0), glow=(0.0, 0.0), behind=0.0)
+    plain = replace(recipe.palettes["flair"], texture=(0.0, 0.0), glow=(0.0, 0.0), hindbrain=0.0)
 
     def painted(palette, fluid):
         return paint(RandomStreams.of(np.random.default_rng(5)), replace(scene, fluid=fluid), palette, texture)
@@ -138,14 +138,14 @@ def test_fluid_between_folia_and_bright_places_are_painted(anatomy):
         cerebellum
     ]
     assert torch.allclose(white, torch.tensor(plain.tissues[Tissue.HINDBRAIN_WHITE]))
-    behind = tilt_cerebellum(1.0, scene.tissue, anatomy.spacing_mm)
+    hindbrain = tilt_cerebellum(1.0, scene.tissue, anatomy.spacing_mm)
     bright = paint(
         RandomStreams.of(np.random.default_rng(5)),
-        replace(scene, fluid=dry, behind=behind),
-        replace(plain, behind=0.3),
+        replace(scene, fluid=dry, hindbrain=hindbrain),
+        replace(plain, hindbrain=0.3),
         texture,
     )
-    assert torch.allclose((bright / painted(plain, dry))[healthy], torch.exp(0.3 * behind)[healthy], rtol=1e-4)
+    assert torch.allclose((bright / painted(plain, dry))[healthy], torch.exp(0.3 * hindbrain)[healthy], rtol=1e-4)
     change = painted(replace(plain, glow=(0.2, 0.1)), dry) / painted(plain, dry)
     for kind, most in ((Tissue.GREY, 0.2), (Tissue.WHITE, 0.1), (Tissue.VENTRICLE, 0.0)):
         places = texture.places[healthy & (scene.tissue == kind)]

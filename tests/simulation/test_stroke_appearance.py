@@ -89,9 +89,9 @@ def test_the_cerebellum_is_brighter_towards_its_surface_and_has_fissures_of_flui
     plain, bright, folded = (
         paint_diffusion(np.random.default_rng(0), small_ground, infarct.core & False, nothing, chosen)
         for chosen in (
-            replace(contrast, behind=0.0, folia=0.0),
-            replace(contrast, behind=0.3, folia=0.0),
-            replace(contrast, behind=0.0, folia=0.4),
+            replace(contrast, hindbrain=0.0, folia=0.0),
+            replace(contrast, hindbrain=0.3, folia=0.0),
+            replace(contrast, hindbrain=0.0, folia=0.4),
         )
     )
     stem = small_ground.tissue == Tissue.HINDBRAIN_WHITE

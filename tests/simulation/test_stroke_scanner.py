@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from brainsegnet.simulation.echo_planar import FLAWLESS, Faults, Ghost, Jolt
+from brainsegnet.simulation.echo_planar import FLAWLESS, Faults, Ghost, HeadMotion
 from brainsegnet.simulation.stroke_appearance import draw_diffusion
 from brainsegnet.simulation.stroke_scanner import (
     Grid,
     acquire_diffusion,
     add_noise,
-    draw_optics,
+    draw_scan_params,
     extract_brain,
     outline,
     place_grid,
@@ -56,8 +56,8 @@ def test_noise_is_rician(grain):
 
 def test_the_shading_is_smooth_and_about_1():
     grid = Grid((12, 40, 40), np.diag([6.0, 5.0, 5.0, 1.0]))
-    optics = draw_optics(np.random.default_rng(0))
-    factor = shade(np.random.default_rng(0), grid, optics, np.ones(grid.shape, np.float32))
+    params = draw_scan_params(np.random.default_rng(0))
+    factor = shade(np.random.default_rng(0), grid, params, np.ones(grid.shape, np.float32))
     assert 0.5 < factor.min() < 1 < factor.max() < 2
     assert np.abs(np.diff(factor, axis=2)).max() < 0.1
 
@@ -67,11 +67,11 @@ def test_the_surface_is_nearer_to_the_coils_and_has_remnants_in_places():
     grid = Grid((50, 60, 60), np.diag([2.0, 2.0, 2.0, 1.0]))
     inside = ndimage.distance_transform_edt(np.pad(np.ones((40, 50, 50)), 5))
     weight = np.clip(ndimage.gaussian_filter((inside > 0).astype(np.float32), 0.8), 0, 1)
-    still = replace(draw_optics(np.random.default_rng(0)), bias=0.0, stripes=0.0, coil=0.0, rind=0.0)
+    still = replace(draw_scan_params(np.random.default_rng(0)), bias=0.0, slice_variation=0.0, coil=0.0, meninges=0.0)
     assert shade(np.random.default_rng(0), grid, still, weight) == pytest.approx(1)
     heard = shade(np.random.default_rng(0), grid, replace(still, coil=0.4), weight)
     assert heard[25, 30, 30] < 1.05 and heard[inside == 1].mean() > 1.15 and heard.max() <= np.exp(0.4) + 1e-6
-    left = shade(np.random.default_rng(0), grid, replace(still, rind=0.5), weight)
+    left = shade(np.random.default_rng(0), grid, replace(still, meninges=0.5), weight)
     assert left[weight > 0.9] == pytest.approx(1) and left.min() >= 1
     assert 0.1 < (left[np.abs(weight - 0.5) < 0.2] > 1.1).mean() < 0.6
 
@@ -94,27 +94,28 @@ def test_an_extraction_cuts_where_the_brain_ends():
 def test_scalp_left_on_the_brain_is_bright_in_dwi_and_dark_in_adc(small_anatomy, small_ground):
     """As on real scans: at the rim alone, and a network must not take it for an infarct."""
     grid = place_grid(np.random.default_rng(0), small_anatomy, (36, 56, 56), (4.0, 4.0, 4.0))
-    still = replace(draw_optics(np.random.default_rng(0)), noise=1e-4, fat=0.0, faults=FLAWLESS)
+    still = replace(draw_scan_params(np.random.default_rng(0)), noise=1e-4, scalp=0.0, faults=FLAWLESS)
     nothing = np.zeros(small_anatomy.shape, np.uint8)
-    clean, fat = (
+    clean, scalp = (
         acquire_diffusion(
             np.random.default_rng(0), small_anatomy, small_ground, (nothing > 0, nothing),
-            (grid, replace(still, fat=share), draw_diffusion(np.random.default_rng(1), 0)),
+            (grid, replace(still, scalp=share), draw_diffusion(np.random.default_rng(1), 0)),
         )
         for share in (0.0, 1.0)
     )  # fmt: skip
-    brighter = fat.dwi / np.maximum(clean.dwi, 1e-6) > 1.3
+    brighter = scalp.dwi / np.maximum(clean.dwi, 1e-6) > 1.3
     rim = clean.brain & ~ndimage.binary_erosion(clean.brain, iterations=2)
     assert 0.03 < brighter[rim].mean() < 0.6 and not (brighter & clean.brain & ~rim).any()
-    assert np.median(fat.adc[brighter & rim]) < np.median(clean.adc[brighter & rim]) - 200
-    assert fat.b0[clean.brain] == pytest.approx(clean.b0[clean.brain], rel=0.05)
+    assert np.median(scalp.adc[brighter & rim]) < np.median(clean.adc[brighter & rim]) - 200
+    assert scalp.b0[clean.brain] == pytest.approx(clean.b0[clean.brain], rel=0.05)
 
 
 @pytest.fixture
 def scanned(small_anatomy, small_ground):
-    """Scans the small anatomy, with other optics than those drawn."""
+    """Scans the small anatomy, with other parameters than those drawn."""
     grid = place_grid(np.random.default_rng(0), small_anatomy, (36, 56, 56), (4.0, 4.0, 4.0))
-    still = replace(draw_optics(np.random.default_rng(0)), noise=1e-4, fat=0.0, drift=0.0, grain=0.0, faults=FLAWLESS)
+    drawn = draw_scan_params(np.random.default_rng(0))
+    still = replace(drawn, noise=1e-4, scalp=0.0, drift=0.0, grain=0.0, faults=FLAWLESS)
     nothing = np.zeros(small_anatomy.shape, np.uint8)
 
     def scan(**changes):
@@ -137,8 +138,8 @@ def test_drift_moves_the_image_without_diffusion_weighting_against_the_other(sca
     assert np.abs(moved.b0 - still.b0)[still.brain].mean() > 0.05 * still.b0[still.brain].mean()
 
 
-def test_a_jolt_makes_adc_uneven_where_tissues_meet_and_moves_the_brain_that_is_found(scanned):
-    still, moved = scanned(), scanned(faults=Faults(jolt=Jolt(0.5, 2.0, 0.0, 0.0)))
+def test_motion_distorts_adc_where_tissues_meet_and_displaces_the_extracted_brain(scanned):
+    still, moved = scanned(), scanned(faults=Faults(motion=HeadMotion(0.5, 2.0, 0.0, 0.0)))
     assert moved.b0 == pytest.approx(still.b0, rel=1e-3, abs=1e-3), "it is taken before"
     changed = [k for k in range(36) if np.abs(moved.dwi[k] - still.dwi[k]).max() > 0.1]
     assert changed and all(k % 2 for k in changed)
@@ -149,7 +150,7 @@ def test_a_jolt_makes_adc_uneven_where_tissues_meet_and_moves_the_brain_that_is_
 
 
 def test_slices_acquired_during_motion_are_dark_with_diffusion_weighting_alone(scanned):
-    still, moved = scanned(), scanned(faults=Faults(jolt=Jolt(0.25, 0.0, 0.0, 0.3)))
+    still, moved = scanned(), scanned(faults=Faults(motion=HeadMotion(0.25, 0.0, 0.0, 0.3)))
     ratio = [float(np.median((moved.dwi / np.maximum(still.dwi, 1e-6))[k][still.brain[k]])) for k in range(12, 24)]
     assert sorted(ratio)[:2] == pytest.approx([0.7, 0.7], abs=0.01) and sorted(ratio)[2:] == pytest.approx(
         [1] * 10, abs=0.01
@@ -170,8 +171,8 @@ def test_the_outline_goes_with_the_slices_that_moved():
     grid, brain, core = Grid(anatomy.shape, anatomy.affine), np.ones(anatomy.shape, bool), np.zeros(anatomy.shape, bool)
     core[2:6, 6:13, 6:13] = True
     still, moved = (
-        outline(np.random.default_rng(0), core, anatomy, (grid, brain), jolt).array
-        for jolt in (None, Jolt(0.5, 0.0, 3.0, 0.0))
+        outline(np.random.default_rng(0), core, anatomy, (grid, brain), motion).array
+        for motion in (None, HeadMotion(0.5, 0.0, 3.0, 0.0))
     )
     columns = [[np.argwhere(drawn[k])[:, 1].mean() for k in (3, 4)] for drawn in (still, moved)]
     assert columns[0][0] == columns[0][1] and columns[1][0] > columns[0][0] + 2 > columns[1][1] + 1

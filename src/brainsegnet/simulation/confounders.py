@@ -32,7 +32,7 @@ class Extra(IntEnum):
 
 @dataclass(frozen=True)
 class Confounders:
-    """Parameters of the confounders of a head. A `level` is one of noise with unit variance."""
+    """Parameters of the confounders of a head. A level is one of noise with unit variance."""
 
     sulci: float  # share of fluid below which a voxel counts as grey matter; a large one makes sulci narrow
     vessels: float  # half the thickness of vessels, in units of noise; 0 for none
@@ -48,7 +48,7 @@ class Confounders:
     sinus_mm: float  # radius of the dural sinuses, 0 for none
     csf_level: float  # level of a blurred brain mask above which fluid is left around it; a small one leaves much
     stripping_mm: float  # error of brain extraction, standard deviation; 0 for none
-    stripping: float  # mean of that error; a positive one leaves meninges on the brain
+    stripping_bias: float  # mean of that error; a positive one leaves meninges on the brain
 
 
 def draw_confounders(rng: np.random.Generator) -> Confounders:
@@ -68,7 +68,7 @@ def draw_confounders(rng: np.random.Generator) -> Confounders:
         sinus_mm=float(rng.uniform(1.5, 4)) if rng.random() < 0.9 else 0.0,
         csf_level=float(rng.uniform(0.42, 0.6)),
         stripping_mm=float(rng.uniform(0.5, 2.5)) if rng.random() < 0.3 else 0.0,
-        stripping=float(rng.normal(0.3, 0.8)),
+        stripping_bias=float(rng.normal(0.3, 0.8)),
     )
 
 
@@ -85,7 +85,7 @@ def strip(streams: RandomStreams, drawn: Confounders, tissue: Tensor, spacing_mm
     if not drawn.stripping_mm:
         return inside
     share = blur(inside.float(), voxels(3.0, spacing_mm))
-    error_mm = drawn.stripping_mm * (noise(streams, shape_of(tissue), spacing_mm, 12.0)[0] + drawn.stripping)
+    error_mm = drawn.stripping_mm * (noise(streams, shape_of(tissue), spacing_mm, 12.0)[0] + drawn.stripping_bias)
     brain: Tensor = torch.special.ndtri(share.clamp(0.02, 0.98)) * 3.0 + error_mm.clamp(-2.5, 4) > 0
     return brain
 
@@ -196,9 +196,9 @@ def fold_cerebellum(streams: RandomStreams, folia_mm: float, tissue: Tensor, spa
 
 def tilt_cerebellum(slope: float, tissue: Tensor, spacing_mm: Millimetres) -> Tensor:
     """Weight (D, H, W) of the brightness of the hindbrain, about 1 in the mean; 0 elsewhere."""
-    behind = (tissue == Tissue.CEREBELLAR_GREY) | (tissue == Tissue.HINDBRAIN_WHITE)
+    hindbrain = (tissue == Tissue.CEREBELLAR_GREY) | (tissue == Tissue.HINDBRAIN_WHITE)
     rise = (_from_stem_mm(tissue, spacing_mm) / CEREBELLUM_MM).clamp(0, 1.6)
-    return (1 + slope * (rise - 1)) * behind
+    return (1 + slope * (rise - 1)) * hindbrain
 
 
 def _from_stem_mm(tissue: Tensor, spacing_mm: Millimetres) -> Tensor:

@@ -137,7 +137,7 @@ def _draw_air(rng: np.random.Generator, strength_mm: float) -> Iterator[tuple[Ar
 
 
 @dataclass(frozen=True)
-class Jolt:
+class HeadMotion:
     """One sudden motion of the head, during the acquisition of the diffusion-weighted slices."""
 
     moment: float  # time, from 0 (before the first slice) to 1; even slices are acquired first, then odd ones
@@ -159,7 +159,7 @@ class Ghost:
 class Faults:
     """Faults of a scan; most scans have none."""
 
-    jolt: Jolt | None = None  # motion of the head, or None
+    motion: HeadMotion | None = None  # motion of the head, or None
     ghost: Ghost | None = None  # the ghost, or None
     cut: tuple[float, float] = (0.0, 0.0)  # share of the slices that are missing at the bottom and at the top
 
@@ -169,38 +169,38 @@ FLAWLESS = Faults()
 
 def draw_faults(rng: np.random.Generator) -> Faults:
     """Draw a motion in 7 % of the scans, a ghost in 10 %, and missing slices at each end in 5 %."""
-    jolt = ghost = None
+    motion = ghost = None
     if rng.random() < 0.07:
         rows, columns = rng.normal(0, 0.9, 2).tolist()
-        jolt = Jolt(float(rng.uniform(0.05, 0.95)), rows, columns, float(rng.uniform(0, 0.33)))
+        motion = HeadMotion(float(rng.uniform(0.05, 0.95)), rows, columns, float(rng.uniform(0, 0.33)))
     if rng.random() < 0.1:
         deep, high, wide = rng.normal(0, 1, 3).tolist()
         ghost = Ghost(float(rng.uniform(0.02, 0.12)), float(rng.uniform(0, 2 * np.pi)), (deep, high, wide))
     bottom, top = (float(rng.uniform(0.03, 0.15)) if rng.random() < 0.05 else 0.0 for _ in range(2))
-    return Faults(jolt, ghost, (bottom, top))
+    return Faults(motion, ghost, (bottom, top))
 
 
-def shift_slices(image: Array, jolt: Jolt | None) -> Floats:
+def shift_slices(image: Array, motion: HeadMotion | None) -> Floats:
     """An image (D, H, W) whose slices after a motion are displaced; what enters from outside is 0.
 
     >>> steady = np.arange(12, dtype=np.float32).reshape(4, 1, 3)
-    >>> shift_slices(steady, Jolt(0.5, 0, 1, 0))[:, 0].tolist()
+    >>> shift_slices(steady, HeadMotion(0.5, 0, 1, 0))[:, 0].tolist()
     [[0.0, 1.0, 2.0], [0.0, 3.0, 4.0], [6.0, 7.0, 8.0], [0.0, 9.0, 10.0]]
     """
-    if jolt is None:
+    if motion is None:
         return np.asarray(image, np.float32)
     out = np.array(image, np.float32)
-    late = _slices_in_order(len(out))[round(jolt.moment * len(out)) :]
-    out[late] = ndimage.shift(out[late], (0, jolt.rows, jolt.columns), order=1)
+    late = _slices_in_order(len(out))[round(motion.moment * len(out)) :]
+    out[late] = ndimage.shift(out[late], (0, motion.rows, motion.columns), order=1)
     return out
 
 
-def darken_slices(image: Floats, jolt: Jolt | None) -> Floats:
+def darken_slices(image: Floats, motion: HeadMotion | None) -> Floats:
     """A diffusion-weighted image (D, H, W), less bright in the two slices that were acquired during a motion."""
-    if jolt is None:
+    if motion is None:
         return image
-    out, at = image.copy(), round(jolt.moment * len(image))
-    out[_slices_in_order(len(image))[max(0, at - 1) : at + 1]] *= 1 - jolt.dark
+    out, at = image.copy(), round(motion.moment * len(image))
+    out[_slices_in_order(len(image))[max(0, at - 1) : at + 1]] *= 1 - motion.dark
     return out
 
 

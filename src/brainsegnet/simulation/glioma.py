@@ -53,7 +53,7 @@ class Part(IntEnum):
 
 @dataclass(frozen=True)
 class Glioma:
-    """Parameters of a tumour. A `level` is one of noise with unit variance; `NEVER` switches the feature off."""
+    """Parameters of a tumour. A level is one of noise with unit variance; `NEVER` switches a feature off."""
 
     high_grade: bool  # whether it enhances around necrosis; otherwise it is homogeneous and does not enhance
     volume_ml: float  # volume of core and oedema
@@ -72,9 +72,9 @@ class Glioma:
     hole_mm: float  # grain of that noise, which sets the size of cysts and necrotic pockets
     spots: float  # level above which spots of the core enhance
     bleeds: float  # level above which the core holds blood
-    halo: tuple[float, float]  # density of water at which the oedema ends, and above which it is full
+    water_levels: tuple[float, float]  # density of water at which the oedema ends, and above which it is full
     wet_cortex: float  # diffusivity of water in grey matter relative to white matter
-    hand_mm: float  # blur of the outline around the oedema, as a reader draws it over sulci and small gaps
+    outline_mm: float  # blur of the outline around the oedema, as a reader draws it over sulci and small gaps
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,9 +115,9 @@ def draw_glioma(rng: np.random.Generator) -> Glioma:
         hole_mm=float(rng.uniform(5, 14)),
         spots=float(rng.uniform(1.3, 2.2)) if spotted else NEVER,
         bleeds=float(rng.uniform(1.4, 2.2)) if rng.random() < 0.15 else NEVER,
-        halo=(start, start + float(rng.uniform(0.1, 0.5))),
+        water_levels=(start, start + float(rng.uniform(0.1, 0.5))),
         wet_cortex=log_uniform(rng, 0.02, 0.3),
-        hand_mm=float(rng.uniform(0.8, 3.0)),
+        outline_mm=float(rng.uniform(0.8, 3.0)),
         effaced=float(rng.uniform(0.7, 1.0)),
     )
 
@@ -174,8 +174,8 @@ def render_labels(
     brain = (tissue != Tissue.BACKGROUND) & (tissue != Tissue.VENTRICLE)
     solid = (cells + 0.10 * fine > 0.5).float() * brain
     core = (blur(solid, voxels(1.2, spacing_mm)) > 0.5) & brain
-    wet = (water + 0.05 * fine > glioma.halo[0]) & brain & (tissue != Tissue.CSF)
-    wet = brain & (blur(wet.float(), voxels(glioma.hand_mm, spacing_mm)) > 0.5)
+    wet = (water + 0.05 * fine > glioma.water_levels[0]) & brain & (tissue != Tissue.CSF)
+    wet = brain & (blur(wet.float(), voxels(glioma.outline_mm, spacing_mm)) > 0.5)
     parts = torch.where(wet, int(Part.OEDEMA), int(Part.NONE))
     depth = torch.maximum(depth_mm(core, spacing_mm), depth_mm(core, spacing_mm, 1.2))
     parts = torch.where(core, int(Part.NON_ENHANCING), parts)
@@ -209,7 +209,7 @@ def depth_mm(mask: Tensor, spacing_mm: Millimetres, reach_mm: float = 5.0) -> Te
 
 def _opacity(glioma: Glioma, water: Tensor, core: Tensor) -> Tensor:
     """Opacity (D, H, W): 1 in the core, about half where the label of the oedema ends, which is uncertain in scans."""
-    start, full = glioma.halo
+    start, full = glioma.water_levels
     width = full - start
     return torch.where(core, 1.0, ((water - start + 0.6 * width) / (1.6 * width)).clamp(0, 1))
 

@@ -116,7 +116,7 @@ def simulate_phantom(seed: int, shape: Shape = DEMO_SHAPE, name: str | None = No
 def draw_tumour(rng: np.random.Generator, anatomy: Labels, spacing_mm: Millimetres) -> Tumour:
     """Draw a tumour in the white matter of a hemisphere, 1.5 to 11 % of the brain in volume."""
     brain = int(np.count_nonzero(anatomy))
-    whole = brain * np.exp(rng.uniform(np.log(0.015), np.log(0.11)))
+    whole = brain * log_uniform(rng, 0.015, 0.11)
     core = whole * rng.uniform(0.3, 0.6)
     shares = rng.dirichlet([6, 6, 9]) * 0.7 + 0.1
     necrosis, non_enhancing, enhancing = (max(FEWEST_VOXELS, int(core * share)) for share in shares)

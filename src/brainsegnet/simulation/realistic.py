@@ -169,7 +169,7 @@ def render(streams: RandomStreams, recipe: Recipe, anatomy: LabelMap) -> Rendere
         opacity=opacity,
         fluid=fill_sulci(streams, drawn, tissue, spacing) * efface(recipe.glioma, labels > 0, spacing),
         cortex=mix_cerebellum(drawn.mixing_mm, tissue, spacing),
-        behind=tilt_cerebellum(drawn.slope, tissue, spacing),
+        hindbrain=tilt_cerebellum(drawn.slope, tissue, spacing),
     )
     texture, near = texture_fields(streams, scene), near_coil(brain, spacing)
     images = {}

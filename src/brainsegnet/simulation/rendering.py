@@ -92,11 +92,11 @@ class Palette:
     mottle: float  # factor on the texture within the tumour
     texture: tuple[float, float]  # weights of slow and of fine texture
     glow: tuple[float, float]  # logarithm by which grey and white matter are brighter in places
-    behind: float  # logarithm of the brightness of hindbrain over cerebrum
+    hindbrain: float  # logarithm of the brightness of hindbrain over cerebrum
 
 
 def draw_palettes(rng: np.random.Generator, random_share: float = 0.1) -> dict[str, Palette]:
-    """Draw the palettes of the four sequences, a share of them with random contrast; all show one tumour as wet."""
+    """Draw the palettes of the four sequences, with one wetness of the tumour; a share of them has random contrast."""
     wetness, strength = rng.uniform(0, 1, len(Part) - 1), float(rng.uniform(0.7, 1.1))
     hindbrain = float(rng.normal())
     return {s: _draw_palette(rng, s, wetness, (strength, hindbrain), rng.random() < random_share) for s in SEQUENCES}
@@ -105,13 +105,13 @@ def draw_palettes(rng: np.random.Generator, random_share: float = 0.1) -> dict[s
 def _draw_palette(
     rng: np.random.Generator, sequence: str, wetness: np.ndarray, shared: tuple[float, float], random: bool
 ) -> Palette:
-    strength, hindbrain = shared
+    strength, of_head = shared
     fluid, grey = rng.uniform(*FLUID[sequence]), rng.uniform(*GREY[sequence])
     if random:
         fluid, grey = rng.uniform(0.1, 1.9), rng.uniform(0.6, 1.5)
     deep, cerebellar = 1 + (grey - 1) * rng.uniform((0.3, 0.6), (0.95, 1.1))
     mean, spread = HINDBRAIN[sequence]
-    behind = mean + spread * (0.85 * hindbrain + 0.5 * float(rng.normal()))
+    hindbrain = mean + spread * (0.85 * of_head + 0.5 * float(rng.normal()))
     tissues = [fluid, fluid, grey, 1.0, fluid * rng.uniform(0.85, 1.1), deep, cerebellar, rng.uniform(0.93, 1.06)]
     tissues[0] = fluid * rng.uniform(0.3, 1.1)
     extras = [rng.uniform(*span) for span in EXTRAS[sequence]]
@@ -128,7 +128,7 @@ def _draw_palette(
         mottle=float(rng.uniform(0.4, 1.6)),
         texture=(factor * float(rng.uniform(0.01, 0.06)), factor * float(rng.uniform(0.005, 0.03))),
         glow=(float(rng.uniform(0, GLOW[sequence])), float(rng.uniform(0, GLOW[sequence]))),
-        behind=behind,
+        hindbrain=hindbrain,
     )
 
 
@@ -141,7 +141,7 @@ class Scene:
     opacity: Tensor  # how far the extras hide the tissue, 0 to 1
     fluid: Tensor  # share of fluid in CSF and in the cortex of the cerebellum; the rest is grey matter
     cortex: Tensor  # share of cortex in the hindbrain; the rest is white matter
-    behind: Tensor  # weight of the brightness of the hindbrain
+    hindbrain: Tensor  # weight of the brightness of the hindbrain
     lesions: Lesions  # the tumour, on the grid of the box
     box: tuple[slice, slice, slice]  # slices of the three axes
     spacing_mm: Millimetres  # along (D, H, W)
@@ -167,9 +167,8 @@ def build_scene(streams: RandomStreams, pose: Pose, glioma: Glioma, anatomy: Lab
     box = _box_around(spread.max(dim=0).values > 0.1, spacing)
     lesions = render_labels(streams, glioma, spread[0][box], spread[1][box], tissue[box], spacing)
     nothing, share = torch.zeros_like(tissue), torch.zeros_like(spread[0])
-    return Scene(
-        tissue, nothing, share, share, (tissue == Tissue.CEREBELLAR_GREY).float(), share, lesions, box, spacing
-    )
+    cortex = (tissue == Tissue.CEREBELLAR_GREY).float()
+    return Scene(tissue, nothing, share, share, cortex, share, lesions, box, spacing)
 
 
 def margins(spacing_mm: Millimetres) -> Shape:
@@ -232,7 +231,7 @@ def paint(streams: RandomStreams, scene: Scene, palette: Palette, texture: Textu
     g, w = palette.glow
     glow = torch.tensor((0, 0, g, w, 0, w, g, w), device=image.device)[scene.tissue.int()]
     uneven = slow * texture.slow + fine * texture.fine + glow * texture.places
-    image *= torch.exp(uneven + palette.behind * scene.behind)
+    image *= torch.exp(uneven + palette.hindbrain * scene.hindbrain)
     image[scene.box] = _paint_tumour(streams, image[scene.box], scene, palette, texture)
     return image
 
@@ -242,8 +241,8 @@ def _paint_tissues(shades: Tensor, scene: Scene) -> Tensor:
     image = shades[scene.tissue.int()]
     white, grey = shades[Tissue.HINDBRAIN_WHITE], shades[Tissue.CEREBELLAR_GREY]
     for kind in (Tissue.CEREBELLAR_GREY, Tissue.HINDBRAIN_WHITE):
-        behind = torch.nonzero(scene.tissue.ravel() == kind).ravel()
-        image.view(-1)[behind] = white + scene.cortex.ravel()[behind] * (grey - white)
+        hindbrain = torch.nonzero(scene.tissue.ravel() == kind).ravel()
+        image.view(-1)[hindbrain] = white + scene.cortex.ravel()[hindbrain] * (grey - white)
     image[scene.tissue == Tissue.CSF] = shades[Tissue.GREY]
     for kind in (Tissue.CSF, Tissue.CEREBELLAR_GREY):
         sulci = torch.nonzero(scene.tissue.ravel() == kind).ravel()

@@ -94,7 +94,7 @@ def simulate(out: Path, options: SimulateOptions | None = None, callback: Callba
         case = make(number)
         volumes = {**case.images, **({LESION: case.lesion} if case.lesion else {})}
         for channel, (name, volume) in enumerate(volumes.items()):
-            write_image(volume, out / case.name / place_file(case.name, options.stroke, name, 10 * number + channel))
+            write_image(volume, out / case.name / sequence_path(case.name, options.stroke, name, 10 * number + channel))
         folders.append(out / case.name)
         if callback:
             callback.on_case(case.name, out / case.name)
@@ -132,12 +132,12 @@ def _open_gliomas(options: SimulateOptions, device: str) -> "Callable[[int], Cas
     return lambda seed: simulate_glioma(seed, anatomies(seed), f"glioma{seed:04d}", device)
 
 
-def place_file(case: str, stroke: StrokeTask | None, sequence: str, identifier: int) -> Path:
+def sequence_path(case: str, stroke: StrokeTask | None, sequence: str, identifier: int) -> Path:
     """Path of a sequence, or of the `lesion`, in the folder of its case: as in ISLES, or BRATS 2015 without a stroke.
 
-    >>> place_file("sub-strokephantom0001", "isles2022", "dwi", 0).as_posix()
+    >>> sequence_path("sub-strokephantom0001", "isles2022", "dwi", 0).as_posix()
     'sub-strokephantom0001_ses-0001_dwi.nii.gz'
-    >>> place_file("phantom_1", "isles2017", "tmax", 127014).as_posix()
+    >>> sequence_path("phantom_1", "isles2017", "tmax", 127014).as_posix()
     'VSD.Brain.XX.O.MR_Tmax.127014/VSD.Brain.XX.O.MR_Tmax.127014.nii'
     """
     from brainsegnet.io.case_files import LESION

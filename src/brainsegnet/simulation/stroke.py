@@ -190,11 +190,15 @@ def _draw_seed(rng: np.random.Generator, ground: Ground, stroke: Stroke) -> tupl
     brain = brain_tissue(ground.tissue)
     allowed = brain & (ground.points[2] * stroke.side > 0) & (ground.territory == stroke.territory)
     if stroke.kind in ("emboli", "shape"):
-        astray = rng.random() < 0.25
+        anywhere = rng.random() < 0.25
         cortex = np.isin(ground.tissue, (Tissue.GREY, Tissue.CEREBELLAR_GREY)) | (rng.random() < 0.35)
-        allowed = brain & cortex if astray else allowed & cortex
-    candidates = np.flatnonzero(allowed if allowed.any() else brain)
-    d, h, w = np.unravel_index(candidates[int(rng.integers(candidates.size))], brain.shape)
+        allowed = brain & cortex if anywhere else allowed & cortex
+    return _draw_voxel(rng, allowed if allowed.any() else brain)
+
+
+def _draw_voxel(rng: np.random.Generator, allowed: Array) -> tuple[int, int, int]:
+    candidates = np.flatnonzero(allowed)
+    d, h, w = np.unravel_index(candidates[int(rng.integers(candidates.size))], allowed.shape)
     return int(d), int(h), int(w)
 
 
@@ -276,12 +280,9 @@ def _add_old_infarct(rng: np.random.Generator, ground: Ground, mimics: Labels) -
 def _make_blob(rng: np.random.Generator, ground: Ground, volume_ml: float, blur_mm: float) -> Mask:
     """A volume of brain around a random voxel, of one artery, with a rough surface."""
     brain = brain_tissue(ground.tissue)
-    candidates = np.flatnonzero(brain)
-    at = np.unravel_index(candidates[int(rng.integers(candidates.size))], brain.shape)
-    apart = ground.points - ground.points[(slice(None), *at)].reshape(3, 1, 1, 1)
+    centre = _draw_voxel(rng, brain)
+    apart = ground.points - ground.points[(slice(None), *centre)].reshape(3, 1, 1, 1)
     distance = np.sqrt(np.square(apart).sum(axis=0))
-    d, h, w = at
-    allowed = brain & same_artery(ground, (int(d), int(h), int(w))) & (distance < 60)
-    radius_mm = ball_radius_mm(volume_ml)
-    rough = 0.35 * radius_mm * smooth_noise(rng, shape_of(brain), ground.spacing_mm, blur_mm)
+    allowed = brain & same_artery(ground, centre) & (distance < 60)
+    rough = 0.35 * ball_radius_mm(volume_ml) * smooth_noise(rng, shape_of(brain), ground.spacing_mm, blur_mm)
     return select_highest(rough - distance, allowed, round(volume_ml / ground.voxel_ml))

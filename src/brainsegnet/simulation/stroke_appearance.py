@@ -52,7 +52,7 @@ class DiffusionContrast:
     texture: float  # texture of healthy tissue
     glow: float  # excess brightness of some of the cortex (insula, cingulate gyrus, hippocampus)
     iron: float  # share of the signal lost by iron in the middle of the deep nuclei
-    behind: float  # log brightness of the surface of the cerebellum over the cerebrum; half that in the stem
+    hindbrain: float  # log brightness of the surface of the cerebellum over the cerebrum; half that in the stem
     folia: float  # share of fluid in the fissures of the cerebellum, which are thinner than a voxel
     b_s_mm2: float  # diffusion weighting in s/mm2
 
@@ -102,7 +102,7 @@ def draw_diffusion(rng: np.random.Generator, random_share: float = RANDOM_SHARE)
         texture=float(rng.uniform(0.04, 0.13)),
         glow=float(rng.uniform(0, 0.3)),
         iron=float(rng.uniform(0, 0.5)),
-        behind=float(rng.normal(0.12, 0.12)),
+        hindbrain=float(rng.normal(0.12, 0.12)),
         folia=float(rng.uniform(0.05, 0.4)),
         b_s_mm2=1000.0 if rng.random() < 0.85 else float(rng.uniform(800, 1200)),
     )
@@ -159,20 +159,20 @@ def _fold_hindbrain(
 ) -> None:
     """Make the cerebellum brighter towards its surface, with fissures of fluid around the brain stem."""
     stem = ground.tissue == Tissue.HINDBRAIN_WHITE
-    behind = stem | (ground.tissue == Tissue.CEREBELLAR_GREY)
+    hindbrain = stem | (ground.tissue == Tissue.CEREBELLAR_GREY)
     if not stem.any():
         return
-    points = ground.points[:, behind]
+    points = ground.points[:, hindbrain]
     away = np.linalg.norm(points - ground.points[:, stem].mean(axis=1, keepdims=True), axis=0)
-    bent = away + 3 * smooth_noise(rng, shape_of(b0), ground.spacing_mm, 12.0)[behind]
+    bent = away + 3 * smooth_noise(rng, shape_of(b0), ground.spacing_mm, 12.0)[hindbrain]
     sheets = np.clip((np.cos(2 * np.pi * bent / rng.uniform(6, 10)) - 0.4) / 0.6, 0, 1)
     fluid = contrast.folia * sheets * np.clip(away / CEREBELLUM_MM - 0.4, 0, 0.6) / 0.6
-    b0[behind] *= np.exp(contrast.behind * np.clip(0.5 + 0.5 * away / CEREBELLUM_MM, 0, 1.3))
+    b0[hindbrain] *= np.exp(contrast.hindbrain * np.clip(0.5 + 0.5 * away / CEREBELLUM_MM, 0, 1.3))
     b, water = contrast.b_s_mm2 * 1e-6, contrast.t2[Tissue.CSF]
-    weighted = (1 - fluid) * b0[behind] * np.exp(-b * adc[behind])
+    weighted = (1 - fluid) * b0[hindbrain] * np.exp(-b * adc[hindbrain])
     weighted += fluid * water * np.exp(-b * contrast.adc[Tissue.CSF])
-    b0[behind] += fluid * (water - b0[behind])
-    adc[behind] = np.log(b0[behind] / weighted) / b
+    b0[hindbrain] += fluid * (water - b0[hindbrain])
+    adc[hindbrain] = np.log(b0[hindbrain] / weighted) / b
 
 
 def measure_adc(b0: Floats, dwi: Floats, b_s_mm2: float) -> Floats:

@@ -30,7 +30,7 @@ from brainsegnet.simulation.stroke_scanner import (
     Grid,
     acquire_diffusion,
     acquire_perfusion,
-    draw_optics,
+    draw_scan_params,
     outline,
     place_grid,
 )
@@ -121,10 +121,10 @@ def _scale(shape: Shape, detail: float) -> Shape:
 def _scan_diffusion(rng: np.random.Generator, subject: Subject, lesions: tuple[Mask, Labels]) -> Case:
     """DWI and ADC; the ADC in mm2/s or in 1e-3 mm2/s, as the centres of ISLES 2022 store it."""
     anatomy, grid = subject.anatomy, subject.grid(rng, *_draw_diffusion_grid(rng))
-    optics, contrast = draw_optics(rng), draw_diffusion(rng)
-    scan = acquire_diffusion(rng, anatomy, subject.ground, lesions, (grid, optics, contrast))
+    params, contrast = draw_scan_params(rng), draw_diffusion(rng)
+    scan = acquire_diffusion(rng, anatomy, subject.ground, lesions, (grid, params, contrast))
     seen = scan.distortion.follow(lesions[0], anatomy.array > 0)
-    lesion = outline(rng, seen, anatomy, (grid, scan.brain), optics.faults.jolt)
+    lesion = outline(rng, seen, anatomy, (grid, scan.brain), params.faults.motion)
     gain = log_uniform(rng, 150, 1500) / max(float(np.median(scan.dwi[scan.brain])), 1e-6)
     unit = (1e-6, 1e-3)[int(rng.integers(2))]
     images = {"dwi": scan.dwi * gain, "adc": scan.adc * unit}
@@ -150,9 +150,9 @@ def _scan_perfusion(rng: np.random.Generator, subject: Subject, infarct: Infarct
     side = round(rng.uniform(215, 235) / pixel)
     anatomy, ground = subject.anatomy, subject.ground
     grid = subject.grid(rng, (round(rng.uniform(125, 145) / thick), side, side), (thick, pixel, pixel))
-    optics, contrast = draw_optics(rng), draw_diffusion(rng)
-    scan = acquire_diffusion(rng, anatomy, ground, (infarct.core, mimics), (grid, optics, contrast))
-    maps = acquire_perfusion(rng, anatomy, paint_flow(rng, ground, infarct), (grid, optics, scan.distortion))
+    params, contrast = draw_scan_params(rng), draw_diffusion(rng)
+    scan = acquire_diffusion(rng, anatomy, ground, (infarct.core, mimics), (grid, params, contrast))
+    maps = acquire_perfusion(rng, anatomy, paint_flow(rng, ground, infarct), (grid, params, scan.distortion))
     if rng.random() < 0.2:
         empty = maps["rcbf"] < np.quantile(maps["rcbf"][scan.brain], rng.uniform(0.01, 0.06))
         maps = {sequence: np.where(empty, 0, image) for sequence, image in maps.items()}

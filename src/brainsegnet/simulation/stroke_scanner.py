@@ -17,7 +17,7 @@ from brainsegnet.simulation.echo_planar import (
     LEAST_BRAIN,
     Distortion,
     Faults,
-    Jolt,
+    HeadMotion,
     add_ghost,
     cut_slices,
     darken_slices,
@@ -58,7 +58,7 @@ class Grid:
 
 
 @dataclass(frozen=True)
-class Optics:
+class ScanParams:
     """Parameters of a scan, except its contrast."""
 
     blur: float  # width of the point spread in the plane, in voxels, beside that of the voxel itself
@@ -66,28 +66,28 @@ class Optics:
     shift_mm: float  # typical displacement of signal by a cavity of air, see `draw_distortion`
     noise: float  # standard deviation of the noise over brain in the weakest image
     grain: float  # blur of the noise by interpolation, in voxels
-    stripes: float  # amplitude of the brightness from slice to slice
-    rim: float  # share of brain in a voxel at which brain extraction cuts
+    slice_variation: float  # amplitude of the brightness from slice to slice
+    brain_level: float  # share of brain in a voxel at which brain extraction cuts
     coil: float  # logarithm of the brightness of the surface of the head over its middle, because coils are near it
-    rind: float  # brightness of meninges that extraction leaves on the brain, relative to brain
-    fat: float  # the same of scalp, which is bright only with diffusion weighting because its ADC is low
+    meninges: float  # brightness of meninges that extraction leaves on the brain, relative to brain
+    scalp: float  # the same of scalp, which is bright only with diffusion weighting because its ADC is low
     drift: float  # displacement of the image without diffusion weighting in rows, by eddy currents and motion
     faults: Faults = FLAWLESS  # motion, a ghost, missing slices
 
 
-def draw_optics(rng: np.random.Generator) -> Optics:
+def draw_scan_params(rng: np.random.Generator) -> ScanParams:
     """Draw the parameters of a scan."""
-    return Optics(
+    return ScanParams(
         blur=float(rng.uniform(0.2, 0.55)),
         bias=float(rng.uniform(0.05, 0.25)),
         shift_mm=float(np.exp(rng.normal(np.log(8), 0.3))),
         noise=log_uniform(rng, 0.045, 0.12),
         grain=float(rng.uniform(0, 0.7)),
-        stripes=float(rng.exponential(0.01)),
-        rim=float(rng.uniform(0.3, 0.75)),
+        slice_variation=float(rng.exponential(0.01)),
+        brain_level=float(rng.uniform(0.3, 0.75)),
         coil=float(rng.uniform(0, 0.25) * (rng.random() < 0.7)),
-        rind=float(rng.exponential(0.2)),
-        fat=float(rng.exponential(0.25)),
+        meninges=float(rng.exponential(0.2)),
+        scalp=float(rng.exponential(0.25)),
         drift=float(rng.normal(0, 0.4)),
         faults=draw_faults(rng),
     )
@@ -120,14 +120,14 @@ def resample(field: Array, anatomy: LabelMap, grid: Grid, blur: float = 0.0) -> 
     return np.asarray(out, np.float32)
 
 
-def shade(rng: np.random.Generator, grid: Grid, optics: Optics, weight: Floats) -> Floats:
+def shade(rng: np.random.Generator, grid: Grid, params: ScanParams, weight: Floats) -> Floats:
     """Factor (D, H, W) on the signal by bias, slices, coils and remnants; `weight` is the share of brain in a voxel."""
-    bias = optics.bias * smooth_noise(rng, grid.shape, grid.spacing_mm, 55.0)
-    slices = rng.normal(0, optics.stripes, (grid.shape[0], 1, 1))
+    bias = params.bias * smooth_noise(rng, grid.shape, grid.spacing_mm, 55.0)
+    slices = rng.normal(0, params.slice_variation, (grid.shape[0], 1, 1))
     about = ndimage.gaussian_filter(weight, [COIL_MM / s for s in grid.spacing_mm], truncate=2.5)
     near = np.clip(2 - 2 * about, 0, 1)
-    rind = 1 + optics.rind * remnants(rng, grid, weight)
-    return np.asarray(np.exp(bias + slices + optics.coil * near) * rind, np.float32)
+    meninges = 1 + params.meninges * remnants(rng, grid, weight)
+    return np.asarray(np.exp(bias + slices + params.coil * near) * meninges, np.float32)
 
 
 def remnants(rng: np.random.Generator, grid: Grid, weight: Floats) -> Floats:
@@ -148,9 +148,9 @@ def add_noise(rng: np.random.Generator, signal: Floats, sigma: float | Floats, g
     return np.asarray(np.hypot(signal + spread * real, spread * imaginary), np.float32)
 
 
-def extract_brain(rng: np.random.Generator, weight: Floats, grid: Grid, rim: float) -> Mask:
-    """The brain (D, H, W) as an extraction finds it: where the share of brain in a voxel is above about `rim`."""
-    ragged = rim + 0.12 * smooth_noise(rng, shape_of(weight), grid.spacing_mm, 9.0)
+def extract_brain(rng: np.random.Generator, weight: Floats, grid: Grid, brain_level: float) -> Mask:
+    """The brain (D, H, W) as an extraction finds it: a share of brain in the voxel above about `brain_level`."""
+    ragged = brain_level + 0.12 * smooth_noise(rng, shape_of(weight), grid.spacing_mm, 9.0)
     return np.asarray(weight > np.clip(ragged, 0.15, 0.9), np.bool_)
 
 
@@ -170,53 +170,53 @@ def acquire_diffusion(
     anatomy: LabelMap,
     ground: Ground,
     lesions: tuple[Mask, Labels],
-    scanner: tuple[Grid, Optics, DiffusionContrast],
+    scanner: tuple[Grid, ScanParams, DiffusionContrast],
 ) -> Diffusion:
     """Acquire a diffusion scan of an anatomy with lesions: a core and `Mimic`s, each (D, H, W)."""
-    grid, optics, contrast = scanner
-    faults, blur = optics.faults, optics.blur
+    grid, params, contrast = scanner
+    faults, blur = params.faults, params.blur
     tissues = paint_diffusion(rng, ground, *lesions, contrast)
-    distortion = draw_distortion(rng, anatomy, ground.points, optics.shift_mm)
+    distortion = draw_distortion(rng, anatomy, ground.points, params.shift_mm)
     share = distortion.distort_jacobian(anatomy.array > 0)
     weight = resample(share > LEAST_BRAIN, anatomy, grid, blur)
-    factor = np.asarray(shade(rng, grid, optics, weight) / np.maximum(weight, 0.25), np.float32)
-    signals = (tissues.b0, grid.moved(optics.drift)), (tissues.weighted(contrast.b_s_mm2), grid)
+    factor = np.asarray(shade(rng, grid, params, weight) / np.maximum(weight, 0.25), np.float32)
+    signals = (tissues.b0, grid.moved(params.drift)), (tissues.weighted(contrast.b_s_mm2), grid)
     b0, dwi = (
         np.asarray(factor * resample(distortion.acquire(signal, share), anatomy, where, blur), np.float32)
         for signal, where in signals
     )
-    dwi *= 1 + optics.fat * remnants(rng, grid, weight)
-    dwi, weight = (shift_slices(field, faults.jolt) for field in (dwi, weight))
-    dwi = darken_slices(dwi, faults.jolt)
-    brain = extract_brain(rng, weight, grid, optics.rim)
+    dwi *= 1 + params.scalp * remnants(rng, grid, weight)
+    dwi, weight = (shift_slices(field, faults.motion) for field in (dwi, weight))
+    dwi = darken_slices(dwi, faults.motion)
+    brain = extract_brain(rng, weight, grid, params.brain_level)
     if any(faults.cut):
         brain = cut_slices(brain, faults.cut, fullest_slice(lesions[0], anatomy.affine, grid.affine))
     parallel = np.exp(0.35 * smooth_noise(rng, grid.shape, grid.spacing_mm, 30.0))
-    sigma = optics.noise * float(np.median(dwi[brain])) * parallel
-    b0 = add_noise(rng, add_ghost(b0, faults.ghost), sigma, optics.grain)
-    dwi = add_noise(rng, add_ghost(dwi, faults.ghost), sigma * TRACE_NOISE, optics.grain)
+    sigma = params.noise * float(np.median(dwi[brain])) * parallel
+    b0 = add_noise(rng, add_ghost(b0, faults.ghost), sigma, params.grain)
+    dwi = add_noise(rng, add_ghost(dwi, faults.ghost), sigma * TRACE_NOISE, params.grain)
     return Diffusion(b0, dwi, measure_adc(b0, dwi, contrast.b_s_mm2), brain, distortion)
 
 
 def outline(
-    rng: np.random.Generator, mask: Mask, anatomy: LabelMap, scan: tuple[Grid, Mask], jolt: Jolt | None = None
+    rng: np.random.Generator, mask: Mask, anatomy: LabelMap, scan: tuple[Grid, Mask], motion: HeadMotion | None = None
 ) -> LabelMap:
     """A lesion (D, H, W) as a reader outlines it in the brain of a scan: tight or generous, without small holes."""
     grid, brain = scan
-    share = shift_slices(resample(mask, anatomy, grid), jolt) * brain
+    share = shift_slices(resample(mask, anatomy, grid), motion) * brain
     drawn = share > min(rng.uniform(0.22, 0.55), 0.8 * float(share.max()))
     closed = drawn | ndimage.binary_closing(drawn)  # closing alone erodes what touches the first or last slice
     return LabelMap((closed & brain).astype(np.uint8), grid.affine)
 
 
 def acquire_perfusion(
-    rng: np.random.Generator, anatomy: LabelMap, flow: Flow, scanner: tuple[Grid, Optics, Distortion]
+    rng: np.random.Generator, anatomy: LabelMap, flow: Flow, scanner: tuple[Grid, ScanParams, Distortion]
 ) -> dict[str, Floats]:
     """Acquire perfusion maps (D, H, W): MTT, Tmax and TTP in seconds, rCBF and rCBV in arbitrary units.
 
     Flow is averaged over more than a voxel; noise is higher where there is little flow.
     """
-    grid, optics, distortion = scanner
+    grid, params, distortion = scanner
     blur = float(rng.uniform(0.8, 1.4))
     brain = anatomy.array > 0
     weight = np.maximum(resample(distortion.distort_jacobian(brain), anatomy, grid, blur), 0.25)
@@ -225,7 +225,7 @@ def acquire_perfusion(
         for field in (flow.cbf, flow.cbv, flow.delay * brain)
     )
     noise = [add_noise(rng, np.full(grid.shape, 9, np.float32), 1, 1.0) - 9 for _ in range(4)]
-    level = 0.85 * optics.noise * np.sqrt(30 / np.maximum(cbf, 4))
+    level = 0.85 * params.noise * np.sqrt(30 / np.maximum(cbf, 4))
     cbf, cbv = cbf * np.exp(2 * level * noise[0]), cbv * np.exp(2 * level * noise[1])
     mtt = np.clip(60 * cbv / np.maximum(cbf, 1), 0, 30)
     tmax = np.maximum(delay + rng.uniform(4, 14) * level * noise[2], 0)
