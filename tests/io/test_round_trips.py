@@ -9,7 +9,7 @@ import hypothesis.extra.numpy as arrays
 import nibabel
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
@@ -23,7 +23,6 @@ from brainsegnet.volume import Volume
 DTYPES = st.sampled_from(["?", "u1", "i1", "<u2", ">i2", "<i4", ">u4", "<i8", ">u8", "e", "<f4", ">f4", "<f8"])
 SHAPES = arrays.array_shapes(min_dims=3, max_dims=3, max_side=6)
 CASES = st.lists(st.text("abcxyz", min_size=1, max_size=5), min_size=1, max_size=4, unique=True)
-few = settings(max_examples=30, deadline=None)
 
 
 @st.composite
@@ -45,7 +44,6 @@ def stored_dtype(array):
 
 
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".mha", ".nrrd"])
-@few
 @given(volume=volumes())
 def test_an_image_is_read_as_it_was_written(suffix, volume):
     with tempfile.TemporaryDirectory() as folder:
@@ -57,7 +55,6 @@ def test_an_image_is_read_as_it_was_written(suffix, volume):
     np.testing.assert_allclose(read.affine, volume.affine, rtol=0, atol=2e-4)
 
 
-@few
 @given(volume=volumes())
 def test_nibabel_finds_each_voxel_of_a_file_where_it_is_here(volume):
     with tempfile.TemporaryDirectory() as folder:
@@ -71,7 +68,6 @@ def test_nibabel_finds_each_voxel_of_a_file_where_it_is_here(volume):
 
 
 @pytest.mark.parametrize("there, back", [(to_nibabel, from_nibabel), (to_sitk, from_sitk)])
-@few
 @given(volume=volumes())
 def test_an_image_in_memory_comes_back(there, back, volume):
     again = back(there(volume))
@@ -150,7 +146,6 @@ LAYOUTS = {
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-@settings(max_examples=15, deadline=None)
 @given(data=st.data())
 def test_a_cohort_in_a_layout_is_found_as_it_was_written(layout, data):
     write, sequences, convention = LAYOUTS[layout]
@@ -171,7 +166,6 @@ def test_a_cohort_in_a_layout_is_found_as_it_was_written(layout, data):
     assert layout == "nnU-Net" or all(case.convention is convention for case in found)
 
 
-@few
 @given(
     st.lists(st.integers(1, 255), min_size=1, max_size=5, unique=True),
     st.lists(st.text("abcdef", min_size=1, max_size=6), min_size=5, max_size=5, unique=True),

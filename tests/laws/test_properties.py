@@ -1,7 +1,4 @@
-"""Laws that hold for any scan, label map and path: hypothesis looks for a counterexample."""
-
-import tempfile
-from pathlib import Path
+"""Laws that hold for any scan and label map: hypothesis looks for a counterexample. Files: `io/test_round_trips.py`."""
 
 import hypothesis.extra.numpy as arrays
 import numpy as np
@@ -11,7 +8,6 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from brainsegnet.io.aliases import find_sequence
-from brainsegnet.io.layouts import discover, smir_path, vsd_path
 from brainsegnet.metrics.scores import dice
 from brainsegnet.metrics.surfaces import surface_distances
 from brainsegnet.preprocessing.geometry import Turn, cut, find_turn, stitch, turn
@@ -135,16 +131,3 @@ def test_scores_are_symmetric_and_perfect_for_the_truth_alone(mask, data):
 def test_names_of_sequences_are_found_however_they_are_spelt(name, between, capital):
     spelt = between.join([name[:1], name[1:]])
     assert find_sequence(spelt.upper() if capital else spelt) == find_sequence(name)
-
-
-@given(st.lists(WORDS, min_size=1, max_size=3, unique=True), st.sampled_from([vsd_path, smir_path]), st.integers(0, 99))
-def test_cases_are_found_wherever_they_lie(names, path, identifier):
-    sequences = ("flair", "t1c") if path is vsd_path else ("adc", "tmax")
-    with tempfile.TemporaryDirectory() as folder:
-        for name in names:
-            for place, sequence in enumerate(sequences):
-                file = Path(folder) / "deeper" / f"case_{name}" / path(sequence, 2 * identifier + place)
-                file.parent.mkdir(parents=True, exist_ok=True)
-                file.touch()
-        found = {case.name: set(case.images) for case in discover(Path(folder))}
-    assert found == {f"case_{name}": set(sequences) for name in names}
