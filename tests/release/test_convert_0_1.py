@@ -66,7 +66,10 @@ def test_a_run_of_0_1_has_its_models_and_its_state_converted(trained, tmp_path):
     before = [Card.model_validate_json(path.read_bytes()) for path in cards]
     for path in cards:
         path.write_text(json.dumps(as_0_1(json.loads(path.read_text()))))
-    assert len(convert_folder(run)) == 1 + len(cards)
+    log = (run / "log.csv").read_text()
+    (run / "log.csv").write_text(log.replace("learning_rate", "rate", 1).replace("data_wait", "waiting", 1))
+    assert len(convert_folder(run)) == 2 + len(cards)
+    assert (run / "log.csv").read_text() == log
     assert json.loads(read_tensors(run / STATE)[1]["training"])["plan"] == expected
     assert [Card.model_validate_json(path.read_bytes()) for path in cards] == before
     assert open_model(run).folder == run / "best"

@@ -1,4 +1,4 @@
-"""Bring what version 0.1 wrote into the form of version 0.2: cards of models, and states of trainings.
+"""Bring what version 0.1 wrote into the form of version 0.2: cards of models, states and logs of trainings.
 
 Version 0.1 was never released, so the package itself reads the present form alone. This stays until the models of
 version 0.2 ship, because trainings of theirs may go on from states of 0.1.
@@ -20,7 +20,9 @@ from brainsegnet.model.weights import read_tensors, write_tensors
 from brainsegnet.training.recipes import Recipe
 from brainsegnet.training.train import STATE
 
+LOG = "log.csv"
 RECIPES = {"foci": "small-lesions", "tune": "finetune"}
+COLUMNS = {"rate": "learning_rate", "waiting": "data_wait"}
 FIELDS = {"small": "small_lesion_power", "blend": "weight_interpolation"}
 
 
@@ -78,7 +80,7 @@ def convert_fingerprint(old: str) -> str:
 
 
 def convert_folder(folder: Path) -> list[Path]:
-    """Convert every card and state in a folder; returns what was written anew."""
+    """Convert every card, state and log in a folder; returns the files that were written."""
     written = []
     for path in sorted(folder.rglob(CARD_FILE)):
         card = Card.model_validate(convert_card(json.loads(path.read_text(encoding="utf-8"))))
@@ -89,6 +91,11 @@ def convert_folder(folder: Path) -> list[Path]:
         counters = json.loads(notes["training"])
         counters["plan"] = convert_fingerprint(counters["plan"])
         write_tensors(tensors, path, {**notes, "training": json.dumps(counters)})
+        written.append(path)
+    for path in sorted(folder.rglob(LOG)):
+        heading, rows = path.read_text(encoding="utf-8").split("\n", 1)
+        columns = [COLUMNS.get(name, name) for name in heading.rstrip("\r").split(",")]
+        write_text(",".join(columns) + "\n" + rows, path)
         written.append(path)
     return written
 
