@@ -228,10 +228,8 @@ def test_two_slices_at_most_are_dark_and_in_a_third_of_their_signal_at_most(imag
         levels = darker.max(axis=(1, 2))
         assert 1 <= (levels < 1).sum() <= 2 and levels.min() == pytest.approx(0.7)
     assert darken_slices(image, None) is image
-    assert (
-        max(motion.dark for motion in (draw_faults(np.random.default_rng(s)).motion for s in range(600)) if motion)
-        < 1 / 3
-    )
+    motions = [draw_faults(np.random.default_rng(seed)).motion for seed in range(600)]
+    assert max(motion.dark for motion in motions if motion) < 1 / 3
 
 
 def test_a_ghost_lies_half_a_field_of_view_away():
