@@ -14,11 +14,10 @@ import numpy as np
 from brainsegnet._types import Array, Mask, Millimetres
 from brainsegnet.errors import BrainSegNetError
 from brainsegnet.metrics.lesions import OVERLAP, LesionRule, score_lesions
-from brainsegnet.metrics.surfaces import box_of_both, diagonal_mm, require_one_grid, surface_distances
+from brainsegnet.metrics.surfaces import box_of_both, require_one_grid, surface_distances
 from brainsegnet.task import Task
 
 Empty = Literal["both", "prediction", "truth"]
-
 EMPTY_KINDS: tuple[Empty, ...] = ("both", "prediction", "truth")
 """Which mask of a region may be empty while the case is still scored."""
 
@@ -41,17 +40,15 @@ class RegionScore:
         specificity: |not P and not T| / |not T|.
         precision: |P and T| / |P|.
         hd95_mm: The larger of the two directed 95th percentiles of the distance from surface to surface.
-        predicted_volume_ml: Volume of the prediction P.
-        true_volume_ml: Volume of the truth T.
+        predicted_volume_ml, true_volume_ml: Volumes of P and T.
         volume_error_ml: P less T: above 0 where too much is predicted.
         relative_volume_error: That error as a share of T.
         assd_mm: Average symmetric surface distance, over the voxels of both surfaces.
         surface_dice: Share of both surfaces within the tolerance of `ScoreRules` from the other one.
         lesion_dice: Mean Dice over lesions, missed and invented ones as 0; see `metrics.lesions`.
         lesion_f1: F1 of the detection of lesions.
-        lesions_found: True lesions that were found.
-        lesions_missed: True lesions that were not.
-        lesions_invented: Predicted lesions that belong to no true one.
+        lesions_found, lesions_missed: Numbers of true lesions.
+        lesions_invented: Number of predicted lesions that belong to no true one.
         empty: Which mask is empty, None if neither is; see `EMPTY_RULE`.
     """
 
@@ -87,8 +84,7 @@ class ScoreRules:
     """What the definitions of the scores leave open.
 
     Attributes:
-        tolerance_mm: Distance within which two surfaces agree, for the surface Dice; where it is below the spacing of
-            the voxels, only shared voxels do.
+        tolerance_mm: Distance within which two surfaces agree, for the surface Dice.
         lesions: How true and predicted lesions are matched.
     """
 
@@ -126,12 +122,11 @@ def score_case(
     """Score every region of the task.
 
     Args:
-        predicted: Labels (D, H, W) in the convention of the task.
-        truth: Labels (D, H, W) in the convention of the task.
+        predicted, truth: Labels (D, H, W) in the convention of the task.
         task: Which labels a region unites.
         spacing_mm: Distance between voxel centres along (D, H, W).
         case: Name of the case in messages.
-        rules: Tolerance of the surface Dice, and how lesions are matched.
+        rules: What the definitions leave open.
 
     Raises:
         GridMismatch: the label maps differ in shape.
@@ -166,10 +161,9 @@ def score_region(
     Specificity is 1 where the truth leaves no background to mistake; empty masks follow `EMPTY_RULE`.
 
     Args:
-        predicted: Boolean mask (D, H, W).
-        truth: Boolean mask (D, H, W).
+        predicted, truth: Boolean masks (D, H, W).
         spacing_mm: Distance between voxel centres along (D, H, W).
-        rules: Tolerance of the surface Dice, and how lesions are matched.
+        rules: What the definitions leave open.
         shape: Of the image, where the masks are cut from one and both are empty outside the cut.
 
     Raises:
@@ -187,7 +181,7 @@ def score_region(
     shape = shape or truth.shape
     p, t, hits = (int(np.count_nonzero(mask)) for mask in (predicted, truth, predicted & truth))
     voxel_ml, background = math.prod(spacing_mm) / 1000, math.prod(shape) - t
-    distances = surface_distances(predicted, truth, spacing_mm, diagonal_mm(shape, spacing_mm))
+    distances = surface_distances(predicted, truth, spacing_mm, shape)
     lesions = score_lesions(predicted, truth, spacing_mm, rules.lesions)
     return RegionScore(
         dice=ratio(2 * hits, p + t, if_nothing=1.0),
