@@ -112,21 +112,9 @@ USUAL_RULES = ScoreRules()
 
 
 def score_case(
-    predicted: Array,
-    truth: Array,
-    task: Task,
-    spacing_mm: Millimetres,
-    case: str = "",
-    rules: ScoreRules = USUAL_RULES,
+    predicted: Array, truth: Array, task: Task, spacing_mm: Millimetres, case: str = "", rules: ScoreRules = USUAL_RULES
 ) -> dict[str, RegionScore]:
-    """Score every region of the task.
-
-    Args:
-        predicted, truth: Labels (D, H, W) in the convention of the task.
-        task: Which labels a region unites.
-        spacing_mm: Distance between voxel centres along (D, H, W).
-        case: Name of the case in messages.
-        rules: What the definitions leave open.
+    """Score every region of the task, in labels (D, H, W) of its convention; `case` is named in messages.
 
     Raises:
         GridMismatch: the label maps differ in shape.
@@ -156,15 +144,10 @@ def score_region(
     rules: ScoreRules = USUAL_RULES,
     shape: tuple[int, ...] | None = None,
 ) -> RegionScore:
-    """Score two masks by the definitions of the paper (section on the BRATS database; precision as for ISLES).
+    """Score two boolean masks (D, H, W) by the paper's definitions (section on the BRATS database; precision of ISLES).
 
-    Specificity is 1 where the truth leaves no background to mistake; empty masks follow `EMPTY_RULE`.
-
-    Args:
-        predicted, truth: Boolean masks (D, H, W).
-        spacing_mm: Distance between voxel centres along (D, H, W).
-        rules: What the definitions leave open.
-        shape: Of the image, where the masks are cut from one and both are empty outside the cut.
+    Specificity is 1 where the truth leaves no background to mistake; empty masks follow `EMPTY_RULE`. `shape` is that
+    of the image, where the masks are cut from one and both are empty outside the cut.
 
     Raises:
         GridMismatch: the masks differ in shape.

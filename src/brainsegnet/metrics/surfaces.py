@@ -88,10 +88,7 @@ def surface_distances(
 ) -> SurfaceDistances:
     """The distances between the surfaces of two boolean masks (D, H, W), in both directions.
 
-    Args:
-        predicted, truth: The masks.
-        spacing_mm: Distance between voxel centres along (D, H, W).
-        shape: Of the image, where the masks are cut from one; its diagonal is the distance to an empty mask.
+    `shape` is that of the image, where the masks are cut from one: its diagonal is the distance to an empty mask.
 
     Raises:
         GridMismatch: the masks differ in shape.
