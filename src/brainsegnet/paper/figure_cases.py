@@ -15,8 +15,7 @@ from brainsegnet.metrics.evaluate import label_files
 from brainsegnet.paper.figures import DPI, SEQUENCES, TRUTH, Strip, comparison_figure, probability_row_figure
 from brainsegnet.paper.options import FigureOptions
 from brainsegnet.paper.tables import check_targets, name_rows
-from brainsegnet.plotting.render import save_figure
-from brainsegnet.plotting.slices import Scene, View, arrange, fullest
+from brainsegnet.plotting.slices import Scene, View, arrange, fullest, save_figure
 from brainsegnet.preprocessing.alignment import Aligner
 from brainsegnet.task import Task, load_task
 from brainsegnet.volume import Case, Volume, describe_mismatch

@@ -19,8 +19,7 @@ from scipy import ndimage
 from brainsegnet._types import Array
 from brainsegnet.errors import DatasetError, ImageError
 from brainsegnet.plotting.overlays import colours, heat_over, overlay, shades, spelt
-from brainsegnet.plotting.render import literal
-from brainsegnet.plotting.slices import Picture, Rgb
+from brainsegnet.plotting.slices import Picture, Rgb, literal
 from brainsegnet.task import TISSUE_COLOURS, Task
 
 SEQUENCES = ("flair", "t1c", "t2")
@@ -173,7 +172,7 @@ def _heat(strip: Strip, layer: str) -> Picture:
     if not (low >= 0 and high <= 1):
         raise ImageError(f"case {strip.case}: probabilities lie between 0 and 1, not {low:.3g} and {high:.3g}")
     heat = enlarge(np.asarray(probability, np.float64), strip.spacing_mm, smooth=True)
-    return heat_over(_grey(strip)[..., 0], heat, COLORMAP, opaque_from=0.2, opacity=1.0)
+    return heat_over(_grey(strip)[..., 0], heat, COLORMAP)
 
 
 def _page(

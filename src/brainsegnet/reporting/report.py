@@ -19,7 +19,7 @@ from brainsegnet.metrics.table import Column, Table, number_columns, text_column
 from brainsegnet.model.card import Card
 from brainsegnet.model.store import BEST, CARD_FILE, LAST, hash_file, open_model
 from brainsegnet.plotting.charts import training_curve_figure
-from brainsegnet.plotting.render import inline_svg
+from brainsegnet.plotting.slices import inline_svg
 from brainsegnet.reporting.inspect import by_folds, card_rows, describe_unseen
 from brainsegnet.reporting.page import Charts, Facts, Listing, Part, Section, Tiles, render_page
 from brainsegnet.reporting.scores import score_sections

@@ -11,7 +11,7 @@ from brainsegnet.metrics.statistics import INTERVAL_RULE, Interval, Summary, sum
 from brainsegnet.metrics.table import Cell, Column, Estimate, Table, number_columns, text_columns
 from brainsegnet.plotting.charts import distribution_figure, point_titles
 from brainsegnet.plotting.overlays import overlay_figure
-from brainsegnet.plotting.render import inline_svg, render
+from brainsegnet.plotting.slices import inline_svg, render
 from brainsegnet.preprocessing.alignment import Aligner
 from brainsegnet.reporting.page import Charts, Picture, Section, Tiles
 from brainsegnet.task import Task
