@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from brainsegnet.inference.segmentation import Segmentation
     from brainsegnet.inference.segmenter import Segmenter
     from brainsegnet.metrics.evaluate import evaluate
+    from brainsegnet.paper import FigureOptions
     from brainsegnet.paper.figure_cases import figure
-    from brainsegnet.paper.options import FigureOptions
     from brainsegnet.paper.submission import submit
     from brainsegnet.paper.tables import table
     from brainsegnet.reporting.inspect import inspect
@@ -38,7 +38,7 @@ _HOMES = {
     "simulate": "simulation.simulate",
     "CompareOptions": "benchmark.run",
     "compare": "benchmark.run",
-    "FigureOptions": "paper.options",
+    "FigureOptions": "paper",
     "figure": "paper.figure_cases",
     "report": "reporting.report",
     "table": "paper.tables",
