@@ -59,8 +59,8 @@ class Strip:
 def comparison_figure(strips: Sequence[Strip], task: Task, sequences: Sequence[str] = SEQUENCES) -> Figure:
     """Figure 4: a row for each slice; columns are sequences, what each model found, and the truth.
 
-    A sequence that no slice has is left out; one that some have is marked where it is absent. If the slices have none of
-    the sequences, the first three that they have are shown.
+    A sequence that no slice has is left out; one that some have is marked where it is absent. If the slices have none
+    of the sequences, the first three that they have are shown.
 
     Raises:
         DatasetError: there is no slice.
