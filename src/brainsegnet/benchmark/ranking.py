@@ -173,13 +173,6 @@ def rank_models(models: Mapping[str, Scores], metrics: Sequence[str] = USUAL_MET
     Raises:
         DatasetError: fewer than two models, or cases, regions or metrics that one of them lacks.
         BrainSegNetError: a metric that cannot be ranked by.
-
-    >>> good, bad = ({c: {"lesion": {"dice": d}} for c, d in zip("abcdef", x)} for x in ([0.8] * 6, [0.7] * 6))
-    >>> ranking = rank_models({"bad": bad, "good": good}, ["dice"])
-    >>> [(m.model, m.place, m.mean_rank, m.first) for m in ranking.models]
-    [('good', 1, 1.0, 1.0), ('bad', 2, 2.0, 0.0)]
-    >>> ranking.rank_tests[0].p_value, ranking.score_tests[0].test.p_value
-    (0.03125, 0.03125)
     """
     metrics = tuple(dict.fromkeys(metrics))
     if unknown := set(metrics) - set(RANKABLE) or (not metrics and {"none"}):
@@ -203,11 +196,7 @@ def rank_models(models: Mapping[str, Scores], metrics: Sequence[str] = USUAL_MET
 
 
 def case_ranks(figures: Doubles, low_is_good: Sequence[bool]) -> Doubles:
-    """Mean rank of each model in each case: (cases, models) from figures (cases, columns, models).
-
-    >>> case_ranks(np.array([[[0.9, 0.8, 0.8], [3.0, 2.0, 1.0]]]), [False, True])
-    array([[2.  , 2.25, 1.75]])
-    """
+    """Mean rank of each model in each case: (cases, models) from figures (cases, columns, models)."""
     from scipy import stats
 
     signs = np.where(low_is_good, 1, -1)[:, None]

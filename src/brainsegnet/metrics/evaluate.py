@@ -222,11 +222,7 @@ def find_interval(scores: Mapping[str, Any], region: str, metric: str) -> Interv
 
 
 def describe_unpredicted(names: Sequence[str]) -> list[str]:
-    """A sentence on the cases of the truth that have no prediction, if there are any.
-
-    >>> describe_unpredicted(["pat1", "pat2"])
-    ['2 cases of the truth have no prediction and are not in these scores: pat1, pat2.']
-    """
+    """A sentence on the cases of the truth that have no prediction, if there are any."""
     if not names:
         return []
     few = ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")

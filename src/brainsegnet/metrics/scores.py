@@ -96,11 +96,7 @@ class ScoreRules:
             raise BrainSegNetError(f"the tolerance must be a number of millimetres from 0 up, not {self.tolerance_mm}")
 
     def describe(self) -> tuple[str, str]:
-        """Two sentences for the notes of a table.
-
-        >>> ScoreRules(tolerance_mm=2).describe()[0]
-        'Surface Dice counts surface voxels (one of six neighbours outside) within 2 mm of the other surface.'
-        """
+        """Two sentences for the notes of a table."""
         return (
             "Surface Dice counts surface voxels (one of six neighbours outside) within "
             f"{self.tolerance_mm:g} mm of the other surface.",
@@ -192,9 +188,6 @@ def dice(predicted: Mask, truth: Mask) -> float:
 
     Raises:
         GridMismatch: the masks differ in shape.
-
-    >>> dice(np.array([True, True, False]), np.array([True, False, False])).__round__(3)
-    0.667
     """
     require_one_grid(predicted, truth)
     sizes = int(np.count_nonzero(predicted)) + int(np.count_nonzero(truth))
@@ -206,10 +199,6 @@ def region_dice(found_classes: Array, true_classes: Array, task: Task) -> dict[s
 
     Raises:
         GridMismatch: the arrays differ in shape.
-
-    >>> from brainsegnet.task import BRATS2021
-    >>> region_dice(np.array([0, 1, 2, 3]), np.array([0, 1, 0, 3]), BRATS2021)
-    {'whole': 0.8, 'core': 1.0, 'enhancing': 1.0}
     """
     regions = zip(task.regions, task.region_classes, strict=True)
     return {region: dice(np.isin(found_classes, k), np.isin(true_classes, k)) for region, k in regions}
@@ -221,9 +210,5 @@ def to_dicts(cases: CaseScores) -> dict[str, dict[str, dict[str, Any]]]:
 
 
 def ratio(part: float, whole: float, if_nothing: float) -> float:
-    """The share `part / whole`, or `if_nothing` where the whole is 0.
-
-    >>> ratio(3, 4, if_nothing=1.0), ratio(0, 0, if_nothing=1.0)
-    (0.75, 1.0)
-    """
+    """The share `part / whole`, or `if_nothing` where the whole is 0."""
     return part / whole if whole else if_nothing

@@ -59,13 +59,6 @@ def summarise(cases: CaseScores) -> Summary:
 
     Raises:
         DatasetError: there is no case, or a case lacks a region of the first.
-
-    >>> from brainsegnet.metrics.scores import score_region
-    >>> found, missed = np.ones((1, 1, 1), bool), np.zeros((1, 1, 1), bool)
-    >>> a, b = (score_region(p, found, (1.0, 1.0, 1.0)) for p in (found, missed))
-    >>> summary = summarise({"a": {"lesion": a}, "b": {"lesion": b}})
-    >>> summary.mean["lesion"]["dice"], round(summary.sd["lesion"]["dice"], 4), summary.empty["lesion"]
-    (0.5, 0.7071, {'both': 0, 'prediction': 1, 'truth': 0})
     """
     if not cases:
         raise DatasetError("there are no scores to summarise; evaluate at least one case whose truth is known")
@@ -95,9 +88,6 @@ def bootstrap_means(values: Doubles, seed: int = 0) -> Doubles:
     """Means of `RESAMPLES` draws of as many cases with replacement: (resamples, k) from (cases, k).
 
     Columns stay together: a draw takes all figures of a case.
-
-    >>> bootstrap_means(np.array([[0.5, 1.0], [0.5, 3.0]])).round(6).min(axis=0)
-    array([0.5, 1. ])
     """
     first, rng = values[:1], np.random.default_rng(seed)
     even = np.full(len(values), 1 / len(values))
@@ -149,9 +139,6 @@ def paired_test(a: Doubles, b: Doubles) -> PairedTest:
 
     Exact up to 300 differing pairs, also where differences are tied: those share their mean rank. Beyond, scipy's
     normal approximation with its correction for ties.
-
-    >>> paired_test(np.array([0.9, 0.8, 0.7, 0.6, 0.5]), np.array([0.8, 0.6, 0.4, 0.2, 0.5]))
-    PairedTest(cases=5, equal=1, p_value=0.125, smallest_p=0.125)
     """
     differences = np.round(np.asarray(a, np.float64) - b, 12)  # 0.9 - 0.8 and 0.8 - 0.7 are a tie
     differing = differences[differences != 0]
@@ -162,11 +149,7 @@ def paired_test(a: Doubles, b: Doubles) -> PairedTest:
 
 
 def describe_too_few(tests: Sequence[PairedTest], called: str, figures: str) -> list[str]:
-    """A sentence where fewer than six cases differ, so that no figures could be significant; else none.
-
-    >>> describe_too_few([PairedTest(5, 1, 0.125, 0.125)], "tests", "the Dice is")[0][:59]
-    'In 1 of 1 tests fewer than six cases differ: p cannot fall '
-    """
+    """A sentence where fewer than six cases differ, so that no figures could be significant; else none."""
     few = [test.smallest_p for test in tests if test.too_few]
     if not few:
         return []
@@ -181,9 +164,6 @@ def sign_flip_test(differences: Doubles, seed: int = 0) -> float:
 
     P is the share of swaps whose mean difference is as large in size. All 2^n swaps of up to 13 cases are tried; of
     more, `RESAMPLES` random ones, and the observed one counts too.
-
-    >>> sign_flip_test(np.array([1.0, 2.0, 0.5, 1.5, 1.0, 2.0])), 2 / 2**6
-    (0.03125, 0.03125)
     """
     from scipy import stats
 

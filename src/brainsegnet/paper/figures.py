@@ -103,12 +103,7 @@ def probability_row_figure(strips: Sequence[Strip], layer: str) -> Figure:
 
 
 def describe(strips: Sequence[Strip]) -> str:
-    """Which slices are shown and why, in one sentence.
-
-    >>> blank = np.zeros((2, 2))
-    >>> describe([Strip("pat7", 41, "with most lesion in the truth", (1.0, 1.0), {"flair": blank})])
-    'Axial slice (0 at the feet) with most lesion in the truth; right side of the patient at the left. pat7: 41.'
-    """
+    """Which slices are shown and why, in one sentence."""
     reasons: dict[str, list[str]] = {}
     for strip in strips:
         reasons.setdefault(strip.why, []).append(f"{strip.case}: {strip.index}")

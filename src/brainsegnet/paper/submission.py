@@ -122,9 +122,6 @@ def name_file(platform: Platform, method: str, identifier: str) -> str:
 
     Raises:
         OutputError: the method's name holds more than letters, digits, `_` and `-`.
-
-    >>> name_file(find_platform(TASKS["brats2015"]), "brainsegnet", "54193")
-    'VSD.brainsegnet.54193.mha'
     """
     if not _METHOD.fullmatch(method):
         raise OutputError(f"{method!r} cannot be a part of file names; use letters, digits, - and _ only")

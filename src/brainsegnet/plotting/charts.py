@@ -64,11 +64,7 @@ def training_curve_figure(rows: Rows) -> Figure:
 
 
 def smooth(values: Doubles, window: int) -> Doubles:
-    """Mean over a centred window of an odd number of values, shorter at the ends.
-
-    >>> smooth(np.array([0.0, 3.0, 0.0, 3.0]), 3).tolist()
-    [1.5, 1.0, 2.0, 1.5]
-    """
+    """Mean over a centred window of an odd number of values, shorter at the ends."""
     if not len(values):
         return values
     ones = np.ones(min(window, len(values)))
@@ -101,22 +97,14 @@ def distribution_figure(values: Values, ratio: bool, intervals: Mapping[str, Int
 
 
 def point_titles(values: Values) -> dict[str, list[str]]:
-    """Gid in a figure of distributions to what each of its points stands for.
-
-    >>> point_titles({"whole": {"pat1": 0.8, "pat2": 0.9}})
-    {'cases-0': ['pat1: 0.8', 'pat2: 0.9'], 'mean-0': ['mean 0.85']}
-    """
+    """Gid in a figure of distributions to what each of its points stands for."""
     rows = list(enumerate(values.values()))
     dots = {f"cases-{row}": [f"{case}: {value:.4g}" for case, value in cases.items()] for row, cases in rows}
     return dots | {f"mean-{row}": [f"mean {np.mean([*cases.values()]):.4g}"] for row, cases in rows}
 
 
 def find_ticks(values: Sequence[float], ratio: bool) -> list[float]:
-    """Round numbers on a scale that holds zero and all values: fifths of 1 for ratios, else at most eight steps.
-
-    >>> find_ticks([0.2], ratio=True), find_ticks([-7.0, 2.0], ratio=False)
-    ([0.0, 0.2, 0.4, 0.6, 0.8, 1.0], [-8.0, -6.0, -4.0, -2.0, 0.0, 2.0])
-    """
+    """Round numbers on a scale that holds zero and all values: fifths of 1 for ratios, else at most eight steps."""
     low, high = (0.0, 1.0) if ratio else (min(0.0, *values), max(0.0, *values))
     locator = MaxNLocator(nbins=8, steps=[1, 2, 5, 10])
     return [round(float(tick), 10) for tick in locator.tick_values(low, high if high > low else low + 1)]

@@ -31,12 +31,7 @@ _DIM = "0.65"
 
 
 def colours(task: Task) -> dict[int, Rgb]:
-    """Label value to colour of a task as red, green and blue, each 0 to 1.
-
-    >>> from brainsegnet.task import BRATS2023
-    >>> colours(BRATS2023)[3]
-    (1.0, 1.0, 1.0)
-    """
+    """Label value to colour of a task as red, green and blue, each 0 to 1."""
     return {value: to_rgb(colour) for value, colour in task.colours.items()}
 
 

@@ -167,16 +167,7 @@ def _labels(card: Card) -> str:
 
 
 def describe_unseen(card: Card) -> str:
-    """The cases that the scores of a card are of, counted and named.
-
-    >>> from brainsegnet.model.card import Architecture, Data, Input, TrainingNote
-    >>> from brainsegnet.task import ISLES2022
-    >>> note = TrainingNote(data=Data(cases=("a", "b"), count=2), held_out=("c",))
-    >>> shape = Architecture(widths=(1, 1), refined=1)
-    >>> card = Card(name="x", task=ISLES2022, input=Input(sequences=("dwi",)), network=shape, training=note)
-    >>> describe_unseen(card)
-    '1 case: c'
-    """
+    """The cases that the scores of a card are of, counted and named."""
     held = card.training.held_out
     count, names = f"{len(held)} case{'' if len(held) == 1 else 's'}", ", ".join(held)
     if not held:
@@ -192,11 +183,7 @@ def by_folds(card: Card) -> bool:
 
 
 def _mean_of(note: TrainingNote) -> str:
-    """What the weights are the mean of.
-
-    >>> _mean_of(TrainingNote()), _mean_of(TrainingNote(trainings=3, interpolated=0.25))
-    ('one training', '3 trainings and, to 25%, the weights that they started from')
-    """
+    """What the weights are the mean of."""
     trainings = f"{note.trainings} trainings" if note.trainings > 1 else "one training"
     start = "they" if note.trainings > 1 else "it"
     share = f" and, to {note.interpolated:.0%}, the weights that {start} started from" if note.interpolated else ""

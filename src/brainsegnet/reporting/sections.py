@@ -152,11 +152,7 @@ def worst_cases(scores: CaseScores, count: int) -> list[str]:
 
 
 def column(metric: str) -> Column:
-    """Name of a metric in words, and format of its figures.
-
-    >>> column("hd95_mm").heading, column("lesions_found").heading, column("lesions_found").form
-    ('HD95, mm', 'Lesions found', '.1f')
-    """
+    """Name of a metric in words, and format of its figures."""
     form = COLUMNS[metric].form if metric in COLUMNS else ".3f"
     return Column(_NAMES.get(metric, metric.replace("_", " ").capitalize()), form)
 
