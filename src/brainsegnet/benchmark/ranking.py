@@ -12,15 +12,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations, product
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, FiniteFloat, ValidationError
 
 from brainsegnet._atomic import writable, write_text
 from brainsegnet._types import Doubles
-from brainsegnet.errors import BrainSegNetError, DatasetError, describe_invalid
-from brainsegnet.metrics.scores import METRICS, Empty
+from brainsegnet.errors import BrainSegNetError, DatasetError
+from brainsegnet.metrics.evaluate import SCORES, ScoreFile, read_scores
+from brainsegnet.metrics.scores import METRICS
 from brainsegnet.metrics.statistics import (
     INTERVAL_RULE,
     Interval,
@@ -37,7 +36,6 @@ from brainsegnet.metrics.table import Cell, Column, Span, Table, number_columns,
 Scores = Mapping[str, Mapping[str, Mapping[str, float]]]
 """Case name to region to metric to figure."""
 
-FILE = "scores.json"
 NEAR_ZERO = ("volume_error_ml", "relative_volume_error")
 """Metrics with a sign: they are compared by their size."""
 LOW_IS_GOOD = ("hd95_mm", "assd_mm", "lesions_missed", "lesions_invented", *NEAR_ZERO)
@@ -117,15 +115,6 @@ class Ranking:
     means: Mapping[str, Mapping[str, Mapping[str, float]]]
 
 
-class ScoreFile(BaseModel):
-    """What a ranking needs of a `scores.json`."""
-
-    task: str
-    regions: Mapping[str, tuple[int, ...]]
-    cases: Mapping[str, Mapping[str, Mapping[str, FiniteFloat | Empty | None]]]
-    rules: Mapping[str, Any]
-
-
 def rank(
     scores: Sequence[Path], out: Path | None = None, metrics: Sequence[str] = USUAL_METRICS, seed: int = 0
 ) -> Ranking:
@@ -146,9 +135,9 @@ def rank(
     if seed < 0:
         raise BrainSegNetError(f"seed must be 0 or more, not {seed}")
     if out is not None:
-        writable(out / FILE, ())
-    paths = [path / FILE if path.is_dir() else path for path in scores]
-    files = dict(zip(_name_models(paths), map(_read, paths), strict=True))
+        writable(out / SCORES, ())
+    paths = [path / SCORES if path.is_dir() else path for path in scores]
+    files = dict(zip(_name_models(paths), map(read_scores, paths), strict=True))
     _require_one_task(files)
     figures = {
         model: {
@@ -363,23 +352,13 @@ def _find_common(models: Mapping[str, Scores]) -> tuple[tuple[str, ...], tuple[s
     return cases, regions
 
 
-def _read(path: Path) -> ScoreFile:
-    try:
-        return ScoreFile.model_validate_json(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise DatasetError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
-    except ValidationError as error:
-        defect = describe_invalid(error.errors()[0])
-        raise DatasetError(f"{path} is no {FILE} as evaluate writes it with --out: {defect}") from error
-
-
 def _name_models(paths: Sequence[Path]) -> list[str]:
     """Short names that tell the models apart; whole paths where no short ones do."""
     resolved = [path.resolve() for path in paths]
     if twice := [path for path, count in Counter(resolved).items() if count > 1]:
         raise DatasetError(f"{twice[0]} is named twice; name each model once")
-    short = [path.parent.name if path.name == FILE else path.stem for path in resolved]
-    longer = [str(path.parent if path.name == FILE else path) for path in paths]
+    short = [path.parent.name if path.name == SCORES else path.stem for path in resolved]
+    longer = [str(path.parent if path.name == SCORES else path) for path in paths]
     return short if len(set(short)) == len(short) else longer
 
 

@@ -10,8 +10,10 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, FiniteFloat, ValidationError
+
 from brainsegnet._atomic import find_suffix, stem_of, writable, write_text
-from brainsegnet.errors import BrainSegNetError, DatasetError, GridMismatch
+from brainsegnet.errors import BrainSegNetError, DatasetError, GridMismatch, describe_invalid
 from brainsegnet.io.cases import find_cases, read_prediction
 from brainsegnet.io.images import READERS, read_labels
 from brainsegnet.io.layouts import find_maps
@@ -21,12 +23,13 @@ from brainsegnet.metrics.scores import (
     METRICS,
     USUAL_RULES,
     CaseScores,
+    Empty,
     RegionScore,
     ScoreRules,
     score_case,
     to_dicts,
 )
-from brainsegnet.metrics.statistics import INTERVAL_RULE, Interval, Summary, summarise
+from brainsegnet.metrics.statistics import INTERVAL_RULE, Summary, summarise
 from brainsegnet.metrics.table import Cell, Column, Estimate, Span, Table, count_cases, number_columns, text_columns
 from brainsegnet.task import Task, load_task
 from brainsegnet.volume import describe_mismatch
@@ -53,6 +56,7 @@ COLUMNS = {
 }
 """Metric to its column in tables for reading; Markdown shows them all."""
 _ON_CONSOLE = "dice sensitivity specificity precision hd95_mm surface_dice lesion_f1 volume_error_ml".split()
+SCORES = "scores.json"
 _NAMED = 20
 """Cases that a sentence names; the JSON names all."""
 _ABBREVIATIONS = (
@@ -75,6 +79,18 @@ class Evaluation:
     failures: Mapping[str, str] = field(default_factory=dict)
     rules: ScoreRules = USUAL_RULES
     unpredicted: Sequence[str] = ()
+
+
+class ScoreFile(BaseModel):
+    """What is read of a `scores.json`."""
+
+    task: str
+    regions: Mapping[str, tuple[int, ...]]
+    cases: Mapping[str, Mapping[str, Mapping[str, FiniteFloat | Empty | None]]]
+    mean: Mapping[str, Mapping[str, FiniteFloat]]
+    sd: Mapping[str, Mapping[str, FiniteFloat]]
+    interval: Mapping[str, Mapping[str, tuple[FiniteFloat, FiniteFloat]]]
+    rules: Mapping[str, Any]
 
 
 def evaluate(
@@ -117,7 +133,7 @@ def evaluate(
     evaluation = Evaluation(task, scores, {name: str(error) for name, error in errors.items()}, rules, unpredicted)
     if out is not None:
         write_text(full_table(evaluation).to_csv(), out / "scores.csv")
-        write_text(to_json(evaluation), out / "scores.json")
+        write_text(to_json(evaluation), out / SCORES)
         write_text("\n".join(table.to_markdown() for table in reading_tables(evaluation)), out / "scores.md")
     return evaluation
 
@@ -211,14 +227,20 @@ def to_json(evaluation: Evaluation) -> str:
     return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def find_interval(scores: Mapping[str, Any], region: str, metric: str) -> Interval:
-    """The 95 % interval of a mean in a `scores.json`, where it holds one.
+def read_scores(path: Path) -> ScoreFile:
+    """A `scores.json` as `to_json` made it.
 
-    >>> find_interval({"interval": {"whole": {"dice": [0.8, 0.9]}}}, "whole", "dice")
-    (0.8, 0.9)
+    Raises:
+        DatasetError: it cannot be read, or is something else.
     """
-    ends = scores.get("interval", {}).get(region, {}).get(metric)
-    return (float(ends[0]), float(ends[1])) if ends else None
+    try:
+        return ScoreFile.model_validate_json(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise DatasetError(f"{path} cannot be read: {reason}; make it with: brainsegnet evaluate --out") from error
+    except ValidationError as error:
+        defect = describe_invalid(error.errors()[0])
+        raise DatasetError(f"{path} is no {SCORES} as evaluate writes it with --out: {defect}") from error
 
 
 def describe_unpredicted(names: Sequence[str]) -> list[str]:
