@@ -15,7 +15,7 @@ import brainsegnet
 from brainsegnet.cli.app import TrainingBar
 from brainsegnet.metrics.evaluate import console_table
 from brainsegnet.plotting.charts import training_curve_figure
-from brainsegnet.plotting.render import save_figure
+from brainsegnet.plotting.slices import save_figure
 from brainsegnet.training.log import read_log
 from brainsegnet.training.recipes import QUICK
 

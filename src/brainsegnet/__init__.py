@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from brainsegnet.inference.segmentation import Segmentation
     from brainsegnet.inference.segmenter import Segmenter
     from brainsegnet.metrics.evaluate import evaluate
+    from brainsegnet.paper import FigureOptions
     from brainsegnet.paper.figure_cases import figure
-    from brainsegnet.paper.options import FigureOptions
     from brainsegnet.paper.submission import submit
     from brainsegnet.paper.tables import table
     from brainsegnet.progress import Callback, ProgressEvent
@@ -40,7 +40,7 @@ _HOMES = {
     "simulate": "simulation.simulate",
     "BenchmarkOptions": "benchmark.options",
     "run_benchmark": "benchmark.run",
-    "FigureOptions": "paper.options",
+    "FigureOptions": "paper",
     "figure": "paper.figure_cases",
     "report": "reporting.report",
     "table": "paper.tables",

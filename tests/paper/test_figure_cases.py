@@ -9,8 +9,8 @@ import pytest
 from brainsegnet.errors import BrainSegNetError, DatasetError, GridMismatch, OutputError
 from brainsegnet.io.cases import find_cases
 from brainsegnet.io.images import read_image, read_labels, write_image
+from brainsegnet.paper import FigureOptions
 from brainsegnet.paper.figure_cases import figure
-from brainsegnet.paper.options import FigureOptions
 from brainsegnet.volume import LabelMap
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from brainsegnet.errors import BrainSegNetError, DatasetError
-from brainsegnet.metrics.evaluate import Evaluation, evaluate, to_json
+from brainsegnet.metrics.evaluate import Evaluation, ScoreFile, evaluate, to_json
 from brainsegnet.metrics.scores import score_case
 from brainsegnet.paper.tables import TABLE_1, TABLE_2, full_table, make_row, reading_table, table
 from brainsegnet.task import BRATS2015, ISLES2017
@@ -22,7 +22,8 @@ def scores_of(task, count=3):
     values = [0, *task.labels]
     masks = {f"pat_{n}": rng.choice(values, (2, 6, 10, 10)) for n in range(count)}
     cases = {n: score_case(p, t, task, (1.0, 1.0, 1.0), n) for n, (p, t) in masks.items()}
-    return {**json.loads(to_json(Evaluation(task, cases))), "interval": {}}
+    document = {**json.loads(to_json(Evaluation(task, cases))), "interval": {}}
+    return ScoreFile.model_validate(document)
 
 
 @pytest.fixture(params=[(1, TABLE_1, BRATS2015), (2, TABLE_2, ISLES2017)], ids=["table1", "table2"])
@@ -60,11 +61,11 @@ def test_markdown_has_every_row_and_ours_are_the_means(made):
     _, published, ours, scores = made
     rows = markdown_rows(reading_table(published, ours).to_markdown())
     assert len({len(row) for row in rows}) == 1 and len(rows) == 2 + len(published.rows) + len(ours)
-    region = {r: r or next(iter(scores["mean"])) for r in published.regions}
+    region = {r: r or next(iter(scores.mean)) for r in published.regions}
     for (metric, r), cell in zip(published.keys, rows[-2][2:], strict=True):
         mean, sd = (float(part) for part in cell.split(" ± "))
-        assert mean == pytest.approx(scores["mean"][region[r]][metric], abs=0.00501)
-        assert sd == pytest.approx(scores["sd"][region[r]][metric], abs=0.00501)
+        assert mean == pytest.approx(scores.mean[region[r]][metric], abs=0.00501)
+        assert sd == pytest.approx(scores.sd[region[r]][metric], abs=0.00501)
         assert len(cell) == len("0.123 ± 0.123" if metric == "specificity" else "0.12 ± 0.12")
     for cells_, row in zip(rows[2:], published.rows, strict=False):
         assert cells_.count("\N{EN DASH}") == len(published.keys) - len(row.cells)
@@ -97,7 +98,7 @@ def test_latex_is_sound_in_structure(made):
 def test_the_verb_writes_all_three_and_says_which_table(made, tmp_path):
     number, published, ours, scores = made
     (tmp_path / "plain").mkdir()
-    (tmp_path / "plain" / "scores.json").write_text(json.dumps(scores))
+    (tmp_path / "plain" / "scores.json").write_text(scores.model_dump_json())
     files = [tmp_path / f"table{suffix}" for suffix in (".md", ".csv", ".tex")]
     text = table([tmp_path / "plain"], number, files)
     assert files[0].read_text() == text and text.startswith(f"## Table {number}. {published.caption}\n\n")
@@ -116,21 +117,22 @@ def test_a_row_of_ours_says_which_cases_and_never_that_it_is_the_test_set(made):
 def test_intervals_stand_in_a_row_of_their_own_where_there_are_any():
     scores = scores_of(BRATS2015)
     assert "interval" not in reading_table(TABLE_1, [make_row("a", scores, TABLE_1)]).to_markdown()
-    metrics = {"dice": [0.31, 0.42], "specificity": [0.9, 1], "sensitivity": [0.1, 0.2]}
-    scores["interval"] = dict.fromkeys(BRATS2015.regions, metrics)
-    row = make_row("a", scores, TABLE_1)
+    metrics = {"dice": (0.31, 0.42), "specificity": (0.9, 1.0), "sensitivity": (0.1, 0.2)}
+    intervals = dict.fromkeys(BRATS2015.regions, metrics)
+    row = make_row("a", scores.model_copy(update={"interval": intervals}), TABLE_1)
     rows = markdown_rows(reading_table(TABLE_1, [row]).to_markdown())
     assert rows[-1][0] == "a, 95 % interval" and rows[-1][2] == "0.31 to 0.42" and rows[-1][5] == "0.900 to 1.000"
     assert {cells(row) for row in latex_rows(reading_table(TABLE_1, [row]).to_latex())} == {11}
 
 
 def test_scores_of_another_task_are_refused_with_the_table_that_fits():
-    with pytest.raises(DatasetError, match=r"mine are of lesion, but .* whole, core, enhancing; choose --paper 2"):
+    with pytest.raises(DatasetError, match=r"mine are of lesion, but .* whole, core, enhancing; choose --number 2"):
         make_row("mine", scores_of(ISLES2017), TABLE_1)
-    with pytest.raises(DatasetError, match="choose --paper 1"):
+    with pytest.raises(DatasetError, match="choose --number 1"):
         make_row("mine", scores_of(BRATS2015), TABLE_2)
     scores = scores_of(ISLES2017)
-    del scores["mean"]["lesion"]["precision"]
+    mean = {name: value for name, value in scores.mean["lesion"].items() if name != "precision"}
+    scores = scores.model_copy(update={"mean": {"lesion": mean}})
     with pytest.raises(DatasetError, match="scores mine lack 'precision'"):
         make_row("mine", scores, TABLE_2)
 
@@ -149,16 +151,16 @@ def test_tables_that_cannot_be_made_leave_nothing(phantoms, shifted, tmp_path):
     out = tmp_path / "out" / "t.md"
     for arguments, words in [
         (([tmp_path / "none"], 1, out), "none cannot be read: No such file"),
-        (([tmp_path / "mine"], 2, out), "choose --paper 1"),
+        (([tmp_path / "mine"], 2, out), "choose --number 1"),
         (([tmp_path / "mine"] * 2, 1, out), "two of the scores are called mine; tell them apart with --labels"),
         (([tmp_path / "mine"], 1, out, ["a", "b"]), "2 labels are given for 1 scores"),
-        (([tmp_path / "mine" / "scores.csv"], 1, out), "is no JSON"),
+        (([tmp_path / "mine" / "scores.csv"], 1, out), "is no scores.json as evaluate writes it"),
         (([tmp_path / "mine"], 3, out), "Table 1 and a Table 2, not 3"),
         (([tmp_path / "mine"], 1, tmp_path / "t.docx"), r"must end in one of \.md, \.csv, \.tex"),
     ]:
         with pytest.raises(BrainSegNetError, match=words):
             table(*arguments)
     (tmp_path / "mine" / "scores.json").write_text("[]")
-    with pytest.raises(DatasetError, match="holds no scores"):
+    with pytest.raises(DatasetError, match=r"is no scores\.json"):
         table([tmp_path / "mine"], 1, out)
     assert not out.exists()

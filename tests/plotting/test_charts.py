@@ -15,7 +15,7 @@ from brainsegnet.plotting.charts import (
     smooth,
     training_curve_figure,
 )
-from brainsegnet.plotting.render import inline_svg
+from brainsegnet.plotting.slices import inline_svg
 
 
 def log(steps: int = 120, every: int = 20) -> list[dict[str, object]]:

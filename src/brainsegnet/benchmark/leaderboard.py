@@ -41,11 +41,8 @@ class ModelResults:
 
     Attributes:
         scores: Of each case, under the first seed.
-        parameters: Number of weights that are learnt.
-        multiply_adds_per_voxel: Of a pass over a scan.
-        samples_per_second: While it was trained.
+        samples_per_second, steps, minutes: Of a training, mean over the folds.
         seconds_per_scan: From normalised intensities to classes, mean over the cases.
-        steps, minutes: Of a training, mean over the folds.
         repeats: Scores of further trainings under other seeds, each of all cases or of those that are finished.
     """
 
@@ -67,15 +64,14 @@ Results = Mapping[str, ModelResults]
 class LeaderboardRow:
     """Dice of a model in one region. With several seeds, each case counts with its mean over them.
 
+    Standard deviations have n - 1 in the denominator; 95 % bootstrap intervals are None of fewer than three cases.
+
     Attributes:
-        mean, sd: Over the cases (n - 1 in the denominator; 0 for a single case).
-        interval: 95 % bootstrap interval of the mean; like all intervals, None of fewer than three cases.
-        difference: Mean of this model minus that of the first, None for the first itself.
-        difference_interval: Its 95 % bootstrap interval.
+        mean, sd: Over the cases; an sd of 0 for a single case.
+        difference: Mean of this model less that of the first, None for the first itself.
         test: Paired Wilcoxon test against the first.
         p_adjusted: Its p, adjusted for all models that are tested in this region (Holm).
-        seed_sd: Standard deviation of the mean over the seeds that have all cases (n - 1 in the denominator), None of
-            fewer than two.
+        seed_sd: Of the mean over the seeds that have all cases, None of fewer than two.
     """
 
     mean: float
@@ -94,11 +90,10 @@ class LeaderboardRow:
 
 
 Leaderboard = Mapping[str, Mapping[str, LeaderboardRow]]
-"""Model to region to its Dice."""
 
 
 def make_leaderboard(results: Results) -> Leaderboard:
-    """Dice of each model and region, and the tests against the first model.
+    """Model to region to its Dice, with the tests against the first model.
 
     Raises:
         DatasetError: there is no model, or one was scored on other cases or regions than the first.
@@ -146,10 +141,8 @@ def to_markdown(results: Results, notes: Sequence[str] = ()) -> str:
     ]
     columns = [*text_columns("Model"), *number_columns(*regions, "Parameters", "Mult.-adds/voxel")]
     columns += [*number_columns("Samples/s", "s/scan", form=".2f"), Column("Steps", ".0f")]
-    title, sentences = (
-        f"Dice and cost over {count_cases(len(results[first].scores))}",
-        [*notes, *_describe(results, board)],
-    )
+    title = f"Dice and cost over {count_cases(len(results[first].scores))}"
+    sentences = [*notes, *_describe(results, board)]
     if len(board) == 1:
         return Table(columns, rows, title, sentences).to_markdown()
     pairs: list[list[Cell]] = [
@@ -158,12 +151,9 @@ def to_markdown(results: Results, notes: Sequence[str] = ()) -> str:
         for region, s in row.items()
         if s.test
     ]
-    columns_of_pairs = [
-        *text_columns("Model", "Region"),
-        *number_columns("Difference", "95 % interval", form="+.3f"),
-        *number_columns("p", "p adjusted", form=".3g"),
-    ]
-    tables = Table(columns, rows, title), Table(columns_of_pairs, pairs, f"Against {first}", sentences)
+    of_pairs = [*text_columns("Model", "Region"), *number_columns("Difference", "95 % interval", form="+.3f")]
+    of_pairs += number_columns("p", "p adjusted", form=".3g")
+    tables = Table(columns, rows, title), Table(of_pairs, pairs, f"Against {first}", sentences)
     return "\n".join(table.to_markdown() for table in tables)
 
 
@@ -181,12 +171,7 @@ def to_csv(results: Results) -> str:
 
 
 def to_json(results: Results, settings: Mapping[str, Any], notes: Sequence[str] = ()) -> str:
-    """Everything, with the scores of each case, for scripts.
-
-    Args:
-        results: Models and what they reached.
-        settings: How they were trained, as JSON takes it.
-        notes: Sentences on how far the benchmark has come.
+    """Everything, with how the models were trained (`settings`) and the scores of each case, for scripts.
 
     `cases` are the scores under the first seed, `repeats` those under the others.
     """

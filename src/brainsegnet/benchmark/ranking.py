@@ -1,9 +1,8 @@
 """`rank`: several models on the same cases, from the scores that `evaluate` wrote, and the tables of their ranking.
 
-In every case, region and metric the models are ranked from 1, the best; equal ones share their mean rank. Ranks are
-averaged within a case, then over cases, as BraTS and ISLES do: a metric in millimetres weighs no more than one between
-0 and 1, and an empty mask counts as one bad rank, not as a diagonal of 373 mm. Cases are what is resampled and swapped,
-since the figures of one case are not independent of each other.
+Ranks are averaged within a case, then over cases, as in BraTS and ISLES: a metric in millimetres weighs no more than
+one between 0 and 1, and an empty mask counts as one bad rank, not as a diagonal of 373 mm. Cases are what is resampled
+and swapped, since the figures of one case are not independent of each other.
 """
 
 import json
@@ -13,15 +12,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations, product
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, FiniteFloat, ValidationError
 
 from brainsegnet._atomic import writable, write_text
 from brainsegnet._types import Doubles
-from brainsegnet.errors import BrainSegNetError, DatasetError, describe_invalid
-from brainsegnet.metrics.scores import METRICS, Empty
+from brainsegnet.errors import BrainSegNetError, DatasetError
+from brainsegnet.metrics.evaluate import SCORES, ScoreFile, read_scores
+from brainsegnet.metrics.scores import METRICS
 from brainsegnet.metrics.statistics import (
     INTERVAL_RULE,
     Interval,
@@ -38,14 +36,12 @@ from brainsegnet.metrics.table import Cell, Column, Span, Table, number_columns,
 Scores = Mapping[str, Mapping[str, Mapping[str, float]]]
 """Case name to region to metric to figure."""
 
-FILE = "scores.json"
 NEAR_ZERO = ("volume_error_ml", "relative_volume_error")
 """Metrics with a sign: they are compared by their size."""
 LOW_IS_GOOD = ("hd95_mm", "assd_mm", "lesions_missed", "lesions_invented", *NEAR_ZERO)
 RANKABLE = tuple(metric for metric in METRICS if metric not in {"predicted_volume_ml", "true_volume_ml"})
 USUAL_METRICS = ("dice", "hd95_mm")
 """Those that BraTS ranks by."""
-
 _RANK_RULE = (
     "Rank 1 is best; equal figures share their mean rank. Ranks are averaged over regions and metrics within a case, "
     "then over cases. First: share of bootstrap samples of the cases in which the mean rank is the lowest."
@@ -56,15 +52,14 @@ _TEST_RULE = (
     "number of pairs of models, not for that of regions and metrics."
 )
 
+_COMPARED = ("Difference", "95 %", "Equal", "P")
+
 
 @dataclass(frozen=True)
 class RankedModel:
-    """The place of one model.
+    """The place of one model, 1 for the lowest mean rank; models of one mean rank share a place.
 
     Attributes:
-        model: Its name.
-        place: 1 for the lowest mean rank; models of one mean rank share a place.
-        mean_rank: Over regions, metrics and cases.
         interval: 95 % bootstrap interval of the mean rank over cases.
         first: Share of the resamples in which its mean rank is the lowest; ties are shared.
     """
@@ -103,13 +98,11 @@ class ScoreTest:
 
 @dataclass(frozen=True)
 class Ranking:
-    """Models ranked on the same cases.
+    """Models ranked on the same cases, from the first place down, and the tests of each pair of them.
 
     Attributes:
         cases, regions, metrics: What the ranks were averaged over.
-        models: From the first place down.
-        rank_tests: Of each pair of models.
-        score_tests: Of each pair of models, in each region and metric.
+        score_tests: In each region and metric.
         means: Model to region to metric to mean; of metrics with a sign, the mean size.
     """
 
@@ -120,22 +113,6 @@ class Ranking:
     rank_tests: tuple[RankTest, ...]
     score_tests: tuple[ScoreTest, ...]
     means: Mapping[str, Mapping[str, Mapping[str, float]]]
-
-
-class ScoreFile(BaseModel):
-    """What a ranking needs of a `scores.json`."""
-
-    task: str
-    regions: Mapping[str, tuple[int, ...]]
-    cases: Mapping[str, Mapping[str, Mapping[str, FiniteFloat | Empty | None]]]
-    rules: Mapping[str, Any]
-
-    def figures(self) -> Scores:
-        """Case name to region to metric to figure."""
-        return {
-            name: {r: {m: v for m, v in row.items() if isinstance(v, float)} for r, row in regions.items()}
-            for name, regions in self.cases.items()
-        }
 
 
 def rank(
@@ -158,11 +135,17 @@ def rank(
     if seed < 0:
         raise BrainSegNetError(f"seed must be 0 or more, not {seed}")
     if out is not None:
-        writable(out / FILE, ())
-    paths = [path / FILE if path.is_dir() else path for path in scores]
-    files = dict(zip(_name_models(paths), map(_read, paths), strict=True))
+        writable(out / SCORES, ())
+    paths = [path / SCORES if path.is_dir() else path for path in scores]
+    files = dict(zip(_name_models(paths), map(read_scores, paths), strict=True))
     _require_one_task(files)
-    figures = {model: file.figures() for model, file in files.items()}
+    figures = {
+        model: {
+            case: {r: {m: v for m, v in row.items() if isinstance(v, float)} for r, row in regions.items()}
+            for case, regions in file.cases.items()
+        }
+        for model, file in files.items()
+    }
     ranking = rank_models(figures, metrics, seed)
     _require_one_truth(figures)
     if out is not None:
@@ -174,23 +157,11 @@ def rank(
 
 
 def rank_models(models: Mapping[str, Scores], metrics: Sequence[str] = USUAL_METRICS, seed: int = 0) -> Ranking:
-    """Rank models that were scored on the same cases.
-
-    Args:
-        models: Model name to its scores, two models or more.
-        metrics: What counts, each as much as the others; see `RANKABLE`.
-        seed: Of bootstrap and permutations.
+    """Rank two models or more that were scored on the same cases; arguments as of `rank`.
 
     Raises:
         DatasetError: fewer than two models, or cases, regions or metrics that one of them lacks.
         BrainSegNetError: a metric that cannot be ranked by.
-
-    >>> good, bad = ({c: {"lesion": {"dice": d}} for c, d in zip("abcdef", x)} for x in ([0.8] * 6, [0.7] * 6))
-    >>> ranking = rank_models({"bad": bad, "good": good}, ["dice"])
-    >>> [(m.model, m.place, m.mean_rank, m.first) for m in ranking.models]
-    [('good', 1, 1.0, 1.0), ('bad', 2, 2.0, 0.0)]
-    >>> ranking.rank_tests[0].p_value, ranking.score_tests[0].test.p_value
-    (0.03125, 0.03125)
     """
     metrics = tuple(dict.fromkeys(metrics))
     if unknown := set(metrics) - set(RANKABLE) or (not metrics and {"none"}):
@@ -214,11 +185,7 @@ def rank_models(models: Mapping[str, Scores], metrics: Sequence[str] = USUAL_MET
 
 
 def case_ranks(figures: Doubles, low_is_good: Sequence[bool]) -> Doubles:
-    """Mean rank of each model in each case: (cases, models) from figures (cases, columns, models).
-
-    >>> case_ranks(np.array([[[0.9, 0.8, 0.8], [3.0, 2.0, 1.0]]]), [False, True])
-    array([[2.  , 2.25, 1.75]])
-    """
+    """Mean rank of each model in each case: (cases, models) from figures (cases, columns, models)."""
     from scipy import stats
 
     signs = np.where(low_is_good, 1, -1)[:, None]
@@ -262,7 +229,8 @@ def ranking_markdown(ranking: Ranking) -> str:
         [model, region, *row.values()] for model, regions in ranking.means.items() for region, row in regions.items()
     ]
     rank_columns = [*text_columns("Models"), *number_columns("Difference", "P", "P adjusted", form="+.2f")]
-    score_columns = [*text_columns("Region", "Metric", "Models"), *_score_columns("P adjusted")]
+    score_columns = text_columns("Region", "Metric", "Models")
+    score_columns += number_columns(*_COMPARED, "P adjusted", form="+.3f")
     mean_columns = [*text_columns("Model", "Region"), *number_columns(*ranking.metrics)]
     tables = (
         _place_table(ranking),
@@ -281,7 +249,7 @@ def console_tables(ranking: Ranking) -> list[Table]:
         rows.append([pair, "mean rank", difference, "", "", _format_p(t.p_value), _format_p(t.p_adjusted)])
         of_pair = (test for test in ranking.score_tests if (test.a, test.b) == (t.a, t.b))
         rows += [[pair, f"{test.region} {test.metric}", *_score_cells(test)] for test in of_pair]
-    columns = [*text_columns("Models", "Score"), *_score_columns("P adj.")]
+    columns = [*text_columns("Models", "Score"), *number_columns(*_COMPARED, "P adj.", form="+.3f")]
     return [_place_table(ranking), Table(columns, rows, notes=_describe(ranking), missing="-", grouped=True)]
 
 
@@ -295,10 +263,6 @@ def _place_table(ranking: Ranking) -> Table:
     return Table([Column("Place"), *text_columns("Model"), *figures], rows, title, missing="-")
 
 
-def _score_columns(last: str) -> list[Column]:
-    return number_columns("Difference", "95 %", "Equal", "P", last, form="+.3f")
-
-
 def _score_cells(t: ScoreTest) -> list[Cell]:
     equal, interval = f"{t.test.equal} of {t.test.cases}", t.interval and Span(*t.interval)
     return [t.difference, interval, equal, _format_p(t.test.p_value), _format_p(t.p_adjusted)]
@@ -309,7 +273,7 @@ def _format_p(value: float) -> str:
 
 
 def _describe(ranking: Ranking) -> list[str]:
-    """The rules in words, and a warning where the cases are too few for any verdict."""
+    """The rules, and a warning where the cases are too few for any verdict."""
     notes = [_RANK_RULE, _TEST_RULE]
     if any(metric in NEAR_ZERO for metric in ranking.metrics):
         notes.append("Volume errors are compared by their size, whatever their sign.")
@@ -357,14 +321,14 @@ def _test_scores(
 def _to_array(
     model: str, scores: Scores, cases: Sequence[str], regions: Sequence[str], metrics: Sequence[str]
 ) -> Doubles:
-    """(cases, regions x metrics); sizes of those with a sign."""
-    rows = np.empty((len(cases), len(regions), len(metrics)))
-    for (c, case), (r, region), (m, metric) in product(*map(enumerate, (cases, regions, metrics))):
+    """(cases, regions x metrics); of metrics with a sign, the size."""
+    figures = []
+    for case, region, metric in product(cases, regions, metrics):
         if metric not in scores[case][region]:
             raise DatasetError(f"{model} has no {metric} of case {case}, {region}; evaluate it again")
-        rows[c, r, m] = scores[case][region][metric]
-    signed = [metric in NEAR_ZERO for metric in metrics]
-    return np.where(signed, np.abs(rows), rows).reshape(len(cases), -1)
+        figure = scores[case][region][metric]
+        figures.append(abs(figure) if metric in NEAR_ZERO else figure)
+    return np.array(figures, np.float64).reshape(len(cases), -1)
 
 
 def _find_common(models: Mapping[str, Scores]) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -388,29 +352,19 @@ def _find_common(models: Mapping[str, Scores]) -> tuple[tuple[str, ...], tuple[s
     return cases, regions
 
 
-def _read(path: Path) -> ScoreFile:
-    try:
-        return ScoreFile.model_validate_json(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise DatasetError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
-    except ValidationError as error:
-        defect = describe_invalid(error.errors()[0])
-        raise DatasetError(f"{path} is no {FILE} as evaluate writes it with --out: {defect}") from error
-
-
 def _name_models(paths: Sequence[Path]) -> list[str]:
     """Short names that tell the models apart; whole paths where no short ones do."""
     resolved = [path.resolve() for path in paths]
     if twice := [path for path, count in Counter(resolved).items() if count > 1]:
         raise DatasetError(f"{twice[0]} is named twice; name each model once")
-    short = [path.parent.name if path.name == FILE else path.stem for path in resolved]
-    longer = [str(path.parent if path.name == FILE else path) for path in paths]
+    short = [path.parent.name if path.name == SCORES else path.stem for path in resolved]
+    longer = [str(path.parent if path.name == SCORES else path) for path in paths]
     return short if len(set(short)) == len(short) else longer
 
 
 def _require_one_task(files: Mapping[str, ScoreFile]) -> None:
-    (first, reference), *others = files.items()
-    for model, file in others:
+    first, reference = next(iter(files.items()))
+    for model, file in files.items():
         if (file.task, file.regions) != (reference.task, reference.regions):
             raise DatasetError(
                 f"{first} was scored in task {reference.task} but {model} in {file.task}, or their regions differ; "
@@ -425,13 +379,12 @@ def _require_one_task(files: Mapping[str, ScoreFile]) -> None:
 
 def _require_one_truth(models: Mapping[str, Scores]) -> None:
     """The same case with another true volume was scored against another truth."""
-    (first, reference), *others = models.items()
-    for model, scores in others:
-        for case, regions in scores.items():
-            for region, row in regions.items():
-                a, b = (figures.get("true_volume_ml", 0.0) for figures in (reference[case][region], row))
-                if not math.isclose(a, b, rel_tol=1e-4, abs_tol=1e-9):
-                    raise DatasetError(
-                        f"case {case}: the true {region} has {a:.3f} ml in the scores of {first} but {b:.3f} ml in "
-                        f"those of {model}; evaluate both against the same truths"
-                    )
+    first, reference = next(iter(models.items()))
+    for model, scores in models.items():
+        for case, region in ((case, region) for case, regions in scores.items() for region in regions):
+            a, b = (by[case][region].get("true_volume_ml", 0.0) for by in (reference, scores))
+            if not math.isclose(a, b, rel_tol=1e-4, abs_tol=1e-9):
+                raise DatasetError(
+                    f"case {case}: the true {region} has {a:.3f} ml in the scores of {first} but {b:.3f} ml in "
+                    f"those of {model}; evaluate both against the same truths"
+                )

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from cyclopts import App, Parameter
 
 from brainsegnet.cli.app import Folders, Names, Paths, app, say
-from brainsegnet.paper.options import FigureOptions
+from brainsegnet.paper import FigureOptions
 
 paper = App(name="paper", help="The paper's tables and figures with your results, and upload files of its challenges.")
 app.command(paper)

@@ -103,7 +103,7 @@ class Segmentation:
         for name, file in files.items():
             write_image(maps[name], file)
         if self.options.picture:
-            from brainsegnet.plotting.render import save_figure
+            from brainsegnet.plotting.slices import save_figure
 
             save_figure(self.figure(), path.with_name(f"{stem_of(path)}.png"))
         written = {name: file.name for name, file in files.items()}
@@ -170,7 +170,7 @@ class Segmentation:
 
     def _repr_html_(self) -> str:
         """A picture, the volumes and the warnings, for notebooks."""
-        from brainsegnet.plotting.render import render
+        from brainsegnet.plotting.slices import render
 
         png = base64.b64encode(render(self.figure(), "png", 80)).decode()
         rows = "".join(

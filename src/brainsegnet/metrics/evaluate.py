@@ -1,7 +1,7 @@
 """`evaluate`: predicted label maps against true ones, and the tables of their scores.
 
-CSV and JSON hold every score, the console a choice. Every table for reading says which label convention was used, how
-often a mask was empty, and by which rules surfaces and lesions were compared.
+CSV and JSON hold every score, the console a choice. Tables for reading name the label convention, the empty masks and
+the rules.
 """
 
 import json
@@ -10,9 +10,10 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, FiniteFloat, ValidationError
+
 from brainsegnet._atomic import find_suffix, stem_of, writable, write_text
-from brainsegnet._types import Array, Millimetres
-from brainsegnet.errors import BrainSegNetError, DatasetError, GridMismatch
+from brainsegnet.errors import BrainSegNetError, DatasetError, GridMismatch, describe_invalid
 from brainsegnet.io.cases import find_cases, read_prediction
 from brainsegnet.io.images import READERS, read_labels
 from brainsegnet.io.layouts import find_maps
@@ -22,20 +23,19 @@ from brainsegnet.metrics.scores import (
     METRICS,
     USUAL_RULES,
     CaseScores,
+    Empty,
     RegionScore,
     ScoreRules,
     score_case,
     to_dicts,
 )
-from brainsegnet.metrics.statistics import INTERVAL_RULE, Interval, Summary, summarise
+from brainsegnet.metrics.statistics import INTERVAL_RULE, Summary, summarise
 from brainsegnet.metrics.table import Cell, Column, Estimate, Span, Table, count_cases, number_columns, text_columns
 from brainsegnet.task import Task, load_task
 from brainsegnet.volume import describe_mismatch
 
 Truths = dict[str, tuple[Path, Task | None]]
 """Case name to its label map, and the convention of that; None for the task's own."""
-Pairs = dict[str, tuple[Path, Path, Task | None]]
-"""Case name to prediction, truth, and the convention of the truth."""
 
 COLUMNS = {
     "dice": Column("Dice"),
@@ -56,6 +56,7 @@ COLUMNS = {
 }
 """Metric to its column in tables for reading; Markdown shows them all."""
 _ON_CONSOLE = "dice sensitivity specificity precision hd95_mm surface_dice lesion_f1 volume_error_ml".split()
+SCORES = "scores.json"
 _NAMED = 20
 """Cases that a sentence names; the JSON names all."""
 _ABBREVIATIONS = (
@@ -66,13 +67,10 @@ _ABBREVIATIONS = (
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Scores of predictions, by case and region.
+    """Scores of predictions, by case and region, in the label convention of a task.
 
     Attributes:
-        task: The task whose label convention and regions were used.
-        scores: Case name to region to score.
         failures: Cases that could not be scored, each with a sentence.
-        rules: How they were scored.
         unpredicted: Cases of the truth that have no prediction; no mean holds them.
     """
 
@@ -81,6 +79,18 @@ class Evaluation:
     failures: Mapping[str, str] = field(default_factory=dict)
     rules: ScoreRules = USUAL_RULES
     unpredicted: Sequence[str] = ()
+
+
+class ScoreFile(BaseModel):
+    """What is read of a `scores.json`."""
+
+    task: str
+    regions: Mapping[str, tuple[int, ...]]
+    cases: Mapping[str, Mapping[str, Mapping[str, FiniteFloat | Empty | None]]]
+    mean: Mapping[str, Mapping[str, FiniteFloat]]
+    sd: Mapping[str, Mapping[str, FiniteFloat]]
+    interval: Mapping[str, Mapping[str, tuple[FiniteFloat, FiniteFloat]]]
+    rules: Mapping[str, Any]
 
 
 def evaluate(
@@ -98,7 +108,7 @@ def evaluate(
         task: The label convention of the scores. Predictions are translated to it where the JSON that `segment` writes
             beside them names theirs, and truths where their layout does; all others must be in it.
         out: Folder that gets `scores.csv`, `scores.json` and `scores.md`, or None.
-        rules: Tolerance of the surface Dice, and how lesions are matched.
+        rules: What the definitions of the scores leave open.
 
     Raises:
         DatasetError: nothing to score, or a prediction without a truth; a truth without one is in `unpredicted`.
@@ -115,8 +125,7 @@ def evaluate(
     errors: dict[str, BrainSegNetError] = {}
     for name, (found, known, convention) in pairs.items():
         try:
-            found_labels, labels, spacing_mm = _read_pair(name, found, known, convention, task)
-            scores[name] = score_case(found_labels, labels, task, spacing_mm, name, rules)
+            scores[name] = _score_pair(name, found, known, convention, task, rules)
         except BrainSegNetError as error:
             errors[name] = error
     if not scores:
@@ -124,7 +133,7 @@ def evaluate(
     evaluation = Evaluation(task, scores, {name: str(error) for name, error in errors.items()}, rules, unpredicted)
     if out is not None:
         write_text(full_table(evaluation).to_csv(), out / "scores.csv")
-        write_text(to_json(evaluation), out / "scores.json")
+        write_text(to_json(evaluation), out / SCORES)
         write_text("\n".join(table.to_markdown() for table in reading_tables(evaluation)), out / "scores.md")
     return evaluation
 
@@ -192,13 +201,12 @@ def console_table(evaluation: Evaluation, per_case: bool = True) -> Table:
 def to_json(evaluation: Evaluation) -> str:
     """All scores in full precision, for scripts.
 
-    Keys: `task`, `convention` (label value to tissue), `regions` (to label values), `cases`, `mean`, `sd`, `interval`
-    (region to metric to the ends of the 95 % interval of the mean; empty for fewer than three cases), `empty` (region
-    to counts by kind), `lesions` (region to counts over all cases), `rules` (as figures) and the rules in words:
-    `empty_rule`, `interval_rule`, `surface_rule`, `lesion_rule`; `unpredicted` (names of cases).
+    `convention` maps label values to tissues, `regions` their names to label values, `interval` region and metric to
+    the ends of the 95 % interval of the mean (empty for fewer than three cases). `rules` holds figures, and the keys in
+    `_rule` sentences.
     """
-    summary, task, rules = summarise(evaluation.scores), evaluation.task, evaluation.rules
-    surface_rule, lesion_rule = rules.describe()
+    summary, task = summarise(evaluation.scores), evaluation.task
+    surface_rule, lesion_rule = evaluation.rules.describe()
     document = {
         "task": task.name,
         "convention": {str(value): tissue for value, tissue in task.labels.items()},
@@ -209,7 +217,7 @@ def to_json(evaluation: Evaluation) -> str:
         "interval": {r: {m: [low[m], summary.high[r][m]] for m in METRICS} for r, low in summary.low.items()},
         "empty": summary.empty,
         "lesions": summary.lesions,
-        "rules": asdict(rules),
+        "rules": asdict(evaluation.rules),
         "empty_rule": EMPTY_RULE,
         "interval_rule": INTERVAL_RULE,
         "surface_rule": surface_rule,
@@ -219,22 +227,24 @@ def to_json(evaluation: Evaluation) -> str:
     return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def find_interval(scores: Mapping[str, Any], region: str, metric: str) -> Interval:
-    """The 95 % interval of a mean in a `scores.json`, where it holds one.
+def read_scores(path: Path) -> ScoreFile:
+    """A `scores.json` as `to_json` made it.
 
-    >>> find_interval({"interval": {"whole": {"dice": [0.8, 0.9]}}}, "whole", "dice")
-    (0.8, 0.9)
+    Raises:
+        DatasetError: it cannot be read, or is something else.
     """
-    ends = scores.get("interval", {}).get(region, {}).get(metric)
-    return (float(ends[0]), float(ends[1])) if ends else None
+    try:
+        return ScoreFile.model_validate_json(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise DatasetError(f"{path} cannot be read: {reason}; make it with: brainsegnet evaluate --out") from error
+    except ValidationError as error:
+        defect = describe_invalid(error.errors()[0])
+        raise DatasetError(f"{path} is no {SCORES} as evaluate writes it with --out: {defect}") from error
 
 
 def describe_unpredicted(names: Sequence[str]) -> list[str]:
-    """A sentence on the cases of the truth that have no prediction, if there are any.
-
-    >>> describe_unpredicted(["pat1", "pat2"])
-    ['2 cases of the truth have no prediction and are not in these scores: pat1, pat2.']
-    """
+    """A sentence on the cases of the truth that have no prediction, if there are any."""
     if not names:
         return []
     few = ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
@@ -248,46 +258,53 @@ def _list_rows(groups: Mapping[str, Mapping[str, Mapping[str, Any]]], metrics: I
     return [[name, r, *(row[m] for m in metrics)] for name, regions in groups.items() for r, row in regions.items()]
 
 
+def describe_convention(task: Task) -> str:
+    """A sentence on what the labels of a task stand for, and which of them a region unites."""
+    tissues = ", ".join(f"{value} {tissue}" for value, tissue in task.labels.items())
+    regions = "; ".join(f"{region} = {' + '.join(map(str, values))}" for region, values in task.regions.items())
+    return f"Labels of {task.name}: {tissues}. Regions: {regions}."
+
+
+def describe_empty(summary: Summary) -> str:
+    """A sentence on how many masks of each region were empty."""
+    return f"Empty masks: {'; '.join(f'{r}: {_list_counts(counts)}' for r, counts in summary.empty.items())}."
+
+
 def _list_counts(counts: Mapping[Any, int]) -> str:
     return ", ".join(f"{kind} {count}" for kind, count in counts.items())
 
 
-def _list_lesions(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{count} {name.removeprefix('lesions_')}" for name, count in counts.items())
-
-
 def _describe(summary: Summary, evaluation: Evaluation) -> list[str]:
-    task = evaluation.task
-    tissues = ", ".join(f"{value} {tissue}" for value, tissue in task.labels.items())
-    regions = "; ".join(f"{region} = {' + '.join(map(str, values))}" for region, values in task.regions.items())
-    empty = "; ".join(f"{region}: {_list_counts(counts)}" for region, counts in summary.empty.items())
-    lesions = "; ".join(f"{region}: {_list_lesions(counts)}" for region, counts in summary.lesions.items())
+    lesions = []
+    for region, counts in summary.lesions.items():
+        found = ", ".join(f"{count} {name.removeprefix('lesions_')}" for name, count in counts.items())
+        lesions.append(f"{region}: {found}")
     return [
-        f"Labels of {task.name}: {tissues}. Regions: {regions}.",
+        describe_convention(evaluation.task),
         EMPTY_RULE,
-        f"Empty masks: {empty}.",
+        describe_empty(summary),
         _ABBREVIATIONS,
         *evaluation.rules.describe(),
-        f"Lesions: {lesions}.",
+        f"Lesions: {'; '.join(lesions)}.",
         *([INTERVAL_RULE] if summary.low else []),
     ]
 
 
-def _read_pair(
-    name: str, predicted: Path, truth: Path, convention: Task | None, task: Task
-) -> tuple[Array, Array, Millimetres]:
-    """Labels of both in the convention of the task, and their spacing."""
+def _score_pair(
+    name: str, predicted: Path, truth: Path, convention: Task | None, task: Task, rules: ScoreRules
+) -> dict[str, RegionScore]:
+    """Scores of one case, both label maps brought to the convention of the task."""
     found, known = read_prediction(predicted, task, name), read_labels(truth)
     if not found.on_grid_of(known):
         raise GridMismatch(f"case {name}: {describe_mismatch('the prediction', found, 'the truth', known)}")
-    return found.array, task.bring(known.array, convention, name), known.spacing_mm
+    labels = task.bring(known.array, convention, name)
+    return score_case(found.array, labels, task, known.spacing_mm, name, rules)
 
 
-def _find_pairs(predicted: Path, truths: Sequence[Path]) -> tuple[Pairs, list[str]]:
-    """The pairs, and the cases of the truth that a folder of predictions does not hold."""
-    first = truths[0]
-    if predicted.is_file() and len(truths) == 1 and first.is_file() and first.suffix not in TABLE_SUFFIXES:
-        return {stem_of(predicted, READERS): (predicted, first, None)}, []
+def _find_pairs(predicted: Path, truths: Sequence[Path]) -> tuple[dict[str, tuple[Path, Path, Task | None]], list[str]]:
+    """Case to prediction, truth and its convention; and the cases that a folder of predictions does not hold."""
+    if predicted.is_file() and len(truths) == 1 and truths[0].is_file() and truths[0].suffix not in TABLE_SUFFIXES:
+        return {stem_of(predicted, READERS): (predicted, truths[0], None)}, []
     found = label_files(predicted)
     known = _find_truths(truths)
     if predicted.is_file() and len(known) == 1:

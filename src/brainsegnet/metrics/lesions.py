@@ -4,8 +4,7 @@ A lesion is a connected component of a mask, its voxels joined over 26 neighbour
 one rule:
 
 - `OVERLAP`, the default, counts as ISLES 2022 does: a true lesion is found if the prediction holds any voxel of it, and
-  a predicted one is invented if it touches no true one. It needs no length in voxels, so it is the same for 1 mm cubes
-  and for slices of 6.5 mm.
+  a predicted one is invented if it touches no true one. No length in voxels enters, so it is the same on any grid.
 - `BRATS2023_GLIOMA` is the lesion-wise scheme of BraTS 2023: true lesions that three dilations (over 18 neighbours)
   join are one, a predicted component belongs to every true lesion whose dilation it touches, and true lesions of 50 mm3
   or less are ignored (what was predicted there is not invented either).
@@ -37,7 +36,7 @@ class LesionRule:
     """When a predicted component belongs to a true lesion, and which lesions count.
 
     Attributes:
-        dilation: Voxels by which true lesions are dilated before they are joined and matched; 0 asks for overlap.
+        dilation: Voxels by which true lesions are dilated before they are joined and matched; 0 requires overlap.
         smallest_mm3: True lesions of this volume or less are ignored.
     """
 
@@ -75,9 +74,8 @@ class LesionScore:
     Attributes:
         dice: Mean Dice over true and invented lesions, missed and invented ones as 0; 1 if there is no lesion at all.
         f1: found / (found + (missed + invented) / 2); 1 if there is no lesion at all.
-        found: True lesions that were found.
-        missed: True lesions that were not.
-        invented: Predicted components that belong to no true lesion.
+        found, missed: Numbers of true lesions.
+        invented: Number of predicted components that belong to no true lesion.
     """
 
     dice: float
@@ -101,9 +99,10 @@ def score_lesions(predicted: Mask, truth: Mask, spacing_mm: Millimetres, rule: L
     """
     require_one_grid(predicted, truth)
     box = box_of_both(predicted, truth, margin=rule.dilation)
-    lesions, count = _true_lesions(truth[box], rule.dilation)
+    lesions, count = _components(_dilate(truth[box], rule.dilation))
+    lesions = np.where(truth[box], lesions, 0)
     parts, number = _components(predicted[box])
-    lesion, part = _match(lesions, count, parts, number, rule.dilation)
+    lesion, part = _match(lesions, parts, rule.dilation)
 
     sizes = np.bincount(lesions.ravel(), minlength=count + 1)
     part_sizes = np.bincount(parts.ravel(), minlength=number + 1)
@@ -122,32 +121,21 @@ def score_lesions(predicted: Mask, truth: Mask, spacing_mm: Millimetres, rule: L
     return LesionScore(mean_dice, 2 * found / (2 * found + missed + invented), found, missed, invented)
 
 
-def _true_lesions(truth: Mask, dilation: int) -> tuple[Components, int]:
-    """The true lesions and their number; components that the dilation joins are one."""
-    dilated = ndimage.binary_dilation(truth, _NEIGHBOURS_18, dilation) if dilation else truth
-    labels, count = _components(dilated)
-    return np.where(truth, labels, 0), count
-
-
 def _components(mask: Mask) -> tuple[Components, int]:
     labels, count = ndimage.label(mask, _NEIGHBOURS_26)
     return np.asarray(labels, np.int32), count
 
 
-def _match(
-    lesions: Components, count: int, parts: Components, number: int, dilation: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _dilate(mask: Mask, times: int) -> Mask:
+    return ndimage.binary_dilation(mask, _NEIGHBOURS_18, times) if times else mask
+
+
+def _match(lesions: Components, parts: Components, dilation: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Numbers of true lesions, and of the predicted parts that belong to them: each pair once."""
-    if not count or not number:
-        return np.empty(0, np.int64), np.empty(0, np.int64)
-    if not dilation:
-        shared = (lesions > 0) & (parts > 0)
-        codes = np.unique(lesions[shared].astype(np.int64) * (number + 1) + parts[shared])
-        return codes // (number + 1), codes % (number + 1)
     pairs = []
     for index, tight in enumerate(ndimage.find_objects(lesions), start=1):
         box = tuple(slice(max(0, side.start - dilation), side.stop + dilation) for side in tight)
-        reach = ndimage.binary_dilation(lesions[box] == index, _NEIGHBOURS_18, dilation)
+        reach = _dilate(lesions[box] == index, dilation)
         pairs += [(index, part) for part in np.unique(parts[box][reach]) if part]
     lesion, part = np.array(pairs, np.int64).reshape(-1, 2).T
     return lesion, part

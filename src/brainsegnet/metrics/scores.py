@@ -14,11 +14,10 @@ import numpy as np
 from brainsegnet._types import Array, Mask, Millimetres
 from brainsegnet.errors import BrainSegNetError
 from brainsegnet.metrics.lesions import OVERLAP, LesionRule, score_lesions
-from brainsegnet.metrics.surfaces import box_of_both, diagonal_mm, require_one_grid, surface_distances
+from brainsegnet.metrics.surfaces import box_of_both, require_one_grid, surface_distances
 from brainsegnet.task import Task
 
 Empty = Literal["both", "prediction", "truth"]
-
 EMPTY_KINDS: tuple[Empty, ...] = ("both", "prediction", "truth")
 """Which mask of a region may be empty while the case is still scored."""
 
@@ -41,17 +40,15 @@ class RegionScore:
         specificity: |not P and not T| / |not T|.
         precision: |P and T| / |P|.
         hd95_mm: The larger of the two directed 95th percentiles of the distance from surface to surface.
-        predicted_volume_ml: Volume of the prediction P.
-        true_volume_ml: Volume of the truth T.
+        predicted_volume_ml, true_volume_ml: Volumes of P and T.
         volume_error_ml: P less T: above 0 where too much is predicted.
         relative_volume_error: That error as a share of T.
         assd_mm: Average symmetric surface distance, over the voxels of both surfaces.
         surface_dice: Share of both surfaces within the tolerance of `ScoreRules` from the other one.
         lesion_dice: Mean Dice over lesions, missed and invented ones as 0; see `metrics.lesions`.
         lesion_f1: F1 of the detection of lesions.
-        lesions_found: True lesions that were found.
-        lesions_missed: True lesions that were not.
-        lesions_invented: Predicted lesions that belong to no true one.
+        lesions_found, lesions_missed: Numbers of true lesions.
+        lesions_invented: Number of predicted lesions that belong to no true one.
         empty: Which mask is empty, None if neither is; see `EMPTY_RULE`.
     """
 
@@ -87,8 +84,7 @@ class ScoreRules:
     """What the definitions of the scores leave open.
 
     Attributes:
-        tolerance_mm: Distance within which two surfaces agree, for the surface Dice; where it is below the spacing of
-            the voxels, only shared voxels do.
+        tolerance_mm: Distance within which two surfaces agree, for the surface Dice.
         lesions: How true and predicted lesions are matched.
     """
 
@@ -100,11 +96,7 @@ class ScoreRules:
             raise BrainSegNetError(f"the tolerance must be a number of millimetres from 0 up, not {self.tolerance_mm}")
 
     def describe(self) -> tuple[str, str]:
-        """Two sentences for the notes of a table.
-
-        >>> ScoreRules(tolerance_mm=2).describe()[0]
-        'Surface Dice counts surface voxels (one of six neighbours outside) within 2 mm of the other surface.'
-        """
+        """Two sentences for the notes of a table."""
         return (
             "Surface Dice counts surface voxels (one of six neighbours outside) within "
             f"{self.tolerance_mm:g} mm of the other surface.",
@@ -116,22 +108,9 @@ USUAL_RULES = ScoreRules()
 
 
 def score_case(
-    predicted: Array,
-    truth: Array,
-    task: Task,
-    spacing_mm: Millimetres,
-    case: str = "",
-    rules: ScoreRules = USUAL_RULES,
+    predicted: Array, truth: Array, task: Task, spacing_mm: Millimetres, case: str = "", rules: ScoreRules = USUAL_RULES
 ) -> dict[str, RegionScore]:
-    """Score every region of the task.
-
-    Args:
-        predicted: Labels (D, H, W) in the convention of the task.
-        truth: Labels (D, H, W) in the convention of the task.
-        task: Which labels a region unites.
-        spacing_mm: Distance between voxel centres along (D, H, W).
-        case: Name of the case in messages.
-        rules: Tolerance of the surface Dice, and how lesions are matched.
+    """Score every region of the task, in labels (D, H, W) of its convention; `case` is named in messages.
 
     Raises:
         GridMismatch: the label maps differ in shape.
@@ -161,16 +140,10 @@ def score_region(
     rules: ScoreRules = USUAL_RULES,
     shape: tuple[int, ...] | None = None,
 ) -> RegionScore:
-    """Score two masks by the definitions of the paper (section on the BRATS database; precision as for ISLES).
+    """Score two boolean masks (D, H, W) by the paper's definitions (section on the BRATS database; precision of ISLES).
 
-    Specificity is 1 where the truth leaves no background to mistake; empty masks follow `EMPTY_RULE`.
-
-    Args:
-        predicted: Boolean mask (D, H, W).
-        truth: Boolean mask (D, H, W).
-        spacing_mm: Distance between voxel centres along (D, H, W).
-        rules: Tolerance of the surface Dice, and how lesions are matched.
-        shape: Of the image, where the masks are cut from one and both are empty outside the cut.
+    Specificity is 1 where the truth leaves no background to mistake; empty masks follow `EMPTY_RULE`. `shape` is that
+    of the image, where the masks are cut from one and both are empty outside the cut.
 
     Raises:
         GridMismatch: the masks differ in shape.
@@ -187,7 +160,7 @@ def score_region(
     shape = shape or truth.shape
     p, t, hits = (int(np.count_nonzero(mask)) for mask in (predicted, truth, predicted & truth))
     voxel_ml, background = math.prod(spacing_mm) / 1000, math.prod(shape) - t
-    distances = surface_distances(predicted, truth, spacing_mm, diagonal_mm(shape, spacing_mm))
+    distances = surface_distances(predicted, truth, spacing_mm, shape)
     lesions = score_lesions(predicted, truth, spacing_mm, rules.lesions)
     return RegionScore(
         dice=ratio(2 * hits, p + t, if_nothing=1.0),
@@ -215,9 +188,6 @@ def dice(predicted: Mask, truth: Mask) -> float:
 
     Raises:
         GridMismatch: the masks differ in shape.
-
-    >>> dice(np.array([True, True, False]), np.array([True, False, False])).__round__(3)
-    0.667
     """
     require_one_grid(predicted, truth)
     sizes = int(np.count_nonzero(predicted)) + int(np.count_nonzero(truth))
@@ -229,10 +199,6 @@ def region_dice(found_classes: Array, true_classes: Array, task: Task) -> dict[s
 
     Raises:
         GridMismatch: the arrays differ in shape.
-
-    >>> from brainsegnet.task import BRATS2021
-    >>> region_dice(np.array([0, 1, 2, 3]), np.array([0, 1, 0, 3]), BRATS2021)
-    {'whole': 0.8, 'core': 1.0, 'enhancing': 1.0}
     """
     regions = zip(task.regions, task.region_classes, strict=True)
     return {region: dice(np.isin(found_classes, k), np.isin(true_classes, k)) for region, k in regions}
@@ -244,9 +210,5 @@ def to_dicts(cases: CaseScores) -> dict[str, dict[str, dict[str, Any]]]:
 
 
 def ratio(part: float, whole: float, if_nothing: float) -> float:
-    """The share `part / whole`, or `if_nothing` where the whole is 0.
-
-    >>> ratio(3, 4, if_nothing=1.0), ratio(0, 0, if_nothing=1.0)
-    (0.75, 1.0)
-    """
+    """The share `part / whole`, or `if_nothing` where the whole is 0."""
     return part / whole if whole else if_nothing

@@ -3,7 +3,7 @@
 All is seeded, and small samples are computed exactly rather than by a normal approximation.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,10 +35,8 @@ class Summary:
 
     Attributes:
         cases: Number of cases, those with empty masks included.
-        mean: Region to metric to mean over all cases.
-        sd: Region to metric to standard deviation (n - 1 in the denominator; 0 for a single case).
-        low: Region to metric to the lower end of the 95 % interval of the mean; no region where the cases are too few.
-        high: Region to metric to the upper end.
+        mean, sd: Region to metric to figure over all cases (n - 1 in the denominator; an sd of 0 for a single case).
+        low, high: Region to metric to end of the 95 % interval of the mean; no region where the cases are too few.
         empty: Region to the number of cases in which "both", the "prediction" or the "truth" was empty.
         lesions: Region to the number of lesions found, missed and invented in all cases together.
     """
@@ -51,25 +49,30 @@ class Summary:
     empty: Mapping[str, Mapping[Empty, int]]
     lesions: Mapping[str, Mapping[str, int]]
 
+    def interval(self, region: str, metric: str) -> Interval:
+        """The 95 % interval of a mean."""
+        return (self.low[region][metric], self.high[region][metric]) if region in self.low else None
+
 
 def summarise(cases: CaseScores) -> Summary:
     """Mean, standard deviation and interval of every metric over all cases, and how many masks were empty.
 
     Raises:
         DatasetError: there is no case, or a case lacks a region of the first.
-
-    >>> from brainsegnet.metrics.scores import score_region
-    >>> found, missed = np.ones((1, 1, 1), bool), np.zeros((1, 1, 1), bool)
-    >>> a, b = (score_region(p, found, (1.0, 1.0, 1.0)) for p in (found, missed))
-    >>> summary = summarise({"a": {"lesion": a}, "b": {"lesion": b}})
-    >>> summary.mean["lesion"]["dice"], round(summary.sd["lesion"]["dice"], 4), summary.empty["lesion"]
-    (0.5, 0.7071, {'both': 0, 'prediction': 1, 'truth': 0})
     """
-    regions = _common_regions(cases)
+    if not cases:
+        raise DatasetError("there are no scores to summarise; evaluate at least one case whose truth is known")
+    first, regions = next(iter(cases.items()))
+    for name, other in cases.items():
+        if set(other) != set(regions):
+            raise DatasetError(
+                f"case {name} has scores of {sorted(other)} but case {first} of {sorted(regions)}; "
+                "score all cases in one task"
+            )
     scores = {region: [case[region] for case in cases.values()] for region in regions}
     figures = {r: np.array([[getattr(s, m) for m in METRICS] for s in scores[r]], np.float64) for r in regions}
     spread = {r: f.std(axis=0, ddof=1) if len(f) > 1 else np.zeros(len(METRICS)) for r, f in figures.items()}
-    ends = {r: bootstrap_interval(f) for r, f in figures.items() if len(cases) >= FEWEST_CASES}
+    ends = {r: _find_ends(f) for r, f in figures.items() if len(cases) >= FEWEST_CASES}
     return Summary(
         cases=len(cases),
         mean={r: _by_metric(f.mean(axis=0)) for r, f in figures.items()},
@@ -85,39 +88,28 @@ def bootstrap_means(values: Doubles, seed: int = 0) -> Doubles:
     """Means of `RESAMPLES` draws of as many cases with replacement: (resamples, k) from (cases, k).
 
     Columns stay together: a draw takes all figures of a case.
-
-    >>> bootstrap_means(np.array([[0.5, 1.0], [0.5, 3.0]])).round(6).min(axis=0)
-    array([0.5, 1. ])
     """
-    first = values[:1]
-    return np.concatenate([shares @ (values - first) for shares in _draw_shares(len(values), seed)]) + first
-
-
-def bootstrap_interval(values: Doubles, seed: int = 0) -> tuple[Doubles, Doubles]:
-    """Ends of the 95 % percentile-bootstrap intervals of the means of the columns (Efron 1979): (k), (k).
-
-    The simplest interval, and the one of challenge reports: always defined, never outside the range of the values. Of
-    few or skewed cases it covers less than it says (of ten normal ones about 90 %).
-
-    Args:
-        values: Figures (cases, k).
-        seed: Of the draws.
-
-    >>> low, high = bootstrap_interval(np.arange(20.0)[:, None])
-    >>> low.round(1), high.round(1)
-    (array([7.]), array([12.]))
-    """
-    tail = (1 - LEVEL) / 2
-    low, high = np.quantile(bootstrap_means(values, seed), (tail, 1 - tail), axis=0)
-    return low, high
+    first, rng = values[:1], np.random.default_rng(seed)
+    even = np.full(len(values), 1 / len(values))
+    draws = (rng.multinomial(len(values), even, size=_CHUNK) / len(values) for _ in range(RESAMPLES // _CHUNK))
+    return np.concatenate([shares @ (values - first) for shares in draws]) + first
 
 
 def find_intervals(values: Doubles, seed: int = 0) -> list[Interval]:
-    """The interval of the mean of each column of figures (cases, k); None each where the cases are too few."""
+    """The 95 % interval of the mean of each column of figures (cases, k); None each where the cases are too few.
+
+    The percentile bootstrap (Efron 1979) is the interval of challenge reports: always defined, never outside the range
+    of the values. Of few or skewed cases it covers less than it says (of ten normal ones about 90 %).
+    """
     if len(values) < FEWEST_CASES:
         return [None] * values.shape[1]
-    low, high = bootstrap_interval(values, seed)
-    return list(zip(low.tolist(), high.tolist(), strict=True))
+    low, high = _find_ends(values, seed).tolist()
+    return list(zip(low, high, strict=True))
+
+
+def _find_ends(values: Doubles, seed: int = 0) -> Doubles:
+    tail = (1 - LEVEL) / 2
+    return np.asarray(np.quantile(bootstrap_means(values, seed), (tail, 1 - tail), axis=0))
 
 
 @dataclass(frozen=True)
@@ -147,9 +139,6 @@ def paired_test(a: Doubles, b: Doubles) -> PairedTest:
 
     Exact up to 300 differing pairs, also where differences are tied: those share their mean rank. Beyond, scipy's
     normal approximation with its correction for ties.
-
-    >>> paired_test(np.array([0.9, 0.8, 0.7, 0.6, 0.5]), np.array([0.8, 0.6, 0.4, 0.2, 0.5]))
-    PairedTest(cases=5, equal=1, p_value=0.125, smallest_p=0.125)
     """
     differences = np.round(np.asarray(a, np.float64) - b, 12)  # 0.9 - 0.8 and 0.8 - 0.7 are a tie
     differing = differences[differences != 0]
@@ -160,11 +149,7 @@ def paired_test(a: Doubles, b: Doubles) -> PairedTest:
 
 
 def describe_too_few(tests: Sequence[PairedTest], called: str, figures: str) -> list[str]:
-    """A sentence where fewer than six cases differ, so that no figures could be significant; else none.
-
-    >>> describe_too_few([PairedTest(5, 1, 0.125, 0.125)], "tests", "the Dice is")[0][:59]
-    'In 1 of 1 tests fewer than six cases differ: p cannot fall '
-    """
+    """A sentence where fewer than six cases differ, so that no figures could be significant; else none."""
     few = [test.smallest_p for test in tests if test.too_few]
     if not few:
         return []
@@ -179,9 +164,6 @@ def sign_flip_test(differences: Doubles, seed: int = 0) -> float:
 
     P is the share of swaps whose mean difference is as large in size. All 2^n swaps of up to 13 cases are tried; of
     more, `RESAMPLES` random ones, and the observed one counts too.
-
-    >>> sign_flip_test(np.array([1.0, 2.0, 0.5, 1.5, 1.0, 2.0])), 2 / 2**6
-    (0.03125, 0.03125)
     """
     from scipy import stats
 
@@ -216,14 +198,6 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return [float(p) for p in adjusted.round(12)]
 
 
-def _draw_shares(cases: int, seed: int) -> Iterator[Doubles]:
-    """How large a share each case has in each draw: blocks of (draws, cases)."""
-    rng = np.random.default_rng(seed)
-    even = np.full(cases, 1 / cases)
-    for _ in range(RESAMPLES // _CHUNK):
-        yield rng.multinomial(cases, even, size=_CHUNK) / cases
-
-
 def _signed_rank_p(differences: Doubles) -> float:
     """Two-sided p of the signed-rank sum: the distribution of the sum grows by one rank at a time."""
     from scipy import stats
@@ -243,16 +217,3 @@ def _signed_rank_p(differences: Doubles) -> float:
 
 def _by_metric(figures: Doubles) -> dict[str, float]:
     return dict(zip(METRICS, figures.tolist(), strict=True))
-
-
-def _common_regions(cases: CaseScores) -> tuple[str, ...]:
-    if not cases:
-        raise DatasetError("there are no scores to summarise; evaluate at least one case whose truth is known")
-    first, *others = cases
-    for name in others:
-        if set(cases[name]) != set(cases[first]):
-            raise DatasetError(
-                f"case {name} has scores of {sorted(cases[name])} but case {first} of {sorted(cases[first])}; "
-                "score all cases in one task"
-            )
-    return tuple(cases[first])

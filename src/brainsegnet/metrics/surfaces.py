@@ -1,15 +1,15 @@
 """Distances between the surfaces of two masks: HD95, average symmetric surface distance and surface Dice.
 
 A surface is the voxels of a mask with one of six neighbours outside it; beyond the image is outside. Distances are
-taken between the centres of surface voxels, each voxel counting once, as in MONAI. A k-d tree of one surface is asked
-for its voxel nearest to each voxel of the other. That is exact like a distance transform, but its cost follows the
-surfaces, not the box around them. Every distance is found once and serves all three scores.
+taken between the centres of surface voxels, each voxel counting once, as in MONAI. A k-d tree finds the nearest voxels:
+exact like a distance transform, but at a cost that follows the surfaces, not the box around them.
 """
 
 import math
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from brainsegnet._types import Array, Doubles, Mask, Millimetres
@@ -47,25 +47,12 @@ def box_of_both(predicted: Array, truth: Array, margin: int = 0) -> tuple[slice,
     return tuple(slice(max(0, side.start - margin), side.stop + margin) for side in tight)
 
 
-def diagonal_mm(shape: tuple[int, ...], spacing_mm: Millimetres) -> float:
-    """Length of the diagonal of an image: no distance in it is larger.
-
-    >>> diagonal_mm((155, 240, 240), (1.0, 1.0, 1.0)).__round__(2)
-    373.13
-    """
-    return math.hypot(*(voxels * mm for voxels, mm in zip(shape, spacing_mm, strict=True)))
-
-
 @dataclass(frozen=True, eq=False)
 class SurfaceDistances:
     """From each surface voxel of one mask to the nearest one of the other, in millimetres.
 
-    Where only one mask is empty, each voxel of the other is as far from it as the image is long; where both are, there
-    is no distance at all, and the scores are those of a perfect match.
-
-    Attributes:
-        from_predicted_mm: A distance for each surface voxel of the prediction.
-        from_truth_mm: A distance for each surface voxel of the truth.
+    Where only one mask is empty, each distance from the other is the diagonal of the image; where both are, there is no
+    distance at all, and the scores are those of a perfect match.
     """
 
     from_predicted_mm: Doubles
@@ -80,8 +67,7 @@ class SurfaceDistances:
     @property
     def assd_mm(self) -> float:
         """The mean over the voxels of both surfaces (Heimann et al. 2009): the larger surface weighs more."""
-        both = np.concatenate((self.from_predicted_mm, self.from_truth_mm))
-        return float(both.mean()) if len(both) else 0.0
+        return float(self._both_mm.mean()) if len(self._both_mm) else 0.0
 
     def dice_within(self, tolerance_mm: float) -> float:
         """Surface Dice: the share of the voxels of both surfaces no farther than the tolerance from the other surface.
@@ -89,21 +75,20 @@ class SurfaceDistances:
         The definition of Nikolov et al. (2021), counted in surface voxels as in MONAI's `compute_surface_dice`.
         """
         if not len(self.from_predicted_mm) or not len(self.from_truth_mm):
-            return float(len(self.from_predicted_mm) == len(self.from_truth_mm))
-        both = np.concatenate((self.from_predicted_mm, self.from_truth_mm))
-        return float(np.count_nonzero(both <= tolerance_mm + SLACK_MM) / len(both))
+            return float(len(self._both_mm) == 0)
+        return float(np.count_nonzero(self._both_mm <= tolerance_mm + SLACK_MM) / len(self._both_mm))
+
+    @property
+    def _both_mm(self) -> Doubles:
+        return np.concatenate((self.from_predicted_mm, self.from_truth_mm))
 
 
 def surface_distances(
-    predicted: Mask, truth: Mask, spacing_mm: Millimetres, longest_mm: float | None = None
+    predicted: Mask, truth: Mask, spacing_mm: Millimetres, shape: tuple[int, ...] | None = None
 ) -> SurfaceDistances:
-    """The distances between the surfaces of two masks, in both directions.
+    """The distances between the surfaces of two boolean masks (D, H, W), in both directions.
 
-    Args:
-        predicted: Boolean mask (D, H, W).
-        truth: Boolean mask (D, H, W).
-        spacing_mm: Distance between voxel centres along (D, H, W).
-        longest_mm: The distance to an empty mask; by default the diagonal of the masks' array.
+    `shape` is that of the image, where the masks are cut from one: its diagonal is the distance to an empty mask.
 
     Raises:
         GridMismatch: the masks differ in shape.
@@ -117,24 +102,13 @@ def surface_distances(
     require_one_grid(predicted, truth)
     box = box_of_both(predicted, truth)
     a, b = surface(predicted[box]), surface(truth[box])
-    longest = diagonal_mm(truth.shape, spacing_mm) if longest_mm is None else longest_mm
+    longest = math.hypot(*np.multiply(shape or truth.shape, spacing_mm))
     return SurfaceDistances(_directed_mm(a, b, spacing_mm, longest), _directed_mm(b, a, spacing_mm, longest))
 
 
 def surface(mask: Mask) -> Mask:
-    """The voxels of a mask (D, H, W) with one of six neighbours outside it or the array.
-
-    >>> int(surface(np.ones((4, 5, 6), bool)).sum()), 4 * 5 * 6 - 2 * 3 * 4
-    (96, 96)
-    """
-    padded = np.pad(mask, 1)
-    inside = mask.copy()
-    for axis in range(mask.ndim):
-        for start in (0, 2):
-            window = [slice(1, -1)] * mask.ndim
-            window[axis] = slice(start, start + mask.shape[axis])
-            inside &= padded[tuple(window)]
-    return mask & ~inside
+    """The voxels of a mask (D, H, W) with one of six neighbours outside it or the array."""
+    return mask & ~ndimage.binary_erosion(mask)
 
 
 def _directed_mm(a: Mask, b: Mask, spacing_mm: Millimetres, longest_mm: float) -> Doubles:

@@ -120,13 +120,7 @@ class Table:
     ruled_rows: Container[int] = ()
 
     def to_csv(self) -> str:
-        """Headings and rows, numbers in full precision; title and notes are left out.
-
-        >>> print(Table(number_columns("n", "dice"), [[3, 2 / 3], [4, None]]).to_csv(), end="")
-        n,dice
-        3,0.6666666666666666
-        4,
-        """
+        """Headings and rows, numbers in full precision; title and notes are left out."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow([column.full_heading for column in self.columns])
@@ -158,16 +152,7 @@ class Table:
         return title + body + (f"\n{notes}" if notes else "")
 
     def to_html(self) -> str:
-        """An element `table`, and a list of class `notes` below it; cells of words have the class `word`.
-
-        >>> print(Table([*text_columns("Region"), Column("<1 mm")], [["whole", 1.0]]).to_html(), end="")
-        <table>
-        <thead><tr><th class="word">Region</th><th>&lt;1 mm</th></tr></thead>
-        <tbody>
-        <tr><td class="word">whole</td><td>1.000</td></tr>
-        </tbody>
-        </table>
-        """
+        """An element `table`, and a list of class `notes` below it; cells of words have the class `word`."""
         word = [' class="word"' if column.is_text else "" for column in self.columns]
         heads = "".join(f"<th{w}>{html.escape(c.full_heading)}</th>" for w, c in zip(word, self.columns, strict=True))
         rows = self._format_rows(_HTML)

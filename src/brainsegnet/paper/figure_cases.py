@@ -1,4 +1,4 @@
-"""The verb `figure`: which slices of which cases the paper's figures show, and what the models found there."""
+"""`figure`: which slices of which cases the paper's figures show, and what the models found there."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,11 +12,10 @@ from brainsegnet.io.cases import CaseFiles, find_cases, load_case, read_predicti
 from brainsegnet.io.images import read_image
 from brainsegnet.io.layouts import read_note
 from brainsegnet.metrics.evaluate import label_files
+from brainsegnet.paper import FigureOptions
 from brainsegnet.paper.figures import DPI, SEQUENCES, TRUTH, Strip, comparison_figure, probability_row_figure
-from brainsegnet.paper.options import FigureOptions
 from brainsegnet.paper.tables import check_targets, name_rows
-from brainsegnet.plotting.render import save_figure
-from brainsegnet.plotting.slices import Scene, View, arrange, fullest
+from brainsegnet.plotting.slices import Scene, View, arrange, fullest, save_figure
 from brainsegnet.preprocessing.alignment import Aligner
 from brainsegnet.task import Task, load_task
 from brainsegnet.volume import Case, Volume, describe_mismatch
@@ -41,7 +40,7 @@ def figure(
             the probability maps of `segment --probabilities`.
         task: In whose label convention the predictions are.
         out: Files to write, .png or .svg.
-        paper: Which figure.
+        paper: Number of the figure.
         options: What it shows.
 
     Returns:
@@ -60,7 +59,8 @@ def figure(
     targets = check_targets(out, PICTURES)
     names = name_rows(predictions, options.labels, "predictions") if paper == 4 else [_PREDICTION]
     models = dict(zip(names, predictions, strict=True))
-    sequences = options.sequences or (_usual_sequences(task) if paper == 4 else task.sequences)
+    usual = tuple(name for name in SEQUENCES if name in task.sequences) or task.sequences[:3]
+    sequences = options.sequences or (usual if paper == 4 else task.sequences)
     read = _read_labels if paper == 4 else _read_probability
     strips = []
     for files, index in choose_slices(find_cases(data), models, options):
@@ -101,14 +101,10 @@ def choose_slices(
 
 
 def cut_strip(case: Case, layers: Mapping[str, Array], index: int | None = None) -> Strip:
-    """The axial slice of a case that holds most lesion, or the one that is named.
+    """The axial slice of a case that holds most lesion, or the one of an index, counted from 0 at the feet.
 
-    The lesion is the truth where it is known, else the last layer (a probability counts from a half).
-
-    Args:
-        case: Images and, if known, the lesion.
-        layers: Heading to labels, or to a probability as floats, each (D, H, W).
-        index: Of the slice, counted from 0 at the feet; None is the one with most lesion.
+    The lesion is the truth where it is known, else the last layer (a probability counts from a half). Layers map a
+    heading to labels, or to a probability as floats, each (D, H, W).
 
     Raises:
         DatasetError: there is no such slice.
@@ -118,7 +114,8 @@ def cut_strip(case: Case, layers: Mapping[str, Array], index: int | None = None)
     for name, layer in known.items():
         if layer.shape != case.reference.shape:
             raise GridMismatch(f"case {case.name}: {name} is {layer.shape} but the scan is {case.reference.shape}")
-    guides = {name: _mask(layer) for name, layer in reversed(known.items())}
+    floats = {name for name, layer in known.items() if np.issubdtype(layer.dtype, np.floating)}
+    guides = {name: layer >= 0.5 if name in floats else layer > 0 for name, layer in reversed(known.items())}
     scene = arrange(case.reference, [*guides.values()], "slice")
     view, why = _choose_view(case.name, scene, guides, index)
     greys = {name: view.cut(scene.grey(image)) for name, image in case.images.items()}
@@ -139,15 +136,6 @@ def _choose_view(case: str, scene: Scene, guides: Mapping[str, Array], index: in
             where = f"the {name}" if name == TRUTH else f"the prediction “{name}”"
             return View(0, fullest(scene.turn(guide).sum((1, 2)))), f"with most lesion in {where}"
     return View(0, count // 2), "in the middle of the brain, for there is no lesion"
-
-
-def _mask(layer: Array) -> Array:
-    return layer >= 0.5 if np.issubdtype(layer.dtype, np.floating) else layer > 0
-
-
-def _usual_sequences(task: Task) -> tuple[str, ...]:
-    """The columns of the paper's Figure 4, or the first sequences of a task that has none of them."""
-    return tuple(name for name in SEQUENCES if name in task.sequences) or task.sequences[:3]
 
 
 def _read_labels(folder: Path, case: Case, task: Task) -> Array:

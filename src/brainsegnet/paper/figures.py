@@ -19,8 +19,7 @@ from scipy import ndimage
 from brainsegnet._types import Array
 from brainsegnet.errors import DatasetError, ImageError
 from brainsegnet.plotting.overlays import colours, heat_over, overlay, shades, spelt
-from brainsegnet.plotting.render import literal
-from brainsegnet.plotting.slices import Picture, Rgb
+from brainsegnet.plotting.slices import Picture, Rgb, literal
 from brainsegnet.task import TISSUE_COLOURS, Task
 
 SEQUENCES = ("flair", "t1c", "t2")
@@ -42,9 +41,8 @@ class Strip:
     """One axial slice of a case, upright in the radiological view, with all that lies on it.
 
     Attributes:
-        case: Name of the case.
+        case, why: Name of the case, and why this slice was chosen.
         index: Of the slice, counted from 0 at the feet.
-        why: Why this slice was chosen, in words.
         spacing_mm: Of rows and columns.
         greys: Sequence to slice (H, W) between 0 and 1.
         layers: Heading to labels or probabilities (H, W); the truth, where known, is called `TRUTH`.
@@ -61,17 +59,12 @@ class Strip:
 def comparison_figure(strips: Sequence[Strip], task: Task, sequences: Sequence[str] = SEQUENCES) -> Figure:
     """Figure 4: a row for each slice; columns are sequences, what each model found, and the truth.
 
-    A sequence that no slice has is left out; one that some have is marked where it is absent.
-
-    Args:
-        strips: Slices whose layers are label values of the task.
-        task: Names and colours of the labels.
-        sequences: Columns before the models; if the slices have none of them, the first three that they have.
+    A sequence that no slice has is left out; one that some have is marked where it is absent. If the slices have none
+    of the sequences, the first three that they have are shown.
 
     Raises:
         DatasetError: there is no slice.
     """
-    _require(strips)
     there = list(dict.fromkeys(name for strip in strips for name in strip.greys))
     names = [name for name in sequences if name in there] or there[:3]
     layers = list(dict.fromkeys(name for strip in strips for name in strip.layers if name != TRUTH))
@@ -92,17 +85,12 @@ def comparison_figure(strips: Sequence[Strip], task: Task, sequences: Sequence[s
 def probability_row_figure(strips: Sequence[Strip], layer: str) -> Figure:
     """Figure 5: a column for each slice; the truth above, the predicted probability as a colour map below.
 
-    Both lie over the first sequence of each case.
-
-    Args:
-        strips: Slices with one layer of probabilities between 0 and 1.
-        layer: Its name.
+    Both lie over the first sequence of each case. `layer` is the name of the probabilities, between 0 and 1.
 
     Raises:
         DatasetError: there is no slice.
         ImageError: a probability lies outside 0 to 1.
     """
-    _require(strips)
     known = any(TRUTH in strip.layers for strip in strips)
     rows = [[_truth(strip) for strip in strips], [_heat(strip, layer) for strip in strips]]
     figure, grid = _page(rows, describe(strips), right=_EDGE + _BAR)
@@ -115,12 +103,7 @@ def probability_row_figure(strips: Sequence[Strip], layer: str) -> Figure:
 
 
 def describe(strips: Sequence[Strip]) -> str:
-    """Which slices are shown and why, in one sentence.
-
-    >>> blank = np.zeros((2, 2))
-    >>> describe([Strip("pat7", 41, "with most lesion in the truth", (1.0, 1.0), {"flair": blank})])
-    'Axial slice (0 at the feet) with most lesion in the truth; right side of the patient at the left. pat7: 41.'
-    """
+    """Which slices are shown and why, in one sentence."""
     reasons: dict[str, list[str]] = {}
     for strip in strips:
         reasons.setdefault(strip.why, []).append(f"{strip.case}: {strip.index}")
@@ -139,11 +122,6 @@ def enlarge(plane: Array, spacing_mm: tuple[float, float], smooth: bool) -> Arra
     places = [(np.arange(count) + 0.5) * n / count - 0.5 for count, n in zip(pixels, plane.shape, strict=True)]
     grid = np.stack(np.meshgrid(*places, indexing="ij"))
     return np.asarray(ndimage.map_coordinates(plane, grid, order=1 if smooth else 0, mode="nearest"))
-
-
-def _require(strips: Sequence[Strip]) -> None:
-    if not strips:
-        raise DatasetError("there is no slice to show; name at least one case")
 
 
 def _grey(strip: Strip, name: str | None = None) -> Picture:
@@ -173,7 +151,7 @@ def _heat(strip: Strip, layer: str) -> Picture:
     if not (low >= 0 and high <= 1):
         raise ImageError(f"case {strip.case}: probabilities lie between 0 and 1, not {low:.3g} and {high:.3g}")
     heat = enlarge(np.asarray(probability, np.float64), strip.spacing_mm, smooth=True)
-    return heat_over(_grey(strip)[..., 0], heat, COLORMAP, opaque_from=0.2, opacity=1.0)
+    return heat_over(_grey(strip)[..., 0], heat, COLORMAP)
 
 
 def _page(
@@ -181,13 +159,11 @@ def _page(
 ) -> tuple[Figure, list[list[Axes]]]:
     """A white page with a tile for each picture (H, W, 3), all of one scale, and the axes of the tiles.
 
-    Args:
-        rows: Pictures row by row, equally many in each.
-        caption: A faint note below, wrapped.
-        tissues: Names and colours of a key above the note.
-        right: Inches to leave at the right.
+    The caption is a faint note below, with a key of the tissues above it; `right` inches are left at the right.
     """
     pictures = [picture for row in rows for picture in row]
+    if not pictures:
+        raise DatasetError("there is no slice to show; name at least one case")
     size = max(p.shape[0] for p in pictures), max(p.shape[1] for p in pictures)
     tall, columns = _TILE * size[0] / size[1], max(map(len, rows))
     wide = _SIDE + columns * (_TILE + _GAP) - _GAP + right
@@ -214,11 +190,7 @@ def _page(
 
 
 def _centre(picture: Picture, size: tuple[int, int]) -> Picture:
-    """A picture (H, W, 3) in the middle of a black one of `size`, which is no smaller.
-
-    >>> _centre(np.ones((1, 1, 3)), (3, 3))[:, :, 0].tolist()
-    [[0.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 0.0]]
-    """
+    """A picture (H, W, 3) in the middle of a black one of `size`, which is no smaller."""
     room = [whole - part for whole, part in zip(size, picture.shape[:2], strict=True)]
     return np.pad(picture, [*((space // 2, space - space // 2) for space in room), (0, 0)])
 

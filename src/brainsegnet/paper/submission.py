@@ -1,4 +1,4 @@
-"""The verb `submit`: one zip of predictions for the platforms that score BRATS 2015 and ISLES 2017.
+"""`submit`: one zip of predictions for the platforms that score BRATS 2015 and ISLES 2017.
 
 The task says what its platform wants. Both platforms know a case by the number of one of its images, which stands at
 the end of that image's file name.
@@ -29,14 +29,7 @@ _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 @dataclass(frozen=True, eq=False)
 class Upload:
-    """One file to be uploaded.
-
-    Attributes:
-        case: Its name.
-        prediction: The label map it is made of.
-        file: Its name in the zip.
-        affine: (4, 4) of the scan, which the file gets to the last digit.
-    """
+    """A prediction, the file of the zip that it becomes, and the affine (4, 4) of the scan, which the file gets."""
 
     case: str
     prediction: Path
@@ -102,7 +95,6 @@ def write_uploads(uploads: Sequence[Upload], task: Task, out: Path) -> None:
     Raises:
         OutputError: `out` cannot be written.
     """
-    writable(out, _ARCHIVE)
     with replacing(out) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
         for upload in uploads:
             member = zipfile.ZipInfo(upload.file, _EPOCH)
@@ -130,9 +122,6 @@ def name_file(platform: Platform, method: str, identifier: str) -> str:
 
     Raises:
         OutputError: the method's name holds more than letters, digits, `_` and `-`.
-
-    >>> name_file(find_platform(TASKS["brats2015"]), "brainsegnet", "54193")
-    'VSD.brainsegnet.54193.mha'
     """
     if not _METHOD.fullmatch(method):
         raise OutputError(f"{method!r} cannot be a part of file names; use letters, digits, - and _ only")

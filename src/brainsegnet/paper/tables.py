@@ -4,15 +4,14 @@ The published rows hold what the text of the paper states; the text does not inc
 that the text does not state is left open, never filled in from elsewhere. Who has the printed page adds it to `cells`.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from brainsegnet._atomic import check_suffix, writable, write_text
 from brainsegnet.errors import DatasetError, TaskError
-from brainsegnet.metrics.evaluate import find_interval
+from brainsegnet.metrics.evaluate import SCORES, ScoreFile, read_scores
 from brainsegnet.metrics.table import Cell, Column, Estimate, Span, Table, count_cases, number_columns, text_columns
 
 SOURCE = "Hu et al., Brain SegNet, BMC Medical Imaging 20:17, 2020"
@@ -28,12 +27,7 @@ Key = tuple[str, str]
 
 @dataclass(frozen=True)
 class PublishedRow:
-    """A row of the paper.
-
-    Attributes:
-        method: Its name in the paper.
-        cells: (Metric, region) to the stated mean over the test set; none where the text compares in words alone.
-    """
+    """A row of the paper: a method, and the means over the test set that the text states, if any."""
 
     method: str
     cells: Mapping[Key, float] = field(default_factory=dict)
@@ -44,10 +38,7 @@ class PaperTable:
     """A table of the paper.
 
     Attributes:
-        caption: What it shows.
-        metrics: Metrics of its columns, each with its heading.
-        regions: Regions of its columns; an empty name is the only region of a task.
-        rows: What the paper reports.
+        metrics, regions: Of its columns; metrics map to headings, an empty name is the only region of a task.
         cohort: The cases its rows are means over.
         section: Of the paper, where the figures stand.
     """
@@ -100,9 +91,7 @@ class OurRow:
     """Means over cases with a known truth, to stand below the rows of the paper.
 
     Attributes:
-        label: What the row is called.
-        task: Name of the task the cases were scored in.
-        cases: Their names.
+        label, task, cases: Name of the row, of the task that its cases were scored in, and of these.
         estimates: (Metric, region) to mean, standard deviation and, where it was computed, the 95 % interval.
     """
 
@@ -133,7 +122,8 @@ def table(scores: Sequence[Path], paper: Number, out: Path | Sequence[Path] = ()
     targets = check_targets(out, TEXTS)
     names = name_rows(scores, labels, "scores")
     published = TABLES[paper]
-    ours = [make_row(name, _read_scores(path), published) for name, path in zip(names, scores, strict=True)]
+    files = [read_scores(path / SCORES if path.is_dir() else path) for path in scores]
+    ours = [make_row(name, file, published) for name, file in zip(names, files, strict=True)]
     made = reading_table(published, ours)
     text = replace(made, title=f"Table {paper}. {published.caption}").to_markdown()
     latex = replace(made, title=f"{published.caption}. The paper's Table {paper} and ours.").to_latex()
@@ -143,23 +133,21 @@ def table(scores: Sequence[Path], paper: Number, out: Path | Sequence[Path] = ()
     return text
 
 
-def make_row(label: str, scores: Mapping[str, Any], published: PaperTable) -> OurRow:
+def make_row(label: str, scores: ScoreFile, published: PaperTable) -> OurRow:
     """A row from what `evaluate` wrote into `scores.json`.
 
     Raises:
         DatasetError: it has not the regions or metrics of the table.
     """
-    regions = _match_regions(label, list(scores.get("mean", {})), published)
-    try:
-        figures = {
-            (m, r): (float(scores["mean"][name][m]), float(scores["sd"][name][m]), find_interval(scores, name, m))
-            for m, r in published.keys
-            for name in [regions[r]]
-        }
-        cases, task = list(scores["cases"]), str(scores["task"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise DatasetError(f"scores {label} lack {error}; write them again: brainsegnet evaluate --out") from error
-    return OurRow(label, task, cases, {key: Estimate(*figure) for key, figure in figures.items()})
+    regions, estimates = _match_regions(label, list(scores.mean), published), {}
+    for metric, region in published.keys:
+        name = regions[region]
+        try:
+            mean, sd = scores.mean[name][metric], scores.sd[name][metric]
+        except KeyError as error:
+            raise DatasetError(f"scores {label} lack {error}; write them again: brainsegnet evaluate --out") from error
+        estimates[metric, region] = Estimate(mean, sd, scores.interval.get(name, {}).get(metric))
+    return OurRow(label, scores.task, list(scores.cases), estimates)
 
 
 def reading_table(published: PaperTable, ours: Sequence[OurRow]) -> Table:
@@ -246,18 +234,5 @@ def _match_regions(label: str, found: Sequence[str], published: PaperTable) -> d
     wanted = ", ".join(published.regions) if published.regions != ("",) else "a single region"
     raise DatasetError(
         f"scores {label} are of {', '.join(found) or 'no region'}, but this table wants {wanted}; "
-        f"choose --paper {2 if published is TABLE_1 else 1}, or scores of another task"
+        f"choose --number {2 if published is TABLE_1 else 1}, or scores of another task"
     )
-
-
-def _read_scores(path: Path) -> Mapping[str, Any]:
-    file = path / "scores.json" if path.is_dir() else path
-    try:
-        scores = json.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DatasetError(f"{file} cannot be read: {error.strerror}; make it with: brainsegnet evaluate") from error
-    except ValueError as error:
-        raise DatasetError(f"{file} is no JSON; name the scores.json that brainsegnet evaluate wrote") from error
-    if not isinstance(scores, dict) or not isinstance(scores.get("mean"), dict):
-        raise DatasetError(f"{file} holds no scores; name the scores.json that brainsegnet evaluate wrote")
-    return scores

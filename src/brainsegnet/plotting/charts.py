@@ -9,14 +9,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from numpy.typing import NDArray
 
+from brainsegnet._types import Doubles
 from brainsegnet.errors import DatasetError
-from brainsegnet.plotting.render import literal
+from brainsegnet.metrics.statistics import Interval
+from brainsegnet.plotting.slices import literal
 
 Rows = Sequence[Mapping[str, Any]]
-Series = tuple[NDArray[np.float64], NDArray[np.float64]]
-Ends = tuple[float, float]
 Values = Mapping[str, Mapping[str, float]]
 """Group to case to value."""
 
@@ -37,8 +36,8 @@ def training_curve_figure(rows: Rows) -> Figure:
     """Loss and, where it was measured, validation Dice over the steps; the stages of the curriculum are marked.
 
     Args:
-        rows: In the order of the steps, each with `step`, `stage` and any of `loss`, `dice` and `dice_<region>`. What
-            a row lacks or holds as None was not measured at that step.
+        rows: In the order of the steps, each with `step`, `stage` and any of `loss`, `dice` and `dice_<region>`; what
+            is absent or None was not measured.
 
     Raises:
         DatasetError: there is no row.
@@ -64,19 +63,15 @@ def training_curve_figure(rows: Rows) -> Figure:
     return figure
 
 
-def smooth(values: NDArray[np.float64], window: int) -> NDArray[np.float64]:
-    """Mean over a centred window of an odd number of values, shorter at the ends.
-
-    >>> smooth(np.array([0.0, 3.0, 0.0, 3.0]), 3).tolist()
-    [1.5, 1.0, 2.0, 1.5]
-    """
+def smooth(values: Doubles, window: int) -> Doubles:
+    """Mean over a centred window of an odd number of values, shorter at the ends."""
     if not len(values):
         return values
     ones = np.ones(min(window, len(values)))
     return np.convolve(values, ones, "same") / np.convolve(np.ones(len(values)), ones, "same")
 
 
-def distribution_figure(values: Values, ratio: bool, intervals: Mapping[str, Ends | None] | None = None) -> Figure:
+def distribution_figure(values: Values, ratio: bool, intervals: Mapping[str, Interval] | None = None) -> Figure:
     """A row for each group: a dot for each case, quartiles and median as a box, the mean and its interval below.
 
     The dots of row 0 have the gid `cases-0` and its mean `mean-0`, see `point_titles`.
@@ -102,28 +97,20 @@ def distribution_figure(values: Values, ratio: bool, intervals: Mapping[str, End
 
 
 def point_titles(values: Values) -> dict[str, list[str]]:
-    """Gid in a figure of distributions to what each of its points stands for.
-
-    >>> point_titles({"whole": {"pat1": 0.8, "pat2": 0.9}})
-    {'cases-0': ['pat1: 0.8', 'pat2: 0.9'], 'mean-0': ['mean 0.85']}
-    """
+    """Gid in a figure of distributions to what each of its points stands for."""
     rows = list(enumerate(values.values()))
     dots = {f"cases-{row}": [f"{case}: {value:.4g}" for case, value in cases.items()] for row, cases in rows}
     return dots | {f"mean-{row}": [f"mean {np.mean([*cases.values()]):.4g}"] for row, cases in rows}
 
 
 def find_ticks(values: Sequence[float], ratio: bool) -> list[float]:
-    """Round numbers on a scale that holds zero and all values: fifths of 1 for ratios, else at most eight steps.
-
-    >>> find_ticks([0.2], ratio=True), find_ticks([-7.0, 2.0], ratio=False)
-    ([0.0, 0.2, 0.4, 0.6, 0.8, 1.0], [-8.0, -6.0, -4.0, -2.0, 0.0, 2.0])
-    """
+    """Round numbers on a scale that holds zero and all values: fifths of 1 for ratios, else at most eight steps."""
     low, high = (0.0, 1.0) if ratio else (min(0.0, *values), max(0.0, *values))
     locator = MaxNLocator(nbins=8, steps=[1, 2, 5, 10])
     return [round(float(tick), 10) for tick in locator.tick_values(low, high if high > low else low + 1)]
 
 
-def _draw_cases(panel: Axes, row: int, values: NDArray[np.float64], interval: Ends | None) -> None:
+def _draw_cases(panel: Axes, row: int, values: Doubles, interval: Interval) -> None:
     """The row of a group; dots differ in height, so that equal values stay apart."""
     if len(values) >= _BOXED:
         low, median, high = np.percentile(values, (25, 50, 75)).tolist()
@@ -137,7 +124,7 @@ def _draw_cases(panel: Axes, row: int, values: NDArray[np.float64], interval: En
     panel.plot(values.mean(), row + 0.41, "d", color=_MEAN, markersize=8, gid=f"mean-{row}", **style)
 
 
-def _series(rows: Rows, key: str) -> Series:
+def _series(rows: Rows, key: str) -> tuple[Doubles, Doubles]:
     known = [(row["step"], row[key]) for row in rows if row.get(key) is not None]
     steps, values = np.array(known, np.float64).reshape(-1, 2).T
     return steps, values

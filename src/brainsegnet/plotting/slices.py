@@ -1,23 +1,25 @@
-"""Which slices of a case to show, how they are cut, and a black sheet of such pictures to one scale.
+"""Which slices of a case to show and how they are cut; figures as files, and as SVG that stands inside HTML.
 
 Slices are turned by the affine into the radiological view, whatever the order of the file: the patient's right is at
 the left of the picture, the nose is up in axial slices and at the left in sagittal ones.
 """
 
-import math
+import io
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
+from pathlib import Path
 from typing import Literal
+from xml.etree import ElementTree
 
+import matplotlib
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
+from brainsegnet._atomic import replacing
 from brainsegnet._types import Array
-from brainsegnet.plotting.render import literal
+from brainsegnet.errors import OutputError
 from brainsegnet.preprocessing.geometry import Turn, find_turn, turn_array
 from brainsegnet.volume import Box, Volume
 
@@ -27,10 +29,13 @@ Rgb = tuple[float, float, float]
 Views = Literal["auto", "planes", "slices", "slice"]
 """One "slice", three parallel "slices", the three "planes"; "auto": planes unless the slices of the scan are thick."""
 
-PLANES = ("axial", "coronal", "sagittal")
 MARGIN_VOXELS = 4
 THICK = 2.5
-"""Slices this many times as far apart as their pixels make poor pictures in the other two planes."""
+"""Slices this many times as far apart as their pixels make poor pictures in the other planes."""
+_METADATA: Mapping[str, Mapping[str, None]] = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}}
+"""By format, the entries that would tell the version or the hour."""
+_REFERENCE = re.compile(r"(?:^|(?<=url\())#")
+_FONT = re.compile(r"font-family:[^;]*; ?")
 
 
 @dataclass(frozen=True)
@@ -57,8 +62,7 @@ class Scene:
 
     Attributes:
         how: The turn that makes the axes of an array run to superior, posterior and left.
-        spacing_mm: Distance of voxel centres along the turned axes.
-        box: Of the brain, in the turned array.
+        spacing_mm, box: Distance of voxel centres, and box of the brain, in the turned array.
         views: The slices to show, in the turned and cropped array.
     """
 
@@ -81,12 +85,9 @@ class Scene:
 
 
 def arrange(image: Volume, guides: Sequence[Array], views: Views) -> Scene:
-    """Choose slices through the most voxels of the first guide that is not empty, or of the brain if all are.
+    """Choose slices through the most voxels of the first guide (D, H, W) that is not empty, or of the brain if all are.
 
-    Args:
-        image: What differs from its corner is the brain.
-        guides: Masks or labels (D, H, W), most important first.
-        views: How many slices, in which planes.
+    The brain is what differs from the corner of the image.
     """
     how = find_turn(image.affine)
     known, *turned = (turn_array(array, how) > 0 for array in (image.array != image.array[0, 0, 0], *guides))
@@ -140,76 +141,64 @@ def _three(hits: Array, fullest: int, slices: int) -> list[int]:
     return [index for index in indices if 0 <= index < slices]
 
 
-_COLUMN, _EDGE, _TOP, _GAP, _KEY_ROW = 2.4, 0.45, 1.1, 0.06, 0.27
-"""Inches: width of a column, edges at left and right, head, gap between pictures, a row of the key."""
-_SIDES = (("R", "L"), ("R", "L"), ("A", "P"))
-_DIM = "0.65"
+def save_figure(figure: Figure, path: Path, dpi: int = 150) -> None:
+    """Write a PNG or an SVG whole or not at all, over an older file; the same figure gives the same bytes.
+
+    Raises:
+        OutputError: the file cannot be written, or is not called .png or .svg.
+    """
+    kind = path.suffix.lower().removeprefix(".")
+    if kind not in _METADATA:
+        raise OutputError(f"picture {path} is neither .png nor .svg, the formats of pictures; call it {path.stem}.png")
+    with replacing(path) as part:
+        part.write_bytes(render(figure, kind, dpi))
 
 
-def sheet(
-    scene: Scene,
-    headings: Sequence[str],
-    rows: Sequence[Sequence[Picture]],
-    titles: tuple[str, str],
-    tissues: Mapping[str, Rgb],
-) -> Figure:
-    """A black sheet of pictures (H, W, 3): a row for each view of the scene, a column for each heading.
+def render(figure: Figure, kind: str, dpi: int = 150) -> bytes:
+    """A figure as the bytes of a file, `png` or `svg`; the same figure gives the same bytes."""
+    memory = io.BytesIO()
+    with matplotlib.rc_context({"svg.hashsalt": "brainsegnet"}):
+        figure.savefig(memory, format=kind, dpi=dpi, facecolor=figure.get_facecolor(), metadata=_METADATA[kind])
+    return memory.getvalue()
+
+
+def inline_svg(figure: Figure, name: str, label: str, titles: Mapping[str, Sequence[str]] | None = None) -> str:
+    """A figure as an SVG element that stands inside HTML: as wide as its place, its text in the font of the page.
 
     Args:
-        scene: Views and spacing; all pictures have one scale in millimetres.
-        headings: Above the columns.
-        rows: Pictures as the views cut them.
-        titles: Name of the case, and a line on the result.
-        tissues: Names and colours of a key below, with at most one entry for each column in a row.
+        figure: What to draw.
+        name: Starts the ids of the element, so that several elements stand in one page.
+        label: What the figure shows, for readers who do not see it.
+        titles: `gid` of a line to a text for each of its markers, which shows under the pointer.
     """
-    sizes_mm = [view.size_mm(scene.spacing_mm, scene.box.shape) for view in scene.views]
-    inches_per_mm = _COLUMN / max(width for _, width in sizes_mm)
-    heights = [height * inches_per_mm for height, _ in sizes_mm]
-    tops = [_TOP + sum(heights[:row]) + row * _GAP for row in range(len(rows))]
-    key_rows = math.ceil(len(tissues) / len(headings))
-    width = 2 * _EDGE + len(headings) * (_COLUMN + _GAP) - _GAP
-    height = tops[-1] + heights[-1] + 0.3 + key_rows * _KEY_ROW
-    figure = Figure(figsize=(width, height), facecolor="black")
-    for row, column in product(range(len(rows)), range(len(headings))):
-        left, bottom = _EDGE + column * (_COLUMN + _GAP), height - tops[row] - heights[row]
-        axes = figure.add_axes((left / width, bottom / height, _COLUMN / width, heights[row] / height))
-        tall, wide = sizes_mm[row]
-        axes.imshow(rows[row][column], extent=(0, wide, tall, 0), interpolation="bicubic")
-        axes.set_axis_off()
-        if row == 0:
-            axes.set_title(literal(headings[column]), color="white", fontsize=11, pad=6)
-        if column == 0:
-            _mark_sides(axes, scene.views[row].plane)
-            middle = (bottom + heights[row] / 2) / height
-            name = PLANES[scene.views[row].plane]
-            figure.text(0.22 / width, middle, name, color=_DIM, size=9, rotation=90, ha="center", va="center")
-    _write_titles(figure, *titles)
-    _draw_key(figure, tissues, key_rows)
-    return figure
+    with matplotlib.rc_context({"svg.fonttype": "none"}):
+        root = ElementTree.fromstring(render(figure, "svg"))
+    _strip(root)
+    for gid, texts in (titles or {}).items():
+        markers = root.iterfind(f".//g[@id='{gid}']//use")
+        for marker, text in zip(markers, texts, strict=True):
+            ElementTree.SubElement(marker, "title").text = text
+    for element in root.iter():
+        if element.tag not in ("path", "clipPath"):
+            element.attrib.pop("id", None)
+        for key, value in element.attrib.items():
+            element.set(key, f"{name}-{value}" if key == "id" else _REFERENCE.sub(f"#{name}-", value))
+    shape = {"viewBox": root.attrib["viewBox"], "style": "stroke-linejoin: round"}
+    root.attrib = shape | {"role": "img", "aria-label": label}
+    return ElementTree.tostring(root, encoding="unicode")
 
 
-def _write_titles(figure: Figure, name: str, line: str) -> None:
-    """The name of the case and a line on the result, made smaller where the sheet is narrow."""
-    width, height = figure.get_size_inches()
-    points = (width - 2 * _EDGE) * 72
-    for text, top, size, em, colour in ((name, 0.32, 14, 0.72, "white"), (line, 0.60, 10, 0.58, _DIM)):
-        fitting, weight = min(size, points / em / max(1, len(text))), "bold" if text is name else "normal"
-        figure.text(_EDGE / width, 1 - top / height, literal(text), size=fitting, color=colour, weight=weight)
+def literal(text: str) -> str:
+    """Dollar signs as themselves: matplotlib would set what lies between two of them as a formula."""
+    return text.replace("$", r"\$")
 
 
-def _draw_key(figure: Figure, tissues: Mapping[str, Rgb], rows: int) -> None:
-    figure.legend(
-        handles=[Patch(facecolor=colour, label=literal(tissue)) for tissue, colour in tissues.items()],
-        loc="lower center",
-        ncols=math.ceil(len(tissues) / rows),
-        frameon=False,
-        labelcolor="white",
-        fontsize=10,
-        handlelength=1.0,
-        handleheight=1.0,
-    )
-
-
-def _mark_sides(axes: Axes, plane: int) -> None:
-    for place, side, align in zip((0.03, 0.97), _SIDES[plane], ("left", "right"), strict=True):
-        axes.text(place, 0.96, side, color=_DIM, size=9, ha=align, va="top", transform=axes.transAxes)
+def _strip(root: ElementTree.Element) -> None:
+    """Take out of an SVG file what is of no use inside HTML: namespaces, metadata, styles of the whole page."""
+    for element in root.iter():
+        element.tag = element.tag.rpartition("}")[2]
+        element.attrib = {key.rpartition("}")[2]: _FONT.sub("", value) for key, value in element.attrib.items()}
+        element.text, element.tail = (element.text or "").strip(), None
+        for child in list(element):
+            if child.tag.endswith(("}metadata", "}style")):
+                element.remove(child)

@@ -1,4 +1,4 @@
-"""The verb `inspect`: what is in a model folder, an image or a folder of cases, and which models are shipped."""
+"""`inspect`: what is in a model folder, an image or a folder of cases, and which models are shipped."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -9,8 +9,7 @@ from brainsegnet.io.cases import DatasetCheck, check_dataset, find_cases
 from brainsegnet.io.images import READERS, Series, read_image, read_series
 from brainsegnet.metrics.table import Table, text_columns
 from brainsegnet.model.card import Card, Comparison, ExportNote, Parent, TrainingNote
-from brainsegnet.model.store import BEST, CARD_FILE, LAST, Model, is_shipped, resolve_model, shipped_models
-from brainsegnet.volume import Volume
+from brainsegnet.model.store import BEST, CARD_FILE, LAST, Model, is_shipped, open_model, resolve_model, shipped_models
 
 Row = tuple[str, ...]
 _IMAGE = ("name", "voxels (D, H, W)", "spacing mm", "type", "smallest", "largest")
@@ -32,9 +31,7 @@ def inspect(model_or_case: Path | None = None) -> Table:
     """
     if model_or_case is None:
         return _list_shipped()
-    homes = (model_or_case, model_or_case / BEST, model_or_case / LAST)
-    if is_shipped(model_or_case) or any((home / CARD_FILE).exists() for home in homes):
-        model = resolve_model(model_or_case)
+    if model := resolve_model(model_or_case) if is_shipped(model_or_case) else find_model(model_or_case):
         return Table(text_columns("what", "value"), card_rows(model.card), f"model {model.folder}")
     if find_suffix(model_or_case, READERS):
         row = _series_row(model_or_case.name, read_series(model_or_case))
@@ -47,6 +44,16 @@ def inspect(model_or_case: Path | None = None) -> Table:
     rows = [_case_row(case, found.defects.get(case.name, ())) for case in cases]
     title = f"{len(cases)} cases in {model_or_case}"
     return Table(text_columns(*_CASE), rows, title, _summary(found, len(cases)))
+
+
+def find_model(folder: Path) -> Model | None:
+    """The model in a folder, or the best of a training in its output folder; None where there is none.
+
+    Raises:
+        ModelError: it cannot be used.
+    """
+    homes = (folder, folder / BEST, folder / LAST)
+    return open_model(folder) if any((home / CARD_FILE).exists() for home in homes) else None
 
 
 def _list_shipped() -> Table:
@@ -82,12 +89,10 @@ def _unseen_scores(card: Card) -> str:
 
 
 def _image_rows(case: CaseFiles) -> list[Row]:
-    rows = [_image_row(*pair) for pair in zip(case.images, read_sequences(case, [*case.images]), strict=True)]
-    return [*rows, *([_image_row("lesion", read_image(case.lesion))] if case.lesion else [])]
-
-
-def _image_row(name: str, volume: Volume) -> Row:
-    return _series_row(name, Series(volume.array[None], volume.affine))
+    volumes = dict(zip(case.images, read_sequences(case, [*case.images]), strict=True))
+    if case.lesion:
+        volumes["lesion"] = read_image(case.lesion)
+    return [_series_row(name, Series(volume.array[None], volume.affine)) for name, volume in volumes.items()]
 
 
 def _series_row(name: str, series: Series) -> Row:
@@ -126,6 +131,7 @@ def card_rows(card: Card) -> list[tuple[str, str]]:
     """What a card says, by name, for people to read."""
     training, weights = card.training, card.weights
     budget = ", ".join(f"{value:g} {kind}" for kind, value in training.budget.items() if value)
+    threshold = f"lesion where its probability is at least {card.threshold:g}"
     rows = {
         "name": card.name,
         "task": card.task.name,
@@ -143,10 +149,10 @@ def card_rows(card: Card) -> list[tuple[str, str]]:
         "Dice by sequences": "; ".join(f"{part}: {_scores(s)}" for part, s in training.subsets.items())
         or "not measured",
         "other ways of training": "; ".join(map(_comparison, training.comparisons)) or "not measured",
-        "decision": _decision(card),
+        "decision": "most probable class" if card.threshold == 0.5 else threshold,
         "connected components": _components(card),
         "volume intervals": _intervals(card),
-        "exports": _exports(card),
+        "exports": ", ".join(f"{form}{_change(note)}" for form, note in card.exports.items()) or "none",
         "licence": card.licence,
         "intended use": card.intended_use,
         "created": str(card.created),
@@ -161,16 +167,7 @@ def _labels(card: Card) -> str:
 
 
 def describe_unseen(card: Card) -> str:
-    """The cases that the scores of a card are of, counted and named.
-
-    >>> from brainsegnet.model.card import Architecture, Data, Input, TrainingNote
-    >>> from brainsegnet.task import ISLES2022
-    >>> note = TrainingNote(data=Data(cases=("a", "b"), count=2), held_out=("c",))
-    >>> shape = Architecture(widths=(1, 1), refined=1)
-    >>> card = Card(name="x", task=ISLES2022, input=Input(sequences=("dwi",)), network=shape, training=note)
-    >>> describe_unseen(card)
-    '1 case: c'
-    """
+    """The cases that the scores of a card are of, counted and named."""
     held = card.training.held_out
     count, names = f"{len(held)} case{'' if len(held) == 1 else 's'}", ", ".join(held)
     if not held:
@@ -186,11 +183,7 @@ def by_folds(card: Card) -> bool:
 
 
 def _mean_of(note: TrainingNote) -> str:
-    """What the weights are the mean of.
-
-    >>> _mean_of(TrainingNote()), _mean_of(TrainingNote(trainings=3, interpolated=0.25))
-    ('one training', '3 trainings and, to 25%, the weights that they started from')
-    """
+    """What the weights are the mean of."""
     trainings = f"{note.trainings} trainings" if note.trainings > 1 else "one training"
     start = "they" if note.trainings > 1 else "it"
     share = f" and, to {note.interpolated:.0%}, the weights that {start} started from" if note.interpolated else ""
@@ -227,12 +220,6 @@ def _comparison(other: Comparison) -> str:
     return f"{other.origin} ({count}{budget}): {_scores(other.subsets[most])}"
 
 
-def _decision(card: Card) -> str:
-    """How probabilities become labels."""
-    threshold = f"lesion where its probability is at least {card.threshold:g}"
-    return "most probable class" if card.threshold == 0.5 else threshold
-
-
 def _components(card: Card) -> str:
     """Which connected components are dropped, and what is reached without that."""
     note = card.components
@@ -246,15 +233,12 @@ def _components(card: Card) -> str:
 
 def _intervals(card: Card) -> str:
     """How often the intervals of the volumes contained the truth."""
-    texts = [
-        f"{region}: alpha {note.alpha:.3g}, "
-        + (
-            "not measured"
-            if note.coverage is None
-            else f"contained {note.coverage:.0%} of the volumes of {note.cases} cases, each left out in turn"
-        )
-        for region, note in card.intervals.items()
-    ]
+    texts = []
+    for region, note in card.intervals.items():
+        measured = "not measured"
+        if note.coverage is not None:
+            measured = f"contained {note.coverage:.0%} of the volumes of {note.cases} cases, each left out in turn"
+        texts.append(f"{region}: alpha {note.alpha:.3g}, {measured}")
     return "; ".join(texts) or "not measured"
 
 
@@ -269,13 +253,8 @@ def _parent(parent: Parent | None) -> str:
     return f"{', '.join((parent.name, *parent.ancestors))}, trained on {len(parent.seen)} cases; {parent.licence}"
 
 
-def _exports(card: Card) -> str:
-    """The other forms of the weights, and what 8 bits and bf16 cost."""
-    return ", ".join(f"{form}{_change(note)}" for form, note in card.exports.items()) or "none"
-
-
 def _change(note: ExportNote) -> str:
-    """By how much Dice changed, where that was measured."""
+    """By how much an export in 8 bits or bf16 changes Dice, where that was measured."""
     measured = (("", note.dice_change), ("in bf16: ", note.bf16_change))
     texts = [f"{how}Dice {', '.join(f'{region} {by:+.4f}' for region, by in c.items())}" for how, c in measured if c]
     return f" ({'; '.join(texts)})" if texts else ""

@@ -1,4 +1,4 @@
-"""The verb `report`: one HTML page about a training, a model, or predictions."""
+"""`report`: one HTML page about a training, a model, or predictions."""
 
 import datetime
 import json
@@ -17,12 +17,11 @@ from brainsegnet.metrics.lesions import LESION_RULES
 from brainsegnet.metrics.scores import USUAL_RULES, ScoreRules
 from brainsegnet.metrics.table import Column, Table, number_columns, text_columns
 from brainsegnet.model.card import Card
-from brainsegnet.model.store import BEST, CARD_FILE, LAST, hash_file, open_model
+from brainsegnet.model.store import Model, hash_file
 from brainsegnet.plotting.charts import training_curve_figure
-from brainsegnet.plotting.render import inline_svg
-from brainsegnet.reporting.inspect import by_folds, card_rows, describe_unseen
-from brainsegnet.reporting.page import Charts, Facts, Listing, Part, Section, Tiles, render_page
-from brainsegnet.reporting.scores import score_sections
+from brainsegnet.plotting.slices import inline_svg
+from brainsegnet.reporting.inspect import by_folds, card_rows, describe_unseen, find_model
+from brainsegnet.reporting.sections import Charts, Facts, Listing, Part, Section, Tiles, render_page, score_sections
 from brainsegnet.task import Task
 from brainsegnet.training.finetune import SLOWER, adopt
 from brainsegnet.training.log import read_log
@@ -32,7 +31,6 @@ Notes = Mapping[str, Mapping[str, Any]]
 """Case to what `segment` wrote into the JSON beside its label map."""
 
 PAGES = (".html",)
-_INTENDED = "Research software, not a medical device."
 _SHOWN = 12
 """Validations that are listed: the last ones."""
 _DIGITS = 16
@@ -73,11 +71,12 @@ def report(
     """
     writable(out, PAGES)
     failures: Mapping[str, str] = {}
-    if found := _find_card(source):
+    if model := find_model(source):
         if truth:
             raise DatasetError(f"{source} is a model, which is reported without a truth; name predictions, or leave it")
-        title, subtitle = f"Model: {source.resolve().name}", f"task {found[1].task.name}, trained {found[1].created}"
-        sections = _describe_training(source, *found)
+        card = model.card
+        title, subtitle = f"Model: {source.resolve().name}", f"task {card.task.name}, trained {card.created}"
+        sections = _describe_training(source, model.folder, card)
     else:
         if not truth or task is None:
             raise DatasetError(f"{source} holds no model; to report on predictions, name their truth too, and --task")
@@ -85,21 +84,9 @@ def report(
         title, subtitle = f"Predictions: {source.resolve().name}", f"task {evaluation.task.name}"
         sections, failures = _describe_predictions(evaluation, source, truth, worst, out), evaluation.failures
     subtitle += f"; report of {datetime.date.today().isoformat()}"
-    footer = f"Made by brainsegnet {version('brainsegnet')}. {_INTENDED}"
+    footer = f"Made by brainsegnet {version('brainsegnet')}. Research software, not a medical device."
     write_text(render_page(title, subtitle, sections, footer), out)
     return failures
-
-
-def _find_card(source: Path) -> tuple[Path, Card] | None:
-    """The model folder in a training's output folder, or the folder itself, and its card; None if there is none.
-
-    Raises:
-        ModelError: there is one, but it cannot be used.
-    """
-    if not any((home / CARD_FILE).exists() for home in (source, source / BEST, source / LAST)):
-        return None
-    model = open_model(source)
-    return model.folder, model.card
 
 
 def _describe_training(source: Path, folder: Path, card: Card) -> list[Section]:
@@ -117,7 +104,7 @@ def _describe_predictions(
     notes = _notes_beside(predicted, list(evaluation.scores))
     model = _model_of(notes)
     sections = score_sections(evaluation, predicted, truth, worst)
-    sections += _model_sections(model[0], *model) if model else []
+    sections += _model_sections(model.folder, model.folder, model.card) if model else []
     return [*sections, _repeat_predictions(predicted, truth, evaluation, notes, out)]
 
 
@@ -231,17 +218,17 @@ def _notes_beside(predicted: Path, names: Sequence[str]) -> Notes:
     return {name: note for name, note in notes.items() if isinstance(note.get("model"), dict)}
 
 
-def _model_of(notes: Notes) -> tuple[Path, Card] | None:
+def _model_of(notes: Notes) -> Model | None:
     """The model that made all predictions, if it is still where it was and has the same weights."""
     models = {(note["model"].get("folder"), note["model"].get("sha256")) for note in notes.values()}
     if len(models) != 1:
         return None
     folder, sha256 = next(iter(models))
     try:
-        found = _find_card(Path(str(folder)))
+        found = find_model(Path(str(folder)))
     except BrainSegNetError:
         return None
-    return found if found and found[1].weights and found[1].weights.sha256 == sha256 else None
+    return found if found and found.card.weights and found.card.weights.sha256 == sha256 else None
 
 
 def _typed(*words: object) -> str:

@@ -1,19 +1,33 @@
-"""What a report says of the scores of predictions: means, distributions, the worst cases, and every case."""
+"""The sections of a report as data, those on the scores of predictions, and the page of HTML that they become.
 
+`report.html.j2` writes the page: well-formed XML too, with its pictures and styles inside, and neither scripts nor
+addresses of anything outside.
+"""
+
+import base64
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
 
 from brainsegnet.errors import BrainSegNetError, DatasetError
 from brainsegnet.io.cases import CaseFiles, find_cases, load_case, read_prediction
-from brainsegnet.metrics.evaluate import COLUMNS, Evaluation, describe_unpredicted, label_files
+from brainsegnet.metrics.evaluate import (
+    COLUMNS,
+    Evaluation,
+    describe_convention,
+    describe_empty,
+    describe_unpredicted,
+    label_files,
+)
 from brainsegnet.metrics.scores import EMPTY_RULE, METRICS, CaseScores, RegionScore
-from brainsegnet.metrics.statistics import INTERVAL_RULE, Interval, Summary, summarise
-from brainsegnet.metrics.table import Cell, Column, Estimate, Table, number_columns, text_columns
+from brainsegnet.metrics.statistics import INTERVAL_RULE, Summary, summarise
+from brainsegnet.metrics.table import Cell, Column, Estimate, Table, count_cases, number_columns, text_columns
 from brainsegnet.plotting.charts import distribution_figure, point_titles
 from brainsegnet.plotting.overlays import overlay_figure
-from brainsegnet.plotting.render import inline_svg, render
+from brainsegnet.plotting.slices import inline_svg, render
 from brainsegnet.preprocessing.alignment import Aligner
-from brainsegnet.reporting.page import Charts, Picture, Section, Tiles
 from brainsegnet.task import Task
 
 _NAMES: Mapping[str, str] = {
@@ -30,22 +44,70 @@ _NAMES: Mapping[str, str] = {
 _RATIOS = {"dice", "sensitivity", "specificity", "precision", "surface_dice", "lesion_dice", "lesion_f1"}
 _DRAWN = ("dice", "sensitivity", "precision", "hd95_mm", "surface_dice", "lesion_f1", "volume_error_ml")
 _LISTED = ("dice", "sensitivity", "precision", "hd95_mm", "lesion_f1", "predicted_volume_ml", "true_volume_ml")
-_PICTURE_DPI = 96
 _CHART_NOTE = (
     "Each dot is a case; its name shows under the pointer. Box: quartiles and median, from five cases up. "
     "Diamond: mean; the line through it is the 95 % interval of the mean, where there are enough cases for one."
 )
 
 
-def score_sections(evaluation: Evaluation, predicted: Path, truth: Sequence[Path], worst: int) -> list[Section]:
-    """All that is known of the scores, and `worst` pictures of the worst cases.
+@dataclass(frozen=True)
+class Tiles:
+    """Large figures side by side: each a name, the figure, and a line below."""
 
-    Args:
-        evaluation: Scores of the predictions.
-        predicted: Where these lie.
-        truth: Where the truths lie; the worst cases are drawn if their scans lie there too.
-        worst: How many cases to show.
-    """
+    rows: Sequence[tuple[str, str, str]]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Names and what is known of each, below a heading if there is one."""
+
+    rows: Sequence[tuple[str, str]]
+    heading: str = ""
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Commands as they are typed."""
+
+    lines: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Charts:
+    """Drawings of `inline_svg` side by side, each with a heading above that may be empty."""
+
+    rows: Sequence[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A PNG, if there is one, what it shows for readers who do not see it, and a name and a line below."""
+
+    png: bytes | None
+    alternative: str
+    name: str
+    line: str
+
+    @property
+    def source(self) -> str:
+        """The PNG as an address that holds it."""
+        return f"data:image/png;base64,{base64.b64encode(self.png or b'').decode('ascii')}"
+
+
+Part = Table | Tiles | Facts | Listing | Charts | Picture
+
+
+@dataclass(frozen=True)
+class Section:
+    """A titled part of the page, with fainter sentences below."""
+
+    title: str
+    parts: Sequence[Part] = ()
+    notes: Sequence[str] = ()
+
+
+def score_sections(evaluation: Evaluation, predicted: Path, truth: Sequence[Path], worst: int) -> list[Section]:
+    """All that is known of the scores, and the `worst` cases, drawn if their scans lie beside the truths."""
     first, *others = summary_sections(evaluation)
     lone = describe_unpredicted(evaluation.unpredicted)
     failed = Table(text_columns("Case", "Why"), list(evaluation.failures.items()))
@@ -62,10 +124,12 @@ def score_sections(evaluation: Evaluation, predicted: Path, truth: Sequence[Path
 def summary_sections(evaluation: Evaluation) -> list[Section]:
     """Mean Dice at a glance, all means, and the distributions."""
     summary, scores = summarise(evaluation.scores), evaluation.scores
-    over = f"Mean Dice ± standard deviation over {summary.cases} {'case' if summary.cases == 1 else 'cases'}."
+    over = f"Mean Dice ± standard deviation over {count_cases(summary.cases)}."
+    rules = [EMPTY_RULE, INTERVAL_RULE, *evaluation.rules.describe()]
+    notes = [describe_convention(evaluation.task), *rules, describe_empty(summary)]
     return [
         Section("Dice at a glance", [Tiles([_tile(summary, region) for region in summary.mean])], [over]),
-        Section("Scores", [_means(summary)], _describe(summary, evaluation)),
+        Section("Scores", [_means(summary)], notes),
         Section("Distributions", [Charts([_chart(summary, scores, metric) for metric in _DRAWN])], [_CHART_NOTE]),
     ]
 
@@ -88,11 +152,7 @@ def worst_cases(scores: CaseScores, count: int) -> list[str]:
 
 
 def column(metric: str) -> Column:
-    """Name of a metric in words, and format of its figures.
-
-    >>> column("hd95_mm").heading, column("lesions_found").heading, column("lesions_found").form
-    ('HD95, mm', 'Lesions found', '.1f')
-    """
+    """Name of a metric in words, and format of its figures."""
     form = COLUMNS[metric].form if metric in COLUMNS else ".3f"
     return Column(_NAMES.get(metric, metric.replace("_", " ").capitalize()), form)
 
@@ -101,13 +161,8 @@ def _mean_dice(regions: Mapping[str, RegionScore]) -> float:
     return sum(score.dice for score in regions.values()) / len(regions)
 
 
-def _interval(summary: Summary, region: str, metric: str) -> Interval:
-    """The 95 % interval of a mean, where the cases are enough."""
-    return (summary.low[region][metric], summary.high[region][metric]) if region in summary.low else None
-
-
 def _tile(summary: Summary, region: str) -> tuple[str, str, str]:
-    ends = _interval(summary, region, "dice")
+    ends = summary.interval(region, "dice")
     spread = f"± {summary.sd[region]['dice']:.3f}" if summary.cases > 1 else "one case"
     interval = f", 95 % interval {ends[0]:.3f} to {ends[1]:.3f}" if ends else ""
     return region, f"{summary.mean[region]['dice']:.3f}", spread + interval
@@ -119,7 +174,7 @@ def _means(summary: Summary) -> Table:
     for metric in METRICS:
         form = column(metric).form
         means = (
-            Estimate(mean[metric], summary.sd[region][metric], _interval(summary, region, metric), form=form)
+            Estimate(mean[metric], summary.sd[region][metric], summary.interval(region, metric), form=form)
             for region, mean in summary.mean.items()
         )
         rows.append([column(metric).heading, *means])
@@ -127,47 +182,29 @@ def _means(summary: Summary) -> Table:
     return Table([*text_columns(heading), *number_columns(*summary.mean)], rows)
 
 
-def _describe(summary: Summary, evaluation: Evaluation) -> list[str]:
-    """Convention, rules, and how many masks were empty."""
-    task = evaluation.task
-    labels = ", ".join(f"{value} {tissue}" for value, tissue in task.labels.items())
-    regions = "; ".join(f"{region} = {' + '.join(map(str, values))}" for region, values in task.regions.items())
-    empty = "; ".join(
-        f"{region}: {', '.join(f'{kind} {count}' for kind, count in counts.items())}"
-        for region, counts in summary.empty.items()
-    )
-    rules = [EMPTY_RULE, INTERVAL_RULE, *evaluation.rules.describe()]
-    return [f"Labels of {task.name}: {labels}. Regions: {regions}.", *rules, f"Empty masks: {empty}."]
-
-
 def _chart(summary: Summary, scores: CaseScores, metric: str) -> tuple[str, str]:
     """Heading and drawing of the distribution of a metric, a row for each region."""
     values = {r: {name: float(getattr(case[r], metric)) for name, case in scores.items()} for r in summary.mean}
-    intervals = {region: _interval(summary, region, metric) for region in summary.mean}
+    intervals = {region: summary.interval(region, metric) for region in summary.mean}
     figure, name = distribution_figure(values, metric in _RATIOS, intervals), column(metric).heading
     return name, inline_svg(figure, metric, f"Distribution of {name}", point_titles(values))
 
 
 def _worst_section(evaluation: Evaluation, predicted: Path, truth: Sequence[Path], count: int) -> Section:
     """The worst cases, drawn where the truth is given with its scans."""
-    scans, files = _find_scans(truth), label_files(predicted)
-    parts, rank = [], worst_cases(evaluation.scores, count)
+    scans: dict[str, CaseFiles] = {}
+    with suppress(DatasetError):
+        scans = {case.name: case for case in find_cases(truth) if case.lesion}
+    maps, parts, rank = label_files(predicted), [], worst_cases(evaluation.scores, count)
     for name in rank:
         regions = evaluation.scores[name]
         dices = ", ".join(f"{region} {score.dice:.3f}" for region, score in regions.items())
-        drawn = _draw(scans[name], files[name], evaluation.task) if name in scans and name in files else None
+        drawn = _draw(scans[name], maps[name], evaluation.task) if name in scans and name in maps else None
         line = f"mean Dice {_mean_dice(regions):.3f} ({dices})"
         parts.append(Picture(drawn, f"Prediction and truth of {name}", name, line))
     why = f"The {len(rank)} of {len(evaluation.scores)} cases with the lowest mean Dice over the regions, worst first."
     undrawn = ["Pictures need the scans: name folders of cases as the truth."] if not scans else []
     return Section("Worst cases", parts, [why, *undrawn])
-
-
-def _find_scans(truth: Sequence[Path]) -> dict[str, CaseFiles]:
-    try:
-        return {case.name: case for case in find_cases(truth) if case.lesion}
-    except DatasetError:
-        return {}
 
 
 def _draw(files: CaseFiles, predicted: Path, task: Task) -> bytes | None:
@@ -176,6 +213,18 @@ def _draw(files: CaseFiles, predicted: Path, task: Task) -> bytes | None:
         case = load_case(files, task.sequences, task, lesion=True, allow_missing=True, align=Aligner(files.name))
         names = [name for name in ("flair", "t1c", "t2") if name in case.images] or list(case.images)[:3]
         labels = read_prediction(predicted, task, files.name).array
-        return render(overlay_figure(case, labels, task, names, "slice"), "png", _PICTURE_DPI)
+        return render(overlay_figure(case, labels, task, names, "slice"), "png", dpi=96)
     except BrainSegNetError:
         return None
+
+
+def render_page(title: str, subtitle: str, sections: Sequence[Section], footer: str) -> str:
+    """The whole page as HTML; text is escaped."""
+    from jinja2 import Environment, StrictUndefined
+
+    home = files("brainsegnet.reporting")
+    writer = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    template = writer.from_string(home.joinpath("report.html.j2").read_text(encoding="utf-8"))
+    style = home.joinpath("report.css").read_text(encoding="utf-8")
+    content = {"title": title, "subtitle": subtitle, "sections": sections, "footer": footer, "style": style}
+    return template.render(content, kind=lambda part: type(part).__name__)
