@@ -6,12 +6,11 @@ DICOM and ITK: x to the left, y to the back, z to the head of the patient.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Self, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
-from brainsegnet._types import Affine, Array, Millimetres, Shape
+from brainsegnet._types import Affine, Array, Doubles, ItkObject, Millimetres, Shape
 from brainsegnet.errors import GridMismatch, LabelError
 
 GRID_TOLERANCE_MM = 0.1
@@ -75,6 +74,9 @@ class Volume:
             return False
         tolerance_mm = min(GRID_TOLERANCE_MM, min(other.spacing_mm) / 4)
         return measure_gap(self, other) <= tolerance_mm
+
+
+V = TypeVar("V", bound=Volume)
 
 
 class LabelMap(Volume):
@@ -194,7 +196,7 @@ def describe_gap(name: str, part: Volume, first: str, reference: Volume) -> str:
     return f"{name} and {first} have the same shape, but their affines differ by up to {gap_mm:.3g} mm"
 
 
-def itk_grid(affine: Affine) -> tuple[tuple[float, ...], tuple[float, ...], NDArray[np.float64]]:
+def itk_grid(affine: Affine) -> tuple[tuple[float, ...], tuple[float, ...], Doubles]:
     """Origin and spacing in millimetres (x, y, z) and the direction cosines (3, 3) that ITK keeps for an affine.
 
     ITK counts its index (w, h, d), so spacing and the columns of the direction run the other way round.
@@ -206,6 +208,23 @@ def itk_grid(affine: Affine) -> tuple[tuple[float, ...], tuple[float, ...], NDAr
     columns = affine[:3, 2::-1]
     spacing = np.linalg.norm(columns, axis=0)
     return tuple(affine[:3, 3].tolist()), tuple(spacing.tolist()), columns / spacing
+
+
+def load_itk() -> ItkObject:
+    """SimpleITK, loaded where it is first needed: where a GPU trains on packed scans it may be absent."""
+    import SimpleITK
+
+    return SimpleITK
+
+
+def build_itk(array: Array, affine: Affine) -> ItkObject:
+    """An image (D, H, W) as one of SimpleITK, its voxels where they are in the world: a copy."""
+    image = load_itk().GetImageFromArray(array)
+    origin, spacing, direction = itk_grid(affine)
+    image.SetOrigin(origin)
+    image.SetSpacing(spacing)
+    image.SetDirection(direction.ravel().tolist())
+    return image
 
 
 def is_sheared(affine: Affine) -> bool:
