@@ -4,7 +4,7 @@ Arrays are always (D, H, W): slice, row, column. The affine maps an index (d, h,
 DICOM and ITK: x to the left, y to the back, z to the head of the patient.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Self, TypeVar
 
@@ -24,11 +24,7 @@ REMEDY = "segment, train and compare: --resample"
 
 @dataclass(frozen=True, eq=False)
 class Volume:
-    """An image on its grid.
-
-    Args:
-        array: Intensities (D, H, W).
-        affine: (4, 4), index (d, h, w, 1) to millimetres (x left, y posterior, z superior).
+    """An image (D, H, W) on its grid, whose affine (4, 4) leads from an index (d, h, w, 1) to millimetres.
 
     Raises:
         ValueError: `array` is not 3-D or `affine` is not (4, 4).
@@ -80,11 +76,7 @@ V = TypeVar("V", bound=Volume)
 
 
 class LabelMap(Volume):
-    """A volume of integer labels; 0 is the background.
-
-    Raises:
-        LabelError: the array is not of an integer type.
-    """
+    """A volume of integer labels, another type is a `LabelError`; 0 is the background."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -125,14 +117,10 @@ class Box:
         >>> Box.around(np.pad(np.ones((1, 2, 3)), 4))
         Box(start=(4, 4, 4), stop=(5, 6, 7))
         """
-        starts, stops = [], []
-        for axis in range(3):
-            hits = np.flatnonzero(mask.any(axis=tuple({0, 1, 2} - {axis})))
-            if hits.size == 0:
-                raise ValueError("no box around an empty mask")
-            starts.append(int(hits[0]))
-            stops.append(int(hits[-1]) + 1)
-        return cls((starts[0], starts[1], starts[2]), (stops[0], stops[1], stops[2]))
+        d, h, w = (np.flatnonzero(mask.any(axis=others)).tolist() for others in ((1, 2), (0, 2), (0, 1)))
+        if not d:
+            raise ValueError("no box around an empty mask")
+        return cls((d[0], h[0], w[0]), (d[-1] + 1, h[-1] + 1, w[-1] + 1))
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,8 +144,7 @@ class Case:
         if not self.images:
             raise ValueError(f"case {self.name} has no image")
         (first, reference), *others = self.images.items()
-        parts: Iterable[tuple[str, Volume]] = [*others, *([("the label map", self.lesion)] if self.lesion else [])]
-        for name, part in parts:
+        for name, part in (*others, *([("the label map", self.lesion)] if self.lesion else [])):
             if not part.on_grid_of(reference):
                 raise GridMismatch(f"case {self.name}: {describe_mismatch(name, part, first, reference)} ({REMEDY})")
 
