@@ -4,7 +4,7 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -15,11 +15,7 @@ IMAGES = (".nii.gz", ".nii", ".mha", ".nrrd")
 
 
 def write_text(text: str, path: Path) -> None:
-    """Write text as UTF-8.
-
-    Raises:
-        OutputError: the folder cannot be made or written to, or the disk is full.
-    """
+    """Write text as UTF-8; an `OutputError` says why it cannot be."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="\n")
 
@@ -38,9 +34,7 @@ def writable(path: Path, suffixes: tuple[str, ...] = IMAGES) -> None:
     if suffixes and path.is_dir():
         raise OutputError(f"{path} is a folder; name a file in it")
     try:
-        folder = next(above for above in path.parents if above.exists())
-        with tempfile.TemporaryFile(dir=folder):
-            pass
+        tempfile.TemporaryFile(dir=next(above for above in path.parents if above.exists())).close()
     except OSError as error:
         raise OutputError(f"{path} cannot be written: {error.strerror or error}") from error
 
@@ -63,7 +57,11 @@ def replacing(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise OutputError(f"{path} cannot be written: {error.strerror or error}") from error
     finally:
-        _remove(temporary)
+        with suppress(OSError):
+            if temporary.is_dir():
+                shutil.rmtree(temporary, ignore_errors=True)
+            else:
+                temporary.unlink(missing_ok=True)
 
 
 def find_suffix(path: Path, suffixes: tuple[str, ...]) -> str:
@@ -75,13 +73,13 @@ def find_suffix(path: Path, suffixes: tuple[str, ...]) -> str:
     return next((suffix for suffix in suffixes if path.name.lower().endswith(suffix)), "")
 
 
-def stem_of(path: Path, suffixes: Collection[str] = IMAGES) -> str:
+def stem_of(path: Path, suffixes: tuple[str, ...] = IMAGES) -> str:
     """The name of a file without its suffix, of which `.nii.gz` is one.
 
     >>> stem_of(Path("out/pat 1.nii.gz")), stem_of(Path("notes.txt"))
     ('pat 1', 'notes.txt')
     """
-    return path.name[: len(path.name) - len(find_suffix(path, tuple(suffixes)))]
+    return path.name[: len(path.name) - len(find_suffix(path, suffixes))]
 
 
 def check_suffix(path: Path, suffixes: tuple[str, ...]) -> str:
@@ -108,11 +106,3 @@ def _swap(temporary: Path, path: Path) -> None:
         os.replace(former, path)
         raise
     shutil.rmtree(former, ignore_errors=True)
-
-
-def _remove(path: Path) -> None:
-    with suppress(OSError):
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)

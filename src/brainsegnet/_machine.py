@@ -2,19 +2,16 @@
 
 import os
 import platform
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterator
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 
 VERSIONED = ("brainsegnet", "torch", "lightning", "safetensors", "openvino", "nncf", "numpy", "SimpleITK")
 CPUINFO, CGROUP = Path("/proc/cpuinfo"), Path("/sys/fs/cgroup")
-INTEGER_FLAGS = ("avx2", "avx512_vnni", "avx_vnni", "amx_int8", "asimddp")
+INTEGER_FLAGS = {"avx2", "avx512_vnni", "avx_vnni", "amx_int8", "asimddp"}
 """With any of these, 8-bit products are faster than those of floats, with AVX2 alone 1.9 times."""
-X86 = ("x86_64", "amd64")
-"""Machines whose processors have had AVX2 for ten years."""
-BF16_FLAGS = ("amx_bf16",)
-"""Matrix units for bf16. Vector instructions (avx512_bf16) do not count, although they halve a training step. With
-them, the weight gradients of small maps read uninitialised memory in torch 2.13 (docs/performance.md)."""
 
 
 def has_integer_units(description: Path = CPUINFO) -> bool:
@@ -23,33 +20,32 @@ def has_integer_units(description: Path = CPUINFO) -> bool:
     Windows and macOS give no description; there, x86 processors are assumed to have AVX2.
     """
     if not description.exists():
-        return platform.machine().lower() in X86
-    return _has_any(INTEGER_FLAGS, description)
+        return platform.machine().lower() in ("x86_64", "amd64")
+    return not INTEGER_FLAGS.isdisjoint(_read(description).split())
 
 
 def has_bf16_units(description: Path = CPUINFO) -> bool:
-    """Whether the processor has matrix units for bf16; False without a description."""
-    return _has_any(BF16_FLAGS, description)
+    """Whether the processor has matrix units for bf16; False without a description.
+
+    Vector instructions (avx512_bf16) do not count, although they halve a training step. With them, the weight gradients
+    of small maps read uninitialised memory in torch 2.13 (docs/performance.md).
+    """
+    return "amx_bf16" in _read(description).split()
 
 
 def describe_cpu(description: Path = CPUINFO) -> str:
     """Name and special units of the processor, and the number of cores, for results."""
-    try:
-        lines = [line.partition(":") for line in description.read_text().splitlines()]
-    except OSError:
-        lines = []
-    names = [value.strip() for key, _, value in lines if key.strip() == "model name"]
-    units = [flag for flag in ("avx2", "avx512_vnni", "avx512_bf16", "amx_bf16") if _has_any([flag], description)]
-    name = next(iter(names), platform.processor() or platform.machine())
+    text = _read(description)
+    named = re.search(r"^model name\s*:(.*)", text, re.MULTILINE)
+    name = named[1].strip() if named else platform.processor() or platform.machine()
+    units = [flag for flag in ("avx2", "avx512_vnni", "avx512_bf16", "amx_bf16") if flag in text.split()]
     return f"{name}{f' ({units[-1]})' if units else ''}, {os.cpu_count()} cores"
 
 
-def _has_any(flags: Iterable[str], description: Path) -> bool:
-    try:
-        words = set(description.read_text().split())
-    except OSError:
-        return False
-    return any(flag in words for flag in flags)
+def _read(description: Path) -> str:
+    with suppress(OSError):
+        return description.read_text()
+    return ""
 
 
 def free_memory() -> int | None:
@@ -59,7 +55,7 @@ def free_memory() -> int | None:
 
 def _limits() -> Iterator[int]:
     """What the machine and the container leave, the latter with the file cache that can be dropped."""
-    try:
+    with suppress(OSError, ValueError, KeyError):
         for line in Path("/proc/meminfo").read_text().splitlines():
             if line.startswith("MemAvailable:"):
                 yield 1024 * int(line.split()[1])
@@ -67,18 +63,14 @@ def _limits() -> Iterator[int]:
         details = dict(line.split() for line in (CGROUP / "memory.stat").read_text().splitlines())
         if most != "max":
             yield max(int(most) - int(taken) + int(details["inactive_file"]), 0)
-    except (OSError, ValueError, KeyError):
-        return
 
 
 def find_versions() -> dict[str, str]:
     """Versions of Python and of the installed packages on which the result of a training depends."""
     versions = {"python": platform.python_version()}
     for package in VERSIONED:
-        try:
+        with suppress(metadata.PackageNotFoundError):
             versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
     return versions
 
 

@@ -9,7 +9,6 @@ _DEFECTS = {
     "extra_forbidden": " is not known here; take it out, or look at its spelling",
     "model_type": ": names and values are due, as in a: b",
     "dict_type": ": names and values are due, as in {a: b}",
-    "mapping_type": ": names and values are due, as in {a: b}",
     "tuple_type": ": a list is due, as in [a, b]",
     "too_short": ": at least {min_length} must be named",
     "string_pattern_mismatch": " does not have the form {pattern}",
@@ -18,10 +17,7 @@ _DEFECTS = {
 
 
 def describe_invalid(defect: Mapping[str, Any]) -> str:
-    """A defect that pydantic found in a user's file, in plain words: where it is, and what is expected there.
-
-    Args:
-        defect: One of the `errors()` of its `ValidationError`.
+    """One of the `errors()` of pydantic's `ValidationError`, in plain words: where it is, and what is expected there.
 
     >>> describe_invalid({"loc": ("regions", "core"), "type": "tuple_type", "msg": "Input should be a valid tuple"})
     'regions.core: a list is due, as in [a, b]'
@@ -33,6 +29,15 @@ def describe_invalid(defect: Mapping[str, Any]) -> str:
     for name, value in defect.get("ctx", {}).items():
         what = what.replace(f"{{{name}}}", str(value))
     return (".".join(map(str, defect["loc"])) + what).removeprefix(": ")
+
+
+def describe_unreadable(error: Exception) -> str:
+    """The end of a sentence on a user's YAML or table that cannot be read."""
+    if isinstance(error, UnicodeDecodeError):
+        return "is not text in UTF-8; save it as such"
+    if isinstance(error, OSError):
+        return f"cannot be read: {error.strerror or error}"
+    return f"is not YAML: {' '.join(str(error).split())}"
 
 
 class BrainSegNetError(ValueError):

@@ -13,16 +13,12 @@ class ProgressEvent:
         progress: Share of the whole work that is done, 0 to 1.
         minutes: Since the start, over all resumed parts.
         minutes_left: At the speed so far; None while it is unknown.
-        step, epoch: Done so far; the epoch in fractions.
-        stage: Name of the curriculum's stage.
-        loss: Mean since the last event.
-        learning_rate: Of the last step.
+        step, epoch, stage: Of the training; the epoch in fractions, the stage of the curriculum by name.
+        loss, learning_rate: Mean since the last event, and that of the last step.
         samples_per_second: Over all devices.
         data_wait: Share of the time in which the device waited for samples.
         dice: Whole-scan Dice by region on the held-out cases, where they were scored at this step.
-        model: Model of a benchmark that is being trained.
-        fold, folds: The fold, counted from 1, and the number of folds.
-        seed: Seed of this training, where a benchmark has several.
+        model, fold, folds, seed: What a benchmark trains now; folds count from 1.
         training: Share of this one training that is done, in a benchmark.
     """
 

@@ -4,6 +4,7 @@ A task is a value: one of `TASKS`, or read from a user's YAML file.
 """
 
 from collections.abc import Mapping
+from itertools import cycle
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -12,7 +13,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from brainsegnet._types import Array, Labels
-from brainsegnet.errors import LabelError, TaskError, describe_invalid
+from brainsegnet.errors import LabelError, TaskError, describe_invalid, describe_unreadable
 
 Normalisation = Literal["median-sd"]
 Colour = Annotated[str, Field(pattern="^#[0-9a-fA-F]{6}$")]
@@ -34,13 +35,7 @@ OTHER_COLOURS: tuple[Colour, ...] = ("#ffcc29", "#33d4e6", "#ed61cc", "#ff8775",
 
 
 class Platform(BaseModel):
-    """What the platform of a challenge requires of uploaded files.
-
-    Attributes:
-        prefix, suffix: How a file's name begins and ends.
-        dtype: Type of the voxels.
-        id_from: Sequence whose number stands for the case.
-    """
+    """What a challenge requires of uploaded files; a case has the number of its sequence `id_from`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -54,14 +49,14 @@ class Task(BaseModel):
     """Sequences by name, labels in the convention of the data set, and the regions that are scored.
 
     Attributes:
-        name: Short name, as in `--task`.
-        sequences: Names of the sequences in the order of the channels; a model may use a part of them.
+        name: As in `--task`.
+        sequences: In the order of the channels; a model may use a part of them.
         labels: Label value in the files to tissue; 0 is the background. Class k of the network is the k-th label.
         colours: Label value to its colour in every picture; where none is given, one that fits the tissue.
         regions: Region to the label values it unites, in the order of the tables.
         patch: Training sample (D, H, W) of the paper, in voxels.
         normalisation: How intensities are normalised.
-        platform: Where `submit` is to upload to; None is nowhere.
+        platform: Where `submit` uploads to; None is nowhere.
 
     >>> BRATS2015.classes, BRATS2021.label_values
     (5, (0, 1, 2, 4))
@@ -87,12 +82,9 @@ class Task(BaseModel):
         labels: Mapping[int, str] = info.data.get("labels", {})
         if labels and (unknown := sorted(set(given) - set(labels))):
             raise ValueError(f"colours are given for labels {unknown} that are not in {dict(labels)}")
-        others = [value for value, tissue in labels.items() if value not in given and tissue not in TISSUE_COLOURS]
-        free = {value: OTHER_COLOURS[place % len(OTHER_COLOURS)] for place, value in enumerate(others)}
-        found = {
-            value: given.get(value) or TISSUE_COLOURS.get(tissue) or free[value] for value, tissue in labels.items()
-        }
-        return {value: colour.lower() for value, colour in found.items()}
+        free = cycle(OTHER_COLOURS)
+        found = [given.get(value) or TISSUE_COLOURS.get(tissue) or next(free) for value, tissue in labels.items()]
+        return {value: colour.lower() for value, colour in zip(labels, found, strict=True)}
 
     @model_validator(mode="after")
     def _consistent(self) -> "Task":
@@ -175,10 +167,10 @@ class Task(BaseModel):
         ([4], [1])
         """
         known = {*TISSUES, *self.labels.values()}
-        if source is None or source == self or not known & set(source.labels.values()):
-            self.check(labels, case)
-            return labels
-        return self.translate(labels, source, case)
+        if source is not None and source.labels != self.labels and known & set(source.labels.values()):
+            return self.translate(labels, source, case)
+        self.check(labels, case)
+        return labels
 
     def translate(self, labels: Array, source: "Task", case: str = "") -> Labels:
         """Labels of another task's convention in the convention of this one, matched by the names of the tissues.
@@ -190,8 +182,6 @@ class Task(BaseModel):
 
         >>> BRATS2021.translate(np.array([0, 1, 2, 3, 4]), BRATS2015).tolist()
         [0, 1, 2, 1, 4]
-        >>> BRATS2021.translate(np.array([3]), BRATS2023).tolist()
-        [4]
         """
         source.check(labels, case)
         table = np.zeros(256, np.uint8)
@@ -213,9 +203,8 @@ def present(labels: Array) -> list[int]:
     >>> present(np.array([[4, 0], [0, 2]], np.uint8))
     [0, 2, 4]
     """
-    if labels.dtype == np.uint8:
-        return [int(value) for value in np.flatnonzero(np.bincount(labels.ravel(), minlength=256))]
-    return [int(value) for value in np.unique(labels)]
+    values = np.flatnonzero(np.bincount(labels.ravel())) if labels.dtype == np.uint8 else np.unique(labels)
+    return [int(value) for value in values]
 
 
 _GLIOMA = ("flair", "t1", "t1c", "t2")
@@ -269,11 +258,7 @@ def load_task(name_or_file: str | Path) -> Task:
         raise TaskError(f"unknown task {name_or_file!r}; choose one of {', '.join(TASKS)}, or name a YAML file")
     try:
         return Task.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except OSError as error:
-        raise TaskError(f"task file {path} cannot be read: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:
-        raise TaskError(f"task file {path} is not text in UTF-8; save it as such") from error
-    except yaml.YAMLError as error:
-        raise TaskError(f"task file {path} is not YAML: {' '.join(str(error).split())}") from error
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise TaskError(f"task file {path} {describe_unreadable(error)}") from error
     except ValidationError as error:
         raise TaskError(f"task file {path}: {describe_invalid(error.errors()[0])}") from error

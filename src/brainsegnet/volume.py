@@ -4,14 +4,13 @@ Arrays are always (D, H, W): slice, row, column. The affine maps an index (d, h,
 DICOM and ITK: x to the left, y to the back, z to the head of the patient.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Self, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
-from brainsegnet._types import Affine, Array, Millimetres, Shape
+from brainsegnet._types import Affine, Array, Doubles, ItkObject, Millimetres, Shape
 from brainsegnet.errors import GridMismatch, LabelError
 
 GRID_TOLERANCE_MM = 0.1
@@ -25,11 +24,7 @@ REMEDY = "segment, train and compare: --resample"
 
 @dataclass(frozen=True, eq=False)
 class Volume:
-    """An image on its grid.
-
-    Args:
-        array: Intensities (D, H, W).
-        affine: (4, 4), index (d, h, w, 1) to millimetres (x left, y posterior, z superior).
+    """An image (D, H, W) on its grid, whose affine (4, 4) leads from an index (d, h, w, 1) to millimetres.
 
     Raises:
         ValueError: `array` is not 3-D or `affine` is not (4, 4).
@@ -77,12 +72,11 @@ class Volume:
         return measure_gap(self, other) <= tolerance_mm
 
 
-class LabelMap(Volume):
-    """A volume of integer labels; 0 is the background.
+V = TypeVar("V", bound=Volume)
 
-    Raises:
-        LabelError: the array is not of an integer type.
-    """
+
+class LabelMap(Volume):
+    """A volume of integer labels, another type is a `LabelError`; 0 is the background."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -123,14 +117,10 @@ class Box:
         >>> Box.around(np.pad(np.ones((1, 2, 3)), 4))
         Box(start=(4, 4, 4), stop=(5, 6, 7))
         """
-        starts, stops = [], []
-        for axis in range(3):
-            hits = np.flatnonzero(mask.any(axis=tuple({0, 1, 2} - {axis})))
-            if hits.size == 0:
-                raise ValueError("no box around an empty mask")
-            starts.append(int(hits[0]))
-            stops.append(int(hits[-1]) + 1)
-        return cls((starts[0], starts[1], starts[2]), (stops[0], stops[1], stops[2]))
+        d, h, w = (np.flatnonzero(mask.any(axis=others)).tolist() for others in ((1, 2), (0, 2), (0, 1)))
+        if not d:
+            raise ValueError("no box around an empty mask")
+        return cls((d[0], h[0], w[0]), (d[-1] + 1, h[-1] + 1, w[-1] + 1))
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,8 +144,7 @@ class Case:
         if not self.images:
             raise ValueError(f"case {self.name} has no image")
         (first, reference), *others = self.images.items()
-        parts: Iterable[tuple[str, Volume]] = [*others, *([("the label map", self.lesion)] if self.lesion else [])]
-        for name, part in parts:
+        for name, part in (*others, *([("the label map", self.lesion)] if self.lesion else [])):
             if not part.on_grid_of(reference):
                 raise GridMismatch(f"case {self.name}: {describe_mismatch(name, part, first, reference)} ({REMEDY})")
 
@@ -194,7 +183,7 @@ def describe_gap(name: str, part: Volume, first: str, reference: Volume) -> str:
     return f"{name} and {first} have the same shape, but their affines differ by up to {gap_mm:.3g} mm"
 
 
-def itk_grid(affine: Affine) -> tuple[tuple[float, ...], tuple[float, ...], NDArray[np.float64]]:
+def itk_grid(affine: Affine) -> tuple[tuple[float, ...], tuple[float, ...], Doubles]:
     """Origin and spacing in millimetres (x, y, z) and the direction cosines (3, 3) that ITK keeps for an affine.
 
     ITK counts its index (w, h, d), so spacing and the columns of the direction run the other way round.
@@ -206,6 +195,23 @@ def itk_grid(affine: Affine) -> tuple[tuple[float, ...], tuple[float, ...], NDAr
     columns = affine[:3, 2::-1]
     spacing = np.linalg.norm(columns, axis=0)
     return tuple(affine[:3, 3].tolist()), tuple(spacing.tolist()), columns / spacing
+
+
+def load_itk() -> ItkObject:
+    """SimpleITK, loaded where it is first needed: where a GPU trains on packed scans it may be absent."""
+    import SimpleITK
+
+    return SimpleITK
+
+
+def build_itk(array: Array, affine: Affine) -> ItkObject:
+    """An image (D, H, W) as one of SimpleITK, its voxels where they are in the world: a copy."""
+    image = load_itk().GetImageFromArray(array)
+    origin, spacing, direction = itk_grid(affine)
+    image.SetOrigin(origin)
+    image.SetSpacing(spacing)
+    image.SetDirection(direction.ravel().tolist())
+    return image
 
 
 def is_sheared(affine: Affine) -> bool:

@@ -5,10 +5,10 @@ import pytest
 import SimpleITK as sitk
 
 from brainsegnet.errors import ImageError
-from brainsegnet.preprocessing.alignment import Aligner, Registration, measure, register, resample, to_itk
+from brainsegnet.preprocessing.alignment import Aligner, Registration, measure, register, resample
 from brainsegnet.preprocessing.geometry import Turn, turn
 from brainsegnet.simulation.phantom import simulate_phantom
-from brainsegnet.volume import LabelMap, Volume
+from brainsegnet.volume import LabelMap, Volume, build_itk
 
 MOTIONS = {"small": ((2, -1, 3), (3, -2, 1)), "large": ((-8, 5, 10), (-9, 6, 8))}
 
@@ -60,7 +60,7 @@ def test_a_known_motion_is_recovered_within_half_a_voxel_and_a_degree(phantom, s
     found = register(moved(phantom.images[sequence], truth), flair)
     gap_mm, angle = errors(matrix_of(found), truth, flair)
     assert gap_mm < min(flair.spacing_mm) / 2 and angle < 1
-    assert found.better and found.plausible and not found.warning
+    assert found.better and not found.warning
     assert found.translation_mm == pytest.approx(np.linalg.norm(shift_mm), abs=min(flair.spacing_mm) / 2)
     total = np.degrees(np.arccos((np.trace(truth[:3, :3]) - 1) / 2))
     assert found.rotation_degrees == pytest.approx(total, abs=1)
@@ -167,9 +167,9 @@ def test_mutual_information_with_itself_is_the_highest_and_does_not_mind_the_con
     """Of a bijective function of an image, mutual information is that of the image with itself."""
     t1 = phantom.images["t1"]
     still = sitk.Euler3DTransform()
-    itself = to_itk(t1.array.astype(np.float32), t1)
-    inverted = to_itk(-t1.array.astype(np.float32), t1)
-    flair = to_itk(phantom.images["flair"].array.astype(np.float32), t1)
+    itself = build_itk(t1.array.astype(np.float32), t1.affine)
+    inverted = build_itk(-t1.array.astype(np.float32), t1.affine)
+    flair = build_itk(phantom.images["flair"].array.astype(np.float32), t1.affine)
     own = measure(itself, itself, still)
     assert measure(itself, inverted, still) == pytest.approx(own, rel=0.01)
     assert 0 < measure(itself, flair, still) < own

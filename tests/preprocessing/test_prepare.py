@@ -7,7 +7,6 @@ from brainsegnet.errors import ImageError
 from brainsegnet.io.cases import find_cases, load_case
 from brainsegnet.preprocessing.geometry import Turn, turn
 from brainsegnet.preprocessing.prepare import (
-    brain_box,
     brain_mask,
     check_case,
     crop,
@@ -64,7 +63,7 @@ def test_restore_undoes_follow_inside_the_box(case, how):
     prepared = prepare(other)
     back = restore(follow(other.lesion.array, prepared), prepared)
     inside = np.zeros(other.reference.shape, bool)
-    inside[brain_box(other).slices] = True
+    inside[box_of(other).slices] = True
     np.testing.assert_array_equal(back, np.where(inside, other.lesion.array, 0))
     assert back.dtype == np.uint8 and back.flags.c_contiguous
     np.testing.assert_array_equal(follow(other.lesion.array, prepared), follow(case.lesion.array, prepare(case)))
@@ -100,6 +99,10 @@ def test_a_real_lesion_lies_in_its_box(real_data):
     np.testing.assert_array_equal(restore(follow(case.lesion.array, prepared), prepared), case.lesion.array)
 
 
+def box_of(case):
+    return Box.around(brain_mask(case))
+
+
 def head(rng, background, box=BOX, shape=(6, 8, 10)):
     array = np.full(shape, background, np.float32)
     array[box.slices] = rng.random(box.shape) + 1
@@ -109,7 +112,7 @@ def head(rng, background, box=BOX, shape=(6, 8, 10)):
 @pytest.mark.parametrize("background", [0, -3.16])
 def test_the_box_holds_the_brain_of_every_sequence(rng, background):
     case = Case("a", {"t1": head(rng, background), "t2": head(rng, 0, Box((2, 1, 3), (3, 3, 4)))})
-    assert brain_box(case) == Box((1, 1, 3), (4, 6, 8))
+    assert box_of(case) == Box((1, 1, 3), (4, 6, 8))
     assert brain_mask(case).sum() == 3 * 4 * 5 + 1
 
 
@@ -117,17 +120,17 @@ def test_an_image_without_background_fills_its_volume(rng):
     noisy = Volume(rng.random((6, 8, 10)), np.diag([2.0, 1, 1, 1]))
     case = Case("a", {"t1": head(rng, 0), "t2": noisy})
     assert find_background(noisy.array) is None and find_background(np.full((2, 2, 2), np.nan)) is None
-    assert brain_box(case) == Box((0, 0, 0), (6, 8, 10))
+    assert box_of(case) == Box((0, 0, 0), (6, 8, 10))
 
 
 def test_a_lesion_outside_the_brain_does_not_move_the_box(rng):
     lesion = LabelMap(np.ones((6, 8, 10), np.uint8), np.diag([2.0, 1, 1, 1]))
-    assert brain_box(Case("a", {"t1": head(rng, 0)}, lesion)) == BOX
+    assert box_of(Case("a", {"t1": head(rng, 0)}, lesion)) == BOX
 
 
 def test_nothing_but_background_is_refused():
     with pytest.raises(ImageError, match="case a: no image differs from its background"):
-        brain_box(Case("a", {"t1": Volume(np.zeros((2, 3, 4)), np.eye(4))}))
+        box_of(Case("a", {"t1": Volume(np.zeros((2, 3, 4)), np.eye(4))}))
 
 
 def test_put_back_undoes_crop_inside_the_box(rng):
@@ -160,7 +163,7 @@ def test_the_box_of_a_real_brain(real_data):
     case = load_case(files, ("flair", "t1c"), BRATS2015, lesion=False)
     background = find_background(case.reference.array)
     assert background is not None and -4 < background < -3
-    assert brain_box(case) == Box((7, 51, 47), (147, 212, 193))
+    assert box_of(case) == Box((7, 51, 47), (147, 212, 193))
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import numpy as np
 from brainsegnet._types import Affine, Array, ItkObject
 from brainsegnet.errors import ImageError
 from brainsegnet.io.nifti import CheckKind
-from brainsegnet.volume import itk_grid
+from brainsegnet.volume import build_itk, load_itk
 
 _NRRD = ".nrrd"
 _META_BYTES = {"MET_SHORT": 2, "MET_USHORT": 2, "MET_INT": 4, "MET_UINT": 4, "MET_FLOAT": 4, "MET_DOUBLE": 8}
@@ -42,13 +42,13 @@ def read_itk(path: Path, check_kind: CheckKind) -> tuple[Array, Affine]:
         OSError: it cannot be opened or read.
     """
     check_itk(path)
-    _itk().ProcessObject.SetGlobalWarningDisplay(False)
-    reader = _itk().ImageFileReader()
+    load_itk().ProcessObject.SetGlobalWarningDisplay(False)
+    reader = load_itk().ImageFileReader()
     reader.SetImageIO("NrrdImageIO" if path.suffix.lower() == _NRRD else "MetaImageIO")
     reader.SetFileName(str(path))
     try:
         reader.ReadImageInformation()
-        numbers = _itk().GetPixelIDValueAsString(reader.GetPixelIDValue())
+        numbers = load_itk().GetPixelIDValueAsString(reader.GetPixelIDValue())
         check_kind(reader.GetSize(), reader.GetNumberOfComponents(), "complex" in numbers)
         array, affine = unpack_itk(reader.Execute())
     except RuntimeError as error:
@@ -79,23 +79,13 @@ def write_itk(array: Array, affine: Affine, path: Path, *, compress: bool) -> No
         ImageError: it cannot be written, or came out incomplete.
     """
     try:
-        _itk().WriteImage(build_itk(array, affine), str(path), useCompression=compress)
+        load_itk().WriteImage(build_itk(array, affine), str(path), useCompression=compress)
         if not path.exists():
             raise ImageError("nothing was written")
         _check_sum(path, array)
     except (RuntimeError, ImageError) as error:
         cause = _shorten(error).replace(str(path), "it")
         raise ImageError("the file came out incomplete, the disk may be full" if path.exists() else cause) from error
-
-
-def build_itk(array: Array, affine: Affine) -> ItkObject:
-    """An image (D, H, W) as one of SimpleITK, its voxels where they are in the world: a copy."""
-    origin, spacing, direction = itk_grid(affine)
-    image = _itk().GetImageFromArray(array)
-    image.SetOrigin(origin)
-    image.SetSpacing(spacing)
-    image.SetDirection(direction.ravel().tolist())
-    return image
 
 
 def unpack_itk(image: ItkObject) -> tuple[Array, Affine]:
@@ -105,7 +95,7 @@ def unpack_itk(image: ItkObject) -> tuple[Array, Affine]:
     columns = np.reshape(image.GetDirection(), (axes, axes))[:3, :3] * image.GetSpacing()[:3]
     affine[:3, :3] = columns[:, ::-1]
     affine[:3, 3] = image.GetOrigin()[:3]
-    return _itk().GetArrayFromImage(image), affine
+    return load_itk().GetArrayFromImage(image), affine
 
 
 def damaged(path: Path) -> ImageError:
@@ -115,13 +105,6 @@ def damaged(path: Path) -> ImageError:
 
 def _misnamed(path: Path) -> ImageError:
     return ImageError(f"{path} is no image: its content does not fit its suffix")
-
-
-def _itk() -> ItkObject:
-    """SimpleITK, loaded with the first file: where a GPU trains on packed scans it may be absent."""
-    import SimpleITK
-
-    return SimpleITK
 
 
 def _shorten(error: Exception) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import yaml
 
-from brainsegnet.errors import DatasetError
+from brainsegnet.errors import DatasetError, describe_unreadable
 from brainsegnet.io.aliases import ORDER, find_sequence
 from brainsegnet.io.case_files import LESION
 
@@ -39,10 +39,8 @@ def read_table(table: Path) -> Mapping[str, Mapping[str, Path]]:
     read_entries = _read_csv if table.suffix.lower() == ".csv" else _read_yaml
     try:
         text = table.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise DatasetError(f"table {table} cannot be read: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:
-        raise DatasetError(f"table {table} is not text in UTF-8; save it as such") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise DatasetError(f"table {table} {describe_unreadable(error)}") from error
     cases: dict[str, dict[str, Path]] = {}
     for entry in read_entries(text, table):
         sequence, path = _check_entry(entry, table)
@@ -76,7 +74,7 @@ def _read_yaml(text: str, table: Path) -> Iterator[_Entry]:
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.YAMLError as error:
-        raise DatasetError(f"table {table} is not YAML: {' '.join(str(error).split())}") from error
+        raise DatasetError(f"table {table} {describe_unreadable(error)}") from error
     if root is None:
         return
     names: set[str] = set()

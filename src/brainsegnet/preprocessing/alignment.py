@@ -9,17 +9,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from threading import Lock
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
-from brainsegnet._types import Array, ItkObject
+from brainsegnet._types import Array, Doubles, ItkObject
 from brainsegnet.errors import ImageError
 from brainsegnet.preprocessing.geometry import find_turn, turn
 from brainsegnet.preprocessing.prepare import find_background, find_foreground
-from brainsegnet.volume import LabelMap, Volume, itk_grid
+from brainsegnet.volume import LabelMap, V, Volume, build_itk, load_itk
 
-V = TypeVar("V", bound=Volume)
 LEVELS_MM = (8.0, 4.0, 2.0)
 """Voxels are averaged to about these sizes, one after the other; finer voxels than the last add time, not accuracy."""
 BINS = 32
@@ -55,17 +54,12 @@ class Registration:
         return self.after > self.before
 
     @property
-    def plausible(self) -> bool:
-        """Whether a patient may have moved so far."""
-        return self.translation_mm <= PLAUSIBLE_MM and self.rotation_degrees <= PLAUSIBLE_DEGREES
-
-    @property
     def warning(self) -> str:
         """What speaks against it, in words; empty if nothing does."""
         if not self.better:
             change = f"mutual information {self.before:.3f} before, {self.after:.3f} after"
             return f"registration made it worse ({change}), so it stays where its headers place it"
-        if not self.plausible:
+        if self.translation_mm > PLAUSIBLE_MM or self.rotation_degrees > PLAUSIBLE_DEGREES:
             motion = f"{self.translation_mm:.1f} mm and {self.rotation_degrees:.1f} degrees"
             return f"registration moved it by {motion}, more than a patient is likely to move; look at the result"
         return ""
@@ -108,19 +102,16 @@ class Aligner:
         if isinstance(moving, LabelMap):
             transforms = (transform for grid, transform in self._grids if moving.on_grid_of(grid))
             return resample(moving, reference, next(transforms, None))
-        found = self._register(name, moving, reference) if self.registers else None
-        transform = found.transform if found and found.better else None
-        self.moved[name] = found
-        self._grids.append((moving.with_array(np.broadcast_to(np.uint8(0), moving.shape)), transform))
-        return resample(moving, reference, transform)
-
-    def _register(self, name: str, moving: Volume, reference: Volume) -> Registration:
         try:
-            return register(moving, reference)
+            found = register(moving, reference) if self.registers else None
         except ImageError as error:
             raise ImageError(
                 f"case {self.case}: {name} cannot be registered: {error}; mend it, or leave it out"
             ) from error
+        transform = found.transform if found and found.better else None
+        self.moved[name] = found
+        self._grids.append((moving.with_array(np.broadcast_to(np.uint8(0), moving.shape)), transform))
+        return resample(moving, reference, transform)
 
     @property
     def warnings(self) -> dict[str, str]:
@@ -153,15 +144,15 @@ def resample(moving: V, reference: Volume, transform: ItkObject = None) -> V:
         if stored.on_grid_of(reference):
             return stored
     if isinstance(moving, LabelMap):
-        nearest = _interpolate(moving.array, moving, reference, transform, _itk().sitkNearestNeighbor, 0)
+        nearest = _interpolate(moving.array, moving, reference, transform, load_itk().sitkNearestNeighbor, 0)
         return type(moving)(nearest, reference.affine)
     array = moving.array.astype(np.float32)
     background = find_background(array)
     beyond = float(array.min()) if background is None else background
-    moved = _interpolate(array, moving, reference, transform, _itk().sitkLinear, beyond)
+    moved = _interpolate(array, moving, reference, transform, load_itk().sitkLinear, beyond)
     if background is not None:
         brain = find_foreground(array, background).astype(np.float32)
-        moved[_interpolate(brain, moving, reference, transform, _itk().sitkLinear, 0) < 0.5] = background
+        moved[_interpolate(brain, moving, reference, transform, load_itk().sitkLinear, 0) < 0.5] = background
     return type(moving)(moved, reference.affine)
 
 
@@ -169,19 +160,10 @@ def _interpolate(
     array: Array, grid: Volume, reference: Volume, transform: ItkObject, how: ItkObject, beyond: float
 ) -> Array:
     """An array (D, H, W) on `grid`, brought onto the grid of `reference`, with `beyond` outside."""
-    image, target = to_itk(array, grid), to_itk(np.empty(reference.shape, np.uint8), reference)
-    moved = _itk().Resample(image, target, transform or _itk().Transform(), how, beyond)
-    return np.asarray(_itk().GetArrayFromImage(moved))
-
-
-def to_itk(array: Array, grid: Volume) -> ItkObject:
-    """An array (D, H, W) as an image of ITK on the grid of a volume."""
-    image = _itk().GetImageFromArray(array)
-    origin, spacing, direction = itk_grid(grid.affine)
-    image.SetOrigin(origin)
-    image.SetSpacing(spacing)
-    image.SetDirection(direction.ravel().tolist())
-    return image
+    image = build_itk(array, grid.affine)
+    target = build_itk(np.empty(reference.shape, np.uint8), reference.affine)
+    moved = load_itk().Resample(image, target, transform or load_itk().Transform(), how, beyond)
+    return np.asarray(load_itk().GetArrayFromImage(moved))
 
 
 def register(moving: Volume, reference: Volume) -> Registration:
@@ -193,19 +175,25 @@ def register(moving: Volume, reference: Volume) -> Registration:
         ImageError: an image is constant, holds NaN or infinite values, or the two do not overlap.
     """
     for volume in (moving, reference):
-        _check(volume)
+        low, high = float(volume.array.min()), float(volume.array.max())
+        if not np.isfinite(high - low):
+            raise ImageError("NaN or infinite values are in it, or in the first sequence")
+        if low == high:
+            raise ImageError(f"it, or the first sequence, is {low:g} everywhere")
     levels = [(_coarsen(reference, mm), _coarsen(moving, mm), mm) for mm in LEVELS_MM]
     centre = reference.affine[:3] @ (*((n - 1) / 2 for n in reference.shape), 1)
-    still = _itk().Euler3DTransform()
+    still = load_itk().Euler3DTransform()
     still.SetCenter(centre.tolist())
-    fine = levels[-1]
+    centred = load_itk().Euler3DTransform(still)
+    centred.SetTranslation((_find_middle(moving) - _find_middle(reference)).tolist())
     with _one_thread():
-        transform = max(_starts(moving, reference, still), key=lambda start: measure(*levels[0][:2], start))
+        transform = max((still, centred), key=lambda start: measure(*levels[0][:2], start))
         for fixed, moved, mm in levels:
             transform = _climb(fixed, moved, transform, mm)
-        before, after = measure(*fine[:2], still), measure(*fine[:2], transform)
+        before, after = (measure(*levels[-1][:2], motion) for motion in (still, transform))
     shift_mm = float(np.linalg.norm(transform.GetTranslation()))
-    return Registration(transform, before, after, shift_mm, _angle(transform))
+    cosine = (np.trace(np.reshape(transform.GetMatrix(), (3, 3))) - 1) / 2
+    return Registration(transform, before, after, shift_mm, float(np.degrees(np.arccos(np.clip(cosine, -1, 1)))))
 
 
 def measure(fixed: ItkObject, moving: ItkObject, transform: ItkObject) -> float:
@@ -218,37 +206,22 @@ def measure(fixed: ItkObject, moving: ItkObject, transform: ItkObject) -> float:
         return 0.0
 
 
-def _itk() -> ItkObject:
-    """SimpleITK, loaded where it is first needed."""
-    import SimpleITK
-
-    return SimpleITK
-
-
-def _check(volume: Volume) -> None:
-    low, high = float(volume.array.min()), float(volume.array.max())
-    if not np.isfinite(high - low):
-        raise ImageError("NaN or infinite values are in it, or in the first sequence")
-    if low == high:
-        raise ImageError(f"it, or the first sequence, is {low:g} everywhere")
-
-
 @contextmanager
 def _one_thread() -> Iterator[None]:
     """Several threads would add up the samples in another order each time; ITK's metric heeds no other setting."""
     with _ALONE:
-        before = _itk().ProcessObject.GetGlobalDefaultNumberOfThreads()
-        _itk().ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+        before = load_itk().ProcessObject.GetGlobalDefaultNumberOfThreads()
+        load_itk().ProcessObject.SetGlobalDefaultNumberOfThreads(1)
         try:
             yield
         finally:
-            _itk().ProcessObject.SetGlobalDefaultNumberOfThreads(before)
+            load_itk().ProcessObject.SetGlobalDefaultNumberOfThreads(before)
 
 
 def _method() -> ItkObject:
-    method = _itk().ImageRegistrationMethod()
+    method = load_itk().ImageRegistrationMethod()
     method.SetMetricAsMattesMutualInformation(BINS)
-    method.SetInterpolator(_itk().sitkLinear)
+    method.SetInterpolator(load_itk().sitkLinear)
     return method
 
 
@@ -260,7 +233,7 @@ def _climb(fixed: ItkObject, moving: ItkObject, start: ItkObject, mm: float) -> 
     method.SetMetricSamplingPercentage(float(share), SEED)
     method.SetOptimizerAsRegularStepGradientDescent(mm / 2, mm / 200, ITERATIONS)
     method.SetOptimizerScalesFromPhysicalShift()
-    transform = _itk().Euler3DTransform(start)
+    transform = load_itk().Euler3DTransform(start)
     method.SetInitialTransform(transform, inPlace=True)
     try:
         method.Execute(fixed, moving)
@@ -273,22 +246,10 @@ def _coarsen(volume: Volume, mm: float) -> ItkObject:
     """Voxels averaged in blocks of about `mm`, along each axis by itself, so that thick slices stay."""
     d, h, w = (max(1, round(mm / size)) for size in volume.spacing_mm)
     factors = [min(factor, n) for factor, n in zip((w, h, d), volume.shape[::-1], strict=True)]
-    return _itk().BinShrink(to_itk(volume.array.astype(np.float32), volume), factors)
+    return load_itk().BinShrink(build_itk(volume.array.astype(np.float32), volume.affine), factors)
 
 
-def _starts(moving: Volume, reference: Volume, still: ItkObject) -> list[ItkObject]:
-    """As the headers say, and with the centres of mass in one place."""
-    centred = _itk().Euler3DTransform(still)
-    centred.SetTranslation((_find_middle(moving) - _find_middle(reference)).tolist())
-    return [still, centred]
-
-
-def _find_middle(volume: Volume) -> np.ndarray[Any, Any]:
+def _find_middle(volume: Volume) -> Doubles:
     """The centre (x, y, z) of what differs from the background, in millimetres."""
     inside = np.argwhere(find_foreground(volume.array, find_background(volume.array)))
-    return volume.affine[:3] @ (*inside.mean(axis=0), 1)
-
-
-def _angle(transform: ItkObject) -> float:
-    matrix = np.reshape(transform.GetMatrix(), (3, 3))
-    return float(np.degrees(np.arccos(np.clip((np.trace(matrix) - 1) / 2, -1, 1))))
+    return np.asarray(volume.affine[:3] @ (*inside.mean(axis=0), 1))

@@ -6,17 +6,13 @@ and reversed, so no voxel changes its value, and an oblique scan stays oblique.
 Slabs are runs of slices: the paper samples 12 of 155 slices for training and segments 31 at a time.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import permutations
-from typing import TypeVar
 
 import numpy as np
 
-from brainsegnet._types import Affine, Array, Shape
-from brainsegnet.volume import Volume
-
-V = TypeVar("V", bound=Volume)
+from brainsegnet._types import Affine, Array
+from brainsegnet.volume import V
 
 _WORLD_AXES = (2, 1, 0)
 """D runs along z, H along y, W along x, all in the positive sense of the world (left, posterior, superior)."""
@@ -68,17 +64,12 @@ def turn(volume: V, how: Turn) -> V:
     """The same scan with its axes turned, its voxels where they were in the patient; `volume` itself if upright."""
     if how == Turn():
         return volume
-    return replace(volume, array=turn_array(volume.array, how), affine=volume.affine @ _index_map(how, volume.shape))
-
-
-def _index_map(how: Turn, shape: Shape) -> Affine:
-    """(4, 4): index in the turned grid to index in the old one, whose `shape` is given."""
-    matrix = np.zeros((4, 4))
-    matrix[3, 3] = 1
+    to_old = np.zeros((4, 4))
+    to_old[3, 3] = 1
     for new, (old, flip) in enumerate(zip(how.axes, how.flips, strict=True)):
-        matrix[old, new] = -1 if flip else 1
-        matrix[old, 3] = shape[old] - 1 if flip else 0
-    return matrix
+        to_old[old, new] = -1 if flip else 1
+        to_old[old, 3] = volume.shape[old] - 1 if flip else 0
+    return replace(volume, array=turn_array(volume.array, how), affine=volume.affine @ to_old)
 
 
 def slab_starts(depth: int, thickness: int) -> tuple[int, ...]:
@@ -99,27 +90,3 @@ def slab_starts(depth: int, thickness: int) -> tuple[int, ...]:
     if depth < 1 or thickness < 1:
         raise ValueError(f"slabs need at least one slice, not {thickness} of {depth}")
     return tuple(min(start, max(depth - thickness, 0)) for start in range(0, depth, thickness))
-
-
-def cut(x: Array, thickness: int) -> list[Array]:
-    """The slabs of an array (..., D, H, W), each (..., thickness, H, W), or all of it if the scan is thinner: views.
-
-    >>> [slab.ravel().tolist() for slab in cut(np.arange(5).reshape(5, 1, 1), 2)]
-    [[0, 1], [2, 3], [3, 4]]
-    """
-    return [x[..., start : start + thickness, :, :] for start in slab_starts(x.shape[-3], thickness)]
-
-
-def stitch(slabs: Sequence[Array], depth: int) -> Array:
-    """The whole (..., D, H, W) from what `cut` made of it; where the last slab overlaps, the last one wins.
-
-    Raises:
-        ValueError: these are not the slabs of so many slices.
-    """
-    starts = slab_starts(depth, slabs[0].shape[-3])
-    if len(starts) != len(slabs):
-        raise ValueError(f"{depth} slices make {len(starts)} slabs of {slabs[0].shape[-3]}, not {len(slabs)}")
-    whole = np.empty((*slabs[0].shape[:-3], depth, *slabs[0].shape[-2:]), slabs[0].dtype)
-    for start, slab in zip(starts, slabs, strict=True):
-        whole[..., start : start + slab.shape[-3], :, :] = slab
-    return whole

@@ -6,7 +6,7 @@ normalised.
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import NoReturn, Self, TypeVar
+from typing import NoReturn, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 from brainsegnet._types import Array, Floats, Labels, Mask, Shape
 from brainsegnet.errors import ImageError
 from brainsegnet.preprocessing.geometry import Turn, find_turn, turn_array
-from brainsegnet.volume import Box, Case, Volume
+from brainsegnet.volume import Box, Case, V
 
-V = TypeVar("V", bound=Volume)
 NEARLY_ZERO = np.float32(1e-6)
 """What the median becomes, so that 0 means outside the brain."""
 
@@ -50,11 +49,7 @@ def brain_mask(case: Case) -> Mask:
 
 
 def refuse_no_brain(case: str) -> NoReturn:
-    """Refuse a case that shows nothing.
-
-    Raises:
-        ImageError: always.
-    """
+    """The `ImageError` of a case that shows nothing."""
     raise ImageError(f"case {case}: no image differs from its background; give it images of a brain")
 
 
@@ -63,15 +58,6 @@ def find_foreground(array: Array, background: float | None) -> Mask:
     if background is None:
         return np.ones(array.shape, np.bool_)
     return np.asarray(array != array.dtype.type(background))
-
-
-def brain_box(case: Case) -> Box:
-    """The smallest box around the brain.
-
-    Raises:
-        ImageError: no image differs from its background.
-    """
-    return Box.around(brain_mask(case))
 
 
 def crop(volume: V, box: Box) -> V:
@@ -97,8 +83,7 @@ class OutsideLabels:
     """The lesion outside a box, of which there is little or none, as a list of voxels in place of a whole map.
 
     Attributes:
-        box: Its place in the scan.
-        shape: (D, H, W) of the scan.
+        box, shape: Its place in the scan, and the size (D, H, W) of the scan.
         places: Voxels outside the box that are not background, as indices into the flattened scan.
         values: Their classes.
 
@@ -139,7 +124,15 @@ def check_case(case: Case) -> None:
         ImageError: an image is empty, constant, or holds NaN or infinite values; the text names case and sequence.
     """
     for sequence, volume in case.images.items():
-        _check_image(volume.array, f"case {case.name}: {sequence}")
+        name, array = f"case {case.name}: {sequence}", volume.array
+        if array.size == 0:
+            raise ImageError(f"{name} is empty, its shape is {array.shape}; replace it or leave it out")
+        low, high = array.min(), array.max()
+        if not (np.isfinite(low) and np.isfinite(high)):
+            count = array.size - np.count_nonzero(np.isfinite(array))
+            raise ImageError(f"{name} holds {count} NaN or infinite values; mend them, or leave it out")
+        if low == high:
+            raise ImageError(f"{name} is {low:g} everywhere; replace it or leave it out")
 
 
 def normalise(array: Array, mask: Mask, background: float | None = None, name: str = "the image") -> Floats:
@@ -173,24 +166,9 @@ def normalise(array: Array, mask: Mask, background: float | None = None, name: s
 
 
 def refuse_flat(centre: float, deviation: float, name: str) -> None:
-    """Refuse an image that has no contrast, of this median and standard deviation in the brain.
-
-    Raises:
-        ImageError: it has only one value there.
-    """
+    """The `ImageError` of an image with only one value in the brain, from its median and standard deviation there."""
     if not deviation > 1e-6 * abs(centre):
         raise ImageError(f"{name} has one value in the whole brain, {centre:g}; replace it or leave it out")
-
-
-def _check_image(array: Array, name: str) -> None:
-    if array.size == 0:
-        raise ImageError(f"{name} is empty, its shape is {array.shape}; replace it or leave it out")
-    low, high = array.min(), array.max()
-    if not (np.isfinite(low) and np.isfinite(high)):
-        count = array.size - np.count_nonzero(np.isfinite(array))
-        raise ImageError(f"{name} holds {count} NaN or infinite values; mend them, or leave it out")
-    if low == high:
-        raise ImageError(f"{name} is {low:g} everywhere; replace it or leave it out")
 
 
 @dataclass(frozen=True, eq=False)
@@ -202,8 +180,7 @@ class Prepared:
             is sliced like an array and becomes one where numpy asks for it.
         sequences: Name of each channel.
         mask: The brain (d, h, w) in the box.
-        box: Its place in the upright scan.
-        shape: (D, H, W) of the upright scan.
+        box, shape: The place of the box in the upright scan, and the size (D, H, W) of that scan.
         turn: How the scan came upright.
     """
 
