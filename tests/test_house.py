@@ -113,3 +113,10 @@ def test_functions_fit_on_a_screen() -> None:
             if isinstance(node, ast.FunctionDef) and (lines := (node.end_lineno or 0) - node.lineno + 1) > 60:
                 long.append(f"{path.name}:{node.name} has {lines} lines")
     assert not long
+
+
+def test_every_stable_name_is_there() -> None:
+    import brainsegnet
+
+    assert all(getattr(brainsegnet, name) for name in brainsegnet.__all__)
+    assert set(brainsegnet.__all__) == {*brainsegnet._HOMES, "BrainSegNetError"}
