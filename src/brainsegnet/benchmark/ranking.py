@@ -33,7 +33,7 @@ from brainsegnet.metrics.statistics import (
 )
 from brainsegnet.metrics.table import Cell, Column, Span, Table, number_columns, text_columns
 
-Scores = Mapping[str, Mapping[str, Mapping[str, float]]]
+Scores = Mapping[str, Mapping[str, Mapping[str, float | str | None]]]
 """Case name to region to metric to figure."""
 
 NEAR_ZERO = ("volume_error_ml", "relative_volume_error")
@@ -139,15 +139,9 @@ def rank(
     paths = [path / SCORES if path.is_dir() else path for path in scores]
     files = dict(zip(_name_models(paths), map(read_scores, paths), strict=True))
     _require_one_task(files)
-    figures = {
-        model: {
-            case: {r: {m: v for m, v in row.items() if isinstance(v, float)} for r, row in regions.items()}
-            for case, regions in file.cases.items()
-        }
-        for model, file in files.items()
-    }
-    ranking = rank_models(figures, metrics, seed)
-    _require_one_truth(figures)
+    models = {model: file.cases for model, file in files.items()}
+    ranking = rank_models(models, metrics, seed)
+    _require_one_truth(models)
     if out is not None:
         write_text(ranking_csv(ranking), out / "ranking.csv")
         write_text(pairs_csv(ranking), out / "pairs.csv")
@@ -324,9 +318,9 @@ def _to_array(
     """(cases, regions x metrics); of metrics with a sign, the size."""
     figures = []
     for case, region, metric in product(cases, regions, metrics):
-        if metric not in scores[case][region]:
+        figure = scores[case][region].get(metric)
+        if not isinstance(figure, float):
             raise DatasetError(f"{model} has no {metric} of case {case}, {region}; evaluate it again")
-        figure = scores[case][region][metric]
         figures.append(abs(figure) if metric in NEAR_ZERO else figure)
     return np.array(figures, np.float64).reshape(len(cases), -1)
 
@@ -382,7 +376,7 @@ def _require_one_truth(models: Mapping[str, Scores]) -> None:
     first, reference = next(iter(models.items()))
     for model, scores in models.items():
         for case, region in ((case, region) for case, regions in scores.items() for region in regions):
-            a, b = (by[case][region].get("true_volume_ml", 0.0) for by in (reference, scores))
+            a, b = (float(by[case][region].get("true_volume_ml") or 0.0) for by in (reference, scores))
             if not math.isclose(a, b, rel_tol=1e-4, abs_tol=1e-9):
                 raise DatasetError(
                     f"case {case}: the true {region} has {a:.3f} ml in the scores of {first} but {b:.3f} ml in "

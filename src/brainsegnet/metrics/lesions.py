@@ -20,12 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from brainsegnet._types import Mask, Millimetres
+from brainsegnet._types import Array, Mask, Millimetres
 from brainsegnet.errors import BrainSegNetError
 from brainsegnet.metrics.surfaces import box_of_both, require_one_grid
-
-Components = NDArray[np.int32]
-"""(D, H, W), numbered from 1; 0 for the background."""
 
 _NEIGHBOURS_26 = np.ones((3, 3, 3), bool)
 _NEIGHBOURS_18 = ndimage.generate_binary_structure(3, 2)
@@ -99,9 +96,9 @@ def score_lesions(predicted: Mask, truth: Mask, spacing_mm: Millimetres, rule: L
     """
     require_one_grid(predicted, truth)
     box = box_of_both(predicted, truth, margin=rule.dilation)
-    lesions, count = _components(_dilate(truth[box], rule.dilation))
+    lesions, count = ndimage.label(_dilate(truth[box], rule.dilation), _NEIGHBOURS_26)
     lesions = np.where(truth[box], lesions, 0)
-    parts, number = _components(predicted[box])
+    parts, number = ndimage.label(predicted[box], _NEIGHBOURS_26)
     lesion, part = _match(lesions, parts, rule.dilation)
 
     sizes = np.bincount(lesions.ravel(), minlength=count + 1)
@@ -121,17 +118,12 @@ def score_lesions(predicted: Mask, truth: Mask, spacing_mm: Millimetres, rule: L
     return LesionScore(mean_dice, 2 * found / (2 * found + missed + invented), found, missed, invented)
 
 
-def _components(mask: Mask) -> tuple[Components, int]:
-    labels, count = ndimage.label(mask, _NEIGHBOURS_26)
-    return np.asarray(labels, np.int32), count
-
-
 def _dilate(mask: Mask, times: int) -> Mask:
     return ndimage.binary_dilation(mask, _NEIGHBOURS_18, times) if times else mask
 
 
-def _match(lesions: Components, parts: Components, dilation: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Numbers of true lesions, and of the predicted parts that belong to them: each pair once."""
+def _match(lesions: Array, parts: Array, dilation: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Numbers of true lesions, from 1, and of the predicted parts that belong to them: each pair once."""
     pairs = []
     for index, tight in enumerate(ndimage.find_objects(lesions), start=1):
         box = tuple(slice(max(0, side.start - dilation), side.stop + dilation) for side in tight)

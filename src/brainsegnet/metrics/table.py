@@ -22,10 +22,8 @@ class Estimate:
     """A mean with its spread, shown as `0.81 ± 0.02 [0.78, 0.84]`.
 
     Attributes:
-        mean: Over the cases.
-        sd: Standard deviation over the cases, None to leave it out.
-        interval: Ends of the interval of the mean, None to leave it out.
-        seed_sd: Standard deviation of the mean over repeated trainings, None to leave it out.
+        mean, sd, interval: Over the cases; what is None is left out.
+        seed_sd: Standard deviation of the mean over repeated trainings, or None.
         best: Whether the mean is emphasised.
         form: Format of the numbers, where it is not that of the column.
     """
@@ -54,7 +52,6 @@ class Column:
     """A column of a table.
 
     Attributes:
-        heading: Its name.
         form: Format of its numbers, as Python's `format` takes it; whole numbers of type int are shown as they are.
         is_text: Whether it is flush left, as words are; figures are flush right.
         group: Second name, shared with its neighbours; LaTeX sets it above them, the others before the heading.
@@ -100,14 +97,10 @@ class Table:
     """Rows under headings, with a title above and notes below.
 
     Attributes:
-        columns: From left to right.
-        rows: A cell for each column.
-        title: Empty for none.
-        notes: Sentences.
+        rows: Each with a cell for each column.
         missing: Text of a cell that is None; CSV leaves it empty.
         grouped: Whether HTML and the console name the first cell of neighbouring rows once where they share it.
-        bold_rows: Numbers of the rows that the console shows in bold.
-        ruled_rows: Numbers of the rows that LaTeX draws a line below.
+        bold_rows, ruled_rows: Numbers of the rows that the console shows in bold, and that LaTeX draws a line below.
     """
 
     columns: Sequence[Column]

@@ -58,7 +58,12 @@ def training_curve_figure(rows: Rows) -> Figure:
         panels[1].legend(edgecolor="none", loc="lower right", ncols=min(4, len(scores)), labelcolor=_INK)
     _mark_stages(panels, rows)
     for panel in panels:
-        _quiet(panel)
+        panel.grid(axis="y", color="0.9", linewidth=0.8)
+        panel.set_axisbelow(True)
+        panel.spines[["top", "right"]].set_visible(False)
+        panel.spines[["left", "bottom"]].set_color("0.6")
+        panel.tick_params(colors=_INK, length=3)
+        panel.yaxis.label.set_color(_INK)
     panels[-1].set_xlabel("Step", color=_INK)
     return figure
 
@@ -165,12 +170,3 @@ def _mark_stages(panels: Sequence[Axes], rows: Rows) -> None:
             across = panels[0].get_xaxis_transform()
             panels[0].text((start + end) / 2, 1.03, name, transform=across, ha="center", color=_INK, fontsize=10)
     panels[0].set_xlim(float(rows[0]["step"]), last if last > rows[0]["step"] else last + 1)
-
-
-def _quiet(panel: Axes) -> None:
-    panel.grid(axis="y", color="0.9", linewidth=0.8)
-    panel.set_axisbelow(True)
-    panel.spines[["top", "right"]].set_visible(False)
-    panel.spines[["left", "bottom"]].set_color("0.6")
-    panel.tick_params(colors=_INK, length=3)
-    panel.yaxis.label.set_color(_INK)

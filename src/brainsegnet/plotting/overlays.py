@@ -72,7 +72,9 @@ def overlay_figure(
         LabelError: a label value outside the task.
         MissingSequence: a sequence to show is absent.
     """
-    names = _shown(case, sequences)
+    names = list(sequences or case.images)[:4]
+    if absent := [name for name in names if name not in case.images]:
+        raise MissingSequence(f"case {case.name} has no {absent[0]} to show; choose from {', '.join(case.images)}")
     layers = {"Prediction": predicted} | ({"Truth": case.lesion.array} if case.lesion else {})
     for labels in layers.values():
         if labels.shape != case.reference.shape:
@@ -112,14 +114,6 @@ def _verdict(case: Case, predicted: Array, task: Task) -> str:
         score = "" if truth is None else f"{dice(mask, truth):.2f}, "
         parts.append(f"{region} {score}{np.count_nonzero(mask) * case.reference.voxel_ml:.1f} ml")
     return ("Dice and predicted volume:  " if case.lesion else "Predicted volume:  ") + "   ·   ".join(parts)
-
-
-def _shown(case: Case, sequences: Sequence[str] | None) -> list[str]:
-    names = list(sequences or case.images)[:4]
-    for name in names:
-        if name not in case.images:
-            raise MissingSequence(f"case {case.name} has no {name} to show; choose from {', '.join(case.images)}")
-    return names
 
 
 def shades(grey: Array) -> Picture:

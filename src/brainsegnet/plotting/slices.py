@@ -92,18 +92,13 @@ def arrange(image: Volume, guides: Sequence[Array], views: Views) -> Scene:
     how = find_turn(image.affine)
     known, *turned = (turn_array(array, how) > 0 for array in (image.array != image.array[0, 0, 0], *guides))
     brain = known | np.any(turned, axis=0)
-    box = _box(brain)
+    tight = Box.around(brain if brain.any() else ~brain)
+    z, y, x = (max(0, a - MARGIN_VOXELS) for a in tight.start)
+    d, h, w = (min(n, b + MARGIN_VOXELS) for b, n in zip(tight.stop, brain.shape, strict=True))
+    box = Box((z, y, x), (d, h, w))
     guide = next((guide for guide in turned if guide.any()), brain)[box.slices]
     spacing_mm = tuple(image.spacing_mm[axis] for axis in how.axes)
     return Scene(how, spacing_mm, box, _choose(guide, spacing_mm, views))
-
-
-def _box(mask: Array) -> Box:
-    d, h, w = mask.shape
-    tight = Box.around(mask) if mask.any() else Box((0, 0, 0), (d, h, w))
-    z, y, x = (max(0, a - MARGIN_VOXELS) for a in tight.start)
-    d, h, w = (min(n, b + MARGIN_VOXELS) for b, n in zip(tight.stop, mask.shape, strict=True))
-    return Box((z, y, x), (d, h, w))
 
 
 def _choose(guide: Array, spacing_mm: Sequence[float], views: Views) -> list[View]:

@@ -1,13 +1,13 @@
 """`inspect`: what is in a model folder, an image or a folder of cases, and which models are shipped."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from brainsegnet._atomic import find_suffix
 from brainsegnet.io.case_files import PERFUSION, CaseFiles, read_sequences
 from brainsegnet.io.cases import DatasetCheck, check_dataset, find_cases
 from brainsegnet.io.images import READERS, Series, read_image, read_series
-from brainsegnet.metrics.table import Table, text_columns
+from brainsegnet.metrics.table import Table, count_cases, text_columns
 from brainsegnet.model.card import Card, Comparison, ExportNote, Parent, TrainingNote
 from brainsegnet.model.store import BEST, CARD_FILE, LAST, Model, is_shipped, open_model, resolve_model, shipped_models
 
@@ -41,7 +41,10 @@ def inspect(model_or_case: Path | None = None) -> Table:
         notes = [f"layout: {cases[0].layout}"]
         return Table(text_columns(*_IMAGE), _image_rows(cases[0]), f"case {cases[0].name}", notes)
     found = check_dataset(cases)
-    rows = [_case_row(case, found.defects.get(case.name, ())) for case in cases]
+    rows = []
+    for case in cases:
+        labels = ("yes" if case.lesion else "no", case.convention.name if case.convention else "the task's")
+        rows.append((case.name, _join_names(case.images), *labels, "; ".join(found.defects.get(case.name, ()))))
     title = f"{len(cases)} cases in {model_or_case}"
     return Table(text_columns(*_CASE), rows, title, _summary(found, len(cases)))
 
@@ -101,11 +104,6 @@ def _series_row(name: str, series: Series) -> Row:
     low, high = (f"{value:.6g}" for value in (series.array.min(), series.array.max()))
     frames = f"{len(series)} images of " if len(series) > 1 else ""
     return name, frames + " x ".join(map(str, volume.shape)), spacing, str(series.array.dtype), low, high
-
-
-def _case_row(case: CaseFiles, defects: Sequence[str]) -> Row:
-    convention = case.convention.name if case.convention else "the task's"
-    return case.name, _join_names(case.images), "yes" if case.lesion else "no", convention, "; ".join(defects)
 
 
 def _join_names(sequences: Iterable[str]) -> str:
@@ -169,12 +167,11 @@ def _labels(card: Card) -> str:
 def describe_unseen(card: Card) -> str:
     """The cases that the scores of a card are of, counted and named."""
     held = card.training.held_out
-    count, names = f"{len(held)} case{'' if len(held) == 1 else 's'}", ", ".join(held)
     if not held:
         return "the card does not say which cases"
     origin = f" ({card.training.held_out_sources})" if card.training.held_out_sources else ""
     how = ", each scored by a model trained in the same way without it" if by_folds(card) else origin
-    return f"{count}{how}: {names}"
+    return f"{count_cases(len(held))}{how}: {', '.join(held)}"
 
 
 def by_folds(card: Card) -> bool:
@@ -192,8 +189,9 @@ def _mean_of(note: TrainingNote) -> str:
 
 def _trained(note: TrainingNote) -> str:
     """The cases, the first of them named, and what was simulated beside them."""
-    names = note.data.cases if len(note.data.cases) <= _NAMED else note.data.cases[: _NAMED // 2]
-    rest = f" and {len(note.data.cases) - len(names)} others" if len(names) < len(note.data.cases) else ""
+    named = note.data.cases
+    names = named if len(named) <= _NAMED else named[: _NAMED // 2]
+    rest = f" and {len(named) - len(names)} others" if len(names) < len(named) else ""
     cases = f"{note.data.count} cases{': ' if names else ''}{', '.join(names)}{rest}"
     simulated = note.simulated
     if simulated is None:

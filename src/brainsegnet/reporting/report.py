@@ -30,7 +30,6 @@ from brainsegnet.training.recipes import RECIPES, Recipe
 Notes = Mapping[str, Mapping[str, Any]]
 """Case to what `segment` wrote into the JSON beside its label map."""
 
-PAGES = (".html",)
 _SHOWN = 12
 """Validations that are listed: the last ones."""
 _DIGITS = 16
@@ -69,7 +68,7 @@ def report(
         BrainSegNetError: as `evaluate`.
         OutputError: the page cannot be written.
     """
-    writable(out, PAGES)
+    writable(out, (".html",))
     failures: Mapping[str, str] = {}
     if model := find_model(source):
         if truth:
