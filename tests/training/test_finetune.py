@@ -41,8 +41,8 @@ def test_tissues_keep_their_logits(trained):
     model = open_model(trained)
     image = torch.randn(1, len(model.card.sequences), 4, 16, 16)
     with torch.no_grad():
-        parent, heir = model.build()(image), child(model, model.card.sequences, BRATS2021)(image)
-    assert torch.allclose(heir, parent[:, [0, 1, 2, 4]], atol=1e-5)
+        parent, finetuned = model.build()(image), child(model, model.card.sequences, BRATS2021)(image)
+    assert torch.allclose(finetuned, parent[:, [0, 1, 2, 4]], atol=1e-5)
 
 
 def test_widths_are_the_parents_and_the_rate_is_lower(trained):
@@ -50,7 +50,7 @@ def test_widths_are_the_parents_and_the_rate_is_lower(trained):
     assert recipe.widths == (4, 4, 8, 8) and recipe.refined == 8 and recipe.learning_rate < QUICK.learning_rate
 
 
-def test_an_heir_of_a_model_of_any_subset_is_one_too_unless_asked_otherwise(trained, strict):
+def test_a_model_of_any_subset_stays_one_unless_asked_otherwise(trained, strict):
     card, dropping = open_model(trained).card, QUICK.model_copy(update={"drop_sequences": 0.75})
     assert QUICK.drop_sequences == 0 and card.input.any_subset
     assert adopt(QUICK, card).drop_sequences == 0.5 and adopt(dropping, card).drop_sequences == 0.75
@@ -71,24 +71,26 @@ def test_a_model_of_other_sequences_is_refused(trained, phantoms, tiny, tmp_path
     save_model(tmp_path / "other", other, open_model(trained).tensors())
     options = TrainOptions(tiny, steps=1, validation=0, start=tmp_path / "other")
     with pytest.raises(TaskError, match="takes dwi, adc, b0, b5, and the cases are trained on with flair, t1, t1c, t2"):
-        train(phantoms, "brats2015", tmp_path / "heir", options)
-    assert not (tmp_path / "heir").exists()
+        train(phantoms, "brats2015", tmp_path / "finetuned", options)
+    assert not (tmp_path / "finetuned").exists()
 
 
 def test_what_the_parent_or_its_parents_have_seen_is_not_held_out(trained, phantoms, tiny, tmp_path):
     options = TrainOptions(tiny, steps=1, hold_out=("phantom0001",), start=trained)
     sentence = "case phantom0001 is held out, but model .* was trained on this patient, so its score would be of what"
     with pytest.raises(DatasetError, match=sentence):
-        train(phantoms, "brats2015", tmp_path / "heir", options)
+        train(phantoms, "brats2015", tmp_path / "finetuned", options)
     grandparent = open_model(trained).card
     note = grandparent.training.model_copy(
         update={"data": Data(cases=("BraTS-GLI-00001-000",), count=1), "started_from": grandparent.as_parent()}
     )
-    card = grandparent.model_copy(update={"name": "heir", "training": note})
+    card = grandparent.model_copy(update={"name": "finetuned", "training": note})
     assert card.as_parent().ancestors == (grandparent.name,)
     assert card.as_parent().seen == ("BraTS-GLI-00001-000", "phantom0000", "phantom0001")
     cases = {case.name: case for case in find_cases([phantoms])}
-    with pytest.raises(DatasetError, match="case phantom0000 is held out, but model heir was trained on this patient"):
+    with pytest.raises(
+        DatasetError, match="case phantom0000 is held out, but model finetuned was trained on this patient"
+    ):
         check_start(DataSplit(BRATS2015, card.sequences, (), [cases["phantom0000"]]), card)
     sister = replace(cases["phantom0002"], name="BraTS-GLI-00001-001")
     with pytest.raises(DatasetError, match="trained on this patient, as BraTS-GLI-00001-000, so its score"):
@@ -98,7 +100,7 @@ def test_what_the_parent_or_its_parents_have_seen_is_not_held_out(trained, phant
 
 def test_a_training_is_not_resumed_from_other_weights(trained, phantoms, tiny, tmp_path):
     options = TrainOptions(tiny, steps=1, validation=0, start=trained)
-    train(phantoms, "brats2015", tmp_path / "heir", options)
+    train(phantoms, "brats2015", tmp_path / "finetuned", options)
     model = open_model(trained)
     moved = {name: tensor + 1 if tensor.is_floating_point() else tensor for name, tensor in model.tensors().items()}
     save_model(tmp_path / "other", model.card, moved)
@@ -106,15 +108,15 @@ def test_a_training_is_not_resumed_from_other_weights(trained, phantoms, tiny, t
         recipe = tiny if start else adopt(tiny, model.card)
         other = replace(options, recipe=recipe, start=start, resume=True, steps=2)
         with pytest.raises(ModelError, match="or one that started from other weights"):
-            train(phantoms, "brats2015", tmp_path / "heir", other)
-    train(phantoms, "brats2015", tmp_path / "heir", replace(options, resume=True, steps=2))
+            train(phantoms, "brats2015", tmp_path / "finetuned", other)
+    train(phantoms, "brats2015", tmp_path / "finetuned", replace(options, resume=True, steps=2))
 
 
 def test_one_step_leaves_the_weights_near_the_parents(trained, phantoms, tiny, tmp_path):
     options = TrainOptions(tiny, steps=1, validation=0, start=trained)
-    heir = open_model(train(phantoms, "brats2015", tmp_path / "heir", options))
-    assert heir.card.training.started_from == open_model(trained).card.as_parent()
-    before, after = open_model(trained).tensors(), heir.tensors()
+    finetuned = open_model(train(phantoms, "brats2015", tmp_path / "finetuned", options))
+    assert finetuned.card.training.started_from == open_model(trained).card.as_parent()
+    before, after = open_model(trained).tensors(), finetuned.tensors()
     moved = [float((after[name] - before[name]).abs().max()) for name in before if name.endswith("weight")]
     assert 0 < np.max(moved) < 0.01
 
@@ -127,7 +129,7 @@ def test_the_gentle_recipe_takes_network_patch_and_dropping_of_its_parent(traine
     assert adopt(QUICK, card).patch == QUICK.patch and adopt(FINETUNE, open_model(strict).card).drop_sequences == 0
 
 
-def test_an_heir_favours_small_lesions_as_its_parent_did_or_as_its_recipe_says(trained):
+def test_small_lesions_weigh_as_in_the_parents_training_or_as_the_recipe_says(trained):
     card = open_model(trained).card
     note = card.training.model_copy(update={"recipe": {**card.training.recipe, "small_lesion_power": 0.3}})
     keen = card.model_copy(update={"training": note})
@@ -140,12 +142,12 @@ def test_by_default_a_training_from_a_model_keeps_half_of_it_and_the_card_says_s
     trained, phantoms, recorder, tmp_path
 ):
     heard, options = recorder(), TrainOptions(steps=2, validation=0, start=trained)
-    heir = open_model(train(phantoms, "brats2015", tmp_path / "heir", options, heard))
-    note, before, after = heir.card.training, open_model(trained).tensors(), heir.tensors()
+    finetuned = open_model(train(phantoms, "brats2015", tmp_path / "finetuned", options, heard))
+    note, before, after = finetuned.card.training, open_model(trained).tensors(), finetuned.tensors()
     assert note.recipe["name"] == "finetune" and note.interpolated == note.recipe["weight_interpolation"] == 0.5
     assert "recipe finetune" in heard.messages[0]
     assert not any("keeps no share" in sentence for sentence in heard.messages)
-    average, _ = read_tensors(tmp_path / "heir" / STATE)
+    average, _ = read_tensors(tmp_path / "finetuned" / STATE)
     for name, tensor in after.items():
         if tensor.is_floating_point():
             assert torch.allclose(tensor, 0.5 * (before[name] + average[f"average.{name}"]), atol=1e-6), name
@@ -159,7 +161,7 @@ def test_a_training_that_keeps_a_share_of_the_weights_keeps_the_margin_of_compon
     model = open_model(trained)
     components = ComponentFilter(confidence_margin=0.12, kept={"flair": {"whole": 0.5}})
     parent = save_model(
-        tmp_path / "elder", model.card.model_copy(update={"components": components}), model.tensors()
+        tmp_path / "parent", model.card.model_copy(update={"components": components}), model.tensors()
     ).folder
     for recipe, margin in ((None, 0.12), (tiny, None)):
         options = TrainOptions(recipe, steps=1, hold_out=("phantom0002",), validations=1, start=parent)
@@ -172,8 +174,8 @@ def test_a_training_that_keeps_a_share_of_the_weights_keeps_the_margin_of_compon
 def test_a_recipe_that_keeps_nothing_of_the_model_is_taken_with_a_warning(trained, phantoms, tiny, recorder, tmp_path):
     heard = recorder()
     options = TrainOptions(tiny, steps=1, validation=0, start=trained)
-    heir = open_model(train(phantoms, "brats2015", tmp_path / "heir", options, heard))
-    assert heir.card.training.recipe["name"] == "quick" and heir.card.training.interpolated == 0
+    finetuned = open_model(train(phantoms, "brats2015", tmp_path / "finetuned", options, heard))
+    assert finetuned.card.training.recipe["name"] == "quick" and finetuned.card.training.interpolated == 0
     assert sum("recipe quick keeps no share of the weights" in sentence for sentence in heard.messages) == 1
 
 

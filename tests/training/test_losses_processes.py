@@ -102,15 +102,15 @@ def be_one_of_two(folder, rank, other):
     fabric.launch()
     write_tensors(norm_of_a_part(fabric.global_rank, fabric.world_size), folder / f"norm{rank}")
     weights, losses, scored = train(fabric, folder / "whole")
-    write_tensors(weights, folder / f"whole{rank}", {"told": json.dumps([losses, scored])})
+    write_tensors(weights, folder / f"whole{rank}", {"found": json.dumps([losses, scored])})
     weights, losses, scored = train(fabric, folder / "buffer", buffer=buffer())
-    write_tensors(weights, folder / f"buffer{rank}", {"told": json.dumps([losses, scored])})
+    write_tensors(weights, folder / f"buffer{rank}", {"found": json.dumps([losses, scored])})
     try:
         train(fabric, folder / "part", lambda step: os.kill(other, signal.SIGTERM) if step == STOP else None)
     except Interrupted as stop:
         number = stop.number
     weights, losses, _ = train(fabric, folder / "part", resume=True)
-    write_tensors(weights, folder / f"resumed{rank}", {"told": json.dumps([losses, number])})
+    write_tensors(weights, folder / f"resumed{rank}", {"found": json.dumps([losses, number])})
     try:
         odd = replace(PLAN, recipe=RECIPE.model_copy(update={"batch": 3}))
         fit(scans(), odd, fabric, Monitoring())
@@ -147,13 +147,13 @@ def one(tmp_path_factory):
     return train(Fabric(accelerator="cpu", devices=1), tmp_path_factory.mktemp("one") / "state")
 
 
-def told(path):
+def read_found(path):
     tensors, notes = read_tensors(path)
-    return tensors, *json.loads(notes["told"])
+    return tensors, *json.loads(notes["found"])
 
 
 def test_two_processes_have_the_losses_of_one(one, two):
-    _, losses, scored = told(two / "whole0")
+    _, losses, scored = read_found(two / "whole0")
     assert len(losses) == STEPS and scored == one[2] == [2, 4, 6, 8]
     assert [losses[str(s)] for s in one[1]] == pytest.approx(list(one[1].values()), rel=1e-4)
     assert len(set(losses.values())) == STEPS
@@ -161,7 +161,7 @@ def test_two_processes_have_the_losses_of_one(one, two):
 
 def test_two_processes_train_on_the_same_simulated_scans(one, two, tmp_path):
     expected = train(Fabric(accelerator="cpu", devices=1), tmp_path / "state", buffer=buffer())[1]
-    losses = told(two / "buffer0")[1]
+    losses = read_found(two / "buffer0")[1]
     assert [losses[str(step)] for step in expected] == pytest.approx(list(expected.values()), rel=1e-4)
     assert expected != one[1]
 
@@ -173,7 +173,7 @@ def before_a_norm(name):
 
 
 def test_two_processes_end_with_the_weights_of_one(one, two):
-    weights, *_ = told(two / "whole0")
+    weights, *_ = read_found(two / "whole0")
     assert weights.keys() == one[0].keys()
     for name, expected in one[0].items():
         tolerance = 2e-3 if before_a_norm(name) else 1e-4
@@ -182,16 +182,19 @@ def test_two_processes_end_with_the_weights_of_one(one, two):
 
 def test_both_processes_hold_the_same_weights_to_the_bit(two):
     for part in ("whole", "resumed", "buffer"):
-        a, b = (told(two / f"{part}{rank}")[0] for rank in (0, 1))
+        a, b = (read_found(two / f"{part}{rank}")[0] for rank in (0, 1))
         assert all(torch.equal(tensor, b[name]) for name, tensor in a.items())
 
 
 def test_a_signal_to_one_process_stops_both_and_both_resume_bit_for_bit(two):
     for rank in (0, 1):
-        (weights, losses, number), (whole, expected, _) = told(two / f"resumed{rank}"), told(two / f"whole{rank}")
+        (weights, losses, number), (whole, expected, _) = (
+            read_found(two / f"resumed{rank}"),
+            read_found(two / f"whole{rank}"),
+        )
         assert number == signal.SIGTERM and all(torch.equal(tensor, whole[name]) for name, tensor in weights.items())
         assert losses == {step: loss for step, loss in expected.items() if step in losses}
-    assert 0 < len(told(two / "resumed0")[1]) <= STEPS - STOP
+    assert 0 < len(read_found(two / "resumed0")[1]) <= STEPS - STOP
 
 
 def test_a_batch_that_cannot_be_shared_evenly_is_refused(two):

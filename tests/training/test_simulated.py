@@ -75,8 +75,8 @@ def test_a_stroke_model_trains_on_strokes_that_nobody_wrote(tiny, recorder, tmp_
     home = train([], "isles2022", tmp_path / "run", options, heard)
     expected = f"1 simulated stroke in memory, one new every 40 steps; anatomy procedural, seeds from {SEED_STEP}"
     assert heard.messages[1] == expected
-    told = dict(card_rows(open_model(home).card))["trained on"]
-    assert told.startswith("0 cases; 1 strokes simulated meanwhile (isles2022, anatomy procedural, seeds from 1")
+    row = dict(card_rows(open_model(home).card))["trained on"]
+    assert row.startswith("0 cases; 1 strokes simulated meanwhile (isles2022, anatomy procedural, seeds from 1")
 
 
 def test_a_training_needs_no_file_and_resumes_as_if_it_had_never_stopped(options, recorder, tmp_path):

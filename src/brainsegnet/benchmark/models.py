@@ -77,10 +77,6 @@ def choose_specs(options: BenchmarkOptions, cases: int) -> tuple[ModelSpec, ...]
 def choose_models(names: Sequence[str], recipe: Recipe) -> tuple[ModelSpec, ...]:
     """Networks by name under one recipe, Brain SegNet also at another width (`SIZES`).
 
-    Args:
-        names: Of the networks.
-        recipe: Fitted to the number of training cases, see `Recipe.fit_to`.
-
     Raises:
         TaskError: one is unknown, or named twice.
 
@@ -141,14 +137,7 @@ def ablation(recipe: Recipe) -> tuple[ModelSpec, ...]:
 
 
 def design_of(spec: ModelSpec, sequences: int, classes: int, patch: Shape, spacing_mm: Millimetres) -> Design:
-    """The network of a model.
-
-    Args:
-        spec: Names it.
-        sequences: Channels in.
-        classes: Channels out.
-        patch: Training sample (D, H, W); shapes DynUNet.
-        spacing_mm: Of the scans (D, H, W); shapes DynUNet too.
+    """The network of a model; the training sample (D, H, W) and the spacing of the scans (D, H, W) shape DynUNet.
 
     Raises:
         TaskError: the network does not take so many sequences.
