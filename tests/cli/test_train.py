@@ -7,6 +7,7 @@ CPU = ("--device", "cpu", "--threads", 1)
 
 
 def test_train_says_what_it_will_do_and_how_it_goes(run, quick, phantoms, tmp_path):
+    pytest.importorskip("torch")
     out = tmp_path / "run"
     more = ("--sequences", "t1c", "flair", "--hold-out", "phantom0001", "--exclude", "phantom0002", "--seed", 5)
     ended = run("train", phantoms, *TRAIN, "--out", out, *more, "--licence", "CC0")
