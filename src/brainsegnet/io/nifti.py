@@ -9,9 +9,8 @@ A file is read in bounded pieces, up to the size that its header declares. gzip 
 import gzip
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,17 +40,10 @@ _SCANNER = 1
 _RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
-@dataclass(frozen=True, eq=False)
-class _Header:
-    """What a NIfTI header says.
+class _Header(NamedTuple):
+    """What a NIfTI header says: `parts` numbers in each voxel, `total` bytes of the file before compression.
 
-    Attributes:
-        fields: The header of nibabel, whose order of bytes is that of the file.
-        dtype: Type of the stored numbers, or of colours.
-        size: Voxels (W, H, D, ...), without trailing axes of one.
-        parts: Numbers in each voxel.
-        offset: Bytes before the voxels.
-        total: Bytes of the file before compression.
+    The order of bytes in `fields` is that of the file. The `size` (W, H, D, ...) has no trailing axes of one.
     """
 
     fields: NibabelImage
@@ -65,11 +57,8 @@ class _Header:
 def read_nifti(path: Path, check_kind: CheckKind) -> tuple[Array, Affine]:
     """The voxels (..., D, H, W) of a .nii or .nii.gz, in the machine's order of bytes, and their affine.
 
-    Numbers keep their stored type; integers that the header rescales become float32.
-
-    Args:
-        path: The file.
-        check_kind: Called before any voxel is read.
+    Numbers keep their stored type; integers that the header rescales become float32. `check_kind` is called before any
+    voxel is read.
 
     Raises:
         ImageError: the file is no NIfTI-1 image, or its axes are not at right angles.
@@ -87,7 +76,10 @@ def read_nifti(path: Path, check_kind: CheckKind) -> tuple[Array, Affine]:
             raise EOFError
         _skip(file, header.offset - _HEADER_BYTES)
         array = np.empty(header.size[::-1], header.dtype)
-        _fill(file, array.reshape(-1).view(np.uint8).data)
+        buffer = array.reshape(-1).view(np.uint8).data
+        for start in range(0, len(buffer), _PIECE):
+            piece = buffer[start : start + _PIECE]
+            piece[:] = _take(file, len(piece))
         _check_sum(file)
     return _rescale(array, header.fields), affine
 
@@ -103,7 +95,11 @@ def check_nifti(path: Path) -> None:
         if not isinstance(file, gzip.GzipFile):
             if path.stat().st_size < header.total:
                 raise EOFError
-        elif _read_unpacked_size(path) != header.total % 2**32:
+            return
+        with path.open("rb") as packed:
+            packed.seek(-4, 2)
+            unpacked_size = int.from_bytes(packed.read(), "little")
+        if unpacked_size != header.total % 2**32:  # or of several members, of which the last one says its own length
             _skip(file, header.total - _HEADER_BYTES)
             _check_sum(file)
 
@@ -139,6 +135,18 @@ def build_nibabel(array: Array, affine: Affine) -> NibabelImage:
     return image
 
 
+def check_axes(affine: Affine, name: str) -> None:
+    """Refuse a sheared grid.
+
+    Raises:
+        ImageError: its axes are not at right angles.
+    """
+    if is_sheared(affine):
+        raise ImageError(
+            f"{name} has axes that are not at right angles (a sheared affine); resample it to a regular grid"
+        )
+
+
 def swap_world(affine: Affine) -> Affine:
     """An affine from (d, h, w, 1) to LPS as one from (w, h, d, 1) to RAS, and the other way round."""
     return np.asarray(_RAS_TO_LPS @ affine[:, [2, 1, 0, 3]])
@@ -169,23 +177,10 @@ def _skip(file: _File, count: int) -> None:
         _take(file, min(_PIECE, count - start))
 
 
-def _fill(file: _File, buffer: memoryview) -> None:
-    for start in range(0, len(buffer), _PIECE):
-        piece = buffer[start : start + _PIECE]
-        piece[:] = _take(file, len(piece))
-
-
 def _check_sum(file: _File) -> None:
     """Read to the end, where gzip compares its checksum."""
     while file.read(_PIECE):
         pass
-
-
-def _read_unpacked_size(path: Path) -> int:
-    """What the last member of a gzip file says of its length before compression, modulo 2**32."""
-    with path.open("rb") as file:
-        file.seek(-4, 2)
-        return int.from_bytes(file.read(), "little")
 
 
 def _read_header(file: _File, path: Path) -> _Header:
@@ -251,9 +246,7 @@ def _choose_form(header: NibabelImage, spacing: NDArray[np.float64], path: Path)
     if not is_sheared(sform):
         return sform
     if qform is None:
-        raise ImageError(
-            f"{path} has axes that are not at right angles (a sheared affine); resample it to a regular grid"
-        )
+        check_axes(sform, str(path))
     return qform
 
 

@@ -13,10 +13,10 @@ from typing import Any
 from brainsegnet._atomic import find_suffix, stem_of, writable, write_text
 from brainsegnet._types import Array, Millimetres
 from brainsegnet.errors import BrainSegNetError, DatasetError, GridMismatch
+from brainsegnet.io.case_files import TABLES
 from brainsegnet.io.cases import find_cases, read_prediction
 from brainsegnet.io.images import READERS, read_labels
 from brainsegnet.io.layouts import find_maps
-from brainsegnet.io.tables import SUFFIXES as TABLE_SUFFIXES
 from brainsegnet.metrics.scores import (
     EMPTY_RULE,
     METRICS,
@@ -286,7 +286,7 @@ def _read_pair(
 def _find_pairs(predicted: Path, truths: Sequence[Path]) -> tuple[Pairs, list[str]]:
     """The pairs, and the cases of the truth that a folder of predictions does not hold."""
     first = truths[0]
-    if predicted.is_file() and len(truths) == 1 and first.is_file() and first.suffix not in TABLE_SUFFIXES:
+    if predicted.is_file() and len(truths) == 1 and first.is_file() and first.suffix not in TABLES:
         return {stem_of(predicted, READERS): (predicted, first, None)}, []
     found = label_files(predicted)
     known = _find_truths(truths)
