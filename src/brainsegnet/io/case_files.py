@@ -184,13 +184,13 @@ def read_sequences(files: CaseFiles, sequences: Sequence[str]) -> list[Volume]:
     for name in sequences:
         by_file[files.images[name], name in files.parts].append(name)
     with ThreadPoolExecutor() as pool:
-        read = pool.map(lambda key: _read_file(*key, by_file[key], files.parts), by_file)
+        read = pool.map(lambda key: _read_file(key[0], by_file[key], files.parts if key[1] else {}), by_file)
         volumes = {name: volume for found in read for name, volume in found.items()}
     return [volumes[name] for name in sequences]
 
 
-def _read_file(path: Path, shared: bool, names: Sequence[str], parts: Mapping[str, Part]) -> dict[str, Volume]:
-    if not shared:
+def _read_file(path: Path, names: Sequence[str], parts: Mapping[str, Part]) -> dict[str, Volume]:
+    if not parts:
         return dict.fromkeys(names, read_image(path))
     series = read_series(path)
     maps = map_perfusion(series, str(path)) if any(isinstance(parts[name], str) for name in names) else {}

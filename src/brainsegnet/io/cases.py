@@ -1,10 +1,11 @@
 """Cases: found in folders of the public data sets or in tables, checked before anything long starts, and read."""
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from brainsegnet._atomic import stem_of
 from brainsegnet.errors import DatasetError, ImageError, LabelError, MissingSequence
@@ -19,8 +20,7 @@ Align = Callable[[str, Volume, Volume], Volume]
 """Brings a volume, a sequence by name or the `lesion`, onto the grid of another."""
 
 
-@dataclass(frozen=True)
-class DatasetCheck:
+class DatasetCheck(NamedTuple):
     """A set of cases in numbers: of each layout, with each sequence, with a label map; and the defects of each case."""
 
     layouts: Mapping[str, int]
@@ -70,16 +70,15 @@ def check_dataset(cases: Sequence[CaseFiles]) -> DatasetCheck:
     A case is incomplete where it lacks a sequence, or the label map, that more than half of the cases of its layout
     have, or where a file is absent, empty or cut short.
     """
-    groups: defaultdict[str, list[CaseFiles]] = defaultdict(list)
-    for case in cases:
-        groups[case.layout].append(case)
-    usual = {layout: _find_usual(group) for layout, group in groups.items()}
-    defects = {
-        case.name: (*(f"no {part}" for part in usual[case.layout] if part not in _list_parts(case)), *damage)
-        for case, damage in zip(cases, _find_damages(cases), strict=True)
-    }
+    layouts = Counter(case.layout for case in cases)
+    counts = Counter((case.layout, part) for case in cases for part in _list_parts(case))
+    usual = [(layout, part) for (layout, part), count in counts.items() if 2 * count > layouts[layout]]
+    defects: dict[str, tuple[str, ...]] = {}
+    for case, damage in zip(cases, _find_damages(cases), strict=True):
+        missing = [part for layout, part in usual if layout == case.layout and part not in _list_parts(case)]
+        defects[case.name] = (*(f"no {part}" for part in missing), *damage)
     return DatasetCheck(
-        {layout: len(group) for layout, group in groups.items()},
+        layouts,
         Counter(sequence for case in cases for sequence in case.images),
         sum(case.lesion is not None for case in cases),
         {name: found for name, found in defects.items() if found},
@@ -192,12 +191,6 @@ def _find_damages(cases: Sequence[CaseFiles], sequences: Iterable[str] | None = 
         return list(pool.map(look, cases))
 
 
-def _find_usual(cases: Sequence[CaseFiles]) -> list[str]:
-    """Sequences, and `label map`, that more than half of the cases have."""
-    counts = Counter(part for case in cases for part in _list_parts(case))
-    return [part for part, count in counts.items() if 2 * count > len(cases)]
-
-
 def _list_parts(case: CaseFiles) -> list[str]:
     return [*case.images, *(["label map"] if case.lesion else [])]
 
@@ -217,11 +210,10 @@ def _choose(files: CaseFiles, sequences: Sequence[str], allow_missing: bool) -> 
 def _find_convention(path: Path) -> Task | None:
     """What the values of a label map stand for, from the JSON beside it; None if it does not say so."""
     note = read_note(path.with_name(f"{stem_of(path, READERS)}.json"))
-    labels, name = note.get("convention"), note.get("task")
-    if not isinstance(labels, dict) or not labels:
-        return None
-    try:
+    labels = note.get("convention", {})
+    with suppress(ValueError, TypeError):
         regions = {"all": [int(value) for value in labels]}
-        return Task.model_validate({"name": name, "sequences": ["any"], "labels": labels, "regions": regions})
-    except ValueError:
-        return None
+        return Task.model_validate(
+            {"name": note.get("task"), "sequences": ["any"], "labels": labels, "regions": regions}
+        )
+    return None

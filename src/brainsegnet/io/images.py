@@ -17,8 +17,8 @@ from numpy.typing import ArrayLike
 from brainsegnet._atomic import IMAGES, check_suffix, find_suffix, replacing
 from brainsegnet._types import Affine, Array, ItkObject, NibabelImage
 from brainsegnet.errors import ImageError, LabelError, OutputError
-from brainsegnet.io.itk import check_itk, damaged, read_itk, unpack_itk, write_itk
-from brainsegnet.io.nifti import build_nibabel, check_axes, check_nifti, read_nifti, swap_world, write_nifti
+from brainsegnet.io.itk import check_itk, read_itk, unpack_itk, write_itk
+from brainsegnet.io.nifti import build_nibabel, check_axes, check_nifti, damaged, read_nifti, swap_world, write_nifti
 from brainsegnet.volume import LabelMap, Volume, build_itk, is_sheared
 
 READERS = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd")

@@ -22,21 +22,16 @@ from brainsegnet.volume import is_sheared
 CheckKind = Callable[[Sequence[int], int, bool], None]
 """Refuses an image by its size (W, H, D, ...), the numbers in each voxel, and whether these are complex."""
 _File = BinaryIO | gzip.GzipFile
-
 _HEADER_BYTES = 348
-_GZIP = b"\x1f\x8b"
 _PIECE = 1 << 20
 """Bytes that are inflated at once."""
 _MAX_RATIO = 1032
 """Deflate makes data smaller by this factor at most."""
-_LEVEL = 6
 _MAX_SIDE = 32767
 _UNITS_MM = {1: 1e3, 3: 1e-3}
 """Millimetres in a metre and a micrometre, by their codes; all other units are taken for millimetres."""
 _VECTORS, _MATRICES = (1005, 1007), 1004
 """Intent codes of images with several numbers in a voxel, along the fifth axis."""
-_SCANNER = 1
-"""Code of a form that leads to the coordinates of the scanner."""
 _RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
@@ -114,7 +109,7 @@ def write_nifti(array: Array, affine: Affine, path: Path, *, compress: bool) -> 
     header = build_nibabel(array, affine).header
     header["scl_slope"], header["scl_inter"], header["vox_offset"] = 1, 0, _HEADER_BYTES + 4
     with path.open("wb") as plain:
-        with gzip.GzipFile("", "wb", _LEVEL, plain, mtime=0) if compress else plain as file:
+        with gzip.GzipFile("", "wb", 6, plain, mtime=0) if compress else plain as file:
             file.write(header.binaryblock + bytes(4))
             file.write(array.reshape(-1).view(np.uint8).data)
 
@@ -133,6 +128,16 @@ def build_nibabel(array: Array, affine: Affine) -> NibabelImage:
     image.set_sform(ras, code="scanner")
     image.header.set_xyzt_units("mm", "sec")
     return image
+
+
+def damaged(path: Path) -> ImageError:
+    """The error of a file that is not whole."""
+    return ImageError(f"{path} is cut short or damaged; fetch it again")
+
+
+def misnamed(path: Path) -> ImageError:
+    """The error of a file that is of another kind than its name says."""
+    return ImageError(f"{path} is no image: its content does not fit its suffix")
 
 
 def check_axes(affine: Affine, name: str) -> None:
@@ -161,7 +166,7 @@ def _nibabel() -> NibabelImage:
 
 def _open(path: Path) -> _File:
     with path.open("rb") as file:
-        packed = file.read(2) == _GZIP
+        packed = file.read(2) == b"\x1f\x8b"
     return gzip.open(path) if packed else path.open("rb")
 
 
@@ -187,7 +192,7 @@ def _read_header(file: _File, path: Path) -> _Header:
     start = _take(file, 4)
     versions = {size.to_bytes(4, order): size for size in (_HEADER_BYTES, 540) for order in ("little", "big")}
     if start not in versions:
-        raise ImageError(f"{path} is no image: its content does not fit its suffix")
+        raise misnamed(path)
     if versions[start] != _HEADER_BYTES:
         raise ImageError(f"{path} cannot be read as an image: it is NIfTI-2; save it as NIfTI-1")
     fields = _nibabel().Nifti1Header(start + _take(file, _HEADER_BYTES - 4), check=False)
@@ -238,9 +243,9 @@ def _build_affine(header: NibabelImage, path: Path) -> Affine:
 
 
 def _choose_form(header: NibabelImage, spacing: NDArray[np.float64], path: Path) -> Affine | None:
-    """The sform if its axes are at right angles and it is of the scanner, or alone; else the qform."""
+    """The sform if its axes are at right angles and it is of the scanner (code 1), or alone; else the qform."""
     qform = _read_qform(header, spacing) if header["qform_code"] > 0 else None
-    if header["sform_code"] <= 0 or (qform is not None and header["sform_code"] != _SCANNER):
+    if header["sform_code"] <= 0 or (qform is not None and header["sform_code"] != 1):
         return qform
     sform = np.vstack([header["srow_x"], header["srow_y"], header["srow_z"], [0, 0, 0, 1]]).astype(np.float64)
     if not is_sheared(sform):
@@ -254,11 +259,10 @@ def _read_qform(header: NibabelImage, spacing: NDArray[np.float64]) -> Affine:
     """(4, 4) from the quaternion of the header, in floats as the reference implementation of NIfTI computes it."""
     named = [header[f"quatern_{axis}"] for axis in "bcd"], [header[f"qoffset_{axis}"] for axis in "xyz"]
     (b, c, d), offset = (np.where(np.isfinite(values), values, 0).astype(np.float64) for values in named)
-    a = 1 - (b * b + c * c + d * d)
-    if a < 1e-7:
-        b, c, d = np.array((b, c, d)) / math.sqrt(b * b + c * c + d * d)
-        a = 0.0
-    a = math.sqrt(a)
+    squares = b * b + c * c + d * d
+    a = math.sqrt(1 - squares) if 1 - squares >= 1e-7 else 0.0
+    if not a:
+        b, c, d = np.array((b, c, d)) / math.sqrt(squares)
     rotation = np.array(
         [
             [a * a + b * b - c * c - d * d, 2 * (b * c - a * d), 2 * (b * d + a * c)],
