@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from brainsegnet.errors import ImageError
-from brainsegnet.io.case_files import MAPS, find_bolus, map_perfusion
+from brainsegnet.errors import DatasetError, ImageError
+from brainsegnet.io.case_files import MAPS, find_bolus, map_perfusion, read_table
 from brainsegnet.io.images import Series
 
 FRAMES, SHAPE = 40, (3, 8, 9)
@@ -63,3 +63,101 @@ def test_too_few_frames_and_another_shape_are_refused(series):
         map_perfusion(Series(series.array[:7], series.affine))
     with pytest.raises(ValueError, match="a series is 4-D"):
         Series(series.array[0], series.affine)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "scans").mkdir()
+    for name in ("a.mha", "b.mha", "scans/c, d.mha"):
+        (tmp_path / name).touch()
+    return tmp_path
+
+
+def table_of(folder, suffix, text):
+    path = folder / f"cases{suffix}"
+    path.write_bytes(text.encode())
+    return path
+
+
+def files_in(table):
+    return {
+        case.name: {**case.images, **({"lesion": case.lesion} if case.lesion else {})} for case in read_table(table)
+    }
+
+
+EXPECTED = {"007": {"flair": "a.mha", "lesion": "scans/c, d.mha"}, "pat2": {"t1": "b.mha"}}
+CSV = 'case,sequence,path\n007,FLAIR,a.mha\n007,seg,"scans/c, d.mha"\npat2,t1,{folder}/b.mha\n'
+YAML = "007:\n  flair: a.mha\n  label: scans/c, d.mha\npat2: {t1: '{folder}/b.mha'}\n"
+
+
+@pytest.mark.parametrize(
+    "suffix, text",
+    [
+        (".csv", CSV),
+        (".csv", "\ufeff" + CSV.replace("\n", "\r\n")),
+        (".csv", 'path, case ,Sequence\na.mha,007,flair\n\n"scans/c, d.mha",007,lesion\n{folder}/b.mha, pat2,t1'),
+        (".yaml", YAML),
+        (".yml", YAML),
+    ],
+)
+def test_tables_are_read(folder, suffix, text):
+    table = files_in(table_of(folder, suffix, text.replace("{folder}", str(folder))))
+    assert table == {case: {s: folder / p for s, p in files.items()} for case, files in EXPECTED.items()}
+    assert list(table) == ["007", "pat2"]
+
+
+@pytest.mark.parametrize("row, column", [("{},{},a.mha", "case,sequence,path\n"), ("{}: {{{}: a.mha}}", "")])
+def test_sequences_get_our_names_and_unknown_ones_keep_theirs(folder, row, column):
+    given = {"T1Gd": "t1c", "T1w": "t1", "t1ce": "t1c", "T2-FLAIR": "flair", "CBF": "rcbf", "DCE-Ktrans": "dce-ktrans"}
+    suffix = ".csv" if column else ".yaml"
+    table = files_in(
+        table_of(folder, suffix, column + "\n".join(row.format(f"p{i}", name) for i, name in enumerate(given)))
+    )
+    assert [next(iter(files)) for files in table.values()] == list(given.values())
+
+
+@pytest.mark.parametrize(
+    "suffix, text, sentence",
+    [
+        (".csv", "", "line 1: the header must be case,sequence,path, it is empty"),
+        (".csv", "a,t1,a.mha\n", "line 1: the header must be case,sequence,path, it is a,t1,a.mha"),
+        (".csv", "case,sequence,path\n", "names no case"),
+        (".csv", "case,sequence,path\np,t1,a.mha\np,t2\n", "line 3: 2 values where case,sequence,path are due"),
+        (".csv", "case,sequence,path\np,t1,a.mha,x\n", "line 2: 4 values where"),
+        (".csv", "case,sequence,path\n,t1,a.mha\n", "line 2: the case is empty"),
+        (".csv", "case,sequence,path\n../p,t1,a.mha\n", "line 2: case ../p is no name for a file"),
+        (".yaml", "a:\n  t1: a.mha\n'c:\\p':\n  t1: b.mha\n", r"line 4: case c:\\p is no name for a file"),
+        (".csv", "case,sequence,path\np, ,a.mha\n", "line 2: the sequence is empty"),
+        (".csv", "case,sequence,path\np,t1,none.mha\n", r"line 2: .*none\.mha does not exist; paths are relative"),
+        (".csv", "case,sequence,path\np,t1,scans\n", "line 2: .*scans does not exist"),
+        (".csv", "case,sequence,path\np,t1,a.mha\np,T1,b.mha\n", "line 3: case p has t1 twice"),
+        (".csv", "case,sequence,path\np,t1c,a.mha\np,T1Gd,b.mha\n", "line 3: case p has t1c twice"),
+        (".csv", "case,sequence,path\np,seg,a.mha\np,label,b.mha\n", "line 3: case p has lesion twice"),
+        (".csv", 'case,sequence,path\np,t1,"a.mha\n', "line 2: this is no CSV"),
+        (".csv", 'case,sequence,path\np,t1,a.mha\np,t2,"b"mha\n', "line 3: this is no CSV"),
+        (".yaml", "", "names no case"),
+        (".yaml", "- a\n", "line 1: {case: {sequence: path}} is due"),
+        (".yaml", "p:\n  - a.mha\n", "line 2: {case: {sequence: path}} is due"),
+        (".yaml", "p:\n  t1: [a.mha]\n", "line 2: a single name or path is due"),
+        (".yaml", "p: {t1: a.mha}\np: {t2: a.mha}\n", "line 2: case p is named twice"),
+        (".yaml", "p:\n  t1: a.mha\n  t1: b.mha\n", "line 3: case p has t1 twice"),
+        (".yaml", "p: {t1: none.mha}\n", r"line 1: .*none\.mha does not exist"),
+        (".yaml", "p: {t1: a.mha\n", "is not YAML"),
+        (".yaml", "p: {t1: }\n", "line 1: the path is empty"),
+    ],
+)
+def test_each_defect_is_one_sentence_with_its_line(folder, suffix, text, sentence):
+    path = table_of(folder, suffix, text)
+    with pytest.raises(DatasetError, match=sentence) as caught:
+        read_table(path)
+    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".yaml"])
+def test_what_is_no_text_is_refused(folder, suffix):
+    path = folder / f"cases{suffix}"
+    path.write_bytes(b"\xff\xfe\x00case")
+    with pytest.raises(DatasetError, match=r"^table .* is not text in UTF-8; save it as such$"):
+        read_table(path)
+    with pytest.raises(DatasetError, match="cannot be read"):
+        read_table(folder / f"none{suffix}")

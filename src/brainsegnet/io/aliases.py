@@ -73,19 +73,11 @@ def build_convention(name: str, channels: Sequence[str], labels: Mapping[str, An
     """The label convention of a `dataset.json`: value to tissue, or tissue to value, or region to values.
 
     Tissues get the names used here. Where non-enhancing tumour is labelled and necrosis is not, the two share a label,
-    as in the gliomas of the Medical Segmentation Decathlon, which come from BraTS 2016 and 2017.
-
-    Args:
-        name: What the data set is called.
-        channels: Its sequences.
-        labels: As they stand in the file.
-        where: The file, for the message.
-
-    Returns:
-        A task; None where the labels are unknown regions, so that values mean what the task says.
+    as in the gliomas of the Medical Segmentation Decathlon, which come from BraTS 2016 and 2017. None where the labels
+    are unknown regions, so that values mean what the task says.
 
     Raises:
-        DatasetError: the labels contradict themselves.
+        DatasetError: the labels, as they stand in the file `where`, contradict themselves.
 
     >>> decathlon = {"0": "background", "1": "edema", "2": "non-enhancing tumor", "3": "enhancing tumour"}
     >>> dict(build_convention("BRATS", ("flair",), decathlon, "dataset.json").labels)
@@ -115,10 +107,8 @@ def _read_labels(labels: Mapping[str, Any]) -> dict[int, str] | None:
     if any(isinstance(value, list) for value in labels.values()):
         regions = {key: set(value if isinstance(value, list) else [value]) for key, value in labels.items()}
         return _split_regions(regions)
-    if all(key.isdigit() for key in labels):
-        named = {int(key): str(tissue) for key, tissue in labels.items()}
-    else:
-        named = {int(value): key for key, value in labels.items()}
+    pairs = labels.items() if all(key.isdigit() for key in labels) else zip(labels.values(), labels, strict=True)
+    named = {int(value): str(tissue) for value, tissue in pairs}
     return {value: find_tissue(tissue) for value, tissue in sorted(named.items()) if value and tissue != "ignore"}
 
 
@@ -127,11 +117,8 @@ def _split_regions(regions: Mapping[str, set[int]]) -> dict[int, str] | None:
     found = {_REGION_OF.get(_plain(key)): values for key, values in regions.items()}
     if not found.keys() >= _REGIONS.keys():
         return None
-    parts = {
-        "oedema": found["whole"] - found["core"],
-        UNITED: found["core"] - found["enhancing"],
-        "enhancing": found["enhancing"],
-    }
+    whole, core, enhancing = (found[name] for name in _REGIONS)
+    parts = {"oedema": whole - core, UNITED: core - enhancing, "enhancing": enhancing}
     if any(len(values) != 1 for values in parts.values()):
         return None
     return dict(sorted((values.pop(), tissue) for tissue, values in parts.items()))

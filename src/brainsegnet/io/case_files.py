@@ -1,4 +1,4 @@
-"""A case as files: which file, or which part of a file, is which sequence; and reading its images.
+"""A case as files: which file, or which part of a file, is which sequence; tables of cases; and reading the images.
 
 A part is a frame of a 4-D file, or one of four maps of a raw perfusion series, which ISLES 2017 adds to its cases. The
 maps come from the signal alone, without arterial input or deconvolution. Contrast that passes darkens a T2* image, and
@@ -6,22 +6,28 @@ maps come from the signal alone, without arterial input or deconvolution. Contra
 by bolus tracking").
 """
 
-from collections.abc import Mapping, Sequence
+import csv
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
+import yaml
 
-from brainsegnet._types import Array, Floats, Mask
-from brainsegnet.errors import ImageError
+from brainsegnet._types import Doubles, Mask
+from brainsegnet.errors import DatasetError, ImageError, describe_unreadable
+from brainsegnet.io.aliases import ORDER, find_sequence
 from brainsegnet.io.images import Series, read_image, read_series
 from brainsegnet.task import Task
 from brainsegnet.volume import Volume
 
 LESION = "lesion"
 """Name of the label map of a case, beside the names of its sequences."""
+TABLES = (".csv", ".yaml", ".yml")
+"""Endings of tables."""
+_COLUMNS = ("case", "sequence", "path")
 PERFUSION = "pwi"
 """A raw perfusion series; it is no sequence itself, but gives `pwi_baseline`, `pwi_drop`, `pwi_peak`, `pwi_area`."""
 MAPS = ("baseline", "drop", "peak", "area")
@@ -36,6 +42,8 @@ DARK = 0.1
 """Air is darker than this share of the brightest tissue (99th percentile)."""
 Part = int | str
 """A frame of a 4-D file, counted from 0, or a map of a perfusion series by name."""
+_Row = tuple[int, tuple[str, ...]]
+"""Number of a line in a table, and its case, sequence and path."""
 
 
 @dataclass(frozen=True)
@@ -74,31 +82,121 @@ class CaseFiles:
         return cls(name, images, files.get(LESION), convention, parts, layout) if images else None
 
 
+def read_table(table: Path) -> list[CaseFiles]:
+    """The cases of a CSV with the columns case, sequence and path, or of a YAML {case: {sequence: path}}.
+
+    Relative paths are relative to the table's folder. Sequences get the names used here, as `T1Gd` and `T1ce` become
+    `t1c`; unknown ones keep their own, in lower case. The label map is called `lesion`, `label` or `seg`.
+
+    Raises:
+        DatasetError: the table is unreadable, malformed or empty, names a thing twice or a file that is not there.
+    """
+    try:
+        text = table.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DatasetError(f"table {table} {describe_unreadable(error)}") from error
+    found: dict[str, dict[str, Path]] = {}
+    for line, row in (_read_csv if table.suffix.lower() == ".csv" else _read_yaml)(text, table):
+        case, sequence, path = _check_row(table, line, row)
+        if sequence in found.setdefault(case, {}):
+            raise _defect(table, line, f"case {case} has {sequence} twice; keep one")
+        found[case][sequence] = path
+    if not found:
+        raise DatasetError(f"table {table} names no case; add lines of {', '.join(_COLUMNS)}")
+    cases = {name: CaseFiles.of(name, files, None, "table") for name, files in found.items()}
+    if blank := [name for name, case in cases.items() if case is None]:
+        raise DatasetError(f"table {table}: case {blank[0]} has a label map but no image; add its images")
+    return [case for case in cases.values() if case]
+
+
+def _read_csv(text: str, table: Path) -> Iterator[_Row]:
+    lines = csv.DictReader(text.splitlines(), strict=True, skipinitialspace=True)
+    try:
+        header = [name.strip().lower() for name in lines.fieldnames or ()]
+        if sorted(header) != sorted(_COLUMNS):
+            raise _defect(table, 1, f"the header must be {','.join(_COLUMNS)}, it is {','.join(header) or 'empty'}")
+        lines.fieldnames = header
+        for row in lines:
+            if None in row or None in row.values():
+                found = sum(value is not None for value in row.values()) + len(row.get(None) or ()) - (None in row)
+                raise _defect(table, lines.line_num, f"{found} values where {','.join(_COLUMNS)} are due")
+            yield lines.line_num, tuple(row[column] for column in _COLUMNS)
+    except csv.Error as error:
+        raise _defect(table, lines.reader.line_num, f"this is no CSV: {error}") from error
+
+
+def _read_yaml(text: str, table: Path) -> Iterator[_Row]:
+    """Nodes rather than values: they know their line, keep `007` as it is written and let a repeated key be seen."""
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.YAMLError as error:
+        raise DatasetError(f"table {table} {describe_unreadable(error)}") from error
+    names: set[str] = set()
+    for case, files in _pairs(root, table) if root else ():
+        name = _scalar(case, table)
+        if name in names:
+            raise _defect(table, case.start_mark.line + 1, f"case {name} is named twice; join the two")
+        names.add(name)
+        for sequence, path in _pairs(files, table):
+            yield path.start_mark.line + 1, (name, _scalar(sequence, table), _scalar(path, table))
+
+
+def _pairs(node: yaml.Node, table: Path) -> list[tuple[yaml.Node, yaml.Node]]:
+    if isinstance(node, yaml.MappingNode):
+        return [*node.value]
+    raise _defect(table, node.start_mark.line + 1, "{case: {sequence: path}} is due")
+
+
+def _scalar(node: yaml.Node, table: Path) -> str:
+    if isinstance(node, yaml.ScalarNode):
+        return str(node.value)
+    raise _defect(table, node.start_mark.line + 1, "a single name or path is due")
+
+
+def _check_row(table: Path, line: int, row: Sequence[str]) -> tuple[str, str, Path]:
+    """The case, the sequence by the name used here, and the file."""
+    case, sequence, file = (value.strip() for value in row)
+    for column, value in zip(_COLUMNS, (case, sequence, file), strict=True):
+        if not value:
+            raise _defect(table, line, f"the {column} is empty")
+    if {"/", "\\"} & set(case):
+        raise _defect(table, line, f"case {case} is no name for a file; results are called after it")
+    path = table.parent / file
+    if not path.is_file():
+        raise _defect(table, line, f"{path} does not exist; paths are relative to the table's folder")
+    given = sequence.lower()
+    if given in (LESION, "label", "seg"):
+        return case, LESION, path
+    return case, known if (known := find_sequence(given)) in ORDER else given, path
+
+
+def _defect(table: Path, line: int, fact: str) -> DatasetError:
+    return DatasetError(f"table {table}, line {line}: {fact}")
+
+
 def read_sequences(files: CaseFiles, sequences: Sequence[str]) -> list[Volume]:
     """Images of a case in the given order, one thread a file; a file that holds several of them is read once.
 
     Raises:
         ImageError: a file cannot be used, or lacks a frame.
     """
-    alone = [(files.images[name], [name]) for name in sequences if name not in files.parts]
-    shared: dict[Path, list[str]] = {}
+    by_file: defaultdict[tuple[Path, bool], list[str]] = defaultdict(list)
     for name in sequences:
-        if name in files.parts:
-            shared.setdefault(files.images[name], []).append(name)
+        by_file[files.images[name], name in files.parts].append(name)
     with ThreadPoolExecutor() as pool:
-        read = pool.map(lambda file: _read_file(files, *file), [*alone, *shared.items()])
+        read = pool.map(lambda key: _read_file(key[0], by_file[key], files.parts if key[1] else {}), by_file)
         volumes = {name: volume for found in read for name, volume in found.items()}
     return [volumes[name] for name in sequences]
 
 
-def _read_file(files: CaseFiles, path: Path, names: Sequence[str]) -> dict[str, Volume]:
-    parts = {name: files.parts[name] for name in names if name in files.parts}
+def _read_file(path: Path, names: Sequence[str], parts: Mapping[str, Part]) -> dict[str, Volume]:
     if not parts:
-        return {name: read_image(path) for name in names}
+        return dict.fromkeys(names, read_image(path))
     series = read_series(path)
-    maps = map_perfusion(series, str(path)) if any(isinstance(part, str) for part in parts.values()) else {}
+    maps = map_perfusion(series, str(path)) if any(isinstance(parts[name], str) for name in names) else {}
     volumes = {}
-    for name, part in parts.items():
+    for name in names:
+        part = parts[name]
         if isinstance(part, int) and part >= len(series):
             count, due = len(series), part + 1
             raise ImageError(f"{path} holds {count} images, but {name} should be number {due}; fetch it again")
@@ -108,10 +206,6 @@ def _read_file(files: CaseFiles, path: Path, names: Sequence[str]) -> dict[str, 
 
 def map_perfusion(series: Series, name: str = "the perfusion series") -> Mapping[str, Volume]:
     """The four `MAPS` of a perfusion series (T, D, H, W), each (D, H, W) float32 and 0 in the air.
-
-    Args:
-        series: The signal over time.
-        name: What it is called in the message.
 
     Raises:
         ImageError: too few frames, or no passage of contrast.
@@ -123,12 +217,16 @@ def map_perfusion(series: Series, name: str = "the perfusion series") -> Mapping
     first, arrival, end = find_bolus(series.array[:, tissue].mean(axis=1, dtype=np.float64), name)
     baseline = series.array[first:arrival].mean(axis=0, dtype=np.float32)
     tissue &= baseline > 0
-    contrast = _measure_contrast(series.array[arrival:end, tissue], baseline[tissue])
+    signal = series.array[arrival:end, tissue].astype(np.float32)
+    contrast = -np.log(np.maximum(signal / baseline[tissue], np.float32(0.01)))
+    maps = np.zeros((len(MAPS), *tissue.shape), np.float32)
     values = (baseline[tissue], contrast.max(axis=0), contrast.argmax(axis=0), contrast.sum(axis=0))
-    return {name: _spread(part, tissue, series) for name, part in zip(MAPS, values, strict=True)}
+    for i, part in enumerate(values):
+        maps[i, tissue] = part
+    return {name: Volume(part, series.affine) for name, part in zip(MAPS, maps, strict=True)}
 
 
-def find_bolus(curve: NDArray[np.float64], name: str = "the perfusion series") -> tuple[int, int, int]:
+def find_bolus(curve: Doubles, name: str) -> tuple[int, int, int]:
     """When contrast passes, from the mean signal of the brain over time (T,).
 
     From the darkest frame to the end of the first passage it takes twice as long as from the arrival to the darkest
@@ -140,7 +238,7 @@ def find_bolus(curve: NDArray[np.float64], name: str = "the perfusion series") -
     Raises:
         ImageError: the signal does not fall after a baseline.
 
-    >>> find_bolus(np.array([120, 104, 100, 101, 100, 99, 80, 50, 70, 90, 95, 96, 96, 96.0]))
+    >>> find_bolus(np.array([120, 104, 100, 101, 100, 99, 80, 50, 70, 90, 95, 96, 96, 96.0]), "perfusion.nii")
     (2, 6, 12)
     """
     lowest = SETTLING + int(np.argmin(curve[SETTLING:]))
@@ -153,15 +251,3 @@ def find_bolus(curve: NDArray[np.float64], name: str = "the perfusion series") -
         )
     arrival = SETTLING + int(flat[-1]) + 1
     return SETTLING, arrival, min(lowest + 2 * (lowest - arrival + 1) + 1, len(curve))
-
-
-def _measure_contrast(signal: Array, baseline: Array) -> Floats:
-    """-log(signal / baseline) (T, N); a signal of nothing counts as a hundredth of the baseline."""
-    share = np.maximum(signal.astype(np.float32) / baseline, np.float32(0.01))
-    return np.asarray(-np.log(share), np.float32)
-
-
-def _spread(values: Array, tissue: Mask, series: Series) -> Volume:
-    whole = np.zeros(tissue.shape, np.float32)
-    whole[tissue] = values
-    return Volume(whole, series.affine)

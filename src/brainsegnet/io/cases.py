@@ -1,46 +1,27 @@
 """Cases: found in folders of the public data sets or in tables, checked before anything long starts, and read."""
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from brainsegnet._atomic import stem_of
 from brainsegnet.errors import DatasetError, ImageError, LabelError, MissingSequence
-from brainsegnet.io.case_files import LESION, CaseFiles, read_sequences
+from brainsegnet.io.case_files import LESION, TABLES, read_sequences, read_table
+from brainsegnet.io.case_files import CaseFiles as CaseFiles
 from brainsegnet.io.images import READERS, check_size, read_labels
 from brainsegnet.io.layouts import LAYOUT_NAMES, discover, read_note
-from brainsegnet.io.tables import SUFFIXES, read_table
 from brainsegnet.task import Task
 from brainsegnet.volume import Case, LabelMap, Volume
-
-__all__ = [
-    "Align",
-    "CaseFiles",
-    "DatasetCheck",
-    "check_dataset",
-    "check_whole",
-    "common_sequences",
-    "find_cases",
-    "load_case",
-    "read_prediction",
-]
 
 Align = Callable[[str, Volume, Volume], Volume]
 """Brings a volume, a sequence by name or the `lesion`, onto the grid of another."""
 
 
-@dataclass(frozen=True)
-class DatasetCheck:
-    """A set of cases in numbers.
-
-    Attributes:
-        layouts: Layout to the number of its cases.
-        sequences: Sequence to the number of cases that have it.
-        labelled: Number of cases with a label map.
-        defects: Case to what is wrong with it, of the cases that are not whole.
-    """
+class DatasetCheck(NamedTuple):
+    """A set of cases in numbers: of each layout, with each sequence, with a label map; and the defects of each case."""
 
     layouts: Mapping[str, int]
     sequences: Mapping[str, int]
@@ -89,16 +70,15 @@ def check_dataset(cases: Sequence[CaseFiles]) -> DatasetCheck:
     A case is incomplete where it lacks a sequence, or the label map, that more than half of the cases of its layout
     have, or where a file is absent, empty or cut short.
     """
-    groups: defaultdict[str, list[CaseFiles]] = defaultdict(list)
-    for case in cases:
-        groups[case.layout].append(case)
-    usual = {layout: _find_usual(group) for layout, group in groups.items()}
-    defects = {
-        case.name: (*(f"no {part}" for part in usual[case.layout] if part not in _list_parts(case)), *damage)
-        for case, damage in zip(cases, _find_damages(cases), strict=True)
-    }
+    layouts = Counter(case.layout for case in cases)
+    counts = Counter((case.layout, part) for case in cases for part in _list_parts(case))
+    usual = [(layout, part) for (layout, part), count in counts.items() if 2 * count > layouts[layout]]
+    defects: dict[str, tuple[str, ...]] = {}
+    for case, damage in zip(cases, _find_damages(cases), strict=True):
+        missing = [part for layout, part in usual if layout == case.layout and part not in _list_parts(case)]
+        defects[case.name] = (*(f"no {part}" for part in missing), *damage)
     return DatasetCheck(
-        {layout: len(group) for layout, group in groups.items()},
+        layouts,
         Counter(sequence for case in cases for sequence in case.images),
         sum(case.lesion is not None for case in cases),
         {name: found for name, found in defects.items() if found},
@@ -131,7 +111,7 @@ def load_case(
     """Read a case, one thread a file; its label map in the convention of `task`.
 
     Args:
-        files: Its files.
+        files: As found.
         sequences: What to read, in the order of the case; the first one present gives the grid.
         task: Whose label values the label map is to have.
         lesion: Whether the label map is read too.
@@ -148,9 +128,11 @@ def load_case(
     if lesion and files.lesion is None:
         raise DatasetError(f"case {files.name} has no label map; add it or leave the case out")
     with ThreadPoolExecutor(1) as pool:
-        reading = pool.submit(_read_lesion, files, task) if lesion else None
+        reading = pool.submit(read_labels, files.lesion) if lesion and files.lesion else None
         volumes = read_sequences(files, present)
         labels = reading.result() if reading else None
+    if labels is not None:
+        labels = labels.with_array(task.bring(labels.array, files.convention, files.name))
     if align is not None:
         first = volumes[0]
         named = zip(present, volumes, strict=True)
@@ -166,46 +148,28 @@ def read_prediction(path: Path, task: Task, case: str) -> LabelMap:
 
     Without such a JSON, its values mean what the task says.
 
-    Args:
-        path: The label map.
-        task: Whose label values are wanted.
-        case: Its name, for messages.
-
     Raises:
         ImageError, LabelError: it cannot be read, or holds values or tissues that the task does not know.
     """
     labels, source = read_labels(path), _find_convention(path)
-    if source is None or dict(source.labels) == dict(task.labels):
-        task.check(labels.array, case)
-        return labels
     try:
         return labels.with_array(task.bring(labels.array, source, case))
     except LabelError as error:
+        if source is None or source.labels == task.labels:
+            raise
         raise LabelError(f"{error}; {path.name} is of {source.name}, says the JSON beside it") from error
 
 
 def _find_in(source: Path) -> list[CaseFiles]:
-    if source.is_file() and source.suffix.lower() in SUFFIXES:
-        return _read_cases(source)
+    if source.is_file() and source.suffix.lower() in TABLES:
+        return read_table(source)
     if not source.is_dir():
         fact = "is neither a folder nor a .csv or .yaml table" if source.exists() else "does not exist"
         raise DatasetError(f"{source} {fact}; name a folder of cases")
     cases = sorted(discover(source), key=lambda case: case.name)
     if not cases:
-        known = "; ".join(LAYOUT_NAMES)
-        raise DatasetError(
-            f"{source} holds no case of a known layout ({known}); list its files in a .csv table instead"
-        )
-    return cases
-
-
-def _read_cases(table: Path) -> list[CaseFiles]:
-    cases = []
-    for name, files in read_table(table).items():
-        case = CaseFiles.of(name, files, None, "table")
-        if case is None:
-            raise DatasetError(f"table {table}: case {name} has a label map but no image; add its images")
-        cases.append(case)
+        known = f"a known layout ({'; '.join(LAYOUT_NAMES)})"
+        raise DatasetError(f"{source} holds no case of {known}; list its files in a .csv table instead")
     return cases
 
 
@@ -215,24 +179,16 @@ def _find_damages(cases: Sequence[CaseFiles], sequences: Iterable[str] | None = 
     def look(case: CaseFiles) -> list[str]:
         names = case.images if sequences is None else [name for name in sequences if name in case.images]
         paths = [*(case.images[name] for name in names), *([case.lesion] if case.lesion else [])]
-        return [sentence for path in dict.fromkeys(paths) if (sentence := _check(path))]
+        damages = []
+        for path in dict.fromkeys(paths):
+            try:
+                check_size(path)
+            except ImageError as error:
+                damages.append(str(error))
+        return damages
 
     with ThreadPoolExecutor() as pool:
         return list(pool.map(look, cases))
-
-
-def _check(path: Path) -> str:
-    try:
-        check_size(path)
-    except ImageError as error:
-        return str(error)
-    return ""
-
-
-def _find_usual(cases: Sequence[CaseFiles]) -> list[str]:
-    """Sequences, and `label map`, that more than half of the cases have."""
-    counts = Counter(part for case in cases for part in _list_parts(case))
-    return [part for part, count in counts.items() if 2 * count > len(cases)]
 
 
 def _list_parts(case: CaseFiles) -> list[str]:
@@ -251,21 +207,13 @@ def _choose(files: CaseFiles, sequences: Sequence[str], allow_missing: bool) -> 
     return present
 
 
-def _read_lesion(files: CaseFiles, task: Task) -> LabelMap | None:
-    if files.lesion is None:
-        return None
-    labels = read_labels(files.lesion)
-    return labels.with_array(task.bring(labels.array, files.convention, files.name))
-
-
 def _find_convention(path: Path) -> Task | None:
     """What the values of a label map stand for, from the JSON beside it; None if it does not say so."""
     note = read_note(path.with_name(f"{stem_of(path, READERS)}.json"))
-    labels, name = note.get("convention"), note.get("task")
-    if not isinstance(labels, dict) or not labels:
-        return None
-    try:
+    labels = note.get("convention", {})
+    with suppress(ValueError, TypeError):
         regions = {"all": [int(value) for value in labels]}
-        return Task.model_validate({"name": name, "sequences": ["any"], "labels": labels, "regions": regions})
-    except ValueError:
-        return None
+        return Task.model_validate(
+            {"name": note.get("task"), "sequences": ["any"], "labels": labels, "regions": regions}
+        )
+    return None

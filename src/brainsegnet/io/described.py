@@ -13,9 +13,8 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from brainsegnet._atomic import find_suffix, stem_of
 from brainsegnet.errors import DatasetError
@@ -43,21 +42,16 @@ _CHANNEL = re.compile(r".+_[0-9]{4}")
 """How nnU-Net names the file of a channel. Its JSON lists images without that number, the Decathlon's lists files."""
 
 
-@dataclass(frozen=True)
-class _Scan:
+class _Scan(NamedTuple):
     """A file by what its name says; `plainness` orders files of one sequence, the plainest first."""
 
-    root: Path
-    subject: str
-    session: str
     sequence: str
     suffix: str
     plainness: tuple[bool, int]
     path: Path
 
 
-@dataclass(frozen=True)
-class _Description:
+class _Description(NamedTuple):
     """What a `dataset.json` says: its channels, by the names used here, and the images it lists, without suffix."""
 
     path: Path
@@ -68,11 +62,7 @@ class _Description:
 
 
 def is_bids(name: str) -> bool:
-    """Whether a file's name is one of BIDS, of an image.
-
-    >>> is_bids("sub-01_ses-2_ce-gadolinium_T1w.nii.gz"), is_bids("BraTS20_Training_001_t1.nii.gz")
-    (True, False)
-    """
+    """Whether a file's name is one of BIDS, of an image."""
     return _FILE.fullmatch(name) is not None
 
 
@@ -87,35 +77,30 @@ def collect_bids(paths: Iterable[Path]) -> Iterator[CaseFiles]:
     """
     groups: defaultdict[tuple[Path, str], defaultdict[str, list[_Scan]]] = defaultdict(lambda: defaultdict(list))
     for path in paths:
-        if scan := _parse(path):
-            groups[scan.root, scan.subject][scan.session].append(scan)
+        match = _FILE.fullmatch(path.name)
+        if match and (scan := _parse(path, match["entities"].lower(), match["suffix"].lower())):
+            groups[_find_root(path), match["sub"]][match["ses"] or ""].append(scan)
     for (_, subject), sessions in groups.items():
         shared = sessions.pop("", []) if len(sessions) == 2 else []
         for session, scans in sessions.items():
             name = f"sub-{subject}" + (f"_ses-{session}" if len(sessions) > 1 and session else "")
             chosen = _choose(name, [*scans, *shared])
-            convention = _find_convention(chosen)
+            suffixes = {scan.suffix for sequence, scan in chosen.items() if sequence != LESION}
+            stroke = {"dwi", "adc"} <= suffixes <= {"dwi", "adc", "flair"}
+            convention = ISLES2022 if stroke else BRATS2021 if "t1ce" in suffixes else None
             files = {sequence: scan.path for sequence, scan in chosen.items()}
-            layout = "ISLES 2022" if convention is ISLES2022 else "BIDS"
-            if case := CaseFiles.of(name, files, convention, layout):
+            if case := CaseFiles.of(name, files, convention, "ISLES 2022" if stroke else "BIDS"):
                 yield case
 
 
-def _parse(path: Path) -> _Scan | None:
+def _parse(path: Path, entities: str, suffix: str) -> _Scan | None:
     """None for files that are neither a sequence nor a mask of lesions."""
-    match = _FILE.fullmatch(path.name)
-    if match is None or path.parent.name in _ELSEWHERE:
+    if path.parent.name in _ELSEWHERE or (suffix in _MASKS and _OTHER_MASKS.search(entities)):
         return None
-    entities, suffix = match["entities"].lower(), match["suffix"].lower()
-    if suffix in _MASKS:
-        if _OTHER_MASKS.search(entities):
-            return None
-        sequence = LESION
-    else:
-        contrast = "_ce-" in entities and suffix.startswith("t1")
-        sequence = "t1c" if contrast else find_sequence(suffix)
+    contrast = "_ce-" in entities and suffix.startswith("t1")
+    sequence = LESION if suffix in _MASKS else "t1c" if contrast else find_sequence(suffix)
     plainness = (sequence != LESION and _DERIVATIVES in path.parts, entities.replace("_ce-", "").count("_"))
-    return _Scan(_find_root(path), match["sub"], match["ses"] or "", sequence, suffix, plainness, path)
+    return _Scan(sequence, suffix, plainness, path)
 
 
 def _find_root(path: Path) -> Path:
@@ -142,15 +127,7 @@ def _choose(case: str, scans: Sequence[_Scan]) -> dict[str, _Scan]:
                 f"case {case} has two files for {sequence}, {first.path} and {others[0].path}; remove one, or list the "
                 "files in a .csv table"
             )
-    rank = {name: i for i, name in enumerate(ORDER)}
-    return dict(sorted(chosen.items(), key=lambda item: (rank.get(item[0], len(rank)), item[0])))
-
-
-def _find_convention(files: Mapping[str, _Scan]) -> Task | None:
-    suffixes = {scan.suffix for sequence, scan in files.items() if sequence != LESION}
-    if {"dwi", "adc"} <= suffixes <= {"dwi", "adc", "flair"}:
-        return ISLES2022
-    return BRATS2021 if "t1ce" in suffixes else None
+    return {name: chosen[name] for name in (*ORDER, *sorted(chosen.keys() - {*ORDER})) if name in chosen}
 
 
 def has_description(folder: Path, folders: Sequence[str]) -> bool:
@@ -239,15 +216,13 @@ def _list_images(folder: Path) -> dict[str, Path]:
 
 def _list_names(content: Mapping[str, Any], key: str) -> tuple[str, ...]:
     """Names, without suffix, of the images that a JSON lists, as `{"image": path}` or as a path."""
-    entries = content.get(key)
-    listed = entries if isinstance(entries, list) else []
+    listed = entries if isinstance(entries := content.get(key), list) else []
     paths = [entry.get("image", "") if isinstance(entry, dict) else entry for entry in listed]
     return tuple(stem_of(Path(str(path)), READERS) for path in paths)
 
 
 def _read_mapping(content: Any, keys: Sequence[str], path: Path) -> Mapping[str, Any]:  # noqa: ANN401
-    values = [content.get(key) for key in keys] if isinstance(content, dict) else []
-    found: Mapping[str, Any] | None = next((value for value in values if isinstance(value, dict) and value), None)
-    if found is None:
-        raise DatasetError(f"{path} has no {' or '.join(keys)}, which gives the names; add it")
-    return found
+    for key in keys if isinstance(content, dict) else ():
+        if isinstance(content.get(key), dict) and content[key]:
+            return dict(content[key])
+    raise DatasetError(f"{path} has no {' or '.join(keys)}, which gives the names; add it")

@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from brainsegnet._atomic import IMAGES, check_suffix, find_suffix, replacing
-from brainsegnet._types import Affine, Array, ItkObject, Labels, NibabelImage
+from brainsegnet._types import Affine, Array, ItkObject, NibabelImage
 from brainsegnet.errors import ImageError, LabelError, OutputError
-from brainsegnet.io.itk import check_itk, damaged, read_itk, unpack_itk, write_itk
-from brainsegnet.io.nifti import build_nibabel, check_nifti, read_nifti, swap_world, write_nifti
+from brainsegnet.io.itk import check_itk, read_itk, unpack_itk, write_itk
+from brainsegnet.io.nifti import build_nibabel, check_axes, check_nifti, damaged, read_nifti, swap_world, write_nifti
 from brainsegnet.volume import LabelMap, Volume, build_itk, is_sheared
 
 READERS = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd")
@@ -29,15 +29,7 @@ LABEL_TOLERANCE = 1e-3
 
 @dataclass(frozen=True, eq=False)
 class Series:
-    """Images on one grid, such as the frames of a perfusion series.
-
-    Args:
-        array: Intensities (T, D, H, W): frame, slice, row, column.
-        affine: (4, 4), index (d, h, w, 1) to millimetres (x left, y posterior, z superior), of every frame.
-
-    Raises:
-        ValueError: `array` is not 4-D.
-    """
+    """Images (T, D, H, W) on one grid, such as the frames of a perfusion series; a `ValueError` refuses others."""
 
     array: Array
     affine: Affine
@@ -80,8 +72,7 @@ def read_labels(path: Path) -> LabelMap:
     """A label map (D, H, W) uint8; floats are accepted where they are whole numbers (BRATS 2015 stores float32).
 
     Raises:
-        ImageError: as `read_image`.
-        LabelError: a value is a fraction, NaN, negative or over 255.
+        ImageError, LabelError: as `read_image` and `to_labels`.
     """
     return to_labels(read_image(path), str(path))
 
@@ -92,7 +83,19 @@ def to_labels(volume: Volume, name: str = "the label map") -> LabelMap:
     Raises:
         LabelError: a value is a fraction, NaN, negative or over 255.
     """
-    return LabelMap(_round_labels(volume.array, name), volume.affine)
+    array = volume.array
+    low, high = (array.min(), array.max()) if array.size else (0, 0)
+    if np.isnan(low) or np.isnan(high):
+        raise LabelError(f"{name} holds NaN where a label map is due; name the file of the labels")
+    if low < 0 or high > 255:
+        raise LabelError(f"{name} holds values from {low:g} to {high:g}, labels lie between 0 and 255")
+    if np.issubdtype(array.dtype, np.integer):
+        return LabelMap(array.astype(np.uint8, copy=False), volume.affine)
+    labels = np.rint(array).astype(np.uint8)
+    off = np.abs(array - labels) > LABEL_TOLERANCE
+    if off.any():
+        raise LabelError(f"{name} holds {off.sum()} fractions such as {array[off][0]:g}; name the file of the labels")
+    return LabelMap(labels, volume.affine)
 
 
 def write_image(volume: Volume, path: Path, *, compress: bool = True) -> None:
@@ -100,8 +103,8 @@ def write_image(volume: Volume, path: Path, *, compress: bool = True) -> None:
 
     Args:
         volume: What is written.
-        path: The file. A .nii.gz is always compressed, a .nii never.
-        compress: Whether other formats are compressed.
+        path: The file; a .nii.gz is always compressed, a .nii never.
+        compress: Whether other formats are.
 
     Raises:
         OutputError: the folder refuses files, the disk is full, the suffix is unknown or the grid sheared.
@@ -138,10 +141,7 @@ def check_size(path: Path) -> None:
 def from_array(array: ArrayLike, affine: ArrayLike, name: str = "the image") -> Volume:
     """A 3-D array (I, J, K) and its affine to RAS+ millimetres, as nibabel has them, as a volume (D, H, W): a view.
 
-    Args:
-        array: Trailing axes of length 1 are dropped.
-        affine: (4, 4).
-        name: What the image is called in messages.
+    Trailing axes of length 1 are dropped.
 
     Raises:
         ImageError: the array is not 3-D, its numbers are not plain or its axes are not at right angles.
@@ -151,7 +151,7 @@ def from_array(array: ArrayLike, affine: ArrayLike, name: str = "the image") -> 
     if affine.shape != (4, 4):
         raise ImageError(f"{name} has an affine of shape {affine.shape}; give one of (4, 4)")
     affine = swap_world(affine)
-    _check_axes(affine, name)
+    check_axes(affine, name)
     return Volume(array.reshape(array.shape[:3], order="F").T, affine)
 
 
@@ -173,7 +173,7 @@ def to_nibabel(volume: Volume) -> NibabelImage:
     Raises:
         ImageError: the axes are not at right angles, so that no qform can hold them, or one is too long for NIfTI.
     """
-    _check_axes(volume.affine, "the volume")
+    check_axes(volume.affine, "the volume")
     return build_nibabel(_storable(volume.array), volume.affine)
 
 
@@ -195,7 +195,7 @@ def to_sitk(volume: Volume) -> ItkObject:
     Raises:
         ImageError: the axes are not at right angles.
     """
-    _check_axes(volume.affine, "the volume")
+    check_axes(volume.affine, "the volume")
     return build_itk(_storable(volume.array), volume.affine)
 
 
@@ -230,14 +230,9 @@ def _in_words(path: Path) -> Iterator[None]:
 
 
 def _check_kind(name: str, one: bool, size: Sequence[int], parts: int, is_complex: bool) -> None:
-    """Refuse what is no image in space, or several images where `one` is due.
+    """Refuse what is no image in space of `size` (W, H, D, ...), or several images where `one` is due.
 
-    Args:
-        name: What the image is called in the message.
-        one: Whether axes beyond the third must have length 1.
-        size: Voxels (W, H, D, ...).
-        parts: Numbers in each voxel; more than one are a vector or a colour.
-        is_complex: Whether these are complex.
+    Several `parts`, numbers in each voxel, are a vector or a colour.
     """
     shape = (*((parts,) if parts > 1 else ()), *reversed(size))
     if is_complex:
@@ -246,30 +241,6 @@ def _check_kind(name: str, one: bool, size: Sequence[int], parts: int, is_comple
         raise ImageError(f"{name} is {len(shape)}-D {shape}, a 3-D image is due; save one volume of it and read that")
     if len(size) < 3:
         raise ImageError(f"{name} is {len(shape)}-D {shape}, a 3-D image is due; join its slices into one volume")
-
-
-def _check_axes(affine: Affine, name: str) -> None:
-    if is_sheared(affine):
-        raise ImageError(
-            f"{name} has axes that are not at right angles (a sheared affine); resample it to a regular grid"
-        )
-
-
-def _round_labels(array: Array, name: str) -> Labels:
-    low, high = (array.min(), array.max()) if array.size else (0, 0)
-    if np.isnan(low) or np.isnan(high):
-        raise LabelError(f"{name} holds NaN where a label map is due; name the file of the labels")
-    if low < 0 or high > 255:
-        raise LabelError(f"{name} holds values from {low:g} to {high:g}, labels lie between 0 and 255")
-    if np.issubdtype(array.dtype, np.integer):
-        return array.astype(np.uint8, copy=False)
-    labels = np.rint(array).astype(np.uint8)
-    if np.array_equal(labels, array):
-        return labels
-    off = np.abs(array - labels) > LABEL_TOLERANCE
-    if off.any():
-        raise LabelError(f"{name} holds {off.sum()} fractions such as {array[off][0]:g}; name the file of the labels")
-    return labels
 
 
 def _storable(array: Array) -> Array:

@@ -7,6 +7,7 @@ with the decoded voxels, which are decompressed a second time only if the two di
 import math
 import re
 import zlib
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,7 +15,7 @@ import numpy as np
 
 from brainsegnet._types import Affine, Array, ItkObject
 from brainsegnet.errors import ImageError
-from brainsegnet.io.nifti import CheckKind
+from brainsegnet.io.nifti import CheckKind, damaged, misnamed
 from brainsegnet.volume import build_itk, load_itk
 
 _NRRD = ".nrrd"
@@ -31,11 +32,7 @@ class _MetaBlock(NamedTuple):
 
 
 def read_itk(path: Path, check_kind: CheckKind) -> tuple[Array, Affine]:
-    """The voxels (..., D, H, W) of a .mha, .mhd or .nrrd and their affine.
-
-    Args:
-        path: The file.
-        check_kind: Called before any voxel is read.
+    """The voxels (..., D, H, W) of a .mha, .mhd or .nrrd and their affine; `check_kind` is called before they are read.
 
     Raises:
         ImageError: the file is no such image, cut short or damaged.
@@ -67,7 +64,7 @@ def check_itk(path: Path) -> None:
     if path.suffix.lower() == _NRRD:
         with path.open("rb") as file:
             if file.read(4) != b"NRRD":
-                raise _misnamed(path)
+                raise misnamed(path)
     elif (block := _find_meta_block(path)) and block.path.stat().st_size < block.start + block.size:
         raise damaged(block.path)
 
@@ -90,21 +87,10 @@ def write_itk(array: Array, affine: Affine, path: Path, *, compress: bool) -> No
 
 def unpack_itk(image: ItkObject) -> tuple[Array, Affine]:
     """The voxels (..., D, H, W) of an image of SimpleITK, a copy, and their affine."""
-    affine = np.eye(4)
-    axes = image.GetDimension()
+    affine, axes = np.eye(4), image.GetDimension()
     columns = np.reshape(image.GetDirection(), (axes, axes))[:3, :3] * image.GetSpacing()[:3]
-    affine[:3, :3] = columns[:, ::-1]
-    affine[:3, 3] = image.GetOrigin()[:3]
+    affine[:3, :3], affine[:3, 3] = columns[:, ::-1], image.GetOrigin()[:3]
     return load_itk().GetArrayFromImage(image), affine
-
-
-def damaged(path: Path) -> ImageError:
-    """The error of a file that is not whole."""
-    return ImageError(f"{path} is cut short or damaged; fetch it again")
-
-
-def _misnamed(path: Path) -> ImageError:
-    return ImageError(f"{path} is no image: its content does not fit its suffix")
 
 
 def _shorten(error: Exception) -> str:
@@ -123,12 +109,10 @@ def _check_sum(path: Path, voxels: Array) -> None:
         stream = memoryview(file.read(block.size))
     if stream[-4:] == zlib.adler32(voxels.data).to_bytes(4, "big"):
         return
-    try:
-        unpacked = zlib.decompressobj().decompress(stream, voxels.nbytes + 1)
-    except zlib.error as error:
-        raise damaged(path) from error
-    if len(unpacked) < voxels.nbytes:
-        raise damaged(path)
+    with suppress(zlib.error):
+        if len(zlib.decompressobj().decompress(stream, voxels.nbytes + 1)) >= voxels.nbytes:
+            return
+    raise damaged(path)
 
 
 def _find_meta_block(path: Path) -> _MetaBlock | None:
@@ -156,6 +140,6 @@ def _read_meta_header(path: Path) -> tuple[dict[str, str], int]:
         while "ElementDataFile" not in fields:
             key, equals, value = file.readline(4096).decode("latin-1").partition("=")
             if not equals:
-                raise _misnamed(path)
+                raise misnamed(path)
             fields[key.strip()] = value.strip()
         return fields, file.tell()

@@ -11,9 +11,8 @@ import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from brainsegnet.errors import DatasetError
 from brainsegnet.io.case_files import LESION, CaseFiles
@@ -30,15 +29,8 @@ from brainsegnet.io.described import (
 from brainsegnet.task import BRATS2015, BRATS2021, BRATS2023, ISLES2017, ISLES2022, Task
 
 
-@dataclass(frozen=True)
-class Layout:
-    """How a data set names its files.
-
-    Attributes:
-        name: As shown when nothing is found.
-        convention: Task whose label values it uses, or None.
-        patterns: Sequence name, or `lesion`, to a regular expression for the whole path, in any case of letters.
-    """
+class Layout(NamedTuple):
+    """How a data set names its files: `patterns` are regular expressions for the whole path, in any case of letters."""
 
     name: str
     convention: Task | None
@@ -80,10 +72,11 @@ def smir_path(sequence: str, identifier: int, prefix: str = "SMIR") -> Path:
     return Path(stem) / f"{stem}.nii"
 
 
-def _vsd_pattern(stem: str) -> str:
+def _vsd_patterns(stems: Mapping[str, str]) -> dict[str, str]:
     """A folder and a file in it, of either platform, which numbers its files."""
-    name = re.escape(stem).replace("VSD", "(VSD|SMIR)").replace("_3more", "(_[0-9]more)?") + r"\.[0-9]+"
-    return rf"(?P<case>[^/]+)/{name}/{name}{_IMAGE}"
+    escaped = {sequence: re.escape(stem).replace("VSD", "(VSD|SMIR)") for sequence, stem in stems.items()}
+    names = {sequence: stem.replace("_3more", "(_[0-9]more)?") + r"\.[0-9]+" for sequence, stem in escaped.items()}
+    return {sequence: rf"(?P<case>[^/]+)/{name}/{name}{_IMAGE}" for sequence, name in names.items()}
 
 
 def _endings(between: str, **endings: str) -> dict[str, str]:
@@ -91,46 +84,37 @@ def _endings(between: str, **endings: str) -> dict[str, str]:
     return {sequence: rf"(?P<case>[^/]+?){between}{ending}{_IMAGE}" for sequence, ending in endings.items()}
 
 
-def _names(**names: str) -> dict[str, str]:
-    """The folder is the case: `<case>/<name>.nii.gz`."""
-    return {sequence: rf"(?P<case>[^/]+)/{name}{_IMAGE}" for sequence, name in names.items()}
+def _names(after: str = "", **names: str) -> dict[str, str]:
+    """The folder is the case: `<case>/<name><after>.nii.gz`."""
+    return {sequence: rf"(?P<case>[^/]+)/{name}{after}{_IMAGE}" for sequence, name in names.items()}
 
 
-_MEAN_0 = "_subtrMeanDivStd"
-_N4 = "_N4[^/]*"
 _CASE_355 = rf"(?P<folder>[^/]+)/W39_1998\.09\.19_Segm{_IMAGE}"
 """What the segmentation of BraTS20_Training_355 is called in the public archive of 2020."""
 _BRATS_2021 = _endings("_", flair="flair", t1="t1", t1c="t1ce", t2="t2", lesion="seg")
 
 LAYOUTS = (
-    Layout("BRATS 2015", BRATS2015, {sequence: _vsd_pattern(stem) for sequence, stem in _VSD_STEMS.items()}),
+    Layout("BRATS 2015", BRATS2015, _vsd_patterns(_VSD_STEMS)),
     Layout(
         "BRATS 2015, normalised",
         BRATS2015,
-        _names(
-            flair=f"Flair{_MEAN_0}", t1=f"T1{_MEAN_0}", t1c=f"T1c{_MEAN_0}", t2=f"T2{_MEAN_0}", lesion="OTMultiClass"
-        ),
+        _names("_subtrMeanDivStd", flair="Flair", t1="T1", t1c="T1c", t2="T2") | _names(lesion="OTMultiClass"),
     ),
-    Layout("ISLES 2017", ISLES2017, {sequence: _vsd_pattern(stem) for sequence, stem in _STROKE_STEMS.items()}),
+    Layout("ISLES 2017", ISLES2017, _vsd_patterns(_STROKE_STEMS)),
     Layout("BraTS 2023", BRATS2023, _endings("-", flair="t2f", t1="t1n", t1c="t1c", t2="t2w", lesion="seg")),
     Layout("BraTS 2017 to 2021", BRATS2021, {**_BRATS_2021, LESION: f"(?:{_BRATS_2021[LESION]}|{_CASE_355})"}),
     Layout("ISLES 2022", ISLES2022, _endings("(_ses-[0-9]+)?_", dwi="dwi", adc="adc", flair="flair", lesion="msk")),
     Layout(
         "MS, Lesjak 2017",
         None,
-        _names(flair=f"FLAIR{_N4}", t1=f"T1{_N4}", t1c=f"T1POST{_N4}", t2=f"T2{_N4}", lesion=f"GOLD_STANDARD{_N4}"),
+        _names("_N4[^/]*", flair="FLAIR", t1="T1", t1c="T1POST", t2="T2", lesion="GOLD_STANDARD"),
     ),
     Layout(
         "<case>/<sequence>.nii.gz",
         None,
-        _names(
-            flair="flair",
-            t1="t1",
-            t1c="(t1c|t1ce|t1gd)",
-            t2="t2",
-            **{name: name for name in ("dwi", "adc", "mtt", "rcbf", "rcbv", "tmax", "ttp", "pwi")},
-            lesion="(lesion|label|seg)",
-        ),
+        _names(flair="flair", t1="t1", t1c="(t1c|t1ce|t1gd)", t2="t2")
+        | _names(**{name: name for name in ("dwi", "adc", "mtt", "rcbf", "rcbv", "tmax", "ttp", "pwi")})
+        | _names(lesion="(lesion|label|seg)"),
     ),
 )
 
@@ -149,8 +133,6 @@ def names_lesion(path: Path) -> bool:
 DEPTH = 6
 """Folders below the one that is named: an archive, `derivatives`, a pipeline, a subject, a session, `anat`."""
 LAYOUT_NAMES = (*(layout.name for layout in LAYOUTS), "BIDS", DECATHLON, NNUNET)
-GRADES = ("HGG", "LGG")
-"""Folders of BRATS. In 2015 both hold a `brats_2013_pat0001_1`, which are different patients."""
 _NOTE = re.compile(r"sub-[a-z0-9]+(_ses-[a-z0-9]+)?\.json", re.IGNORECASE)
 """What `segment` calls the JSON of a case of BIDS; those of BIDS itself end in a suffix such as `_dwi`."""
 
@@ -161,8 +143,7 @@ _COMPILED = [
 ]
 
 
-@dataclass(frozen=True)
-class _Hit:
+class _Hit(NamedTuple):
     """A file that a layout claims: `root` is the path up to the end of the name of its case."""
 
     layout: Layout
@@ -230,10 +211,8 @@ def _match(path: Path) -> Iterator[_Hit]:
     whole = path.as_posix()
     for layout, sequence, pattern in _COMPILED:
         if match := pattern.fullmatch(whole):
-            if match.groupdict().get("folder"):
-                root = Path(whole[: match.end("folder")], match["folder"])
-            else:
-                root = Path(whole[: match.end("case")])
+            folder = match.groupdict().get("folder")
+            root = Path(whole[: match.end("folder")], folder) if folder else Path(whole[: match.end("case")])
             yield _Hit(layout, sequence, root, path)
 
 
@@ -250,26 +229,20 @@ def _collect(hits: Iterable[_Hit]) -> Iterator[CaseFiles]:
         by_case[best.root, best.layout.name].append(best)
     for (root, _), found in by_case.items():
         layout, name = found[0].layout, _name_case(root)
-        files = _by_sequence(name, found)
+        files: dict[str, Path] = {}
+        for hit in found:
+            if (first := files.setdefault(hit.sequence, hit.path)) != hit.path:
+                raise DatasetError(f"case {name} has two files for {hit.sequence}, {first} and {hit.path}; remove one")
         ordered = {sequence: files[sequence] for sequence in layout.patterns if sequence in files}
         if case := CaseFiles.of(name, ordered, layout.convention, layout.name):
             yield case
 
 
 def _name_case(root: Path) -> str:
-    """Name of a case, after its grade if the folder of the other grade has a patient of the same name."""
+    """Name of a case, after its grade if the folder of the other grade has a patient of the same name.
+
+    In BRATS 2015 both hold a `brats_2013_pat0001_1`, which are different patients.
+    """
     grade = root.parent.name
-    if grade in GRADES and any((root.parent.parent / other / root.name).exists() for other in GRADES if other != grade):
-        return f"{grade}_{root.name}"
-    return root.name
-
-
-def _by_sequence(case: str, hits: Iterable[_Hit]) -> dict[str, Path]:
-    files: dict[str, Path] = {}
-    for hit in hits:
-        if hit.sequence in files:
-            raise DatasetError(
-                f"case {case} has two files for {hit.sequence}, {files[hit.sequence]} and {hit.path}; remove one"
-            )
-        files[hit.sequence] = hit.path
-    return files
+    other = {"HGG": "LGG", "LGG": "HGG"}.get(grade)
+    return f"{grade}_{root.name}" if other and (root.parent.parent / other / root.name).exists() else root.name

@@ -9,9 +9,8 @@ A file is read in bounded pieces, up to the size that its header declares. gzip 
 import gzip
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,35 +22,23 @@ from brainsegnet.volume import is_sheared
 CheckKind = Callable[[Sequence[int], int, bool], None]
 """Refuses an image by its size (W, H, D, ...), the numbers in each voxel, and whether these are complex."""
 _File = BinaryIO | gzip.GzipFile
-
 _HEADER_BYTES = 348
-_GZIP = b"\x1f\x8b"
 _PIECE = 1 << 20
 """Bytes that are inflated at once."""
 _MAX_RATIO = 1032
 """Deflate makes data smaller by this factor at most."""
-_LEVEL = 6
 _MAX_SIDE = 32767
 _UNITS_MM = {1: 1e3, 3: 1e-3}
 """Millimetres in a metre and a micrometre, by their codes; all other units are taken for millimetres."""
 _VECTORS, _MATRICES = (1005, 1007), 1004
 """Intent codes of images with several numbers in a voxel, along the fifth axis."""
-_SCANNER = 1
-"""Code of a form that leads to the coordinates of the scanner."""
 _RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
-@dataclass(frozen=True, eq=False)
-class _Header:
-    """What a NIfTI header says.
+class _Header(NamedTuple):
+    """What a NIfTI header says: `parts` numbers in each voxel, `total` bytes of the file before compression.
 
-    Attributes:
-        fields: The header of nibabel, whose order of bytes is that of the file.
-        dtype: Type of the stored numbers, or of colours.
-        size: Voxels (W, H, D, ...), without trailing axes of one.
-        parts: Numbers in each voxel.
-        offset: Bytes before the voxels.
-        total: Bytes of the file before compression.
+    The order of bytes in `fields` is that of the file. The `size` (W, H, D, ...) has no trailing axes of one.
     """
 
     fields: NibabelImage
@@ -65,11 +52,8 @@ class _Header:
 def read_nifti(path: Path, check_kind: CheckKind) -> tuple[Array, Affine]:
     """The voxels (..., D, H, W) of a .nii or .nii.gz, in the machine's order of bytes, and their affine.
 
-    Numbers keep their stored type; integers that the header rescales become float32.
-
-    Args:
-        path: The file.
-        check_kind: Called before any voxel is read.
+    Numbers keep their stored type; integers that the header rescales become float32. `check_kind` is called before any
+    voxel is read.
 
     Raises:
         ImageError: the file is no NIfTI-1 image, or its axes are not at right angles.
@@ -87,7 +71,10 @@ def read_nifti(path: Path, check_kind: CheckKind) -> tuple[Array, Affine]:
             raise EOFError
         _skip(file, header.offset - _HEADER_BYTES)
         array = np.empty(header.size[::-1], header.dtype)
-        _fill(file, array.reshape(-1).view(np.uint8).data)
+        buffer = array.reshape(-1).view(np.uint8).data
+        for start in range(0, len(buffer), _PIECE):
+            piece = buffer[start : start + _PIECE]
+            piece[:] = _take(file, len(piece))
         _check_sum(file)
     return _rescale(array, header.fields), affine
 
@@ -103,7 +90,11 @@ def check_nifti(path: Path) -> None:
         if not isinstance(file, gzip.GzipFile):
             if path.stat().st_size < header.total:
                 raise EOFError
-        elif _read_unpacked_size(path) != header.total % 2**32:
+            return
+        with path.open("rb") as packed:
+            packed.seek(-4, 2)
+            unpacked_size = int.from_bytes(packed.read(), "little")
+        if unpacked_size != header.total % 2**32:  # or of several members, of which the last one says its own length
             _skip(file, header.total - _HEADER_BYTES)
             _check_sum(file)
 
@@ -118,7 +109,7 @@ def write_nifti(array: Array, affine: Affine, path: Path, *, compress: bool) -> 
     header = build_nibabel(array, affine).header
     header["scl_slope"], header["scl_inter"], header["vox_offset"] = 1, 0, _HEADER_BYTES + 4
     with path.open("wb") as plain:
-        with gzip.GzipFile("", "wb", _LEVEL, plain, mtime=0) if compress else plain as file:
+        with gzip.GzipFile("", "wb", 6, plain, mtime=0) if compress else plain as file:
             file.write(header.binaryblock + bytes(4))
             file.write(array.reshape(-1).view(np.uint8).data)
 
@@ -139,6 +130,28 @@ def build_nibabel(array: Array, affine: Affine) -> NibabelImage:
     return image
 
 
+def damaged(path: Path) -> ImageError:
+    """The error of a file that is not whole."""
+    return ImageError(f"{path} is cut short or damaged; fetch it again")
+
+
+def misnamed(path: Path) -> ImageError:
+    """The error of a file that is of another kind than its name says."""
+    return ImageError(f"{path} is no image: its content does not fit its suffix")
+
+
+def check_axes(affine: Affine, name: str) -> None:
+    """Refuse a sheared grid.
+
+    Raises:
+        ImageError: its axes are not at right angles.
+    """
+    if is_sheared(affine):
+        raise ImageError(
+            f"{name} has axes that are not at right angles (a sheared affine); resample it to a regular grid"
+        )
+
+
 def swap_world(affine: Affine) -> Affine:
     """An affine from (d, h, w, 1) to LPS as one from (w, h, d, 1) to RAS, and the other way round."""
     return np.asarray(_RAS_TO_LPS @ affine[:, [2, 1, 0, 3]])
@@ -153,7 +166,7 @@ def _nibabel() -> NibabelImage:
 
 def _open(path: Path) -> _File:
     with path.open("rb") as file:
-        packed = file.read(2) == _GZIP
+        packed = file.read(2) == b"\x1f\x8b"
     return gzip.open(path) if packed else path.open("rb")
 
 
@@ -169,30 +182,17 @@ def _skip(file: _File, count: int) -> None:
         _take(file, min(_PIECE, count - start))
 
 
-def _fill(file: _File, buffer: memoryview) -> None:
-    for start in range(0, len(buffer), _PIECE):
-        piece = buffer[start : start + _PIECE]
-        piece[:] = _take(file, len(piece))
-
-
 def _check_sum(file: _File) -> None:
     """Read to the end, where gzip compares its checksum."""
     while file.read(_PIECE):
         pass
 
 
-def _read_unpacked_size(path: Path) -> int:
-    """What the last member of a gzip file says of its length before compression, modulo 2**32."""
-    with path.open("rb") as file:
-        file.seek(-4, 2)
-        return int.from_bytes(file.read(), "little")
-
-
 def _read_header(file: _File, path: Path) -> _Header:
     start = _take(file, 4)
     versions = {size.to_bytes(4, order): size for size in (_HEADER_BYTES, 540) for order in ("little", "big")}
     if start not in versions:
-        raise ImageError(f"{path} is no image: its content does not fit its suffix")
+        raise misnamed(path)
     if versions[start] != _HEADER_BYTES:
         raise ImageError(f"{path} cannot be read as an image: it is NIfTI-2; save it as NIfTI-1")
     fields = _nibabel().Nifti1Header(start + _take(file, _HEADER_BYTES - 4), check=False)
@@ -243,17 +243,15 @@ def _build_affine(header: NibabelImage, path: Path) -> Affine:
 
 
 def _choose_form(header: NibabelImage, spacing: NDArray[np.float64], path: Path) -> Affine | None:
-    """The sform if its axes are at right angles and it is of the scanner, or alone; else the qform."""
+    """The sform if its axes are at right angles and it is of the scanner (code 1), or alone; else the qform."""
     qform = _read_qform(header, spacing) if header["qform_code"] > 0 else None
-    if header["sform_code"] <= 0 or (qform is not None and header["sform_code"] != _SCANNER):
+    if header["sform_code"] <= 0 or (qform is not None and header["sform_code"] != 1):
         return qform
     sform = np.vstack([header["srow_x"], header["srow_y"], header["srow_z"], [0, 0, 0, 1]]).astype(np.float64)
     if not is_sheared(sform):
         return sform
     if qform is None:
-        raise ImageError(
-            f"{path} has axes that are not at right angles (a sheared affine); resample it to a regular grid"
-        )
+        check_axes(sform, str(path))
     return qform
 
 
@@ -261,11 +259,10 @@ def _read_qform(header: NibabelImage, spacing: NDArray[np.float64]) -> Affine:
     """(4, 4) from the quaternion of the header, in floats as the reference implementation of NIfTI computes it."""
     named = [header[f"quatern_{axis}"] for axis in "bcd"], [header[f"qoffset_{axis}"] for axis in "xyz"]
     (b, c, d), offset = (np.where(np.isfinite(values), values, 0).astype(np.float64) for values in named)
-    a = 1 - (b * b + c * c + d * d)
-    if a < 1e-7:
-        b, c, d = np.array((b, c, d)) / math.sqrt(b * b + c * c + d * d)
-        a = 0.0
-    a = math.sqrt(a)
+    squares = b * b + c * c + d * d
+    a = math.sqrt(1 - squares) if 1 - squares >= 1e-7 else 0.0
+    if not a:
+        b, c, d = np.array((b, c, d)) / math.sqrt(squares)
     rotation = np.array(
         [
             [a * a + b * b - c * c - d * d, 2 * (b * c - a * d), 2 * (b * d + a * c)],

@@ -14,10 +14,10 @@ from pydantic import BaseModel, FiniteFloat, ValidationError
 
 from brainsegnet._atomic import find_suffix, stem_of, writable, write_text
 from brainsegnet.errors import BrainSegNetError, DatasetError, GridMismatch, describe_invalid
+from brainsegnet.io.case_files import TABLES
 from brainsegnet.io.cases import find_cases, read_prediction
 from brainsegnet.io.images import READERS, read_labels
 from brainsegnet.io.layouts import find_maps
-from brainsegnet.io.tables import SUFFIXES as TABLE_SUFFIXES
 from brainsegnet.metrics.scores import (
     EMPTY_RULE,
     METRICS,
@@ -303,7 +303,7 @@ def _score_pair(
 
 def _find_pairs(predicted: Path, truths: Sequence[Path]) -> tuple[dict[str, tuple[Path, Path, Task | None]], list[str]]:
     """Case to prediction, truth and its convention; and the cases that a folder of predictions does not hold."""
-    if predicted.is_file() and len(truths) == 1 and truths[0].is_file() and truths[0].suffix not in TABLE_SUFFIXES:
+    if predicted.is_file() and len(truths) == 1 and truths[0].is_file() and truths[0].suffix not in TABLES:
         return {stem_of(predicted, READERS): (predicted, truths[0], None)}, []
     found = label_files(predicted)
     known = _find_truths(truths)
