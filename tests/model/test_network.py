@@ -123,7 +123,6 @@ def test_a_place_that_cannot_be_written_is_an_error_of_the_operating_system(tmp_
     assert not (tmp_path / "no").exists()
 
 
-
 def counted_by_hooks(design, sequences, size):
     """Multiply-adds per voxel, from the shapes that the convolutions of the network see."""
     total = 0
