@@ -22,9 +22,9 @@ from statistics import mean, median
 from typing import Any
 
 from brainsegnet._machine import describe_cpu
-from brainsegnet.inference.engine import open_engine
-from brainsegnet.inference.options import SegmentOptions
+from brainsegnet.inference import SegmentOptions
 from brainsegnet.inference.predict import LoadedCase, compute, prepare_case
+from brainsegnet.inference.segmenter import open_engine
 from brainsegnet.io.cases import find_cases, load_case
 from brainsegnet.model.store import Model, resolve_model
 from brainsegnet.training.finetune import refuse_seen

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from brainsegnet._machine import has_bf16_units
-from brainsegnet.inference.engine import open_engine
+from brainsegnet.inference import Precision
 from brainsegnet.inference.openvino_backend import shared_core
-from brainsegnet.inference.options import Precision
 from brainsegnet.inference.predict import predict
+from brainsegnet.inference.segmenter import open_engine
 from brainsegnet.model.card import Architecture, Card, Input
 from brainsegnet.model.store import Model, open_model, save_model
 from brainsegnet.preprocessing.prepare import Prepared, prepare, restore

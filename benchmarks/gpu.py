@@ -24,7 +24,7 @@ from brainsegnet._machine import find_versions
 from brainsegnet.inference.torch_backend import TorchBackend
 from brainsegnet.inference.torch_prepare import prepare_on
 from brainsegnet.model.architecture import BrainSegNet
-from brainsegnet.model.fused import fuse, fuse_decoder
+from brainsegnet.model.fused import FusedDecoder, fuse
 from brainsegnet.preprocessing.prepare import prepare
 from brainsegnet.training.losses import loss_of
 from brainsegnet.training.recipes import PAPER, Stage
@@ -183,7 +183,7 @@ def training(device: torch.device, patch: tuple[int, int, int], batches: tuple[i
     for plain in (True, False):
         for batch in batches:
             net = BrainSegNet(4, 5).to(device).to(memory_format=torch.channels_last_3d).train()  # type: ignore[call-overload]
-            module, stage = (net if plain else fuse_decoder(net)), PAPER.stages[2]
+            module, stage = (net if plain else FusedDecoder(net)), PAPER.stages[2]
             optimiser = torch.optim.Adam(net.parameters(), lr=1e-4)
             images = torch.randn(batch, 4, *patch, device=device).to(memory_format=torch.channels_last_3d)
             classes = torch.randint(5, (batch, *patch), device=device)

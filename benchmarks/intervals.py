@@ -27,13 +27,13 @@ import numpy as np
 
 import brainsegnet
 from brainsegnet._machine import describe_cpu
-from brainsegnet.inference.engine import open_engine
 from brainsegnet.inference.postprocessing import (
     filter_probabilities,
     region_probability,
     suppress_dropped,
     volume_interval,
 )
+from brainsegnet.inference.segmenter import open_engine
 from brainsegnet.io.cases import find_cases
 from brainsegnet.model.card import IntervalNote
 from brainsegnet.model.store import Model, resolve_model

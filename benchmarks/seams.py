@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from brainsegnet.inference.engine import Engine, open_engine
-from brainsegnet.inference.predict import LoadedCase, prepare_case
+from brainsegnet.inference.predict import Engine, LoadedCase, prepare_case
+from brainsegnet.inference.segmenter import open_engine
 from brainsegnet.inference.tiling import overlapping, side_by_side
 from brainsegnet.io.cases import find_cases, load_case
 from brainsegnet.metrics.scores import dice

@@ -15,7 +15,7 @@ import torch
 
 from brainsegnet._machine import describe_cpu, find_versions, has_bf16_units
 from brainsegnet.model.architecture import BrainSegNet
-from brainsegnet.model.fused import fuse_decoder
+from brainsegnet.model.fused import FusedDecoder
 from brainsegnet.training.losses import loss_of
 from brainsegnet.training.recipes import QUICK
 
@@ -28,7 +28,7 @@ def steps(widths: tuple[int, ...], refined: int, half: bool, count: int) -> list
     """Seconds of so many steps on noise, after one to warm up."""
     torch.manual_seed(0)
     net = BrainSegNet(2, 5, widths, refined).to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-    module, optimiser = fuse_decoder(net), torch.optim.AdamW(net.parameters(), 1e-3)
+    module, optimiser = FusedDecoder(net), torch.optim.AdamW(net.parameters(), 1e-3)
     images = torch.randn(SIZE[0], 2, *SIZE[1:]).to(memory_format=torch.channels_last_3d)
     classes = torch.randint(0, 5, SIZE).to(torch.uint8)
     seconds = []

@@ -237,7 +237,7 @@ def small_ground(small_anatomy: "LabelMap") -> "Ground":
 @pytest.fixture(scope="session")
 def segmented(phantoms: Path, trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What `segment --probabilities` writes of all phantoms; to be read only."""
-    from brainsegnet.inference.options import SegmentOptions
+    from brainsegnet.inference import SegmentOptions
     from brainsegnet.inference.segment import segment
 
     folder = tmp_path_factory.mktemp("results") / "model"

@@ -106,7 +106,7 @@ class Bench:
         }
 
     def _segment(self, model: str, folder: Path, place: str, precision: Any) -> Record:  # noqa: ANN401
-        from brainsegnet.inference.options import SegmentOptions
+        from brainsegnet.inference import SegmentOptions
         from brainsegnet.model.store import resolve_model
 
         wanted = set(resolve_model(model).card.sequences)
@@ -184,7 +184,7 @@ def digest_tensors(tensors: Mapping[str, Any]) -> str:
 
 def record_segment(bench: Bench) -> Record:
     """Label maps of every model, and of the example in every other way."""
-    from brainsegnet.inference.options import SegmentOptions
+    from brainsegnet.inference import SegmentOptions
 
     ways: dict[str, Any] = {
         "slabs": {"slabs": 31},
@@ -205,9 +205,8 @@ def record_segment(bench: Bench) -> Record:
 
 def predict_by_torch(bench: Bench, model: str, source: str) -> Record:
     """Labels and probabilities that the weights themselves give, without an export."""
-    from brainsegnet.inference.engine import Engine
-    from brainsegnet.inference.options import SegmentOptions
-    from brainsegnet.inference.predict import predict
+    from brainsegnet.inference import SegmentOptions
+    from brainsegnet.inference.predict import Engine, predict
     from brainsegnet.inference.torch_backend import TorchBackend
     from brainsegnet.io.cases import find_cases, load_case
     from brainsegnet.model.store import resolve_model
@@ -253,7 +252,7 @@ def hash_text(path: Path) -> str:
 
 def record_alignment(bench: Bench) -> Record:
     """What lies on several grids: refused, resampled, registered; nothing where there are no real scans."""
-    from brainsegnet.inference.options import SegmentOptions
+    from brainsegnet.inference import SegmentOptions
 
     if bench.data is None:
         return {}
@@ -409,13 +408,13 @@ def run_network(stride: Any, nonlinear: bool) -> Record:  # noqa: ANN401
     import torch
 
     from brainsegnet.model.architecture import BrainSegNet
-    from brainsegnet.model.fused import fuse, fuse_decoder
+    from brainsegnet.model.fused import FusedDecoder, fuse
 
     torch.manual_seed(11)
     net = BrainSegNet(4, 5, NARROW["widths"], NARROW["refined"], stride, nonlinear)  # type: ignore[arg-type]
     torch.nn.init.normal_(net.classify.weight, std=0.1)
     x = torch.randn(2, 4, 9, 37, 42)
-    started, learner = digest_tensors(net.state_dict()), fuse_decoder(net)
+    started, learner = digest_tensors(net.state_dict()), FusedDecoder(net)
     in_training = learner(x)
     in_training.square().mean().backward()
     gradients = {name: weight.grad for name, weight in net.named_parameters()}

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from brainsegnet.benchmark.options import BenchmarkOptions
     from brainsegnet.benchmark.ranking import rank
     from brainsegnet.benchmark.run import run_benchmark
-    from brainsegnet.inference.options import SegmentOptions
+    from brainsegnet.inference import SegmentOptions
     from brainsegnet.inference.segment import segment
     from brainsegnet.inference.segmentation import Segmentation
     from brainsegnet.inference.segmenter import Segmenter
@@ -47,7 +47,7 @@ _HOMES = {
     "evaluate": "metrics.evaluate",
     "rank": "benchmark.ranking",
     "export": "training.export",
-    "SegmentOptions": "inference.options",
+    "SegmentOptions": "inference",
     "segment": "inference.segment",
     "Segmenter": "inference.segmenter",
     "Segmentation": "inference.segmentation",

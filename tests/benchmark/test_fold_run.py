@@ -17,8 +17,8 @@ from brainsegnet.benchmark.fold_run import (
 )
 from brainsegnet.benchmark.models import MODELS, choose_models
 from brainsegnet.errors import TaskError
-from brainsegnet.inference.engine import open_engine
 from brainsegnet.inference.segment import segment
+from brainsegnet.inference.segmenter import open_engine
 from brainsegnet.inference.tiling import find_halo
 from brainsegnet.io.cases import find_cases
 from brainsegnet.io.images import read_image, read_labels, write_image

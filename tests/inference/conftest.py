@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from brainsegnet.inference.engine import Engine
+from brainsegnet.inference.predict import Engine
 from brainsegnet.model.card import Input
 from brainsegnet.model.store import save_model
 from brainsegnet.volume import Case, Volume

@@ -8,8 +8,8 @@ from openvino import opset13 as ops
 
 from brainsegnet._machine import has_bf16_units
 from brainsegnet.errors import BrainSegNetError, ModelError
-from brainsegnet.inference.engine import open_engine
 from brainsegnet.inference.openvino_backend import shared_core, with_arg_max
+from brainsegnet.inference.segmenter import open_engine
 from brainsegnet.inference.torch_backend import TorchBackend
 from brainsegnet.model.architecture import BrainSegNet
 from brainsegnet.model.card import ExportNote
@@ -152,7 +152,7 @@ def test_bf16_is_chosen_where_eight_bits_are_not_and_it_is_fast_and_harmless(
 
 
 def test_bf16_is_refused_where_openvino_would_compute_in_floats_instead(exported, model, monkeypatch):
-    monkeypatch.setattr("brainsegnet.inference.engine.has_bf16_units", lambda: False)
+    monkeypatch.setattr("brainsegnet.inference.segmenter.has_bf16_units", lambda: False)
     with pytest.raises(BrainSegNetError, match=r"no matrix units for bf16 \(AMX\); choose precision float or int8"):
         open_engine(exported, "cpu", 1, "bf16")
 
@@ -164,7 +164,7 @@ def test_eight_bits_are_chosen_where_fast_and_harmless(exported, monkeypatch, ch
     harmful = exported.card.exports["int8"].model_copy(update={"dice_change": {"whole": 0.2, "core": change}})
     exports = {**exported.card.exports, "int8": harmful}
     object.__setattr__(exported, "card", exported.card.model_copy(update={"exports": exports}))
-    monkeypatch.setattr("brainsegnet.inference.engine.has_integer_units", lambda: units)
+    monkeypatch.setattr("brainsegnet.inference.segmenter.has_integer_units", lambda: units)
     assert chosen in open_engine(exported, "cpu", 1).backend.name
     assert "8-bit" in open_engine(exported, "cpu", 1, "int8").backend.name
 
@@ -206,7 +206,7 @@ def test_without_an_export_torch_computes_and_other_precisions_are_refused(model
     assert open_engine(model, "cpu", 1).backend.name == "torch on cpu"
     with pytest.raises(ModelError, match="has no int8 export; make it with: brainsegnet export"):
         open_engine(model, "cpu", 1, "int8")
-    monkeypatch.setattr("brainsegnet.inference.engine.has_bf16_units", lambda: True)
+    monkeypatch.setattr("brainsegnet.inference.segmenter.has_bf16_units", lambda: True)
     with pytest.raises(ModelError, match="has no fp16 export; make it with: brainsegnet export"):
         open_engine(model, "cpu", 1, "bf16")
     with pytest.raises(BrainSegNetError, match="unknown precision 'half'; choose one of auto, float, bf16, int8"):

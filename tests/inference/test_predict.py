@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from brainsegnet.errors import BrainSegNetError, ImageError, MissingSequence
-from brainsegnet.inference.options import SegmentOptions
+from brainsegnet.inference import SegmentOptions
 from brainsegnet.inference.postprocessing import filter_components, measure_volumes
 from brainsegnet.inference.predict import LoadedCase, compute, predict, prepare_case
 from brainsegnet.model.card import ComponentFilter, IntervalNote

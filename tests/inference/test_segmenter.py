@@ -9,7 +9,7 @@ import pytest
 import SimpleITK
 
 from brainsegnet.errors import BrainSegNetError, GridMismatch, ImageError, MissingSequence
-from brainsegnet.inference.options import SegmentOptions
+from brainsegnet.inference import SegmentOptions
 from brainsegnet.inference.segment import segment
 from brainsegnet.inference.segmenter import Segmenter, to_volume
 from brainsegnet.io.cases import find_cases

@@ -12,7 +12,7 @@ from brainsegnet.benchmark.models import BASELINES
 from brainsegnet.errors import BrainSegNetError
 from brainsegnet.inference.tiling import TiledPredictor, find_halo
 from brainsegnet.inference.torch_backend import AnyNetwork, TorchBackend, choose_device
-from brainsegnet.model.design import as_drawn, brain_segnet
+from brainsegnet.model.network import as_drawn, brain_segnet
 from brainsegnet.preprocessing.geometry import slab_starts
 
 
@@ -170,7 +170,7 @@ import resource
 import numpy as np, torch
 from brainsegnet.inference.tiling import TiledPredictor
 from brainsegnet.inference.torch_backend import AnyNetwork
-from brainsegnet.model.design import brain_segnet
+from brainsegnet.model.network import brain_segnet
 torch.set_num_threads(1)
 design = brain_segnet(2, 3, (4, 4, 8, 8), 8)
 backend = AnyNetwork(design, design.build().eval(), 2, 3)

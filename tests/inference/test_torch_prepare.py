@@ -5,9 +5,8 @@ import pytest
 import torch
 
 from brainsegnet.errors import ImageError
-from brainsegnet.inference.engine import Engine
-from brainsegnet.inference.options import SegmentOptions
-from brainsegnet.inference.predict import arrange_channels, predict
+from brainsegnet.inference import SegmentOptions
+from brainsegnet.inference.predict import Engine, arrange_channels, predict
 from brainsegnet.inference.tiling import TiledPredictor
 from brainsegnet.inference.torch_backend import TorchBackend
 from brainsegnet.inference.torch_prepare import OnDevice, prepare_on

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from brainsegnet.inference.engine import Engine
-from brainsegnet.inference.predict import predict
+from brainsegnet.inference.predict import Engine, predict
 from brainsegnet.model.architecture import BrainSegNet
 from brainsegnet.model.card import Architecture, Card, Input
 from brainsegnet.model.graphs import quantise, to_openvino

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from brainsegnet.inference.options import SegmentOptions
+from brainsegnet.inference import SegmentOptions
 from brainsegnet.inference.segment import segment
 from brainsegnet.io.case_files import MAPS, PERFUSION
 from brainsegnet.io.cases import find_cases, load_case

@@ -8,10 +8,10 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
-from brainsegnet.inference.engine import Engine, open_engine
-from brainsegnet.inference.options import SegmentOptions
-from brainsegnet.inference.predict import predict
+from brainsegnet.inference import SegmentOptions
+from brainsegnet.inference.predict import Engine, predict
 from brainsegnet.inference.segment import segment
+from brainsegnet.inference.segmenter import open_engine
 from brainsegnet.inference.torch_backend import TorchBackend
 from brainsegnet.io.cases import find_cases, load_case
 from brainsegnet.io.images import read_image, read_labels, write_image

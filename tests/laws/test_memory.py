@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from brainsegnet.model.architecture import BrainSegNet
-from brainsegnet.model.fused import fuse_decoder
+from brainsegnet.model.fused import FusedDecoder
 from brainsegnet.training.losses import focal_loss
 from brainsegnet.training.recipes import PAPER
 
@@ -23,7 +23,7 @@ def kept_gigabytes(fused_decoder: bool) -> float:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        focal_loss((fuse_decoder(net) if fused_decoder else net)(images), classes, PAPER.stages[-1].gamma)
+        focal_loss((FusedDecoder(net) if fused_decoder else net)(images), classes, PAPER.stages[-1].gamma)
     return sum(t.untyped_storage().nbytes() for key, t in kept.items() if key not in weights) / 1e9
 
 

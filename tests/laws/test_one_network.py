@@ -6,8 +6,8 @@ import torch
 from lightning.fabric import Fabric
 
 from brainsegnet.model.architecture import BrainSegNet
-from brainsegnet.model.fused import fuse_decoder
-from brainsegnet.model.weights import load_into, read_tensors, write_tensors
+from brainsegnet.model.fused import FusedDecoder
+from brainsegnet.model.network import load_into, read_tensors, write_tensors
 from brainsegnet.preprocessing.geometry import slab_starts
 from brainsegnet.training.loop import Monitoring, Plan, fit
 from brainsegnet.training.recipes import Budget, Recipe
@@ -37,7 +37,7 @@ def test_saved_and_loaded_weights_compute_what_the_training_computed_plain_and_f
     x = torch.from_numpy(scan.image)[None, :, :, :23, :21]
     with torch.inference_mode():
         assert torch.allclose(loaded(x), trained(x), rtol=1e-5, atol=1e-6)
-        assert torch.allclose(fuse_decoder(loaded)(x), loaded(x), rtol=1e-5, atol=1e-6)
+        assert torch.allclose(FusedDecoder(loaded)(x), loaded(x), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("depth, thickness", [(155, 12), (20, 7), (13, 13), (5, 7)])

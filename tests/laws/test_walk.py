@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 import brainsegnet
-from brainsegnet.inference.options import SegmentOptions
+from brainsegnet.inference import SegmentOptions
 from brainsegnet.inference.predict import PreparedCase, RawPrediction
 from brainsegnet.inference.segment import segment
 from brainsegnet.inference.segmentation import Segmentation

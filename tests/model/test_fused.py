@@ -8,7 +8,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from brainsegnet.model.architecture import BrainSegNet
-from brainsegnet.model.fused import fuse, fuse_decoder, shuffle, strided, subpixel, taps
+from brainsegnet.model.fused import FusedDecoder, fuse, shuffle, strided, subpixel, taps
 
 STRIDES = [(1, 2, 2), (2, 2, 2)]
 SIZES = [(1, 1, 1), (2, 2, 2), (1, 2, 3), (4, 9, 11), (3, 16, 7)]
@@ -46,7 +46,7 @@ def compare(net, size, tolerance):
     x = torch.randn(2, net.sequences, *size, dtype=next(net.parameters()).dtype)
     twin, weights = copy.deepcopy(net), torch.randn(2, net.classes, *size).to(x)
     y, dx, plain = gradients(net, net, x, weights)
-    z, dz, fewer = gradients(fuse_decoder(twin), twin, x, weights)
+    z, dz, fewer = gradients(FusedDecoder(twin), twin, x, weights)
     assert y.shape == z.shape and off(z, y) < tolerance and off(dz, dx) < tolerance
     assert all(g is not None for g in fewer.values())
     total = torch.cat([g.flatten() for g in plain.values()]).norm()
@@ -76,7 +76,7 @@ def test_the_outermost_voxels_agree(size, stride, nonlinear):
     net = random_net(stride=stride, nonlinear=nonlinear).eval()
     x = torch.randn(1, 2, *size, dtype=torch.float64)
     with torch.inference_mode():
-        y, z = net(x), fuse_decoder(net)(x)
+        y, z = net(x), FusedDecoder(net)(x)
     for axis in (2, 3, 4):
         for place in (0, 1, -2, -1):
             assert off(z.select(axis, place), y.select(axis, place)) < 1e-12, (axis, place)
@@ -91,7 +91,7 @@ def test_a_bias_before_the_zero_padding_counts_for_less_at_the_border():
                 p.zero_()
     with torch.inference_mode():
         x = torch.zeros(1, 2, 5, 8, 8, dtype=torch.float64)
-        y, z = net(x), fuse_decoder(net)(x)
+        y, z = net(x), FusedDecoder(net)(x)
     assert off(z, y) < 1e-12
     assert not torch.allclose(y[..., 0, 0], y[..., 4, 4]) and torch.allclose(y[..., 2, 3, 3], y[..., 2, 4, 4])
 
@@ -105,7 +105,7 @@ def multiply_adds_per_voxel(module, x):
 def test_1022_thousand_multiply_adds_per_voxel_become_575():
     net, x = BrainSegNet(4, 5).to("meta"), torch.zeros(1, 4, 48, 192, 192, device="meta")
     assert multiply_adds_per_voxel(net, x) == pytest.approx(1_021_696, rel=0.001)
-    assert multiply_adds_per_voxel(fuse_decoder(net), x) == pytest.approx(575_000, rel=0.01)
+    assert multiply_adds_per_voxel(FusedDecoder(net), x) == pytest.approx(575_000, rel=0.01)
 
 
 def test_the_maps_of_128_channels_are_never_made_at_full_resolution():
@@ -113,7 +113,7 @@ def test_the_maps_of_128_channels_are_never_made_at_full_resolution():
     for module in net.modules():
         module.register_forward_hook(lambda m, i, y: largest.append(y.shape[1]) if y.shape[-1] == 16 else None)
     with torch.inference_mode():
-        fuse_decoder(net)(torch.randn(1, 2, 2, 16, 16))
+        FusedDecoder(net)(torch.randn(1, 2, 2, 16, 16))
         seen, _ = max(largest), largest.clear()
         net(torch.randn(1, 2, 2, 16, 16))
     assert (seen, max(largest)) == (4, 8)
@@ -121,8 +121,8 @@ def test_the_maps_of_128_channels_are_never_made_at_full_resolution():
 
 def test_the_fused_decoder_has_no_weights_of_its_own():
     net = random_net()
-    assert {id(p) for p in fuse_decoder(net).parameters()} == {id(p) for p in net.parameters()}
-    fused, x = fuse_decoder(net.eval()), torch.randn(1, 2, 2, 8, 8, dtype=torch.float64)
+    assert {id(p) for p in FusedDecoder(net).parameters()} == {id(p) for p in net.parameters()}
+    fused, x = FusedDecoder(net.eval()), torch.randn(1, 2, 2, 8, 8, dtype=torch.float64)
     before = fused(x)
     with torch.no_grad():
         net.classify.bias.add_(1)

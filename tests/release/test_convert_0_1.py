@@ -6,8 +6,8 @@ from shutil import copytree
 import pytest
 
 from brainsegnet.model.card import Card
+from brainsegnet.model.network import read_tensors, write_tensors
 from brainsegnet.model.store import CARD_FILE, open_model, shipped_models
-from brainsegnet.model.weights import read_tensors, write_tensors
 from brainsegnet.training.recipes import FINETUNE, SMALL_LESIONS
 from brainsegnet.training.train import STATE
 from release.convert_0_1 import convert_card, convert_fingerprint, convert_folder

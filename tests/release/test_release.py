@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from brainsegnet.errors import DatasetError, ModelError
-from brainsegnet.inference.options import SegmentOptions
+from brainsegnet.inference import SegmentOptions
 from brainsegnet.inference.segment import segment
 from brainsegnet.inference.segmentation import expected_dice
 from brainsegnet.model.card import Comparison, IntervalNote, Parent

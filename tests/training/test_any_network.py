@@ -11,8 +11,7 @@ from torch import nn
 
 from brainsegnet.benchmark.models import BASELINES
 from brainsegnet.errors import Interrupted, ModelError
-from brainsegnet.model.design import as_drawn, brain_segnet
-from brainsegnet.model.weights import read_tensors
+from brainsegnet.model.network import as_drawn, brain_segnet, read_tensors
 from brainsegnet.training.checkpoint import TrainState, averaged_twin, steps_and_minutes
 from brainsegnet.training.loop import Monitoring, Plan, fit
 from brainsegnet.training.recipes import QUICK, Budget

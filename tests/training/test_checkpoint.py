@@ -6,8 +6,8 @@ import torch
 
 from brainsegnet.errors import ModelError, OutputError
 from brainsegnet.model.architecture import BrainSegNet
-from brainsegnet.model.fused import fuse_decoder
-from brainsegnet.model.weights import write_tensors
+from brainsegnet.model.fused import FusedDecoder
+from brainsegnet.model.network import write_tensors
 from brainsegnet.training.checkpoint import TrainState, averaged_twin, read_state, steps_and_minutes, write_state
 
 
@@ -15,7 +15,7 @@ def begin(decay=0.9, seed=0, steps=0, kind=torch.optim.AdamW):
     """A network in training after so many steps down a toy loss."""
     torch.manual_seed(seed)
     net = BrainSegNet(2, 3, (2, 4, 4, 4), 4).to(memory_format=torch.channels_last_3d)
-    state = TrainState(net, fuse_decoder(net), kind(net.parameters(), lr=0.01), averaged_twin(net, decay), decay)
+    state = TrainState(net, FusedDecoder(net), kind(net.parameters(), lr=0.01), averaged_twin(net, decay), decay)
     for _ in range(steps):
         state.optimiser.zero_grad()
         state.module(torch.randn(2, 2, 2, 8, 8)).square().mean().backward()

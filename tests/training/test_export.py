@@ -9,7 +9,7 @@ import pytest
 
 from brainsegnet._machine import has_bf16_units
 from brainsegnet.errors import BrainSegNetError, DatasetError, ModelError
-from brainsegnet.inference.options import SegmentOptions
+from brainsegnet.inference import SegmentOptions
 from brainsegnet.inference.postprocessing import FilteredLabels
 from brainsegnet.inference.segment import segment
 from brainsegnet.io.images import read_labels

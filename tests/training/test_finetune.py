@@ -9,8 +9,8 @@ import torch
 from brainsegnet.errors import DatasetError, ModelError, TaskError
 from brainsegnet.io.cases import find_cases
 from brainsegnet.model.card import ComponentFilter, Data
+from brainsegnet.model.network import load_into, read_tensors
 from brainsegnet.model.store import open_model, save_model
-from brainsegnet.model.weights import load_into, read_tensors
 from brainsegnet.task import BRATS2015, BRATS2021
 from brainsegnet.training import train as training_run
 from brainsegnet.training.finetune import adopt, check_start, inherit_weights, match_channels, settle_interpolation

@@ -11,7 +11,7 @@ import torch
 from lightning.fabric import Fabric
 
 from brainsegnet.errors import Interrupted, ModelError, TaskError, TrainingDiverged
-from brainsegnet.model.weights import read_tensors
+from brainsegnet.model.network import read_tensors
 from brainsegnet.progress import Callback
 from brainsegnet.training.loop import Monitoring, Plan, fit
 from brainsegnet.training.recipes import PAPER_STAGES, STRONG, Budget, Recipe

@@ -21,7 +21,7 @@ from torch import nn
 
 from brainsegnet.errors import Interrupted, TaskError
 from brainsegnet.model.architecture import BrainSegNet
-from brainsegnet.model.weights import read_tensors, write_tensors
+from brainsegnet.model.network import read_tensors, write_tensors
 from brainsegnet.progress import Callback
 from brainsegnet.training.loop import Monitoring, Plan, fit
 from brainsegnet.training.losses import GlobalBatchNorm3d, all_max, all_sum, is_distributed, share_batch_norm

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from brainsegnet.errors import BrainSegNetError, DatasetError, Interrupted, MissingSequence, TaskError
+from brainsegnet.model.network import read_tensors
 from brainsegnet.model.store import open_model
-from brainsegnet.model.weights import read_tensors
 from brainsegnet.reporting.inspect import card_rows
 from brainsegnet.simulation.simulate import SimulateOptions, simulate
 from brainsegnet.task import BRATS2015, BRATS2021, ISLES2017, ISLES2022, TASKS

@@ -12,7 +12,7 @@ import torch
 from lightning.fabric import Fabric
 
 from brainsegnet.errors import Interrupted, ModelError
-from brainsegnet.model.weights import read_tensors
+from brainsegnet.model.network import read_tensors
 from brainsegnet.progress import Callback
 from brainsegnet.training.loop import Monitoring, Plan, fit
 from brainsegnet.training.recipes import STRONG, Budget, Recipe

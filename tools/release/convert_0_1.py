@@ -15,8 +15,8 @@ from typing import Any
 
 from brainsegnet._atomic import write_text
 from brainsegnet.model.card import Card
+from brainsegnet.model.network import read_tensors, write_tensors
 from brainsegnet.model.store import CARD_FILE
-from brainsegnet.model.weights import read_tensors, write_tensors
 from brainsegnet.training.recipes import Recipe
 from brainsegnet.training.train import STATE
 

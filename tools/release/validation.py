@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from brainsegnet.errors import DatasetError
-from brainsegnet.inference.engine import open_engine
 from brainsegnet.inference.postprocessing import (
     filter_components,
     filter_probabilities,
@@ -17,6 +16,7 @@ from brainsegnet.inference.postprocessing import (
     region_probability,
     suppress_dropped,
 )
+from brainsegnet.inference.segmenter import open_engine
 from brainsegnet.inference.tiling import TiledPredictor, tta_probabilities
 from brainsegnet.metrics.scores import region_dice
 from brainsegnet.model.card import TOLERATED, Card, IntervalNote

@@ -192,7 +192,7 @@ def train_and_test(
         BrainSegNetError: there is too little memory for a scan.
     """
     from brainsegnet.inference.torch_backend import AnyNetwork
-    from brainsegnet.model.design import count_parameters, multiply_adds
+    from brainsegnet.model.network import count_parameters, multiply_adds
     from brainsegnet.training.checkpoint import steps_and_minutes
     from brainsegnet.training.loop import Monitoring, fit
 

@@ -16,7 +16,7 @@ from brainsegnet._types import Millimetres, Shape
 from brainsegnet.benchmark.options import BenchmarkOptions
 from brainsegnet.errors import MissingExtra, TaskError
 from brainsegnet.model.architecture import IN_PLANE, unpad
-from brainsegnet.model.design import Design, as_drawn, brain_segnet
+from brainsegnet.model.network import Design, as_drawn, brain_segnet
 from brainsegnet.training.recipes import PAPER, Recipe
 
 try:

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from brainsegnet.cli.app import Paths, Speaker, app, complain, report_failures, say
-from brainsegnet.inference.options import SegmentOptions
+from brainsegnet.inference import SegmentOptions
 
 if TYPE_CHECKING:
-    from brainsegnet.inference.batch import BatchResult
-    from brainsegnet.inference.segment import SavedCase
+    from brainsegnet.inference.segment import BatchResult, SavedCase
 
 LesionRuleName = Literal["overlap", "brats2023"]
 
@@ -245,7 +244,7 @@ def _cost_of_absence(validation: Mapping[str, Mapping[str, float]], cases: str) 
     return f"Dice in validation on {cases} with these sequences alone: {changes}"
 
 
-def _show_timings(cases: "BatchResult[SavedCase]") -> None:
+def _show_timings(cases: "BatchResult") -> None:
     from rich.console import Console
     from rich.table import Table
 

@@ -61,8 +61,8 @@ class ImageFeatures:
 
     Attributes:
         single: Sequence to its `FEATURES`.
-        pairs: Two sequences, in alphabetical order, to their `PAIR_FEATURES`.
-        correlations: The same two to the correlation of the images.
+        pairs, correlations: Two sequences, in alphabetical order, to their `PAIR_FEATURES`, and to the correlation of
+            the images.
         rings: Sequence to the medians of the outermost layer of the mask and of the one beneath.
         volume_ml, filled: Volume of the mask, and the share of its box that it fills.
         shape: Share (8, 8, 8) of each block that the mask fills.
@@ -94,9 +94,13 @@ def find_warnings(prepared: Prepared, spacing_mm: Millimetres, profile: Profile)
         profile: Of the model's training cases.
     """
     features = measure_features(prepared, spacing_mm)
-    if skull := _warn_of_skull(features, profile):
-        return [skull]
-    return [*_warn_of_size(features, profile), *_warn_of_turn(features, profile), *_warn_of_names(features, profile)]
+    volumes = f"{features.volume_ml:.0f} ml, the brains of the training cases {profile.volume_ml:.0f} ml"
+    comparison = f"what is not background measures {volumes}"
+    if skull := _describe_skull(features, profile, comparison):
+        return [f"{skull}; remove the skull and set all outside the brain to 0"]
+    small = features.volume_ml < SMALLER * profile.volume_ml
+    size = [f"{comparison}; give a scan of the whole brain, and check the voxel size in its header"] if small else []
+    return [*size, *_warn_of_turn(features, profile), *_warn_of_names(features, profile)]
 
 
 def measure_features(prepared: Prepared, spacing_mm: Millimetres) -> ImageFeatures:
@@ -108,9 +112,11 @@ def measure_features(prepared: Prepared, spacing_mm: Millimetres) -> ImageFeatur
     values = np.clip(sample.image[:, mask], -3, 3)
     detail = values - np.array([mean[mask] for mean, _ in blurs])
     single, rings, pairs, correlations = {}, {}, {}, {}
-    for name, channel, (mean, variance) in zip(names, sample.image, blurs, strict=True):
-        single[name] = _measure_single(channel, mean, variance, mask & (weight > 0.99), sample)
-        rings[name] = _measure_rings(channel, sample)
+    layers = sample.depth_mm < RIM_MM, (sample.depth_mm >= RIM_MM) & (sample.depth_mm < RING_MM)
+    for name, channel, blur in zip(names, sample.image, blurs, strict=True):
+        rim, ring = (float(np.median(_select(channel, layer, mask))) for layer in layers)
+        single[name] = _measure_single(channel, blur, mask & (weight > 0.99), sample, rim)
+        rings[name] = rim, ring
     for one, other in combinations(sorted(names), 2):
         i, j = names.index(one), names.index(other)
         pairs[one, other] = np.array([_correlate(detail[i], detail[j]), *_compare_tails(values[i], values[j])])
@@ -132,11 +138,11 @@ class _Sample:
 
 def _take_sample(prepared: Prepared, spacing_mm: Millimetres) -> _Sample:
     upright_mm = [spacing_mm[axis] for axis in prepared.turn.axes]
-    steps = [max(1, round(STEP_MM / mm)) for mm in upright_mm]
-    if not prepared.mask[tuple(slice(None, None, step) for step in steps)].any():
-        steps = [1, 1, 1]
-    sparse = tuple(slice(None, None, step) for step in steps)
-    mask = prepared.mask[sparse]
+    for steps in ([max(1, round(STEP_MM / mm)) for mm in upright_mm], [1, 1, 1]):
+        sparse = tuple(slice(None, None, step) for step in steps)
+        mask = prepared.mask[sparse]
+        if mask.any():
+            break
     d, h, w = (step * mm for step, mm in zip(steps, upright_mm, strict=True))
     depth_mm = ndimage.distance_transform_edt(np.pad(mask, 1), sampling=(d, h, w))[1:-1, 1:-1, 1:-1]
     image = np.asarray(prepared.image[(slice(None), *sparse)])
@@ -150,25 +156,20 @@ def _blur(channel: Floats, weight: Floats) -> tuple[Doubles, Doubles]:
     return mean, ndimage.uniform_filter(clipped * clipped, 3) / share - mean * mean
 
 
-def _measure_single(channel: Floats, mean: Doubles, variance: Doubles, inner: Mask, sample: _Sample) -> Doubles:
-    """The `FEATURES` of a sequence."""
+def _measure_single(
+    channel: Floats, blur: tuple[Doubles, Doubles], inner: Mask, sample: _Sample, rim: float
+) -> Doubles:
+    """The `FEATURES` of a sequence, from what `_blur` gives and the median of the outermost layer."""
     if not inner.any():
         inner = sample.mask
-    values, spread = channel[inner], variance[inner]
+    values, mean, spread = channel[inner], *(part[inner] for part in blur)
     low, high = np.quantile(spread, [0.2, 0.8])
     even, uneven = values[spread <= low], values[spread >= high]
     whole = np.quantile(channel[sample.mask], [0.02, 0.10, 0.25, 0.75, 0.90, 0.98])
     whole[-1] = np.log(max(whole[-1], 0.1))
     deep = np.quantile(_select(channel, sample.depth_mm > DEEP_MM, sample.mask), [0.05, 0.95])
-    rim = np.median(_select(channel, sample.depth_mm < RIM_MM, sample.mask))
     ends = [np.median(even), np.quantile(even, 0.75), np.median(uneven)]
-    return np.array([*ends, *whole, *deep, rim, _correlate(mean[inner], spread)])
-
-
-def _measure_rings(channel: Floats, sample: _Sample) -> tuple[float, float]:
-    outer = _select(channel, sample.depth_mm < RIM_MM, sample.mask)
-    inner = _select(channel, (sample.depth_mm >= RIM_MM) & (sample.depth_mm < RING_MM), sample.mask)
-    return float(np.median(outer)), float(np.median(inner))
+    return np.array([*ends, *whole, *deep, rim, _correlate(mean, spread)])
 
 
 def _select(channel: Floats, part: Mask, mask: Mask) -> Floats:
@@ -200,50 +201,29 @@ def _measure_shape(sample: _Sample) -> Doubles:
     return np.minimum(voxels * np.prod(sample.spacing_mm) / BLOCK_MM**3, 1.0)
 
 
-def _warn_of_skull(features: ImageFeatures, profile: Profile) -> str | None:
-    remedy = "remove the skull and set all outside the brain to 0"
+def _describe_skull(features: ImageFeatures, profile: Profile, comparison: str) -> str:
+    """Why the skull seems to be there; empty if it does not."""
     if features.filled > max(FULLEST, profile.filled) and features.volume_ml > SMALLER * profile.volume_ml:
-        return f"the scan has no empty background, {100 * features.filled:.0f} % of its box is not background; {remedy}"
-    bright = [name for name, rim in features.rims.items() if rim > max(RIM_CONTRAST, profile.rim)]
-    if bright:
-        return f"a bright rim lies around a dark ring in {', '.join(bright)}, as scalp around skull does; {remedy}"
-    if features.volume_ml > LARGER * profile.volume_ml:
-        return f"{_compare_volumes(features, profile)}; {remedy}"
-    return None
-
-
-def _warn_of_size(features: ImageFeatures, profile: Profile) -> Iterator[str]:
-    if features.volume_ml < SMALLER * profile.volume_ml:
-        comparison = _compare_volumes(features, profile)
-        yield f"{comparison}; give a scan of the whole brain, and check the voxel size in its header"
-
-
-def _compare_volumes(features: ImageFeatures, profile: Profile) -> str:
-    volumes = f"{features.volume_ml:.0f} ml, the brains of the training cases {profile.volume_ml:.0f} ml"
-    return f"what is not background measures {volumes}"
+        return f"the scan has no empty background, {100 * features.filled:.0f} % of its box is not background"
+    if bright := [name for name, rim in features.rims.items() if rim > max(RIM_CONTRAST, profile.rim)]:
+        return f"a bright rim lies around a dark ring in {', '.join(bright)}, as scalp around skull does"
+    return comparison if features.volume_ml > LARGER * profile.volume_ml else ""
 
 
 def _warn_of_turn(features: ImageFeatures, profile: Profile) -> Iterator[str]:
+    """Of the 24 turns, those that differ in left and right only look the same, and one of the two is tried."""
     usual = np.array([int(tenths) for layer in profile.shape for tenths in layer])
-    fits = {how: _correlate(turn_array(features.shape, how).ravel(), usual) for how in _list_turns()}
+    flips = product((False, True), (False, True), (False,))
+    turns = [Turn(axes, flip) for axes, flip in product(permutations(range(3), 3), flips)]
+    fits = {how: _correlate(turn_array(features.shape, how).ravel(), usual) for how in turns}
     best = max(fits, key=lambda how: fits[how])
     if fits[best] - fits[Turn()] > TURN_MARGIN:
+        place = "upside down" if best.flips[0] else "back to front"
         yield (
-            f"the head seems to lie {_describe(best)}: its shape fits the training cases better when turned "
+            f"the head seems to lie {place if best.axes == (0, 1, 2) else 'along other axes than its header says'}: "
+            f"its shape fits the training cases better when turned "
             f"({fits[best]:.2f} instead of {fits[Turn()]:.2f}); check the orientation in the headers"
         )
-
-
-def _list_turns() -> Iterator[Turn]:
-    """The 24 turns without those that differ in left and right only, which look the same."""
-    for axes, (flip_d, flip_h) in product(permutations(range(3)), product((False, True), repeat=2)):
-        yield Turn((axes[0], axes[1], axes[2]), (flip_d, flip_h, False))
-
-
-def _describe(how: Turn) -> str:
-    if how.axes != (0, 1, 2):
-        return "along other axes than its header says"
-    return "upside down" if how.flips[0] else "back to front"
 
 
 def _warn_of_names(features: ImageFeatures, profile: Profile) -> Iterator[str]:
@@ -289,12 +269,11 @@ def _find_likelihood(features: ImageFeatures, profile: Profile, given: Sequence[
         total -= 0.5 * float(away @ inverse @ away)
     meant = dict(zip(given, names, strict=True))
     for (one, other), values in features.pairs.items():
-        if one in meant and other in meant and (usual := _find_usual(profile, meant[one], meant[other])) is not None:
-            squared = ((values - usual) / np.array(profile.pair_spread)) ** 2
+        if one not in meant or other not in meant:
+            continue
+        usual = profile.pairs.get(" ".join(sorted((meant[one], meant[other]))))
+        if usual is not None:
+            mirror = 1 if meant[one] < meant[other] else MIRROR
+            squared = ((values - np.array(usual) * mirror) / np.array(profile.pair_spread)) ** 2
             total -= 0.25 * float(np.minimum(squared, MAX_DEVIATION).sum())
     return total
-
-
-def _find_usual(profile: Profile, one: str, other: str) -> Doubles | None:
-    means = profile.pairs.get(" ".join(sorted((one, other))))
-    return None if means is None else np.array(means) * (1 if one < other else MIRROR)

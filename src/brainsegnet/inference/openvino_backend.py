@@ -3,7 +3,7 @@
 import math
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 import openvino
@@ -23,21 +23,13 @@ Arithmetic = Literal["float", "bf16", "int8"]
 """What the network is computed in."""
 
 
-class _Settings(NamedTuple):
-    """Of an arithmetic: its name in reports, OpenVINO's hint for floats of the file, and bytes of a value."""
-
-    name: str
-    hint: str
-    width: int
-
-
-_SETTINGS: dict[Arithmetic, _Settings] = {
-    "float": _Settings("32-bit floats", "f32", 4),
-    "bf16": _Settings("16-bit floats (bf16)", "bf16", 2),
-    "int8": _Settings("8-bit integers", "f32", 1),
+_SETTINGS: dict[Arithmetic, tuple[str, str, int]] = {
+    "float": ("32-bit floats", "f32", 4),
+    "bf16": ("16-bit floats (bf16)", "bf16", 2),
+    "int8": ("8-bit integers", "f32", 1),
 }
-"""In bf16 OpenVINO keeps the last sum, which gives the logits, in 32-bit floats. Without a hint it takes bf16 wherever
-the processor has units for it."""
+"""Name in reports, OpenVINO's hint for floats of the file, and bytes of a value. In bf16 OpenVINO keeps the last sum,
+which gives the logits, in 32-bit floats. Without a hint it takes bf16 wherever the processor has units for it."""
 
 
 @cache
@@ -65,13 +57,13 @@ class OpenVinoBackend:
     """
 
     def __init__(self, path: Path, card: Card, arithmetic: Arithmetic, threads: int | None = None) -> None:
-        settings, shape = _SETTINGS[arithmetic], card.network
-        self.name, self.bytes_per_value = f"OpenVINO on the CPU, {settings.name}", settings.width
-        self.channels, self.classes, self.stride = len(card.sequences), card.task.classes, shape.stride
-        self.widths, self.refined = shape.widths, shape.refined
+        (name, hint, self._bytes_per_value), shape = _SETTINGS[arithmetic], card.network
+        self.name, self.classes, self.stride = f"OpenVINO on the CPU, {name}", card.task.classes, shape.stride
         d, h, w = (s ** (len(shape.widths) - 1) for s in shape.stride)
         self.multiples, self.halo = (d, h, w), find_halo(len(shape.widths), shape.stride[0])
-        self._options: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": settings.hint}
+        self._ends = len(card.sequences) + 2 * self.classes
+        self._floats = estimate_floats(len(card.sequences), self.classes, shape.widths, shape.refined, shape.stride)
+        self._options: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": hint}
         if threads is not None:
             self._options["INFERENCE_NUM_THREADS"] = threads
         self._requests: dict[str, OpenVinoRequest] = {}
@@ -99,9 +91,7 @@ class OpenVinoBackend:
 
     def estimate_bytes(self, shape: Shape) -> int:
         """As `Backend.estimate_bytes`."""
-        floats = estimate_floats(self.channels, self.classes, self.widths, self.refined, self.stride)
-        ends = self.channels + 2 * self.classes
-        return int(math.prod(shape) * (4 * ends + self.bytes_per_value * max(floats - ends, 0)))
+        return int(math.prod(shape) * (4 * self._ends + self._bytes_per_value * max(self._floats - self._ends, 0)))
 
     def free_bytes(self) -> int | None:
         """As `Backend.free_bytes`."""

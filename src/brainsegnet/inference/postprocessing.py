@@ -48,11 +48,12 @@ def filter_components(classes: Labels, confidence: Labels, margin: float | None)
     >>> filter_components(classes, np.array([[[255, 245, 0, 200, 0, 240]]], np.uint8), 0.1)
     FilteredLabels(classes=array([[[1, 2, 0, 0, 0, 1]]], dtype=uint8), dropped_components=1, dropped_voxels=1)
     """
+    unchanged = FilteredLabels(classes, 0, 0)
     if margin is None:
-        return FilteredLabels(classes, 0, 0)
+        return unchanged
     components, count = ndimage.label(classes, np.ones((3, 3, 3)))
     if count < 2:
-        return FilteredLabels(classes, 0, 0)
+        return unchanged
     lesion = np.flatnonzero(components)
     component = components.ravel()[lesion]
     sizes = np.bincount(component, minlength=count + 1)
@@ -62,7 +63,7 @@ def filter_components(classes: Labels, confidence: Labels, margin: float | None)
     dropped = (mean < highest - margin) & (sizes > 0)
     dropped[sizes.argmax()] = False
     if not dropped.any():
-        return FilteredLabels(classes, 0, 0)
+        return unchanged
     filtered = classes.copy()
     filtered.ravel()[lesion[dropped[component]]] = 0
     return FilteredLabels(filtered, int(np.count_nonzero(dropped)), int(sizes[dropped].sum()))

@@ -13,9 +13,8 @@ import numpy as np
 
 from brainsegnet._types import Floats
 from brainsegnet.errors import MissingSequence
-from brainsegnet.inference.engine import Engine
+from brainsegnet.inference import SegmentOptions
 from brainsegnet.inference.ood import find_warnings
-from brainsegnet.inference.options import SegmentOptions
 from brainsegnet.inference.postprocessing import (
     FilteredLabels,
     entropy,
@@ -26,7 +25,7 @@ from brainsegnet.inference.postprocessing import (
     suppress_dropped,
 )
 from brainsegnet.inference.segmentation import Segmentation, expected_dice, warn_of_sequences
-from brainsegnet.inference.tiling import tta_probabilities
+from brainsegnet.inference.tiling import Backend, TiledPredictor, tta_probabilities
 from brainsegnet.model.card import Card
 from brainsegnet.preprocessing.prepare import Prepared, prepare, restore
 from brainsegnet.task import Task
@@ -35,16 +34,20 @@ from brainsegnet.volume import Case, LabelMap, Volume
 BACKGROUND = "background"
 
 
+class Engine(TiledPredictor):
+    """A tiled predictor with the card of its model; `prepare` prepares cases for it, on the device if that can."""
+
+    def __init__(
+        self, card: Card, backend: Backend, max_bytes: int | None = None, fallback: Callable[[], Backend] | None = None
+    ) -> None:
+        super().__init__(backend, max_bytes, fallback)
+        self.card = card
+        self.prepare: Callable[[Case], Prepared] = getattr(backend, "prepare", prepare)
+
+
 @dataclass(frozen=True, eq=False)
 class LoadedCase:
-    """A case in memory.
-
-    Attributes:
-        case: Its sequences on one grid.
-        moved: How each sequence was brought onto the grid of the first, if it was not on it.
-        notes: Remarks on the reading.
-        seconds: By stage: "read" if files were read.
-    """
+    """A case in memory; `moved`, `notes` and `seconds` as in `Segmentation`."""
 
     case: Case
     moved: Mapping[str, Any] = field(default_factory=dict)
@@ -57,10 +60,8 @@ class PreparedCase:
     """A case ready for the network.
 
     Attributes:
-        loaded: The case as it was read.
         prepared: Upright, cropped and normalised, with the sequences that the model uses.
         image: Channels (C, d, h, w) of the model, zero for absent sequences, on the device that prepared them.
-        seconds: By stage.
     """
 
     loaded: LoadedCase
@@ -74,14 +75,9 @@ class RawPrediction:
     """The prediction of a case in the brain's box, before it is brought back to the grid of the case.
 
     Attributes:
-        prepared_case: The input of the network.
-        options: What was asked for.
         filtered: Classes (d, h, w) without the dropped components.
         probabilities: (K, d, h, w) if maps or intervals were asked for.
-        engine: Library, device and arithmetic.
-        notes: What was done for lack of memory.
-        pass_bytes: About how much memory one forward pass over the box takes beside weights and libraries.
-        seconds: By stage.
+        engine, notes, pass_bytes, seconds: As in `Segmentation`.
     """
 
     prepared_case: PreparedCase
@@ -109,10 +105,30 @@ def predict(case: Case, engine: Engine, options: SegmentOptions | None = None) -
 def prepare_case(loaded: LoadedCase, card: Card, prepare: Callable[[Case], Prepared] = prepare) -> PreparedCase:
     """First step: check, bring upright, crop, normalise, and put the sequences in order; errors as `predict`."""
     started, case = time.perf_counter(), loaded.case
-    prepared = prepare(Case(case.name, {name: case.images[name] for name in match_sequences(case, card)}))
+    used = {name: case.images[name] for name in card.sequences if name in case.images}
+    absent = [name for name in card.sequences if name not in used]
+    if not used or (absent and not card.input.any_subset):
+        needs = f"needs {'one or more' if card.input.any_subset else 'all'} of {', '.join(card.sequences)}"
+        remedy = "add one" if card.input.any_subset else "add what is missing, or take a model that allows it"
+        raise MissingSequence(
+            f"case {case.name} has no {', '.join(absent)}, only {', '.join(case.images)}, "
+            f"and model {card.name} {needs}; {remedy}"
+        )
+    prepared = prepare(Case(case.name, used))
     image = arrange_channels(prepared, card.sequences)
-    seconds = {**loaded.seconds, "prepare": time.perf_counter() - started}
-    return PreparedCase(loaded, prepared, image, seconds)
+    return PreparedCase(loaded, prepared, image, {**loaded.seconds, "prepare": time.perf_counter() - started})
+
+
+def arrange_channels(prepared: Prepared, sequences: tuple[str, ...]) -> Floats:
+    """Channels (C, d, h, w) in the order of `sequences`; an absent one is zero, the median of a present one."""
+    if prepared.sequences == sequences:
+        return prepared.image
+    rows = [sequences.index(name) for name in prepared.sequences]
+    if not isinstance(prepared.image, np.ndarray):
+        return prepared.image.spread(rows, len(sequences))
+    image = np.zeros((len(sequences), *prepared.image.shape[1:]), np.float32)
+    image[rows] = prepared.image
+    return image
 
 
 def compute(prepared_case: PreparedCase, engine: Engine, options: SegmentOptions) -> RawPrediction:
@@ -141,14 +157,15 @@ def compute(prepared_case: PreparedCase, engine: Engine, options: SegmentOptions
 
 def finish(raw: RawPrediction, card: Card, model_folder: Path | None = None) -> Segmentation:
     """Third step: back to the case's own grid and the task's labels, with volumes and warnings."""
-    prepared_case, options, soft = raw.prepared_case, raw.options, raw.probabilities
-    prepared, loaded, reference = prepared_case.prepared, prepared_case.loaded, prepared_case.loaded.case.reference
-    used, absent = prepared.sequences, tuple(name for name in card.sequences if name not in prepared.sequences)
+    prepared, loaded = raw.prepared_case.prepared, raw.prepared_case.loaded
+    options, soft = raw.options, raw.probabilities
+    used, reference = prepared.sequences, loaded.case.reference
+    absent = tuple(name for name in card.sequences if name not in used)
     labels = LabelMap(card.task.decode(restore(raw.filtered.classes, prepared)), reference.affine)
     unusual = find_warnings(prepared, reference.spacing_mm, card.profile) if card.profile else []
     probabilities = uncertainty = intervals = None
     if soft is not None and options.probabilities:
-        probabilities = map_tissues(soft, prepared, card.task, reference)
+        probabilities = _map_tissues(soft, prepared, card.task, reference)
     if soft is not None and options.uncertainty:
         uncertainty = reference.with_array(restore(entropy(soft), prepared))
         suppressed = suppress_dropped(soft, raw.filtered.classes)
@@ -176,42 +193,10 @@ def finish(raw: RawPrediction, card: Card, model_folder: Path | None = None) -> 
     )
 
 
-def match_sequences(case: Case, card: Card) -> tuple[str, ...]:
-    """The sequences of the model that the case has, in the order of the channels.
-
-    Raises:
-        MissingSequence: one is absent and the model needs it, or all are absent.
-    """
-    used = tuple(name for name in card.sequences if name in case.images)
-    absent = tuple(name for name in card.sequences if name not in case.images)
-    if not used or (absent and not card.input.any_subset):
-        needs = f"needs {'one or more' if card.input.any_subset else 'all'} of {', '.join(card.sequences)}"
-        remedy = "add one" if card.input.any_subset else "add what is missing, or take a model that allows it"
-        raise MissingSequence(
-            f"case {case.name} has no {', '.join(absent)}, only {', '.join(case.images)}, "
-            f"and model {card.name} {needs}; {remedy}"
-        )
-    return used
-
-
-def arrange_channels(prepared: Prepared, sequences: tuple[str, ...]) -> Floats:
-    """Channels (C, d, h, w) in the order of `sequences`; an absent one is zero, the median of a present one."""
-    if prepared.sequences == sequences:
-        return prepared.image
-    rows = [sequences.index(name) for name in prepared.sequences]
-    if not isinstance(prepared.image, np.ndarray):
-        return prepared.image.spread(rows, len(sequences))
-    image = np.zeros((len(sequences), *prepared.image.shape[1:]), np.float32)
-    image[rows] = prepared.image
-    return image
-
-
-def map_tissues(probabilities: Floats, prepared: Prepared, task: Task, reference: Volume) -> dict[str, Volume]:
+def _map_tissues(probabilities: Floats, prepared: Prepared, task: Task, reference: Volume) -> dict[str, Volume]:
     """A map of each tissue on the grid of `reference`, from (K, d, h, w) of the box; background around the box."""
     names = (BACKGROUND, *task.labels.values())
-    maps = {
-        name: reference.with_array(restore(map_, prepared)) for name, map_ in zip(names, probabilities, strict=True)
-    }
+    maps = dict(zip(names, map(reference.with_array, restore(probabilities, prepared)), strict=True))
     inside = restore(np.ones(probabilities.shape[1:], np.bool_), prepared)
     maps[BACKGROUND].array[~inside] = 1
     return maps

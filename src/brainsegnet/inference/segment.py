@@ -1,15 +1,19 @@
-"""`segment`: cases on disk to label maps on their own grids, each with a JSON beside it."""
+"""`segment`: cases on disk to label maps on their own grids, each with a JSON beside it.
+
+One case is read and one is written while another is computed, and a bad case does not stop the others.
+"""
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from brainsegnet._atomic import IMAGES, find_suffix, stem_of, writable
 from brainsegnet.errors import BrainSegNetError, OutputError
-from brainsegnet.inference.batch import BatchResult, run_batch
-from brainsegnet.inference.options import SegmentOptions
+from brainsegnet.inference import SegmentOptions
 from brainsegnet.inference.predict import LoadedCase, PreparedCase, RawPrediction
 from brainsegnet.inference.segmenter import Segmenter
 from brainsegnet.io.cases import CaseFiles, find_cases, load_case
@@ -30,13 +34,29 @@ class SavedCase:
     report: Mapping[str, Any]
 
 
+@dataclass(frozen=True)
+class BatchResult:
+    """The results of many cases, in their order, and the cases that failed.
+
+    Attributes:
+        done: Results of the cases that succeeded.
+        failures: Case to the sentence that says why it failed.
+        seconds, computing: From the first reading to the last writing; and those in which a case was computed.
+    """
+
+    done: Sequence[SavedCase] = ()
+    failures: Mapping[str, str] = field(default_factory=dict)
+    seconds: float = 0
+    computing: float = 0
+
+
 def segment(
     cases: Path | Sequence[Path] | Mapping[str, Path],
     model: Path | str | None,
     out: Path,
     options: SegmentOptions | None = None,
     callback: Callback | None = None,
-) -> BatchResult[SavedCase]:
+) -> BatchResult:
     """Segment one case or many on disk; cases are read and written while another one is computed.
 
     Args:
@@ -53,11 +73,12 @@ def segment(
         OutputError: the output cannot be written, or would be taken for the truth of a case that was found in a folder.
         BrainSegNetError: the only case cannot be used; of many, the bad ones are in `failures`.
     """
-    case_files = _find(cases)
+    if named := isinstance(cases, Mapping):
+        case_files = [CaseFiles(stem_of(next(iter(cases.values())), READERS), cases)]
+    else:
+        case_files = find_cases([cases] if isinstance(cases, Path) else cases)
     opened = choose_model({case.name: case.images for case in case_files}) if model is None else resolve_model(model)
-    targets = _plan_targets(case_files, out)
-    if not isinstance(cases, Mapping):
-        _refuse_truths(case_files, targets.values())
+    targets = _plan_targets(case_files, out, found=not named)
     segmenter = Segmenter(opened, options)
 
     def read(files: CaseFiles) -> LoadedCase | PreparedCase:
@@ -81,42 +102,29 @@ def segment(
     return batch
 
 
-def _find(cases: Path | Sequence[Path] | Mapping[str, Path]) -> list[CaseFiles]:
-    if isinstance(cases, Mapping):
-        return [CaseFiles(stem_of(next(iter(cases.values())), READERS), cases)]
-    return find_cases([cases] if isinstance(cases, Path) else cases)
-
-
-def _plan_targets(cases: Sequence[CaseFiles], out: Path) -> dict[str, Path]:
+def _plan_targets(cases: Sequence[CaseFiles], out: Path, found: bool) -> dict[str, Path]:
     """The label map of each case: `out` itself for a single one, or `out/<case>.nii.gz`.
 
     Raises:
-        OutputError: `out` names a file but there are many cases, it is one of the images, or it cannot be written.
+        OutputError: `out` names a file but there are many cases, a target is one of the images or cannot be written, or
+            a later search of the folder in which cases were `found` would take it for their truth.
     """
     one_file = find_suffix(out, IMAGES) and not out.is_dir()
     if one_file and len(cases) > 1:
         raise OutputError(f"{len(cases)} cases do not fit into {out}; name a folder with --out")
     targets = {case.name: out if one_file else out / f"{case.name}.nii.gz" for case in cases}
-    images = {path.resolve() for case in cases for path in (*case.images.values(), case.lesion) if path}
+    scans = {path.resolve() for case in cases for path in case.images.values()}
+    folders = {scan.parent for scan in scans} if found else set()
+    files = scans | {case.lesion.resolve() for case in cases if case.lesion}
     for target in targets.values():
-        if target.resolve() in images:
+        if target.resolve() in files:
             raise OutputError(f"{target} is a file of the case itself; name another with --out")
         writable(target)
-    return targets
-
-
-def _refuse_truths(cases: Sequence[CaseFiles], targets: Iterable[Path]) -> None:
-    """Refuse a label map with a name by which a later search of the folder would take it for the truth of a case.
-
-    Raises:
-        OutputError: a target is beside scans and is named like their truth.
-    """
-    folders = {path.resolve().parent for case in cases for path in case.images.values()}
-    for target in targets:
         if names_lesion(target) and target.resolve().parent in folders:
             raise OutputError(
                 f"{target} is beside the scans and would be taken for their truth; name another with --out"
             )
+    return targets
 
 
 def _load(files: CaseFiles, card: Card, options: SegmentOptions) -> LoadedCase:
@@ -135,3 +143,78 @@ def _load(files: CaseFiles, card: Card, options: SegmentOptions) -> LoadedCase:
         return read(lesion=True)
     except BrainSegNetError as error:
         return read(False, f"the picture is drawn without the truth, which cannot be used: {error}")
+
+
+def run_batch(
+    items: Iterable[CaseFiles],
+    read: Callable[[CaseFiles], LoadedCase | PreparedCase],
+    compute: Callable[[LoadedCase | PreparedCase], RawPrediction],
+    write: Callable[[RawPrediction], SavedCase],
+    name: Callable[[CaseFiles], str] = str,
+    start: Callable[[], object] = lambda: None,
+) -> BatchResult:
+    """Read, compute and write each item; at most four items are in memory.
+
+    Errors of the user's making, of the operating system and of too little memory become failures. Any other error, an
+    error in `start` and Ctrl-C end the batch.
+
+    Args:
+        items: The cases.
+        read: Runs in a thread, for the next item while this one is computed.
+        compute: Runs in the calling thread.
+        write: Runs in another thread, while the next item is computed.
+        name: Name of the case of an item; names must differ.
+        start: Called once, while the first item is read, for example to load a model.
+    """
+    done: list[SavedCase] = []
+    failures: dict[str, str] = {}
+    beginning, computing = time.perf_counter(), 0.0
+    last_write: tuple[str, Future[SavedCase]] | None = None
+
+    def finish(case: str, writing: Future[SavedCase]) -> None:
+        with _record_failure(case, failures):
+            done.append(writing.result())
+
+    with ThreadPoolExecutor(1, thread_name_prefix="write") as writer:
+        for number, (item, reading) in enumerate(_read_ahead(items, read)):
+            if number == 0:
+                start()
+            case = name(item)
+            with _record_failure(case, failures):
+                loaded, before = reading.result(), time.perf_counter()
+                computed = compute(loaded)
+                computing += time.perf_counter() - before
+                former, last_write = last_write, (case, writer.submit(write, computed))
+                if former is not None:
+                    finish(*former)
+        if last_write is not None:
+            finish(*last_write)
+    return BatchResult(done, failures, time.perf_counter() - beginning, computing)
+
+
+@contextmanager
+def _record_failure(case: str, failures: dict[str, str]) -> Iterator[None]:
+    """Note a failure as one sentence that names the case."""
+    try:
+        yield
+    except (BrainSegNetError, OSError, MemoryError) as error:
+        text = str(error)
+        if isinstance(error, OSError):
+            text = ": ".join(str(part) for part in (error.filename, error.strerror or error) if part)
+        text = text or "there is not enough memory; cut the scan into slabs"
+        failures[case] = text if case in text else f"case {case}: {text}"
+
+
+def _read_ahead(
+    items: Iterable[CaseFiles], read: Callable[[CaseFiles], LoadedCase | PreparedCase]
+) -> Iterator[tuple[CaseFiles, Future[LoadedCase | PreparedCase]]]:
+    """Each item with the future of its loaded form; the next item is being read already."""
+    pool = ThreadPoolExecutor(1, thread_name_prefix="read")
+    readings = ((item, pool.submit(read, item)) for item in items)
+    try:
+        ahead = next(readings, None)
+        while ahead is not None:
+            current, ahead = ahead, next(readings, None)
+            yield current
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)

@@ -12,7 +12,7 @@ from typing import Any
 
 from brainsegnet._atomic import stem_of, write_text
 from brainsegnet._types import ItkObject, NibabelImage
-from brainsegnet.inference.options import SegmentOptions
+from brainsegnet.inference import SegmentOptions
 from brainsegnet.inference.postprocessing import Interval
 from brainsegnet.io.images import to_nibabel, to_sitk, write_image
 from brainsegnet.model.card import Card
@@ -33,20 +33,16 @@ class Segmentation:
         labels: (D, H, W) in the convention of the task, on the grid of the case.
         used, absent: Sequences of the model that the case has, and has not.
         volumes_ml: "labels" by tissue and "regions" by region.
-        probabilities: Tissue, and "background", to a float32 map on the same grid; None if not asked for. Components
-            that were dropped are still in it.
-        entropy: Of the class probabilities as a share of the greatest possible one, float32, 0 around the brain; None
-            if not asked for.
-        intervals: Of the volume of each region; None if not asked for.
+        probabilities: Tissue, and "background", to a float32 map on the same grid; components that were dropped are
+            still in it.
+        entropy: Of the class probabilities as a share of the greatest possible one, float32, 0 around the brain.
+        intervals: Of the volume of each region. This and the two before are None if not asked for.
         warnings: Sentences on what looks unlike the training cases, or on sequences with a poor Dice.
         components_dropped, dropped_ml: Connected components that were dropped for their low confidence.
         seconds: By stage: "read" if files were read, "prepare", "network".
-        engine: Library, device and arithmetic.
-        notes: What was done for lack of memory, and other remarks.
+        engine, notes: Library, device and arithmetic; what was done for lack of memory, and other remarks.
         pass_bytes: About how much memory one forward pass takes beside weights and libraries.
-        options: What was asked for.
         moved: How each sequence was brought onto the grid of the first, if it was not on it.
-        model_folder: None for a model in memory.
     """
 
     case: Case
@@ -99,7 +95,8 @@ class Segmentation:
         path, started = Path(path), time.perf_counter()
         write_image(self.labels, path)
         maps = dict(self.probabilities or {}) | ({ENTROPY: self.entropy} if self.entropy else {})
-        files = {name: path.with_name(f"{stem_of(path)}_{_file_part(name)}.nii.gz") for name in maps}
+        parts = {name: "-".join(name.replace("+", " ").split()) for name in maps}
+        files = {name: path.with_name(f"{stem_of(path)}_{part}.nii.gz") for name, part in parts.items()}
         for name, file in files.items():
             write_image(maps[name], file)
         if self.options.picture:
@@ -121,7 +118,10 @@ class Segmentation:
             maps: Tissue, or "entropy", to the file name of its map.
             seconds: Of further stages.
         """
-        card, maps = self.card, maps or {}
+        card, maps, uncertainty = self.card, maps or {}, {}
+        if self.intervals is not None:
+            intervals = {region: vars(interval) for region, interval in self.intervals.items()}
+            uncertainty = {"uncertainty": {ENTROPY: maps.get(ENTROPY, ""), "volume_intervals": intervals}}
         margin = None if self.options.keep_all_components else card.components.confidence_margin
         stages = {**self.seconds, **(seconds or {})}
         return {
@@ -133,13 +133,9 @@ class Segmentation:
             "sequences": {"used": list(self.used), "absent": list(self.absent)},
             "geometry": {"grid": next(iter(self.case.images)), "moved": dict(self.moved)},
             "volumes_ml": self.volumes_ml,
-            "dropped": {
-                "confidence_margin": margin,
-                "components": self.components_dropped,
-                "ml": self.dropped_ml,
-            },
+            "dropped": {"confidence_margin": margin, "components": self.components_dropped, "ml": self.dropped_ml},
             "test_time_augmentation": self.options.tta,
-            **self._report_uncertainty(maps),
+            **uncertainty,
             "validation": expected_dice(card, self.used),
             "validated_on": card.training.held_out_sources or "unseen cases",
             "model": {
@@ -162,12 +158,6 @@ class Segmentation:
 
         return overlay_figure(self.case, self.labels.array, self.card.task, self.used[:4])
 
-    def _report_uncertainty(self, maps: Mapping[str, str]) -> dict[str, Any]:
-        if self.intervals is None:
-            return {}
-        intervals = {region: vars(interval) for region, interval in self.intervals.items()}
-        return {"uncertainty": {ENTROPY: maps.get(ENTROPY, ""), "volume_intervals": intervals}}
-
     def _repr_html_(self) -> str:
         """A picture, the volumes and the warnings, for notebooks."""
         from brainsegnet.plotting.slices import render
@@ -185,16 +175,7 @@ class Segmentation:
 
 
 def expected_dice(card: Card, used: Sequence[str]) -> dict[str, Mapping[str, float]]:
-    """Mean Dice on unseen cases by region, with all sequences and with those used; empty where it was not measured.
-
-    >>> from brainsegnet.model.card import Architecture, Input, TrainingNote
-    >>> from brainsegnet.task import ISLES2022
-    >>> note = TrainingNote(subsets={"dwi+adc": {"lesion": 0.7}, "dwi": {"lesion": 0.6}})
-    >>> shape = Architecture(widths=(1, 1), refined=1)
-    >>> card = Card(name="x", task=ISLES2022, input=Input(sequences=("dwi", "adc")), network=shape, training=note)
-    >>> expected_dice(card, ["dwi"])
-    {'all sequences': {'lesion': 0.7}, 'those used': {'lesion': 0.6}}
-    """
+    """Mean Dice on unseen cases by region, with all sequences and with those used; empty where it was not measured."""
     measured = card.training.subsets
     wanted = {"all sequences": card.sequences, "those used": used}
     return {what: measured["+".join(names)] for what, names in wanted.items() if "+".join(names) in measured}
@@ -213,12 +194,3 @@ def warn_of_sequences(expected: Mapping[str, Mapping[str, float]], used: Sequenc
         return []
     found = f"found hardly anything on unseen cases (best Dice {best:.2f})"
     return [f"with {' and '.join(used)} alone the model {found}; add sequences"]
-
-
-def _file_part(tissue: str) -> str:
-    """A tissue as a part of a file name.
-
-    >>> _file_part("necrosis + non-enhancing")
-    'necrosis-non-enhancing'
-    """
-    return "-".join(tissue.replace("+", " ").split())

@@ -1,18 +1,26 @@
-"""`Segmenter`: a model that is opened once and segments case after case in memory, from any thread."""
+"""`Segmenter`: a model that is opened once and segments case after case in memory, from any thread.
 
+`open_engine` chooses the backend, the device and the arithmetic with which the model runs.
+"""
+
+import ctypes
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from threading import RLock
-from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, get_args
 
-from brainsegnet.errors import BrainSegNetError, ImageError, MissingSequence
-from brainsegnet.inference.engine import Engine, open_engine, stays_on_cpu
-from brainsegnet.inference.options import SegmentOptions
-from brainsegnet.inference.predict import LoadedCase, PreparedCase, RawPrediction, compute, finish, prepare_case
+from brainsegnet._machine import has_bf16_units, has_integer_units
+from brainsegnet.errors import BrainSegNetError, ImageError, MissingExtra, MissingSequence, ModelError
+from brainsegnet.inference import Precision, SegmentOptions
+from brainsegnet.inference.openvino_backend import Arithmetic, OpenVinoBackend
+from brainsegnet.inference.predict import Engine, LoadedCase, PreparedCase, RawPrediction, compute, finish, prepare_case
 from brainsegnet.inference.segmentation import Segmentation
+from brainsegnet.inference.tiling import Backend
 from brainsegnet.io.images import from_array, from_nibabel, from_sitk, read_image
+from brainsegnet.model.card import Card, Form, is_tolerated
 from brainsegnet.model.store import Model, resolve_model
 from brainsegnet.preprocessing.alignment import Aligner
 from brainsegnet.volume import Case, Volume
@@ -91,10 +99,8 @@ class Segmenter:
             if self._closed:
                 raise BrainSegNetError(f"the segmenter of model {self.model.card.name} is closed; make another one")
             if self._engine is None:
-                options = self.options
-                self._engine = open_engine(
-                    self.model, options.device, options.threads, options.precision, options.max_bytes
-                )
+                how = self.options
+                self._engine = open_engine(self.model, how.device, how.threads, how.precision, how.max_bytes)
             return self._engine
 
     def close(self) -> None:
@@ -119,16 +125,11 @@ class Segmenter:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {"model": self.model, "options": self.options}
-
-    def __setstate__(self, state: Mapping[str, Any]) -> None:
-        self.__init__(state["model"], state["options"])  # type: ignore[misc]
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.model, self.options)
 
     def _load(self, images: Mapping[str, ImageLike], name: str) -> LoadedCase:
         """The sequences of the model among the images, on one grid."""
@@ -174,3 +175,81 @@ def to_volume(image: ImageLike, name: str = "the image") -> Volume:
         f"{name} is a {type(image).__name__}; give a Volume, a nibabel or SimpleITK image, a pair of array and affine, "
         "or a path"
     )
+
+
+def open_engine(
+    model: Model,
+    device: str = "auto",
+    threads: int | None = None,
+    precision: Precision = "auto",
+    max_bytes: int | None = None,
+) -> Engine:
+    """The fastest way to run a model on this machine.
+
+    Args:
+        model: Its exports run without torch; without exports, torch runs the weights.
+        device: "auto" is a GPU if there is one and torch is installed, else the CPU.
+        threads: Of the CPU; None is all cores.
+        precision: Of the CPU. "auto" is int8 where the processor has instructions for it and the card says that the
+            loss of Dice is tolerated; else bf16 on the same two conditions; else float.
+        max_bytes: Memory of a forward pass; None is what is free.
+
+    Raises:
+        ModelError: an export was altered, or the model has no export for the chosen precision (int8, bf16).
+        MissingExtra: there is no export, and no torch.
+        BrainSegNetError: there is no such device or precision, or the processor has no units for bf16.
+    """
+    if precision not in get_args(Precision):
+        raise BrainSegNetError(f"unknown precision {precision!r}; choose one of {', '.join(get_args(Precision))}")
+    if stays_on_cpu(device):
+        return Engine(model.card, _open_on_cpu(model, threads, precision), max_bytes)
+    from brainsegnet.inference.torch_backend import TorchBackend
+
+    backend = TorchBackend(model.build(), device, threads)
+    return Engine(model.card, backend, max_bytes, lambda: _open_on_cpu(model, threads, precision))
+
+
+def stays_on_cpu(device: str) -> bool:
+    """Whether `open_engine` computes on the CPU with this device."""
+    return device == "cpu" or (device == "auto" and not _has_gpu())
+
+
+def _open_on_cpu(model: Model, threads: int | None, precision: Precision) -> Backend:
+    """OpenVINO for an export, or torch for the weights if there is none."""
+    arithmetic = _choose_arithmetic(model.card, precision)
+    if arithmetic != "float" or "fp16" in model.card.exports:
+        form: Form = "int8" if arithmetic == "int8" else "fp16"
+        return OpenVinoBackend(model.exported(form), model.card, arithmetic, threads)
+    try:
+        from brainsegnet.inference.torch_backend import TorchBackend
+    except MissingExtra as error:
+        raise ModelError(
+            f"model {model.folder} has no export, which is needed without torch; where torch is installed, run: "
+            f"brainsegnet export {model.folder}"
+        ) from error
+    return TorchBackend(model.build(), "cpu", threads)
+
+
+def _choose_arithmetic(card: Card, precision: Precision) -> Arithmetic:
+    """The arithmetic of a precision, see `open_engine`; bf16 is refused where OpenVINO would not compute in it."""
+    if precision == "bf16" and not has_bf16_units():
+        raise BrainSegNetError("this processor has no matrix units for bf16 (AMX); choose precision float or int8")
+    if precision != "auto":
+        return precision
+    exports = card.exports
+    if "int8" in exports and is_tolerated(exports["int8"].dice_change) and has_integer_units():
+        return "int8"
+    return "bf16" if "fp16" in exports and is_tolerated(exports["fp16"].bf16_change) and has_bf16_units() else "float"
+
+
+def _has_gpu() -> bool:
+    """Whether torch finds a GPU; torch takes seconds to load, so it is asked only if there is a CUDA driver."""
+    if find_spec("torch") is None:
+        return False
+    try:
+        ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+    except OSError:
+        return False
+    from brainsegnet.inference.torch_backend import choose_device
+
+    return choose_device("auto").type == "cuda"

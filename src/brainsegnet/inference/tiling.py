@@ -24,11 +24,10 @@ FLIPS = ((2,), (3,), (2, 3))
 
 
 class Backend(Protocol):
-    """A network on some device.
+    """A network on some device; its methods raise MemoryError where there is not enough memory.
 
     Attributes:
         name: Library, device and arithmetic, for reports.
-        classes: Of the network.
         multiples: The sizes (D, H, W) of an image must be multiples of these.
         halo: Slices on either side that the result of a slice depends on.
     """
@@ -39,17 +38,13 @@ class Backend(Protocol):
     halo: int
 
     def classify(self, image: Floats) -> Labels:
-        """The most probable class of each voxel (D, H, W), from normalised intensities (C, D, H, W).
-
-        Raises:
-            MemoryError: there is not enough memory.
-        """
+        """The most probable class of each voxel (D, H, W), from normalised intensities (C, D, H, W)."""
 
     def classify_with_confidence(self, image: Floats) -> Labels:
-        """Classes, and the lesion probability in `CONFIDENCE_STEPS`: (2, D, H, W); otherwise as `classify`."""
+        """Classes, and the lesion probability in `CONFIDENCE_STEPS`: (2, D, H, W)."""
 
     def probabilities(self, image: Floats) -> Floats:
-        """Soft-max probabilities (K, D, H, W); arguments and errors as `classify`."""
+        """Soft-max probabilities (K, D, H, W)."""
 
     def estimate_bytes(self, shape: Shape) -> int:
         """About how much memory a forward pass over (D, H, W) voxels takes beside weights and libraries."""
@@ -89,17 +84,15 @@ class TiledPredictor:
 
         Args:
             image: Normalised intensities (C, D, H, W).
-            slabs: Slices of a slab as in the paper, side by side, with seams. None is the whole image, or, if memory is
-                short, overlapping slabs that give the same result.
+            slabs: Slices of a slab as in the paper, side by side, with seams; but the paper cuts all slices of a scan,
+                here it is the brain's box. None is the whole image, or, if memory is short, overlapping slabs that give
+                the same result.
 
         Returns:
             Classes 0 to K-1 (D, H, W).
 
         Raises:
             MemoryError: the thinnest slab needs more memory than there is.
-
-        The paper cuts the 155 slices of a scan; here the image is the brain's box with fewer slices, so the seams are
-        at other slices.
         """
         result = np.empty(image.shape[1:], np.uint8)
         self._fill(result, image, slabs, lambda part: self.backend.classify(part))
@@ -161,34 +154,30 @@ class TiledPredictor:
         if limit is None or self.backend.estimate_bytes(shape) <= limit:
             return depth
         halo = 2 * _round_up(self.backend.halo, self._step)
-        fitting = [
-            kept
+        needed = {
+            kept: self.backend.estimate_bytes((min(kept + halo, depth), height, width))
             for kept in range(self._step, depth, self._step)
-            if self.backend.estimate_bytes((min(kept + halo, depth), height, width)) <= limit
-        ]
-        if fitting:
-            kept = max(fitting)
-            self.notes.append(
-                f"{self.backend.name}: slabs of {kept} slices, so that a forward pass takes {describe_bytes(limit)}"
-            )
+        }
+        if fitting := [kept for kept, count in needed.items() if count <= limit]:
+            kept, most = max(fitting), _describe_bytes(limit)
+            self.notes.append(f"{self.backend.name}: slabs of {kept} slices, so that a forward pass takes {most}")
             return kept
         if self.max_bytes is None:
             return depth
-        least = self.backend.estimate_bytes((min(self._step + halo, depth), height, width))
+        least = needed.get(self._step, self.backend.estimate_bytes(shape))
         raise MemoryError(
-            f"the thinnest slab takes about {describe_bytes(least)}, more than {describe_bytes(limit)}; "
+            f"the thinnest slab takes about {_describe_bytes(least)}, more than {_describe_bytes(limit)}; "
             "allow more memory"
         )
 
     def _run_padded(self, image: Floats, run: Callable[[Floats], Array]) -> Array:
         """The result of `run` on an image with zeros at the far ends, up to the multiples of the backend."""
         d, h, w = shape = _shape(image)
-        missing = [(0, -n % m) for n, m in zip(shape, self.backend.multiples, strict=True)]
-        if isinstance(image, np.ndarray):
-            needed = any(more for _, more in missing)
-            image = np.pad(image, [(0, 0), *missing]) if needed else np.ascontiguousarray(image)
+        ends = [(0, 0), *((0, -n % m) for n, m in zip(shape, self.backend.multiples, strict=True))]
+        if not isinstance(image, np.ndarray):
+            image = image.padded(ends)
         else:
-            image = image.padded([(0, 0), *missing])
+            image = np.pad(image, ends) if np.any(ends) else np.ascontiguousarray(image)
         return run(image)[..., :d, :h, :w]
 
 
@@ -257,12 +246,7 @@ def estimate_floats(channels: int, classes: int, widths: tuple[int, ...], refine
     return max(channels + 2 * widths[0], held + share * (5 + share) * refined, held + 6 * classes)
 
 
-def describe_bytes(count: int) -> str:
-    """A number of bytes in MB or GB.
-
-    >>> describe_bytes(2_345_000_000), describe_bytes(12_345_678)
-    ('2.3 GB', '12.3 MB')
-    """
+def _describe_bytes(count: int) -> str:
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
 
 

@@ -21,8 +21,8 @@ with torch_needed():
 
     from brainsegnet.inference.torch_prepare import OnDevice, prepare_on
     from brainsegnet.model.architecture import BrainSegNet
-    from brainsegnet.model.design import SMALLEST_SIDE, Design, peak_bytes
     from brainsegnet.model.fused import fuse
+    from brainsegnet.model.network import SMALLEST_SIDE, Design, peak_bytes
 
 SCRATCH = 1.1
 """Factor for the working memory of convolutions: measured peaks are 0.87 to 1.14 times the sum of the maps."""
@@ -90,9 +90,10 @@ class TorchBackend(_TorchNetwork):
         self.name = f"torch on {self.device}{', bf16' if self.half else ''}"
         fused = fuse(net).to(self.device, torch.bfloat16 if self.half else torch.float32)
         self.module = fused.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-        self.classes, self.stride, self.multiples = net.classes, net.stride, fused.multiples
-        self.widths, self.refined = net.widths, net.classify.in_channels
-        self.channels, self.halo = net.sequences, find_halo(len(self.widths), net.stride[0])
+        self.classes, self.stride, self.multiples = net.classes, net.stride, net.multiples
+        self.halo = find_halo(len(net.widths), net.stride[0])
+        self._widest = max(net.sequences, net.widths[0])
+        self._floats = estimate_floats(net.sequences, net.classes, net.widths, net.classify.in_channels, net.stride)
 
     @classmethod
     def of(cls, net: BrainSegNet) -> "TorchBackend":
@@ -110,12 +111,9 @@ class TorchBackend(_TorchNetwork):
 
     def estimate_bytes(self, shape: Shape) -> int:
         """As `Backend.estimate_bytes`; on a CPU torch unfolds a small input into 27 copies before it convolves it."""
-        rows = shape[0] * shape[1]
-        most = estimate_floats(self.channels, self.classes, self.widths, self.refined, self.stride)
-        width = max(self.channels, self.widths[0])
-        if self.device.type == "cpu" and width * rows <= UNFOLDED:
-            most += 27 * width
-        return int(SCRATCH * math.prod(shape) * most * (2 if self.half else 4))
+        unfolds = self.device.type == "cpu" and self._widest * shape[0] * shape[1] <= UNFOLDED
+        floats = self._floats + 27 * self._widest * unfolds
+        return int(SCRATCH * math.prod(shape) * floats * (2 if self.half else 4))
 
     def _logits(self, image: Floats) -> Tensor:
         tensor = image.tensor if isinstance(image, OnDevice) else torch.from_numpy(image)
@@ -130,8 +128,7 @@ class AnyNetwork(_TorchNetwork):
     Args:
         design: Of the network.
         net: In evaluation mode, on the device that is to compute.
-        sequences: Channels in.
-        classes: Channels out.
+        sequences, classes: Channels in and out.
         halo: Slices on either side that a slice depends on. None if it is not known, or is the whole scan, as with a
             norm over the scan: slabs would change the result, so the scan is never cut.
     """
@@ -141,7 +138,10 @@ class AnyNetwork(_TorchNetwork):
         self.device = next(net.parameters()).device
         self.name, self.multiples = f"{design.name} in torch on {self.device}", design.multiples
         self.sequences, self.classes, self.halo = sequences, classes, sys.maxsize if halo is None else halo
-        self.bytes_per_voxel = self._measure_bytes()
+        size = [m * math.ceil(SMALLEST_SIDE / m) for m in self.multiples]
+        with _running(self.device):
+            x = torch.zeros(1, sequences, *size, device=self.device).to(memory_format=design.layout)
+            self._bytes_per_voxel = (x.nbytes + peak_bytes(self.run, x)) / math.prod(size)
 
     def on_cpu(self) -> "AnyNetwork":
         """A copy of the network on the CPU."""
@@ -152,15 +152,8 @@ class AnyNetwork(_TorchNetwork):
         return AnyNetwork(self.design, net, self.sequences, self.classes, self.halo)
 
     def estimate_bytes(self, shape: Shape) -> int:
-        """As `Backend.estimate_bytes`."""
-        return int(SCRATCH * self.bytes_per_voxel * math.prod(shape))
-
-    def _measure_bytes(self) -> float:
-        """Peak memory per voxel, measured with a small image."""
-        size = [m * math.ceil(SMALLEST_SIDE / m) for m in self.multiples]
-        with _running(self.device):
-            x = torch.zeros(1, self.sequences, *size, device=self.device).to(memory_format=self.design.layout)
-            return (x.nbytes + peak_bytes(self.run, x)) / math.prod(size)
+        """As `Backend.estimate_bytes`, from the peak memory with a small image."""
+        return int(SCRATCH * self._bytes_per_voxel * math.prod(shape))
 
     def _logits(self, image: Floats) -> Tensor:
         return self.run(torch.from_numpy(image)[None].to(self.device).to(memory_format=self.design.layout))
@@ -182,11 +175,6 @@ def _running(device: torch.device, threads: int | None = None) -> Iterator[None]
         raise MemoryError(OUT_OF_MEMORY) from error
     finally:
         torch.set_num_threads(before)
-
-
-def has_gpu() -> bool:
-    """Whether torch finds a GPU."""
-    return torch.cuda.is_available()
 
 
 def choose_device(name: str) -> torch.device:

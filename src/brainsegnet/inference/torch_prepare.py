@@ -24,12 +24,7 @@ TORCH_TYPES = frozenset({"uint8", "int8", "int16", "int32", "int64", "float16", 
 
 
 class OnDevice:
-    """Channels (C, D, H, W) on a device, which are sliced like an array, and copied to the CPU where numpy needs one.
-
-    >>> image = OnDevice(torch.arange(8.0).reshape(1, 2, 2, 2))
-    >>> np.asarray(image[:, 1:].padded([(0, 0), (0, 0), (0, 0), (0, 1)])).tolist()
-    [[[[4.0, 5.0, 0.0], [6.0, 7.0, 0.0]]]]
-    """
+    """Channels (C, D, H, W) on a device, sliced like an array, and copied to the CPU where numpy needs one."""
 
     def __init__(self, tensor: Tensor) -> None:
         self.tensor = tensor
@@ -81,9 +76,8 @@ def prepare_on(case: Case, device: torch.device) -> Prepared:
         box = _box_around(whole, case.name)
         mask = whole[box.slices]
         image = torch.empty((len(scans), *box.shape), device=device)
-        for channel, (sequence, background) in enumerate(zip(case.images, backgrounds, strict=True)):
-            name = f"case {case.name}: {sequence}"
-            image[channel] = _normalise(scans[channel][box.slices], mask, background, name)
+        for channel, (sequence, scan, background) in enumerate(zip(case.images, scans, backgrounds, strict=True)):
+            image[channel] = _normalise(scan[box.slices], mask, background, f"case {case.name}: {sequence}")
     d, h, w = whole.shape
     return Prepared(cast("Floats", OnDevice(image)), tuple(case.images), mask.cpu().numpy(), box, (d, h, w), how)
 

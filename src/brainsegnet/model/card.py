@@ -103,8 +103,7 @@ class Simulated(CardPart):
         anatomy, shapes: Folders or names; empty for procedural heads and simulated lesion shapes.
         shape: Voxels (D, H, W) of a procedural head; None is 1 mm.
         seed: Of the first case; each further one has the next.
-        size, refresh_every: Cases in memory at a time, and the steps after which a new one replaced one of them.
-        seen: Cases that were in memory in all.
+        size, refresh_every, seen: Cases in memory at a time, steps after which one was replaced, and cases in all.
     """
 
     generator: Literal["realistic", "isles2022", "isles2017"] = "realistic"
@@ -133,8 +132,7 @@ class Comparison(CardPart):
 
     Attributes:
         origin: What they were trained on, such as "simulated alone" or "simulated, then real".
-        real_cases: Real cases in each training; None is all but those that it is scored on.
-        budget: Of the training on real cases; empty where there was none.
+        real_cases, budget: Of the training on real cases; None is all cases but those that it is scored on.
         subsets: As `ComponentFilter.kept`, with which they are to be compared.
     """
 

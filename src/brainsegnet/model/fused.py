@@ -15,8 +15,8 @@ pixel shuffle. Convolutions, ReLU, three sums and two up-samplings are left, wit
 """
 
 import copy
-from collections.abc import Sequence
-from typing import NamedTuple, cast
+from collections.abc import Iterator, Sequence
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -26,19 +26,16 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from brainsegnet.model.architecture import BrainSegNet, ConvNormReLU, RefineUnit, ResBlock, Stride, pad, unpad
 
 
-def fuse_decoder(net: BrainSegNet) -> "FusedDecoder":
+class FusedDecoder(nn.Module):
     """A module that computes what `net` computes, from the same parameters, with fewer operations.
+
+    The finest refine unit and the classifier are composed into two small convolutions.
 
     >>> net = BrainSegNet(2, 3, (4, 4, 4, 4), 8).double().eval()
     >>> x = torch.randn(1, 2, 3, 9, 11, dtype=torch.double)
-    >>> torch.allclose(fuse_decoder(net)(x), net(x))
+    >>> torch.allclose(FusedDecoder(net)(x), net(x))
     True
     """
-    return FusedDecoder(net)
-
-
-class FusedDecoder(nn.Module):
-    """`net` with its finest refine unit and its classifier composed into two small convolutions."""
 
     def __init__(self, net: BrainSegNet) -> None:
         super().__init__()
@@ -95,11 +92,7 @@ def subpixel(kernel: Tensor, stride: Stride) -> Tensor:
 
 
 def taps(stride: int, device: torch.device | None = None) -> Tensor:
-    """Which coarse tap the three fine taps fall on, (sub-pixel, coarse tap, fine tap), along one axis.
-
-    >>> taps(2)[0].tolist()
-    [[1.0, 0.0, 0.0], [0.0, 1.0, 1.0], [0.0, 0.0, 0.0]]
-    """
+    """Which coarse tap the three fine taps fall on, (sub-pixel, coarse tap, fine tap), along one axis."""
     phase, fine = torch.arange(stride, device=device)[:, None], torch.arange(3, device=device)[None]
     coarse = torch.div(phase + fine - 1, stride, rounding_mode="floor") + 1
     return F.one_hot(coarse, 3).transpose(1, 2).float()
@@ -136,42 +129,34 @@ def fuse(net: BrainSegNet) -> "FusedNet":
 class FusedNet(nn.Module):
     """`net` without its batch norms and its finest refine unit; it takes over and changes parts of `net`.
 
-    Attributes:
-        stride, classes, sequences: As in `net`.
-        multiples: The sizes (D, H, W) of an input to `forward` must be multiples of these.
+    The sizes (D, H, W) of an input to `forward` must be multiples of `multiples`.
     """
 
     def __init__(self, net: BrainSegNet) -> None:
         super().__init__()
-        self.stride, self.classes, self.sequences, self.multiples = (
-            net.stride,
-            net.classes,
-            net.sequences,
-            net.multiples,
-        )
+        self.stride, self.multiples = net.stride, net.multiples
+        self.classes, self.sequences = net.classes, net.sequences
         self.blocks = nn.ModuleList(nn.Sequential(*map(_fold, cast(nn.Sequential, block))) for block in net.blocks)
         self.sides, self.smooths = nn.ModuleList(), nn.ModuleList()
-        units = _list_units(net)
-        for adapt, lateral, norm, smooth in units:
-            side = adapt if lateral is None else _join(adapt, lateral)
-            if norm is not None:
-                side = _scale(side, norm)
+        for side, norm, smooth in _list_units(net):
+            if isinstance(norm, nn.Sequential):
+                batch_norm = cast(nn.BatchNorm3d, norm[0])
+                side = _scale(side, batch_norm)
                 if self.smooths:
-                    self.smooths[-1] = _scale(cast(nn.Conv3d, self.smooths[-1]), norm, shift=False)
+                    self.smooths[-1] = _scale(cast(nn.Conv3d, self.smooths[-1]), batch_norm, shift=False)
             self.sides.append(side)
             self.smooths.append(smooth)
-        self.activate: nn.Module = nn.Identity() if units[0].norm is None else nn.ReLU()
+        self.activate = nn.ReLU() if isinstance(net.top[0], nn.Sequential) else nn.Identity()
         self._compose_finest(net)
         self.requires_grad_(False).eval()
 
     def _compose_finest(self, net: BrainSegNet) -> None:
-        kernel, bias, side, side_bias = fuse_decoder(net).compose()
+        kernel, bias, side, side_bias = FusedDecoder(net).compose()
         last = cast(nn.Conv3d, self.smooths[-1])
         last.bias = nn.Parameter(cast(Tensor, last.bias) + side_bias)
         self.coarse = _build_conv(subpixel(kernel, self.stride), None, padding=1)
         fine = strided(torch.einsum("kodhw,oi->kidhw", kernel, side), self.stride)
-        phases = fine.shape[0] // self.classes
-        self.fine = _build_conv(fine, bias.repeat(phases), padding=1, stride=self.stride)
+        self.fine = _build_conv(fine, bias.repeat(len(fine) // self.classes), padding=1, stride=self.stride)
 
     def forward(self, x: Tensor) -> Tensor:
         """Scans (N, C, D, H, W) whose sizes are multiples of `multiples` to logits at sub-pixels.
@@ -216,34 +201,17 @@ def _fold(module: nn.Module) -> nn.Module:
     return FoldedResBlock(cast(ResBlock, module))
 
 
-class _Unit(NamedTuple):
-    """The layers that make one map of the refinement module."""
+def _list_units(net: BrainSegNet) -> Iterator[tuple[nn.Conv3d, nn.Module, nn.Conv3d]]:
+    """The units of the refinement module, the coarsest first, without the finest.
 
-    adapt: nn.Conv3d
-    lateral: nn.Conv3d | None
-    norm: nn.BatchNorm3d | None
-    smooth: nn.Conv3d
-
-
-def _list_units(net: BrainSegNet) -> list[_Unit]:
-    """The units of the refinement module from the coarsest to the finest but one."""
+    Of each the 1x1x1 convolutions as one, what follows the sum of two maps, and the 3x3x3 convolution.
+    """
     adapts = [cast(nn.Conv3d, module) for module in net.adapt]
-    norm, smooth = net.top
-    units = [_Unit(adapts[-1], None, _norm_of(norm), cast(nn.Conv3d, smooth))]
-    for adapt, unit in reversed(list(zip(adapts, net.refine, strict=False))[1:]):
-        unit = cast(RefineUnit, unit)
-        units.append(_Unit(adapt, unit.lateral, _norm_of(unit.norm), unit.smooth))
-    return units
-
-
-def _norm_of(module: nn.Module) -> nn.BatchNorm3d | None:
-    return cast(nn.BatchNorm3d, module[0]) if isinstance(module, nn.Sequential) else None
-
-
-def _join(first: nn.Conv3d, second: nn.Conv3d) -> nn.Conv3d:
-    """Two consecutive 1x1x1 convolutions as one."""
-    weight, bias = chain(first, second)
-    return _build_conv(weight[:, :, None, None, None], bias)
+    yield adapts[-1], net.top[0], cast(nn.Conv3d, net.top[1])
+    for adapt, module in reversed(list(zip(adapts, net.refine, strict=False))[1:]):
+        unit = cast(RefineUnit, module)
+        weight, bias = chain(adapt, unit.lateral)
+        yield _build_conv(weight[:, :, None, None, None], bias), unit.norm, unit.smooth
 
 
 def _scale(conv: nn.Conv3d, norm: nn.BatchNorm3d, shift: bool = True) -> nn.Conv3d:

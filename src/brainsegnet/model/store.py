@@ -44,7 +44,7 @@ class Model:
             MissingExtra: torch is not installed.
         """
         with torch_needed():
-            from brainsegnet.model.weights import read_tensors
+            from brainsegnet.model.network import read_tensors
         return read_tensors(self.folder / WEIGHTS_FILE)[0]
 
     def build(self) -> "BrainSegNet":
@@ -56,7 +56,7 @@ class Model:
         """
         with torch_needed():
             from brainsegnet.model.architecture import BrainSegNet
-            from brainsegnet.model.weights import load_into
+            from brainsegnet.model.network import load_into
         card, shape = self.card, self.card.network
         net = BrainSegNet(
             len(card.sequences), card.task.classes, shape.widths, shape.refined, shape.stride, shape.nonlinear
@@ -95,7 +95,7 @@ def save_model(folder: Path, card: Card, weights: Weights) -> Model:
         MissingExtra: torch is not installed.
     """
     with torch_needed():
-        from brainsegnet.model.weights import write_tensors
+        from brainsegnet.model.network import write_tensors
     with replacing(folder / CARD_FILE) as new_card, replacing(folder / WEIGHTS_FILE) as new_weights:
         write_tensors(weights, new_weights)
         note = WeightsNote(sha256=hash_file(new_weights), bytes=new_weights.stat().st_size)

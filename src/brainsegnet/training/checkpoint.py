@@ -18,7 +18,7 @@ from torch.optim import Optimizer
 
 from brainsegnet._atomic import replacing
 from brainsegnet.errors import ModelError
-from brainsegnet.model.weights import load_into, read_tensors, write_tensors
+from brainsegnet.model.network import load_into, read_tensors, write_tensors
 
 Weights = Mapping[str, Tensor]
 

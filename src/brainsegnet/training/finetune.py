@@ -131,7 +131,7 @@ def inherit_weights(model: Model, plan: "Plan", sequences: Sequence[str], task: 
     """
     import torch
 
-    from brainsegnet.model.weights import transfer
+    from brainsegnet.model.network import transfer
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(plan.seed)

@@ -13,8 +13,7 @@ from lightning.fabric import Fabric
 from torch import Tensor, nn
 
 from brainsegnet.errors import Interrupted, ModelError, TaskError, TrainingDiverged
-from brainsegnet.model.design import Design, brain_segnet
-from brainsegnet.model.weights import load_into
+from brainsegnet.model.network import Design, brain_segnet, load_into
 from brainsegnet.progress import Callback, ProgressEvent
 from brainsegnet.training.checkpoint import (
     TrainState,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
 from brainsegnet.errors import TaskError
-from brainsegnet.inference.options import Device
+from brainsegnet.inference import Device
 
 RecipeName = Literal["paper", "quick", "thorough", "small-lesions", "modern", "finetune"]
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import numpy as np
 from brainsegnet._atomic import writable
 from brainsegnet._machine import find_versions, has_bf16_units
 from brainsegnet.errors import OutputError, TaskError
-from brainsegnet.inference.options import Device
+from brainsegnet.inference import Device
 from brainsegnet.inference.postprocessing import segment_filtered
 from brainsegnet.metrics.scores import region_dice
 from brainsegnet.model.card import Architecture, Card, ComponentFilter, Data, Input, TrainingNote
