@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.xfail(reason="targets of version 0.2 that are not reached yet", strict=False)
+not_reached = pytest.mark.xfail(reason="a target of version 0.2 that is not reached yet", strict=False)
 
 SOURCE = Path(__file__).parents[2] / "src" / "brainsegnet"
 FILES = sorted(SOURCE.rglob("*.py"))
@@ -31,6 +31,7 @@ def place(path: Path) -> str:
     return path.relative_to(SOURCE).as_posix()
 
 
+@not_reached
 def test_there_are_at_most_100_files_of_18000_lines():
     assert len(FILES) <= 100 and sum(LINES.values()) <= 18_000, f"{len(FILES)} files, {sum(LINES.values())} lines"
 
@@ -48,6 +49,7 @@ def test_functions_have_at_most_60_lines():
     assert not {name: lines for name, lines in long.items() if lines > 60}
 
 
+@not_reached
 def test_each_optional_library_is_imported_in_one_file():
     homes = defaultdict(set)
     for path, tree in TREES.items():
@@ -69,6 +71,7 @@ def imported(tree: ast.AST) -> set[str]:
     return found
 
 
+@not_reached
 def test_no_type_alias_is_defined_twice():
     homes = defaultdict(set)
     for path, tree in TREES.items():

@@ -11,6 +11,7 @@ import pytest
 from brainsegnet.errors import BrainSegNetError, DatasetError, TaskError
 from brainsegnet.io.cases import find_cases, load_case
 from brainsegnet.io.images import read_labels, write_image
+from brainsegnet.progress import Callback
 from brainsegnet.simulation.simulate import SimulateOptions, open_library, simulate
 from brainsegnet.task import BRATS2015, ISLES2017, ISLES2022
 from brainsegnet.volume import LabelMap
@@ -42,9 +43,19 @@ def test_a_phantom_is_a_case_of_brats_2015(phantoms):
     assert case.reference.shape == SHAPE and set(np.unique(case.lesion.array)) == {0, 1, 2, 3, 4}
 
 
+class Names(Callback):
+    """Keeps the name of each case that is done."""
+
+    def __init__(self, names):
+        self.names = names
+
+    def on_case(self, name, result):
+        self.names.append(name)
+
+
 def test_each_case_is_reported(tmp_path):
     names = []
-    folders = simulate(tmp_path, SimulateOptions(2, 5, SHAPE), names.append)
+    folders = simulate(tmp_path, SimulateOptions(2, 5, SHAPE), Names(names))
     assert [folder.name for folder in folders] == names == ["phantom0005", "phantom0006"]
 
 
@@ -143,7 +154,7 @@ def test_the_same_seed_and_shapes_give_the_same_strokes(shapes, tmp_path):
 
 def test_isles_2022_is_found_and_loaded(tmp_path):
     names = []
-    simulate(tmp_path, SimulateOptions(1, 9, stroke="isles2022", detail=0.35), names.append)
+    simulate(tmp_path, SimulateOptions(1, 9, stroke="isles2022", detail=0.35), Names(names))
     (found,) = find_cases([tmp_path])
     assert [found.name] == names == ["sub-strokephantom0009"]
     case = load_case(found, ISLES2022.sequences, ISLES2022, lesion=True)
