@@ -40,7 +40,7 @@ lint: $(CHECKS)/installed  ## Style, types, and the workflows against their sche
 	$(CHECKS)/bin/ruff format --check .
 	$(CHECKS)/bin/mypy
 	$(CHECKS)/bin/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
-	$(CHECKS)/bin/check-jsonschema --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/[!c]*.yml
+	$(CHECKS)/bin/check-jsonschema --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/bug.yml .github/ISSUE_TEMPLATE/idea.yml
 
 wheel:  ## Build the wheel into dist/, install it into a fresh environment and segment with it
 	$(PYTHON) tools/smoke.py dist
