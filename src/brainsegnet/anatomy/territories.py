@@ -113,15 +113,19 @@ def find_territories(anatomy: LabelMap, points: Floats, shift: Floats, atlas: La
         shift: Displacement (3, D, H, W) of the watersheds in mm.
         atlas: Territories in MNI space with the values of `ATLAS`; None for weighted distances from `STEMS`.
     """
-    brain = anatomy.array != Tissue.BACKGROUND
+    tissue, territory = anatomy.array, np.zeros(anatomy.shape, np.uint8)
+    brain = tissue != Tissue.BACKGROUND
     here = points[:, brain] + shift[:, brain]
-    territory = np.zeros(anatomy.shape, np.uint8)
-    if atlas is None:
-        territory[brain] = _nearest_stem(here)
-        _add_hindbrain(territory, anatomy.array, points)
-    else:
+    if atlas is not None:
         lookup = np.resize(np.array(ATLAS, np.uint8), 256)
         territory[brain] = lookup[sample_template(atlas, here).astype(np.uint8)]
+        return territory
+    territory[brain] = _nearest_stem(here)
+    below = np.isin(tissue, (Tissue.CEREBELLAR_GREY, Tissue.HINDBRAIN_WHITE))
+    level = points[0] < -36 + 0.15 * (points[1] - 60)
+    territory[below] = np.where(level[below], Territory.INFERIOR_CEREBELLAR, Territory.SUPERIOR_CEREBELLAR)
+    stem = (tissue == Tissue.HINDBRAIN_WHITE) & (points[1] < 36) & (np.abs(points[2]) < 17)
+    territory[stem] = Territory.BASILAR
     return territory
 
 
@@ -136,15 +140,6 @@ def _nearest_stem(points: Floats) -> Labels:
     return best
 
 
-def _add_hindbrain(territory: Labels, tissue: Array, points: Floats) -> None:
-    """Write the arteries of cerebellum and brain stem into `territory` (D, H, W)."""
-    stem = (tissue == Tissue.HINDBRAIN_WHITE) & (points[1] < 36) & (np.abs(points[2]) < 17)
-    below = np.isin(tissue, (Tissue.CEREBELLAR_GREY, Tissue.HINDBRAIN_WHITE))
-    level = points[0] < -36 + 0.15 * (points[1] - 60)
-    territory[below] = np.where(level[below], Territory.INFERIOR_CEREBELLAR, Territory.SUPERIOR_CEREBELLAR)
-    territory[stem] = Territory.BASILAR
-
-
 def same_artery(ground: Ground, voxel: tuple[int, int, int]) -> Mask:
     """Mask (D, H, W) of the territory of a voxel, on its own side; that of the basilar artery has no sides."""
     artery = ground.territory[voxel]
@@ -153,9 +148,5 @@ def same_artery(ground: Ground, voxel: tuple[int, int, int]) -> Mask:
 
 
 def brain_tissue(tissue: Array) -> Array:
-    """Mask (D, H, W) of grey and white matter: where an infarct can be.
-
-    >>> brain_tissue(np.array([[[0, 1, 2, 3, 4, 5, 6, 7]]])).astype(int).tolist()
-    [[[0, 0, 1, 1, 0, 1, 1, 1]]]
-    """
+    """Mask (D, H, W) of grey and white matter: where an infarct can be."""
     return np.asarray(np.isin(tissue, (Tissue.BACKGROUND, Tissue.CSF, Tissue.VENTRICLE), invert=True))

@@ -78,13 +78,10 @@ class Distortion:
 
 
 def draw_distortion(rng: np.random.Generator, anatomy: LabelMap, points: Floats, strength_mm: float) -> Distortion:
-    """Draw how a scan distorts an anatomy (D, H, W) along its axis from front to back.
+    """Draw how a scan distorts an anatomy along its axis from front to back.
 
-    Args:
-        rng: Source of random numbers, for the air cavities and the direction of phase encoding.
-        anatomy: Anatomical label map (D, H, W).
-        points: Its standard coordinates z, y, x in mm, (3, D, H, W).
-        strength_mm: Typical shift by one cavity: twice that above and below it, a third beside it the other way.
+    `points` are standard coordinates z, y, x in mm, (3, D, H, W). `strength_mm` is the typical shift by one cavity of
+    air: twice that above and below it, a third beside it the other way.
     """
     axis = int(np.argmax(np.abs(anatomy.affine[1, :3]) / anatomy.spacing_mm))
     shift = _draw_shift(rng, anatomy, points, strength_mm)
@@ -164,29 +161,21 @@ class Faults:
     cut: tuple[float, float] = (0.0, 0.0)  # share of the slices that are missing at the bottom and at the top
 
 
-FLAWLESS = Faults()
-
-
 def draw_faults(rng: np.random.Generator) -> Faults:
     """Draw a motion in 7 % of the scans, a ghost in 10 %, and missing slices at each end in 5 %."""
     motion = ghost = None
     if rng.random() < 0.07:
         rows, columns = rng.normal(0, 0.9, 2).tolist()
-        motion = HeadMotion(float(rng.uniform(0.05, 0.95)), rows, columns, float(rng.uniform(0, 0.33)))
+        motion = HeadMotion(rng.uniform(0.05, 0.95), rows, columns, rng.uniform(0, 0.33))
     if rng.random() < 0.1:
         deep, high, wide = rng.normal(0, 1, 3).tolist()
-        ghost = Ghost(float(rng.uniform(0.02, 0.12)), float(rng.uniform(0, 2 * np.pi)), (deep, high, wide))
-    bottom, top = (float(rng.uniform(0.03, 0.15)) if rng.random() < 0.05 else 0.0 for _ in range(2))
+        ghost = Ghost(rng.uniform(0.02, 0.12), rng.uniform(0, 2 * np.pi), (deep, high, wide))
+    bottom, top = (rng.uniform(0.03, 0.15) if rng.random() < 0.05 else 0.0 for _ in range(2))
     return Faults(motion, ghost, (bottom, top))
 
 
 def shift_slices(image: Array, motion: HeadMotion | None) -> Floats:
-    """An image (D, H, W) whose slices after a motion are displaced; what enters from outside is 0.
-
-    >>> steady = np.arange(12, dtype=np.float32).reshape(4, 1, 3)
-    >>> shift_slices(steady, HeadMotion(0.5, 0, 1, 0))[:, 0].tolist()
-    [[0.0, 1.0, 2.0], [0.0, 3.0, 4.0], [6.0, 7.0, 8.0], [0.0, 9.0, 10.0]]
-    """
+    """An image (D, H, W) whose slices after a motion are displaced; what enters from outside is 0."""
     if motion is None:
         return np.asarray(image, np.float32)
     out = np.array(image, np.float32)
