@@ -11,13 +11,13 @@ from brainsegnet.anatomy.label_maps import (
     from_freesurfer,
     from_probabilities,
     open_anatomies,
-    pack_anatomies,
 )
 from brainsegnet.anatomy.procedural import Tissue, simulate_anatomy
 from brainsegnet.errors import DatasetError, ImageError
 from brainsegnet.io.images import write_image
 from brainsegnet.preprocessing.geometry import find_turn, turn
 from brainsegnet.volume import LabelMap, Volume
+from release.packed import pack_anatomies
 
 
 def with_labels(anatomy):

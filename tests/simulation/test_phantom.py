@@ -246,7 +246,7 @@ def scan(request):
     """A scene and its four images."""
     rng = np.random.default_rng(request.param)
     scene = simulate_scene(rng, simulate_anatomy(rng, SHAPE).array, spacing_for(SHAPE))
-    return scene, paint(rng, *scene, spacing_for(SHAPE))
+    return scene, paint(rng, scene.anatomy, scene.lesion, spacing_for(SHAPE))
 
 
 def tissue_mean(scan, sequence, tissue):

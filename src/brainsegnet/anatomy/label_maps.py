@@ -13,7 +13,6 @@ from zipfile import BadZipFile
 import numpy as np
 from scipy import ndimage
 
-from brainsegnet._atomic import replacing
 from brainsegnet._types import Affine, Labels, Mask, Millimetres, Shape
 from brainsegnet.anatomy.procedural import FIELD_MM, Tissue, simulate_anatomy, spacing_for
 from brainsegnet.errors import DatasetError, ImageError, MissingExtra, TaskError
@@ -43,7 +42,7 @@ def open_anatomies(which: str | Path, shape: Shape | None = None) -> Callable[[i
     """Open a source of anatomical label maps: a function from the number of a case to its map.
 
     Args:
-        which: `icbm152`, `procedural`, a folder of FreeSurfer label maps, or a file that `pack_anatomies` made of one.
+        which: `icbm152`, `procedural`, a folder of FreeSurfer label maps, or a file that benchmarks/pack.py made of one.
             The maps of a folder or file are used in turn.
         shape: Voxels (D, H, W) of a procedural head; by default voxels of 1 mm.
 
@@ -62,8 +61,8 @@ def open_anatomies(which: str | Path, shape: Shape | None = None) -> Callable[[i
     if which == TEMPLATE or Path(which).suffix == PACKED:
         anatomies = [_read_template()] if which == TEMPLATE else _unpack(Path(which))
         return lambda number: anatomies[number % len(anatomies)]
-    files = _find_label_maps(Path(which))
-    read = lru_cache(maxsize=64)(_read_freesurfer)
+    files = find_label_maps(Path(which))
+    read = lru_cache(maxsize=64)(read_label_map)
     return lambda number: read(files[number % len(files)])
 
 
@@ -72,24 +71,8 @@ def default_anatomy() -> str:
     return PROCEDURAL if find_spec("nilearn") is None else TEMPLATE
 
 
-def pack_anatomies(folder: Path, path: Path) -> int:
-    """Write the label maps of a folder into one file (.npz), for use without a library for images; return their number.
-
-    Raises:
-        DatasetError, ImageError: as `open_anatomies`.
-        OutputError: the file cannot be written.
-    """
-    entries = {}
-    for i, file in enumerate(_find_label_maps(folder)):
-        anatomy = _read_freesurfer(file)
-        entries |= {f"tissue{i}": anatomy.array, f"affine{i}": anatomy.affine}
-    with replacing(path) as temporary, temporary.open("wb") as stream:
-        np.savez_compressed(stream, allow_pickle=False, **entries)
-    return len(entries) // 2
-
-
 def _unpack(path: Path) -> list[LabelMap]:
-    """The maps that `pack_anatomies` wrote."""
+    """The maps that benchmarks/pack.py wrote."""
     try:
         with np.load(path, allow_pickle=False) as entries:
             count = max(1, len(entries.files) // 2)
@@ -98,7 +81,7 @@ def _unpack(path: Path) -> list[LabelMap]:
         raise DatasetError(f"{path} holds no packed anatomies; write it with benchmarks/pack.py --anatomies") from error
 
 
-def _find_label_maps(folder: Path) -> list[Path]:
+def find_label_maps(folder: Path) -> list[Path]:
     """The images of a folder, sorted by name."""
     from brainsegnet.io.images import READERS
 
@@ -111,7 +94,8 @@ def _find_label_maps(folder: Path) -> list[Path]:
     return files
 
 
-def _read_freesurfer(path: Path) -> LabelMap:
+def read_label_map(path: Path) -> LabelMap:
+    """An anatomical label map from an image of FreeSurfer's values."""
     return from_freesurfer(_read_upright(path), str(path))
 
 

@@ -83,9 +83,6 @@ def spacing_for(shape: Shape) -> Millimetres:
 
     Raises:
         ImageError: the shape is below `SMALLEST_SHAPE`.
-
-    >>> spacing_for((77, 98, 100))
-    (2.0, 2.0, 2.0)
     """
     if any(n < least for n, least in zip(shape, SMALLEST_SHAPE, strict=True)):
         raise ImageError(f"a phantom of shape {shape} is too coarse; ask for at least {SMALLEST_SHAPE} voxels")

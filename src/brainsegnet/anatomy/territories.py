@@ -1,8 +1,7 @@
 """Standard coordinates and arterial territories of an anatomical label map.
 
 Standard coordinates are millimetres (z up, y to the back, x to the left) from the anterior commissure: MNI space with
-other signs. The extent of the brain maps an anatomy onto them. A voxel belongs to the artery whose stem is nearest in a
-distance weighted by calibre; noise moves the watersheds from head to head.
+other signs. A voxel belongs to the artery whose stem is nearest in a distance weighted by calibre.
 """
 
 from collections.abc import Mapping
@@ -107,11 +106,8 @@ def sample_template(image: LabelMap, points: Floats, order: Literal[0, 1] = 0) -
 def find_territories(anatomy: LabelMap, points: Floats, shift: Floats, atlas: LabelMap | None = None) -> Labels:
     """`Territory` (D, H, W) of each voxel of the brain.
 
-    Args:
-        anatomy: Anatomical label map (D, H, W).
-        points: Its standard coordinates (3, D, H, W).
-        shift: Displacement (3, D, H, W) of the watersheds in mm.
-        atlas: Territories in MNI space with the values of `ATLAS`; None for weighted distances from `STEMS`.
+    `points` are standard coordinates, and `shift` displaces the watersheds in mm, both (3, D, H, W). An atlas holds the
+    values of `ATLAS` in MNI space; without one, distances from `STEMS` decide.
     """
     tissue, territory = anatomy.array, np.zeros(anatomy.shape, np.uint8)
     brain = tissue != Tissue.BACKGROUND

@@ -90,7 +90,11 @@ class Confounders:
         places = [(vessels, Extra.VESSEL), (plexus, Extra.CHOROID), (meninges, Extra.MENINGES), (sinuses, Extra.SINUS)]
         if self.infarct_mm:
             ground = (tissue == Tissue.GREY) | (tissue == Tissue.WHITE) | (tissue == Tissue.DEEP_GREY)
-            away = _infarct_radii(streams, self.infarct_mm, ground, patches, spacing_mm)
+            candidates = torch.nonzero(ground)
+            centre = candidates[int(streams.numpy_rng.integers(len(candidates)))].view(3, 1, 1, 1)
+            offset_mm = (grid(tissue.shape, tissue.device) - centre) * column(spacing_mm, tissue.device)
+            rough_mm = self.infarct_mm * (1 + 0.3 * patches).clamp(min=0.3)
+            away = offset_mm.square().sum(0).sqrt() / rough_mm
             places += [((away < 1.3) & ground, Extra.SCAR), ((away < 1.0) & ground, Extra.CAVITY)]
         for where, kind in places:
             extras = torch.where(where, int(kind), extras)
@@ -131,16 +135,6 @@ def draw_confounders(rng: np.random.Generator) -> Confounders:
         stripping_mm=rng.uniform(0.5, 2.5) if rng.random() < 0.3 else 0.0,
         stripping_bias=rng.normal(0.3, 0.8),
     )
-
-
-def _infarct_radii(
-    streams: RandomStreams, radius_mm: float, ground: Tensor, rough: Tensor, spacing_mm: Millimetres
-) -> Tensor:
-    """Distance (D, H, W) from a random voxel of `ground`, in units of a radius that noise makes rough."""
-    candidates = torch.nonzero(ground)
-    centre = candidates[int(streams.numpy_rng.integers(len(candidates)))].view(3, 1, 1, 1)
-    offset = (grid(ground.shape, ground.device) - centre) * column(spacing_mm, ground.device)
-    return offset.square().sum(0).sqrt() / (radius_mm * (1 + 0.3 * rough).clamp(min=0.3))
 
 
 def find_sinuses(tissue: Tensor, radius_mm: float, spacing_mm: Millimetres) -> Tensor:

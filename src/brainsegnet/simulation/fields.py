@@ -89,10 +89,7 @@ def resize(field: Tensor, shape: Sequence[int]) -> Tensor:
 def noise(
     streams: RandomStreams, shape: Sequence[int], spacing_mm: Millimetres, grain_mm: float, count: int = 1
 ) -> Tensor:
-    """White noise blurred with a Gaussian of `grain_mm`: (count, D, H, W), zero mean, unit variance.
-
-    The white noise is drawn on a lattice of `grain_mm`, or of voxels where these are larger.
-    """
+    """White noise, at `grain_mm` or in voxels if larger, blurred by as much: (count, D, H, W), mean 0, variance 1."""
     steps = [min(step / grain_mm, 1.0) for step in spacing_mm]
     lattice = [int(np.ceil(n * step)) + 7 for n, step in zip(shape, steps, strict=True)]
     field = streams.normal((count, *lattice))

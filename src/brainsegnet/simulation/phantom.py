@@ -70,10 +70,8 @@ class Tumour:
 def simulate_phantom(seed: int, shape: Shape = DEMO_SHAPE, name: str | None = None) -> Case:
     """Simulate a head with a glioma: flair, t1, t1c and t2 as int16, and labels of BRATS 2015, all (D, H, W).
 
-    Args:
-        seed: The same seed, shape and kind of processor give the same arrays, bit for bit.
-        shape: (D, H, W); the spacing follows from it, so that the head keeps its size.
-        name: Name of the case; by default `phantom` and the seed in four digits.
+    The same seed, shape (D, H, W) and kind of processor give the same arrays, bit for bit. The spacing follows from the
+    shape, so that the head keeps its size.
 
     Raises:
         ImageError: the shape is below `SMALLEST_SHAPE` of `anatomy.procedural`.

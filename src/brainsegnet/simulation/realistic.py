@@ -1,8 +1,7 @@
 """Realistic gliomas: from a seed and an anatomy to four sequences as a scanner stores them, and their labels.
 
 All parameters of a case are drawn into a `Recipe`, then applied. The artefacts of a scan are a bias field, thick
-slices, noise, motion, ghosts and an incomplete field of view. Images are (D, H, W) in torch, on any device, with
-brightness relative to white matter at 1.
+slices, noise, motion, ghosts and an incomplete field of view. Images are (D, H, W) in torch, with white matter at 1.
 """
 
 from dataclasses import dataclass, replace
@@ -91,11 +90,8 @@ def draw_recipe(rng: np.random.Generator) -> Recipe:
 def simulate_glioma(seed: int, anatomy: LabelMap, name: str, device: str = "cpu") -> Case:
     """Simulate a head with a glioma: flair, t1, t1c and t2 as int16, and labels of BRATS 2015, all (D, H, W).
 
-    Args:
-        seed: The same seed, anatomy and machine give the same arrays, bit for bit.
-        anatomy: Anatomical label map (D, H, W), which is deformed, mirrored and displaced by the tumour.
-        name: Name of the case.
-        device: Where torch computes.
+    The same seed, anatomy and machine give the same arrays, bit for bit. The anatomical label map (D, H, W) is
+    deformed, mirrored and displaced by the tumour. Torch computes on `device`.
     """
     rng = np.random.default_rng(seed)
     recipe = draw_recipe(rng)

@@ -56,10 +56,7 @@ EXTRAS: Mapping[str, tuple[Range, ...]] = {
 GLOW: Mapping[str, float] = {"flair": 0.18, "t1": 0.02, "t1c": 0.07, "t2": 0.12}
 """Largest logarithm by which healthy tissue is brighter in places (limbic cortex, corona radiata)."""
 HINDBRAIN: Mapping[str, Range] = {"flair": (0.1, 0.14), "t1": (0.02, -0.03), "t1c": (0.02, -0.05), "t2": (0.08, 0.14)}
-"""Mean and standard deviation over heads of the logarithm of the brightness of hindbrain over cerebrum.
-
-In some heads FLAIR and T2 show it as bright as faint oedema, evenly or increasingly with the distance from the stem.
-"""
+"""Mean and standard deviation over heads of the logarithm of the brightness of hindbrain over cerebrum."""
 WETNESS: Mapping[str, float] = {"flair": 1.0, "t1": -1.0, "t1c": -1.0, "t2": 1.0}
 """Whether water makes tissue brighter or darker."""
 
@@ -82,10 +79,7 @@ def draw_palettes(rng: np.random.Generator, random_share: float = 0.1) -> dict[s
     """Draw the palettes of the four sequences, with one wetness of the tumour; a share of them has random contrast."""
     wetness, strength = rng.uniform(0, 1, len(Part) - 1), rng.uniform(0.7, 1.1)
     shared = strength, rng.normal()
-    drawn = {}
-    for sequence in BRATS2015.sequences:
-        drawn[sequence] = _draw_palette(rng, sequence, wetness, shared, rng.random() < random_share)
-    return drawn
+    return {s: _draw_palette(rng, s, wetness, shared, rng.random() < random_share) for s in BRATS2015.sequences}
 
 
 def _draw_palette(
@@ -195,10 +189,7 @@ def draw_texture(streams: RandomStreams, scene: Scene) -> Texture:
 
 
 def paint(streams: RandomStreams, scene: Scene, palette: Palette, texture: Texture) -> Tensor:
-    """One sequence (D, H, W) of a scene, relative to white matter, before blur and noise.
-
-    The background shows what surrounds a brain, because the blur mixes it in; the mask is applied last.
-    """
+    """One sequence (D, H, W) of a scene before blur and noise; the background shows what surrounds a brain."""
     shades = torch.tensor(palette.tissues, device=scene.tissue.device)
     image = _paint_tissues(shades, scene)
     where = torch.nonzero(scene.opacity.ravel() > 0).ravel()

@@ -16,9 +16,6 @@ if TYPE_CHECKING:
     from brainsegnet.simulation.stroke_case import Library
     from brainsegnet.volume import Case
 
-ATLAS_NAME = "ArterialAtlas"
-"""Beginning of the name of the file with arterial territories, in a folder of lesion masks."""
-
 
 @dataclass(frozen=True)
 class SimulateOptions:
@@ -155,7 +152,7 @@ def open_library(shapes: Path | None = None, anatomy: str | Path | None = None) 
     from brainsegnet.simulation.stroke_case import Library
 
     files = sorted(path for ending in ("*.nii", "*.nii.gz") for path in shapes.rglob(ending)) if shapes else []
-    atlases = [path for path in files if path.name.startswith(ATLAS_NAME)]
+    atlases = [path for path in files if path.name.startswith("ArterialAtlas")]
     masks = [path for path in files if path not in atlases]
     if shapes and not masks:
         raise DatasetError(f"{shapes} holds no lesion masks (.nii or .nii.gz); name a folder of masks in MNI space")

@@ -223,36 +223,27 @@ def _find_deficit(rng: np.random.Generator, ground: Ground, stroke: Stroke, core
 
 
 def add_mimics(rng: np.random.Generator, ground: Ground, core: Mask) -> Labels:
-    """Add older lesions to an anatomy: a map (D, H, W) of `Mimic`, outside the core."""
-    mimics = np.zeros(core.shape, np.uint8)
-    _add_hyperintensities(rng, ground, mimics)
+    """Add older lesions to an anatomy: a map (D, H, W) of `Mimic`, outside the core.
+
+    White matter disease is caps on the ventricles and spots; an old infarct is a cavity in a rim of gliosis.
+    """
+    mimics, spacing = np.zeros(core.shape, np.uint8), ground.spacing_mm
+    ventricle = (ground.tissue == Tissue.VENTRICLE).astype(np.float32)
+    near = ndimage.gaussian_filter(ventricle, [7 / s for s in spacing], truncate=2.5)
+    spots = smooth_noise(rng, core.shape, spacing, rng.uniform(1.8, 4.0))
+    rank = 2.5 * near + 0.22 * spots + 0.1 * smooth_noise(rng, core.shape, spacing, 9.0)
+    count = round(min(float(np.exp(rng.normal(np.log(5), 1.2))), 60) / ground.voxel_ml)
+    mimics[select_highest(rank, ground.tissue == Tissue.WHITE, count)] = Mimic.HYPERINTENSITY
     for _ in range(int(rng.choice(3, p=(0.6, 0.28, 0.12)))):
-        _add_old_infarct(rng, ground, mimics)
+        volume_ml = log_uniform(rng, 0.1, 35)
+        scar = _make_blob(rng, ground, volume_ml, max(3.0, 2 * float(np.cbrt(volume_ml))))
+        mimics[scar] = Mimic.GLIOSIS
+        inner = ndimage.gaussian_filter(scar.astype(np.float32), [max(1.5 / s, 0.5) for s in spacing], truncate=2)
+        mimics[scar & (inner > rng.uniform(0.5, 0.95))] = Mimic.CAVITY
     for _ in range(int(rng.choice(4, p=(0.5, 0.25, 0.15, 0.1)))):
         mimics[_make_blob(rng, ground, log_uniform(rng, 0.08, 4), 5.0)] = Mimic.SHINE_THROUGH
     mimics[core | ~brain_tissue(ground.tissue)] = Mimic.NONE
     return mimics
-
-
-def _add_hyperintensities(rng: np.random.Generator, ground: Ground, mimics: Labels) -> None:
-    """Chronic white matter disease: caps on the ventricles, and spots in the deep white matter."""
-    spacing, shape = ground.spacing_mm, mimics.shape
-    ventricle = (ground.tissue == Tissue.VENTRICLE).astype(np.float32)
-    near = ndimage.gaussian_filter(ventricle, [7 / s for s in spacing], truncate=2.5)
-    spots = smooth_noise(rng, shape, spacing, rng.uniform(1.8, 4.0))
-    rank = 2.5 * near + 0.22 * spots + 0.1 * smooth_noise(rng, shape, spacing, 9.0)
-    volume_ml = float(np.exp(rng.normal(np.log(5), 1.2)))
-    white = ground.tissue == Tissue.WHITE
-    mimics[select_highest(rank, white, round(min(volume_ml, 60) / ground.voxel_ml))] = Mimic.HYPERINTENSITY
-
-
-def _add_old_infarct(rng: np.random.Generator, ground: Ground, mimics: Labels) -> None:
-    """An old infarct: a cavity in a rim of gliosis."""
-    volume_ml = log_uniform(rng, 0.1, 35)
-    scar = _make_blob(rng, ground, volume_ml, max(3.0, 2 * float(np.cbrt(volume_ml))))
-    mimics[scar] = Mimic.GLIOSIS
-    inner = ndimage.gaussian_filter(scar.astype(np.float32), [max(1.5 / s, 0.5) for s in ground.spacing_mm], truncate=2)
-    mimics[scar & (inner > rng.uniform(0.5, 0.95))] = Mimic.CAVITY
 
 
 def _make_blob(rng: np.random.Generator, ground: Ground, volume_ml: float, blur_mm: float) -> Mask:

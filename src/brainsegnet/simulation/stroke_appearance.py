@@ -1,9 +1,8 @@
 """Appearance of a stroke: signal and ADC of tissue in diffusion MRI, blood flow, volume and delay in perfusion MRI.
 
 Diffusion: S = S0 exp(-b ADC). A scan averages S over each voxel and adds noise, and the ADC map is computed from the
-noisy images, as on a scanner (`stroke_scanner`). So DWI and ADC agree in every voxel, T2 shine-through follows, and the
-ADC is poor where the signal is. Perfusion follows the central volume theorem, MTT = CBV / CBF; contrast agent arrives
-late in the deficit.
+noisy images, as on a scanner. So DWI and ADC agree in every voxel, and T2 shine-through follows. Perfusion follows the
+central volume theorem, MTT = CBV / CBF; contrast agent arrives late in the deficit.
 """
 
 from dataclasses import dataclass
@@ -114,7 +113,10 @@ def _draw_random(rng: np.random.Generator, fluid: tuple[float, float], tissue: t
 def paint_diffusion(
     rng: np.random.Generator, ground: Ground, core: Mask, mimics: Labels, contrast: DiffusionContrast
 ) -> Tissues:
-    """Signal and ADC of an anatomy with a core and with `mimics`, both (D, H, W)."""
+    """Signal and ADC of an anatomy with a core and with `mimics`, both (D, H, W).
+
+    Healthy tissue resembles an infarct in places: bright cortex, and nuclei with a low ADC by their iron.
+    """
     spacing, shape = ground.spacing_mm, core.shape
     b0 = np.array(contrast.t2, np.float32)[ground.tissue]
     adc = np.array(contrast.adc, np.float32)[ground.tissue]
@@ -126,7 +128,12 @@ def paint_diffusion(
     freer = 1.3 * contrast.texture * smooth_noise(rng, shape, spacing, 3.0)
     b0 *= np.exp(np.float32(OFFSET * contrast.b_s_mm2 * 1e-6) * np.where(adc < FLUID_ADC, adc, 0) * freer)
     adc *= 1 + freer
-    _vary_regions(rng, ground, b0, adc, contrast)
+    grey, deep = ground.tissue == Tissue.GREY, ground.tissue == Tissue.DEEP_GREY
+    bright = np.clip(smooth_noise(rng, shape, spacing, 9.0) - 0.4, 0, 2)
+    b0[grey] *= 1 + contrast.glow * bright[grey]
+    middle = np.clip(smooth_noise(rng, shape, spacing, 4.5), 0, 1.5)[deep]
+    b0[deep] *= 1 - contrast.iron * np.minimum(middle, 1)
+    adc[deep] *= 1 - 0.4 * contrast.iron * middle
     _fold_hindbrain(rng, ground, b0, adc, contrast)
     mottle = contrast.mottle * smooth_noise(rng, shape, spacing, 4.0)[core]
     soft = np.clip(ndimage.gaussian_filter(core.astype(np.float32), [2 / s for s in spacing], truncate=2)[core], 0, 1)
@@ -134,19 +141,6 @@ def paint_diffusion(
     b0[core] *= np.maximum(1 + (contrast.core_t2 - 1) * depth * (1 + 4 * mottle) - mottle, 0.6)
     adc[core] *= np.clip(1 - (1 - contrast.core_adc) * depth + mottle, 0.25, 0.95)
     return Tissues(b0, adc)
-
-
-def _vary_regions(
-    rng: np.random.Generator, ground: Ground, b0: Floats, adc: Floats, contrast: DiffusionContrast
-) -> None:
-    """Make healthy tissue resemble an infarct in places: bright cortex, and nuclei with a low ADC by their iron."""
-    spacing, shape = ground.spacing_mm, b0.shape
-    grey, deep = ground.tissue == Tissue.GREY, ground.tissue == Tissue.DEEP_GREY
-    bright = np.clip(smooth_noise(rng, shape, spacing, 9.0) - 0.4, 0, 2)
-    b0[grey] *= 1 + contrast.glow * bright[grey]
-    middle = np.clip(smooth_noise(rng, shape, spacing, 4.5), 0, 1.5)[deep]
-    b0[deep] *= 1 - contrast.iron * np.minimum(middle, 1)
-    adc[deep] *= 1 - 0.4 * contrast.iron * middle
 
 
 def _fold_hindbrain(
@@ -189,7 +183,10 @@ def paint_flow(rng: np.random.Generator, ground: Ground, infarct: Infarct, rando
         tables = [_draw_random(rng, (table[Tissue.VENTRICLE], table[Tissue.CSF]), span) for table, span in spans]
     cbf, cbv = (table.astype(np.float32)[ground.tissue] for table in tables)
     texture = np.exp(0.18 * smooth_noise(rng, shape, spacing, 6.0))
-    _fill_vessels(rng, ground, cbf, cbv)
+    sheets = smooth_noise(rng, shape, spacing, 4.0)  # vessels of the sulci are where it is near 0
+    sinus = (np.abs(ground.points[2]) < 4) & ((ground.points[1] > 75) | (ground.points[0] > 68))
+    vessels = (ground.tissue == Tissue.CSF) & ((np.abs(sheets) < 0.2) | sinus)
+    cbf[vessels], cbv[vessels] = rng.uniform(90, 200), rng.uniform(8, 20)
     severity = infarct.severity * rng.uniform(0.35, 1)
     flow = 1 - rng.uniform(0.6, 0.85) * severity
     dilation = 1 + rng.uniform(0, 0.25) * severity * (1 - severity) * 4
@@ -202,12 +199,3 @@ def paint_flow(rng: np.random.Generator, ground: Ground, infarct: Infarct, rando
     hemisphere = 1 / (1 + np.exp(-side * ground.points[2] / 4)) * (ground.points[1] < 50)
     delay += np.asarray(lag * hemisphere, np.float32)
     return Flow(cbf, cbv, np.asarray(delay + severity * rough * rng.uniform(4, 13), np.float32))
-
-
-def _fill_vessels(rng: np.random.Generator, ground: Ground, cbf: Floats, cbv: Floats) -> None:
-    """Write vessels of the sulci, where noise is near 0, and the sagittal sinus into the maps (D, H, W)."""
-    sheets = smooth_noise(rng, cbf.shape, ground.spacing_mm, 4.0)
-    sinus = (np.abs(ground.points[2]) < 4) & ((ground.points[1] > 75) | (ground.points[0] > 68))
-    vessels = (ground.tissue == Tissue.CSF) & ((np.abs(sheets) < 0.2) | sinus)
-    cbf[vessels] = rng.uniform(90, 200)
-    cbv[vessels] = rng.uniform(8, 20)

@@ -4,13 +4,14 @@ A scan averages signal over its voxels (partial volume), so sulci and thin corte
 sensitivity, bias field, noise, echo-planar distortion and faults; brain extraction leaves some remnants.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import ndimage
 
 import brainsegnet.simulation.echo_planar as epi
-from brainsegnet._types import Array, Floats, Labels, Mask, Millimetres, Shape
+from brainsegnet._types import Array, Floats, Labels, Mask, Millimetres
 from brainsegnet.anatomy.procedural import log_uniform, rotation, smooth_noise
 from brainsegnet.anatomy.territories import Ground
 from brainsegnet.simulation.stroke_appearance import DiffusionContrast, Flow, measure_adc, paint_diffusion
@@ -60,15 +61,21 @@ def draw_scan(rng: np.random.Generator) -> ScanParams:
     )
 
 
-def place_grid(rng: np.random.Generator, anatomy: LabelMap, shape: Shape, spacing_mm: Millimetres) -> Volume:
-    """An empty image, slightly rotated, around an anatomy: slices go up, rows to the front, columns to the left."""
+def place_grid(
+    rng: np.random.Generator, anatomy: LabelMap, shape: Sequence[int], spacing_mm: Millimetres, detail: float = 1.0
+) -> Volume:
+    """An empty image, slightly rotated, around an anatomy: slices go up, rows to the front, columns to the left.
+
+    `detail` is a factor on the number of voxels along each axis, and divides the spacing.
+    """
+    shape, spacing = [round(n * detail) for n in shape], np.array(spacing_mm) / detail
     axes = np.array([[0, 0, 1.0], [0, -1.0, 0], [1.0, 0, 0]])
     affine = np.eye(4)
-    affine[:3, :3] = rotation(rng.normal(0, (0.12, 0.04, 0.04)), ((1, 2), (2, 0), (0, 1))) @ axes * spacing_mm
+    affine[:3, :3] = rotation(rng.normal(0, (0.12, 0.04, 0.04)), ((1, 2), (2, 0), (0, 1))) @ axes * spacing
     voxels = np.argwhere(anatomy.array[::4, ::4, ::4] > 0) * 4
     placed = voxels @ anatomy.affine[:3, :3].T + anatomy.affine[:3, 3]
     along = placed @ np.linalg.inv(affine[:3, :3]).T
-    middle = (along.min(axis=0) + along.max(axis=0)) / 2 + rng.normal(0, 1.5, 3) * (1 / np.array(spacing_mm))
+    middle = (along.min(axis=0) + along.max(axis=0)) / 2 + rng.normal(0, 1.5, 3) * (1 / spacing)
     affine[:3, 3] = affine[:3, :3] @ (middle - (np.array(shape) - 1) / 2)
     return Volume(np.broadcast_to(np.float32(0), shape), affine)
 
