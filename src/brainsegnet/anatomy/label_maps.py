@@ -42,8 +42,8 @@ def open_anatomies(which: str | Path, shape: Shape | None = None) -> Callable[[i
     """Open a source of anatomical label maps: a function from the number of a case to its map.
 
     Args:
-        which: `icbm152`, `procedural`, a folder of FreeSurfer label maps, or a file that benchmarks/pack.py made of one.
-            The maps of a folder or file are used in turn.
+        which: `icbm152`, `procedural`, a folder of FreeSurfer label maps, or a file that benchmarks/pack.py made of
+            one. The maps of a folder or file are used in turn.
         shape: Voxels (D, H, W) of a procedural head; by default voxels of 1 mm.
 
     Raises:

@@ -5,7 +5,7 @@ along the zero level of band-limited noise on a shell around each hemisphere, pr
 are (3, N): z up, y to the back, x to the left. Most shapes are defined for one side and evaluated at |x|.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from itertools import pairwise
@@ -254,7 +254,7 @@ def ball_radius_mm(volume_mm3: float) -> float:
     return float(np.cbrt(volume_mm3 * 3 / (4 * np.pi)))
 
 
-def rotation(angles_rad: Sequence[float], planes: Sequence[tuple[int, int]]) -> Doubles:
+def rotation(angles_rad: Iterable[float], planes: Sequence[tuple[int, int]]) -> Doubles:
     """Product (3, 3) of rotations, each in the plane of two axes and from the first of them to the second."""
     turn = np.eye(3)
     for angle, (a, b) in zip(angles_rad, planes, strict=True):

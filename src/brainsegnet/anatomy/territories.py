@@ -116,24 +116,20 @@ def find_territories(anatomy: LabelMap, points: Floats, shift: Floats, atlas: La
         lookup = np.resize(np.array(ATLAS, np.uint8), 256)
         territory[brain] = lookup[sample_template(atlas, here).astype(np.uint8)]
         return territory
-    territory[brain] = _nearest_stem(here)
+    z, y, x = here[0], here[1], np.abs(here[2])
+    best, nearest = np.zeros(z.shape, np.uint8), np.full(z.shape, np.inf, np.float32)
+    for artery, (at_z, at_y, at_x, calibre) in ((t, stem) for t, stems in STEMS.items() for stem in stems):
+        distance = ((z - at_z) ** 2 + (y - at_y) ** 2 + (x - at_x) ** 2) * np.float32(1 / calibre**2)
+        closer = distance < nearest
+        best[closer] = artery
+        np.minimum(nearest, distance, out=nearest)
+    territory[brain] = best
     below = np.isin(tissue, (Tissue.CEREBELLAR_GREY, Tissue.HINDBRAIN_WHITE))
     level = points[0] < -36 + 0.15 * (points[1] - 60)
     territory[below] = np.where(level[below], Territory.INFERIOR_CEREBELLAR, Territory.SUPERIOR_CEREBELLAR)
     stem = (tissue == Tissue.HINDBRAIN_WHITE) & (points[1] < 36) & (np.abs(points[2]) < 17)
     territory[stem] = Territory.BASILAR
     return territory
-
-
-def _nearest_stem(points: Floats) -> Labels:
-    z, y, x = points[0], points[1], np.abs(points[2])
-    best, nearest = np.zeros(z.shape, np.uint8), np.full(z.shape, np.inf, np.float32)
-    for territory, (at_z, at_y, at_x, calibre) in ((t, stem) for t, stems in STEMS.items() for stem in stems):
-        distance = ((z - at_z) ** 2 + (y - at_y) ** 2 + (x - at_x) ** 2) * np.float32(1 / calibre**2)
-        closer = distance < nearest
-        best[closer] = territory
-        np.minimum(nearest, distance, out=nearest)
-    return best
 
 
 def same_artery(ground: Ground, voxel: tuple[int, int, int]) -> Mask:

@@ -120,8 +120,7 @@ def push(glioma: Glioma, cells: Tensor, tissue: Tensor, spacing_mm: Millimetres)
 
 def efface(glioma: Glioma, lesion: Tensor, spacing_mm: Millimetres) -> Tensor:
     """Share of fluid (D, H, W) that a tumour leaves in the sulci: little beside it, nearly all 18 mm away."""
-    near = blur(lesion, 8.0, spacing_mm)
-    return 1 - glioma.effaced * (6.0 * near).clamp(0, 1)
+    return 1 - glioma.effaced * (6.0 * blur(lesion, 8.0, spacing_mm)).clamp(0, 1)
 
 
 def infiltrate(

@@ -85,14 +85,18 @@ def simulate_phantom(seed: int, shape: Shape = DEMO_SHAPE, name: str | None = No
 
 
 def draw_tumour(rng: np.random.Generator, anatomy: Labels, spacing_mm: Millimetres) -> Tumour:
-    """Draw a tumour in the white matter of a hemisphere, 1.5 to 11 % of the brain in volume."""
-    brain = int(np.count_nonzero(anatomy))
-    whole = brain * log_uniform(rng, 0.015, 0.11)
+    """Draw a tumour of 1.5 to 11 % of the brain off the midline, where much white matter surrounds it."""
+    whole = int(np.count_nonzero(anatomy)) * log_uniform(rng, 0.015, 0.11)
     core = whole * rng.uniform(0.3, 0.6)
     shares = rng.dirichlet([6, 6, 9]) * 0.7 + 0.1
     necrosis, non_enhancing, enhancing = (max(FEWEST_VOXELS, int(core * share)) for share in shares)
+    z, _, x = axes_mm(anatomy.shape, spacing_mm)
+    white = anatomy == Tissue.WHITE
+    wide = ndimage.gaussian_filter(white.astype(np.float32), [4 / step for step in spacing_mm], truncate=2)
+    weight = np.where(white & (np.abs(x) > 18) & (np.abs(x) < 50) & (z > -20), wide**2, 0).ravel().astype(np.float64)
+    d, h, w = np.unravel_index(rng.choice(weight.size, p=weight / weight.sum()), anatomy.shape)
     return Tumour(
-        centre=_draw_centre(rng, anatomy, spacing_mm),
+        centre=(int(d), int(h), int(w)),
         necrosis=necrosis,
         oedema=max(FEWEST_VOXELS, int(whole - core)),
         non_enhancing=non_enhancing,
@@ -100,16 +104,6 @@ def draw_tumour(rng: np.random.Generator, anatomy: Labels, spacing_mm: Millimetr
         push=rng.uniform(0.16, 0.38),
         roughness=rng.uniform(0.18, 0.32),
     )
-
-
-def _draw_centre(rng: np.random.Generator, anatomy: Labels, spacing_mm: Millimetres) -> tuple[int, int, int]:
-    """A voxel (D, H, W) of white matter off the midline, more likely where much white matter surrounds it."""
-    z, _, x = axes_mm(anatomy.shape, spacing_mm)
-    white = anatomy == Tissue.WHITE
-    wide = ndimage.gaussian_filter(white.astype(np.float32), [4 / step for step in spacing_mm], truncate=2)
-    weight = np.where(white & (np.abs(x) > 18) & (np.abs(x) < 50) & (z > -20), wide**2, 0).ravel().astype(np.float64)
-    d, h, w = np.unravel_index(rng.choice(weight.size, p=weight / weight.sum()), anatomy.shape)
-    return int(d), int(h), int(w)
 
 
 def simulate_tumour(rng: np.random.Generator, anatomy: Labels, spacing_mm: Millimetres) -> tuple[Labels, Labels]:
