@@ -191,9 +191,8 @@ def _make_focus(rng: np.random.Generator, ground: Ground, stroke: Stroke, volume
     count = max(FEWEST_VOXELS // 2, round(volume_ml / ground.voxel_ml))
     radius_mm = ball_radius_mm(volume_ml * 1000)
     reach = [int(np.ceil((2.2 * radius_mm + 4) / step)) for step in spacing]
-    near = tuple(
-        slice(max(0, a - r), min(n, a + r + 1)) for a, r, n in zip(seed, reach, ground.tissue.shape, strict=True)
-    )
+    around = zip(seed, reach, ground.tissue.shape, strict=True)
+    near = tuple(slice(max(0, a - r), min(n, a + r + 1)) for a, r, n in around)
     offsets = [(index - a) * step for index, a, step in zip(np.ogrid[near], seed, spacing, strict=True)]
     stretch = np.exp(rng.normal(0, 0.25, 3))
     distance = np.sqrt(sum((o * k) ** 2 for o, k in zip(offsets, stretch, strict=True)))
