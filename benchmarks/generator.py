@@ -22,7 +22,7 @@ import torch
 from brainsegnet._machine import describe_cpu
 from brainsegnet.anatomy.label_maps import PROCEDURAL, open_anatomies
 from brainsegnet.simulation.fields import RandomStreams
-from brainsegnet.simulation.realistic import Rendered, draw_recipe, render
+from brainsegnet.simulation.realistic import draw_recipe, render
 from brainsegnet.task import BRATS2021, ISLES2017, ISLES2022, Task
 from brainsegnet.training.options import TrainOptions
 from brainsegnet.training.sampler import Scan
@@ -32,12 +32,13 @@ PATCH = (12, 128, 128)
 STROKES = {"isles2022": ISLES2022, "isles2017": ISLES2017}
 
 
-def cut(rendered: Rendered, rng: np.random.Generator, count: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """`count` patches (count, 4, 12, 128, 128) and their labels, half of them around the tumour."""
-    images = torch.stack(list(rendered.images.values()))
-    short = [max(0, p - n) for p, n in zip(PATCH, rendered.labels.shape, strict=True)]
+def cut(
+    images: torch.Tensor, labels: torch.Tensor, rng: np.random.Generator, count: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """`count` patches (count, 4, 12, 128, 128) of a head and their labels, half of them around the tumour."""
+    short = [max(0, p - n) for p, n in zip(PATCH, labels.shape, strict=True)]
     pad = (0, short[2], 0, short[1], 0, short[0])
-    images, labels = torch.nn.functional.pad(images, pad), torch.nn.functional.pad(rendered.labels, pad)
+    images, labels = torch.nn.functional.pad(images, pad), torch.nn.functional.pad(labels, pad)
     inside = torch.nonzero(labels > 0).cpu().numpy()
     chosen = []
     for k in range(count):
@@ -79,7 +80,8 @@ def time_render(options: argparse.Namespace) -> dict[str, object]:
         rng, anatomy = np.random.default_rng(number), anatomies(number)
         start = wait(options.device)
         recipe, streams = draw_recipe(rng), RandomStreams.of(rng, options.device)
-        cut(render(streams, recipe, anatomy), rng, options.patches)
+        images, labels = render(streams, recipe, anatomy)
+        cut(torch.stack(list(images.values())), labels, rng, options.patches)
         seconds.append(wait(options.device) - start)
     seconds = seconds[1:]
     return {

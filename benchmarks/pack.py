@@ -10,11 +10,10 @@ folder `packed/` is ignored by git: scans of patients do not belong into a repos
 import argparse
 from pathlib import Path
 
-from brainsegnet.anatomy.label_maps import pack_anatomies
 from brainsegnet.task import load_task
 from brainsegnet.training.options import TrainOptions
 from brainsegnet.training.split import load_scans, split_cases
-from release.packed import Pack, write_pack
+from release.packed import Pack, pack_anatomies, write_pack
 
 
 def main() -> None:

@@ -11,7 +11,6 @@ from brainsegnet.anatomy.label_maps import (
     from_freesurfer,
     from_probabilities,
     open_anatomies,
-    pack_anatomies,
 )
 from brainsegnet.anatomy.procedural import Tissue, simulate_anatomy
 from brainsegnet.errors import DatasetError, ImageError
@@ -75,19 +74,13 @@ def test_a_real_label_map_is_a_whole_brain(real_data):
     assert back > 10 * max(front, 1)
 
 
-def test_label_maps_of_a_folder_are_used_in_turn_and_may_be_packed(tmp_path):
+def test_label_maps_of_a_folder_are_used_in_turn(tmp_path):
     table = np.array([0, *(FREESURFER[tissue][0] for tissue in sorted(FREESURFER))], np.int16)
     for number in range(2):
         anatomy = simulate_anatomy(np.random.default_rng(number), (32, 44, 40))
         write_image(LabelMap(np.pad(table[anatomy.array], 3), anatomy.affine), tmp_path / f"subject{number}.nii.gz")
     maps = open_anatomies(tmp_path)
     assert maps(0) is maps(2) and maps(1) is maps(3) and maps(0) is not maps(1)
-    assert pack_anatomies(tmp_path, tmp_path / "packed.npz") == 2
-    packed = open_anatomies(tmp_path / "packed.npz")
-    for number in range(3):
-        assert np.array_equal(packed(number).array, maps(number).array)
-        assert np.array_equal(packed(number).affine, maps(number).affine)
-        assert packed(number).spacing_mm == pytest.approx(maps(number).spacing_mm)
 
 
 @pytest.mark.parametrize("content", [None, b"", b"not packed"])

@@ -1,9 +1,13 @@
 import numpy as np
 import pytest
 
+from brainsegnet.anatomy.label_maps import FREESURFER, open_anatomies
+from brainsegnet.anatomy.procedural import simulate_anatomy
 from brainsegnet.errors import DatasetError
+from brainsegnet.io.images import write_image
 from brainsegnet.training.sampler import Scan
-from release.packed import Pack, read_pack, write_pack
+from brainsegnet.volume import LabelMap
+from release.packed import Pack, pack_anatomies, read_pack, write_pack
 
 
 @pytest.fixture
@@ -49,3 +53,16 @@ def test_what_is_no_pack_is_one_sentence(pack, tmp_path):
             read_pack(tmp_path / f"{name}.npz")
     with pytest.raises(DatasetError, match="does not exist"):
         read_pack(tmp_path / "absent.npz")
+
+
+def test_packed_anatomies_are_those_of_the_folder(tmp_path):
+    table = np.array([0, *(FREESURFER[tissue][0] for tissue in sorted(FREESURFER))], np.int16)
+    for number in range(2):
+        anatomy = simulate_anatomy(np.random.default_rng(number), (32, 44, 40))
+        write_image(LabelMap(np.pad(table[anatomy.array], 3), anatomy.affine), tmp_path / f"subject{number}.nii.gz")
+    assert pack_anatomies(tmp_path, tmp_path / "packed.npz") == 2
+    maps, packed = open_anatomies(tmp_path), open_anatomies(tmp_path / "packed.npz")
+    for number in range(3):
+        assert np.array_equal(packed(number).array, maps(number).array)
+        assert np.array_equal(packed(number).affine, maps(number).affine)
+        assert packed(number).spacing_mm == pytest.approx(maps(number).spacing_mm)

@@ -10,15 +10,11 @@ import torch
 from brainsegnet.anatomy.procedural import Tissue
 from brainsegnet.simulation.confounders import (
     Extra,
-    add_csf,
     draw_confounders,
-    fill_sulci,
     find_sinuses,
     fold_cerebellum,
     middle_of,
     mix_cerebellum,
-    scatter,
-    strip,
     tilt_cerebellum,
 )
 from brainsegnet.simulation.fields import RandomStreams
@@ -55,15 +51,15 @@ def test_confounders_lie_where_they_belong(anatomy):
     rng = np.random.default_rng(1)
     drawn = replace(draw_confounders(rng), infarct_mm=0.0, hyperintensities=1.0, caps=0.6, meninges=0.5, choroid=0.0)
     streams = RandomStreams.of(rng)
-    brain = strip(streams, replace(drawn, stripping_mm=0.0), tissue, anatomy.spacing_mm)
+    brain = replace(drawn, stripping_mm=0.0).strip(streams, tissue, anatomy.spacing_mm)
     assert torch.equal(brain, tissue != Tissue.BACKGROUND)
     drawn = replace(drawn, sinus_mm=6.0)
-    extras, opacity = scatter(streams, drawn, tissue, brain, anatomy.spacing_mm)
+    extras, opacity = drawn.scatter(streams, tissue, brain, anatomy.spacing_mm)
     assert torch.equal(extras == Extra.SINUS, find_sinuses(tissue, 6.0, anatomy.spacing_mm) & brain)
     assert not extras[~brain].any() and opacity.min() >= 0 and opacity.max() <= 1
     assert set(tissue[extras == Extra.HYPERINTENSITY].tolist()) == {Tissue.WHITE}
     assert set(tissue[extras == Extra.CHOROID].tolist()) == {Tissue.VENTRICLE}
-    sulci = fill_sulci(streams, drawn, tissue, anatomy.spacing_mm)
+    sulci = drawn.fill_sulci(streams, tissue, anatomy.spacing_mm)
     assert sulci.min() >= 0 and sulci.max() <= 1
 
 
@@ -74,7 +70,7 @@ def test_thin_sulci_hold_less_fluid_than_wide_ones_which_are_all_fluid():
     thin = []
     for level in (0.3, 0.55, 0.92):
         drawn = replace(draw_confounders(np.random.default_rng(0)), sulci=level)
-        fluid = fill_sulci(RandomStreams.of(np.random.default_rng(0)), drawn, tissue, (1.0, 1.0, 1.0))
+        fluid = drawn.fill_sulci(RandomStreams.of(np.random.default_rng(0)), tissue, (1.0, 1.0, 1.0))
         assert fluid[6, 26, 20] == pytest.approx(1.0, abs=1e-4) and fluid[6, 15, 20] == 0
         thin.append(float(fluid[6, 10, 20]))
     assert thin == sorted(thin, reverse=True) and thin[0] > 0.2 and thin[-1] == 0
@@ -87,7 +83,7 @@ def faces(mask):
 def test_extraction_leaves_fluid_around_the_brain_and_a_smooth_outline(anatomy):
     tissue = torch.as_tensor(anatomy.array)
     drawn = draw_confounders(np.random.default_rng(0))
-    little, much = (add_csf(replace(drawn, csf_level=level), tissue, anatomy.spacing_mm) for level in (0.6, 0.35))
+    little, much = (replace(drawn, csf_level=level).add_csf(tissue, anatomy.spacing_mm) for level in (0.6, 0.35))
     before, few, many = (t != Tissue.BACKGROUND for t in (tissue, little, much))
     assert torch.equal(much[before], tissue[before]) and set(much[many & ~before].tolist()) == {Tissue.CSF}
     assert not (before & ~few).any() and not (few & ~many).any() and few.sum() < many.sum()
@@ -103,7 +99,7 @@ def test_folia_are_as_far_apart_as_drawn_and_bend_around_the_brain_stem():
     starts = torch.nonzero(ray[1:] & ~ray[:-1]).ravel()
     assert starts.diff().float().mean() == pytest.approx(5.0, rel=0.2)
     drawn = replace(draw_confounders(np.random.default_rng(0)), folia=0.3, folia_mm=5.0)
-    fluid = fill_sulci(RandomStreams.of(np.random.default_rng(3)), drawn, tissue, (1.0, 1.0, 1.0))
+    fluid = drawn.fill_sulci(RandomStreams.of(np.random.default_rng(3)), tissue, (1.0, 1.0, 1.0))
     assert 0.28 < fluid[tissue == Tissue.CEREBELLAR_GREY].max() <= 0.3
 
 
@@ -129,6 +125,6 @@ def test_an_imperfect_extraction_errs_by_millimetres(anatomy):
     tissue = torch.as_tensor(anatomy.array)
     inside = tissue != Tissue.BACKGROUND
     drawn = replace(draw_confounders(np.random.default_rng(0)), stripping_mm=1.5, stripping_bias=0.0)
-    brain = strip(RandomStreams.of(np.random.default_rng(2)), drawn, tissue, anatomy.spacing_mm)
+    brain = drawn.strip(RandomStreams.of(np.random.default_rng(2)), tissue, anatomy.spacing_mm)
     wrong = (brain != inside).sum() / inside.sum()
     assert 0.005 < wrong < 0.3 and (brain & ~inside).any() and (~brain & inside).any()

@@ -6,10 +6,10 @@ from scipy import ndimage
 
 from brainsegnet.anatomy.territories import standard_points
 from brainsegnet.simulation.echo_planar import (
-    FLAWLESS,
     LEAST_BRAIN,
     LEAST_SIGNAL,
     Distortion,
+    Faults,
     Ghost,
     HeadMotion,
     add_ghost,
@@ -201,7 +201,7 @@ def test_most_scans_are_flawless_and_every_fault_is_drawn():
         [f.motion for f in drawn], [f.ghost for f in drawn], [any(f.cut) for f in drawn]
     ))  # fmt: skip
     assert 20 < jolts < 75 and 30 < ghosts < 95 and 30 < cuts < 95
-    assert sum(f == FLAWLESS for f in drawn) > 400
+    assert sum(f == Faults() for f in drawn) > 400
 
 
 @pytest.mark.parametrize("moment", [0.0, 0.3, 0.7, 1.0])

@@ -8,9 +8,9 @@ import torch
 from torch.nn.functional import max_pool3d
 
 from brainsegnet.anatomy.procedural import Tissue
+from brainsegnet.simulation import Part
 from brainsegnet.simulation.fields import RandomStreams
-from brainsegnet.simulation.glioma import Part, depth_mm, draw_glioma, grow_cells, infiltrate, render_labels
-from brainsegnet.simulation.phantom import Lesion
+from brainsegnet.simulation.glioma import depth_mm, draw_glioma, grow_cells, infiltrate, render_labels
 
 
 def dilated(mask):
@@ -41,19 +41,19 @@ def test_a_tumour_stays_in_the_brain_and_out_of_the_ventricles(anatomy, seed):
 def test_in_high_grade_the_rim_lies_around_the_necrosis(anatomy, seed):
     changes = {"high_grade": True, "rim_mm": 3.0, "margin_mm": 0.0, "cyst": 9.0, "gaps": -3.0, "pockets": -3.0}
     labels = tumour(anatomy, seed, **changes)[2].labels
-    necrosis = labels == Lesion.NECROSIS
+    necrosis = labels == Part.NECROSIS
     around = labels[dilated(necrosis) & ~necrosis]
     assert necrosis.sum() > 8
-    assert (around == Lesion.ENHANCING).all()
+    assert (around == Part.ENHANCING).all()
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_a_small_solid_nodule_enhances_nearly_to_its_surface(anatomy, seed):
     changes = {"high_grade": True, "rim_mm": 3.0, "margin_mm": 0.0, "cyst": 9.0, "gaps": -9.0, "pockets": 9.0}
     labels = tumour(anatomy, seed, **changes, core=0.05, bleeds=9.0)[2].labels
-    core = (labels > 0) & (labels != Lesion.OEDEMA)
+    core = (labels > 0) & (labels != Part.OEDEMA)
     assert core.sum() > 8
-    assert (labels == Lesion.ENHANCING).sum() > 0.6 * core.sum()
+    assert (labels == Part.ENHANCING).sum() > 0.6 * core.sum()
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -76,15 +76,15 @@ def test_gliomas_are_drawn_as_they_occur_in_patients():
 def test_a_low_grade_tumour_without_spots_does_not_enhance(anatomy, seed):
     changes = {"high_grade": False, "rim_mm": 0.0, "spots": 9.0, "bleeds": 9.0}
     solid = tumour(anatomy, seed, **changes, cyst=9.0)[2].labels
-    assert set(np.unique(solid.numpy())) == {0, Lesion.OEDEMA, Lesion.NON_ENHANCING}
+    assert set(np.unique(solid.numpy())) == {0, Part.OEDEMA, Part.NON_ENHANCING}
     cystic = tumour(anatomy, seed, **changes, cyst=-0.5)[2]
-    assert torch.equal(cystic.parts == Part.CYST, cystic.labels == Lesion.NECROSIS)
+    assert torch.equal(cystic.parts == Part.CYST, cystic.labels == Part.NECROSIS)
     assert torch.equal(cystic.labels > 0, solid > 0)
 
 
 def test_oedema_follows_the_white_matter(anatomy):
     labels = tumour(anatomy, 1)[2].labels.numpy()
-    shares = [np.mean(labels[anatomy.array == t] == Lesion.OEDEMA) for t in (Tissue.WHITE, Tissue.GREY, Tissue.CSF)]
+    shares = [np.mean(labels[anatomy.array == t] == Part.OEDEMA) for t in (Tissue.WHITE, Tissue.GREY, Tissue.CSF)]
     assert shares[0] > 2 * max(shares[1:])
 
 
@@ -97,7 +97,7 @@ def test_the_outline_of_oedema_is_as_smooth_as_drawn(anatomy):
 
 def test_a_tumour_that_infiltrates_the_cortex_has_oedema_there(anatomy):
     grey = torch.as_tensor(anatomy.array == Tissue.GREY)
-    dry, wet = ((tumour(anatomy, 1, wet_cortex=c)[2].labels == Lesion.OEDEMA) for c in (0.02, 0.9))
+    dry, wet = ((tumour(anatomy, 1, wet_cortex=c)[2].labels == Part.OEDEMA) for c in (0.02, 0.9))
     assert (wet & grey).sum() / wet.sum() > 1.2 * (dry & grey).sum() / dry.sum()
 
 

@@ -7,24 +7,22 @@ import pytest
 import torch
 
 from brainsegnet.anatomy.procedural import Tissue
-from brainsegnet.simulation.confounders import (
-    Extra,
-    tilt_cerebellum,
-)
+from brainsegnet.simulation import Part
+from brainsegnet.simulation.confounders import Extra, tilt_cerebellum
 from brainsegnet.simulation.fields import RandomStreams
-from brainsegnet.simulation.glioma import Part, draw_glioma
+from brainsegnet.simulation.glioma import draw_glioma
 from brainsegnet.simulation.realistic import draw_recipe
 from brainsegnet.simulation.rendering import (
     EXTRAS,
     MOTTLE,
     PARTS,
-    SEQUENCES,
     UPTAKE,
     build_scene,
     draw_palettes,
+    draw_texture,
     paint,
-    texture_fields,
 )
+from brainsegnet.task import BRATS2015
 
 ORDER = {
     "flair": (Tissue.VENTRICLE, Tissue.WHITE, Tissue.GREY),
@@ -34,7 +32,7 @@ ORDER = {
 }
 
 
-@pytest.mark.parametrize("sequence", SEQUENCES)
+@pytest.mark.parametrize("sequence", BRATS2015.sequences)
 def test_the_order_of_the_tissues_is_the_sequences_own(sequence):
     for seed in range(60):
         palette = draw_palettes(np.random.default_rng(seed), random_share=0.0)[sequence]
@@ -74,7 +72,7 @@ def test_the_hindbrain_may_be_brighter_or_darker_than_the_rest_and_flair_and_t2_
 
 
 def test_tables_have_a_place_for_everything():
-    assert set(PARTS) == set(EXTRAS) == set(SEQUENCES) and len(MOTTLE) == len(Part)
+    assert set(PARTS) == set(EXTRAS) == set(BRATS2015.sequences) and len(MOTTLE) == len(Part)
     assert all(len(row) == len(Part) - 1 for row in PARTS.values())
     assert all(len(row) == len(Extra) - 1 for row in EXTRAS.values())
     assert min(e for e in Extra if e) == len(Tissue)
@@ -106,7 +104,7 @@ def test_mass_pushes_the_brain_away(anatomy):
 def test_enhancing_tissue_has_more_texture_after_contrast_agent_than_before(anatomy):
     recipe = draw_recipe(np.random.default_rng(3))
     scene = build_scene(RandomStreams.of(np.random.default_rng(3)), recipe.pose, RIM, anatomy)
-    texture = texture_fields(RandomStreams.of(np.random.default_rng(4)), scene)
+    texture = draw_texture(RandomStreams.of(np.random.default_rng(4)), scene)
     spread = {}
     for sequence in ("t1", "t1c", "t2"):
         palette = replace(recipe.palettes["t1"], sequence=sequence, mottle=1.0)
@@ -122,7 +120,7 @@ def test_enhancing_tissue_has_more_texture_after_contrast_agent_than_before(anat
 def test_fluid_between_folia_and_bright_places_are_painted(anatomy):
     recipe = draw_recipe(np.random.default_rng(3))
     scene = build_scene(RandomStreams.of(np.random.default_rng(3)), recipe.pose, recipe.glioma, anatomy)
-    texture = texture_fields(RandomStreams.of(np.random.default_rng(4)), scene)
+    texture = draw_texture(RandomStreams.of(np.random.default_rng(4)), scene)
     plain = replace(recipe.palettes["flair"], texture=(0.0, 0.0), glow=(0.0, 0.0), hindbrain=0.0)
 
     def painted(palette, fluid):

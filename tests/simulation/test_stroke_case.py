@@ -8,7 +8,7 @@ from scipy import ndimage
 
 from brainsegnet.anatomy.procedural import Tissue, smooth_noise
 from brainsegnet.anatomy.territories import brain_tissue
-from brainsegnet.simulation.echo_planar import FLAWLESS, Faults
+from brainsegnet.simulation.echo_planar import Faults
 from brainsegnet.simulation.stroke_case import (
     Library,
     age_anatomy,
@@ -18,7 +18,7 @@ from brainsegnet.simulation.stroke_case import (
     simulate_stroke,
     vary_anatomy,
 )
-from brainsegnet.simulation.stroke_scanner import draw_scan_params
+from brainsegnet.simulation.stroke_scanner import draw_scan
 from brainsegnet.task import ISLES2017, ISLES2022
 from brainsegnet.volume import LabelMap
 
@@ -63,8 +63,8 @@ def test_an_anatomy_of_a_library_becomes_that_of_another_person(small_anatomy, m
 def test_missing_slices_are_in_no_image(small_anatomy, monkeypatch):
     def simulated(cut):
         monkeypatch.setattr(
-            "brainsegnet.simulation.stroke_case.draw_scan_params",
-            lambda rng: replace(draw_scan_params(rng), faults=Faults(cut=cut)),
+            "brainsegnet.simulation.stroke_case.draw_scan",
+            lambda rng: replace(draw_scan(rng), faults=Faults(cut=cut)),
         )
         return simulate_stroke(5, detail=0.35)
 
@@ -80,8 +80,8 @@ def test_air_distorts_outline_and_perfusion_too(task, monkeypatch):
 
     def simulated(shift_mm):
         monkeypatch.setattr(
-            "brainsegnet.simulation.stroke_case.draw_scan_params",
-            lambda rng: replace(draw_scan_params(rng), shift_mm=shift_mm, scalp=0.0, noise=1e-4, faults=FLAWLESS),
+            "brainsegnet.simulation.stroke_case.draw_scan",
+            lambda rng: replace(draw_scan(rng), shift_mm=shift_mm, scalp=0.0, noise=1e-4, faults=Faults()),
         )
         return simulate_stroke(3, task, detail=0.35)
 

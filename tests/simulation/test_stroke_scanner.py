@@ -6,13 +6,12 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from brainsegnet.simulation.echo_planar import FLAWLESS, Faults, Ghost, HeadMotion
+from brainsegnet.simulation.echo_planar import Faults, Ghost, HeadMotion
 from brainsegnet.simulation.stroke_appearance import draw_diffusion
 from brainsegnet.simulation.stroke_scanner import (
-    Grid,
     acquire_diffusion,
     add_noise,
-    draw_scan_params,
+    draw_scan,
     extract_brain,
     outline,
     place_grid,
@@ -20,7 +19,11 @@ from brainsegnet.simulation.stroke_scanner import (
     resample,
     shade,
 )
-from brainsegnet.volume import LabelMap
+from brainsegnet.volume import LabelMap, Volume
+
+
+def make_grid(shape, affine):
+    return Volume(np.zeros(shape), affine)
 
 
 def test_an_anatomy_lies_within_its_grid_on_any_seed(small_anatomy):
@@ -38,9 +41,11 @@ def test_an_anatomy_lies_within_its_grid_on_any_seed(small_anatomy):
 def test_resampling_onto_the_same_grid_keeps_a_smooth_field_where_it_is():
     anatomy = LabelMap(np.ones((20, 22, 24), np.uint8), np.diag([2.0, 2.0, 2.0, 1.0]))
     ramp = np.indices(anatomy.shape)[1].astype(np.float32)
-    out = resample(ramp, anatomy, Grid(anatomy.shape, anatomy.affine))
+    out = resample(ramp, anatomy, make_grid(anatomy.shape, anatomy.affine))
     assert out[4:-4, 4:-4, 4:-4] == pytest.approx(ramp[4:-4, 4:-4, 4:-4], abs=1e-3)
-    ahead = resample(ramp, anatomy, Grid(anatomy.shape, anatomy.affine).moved(0.5))
+    affine = anatomy.affine.copy()
+    affine[1, 3] += 0.5 * affine[1, 1]
+    ahead = resample(ramp, anatomy, make_grid(anatomy.shape, affine))
     assert ahead[4:-4, 4:-4, 4:-4] == pytest.approx(ramp[4:-4, 4:-4, 4:-4] + 0.5, abs=1e-3)
 
 
@@ -55,8 +60,8 @@ def test_noise_is_rician(grain):
 
 
 def test_the_shading_is_smooth_and_about_1():
-    grid = Grid((12, 40, 40), np.diag([6.0, 5.0, 5.0, 1.0]))
-    params = draw_scan_params(np.random.default_rng(0))
+    grid = make_grid((12, 40, 40), np.diag([6.0, 5.0, 5.0, 1.0]))
+    params = draw_scan(np.random.default_rng(0))
     factor = shade(np.random.default_rng(0), grid, params, np.ones(grid.shape, np.float32))
     assert 0.5 < factor.min() < 1 < factor.max() < 2
     assert np.abs(np.diff(factor, axis=2)).max() < 0.1
@@ -64,10 +69,10 @@ def test_the_shading_is_smooth_and_about_1():
 
 def test_the_surface_is_nearer_to_the_coils_and_has_remnants_in_places():
     """As in real scans, where bright flecks along the skull are no infarcts."""
-    grid = Grid((50, 60, 60), np.diag([2.0, 2.0, 2.0, 1.0]))
+    grid = make_grid((50, 60, 60), np.diag([2.0, 2.0, 2.0, 1.0]))
     inside = ndimage.distance_transform_edt(np.pad(np.ones((40, 50, 50)), 5))
     weight = np.clip(ndimage.gaussian_filter((inside > 0).astype(np.float32), 0.8), 0, 1)
-    still = replace(draw_scan_params(np.random.default_rng(0)), bias=0.0, slice_variation=0.0, coil=0.0, meninges=0.0)
+    still = replace(draw_scan(np.random.default_rng(0)), bias=0.0, slice_variation=0.0, coil=0.0, meninges=0.0)
     assert shade(np.random.default_rng(0), grid, still, weight) == pytest.approx(1)
     heard = shade(np.random.default_rng(0), grid, replace(still, coil=0.4), weight)
     assert heard[25, 30, 30] < 1.05 and heard[inside == 1].mean() > 1.15 and heard.max() <= np.exp(0.4) + 1e-6
@@ -77,7 +82,7 @@ def test_the_surface_is_nearer_to_the_coils_and_has_remnants_in_places():
 
 
 def test_remnants_lie_on_the_rim_of_the_brain_alone():
-    grid = Grid((50, 60, 60), np.diag([2.0, 2.0, 2.0, 1.0]))
+    grid = make_grid((50, 60, 60), np.diag([2.0, 2.0, 2.0, 1.0]))
     inside = np.pad(np.ones((40, 50, 50), np.float32), 5)
     weight = np.clip(ndimage.gaussian_filter(inside, 0.8), 0, 1)
     left = remnants(np.random.default_rng(0), grid, weight)
@@ -87,14 +92,14 @@ def test_remnants_lie_on_the_rim_of_the_brain_alone():
 
 def test_an_extraction_cuts_where_the_brain_ends():
     weight = np.broadcast_to(np.linspace(0, 1, 40, dtype=np.float32), (10, 40, 40))
-    brain = extract_brain(np.random.default_rng(0), weight, Grid((10, 40, 40), np.eye(4)), 0.5)
+    brain = extract_brain(np.random.default_rng(0), weight, make_grid((10, 40, 40), np.eye(4)), 0.5)
     assert not brain[..., :5].any() and brain[..., -3:].all()
 
 
 def test_scalp_left_on_the_brain_is_bright_in_dwi_and_dark_in_adc(small_anatomy, small_ground):
     """As on real scans: at the rim alone, and a network must not take it for an infarct."""
     grid = place_grid(np.random.default_rng(0), small_anatomy, (36, 56, 56), (4.0, 4.0, 4.0))
-    still = replace(draw_scan_params(np.random.default_rng(0)), noise=1e-4, scalp=0.0, faults=FLAWLESS)
+    still = replace(draw_scan(np.random.default_rng(0)), noise=1e-4, scalp=0.0, faults=Faults())
     nothing = np.zeros(small_anatomy.shape, np.uint8)
     clean, scalp = (
         acquire_diffusion(
@@ -114,8 +119,8 @@ def test_scalp_left_on_the_brain_is_bright_in_dwi_and_dark_in_adc(small_anatomy,
 def scanned(small_anatomy, small_ground):
     """Scans the small anatomy, with other parameters than those drawn."""
     grid = place_grid(np.random.default_rng(0), small_anatomy, (36, 56, 56), (4.0, 4.0, 4.0))
-    drawn = draw_scan_params(np.random.default_rng(0))
-    still = replace(drawn, noise=1e-4, scalp=0.0, drift=0.0, grain=0.0, faults=FLAWLESS)
+    drawn = draw_scan(np.random.default_rng(0))
+    still = replace(drawn, noise=1e-4, scalp=0.0, drift=0.0, grain=0.0, faults=Faults())
     nothing = np.zeros(small_anatomy.shape, np.uint8)
 
     def scan(**changes):
@@ -168,7 +173,11 @@ def test_a_ghost_shows_in_both_images_within_the_brain(scanned):
 
 def test_the_outline_goes_with_the_slices_that_moved():
     anatomy = LabelMap(np.ones((8, 20, 20), np.uint8), np.diag([3.0, 2.0, 2.0, 1.0]))
-    grid, brain, core = Grid(anatomy.shape, anatomy.affine), np.ones(anatomy.shape, bool), np.zeros(anatomy.shape, bool)
+    grid, brain, core = (
+        make_grid(anatomy.shape, anatomy.affine),
+        np.ones(anatomy.shape, bool),
+        np.zeros(anatomy.shape, bool),
+    )
     core[2:6, 6:13, 6:13] = True
     still, moved = (
         outline(np.random.default_rng(0), core, anatomy, (grid, brain), motion).array
@@ -180,7 +189,11 @@ def test_the_outline_goes_with_the_slices_that_moved():
 
 def test_an_infarct_of_the_first_slice_is_outlined_within_the_brain():
     anatomy = LabelMap(np.ones((6, 20, 20), np.uint8), np.diag([5.0, 2.0, 2.0, 1.0]))
-    grid, core, brain = Grid(anatomy.shape, anatomy.affine), np.zeros(anatomy.shape, bool), np.ones(anatomy.shape, bool)
+    grid, core, brain = (
+        make_grid(anatomy.shape, anatomy.affine),
+        np.zeros(anatomy.shape, bool),
+        np.ones(anatomy.shape, bool),
+    )
     core[0, 5:12, 5:12] = True
     brain[:, 11:] = False
     drawn = outline(np.random.default_rng(0), core, anatomy, (grid, brain)).array > 0

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from brainsegnet._atomic import replacing
 from brainsegnet._types import Floats
+from brainsegnet.anatomy.label_maps import find_label_maps, read_label_map
 from brainsegnet.errors import DatasetError
 from brainsegnet.training.sampler import Scan
 
@@ -45,6 +46,22 @@ def write_pack(pack: Pack, path: Path) -> None:
     entries["notes"] = np.frombuffer(notes.encode(), np.uint8)
     with replacing(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, allow_pickle=False, **entries)
+
+
+def pack_anatomies(folder: Path, path: Path) -> int:
+    """Write the FreeSurfer label maps of a folder to one .npz, which `open_anatomies` reads; return their number.
+
+    Raises:
+        DatasetError, ImageError: the folder holds no label map, or one of something else.
+        OutputError: the file cannot be written.
+    """
+    entries: dict[str, NDArray[np.generic]] = {}
+    for number, file in enumerate(find_label_maps(folder)):
+        anatomy = read_label_map(file)
+        entries |= {f"tissue{number}": anatomy.array, f"affine{number}": anatomy.affine}
+    with replacing(path) as temporary, temporary.open("wb") as stream:
+        np.savez_compressed(stream, allow_pickle=False, **entries)
+    return len(entries) // 2
 
 
 def read_pack(path: Path) -> Pack:

@@ -2,10 +2,9 @@
 
 An anatomical label map is a `LabelMap` (D, H, W) of `Tissue` values, uint8, without skull: cerebrospinal fluid counts
 where it lies within or closely around the brain. It is upright: slices go up, rows to the back, columns to the left.
-Libraries for images are imported only when an image is read; procedural heads and packed files need none.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,14 +13,13 @@ from zipfile import BadZipFile
 import numpy as np
 from scipy import ndimage
 
-from brainsegnet._atomic import replacing
-from brainsegnet._types import Affine, Array, Labels, Mask, Millimetres, Shape
+from brainsegnet._types import Affine, Labels, Mask, Millimetres, Shape
 from brainsegnet.anatomy.procedural import FIELD_MM, Tissue, simulate_anatomy, spacing_for
 from brainsegnet.errors import DatasetError, ImageError, MissingExtra, TaskError
 from brainsegnet.preprocessing.geometry import find_turn, turn
 from brainsegnet.volume import Box, LabelMap, Volume
 
-FREESURFER: Mapping[Tissue, tuple[int, ...]] = {
+FREESURFER: dict[Tissue, tuple[int, ...]] = {
     Tissue.WHITE: (2, 41, 25, 57, 77, 78, 79, 80, 85, 136, 137, 163, 164, *range(250, 256)),
     Tissue.GREY: (3, 42, 19, 20, 55, 56, *range(1000, 1036), *range(2000, 2036)),
     Tissue.VENTRICLE: (4, 5, 14, 15, 31, 43, 44, 63, 72),
@@ -38,17 +36,15 @@ LEAST_ML = 100.0
 PROCEDURAL = "procedural"
 TEMPLATE = "icbm152"
 PACKED = ".npz"
-ONE_MILLIMETRE: Shape = (int(FIELD_MM[0]), int(FIELD_MM[1]), int(FIELD_MM[2]))
-"""Voxels (D, H, W) of a procedural head at 1 mm."""
 
 
 def open_anatomies(which: str | Path, shape: Shape | None = None) -> Callable[[int], LabelMap]:
     """Open a source of anatomical label maps: a function from the number of a case to its map.
 
     Args:
-        which: `icbm152`, `procedural`, a folder of FreeSurfer label maps, or a file that `pack_anatomies` made of one.
-            The maps of a folder or file are used in turn.
-        shape: Voxels (D, H, W) of a procedural head; by default voxels of 1 mm. Other maps keep their grid.
+        which: `icbm152`, `procedural`, a folder of FreeSurfer label maps, or a file that benchmarks/pack.py made of
+            one. The maps of a folder or file are used in turn.
+        shape: Voxels (D, H, W) of a procedural head; by default voxels of 1 mm.
 
     Raises:
         TaskError: a shape is given for maps that keep their grid.
@@ -59,14 +55,14 @@ def open_anatomies(which: str | Path, shape: Shape | None = None) -> Callable[[i
     if shape is not None and which != PROCEDURAL:
         raise TaskError(f"the anatomy {which} keeps its grid; leave the shape out, or take the anatomy {PROCEDURAL}")
     if which == PROCEDURAL:
-        shape = shape or ONE_MILLIMETRE
+        shape = shape or FIELD_MM
         spacing_for(shape)
         return lambda number: simulate_anatomy(np.random.default_rng([number, 152]), shape)
     if which == TEMPLATE or Path(which).suffix == PACKED:
         anatomies = [_read_template()] if which == TEMPLATE else _unpack(Path(which))
         return lambda number: anatomies[number % len(anatomies)]
-    files = _find_label_maps(Path(which))
-    read = lru_cache(maxsize=64)(_read_freesurfer)
+    files = find_label_maps(Path(which))
+    read = lru_cache(maxsize=64)(read_label_map)
     return lambda number: read(files[number % len(files)])
 
 
@@ -75,26 +71,8 @@ def default_anatomy() -> str:
     return PROCEDURAL if find_spec("nilearn") is None else TEMPLATE
 
 
-def pack_anatomies(folder: Path, path: Path) -> int:
-    """Write the label maps of a folder into one file (.npz), for use without a library for images; return their number.
-
-    Raises:
-        DatasetError, ImageError: as `open_anatomies`.
-        OutputError: the file cannot be written.
-    """
-    maps = [_read_freesurfer(file) for file in _find_label_maps(folder)]
-    entries = {
-        f"{part}{i}": array
-        for i, one in enumerate(maps)
-        for part, array in (("tissue", one.array), ("affine", one.affine))
-    }
-    with replacing(path) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, allow_pickle=False, **entries)
-    return len(maps)
-
-
 def _unpack(path: Path) -> list[LabelMap]:
-    """The maps that `pack_anatomies` wrote."""
+    """The maps that benchmarks/pack.py wrote."""
     try:
         with np.load(path, allow_pickle=False) as entries:
             count = max(1, len(entries.files) // 2)
@@ -103,7 +81,7 @@ def _unpack(path: Path) -> list[LabelMap]:
         raise DatasetError(f"{path} holds no packed anatomies; write it with benchmarks/pack.py --anatomies") from error
 
 
-def _find_label_maps(folder: Path) -> list[Path]:
+def find_label_maps(folder: Path) -> list[Path]:
     """The images of a folder, sorted by name."""
     from brainsegnet.io.images import READERS
 
@@ -116,7 +94,8 @@ def _find_label_maps(folder: Path) -> list[Path]:
     return files
 
 
-def _read_freesurfer(path: Path) -> LabelMap:
+def read_label_map(path: Path) -> LabelMap:
+    """An anatomical label map from an image of FreeSurfer's values."""
     return from_freesurfer(_read_upright(path), str(path))
 
 
@@ -127,8 +106,7 @@ def _read_template() -> LabelMap:
         raise MissingExtra('the ICBM152 template comes with nilearn; run: pip install "brainsegnet[synthesis]"')
     folder = Path(spec.submodule_search_locations[0]) / "datasets" / "data"
     files = (folder / f"mni_icbm152_{kind}_tal_nlin_sym_09a_converted.nii.gz" for kind in ("gm", "wm"))
-    grey, white = map(_read_upright, files)
-    return from_probabilities(grey, white)
+    return from_probabilities(*map(_read_upright, files))
 
 
 def _read_upright(path: Path) -> Volume:
@@ -142,7 +120,7 @@ def from_freesurfer(labels: Volume, name: str = "the label map") -> LabelMap:
     """An anatomical label map from FreeSurfer's values (D, H, W); values that `FREESURFER` lacks are not brain.
 
     Raises:
-        ImageError: there is too little grey or white matter; the text names the map.
+        ImageError: there is too little grey or white matter.
     """
     values = np.rint(labels.array).astype(np.int64)
     table = np.zeros(int(max(values.max(), 2035)) + 1, np.uint8)
@@ -173,33 +151,22 @@ def from_probabilities(grey: Volume, white: Volume) -> LabelMap:
     brain = ndimage.binary_fill_holes(_close(solid, grey.spacing_mm, 2 * SULCUS_MM))
     tissue[brain & ~solid] = Tissue.CSF
     depth = ndimage.distance_transform_edt(brain, grey.spacing_mm)
-    left, back, up = _coordinates_mm(grey)
-    for new, old, where in _mni_regions(np.abs(left), -back, up, depth):
-        tissue[where & (tissue == old)] = new
-    return _crop_to_brain(tissue, grey.affine)
-
-
-def _mni_regions(right: Array, front: Array, up: Array, depth: Array) -> list[tuple[Tissue, Tissue, Array]]:
-    """New tissue, old tissue, and where one replaces the other, by MNI coordinates and depth in the brain in mm."""
+    index = np.ogrid[tuple(slice(n) for n in grey.shape)]
+    left, back, up = (sum(row[axis] * index[axis] for axis in range(3)) + row[3] for row in grey.affine[:3])
+    right, front = np.abs(left), -back
     nuclei = (depth > 24) & (right < 42) & (front > -38) & (front < 28) & (up > -22) & (up < 24)
     lateral = (right < 40) & (front > -62) & (front < 42) & (up > -22) & (up < 36) & (depth > 22)
     fourth = (right < 9) & (front > -50) & (front < -38) & (up > -46) & (up < -22)
     below = ((front < -32) & (up < -4 + 0.45 * (front + 45))) | (up < -48)
     stem = (right < 19) & (front < -8) & (front > -46) & (up < -14)
-    return [
+    for new, old, where in (
         (Tissue.DEEP_GREY, Tissue.GREY, nuclei),
         (Tissue.VENTRICLE, Tissue.CSF, lateral | fourth),
         (Tissue.CEREBELLAR_GREY, Tissue.GREY, below),
         (Tissue.HINDBRAIN_WHITE, Tissue.WHITE, below | stem),
-    ]
-
-
-def _coordinates_mm(volume: Volume) -> tuple[Array, Array, Array]:
-    """Coordinates x (left), y (back) and z (up) of an upright grid in mm, each broadcastable to (D, H, W)."""
-    a = volume.affine
-    index = np.ix_(*(np.arange(n) for n in volume.shape))
-    x, y, z = (sum(a[row, axis] * index[axis] for axis in range(3)) + a[row, 3] for row in range(3))
-    return x, y, z
+    ):
+        tissue[where & (tissue == old)] = new
+    return _crop_to_brain(tissue, grey.affine)
 
 
 def _crop_to_brain(tissue: Labels, affine: Affine) -> LabelMap:

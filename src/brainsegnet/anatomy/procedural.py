@@ -5,6 +5,7 @@ along the zero level of band-limited noise on a shell around each hemisphere, pr
 are (3, N): z up, y to the back, x to the left. Most shapes are defined for one side and evaluated at |x|.
 """
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from itertools import pairwise
@@ -13,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft, ndimage
 
-from brainsegnet._types import Affine, Array, Floats, Labels, Millimetres, Shape
+from brainsegnet._types import Doubles, Floats, Labels, Millimetres, Shape
 from brainsegnet.errors import ImageError
 from brainsegnet.volume import LabelMap
 
-FIELD_MM: Millimetres = (154.0, 196.0, 160.0)
+FIELD_MM: Shape = (154, 196, 160)
 """Extent (D, H, W) of the field; every head fits in it."""
 CENTRE_MM: Millimetres = (3.0, 0.0, 0.0)
 """Centre of the field in the coordinates (z, y, x) of the head."""
@@ -25,8 +26,8 @@ CEREBELLUM_MM = 30.0
 """Distance of the surface of the cerebellum from the middle of the brain stem."""
 SMALLEST_SHAPE: Shape = (24, 32, 32)
 """A smaller array has too few voxels for the four tissues of a tumour."""
-LOBES_MM, GYRI_MM = (28.0, 1.0, 3.5), (11.0, 0.3, 1.2)
-"""Deformation from person to person at two scales: blur of the noise, and range of its standard deviation."""
+DEFORMATION_MM = ((28.0, 1.0, 3.5), (11.0, 0.3, 1.2))
+"""How lobes and gyri differ between persons: blur of a noise of displacement, and range of its standard deviation."""
 HALVINGS = 6
 """Scaling and squaring: a velocity is divided by 2 to this power, and the step doubled as often."""
 
@@ -67,13 +68,13 @@ def draw_head(rng: np.random.Generator) -> HeadParams:
     waves = [rng.normal(0, 0.9, (3, 3)), rng.uniform(-1, 1, (3, 3)) * 2 * np.pi / 110, rng.uniform(0, 6.3, (3, 1))]
     return HeadParams(
         size=rng.uniform(0.92, 1.01, 3).astype(np.float32),
-        tilt_rad=(float(rng.normal(0, 0.03)), float(rng.normal(0, 0.02))),
+        tilt_rad=(rng.normal(0, 0.03), rng.normal(0, 0.02)),
         waves=np.concatenate(waves, axis=1).astype(np.float32),
-        ventricles=float(rng.uniform(0.75, 1.35)),
-        cortex_mm=float(rng.uniform(2.4, 3.0)),
-        sulcus_mm=float(rng.uniform(0.45, 0.8)),
-        sulcus_depth_mm=float(rng.uniform(13, 17)),
-        gyrus_mm=float(rng.uniform(10.2, 11.8)),
+        ventricles=rng.uniform(0.75, 1.35),
+        cortex_mm=rng.uniform(2.4, 3.0),
+        sulcus_mm=rng.uniform(0.45, 0.8),
+        sulcus_depth_mm=rng.uniform(13, 17),
+        gyrus_mm=rng.uniform(10.2, 11.8),
     )
 
 
@@ -82,9 +83,6 @@ def spacing_for(shape: Shape) -> Millimetres:
 
     Raises:
         ImageError: the shape is below `SMALLEST_SHAPE`.
-
-    >>> spacing_for((77, 98, 100))
-    (2.0, 2.0, 2.0)
     """
     if any(n < least for n, least in zip(shape, SMALLEST_SHAPE, strict=True)):
         raise ImageError(f"a phantom of shape {shape} is too coarse; ask for at least {SMALLEST_SHAPE} voxels")
@@ -92,7 +90,7 @@ def spacing_for(shape: Shape) -> Millimetres:
     return FIELD_MM[0] / shape[0], pixel, pixel
 
 
-def axes_mm(shape: Shape, spacing_mm: Millimetres) -> tuple[Floats, Floats, Floats]:
+def axes_mm(shape: Sequence[int], spacing_mm: Millimetres) -> tuple[Floats, Floats, Floats]:
     """Coordinates z (D, 1, 1), y (1, H, 1), x (1, 1, W) of voxel centres in mm, 0 in the centre of the head."""
     each = zip(shape, spacing_mm, CENTRE_MM, strict=True)
     z, y, x = np.ix_(*(((np.arange(n) - (n - 1) / 2) * step + centre).astype(np.float32) for n, step, centre in each))
@@ -113,10 +111,13 @@ def simulate_anatomy(rng: np.random.Generator, shape: Shape) -> LabelMap:
     inside = np.flatnonzero(lobes.max(axis=0) > -0.8)
     sheets = np.zeros(shape, np.float32)
     sheets.flat[inside] = _fold(points[:, inside], folds)
-    tissue = np.zeros(shape, np.uint8)
-    off_fold = _zero_distance(sheets, spacing).ravel()[inside]
+    slope = np.sqrt(sum(np.square(g) for g in np.gradient(sheets, *spacing)))
+    off_fold = np.asarray(np.abs(sheets) / np.maximum(slope, 0.01), np.float32).ravel()[inside]
+    tissue, affine = np.zeros(shape, np.uint8), np.eye(4)
     tissue.flat[inside] = _tissues(points[:, inside], lobes[:, inside], off_fold, head)
-    return LabelMap(tissue, affine_for(shape, spacing))
+    affine[:3, :3] = np.fliplr(np.diag(spacing[::-1]))
+    affine[2::-1, 3] = [c - s * (n - 1) / 2 for c, s, n in zip(CENTRE_MM, spacing, shape, strict=True)]
+    return LabelMap(tissue, affine)
 
 
 def _pose(points: Floats, head: HeadParams) -> Floats:
@@ -132,14 +133,11 @@ def _pose(points: Floats, head: HeadParams) -> Floats:
 
 
 def ellipsoid_depth(points: Floats, centre_mm: Millimetres, radii_mm: Millimetres) -> Floats:
-    """Approximate depth (N,) below the surface of an ellipsoid in mm, negative outside.
-
-    >>> ellipsoid_depth(np.array([[0], [0], [2]], np.float32), (0, 0, 0), (4, 4, 4)).tolist()
-    [2.0]
-    """
-    scaled = (points - np.array(centre_mm, np.float32)[:, None]) / np.array(radii_mm, np.float32)[:, None]
+    """Approximate depth (N,) below the surface of an ellipsoid in mm, negative outside."""
+    centre, radii = np.array([centre_mm, radii_mm], np.float32)[..., None]
+    scaled = (points - centre) / radii
     reach = np.sqrt(np.square(scaled).sum(axis=0))
-    slope = np.sqrt(np.square(scaled / np.array(radii_mm, np.float32)[:, None]).sum(axis=0))
+    slope = np.sqrt(np.square(scaled / radii).sum(axis=0))
     return np.asarray((1 - reach) * reach / np.maximum(slope, 1e-6), np.float32)
 
 
@@ -206,12 +204,6 @@ def _fold(points: Floats, folds: Floats) -> Floats:
     return np.asarray(ndimage.map_coordinates(folds, shell / FOLD_STEP_MM, order=1, mode="grid-wrap"), np.float32)
 
 
-def _zero_distance(sheets: Floats, spacing_mm: Millimetres) -> Floats:
-    """Distance (D, H, W) to the zero level of `sheets` in mm, to first order."""
-    slope = np.sqrt(sum(np.square(g) for g in np.gradient(sheets, *spacing_mm)))
-    return np.asarray(np.abs(sheets) / np.maximum(slope, 0.01), np.float32)
-
-
 def _fold_noise(rng: np.random.Generator, wavelength_mm: float) -> Floats:
     """Band-limited noise of unit variance: a periodic cube of `FOLD_TILE` voxels along each side."""
     white = rng.standard_normal((FOLD_TILE,) * 3, dtype=np.float32)
@@ -252,40 +244,29 @@ def _add_deep_structures(tissue: NDArray[np.integer], core: NDArray[np.intp], si
     tissue[core[np.max([*cavities, third, fourth], axis=0) > 0]] = Tissue.VENTRICLE
 
 
-def affine_for(shape: Shape, spacing_mm: Millimetres) -> Affine:
-    """Affine (4, 4) from (d, h, w, 1) to (x, y, z) in mm: slices go up, rows to the back, columns to the left.
-
-    >>> affine_for((3, 5, 5), (2.0, 1.0, 1.0)).tolist()
-    [[0.0, 0.0, 1.0, -2.0], [0.0, 1.0, 0.0, -2.0], [2.0, 0.0, 0.0, 1.0], [0.0, 0.0, 0.0, 1.0]]
-    """
-    affine = np.zeros((4, 4))
-    affine[[2, 1, 0], [0, 1, 2]] = spacing_mm
-    affine[[2, 1, 0], 3] = [c - s * (n - 1) / 2 for c, s, n in zip(CENTRE_MM, spacing_mm, shape, strict=True)]
-    affine[3, 3] = 1
-    return affine
-
-
-def shape_of(array: Array) -> Shape:
-    """Shape (D, H, W) of an array with three axes."""
-    d, h, w = array.shape
-    return d, h, w
-
-
 def log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
     """Draw a number whose logarithm is uniform between those of `low` and `high`."""
     return float(np.exp(rng.uniform(np.log(low), np.log(high))))
 
 
-def ball_radius_mm(volume_ml: float) -> float:
+def ball_radius_mm(volume_mm3: float) -> float:
     """Radius of a ball of a volume."""
-    return float(np.cbrt(volume_ml * 1000 * 3 / (4 * np.pi)))
+    return float(np.cbrt(volume_mm3 * 3 / (4 * np.pi)))
 
 
-def smooth_noise(rng: np.random.Generator, shape: Shape, spacing_mm: Millimetres, blur_mm: float) -> Floats:
-    """White noise blurred with a Gaussian of `blur_mm`: (D, H, W), zero mean, unit variance.
+def rotation(angles_rad: Iterable[float], planes: Sequence[tuple[int, int]]) -> Doubles:
+    """Product (3, 3) of rotations, each in the plane of two axes and from the first of them to the second."""
+    turn = np.eye(3)
+    for angle, (a, b) in zip(angles_rad, planes, strict=True):
+        one = np.eye(3)
+        one[a, a] = one[b, b] = np.cos(angle)
+        one[a, b], one[b, a] = -np.sin(angle), np.sin(angle)
+        turn = turn @ one
+    return turn
 
-    The white noise is drawn on a lattice of `blur_mm`; each voxel is a Gaussian sum over it, axis by axis.
-    """
+
+def smooth_noise(rng: np.random.Generator, shape: Sequence[int], spacing_mm: Millimetres, blur_mm: float) -> Floats:
+    """White noise on a lattice of `blur_mm`, blurred with a Gaussian of that width: (D, H, W), mean 0, variance 1."""
     lattice = [int(np.ceil(n * step / blur_mm)) + 7 for n, step in zip(shape, spacing_mm, strict=True)]
     field = rng.standard_normal(lattice, dtype=np.float32)
     for n, step, nodes in zip(shape, spacing_mm, lattice, strict=True):

@@ -1,8 +1,7 @@
 """Standard coordinates and arterial territories of an anatomical label map.
 
 Standard coordinates are millimetres (z up, y to the back, x to the left) from the anterior commissure: MNI space with
-other signs. The extent of the brain maps an anatomy onto them. A voxel belongs to the artery whose stem is nearest in a
-distance weighted by calibre; noise moves the watersheds from head to head.
+other signs. A voxel belongs to the artery whose stem is nearest in a distance weighted by calibre.
 """
 
 from collections.abc import Mapping
@@ -107,42 +106,30 @@ def sample_template(image: LabelMap, points: Floats, order: Literal[0, 1] = 0) -
 def find_territories(anatomy: LabelMap, points: Floats, shift: Floats, atlas: LabelMap | None = None) -> Labels:
     """`Territory` (D, H, W) of each voxel of the brain.
 
-    Args:
-        anatomy: Anatomical label map (D, H, W).
-        points: Its standard coordinates (3, D, H, W).
-        shift: Displacement (3, D, H, W) of the watersheds in mm.
-        atlas: Territories in MNI space with the values of `ATLAS`; None for weighted distances from `STEMS`.
+    `points` are standard coordinates, and `shift` displaces the watersheds in mm, both (3, D, H, W). An atlas holds the
+    values of `ATLAS` in MNI space; without one, distances from `STEMS` decide.
     """
-    brain = anatomy.array != Tissue.BACKGROUND
+    tissue, territory = anatomy.array, np.zeros(anatomy.shape, np.uint8)
+    brain = tissue != Tissue.BACKGROUND
     here = points[:, brain] + shift[:, brain]
-    territory = np.zeros(anatomy.shape, np.uint8)
-    if atlas is None:
-        territory[brain] = _nearest_stem(here)
-        _add_hindbrain(territory, anatomy.array, points)
-    else:
+    if atlas is not None:
         lookup = np.resize(np.array(ATLAS, np.uint8), 256)
         territory[brain] = lookup[sample_template(atlas, here).astype(np.uint8)]
-    return territory
-
-
-def _nearest_stem(points: Floats) -> Labels:
-    z, y, x = points[0], points[1], np.abs(points[2])
+        return territory
+    z, y, x = here[0], here[1], np.abs(here[2])
     best, nearest = np.zeros(z.shape, np.uint8), np.full(z.shape, np.inf, np.float32)
-    for territory, (at_z, at_y, at_x, calibre) in ((t, stem) for t, stems in STEMS.items() for stem in stems):
+    for artery, (at_z, at_y, at_x, calibre) in ((t, stem) for t, stems in STEMS.items() for stem in stems):
         distance = ((z - at_z) ** 2 + (y - at_y) ** 2 + (x - at_x) ** 2) * np.float32(1 / calibre**2)
         closer = distance < nearest
-        best[closer] = territory
+        best[closer] = artery
         np.minimum(nearest, distance, out=nearest)
-    return best
-
-
-def _add_hindbrain(territory: Labels, tissue: Array, points: Floats) -> None:
-    """Write the arteries of cerebellum and brain stem into `territory` (D, H, W)."""
-    stem = (tissue == Tissue.HINDBRAIN_WHITE) & (points[1] < 36) & (np.abs(points[2]) < 17)
+    territory[brain] = best
     below = np.isin(tissue, (Tissue.CEREBELLAR_GREY, Tissue.HINDBRAIN_WHITE))
     level = points[0] < -36 + 0.15 * (points[1] - 60)
     territory[below] = np.where(level[below], Territory.INFERIOR_CEREBELLAR, Territory.SUPERIOR_CEREBELLAR)
+    stem = (tissue == Tissue.HINDBRAIN_WHITE) & (points[1] < 36) & (np.abs(points[2]) < 17)
     territory[stem] = Territory.BASILAR
+    return territory
 
 
 def same_artery(ground: Ground, voxel: tuple[int, int, int]) -> Mask:
@@ -153,9 +140,5 @@ def same_artery(ground: Ground, voxel: tuple[int, int, int]) -> Mask:
 
 
 def brain_tissue(tissue: Array) -> Array:
-    """Mask (D, H, W) of grey and white matter: where an infarct can be.
-
-    >>> brain_tissue(np.array([[[0, 1, 2, 3, 4, 5, 6, 7]]])).astype(int).tolist()
-    [[[0, 0, 1, 1, 0, 1, 1, 1]]]
-    """
+    """Mask (D, H, W) of grey and white matter: where an infarct can be."""
     return np.asarray(np.isin(tissue, (Tissue.BACKGROUND, Tissue.CSF, Tissue.VENTRICLE), invert=True))

@@ -1,6 +1,19 @@
 """Simulated cases: phantoms, realistic gliomas and ischaemic strokes, with the artefacts of scanners."""
 
+from enum import IntEnum
 from typing import Literal
 
 StrokeTask = Literal["isles2022", "isles2017"]
 """Data sets whose cases of stroke are simulated."""
+
+
+class Part(IntEnum):
+    """Content of a voxel of a tumour; 1 to 4 are the labels of BRATS 2015."""
+
+    NONE = 0
+    NECROSIS = 1
+    OEDEMA = 2
+    NON_ENHANCING = 3
+    ENHANCING = 4
+    CYST = 5
+    BLOOD = 6

@@ -2,11 +2,10 @@
 
 A cavity of air disturbs the magnetic field around it as a ball does, by (R / r)^3 (3 cos^2 - 1) about the axis of the
 magnet (Schenck, Medical Physics 1996). Each voxel is displaced along the phase-encoding axis in proportion. Signal
-piles up in bright, sharp sheets where neighbours converge, and thins out where they diverge. All images of a diffusion
-scan are distorted alike, so the ADC of such a sheet is that of the tissue that it comes from.
+piles up in bright, sharp sheets where neighbours converge; their ADC is that of the tissue that they come from.
 
-A slice is acquired at once, so a head that moves is sharp in each slice and displaced in later ones. Parameters are
-drawn, then applied. Images are (D, H, W): slices first, rows along the phase-encoding axis.
+A slice is acquired at once, so a head that moves is sharp in each slice and displaced in later ones. Images are
+(D, H, W): slices first, rows along the phase-encoding axis.
 """
 
 from collections.abc import Iterator
@@ -62,8 +61,7 @@ class Distortion:
     def acquire(self, signal: Array, share: Floats) -> Floats:
         """A distorted signal (D, H, W), given the `share` of brain in each voxel after distortion.
 
-        It is bright where signal piles up. Real scans are hardly darker where signal diverges, so brain keeps at least
-        `LEAST_SIGNAL` of it; what no longer counts as brain is 0.
+        Real scans are hardly darker where signal diverges: brain keeps at least `LEAST_SIGNAL` of it, the rest is 0.
         """
         brighter = np.where(share > LEAST_BRAIN, np.maximum(share, LEAST_SIGNAL) / np.maximum(share, LEAST_BRAIN), 0)
         return np.asarray(self.distort_jacobian(signal) * brighter, np.float32)
@@ -78,16 +76,24 @@ class Distortion:
 
 
 def draw_distortion(rng: np.random.Generator, anatomy: LabelMap, points: Floats, strength_mm: float) -> Distortion:
-    """Draw how a scan distorts an anatomy (D, H, W) along its axis from front to back.
+    """Draw how a scan distorts an anatomy along its axis from front to back.
 
-    Args:
-        rng: Source of random numbers, for the air cavities and the direction of phase encoding.
-        anatomy: Anatomical label map (D, H, W).
-        points: Its standard coordinates z, y, x in mm, (3, D, H, W).
-        strength_mm: Typical shift by one cavity: twice that above and below it, a third beside it the other way.
+    `points` are standard coordinates z, y, x in mm, (3, D, H, W). `strength_mm` is the typical shift by one cavity of
+    air: twice that above and below it, a third beside it the other way.
     """
     axis = int(np.argmax(np.abs(anatomy.affine[1, :3]) / anatomy.spacing_mm))
-    shift = _draw_shift(rng, anatomy, points, strength_mm)
+    shift = np.zeros(anatomy.shape, np.float32)
+    for centre, radius, amplitude in _draw_air(rng, strength_mm):
+        reach = radius * max(1.0, 2 * amplitude / LEAST_SHIFT_MM) ** (1 / 3)
+        near = np.all(np.abs(points - centre.reshape(3, 1, 1, 1)) < reach, axis=0)
+        away = points[:, near] - centre[:, None]
+        squared = np.maximum(np.square(away).sum(axis=0), 1e-3)
+        ratio = squared / np.float32(radius**2)
+        fall = np.where(ratio > 1, np.maximum(ratio, 1) ** -1.5, ratio)
+        shift[near] += amplitude * fall * np.maximum(3 * np.square(away[0]) / squared - 1, EQUATOR)
+    coarse, fine = (smooth_noise(rng, anatomy.shape, anatomy.spacing_mm, blur_mm) for blur_mm in (8.0, 3.0))
+    shift *= 1 + 0.2 * (coarse + np.float32(0.6) * fine)
+    shift = np.sign(shift) * np.maximum(np.abs(shift) - np.float32(LEAST_SHIFT_MM), 0)
     backwards = float(np.sign(np.diff(points[1], axis=axis).sum()))
     towards = -backwards if rng.random() < FORWARD_SHARE else backwards
     return distort(shift * np.float32(towards / anatomy.spacing_mm[axis]), axis)
@@ -107,22 +113,6 @@ def distort(shift: Floats, axis: int) -> Distortion:
     lower = np.floor(first + 0.5).astype(np.int32)
     upper = np.clip((last - lower - 0.5) / np.maximum(last - first, 1e-6), 0, 1)
     return Distortion(axis, columns, lower, upper.astype(np.float32))
-
-
-def _draw_shift(rng: np.random.Generator, anatomy: LabelMap, points: Floats, strength_mm: float) -> Floats:
-    """Shift of the signal (D, H, W) in mm, 0 far from air."""
-    shift = np.zeros(anatomy.shape, np.float32)
-    for centre, radius, amplitude in _draw_air(rng, strength_mm):
-        reach = radius * max(1.0, 2 * amplitude / LEAST_SHIFT_MM) ** (1 / 3)
-        near = np.all(np.abs(points - centre.reshape(3, 1, 1, 1)) < reach, axis=0)
-        away = points[:, near] - centre[:, None]
-        squared = np.maximum(np.square(away).sum(axis=0), 1e-3)
-        ratio = squared / np.float32(radius**2)
-        fall = np.where(ratio > 1, np.maximum(ratio, 1) ** -1.5, ratio)
-        shift[near] += amplitude * fall * np.maximum(3 * np.square(away[0]) / squared - 1, EQUATOR)
-    coarse, fine = (smooth_noise(rng, anatomy.shape, anatomy.spacing_mm, blur_mm) for blur_mm in (8.0, 3.0))
-    shift *= 1 + 0.2 * (coarse + np.float32(0.6) * fine)
-    return np.sign(shift) * np.maximum(np.abs(shift) - np.float32(LEAST_SHIFT_MM), 0)
 
 
 def _draw_air(rng: np.random.Generator, strength_mm: float) -> Iterator[tuple[Array, float, float]]:
@@ -164,29 +154,21 @@ class Faults:
     cut: tuple[float, float] = (0.0, 0.0)  # share of the slices that are missing at the bottom and at the top
 
 
-FLAWLESS = Faults()
-
-
 def draw_faults(rng: np.random.Generator) -> Faults:
     """Draw a motion in 7 % of the scans, a ghost in 10 %, and missing slices at each end in 5 %."""
     motion = ghost = None
     if rng.random() < 0.07:
         rows, columns = rng.normal(0, 0.9, 2).tolist()
-        motion = HeadMotion(float(rng.uniform(0.05, 0.95)), rows, columns, float(rng.uniform(0, 0.33)))
+        motion = HeadMotion(rng.uniform(0.05, 0.95), rows, columns, rng.uniform(0, 0.33))
     if rng.random() < 0.1:
         deep, high, wide = rng.normal(0, 1, 3).tolist()
-        ghost = Ghost(float(rng.uniform(0.02, 0.12)), float(rng.uniform(0, 2 * np.pi)), (deep, high, wide))
-    bottom, top = (float(rng.uniform(0.03, 0.15)) if rng.random() < 0.05 else 0.0 for _ in range(2))
+        ghost = Ghost(rng.uniform(0.02, 0.12), rng.uniform(0, 2 * np.pi), (deep, high, wide))
+    bottom, top = (rng.uniform(0.03, 0.15) if rng.random() < 0.05 else 0.0 for _ in range(2))
     return Faults(motion, ghost, (bottom, top))
 
 
 def shift_slices(image: Array, motion: HeadMotion | None) -> Floats:
-    """An image (D, H, W) whose slices after a motion are displaced; what enters from outside is 0.
-
-    >>> steady = np.arange(12, dtype=np.float32).reshape(4, 1, 3)
-    >>> shift_slices(steady, HeadMotion(0.5, 0, 1, 0))[:, 0].tolist()
-    [[0.0, 1.0, 2.0], [0.0, 3.0, 4.0], [6.0, 7.0, 8.0], [0.0, 9.0, 10.0]]
-    """
+    """An image (D, H, W) whose slices after a motion are displaced; what enters from outside is 0."""
     if motion is None:
         return np.asarray(image, np.float32)
     out = np.array(image, np.float32)

@@ -2,21 +2,20 @@
 
 The core of the tumour displaces the brain, and oedema follows the white matter. Each of the four tissues takes the
 voxels that a field ranks highest, as many as were drawn, so every tumour has all four. Brightness is relative to white
-matter, with means from raw BRATS scans; each case departs a little from them.
+matter, with means from raw BRATS scans.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from enum import IntEnum
 
 import numpy as np
 from scipy import ndimage
 
 from brainsegnet._types import Array, Floats, Labels, Mask, Millimetres, Shape
-from brainsegnet.anatomy.procedural import Tissue, axes_mm, log_uniform, shape_of, simulate_anatomy, smooth_noise
+from brainsegnet.anatomy.procedural import Tissue, axes_mm, ball_radius_mm, log_uniform, simulate_anatomy, smooth_noise
+from brainsegnet.simulation import Part
 from brainsegnet.volume import Box, Case, LabelMap, Volume
 
-SEQUENCES = ("flair", "t1", "t1c", "t2")
 DEMO_SHAPE: Shape = (72, 136, 112)
 """Voxels of 2.1 x 1.4 x 1.4 mm, 1.1 million in all."""
 FEWEST_VOXELS = 64
@@ -37,23 +36,13 @@ LESIONS: Mapping[str, tuple[float, ...]] = {
     "t1c": (0.0, 0.58, 0.82, 0.80, 1.75),
     "t2": (0.0, 2.25, 1.85, 1.65, 1.60),
 }
-"""Mean brightness of each `Tissue` and of each `Lesion`."""
-OPACITY: tuple[float, ...] = (0.0, 1.0, 0.85, 0.9, 1.0)
-"""How far each `Lesion` hides the tissue beneath, 0 to 1."""
+"""Mean brightness of each `Tissue`, and of each `Part` with a label."""
+OPACITY = (0.0, 1.0, 0.85, 0.9, 1.0)
+"""How far each `Part` hides the tissue beneath, 0 to 1."""
 VESSELS: Mapping[str, float] = {"flair": 0.8, "t1": 1.1, "t1c": 2.6, "t2": 0.5}
 """Factor on the brightness of fluid where a vessel runs through a sulcus."""
 WATER_SPEED = (0.0, 0.0, 0.3, 1.0, 0.0, 0.45, 0.1, 0.3)
 """Relative speed of water in each `Tissue`."""
-
-
-class Lesion(IntEnum):
-    """Labels of BRATS 2015."""
-
-    NONE = 0
-    NECROSIS = 1
-    OEDEMA = 2
-    NON_ENHANCING = 3
-    ENHANCING = 4
 
 
 @dataclass(frozen=True)
@@ -75,89 +64,62 @@ class Tumour:
 
     def mass_radius_mm(self, spacing_mm: Millimetres) -> float:
         """Radius of a ball of the volume that displaces brain: the core and a third of the oedema."""
-        return _ball_radius_mm(self.core + self.oedema / 3, spacing_mm)
-
-
-@dataclass(frozen=True, eq=False)
-class TumourScene:
-    """The displaced anatomy, of `Tissue`, and the labels of the tumour, of `Lesion`, both (D, H, W)."""
-
-    anatomy: Labels
-    lesion: Labels
+        return ball_radius_mm((self.core + self.oedema / 3) * float(np.prod(spacing_mm)))
 
 
 def simulate_phantom(seed: int, shape: Shape = DEMO_SHAPE, name: str | None = None) -> Case:
     """Simulate a head with a glioma: flair, t1, t1c and t2 as int16, and labels of BRATS 2015, all (D, H, W).
 
-    Anatomy, tumour and appearance each have a stream of random numbers, spawned in this order from the seed.
-
-    Args:
-        seed: The same seed, shape and kind of processor give the same arrays, bit for bit.
-        shape: (D, H, W); the spacing follows from it, so that the head keeps its size.
-        name: Name of the case; by default `phantom` and the seed in four digits.
+    The same seed, shape (D, H, W) and kind of processor give the same arrays, bit for bit. The spacing follows from the
+    shape, so that the head keeps its size.
 
     Raises:
         ImageError: the shape is below `SMALLEST_SHAPE` of `anatomy.procedural`.
-
-    >>> case = simulate_phantom(3, (24, 40, 33))
-    >>> case.name, list(case.images), case.reference.shape
-    ('phantom0003', ['flair', 't1', 't1c', 't2'], (24, 40, 33))
-    >>> np.unique(case.lesion.array).tolist()
-    [0, 1, 2, 3, 4]
     """
     for_anatomy, for_tumour, for_appearance = np.random.default_rng(seed).spawn(3)
     anatomy = simulate_anatomy(for_anatomy, shape)
-    scene = simulate_tumour(for_tumour, anatomy.array, anatomy.spacing_mm)
-    arrays = paint(for_appearance, scene, anatomy.spacing_mm)
+    displaced, lesion = simulate_tumour(for_tumour, anatomy.array, anatomy.spacing_mm)
+    arrays = paint(for_appearance, displaced, lesion, anatomy.spacing_mm)
     images = {sequence: Volume(array, anatomy.affine) for sequence, array in arrays.items()}
-    return Case(f"phantom{seed:04d}" if name is None else name, images, LabelMap(scene.lesion, anatomy.affine))
+    return Case(f"phantom{seed:04d}" if name is None else name, images, LabelMap(lesion, anatomy.affine))
 
 
 def draw_tumour(rng: np.random.Generator, anatomy: Labels, spacing_mm: Millimetres) -> Tumour:
-    """Draw a tumour in the white matter of a hemisphere, 1.5 to 11 % of the brain in volume."""
-    brain = int(np.count_nonzero(anatomy))
-    whole = brain * log_uniform(rng, 0.015, 0.11)
+    """Draw a tumour of 1.5 to 11 % of the brain off the midline, where much white matter surrounds it."""
+    whole = int(np.count_nonzero(anatomy)) * log_uniform(rng, 0.015, 0.11)
     core = whole * rng.uniform(0.3, 0.6)
     shares = rng.dirichlet([6, 6, 9]) * 0.7 + 0.1
     necrosis, non_enhancing, enhancing = (max(FEWEST_VOXELS, int(core * share)) for share in shares)
-    return Tumour(
-        centre=_draw_centre(rng, anatomy, spacing_mm),
-        necrosis=necrosis,
-        oedema=max(FEWEST_VOXELS, int(whole - core)),
-        non_enhancing=non_enhancing,
-        enhancing=enhancing,
-        push=float(rng.uniform(0.16, 0.38)),
-        roughness=float(rng.uniform(0.18, 0.32)),
-    )
-
-
-def _draw_centre(rng: np.random.Generator, anatomy: Labels, spacing_mm: Millimetres) -> tuple[int, int, int]:
-    """A voxel (D, H, W) of white matter off the midline, more likely where much white matter surrounds it."""
-    z, _, x = axes_mm(shape_of(anatomy), spacing_mm)
+    z, _, x = axes_mm(anatomy.shape, spacing_mm)
     white = anatomy == Tissue.WHITE
     wide = ndimage.gaussian_filter(white.astype(np.float32), [4 / step for step in spacing_mm], truncate=2)
     weight = np.where(white & (np.abs(x) > 18) & (np.abs(x) < 50) & (z > -20), wide**2, 0).ravel().astype(np.float64)
     d, h, w = np.unravel_index(rng.choice(weight.size, p=weight / weight.sum()), anatomy.shape)
-    return int(d), int(h), int(w)
+    return Tumour(
+        centre=(int(d), int(h), int(w)),
+        necrosis=necrosis,
+        oedema=max(FEWEST_VOXELS, int(whole - core)),
+        non_enhancing=non_enhancing,
+        enhancing=enhancing,
+        push=rng.uniform(0.16, 0.38),
+        roughness=rng.uniform(0.18, 0.32),
+    )
 
 
-def simulate_tumour(rng: np.random.Generator, anatomy: Labels, spacing_mm: Millimetres) -> TumourScene:
-    """Simulate a tumour of the four BRATS 2015 tissues in an anatomical label map (D, H, W), which it displaces."""
+def simulate_tumour(rng: np.random.Generator, anatomy: Labels, spacing_mm: Millimetres) -> tuple[Labels, Labels]:
+    """Simulate a tumour in an anatomy of `Tissue`: the displaced anatomy and labels of BRATS 2015, all (D, H, W)."""
     tumour = draw_tumour(rng, anatomy, spacing_mm)
-    distance = _distance_mm(shape_of(anatomy), tumour.centre, spacing_mm)
+    distance = _distance_mm(anatomy.shape, tumour.centre, spacing_mm)
     displaced = displace(anatomy, tumour, spacing_mm)
-    near = Box.around(distance < 2.2 * _ball_radius_mm(tumour.core + tumour.oedema, spacing_mm)).slices
+    radius_mm = ball_radius_mm((tumour.core + tumour.oedema) * float(np.prod(spacing_mm)))
+    near = Box.around(distance < 2.2 * radius_mm).slices
     lesion = np.zeros_like(anatomy)
     core = _make_core(rng, displaced[near], distance[near], tumour, spacing_mm)
     lesion[near] = _add_oedema(rng, displaced[near], core, tumour.oedema, spacing_mm)
-    return TumourScene(displaced, lesion)
+    return displaced, lesion
 
 
-def _ball_radius_mm(voxels: float, spacing_mm: Millimetres) -> float:
-    return float(np.cbrt(voxels * np.prod(spacing_mm) * 3 / (4 * np.pi)))
-
-
-def _distance_mm(shape: Shape, centre: tuple[int, int, int], spacing_mm: Millimetres) -> Floats:
+def _distance_mm(shape: Sequence[int], centre: Sequence[int], spacing_mm: Millimetres) -> Floats:
     """Distance (D, H, W) of each voxel to a voxel, in mm."""
     each = zip(shape, centre, spacing_mm, strict=True)
     z, y, x = np.ix_(*(((np.arange(n) - c) * step).astype(np.float32) for n, c, step in each))
@@ -171,7 +133,7 @@ def displace(anatomy: Labels, tumour: Tumour, spacing_mm: Millimetres) -> Labels
     is rigid: displacement fades towards the surface, and the outline of the head is kept.
     """
     radius_mm = tumour.mass_radius_mm(spacing_mm)
-    distance = _distance_mm(shape_of(anatomy), tumour.centre, spacing_mm)
+    distance = _distance_mm(anatomy.shape, tumour.centre, spacing_mm)
     box = Box.around(distance < REACH * radius_mm)
     outline = (anatomy != Tissue.BACKGROUND).astype(np.float32)
     yielding = np.clip(2 * ndimage.gaussian_filter(outline[box.slices], [5 / s for s in spacing_mm]) - 1, 0, 1)
@@ -204,7 +166,7 @@ def _make_core(
 
     The core does not enter ventricles, and hardly the fluid of sulci and the hindbrain.
     """
-    shape, radius_mm = shape_of(anatomy), _ball_radius_mm(tumour.core, spacing_mm)
+    shape, radius_mm = anatomy.shape, ball_radius_mm(tumour.core * float(np.prod(spacing_mm)))
     bumps, holes, sides = (radius_mm * smooth_noise(rng, shape, spacing_mm, f * radius_mm) for f in (0.4, 0.3, 0.55))
     hindered = np.isin(anatomy, (Tissue.CSF, Tissue.HINDBRAIN_WHITE, Tissue.CEREBELLAR_GREY))
     rank = -distance_mm + tumour.roughness * bumps - 0.2 * radius_mm * hindered
@@ -214,14 +176,14 @@ def _make_core(
     necrosis = _select_highest(rank + 0.22 * holes + depth, core, tumour.necrosis)
     rim = ~necrosis & ndimage.binary_dilation(necrosis) & core
     enhancing = _select_highest(rank + 0.4 * sides + 2 * radius_mm * rim, core & ~necrosis, tumour.enhancing)
-    kinds = [Lesion.NECROSIS, Lesion.ENHANCING, Lesion.NON_ENHANCING]
-    return np.select([necrosis, enhancing, core], kinds, Lesion.NONE).astype(np.uint8)
+    kinds = [Part.NECROSIS, Part.ENHANCING, Part.NON_ENHANCING]
+    return np.select([necrosis, enhancing, core], kinds, Part.NONE).astype(np.uint8)
 
 
 def _add_oedema(rng: np.random.Generator, anatomy: Labels, core: Labels, count: int, spacing_mm: Millimetres) -> Labels:
     """Labels (D, H, W) of the core with oedema around it: water spreads from the core, fastest in white matter."""
     speed = np.array(WATER_SPEED, np.float32)[anatomy]
-    speed = np.minimum(1, speed * np.exp(0.6 * smooth_noise(rng, shape_of(anatomy), spacing_mm, 4.5) - 0.2))
+    speed = np.minimum(1, speed * np.exp(0.6 * smooth_noise(rng, anatomy.shape, spacing_mm, 4.5) - 0.2))
     solid = core > 0
     step = [2.5 / s for s in spacing_mm]
     water = solid.astype(np.float32)
@@ -229,7 +191,7 @@ def _add_oedema(rng: np.random.Generator, anatomy: Labels, core: Labels, count: 
         water = ndimage.gaussian_filter(water, step, truncate=2) * speed
         water[solid] = 1
     wet = _select_highest(water, (water > 0) & ~solid, count)
-    return np.where(wet, np.uint8(Lesion.OEDEMA), core)
+    return np.where(wet, np.uint8(Part.OEDEMA), core)
 
 
 @dataclass(frozen=True)
@@ -238,7 +200,7 @@ class Scanner:
 
     gain: float  # intensity of white matter in the file
     tissues: tuple[float, ...]  # brightness of each `Tissue`
-    lesions: tuple[float, ...]  # brightness of each `Lesion`
+    lesions: tuple[float, ...]  # brightness of each `Part`
     texture: tuple[float, float, float]  # weights of slow and of fine texture, and of texture in the tumour
     blur: float  # standard deviation of the point spread, in voxels
     bias: float  # amplitude of the logarithm of the bias field
@@ -248,32 +210,32 @@ class Scanner:
 def draw_scanner(rng: np.random.Generator, sequence: str) -> Scanner:
     """Draw the parameters of one sequence; its fields of noise come from the same generator afterwards."""
     tissues = np.array(TISSUES[sequence]) * np.exp(rng.normal(0, 0.025, len(Tissue)))
-    lesions = np.array(LESIONS[sequence]) * np.exp(rng.normal(0, 0.06, len(Lesion)))
+    lesions = np.array(LESIONS[sequence]) * np.exp(rng.normal(0, 0.06, len(LESIONS[sequence])))
     return Scanner(
         gain=log_uniform(rng, 300, 1200),
         tissues=tuple(tissues.tolist()),
         lesions=tuple(lesions.tolist()),
-        texture=(float(rng.normal(0.03, 0.01)), float(rng.uniform(0.02, 0.035)), float(rng.uniform(0.05, 0.1))),
-        blur=float(rng.uniform(0.45, 0.65)),
-        bias=float(rng.uniform(0.02, 0.07)),
-        noise=float(rng.uniform(0.02, 0.04)),
+        texture=(rng.normal(0.03, 0.01), rng.uniform(0.02, 0.035), rng.uniform(0.05, 0.1)),
+        blur=rng.uniform(0.45, 0.65),
+        bias=rng.uniform(0.02, 0.07),
+        noise=rng.uniform(0.02, 0.04),
     )
 
 
-def paint(rng: np.random.Generator, scene: TumourScene, spacing_mm: Millimetres) -> dict[str, Array]:
+def paint(rng: np.random.Generator, anatomy: Labels, lesion: Labels, spacing_mm: Millimetres) -> dict[str, Array]:
     """The four sequences as int16 (D, H, W): background exactly 0, brain at least 1."""
-    shape, inside = shape_of(scene.anatomy), scene.anatomy != Tissue.BACKGROUND
+    shape, inside = anatomy.shape, anatomy != Tissue.BACKGROUND
     slow, fine, lumps, sheets = (smooth_noise(rng, shape, spacing_mm, blur_mm) for blur_mm in (12.0, 2.6, 5.0, 3.5))
-    texture = (slow, fine, lumps * (scene.lesion != Lesion.NONE))
-    sulci = (scene.anatomy == Tissue.CSF) & (scene.lesion == Lesion.NONE)
+    texture = (slow, fine, lumps * (lesion != Part.NONE))
+    sulci = (anatomy == Tissue.CSF) & (lesion == Part.NONE)
     vessels = sulci & (np.abs(sheets) < 0.1)
-    opacity, images = np.array(OPACITY, np.float32)[scene.lesion], {}
-    for sequence in SEQUENCES:
+    opacity, images = np.array(OPACITY, np.float32)[lesion], {}
+    for sequence in TISSUES:
         scanner = draw_scanner(rng, sequence)
         bias = np.exp(scanner.bias * smooth_noise(rng, shape, spacing_mm, 60.0))
-        bright = np.array(scanner.tissues, np.float32)[scene.anatomy]
+        bright = np.array(scanner.tissues, np.float32)[anatomy]
         bright[vessels] *= VESSELS[sequence]
-        bright += opacity * (np.array(scanner.lesions, np.float32)[scene.lesion] - bright)
+        bright += opacity * (np.array(scanner.lesions, np.float32)[lesion] - bright)
         bright *= sum((weight * field for weight, field in zip(scanner.texture, texture, strict=True)), 1)
         images[sequence] = _acquire(rng, bright * bias, inside, scanner)
     return images

@@ -1,8 +1,7 @@
 """Realistic gliomas: from a seed and an anatomy to four sequences as a scanner stores them, and their labels.
 
 All parameters of a case are drawn into a `Recipe`, then applied. The artefacts of a scan are a bias field, thick
-slices, noise, motion, ghosts and an incomplete field of view. Images are (D, H, W) in torch, on any device, with
-brightness relative to white matter at 1.
+slices, noise, motion, ghosts and an incomplete field of view. Images are (D, H, W) in torch, with white matter at 1.
 """
 
 from dataclasses import dataclass, replace
@@ -13,39 +12,10 @@ from torch import Tensor
 
 from brainsegnet._types import Array, Millimetres
 from brainsegnet.anatomy.procedural import log_uniform
-from brainsegnet.simulation.confounders import (
-    Confounders,
-    add_csf,
-    draw_confounders,
-    fill_sulci,
-    mix_cerebellum,
-    scatter,
-    strip,
-    tilt_cerebellum,
-)
-from brainsegnet.simulation.fields import (
-    Pose,
-    RandomStreams,
-    along,
-    blur,
-    blur_matrix,
-    draw_pose,
-    linear_matrix,
-    noise,
-    shape_of,
-    voxels,
-)
+from brainsegnet.simulation.confounders import Confounders, draw_confounders, mix_cerebellum, tilt_cerebellum
+from brainsegnet.simulation.fields import Pose, RandomStreams, along, blur, blur_matrix, draw_pose, linear_matrix, noise
 from brainsegnet.simulation.glioma import Glioma, draw_glioma, efface
-from brainsegnet.simulation.rendering import (
-    NOISE_OF_SEQUENCE,
-    Palette,
-    Scene,
-    build_scene,
-    draw_palettes,
-    margins,
-    paint,
-    texture_fields,
-)
+from brainsegnet.simulation.rendering import NOISE, Palette, build_scene, draw_palettes, draw_texture, margins, paint
 from brainsegnet.volume import Case, LabelMap, Volume
 
 LARGEST_INTENSITY = 32000.0
@@ -74,24 +44,21 @@ class Artefacts:
 def draw_artefacts(rng: np.random.Generator, coil: float = 0.0, noise_factor: float = 1.0) -> Artefacts:
     """Draw the scan of one sequence: thick slices in half of the cases; motion, ghosts and missing slices in few.
 
-    Args:
-        rng: Source of random numbers.
-        coil: Logarithm of the brightness of the surface over the middle; some sequences are corrected for it.
-        noise_factor: Factor on the noise.
+    `coil` is the logarithm of the brightness of the surface over the middle; some sequences are corrected for it.
     """
     axis = int(rng.choice([0, 1, 2], p=[0.8, 0.1, 0.1]))
-    bottom, top = (float(rng.uniform(0.03, 0.15)) if rng.random() < 0.05 else 0.0 for _ in range(2))
+    bottom, top = (rng.uniform(0.03, 0.15) if rng.random() < 0.05 else 0.0 for _ in range(2))
     return Artefacts(
         bias=float(np.abs(rng.normal(0, 0.07))),
-        bias_mm=float(rng.uniform(35, 80)),
-        coil=coil * float(rng.uniform(0.2, 1.1)),
-        blur_mm=float(rng.uniform(0.3, 0.75)),
+        bias_mm=rng.uniform(35, 80),
+        coil=coil * rng.uniform(0.2, 1.1),
+        blur_mm=rng.uniform(0.3, 0.75),
         axis=axis,
-        thick_mm=float(rng.uniform(1.5, 6.0)) if rng.random() < 0.5 else 0.0,
+        thick_mm=rng.uniform(1.5, 6.0) if rng.random() < 0.5 else 0.0,
         noise=noise_factor * log_uniform(rng, 0.007, 0.045),
-        shift_mm=float(rng.uniform(1, 5)) if rng.random() < 0.07 else 0.0,
-        moved=float(rng.uniform(0.1, 0.45)),
-        ghost=float(rng.uniform(0.03, 0.12)) if rng.random() < 0.06 else 0.0,
+        shift_mm=rng.uniform(1, 5) if rng.random() < 0.07 else 0.0,
+        moved=rng.uniform(0.1, 0.45),
+        ghost=rng.uniform(0.03, 0.12) if rng.random() < 0.06 else 0.0,
         ghosts=int(rng.integers(2, 6)),
         phase=[other for other in range(3) if other != axis][int(rng.integers(0, 2))],
         cut=(bottom, top),
@@ -113,9 +80,9 @@ class Recipe:
 def draw_recipe(rng: np.random.Generator) -> Recipe:
     """Draw the parameters of a case; its fields of noise are drawn when it is rendered."""
     pose, glioma, confounders, palettes = draw_pose(rng), draw_glioma(rng), draw_confounders(rng), draw_palettes(rng)
-    coil = float(rng.uniform(0, 0.35) if rng.random() < 0.6 else rng.uniform(0.2, 0.75))
+    coil = rng.uniform(0, 0.35) if rng.random() < 0.6 else rng.uniform(0.2, 0.75)
     coil = coil if rng.random() < 0.75 else 0.0
-    artefacts = {sequence: draw_artefacts(rng, coil, NOISE_OF_SEQUENCE[sequence]) for sequence in palettes}
+    artefacts = {sequence: draw_artefacts(rng, coil, NOISE[sequence]) for sequence in palettes}
     gains = {sequence: log_uniform(rng, 300, 1500) for sequence in palettes}
     return Recipe(pose, glioma, confounders, palettes, artefacts, gains)
 
@@ -123,19 +90,16 @@ def draw_recipe(rng: np.random.Generator) -> Recipe:
 def simulate_glioma(seed: int, anatomy: LabelMap, name: str, device: str = "cpu") -> Case:
     """Simulate a head with a glioma: flair, t1, t1c and t2 as int16, and labels of BRATS 2015, all (D, H, W).
 
-    Args:
-        seed: The same seed, anatomy and machine give the same arrays, bit for bit.
-        anatomy: Anatomical label map (D, H, W), which is deformed, mirrored and displaced by the tumour.
-        name: Name of the case.
-        device: Where torch computes.
+    The same seed, anatomy and machine give the same arrays, bit for bit. The anatomical label map (D, H, W) is
+    deformed, mirrored and displaced by the tumour. Torch computes on `device`.
     """
     rng = np.random.default_rng(seed)
     recipe = draw_recipe(rng)
-    rendered = render(RandomStreams.of(rng, device), recipe, anatomy)
+    images, labels = render(RandomStreams.of(rng, device), recipe, anatomy)
     affine = anatomy.affine.copy()
     affine[:3, 3] -= affine[:3, :3] @ margins(anatomy.spacing_mm)
-    images = {s: Volume(_store(image, recipe.gains[s]), affine) for s, image in rendered.images.items()}
-    return Case(name, images, LabelMap(rendered.labels.cpu().numpy(), affine))
+    volumes = {s: Volume(_store(image, recipe.gains[s]), affine) for s, image in images.items()}
+    return Case(name, volumes, LabelMap(labels.cpu().numpy(), affine))
 
 
 def _store(image: Tensor, gain: float) -> Array:
@@ -144,46 +108,33 @@ def _store(image: Tensor, gain: float) -> Array:
     return torch.where(image > 0, stored.clamp(min=1), 0).to(torch.int16).cpu().numpy()
 
 
-@dataclass(frozen=True, eq=False)
-class Rendered:
-    """Four sequences by name, 0 outside the brain, and the labels of BRATS 2015, all (D, H, W) on one device."""
+def render(streams: RandomStreams, recipe: Recipe, anatomy: LabelMap) -> tuple[dict[str, Tensor], Tensor]:
+    """Render a case on the device of `streams`, on the grid of the anatomy with `margins` around it.
 
-    images: dict[str, Tensor]
-    labels: Tensor
-
-
-def render(streams: RandomStreams, recipe: Recipe, anatomy: LabelMap) -> Rendered:
-    """Render a case on the device of `streams`, on the grid of the anatomy with `margins` around it."""
-    scene, drawn, spacing = (
-        build_scene(streams, recipe.pose, recipe.glioma, anatomy),
-        recipe.confounders,
-        anatomy.spacing_mm,
-    )
-    tissue, labels = add_csf(drawn, scene.tissue, spacing), whole_head(scene)
-    brain = strip(streams, drawn, tissue, spacing)
-    extras, opacity = scatter(streams, drawn, tissue, brain, spacing)
+    Returns four sequences by name, 0 outside the brain, and the labels of BRATS 2015, all (D, H, W).
+    """
+    drawn, spacing = recipe.confounders, anatomy.spacing_mm
+    scene = build_scene(streams, recipe.pose, recipe.glioma, anatomy)
+    labels = torch.zeros_like(scene.tissue)
+    labels[scene.box] = scene.lesions.labels
+    tissue = drawn.add_csf(scene.tissue, spacing)
+    brain = drawn.strip(streams, tissue, spacing)
+    extras, opacity = drawn.scatter(streams, tissue, brain, spacing)
     scene = replace(
         scene,
         tissue=tissue,
         extras=extras,
         opacity=opacity,
-        fluid=fill_sulci(streams, drawn, tissue, spacing) * efface(recipe.glioma, labels > 0, spacing),
+        fluid=drawn.fill_sulci(streams, tissue, spacing) * efface(recipe.glioma, labels > 0, spacing),
         cortex=mix_cerebellum(drawn.mixing_mm, tissue, spacing),
         hindbrain=tilt_cerebellum(drawn.slope, tissue, spacing),
     )
-    texture, near = texture_fields(streams, scene), near_coil(brain, spacing)
+    texture, near = draw_texture(streams, scene), near_coil(brain, spacing)
     images = {}
     for sequence, palette in recipe.palettes.items():
         image = paint(streams, scene, palette, texture)
         images[sequence] = degrade(image, brain, near, streams, recipe.artefacts[sequence], spacing)
-    return Rendered(images, labels * brain)
-
-
-def whole_head(scene: Scene) -> Tensor:
-    """The labels of the tumour on the grid of the head (D, H, W)."""
-    labels = torch.zeros_like(scene.tissue)
-    labels[scene.box] = scene.lesions.labels
-    return labels
+    return images, labels * brain
 
 
 def degrade(
@@ -195,7 +146,8 @@ def degrade(
     """
     if scan.coil:
         image = image * torch.exp(scan.coil * near)
-    image = scan_slices(add_bias(image, streams, scan.bias, scan.bias_mm, spacing_mm), streams, scan, spacing_mm)
+    bias = torch.exp(scan.bias * noise(streams, image.shape, spacing_mm, scan.bias_mm)[0])
+    image = scan_slices(image * bias, streams, scan, spacing_mm)
     if scan.shift_mm:
         image = move(image, scan.shift_mm / spacing_mm[scan.phase], scan.moved, scan.phase)
     if scan.ghost:
@@ -205,16 +157,9 @@ def degrade(
 
 def near_coil(mask: Tensor, spacing_mm: Millimetres) -> Tensor:
     """Nearness (D, H, W) to the surface of a brain mask: 0 in the middle, about 1 on the surface."""
-    wide, narrow = (blur(mask.float(), voxels(reach_mm, spacing_mm)) for reach_mm in (25.0, 10.0))
+    wide, narrow = (blur(mask, reach_mm, spacing_mm) for reach_mm in (25.0, 10.0))
     near: Tensor = 2 - wide / wide.max() - narrow / narrow.max()
     return near.clamp(0, 1.2)
-
-
-def add_bias(
-    image: Tensor, streams: RandomStreams, strength: float, grain_mm: float, spacing_mm: Millimetres
-) -> Tensor:
-    """An image (D, H, W) times a slow field whose logarithm has the standard deviation `strength`."""
-    return image * torch.exp(strength * noise(streams, shape_of(image), spacing_mm, grain_mm)[0])
 
 
 def add_noise(image: Tensor, streams: RandomStreams, strength: float) -> Tensor:
@@ -230,8 +175,7 @@ def scan_slices(image: Tensor, streams: RandomStreams, scan: Artefacts, spacing_
     back: list[Tensor | None] = [None, None, None]
     if pair is not None:
         there[scan.axis], back[scan.axis] = pair
-    acquired = add_noise(along(image, (there[0], there[1], there[2])), streams, scan.noise)
-    return along(acquired, (back[0], back[1], back[2]))
+    return along(add_noise(along(image, there), streams, scan.noise), back)
 
 
 def slice_matrices(n: int, spacing_mm: float, thick_mm: float, device: torch.device) -> tuple[Tensor, Tensor] | None:

@@ -1,36 +1,25 @@
 """The scene of a realistic glioma, a deformed anatomy with its tumour, and how each sequence shows it.
 
 Brightness is relative to white matter at 1. Its ranges follow the physics of each sequence and cover the BraTS scans
-with a margin. A share of the images gets a random contrast, so that a network learns shapes too. Blur, noise and
-artefacts of the scanner come afterwards (`realistic`).
+with a margin. A share of the images gets a random contrast, so that a network learns shapes too.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from brainsegnet._types import Millimetres, Shape
+from brainsegnet._types import Doubles, Millimetres
 from brainsegnet.anatomy.procedural import Tissue
+from brainsegnet.simulation import Part
 from brainsegnet.simulation.confounders import Extra
-from brainsegnet.simulation.fields import (
-    Pose,
-    RandomStreams,
-    grid,
-    integrate,
-    noise,
-    place,
-    pose_velocity,
-    resize,
-    sample,
-    shape_of,
-)
-from brainsegnet.simulation.glioma import Glioma, Lesions, Part, grow_cells, infiltrate, push, render_labels
-from brainsegnet.volume import LabelMap
+from brainsegnet.simulation.fields import Pose, RandomStreams, displace, noise, place, pose_velocity, resize, sample
+from brainsegnet.simulation.glioma import Glioma, Lesions, grow_cells, infiltrate, push, render_labels
+from brainsegnet.task import BRATS2015
+from brainsegnet.volume import Box, LabelMap
 
-SEQUENCES = ("flair", "t1", "t1c", "t2")
 Range = tuple[float, float]
 COARSE_MM = 2.0
 """Spacing of the grid on which tumours and deformations are computed."""
@@ -50,11 +39,10 @@ PARTS: Mapping[str, tuple[Range, ...]] = {
 }
 MOTTLE = (0.0, 0.13, 0.17, 0.10, 0.14, 0.05, 0.25)
 """Texture within each `Part`: standard deviation of the logarithm of its brightness."""
-MOTTLE_OF_SEQUENCE: Mapping[str, float] = {"flair": 0.8, "t1": 0.65, "t1c": 0.65, "t2": 1.0}
-"""Factor on `MOTTLE` for each sequence."""
+MOTTLE_FACTOR: Mapping[str, float] = {"flair": 0.8, "t1": 0.65, "t1c": 0.65, "t2": 1.0}
 UPTAKE = 1.3
 """Factor on the texture of tissue that takes up contrast agent."""
-NOISE_OF_SEQUENCE: Mapping[str, float] = {"flair": 1.2, "t1": 0.5, "t1c": 0.75, "t2": 0.9}
+NOISE: Mapping[str, float] = {"flair": 1.2, "t1": 0.5, "t1c": 0.75, "t2": 0.9}
 """Factor on texture and noise: small in T1, where the contrast of tissues is small too."""
 DISTINCT = (True, False, False, True, True, True)
 """Whether each `Part` keeps nearly all of its contrast where the tumour is faint."""
@@ -67,16 +55,8 @@ EXTRAS: Mapping[str, tuple[Range, ...]] = {
 }
 GLOW: Mapping[str, float] = {"flair": 0.18, "t1": 0.02, "t1c": 0.07, "t2": 0.12}
 """Largest logarithm by which healthy tissue is brighter in places (limbic cortex, corona radiata)."""
-HINDBRAIN: Mapping[str, tuple[float, float]] = {
-    "flair": (0.1, 0.14),
-    "t1": (0.02, -0.03),
-    "t1c": (0.02, -0.05),
-    "t2": (0.08, 0.14),
-}
-"""Mean and standard deviation over heads of the logarithm of the brightness of hindbrain over cerebrum.
-
-In some heads FLAIR and T2 show it as bright as faint oedema, evenly or increasingly with the distance from the stem.
-"""
+HINDBRAIN: Mapping[str, Range] = {"flair": (0.1, 0.14), "t1": (0.02, -0.03), "t1c": (0.02, -0.05), "t2": (0.08, 0.14)}
+"""Mean and standard deviation over heads of the logarithm of the brightness of hindbrain over cerebrum."""
 WETNESS: Mapping[str, float] = {"flair": 1.0, "t1": -1.0, "t1c": -1.0, "t2": 1.0}
 """Whether water makes tissue brighter or darker."""
 
@@ -97,13 +77,13 @@ class Palette:
 
 def draw_palettes(rng: np.random.Generator, random_share: float = 0.1) -> dict[str, Palette]:
     """Draw the palettes of the four sequences, with one wetness of the tumour; a share of them has random contrast."""
-    wetness, strength = rng.uniform(0, 1, len(Part) - 1), float(rng.uniform(0.7, 1.1))
-    hindbrain = float(rng.normal())
-    return {s: _draw_palette(rng, s, wetness, (strength, hindbrain), rng.random() < random_share) for s in SEQUENCES}
+    wetness, strength = rng.uniform(0, 1, len(Part) - 1), rng.uniform(0.7, 1.1)
+    shared = strength, rng.normal()
+    return {s: _draw_palette(rng, s, wetness, shared, rng.random() < random_share) for s in BRATS2015.sequences}
 
 
 def _draw_palette(
-    rng: np.random.Generator, sequence: str, wetness: np.ndarray, shared: tuple[float, float], random: bool
+    rng: np.random.Generator, sequence: str, wetness: Doubles, shared: tuple[float, float], random: bool
 ) -> Palette:
     strength, of_head = shared
     fluid, grey = rng.uniform(*FLUID[sequence]), rng.uniform(*GREY[sequence])
@@ -111,23 +91,23 @@ def _draw_palette(
         fluid, grey = rng.uniform(0.1, 1.9), rng.uniform(0.6, 1.5)
     deep, cerebellar = 1 + (grey - 1) * rng.uniform((0.3, 0.6), (0.95, 1.1))
     mean, spread = HINDBRAIN[sequence]
-    hindbrain = mean + spread * (0.85 * of_head + 0.5 * float(rng.normal()))
+    hindbrain = mean + spread * (0.85 * of_head + 0.5 * rng.normal())
     tissues = [fluid, fluid, grey, 1.0, fluid * rng.uniform(0.85, 1.1), deep, cerebellar, rng.uniform(0.93, 1.06)]
     tissues[0] = fluid * rng.uniform(0.3, 1.1)
     extras = [rng.uniform(*span) for span in EXTRAS[sequence]]
     share = 0.5 * (wetness if WETNESS[sequence] > 0 else 1 - wetness) + 0.5 * rng.uniform(0, 1, len(wetness))
     low, high = np.array(PARTS[sequence]).T
     parts = low + (high - low) * share
-    factor = NOISE_OF_SEQUENCE[sequence]
+    factor = NOISE[sequence]
     faded = 1 + np.where(DISTINCT, 0.3 * strength + 0.7, strength) * (parts - 1)
     return Palette(
         sequence=sequence,
         physical=not random,
         tissues=(*map(float, tissues), *map(float, extras)),
         parts=(0.0, *faded.tolist()),
-        mottle=float(rng.uniform(0.4, 1.6)),
-        texture=(factor * float(rng.uniform(0.01, 0.06)), factor * float(rng.uniform(0.005, 0.03))),
-        glow=(float(rng.uniform(0, GLOW[sequence])), float(rng.uniform(0, GLOW[sequence]))),
+        mottle=rng.uniform(0.4, 1.6),
+        texture=(factor * rng.uniform(0.01, 0.06), factor * rng.uniform(0.005, 0.03)),
+        glow=(rng.uniform(0, GLOW[sequence]), rng.uniform(0, GLOW[sequence])),
         hindbrain=hindbrain,
     )
 
@@ -151,19 +131,19 @@ def build_scene(streams: RandomStreams, pose: Pose, glioma: Glioma, anatomy: Lab
     """Deform an anatomy, simulate a tumour in it, and displace the brain by the tumour; no confounders yet."""
     spacing, device = anatomy.spacing_mm, streams.torch_rng.device
     template = torch.as_tensor(anatomy.array, device=device).float()[None]
-    d, h, w = (n + 2 * p for n, p in zip(anatomy.shape, margins(spacing), strict=True))
+    shape = [n + 2 * p for n, p in zip(anatomy.shape, margins(spacing), strict=True)]
     template = torch.nn.functional.pad(template, (1,) * 6)
-    nodes, coarse_mm = _coarsen((d, h, w), spacing)
-    where = place(pose, (d, h, w), spacing, shape_of(template), nodes).to(device)
+    nodes, coarse_mm = _coarsen(shape, spacing)
+    where = place(pose, shape, spacing, template.shape[1:], nodes).to(device)
     velocity = pose_velocity(streams, pose, sample(template, where, "nearest")[0], coarse_mm)
-    first = _compose(where, integrate(velocity))
+    first = displace(where, velocity)
     before = sample(template, first, "nearest")[0].round()
     cells = grow_cells(streams, glioma, before, coarse_mm)
-    first = _compose(first, integrate(push(glioma, cells, before, coarse_mm)))
+    first = displace(first, push(glioma, cells, before, coarse_mm))
     after = sample(template, first, "nearest")[0].round()
     water = infiltrate(streams, glioma, cells, after, coarse_mm)
-    tissue = sample(template, resize(first, (d, h, w)), "nearest")[0].round().to(torch.uint8)
-    spread = resize(torch.stack([cells, water]), (d, h, w))
+    tissue = sample(template, resize(first, shape), "nearest")[0].round().to(torch.uint8)
+    spread = resize(torch.stack([cells, water]), shape)
     box = _box_around(spread.max(dim=0).values > 0.1, spacing)
     lesions = render_labels(streams, glioma, spread[0][box], spread[1][box], tissue[box], spacing)
     nothing, share = torch.zeros_like(tissue), torch.zeros_like(spread[0])
@@ -171,32 +151,23 @@ def build_scene(streams: RandomStreams, pose: Pose, glioma: Glioma, anatomy: Lab
     return Scene(tissue, nothing, share, share, cortex, share, lesions, box, spacing)
 
 
-def margins(spacing_mm: Millimetres) -> Shape:
+def margins(spacing_mm: Millimetres) -> list[int]:
     """Voxels along (D, H, W) that are added on each side of an anatomy: `MARGIN_MM`."""
-    d, h, w = (round(MARGIN_MM / s) for s in spacing_mm)
-    return d, h, w
+    return [round(MARGIN_MM / s) for s in spacing_mm]
 
 
-def _coarsen(shape: Shape, spacing_mm: Millimetres) -> tuple[Shape, Millimetres]:
+def _coarsen(shape: Sequence[int], spacing_mm: Millimetres) -> tuple[list[int], Millimetres]:
     """Nodes of a grid of `COARSE_MM` over a shape, and their spacing; never finer than the grid itself."""
-    d, h, w = (min(n, round((n - 1) * s / COARSE_MM) + 1) for n, s in zip(shape, spacing_mm, strict=True))
-    z, y, x = (s * (n - 1) / (k - 1) for n, k, s in zip(shape, (d, h, w), spacing_mm, strict=True))
-    return (d, h, w), (z, y, x)
-
-
-def _compose(first: Tensor, displacement: Tensor) -> Tensor:
-    """The positions (3, d, h, w) that follow from `displacement` and then `first`."""
-    return sample(first, grid(shape_of(first), first.device) + displacement)
+    nodes = [min(n, round((n - 1) * s / COARSE_MM) + 1) for n, s in zip(shape, spacing_mm, strict=True)]
+    z, y, x = (s * (n - 1) / (k - 1) for n, k, s in zip(shape, nodes, spacing_mm, strict=True))
+    return nodes, (z, y, x)
 
 
 def _box_around(mask: Tensor, spacing_mm: Millimetres) -> tuple[slice, slice, slice]:
     """Slices around a mask (D, H, W) with 6 mm of room."""
-    found = []
-    for axis, step in enumerate(spacing_mm):
-        hits = torch.nonzero(mask.amax(dim=tuple({0, 1, 2} - {axis}))).ravel()
-        room = round(6 / step)
-        found.append(slice(max(0, int(hits[0]) - room), int(hits[-1]) + 1 + room))
-    return found[0], found[1], found[2]
+    box, room = Box.around(mask.cpu().numpy()), [round(6 / step) for step in spacing_mm]
+    d, h, w = (slice(max(0, a - r), b + r) for a, b, r in zip(box.start, box.stop, room, strict=True))
+    return d, h, w
 
 
 @dataclass(frozen=True, eq=False)
@@ -209,19 +180,16 @@ class Texture:
     lesion: Tensor
 
 
-def texture_fields(streams: RandomStreams, scene: Scene) -> Texture:
+def draw_texture(streams: RandomStreams, scene: Scene) -> Texture:
     """Draw the texture of a scene."""
-    shape, inner = shape_of(scene.tissue), shape_of(scene.lesions.parts)
+    shape, inner = scene.tissue.shape, scene.lesions.parts.shape
     slow, fine, places = (noise(streams, shape, scene.spacing_mm, grain)[0] for grain in (14.0, 2.4, 9.0))
     coarse, middle = (noise(streams, inner, scene.spacing_mm, grain)[0] for grain in (6.0, 2.5))
     return Texture(slow, fine, (places - 0.4).clamp(0, 2), 0.75 * coarse + 0.65 * middle)
 
 
 def paint(streams: RandomStreams, scene: Scene, palette: Palette, texture: Texture) -> Tensor:
-    """One sequence (D, H, W) of a scene, relative to white matter, before blur and noise.
-
-    The background shows what surrounds a brain, because the blur mixes it in; the mask is applied last.
-    """
+    """One sequence (D, H, W) of a scene before blur and noise; the background shows what surrounds a brain."""
     shades = torch.tensor(palette.tissues, device=scene.tissue.device)
     image = _paint_tissues(shades, scene)
     where = torch.nonzero(scene.opacity.ravel() > 0).ravel()
@@ -254,16 +222,16 @@ def _paint_tissues(shades: Tensor, scene: Scene) -> Tensor:
 def _paint_tumour(streams: RandomStreams, image: Tensor, scene: Scene, palette: Palette, texture: Texture) -> Tensor:
     """The box (D, H, W) of an image with the tumour in it."""
     parts = scene.lesions.parts.int()
-    own = noise(streams, shape_of(parts), scene.spacing_mm, 3.5)[0]
+    own = noise(streams, parts.shape, scene.spacing_mm, 3.5)[0]
     shared = texture.lesion * WETNESS[palette.sequence]
-    amount = palette.mottle * MOTTLE_OF_SEQUENCE[palette.sequence] * torch.tensor(MOTTLE, device=parts.device)[parts]
+    amount = palette.mottle * MOTTLE_FACTOR[palette.sequence] * torch.tensor(MOTTLE, device=parts.device)[parts]
     if palette.sequence == "t1c":
         amount = torch.where(parts == Part.ENHANCING, UPTAKE * amount, amount)
     shades = torch.tensor(palette.parts, device=parts.device)
     shades[Part.NONE] = shades[Part.OEDEMA]
     look = shades[parts] * torch.exp(amount * (0.75 * shared + 0.65 * own))
-    fluid = (scene.tissue[scene.box] == Tissue.CSF) | (scene.tissue[scene.box] == Tissue.VENTRICLE)
-    vessel = scene.extras[scene.box] == Extra.VESSEL
-    spared = (fluid | vessel) & ((parts == Part.NONE) | (parts == Part.OEDEMA))
-    opacity = torch.where(spared | (scene.tissue[scene.box] == Tissue.BACKGROUND), 0.0, scene.lesions.opacity)
+    tissue, vessel = scene.tissue[scene.box], scene.extras[scene.box] == Extra.VESSEL
+    fluid = (tissue == Tissue.CSF) | (tissue == Tissue.VENTRICLE) | vessel
+    spared = fluid & ((parts == Part.NONE) | (parts == Part.OEDEMA))
+    opacity = torch.where(spared | (tissue == Tissue.BACKGROUND), 0.0, scene.lesions.opacity)
     return image + opacity * (look - image)

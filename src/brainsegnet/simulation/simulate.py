@@ -1,6 +1,6 @@
 """Simulate cases on disk, in the folders and file names of BRATS 2015, ISLES 2022 or ISLES 2017.
 
-Nothing heavy is imported before a case is made, so a command line may take its flags from `SimulateOptions`.
+Nothing heavy is imported before a case is made, so the command line takes its flags from `SimulateOptions`.
 """
 
 from collections.abc import Callable
@@ -15,9 +15,6 @@ from brainsegnet.simulation import StrokeTask
 if TYPE_CHECKING:
     from brainsegnet.simulation.stroke_case import Library
     from brainsegnet.volume import Case
-
-ATLAS_NAME = "ArterialAtlas"
-"""Beginning of the name of the file with arterial territories, in a folder of lesion masks."""
 
 
 @dataclass(frozen=True)
@@ -66,15 +63,9 @@ class SimulateOptions:
 
 
 def simulate(out: Path, options: SimulateOptions | None = None, callback: Callback | None = None) -> list[Path]:
-    """Simulate cases and write each into a folder of its own, below `out`.
+    """Simulate cases, by default eight phantoms, and write each into a folder of its own below `out`.
 
-    Args:
-        out: Folder for the cases.
-        options: Which cases; by default eight phantoms.
-        callback: Hears of each case that is written, with its folder.
-
-    Returns:
-        The folders of the cases.
+    The callback hears of each case with its folder; all folders are returned.
 
     Raises:
         OutputError: the folder cannot be written.
@@ -112,14 +103,10 @@ def open_simulator(options: SimulateOptions, device: str = "cpu") -> "Callable[[
 
         task, library, detail = options.stroke, open_library(options.shapes, options.anatomy), options.detail
         return lambda seed: simulate_stroke(seed, task, library, detail)
-    if options.realistic:
-        return _open_gliomas(options, device)
-    from brainsegnet.simulation.phantom import DEMO_SHAPE, simulate_phantom
+    if not options.realistic:
+        from brainsegnet.simulation.phantom import DEMO_SHAPE, simulate_phantom
 
-    return lambda seed: simulate_phantom(seed, options.shape or DEMO_SHAPE)
-
-
-def _open_gliomas(options: SimulateOptions, device: str) -> "Callable[[int], Case]":
+        return lambda seed: simulate_phantom(seed, options.shape or DEMO_SHAPE)
     from brainsegnet.anatomy.label_maps import default_anatomy, open_anatomies
 
     try:
@@ -137,8 +124,6 @@ def sequence_path(case: str, stroke: StrokeTask | None, sequence: str, identifie
 
     >>> sequence_path("sub-strokephantom0001", "isles2022", "dwi", 0).as_posix()
     'sub-strokephantom0001_ses-0001_dwi.nii.gz'
-    >>> sequence_path("phantom_1", "isles2017", "tmax", 127014).as_posix()
-    'VSD.Brain.XX.O.MR_Tmax.127014/VSD.Brain.XX.O.MR_Tmax.127014.nii'
     """
     from brainsegnet.io.case_files import LESION
     from brainsegnet.io.layouts import smir_path, vsd_path
@@ -166,20 +151,14 @@ def open_library(shapes: Path | None = None, anatomy: str | Path | None = None) 
     from brainsegnet.io.images import read_labels
     from brainsegnet.simulation.stroke_case import Library
 
-    masks, atlas = _find_masks(shapes) if shapes else ([], None)
+    files = sorted(path for ending in ("*.nii", "*.nii.gz") for path in shapes.rglob(ending)) if shapes else []
+    atlases = [path for path in files if path.name.startswith("ArterialAtlas")]
+    masks = [path for path in files if path not in atlases]
+    if shapes and not masks:
+        raise DatasetError(f"{shapes} holds no lesion masks (.nii or .nii.gz); name a folder of masks in MNI space")
     anatomies = open_anatomies(anatomy) if anatomy else None
     return Library(
         draw_anatomy=(lambda rng: anatomies(int(rng.integers(2**31)))) if anatomies else None,
         draw_shape=(lambda rng: read_labels(masks[int(rng.integers(len(masks)))])) if masks else None,
-        atlas=read_labels(atlas) if atlas else None,
+        atlas=read_labels(atlases[0]) if atlases else None,
     )
-
-
-def _find_masks(folder: Path) -> tuple[list[Path], Path | None]:
-    """Files of lesion masks, sorted, and the first file of arterial territories."""
-    files = sorted(path for ending in ("*.nii", "*.nii.gz") for path in folder.rglob(ending))
-    atlases = [path for path in files if path.name.startswith(ATLAS_NAME)]
-    masks = [path for path in files if path not in atlases]
-    if not masks:
-        raise DatasetError(f"{folder} holds no lesion masks (.nii or .nii.gz); name a folder of masks in MNI space")
-    return masks, atlases[0] if atlases else None

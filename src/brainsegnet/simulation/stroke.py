@@ -13,7 +13,7 @@ import numpy as np
 from scipy import ndimage
 
 from brainsegnet._types import Array, Floats, Labels, Mask
-from brainsegnet.anatomy.procedural import Tissue, ball_radius_mm, log_uniform, shape_of, smooth_noise
+from brainsegnet.anatomy.procedural import Tissue, ball_radius_mm, log_uniform, smooth_noise
 from brainsegnet.anatomy.territories import MIDDLE, Ground, Territory, brain_tissue, same_artery, sample_template
 from brainsegnet.volume import LabelMap
 
@@ -26,34 +26,21 @@ SATELLITES = 0.1
 LARGEST_DEFICIT_ML = 320.0
 VOLUMES_ML: dict[Kind, tuple[float, float]] = {"wedge": (1, 90), "lacune": (0.15, 2), "emboli": (0.3, 12)}
 """Range of the volume of a simulated core."""
-PLACES: dict[Kind, tuple[tuple[Territory, float], ...]] = {
-    "wedge": (
-        (Territory.ANTERIOR_CEREBRAL, 1),
-        (Territory.MIDDLE_FRONTAL, 3),
-        (Territory.MIDDLE_PARIETAL, 3),
-        (Territory.MIDDLE_TEMPORAL, 2),
-        (Territory.LENTICULOSTRIATE, 1.5),
-        (Territory.POSTERIOR_CEREBRAL, 2),
-        (Territory.SUPERIOR_CEREBELLAR, 0.7),
-        (Territory.INFERIOR_CEREBELLAR, 1.3),
-    ),
-    "lacune": (
-        (Territory.LENTICULOSTRIATE, 4),
-        (Territory.THALAMIC, 3),
-        (Territory.BASILAR, 2),
-        (Territory.MIDDLE_FRONTAL, 1),
-        (Territory.ANTERIOR_CEREBRAL, 0.5),
-        (Territory.INFERIOR_CEREBELLAR, 0.5),
-    ),
-    "emboli": (
-        (Territory.ANTERIOR_CEREBRAL, 1),
-        (Territory.MIDDLE_FRONTAL, 3),
-        (Territory.MIDDLE_PARIETAL, 3),
-        (Territory.MIDDLE_TEMPORAL, 1.5),
-        (Territory.POSTERIOR_CEREBRAL, 1.5),
-        (Territory.INFERIOR_CEREBELLAR, 1),
-    ),
-}
+T = Territory
+PLACES: dict[Kind, dict[Territory, float]] = {
+    "wedge": {
+        T.ANTERIOR_CEREBRAL: 1, T.MIDDLE_FRONTAL: 3, T.MIDDLE_PARIETAL: 3, T.MIDDLE_TEMPORAL: 2,
+        T.LENTICULOSTRIATE: 1.5, T.POSTERIOR_CEREBRAL: 2, T.SUPERIOR_CEREBELLAR: 0.7, T.INFERIOR_CEREBELLAR: 1.3,
+    },
+    "lacune": {
+        T.LENTICULOSTRIATE: 4, T.THALAMIC: 3, T.BASILAR: 2, T.MIDDLE_FRONTAL: 1, T.ANTERIOR_CEREBRAL: 0.5,
+        T.INFERIOR_CEREBELLAR: 0.5,
+    },
+    "emboli": {
+        T.ANTERIOR_CEREBRAL: 1, T.MIDDLE_FRONTAL: 3, T.MIDDLE_PARIETAL: 3, T.MIDDLE_TEMPORAL: 1.5,
+        T.POSTERIOR_CEREBRAL: 1.5, T.INFERIOR_CEREBELLAR: 1,
+    },
+}  # fmt: skip
 """Arteries of each kind, and their relative frequency."""
 
 
@@ -95,9 +82,9 @@ class Infarct:
 def draw_stroke(rng: np.random.Generator, with_shape: bool = False) -> Stroke:
     """Draw a stroke; where there is a library of shapes, two in three take theirs from it."""
     kind = tuple(PLACES)[int(rng.choice(3, p=(0.5, 0.17, 0.33)))]
-    places, weights = zip(*PLACES[kind], strict=True)
-    territory = places[int(rng.choice(len(places), p=np.array(weights) / sum(weights)))]
-    shaped = with_shape and bool(rng.random() < 0.66)
+    places, weights = tuple(PLACES[kind]), np.array(tuple(PLACES[kind].values()))
+    territory = places[int(rng.choice(len(places), p=weights / sum(weights)))]
+    shaped = with_shape and rng.random() < 0.66
     several = int(log_uniform(rng, 3, 40))
     extra = several if rng.random() < 0.65 else int(rng.random() < 0.3)
     small = rng.random() < 0.3
@@ -107,10 +94,10 @@ def draw_stroke(rng: np.random.Generator, with_shape: bool = False) -> Stroke:
         territory=territory,
         volume_ml=log_uniform(rng, *VOLUMES_ML[kind]),
         foci={"wedge": 1 + extra, "lacune": 1 + int(rng.random() < 0.15), "emboli": several}[kind],
-        roughness=float(rng.uniform(0.2, 0.6)),
-        sparing=float(rng.uniform(0, 0.2)),
+        roughness=rng.uniform(0.2, 0.6),
+        sparing=rng.uniform(0, 0.2),
         deficit=log_uniform(rng, 1.3, 8),
-        loss=float(rng.beta(1, 6) if small else rng.beta(1.6, 1.8)),
+        loss=rng.beta(1, 6) if small else rng.beta(1.6, 1.8),
     )
 
 
@@ -121,7 +108,7 @@ def simulate_infarct(
     core = simulate_core(rng, ground, stroke, shape)
     deficit = _find_deficit(rng, ground, stroke, core)
     fading = ndimage.gaussian_filter(deficit.astype(np.float32), [4 / s for s in ground.spacing_mm], truncate=2)
-    noise = smooth_noise(rng, shape_of(core), ground.spacing_mm, 7.0)
+    noise = smooth_noise(rng, core.shape, ground.spacing_mm, 7.0)
     severity = np.where(deficit, np.clip(1.4 * fading - 0.5 + 0.15 * noise, 0.05, 0.9), 0).astype(np.float32)
     near = ndimage.gaussian_filter(core.astype(np.float32), [7 / s for s in ground.spacing_mm], truncate=3)
     penumbra = deficit & ~core
@@ -137,18 +124,14 @@ def simulate_core(rng: np.random.Generator, ground: Ground, stroke: Stroke, shap
         core = _place_shape(rng, ground, shape)
         for _ in range(stroke.foci - 1):
             volume_ml = log_uniform(rng, 0.015, 0.4)
-            core |= _make_focus(rng, ground, stroke, _draw_seed(rng, ground, stroke), volume_ml)
+            core |= _make_focus(rng, ground, stroke, volume_ml)
     while np.count_nonzero(core) < FEWEST_VOXELS:
         core |= _make_foci(rng, ground, stroke)
     return core
 
 
 def select_highest(rank: Floats, allowed: Array, count: int) -> Mask:
-    """The `count` voxels of `allowed` (D, H, W) with the highest `rank`, or all if there are fewer.
-
-    >>> select_highest(np.array([[[3.0, 1.0, 2.0, 9.0]]]), np.array([[[True, True, True, False]]]), 2).tolist()
-    [[[True, False, True, False]]]
-    """
+    """The `count` voxels of `allowed` (D, H, W) with the highest `rank`, or all if there are fewer."""
     chosen = np.zeros(allowed.shape, np.bool_)
     candidates = np.flatnonzero(allowed)
     count = min(count, candidates.size)
@@ -166,7 +149,7 @@ def _place_shape(rng: np.random.Generator, ground: Ground, shape: LabelMap) -> M
         here[2] *= -1
     matrix = np.eye(3) * np.exp(rng.normal(0, 0.06, 3)) + rng.normal(0, 0.04, (3, 3))
     middle = here.mean(axis=1, keepdims=True)
-    warp = [smooth_noise(rng, shape_of(brain), ground.spacing_mm, 14.0)[brain] for _ in range(3)]
+    warp = [smooth_noise(rng, brain.shape, ground.spacing_mm, 14.0)[brain] for _ in range(3)]
     moved = matrix.astype(np.float32) @ (here - middle) + middle + rng.normal(0, 3, (3, 1)) + 2.5 * np.stack(warp)
     core = np.zeros(brain.shape, np.bool_)
     core[brain] = sample_template(shape, moved, order=1) > 0.5
@@ -181,7 +164,7 @@ def _make_foci(rng: np.random.Generator, ground: Ground, stroke: Stroke) -> Mask
     if not emboli:
         shares = np.array([1.0]) if stroke.foci == 1 else np.append(1 - SATELLITES, SATELLITES * shares)
     for share in shares:
-        core |= _make_focus(rng, ground, stroke, _draw_seed(rng, ground, stroke), float(share * stroke.volume_ml))
+        core |= _make_focus(rng, ground, stroke, float(share * stroke.volume_ml))
     return core
 
 
@@ -202,27 +185,23 @@ def _draw_voxel(rng: np.random.Generator, allowed: Array) -> tuple[int, int, int
     return int(d), int(h), int(w)
 
 
-def _make_focus(
-    rng: np.random.Generator, ground: Ground, stroke: Stroke, seed: tuple[int, int, int], volume_ml: float
-) -> Mask:
+def _make_focus(rng: np.random.Generator, ground: Ground, stroke: Stroke, volume_ml: float) -> Mask:
     """A rough ellipsoid around a seed, within the artery of the seed, with healthy patches if it is large."""
+    seed, spacing, core = _draw_seed(rng, ground, stroke), ground.spacing_mm, np.zeros(ground.tissue.shape, np.bool_)
     count = max(FEWEST_VOXELS // 2, round(volume_ml / ground.voxel_ml))
-    radius_mm = ball_radius_mm(volume_ml)
-    reach = [int(np.ceil((2.2 * radius_mm + 4) / step)) for step in ground.spacing_mm]
-    near = tuple(slice(max(0, at - far), at + far + 1) for at, far in zip(seed, reach, strict=True))
-    spacing, box = ground.spacing_mm, ground.tissue[near].shape
-    offsets = np.ix_(
-        *((np.arange(s.start, s.start + n) - a) * m for s, n, a, m in zip(near, box, seed, spacing, strict=True))
-    )
+    radius_mm = ball_radius_mm(volume_ml * 1000)
+    reach = [int(np.ceil((2.2 * radius_mm + 4) / step)) for step in spacing]
+    around = zip(seed, reach, ground.tissue.shape, strict=True)
+    near = tuple(slice(max(0, a - r), min(n, a + r + 1)) for a, r, n in around)
+    offsets = [(index - a) * step for index, a, step in zip(np.ogrid[near], seed, spacing, strict=True)]
     stretch = np.exp(rng.normal(0, 0.25, 3))
     distance = np.sqrt(sum((o * k) ** 2 for o, k in zip(offsets, stretch, strict=True)))
-    bumps = sum(smooth_noise(rng, shape_of(distance), spacing, max(1.5, f * radius_mm)) for f in (0.6, 0.25))
+    bumps = sum(smooth_noise(rng, distance.shape, spacing, max(1.5, f * radius_mm)) for f in (0.6, 0.25))
     allowed = brain_tissue(ground.tissue[near]) & same_artery(ground, seed)[near]
     focus = select_highest(-distance + stroke.roughness * radius_mm * bumps, allowed, count)
-    holes = smooth_noise(rng, shape_of(distance), spacing, 3.0)
+    holes = smooth_noise(rng, distance.shape, spacing, 3.0)
     if count > 20 * FEWEST_VOXELS:
         focus &= holes > np.quantile(holes, stroke.sparing)
-    core = np.zeros(ground.tissue.shape, np.bool_)
     core[near] = focus
     return core
 
@@ -237,7 +216,7 @@ def _find_deficit(rng: np.random.Generator, ground: Ground, stroke: Stroke, core
     sides = (left if left[core].mean() > 0.15 else False) | (~left if left[core].mean() < 0.85 else False)
     allowed = brain_tissue(ground.tissue) & np.isin(ground.territory, list(arteries)) & sides & ~core
     distance = ndimage.distance_transform_edt(~core, sampling=ground.spacing_mm).astype(np.float32)
-    rank = -distance + 6 * smooth_noise(rng, shape_of(core), ground.spacing_mm, 10.0)
+    rank = -distance + 6 * smooth_noise(rng, core.shape, ground.spacing_mm, 10.0)
     voxels = np.count_nonzero(core)
     ceiling = LARGEST_DEFICIT_ML / ground.voxel_ml
     more = min((stroke.deficit - 1) * voxels + 5 / ground.voxel_ml * (stroke.deficit > 2), max(0.0, ceiling - voxels))
@@ -245,36 +224,27 @@ def _find_deficit(rng: np.random.Generator, ground: Ground, stroke: Stroke, core
 
 
 def add_mimics(rng: np.random.Generator, ground: Ground, core: Mask) -> Labels:
-    """Add older lesions to an anatomy: a map (D, H, W) of `Mimic`, outside the core."""
-    mimics = np.zeros(core.shape, np.uint8)
-    _add_hyperintensities(rng, ground, mimics)
+    """Add older lesions to an anatomy: a map (D, H, W) of `Mimic`, outside the core.
+
+    White matter disease is caps on the ventricles and spots; an old infarct is a cavity in a rim of gliosis.
+    """
+    mimics, spacing = np.zeros(core.shape, np.uint8), ground.spacing_mm
+    ventricle = (ground.tissue == Tissue.VENTRICLE).astype(np.float32)
+    near = ndimage.gaussian_filter(ventricle, [7 / s for s in spacing], truncate=2.5)
+    spots = smooth_noise(rng, core.shape, spacing, rng.uniform(1.8, 4.0))
+    rank = 2.5 * near + 0.22 * spots + 0.1 * smooth_noise(rng, core.shape, spacing, 9.0)
+    count = round(min(float(np.exp(rng.normal(np.log(5), 1.2))), 60) / ground.voxel_ml)
+    mimics[select_highest(rank, ground.tissue == Tissue.WHITE, count)] = Mimic.HYPERINTENSITY
     for _ in range(int(rng.choice(3, p=(0.6, 0.28, 0.12)))):
-        _add_old_infarct(rng, ground, mimics)
+        volume_ml = log_uniform(rng, 0.1, 35)
+        scar = _make_blob(rng, ground, volume_ml, max(3.0, 2 * float(np.cbrt(volume_ml))))
+        mimics[scar] = Mimic.GLIOSIS
+        inner = ndimage.gaussian_filter(scar.astype(np.float32), [max(1.5 / s, 0.5) for s in spacing], truncate=2)
+        mimics[scar & (inner > rng.uniform(0.5, 0.95))] = Mimic.CAVITY
     for _ in range(int(rng.choice(4, p=(0.5, 0.25, 0.15, 0.1)))):
         mimics[_make_blob(rng, ground, log_uniform(rng, 0.08, 4), 5.0)] = Mimic.SHINE_THROUGH
     mimics[core | ~brain_tissue(ground.tissue)] = Mimic.NONE
     return mimics
-
-
-def _add_hyperintensities(rng: np.random.Generator, ground: Ground, mimics: Labels) -> None:
-    """Chronic white matter disease: caps on the ventricles, and spots in the deep white matter."""
-    spacing, shape = ground.spacing_mm, shape_of(mimics)
-    ventricle = (ground.tissue == Tissue.VENTRICLE).astype(np.float32)
-    near = ndimage.gaussian_filter(ventricle, [7 / s for s in spacing], truncate=2.5)
-    spots = smooth_noise(rng, shape, spacing, float(rng.uniform(1.8, 4.0)))
-    rank = 2.5 * near + 0.22 * spots + 0.1 * smooth_noise(rng, shape, spacing, 9.0)
-    volume_ml = float(np.exp(rng.normal(np.log(5), 1.2)))
-    white = ground.tissue == Tissue.WHITE
-    mimics[select_highest(rank, white, round(min(volume_ml, 60) / ground.voxel_ml))] = Mimic.HYPERINTENSITY
-
-
-def _add_old_infarct(rng: np.random.Generator, ground: Ground, mimics: Labels) -> None:
-    """An old infarct: a cavity in a rim of gliosis."""
-    volume_ml = log_uniform(rng, 0.1, 35)
-    scar = _make_blob(rng, ground, volume_ml, max(3.0, 2 * float(np.cbrt(volume_ml))))
-    mimics[scar] = Mimic.GLIOSIS
-    inner = ndimage.gaussian_filter(scar.astype(np.float32), [max(1.5 / s, 0.5) for s in ground.spacing_mm], truncate=2)
-    mimics[scar & (inner > rng.uniform(0.5, 0.95))] = Mimic.CAVITY
 
 
 def _make_blob(rng: np.random.Generator, ground: Ground, volume_ml: float, blur_mm: float) -> Mask:
@@ -284,5 +254,5 @@ def _make_blob(rng: np.random.Generator, ground: Ground, volume_ml: float, blur_
     apart = ground.points - ground.points[(slice(None), *centre)].reshape(3, 1, 1, 1)
     distance = np.sqrt(np.square(apart).sum(axis=0))
     allowed = brain & same_artery(ground, centre) & (distance < 60)
-    rough = 0.35 * ball_radius_mm(volume_ml) * smooth_noise(rng, shape_of(brain), ground.spacing_mm, blur_mm)
+    rough = 0.35 * ball_radius_mm(volume_ml * 1000) * smooth_noise(rng, brain.shape, ground.spacing_mm, blur_mm)
     return select_highest(rough - distance, allowed, round(volume_ml / ground.voxel_ml))

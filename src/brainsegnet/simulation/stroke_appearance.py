@@ -1,9 +1,8 @@
 """Appearance of a stroke: signal and ADC of tissue in diffusion MRI, blood flow, volume and delay in perfusion MRI.
 
 Diffusion: S = S0 exp(-b ADC). A scan averages S over each voxel and adds noise, and the ADC map is computed from the
-noisy images, as on a scanner (`stroke_scanner`). So DWI and ADC agree in every voxel, T2 shine-through follows, and the
-ADC is poor where the signal is. Perfusion follows the central volume theorem, MTT = CBV / CBF; contrast agent arrives
-late in the deficit.
+noisy images, as on a scanner. So DWI and ADC agree in every voxel, and T2 shine-through follows. Perfusion follows the
+central volume theorem, MTT = CBV / CBF; contrast agent arrives late in the deficit.
 """
 
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ import numpy as np
 from scipy import ndimage
 
 from brainsegnet._types import Array, Floats, Labels, Mask
-from brainsegnet.anatomy.procedural import CEREBELLUM_MM, Tissue, shape_of, smooth_noise
+from brainsegnet.anatomy.procedural import CEREBELLUM_MM, Tissue, smooth_noise
 from brainsegnet.anatomy.territories import Ground
 from brainsegnet.simulation.stroke import Infarct, Mimic
 
@@ -65,12 +64,7 @@ class Tissues:
     adc: Floats
 
     def weighted(self, b_s_mm2: float) -> Floats:
-        """Signal (D, H, W) at a diffusion weighting.
-
-        >>> white = Tissues(np.ones((1, 1, 1), np.float32), np.full((1, 1, 1), 700, np.float32))
-        >>> round(float(white.weighted(1000).item()), 3)
-        0.497
-        """
+        """Signal (D, H, W) at a diffusion weighting."""
         return np.asarray(self.b0 * np.exp(np.float32(-b_s_mm2 * 1e-6) * self.adc), np.float32)
 
 
@@ -96,15 +90,15 @@ def draw_diffusion(rng: np.random.Generator, random_share: float = RANDOM_SHARE)
     return DiffusionContrast(
         t2=tuple(t2.tolist()),
         adc=tuple(adc.tolist()),
-        core_t2=float(rng.uniform(1.2, 2.4) if late else rng.uniform(1.0, 2.1)),
-        core_adc=float(rng.uniform(0.68, 0.95) if late else rng.uniform(0.46, 0.76)),
-        mottle=float(rng.uniform(0.05, 0.22)),
-        texture=float(rng.uniform(0.04, 0.13)),
-        glow=float(rng.uniform(0, 0.3)),
-        iron=float(rng.uniform(0, 0.5)),
-        hindbrain=float(rng.normal(0.12, 0.12)),
-        folia=float(rng.uniform(0.05, 0.4)),
-        b_s_mm2=1000.0 if rng.random() < 0.85 else float(rng.uniform(800, 1200)),
+        core_t2=rng.uniform(1.2, 2.4) if late else rng.uniform(1.0, 2.1),
+        core_adc=rng.uniform(0.68, 0.95) if late else rng.uniform(0.46, 0.76),
+        mottle=rng.uniform(0.05, 0.22),
+        texture=rng.uniform(0.04, 0.13),
+        glow=rng.uniform(0, 0.3),
+        iron=rng.uniform(0, 0.5),
+        hindbrain=rng.normal(0.12, 0.12),
+        folia=rng.uniform(0.05, 0.4),
+        b_s_mm2=1000.0 if rng.random() < 0.85 else rng.uniform(800, 1200),
     )
 
 
@@ -119,8 +113,11 @@ def _draw_random(rng: np.random.Generator, fluid: tuple[float, float], tissue: t
 def paint_diffusion(
     rng: np.random.Generator, ground: Ground, core: Mask, mimics: Labels, contrast: DiffusionContrast
 ) -> Tissues:
-    """Signal and ADC of an anatomy with a core and with `mimics`, both (D, H, W)."""
-    spacing, shape = ground.spacing_mm, shape_of(core)
+    """Signal and ADC of an anatomy with a core and with `mimics`, both (D, H, W).
+
+    Healthy tissue resembles an infarct in places: bright cortex, and nuclei with a low ADC by their iron.
+    """
+    spacing, shape = ground.spacing_mm, core.shape
     b0 = np.array(contrast.t2, np.float32)[ground.tissue]
     adc = np.array(contrast.adc, np.float32)[ground.tissue]
     old = mimics > 0
@@ -131,7 +128,12 @@ def paint_diffusion(
     freer = 1.3 * contrast.texture * smooth_noise(rng, shape, spacing, 3.0)
     b0 *= np.exp(np.float32(OFFSET * contrast.b_s_mm2 * 1e-6) * np.where(adc < FLUID_ADC, adc, 0) * freer)
     adc *= 1 + freer
-    _vary_regions(rng, ground, b0, adc, contrast)
+    grey, deep = ground.tissue == Tissue.GREY, ground.tissue == Tissue.DEEP_GREY
+    bright = np.clip(smooth_noise(rng, shape, spacing, 9.0) - 0.4, 0, 2)
+    b0[grey] *= 1 + contrast.glow * bright[grey]
+    middle = np.clip(smooth_noise(rng, shape, spacing, 4.5), 0, 1.5)[deep]
+    b0[deep] *= 1 - contrast.iron * np.minimum(middle, 1)
+    adc[deep] *= 1 - 0.4 * contrast.iron * middle
     _fold_hindbrain(rng, ground, b0, adc, contrast)
     mottle = contrast.mottle * smooth_noise(rng, shape, spacing, 4.0)[core]
     soft = np.clip(ndimage.gaussian_filter(core.astype(np.float32), [2 / s for s in spacing], truncate=2)[core], 0, 1)
@@ -139,19 +141,6 @@ def paint_diffusion(
     b0[core] *= np.maximum(1 + (contrast.core_t2 - 1) * depth * (1 + 4 * mottle) - mottle, 0.6)
     adc[core] *= np.clip(1 - (1 - contrast.core_adc) * depth + mottle, 0.25, 0.95)
     return Tissues(b0, adc)
-
-
-def _vary_regions(
-    rng: np.random.Generator, ground: Ground, b0: Floats, adc: Floats, contrast: DiffusionContrast
-) -> None:
-    """Make healthy tissue resemble an infarct in places: bright cortex, and nuclei with a low ADC by their iron."""
-    spacing, shape = ground.spacing_mm, shape_of(b0)
-    grey, deep = ground.tissue == Tissue.GREY, ground.tissue == Tissue.DEEP_GREY
-    bright = np.clip(smooth_noise(rng, shape, spacing, 9.0) - 0.4, 0, 2)
-    b0[grey] *= 1 + contrast.glow * bright[grey]
-    middle = np.clip(smooth_noise(rng, shape, spacing, 4.5), 0, 1.5)[deep]
-    b0[deep] *= 1 - contrast.iron * np.minimum(middle, 1)
-    adc[deep] *= 1 - 0.4 * contrast.iron * middle
 
 
 def _fold_hindbrain(
@@ -164,7 +153,7 @@ def _fold_hindbrain(
         return
     points = ground.points[:, hindbrain]
     away = np.linalg.norm(points - ground.points[:, stem].mean(axis=1, keepdims=True), axis=0)
-    bent = away + 3 * smooth_noise(rng, shape_of(b0), ground.spacing_mm, 12.0)[hindbrain]
+    bent = away + 3 * smooth_noise(rng, b0.shape, ground.spacing_mm, 12.0)[hindbrain]
     sheets = np.clip((np.cos(2 * np.pi * bent / rng.uniform(6, 10)) - 0.4) / 0.6, 0, 1)
     fluid = contrast.folia * sheets * np.clip(away / CEREBELLUM_MM - 0.4, 0, 0.6) / 0.6
     b0[hindbrain] *= np.exp(contrast.hindbrain * np.clip(0.5 + 0.5 * away / CEREBELLUM_MM, 0, 1.3))
@@ -176,11 +165,7 @@ def _fold_hindbrain(
 
 
 def measure_adc(b0: Floats, dwi: Floats, b_s_mm2: float) -> Floats:
-    """ADC (D, H, W) in 1e-6 mm2/s from two images, never negative, at most 6000.
-
-    >>> measure_adc(np.ones((1, 1, 1)), np.full((1, 1, 1), np.exp(-0.7)), 1000).round(3).item()
-    700.0
-    """
+    """ADC (D, H, W) in 1e-6 mm2/s from two images, never negative, at most 6000."""
     ratio = np.maximum(b0, 1e-6) / np.maximum(dwi, 1e-6)
     return np.asarray(np.clip(np.log(ratio) * (1e6 / b_s_mm2), 0, 6000), np.float32)
 
@@ -188,17 +173,20 @@ def measure_adc(b0: Floats, dwi: Floats, b_s_mm2: float) -> Floats:
 def paint_flow(rng: np.random.Generator, ground: Ground, infarct: Infarct, random_share: float = RANDOM_SHARE) -> Flow:
     """Perfusion of an anatomy: less flow and later arrival in the deficit, less volume in the core.
 
-    Vessels of the penumbra dilate, so its blood volume is normal or a little high. Some arrive late without a deficit:
-    watersheds, and the side of a narrowed carotid. In a share of the scans blood in tissue is random.
+    Vessels of the penumbra dilate, so its blood volume is normal or a little high. Blood arrives late in watersheds too
+    and, in one case of five, on the side of a narrowed carotid. In a share of the scans blood in tissue is random.
     """
-    spacing, shape = ground.spacing_mm, shape_of(infarct.core)
+    spacing, shape = ground.spacing_mm, infarct.core.shape
     tables = [np.array(table) * np.exp(rng.normal(0, 0.08, len(Tissue))) for table in (CBF, CBV)]
     if rng.random() < random_share:
         spans = zip(tables, (RANDOM_CBF, RANDOM_CBV), strict=True)
         tables = [_draw_random(rng, (table[Tissue.VENTRICLE], table[Tissue.CSF]), span) for table, span in spans]
     cbf, cbv = (table.astype(np.float32)[ground.tissue] for table in tables)
     texture = np.exp(0.18 * smooth_noise(rng, shape, spacing, 6.0))
-    _fill_vessels(rng, ground, cbf, cbv)
+    sheets = smooth_noise(rng, shape, spacing, 4.0)  # vessels of the sulci are where it is near 0
+    sinus = (np.abs(ground.points[2]) < 4) & ((ground.points[1] > 75) | (ground.points[0] > 68))
+    vessels = (ground.tissue == Tissue.CSF) & ((np.abs(sheets) < 0.2) | sinus)
+    cbf[vessels], cbv[vessels] = rng.uniform(90, 200), rng.uniform(8, 20)
     severity = infarct.severity * rng.uniform(0.35, 1)
     flow = 1 - rng.uniform(0.6, 0.85) * severity
     dilation = 1 + rng.uniform(0, 0.25) * severity * (1 - severity) * 4
@@ -206,22 +194,8 @@ def paint_flow(rng: np.random.Generator, ground: Ground, infarct: Infarct, rando
     cbf *= texture * flow * np.where(infarct.core, np.minimum(in_core, 0.6), 1)
     cbv *= texture * dilation * in_core
     slow, rough = (np.exp(k * smooth_noise(rng, shape, spacing, mm)) for k, mm in ((0.4, 12.0), (0.35, 5.0)))
-    delay = rng.uniform(0.6, 2.2) * slow * rough + _draw_carotid_delay(rng, ground)
-    return Flow(cbf, cbv, np.asarray(delay + severity * rough * rng.uniform(4, 13), np.float32))
-
-
-def _fill_vessels(rng: np.random.Generator, ground: Ground, cbf: Floats, cbv: Floats) -> None:
-    """Write vessels of the sulci, where noise is near 0, and the sagittal sinus into the maps (D, H, W)."""
-    sheets = smooth_noise(rng, shape_of(cbf), ground.spacing_mm, 4.0)
-    sinus = (np.abs(ground.points[2]) < 4) & ((ground.points[1] > 75) | (ground.points[0] > 68))
-    vessels = (ground.tissue == Tissue.CSF) & ((np.abs(sheets) < 0.2) | sinus)
-    cbf[vessels] = rng.uniform(90, 200)
-    cbv[vessels] = rng.uniform(8, 20)
-
-
-def _draw_carotid_delay(rng: np.random.Generator, ground: Ground) -> Floats:
-    """Delay (D, H, W) in seconds on the side of a narrowed carotid, in one case of five; else 0."""
-    lag = rng.uniform(0.5, 3) * (rng.random() < 0.2)
-    side = rng.choice((-1, 1))
+    delay = rng.uniform(0.6, 2.2) * slow * rough
+    lag, side = rng.uniform(0.5, 3) * (rng.random() < 0.2), rng.choice((-1, 1))
     hemisphere = 1 / (1 + np.exp(-side * ground.points[2] / 4)) * (ground.points[1] < 50)
-    return np.asarray(lag * hemisphere, np.float32)
+    delay += np.asarray(lag * hemisphere, np.float32)
+    return Flow(cbf, cbv, np.asarray(delay + severity * rough * rng.uniform(4, 13), np.float32))

@@ -6,39 +6,23 @@ lesions are simulated in it, and scanned.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import ndimage
 
-from brainsegnet._types import Floats, Labels, Mask, Millimetres, Shape
-from brainsegnet.anatomy.procedural import (
-    GYRI_MM,
-    HALVINGS,
-    LOBES_MM,
-    Tissue,
-    log_uniform,
-    simulate_anatomy,
-    smooth_noise,
-)
+from brainsegnet._types import Array, Floats, Labels, Mask, Millimetres, Shape
+from brainsegnet.anatomy.procedural import DEFORMATION_MM, HALVINGS, Tissue, log_uniform, simulate_anatomy, smooth_noise
 from brainsegnet.anatomy.territories import Ground, make_ground
 from brainsegnet.simulation import StrokeTask
 from brainsegnet.simulation.stroke import Infarct, add_mimics, draw_stroke, simulate_core, simulate_infarct
 from brainsegnet.simulation.stroke_appearance import draw_diffusion, paint_flow
-from brainsegnet.simulation.stroke_scanner import (
-    Grid,
-    acquire_diffusion,
-    acquire_perfusion,
-    draw_scan_params,
-    outline,
-    place_grid,
-)
+from brainsegnet.simulation.stroke_scanner import acquire_diffusion, acquire_perfusion, draw_scan, outline, place_grid
 from brainsegnet.volume import Box, Case, LabelMap, Volume
 
 DrawMap = Callable[[np.random.Generator], LabelMap]
 """Draws a map from a library."""
-Fields = NDArray[np.floating[Any]]
+Scan = tuple[dict[str, Floats], Mask, LabelMap]
+"""Images by sequence, the brain and the lesion, on one grid (D, H, W)."""
 FINE_SHAPE: Shape = (108, 140, 114)
 """Voxels of 1.4 mm of a procedural anatomy; a scan averages over them."""
 FINEST_MM = 1.35
@@ -75,98 +59,72 @@ def simulate_stroke(
 
     Raises:
         ImageError: a procedural anatomy would be below `SMALLEST_SHAPE` of `anatomy.procedural`.
-
-    >>> case = simulate_stroke(3, detail=0.3)
-    >>> case.name, list(case.images), np.unique(case.lesion.array).tolist()
-    ('sub-strokephantom0003', ['dwi', 'adc'], [0, 1])
     """
     for_anatomy, for_stroke, for_mimics, for_scan = np.random.default_rng(seed).spawn(4)
     if library.draw_anatomy:
         anatomy = vary_anatomy(for_anatomy, coarsen(library.draw_anatomy(for_anatomy), FINEST_MM / detail))
     else:
-        anatomy = simulate_anatomy(for_anatomy, _scale(FINE_SHAPE, detail))
+        d, h, w = (round(n * detail) for n in FINE_SHAPE)
+        anatomy = simulate_anatomy(for_anatomy, (d, h, w))
     anatomy = age_anatomy(for_anatomy, anatomy)
     ground = make_ground(for_stroke, anatomy, library.atlas)
     stroke = draw_stroke(for_stroke, library.draw_shape is not None)
     shape = library.draw_shape(for_stroke) if library.draw_shape and stroke.kind == "shape" else None
     if task == "isles2022":
-        subject = Subject(f"sub-strokephantom{seed:04d}", anatomy, ground, detail)
-        core = simulate_core(for_stroke, ground, stroke, shape)
-        return _scan_diffusion(for_scan, subject, (core, add_mimics(for_mimics, ground, core)))
-    infarct = simulate_infarct(for_stroke, ground, stroke, shape)
-    mimics = add_mimics(for_mimics, ground, infarct.outcome)
-    return _scan_perfusion(for_scan, Subject(f"phantom_{seed}", anatomy, ground, detail), infarct, mimics)
+        name, core = f"sub-strokephantom{seed:04d}", simulate_core(for_stroke, ground, stroke, shape)
+        lesions = core, add_mimics(for_mimics, ground, core)
+        images, brain, lesion = _scan_diffusion(for_scan, anatomy, ground, lesions, detail)
+    else:
+        name, infarct = f"phantom_{seed}", simulate_infarct(for_stroke, ground, stroke, shape)
+        mimics = add_mimics(for_mimics, ground, infarct.outcome)
+        images, brain, lesion = _scan_perfusion(for_scan, anatomy, ground, infarct, mimics, detail)
+    arrays = {s: np.where(brain, np.maximum(image, image[brain].max() * 1e-6), 0) for s, image in images.items()}
+    return Case(name, {s: Volume(array.astype(np.float32), lesion.affine) for s, array in arrays.items()}, lesion)
 
 
-@dataclass(frozen=True, eq=False)
-class Subject:
-    """What is scanned: the name of the case, its anatomy, coordinates and territories, and the detail of the scan."""
-
-    name: str
-    anatomy: LabelMap
-    ground: Ground
-    detail: float
-
-    def grid(self, rng: np.random.Generator, shape: Shape, spacing_mm: Millimetres) -> Grid:
-        """A grid around the anatomy, its shape and spacing adapted to the detail."""
-        d, h, w = (step / self.detail for step in spacing_mm)
-        return place_grid(rng, self.anatomy, _scale(shape, self.detail), (d, h, w))
-
-
-def _scale(shape: Shape, detail: float) -> Shape:
-    d, h, w = (round(n * detail) for n in shape)
-    return d, h, w
-
-
-def _scan_diffusion(rng: np.random.Generator, subject: Subject, lesions: tuple[Mask, Labels]) -> Case:
+def _scan_diffusion(
+    rng: np.random.Generator, anatomy: LabelMap, ground: Ground, lesions: tuple[Mask, Labels], detail: float
+) -> Scan:
     """DWI and ADC; the ADC in mm2/s or in 1e-3 mm2/s, as the centres of ISLES 2022 store it."""
-    anatomy, grid = subject.anatomy, subject.grid(rng, *_draw_diffusion_grid(rng))
-    params, contrast = draw_scan_params(rng), draw_diffusion(rng)
-    scan = acquire_diffusion(rng, anatomy, subject.ground, lesions, (grid, params, contrast))
+    grid = place_grid(rng, anatomy, *_draw_diffusion_grid(rng), detail)
+    params, contrast = draw_scan(rng), draw_diffusion(rng)
+    scan = acquire_diffusion(rng, anatomy, ground, lesions, (grid, params, contrast))
     seen = scan.distortion.follow(lesions[0], anatomy.array > 0)
     lesion = outline(rng, seen, anatomy, (grid, scan.brain), params.faults.motion)
     gain = log_uniform(rng, 150, 1500) / max(float(np.median(scan.dwi[scan.brain])), 1e-6)
     unit = (1e-6, 1e-3)[int(rng.integers(2))]
-    images = {"dwi": scan.dwi * gain, "adc": scan.adc * unit}
-    return Case(subject.name, {s: _stripped(image, scan.brain, grid) for s, image in images.items()}, lesion)
+    return {"dwi": scan.dwi * gain, "adc": scan.adc * unit}, scan.brain, lesion
 
 
 def _draw_diffusion_grid(rng: np.random.Generator) -> tuple[Shape, Millimetres]:
     """73 slices of 112 x 112 voxels of 2 mm; in one case of five, fewer and thicker slices."""
     if rng.random() < 0.8:
         return (73, 112, 112), (2.0, 2.0, 2.0)
-    thick, pixel = float(rng.uniform(3, 6)), float(rng.uniform(1.1, 2.0))
+    thick, pixel = rng.uniform(3, 6), rng.uniform(1.1, 2.0)
     side = round(FIELD_OF_VIEW_MM / pixel)
     return (round(150 / thick), side, side), (thick, pixel, pixel)
 
 
-def _stripped(image: Floats, brain: Mask, grid: Grid) -> Volume:
-    return Volume(np.where(brain, np.maximum(image, image[brain].max() * 1e-6), 0).astype(np.float32), grid.affine)
-
-
-def _scan_perfusion(rng: np.random.Generator, subject: Subject, infarct: Infarct, mimics: Labels) -> Case:
+def _scan_perfusion(
+    rng: np.random.Generator, anatomy: LabelMap, ground: Ground, infarct: Infarct, mimics: Labels, detail: float
+) -> Scan:
     """The six maps of ISLES 2017, on a grid of thick slices; perfusion is blurred more than diffusion."""
-    pixel, thick = float(rng.uniform(1.0, 1.2)), float(rng.uniform(5, 6.5))
+    pixel, thick = rng.uniform(1.0, 1.2), rng.uniform(5, 6.5)
     side = round(rng.uniform(215, 235) / pixel)
-    anatomy, ground = subject.anatomy, subject.ground
-    grid = subject.grid(rng, (round(rng.uniform(125, 145) / thick), side, side), (thick, pixel, pixel))
-    params, contrast = draw_scan_params(rng), draw_diffusion(rng)
+    shape = round(rng.uniform(125, 145) / thick), side, side
+    grid = place_grid(rng, anatomy, shape, (thick, pixel, pixel), detail)
+    params, contrast = draw_scan(rng), draw_diffusion(rng)
     scan = acquire_diffusion(rng, anatomy, ground, (infarct.core, mimics), (grid, params, contrast))
     maps = acquire_perfusion(rng, anatomy, paint_flow(rng, ground, infarct), (grid, params, scan.distortion))
     if rng.random() < 0.2:
         empty = maps["rcbf"] < np.quantile(maps["rcbf"][scan.brain], rng.uniform(0.01, 0.06))
         maps = {sequence: np.where(empty, 0, image) for sequence, image in maps.items()}
     lesion = outline(rng, infarct.outcome, anatomy, (grid, scan.brain))
-    images = {"adc": scan.adc, **maps}
-    return Case(subject.name, {s: _stripped(image, scan.brain, grid) for s, image in images.items()}, lesion)
+    return {"adc": scan.adc, **maps}, scan.brain, lesion
 
 
 def coarsen(anatomy: LabelMap, finest_mm: float) -> LabelMap:
-    """Crop an anatomy to its brain with a margin, and resample it to voxels of `finest_mm` or more (nearest label).
-
-    >>> coarsen(LabelMap(np.ones((20, 20, 9), np.uint8), np.diag([0.5, 0.5, 3.0, 1.0])), 1.0).shape
-    (22, 22, 13)
-    """
+    """Crop an anatomy to its brain with a margin, and resample it to voxels of `finest_mm` or more (nearest label)."""
     step = np.maximum(finest_mm / np.array(anatomy.spacing_mm), 1)
     box, margin = Box.around(anatomy.array), np.ceil(MARGIN_MM / np.array(anatomy.spacing_mm))
     first = np.array(box.start) - margin
@@ -195,30 +153,29 @@ def vary_anatomy(rng: np.random.Generator, anatomy: LabelMap) -> LabelMap:
     return coarsen(LabelMap(moved, affine), finest_mm=0)
 
 
-def draw_velocity(rng: np.random.Generator, shape: tuple[int, ...], spacing_mm: Millimetres) -> Fields:
+def draw_velocity(rng: np.random.Generator, shape: tuple[int, ...], spacing_mm: Millimetres) -> Array:
     """Draw a velocity (3, d, h, w) in voxels of a grid of every `SKIP`-th voxel (D, H, W), for lobes and for gyri."""
-    d, h, w = (int(np.ceil((n - 1) / SKIP)) + 1 for n in shape)
+    nodes = [int(np.ceil((n - 1) / SKIP)) + 1 for n in shape]
     deep, high, wide = (SKIP * step for step in spacing_mm)
-    velocity = np.zeros((3, d, h, w))
-    for grain_mm, low_mm, high_mm in (LOBES_MM, GYRI_MM):
+    velocity = np.zeros((3, *nodes))
+    for grain_mm, low_mm, high_mm in DEFORMATION_MM:
         amplitude_mm = rng.uniform(low_mm, high_mm)
         for part, step in zip(velocity, (deep, high, wide), strict=True):
-            part += amplitude_mm / step * smooth_noise(rng, (d, h, w), (deep, high, wide), grain_mm)
+            part += amplitude_mm / step * smooth_noise(rng, nodes, (deep, high, wide), grain_mm)
     return velocity
 
 
-def integrate(velocity: Fields) -> Fields:
+def integrate(velocity: Array) -> Array:
     """Displacement (3, d, h, w) in voxels at time 1 of a steady velocity: scaling and squaring (Arsigny 2006)."""
     here = np.indices(velocity.shape[1:])
-    moved: Fields = velocity / 2**HALVINGS
+    moved: Array = velocity / 2**HALVINGS
     for _ in range(HALVINGS):
-        moved = moved + np.stack(
-            [ndimage.map_coordinates(part, here + moved, order=1, mode="nearest") for part in moved]
-        )
+        parts = [ndimage.map_coordinates(part, here + moved, order=1, mode="nearest") for part in moved]
+        moved = moved + np.stack(parts)
     return moved
 
 
-def deform(array: NDArray[Any], displacement: Fields) -> NDArray[Any]:
+def deform(array: Array, displacement: Array) -> Array:
     """Labels (D, H, W) from where a displacement points, in voxels, (3, d, h, w) at every `SKIP`-th voxel."""
     full = [
         index + ndimage.affine_transform(part, np.full(3, 1 / SKIP), output_shape=array.shape, order=1, mode="nearest")

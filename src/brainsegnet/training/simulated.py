@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from brainsegnet.anatomy.label_maps import ONE_MILLIMETRE, default_anatomy
+from brainsegnet.anatomy.label_maps import default_anatomy
+from brainsegnet.anatomy.procedural import FIELD_MM
 from brainsegnet.errors import LabelError, TaskError
 from brainsegnet.model.card import Simulated
 from brainsegnet.simulation import StrokeTask
@@ -152,7 +153,7 @@ class Kind:
         return "strokes" if self.stroke else "gliomas"
 
 
-KINDS = (Kind(None, BRATS2015, ONE_MILLIMETRE[0]), Kind("isles2022", ISLES2022, 73), Kind("isles2017", ISLES2017, 22))
+KINDS = (Kind(None, BRATS2015, FIELD_MM[0]), Kind("isles2022", ISLES2022, 73), Kind("isles2017", ISLES2017, 22))
 
 
 def plan_simulation(options: TrainOptions, task: Task, sequences: Sequence[str]) -> Simulated | None:
