@@ -147,7 +147,7 @@ def test_bf16_is_chosen_where_eight_bits_are_not_and_it_is_fast_and_harmless(
     exports["fp16"] = exports["fp16"].model_copy(update={"bf16_change": bf16})
     object.__setattr__(exported, "card", exported.card.model_copy(update={"exports": exports}))
     for name, has in zip(("has_integer_units", "has_bf16_units"), units, strict=True):
-        monkeypatch.setattr(f"brainsegnet.inference.engine.{name}", lambda has=has: has)
+        monkeypatch.setattr(f"brainsegnet.inference.segmenter.{name}", lambda has=has: has)
     assert chosen in open_engine(exported, "cpu", 1).backend.name
 
 

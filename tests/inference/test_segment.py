@@ -367,17 +367,24 @@ def test_any_error_of_the_user_is_a_sentence():
 
 
 def test_the_time_of_computing_does_not_include_the_wait_for_a_file():
-    def take(seconds):
-        time.sleep(seconds)
+    def read(_):
+        time.sleep(0.3)
 
-    batch = run_batch([0, 1], lambda n: take(0.3), lambda loaded: take(0.1), same)
+    def compute(_):
+        time.sleep(0.1)
+
+    batch = run_batch([0, 1], read, compute, same)
     assert 0.2 <= batch.computing < 0.5 < batch.seconds
 
 
 def test_the_first_case_is_read_during_the_start_and_an_error_there_ends_the_batch():
     reading = threading.Event()
 
-    batch = run_batch([1], lambda n: reading.set(), lambda loaded: 2, same, start=lambda: reading.wait(10) or 1 / 0)
-    assert list(batch.done) == [2]
+    def read(n):
+        reading.set()
+        return n
+
+    batch = run_batch([1], read, same, same, start=lambda: reading.wait(10) or 1 / 0)
+    assert list(batch.done) == [1]
     with pytest.raises(BrainSegNetError, match="no such device"):
         run_batch([1, 2], same, same, same, start=lambda: refuse(BrainSegNetError("no such device")))

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -196,7 +197,7 @@ def vnet(sequences: int, classes: int, patch: Shape, spacing_mm: Millimetres) ->
         net = VNet(3, channels, classes, dropout_prob_down=None, dropout_prob_up=(None, 0.0))
         return Padded(net, multiples, channels)
 
-    return Design("vnet", build, multiples=multiples, channels_last=False)
+    return Design("vnet", build, multiples=multiples, layout=torch.contiguous_format)
 
 
 def segresnet(sequences: int, classes: int, patch: Shape, spacing_mm: Millimetres) -> Design:

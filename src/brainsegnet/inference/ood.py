@@ -86,12 +86,8 @@ def find_warnings(prepared: Prepared, spacing_mm: Millimetres, profile: Profile)
     """Sentences on what looks unlike the training cases, each with its remedy.
 
     If the skull seems to be there, nothing else is checked, because everything else is measured within the brain. Some
-    models are trained on whole heads; so the scan must also exceed every training case.
-
-    Args:
-        prepared: The scan as `prepare` made it.
-        spacing_mm: Of the scan as it is stored: `case.reference.spacing_mm`.
-        profile: Of the model's training cases.
+    models are trained on whole heads; so the scan must also exceed every training case. `spacing_mm` is that of the
+    scan as it is stored: `case.reference.spacing_mm`.
     """
     features = measure_features(prepared, spacing_mm)
     volumes = f"{features.volume_ml:.0f} ml, the brains of the training cases {profile.volume_ml:.0f} ml"

@@ -44,13 +44,9 @@ def shared_core() -> openvino.Core:
 
 
 class OpenVinoBackend:
-    """An exported model ready to run.
+    """An exported model ready to run, from its .xml file and its card; without `threads` on all cores.
 
-    Args:
-        path: The .xml file, checked.
-        card: Of the model.
-        arithmetic: "int8" for an export in 8 bits, else "float", or "bf16" where the processor has units for it.
-        threads: None is all cores.
+    `arithmetic` is "int8" for an export in 8 bits, else "float", or "bf16" where the processor has units for it.
 
     Raises:
         ModelError: OpenVINO cannot read the file.
@@ -129,11 +125,7 @@ def with_arg_max(network: OpenVinoModel, classes: int, confidence: bool = False)
 
 
 def _infer(request: OpenVinoRequest, image: Floats) -> Array:
-    """The output, a view that the next inference overwrites.
-
-    Raises:
-        MemoryError: there is not enough memory.
-    """
+    """The output, a view that the next inference overwrites; MemoryError where there is not enough memory."""
     try:
         request.infer({0: image[None]}, share_inputs=True, share_outputs=True)
     except RuntimeError as error:

@@ -43,10 +43,6 @@ def filter_components(classes: Labels, confidence: Labels, margin: float | None)
         classes: (D, H, W), 0 is the background. Voxels that touch at a corner are in one component.
         confidence: Lesion probability (D, H, W) in `CONFIDENCE_STEPS`; its mean is the confidence of a component.
         margin: As a probability; None drops nothing.
-
-    >>> classes = np.array([[[1, 2, 0, 1, 0, 1]]], np.uint8)
-    >>> filter_components(classes, np.array([[[255, 245, 0, 200, 0, 240]]], np.uint8), 0.1)
-    FilteredLabels(classes=array([[[1, 2, 0, 0, 0, 1]]], dtype=uint8), dropped_components=1, dropped_voxels=1)
     """
     unchanged = FilteredLabels(classes, 0, 0)
     if margin is None:
@@ -127,10 +123,7 @@ def volume_interval(probability: Floats, voxel_ml: float, alpha: float) -> tuple
 
 @dataclass(frozen=True)
 class Interval:
-    """An interval of a volume in ml; `coverage` is the share of `cases` unseen cases in which it held the true volume.
-
-    `coverage` is None if it was not measured.
-    """
+    """An interval of a volume in ml; `coverage` and `cases` as in `IntervalNote`."""
 
     least_ml: float
     most_ml: float

@@ -158,13 +158,9 @@ def run_batch(
     Errors of the user's making, of the operating system and of too little memory become failures. Any other error, an
     error in `start` and Ctrl-C end the batch.
 
-    Args:
-        items: The cases.
-        read: Runs in a thread, for the next item while this one is computed.
-        compute: Runs in the calling thread.
-        write: Runs in another thread, while the next item is computed.
-        name: Name of the case of an item; names must differ.
-        start: Called once, while the first item is read, for example to load a model.
+    `read` runs in a thread for the next item, and `write` in another for the former one, while `compute` runs in the
+    calling thread. `name` gives the case of an item; names must differ. `start` is called once, while the first item is
+    read, for example to load a model.
     """
     done: list[SavedCase] = []
     failures: dict[str, str] = {}

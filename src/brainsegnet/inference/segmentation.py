@@ -182,13 +182,7 @@ def expected_dice(card: Card, used: Sequence[str]) -> dict[str, Mapping[str, flo
 
 
 def warn_of_sequences(expected: Mapping[str, Mapping[str, float]], used: Sequence[str]) -> list[str]:
-    """A warning if the model found hardly anything on unseen cases with these sequences alone.
-
-    >>> warn_of_sequences({"all sequences": {"lesion": 0.67}, "those used": {"lesion": 0.0}}, ["adc"])
-    ['with adc alone the model found hardly anything on unseen cases (best Dice 0.00); add sequences']
-    >>> warn_of_sequences({"all sequences": {"lesion": 0.67}, "those used": {"lesion": 0.64}}, ["dwi"])
-    []
-    """
+    """A warning if the model found hardly anything on unseen cases with these sequences alone."""
     best = max(expected.get("those used", {}).values(), default=1.0)
     if best >= POOR_DICE:
         return []

@@ -89,12 +89,7 @@ class Segmenter:
         return stays_on_cpu(self.options.device)
 
     def open(self) -> Engine:
-        """The engine; the first call loads the model.
-
-        Raises:
-            ModelError, MissingExtra: it cannot be run here.
-            BrainSegNetError: the segmenter was closed.
-        """
+        """The engine; the first call loads the model. Errors as `open_engine`, and where the segmenter was closed."""
         with self._lock:
             if self._closed:
                 raise BrainSegNetError(f"the segmenter of model {self.model.card.name} is closed; make another one")
@@ -148,18 +143,10 @@ class Segmenter:
 
 
 def to_volume(image: ImageLike, name: str = "the image") -> Volume:
-    """An image in one of the forms that `Segmenter` takes, as a `Volume`.
-
-    Args:
-        image: See `ImageLike`.
-        name: What the image is called in messages.
+    """An image in one of the forms of `ImageLike`, as a `Volume`; `name` is what it is called in messages.
 
     Raises:
         ImageError: it has none of these forms, or cannot be read.
-
-    >>> import numpy as np
-    >>> to_volume((np.zeros((2, 3, 4)), np.eye(4))).shape
-    (4, 3, 2)
     """
     if isinstance(image, Volume):
         return image

@@ -1,15 +1,13 @@
 """Tiled inference: a scan is cut into slabs of slices where memory asks for it, and the results are joined.
 
-Slabs overlap by the network's receptive field, so the result is that of the whole scan in one forward pass. With
-test-time augmentation, the mean over the scan and its mirror images is taken. Most recipes mirror their samples
-("Data augmentation"), so a mirrored scan is as familiar to the network, and its errors there differ. The paper takes
-one forward pass, or five slabs of 31 slices side by side ("Testing").
+Slabs overlap by the network's receptive field, so the result is that of the whole scan in one forward pass. The paper
+takes one forward pass, or five slabs of 31 slices side by side ("Testing"). Test-time augmentation takes the mean over
+the scan and its mirror images: most recipes mirror their samples, so they are as familiar, and their errors differ.
 """
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -53,8 +51,7 @@ class Backend(Protocol):
         """Memory that is free for a forward pass; None if it is not known."""
 
 
-@dataclass(frozen=True)
-class Tile:
+class Tile(NamedTuple):
     """A slab of the scan: the slices that are computed, and those of them whose result is kept."""
 
     computed: slice
@@ -119,10 +116,10 @@ class TiledPredictor:
             halo, step = self.backend.halo, self._step
             tiles = side_by_side(depth, slabs) if slabs else overlapping(depth, thickness, halo, step)
             try:
-                for tile in tiles:
-                    part = self._run_padded(image[:, tile.computed], run)
-                    first = tile.kept.start - tile.computed.start
-                    result[..., tile.kept, :, :] = part[..., first : first + tile.kept.stop - tile.kept.start, :, :]
+                for computed, kept in tiles:
+                    part = self._run_padded(image[:, computed], run)
+                    inner = slice(kept.start - computed.start, kept.stop - computed.start)
+                    result[..., kept, :, :] = part[..., inner, :, :]
                 return
             except MemoryError:
                 thickness = self._react_to_shortage(_shape(image), thickness, slabs)
@@ -205,11 +202,7 @@ def side_by_side(depth: int, thickness: int) -> Iterator[Tile]:
 
 
 def overlapping(depth: int, thickness: int, halo: int, step: int = 1) -> Iterator[Tile]:
-    """Slabs that are computed with `halo` more slices on either side, so that what is kept is exact.
-
-    >>> [(tile.computed, tile.kept) for tile in overlapping(10, 6, 2)]
-    [(slice(0, 8, None), slice(0, 6, None)), (slice(4, 10, None), slice(6, 10, None))]
-    """
+    """Slabs that are computed with `halo` more slices on either side, so that what is kept is exact."""
     margin = _round_up(halo, step)
     for start in range(0, depth, thickness):
         stop = min(start + thickness, depth)

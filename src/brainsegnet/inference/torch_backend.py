@@ -71,17 +71,10 @@ class _TorchNetwork:
 
 
 class TorchBackend(_TorchNetwork):
-    """A `BrainSegNet` ready to run: fused, in bf16 on GPUs that have units for it.
+    """A `BrainSegNet` ready to run: a fused copy, in bf16 on GPUs that have units for it.
 
-    On one device with one number of threads, the same image always gives the same result.
-
-    Args:
-        net: It is copied, so that a network in training can be used.
-        device: "auto" is a GPU if there is one, else the CPU.
-        threads: Of the CPU; None leaves torch's choice.
-
-    Raises:
-        BrainSegNetError: there is no such device.
+    On one device with one number of threads, the same image always gives the same result. `device` and errors as
+    `choose_device`; without `threads`, torch chooses their number.
     """
 
     def __init__(self, net: BrainSegNet, device: str = "auto", threads: int | None = None) -> None:

@@ -141,11 +141,7 @@ def initialise(module: nn.Module) -> None:
 
 
 def find_multiples(stride: Stride, blocks: int) -> Stride:
-    """The numbers whose multiples all blocks can halve.
-
-    >>> find_multiples(IN_PLANE, 4)
-    (1, 8, 8)
-    """
+    """The numbers whose multiples all blocks can halve: (1, 8, 8) for the paper's network."""
     d, h, w = (s ** (blocks - 1) for s in stride)
     return d, h, w
 

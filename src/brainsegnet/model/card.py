@@ -149,8 +149,8 @@ class TrainingNote(CardPart):
         recipe, budget: All values of the recipe; and one of epochs, steps and minutes.
         started_from: None for random weights.
         held_out, held_out_sources: The cases it was validated on, and their sources if they differ from `data`.
-        interpolated: Share of the starting weights in the interpolated ones; 0 where they were not interpolated.
-        trainings: Number of trainings on other cases and seeds whose weights were averaged.
+        interpolated, trainings: Share of the starting weights in the final ones; and number of trainings on other cases
+            and seeds whose weights were averaged.
         folds: Number of models trained alike, each scored on its unseen cases, if this one was trained on all cases.
         scores: Mean whole-scan Dice on the held-out cases, by region; None where it is undefined.
         subsets: The same for subsets of the sequences, whose names are joined by a plus in the order of the channels.
@@ -190,10 +190,10 @@ class Architecture(CardPart):
 
 
 class IntervalNote(CardPart):
-    """How the interval of a region's volume is found, and how often it held the true volume of unseen cases.
+    """How the interval of a region's volume is found, see `inference.postprocessing`.
 
-    Its limits are the volumes with a probability above 1 - alpha and above alpha. `coverage` is the share of `cases`
-    unseen cases whose interval held the true volume, each left out of the choice of alpha; None if not measured.
+    `coverage` is the share of `cases` unseen cases whose interval held the true volume, each left out of the choice of
+    alpha; None if not measured.
     """
 
     alpha: float = Field(default=0.1, gt=0, lt=0.5)
@@ -244,10 +244,9 @@ class Profile(CardPart):
         single, covariance: Sequence to the means of its `FEATURES`; and their covariance within a sequence.
         pairs, pair_spread: Two sequences in alphabetical order, as "flair t1", to the means of their `PAIR_FEATURES`;
             and the standard deviation of these.
-        volume_ml: Median volume of the brains.
+        volume_ml, filled: Median volume of the brains, and largest share of its box that a mask fills.
         shape: Mean share of each block that the brain fills, in tenths, 9 for full. Each string is a slice of blocks,
             from the feet upwards; within it, rows from front to back and columns from right to left.
-        filled: Largest share of its box that a mask fills.
         rim: Largest contrast of the outermost layer over a dark ring beneath it, in any sequence; 0 if there is none.
     """
 

@@ -6,12 +6,10 @@ becomes one 3x3x3 convolution from 32 channels to K. The path of y becomes one f
 resolution, followed by a pixel shuffle. The bias of lateral . adapt is added to y, so the zero padding of smooth stays
 exact. The maps of 128 channels at full resolution, the largest tensors of all, are never made.
 
-`FusedDecoder` composes these kernels from the weights at every call, so a training has the same gradients. For 4
-sequences and 5 classes, 1022 thousand multiply-adds per voxel become 575 thousand.
-
-`FusedNet` is composed once, after the training. Batch norms are also fused into the convolutions before them, and each
-adapt and lateral into one 1x1x1 convolution. Logits come out at sub-pixels, so the arg-max can be taken before the
-pixel shuffle. Convolutions, ReLU, three sums and two up-samplings are left, with 578 thousand multiply-adds per voxel.
+`FusedDecoder` composes these kernels from the weights at every call, so a training has the same gradients. `FusedNet`
+is composed once, after the training: batch norms are also fused into the convolutions before them, and each adapt and
+lateral into one. Its logits come out at sub-pixels, so the arg-max can be taken before the pixel shuffle. For 4
+sequences and 5 classes, 1022 thousand multiply-adds per voxel become 575 and 578 thousand.
 """
 
 import copy
@@ -30,11 +28,6 @@ class FusedDecoder(nn.Module):
     """A module that computes what `net` computes, from the same parameters, with fewer operations.
 
     The finest refine unit and the classifier are composed into two small convolutions.
-
-    >>> net = BrainSegNet(2, 3, (4, 4, 4, 4), 8).double().eval()
-    >>> x = torch.randn(1, 2, 3, 9, 11, dtype=torch.double)
-    >>> torch.allclose(FusedDecoder(net)(x), net(x))
-    True
     """
 
     def __init__(self, net: BrainSegNet) -> None:
@@ -115,13 +108,7 @@ def shuffle(x: Tensor, stride: Stride) -> Tensor:
 
 
 def fuse(net: BrainSegNet) -> "FusedNet":
-    """A copy of `net` in evaluation mode with the fewest operations; `net` is not changed.
-
-    >>> net = BrainSegNet(2, 3, (4, 4, 4, 4), 8).double().eval()
-    >>> x = torch.randn(1, 2, 3, 9, 11, dtype=torch.double)
-    >>> torch.allclose(fuse(net).logits(x), net(x))
-    True
-    """
+    """A copy of `net` in evaluation mode with the fewest operations; `net` is not changed."""
     with torch.no_grad():
         return FusedNet(copy.deepcopy(net).eval())
 

@@ -7,7 +7,7 @@ The K classes of a sub-pixel are side by side. Sizes are free, but must be multi
 import ctypes
 import logging
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from brainsegnet._types import Floats
-from brainsegnet.model.architecture import BrainSegNet, Stride
+from brainsegnet.model.architecture import BrainSegNet
 from brainsegnet.model.fused import FoldedResBlock, FusedNet, fuse
 from brainsegnet.model.store import torch_needed
 
@@ -24,8 +24,7 @@ IMAGE, LOGITS = "image", "logits"
 OPSET, IR_VERSION = 13, 8
 """Versions of ONNX that are old enough for the runtimes in use."""
 OpenVinoModel = Any
-OpenVinoNode = Any
-"""`openvino.Model` and `openvino.Node`, which carry no types."""
+"""`openvino.Model`, which carries no types."""
 
 
 def to_openvino(net: BrainSegNet) -> OpenVinoModel:
@@ -46,7 +45,7 @@ def to_openvino(net: BrainSegNet) -> OpenVinoModel:
 
 
 def quantise(model: OpenVinoModel, samples: Sequence[Floats], clip: bool = True) -> OpenVinoModel:
-    """The network in 8-bit integers, by NNCF's post-training quantisation.
+    """A copy of the network in 8-bit integers, by NNCF's post-training quantisation.
 
     Weights are quantised per channel and activations per map. These parts differ from NNCF's defaults:
 
@@ -56,10 +55,8 @@ def quantise(model: OpenVinoModel, samples: Sequence[Floats], clip: bool = True)
     - Weights take half of the 8 bits. Processors without VNNI add two products in 16 bits, and the sum of two products
       of an activation of 255 and a weight of 127 would be clipped.
 
-    Args:
-        model: In floats; it is not changed.
-        samples: Training samples (C, D, H, W), from which the ranges of the activations are taken.
-        clip: Whether a range ends where NNCF estimates it (finer steps), or at the extremes of the samples.
+    The ranges of activations are taken from training `samples` (C, D, H, W). With `clip` a range ends where NNCF
+    estimates it (finer steps), else at the extremes of the samples.
 
     Raises:
         MissingExtra: nncf is not installed.
@@ -91,16 +88,12 @@ def _find_float_nodes(model: OpenVinoModel) -> list[str]:
     None if the last node only adds a bias.
     """
     total = model.get_results()[0].input_value(0).get_node()
-    summands = [_skip_bias(total.input_value(i).get_node()) for i in range(total.get_input_size())]
+    summands = [total.input_value(i).get_node() for i in range(total.get_input_size())]
+    summands = [node.input_value(0).get_node() if node.get_type_name() == "Add" else node for node in summands]
     if total.get_type_name() != "Add" or any(node.get_type_name() != "Convolution" for node in summands):
         return []
     signed = [node for node in summands if node.input_value(0).get_node().get_type_name() != "Relu"]
     return [node.get_friendly_name() for node in (total, *signed)]
-
-
-def _skip_bias(node: OpenVinoNode) -> OpenVinoNode:
-    """The node before the addition of a bias, or the node itself."""
-    return node.input_value(0).get_node() if node.get_type_name() == "Add" else node
 
 
 def write_openvino(model: OpenVinoModel, path: Path) -> None:
@@ -143,21 +136,15 @@ def write_onnx(net: BrainSegNet, path: Path) -> None:
     """
     with torch_needed():
         import onnx
-    fused = fuse(net).float()
-    graph = OnnxGraph()
+    fused, sizes = fuse(net).float(), ("slices", "rows", "columns")
+    graph = OnnxGraph(onnx.helper.make_node)
     graph.add_network(fused)
-    sizes = ["slices", "rows", "columns"]
-    ends = [
-        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1, channels, *free])
-        for name, channels, free in (
-            (IMAGE, fused.sequences, sizes),
-            (LOGITS, fused.fine.out_channels, [f"sub-{size}" for size in sizes]),
-        )
-    ]
-    nodes = [onnx.helper.make_node(kind, inputs, [output], **facts) for kind, inputs, output, facts in graph.nodes]
+    describe, floats = onnx.helper.make_tensor_value_info, onnx.TensorProto.FLOAT
+    image = describe(IMAGE, floats, [1, fused.sequences, *sizes])
+    logits = describe(LOGITS, floats, [1, fused.fine.out_channels, *(f"sub-{size}" for size in sizes)])
     weights = [onnx.numpy_helper.from_array(array, name) for name, array in graph.weights.items()]
     model = onnx.helper.make_model(
-        onnx.helper.make_graph(nodes, "brainsegnet", ends[:1], ends[1:], weights),
+        onnx.helper.make_graph(graph.nodes, "brainsegnet", [image], [logits], weights),
         opset_imports=[onnx.helper.make_opsetid("", OPSET)],
         ir_version=IR_VERSION,
         producer_name="brainsegnet",
@@ -169,8 +156,9 @@ def write_onnx(net: BrainSegNet, path: Path) -> None:
 class OnnxGraph:
     """Nodes and weights of an ONNX graph; every method adds some and returns the name of the map they give."""
 
-    def __init__(self) -> None:
-        self.nodes: list[tuple[str, list[str], str, dict[str, Any]]] = []
+    def __init__(self, make_node: Callable[..., Any]) -> None:
+        self.make_node = make_node
+        self.nodes: list[Any] = []
         self.weights: dict[str, Floats] = {}
 
     def add_network(self, fused: FusedNet) -> str:
@@ -181,10 +169,12 @@ class OnnxGraph:
                 x = self._add_part(x, part)
             levels.append(x)
         y = ""
+        repetition = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
         for side, smooth in zip(fused.sides, fused.smooths, strict=True):
             total = self._convolve(levels.pop(), cast(nn.Conv3d, side))
             if y:
-                total = self._add("Add", [total, self._repeat(y, fused.stride)])
+                scales = self._add_weight(Tensor([1, 1, *fused.stride]))
+                total = self._add("Add", [total, self._add("Resize", [y, "", scales], **repetition)])
             if isinstance(fused.activate, nn.ReLU):
                 total = self._add("Relu", [total])
             y = self._convolve(total, cast(nn.Conv3d, smooth))
@@ -197,14 +187,8 @@ class OnnxGraph:
         return self._add("Relu", [self._add("Add", [x, self._convolve(inner, part.second)])])
 
     def _convolve(self, x: str, conv: nn.Conv3d) -> str:
-        names = [x, self._add_weight(conv.weight)] + ([] if conv.bias is None else [self._add_weight(conv.bias)])
-        pads = 2 * [int(pad) for pad in conv.padding]
-        return self._add("Conv", names, strides=list(conv.stride), pads=pads)
-
-    def _repeat(self, x: str, stride: Stride) -> str:
-        scales = self._add_weight(Tensor([1, 1, *stride]))
-        how = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
-        return self._add("Resize", [x, "", scales], **how)
+        weights = [self._add_weight(tensor) for tensor in (conv.weight, conv.bias) if tensor is not None]
+        return self._add("Conv", [x, *weights], strides=list(conv.stride), pads=2 * [int(pad) for pad in conv.padding])
 
     def _add_weight(self, tensor: Tensor) -> str:
         name = f"weight{len(self.weights)}"
@@ -213,5 +197,5 @@ class OnnxGraph:
 
     def _add(self, kind: str, inputs: list[str], output: str = "", **facts: Any) -> str:  # noqa: ANN401
         name = output or f"map{len(self.nodes)}"
-        self.nodes.append((kind, inputs, name, facts))
+        self.nodes.append(self.make_node(kind, inputs, [name], **facts))
         return name

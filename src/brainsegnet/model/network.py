@@ -36,11 +36,6 @@ Origins = Sequence[int | None]
 """For each channel or class of the new network, the index of that of the trained one it continues, or None."""
 
 
-def unchanged(net: Any) -> Any:  # noqa: ANN401
-    """The network itself."""
-    return net
-
-
 @dataclass(frozen=True)
 class Design:
     """Any network that maps scans (N, C, D, H, W) of any size to logits (N, K, D, H, W).
@@ -51,20 +46,15 @@ class Design:
         learner: Gives the module that runs in training, with the parameters of the network.
         runner: Gives the function that runs on whole scans, from a network in evaluation mode.
         multiples: Sizes (D, H, W) that need no padding are multiples of these.
-        channels_last: Whether it computes faster with the channels innermost in memory.
+        layout: Memory format of parameters and inputs in which it computes fastest.
     """
 
     name: str
     build: Callable[[], nn.Module]
-    learner: Callable[[Any], nn.Module] = unchanged
-    runner: Callable[[Any], Logits] = unchanged
+    learner: Callable[[Any], nn.Module] = lambda net: net
+    runner: Callable[[Any], Logits] = lambda net: net
     multiples: Stride = (1, 1, 1)
-    channels_last: bool = True
-
-    @property
-    def layout(self) -> torch.memory_format:
-        """Memory format of its parameters and its inputs."""
-        return torch.channels_last_3d if self.channels_last else torch.contiguous_format
+    layout: torch.memory_format = torch.channels_last_3d
 
 
 def brain_segnet(
@@ -81,12 +71,7 @@ def brain_segnet(
 
 
 def as_drawn(design: Design) -> Design:
-    """The same network without any fusion, as the paper draws it, in training and afterwards.
-
-    >>> small = brain_segnet(4, 5, (8, 16, 32, 64), 32)
-    >>> [round(multiply_adds(d, 4) / 1000) for d in (small, as_drawn(small))]
-    [41, 65]
-    """
+    """The same network without any fusion, as the paper draws it, in training and afterwards."""
     return Design(f"{design.name}, as drawn", design.build, multiples=design.multiples)
 
 
@@ -217,12 +202,6 @@ def transfer(
 
     Returns:
         Tensors by name in the dtypes of `fresh`.
-
-    >>> w = {FIRST: torch.ones(2, 3, 1, 1, 1), LAST[0]: torch.eye(2), LAST[1]: torch.tensor([5.0, 6.0])}
-    >>> new = {FIRST: torch.zeros(2, 2, 1, 1, 1), LAST[0]: torch.zeros(3, 2), LAST[1]: torch.zeros(3)}
-    >>> moved = transfer(w, new, channels=(2, None), classes=(0, 1, 1))
-    >>> moved[FIRST][0, :, 0, 0, 0].tolist(), moved[LAST[1]].tolist()
-    ([1.0, 0.0], [5.0, 6.0, 6.0])
     """
     moved = {name: trained[name].to(tensor.dtype) for name, tensor in fresh.items() if name in trained}
     moved[FIRST] = _pick(moved[FIRST], fresh[FIRST], channels, axis=1)

@@ -57,10 +57,8 @@ class Model:
         with torch_needed():
             from brainsegnet.model.architecture import BrainSegNet
             from brainsegnet.model.network import load_into
-        card, shape = self.card, self.card.network
-        net = BrainSegNet(
-            len(card.sequences), card.task.classes, shape.widths, shape.refined, shape.stride, shape.nonlinear
-        )
+        sequences, classes = len(self.card.sequences), self.card.task.classes
+        net = BrainSegNet(sequences, classes, **dict(self.card.network))
         load_into(net, self.tensors(), f"model {self.folder}")
         return net.eval()
 
@@ -105,11 +103,7 @@ def save_model(folder: Path, card: Card, weights: Weights) -> Model:
 
 
 def save_exports(model: Model, write: Callable[[Path], Mapping[Form, ExportNote]]) -> Model:
-    """Replace the exports of a model.
-
-    Args:
-        model: Its folder gets `export/`, and its card describes it.
-        write: Fills a folder with exports and describes them.
+    """Replace the exports of a model, by what `write` puts into an empty folder and describes.
 
     Raises:
         OutputError: the folder cannot be written to, or the disk is full.
@@ -149,11 +143,7 @@ def open_model(folder: Path) -> Model:
 
 @contextmanager
 def torch_needed() -> Iterator[None]:
-    """Name the extra that installs torch and the packages around it, where the block cannot import one of them.
-
-    Raises:
-        MissingExtra: a package cannot be found.
-    """
+    """Raise MissingExtra, with the extra that installs torch and the packages around it, where an import fails."""
     try:
         yield
     except ModuleNotFoundError as error:
@@ -168,11 +158,7 @@ def hash_file(path: Path) -> str:
 
 
 def shipped_models(home: Path = HOME) -> dict[str, Model]:
-    """Every model of the package by name, checked.
-
-    Raises:
-        ModelError: one was altered.
-    """
+    """Every model of the package by name, checked; errors as `open_model`."""
     return {card.parent.name: open_model(card.parent) for card in sorted(home.glob(f"*/{CARD_FILE}"))}
 
 
@@ -182,11 +168,7 @@ def is_shipped(named: Path, home: Path = HOME) -> bool:
 
 
 def resolve_model(named: Path | str, home: Path = HOME) -> Model:
-    """The model in a folder; or, if there is no such folder, the shipped model of that name.
-
-    Raises:
-        ModelError: it cannot be used.
-    """
+    """The model in a folder; or, if there is no such folder, the shipped model of that name. Errors as `open_model`."""
     path = Path(named)
     return open_model(home / path.name if is_shipped(path, home) else path)
 
@@ -194,11 +176,7 @@ def resolve_model(named: Path | str, home: Path = HOME) -> Model:
 def choose_model(cases: Mapping[str, Collection[str]], home: Path | None = None) -> Model:
     """The shipped model that uses most of the sequences of each case; of several, the one that lacks fewest.
 
-    Cases with no sequence that any model uses are ignored.
-
-    Args:
-        cases: Case name to its sequences, at least one.
-        home: Folder of the models; None is the package's.
+    `cases` are the sequences of each case by its name. Those with no sequence that any model uses are ignored.
 
     Raises:
         ModelError: no model uses any sequence, no model is shipped, or two cases need different models.
@@ -223,28 +201,24 @@ def choose_model(cases: Mapping[str, Collection[str]], home: Path | None = None)
 
 def _find_best(models: Mapping[str, Model], sequences: Collection[str]) -> str | None:
     used = {name: len(set(model.card.sequences) & set(sequences)) for name, model in models.items()}
-    lacking = {name: len(model.card.sequences) - used[name] for name, model in models.items()}
-    return max(used, key=lambda name: (used[name], -lacking[name])) if any(used.values()) else None
+    fewest_lacking = sorted(used, key=lambda name: (-used[name], len(models[name].card.sequences)))
+    return fewest_lacking[0] if any(used.values()) else None
 
 
 def _find_home(folder: Path) -> Path:
     """The folder that holds the card."""
-    if not folder.is_dir():
-        raise ModelError(f"model {folder} {_explain_no_folder(folder)}")
     for home in (folder, folder / BEST, folder / LAST):
         if (home / CARD_FILE).is_file():
             return home
-    if pickles := _find_pickles(folder.iterdir()):
-        raise ModelError(f"model {folder} holds no {CARD_FILE}, only {pickles[0]}, {_PICKLE_REFUSAL}")
-    raise ModelError(f"model {folder} holds no {CARD_FILE}; name a folder that training wrote")
-
-
-def _explain_no_folder(path: Path) -> str:
-    if _find_pickles([path]):
-        return f"is {_PICKLE_REFUSAL}"
-    if path.exists():
-        return f"is a file; name the folder that holds {CARD_FILE} and {WEIGHTS_FILE}"
-    return "does not exist; name a folder that training wrote"
+    if folder.is_dir():
+        pickles = _find_pickles(folder.iterdir())
+        rest = f", only {pickles[0]}, {_PICKLE_REFUSAL}" if pickles else "; name a folder that training wrote"
+        raise ModelError(f"model {folder} holds no {CARD_FILE}{rest}")
+    if _find_pickles([folder]):
+        raise ModelError(f"model {folder} is {_PICKLE_REFUSAL}")
+    if folder.exists():
+        raise ModelError(f"model {folder} is a file; name the folder that holds {CARD_FILE} and {WEIGHTS_FILE}")
+    raise ModelError(f"model {folder} does not exist; name a folder that training wrote")
 
 
 def _find_pickles(paths: Iterable[Path]) -> list[str]:
