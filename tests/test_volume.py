@@ -57,3 +57,8 @@ def test_a_case_refuses_another_grid_with_its_size():
     shifted[1, 3] += 2
     with pytest.raises(GridMismatch, match=r"case pat1: t2 and flair have the same shape, .* differ by up to 2 mm"):
         Case("pat1", {"flair": head(HEAD), "t2": head(shifted)})
+
+
+def test_a_case_of_two_shapes_is_refused_with_both():
+    with pytest.raises(GridMismatch, match=r"t1c is \(160, .*\) but flair is \(155, .*; bring t1c onto flair's grid"):
+        Case("pat1", {"flair": head(HEAD), "t1c": head(HEAD, (160, 240, 240))})

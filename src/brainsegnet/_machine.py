@@ -79,4 +79,4 @@ def describe_environment() -> str:
     versions = find_versions()
     first = f"brainsegnet {versions.pop('brainsegnet', 'not installed')}"
     libraries = ", ".join(f"{name} {version}" for name, version in versions.items())
-    return f"{first}\n{libraries}\n{platform.platform()}\n{describe_cpu()}"
+    return "\n".join((first, libraries, platform.platform(), describe_cpu()))

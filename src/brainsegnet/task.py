@@ -119,10 +119,7 @@ class Task(BaseModel):
         return tuple(tuple(self.label_values.index(value) for value in values) for values in self.regions.values())
 
     def encode(self, labels: Array, case: str = "") -> Labels:
-        """Label values of the files to classes 0 to K-1, of any shape.
-
-        Raises:
-            LabelError: a value outside the task.
+        """Label values of the files to classes 0 to K-1, of any shape; a `LabelError` as in `check`.
 
         >>> BRATS2021.encode(np.array([0, 1, 2, 4])).tolist()
         [0, 1, 2, 3]
@@ -141,11 +138,7 @@ class Task(BaseModel):
         return np.asarray(np.array(self.label_values, np.uint8)[classes], np.uint8)
 
     def check(self, labels: Array, case: str = "") -> None:
-        """Refuse label values outside the task.
-
-        Raises:
-            LabelError: a value outside the task; the text names the case, the values and the convention.
-        """
+        """Refuse label values outside the task with a `LabelError`."""
         unknown = sorted(set(present(labels)) - set(self.label_values))
         if unknown:
             where = f"case {case}: " if case else ""
@@ -198,11 +191,7 @@ class Task(BaseModel):
 
 
 def present(labels: Array) -> list[int]:
-    """The values that occur, ascending; several times faster than `np.unique` on bytes.
-
-    >>> present(np.array([[4, 0], [0, 2]], np.uint8))
-    [0, 2, 4]
-    """
+    """The values that occur, ascending; several times faster than `np.unique` on bytes."""
     values = np.flatnonzero(np.bincount(labels.ravel())) if labels.dtype == np.uint8 else np.unique(labels)
     return [int(value) for value in values]
 
@@ -247,9 +236,6 @@ def load_task(name_or_file: str | Path) -> Task:
 
     Raises:
         TaskError: no such name or file, or the file contradicts itself.
-
-    >>> load_task("brats2015").classes
-    5
     """
     if str(name_or_file) in TASKS:
         return TASKS[str(name_or_file)]

@@ -14,8 +14,7 @@ from brainsegnet._types import Affine, Array, Doubles, ItkObject, Millimetres, S
 from brainsegnet.errors import GridMismatch, LabelError
 
 GRID_TOLERANCE_MM = 0.1
-"""Corners of two grids may differ by this much, and by a quarter of a voxel where voxels are small: headers round.
-Entries of two affines that differ by 1e-4 move the far corners of a head of 240 x 240 x 155 mm by up to 0.06 mm."""
+"""Corners of two grids may differ by this much, and by a quarter of a voxel where voxels are small: headers round."""
 MAX_SKEW = 1e-4
 """Axes are at right angles where the cosines between them are no larger: image formats cannot hold others."""
 REMEDY = "segment, train and compare: --resample"
@@ -125,12 +124,7 @@ class Box:
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """One patient's scan: sequences by name, all on one grid, and the lesion where it is known.
-
-    Args:
-        name: What the case is called in messages and results.
-        images: Sequence name to image, at least one.
-        lesion: Labels in the convention of the task, or None.
+    """One patient's scan: images by sequence, all on one grid, and the lesion, labelled as the task says, if known.
 
     Raises:
         GridMismatch: an image or the lesion is on another grid than the first image.
@@ -155,28 +149,18 @@ class Case:
 
 
 def measure_gap(part: Volume, reference: Volume) -> float:
-    """The largest distance along x, y or z between corresponding corners of two grids of one shape, in millimetres.
-
-    >>> a, b = (Volume(np.zeros((3, 3, 5)), np.diag([1, 1, mm, 1])) for mm in (2.0, 2.25))
-    >>> measure_gap(a, b)
-    1.0
-    """
+    """The largest distance along x, y or z between corresponding corners of two grids of one shape, in millimetres."""
     corners = np.array(np.meshgrid(*[(0, n - 1) for n in part.shape], [1], indexing="ij")).reshape(4, -1)
     return float(np.abs((part.affine - reference.affine) @ corners)[:3].max())
 
 
 def describe_mismatch(name: str, part: Volume, first: str, reference: Volume) -> str:
-    """A sentence on how two grids differ and what to do.
-
-    >>> a, b = (Volume(np.zeros((n, 240, 240)), np.eye(4)) for n in (160, 155))
-    >>> describe_mismatch("t1c", a, "flair", b)
-    "t1c is (160, 240, 240) but flair is (155, 240, 240); bring t1c onto flair's grid"
-    """
+    """How two grids differ and what to do, as in "t1c is ... but flair is ...; bring t1c onto flair's grid"."""
     return f"{describe_gap(name, part, first, reference)}; bring {name} onto {first}'s grid"
 
 
 def describe_gap(name: str, part: Volume, first: str, reference: Volume) -> str:
-    """A sentence on how two grids differ."""
+    """How two grids differ, as in "t1c is (160, 240, 240) but flair is (155, 240, 240)"."""
     if part.shape != reference.shape:
         return f"{name} is {part.shape} but {first} is {reference.shape}"
     gap_mm = measure_gap(part, reference)
@@ -187,10 +171,6 @@ def itk_grid(affine: Affine) -> tuple[tuple[float, ...], tuple[float, ...], Doub
     """Origin and spacing in millimetres (x, y, z) and the direction cosines (3, 3) that ITK keeps for an affine.
 
     ITK counts its index (w, h, d), so spacing and the columns of the direction run the other way round.
-
-    >>> origin, spacing, direction = itk_grid(np.array([[0, 0, 1, 9], [0, 2, 0, 0], [-3, 0, 0, 0], [0, 0, 0, 1.0]]))
-    >>> spacing, direction.tolist()
-    ((1.0, 2.0, 3.0), [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, -1.0]])
     """
     columns = affine[:3, 2::-1]
     spacing = np.linalg.norm(columns, axis=0)

@@ -43,11 +43,10 @@ _TISSUES = {
 _REGIONS = {"whole": "wholetumor whole wt", "core": "tumorcore core tc", "enhancing": "enhancingtumor enhancing et"}
 
 
-def _reverse(words: Mapping[str, str]) -> Mapping[str, str]:
-    return {word: name for name, others in words.items() for word in others.split()}
-
-
-_SEQUENCE_OF, _TISSUE_OF, _REGION_OF = _reverse(_SEQUENCES), _reverse(_TISSUES), _reverse(_REGIONS)
+_SEQUENCE_OF, _TISSUE_OF, _REGION_OF = (
+    {word: name for name, others in words.items() for word in others.split()}
+    for words in (_SEQUENCES, _TISSUES, _REGIONS)
+)
 
 
 def find_sequence(name: str) -> str:
@@ -84,8 +83,7 @@ def build_convention(name: str, channels: Sequence[str], labels: Mapping[str, An
     {1: 'oedema', 2: 'necrosis + non-enhancing', 3: 'enhancing'}
     """
     try:
-        tissues = _read_labels(labels)
-        if tissues is None:
+        if (tissues := _read_labels(labels)) is None:
             return None
         if "necrosis" not in tissues.values():
             tissues = {value: UNITED if tissue == "non-enhancing" else tissue for value, tissue in tissues.items()}
@@ -105,16 +103,16 @@ def _plain(name: str) -> str:
 
 def _read_labels(labels: Mapping[str, Any]) -> dict[int, str] | None:
     if any(isinstance(value, list) for value in labels.values()):
-        regions = {key: set(value if isinstance(value, list) else [value]) for key, value in labels.items()}
-        return _split_regions(regions)
+        return _split_regions(labels)
     pairs = labels.items() if all(key.isdigit() for key in labels) else zip(labels.values(), labels, strict=True)
     named = {int(value): str(tissue) for value, tissue in pairs}
     return {value: find_tissue(tissue) for value, tissue in sorted(named.items()) if value and tissue != "ignore"}
 
 
-def _split_regions(regions: Mapping[str, set[int]]) -> dict[int, str] | None:
+def _split_regions(regions: Mapping[str, Any]) -> dict[int, str] | None:
     """Nested regions of a glioma as tissues; None if they are others, or if a tissue has two values."""
-    found = {_REGION_OF.get(_plain(key)): values for key, values in regions.items()}
+    listed = {key: value if isinstance(value, list) else [value] for key, value in regions.items()}
+    found = {_REGION_OF.get(_plain(key)): set(values) for key, values in listed.items()}
     if not found.keys() >= _REGIONS.keys():
         return None
     whole, core, enhancing = (found[name] for name in _REGIONS)

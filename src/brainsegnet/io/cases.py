@@ -32,8 +32,7 @@ class DatasetCheck(NamedTuple):
 def find_cases(data: Sequence[Path]) -> list[CaseFiles]:
     """The cases of folders, in the given order and by name within each, and of `.csv` or `.yaml` tables.
 
-    Args:
-        data: Folders of cases, searched some levels deep; folders of one case; tables.
+    A folder holds cases, some levels deep, or is one.
 
     Raises:
         DatasetError: nothing there, unreadable, of no known layout, a case found twice or a sequence that is ambiguous.
@@ -92,11 +91,10 @@ def check_whole(cases: Sequence[CaseFiles], sequences: Sequence[str]) -> None:
         DatasetError: a file of these sequences, or a label map, is absent, empty or cut short.
     """
     damages = zip(cases, _find_damages(cases, sequences), strict=True)
-    broken = [(case.name, sentence) for case, damage in damages for sentence in damage]
+    broken = [f"case {case.name}: {sentence}" for case, damage in damages for sentence in damage]
     if broken:
-        name, sentence = broken[0]
         more = f" (and {len(broken) - 1} more; see brainsegnet inspect)" if len(broken) > 1 else ""
-        raise DatasetError(f"case {name}: {sentence}, or exclude the case{more}")
+        raise DatasetError(f"{broken[0]}, or exclude the case{more}")
 
 
 def load_case(
@@ -114,7 +112,7 @@ def load_case(
         files: As found.
         sequences: What to read, in the order of the case; the first one present gives the grid.
         task: Whose label values the label map is to have.
-        lesion: Whether the label map is read too.
+        lesion: Whether it is read too.
         allow_missing: Go on with the sequences that are there, at least one.
         align: Brings volumes on other grids, label map included, onto the grid of the first sequence; without it they
             are refused.
@@ -133,14 +131,15 @@ def load_case(
         labels = reading.result() if reading else None
     if labels is not None:
         labels = labels.with_array(task.bring(labels.array, files.convention, files.name))
+    images, first = dict(zip(present, volumes, strict=True)), volumes[0]
     if align is not None:
-        first = volumes[0]
-        named = zip(present, volumes, strict=True)
-        volumes = [volume if volume.on_grid_of(first) else align(name, volume, first) for name, volume in named]
+        images = {
+            name: image if image.on_grid_of(first) else align(name, image, first) for name, image in images.items()
+        }
         if labels is not None and not labels.on_grid_of(first):
             moved = align(LESION, labels, first)
             labels = LabelMap(moved.array, moved.affine)
-    return Case(files.name, dict(zip(present, volumes, strict=True)), labels)
+    return Case(files.name, images, labels)
 
 
 def read_prediction(path: Path, task: Task, case: str) -> LabelMap:

@@ -23,11 +23,12 @@ from brainsegnet.io.case_files import LESION, CaseFiles, Part
 from brainsegnet.io.images import READERS
 from brainsegnet.task import BRATS2021, ISLES2022, Task
 
-_FILE = re.compile(
+BIDS_FILE = re.compile(
     r"sub-(?P<sub>[a-z0-9]+)(?:_ses-(?P<ses>[a-z0-9]+))?(?P<entities>(?:_[a-z0-9]+-[a-z0-9+]+)*)"
     r"_(?P<suffix>[a-z0-9]+(?:-msk)?)\.(?:nii\.gz|nii|mha|mhd|nrrd)",
     re.IGNORECASE,
 )
+"""The name of an image, as in `sub-01_ses-2_ce-gadolinium_T1w.nii.gz`."""
 _MASKS = {"msk", "mask", "dseg", "seg", "roi", "lesion", "label", "lesion-msk"}
 _OTHER_MASKS = re.compile(r"brain|head|skull|white|grey|gray|csf|ventricle|tissue|aparc|aseg|label-(gm|wm)\b|probseg")
 _INSIDE = re.compile(r"(sub|ses)-.*|anat|dwi|perf|pwi|swi|func|fmap|ce|raw_?data", re.IGNORECASE)
@@ -61,11 +62,6 @@ class _Description(NamedTuple):
     test: tuple[str, ...]
 
 
-def is_bids(name: str) -> bool:
-    """Whether a file's name is one of BIDS, of an image."""
-    return _FILE.fullmatch(name) is not None
-
-
 def collect_bids(paths: Iterable[Path]) -> Iterator[CaseFiles]:
     """The cases that files with names of BIDS make up; named after the subject, and the session where it has several.
 
@@ -77,7 +73,7 @@ def collect_bids(paths: Iterable[Path]) -> Iterator[CaseFiles]:
     """
     groups: defaultdict[tuple[Path, str], defaultdict[str, list[_Scan]]] = defaultdict(lambda: defaultdict(list))
     for path in paths:
-        match = _FILE.fullmatch(path.name)
+        match = BIDS_FILE.fullmatch(path.name)
         if match and (scan := _parse(path, match["entities"].lower(), match["suffix"].lower())):
             groups[_find_root(path), match["sub"]][match["ses"] or ""].append(scan)
     for (_, subject), sessions in groups.items():
@@ -123,10 +119,8 @@ def _choose(case: str, scans: Sequence[_Scan]) -> dict[str, _Scan]:
         if not others or others[0].plainness > first.plainness:
             chosen[sequence] = first
         elif sequence in (*ORDER, LESION):
-            raise DatasetError(
-                f"case {case} has two files for {sequence}, {first.path} and {others[0].path}; remove one, or list the "
-                "files in a .csv table"
-            )
+            both, remedy = f"{first.path} and {others[0].path}", "remove one, or list the files in a .csv table"
+            raise DatasetError(f"case {case} has two files for {sequence}, {both}; {remedy}")
     return {name: chosen[name] for name in (*ORDER, *sorted(chosen.keys() - {*ORDER})) if name in chosen}
 
 
@@ -138,10 +132,8 @@ def has_description(folder: Path, folders: Sequence[str]) -> bool:
     """
     named = sorted(FOLDERS.keys() & set(folders))
     if named and not (folder / JSON).is_file():
-        raise DatasetError(
-            f"{folder} has {', '.join(named)} but no {JSON}, which names the channels; add it, or list the files in a "
-            ".csv table"
-        )
+        remedy = "add it, or list the files in a .csv table"
+        raise DatasetError(f"{folder} has {', '.join(named)} but no {JSON}, which names the channels; {remedy}")
     return bool(named)
 
 
@@ -195,14 +187,13 @@ def _collect(folder: Path, images: str, description: _Description) -> list[CaseF
 def _collect_channels(files: Mapping[str, Path], description: _Description) -> dict[str, dict[str, Path]]:
     """Case to sequence to file, of nnU-Net's `<case>_0000.nii.gz`."""
     cases: dict[str, dict[str, Path]] = {}
+    channels = description.channels
     for stem, path in files.items():
-        case, _, number = stem.rpartition("_")
-        if int(number) >= len(description.channels):
-            raise DatasetError(
-                f"{path} is channel {int(number)}, but {description.path} names {len(description.channels)} channels "
-                f"({', '.join(description.channels)}); name it there"
-            )
-        cases.setdefault(case, {})[description.channels[int(number)]] = path
+        case, number = stem[:-5], int(stem[-4:])
+        if number >= len(channels):
+            known = f"{len(channels)} channels ({', '.join(channels)})"
+            raise DatasetError(f"{path} is channel {number}, but {description.path} names {known}; name it there")
+        cases.setdefault(case, {})[channels[number]] = path
     return cases
 
 
@@ -216,8 +207,9 @@ def _list_images(folder: Path) -> dict[str, Path]:
 
 def _list_names(content: Mapping[str, Any], key: str) -> tuple[str, ...]:
     """Names, without suffix, of the images that a JSON lists, as `{"image": path}` or as a path."""
-    listed = entries if isinstance(entries := content.get(key), list) else []
-    paths = [entry.get("image", "") if isinstance(entry, dict) else entry for entry in listed]
+    listed = content.get(key)
+    entries = listed if isinstance(listed, list) else []
+    paths = [entry.get("image", "") if isinstance(entry, dict) else entry for entry in entries]
     return tuple(stem_of(Path(str(path)), READERS) for path in paths)
 
 

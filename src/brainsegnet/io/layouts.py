@@ -10,13 +10,16 @@ import json
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from brainsegnet.errors import DatasetError
 from brainsegnet.io.case_files import LESION, CaseFiles
 from brainsegnet.io.described import (
+    BIDS_FILE,
     DECATHLON,
     FOLDERS,
     JSON,
@@ -24,7 +27,6 @@ from brainsegnet.io.described import (
     collect_bids,
     collect_described,
     has_description,
-    is_bids,
 )
 from brainsegnet.task import BRATS2015, BRATS2021, BRATS2023, ISLES2017, ISLES2022, Task
 
@@ -135,7 +137,6 @@ DEPTH = 6
 LAYOUT_NAMES = (*(layout.name for layout in LAYOUTS), "BIDS", DECATHLON, NNUNET)
 _NOTE = re.compile(r"sub-[a-z0-9]+(_ses-[a-z0-9]+)?\.json", re.IGNORECASE)
 """What `segment` calls the JSON of a case of BIDS; those of BIDS itself end in a suffix such as `_dwi`."""
-
 _COMPILED = [
     (layout, sequence, re.compile(f".*/{pattern}", re.IGNORECASE))
     for layout in LAYOUTS
@@ -171,7 +172,7 @@ def discover(folder: Path) -> list[CaseFiles]:
             continue
         maps = find_maps(directory) if any(map(_NOTE.fullmatch, names)) else set()
         for name in sorted({*names} - maps):
-            if is_bids(name):
+            if BIDS_FILE.fullmatch(name):
                 bids.append(directory / name)
             else:
                 hits += _match(directory / name)
@@ -180,11 +181,10 @@ def discover(folder: Path) -> list[CaseFiles]:
 
 def read_note(path: Path) -> Mapping[str, Any]:
     """What `segment` wrote into the JSON beside a label map; empty where there is none, or it is something else."""
-    try:
-        note = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return note if isinstance(note, dict) else {}
+    with suppress(OSError, ValueError):
+        if isinstance(note := json.loads(path.read_text(encoding="utf-8")), dict):
+            return note
+    return {}
 
 
 def find_maps(folder: Path) -> set[str]:
@@ -216,15 +216,12 @@ def _match(path: Path) -> Iterator[_Hit]:
             yield _Hit(layout, sequence, root, path)
 
 
-def _collect(hits: Iterable[_Hit]) -> Iterator[CaseFiles]:
+def _collect(hits: Sequence[_Hit]) -> Iterator[CaseFiles]:
     """The cases: a file belongs to the layout that knows most files of its case and, among equals, of the folder."""
-    by_file: defaultdict[Path, list[_Hit]] = defaultdict(list)
-    for hit in hits:
-        by_file[hit.path].append(hit)
-    in_case = Counter((hit.root, hit.layout.name) for claims in by_file.values() for hit in claims)
-    in_all = Counter(hit.layout.name for claims in by_file.values() for hit in claims)
+    in_case = Counter((hit.root, hit.layout.name) for hit in hits)
+    in_all = Counter(hit.layout.name for hit in hits)
     by_case: defaultdict[tuple[Path, str], list[_Hit]] = defaultdict(list)
-    for claims in by_file.values():
+    for _, claims in groupby(hits, key=lambda hit: hit.path):
         best = max(claims, key=lambda hit: (in_case[hit.root, hit.layout.name], in_all[hit.layout.name]))
         by_case[best.root, best.layout.name].append(best)
     for (root, _), found in by_case.items():
@@ -245,4 +242,4 @@ def _name_case(root: Path) -> str:
     """
     grade = root.parent.name
     other = {"HGG": "LGG", "LGG": "HGG"}.get(grade)
-    return f"{grade}_{root.name}" if other and (root.parent.parent / other / root.name).exists() else root.name
+    return f"{grade}_{root.name}" if other and (root.parent.with_name(other) / root.name).exists() else root.name

@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from brainsegnet._types import Affine, Array, NibabelImage
+from brainsegnet._types import Affine, Array, Doubles, NibabelImage
 from brainsegnet.errors import ImageError
 from brainsegnet.volume import is_sheared
 
@@ -27,7 +26,6 @@ _PIECE = 1 << 20
 """Bytes that are inflated at once."""
 _MAX_RATIO = 1032
 """Deflate makes data smaller by this factor at most."""
-_MAX_SIDE = 32767
 _UNITS_MM = {1: 1e3, 3: 1e-3}
 """Millimetres in a metre and a micrometre, by their codes; all other units are taken for millimetres."""
 _VECTORS, _MATRICES = (1005, 1007), 1004
@@ -120,8 +118,8 @@ def build_nibabel(array: Array, affine: Affine) -> NibabelImage:
     Raises:
         ImageError: an axis is too long for the format.
     """
-    if max(array.shape) > _MAX_SIDE:
-        raise ImageError(f"NIfTI holds at most {_MAX_SIDE} voxels along an axis, this image is {array.shape}")
+    if max(array.shape) > 32767:
+        raise ImageError(f"NIfTI holds at most 32767 voxels along an axis, this image is {array.shape}")
     ras = swap_world(affine)
     image = _nibabel().Nifti1Image(array.T, ras, dtype=array.dtype)
     image.set_qform(ras, code="scanner")
@@ -242,7 +240,7 @@ def _build_affine(header: NibabelImage, path: Path) -> Affine:
     return affine
 
 
-def _choose_form(header: NibabelImage, spacing: NDArray[np.float64], path: Path) -> Affine | None:
+def _choose_form(header: NibabelImage, spacing: Doubles, path: Path) -> Affine | None:
     """The sform if its axes are at right angles and it is of the scanner (code 1), or alone; else the qform."""
     qform = _read_qform(header, spacing) if header["qform_code"] > 0 else None
     if header["sform_code"] <= 0 or (qform is not None and header["sform_code"] != 1):
@@ -255,7 +253,7 @@ def _choose_form(header: NibabelImage, spacing: NDArray[np.float64], path: Path)
     return qform
 
 
-def _read_qform(header: NibabelImage, spacing: NDArray[np.float64]) -> Affine:
+def _read_qform(header: NibabelImage, spacing: Doubles) -> Affine:
     """(4, 4) from the quaternion of the header, in floats as the reference implementation of NIfTI computes it."""
     named = [header[f"quatern_{axis}"] for axis in "bcd"], [header[f"qoffset_{axis}"] for axis in "xyz"]
     (b, c, d), offset = (np.where(np.isfinite(values), values, 0).astype(np.float64) for values in named)
