@@ -34,9 +34,8 @@ def main() -> None:
     task = load_task(arguments.task)
     split = split_cases(arguments.data, task, TrainOptions(validation=0, sequences=tuple(arguments.sequences)))
     scans = load_scans(split.training, split)
-    names = [case.name for case in split.training]
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    write_pack(Pack(task.name, split.sequences, dict(zip(names, scans, strict=True))), arguments.out)
+    write_pack(Pack(task.name, split.sequences, scans), arguments.out)
     print(f"{len(scans)} cases, {', '.join(split.sequences)}, {arguments.out.stat().st_size / 1e6:.1f} MB")
 
 

@@ -68,8 +68,8 @@ class Printer(Callback):
 def train(pack: Pack, options: TrainOptions, out: Path) -> None:
     """As `brainsegnet.train`, on scans that are in memory already; events go to standard output too."""
 
-    def read(cases: Sequence[CaseFiles], split: DataSplit, say: Callable[[str], None]) -> list[Scan]:
-        return [pack.scans[case.name] for case in cases]
+    def read(cases: Sequence[CaseFiles], split: DataSplit, say: Callable[[str], None]) -> dict[str, Scan]:
+        return {case.name: pack.scans[case.name] for case in cases}
 
     train_split(split_cases(pack, options), out, options, Printer(), read)
 

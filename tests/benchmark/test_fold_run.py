@@ -92,7 +92,7 @@ def test_a_lesion_around_the_brain_box_is_missed_as_segment_and_evaluate_say(pha
     segment(tmp_path / "data", trained, tmp_path / "found")
     expected = evaluate(tmp_path / "found", tmp_path / "data", "brats2015").scores[files.name]
     split = split_cases([tmp_path / "data"], BRATS2015, TrainOptions(validation=0))
-    (scan,) = load_scans([files], split)
+    (scan,) = load_scans([files], split).values()
     assert len(scan.outside.places) == 31
     engine = open_engine(open_model(trained), "cpu")
     scores = score_scan(engine.classify(scan.image), scan, BRATS2015, files.name)

@@ -28,10 +28,8 @@ MOMENT = ["--steps", "1", "--seed", "3"]
 @pytest.fixture(scope="module")
 def packed(phantoms, tmp_path_factory):
     split = split_cases([phantoms], BRATS2015, TrainOptions(validation=0))
-    names, path = [case.name for case in split.training], tmp_path_factory.mktemp("packed") / "phantoms.npz"
-    write_pack(
-        Pack("brats2015", split.sequences, dict(zip(names, load_scans(split.training, split), strict=True))), path
-    )
+    path = tmp_path_factory.mktemp("packed") / "phantoms.npz"
+    write_pack(Pack("brats2015", split.sequences, load_scans(split.training, split)), path)
     return path
 
 

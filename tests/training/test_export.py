@@ -68,7 +68,7 @@ def test_arithmetics_are_compared_on_what_segment_would_find(exported, phantoms,
         margins.append(margin)
         return FilteredLabels(predictor.classify(image), 0, 0)
 
-    monkeypatch.setattr("brainsegnet.training.export.segment_filtered", find)
+    monkeypatch.setattr("brainsegnet.training.train.segment_filtered", find)
     compare(replace(model, card=card), model.folder / "export", training_scans(model, [phantoms]))
     assert set(margins) == {0.1}
 

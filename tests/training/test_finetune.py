@@ -157,7 +157,8 @@ def test_a_training_that_keeps_a_share_of_the_weights_keeps_the_margin_of_compon
     trained, phantoms, tiny, tmp_path, monkeypatch
 ):
     scored = []
-    monkeypatch.setattr(training_run, "score", lambda net, scans, task, margin: scored.append(margin) or {"whole": 0.5})
+    half = {"whole": np.array([0.5])}
+    monkeypatch.setattr(training_run, "score", lambda net, scans, task, margin: scored.append(margin) or half)
     model = open_model(trained)
     components = ComponentFilter(confidence_margin=0.12, kept={"flair": {"whole": 0.5}})
     parent = save_model(

@@ -37,7 +37,7 @@ def test_the_paper_recipe_is_the_paper():
 def test_the_stages_of_the_paper_have_500_epochs_each():
     places, batch = 20 * 13, PAPER.batch
     budget = PAPER.budget()
-    epochs = Counter(PAPER.stage_at(budget.progress(e * 13 // 2, 0, places / batch))[1].name for e in range(1500))
+    epochs = Counter(PAPER.stage_at(budget.progress(e * 13 // 2, 0, places / batch)).name for e in range(1500))
     assert epochs == {"original": 500, "augmented": 500, "focal": 500}
 
 
@@ -46,7 +46,7 @@ def test_stages_keep_their_shares_of_any_budget(shares, counts):
     """120 steps, 12 epochs of 10 steps, or 2 minutes of one-second steps."""
     r = recipe(stages=stages(*shares))
     for budget in (Budget(steps=120), Budget(epochs=12), Budget(minutes=2)):
-        seen = Counter(r.stage_at(budget.progress(s, s / 60, 10))[0] for s in range(120))
+        seen = Counter(r.stages.index(r.stage_at(budget.progress(s, s / 60, 10))) for s in range(120))
         assert tuple(seen[i] for i in range(len(shares))) == counts, budget
 
 
@@ -101,7 +101,7 @@ def test_without_decay_the_rate_is_kept():
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_recipe_has_a_name_a_budget_and_stages_up_to_its_end(name):
     r = load_recipe(name)
-    assert r.name == name and r.budget() and r.stage_at(0)[0] == 0 and r.stage_at(1.0)[1] is r.stages[-1]
+    assert r.name == name and r.budget() and r.stage_at(0) is r.stages[0] and r.stage_at(1.0) is r.stages[-1]
 
 
 def test_the_names_of_the_options_are_those_of_the_recipes():

@@ -42,7 +42,7 @@ def test_a_case_in_memory_is_the_one_that_simulate_writes_and_train_reads(option
     split = split_cases(
         [tmp_path], task, replace(options, simulated=None, refresh_every=None, anatomy=None, shape=None)
     )
-    (written,) = load_scans(split.training, split)
+    (written,) = load_scans(split.training, split).values()
     assert np.array_equal(held[0].image, written.image) and np.array_equal(held[0].classes, written.classes)
     assert (held[0].depth, held[0].first) == (written.depth, written.first) and written.classes.max() == len(
         task.labels
@@ -60,7 +60,7 @@ def test_a_stroke_in_memory_is_the_one_that_simulate_writes_and_train_reads(tiny
     open_buffer(simulated, options, task, sequences, CPU).fill(0, held.__setitem__)
     simulate(tmp_path, SimulateOptions(1, simulated.seed, stroke=task.name))
     split = split_cases([tmp_path], task, replace(options, simulated=None))
-    (written,) = load_scans(split.training, split)
+    (written,) = load_scans(split.training, split).values()
     assert written.classes.any() and np.array_equal(held[0].classes, written.classes)
     np.testing.assert_allclose(held[0].image, written.image, atol=1e-5)
 

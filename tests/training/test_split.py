@@ -11,6 +11,7 @@ from brainsegnet.preprocessing.alignment import resample
 from brainsegnet.preprocessing.prepare import prepare
 from brainsegnet.task import BRATS2015, BRATS2021, ISLES2022
 from brainsegnet.training.options import TrainOptions
+from brainsegnet.training.sampler import Scan
 from brainsegnet.training.split import check_distinct, check_same, deal_folds, load_scans, patient_of, split_cases
 from brainsegnet.volume import LabelMap, Volume
 
@@ -132,7 +133,7 @@ def test_another_split_than_the_card_s_is_refused(phantoms, trained, tmp_path):
 
 def test_scans_are_prepared_with_their_classes_in_the_task_s_convention(phantoms):
     split = call(phantoms, BRATS2021, sequences=("t1c", "flair"))
-    scan = load_scans(split.training, split)[0]
+    scan = next(iter(load_scans(split.training, split).values()))
     case = load_case(split.training[0], split.sequences, BRATS2021, lesion=True)
     assert np.array_equal(scan.image, prepare(case).image) and scan.image.shape[1:] == scan.classes.shape
     inside = np.count_nonzero(scan.classes)
@@ -153,17 +154,17 @@ def test_other_grids_are_refused_or_brought_onto_the_first_sequence_s(phantoms, 
     """The t2 on slices of half the thickness, the label map of half the rows: both come onto FLAIR's grid."""
     data = copy(phantoms, tmp_path)
     files = find_cases([data])[0]
-    plain = load_scans([files], call(data))[0]
+    (plain,) = load_scans([files], call(data)).values()
     t2, lesion = read_image(files.images["t2"]), read_labels(files.lesion)
     finer = Volume(np.zeros((48, 40, 40), np.uint8), t2.affine @ np.diag([0.5, 1, 1, 1]))
     write_image(resample(t2, finer), files.images["t2"])
     with pytest.raises(GridMismatch, match=r"case phantom0000: t2 is \(48, 40, 40\) but flair is .* --resample"):
         load_scans([files], call(data))
-    scan = load_scans([files], call(data, resample=True))[0]
+    (scan,) = load_scans([files], call(data, resample=True)).values()
     np.testing.assert_allclose(scan.image, plain.image, atol=2e-3, err_msg="every other slice of it is the old one")
     np.testing.assert_array_equal(scan.classes, plain.classes)
     write_image(LabelMap(lesion.array[:, ::2], lesion.affine @ np.diag([1, 2, 1, 1])), files.lesion)
-    scan = load_scans([files], call(data, resample=True))[0]
+    (scan,) = load_scans([files], call(data, resample=True)).values()
     assert scan.classes.shape == plain.classes.shape
     kept = ((scan.classes == plain.classes) & (plain.classes > 0)).sum() / (plain.classes > 0).sum()
     assert kept > 0.6, "half the rows are the old ones, most of the others are like their neighbours"
@@ -177,8 +178,8 @@ def test_a_sequence_that_moved_is_registered_with_the_labels_drawn_on_it(phantom
     far[:3, 3] = (300, -200, 150)
     write_image(Volume(t1c.array, far @ t1c.affine), files.images["t1c"])
     write_image(LabelMap(lesion.array, far @ lesion.affine), files.lesion)
-    scan = load_scans([files], call(data, register=True), said.append)[0]
-    plain = load_scans([find_cases([phantoms])[0]], call(phantoms))[0]
+    (scan,) = load_scans([files], call(data, register=True), said.append).values()
+    (plain,) = load_scans([find_cases([phantoms])[0]], call(phantoms)).values()
     volumes = [(one.classes > 0).sum() for one in (scan, plain)]
     assert volumes[0] == pytest.approx(volumes[1], rel=0.15), "without registration the label map lies in the air"
     inside = [one.image[0][one.classes > 0].mean() for one in (scan, plain)]
@@ -237,7 +238,10 @@ def test_too_few_patients_or_folds_are_refused(cases, folds, sentence):
 
 
 def test_a_scan_under_two_names_is_refused(rng):
-    a, b = rng.normal(size=(2, 1, 3, 4, 5)).astype("f")
-    check_distinct({"a": a, "b": b, "c": a + 1})
-    with pytest.raises(DatasetError, match="cases a and c hold the same scan"):
-        check_distinct({"a": a, "b": b, "c": np.array(a)})
+    one, two = rng.normal(size=(2, 1, 3, 4, 5)).astype("f")
+    a, b, c, again = (Scan(image, np.zeros((3, 4, 5), np.uint8), 3, 0) for image in (one, two, one + 1, np.array(one)))
+    check_distinct({"a": a, "b": b, "c": c}, {"a": a, "b": b, "c": c})
+    check_distinct({"a": a}, {"b": b, "c": c})
+    for scored, trained in (({"a": a, "b": b, "c": again},) * 2, ({"a": a}, {"b": b, "c": again})):
+        with pytest.raises(DatasetError, match="cases a and c hold the same scan"):
+            check_distinct(scored, trained)

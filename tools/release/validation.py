@@ -40,7 +40,7 @@ SLACK_ML = 1.0
 """Error of a volume that does not matter."""
 
 
-def held_out_scans(model: Model, data: Sequence[Path]) -> dict[str, "Scan"]:
+def held_out_scans(model: Model, data: Sequence[Path]) -> Mapping[str, "Scan"]:
     """The cases that were held out of a model's training, prepared.
 
     Raises:
@@ -54,10 +54,10 @@ def held_out_scans(model: Model, data: Sequence[Path]) -> dict[str, "Scan"]:
     if not card.training.held_out:
         raise DatasetError(f"model {card.name} held no case out; train it with --hold-out")
     cases = [known[name] for name in card.training.held_out]
-    return dict(zip(card.training.held_out, load_scans(cases, split), strict=True))
+    return load_scans(cases, split)
 
 
-def other_scans(model: Model, data: Sequence[Path]) -> dict[str, "Scan"]:
+def other_scans(model: Model, data: Sequence[Path]) -> Mapping[str, "Scan"]:
     """All cases of some folders or tables by name, prepared for the model.
 
     Raises:
@@ -65,8 +65,7 @@ def other_scans(model: Model, data: Sequence[Path]) -> dict[str, "Scan"]:
     """
     card = model.card
     split = split_cases(data, card.task, TrainOptions(validation=0, sequences=card.sequences))
-    names = (case.name for case in split.training)
-    return dict(zip(names, load_scans(split.training, split), strict=True))
+    return load_scans(split.training, split)
 
 
 def parts_of(sequences: Sequence[str]) -> list[tuple[str, ...]]:

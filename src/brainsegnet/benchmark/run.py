@@ -188,11 +188,10 @@ class _Harness:
             f"{total} trainings of {self.conditions.budget}, {total - left} of them finished"
         )
 
-    def _load(self) -> dict[str, "Scan"]:
-        loaded = load_scans(self.split.training, self.split, self.callback.on_message)
-        scans = dict(zip(self.cases, loaded, strict=True))
-        check_distinct({name: scan.image for name, scan in scans.items()})
-        d, h, w = np.median([scan.spacing_mm for scan in loaded], axis=0).tolist()
+    def _load(self) -> Mapping[str, "Scan"]:
+        scans = load_scans(self.split.training, self.split, self.callback.on_message)
+        check_distinct(scans, scans)
+        d, h, w = np.median([scan.spacing_mm for scan in scans.values()], axis=0).tolist()
         self.conditions = replace(self.conditions, spacing_mm=(d, h, w))
         return scans
 

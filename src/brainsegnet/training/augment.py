@@ -5,7 +5,7 @@ Source: "Data Augmentation" in Hu et al. 2020, and the wider ranges of the recip
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -20,10 +20,8 @@ class AugmentParams:
     """The augmentation of one sample; the defaults leave it as it is.
 
     Attributes:
-        scale: In-plane magnification.
-        angle_deg: In-plane rotation.
-        turns: Quarter turns in plane.
-        flips: Mirrored along (D, H, W).
+        scale, angle_deg, turns: In-plane magnification, rotation and quarter turns.
+        flips: Whether mirrored along (D, H, W).
         slice_gain: Factor of each slice, or none.
         gain, shift, gamma, blur: One value per sequence, or none; blur is a standard deviation in voxels.
         noise: Standard deviation, of noise drawn from `noise_seed`.
@@ -41,7 +39,7 @@ class AugmentParams:
     blur: tuple[float, ...] = ()
     noise: float = 0.0
     noise_seed: int = 0
-    kept: tuple[bool, ...] = field(default=())
+    kept: tuple[bool, ...] = ()
 
 
 def draw_params(rng: np.random.Generator, how: Augmentation, sequences: int, slices: int) -> AugmentParams:
@@ -106,8 +104,7 @@ def augment_intensity(images: Tensor, batch: Sequence[AugmentParams]) -> Tensor:
     gain = _table([params.gain for params in batch], images.shape[1], 1.0, images)[:, :, None, None, None]
     shift = _table([params.shift for params in batch], images.shape[1], 0.0, images)[:, :, None, None, None]
     brain = (images != 0).to(images)
-    out = _blurred(images, batch)
-    out = _power(out, batch) * (slices * gain)
+    out = _power(_blurred(images, batch), batch) * (slices * gain)
     out = (out + shift + _noise(images, batch)) * brain
     kept = _table([[float(k) for k in params.kept] for params in batch], images.shape[1], 1.0, images)
     return out * kept[:, :, None, None, None]

@@ -21,6 +21,7 @@ from brainsegnet.errors import ModelError
 from brainsegnet.model.network import load_into, read_tensors, write_tensors
 
 Weights = Mapping[str, Tensor]
+COUNTERS = ("step", "minutes", "validations")
 
 
 @dataclass(eq=False)
@@ -28,17 +29,12 @@ class TrainState:
     """A network in training.
 
     Attributes:
-        net: The network, shared with `module`, which the devices run.
-        module: What computes the logits.
+        net, module: The network, and what computes the logits with its parameters on the devices.
         optimiser: Over the parameters of `net`.
-        average: The network with the moving average of the weights; `net` itself where there is none.
-        decay: Of that average; 0 is none.
-        step: Steps done.
-        minutes: Minutes spent, over all resumed parts.
-        validations: Validations done.
+        average, decay: The network with the moving average of the weights, or `net` itself; and the decay of that.
+        step, minutes, validations: Done, over all resumed parts.
         best: Highest mean Dice so far, -inf before the first validation.
-        start: Weights that the training started from.
-        weight_interpolation: Their share in the weights that are kept; 0 is none.
+        start, weight_interpolation: Weights that the training started from, and their share in those that are kept.
     """
 
     net: nn.Module
@@ -69,8 +65,7 @@ class TrainState:
     def kept(self) -> nn.Module:
         """The network that is validated and kept: the average, or a new network, its mean with the start.
 
-        Statistics of batch norm are averaged as weights are; counters are the average's. Nothing of the mean goes back
-        into the training, so a state need not hold it.
+        Statistics of batch norm are averaged as weights are; counters are the average's.
         """
         if not self.weight_interpolation:
             return self.average
@@ -92,12 +87,7 @@ def averaged_twin(net: nn.Module, decay: float) -> nn.Module:
 
 
 def write_state(state: TrainState, path: Path, plan: str) -> None:
-    """Write the state, to a temporary name first: a training killed at any moment leaves a whole file.
-
-    Args:
-        state: What is written.
-        path: A safetensors file.
-        plan: What identifies the training; only the same one is resumed.
+    """Write the state into a safetensors file, whole or not at all; `plan` identifies the training.
 
     Raises:
         OutputError: the folder cannot be made or written to, or the disk is full; an earlier state stays as it was.
@@ -107,13 +97,8 @@ def write_state(state: TrainState, path: Path, plan: str) -> None:
         tensors |= {f"average.{name}": tensor for name, tensor in state.average.state_dict().items()}
     for index, moments in state.optimiser.state_dict()["state"].items():
         tensors |= {f"optimiser.{index}.{name}": moment for name, moment in moments.items()}
-    counters = {
-        "plan": plan,
-        "step": state.step,
-        "minutes": state.minutes,
-        "validations": state.validations,
-        "best": state.best if math.isfinite(state.best) else None,
-    }
+    counters = {"plan": plan} | {name: getattr(state, name) for name in COUNTERS}
+    counters["best"] = state.best if math.isfinite(state.best) else None
     with replacing(path) as temporary:
         write_tensors(tensors, temporary, {"training": json.dumps(counters)})
 
@@ -136,11 +121,12 @@ def read_state(state: TrainState, path: Path, plan: str) -> None:
         load_into(state.average, _under("average.", tensors), str(path))
     _read_moments(state.optimiser, _under("optimiser.", tensors))
     state.best = counters["best"] if counters["best"] is not None else -math.inf
-    state.step, state.minutes, state.validations = (counters[name] for name in ("step", "minutes", "validations"))
+    for name in COUNTERS:
+        setattr(state, name, counters[name])
 
 
 def _read_moments(optimiser: Optimizer, moments: Weights) -> None:
-    """Copy moments, named `index.key`, into the memory layout of their parameters, as an unbroken training has them."""
+    """Copy moments, named `index.key`, into the memory layout of their parameters."""
     state = optimiser.state_dict()
     parameters = [p for group in optimiser.param_groups for p in group["params"]]
     for name, moment in moments.items():

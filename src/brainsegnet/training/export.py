@@ -5,20 +5,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from brainsegnet._machine import has_bf16_units
-from brainsegnet._types import Floats
+from brainsegnet._types import Doubles, Floats
 from brainsegnet.errors import DatasetError
 from brainsegnet.inference.openvino_backend import Arithmetic, OpenVinoBackend
-from brainsegnet.inference.postprocessing import segment_filtered
 from brainsegnet.inference.tiling import TiledPredictor
-from brainsegnet.metrics.scores import region_dice
 from brainsegnet.model.card import ExportNote, Form, is_tolerated
 from brainsegnet.model.store import Model, hash_file, open_model, save_exports, torch_needed
 from brainsegnet.progress import Callback
 from brainsegnet.training.options import TrainOptions
 from brainsegnet.training.split import load_scans, split_cases
+from brainsegnet.training.train import score
 
 if TYPE_CHECKING:
     from brainsegnet.model.graphs import OpenVinoModel
@@ -39,9 +37,6 @@ def export(model: Path, data: Path | Sequence[Path] = (), callback: Callback | N
             bf16 is not measured.
         callback: Gets a sentence on what was written.
 
-    Returns:
-        The model with its exports.
-
     Raises:
         ModelError: the model cannot be used.
         DatasetError: none of the cases that the model was trained on is in `data`.
@@ -60,20 +55,22 @@ def export_with(model: Model, scans: Mapping[str, "Scan"], onnx: bool = True) ->
     """As `export`, with prepared training scans by name, without which there is no 8-bit export."""
     with torch_needed():
         from brainsegnet.model import graphs
-        from brainsegnet.model.graphs import write_onnx
+
+    def note(folder: Path, *names: str) -> ExportNote:
+        weights = model.card.weights.sha256 if model.card.weights else ""
+        return ExportNote(files={name: hash_file(folder / name) for name in names}, weights=weights)
 
     def write(folder: Path) -> Mapping[Form, ExportNote]:
         net = model.build()
         whole = graphs.to_openvino(net)
         graphs.write_openvino(whole, folder / "fp16.xml")
-        notes: dict[Form, ExportNote] = {"fp16": _note(model, folder, "fp16.xml", "fp16.bin")}
+        notes: dict[Form, ExportNote] = {"fp16": note(folder, "fp16.xml", "fp16.bin")}
         if onnx:
-            write_onnx(net, folder / "model.onnx")
-            notes["onnx"] = _note(model, folder, "model.onnx")
+            graphs.write_onnx(net, folder / "model.onnx")
+            notes["onnx"] = note(folder, "model.onnx")
         if scans:
-            changes = _write_eight_bits(model, whole, folder, scans)
-            note = _note(model, folder, "int8.xml", "int8.bin")
-            notes["int8"] = note.model_copy(update={"cases": tuple(scans), "dice_change": changes["int8"]})
+            changes, files = _write_eight_bits(model, whole, folder, scans), note(folder, "int8.xml", "int8.bin")
+            notes["int8"] = files.model_copy(update={"cases": tuple(scans), "dice_change": changes["int8"]})
             notes["fp16"] = notes["fp16"].model_copy(update={"bf16_change": changes.get("bf16", {})})
         return notes
 
@@ -118,30 +115,19 @@ def draw_samples(model: Model, scans: Mapping[str, "Scan"]) -> list[Floats]:
 
 def compare(model: Model, folder: Path, scans: Mapping[str, "Scan"]) -> dict[Arithmetic, dict[str, float]]:
     """Change of Dice against floats by region, mean over the scans: in 8 bits, and in bf16 where that is fast."""
+    card = model.card
+
+    def dice(arithmetic: Arithmetic) -> dict[str, Doubles]:
+        file = folder / ("int8.xml" if arithmetic == "int8" else "fp16.xml")
+        predictor = TiledPredictor(OpenVinoBackend(file, card, arithmetic))
+        return score(predictor, scans.values(), card.task, card.components.confidence_margin)
+
     others: list[Arithmetic] = ["int8", "bf16"] if has_bf16_units() else ["int8"]
-    floats = _score(model, folder, scans, "float")
+    floats = dice("float")
     return {
-        arithmetic: {
-            region: round(float(np.mean(scores - floats[region])), 6)
-            for region, scores in _score(model, folder, scans, arithmetic).items()
-        }
+        arithmetic: {region: round(float(np.mean(d - floats[region])), 6) for region, d in dice(arithmetic).items()}
         for arithmetic in others
     }
-
-
-def _score(
-    model: Model, folder: Path, scans: Mapping[str, "Scan"], arithmetic: Arithmetic
-) -> dict[str, NDArray[np.float64]]:
-    """Whole-scan Dice of the scans by region, without the components that the model drops."""
-    form: Form = "int8" if arithmetic == "int8" else "fp16"
-    predictor = TiledPredictor(OpenVinoBackend(folder / f"{form}.xml", model.card, arithmetic))
-    card = model.card
-    found = [
-        segment_filtered(predictor, scan.image, card.components.confidence_margin).classes for scan in scans.values()
-    ]
-    truths = [scan.classes for scan in scans.values()]
-    scores = [region_dice(classes, truth, card.task) for classes, truth in zip(found, truths, strict=True)]
-    return {region: np.array([score[region] for score in scores]) for region in card.task.regions}
 
 
 def describe(model: Model) -> str:
@@ -162,14 +148,7 @@ def _verdict(change: Mapping[str, float], what: str) -> str:
     return f"{changes}; {used}"
 
 
-def _note(model: Model, folder: Path, *names: str) -> ExportNote:
-    weights = model.card.weights
-    return ExportNote(
-        files={name: hash_file(folder / name) for name in names}, weights=weights.sha256 if weights else ""
-    )
-
-
-def training_scans(model: Model, folders: Sequence[Path]) -> dict[str, "Scan"]:
+def training_scans(model: Model, folders: Sequence[Path]) -> Mapping[str, "Scan"]:
     """The training cases of the model that are in the folders, prepared.
 
     Raises:
@@ -184,4 +163,4 @@ def training_scans(model: Model, folders: Sequence[Path]) -> dict[str, "Scan"]:
             f"none of the {len(card.training.data.cases)} cases that model {card.name} was trained on is in the data; "
             "name the folders it was trained on"
         )
-    return dict(zip((case.name for case in known), load_scans(known, split), strict=True))
+    return load_scans(known, split)

@@ -15,44 +15,33 @@ if TYPE_CHECKING:
     from brainsegnet.training.loop import Plan
 
 SLOWER = 0.25
-"""Factor on the learning rate of the recipe, so that what the model knows is kept."""
+"""Factor on the learning rate of the recipe."""
 DROPPED = 0.5
 """Share of the samples that lose sequences where the model takes any subset and its card does not state the share."""
-BLOCKS = 4
-"""Blocks of the network in every recipe."""
 
 
 def adopt(recipe: Recipe, card: Card, drop_sequences: float | None = None) -> Recipe:
     """The recipe with the network of a trained model, its patch unless the recipe has one, and a lower learning rate.
 
-    A model of any subset of its sequences stays one: samples lose sequences at least as often as in its own training.
-    Small lesions weigh as much as in its training, where a recipe that keeps a share of its weights does not weigh them
-    itself.
-
-    Args:
-        recipe: How to train.
-        card: Of the model.
-        drop_sequences: The share of samples that lose sequences, where the user asked for one.
+    A model of any subset of its sequences stays one: samples lose sequences at least as often as in its own training,
+    unless `drop_sequences` says how often. Small lesions weigh as much as in its training, where a recipe that keeps a
+    share of its weights does not weigh them itself.
 
     Raises:
         TaskError: the model has more or fewer blocks than a recipe can train.
     """
     network, before = card.network, card.training.recipe
-    if len(network.widths) != BLOCKS:
+    if len(network.widths) != len(recipe.widths):
         raise TaskError(
             f"model {card.name} has {len(network.widths)} blocks of widths {', '.join(map(str, network.widths))}, and "
-            f"a recipe trains {BLOCKS}; start from another model, or from none"
+            f"a recipe trains {len(recipe.widths)}; start from another model, or from none"
         )
     dropped = recipe.drop_sequences if drop_sequences is None else drop_sequences
     if drop_sequences is None and card.input.any_subset:
         dropped = max(dropped, before.get("drop_sequences") or DROPPED)
     inherited_power = before.get("small_lesion_power", 0.0) if recipe.weight_interpolation else 0.0
-    changes = {
-        "widths": network.widths,
-        "refined": network.refined,
+    changes = network.model_dump() | {
         "narrow_below": 0,
-        "nonlinear": network.nonlinear,
-        "stride": network.stride,
         "patch": recipe.patch or before.get("patch"),
         "learning_rate": recipe.learning_rate * SLOWER,
         "drop_sequences": dropped,
@@ -101,11 +90,6 @@ def settle_interpolation(recipe: Recipe, card: Card, sequences: Sequence[str], t
     return recipe.model_copy(update={"weight_interpolation": 0.0}) if None in origins else recipe
 
 
-def inherited_margin(recipe: Recipe, parent: Model | None) -> float | None:
-    """The confidence margin of components of the model, where a share of its weights is kept."""
-    return parent.card.components.confidence_margin if parent and recipe.weight_interpolation else None
-
-
 def warn_of_forgetting(recipe: Recipe, card: Card, sequences: Sequence[str], task: Task) -> str:
     """A sentence where only a low learning rate keeps what the model knows; else an empty one."""
     if recipe.weight_interpolation:
@@ -129,15 +113,10 @@ def inherit_weights(model: Model, plan: "Plan", sequences: Sequence[str], task: 
     Raises:
         ModelError: the weights are not those that the card describes.
     """
-    import torch
-
     from brainsegnet.model.network import transfer
 
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(plan.seed)
-        new = plan.network.build().state_dict()
     channels, tissues = match_channels(model.card, sequences), match_tissues(model.card, task)
-    return transfer(model.build().state_dict(), new, channels, tissues)
+    return transfer(model.build().state_dict(), plan.build().state_dict(), channels, tissues)
 
 
 def match_channels(card: Card, sequences: Sequence[str]) -> list[int | None]:

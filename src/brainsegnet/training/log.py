@@ -51,11 +51,7 @@ class RunLog(Callback):
         self._board = _open_board(folder)
 
     def on_progress(self, event: ProgressEvent) -> None:
-        """Add a row.
-
-        Raises:
-            OSError: the disk is full.
-        """
+        """Add a row; a full disk is an OSError."""
         row = {name: getattr(event, name) for name in COLUMNS}
         row |= {f"dice_{region}": value for region, value in (event.dice or {}).items()}
         self.rows.append(row)
@@ -88,7 +84,7 @@ def _open_board(folder: Path) -> Any:  # noqa: ANN401
 
 
 class Mark:
-    """A moment on the time line of a device."""
+    """A moment on the time line of a device; on a GPU an event, which can be reached later."""
 
     def __init__(self, device: "torch.device") -> None:
         self.seconds = time.perf_counter()
@@ -104,18 +100,14 @@ class Mark:
         return self.event is None or bool(self.event.query())
 
     def seconds_to(self, later: "Mark") -> float:
-        """Seconds from this mark to a later one, on the time line of the device."""
-        if self.event is None or later.event is None:
+        """Seconds from this mark to a later one."""
+        if self.event is None:
             return later.seconds - self.seconds
         return float(self.event.elapsed_time(later.event)) / 1000
 
 
 class Throughput:
-    """How fast a training runs, and for how much of the time the device waits for samples.
-
-    On a GPU the times are those of events on its time line, read once it has passed them: measuring never makes it
-    wait.
-    """
+    """How fast a training runs, and for how much of the time the device waits for samples; measuring never waits."""
 
     def __init__(self, device: "torch.device") -> None:
         self.device = device

@@ -35,11 +35,9 @@ class Plan:
     """What is trained: a network of `sequences` channels and `classes` classes, how, and for how long.
 
     Attributes:
-        recipe, budget, seed: See `Recipe` and `Budget`.
-        sequences, classes: Channels in and out.
         patch: Training sample (D, H, W).
         regions: The classes of each scored region, for the Dice loss; none is each class by itself.
-        design: Another network than Brain SegNet; None is that, with the widths and the stride of the recipe.
+        design: Another network than Brain SegNet; None is that, as the recipe has it.
         start: Weights to start from; None is random ones, drawn by the seed.
         origin: SHA-256 of the file that `start` comes from; only a training with the same one is resumed.
     """
@@ -62,6 +60,12 @@ class Plan:
         return self.design or brain_segnet(
             self.sequences, self.classes, recipe.widths, recipe.refined, recipe.stride, recipe.nonlinear
         )
+
+    def build(self) -> nn.Module:
+        """A new network, its weights drawn by the seed."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            return self.network.build()
 
     def check(self, processes: int) -> None:
         """Refuse what would fail in the middle of a training.
@@ -94,12 +98,10 @@ class Monitoring:
     """What follows a training: callbacks, scoring of held-out cases, and saving, all in the first process alone.
 
     Attributes:
-        callbacks: Get each event.
         validate: Whole-scan Dice by region of a network in evaluation mode; None is never. All processes agree on that.
         validations: How often to validate over the whole budget.
         keep: Gets "best" or "last", and the weights.
-        state_file: File for everything that a resumed training needs, or None.
-        state_minutes: How often to write it.
+        state_file, state_minutes: File for everything that a resumed training needs, and how often it is written.
     """
 
     callbacks: tuple[Callback, ...] = ()
@@ -136,7 +138,7 @@ def fit(
         TrainingDiverged: the loss is no longer a number.
     """
     plan.check(fabric.world_size)
-    training = Training(scans, plan, fabric, monitoring, buffer or SimulationBuffer.empty())
+    training = _Training(scans, plan, fabric, monitoring, buffer or SimulationBuffer(0, 1, scans.__getitem__))
     if resume:
         training.resume()
     with closing(training.buffer):
@@ -145,14 +147,15 @@ def fit(
             while (progress := training.progress()) < 1 and not training.stopped_by(caught):
                 training.step(progress)
                 training.validate_when_due()
-                training.save_when_due()
+                if time.monotonic() - training.saved > 60 * monitoring.state_minutes:
+                    training.save()
         training.save()
     if number := training.stopped_by(caught):
         raise Interrupted(number)
     return training.state.kept().eval()
 
 
-class Training:
+class _Training:
     """The parts of the loop, and what they share."""
 
     def __init__(
@@ -187,7 +190,6 @@ class Training:
         self.saved = time.monotonic()
 
     def _put(self, place: int, scan: Scan) -> None:
-        """Keep a simulated scan behind the scans that stay."""
         self.sampler.put(len(self.shapes) + place, scan)
 
     def progress(self) -> float:
@@ -206,13 +208,15 @@ class Training:
         return len(self.sampler.places) / self.recipe.batch
 
     def step(self, progress: float) -> None:
-        """Cut a batch, learn from it, report it."""
-        state, stage = self.state, self.recipe.stage_at(progress)[1]
+        """Cut this process's share of a batch, learn from it, report it."""
+        state, stage = self.state, self.recipe.stage_at(progress)
         for group in state.optimiser.param_groups:
             group["lr"] = self.recipe.rate_at(progress)
         self.throughput.mark()
         self.buffer.update(state.step, self._put)
-        images, classes = self.sampler.cut([self.sampler.draw(k, stage) for k in self._numbers()])
+        first = state.step * self.recipe.batch
+        mine = range(first + self.fabric.global_rank, first + self.recipe.batch, self.fabric.world_size)
+        images, classes = self.sampler.cut([self.sampler.draw(number, stage) for number in mine])
         self.throughput.mark()
         state.optimiser.zero_grad()
         logits = state.module(images.to(memory_format=self.layout))
@@ -226,11 +230,6 @@ class Training:
         self.losses.append(loss.detach())
         if state.step % self.report_every == 0:
             self._report(progress)
-
-    def _numbers(self) -> range:
-        """The samples of this process: an even share of the global batch."""
-        first = self.state.step * self.recipe.batch
-        return range(first + self.fabric.global_rank, first + self.recipe.batch, self.fabric.world_size)
 
     def _report(self, progress: float, dice: Mapping[str, float] | None = None) -> None:
         """Called by every process, since the loss is the mean over all."""
@@ -246,7 +245,7 @@ class Training:
             minutes_left=state.minutes * (1 - progress) / progress if progress else None,
             step=state.step,
             epoch=state.step / self.steps_per_epoch,
-            stage=self.recipe.stage_at(progress)[1].name,
+            stage=self.recipe.stage_at(progress).name,
             loss=self.loss,
             learning_rate=self.recipe.rate_at(progress),
             samples_per_second=self.throughput.samples_per_second,
@@ -278,11 +277,6 @@ class Training:
         """How many validations belong to this share of the budget; a rounding error of it does not matter."""
         return int(progress * self.monitoring.validations + 1e-9)
 
-    def save_when_due(self) -> None:
-        """Write the state every few minutes."""
-        if time.monotonic() - self.saved > 60 * self.monitoring.state_minutes:
-            self.save()
-
     def save(self) -> None:
         """Write the state and the last weights."""
         if self.fabric.is_global_zero:
@@ -294,19 +288,15 @@ class Training:
     def _fingerprint(self) -> str:
         """What must agree for a training to be resumed: all but the budget; scans count by their shapes."""
         plan = self.plan
-        network = f"{plan.sequences} {plan.classes} {plan.regions}"
+        network = f"{plan.sequences} {plan.classes} {plan.regions} {plan.patch}"
         start = plan.origin and f" from {plan.origin}"
-        recipe = plan.recipe.model_dump_json()
-        place = f"{plan.patch} {plan.seed} {self.shapes} {plan.network.name}"
-        return f"{recipe} {network} {place}{start}{self.buffer.fingerprint}"
+        data = f"{plan.seed} {self.shapes} {plan.network.name}{start}{self.buffer.fingerprint}"
+        return f"{plan.recipe.model_dump_json()} {network} {data}"
 
 
 def _begin(plan: Plan, fabric: Fabric) -> TrainState:
     """A new network and optimiser on the devices, the same on every process."""
-    recipe, design = plan.recipe, plan.network
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(plan.seed)
-        net = design.build()
+    recipe, design, net = plan.recipe, plan.network, plan.build()
     if plan.start is not None:
         load_into(net, plan.start, "the model to start from")
     if fabric.world_size > 1 and fabric.device.type == "cuda":
@@ -318,7 +308,6 @@ def _begin(plan: Plan, fabric: Fabric) -> TrainState:
     optimiser = kind(net.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
     average = averaged_twin(net, recipe.averaging)
     module, prepared = fabric.setup(design.learner(net), optimiser)
-    interpolation = recipe.weight_interpolation
-    return TrainState(
-        net, module, prepared, average, recipe.averaging, start=plan.start or {}, weight_interpolation=interpolation
-    )
+    state = TrainState(net, module, prepared, average, recipe.averaging)
+    state.start, state.weight_interpolation = plan.start or {}, recipe.weight_interpolation
+    return state

@@ -25,12 +25,7 @@ Regions = Sequence[Sequence[int]]
 def loss_of(logits: Tensor, classes: Tensor, recipe: Recipe, stage: Stage, regions: Regions = ()) -> Tensor:
     """The focal loss of a stage, weighted where the recipe favours small lesions, plus the recipe's share of soft Dice.
 
-    Args:
-        logits: (N, K, D, H, W).
-        classes: True classes 0 to K-1 (N, D, H, W).
-        recipe: Weighs Dice and small lesions.
-        stage: Sets the focusing parameter.
-        regions: Classes of each region, for the Dice.
+    `logits` (N, K, D, H, W), true `classes` (N, D, H, W); `regions` are those of the Dice.
     """
     weights = weigh_small_lesions(classes, recipe.small_lesion_power) if recipe.small_lesion_power else None
     loss = focal_loss(logits, classes, stage.gamma, weights)
@@ -40,11 +35,8 @@ def loss_of(logits: Tensor, classes: Tensor, recipe: Recipe, stage: Stage, regio
 def focal_loss(logits: Tensor, classes: Tensor, gamma: float = 2.0, weights: Tensor | None = None) -> Tensor:
     """Mean over voxels of -(1 - p_t)^gamma log p_t, with p_t the soft-max probability of the true class.
 
-    Args:
-        logits: (N, K, D, H, W).
-        classes: True classes 0 to K-1 (N, D, H, W).
-        gamma: Focusing parameter; 0 is cross entropy.
-        weights: Factor on each voxel (N, D, H, W); None is 1.
+    `logits` (N, K, D, H, W); true `classes` 0 to K-1 and `weights`, a factor on each voxel, (N, D, H, W). A `gamma` of
+    0 is cross entropy.
 
     >>> import math
     >>> z, y = torch.zeros(1, 4, 1, 1, 1), torch.zeros(1, 1, 1, 1, dtype=torch.long)
@@ -80,17 +72,14 @@ def weigh_small_lesions(classes: Tensor, power: float) -> Tensor:
 
 
 def dice_loss(logits: Tensor, classes: Tensor, regions: Regions = ()) -> Tensor:
-    """1 minus the soft Dice of the regions that are scored, counted over the whole batch of all processes.
+    """1 minus the soft Dice of the regions, none being each lesion class, over the whole batch of all processes.
 
-    Args:
-        logits: (N, K, D, H, W).
-        classes: True classes 0 to K-1 (N, D, H, W).
-        regions: Such as whole, core, enhancing; none is each lesion class by itself.
-
-    Only regions that occur in the batch count. Where one does not, any voxel of it would cost as much as a missed
-    lesion, and rare tissues would be found too seldom; the focal loss alone keeps such samples clean.
+    `logits` (N, K, D, H, W), true `classes` 0 to K-1 (N, D, H, W). Only regions that occur in the batch count. Where
+    one does not, any voxel of it would cost as much as a missed lesion, and rare tissues would be found too seldom.
     """
-    members = membership(regions or [[k] for k in range(1, logits.shape[1])], logits)
+    regions = regions or [[k] for k in range(1, logits.shape[1])]
+    rows = [[float(k in region) for k in range(logits.shape[1])] for region in regions]
+    members = torch.tensor(rows).to(logits.device, non_blocking=True)
     truth = F.one_hot(classes.long(), logits.shape[1]).movedim(-1, 1).to(members)
     found, true = (torch.einsum("nkdhw,rk->rndhw", x, members).flatten(1) for x in (logits.float().softmax(1), truth))
     overlap, sizes, present = all_sum(torch.stack([(found * true).sum(1), (found + true).sum(1), true.sum(1)]))
@@ -98,12 +87,6 @@ def dice_loss(logits: Tensor, classes: Tensor, regions: Regions = ()) -> Tensor:
     dice = (2 * overlap + 1) / (sizes + 1)
     loss: Tensor = ((1 - dice) * counted).sum() / counted.sum().clamp_min(1)
     return loss
-
-
-def membership(regions: Regions, logits: Tensor) -> Tensor:
-    """Which of the K classes each region unites, ones and zeros (R, K), on the device of the logits."""
-    rows = [[float(k in region) for k in range(logits.shape[1])] for region in regions]
-    return torch.tensor(rows).to(logits.device, non_blocking=True)
 
 
 def is_distributed() -> bool:
@@ -138,16 +121,13 @@ class GlobalBatchNorm3d(nn.BatchNorm3d):
         mean = total[:-1] / total[-1]
         centred = wide - mean[:, None, None, None]
         variance = all_sum(centred.square().sum(axes)) / total[-1]
-        self._remember(mean.detach(), variance.detach() * total[-1] / (total[-1] - 1))
+        with torch.no_grad():
+            rate = self.momentum if self.momentum is not None else 0.1
+            cast(Tensor, self.running_mean).lerp_(mean, rate)
+            cast(Tensor, self.running_var).lerp_(variance * total[-1] / (total[-1] - 1), rate)
+            cast(Tensor, self.num_batches_tracked).add_(1)
         scale = self.weight * torch.rsqrt(variance + self.eps)
         return (centred * scale[:, None, None, None] + self.bias[:, None, None, None]).to(x.dtype)
-
-    @torch.no_grad()
-    def _remember(self, mean: Tensor, variance: Tensor) -> None:
-        rate = self.momentum if self.momentum is not None else 0.1
-        cast(Tensor, self.running_mean).lerp_(mean, rate)
-        cast(Tensor, self.running_var).lerp_(variance, rate)
-        cast(Tensor, self.num_batches_tracked).add_(1)
 
 
 def share_batch_norm(net: nn.Module) -> None:

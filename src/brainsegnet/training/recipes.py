@@ -23,14 +23,14 @@ class Augmentation(_Value):
     """How strongly an augmented sample may be changed; the defaults are the paper's ("Data Augmentation").
 
     Attributes:
-        slice_gain: Each slice is multiplied by a factor from this range.
-        scale: In-plane magnification, the same for all slices; the paper's "[0:5; 1:2]" is read as 0.5 to 1.2.
+        slice_gain: Factor on each slice.
+        scale: In-plane magnification of all slices; the paper's "[0:5; 1:2]" is read as 0.5 to 1.2.
         quarter_turns: Whether all slices turn by the same 0, 90, 180 or 270 degrees.
         flips: Probability of mirroring, along (D, H, W) each.
-        angle_deg: Free in-plane rotation by up to this many degrees either way.
-        gain: Factor on each sequence's contrast; `shift` is added to it, in standard deviations.
+        angle_deg: In-plane rotation, at most this far either way.
+        gain, shift: Factor on each sequence's contrast, and what is added to it, in standard deviations.
         gamma: Exponent of a power law on each sequence, rescaled to its range.
-        noise: Standard deviation of added Gaussian noise, at most.
+        noise: Standard deviation of Gaussian noise, at most.
         blur: Probability that a sequence is smoothed in plane.
     """
 
@@ -61,13 +61,10 @@ STRONG = Augmentation(
 
 
 class Stage(_Value):
-    """A stage of the curriculum.
+    """A stage of the curriculum, which takes a share of the budget; the shares are scaled to a sum of 1.
 
-    Attributes:
-        name: For logs.
-        share: Share of the budget, before the shares are scaled to a sum of 1.
-        augment: Probability that a sample is augmented.
-        gamma: Focusing parameter of the focal loss; 0 is cross entropy.
+    `augment` is the probability that a sample is augmented, `gamma` the focusing parameter of the focal loss (0 is
+    cross entropy).
     """
 
     name: str
@@ -90,8 +87,8 @@ class Budget:
     Raises:
         TaskError: none or several are given, or it is no number above zero.
 
-    >>> Budget(steps=100).kind, str(Budget(minutes=2.5))
-    ('steps', '2.5 minutes')
+    >>> str(Budget(minutes=2.5))
+    '2.5 minutes'
     """
 
     epochs: float | None = None
@@ -119,11 +116,7 @@ class Budget:
         return {self.kind: getattr(self, self.kind)}
 
     def progress(self, steps: int, minutes: float, steps_per_epoch: float) -> float:
-        """Share of the budget that is spent, 0 to 1.
-
-        >>> Budget(epochs=10).progress(steps=50, minutes=0, steps_per_epoch=10)
-        0.5
-        """
+        """Share of the budget that is spent, 0 to 1."""
         if self.minutes is not None:
             return min(1.0, minutes / self.minutes)
         total = self.steps if self.steps is not None else math.ceil((self.epochs or 0) * steps_per_epoch)
@@ -134,8 +127,7 @@ class Recipe(_Value):
     """Everything that decides how a model is trained, apart from data, seed and devices.
 
     Attributes:
-        name: Short name, as in `--recipe`.
-        widths: Channels of the four blocks; `refined`: of the refinement module.
+        widths, refined: Channels of the four blocks, and of the refinement module.
         narrow_below: With fewer training cases than this the network is half as wide, see `fit_to`.
         nonlinear: Whether the coarser refine units hold batch norm and ReLU.
         stride: Down-sampling (D, H, W) between blocks.
@@ -143,19 +135,15 @@ class Recipe(_Value):
         sampling: `slabs` cuts each scan into slabs without overlap (the paper); `lesion` centres every second sample
             on a voxel of a lesion class drawn at random, and the others anywhere in the brain.
         batch: Samples per step, over all devices.
-        optimiser: `adam`, or `adamw` with `weight_decay`.
         learning_rate: The highest. It is reached after `warmup`, a share of the budget, and kept, or with `decay`
             lowered to zero along half a cosine.
         dice: Weight of the soft Dice loss beside the focal loss.
-        small_lesion_power: Power by which voxels of small lesions weigh more in the focal loss, see
-            `losses.weigh_small_lesions`; 0 is none.
+        small_lesion_power: Weighs small lesions more in the focal loss, see `losses.weigh_small_lesions`; 0 is none.
         averaging: Decay of the moving average of weights that is validated and kept; 0 is none.
         bf16: Whether devices with units for it (GPUs, CPUs with AMX) compute in bf16 mixed precision.
         drop_sequences: Probability that a sample loses some of its sequences; it keeps at least one.
-        weight_interpolation: Share of the weights that the training starts from in the mean that is validated and kept,
-            batch norm statistics too. It keeps more of what the model knew (Wortsman et al., Robust fine-tuning, CVPR
-            2022).
-        augmentation: What augmented samples undergo.
+        weight_interpolation: Share of the weights that the training starts from in the mean that is validated and kept
+            (Wortsman et al., Robust fine-tuning, CVPR 2022).
         stages: The curriculum.
         budget_epochs, budget_minutes: The budget where the user gives none; one of the two.
     """
@@ -191,13 +179,11 @@ class Recipe(_Value):
         return self
 
     def budget(self) -> Budget:
-        """The budget of the recipe itself."""
+        """The recipe's own budget."""
         return Budget(epochs=self.budget_epochs, minutes=self.budget_minutes)
 
     def fit_to(self, cases: int) -> "Recipe":
         """The recipe for so many training cases; where they are few, at half the width and twice the learning rate.
-
-        A wide network memorises three cases, a narrow one has too few weights for eight (docs/results.md).
 
         >>> QUICK.fit_to(8).widths, QUICK.fit_to(3).widths, QUICK.fit_to(3).learning_rate
         ((16, 32, 64, 128), (8, 16, 32, 64), 0.004)
@@ -209,25 +195,21 @@ class Recipe(_Value):
         }
         return self.model_copy(update={"narrow_below": 0} | (half if cases < self.narrow_below else {}))
 
-    def stage_at(self, progress: float) -> tuple[int, Stage]:
-        """The stage at this share of the budget, and its index.
+    def stage_at(self, progress: float) -> Stage:
+        """The stage at this share of the budget.
 
-        >>> PAPER.stage_at(0.4)[1].name, PAPER.stage_at(1.0)[1].name
+        >>> PAPER.stage_at(0.4).name, PAPER.stage_at(1.0).name
         ('augmented', 'focal')
         """
         total, passed = sum(stage.share for stage in self.stages), 0.0
-        for index, stage in enumerate(self.stages):
+        for stage in self.stages:
             passed += stage.share
             if progress < passed / total:
-                return index, stage
-        return len(self.stages) - 1, self.stages[-1]
+                return stage
+        return self.stages[-1]
 
     def rate_at(self, progress: float) -> float:
-        """Learning rate at this share of the budget.
-
-        >>> PAPER.rate_at(0.9)
-        0.0001
-        """
+        """Learning rate at this share of the budget."""
         if progress < self.warmup:
             return self.learning_rate * max(progress / self.warmup, 0.01)
         if not self.decay:
@@ -257,13 +239,7 @@ QUICK = Recipe(
     budget_minutes=15,
 )
 THOROUGH = QUICK.model_copy(
-    update={
-        "name": "thorough",
-        "narrow_below": 0,
-        "averaging": 0.995,
-        "drop_sequences": 0.5,
-        "budget_minutes": 180,
-    }
+    update={"name": "thorough", "narrow_below": 0, "averaging": 0.995, "drop_sequences": 0.5, "budget_minutes": 180}
 )
 SMALL_LESIONS = THOROUGH.model_copy(update={"name": "small-lesions", "small_lesion_power": 0.5})
 """For lesions that are many and small, such as embolic strokes."""
@@ -295,13 +271,8 @@ FINETUNE = THOROUGH.model_copy(
         "budget_minutes": 10,
     }
 )
-"""For a trained model, which gives its network, patch and share of dropped sequences; see `finetune.adopt`.
-
-It has the last stage alone: scans that are never augmented would be memorised.
-"""
-RECIPES: Mapping[str, Recipe] = {
-    recipe.name: recipe for recipe in (PAPER, QUICK, THOROUGH, SMALL_LESIONS, MODERN, FINETUNE)
-}
+"""For a trained model, see `finetune.adopt`; the last stage alone, because unaugmented scans would be memorised."""
+RECIPES: Mapping[str, Recipe] = {one.name: one for one in (PAPER, QUICK, THOROUGH, SMALL_LESIONS, MODERN, FINETUNE)}
 
 
 def load_recipe(name: str) -> Recipe:

@@ -67,22 +67,12 @@ class Scan:
         found = [np.argwhere(self.classes == k) for k in np.unique(self.classes) if k]
         return [voxels[:: max(1, len(voxels) // VOXELS_PER_CLASS)] for voxels in found]
 
-    def lesion_span(self, start: int, slices: int, axis: int) -> tuple[int, int] | None:
-        """First and last row (axis 1) or column (axis 2) of the lesion within so many slices from `start`, if any."""
-        slab = self.classes[max(start, 0) : max(start + slices, 0)]
-        hits = np.flatnonzero(slab.any((0, 3 - axis)))
-        return (int(hits[0]), int(hits[-1])) if hits.size else None
-
 
 @dataclass(frozen=True)
 class SampleSpec:
     """Where a sample is cut and how it is augmented: everything about it that is random.
 
-    Attributes:
-        scan: Index of the scan.
-        start: First slice, counted in the box.
-        centre: In-plane centre (row, column), counted in the box.
-        params: Its augmentation.
+    First slice `start` and in-plane `centre` (row, column) are counted in the brain box of the scan of index `scan`.
     """
 
     scan: int
@@ -96,12 +86,12 @@ class Sampler:
 
     Args:
         scans: All with the same sequences.
-        recipe: Decides patch, sampling and augmentation.
+        recipe: Decides sampling and augmentation.
         patch: Sample (D, H, W).
         seed: Of the whole training.
         device: Where the scans are kept and the samples are cut.
-        depths: Slices of each further scan, which `put` brings before the first draw and may replace later. Every one
-            that comes counts as many slices in an epoch, so that the numbers of samples stay.
+        depths: Slices that each further scan counts in an epoch; `put` brings it before the first draw, and others in
+            its place later.
     """
 
     def __init__(
@@ -155,11 +145,13 @@ class Sampler:
             self._order = epoch, rng.permutation(len(self.places))
         return self._order[1]
 
-    def _span_of(self, scan: int, start: int, axis: int) -> tuple[int, int] | None:
-        """The lesion's span within a slab, cached."""
+    def _lesion_span(self, scan: int, start: int, axis: int) -> tuple[int, int] | None:
+        """First and last row (axis 1) or column (axis 2) of the lesion within a slab, if any; cached."""
         place = scan, start, axis
         if place not in self._spans:
-            self._spans[place] = self.scans[scan].lesion_span(start, self.patch[0], axis)
+            slab = self.scans[scan].classes[max(start, 0) : max(start + self.patch[0], 0)]
+            hits = np.flatnonzero(slab.any((0, 3 - axis)))
+            self._spans[place] = (int(hits[0]), int(hits[-1])) if hits.size else None
         return self._spans[place]
 
     def _draw_params(self, rng: np.random.Generator, stage: Stage, sequences: int) -> AugmentParams:
@@ -175,7 +167,7 @@ class Sampler:
         for axis in (1, 2):
             extent = self.patch[axis] / params.scale
             low, high = 0.0, self.scans[scan].classes.shape[axis] - extent
-            if span := self._span_of(scan, start, axis):
+            if span := self._lesion_span(scan, start, axis):
                 low, high = sorted((span[1] + 1 - extent, float(span[0])))
             first = (low + high) // 2
             if high > low:
@@ -188,14 +180,12 @@ class Sampler:
         shape, centres = self.scans[scan].classes.shape, self.scans[scan].centres
         if centres and rng.random() < 0.5:
             voxels = centres[rng.integers(len(centres))]
-            middle = voxels[rng.integers(len(voxels))] + rng.integers(
-                -np.array(self.patch) // 4, np.array(self.patch) // 4 + 1
-            )
+            far = np.array(self.patch)
+            middle = voxels[rng.integers(len(voxels))] + rng.integers(-far // 4, far // 4 + 1)
         else:
             middle = np.array([rng.integers(n) for n in shape])
-        low = [min(p // 2, n // 2) for p, n in zip(self.patch, shape, strict=True)]
-        high = [max(n - p // 2, n // 2) for p, n in zip(self.patch, shape, strict=True)]
-        d, h, w = np.clip(middle, low, high)
+        half, sizes = np.array(self.patch) // 2, np.array(shape)
+        d, h, w = np.clip(middle, np.minimum(half, sizes // 2), np.maximum(sizes - half, sizes // 2))
         depth, height, width = self.patch
         centre = float(h - height // 2 + (height - 1) / 2), float(w - width // 2 + (width - 1) / 2)
         return SampleSpec(scan, int(d) - depth // 2, centre, params)

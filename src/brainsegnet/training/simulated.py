@@ -1,10 +1,10 @@
 """Gliomas and strokes that are simulated into the memory of a training, and never written to a disk."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -12,7 +12,6 @@ from brainsegnet.anatomy.label_maps import default_anatomy
 from brainsegnet.anatomy.procedural import FIELD_MM
 from brainsegnet.errors import LabelError, TaskError
 from brainsegnet.model.card import Simulated
-from brainsegnet.simulation import StrokeTask
 from brainsegnet.simulation.simulate import SimulateOptions, open_simulator
 from brainsegnet.task import BRATS2015, ISLES2017, ISLES2022, Task
 from brainsegnet.training.options import TrainOptions
@@ -23,39 +22,34 @@ if TYPE_CHECKING:
 
     from brainsegnet.training.sampler import Scan
 
+Generator = Literal["realistic", "isles2022", "isles2017"]
 Put = Callable[[int, "Scan"], None]
 """Takes a place in the buffer and the scan that is in it from now on."""
 REFRESH_EVERY = 40
 """Steps after which a simulated case is replaced, by default."""
 SEED_STEP = 10**9
-"""Seeds of simulated cases from one training seed to the next; those of training seed 0 begin here.
-
-So no two trainings simulate the same case, nor one that `simulate` writes under a usual seed, for testing.
-"""
+"""Seeds of simulated cases from one training seed to the next, so that no case is simulated twice, nor by `simulate`
+under a usual seed."""
 
 
 class SimulationBuffer:
     """A number of simulated scans in memory, the oldest of which is replaced every so many steps.
 
-    Which scans it holds at a step follows from the step alone. So nothing of it is in the state of a training, and all
-    processes of a training hold the same.
+    Which scans it holds follows from the step alone. So no state need hold it, and all processes hold the same.
 
     Args:
-        size: Scans at a time.
+        size: Scans at a time; 0 is an empty buffer.
         refresh_every: Steps after which the oldest is replaced.
         make: Simulates the scan of a number from 0, which is always the same scan.
         depth: Slices that each scan counts in an epoch, however many it has.
         origin: Identifies what simulates them; a training is resumed with the same only.
         ahead: Simulate the next scan in a thread during the training, instead of when it is due.
 
-    Attributes:
-        seen: Scans that the training has held so far, over all resumed parts.
+    `seen` counts the scans that the training has held so far, over all resumed parts.
 
     >>> buffer = SimulationBuffer(3, 40, make=lambda number: ...)
-    >>> buffer.numbers_at(0), buffer.numbers_at(39), buffer.numbers_at(40), buffer.numbers_at(200)
-    ([0, 1, 2], [0, 1, 2], [3, 1, 2], [6, 7, 5])
-    >>> buffer.count_at(200)
-    8
+    >>> buffer.numbers_at(39), buffer.numbers_at(40), buffer.numbers_at(200), buffer.count_at(200)
+    ([0, 1, 2], [3, 1, 2], [6, 7, 5], 8)
     """
 
     def __init__(
@@ -73,15 +67,6 @@ class SimulationBuffer:
         self._held: list[int | None] = []
         self._thread: ThreadPoolExecutor | None = None
         self._next: tuple[int, Future[Scan]] | None = None
-
-    @classmethod
-    def empty(cls) -> Self:
-        """A buffer of no scans."""
-
-        def refuse(number: int) -> "Scan":
-            raise ValueError(f"an empty buffer has no scan {number}")
-
-        return cls(0, 1, refuse)
 
     def count_at(self, step: int) -> int:
         """Scans that have been held up to a step, which is counted from 0."""
@@ -122,7 +107,7 @@ class SimulationBuffer:
         self._thread = self._next = None
 
     def _obtain(self, number: int) -> "Scan":
-        """A scan that the thread has begun, or that is simulated now, in the same thread as the others."""
+        """A scan that the thread has begun, or that is simulated now, in the thread if there is one."""
         if self._next and self._next[0] == number:
             return self._next[1].result()
         return self._thread.submit(self._make, number).result() if self._thread else self._make(number)
@@ -133,27 +118,21 @@ class Kind:
     """A kind of case that can be simulated.
 
     Attributes:
-        stroke: Which strokes, as in `simulate --stroke`; None is gliomas.
+        name: Gliomas or strokes.
         convention: Sequences and labels of a case.
         depth: Slices that a case counts in an epoch, where its shape is not chosen.
     """
 
-    stroke: StrokeTask | None
+    name: str
     convention: Task
     depth: int
 
-    @property
-    def generator(self) -> str:
-        """Its name on a card."""
-        return self.stroke or "realistic"
 
-    @property
-    def name(self) -> str:
-        """The word for such cases."""
-        return "strokes" if self.stroke else "gliomas"
-
-
-KINDS = (Kind(None, BRATS2015, FIELD_MM[0]), Kind("isles2022", ISLES2022, 73), Kind("isles2017", ISLES2017, 22))
+KINDS: Mapping[Generator, Kind] = {
+    "realistic": Kind("gliomas", BRATS2015, FIELD_MM[0]),
+    "isles2022": Kind("strokes", ISLES2022, 73),
+    "isles2017": Kind("strokes", ISLES2017, 22),
+}
 
 
 def plan_simulation(options: TrainOptions, task: Task, sequences: Sequence[str]) -> Simulated | None:
@@ -165,7 +144,8 @@ def plan_simulation(options: TrainOptions, task: Task, sequences: Sequence[str])
     """
     if options.simulated is None:
         return None
-    kind = _choose_kind(task, sequences)
+    generator = _choose_generator(task, sequences)
+    kind, gliomas = KINDS[generator], generator == "realistic"
     try:
         task.translate(np.array(kind.convention.label_values, np.uint8), kind.convention)
     except LabelError as error:
@@ -174,14 +154,14 @@ def plan_simulation(options: TrainOptions, task: Task, sequences: Sequence[str])
             f"task {task.name} knows {known}, and simulated {kind.name} consist of {simulated}; leave out --simulated, "
             f"or choose a task of {kind.name}"
         ) from error
-    if (stray := options.shape if kind.stroke else options.shapes) is not None:
+    if (stray := options.shapes if gliomas else options.shape) is not None:
         raise TaskError(
-            f"{stray} is for simulated {'gliomas (--shape)' if kind.stroke else 'strokes (--shapes)'}, and task "
+            f"{stray} is for simulated {'strokes (--shapes)' if gliomas else 'gliomas (--shape)'}, and task "
             f"{task.name} gets {kind.name}; leave it out"
         )
-    anatomy = str(options.anatomy or ("" if kind.stroke else default_anatomy()))
+    anatomy = str(options.anatomy or (default_anatomy() if gliomas else ""))
     return Simulated(
-        generator=kind.stroke or "realistic",
+        generator=generator,
         anatomy=anatomy and Path(anatomy).resolve().name,
         shapes=options.shapes.resolve().name if options.shapes else "",
         shape=options.shape,
@@ -191,17 +171,18 @@ def plan_simulation(options: TrainOptions, task: Task, sequences: Sequence[str])
     )
 
 
-def _choose_kind(task: Task, sequences: Sequence[str]) -> Kind:
-    """The kind of case that has all these sequences; if several have, the one with exactly those of the task.
+def _choose_generator(task: Task, sequences: Sequence[str]) -> Generator:
+    """What simulates cases with all these sequences; if several do, the one with exactly those of the task.
 
     Raises:
-        TaskError: none has.
+        TaskError: none does.
     """
-    fitting = [kind for kind in KINDS if {*sequences} <= {*kind.convention.sequences}]
+    offered = {name: kind.convention.sequences for name, kind in KINDS.items()}
+    fitting = [name for name, them in offered.items() if {*sequences} <= {*them}]
     if fitting:
-        return next((kind for kind in fitting if kind.convention.sequences == task.sequences), fitting[0])
-    kinds = "; ".join(f"{kind.name} with {', '.join(kind.convention.sequences)}" for kind in KINDS)
-    common = any({*sequences} & {*kind.convention.sequences} for kind in KINDS)
+        return next((name for name in fitting if offered[name] == task.sequences), fitting[0])
+    kinds = "; ".join(f"{kind.name} with {', '.join(offered[name])}" for name, kind in KINDS.items())
+    common = any({*sequences} & {*them} for them in offered.values())
     remedy = "name those of one of them with --sequences" if common else "leave out --simulated"
     raise TaskError(
         f"task {task.name} is trained on {', '.join(sequences)}; what can be simulated is {kinds}; {remedy}"
@@ -222,49 +203,38 @@ def describe_simulation(simulated: Simulated) -> str:
 def open_buffer(
     simulated: Simulated, options: TrainOptions, task: Task, sequences: Sequence[str], device: "torch.device"
 ) -> SimulationBuffer:
-    """The simulated cases of a training, gliomas rendered on its device; on a GPU they are simulated ahead.
+    """The simulated cases of a training, gliomas rendered on its device.
+
+    On a GPU they are simulated ahead, on a stream that does not wait for what the training has queued there.
 
     Raises:
         DatasetError, MissingExtra, ImageError: as `open_simulator`.
     """
+    import torch
+
     from brainsegnet.training.sampler import Scan
 
-    kind = next(kind for kind in KINDS if kind.generator == simulated.generator)
+    kind, ahead = KINDS[simulated.generator], device.type == "cuda"
+    stroke = None if simulated.generator == "realistic" else simulated.generator
     chosen = SimulateOptions(
-        realistic=kind.stroke is None,
-        stroke=kind.stroke,
-        anatomy=options.anatomy,
-        shape=options.shape,
-        shapes=options.shapes,
+        realistic=stroke is None, stroke=stroke, anatomy=options.anatomy, shape=options.shape, shapes=options.shapes
     )
     simulate = open_simulator(chosen, str(device))
-    ahead = device.type == "cuda"
+    stream = torch.cuda.Stream(device) if ahead else None  # type: ignore[no-untyped-call]
 
     def make(number: int) -> Scan:
-        case = simulate(simulated.seed + number)
-        if case.lesion is None:
-            raise ValueError(f"{case.name} was simulated without a lesion")
-        labels = LabelMap(task.bring(case.lesion.array, kind.convention, case.name), case.lesion.affine)
-        return Scan.of(Case(case.name, {name: case.images[name] for name in sequences}, labels), task)
+        with torch.cuda.stream(stream):
+            case = simulate(simulated.seed + number)
+            if case.lesion is None:
+                raise ValueError(f"{case.name} was simulated without a lesion")
+            labels = LabelMap(task.bring(case.lesion.array, kind.convention, case.name), case.lesion.affine)
+            return Scan.of(Case(case.name, {name: case.images[name] for name in sequences}, labels), task)
 
     return SimulationBuffer(
         simulated.size,
         simulated.refresh_every,
-        _on_own_stream(make, device) if ahead else make,
+        make,
         depth=simulated.shape[0] if simulated.shape else kind.depth,
         origin=simulated.model_dump_json(include={"generator", "anatomy", "shapes", "shape", "seed"}),
         ahead=ahead,
     )
-
-
-def _on_own_stream(make: Callable[[int], "Scan"], device: "torch.device") -> Callable[[int], "Scan"]:
-    """`make` on a stream of the GPU that is its own: it does not wait for what the training has queued there."""
-    import torch
-
-    stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-
-    def make_there(number: int) -> "Scan":
-        with torch.cuda.stream(stream):
-            return make(number)
-
-    return make_there

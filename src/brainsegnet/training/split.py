@@ -2,7 +2,7 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from brainsegnet._types import Floats
 from brainsegnet.errors import DatasetError, MissingSequence, ModelError
 from brainsegnet.io.cases import CaseFiles, check_whole, common_sequences, find_cases, load_case
 from brainsegnet.model.card import Card, Simulated
@@ -70,9 +69,7 @@ def deal_folds(cases: Sequence[str], folds: int, seed: int) -> tuple[tuple[str, 
     >>> deal_folds(["b_0", "a_0", "c_0"], 3, seed=1)
     (('a_0',), ('b_0',), ('c_0',))
     """
-    patients: defaultdict[str, list[str]] = defaultdict(list)
-    for case in sorted(cases):
-        patients[patient_of(case)].append(case)
+    patients = _by_patient(sorted(cases))
     if folds < 2:
         raise DatasetError(f"there must be at least 2 folds, one to test on and one to train on, not {folds}")
     if len(patients) < folds:
@@ -88,35 +85,38 @@ def deal_folds(cases: Sequence[str], folds: int, seed: int) -> tuple[tuple[str, 
     return tuple(map(tuple, dealt))
 
 
-def check_distinct(images: Mapping[str, Floats]) -> None:
-    """Refuse a scan that is there under two names: it would be tested with a model that was trained on it.
+def _by_patient(cases: Iterable[str]) -> dict[str, list[str]]:
+    patients: defaultdict[str, list[str]] = defaultdict(list)
+    for case in cases:
+        patients[patient_of(case)].append(case)
+    return patients
 
-    Args:
-        images: Case name to intensities (C, D, H, W).
+
+def check_distinct(scored: Mapping[str, "Scan"], trained: Mapping[str, "Scan"]) -> None:
+    """Refuse to score a scan, given by name, that is trained on under another name.
 
     Raises:
         DatasetError: two cases hold the same intensities.
     """
-    known: dict[tuple[object, ...], str] = {}
-    for name, image in images.items():
-        other = known.setdefault((image.shape, hash(image.tobytes())), name)
-        if other != name and np.array_equal(images[other], image):
+    shapes = {scan.image.shape for scan in scored.values()}
+    known = {_digest(scan): name for name, scan in trained.items() if scan.image.shape in shapes}
+    for name, scan in scored.items():
+        if (other := known.get(_digest(scan), name)) != name:
             raise DatasetError(
-                f"cases {other} and {name} hold the same scan, so one would be tested with a model that was trained on "
+                f"cases {name} and {other} hold the same scan, so one would be scored by a model that was trained on "
                 "the other; exclude one of the two"
             )
 
 
+def _digest(scan: "Scan") -> tuple[object, ...]:
+    return scan.image.shape, hash(scan.image.tobytes())
+
+
 @dataclass(frozen=True)
 class DataSplit:
-    """The cases that are trained on, those that are held out, and what they are read as.
+    """The cases that are trained on, those that are held out, and how they are read; sequences in the channels' order.
 
-    Attributes:
-        task: Label convention and regions.
-        sequences: In the order of the channels.
-        training, validation: The cases.
-        resample, register: What becomes of label maps and sequences on other grids, see `FitOptions`.
-        simulated: What is simulated beside the training cases, if anything.
+    What is `simulated` comes beside the training cases.
     """
 
     task: Task
@@ -129,12 +129,9 @@ class DataSplit:
 
 
 def split_cases(data: Sequence[Path], task: Task, options: TrainOptions) -> DataSplit:
-    """Find the cases, and decide which are held out and which sequences are used; all scans of a patient go together.
+    """Find the cases in folders or tables, and decide which are held out and which sequences are used.
 
-    Args:
-        data: Folders of cases, or tables; none where all cases are simulated.
-        task: Label convention and possible sequences.
-        options: Which cases and sequences to use.
+    All scans of a patient go together.
 
     Raises:
         DatasetError: there is no case to train on and none simulated, a name that no case has, a held-out case whose
@@ -192,13 +189,8 @@ def check_same(split: DataSplit, card: Card, where: Path) -> None:
 
 def load_scans(
     cases: Sequence[CaseFiles], split: DataSplit, say: Callable[[str], None] = lambda text: None
-) -> list["Scan"]:
-    """Read and prepare cases of a split, a few at a time.
-
-    Args:
-        cases: Of its training or validation cases.
-        split: Says how they are read.
-        say: Gets a sentence for each doubtful registration.
+) -> Mapping[str, "Scan"]:
+    """Read and prepare cases of a split; `say` gets a sentence for each doubtful registration.
 
     Raises:
         BrainSegNetError: a case cannot be used; one sentence says which and why.
@@ -215,31 +207,11 @@ def load_scans(
         return Scan.of(case, split.task)
 
     with ThreadPoolExecutor(2) as pool:
-        return list(pool.map(load, cases))
+        return dict(zip((case.name for case in cases), pool.map(load, cases), strict=True))
 
 
-Reader = Callable[[Sequence[CaseFiles], DataSplit, Callable[[str], None]], list["Scan"]]
+Reader = Callable[[Sequence[CaseFiles], DataSplit, Callable[[str], None]], Mapping[str, "Scan"]]
 """Gives the scans of some cases of a split, as `load_scans` does."""
-
-
-def load_split(
-    split: DataSplit, scored: bool, read: Reader, say: Callable[[str], None]
-) -> tuple[list["Scan"], list["Scan"]]:
-    """The training scans and, if they are to be scored, the held-out scans; errors as `load_scans`.
-
-    Raises:
-        DatasetError: a scan is among both, under two names.
-    """
-    scans = read(split.training, split, say)
-    held_out = read(split.validation, split, say) if scored else []
-    for files, scan in zip(split.validation, held_out, strict=False):
-        for other, trained in zip(split.training, scans, strict=True):
-            if np.array_equal(trained.image, scan.image):
-                raise DatasetError(
-                    f"case {files.name} is held out and holds the same scan as case {other.name}, which is trained on, "
-                    "so its score would be of what the model has seen; exclude one of the two"
-                )
-    return scans, held_out
 
 
 def _draw_held_out(cases: Sequence[CaseFiles], options: TrainOptions) -> set[str]:
@@ -249,15 +221,11 @@ def _draw_held_out(cases: Sequence[CaseFiles], options: TrainOptions) -> set[str
     none is held out yet.
     """
     count = len(cases) // 8 if options.validation is None else options.validation
-    scans: dict[str, list[str]] = {}
-    for case in cases:
-        scans.setdefault(patient_of(case.name), []).append(case.name)
-    patients = list(scans)
-    drawn = [scans[patients[i]] for i in np.random.default_rng(options.seed).permutation(len(patients))]
+    patients = list(_by_patient(case.name for case in cases).values())
     held: set[str] = set()
-    for names in drawn:
-        if len(held) + len(names) <= count or (count and not held):
-            held.update(names)
+    for i in np.random.default_rng(options.seed).permutation(len(patients)):
+        if len(held) + len(patients[i]) <= count or (count and not held):
+            held.update(patients[i])
     return held
 
 

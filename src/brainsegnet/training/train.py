@@ -1,7 +1,7 @@
 """`train`: cases on disk to a model folder, with held-out cases scored on the way."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,9 +10,11 @@ import numpy as np
 
 from brainsegnet._atomic import writable
 from brainsegnet._machine import find_versions, has_bf16_units
+from brainsegnet._types import Doubles
 from brainsegnet.errors import OutputError, TaskError
 from brainsegnet.inference import Device
 from brainsegnet.inference.postprocessing import segment_filtered
+from brainsegnet.inference.tiling import TiledPredictor
 from brainsegnet.metrics.scores import region_dice
 from brainsegnet.model.card import Architecture, Card, ComponentFilter, Data, Input, TrainingNote
 from brainsegnet.model.store import BEST, CARD_FILE, LAST, Model, resolve_model, save_model, torch_needed
@@ -22,7 +24,6 @@ from brainsegnet.training.finetune import (
     adopt,
     check_start,
     inherit_weights,
-    inherited_margin,
     settle_interpolation,
     warn_of_forgetting,
 )
@@ -30,7 +31,7 @@ from brainsegnet.training.log import LOG_FILE, RunLog
 from brainsegnet.training.options import TrainOptions
 from brainsegnet.training.recipes import Recipe
 from brainsegnet.training.simulated import describe_simulation, open_buffer
-from brainsegnet.training.split import DataSplit, Reader, check_same, load_scans, load_split, split_cases
+from brainsegnet.training.split import DataSplit, Reader, check_distinct, check_same, load_scans, split_cases
 
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
@@ -42,8 +43,6 @@ if TYPE_CHECKING:
     from brainsegnet.training.simulated import SimulationBuffer
 
 STATE = "state.safetensors"
-CHATTY = tuple(f"lightning.{package}.utilities.rank_zero" for package in ("fabric", "pytorch"))
-"""Loggers that repeat what `describe` says."""
 
 
 def train(
@@ -88,17 +87,21 @@ def train_split(
     plan = make_plan(split, options, parent)
     plan.check(options.devices * options.nodes)
     fabric = launch(plan.recipe, options.accelerator, options.devices, options.nodes)
-    if fabric.is_global_zero:
-        _announce(split, plan, fabric, parent, callback)
+    for sentence in _announce(split, plan, fabric, parent) if fabric.is_global_zero else ():
+        callback.on_message(sentence)
     buffer = None
     if split.simulated:
         buffer = open_buffer(split.simulated, options, split.task, split.sequences, fabric.device)
     scored = bool(split.validation) and options.validations > 0
-    scans, held_out = load_split(split, fabric.is_global_zero and scored, read, callback.on_message)
-    run = _Run(out, split, plan, options, parent, buffer, held_out)
+    scans = read(split.training, split, callback.on_message)
+    held_out = read(split.validation, split, callback.on_message) if scored and fabric.is_global_zero else {}
+    check_distinct(held_out, scans)
+    run = _Run(out, split, plan, options, parent, buffer, list(held_out.values()))
     try:
         log = run.open_log() if fabric.is_global_zero else None
-        fit(scans, plan, fabric, run.monitor(log, callback, scored), buffer=buffer, resume=options.resume)
+        fit(
+            list(scans.values()), plan, fabric, run.monitor(log, callback, scored), buffer=buffer, resume=options.resume
+        )
         if log is not None:
             recipe = plan.recipe.model_dump(mode="json")
             log.close({"recipe": recipe, "budget": asdict(plan.budget), "seed": options.seed})
@@ -142,8 +145,8 @@ def launch(recipe: Recipe, accelerator: Device, devices: int = 1, nodes: int = 1
         raise TaskError("no GPU that CUDA can use is here; choose accelerator auto or cpu")
     if cuda and devices > torch.cuda.device_count():
         raise TaskError(f"there are {torch.cuda.device_count()} GPUs here, not {devices}; lower devices")
-    for logger in CHATTY:
-        logging.getLogger(logger).setLevel(logging.WARNING)
+    for package in ("fabric", "pytorch"):  # what they say is announced already
+        logging.getLogger(f"lightning.{package}.utilities.rank_zero").setLevel(logging.WARNING)
     fabric = Fabric(
         accelerator="cuda" if cuda else "cpu",
         devices=devices,
@@ -155,26 +158,21 @@ def launch(recipe: Recipe, accelerator: Device, devices: int = 1, nodes: int = 1
     return fabric
 
 
-def _announce(split: DataSplit, plan: "Plan", fabric: "Fabric", parent: Model | None, callback: Callback) -> None:
-    """Say at the start what is trained."""
-    callback.on_message(describe(split, plan, fabric))
-    if split.simulated is not None:
-        callback.on_message(describe_simulation(split.simulated))
-    if parent is not None and (warning := warn_of_forgetting(plan.recipe, parent.card, split.sequences, split.task)):
-        callback.on_message(warning)
-
-
-def describe(split: DataSplit, plan: "Plan", fabric: "Fabric") -> str:
-    """Cases, recipe, budget, network and devices in a sentence."""
+def _announce(split: DataSplit, plan: "Plan", fabric: "Fabric", parent: Model | None) -> Iterator[str]:
+    """What is trained and simulated, and what a model to start from may forget, in sentences."""
     held_out = ", ".join(case.name for case in split.validation) or "none"
     count, widths = len(split.training), plan.recipe.widths
     cases = {0: "no training case on disk", 1: "1 training case"}.get(count, f"{count} training cases")
-    return (
+    yield (
         f"task {split.task.name}, sequences {', '.join(split.sequences)}; {cases}, "
         f"held out: {held_out}; recipe {plan.recipe.name}, {plan.budget}, "
         f"{widths[0]} to {widths[-1]} channels, {fabric.world_size} x {fabric.device.type}, "
         f"{fabric.strategy.precision.precision}"
     )
+    if split.simulated is not None:
+        yield describe_simulation(split.simulated)
+    if parent is not None and (warning := warn_of_forgetting(plan.recipe, parent.card, split.sequences, split.task)):
+        yield warning
 
 
 def _claim(out: Path, split: DataSplit, resume: bool) -> None:
@@ -211,18 +209,18 @@ class _Run:
 
     @property
     def margin(self) -> float | None:
-        """The confidence margin of components that are dropped."""
-        return inherited_margin(self.plan.recipe, self.parent)
+        """The confidence margin of components: that of the model to start from, if a share of its weights is kept."""
+        kept = self.plan.recipe.weight_interpolation
+        return self.parent.card.components.confidence_margin if self.parent and kept else None
 
     def open_log(self) -> RunLog:
         """The log, and the scores, continued where the training is."""
         from brainsegnet.training.checkpoint import steps_and_minutes
 
-        if not self.options.resume:
-            return RunLog(self.out, tuple(self.split.task.regions))
-        if card := _last_card(self.out):
+        steps = steps_and_minutes(self.out / STATE)[0] if self.options.resume else 0
+        if steps and (card := _last_card(self.out)):
             self.scores.update({region: dice for region, dice in card.training.scores.items() if dice is not None})
-        return RunLog(self.out, tuple(self.split.task.regions), steps_and_minutes(self.out / STATE)[0])
+        return RunLog(self.out, tuple(self.split.task.regions), steps)
 
     def monitor(self, log: RunLog | None, callback: Callback, scored: bool) -> "Monitoring":
         """What the loop calls; the first process has the log, scores and saves, and the others wait for it."""
@@ -238,7 +236,10 @@ class _Run:
 
     def validate(self, net: "BrainSegNet") -> Mapping[str, float]:
         """Mean Dice of the held-out cases by region."""
-        self.scores.update(score(net, self.held_out, self.split.task, self.margin))
+        from brainsegnet.inference.torch_backend import TorchBackend
+
+        found = score(TiledPredictor(TorchBackend.of(net)), self.held_out, self.split.task, self.margin)
+        self.scores.update({region: float(dice.mean()) for region, dice in found.items()})
         return dict(self.scores)
 
     def keep(self, name: str, weights: "Weights") -> None:
@@ -259,9 +260,7 @@ class _Run:
                 normalisation=split.task.normalisation,
                 any_subset=recipe.drop_sequences > 0 and len(split.sequences) > 1,
             ),
-            network=Architecture(
-                widths=recipe.widths, refined=recipe.refined, nonlinear=recipe.nonlinear, stride=recipe.stride
-            ),
+            network=Architecture.model_validate(recipe.model_dump(include=set(Architecture.model_fields))),
             training=TrainingNote(
                 recipe=recipe.model_dump(mode="json"),
                 budget=plan.budget.to_json(),
@@ -278,13 +277,11 @@ class _Run:
         )
 
 
-def score(net: "BrainSegNet", scans: Sequence["Scan"], task: Task, margin: float | None = None) -> dict[str, float]:
-    """Mean whole-scan Dice of each region, without the components that a margin drops."""
-    from brainsegnet.inference.tiling import TiledPredictor
-    from brainsegnet.inference.torch_backend import TorchBackend
-
-    predictor = TiledPredictor(TorchBackend.of(net))
+def score(
+    predictor: TiledPredictor, scans: Iterable["Scan"], task: Task, margin: float | None = None
+) -> dict[str, Doubles]:
+    """Whole-scan Dice by region, one of each scan, without the components that a margin drops."""
     scores = [
         region_dice(segment_filtered(predictor, scan.image, margin).classes, scan.classes, task) for scan in scans
     ]
-    return {region: float(np.mean([one[region] for one in scores])) for region in task.regions}
+    return {region: np.array([one[region] for one in scores]) for region in task.regions}
