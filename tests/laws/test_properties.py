@@ -9,7 +9,7 @@ from scipy.spatial.transform import Rotation
 
 from brainsegnet.io.aliases import find_sequence
 from brainsegnet.metrics.scores import dice
-from brainsegnet.metrics.surfaces import surface_distances
+from brainsegnet.metrics.shapes import surface_distances
 from brainsegnet.preprocessing.geometry import Turn, find_turn, slab_starts, turn
 from brainsegnet.preprocessing.prepare import OutsideLabels, crop, put_back
 from brainsegnet.task import BRATS2015, BRATS2021, BRATS2023, Task

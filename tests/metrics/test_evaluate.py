@@ -25,8 +25,8 @@ from brainsegnet.metrics.evaluate import (
     reading_tables,
     to_json,
 )
-from brainsegnet.metrics.lesions import BRATS2023_GLIOMA
 from brainsegnet.metrics.scores import METRICS, RegionScore, ScoreRules, score_case
+from brainsegnet.metrics.shapes import BRATS2023_GLIOMA
 from brainsegnet.task import BRATS2015, BRATS2021, BRATS2023, ISLES2017, Task
 from brainsegnet.volume import LabelMap
 

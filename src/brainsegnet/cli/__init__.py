@@ -9,7 +9,7 @@ import threading
 
 from cyclopts import CycloptsError, MissingArgumentError
 
-from brainsegnet.cli import benchmark, paper, segment, train  # noqa: F401
+from brainsegnet.cli import groups, segment, train  # noqa: F401
 from brainsegnet.cli.app import app, complain
 
 

@@ -121,8 +121,8 @@ def evaluate(
 
     from brainsegnet.metrics.evaluate import console_table, describe_unpredicted
     from brainsegnet.metrics.evaluate import evaluate as run
-    from brainsegnet.metrics.lesions import LESION_RULES
     from brainsegnet.metrics.scores import ScoreRules
+    from brainsegnet.metrics.shapes import LESION_RULES
 
     evaluation = run(predicted, truth, task, out, ScoreRules(tolerance_mm, LESION_RULES[lesions]))
     Console().print(console_table(evaluation).to_rich())
@@ -188,8 +188,8 @@ def report(
     tolerance_mm, lesions
         As of evaluate.
     """
-    from brainsegnet.metrics.lesions import LESION_RULES
     from brainsegnet.metrics.scores import ScoreRules
+    from brainsegnet.metrics.shapes import LESION_RULES
     from brainsegnet.reporting.report import report as run
 
     failures = run(source, out, truth or [], task, worst, ScoreRules(tolerance_mm, LESION_RULES[lesions]))

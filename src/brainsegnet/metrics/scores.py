@@ -13,8 +13,14 @@ import numpy as np
 
 from brainsegnet._types import Array, Mask, Millimetres
 from brainsegnet.errors import BrainSegNetError
-from brainsegnet.metrics.lesions import OVERLAP, LesionRule, score_lesions
-from brainsegnet.metrics.surfaces import box_of_both, require_one_grid, surface_distances
+from brainsegnet.metrics.shapes import (
+    OVERLAP,
+    LesionRule,
+    box_of_both,
+    require_one_grid,
+    score_lesions,
+    surface_distances,
+)
 from brainsegnet.task import Task
 
 Empty = Literal["both", "prediction", "truth"]

@@ -13,8 +13,8 @@ from brainsegnet._atomic import writable, write_text
 from brainsegnet.errors import BrainSegNetError, DatasetError
 from brainsegnet.io.layouts import read_note
 from brainsegnet.metrics.evaluate import Evaluation, evaluate, label_files
-from brainsegnet.metrics.lesions import LESION_RULES
 from brainsegnet.metrics.scores import USUAL_RULES, ScoreRules
+from brainsegnet.metrics.shapes import LESION_RULES
 from brainsegnet.metrics.table import Column, Table, number_columns, text_columns
 from brainsegnet.model.card import Card
 from brainsegnet.model.store import Model, hash_file

@@ -6,7 +6,7 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from brainsegnet.errors import BrainSegNetError, GridMismatch
-from brainsegnet.metrics.lesions import BRATS2023_GLIOMA, OVERLAP, LesionRule, LesionScore, score_lesions
+from brainsegnet.metrics.shapes import BRATS2023_GLIOMA, OVERLAP, LesionRule, LesionScore, score_lesions
 
 UNIT = (1.0, 1.0, 1.0)
 

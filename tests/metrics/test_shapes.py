@@ -6,7 +6,7 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from brainsegnet.errors import GridMismatch
-from brainsegnet.metrics.surfaces import surface, surface_distances
+from brainsegnet.metrics.shapes import surface, surface_distances
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning:monai")
 
