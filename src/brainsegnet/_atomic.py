@@ -21,11 +21,9 @@ def write_text(text: str, path: Path) -> None:
 
 
 def writable(path: Path, suffixes: tuple[str, ...] = IMAGES) -> None:
-    """Make sure, before the work begins, that `path` can be written afterwards; nothing is made yet.
+    """Make sure, before the work begins, that a file with one of `suffixes` can be written afterwards.
 
-    Args:
-        path: The file (or, with no `suffixes`, the folder) to be written later.
-        suffixes: Endings to choose from; none means any.
+    With no `suffixes`, `path` is a folder.
 
     Raises:
         OutputError: the suffix is unknown, or the folder cannot be made or written to.

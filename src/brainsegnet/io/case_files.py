@@ -156,18 +156,15 @@ def _scalar(node: yaml.Node, table: Path) -> str:
 def _check_row(table: Path, line: int, row: Sequence[str]) -> tuple[str, str, Path]:
     """The case, the sequence by the name used here, and the file."""
     case, sequence, file = (value.strip() for value in row)
-    for column, value in zip(_COLUMNS, (case, sequence, file), strict=True):
-        if not value:
-            raise _defect(table, line, f"the {column} is empty")
+    if blank := [column for column, value in zip(_COLUMNS, row, strict=True) if not value.strip()]:
+        raise _defect(table, line, f"the {blank[0]} is empty")
     if {"/", "\\"} & set(case):
         raise _defect(table, line, f"case {case} is no name for a file; results are called after it")
     path = table.parent / file
     if not path.is_file():
         raise _defect(table, line, f"{path} does not exist; paths are relative to the table's folder")
-    given = sequence.lower()
-    if given in (LESION, "label", "seg"):
-        return case, LESION, path
-    return case, known if (known := find_sequence(given)) in ORDER else given, path
+    given, known = sequence.lower(), find_sequence(sequence)
+    return case, LESION if given in (LESION, "label", "seg") else known if known in ORDER else given, path
 
 
 def _defect(table: Path, line: int, fact: str) -> DatasetError:

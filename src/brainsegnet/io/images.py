@@ -101,10 +101,7 @@ def to_labels(volume: Volume, name: str = "the label map") -> LabelMap:
 def write_image(volume: Volume, path: Path, *, compress: bool = True) -> None:
     """Write an image or a label map; the same volume gives the same bytes.
 
-    Args:
-        volume: What is written.
-        path: The file; a .nii.gz is always compressed, a .nii never.
-        compress: Whether other formats are.
+    A .nii.gz is always compressed, a .nii never, and other formats if `compress` says so.
 
     Raises:
         OutputError: the folder refuses files, the disk is full, the suffix is unknown or the grid sheared.
