@@ -100,8 +100,8 @@ def test_slices_run_upwards_and_rows_to_the_back(demo):
 
 @pytest.mark.parametrize("shape", [(25, 33, 35), (31, 97, 40)])
 def test_any_shape(shape):
-    case = simulate_phantom(0, shape, name="odd")
-    assert case.name == "odd"
+    case = simulate_phantom(0, shape)
+    assert case.name == "phantom0000"
     assert case.lesion.shape == case.reference.shape == shape
     assert set(np.unique(case.lesion.array)) == {0, 1, 2, 3, 4}
 

@@ -112,7 +112,7 @@ def simulate_anatomy(rng: np.random.Generator, shape: Shape) -> LabelMap:
     sheets = np.zeros(shape, np.float32)
     sheets.flat[inside] = _fold(points[:, inside], folds)
     slope = np.sqrt(sum(np.square(g) for g in np.gradient(sheets, *spacing)))
-    off_fold = np.asarray(np.abs(sheets) / np.maximum(slope, 0.01), np.float32).ravel()[inside]
+    off_fold = np.asarray(np.abs(sheets) / np.maximum(slope, 0.01), np.float32).ravel()[inside]  # in mm, first order
     tissue, affine = np.zeros(shape, np.uint8), np.eye(4)
     tissue.flat[inside] = _tissues(points[:, inside], lobes[:, inside], off_fold, head)
     affine[:3, :3] = np.fliplr(np.diag(spacing[::-1]))

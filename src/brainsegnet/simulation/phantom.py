@@ -1,8 +1,7 @@
 """Phantoms: a head with a glioma from a seed, as a BRATS 2015 scan would show it; numpy and scipy alone.
 
 The core of the tumour displaces the brain, and oedema follows the white matter. Each of the four tissues takes the
-voxels that a field ranks highest, as many as were drawn, so every tumour has all four. Brightness is relative to white
-matter, with means from raw BRATS scans.
+voxels that a field ranks highest, as many as were drawn, so every tumour has all four. White matter has brightness 1.
 """
 
 from collections.abc import Mapping, Sequence
@@ -36,7 +35,7 @@ LESIONS: Mapping[str, tuple[float, ...]] = {
     "t1c": (0.0, 0.58, 0.82, 0.80, 1.75),
     "t2": (0.0, 2.25, 1.85, 1.65, 1.60),
 }
-"""Mean brightness of each `Tissue`, and of each `Part` with a label."""
+"""Mean brightness of each `Tissue`, and of each `Part` with a label, in raw BRATS scans."""
 OPACITY = (0.0, 1.0, 0.85, 0.9, 1.0)
 """How far each `Part` hides the tissue beneath, 0 to 1."""
 VESSELS: Mapping[str, float] = {"flair": 0.8, "t1": 1.1, "t1c": 2.6, "t2": 0.5}
@@ -67,7 +66,7 @@ class Tumour:
         return ball_radius_mm((self.core + self.oedema / 3) * float(np.prod(spacing_mm)))
 
 
-def simulate_phantom(seed: int, shape: Shape = DEMO_SHAPE, name: str | None = None) -> Case:
+def simulate_phantom(seed: int, shape: Shape = DEMO_SHAPE) -> Case:
     """Simulate a head with a glioma: flair, t1, t1c and t2 as int16, and labels of BRATS 2015, all (D, H, W).
 
     The same seed, shape (D, H, W) and kind of processor give the same arrays, bit for bit. The spacing follows from the
@@ -81,7 +80,7 @@ def simulate_phantom(seed: int, shape: Shape = DEMO_SHAPE, name: str | None = No
     displaced, lesion = simulate_tumour(for_tumour, anatomy.array, anatomy.spacing_mm)
     arrays = paint(for_appearance, displaced, lesion, anatomy.spacing_mm)
     images = {sequence: Volume(array, anatomy.affine) for sequence, array in arrays.items()}
-    return Case(f"phantom{seed:04d}" if name is None else name, images, LabelMap(lesion, anatomy.affine))
+    return Case(f"phantom{seed:04d}", images, LabelMap(lesion, anatomy.affine))
 
 
 def draw_tumour(rng: np.random.Generator, anatomy: Labels, spacing_mm: Millimetres) -> Tumour:

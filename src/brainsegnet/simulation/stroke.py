@@ -123,8 +123,7 @@ def simulate_core(rng: np.random.Generator, ground: Ground, stroke: Stroke, shap
     if stroke.kind == "shape" and shape is not None:
         core = _place_shape(rng, ground, shape)
         for _ in range(stroke.foci - 1):
-            volume_ml = log_uniform(rng, 0.015, 0.4)
-            core |= _make_focus(rng, ground, stroke, volume_ml)
+            core |= _make_focus(rng, ground, stroke, log_uniform(rng, 0.015, 0.4))
     while np.count_nonzero(core) < FEWEST_VOXELS:
         core |= _make_foci(rng, ground, stroke)
     return core
