@@ -24,7 +24,7 @@ from brainsegnet.anatomy.label_maps import PROCEDURAL, open_anatomies
 from brainsegnet.simulation.fields import RandomStreams
 from brainsegnet.simulation.realistic import draw_recipe, render
 from brainsegnet.task import BRATS2021, ISLES2017, ISLES2022, Task
-from brainsegnet.training.options import TrainOptions
+from brainsegnet.training import TrainOptions
 from brainsegnet.training.sampler import Scan
 from brainsegnet.training.simulated import open_buffer, plan_simulation
 

@@ -11,7 +11,7 @@ import argparse
 from pathlib import Path
 
 from brainsegnet.task import load_task
-from brainsegnet.training.options import TrainOptions
+from brainsegnet.training import TrainOptions
 from brainsegnet.training.split import load_scans, split_cases
 from release.packed import Pack, pack_anatomies, write_pack
 

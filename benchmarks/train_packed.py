@@ -21,7 +21,7 @@ from brainsegnet.errors import DatasetError
 from brainsegnet.io.case_files import CaseFiles
 from brainsegnet.progress import Callback, ProgressEvent
 from brainsegnet.task import load_task
-from brainsegnet.training.options import TrainOptions
+from brainsegnet.training import TrainOptions
 from brainsegnet.training.recipes import FINETUNE, MODERN, RECIPES
 from brainsegnet.training.sampler import Scan
 from brainsegnet.training.simulated import plan_simulation

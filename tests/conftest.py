@@ -91,7 +91,7 @@ def trained(phantoms: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The output folder of a training of three steps, phantom0002 held out; its model takes any subset."""
     import torch
 
-    from brainsegnet.training.options import TrainOptions
+    from brainsegnet.training import TrainOptions
     from brainsegnet.training.train import train
 
     torch.set_num_threads(1)

@@ -303,7 +303,7 @@ def learn(bench: Bench, recipe_name: str, data: list[Path], task: Any, chosen: M
     """Losses, rates, scores and weights of a short training."""
     from brainsegnet.model.store import open_model
     from brainsegnet.progress import Callback, ProgressEvent
-    from brainsegnet.training.options import TrainOptions
+    from brainsegnet.training import TrainOptions
     from brainsegnet.training.recipes import load_recipe
     from brainsegnet.training.train import train
 

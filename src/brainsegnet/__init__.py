@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from brainsegnet.errors import BrainSegNetError
 
 if TYPE_CHECKING:
-    from brainsegnet.benchmark.options import BenchmarkOptions
+    from brainsegnet.benchmark import BenchmarkOptions
     from brainsegnet.benchmark.ranking import rank
     from brainsegnet.benchmark.run import run_benchmark
     from brainsegnet.inference import SegmentOptions
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from brainsegnet.reporting.report import report
     from brainsegnet.simulation.simulate import SimulateOptions, simulate
     from brainsegnet.task import Task, load_task
+    from brainsegnet.training import TrainOptions
     from brainsegnet.training.export import export
-    from brainsegnet.training.options import TrainOptions
     from brainsegnet.training.recipes import Recipe
     from brainsegnet.training.train import train
     from brainsegnet.volume import LabelMap, Volume
@@ -38,7 +38,7 @@ _HOMES = {
     "inspect": "reporting.inspect",
     "SimulateOptions": "simulation.simulate",
     "simulate": "simulation.simulate",
-    "BenchmarkOptions": "benchmark.options",
+    "BenchmarkOptions": "benchmark",
     "run_benchmark": "benchmark.run",
     "FigureOptions": "paper",
     "figure": "paper.figure_cases",
@@ -52,7 +52,7 @@ _HOMES = {
     "Segmenter": "inference.segmenter",
     "Segmentation": "inference.segmentation",
     "submit": "paper.submission",
-    "TrainOptions": "training.options",
+    "TrainOptions": "training",
     "train": "training.train",
     "Callback": "progress",
     "ProgressEvent": "progress",

@@ -25,7 +25,7 @@ from brainsegnet.io.images import read_image, read_labels, write_image
 from brainsegnet.metrics.evaluate import evaluate
 from brainsegnet.model.store import open_model
 from brainsegnet.task import BRATS2015
-from brainsegnet.training.options import TrainOptions
+from brainsegnet.training import TrainOptions
 from brainsegnet.training.recipes import Budget
 from brainsegnet.training.sampler import Scan
 from brainsegnet.training.split import load_scans, split_cases

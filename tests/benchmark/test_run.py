@@ -8,8 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from brainsegnet.benchmark import BenchmarkOptions
 from brainsegnet.benchmark.models import OURS, ablation, choose_models, choose_specs
-from brainsegnet.benchmark.options import BenchmarkOptions
 from brainsegnet.benchmark.run import _Progress, run_benchmark
 from brainsegnet.errors import BrainSegNetError, Interrupted, OutputError, TaskError
 from brainsegnet.io.cases import find_cases

@@ -9,7 +9,7 @@ import pytest
 from brainsegnet.errors import DatasetError, ModelError, OutputError
 from brainsegnet.model.store import open_model
 from brainsegnet.task import BRATS2015
-from brainsegnet.training.options import TrainOptions
+from brainsegnet.training import TrainOptions
 from brainsegnet.training.split import load_scans, split_cases
 from release.packed import Pack, read_pack, write_pack
 

@@ -12,7 +12,7 @@ from brainsegnet.io.cases import find_cases, load_case
 from brainsegnet.io.images import read_image, read_labels, write_image
 from brainsegnet.preprocessing.prepare import crop, prepare
 from brainsegnet.task import ISLES2017, ISLES2022, load_task
-from brainsegnet.training.options import TrainOptions
+from brainsegnet.training import TrainOptions
 from brainsegnet.training.train import train
 from brainsegnet.volume import Box, Case
 

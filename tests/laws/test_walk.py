@@ -17,7 +17,7 @@ from brainsegnet.inference.predict import PreparedCase, RawPrediction
 from brainsegnet.inference.segment import segment
 from brainsegnet.inference.segmentation import Segmentation
 from brainsegnet.preprocessing.prepare import Prepared
-from brainsegnet.training.options import TrainOptions
+from brainsegnet.training import TrainOptions
 from brainsegnet.training.sampler import Scan
 from brainsegnet.training.train import train
 from brainsegnet.volume import Case, Volume

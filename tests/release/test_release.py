@@ -15,7 +15,7 @@ from brainsegnet.model.card import Comparison, IntervalNote, Parent
 from brainsegnet.model.store import choose_model, open_model, resolve_model, save_model, shipped_models
 from brainsegnet.reporting.inspect import describe_unseen
 from brainsegnet.simulation.simulate import SimulateOptions, simulate
-from brainsegnet.training.options import TrainOptions
+from brainsegnet.training import TrainOptions
 from brainsegnet.training.train import train
 from release.calibration import ALPHAS, MARGINS
 from release.release import Unseen, bound_with, compare_with, release

@@ -12,10 +12,10 @@ from brainsegnet.model.card import ComponentFilter, Data
 from brainsegnet.model.network import load_into, read_tensors
 from brainsegnet.model.store import open_model, save_model
 from brainsegnet.task import BRATS2015, BRATS2021
+from brainsegnet.training import TrainOptions
 from brainsegnet.training import train as training_run
 from brainsegnet.training.finetune import adopt, check_start, inherit_weights, match_channels, settle_interpolation
 from brainsegnet.training.loop import Plan
-from brainsegnet.training.options import TrainOptions
 from brainsegnet.training.recipes import FINETUNE, QUICK, SMALL_LESIONS, Budget
 from brainsegnet.training.split import DataSplit
 from brainsegnet.training.train import STATE, train

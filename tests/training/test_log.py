@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from brainsegnet.progress import ProgressEvent
-from brainsegnet.training.log import Mark, RunLog, Throughput, read_log
+from brainsegnet.training.log import RunLog, Throughput, read_log
 
 CPU = torch.device("cpu")
 
@@ -53,11 +53,6 @@ def test_what_happens_between_steps_does_not_count():
     before = throughput.samples_per_second
     time.sleep(0.1)
     assert throughput.samples_per_second == before
-
-
-def test_marks_of_a_cpu_are_reached_at_once():
-    a, b = Mark(CPU), Mark(CPU)
-    assert a.reached() and b.reached() and a.seconds_to(b) >= 0 >= b.seconds_to(a)
 
 
 def event(step, **dice):

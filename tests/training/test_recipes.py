@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from brainsegnet.errors import TaskError
-from brainsegnet.training.options import RecipeName
+from brainsegnet.training import RecipeName
 from brainsegnet.training.recipes import MODERN, PAPER, RECIPES, Budget, Recipe, Stage, load_recipe
 
 

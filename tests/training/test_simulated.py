@@ -17,7 +17,7 @@ from brainsegnet.model.store import open_model
 from brainsegnet.reporting.inspect import card_rows
 from brainsegnet.simulation.simulate import SimulateOptions, simulate
 from brainsegnet.task import BRATS2015, BRATS2021, ISLES2017, ISLES2022, TASKS
-from brainsegnet.training.options import TrainOptions
+from brainsegnet.training import TrainOptions
 from brainsegnet.training.simulated import SEED_STEP, open_buffer, plan_simulation
 from brainsegnet.training.split import load_scans, split_cases
 from brainsegnet.training.train import train
@@ -200,7 +200,7 @@ import sys
 sys.modules["SimpleITK"] = None
 import torch
 from brainsegnet.training.simulated import open_buffer, plan_simulation
-from brainsegnet.training.options import TrainOptions
+from brainsegnet.training import TrainOptions
 from brainsegnet.task import BRATS2021
 options = TrainOptions(simulated=1, anatomy="procedural", shape={SHAPE})
 scans = []

@@ -10,7 +10,7 @@ from brainsegnet.model.store import open_model
 from brainsegnet.preprocessing.alignment import resample
 from brainsegnet.preprocessing.prepare import prepare
 from brainsegnet.task import BRATS2015, BRATS2021, ISLES2022
-from brainsegnet.training.options import TrainOptions
+from brainsegnet.training import TrainOptions
 from brainsegnet.training.sampler import Scan
 from brainsegnet.training.split import check_distinct, check_same, deal_folds, load_scans, patient_of, split_cases
 from brainsegnet.volume import LabelMap, Volume

@@ -14,9 +14,8 @@ from brainsegnet.inference.tiling import TiledPredictor
 from brainsegnet.inference.torch_backend import TorchBackend
 from brainsegnet.model.store import open_model
 from brainsegnet.task import BRATS2015
-from brainsegnet.training import loop
+from brainsegnet.training import TrainOptions, loop
 from brainsegnet.training import train as training_run
-from brainsegnet.training.options import TrainOptions
 from brainsegnet.training.sampler import Scan
 from brainsegnet.training.train import STATE, score, train
 

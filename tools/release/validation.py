@@ -21,7 +21,7 @@ from brainsegnet.inference.tiling import TiledPredictor, tta_probabilities
 from brainsegnet.metrics.scores import region_dice
 from brainsegnet.model.card import TOLERATED, Card, IntervalNote
 from brainsegnet.model.store import Model
-from brainsegnet.training.options import TrainOptions
+from brainsegnet.training import TrainOptions
 from brainsegnet.training.split import load_scans, patient_of, split_cases
 from release.calibration import MARGINS, TOLERANCE, choose_alpha, choose_margin, largest_alpha
 

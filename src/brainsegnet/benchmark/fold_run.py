@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ from brainsegnet._atomic import write_text
 from brainsegnet._machine import describe_cpu, find_versions
 from brainsegnet._types import Floats, Labels, Millimetres
 from brainsegnet.benchmark.leaderboard import ModelResults
-from brainsegnet.benchmark.models import OURS, ModelSpec, design_of
+from brainsegnet.benchmark.models import BASELINES, OURS, ModelSpec
 from brainsegnet.errors import BrainSegNetError, OutputError
 from brainsegnet.inference.tiling import TiledPredictor, find_halo
 from brainsegnet.metrics.scores import RegionScore, score_case
@@ -34,16 +34,11 @@ class FoldResult:
     """A network trained on all folds but one, and tested on that; as a JSON it appears when it is finished.
 
     Attributes:
-        model: Name of the model.
         fold: Counted from 1.
-        seed: Of the training.
-        steps, minutes, samples_per_second: Of the training.
-        parameters, multiply_adds_per_voxel: Of the network.
         seconds: Case to seconds of the pass over its scan.
         scores: Case to region to score on the whole scan.
         machine: Where it ran; times of different machines cannot be compared.
         notes: What was done for want of memory, in sentences.
-        versions: Of the libraries.
     """
 
     model: str
@@ -61,11 +56,7 @@ class FoldResult:
     versions: Mapping[str, str] = field(default_factory=find_versions)
 
     def write(self, path: Path) -> None:
-        """Write a JSON, whole or not at all.
-
-        Raises:
-            OutputError: the folder is not writable, or the disk is full.
-        """
+        """Write a JSON, whole or not at all; errors as `write_text`."""
         write_text(_ADAPTER.dump_json(self, indent=1).decode() + "\n", path)
 
     @staticmethod
@@ -115,13 +106,7 @@ def summarise(seeds: Sequence[Sequence[FoldResult]], cases: Sequence[str]) -> Mo
 
 @dataclass(frozen=True)
 class Conditions:
-    """What all trainings of a benchmark share.
-
-    Attributes:
-        task, sequences: What is segmented, and from what.
-        budget: Of each training.
-        spacing_mm: Of the scans (D, H, W), the median over them.
-    """
+    """What all trainings of a benchmark share; the spacing is the median over the scans (D, H, W)."""
 
     task: Task
     sequences: tuple[str, ...]
@@ -131,14 +116,7 @@ class Conditions:
 
 @dataclass(frozen=True)
 class FoldRun:
-    """A training and its test.
-
-    Attributes:
-        spec: What is trained.
-        seed: Of the training.
-        fold: Counted from 1.
-        tested: Names of the cases of this fold, which are not trained on.
-    """
+    """A training and its test; `tested` names the cases of this fold, which are not trained on."""
 
     spec: ModelSpec
     seed: int
@@ -151,17 +129,17 @@ class FoldRun:
         return self.seed, self.fold, self.spec.name
 
     def plan(self, conditions: Conditions) -> "Plan":
-        """What the loop is to train.
-
-        Raises:
-            TaskError: it cannot be trained.
-        """
+        """What the loop is to train; a TaskError says that it cannot."""
+        from brainsegnet.model.network import as_drawn
         from brainsegnet.training.loop import Plan
 
-        task, recipe, channels = conditions.task, self.spec.recipe, len(conditions.sequences)
-        patch = recipe.patch or task.patch
-        design = design_of(self.spec, channels, task.classes, patch, conditions.spacing_mm)
-        plan = Plan(recipe, conditions.budget, channels, task.classes, patch, self.seed, task.region_classes, design)
+        spec, task, channels = self.spec, conditions.task, len(conditions.sequences)
+        patch = spec.recipe.patch or task.patch
+        plan = Plan(spec.recipe, conditions.budget, channels, task.classes, patch, self.seed, task.region_classes)
+        if spec.network != OURS:
+            plan = replace(plan, design=BASELINES[spec.network](channels, task.classes, patch, conditions.spacing_mm))
+        elif not spec.fused_decoder:
+            plan = replace(plan, design=as_drawn(plan.network))
         plan.check(processes=1)
         return plan
 
@@ -180,7 +158,7 @@ def train_and_test(
     result, and other networks, whose result slabs would change, on the CPU; notes say so.
 
     Args:
-        fold_run: What is trained, and what is tested.
+        fold_run: What is trained and tested.
         conditions: What all trainings share.
         scans: Case name to scan.
         fabric: Where to compute.
@@ -232,13 +210,9 @@ def halo_of(spec: ModelSpec) -> int | None:
 
 
 def score_scan(found: Labels, scan: "Scan", task: Task, case: str) -> dict[str, RegionScore]:
-    """Scores on the whole grid of a scan: nothing is found outside the brain's box, and a lesion there is missed.
+    """Scores of the labels (d, h, w) of a brain box on the whole grid of its scan, where a lesion outside is missed.
 
-    Args:
-        found: Labels (d, h, w) of the box.
-        scan: With the truth; where what is around the box is unknown, only the box is scored.
-        task: In which scores are counted.
-        case: Name of the case, for messages.
+    Where what is around the box is unknown, only the box is scored.
     """
     truth, outside = scan.classes, scan.outside
     if outside is not None:

@@ -14,10 +14,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from brainsegnet._types import Millimetres, Shape
-from brainsegnet.benchmark.options import BenchmarkOptions
+from brainsegnet.benchmark import BenchmarkOptions
 from brainsegnet.errors import MissingExtra, TaskError
 from brainsegnet.model.architecture import IN_PLANE, unpad
-from brainsegnet.model.network import Design, as_drawn, brain_segnet
+from brainsegnet.model.network import Design
 from brainsegnet.training.recipes import PAPER, Recipe
 
 try:
@@ -43,13 +43,9 @@ VNET_CHANNELS = (1, 2, 4, 8, 16)
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """A network of a benchmark and how it is trained.
+    """A network of a benchmark, one of `MODELS`, under its name in tables, and how it is trained.
 
-    Attributes:
-        name: As in tables.
-        recipe: How it is trained.
-        network: One of `MODELS`.
-        fused_decoder: Whether Brain SegNet is trained with its decoder fused, which spares operations.
+    `fused_decoder` tells whether Brain SegNet is trained with its decoder fused, which spares operations.
     """
 
     name: str
@@ -113,12 +109,6 @@ def ablation(recipe: Recipe) -> tuple[ModelSpec, ...]:
     """Brain SegNet as the recipe has it, and without one of its parts at a time; a part that it lacks makes no row.
 
     Without curriculum, all of the training is like its last stage.
-
-    >>> from brainsegnet.training.recipes import QUICK
-    >>> [spec.name for spec in ablation(QUICK)][:4]
-    ['brainsegnet', 'without curriculum', 'without focal', 'without augmentation']
-    >>> [spec.name for spec in ablation(QUICK)][4:]
-    ['linear refinement', 'stride 2x2x2', 'plain training']
     """
     stages, strided = recipe.stages, (2, 2, 2) if recipe.stride == (1, 2, 2) else (1, 2, 2)
     changes: dict[str, dict[str, Any]] = {
@@ -129,34 +119,15 @@ def ablation(recipe: Recipe) -> tuple[ModelSpec, ...]:
         f"stride {'x'.join(map(str, strided))}": {"stride": strided},
     }
     rows = [ModelSpec(name, recipe.model_copy(update=change)) for name, change in changes.items()]
-    whole = ModelSpec(OURS, recipe)
-    return (
-        whole,
-        *(row for row in rows if row.recipe != recipe),
-        ModelSpec("plain training", recipe, fused_decoder=False),
-    )
-
-
-def design_of(spec: ModelSpec, sequences: int, classes: int, patch: Shape, spacing_mm: Millimetres) -> Design:
-    """The network of a model; the training sample (D, H, W) and the spacing of the scans (D, H, W) shape DynUNet.
-
-    Raises:
-        TaskError: the network does not take so many sequences.
-    """
-    if spec.network != OURS:
-        return BASELINES[spec.network](sequences, classes, patch, spacing_mm)
-    recipe = spec.recipe
-    design = brain_segnet(sequences, classes, recipe.widths, recipe.refined, recipe.stride, recipe.nonlinear)
-    return design if spec.fused_decoder else as_drawn(design)
+    plain = ModelSpec("plain training", recipe, fused_decoder=False)
+    return ModelSpec(OURS, recipe), *(row for row in rows if row.recipe != recipe), plain
 
 
 class Padded(nn.Module):
     """A network on scans of any size: zeros are added at the far ends, and their logits cut off.
 
-    Args:
-        net: Takes sizes (D, H, W) that are multiples of `multiples`.
-        multiples: See `net`.
-        channels: Channels that it takes; those beyond the sequences are zeros. None is as many as the sequences.
+    The network takes sizes (D, H, W) that are `multiples`, and so many `channels`, those beyond the sequences zeros;
+    None is as many as the sequences.
     """
 
     def __init__(self, net: nn.Module, multiples: Shape, channels: int | None = None) -> None:
@@ -174,12 +145,9 @@ class Padded(nn.Module):
 def unet(sequences: int, classes: int, patch: Shape, spacing_mm: Millimetres) -> Design:
     """UNet with 32 to 256 channels, slices kept, two residual units a stage, batch norm."""
     strides: Any = [IN_PLANE] * 3
-    multiples = (1, 8, 8)
-
-    def build() -> nn.Module:
-        return Padded(UNet(3, sequences, classes, FILTERS[:4], strides, num_res_units=2, norm="batch"), multiples)
-
-    return Design("unet", build, multiples=multiples)
+    return _padded(
+        "unet", (1, 8, 8), lambda: UNet(3, sequences, classes, FILTERS[:4], strides, num_res_units=2, norm="batch")
+    )
 
 
 def vnet(sequences: int, classes: int, patch: Shape, spacing_mm: Millimetres) -> Design:
@@ -202,12 +170,9 @@ def vnet(sequences: int, classes: int, patch: Shape, spacing_mm: Millimetres) ->
 
 def segresnet(sequences: int, classes: int, patch: Shape, spacing_mm: Millimetres) -> Design:
     """SegResNet with 16 to 128 channels; it halves all axes three times."""
-    multiples = (8, 8, 8)
-
-    def build() -> nn.Module:
-        return Padded(SegResNet(3, init_filters=16, in_channels=sequences, out_channels=classes), multiples)
-
-    return Design("segresnet", build, multiples=multiples)
+    return _padded(
+        "segresnet", (8, 8, 8), lambda: SegResNet(3, init_filters=16, in_channels=sequences, out_channels=classes)
+    )
 
 
 def dynunet(sequences: int, classes: int, patch: Shape, spacing_mm: Millimetres) -> Design:
@@ -215,20 +180,19 @@ def dynunet(sequences: int, classes: int, patch: Shape, spacing_mm: Millimetres)
     strides, kernels = plan_stages(patch, spacing_mm)
     filters = [*FILTERS, *[FILTERS[-1]] * len(strides)][: len(strides)]
     d, h, w = (2 ** sum(stride[axis] == 2 for stride in strides) for axis in range(3))
+    return _padded(
+        "dynunet",
+        (d, h, w),
+        lambda: DynUNet(3, sequences, classes, kernels, strides, strides[1:], filters=filters, norm_name="instance"),
+    )
 
-    def build() -> nn.Module:
-        net = DynUNet(3, sequences, classes, kernels, strides, strides[1:], filters=filters, norm_name="instance")
-        return Padded(net, (d, h, w))
 
-    return Design("dynunet", build, multiples=(d, h, w))
+def _padded(name: str, multiples: Shape, build: Callable[[], nn.Module]) -> Design:
+    return Design(name, lambda: Padded(build(), multiples), multiples=multiples)
 
 
-BASELINES: Mapping[str, Callable[[int, int, Shape, Millimetres], Design]] = {
-    "unet": unet,
-    "vnet": vnet,
-    "segresnet": segresnet,
-    "dynunet": dynunet,
-}
+Baseline = Callable[[int, int, Shape, Millimetres], Design]
+BASELINES: Mapping[str, Baseline] = {"unet": unet, "vnet": vnet, "segresnet": segresnet, "dynunet": dynunet}
 MODELS = (OURS, *BASELINES)
 
 
@@ -244,21 +208,18 @@ def plan_stages(patch: Sequence[int], spacing_mm: Sequence[float]) -> tuple[list
     >>> plan_stages((16, 64, 64), (6.5, 1.0, 1.0))[1]
     [(1, 3, 3), (1, 3, 3), (3, 3, 3), (3, 3, 3), (3, 3, 3)]
     """
-    size, spacing, kernel = list(patch), list(spacing_mm), [1, 1, 1]
-    strides, kernels = [[1, 1, 1]], []
+    size, spacing, kernel = list(patch), list(spacing_mm), (1, 1, 1)
+    strides, kernels = [(1, 1, 1)], list[Shape]()
     while True:
         large = [axis for axis in range(3) if size[axis] >= 2 * SMALLEST]
         halved = [axis for axis in large if spacing[axis] < 2 * min(spacing[a] for a in large)]
         if not halved or (len(halved) == 1 and size[halved[0]] < 3 * SMALLEST):
             break
-        kernel = [3 if spacing[axis] < 2 * min(spacing) else kernel[axis] for axis in range(3)]
+        d, h, w = (3 if mm < 2 * min(spacing) else k for mm, k in zip(spacing, kernel, strict=True))
+        kernel = d, h, w
         kernels.append(kernel)
-        strides.append([2 if axis in halved else 1 for axis in range(3)])
+        d, h, w = (2 if axis in halved else 1 for axis in range(3))
+        strides.append((d, h, w))
         spacing = [mm * stride for mm, stride in zip(spacing, strides[-1], strict=True)]
         size = [-(-n // stride) for n, stride in zip(size, strides[-1], strict=True)]
-    return [_triple(stride) for stride in strides], [_triple(k) for k in [*kernels, [3, 3, 3]]]
-
-
-def _triple(values: Sequence[int]) -> Shape:
-    d, h, w = values
-    return d, h, w
+    return strides, [*kernels, (3, 3, 3)]

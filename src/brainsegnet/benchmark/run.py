@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from brainsegnet._atomic import writable, write_text
+from brainsegnet.benchmark import BenchmarkOptions
 from brainsegnet.benchmark.fold_run import Conditions, FoldResult, FoldRun, summarise, train_and_test
 from brainsegnet.benchmark.leaderboard import Results, to_csv, to_json, to_markdown
 from brainsegnet.benchmark.models import choose_specs
-from brainsegnet.benchmark.options import BenchmarkOptions
 from brainsegnet.errors import OutputError
 from brainsegnet.model.store import torch_needed
 from brainsegnet.progress import Callback, ProgressEvent
@@ -68,13 +68,7 @@ def run_benchmark(
 
 
 class _Progress(Callback):
-    """Passes the events of a training on, with its place in the benchmark and the minutes left at the speed so far.
-
-    Args:
-        callback: Gets the events.
-        finished: Trainings that are finished.
-        total: Of all.
-    """
+    """Passes the events of a training on, with its place in the benchmark and the minutes left at the speed so far."""
 
     def __init__(self, callback: Callback, finished: int, total: int) -> None:
         self.callback, self.finished, self.total = callback, finished, total
@@ -83,8 +77,7 @@ class _Progress(Callback):
 
     def on_progress(self, event: ProgressEvent) -> None:
         """A training has come so far."""
-        done = (self.finished + event.progress) / self.total
-        left = self.minutes_left(event.progress)
+        done, left = (self.finished + event.progress) / self.total, self.minutes_left(event.progress)
         located = replace(event, progress=done, training=event.progress, minutes_left=left, **self.place)
         self.callback.on_progress(located)
 
@@ -147,11 +140,7 @@ class _Harness:
         return plain
 
     def _check_same(self) -> None:
-        """Refuse the folder of another benchmark.
-
-        Raises:
-            OutputError: it is that, or cannot be written to.
-        """
+        """Refuse the folder of another benchmark, and one that cannot be written to."""
         path = self.out / SETTINGS
         writable(self.out / RUNS / SETTINGS, ())
         if not path.is_file():
@@ -214,11 +203,7 @@ class _Harness:
         done = {seed: folds for seed in self.seeds if (folds := self._finished(seed))}
         tested = {name for fold in done[self.options.seed] for name in self.folds[fold - 1]}
         cases = [name for name in self.cases if name in tested]
-        finished = {
-            spec.name: [[r for fold in folds if (r := self.results[seed, fold, spec.name])]
-                        for seed, folds in done.items()]
-            for spec in self.specs
-        }  # fmt: skip
+        finished = {spec.name: [self._results_of(spec.name, *under) for under in done.items()] for spec in self.specs}
         results = {name: summarise(seeds, cases) for name, seeds in finished.items()}
         runs = [run for seeds in finished.values() for of_seed in seeds for run in of_seed]
         machines = f"Machine: {'; '.join(sorted({run.machine for run in runs}))}."
@@ -229,6 +214,9 @@ class _Harness:
         write_text(to_csv(results), self.out / f"{TABLE}.csv")
         write_text(to_json(results, settings, notes), self.out / f"{TABLE}.json")
         return Benchmark(results, notes)
+
+    def _results_of(self, model: str, seed: int, folds: Sequence[int]) -> list[FoldResult]:
+        return [result for fold in folds if (result := self.results[seed, fold, model])]
 
     def _note(self, done: Mapping[int, int]) -> str:
         """How far the benchmark is, with so many folds finished under each seed."""

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
-from brainsegnet.benchmark.options import BenchmarkOptions
+from brainsegnet.benchmark import BenchmarkOptions
 from brainsegnet.cli.app import BenchmarkBar, Folders, Names, Paths, app, complain, say
 from brainsegnet.paper import FigureOptions
 

@@ -8,7 +8,7 @@ from cyclopts import Parameter
 
 from brainsegnet.cli.app import Paths, Speaker, TrainingBar, app, say
 from brainsegnet.simulation.simulate import SimulateOptions
-from brainsegnet.training.options import TrainOptions
+from brainsegnet.training import TrainOptions
 
 RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")
 """Where launchers say which of several processes this one is; it is the first if all that are set are 0."""

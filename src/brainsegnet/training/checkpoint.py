@@ -77,7 +77,7 @@ class TrainState:
 
 
 def tensors_of(net: nn.Module) -> dict[str, Tensor]:
-    """Parameters and buffers, each once; a state dict holds one that two modules share under both their names."""
+    """Parameters and buffers, each once, whereas a state dict holds one that two modules share twice."""
     return {**dict(net.named_parameters()), **dict(net.named_buffers())}
 
 
@@ -120,9 +120,9 @@ def read_state(state: TrainState, path: Path, plan: str) -> None:
     if state.average is not state.net:
         load_into(state.average, _under("average.", tensors), str(path))
     _read_moments(state.optimiser, _under("optimiser.", tensors))
-    state.best = counters["best"] if counters["best"] is not None else -math.inf
     for name in COUNTERS:
         setattr(state, name, counters[name])
+    state.best = counters["best"] if counters["best"] is not None else -math.inf
 
 
 def _read_moments(optimiser: Optimizer, moments: Weights) -> None:

@@ -14,7 +14,7 @@ from brainsegnet.inference.tiling import TiledPredictor
 from brainsegnet.model.card import ExportNote, Form, is_tolerated
 from brainsegnet.model.store import Model, hash_file, open_model, save_exports, torch_needed
 from brainsegnet.progress import Callback
-from brainsegnet.training.options import TrainOptions
+from brainsegnet.training import TrainOptions
 from brainsegnet.training.split import load_scans, split_cases
 from brainsegnet.training.train import score
 
@@ -93,10 +93,10 @@ def _write_eight_bits(
         tried[clip] = compare(model, folder, compared)
         if is_tolerated(tried[clip]["int8"]):
             return tried[clip]
-    if min(tried[True]["int8"].values()) <= min(tried[False]["int8"].values()):
-        return tried[False]
-    write_openvino(quantise(whole, samples, True), folder / "int8.xml")
-    return tried[True]
+    clipped, entire = (min(tried[clip]["int8"].values()) for clip in (True, False))
+    if clipped > entire:
+        write_openvino(quantise(whole, samples, True), folder / "int8.xml")
+    return tried[clipped > entire]
 
 
 def draw_samples(model: Model, scans: Mapping[str, "Scan"]) -> list[Floats]:

@@ -66,11 +66,7 @@ def check_start(split: DataSplit, card: Card) -> None:
 
 
 def refuse_seen(held_out: Sequence[str], parent: Parent) -> None:
-    """Refuse to score cases of patients that a model, or one it goes back to, was trained on.
-
-    Raises:
-        DatasetError: one is such a case.
-    """
+    """Refuse, as a DatasetError, to score cases of patients that a model, or one it goes back to, was trained on."""
     seen = {patient_of(name): name for name in parent.seen}
     for case in held_out:
         if known := seen.get(patient_of(case)):

@@ -83,51 +83,40 @@ def _open_board(folder: Path) -> Any:  # noqa: ANN401
     return TensorBoardLogger(folder, "tensorboard", version="")
 
 
-class Mark:
-    """A moment on the time line of a device; on a GPU an event, which can be reached later."""
-
-    def __init__(self, device: "torch.device") -> None:
-        self.seconds = time.perf_counter()
-        self.event: Any = None
-        if device.type == "cuda":
-            import torch
-
-            self.event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
-            self.event.record()
-
-    def reached(self) -> bool:
-        """Whether the device has come this far."""
-        return self.event is None or bool(self.event.query())
-
-    def seconds_to(self, later: "Mark") -> float:
-        """Seconds from this mark to a later one."""
-        if self.event is None:
-            return later.seconds - self.seconds
-        return float(self.event.elapsed_time(later.event)) / 1000
-
-
 class Throughput:
-    """How fast a training runs, and for how much of the time the device waits for samples; measuring never waits."""
+    """How fast a training runs, and for how much of the time the device waits for samples.
+
+    On a GPU a mark is an event on its time line, read once it has passed it: measuring never makes it wait.
+    """
 
     def __init__(self, device: "torch.device") -> None:
-        self.device = device
+        self.on_gpu = device.type == "cuda"
         self.cutting, self.learning, self.samples = 0.0, 0.0, 0
-        self._marks: list[Mark] = []
-        self._open: list[tuple[list[Mark], int]] = []
+        self._marks: list[Any] = []
+        self._open: list[tuple[list[Any], int]] = []
 
     def mark(self) -> None:
         """Call before cutting samples, between cutting and learning, and after learning."""
-        self._marks.append(Mark(self.device))
+        if not self.on_gpu:
+            self._marks.append(time.perf_counter())
+            return
+        import torch
+
+        self._marks.append(torch.cuda.Event(enable_timing=True))  # type: ignore[no-untyped-call]
+        self._marks[-1].record()
 
     def close_step(self, samples: int) -> None:
         """Account for the three marks of a step, and for earlier steps that have ended since."""
         self._open.append((self._marks, samples))
         self._marks = []
-        while self._open and self._open[0][0][-1].reached():
+        while self._open and (not self.on_gpu or self._open[0][0][-1].query()):
             (begin, middle, end), samples = self._open.pop(0)
-            self.cutting += begin.seconds_to(middle)
-            self.learning += middle.seconds_to(end)
+            self.cutting += self._seconds(begin, middle)
+            self.learning += self._seconds(middle, end)
             self.samples += samples
+
+    def _seconds(self, earlier: Any, later: Any) -> float:  # noqa: ANN401
+        return float(earlier.elapsed_time(later)) / 1000 if self.on_gpu else later - earlier
 
     @property
     def samples_per_second(self) -> float:

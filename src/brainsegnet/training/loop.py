@@ -172,7 +172,6 @@ class _Training:
         self.report_every = 1 if fabric.device.type == "cpu" else 20
 
     def resume(self) -> None:
-        """Continue from the state that was written; every process reads the file that the first one names."""
         path: Path | None = self.fabric.broadcast(self.monitoring.state_file)
         if path is None:
             raise ModelError("there is no state to resume from; start without --resume")
@@ -278,7 +277,6 @@ class _Training:
         return int(progress * self.monitoring.validations + 1e-9)
 
     def save(self) -> None:
-        """Write the state and the last weights."""
         if self.fabric.is_global_zero:
             if self.monitoring.state_file is not None:
                 write_state(self.state, self.monitoring.state_file, self._fingerprint())

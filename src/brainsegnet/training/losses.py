@@ -54,8 +54,8 @@ def weigh_small_lesions(classes: Tensor, power: float) -> Tensor:
     """Factor on each voxel (N, D, H, W): 1 in the background, and larger in a lesion the smaller the lesion is.
 
     In a lesion it is the share of lesion in the box of `AROUND` voxels, to the power of minus `power`: 1 within a large
-    lesion, about 6 in a lesion of ten voxels at a power of a half. Without it a large lesion weighs a thousand times as
-    much as a small one. All tissues count as lesion; voxels beyond the sample do not count.
+    lesion, about 6 in a lesion of ten voxels at a power of a half. All tissues count as lesion; voxels beyond the
+    sample do not count.
 
     >>> dots = torch.zeros(1, 9, 9, 9, dtype=torch.long)
     >>> dots[0, 4, 4, 4] = 1

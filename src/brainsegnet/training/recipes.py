@@ -128,7 +128,7 @@ class Recipe(_Value):
 
     Attributes:
         widths, refined: Channels of the four blocks, and of the refinement module.
-        narrow_below: With fewer training cases than this the network is half as wide, see `fit_to`.
+        narrow_below: With fewer training cases the network is half as wide, see `fit_to`.
         nonlinear: Whether the coarser refine units hold batch norm and ReLU.
         stride: Down-sampling (D, H, W) between blocks.
         patch: Training sample (D, H, W); None is that of the model it starts from, else the task's.
@@ -137,14 +137,13 @@ class Recipe(_Value):
         batch: Samples per step, over all devices.
         learning_rate: The highest. It is reached after `warmup`, a share of the budget, and kept, or with `decay`
             lowered to zero along half a cosine.
-        dice: Weight of the soft Dice loss beside the focal loss.
-        small_lesion_power: Weighs small lesions more in the focal loss, see `losses.weigh_small_lesions`; 0 is none.
+        dice, small_lesion_power: Weights of the soft Dice loss beside the focal loss, and in that of small lesions,
+            see `losses.weigh_small_lesions`.
         averaging: Decay of the moving average of weights that is validated and kept; 0 is none.
         bf16: Whether devices with units for it (GPUs, CPUs with AMX) compute in bf16 mixed precision.
         drop_sequences: Probability that a sample loses some of its sequences; it keeps at least one.
         weight_interpolation: Share of the weights that the training starts from in the mean that is validated and kept
             (Wortsman et al., Robust fine-tuning, CVPR 2022).
-        stages: The curriculum.
         budget_epochs, budget_minutes: The budget where the user gives none; one of the two.
     """
 
@@ -243,22 +242,20 @@ THOROUGH = QUICK.model_copy(
 )
 SMALL_LESIONS = THOROUGH.model_copy(update={"name": "small-lesions", "small_lesion_power": 0.5})
 """For lesions that are many and small, such as embolic strokes."""
-MODERN = Recipe(
-    name="modern",
-    sampling="lesion",
-    patch=(24, 128, 128),
-    batch=8,
-    optimiser="adamw",
-    learning_rate=1e-3,
-    weight_decay=1e-2,
-    warmup=0.05,
-    decay=True,
-    dice=1.0,
-    averaging=0.999,
-    bf16=True,
-    drop_sequences=0.5,
-    augmentation=STRONG,
-    budget_epochs=300,
+MODERN = QUICK.model_copy(
+    update={
+        "name": "modern",
+        "widths": PAPER.widths,
+        "refined": PAPER.refined,
+        "narrow_below": 0,
+        "patch": (24, 128, 128),
+        "batch": 8,
+        "learning_rate": 1e-3,
+        "averaging": 0.999,
+        "drop_sequences": 0.5,
+        "budget_minutes": None,
+        "budget_epochs": 300,
+    }
 )
 FINETUNE = THOROUGH.model_copy(
     update={

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -14,7 +14,7 @@ from brainsegnet.errors import LabelError, TaskError
 from brainsegnet.model.card import Simulated
 from brainsegnet.simulation.simulate import SimulateOptions, open_simulator
 from brainsegnet.task import BRATS2015, ISLES2017, ISLES2022, Task
-from brainsegnet.training.options import TrainOptions
+from brainsegnet.training import TrainOptions
 from brainsegnet.volume import Case, LabelMap
 
 if TYPE_CHECKING:
@@ -32,41 +32,36 @@ SEED_STEP = 10**9
 under a usual seed."""
 
 
+@dataclass(eq=False)
 class SimulationBuffer:
     """A number of simulated scans in memory, the oldest of which is replaced every so many steps.
 
     Which scans it holds follows from the step alone. So no state need hold it, and all processes hold the same.
 
-    Args:
+    Attributes:
         size: Scans at a time; 0 is an empty buffer.
         refresh_every: Steps after which the oldest is replaced.
         make: Simulates the scan of a number from 0, which is always the same scan.
         depth: Slices that each scan counts in an epoch, however many it has.
         origin: Identifies what simulates them; a training is resumed with the same only.
         ahead: Simulate the next scan in a thread during the training, instead of when it is due.
-
-    `seen` counts the scans that the training has held so far, over all resumed parts.
+        seen: Scans that the training has held so far, over all resumed parts.
 
     >>> buffer = SimulationBuffer(3, 40, make=lambda number: ...)
     >>> buffer.numbers_at(39), buffer.numbers_at(40), buffer.numbers_at(200), buffer.count_at(200)
     ([0, 1, 2], [3, 1, 2], [6, 7, 5], 8)
     """
 
-    def __init__(
-        self,
-        size: int,
-        refresh_every: int,
-        make: Callable[[int], "Scan"],
-        depth: int = 1,
-        origin: str = "",
-        ahead: bool = False,
-    ) -> None:
-        self.size, self.refresh_every, self.depth, self.origin, self.ahead = size, refresh_every, depth, origin, ahead
-        self.seen = 0
-        self._make = make
-        self._held: list[int | None] = []
-        self._thread: ThreadPoolExecutor | None = None
-        self._next: tuple[int, Future[Scan]] | None = None
+    size: int
+    refresh_every: int
+    make: Callable[[int], "Scan"]
+    depth: int = 1
+    origin: str = ""
+    ahead: bool = False
+    seen: int = 0
+    _held: list[int | None] = field(default_factory=list)
+    _thread: ThreadPoolExecutor | None = None
+    _next: "tuple[int, Future[Scan]] | None" = None
 
     def count_at(self, step: int) -> int:
         """Scans that have been held up to a step, which is counted from 0."""
@@ -79,7 +74,7 @@ class SimulationBuffer:
 
     @property
     def fingerprint(self) -> str:
-        """What must agree for a training to be resumed; empty for an empty buffer."""
+        """What must agree for a training to be resumed."""
         made = f" {self.size} made by {self.origin}, {self.depth} deep, a new one every {self.refresh_every} steps"
         return made if self.size else ""
 
@@ -98,7 +93,7 @@ class SimulationBuffer:
                 self._held[place] = number
         self.seen = self.count_at(step)
         if self._thread and (self._next is None or self._next[0] != self.seen):
-            self._next = self.seen, self._thread.submit(self._make, self.seen)
+            self._next = self.seen, self._thread.submit(self.make, self.seen)
 
     def close(self) -> None:
         """End the thread, after the scan that it is simulating."""
@@ -110,18 +105,12 @@ class SimulationBuffer:
         """A scan that the thread has begun, or that is simulated now, in the thread if there is one."""
         if self._next and self._next[0] == number:
             return self._next[1].result()
-        return self._thread.submit(self._make, number).result() if self._thread else self._make(number)
+        return self._thread.submit(self.make, number).result() if self._thread else self.make(number)
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of case that can be simulated.
-
-    Attributes:
-        name: Gliomas or strokes.
-        convention: Sequences and labels of a case.
-        depth: Slices that a case counts in an epoch, where its shape is not chosen.
-    """
+    """A kind of case that can be simulated, its sequences and labels, and the slices that it counts in an epoch."""
 
     name: str
     convention: Task
@@ -172,11 +161,7 @@ def plan_simulation(options: TrainOptions, task: Task, sequences: Sequence[str])
 
 
 def _choose_generator(task: Task, sequences: Sequence[str]) -> Generator:
-    """What simulates cases with all these sequences; if several do, the one with exactly those of the task.
-
-    Raises:
-        TaskError: none does.
-    """
+    """What simulates cases with all these sequences; if several do, the one with exactly those of the task."""
     offered = {name: kind.convention.sequences for name, kind in KINDS.items()}
     fitting = [name for name, them in offered.items() if {*sequences} <= {*them}]
     if fitting:

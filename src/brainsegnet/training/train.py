@@ -20,6 +20,7 @@ from brainsegnet.model.card import Architecture, Card, ComponentFilter, Data, In
 from brainsegnet.model.store import BEST, CARD_FILE, LAST, Model, resolve_model, save_model, torch_needed
 from brainsegnet.progress import Callback
 from brainsegnet.task import Task, load_task
+from brainsegnet.training import TrainOptions
 from brainsegnet.training.finetune import (
     adopt,
     check_start,
@@ -28,7 +29,6 @@ from brainsegnet.training.finetune import (
     warn_of_forgetting,
 )
 from brainsegnet.training.log import LOG_FILE, RunLog
-from brainsegnet.training.options import TrainOptions
 from brainsegnet.training.recipes import Recipe
 from brainsegnet.training.simulated import describe_simulation, open_buffer
 from brainsegnet.training.split import DataSplit, Reader, check_distinct, check_same, load_scans, split_cases
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from brainsegnet.model.architecture import BrainSegNet
     from brainsegnet.training.checkpoint import Weights
-    from brainsegnet.training.loop import Monitoring, Plan
+    from brainsegnet.training.loop import Plan
     from brainsegnet.training.sampler import Scan
     from brainsegnet.training.simulated import SimulationBuffer
 
@@ -82,7 +82,7 @@ def train_split(
     if parent is not None:
         check_start(split, parent.card)
     with torch_needed():
-        from brainsegnet.training.loop import fit
+        from brainsegnet.training.loop import Monitoring, fit
     _claim(out, split, options.resume)
     plan = make_plan(split, options, parent)
     plan.check(options.devices * options.nodes)
@@ -99,9 +99,14 @@ def train_split(
     run = _Run(out, split, plan, options, parent, buffer, list(held_out.values()))
     try:
         log = run.open_log() if fabric.is_global_zero else None
-        fit(
-            list(scans.values()), plan, fabric, run.monitor(log, callback, scored), buffer=buffer, resume=options.resume
+        monitoring = Monitoring(
+            callbacks=(log, callback) if log else (),
+            validate=run.validate if scored else None,
+            validations=options.validations,
+            keep=run.keep,
+            state_file=out / STATE,
         )
+        fit(list(scans.values()), plan, fabric, monitoring, buffer=buffer, resume=options.resume)
         if log is not None:
             recipe = plan.recipe.model_dump(mode="json")
             log.close({"recipe": recipe, "budget": asdict(plan.budget), "seed": options.seed})
@@ -132,11 +137,7 @@ def make_plan(split: DataSplit, options: TrainOptions, parent: Model | None) -> 
 
 
 def launch(recipe: Recipe, accelerator: Device, devices: int = 1, nodes: int = 1) -> "Fabric":
-    """Devices, machines and precision.
-
-    Raises:
-        TaskError: there are no such devices, or not as many.
-    """
+    """Devices, machines and precision; where there are no such devices, or not as many, that is a TaskError."""
     import torch
     from lightning.fabric import Fabric
 
@@ -222,20 +223,7 @@ class _Run:
             self.scores.update({region: dice for region, dice in card.training.scores.items() if dice is not None})
         return RunLog(self.out, tuple(self.split.task.regions), steps)
 
-    def monitor(self, log: RunLog | None, callback: Callback, scored: bool) -> "Monitoring":
-        """What the loop calls; the first process has the log, scores and saves, and the others wait for it."""
-        from brainsegnet.training.loop import Monitoring
-
-        return Monitoring(
-            callbacks=(log, callback) if log else (),
-            validate=self.validate if scored else None,
-            validations=self.options.validations,
-            keep=self.keep,
-            state_file=self.out / STATE,
-        )
-
     def validate(self, net: "BrainSegNet") -> Mapping[str, float]:
-        """Mean Dice of the held-out cases by region."""
         from brainsegnet.inference.torch_backend import TorchBackend
 
         found = score(TiledPredictor(TorchBackend.of(net)), self.held_out, self.split.task, self.margin)
@@ -243,11 +231,9 @@ class _Run:
         return dict(self.scores)
 
     def keep(self, name: str, weights: "Weights") -> None:
-        """Write a model folder."""
-        save_model(self.out / name, self.write_card(f"{self.out.name}/{name}"), weights)
+        save_model(self.out / name, self.make_card(f"{self.out.name}/{name}"), weights)
 
-    def write_card(self, name: str) -> Card:
-        """The card of the model that is being trained."""
+    def make_card(self, name: str) -> Card:
         split, plan, recipe = self.split, self.plan, self.plan.recipe
         cases = tuple(case.name for case in split.training)
         simulated = split.simulated and self.buffer and split.simulated.model_copy(update={"seen": self.buffer.seen})
