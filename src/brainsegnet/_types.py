@@ -15,6 +15,8 @@ Labels = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
 Shape = tuple[int, int, int]
 """Voxels (D, H, W)."""
+Range = tuple[float, float]
+"""Least and greatest value."""
 Millimetres = tuple[float, float, float]
 """Distances along (D, H, W)."""
 ItkObject = Any

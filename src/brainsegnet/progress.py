@@ -10,16 +10,13 @@ class ProgressEvent:
     """How far a training or a benchmark is; what does not apply is None.
 
     Attributes:
-        progress: Share of the whole work that is done, 0 to 1.
-        minutes: Since the start, over all resumed parts.
-        minutes_left: At the speed so far; None while it is unknown.
-        step, epoch, stage: Of the training; the epoch in fractions, the stage of the curriculum by name.
-        loss, learning_rate: Mean since the last event, and that of the last step.
-        samples_per_second: Over all devices.
-        data_wait: Share of the time in which the device waited for samples.
+        progress: Share of the whole work that is done, 0 to 1; `training` is that of one training in a benchmark.
+        minutes, minutes_left: Since the start, over all resumed parts; left at the speed so far.
+        step, epoch, stage: Of the training; the epoch in fractions.
+        loss: Mean since the last event.
+        samples_per_second: Over all devices; `data_wait` is the share of the time spent waiting for samples.
         dice: Whole-scan Dice by region on the held-out cases, where they were scored at this step.
-        model, fold, folds, seed: What a benchmark trains now; folds count from 1.
-        training: Share of this one training that is done, in a benchmark.
+        model, fold, folds, seed: Place in a benchmark; folds are counted from 1.
     """
 
     progress: float

@@ -1,6 +1,5 @@
 """The verbs that look at cases: segment, evaluate, inspect, report. Heavy libraries load when a verb runs."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -11,7 +10,7 @@ from brainsegnet.cli.app import Paths, Speaker, app, complain, report_failures, 
 from brainsegnet.inference import SegmentOptions
 
 if TYPE_CHECKING:
-    from brainsegnet.inference.segment import BatchResult, SavedCase
+    from brainsegnet.inference.segment import BatchResult
 
 LesionRuleName = Literal["overlap", "brats2023"]
 
@@ -215,44 +214,34 @@ class _SavedCases(Speaker):
 
     def on_case(self, name: str, result: Any) -> None:  # noqa: ANN401
         """Say volumes, seconds, what was dropped, what absent sequences cost, and warnings."""
-        _show_saved(result)
-
-
-def _show_saved(done: "SavedCase") -> None:
-    report = done.report
-    volumes = ", ".join(f"{name} {ml:.1f} ml" for name, ml in report["volumes_ml"]["regions"].items())
-    absent = f"; without {', '.join(report['sequences']['absent'])}" if report["sequences"]["absent"] else ""
-    say(f"{done.name}: {volumes}; {sum(report['seconds'].values()):.1f} s{absent}; {done.path}")
-    if count := report["dropped"]["components"]:
-        parts = f"{count} component{'s' if count > 1 else ''} of {report['dropped']['ml']:.1f} ml in all"
-        say(f"{done.name}: dropped {parts}, of lower confidence; --keep-all-components keeps them")
-    if absent and (cost := _cost_of_absence(report["validation"], report["validated_on"])):
-        say(f"{done.name}: {cost}")
-    for sequence, moved in report["geometry"]["moved"].items():
-        if moved.get("warning"):
-            say(f"{done.name}: {sequence}: {moved['warning']}")
-    for warning in report["warnings"]:
-        complain(f"{done.name}: warning: {warning}")
-
-
-def _cost_of_absence(validation: Mapping[str, Mapping[str, float]], cases: str) -> str:
-    """What the absent sequences cost on unseen cases, in a sentence; empty where it was not measured."""
-    if len(validation) < 2:
-        return ""
-    whole, part = validation.values()
-    changes = ", ".join(f"{region} {part[region]:.2f} instead of {whole[region]:.2f}" for region in part)
-    return f"Dice in validation on {cases} with these sequences alone: {changes}"
+        report = result.report
+        volumes = ", ".join(f"{region} {ml:.1f} ml" for region, ml in report["volumes_ml"]["regions"].items())
+        absent = f"; without {', '.join(report['sequences']['absent'])}" if report["sequences"]["absent"] else ""
+        say(f"{name}: {volumes}; {sum(report['seconds'].values()):.1f} s{absent}; {result.path}")
+        if count := report["dropped"]["components"]:
+            parts = f"{count} component{'s' if count > 1 else ''} of {report['dropped']['ml']:.1f} ml in all"
+            say(f"{name}: dropped {parts}, of lower confidence; --keep-all-components keeps them")
+        if absent and len(report["validation"]) == 2:
+            whole, part = report["validation"].values()
+            changes = ", ".join(f"{region} {part[region]:.2f} instead of {whole[region]:.2f}" for region in part)
+            say(f"{name}: Dice in validation on {report['validated_on']} with these sequences alone: {changes}")
+        for sequence, moved in report["geometry"]["moved"].items():
+            if moved.get("warning"):
+                say(f"{name}: {sequence}: {moved['warning']}")
+        for warning in report["warnings"]:
+            complain(f"{name}: warning: {warning}")
 
 
 def _show_timings(cases: "BatchResult") -> None:
     from rich.console import Console
-    from rich.table import Table
+
+    from brainsegnet.metrics.table import Cell, Table, number_columns, text_columns
 
     stages = ("read", "prepare", "network", "write")
-    table = Table("case", *stages, "sum", "one pass, GB", title="seconds, and memory", title_justify="left")
+    rows: list[list[Cell]] = []
     for case in cases.done:
-        seconds = case.report["seconds"]
-        memory = f"{case.report['memory']['one_pass_gb']:.2f}"
-        table.add_row(case.name, *(f"{seconds[stage]:.2f}" for stage in stages), f"{sum(seconds.values()):.2f}", memory)
-    Console().print(table)
+        seconds = [case.report["seconds"][stage] for stage in stages]
+        rows.append([case.name, *seconds, sum(seconds), case.report["memory"]["one_pass_gb"]])
+    columns = [*text_columns("case"), *number_columns(*stages, "sum", "one pass, GB", form=".2f")]
+    Console().print(Table(columns, rows, "seconds, and memory").to_rich())
     say(f"{cases.seconds:.2f} s in all, the network at work for {cases.computing:.2f} s of them")

@@ -21,7 +21,16 @@ from brainsegnet.model.store import Model, hash_file
 from brainsegnet.plotting.charts import training_curve_figure
 from brainsegnet.plotting.slices import inline_svg
 from brainsegnet.reporting.inspect import by_folds, card_rows, describe_unseen, find_model
-from brainsegnet.reporting.sections import Charts, Facts, Listing, Part, Section, Tiles, render_page, score_sections
+from brainsegnet.reporting.sections import (
+    Charts,
+    Facts,
+    Listing,
+    Section,
+    SectionPart,
+    Tiles,
+    render_page,
+    score_sections,
+)
 from brainsegnet.task import Task
 from brainsegnet.training.finetune import SLOWER, adopt
 from brainsegnet.training.log import read_log
@@ -147,7 +156,7 @@ def _repeat_training(source: Path, folder: Path, card: Card) -> Section:
     weights = [("weights.safetensors", card.weights.sha256)] if card.weights else []
     exports = [(name, sha) for note in card.exports.values() for name, sha in note.files.items()]
     values = [(key, json.dumps(value)) for key, value in training.recipe.items() if key != "name"]
-    parts: list[Part] = [Listing(lines), Facts([*weights, *exports]), Facts(values, f"Recipe {recipe}")]
+    parts: list[SectionPart] = [Listing(lines), Facts([*weights, *exports]), Facts(values, f"Recipe {recipe}")]
     notes = [f"DATA: the cases of the card. Model: {folder}.", *_own_recipe(card), _UNKNOWN]
     return Section("How to repeat", parts, notes)
 

@@ -94,7 +94,7 @@ class Picture:
         return f"data:image/png;base64,{base64.b64encode(self.png or b'').decode('ascii')}"
 
 
-Part = Table | Tiles | Facts | Listing | Charts | Picture
+SectionPart = Table | Tiles | Facts | Listing | Charts | Picture
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class Section:
     """A titled part of the page, with fainter sentences below."""
 
     title: str
-    parts: Sequence[Part] = ()
+    parts: Sequence[SectionPart] = ()
     notes: Sequence[str] = ()
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from brainsegnet._types import Doubles, Millimetres
+from brainsegnet._types import Doubles, Millimetres, Range
 from brainsegnet.anatomy.procedural import Tissue
 from brainsegnet.simulation import Part
 from brainsegnet.simulation.confounders import Extra
@@ -20,7 +20,6 @@ from brainsegnet.simulation.glioma import Glioma, Lesions, grow_cells, infiltrat
 from brainsegnet.task import BRATS2015
 from brainsegnet.volume import Box, LabelMap
 
-Range = tuple[float, float]
 COARSE_MM = 2.0
 """Spacing of the grid on which tumours and deformations are computed."""
 MARGIN_MM = 8.0

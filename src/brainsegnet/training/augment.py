@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from brainsegnet.training.recipes import Augmentation, Range
+from brainsegnet._types import Range
+from brainsegnet.training.recipes import Augmentation
 
 
 @dataclass(frozen=True)

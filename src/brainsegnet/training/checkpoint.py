@@ -19,8 +19,8 @@ from torch.optim import Optimizer
 from brainsegnet._atomic import replacing
 from brainsegnet.errors import ModelError
 from brainsegnet.model.network import load_into, read_tensors, write_tensors
+from brainsegnet.model.store import Weights
 
-Weights = Mapping[str, Tensor]
 COUNTERS = ("step", "minutes", "validations")
 
 

@@ -11,7 +11,7 @@ from brainsegnet.training.recipes import FINETUNE, Recipe
 from brainsegnet.training.split import DataSplit, patient_of
 
 if TYPE_CHECKING:
-    from brainsegnet.training.checkpoint import Weights
+    from brainsegnet.model.store import Weights
     from brainsegnet.training.loop import Plan
 
 SLOWER = 0.25

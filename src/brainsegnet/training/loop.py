@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from brainsegnet.errors import Interrupted, ModelError, TaskError, TrainingDiverged
 from brainsegnet.model.network import Design, brain_segnet, load_into
+from brainsegnet.model.store import Weights
 from brainsegnet.progress import Callback, ProgressEvent
 from brainsegnet.training.checkpoint import (
     TrainState,
-    Weights,
     averaged_twin,
     catch_signals,
     read_state,

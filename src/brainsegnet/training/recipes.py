@@ -10,9 +10,8 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
+from brainsegnet._types import Range
 from brainsegnet.errors import TaskError
-
-Range = tuple[float, float]
 
 
 class _Value(BaseModel):

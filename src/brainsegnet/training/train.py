@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from lightning.fabric import Fabric
 
     from brainsegnet.model.architecture import BrainSegNet
-    from brainsegnet.training.checkpoint import Weights
+    from brainsegnet.model.store import Weights
     from brainsegnet.training.loop import Plan
     from brainsegnet.training.sampler import Scan
     from brainsegnet.training.simulated import SimulationBuffer
