@@ -77,6 +77,11 @@ def test_a_mistyped_command_is_one_line_and_code_2(run, arguments, sentence):
     assert ended.code == 2 and sentence.replace('"', "") in ended.sentence.replace('"', "")
 
 
+def hear_ctrl_c():
+    """Where the tests run in the background, the shell has their processes ignore it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def script(tmp_path, tiny, *arguments):
     """The command in a process of its own, the recipe `quick` at the size of tests."""
     path = tmp_path / "command.py"
@@ -94,6 +99,7 @@ def script(tmp_path, tiny, *arguments):
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
+        preexec_fn=hear_ctrl_c,
     )
 
 
@@ -143,7 +149,9 @@ def test_a_signal_to_another_verb_leaves_whole_files_only(left, tmp_path, number
         "--shape",
         *"24 40 40".split(),
     ]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=hear_ctrl_c
+    )
     assert process.stdout is not None and process.stdout.readline() == "phantom0000\n"
     process.send_signal(number)
     _, err = process.communicate(timeout=300)
