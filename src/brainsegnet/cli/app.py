@@ -8,6 +8,7 @@ from typing import Annotated, Any, Self
 
 from cyclopts import App, Parameter, default_name_transform
 
+from brainsegnet._machine import describe_environment
 from brainsegnet.progress import Callback, ProgressEvent
 
 Paths = Annotated[list[Path], Parameter(consume_multiple=False)]
@@ -25,16 +26,10 @@ def _name_flag(name: str) -> str:
     return "from" if name == "start" else default_name_transform(name)
 
 
-def _version() -> str:
-    from brainsegnet._machine import describe_environment
-
-    return describe_environment()
-
-
 app = App(
     name="brainsegnet",
     help="Find brain lesions in multi-modal MRI with Brain SegNet. Research software, not a medical device.",
-    version=_version,
+    version=describe_environment,
     help_format="markdown",
     version_format="plaintext",
     suppress_keyboard_interrupt=False,
@@ -106,7 +101,8 @@ class TrainingBar(Speaker):
 
     def on_progress(self, event: ProgressEvent) -> None:
         """Move the bar, or write a line where there is something new to show."""
-        line, left = self.describe(event), describe_minutes_left(event)
+        line, minutes = self.describe(event), event.minutes_left
+        left = "" if minutes is None else f"{minutes:.0f} minutes left"
         self._bar.update(self._task, completed=event.progress, description=line, left=left)
         place = self.place_of(event)
         if event.dice or (not self._console.is_terminal and place != self._shown):
@@ -133,11 +129,6 @@ class BenchmarkBar(TrainingBar):
     def place_of(self, event: ProgressEvent) -> object:
         """Model, fold, seed and fifth of the training."""
         return event.model, event.fold, event.seed, int(5 * (event.training or 0))
-
-
-def describe_minutes_left(event: ProgressEvent) -> str:
-    """In words, if it is known."""
-    return "" if event.minutes_left is None else f"{event.minutes_left:.0f} minutes left"
 
 
 def describe_event(event: ProgressEvent) -> str:

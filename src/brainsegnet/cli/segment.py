@@ -71,13 +71,15 @@ def segment(
     timings
         Show the seconds of each stage as a table at the end.
     """
-    from brainsegnet.errors import DatasetError
+    from brainsegnet.errors import DatasetError, OutputError
     from brainsegnet.inference.segment import segment as run
 
     named = {name: path for name, path in vars(files or NamedFiles()).items() if path is not None}
     if bool(named) == bool(cases):
         raise DatasetError("name either folders of cases or the files of one case (--flair, --t1c, ...), not both")
-    target = out or _unused(Path("segmented.nii.gz" if named else "segmented"))
+    target = out or Path("segmented.nii.gz" if named else "segmented")
+    if out is None and target.exists():
+        raise OutputError(f"{target} is there already, perhaps of another scan; name where to write with --out")
     done = run(named or cases or [], model, target, options, _SavedCases())
     if model is None and done.done:
         say(f"model {done.done[0].report['model']['name']}, chosen by the sequences; --model names another")
@@ -194,19 +196,6 @@ def report(
     failures = run(source, out, truth or [], task, worst, ScoreRules(tolerance_mm, LESION_RULES[lesions]))
     say(f"done; open {out}")
     report_failures(failures, 1)
-
-
-def _unused(path: Path) -> Path:
-    """The path of an output that the user did not name.
-
-    Raises:
-        OutputError: it exists.
-    """
-    from brainsegnet.errors import OutputError
-
-    if path.exists():
-        raise OutputError(f"{path} is there already, perhaps of another scan; name where to write with --out")
-    return path
 
 
 class _SavedCases(Speaker):

@@ -177,7 +177,9 @@ def _page(
         lefts = [_SIDE + column * (_TILE + _GAP) for column in range(len(row))]
         grid.append([figure.add_axes((x / wide, bottom / high, _TILE / wide, tall / high)) for x in lefts])
         for axes, picture in zip(grid[-1], row, strict=True):
-            axes.imshow(_centre(picture, size), aspect="auto")
+            room = [whole - part for whole, part in zip(size, picture.shape[:2], strict=True)]
+            sides = [(space // 2, space - space // 2) for space in room]
+            axes.imshow(np.pad(picture, [*sides, (0, 0)]), aspect="auto")
             axes.set_axis_off()
     for place, side, align in ((0.04, "R", "left"), (0.96, "L", "right")):
         _write(grid[0][0], place, 0.97, side, color="0.75", size=_NOTE, ha=align, va="top")
@@ -187,12 +189,6 @@ def _page(
     if tissues:
         _key(figure, tissues, (_EDGE + len(lines) * _NOTE_LINE + 0.08) / high, (_SIDE + (wide - right)) / 2 / wide)
     return figure, grid
-
-
-def _centre(picture: Picture, size: tuple[int, int]) -> Picture:
-    """A picture (H, W, 3) in the middle of a black one of `size`, which is no smaller."""
-    room = [whole - part for whole, part in zip(size, picture.shape[:2], strict=True)]
-    return np.pad(picture, [*((space // 2, space - space // 2) for space in room), (0, 0)])
 
 
 def _write(axes: Axes, x: float, y: float, text: str, **style: Any) -> None:  # noqa: ANN401

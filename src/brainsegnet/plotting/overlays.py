@@ -154,7 +154,8 @@ def _sheet(
         if row == 0:
             axes.set_title(literal(headings[column]), color="white", fontsize=11, pad=6)
         if column == 0:
-            _mark_sides(axes, scene.views[row].plane)
+            for place, side, align in zip((0.03, 0.97), _SIDES[scene.views[row].plane], ("left", "right"), strict=True):
+                axes.text(place, 0.96, side, color=_DIM, size=9, ha=align, va="top", transform=axes.transAxes)
             middle = (bottom + heights[row] / 2) / height
             name = _PLANES[scene.views[row].plane]
             figure.text(0.22 / width, middle, name, color=_DIM, size=9, rotation=90, ha="center", va="center")

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from brainsegnet._atomic import find_suffix
-from brainsegnet.io.case_files import PERFUSION, CaseFiles, read_sequences
+from brainsegnet.io.case_files import PERFUSION, read_sequences
 from brainsegnet.io.cases import DatasetCheck, check_dataset, find_cases
 from brainsegnet.io.images import READERS, Series, read_image, read_series
 from brainsegnet.metrics.table import Table, count_cases, text_columns
@@ -38,8 +38,11 @@ def inspect(model_or_case: Path | None = None) -> Table:
         return Table(text_columns(*_IMAGE), [row], f"image {model_or_case}")
     cases = find_cases([model_or_case])
     if len(cases) == 1:
-        notes = [f"layout: {cases[0].layout}"]
-        return Table(text_columns(*_IMAGE), _image_rows(cases[0]), f"case {cases[0].name}", notes)
+        case = cases[0]
+        volumes = dict(zip(case.images, read_sequences(case, [*case.images]), strict=True))
+        volumes |= {"lesion": read_image(case.lesion)} if case.lesion else {}
+        images = [_series_row(name, Series(volume.array[None], volume.affine)) for name, volume in volumes.items()]
+        return Table(text_columns(*_IMAGE), images, f"case {case.name}", [f"layout: {case.layout}"])
     found = check_dataset(cases)
     rows = []
     for case in cases:
@@ -89,13 +92,6 @@ def _unseen_scores(card: Card) -> str:
     means = ", ".join(f"{region} {value:.2f}" for region, value in scores.items() if value is not None)
     cases = note.held_out_sources or f"{len(note.held_out)} cases"
     return f"{means} (mean over {cases})" if means else "not measured"
-
-
-def _image_rows(case: CaseFiles) -> list[Row]:
-    volumes = dict(zip(case.images, read_sequences(case, [*case.images]), strict=True))
-    if case.lesion:
-        volumes["lesion"] = read_image(case.lesion)
-    return [_series_row(name, Series(volume.array[None], volume.affine)) for name, volume in volumes.items()]
 
 
 def _series_row(name: str, series: Series) -> Row:

@@ -191,7 +191,10 @@ def _own_recipe(card: Card) -> list[str]:
 def _repeat_predictions(
     predicted: Path, truth: Sequence[Path], evaluation: Evaluation, notes: Notes, out: Path
 ) -> Section:
-    task = _typed(evaluation.task.name) + _typed_rules(evaluation.rules)
+    task, rules = _typed(evaluation.task.name), evaluation.rules
+    task += "" if rules.tolerance_mm == USUAL_RULES.tolerance_mm else f" --tolerance-mm {rules.tolerance_mm:g}"
+    names = [name for name, rule in LESION_RULES.items() if rule == rules.lesions != USUAL_RULES.lesions]
+    task += "".join(f" --lesions {name}" for name in names)
     first: Mapping[str, Any] = next(iter(notes.values()), {})
     model = first.get("model", {})
     segmenting = f"brainsegnet segment CASES --model {_typed(model.get('folder', 'MODEL'))} --out {_typed(predicted)}"
@@ -210,13 +213,6 @@ def _repeat_predictions(
     hashes = [[n, files[n].name, hash_file(files[n])[:_DIGITS]] for n in evaluation.scores if n in files]
     table = Table([*text_columns("Case", "Prediction"), Column(f"SHA-256, first {_DIGITS} digits")], hashes)
     return Section("How to repeat", [Listing(lines), Facts([row for row in known if row[1]]), table])
-
-
-def _typed_rules(rules: ScoreRules) -> str:
-    """Rules as flags, where they are not the usual ones."""
-    tolerance = "" if rules.tolerance_mm == USUAL_RULES.tolerance_mm else f" --tolerance-mm {rules.tolerance_mm:g}"
-    names = [name for name, rule in LESION_RULES.items() if rule == rules.lesions != USUAL_RULES.lesions]
-    return tolerance + "".join(f" --lesions {name}" for name in names)
 
 
 def _notes_beside(predicted: Path, names: Sequence[str]) -> Notes:

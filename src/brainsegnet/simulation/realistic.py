@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from brainsegnet._types import Array, Millimetres
+from brainsegnet._types import Millimetres
 from brainsegnet.anatomy.procedural import log_uniform
 from brainsegnet.simulation.confounders import Confounders, draw_confounders, mix_cerebellum, tilt_cerebellum
 from brainsegnet.simulation.fields import Pose, RandomStreams, along, blur, blur_matrix, draw_pose, linear_matrix, noise
@@ -98,14 +98,11 @@ def simulate_glioma(seed: int, anatomy: LabelMap, name: str, device: str = "cpu"
     images, labels = render(RandomStreams.of(rng, device), recipe, anatomy)
     affine = anatomy.affine.copy()
     affine[:3, 3] -= affine[:3, :3] @ margins(anatomy.spacing_mm)
-    volumes = {s: Volume(_store(image, recipe.gains[s]), affine) for s, image in images.items()}
+    volumes = {}
+    for sequence, image in images.items():  # as a file holds them: int16, the brain at least 1
+        stored = (image * recipe.gains[sequence]).clamp(max=LARGEST_INTENSITY).clamp(min=1)
+        volumes[sequence] = Volume(torch.where(image > 0, stored, 0).to(torch.int16).cpu().numpy(), affine)
     return Case(name, volumes, LabelMap(labels.cpu().numpy(), affine))
-
-
-def _store(image: Tensor, gain: float) -> Array:
-    """An image (D, H, W) as a file holds it: int16, the brain at least 1."""
-    stored = (image * gain).clamp(max=LARGEST_INTENSITY)
-    return torch.where(image > 0, stored.clamp(min=1), 0).to(torch.int16).cpu().numpy()
 
 
 def render(streams: RandomStreams, recipe: Recipe, anatomy: LabelMap) -> tuple[dict[str, Tensor], Tensor]:
