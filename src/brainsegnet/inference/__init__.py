@@ -1,4 +1,4 @@
-"""How to segment: the one definition of the options of `Segmenter`, `segment` and `brainsegnet segment`."""
+"""Engines, tiled inference, and the segmentation of one case or many; here its options, which load no heavy library."""
 
 from dataclasses import dataclass
 from typing import Literal
