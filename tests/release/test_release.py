@@ -242,7 +242,7 @@ def elsewhere(tmp_path_factory):
     return folder.parent
 
 
-def test_a_model_of_grown_cases_is_scored_on_cases_from_elsewhere(runs, phantoms, elsewhere, tmp_path):
+def test_a_model_of_simulated_cases_is_scored_on_cases_from_elsewhere(runs, phantoms, elsewhere, tmp_path):
     unseen = Unseen([elsewhere], "simulated in another way")
     card = release(runs / "whole", [], [phantoms], tmp_path / "simulated", unseen=unseen).card
     assert card.training.held_out == ("phantom0500",) and card.training.folds == 0

@@ -22,7 +22,7 @@ from brainsegnet.metrics.scores import region_dice
 from brainsegnet.model.card import TOLERATED, Card, IntervalNote
 from brainsegnet.model.store import Model
 from brainsegnet.training import TrainOptions
-from brainsegnet.training.split import load_scans, patient_of, split_cases
+from brainsegnet.training.split import DataSplit, load_scans, patient_of, split_cases
 from release.calibration import MARGINS, TOLERANCE, choose_alpha, choose_margin, largest_alpha
 
 if TYPE_CHECKING:
@@ -46,15 +46,13 @@ def held_out_scans(model: Model, data: Sequence[Path]) -> Mapping[str, "Scan"]:
     Raises:
         DatasetError: one of them is not in the data, or none was held out.
     """
-    card = model.card
-    split = split_cases(data, card.task, TrainOptions(validation=0, sequences=card.sequences))
+    card, split = model.card, _find_cases(model, data)
     known = {case.name: case for case in split.training}
     if lost := sorted(set(card.training.held_out) - set(known)):
         raise DatasetError(f"held-out case {lost[0]} of model {card.name} is not in the data; name its folder")
     if not card.training.held_out:
         raise DatasetError(f"model {card.name} held no case out; train it with --hold-out")
-    cases = [known[name] for name in card.training.held_out]
-    return load_scans(cases, split)
+    return load_scans([known[name] for name in card.training.held_out], split)
 
 
 def other_scans(model: Model, data: Sequence[Path]) -> Mapping[str, "Scan"]:
@@ -63,9 +61,12 @@ def other_scans(model: Model, data: Sequence[Path]) -> Mapping[str, "Scan"]:
     Raises:
         DatasetError: there is none, or one has no truth.
     """
-    card = model.card
-    split = split_cases(data, card.task, TrainOptions(validation=0, sequences=card.sequences))
+    split = _find_cases(model, data)
     return load_scans(split.training, split)
+
+
+def _find_cases(model: Model, data: Sequence[Path]) -> DataSplit:
+    return split_cases(data, model.card.task, TrainOptions(validation=0, sequences=model.card.sequences))
 
 
 def parts_of(sequences: Sequence[str]) -> list[tuple[str, ...]]:
@@ -101,7 +102,7 @@ def score_parts(
 def try_margins(model: Model, scans: Mapping[str, "Scan"], tta: bool = False) -> Trials:
     """Dice of each case with each of `MARGINS`, and with all components kept, all sequences given.
 
-    With `mirror`, of the mean over each scan and its mirror images.
+    With `tta`, of the mean over each scan and its mirror images.
     """
     card, predictor, trials = model.card, open_engine(model, "cpu"), {}
     for name, scan in scans.items():
