@@ -114,6 +114,15 @@ def test_a_signal_leaves_the_last_weights_and_the_handlers_as_they_were(scans, f
     assert diary.kept[-1][0] == "last" and same(diary.kept[-1][1], averages)
 
 
+@pytest.fixture
+def heard():
+    """SIGINT is heard, also where the tests run in the background of a shell, which ignores it there."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heard")
 def test_a_second_ctrl_c_stops_at_once(scans, fabric, recorder):
     twice = recorder(lambda event: [os.kill(os.getpid(), signal.SIGINT) for _ in range(2)])
     with pytest.raises(KeyboardInterrupt):
