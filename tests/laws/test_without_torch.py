@@ -45,12 +45,39 @@ def test_a_wheel_without_extras_segments_a_phantom(environment, trained, phantom
     assert json.loads((tmp_path / "lesion.json").read_text())["engine"].startswith("OpenVINO on the CPU")
 
 
-def test_without_torch_training_is_refused_in_one_sentence(environment, phantoms, tmp_path):
-    command = [environment / "brainsegnet", "train", phantoms, "--task", "brats2015", "--out", tmp_path / "new" / "run"]
+@pytest.mark.parametrize(
+    "verb",
+    [
+        ("train", "PHANTOMS", "--task", "brats2015", "--out", "NEW"),
+        ("benchmark", "run", "PHANTOMS", "--task", "brats2015", "--out", "NEW"),
+        ("simulate", "NEW", "--realistic", "--anatomy", "procedural", "--cases", "1"),
+        ("export", "MODEL"),
+    ],
+    ids=lambda verb: verb[0],
+)
+def test_what_needs_torch_is_refused_in_one_sentence_without_it(environment, phantoms, trained, tmp_path, verb):
+    places = {"PHANTOMS": phantoms, "NEW": tmp_path / "new" / "run", "MODEL": trained}
+    command = [environment / "brainsegnet", *(places.get(word, word) for word in verb)]
     done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False)
-    assert done.returncode != 0 and done.stderr.count("\n") == 1
-    assert 'is not installed; run: pip install "brainsegnet[train]"' in done.stderr
+    assert done.returncode == 1 and done.stderr.count("\n") == 1, done.stderr
+    assert '; run: pip install "brainsegnet[train]"' in done.stderr
     assert not (tmp_path / "new").exists()
+
+
+def test_what_needs_no_torch_runs_without_it(environment, trained, phantoms, tmp_path):
+    truths = tmp_path / "truths"
+    truths.mkdir()
+    for name in ("phantom0000", "phantom0001"):
+        (lesion,) = (phantoms / name).rglob("*OT*.mha")
+        shutil.copy(lesion, truths / f"{name}.mha")
+    run, page = environment / "brainsegnet", tmp_path / "page.html"
+    call(run, "evaluate", truths, phantoms, "--task", "brats2015", "--out", tmp_path / "scores")
+    call(run, "report", truths, phantoms, "--task", "brats2015", "--out", page)
+    call(run, "report", trained, "--out", tmp_path / "run.html")
+    call(run, "paper", "table", tmp_path / "scores", "--number", "1", "--out", tmp_path / "table.md")
+    call(run, "simulate", tmp_path / "stroke", "--stroke", "isles2022", "--cases", "1", "--detail", "0.3")
+    call(run, "inspect", phantoms)
+    assert page.is_file() and (tmp_path / "run.html").is_file() and (tmp_path / "table.md").is_file()
 
 
 def test_the_models_of_the_package_come_with_the_wheel(environment, tmp_path):

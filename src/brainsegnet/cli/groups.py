@@ -40,10 +40,12 @@ def run(
     """
     from rich.console import Console
 
-    from brainsegnet.benchmark.leaderboard import console_table
-    from brainsegnet.benchmark.run import run_benchmark
     from brainsegnet.errors import Interrupted
+    from brainsegnet.model.store import torch_needed
 
+    with torch_needed():
+        from brainsegnet.benchmark.leaderboard import console_table
+        from brainsegnet.benchmark.run import run_benchmark
     try:
         with BenchmarkBar() as bar:
             done = run_benchmark(data, task, out, options, bar)
