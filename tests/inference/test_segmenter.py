@@ -1,6 +1,7 @@
 """The in-memory door: every form of input gives the labels of `segment`, in threads, after pickling, and on request."""
 
 import pickle
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import nibabel
@@ -10,6 +11,7 @@ import SimpleITK
 
 from brainsegnet.errors import BrainSegNetError, GridMismatch, ImageError, MissingSequence
 from brainsegnet.inference import SegmentOptions
+from brainsegnet.inference import segmenter as segmenter_module
 from brainsegnet.inference.segment import segment
 from brainsegnet.inference.segmenter import Segmenter, to_volume
 from brainsegnet.io.cases import find_cases
@@ -89,6 +91,24 @@ def test_many_threads_share_one_model_and_get_what_one_gets(segmenter, images, e
     for found in results[1::2]:
         np.testing.assert_array_equal(found.labels.array, alone.labels.array)
     assert not loads and segmenter.open() is opened
+
+
+def test_one_case_at_a_time_is_in_the_network(segmenter, images, monkeypatch):
+    inside, most, true = [], [], segmenter_module.compute
+
+    def watched(*arguments):
+        inside.append(1)
+        most.append(len(inside))
+        time.sleep(0.05)
+        try:
+            return true(*arguments)
+        finally:
+            inside.pop()
+
+    monkeypatch.setattr(segmenter_module, "compute", watched)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(segmenter, [images] * 6))
+    assert most == [1] * 6
 
 
 def test_a_pickled_segmenter_gives_the_same(segmenter, images, expected):
