@@ -44,7 +44,7 @@ DOCSTRINGS = {verb: str(command_of(verb).default_command.__doc__) for verb in VE
 def commands_in(text: str) -> list[str]:
     """Lines of a listing, of a comment in YAML, or of an example of a docstring."""
     whole = text.replace("\\\n", " ")
-    return re.findall(r"^(?:    |#   )?(?:    Example: )?(brainsegnet [a-z].*)$", whole, re.MULTILINE)
+    return re.findall(r"^(?:    |#   )?(?: *Example: )?(brainsegnet [a-z].*)$", whole, re.MULTILINE)
 
 
 def parse(command: str) -> None:
