@@ -6,10 +6,11 @@ CHECKS = .venv-test
 DEMO = .venv-demo
 LEARN = .venv-learn
 LOWEST = .venv-lowest
+DOCS = .venv-docs
 PIP = bin/pip install --quiet --disable-pip-version-check
 PYTEST = $(CHECKS)/bin/pytest -q -n $(WORKERS) --dist loadfile
 
-.PHONY: help demo learn test test-fast nightly test-lowest coverage lint wheel clean
+.PHONY: help demo learn test test-fast nightly test-lowest coverage lint docs wheel clean
 
 help:  ## List these commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1: /p' Makefile
@@ -42,6 +43,9 @@ lint: $(CHECKS)/installed  ## Style, types, and the workflows against their sche
 	$(CHECKS)/bin/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	$(CHECKS)/bin/check-jsonschema --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/bug.yml .github/ISSUE_TEMPLATE/idea.yml
 
+docs: $(DOCS)/installed  ## Build the site into site/; open site/index.html, no server needed
+	$(DOCS)/bin/mkdocs build --quiet --strict
+
 wheel:  ## Build the wheel into dist/, install it into a fresh environment and segment with it
 	$(PYTHON) tools/smoke.py dist
 
@@ -60,10 +64,15 @@ $(CHECKS)/installed: pyproject.toml constraints.txt
 	$(CHECKS)/$(PIP) --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
+$(DOCS)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(DOCS)
+	$(DOCS)/$(PIP) --constraint constraints.txt --editable '.[docs]'
+	touch $@
+
 $(LOWEST)/installed: pyproject.toml constraints-lowest.txt
 	$(PYTHON) -m venv $(LOWEST)
 	$(LOWEST)/$(PIP) --constraint constraints-lowest.txt --editable '.[test]'
 	touch $@
 
 clean:  ## Remove what these commands made
-	rm -rf $(DEMO) $(LEARN) $(CHECKS) $(LOWEST) demo learnt build dist .coverage
+	rm -rf $(DEMO) $(LEARN) $(CHECKS) $(LOWEST) $(DOCS) demo learnt build dist site .coverage
