@@ -1,7 +1,6 @@
 """Cells that many tables share: means with their interval or range, names of cases, sequences and networks."""
 
 import re
-import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import mean
@@ -34,8 +33,8 @@ class Generated:
 
     def to_markdown(self) -> str:
         """The table, its notes, and where its figures come from."""
-        lines = textwrap.wrap(name_sources(self.records), 120, break_long_words=False, break_on_hyphens=False)
-        return self.table.to_markdown() + "\n" + "\n".join(lines) + "\n"
+        lines = self.table.to_markdown() + ("" if self.table.notes else "\n")
+        return f"{lines}- {name_sources(self.records)}\n"
 
 
 def describe_mean(values: Sequence[float], form: str = ".2f") -> str:

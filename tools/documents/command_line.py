@@ -14,7 +14,9 @@ from brainsegnet.cli.app import app
 HEAD = """\
 # Command line
 
-Every verb of `brainsegnet` with its options, generated from the program. `brainsegnet VERB --help` shows the same.
+Every verb of `brainsegnet` with its options, generated from the program.
+
+`brainsegnet VERB --help` shows the same.
 `brainsegnet --install-completion` installs the completion of these commands for your shell.
 
 """

@@ -26,9 +26,9 @@ def find_pages(root: Path = ROOT) -> list[Path]:
 
 
 def names_in(text: str) -> list[str]:
-    """The tables that a page asks for.
+    r"""The tables that a page asks for.
 
-    >>> names_in("<!-- table: headline -->\\n<!-- /table -->\\n")
+    >>> names_in("<!-- table: headline -->\n<!-- /table -->\n")
     ['headline']
     """
     return [found[1] for found in _MARKERS.finditer(text)]
