@@ -133,7 +133,7 @@ class Table:
         - two cases
         """
         cells = [[_escape_markdown(c.full_heading) for c in self.columns], *self._format_rows(_MARKDOWN)]
-        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+        widths = [max(2, *map(len, column)) for column in zip(*cells, strict=True)]  # a rule of ":" alone is no rule
         lines = [
             [c.ljust(w) if column.is_text else c.rjust(w) for c, w, column in zip(r, widths, self.columns, strict=True)]
             for r in cells
