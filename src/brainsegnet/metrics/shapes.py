@@ -63,10 +63,10 @@ def box_of_both(predicted: Array, truth: Array, margin: int = 0) -> tuple[slice,
 
 @dataclass(frozen=True, eq=False)
 class SurfaceDistances:
-    """From each surface voxel of one mask to the nearest one of the other, in millimetres.
+    """Distances from each surface voxel of one mask to the nearest surface voxel of the other, in millimetres.
 
-    Where only one mask is empty, each distance from the other is the diagonal of the image; where both are, there is no
-    distance at all, and the scores are those of a perfect match.
+    If only one mask is empty, each distance is the diagonal of the image. If both are, there are no distances, and the
+    scores are those of a perfect match.
     """
 
     from_predicted_mm: Doubles
@@ -146,7 +146,8 @@ class LesionRule:
     """When a predicted component belongs to a true lesion, and which lesions count.
 
     Attributes:
-        dilation: Voxels by which true lesions are dilated before they are joined and matched; 0 requires overlap.
+        dilation: Number of voxels by which true lesions are dilated before they are joined and matched; 0 requires
+            overlap.
         smallest_mm3: True lesions of this volume or less are ignored.
     """
 
@@ -158,7 +159,7 @@ class LesionRule:
             raise BrainSegNetError(f"dilation and smallest lesion must be 0 or more, not {self}")
 
     def describe(self) -> str:
-        """The rule as a sentence or two, for tables.
+        """The rule in one or two sentences, for tables.
 
         >>> LesionRule().describe()
         'Lesions are components over 26 neighbours; one is found where any voxel of it is predicted (as in ISLES 2022).'
@@ -174,17 +175,18 @@ class LesionRule:
 OVERLAP = LesionRule()
 BRATS2023_GLIOMA = LesionRule(dilation=3, smallest_mm3=50.0)
 LESION_RULES: Mapping[str, LesionRule] = {"overlap": OVERLAP, "brats2023": BRATS2023_GLIOMA}
-"""Rules by the names that the command line knows."""
+"""The rules by the names that the command line uses."""
 
 
 @dataclass(frozen=True)
 class LesionScore:
-    """Lesions of one mask against those of another.
+    """Lesions of a prediction matched with the true ones.
 
     Attributes:
-        dice: Mean Dice over true and invented lesions, missed and invented ones as 0; 1 if there is no lesion at all.
-        f1: found / (found + (missed + invented) / 2); 1 if there is no lesion at all.
-        found, missed: Numbers of true lesions.
+        dice: Mean Dice over true and invented lesions, with 0 for missed and invented ones; 1 if there is no lesion.
+        f1: found / (found + (missed + invented) / 2); 1 if there is no lesion.
+        found: Number of true lesions that were found.
+        missed: Number of true lesions that were missed.
         invented: Number of predicted components that belong to no true lesion.
     """
 

@@ -38,14 +38,15 @@ _LINE, _NOTE, _LETTER = 8.0, 6.5, 0.56
 
 @dataclass(frozen=True)
 class Strip:
-    """One axial slice of a case, upright in the radiological view, with all that lies on it.
+    """One axial slice of a case in the radiological view, with the layers that are drawn on it.
 
     Attributes:
-        case, why: Name of the case, and why this slice was chosen.
-        index: Of the slice, counted from 0 at the feet.
-        spacing_mm: Of rows and columns.
+        case: Name of the case.
+        index: Number of the slice, counted from 0 at the feet.
+        why: Why this slice was chosen.
+        spacing_mm: Spacing of rows and columns in mm.
         greys: Sequence to slice (H, W) between 0 and 1.
-        layers: Heading to labels or probabilities (H, W); the truth, where known, is called `TRUTH`.
+        layers: Heading to labels or probabilities (H, W). The truth, if known, is called `TRUTH`.
     """
 
     case: str

@@ -125,8 +125,8 @@ class TrainOptions(FitOptions):
     refresh_every: int | None = None
     "Number of steps after which a new simulated case replaces the oldest; by default 40."
     anatomy: str | Path | None = None
-    """Anatomies of simulated cases: a folder of FreeSurfer label maps, icbm152 (from nilearn; the default if it is
-    installed), or procedural."""
+    """Anatomies of simulated cases: a folder of FreeSurfer label maps, icbm152 (from nilearn), or procedural. By
+    default icbm152 for gliomas if nilearn is installed, else procedural."""
     shape: tuple[int, int, int] | None = None
     """Voxels of a procedural anatomy along slices, rows and columns, for gliomas; by default as many as voxels of 1 mm
     need."""
