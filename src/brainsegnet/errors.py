@@ -22,10 +22,11 @@ _DEFECTS = {
 def describe_invalid(defect: Mapping[str, Any]) -> str:
     """Describe one of the `errors()` of pydantic's `ValidationError`: where it is, and what is expected there.
 
-    >>> describe_invalid({"loc": ("regions", "core"), "type": "tuple_type", "msg": "Input should be a valid tuple"})
-    'regions.core: a list is due, as in [a, b]'
-    >>> describe_invalid({"loc": (), "type": "value_error", "msg": "Value error, two labels have one name"})
-    'two labels have one name'
+    Examples:
+        >>> describe_invalid({"loc": ("regions", "core"), "type": "tuple_type", "msg": "Input should be a valid tuple"})
+        'regions.core: a list is due, as in [a, b]'
+        >>> describe_invalid({"loc": (), "type": "value_error", "msg": "Value error, two labels have one name"})
+        'two labels have one name'
     """
     said = str(defect["msg"]).removeprefix("Value error, ")
     what = _DEFECTS.get(defect["type"], f": {said}")

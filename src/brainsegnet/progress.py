@@ -51,11 +51,12 @@ class Callback:
 
     By default the methods do nothing.
 
-    >>> class Printer(Callback):
-    ...     def on_message(self, text):
-    ...         print(text)
-    >>> Printer().on_message("8 training cases")
-    8 training cases
+    Examples:
+        >>> class Printer(Callback):
+        ...     def on_message(self, text):
+        ...         print(text)
+        >>> Printer().on_message("8 training cases")
+        8 training cases
     """
 
     def on_message(self, text: str) -> None:

@@ -66,10 +66,11 @@ class Task(BaseModel):
             deviation.
         platform: What the platform of the challenge requires of uploads; None if there is none.
 
-    >>> BRATS2015.classes, BRATS2021.label_values
-    (5, (0, 1, 2, 4))
-    >>> BRATS2015.colours[1], Task(name="cyst", sequences=["t1"], labels={7: "cyst"}, regions={"all": [7]}).colours
-    ('#ed2929', {7: '#ffcc29'})
+    Examples:
+        >>> BRATS2015.classes, BRATS2021.label_values
+        (5, (0, 1, 2, 4))
+        >>> BRATS2015.colours[1], Task(name="cyst", sequences=["t1"], labels={7: "cyst"}, regions={"all": [7]}).colours
+        ('#ed2929', {7: '#ffcc29'})
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -121,8 +122,9 @@ class Task(BaseModel):
     def region_classes(self) -> tuple[tuple[int, ...], ...]:
         """The classes of the network that each region combines.
 
-        >>> BRATS2021.region_classes
-        ((1, 2, 3), (1, 3), (3,))
+        Examples:
+            >>> BRATS2021.region_classes
+            ((1, 2, 3), (1, 3), (3,))
         """
         return tuple(tuple(self.label_values.index(value) for value in values) for values in self.regions.values())
 
@@ -136,8 +138,9 @@ class Task(BaseModel):
         Raises:
             LabelError: a value is outside the task.
 
-        >>> BRATS2021.encode(np.array([0, 1, 2, 4])).tolist()
-        [0, 1, 2, 3]
+        Examples:
+            >>> BRATS2021.encode(np.array([0, 1, 2, 4])).tolist()
+            [0, 1, 2, 3]
         """
         self.check(labels, case)
         table = np.zeros(256, np.uint8)
@@ -147,8 +150,9 @@ class Task(BaseModel):
     def decode(self, classes: Array) -> Labels:
         """Convert classes 0 to K-1, an array of any shape, to the label values of files.
 
-        >>> BRATS2021.decode(np.array([0, 1, 2, 3])).tolist()
-        [0, 1, 2, 4]
+        Examples:
+            >>> BRATS2021.decode(np.array([0, 1, 2, 3])).tolist()
+            [0, 1, 2, 4]
         """
         return np.asarray(np.array(self.label_values, np.uint8)[classes], np.uint8)
 
@@ -180,9 +184,10 @@ class Task(BaseModel):
         Raises:
             LabelError: as `check` or `translate`.
 
-        >>> hippocampus = Task(name="h", sequences=("t1",), labels={1: "head"}, regions={"head": (1,)})
-        >>> BRATS2021.bring(np.array([3]), BRATS2023).tolist(), BRATS2021.bring(np.array([1]), hippocampus).tolist()
-        ([4], [1])
+        Examples:
+            >>> hippocampus = Task(name="h", sequences=("t1",), labels={1: "head"}, regions={"head": (1,)})
+            >>> BRATS2021.bring(np.array([3]), BRATS2023).tolist(), BRATS2021.bring(np.array([1]), hippocampus).tolist()
+            ([4], [1])
         """
         known = {*TISSUES, *self.labels.values()}
         if source is not None and source.labels != self.labels and known & set(source.labels.values()):
@@ -198,8 +203,9 @@ class Task(BaseModel):
         Raises:
             LabelError: a tissue that occurs has no counterpart here, or a value is outside the source.
 
-        >>> BRATS2021.translate(np.array([0, 1, 2, 3, 4]), BRATS2015).tolist()
-        [0, 1, 2, 1, 4]
+        Examples:
+            >>> BRATS2021.translate(np.array([0, 1, 2, 3, 4]), BRATS2015).tolist()
+            [0, 1, 2, 1, 4]
         """
         source.check(labels, case)
         table = np.zeros(256, np.uint8)
@@ -266,8 +272,9 @@ def load_task(name_or_file: str | Path) -> Task:
     Raises:
         TaskError: there is no such name or file, or the file contradicts itself.
 
-    >>> load_task("isles2022").sequences
-    ('dwi', 'adc')
+    Examples:
+        >>> load_task("isles2022").sequences
+        ('dwi', 'adc')
     """
     if str(name_or_file) in TASKS:
         return TASKS[str(name_or_file)]

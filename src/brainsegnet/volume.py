@@ -33,9 +33,10 @@ class Volume:
     Raises:
         ValueError: `array` is not 3-D, or `affine` is not (4, 4).
 
-    >>> v = Volume(np.zeros((155, 240, 240)), np.diag([1.0, 1.0, 1.0, 1.0]))
-    >>> v.shape, v.spacing_mm, v.voxel_ml
-    ((155, 240, 240), (1.0, 1.0, 1.0), 0.001)
+    Examples:
+        >>> v = Volume(np.zeros((155, 240, 240)), np.diag([1.0, 1.0, 1.0, 1.0]))
+        >>> v.shape, v.spacing_mm, v.voxel_ml
+        ((155, 240, 240), (1.0, 1.0, 1.0), 0.001)
     """
 
     array: Array
@@ -100,8 +101,9 @@ class Box:
         start: First voxel (D, H, W) of the box.
         stop: First voxel (D, H, W) after the box.
 
-    >>> Box((0, 2, 2), (3, 5, 6)).shape
-    (3, 3, 4)
+    Examples:
+        >>> Box((0, 2, 2), (3, 5, 6)).shape
+        (3, 3, 4)
     """
 
     start: Shape
@@ -129,8 +131,9 @@ class Box:
         Raises:
             ValueError: the mask is empty.
 
-        >>> Box.around(np.pad(np.ones((1, 2, 3)), 4))
-        Box(start=(4, 4, 4), stop=(5, 6, 7))
+        Examples:
+            >>> Box.around(np.pad(np.ones((1, 2, 3)), 4))
+            Box(start=(4, 4, 4), stop=(5, 6, 7))
         """
         d, h, w = (np.flatnonzero(mask.any(axis=others)).tolist() for others in ((1, 2), (0, 2), (0, 1)))
         if not d:
@@ -220,8 +223,9 @@ def build_itk(array: Array, affine: Affine) -> ItkObject:
 def is_sheared(affine: Affine) -> bool:
     """Whether the axes of a grid are not perpendicular, or are fewer than three; see `MAX_SKEW`.
 
-    >>> is_sheared(np.eye(4)), is_sheared(np.eye(4) + 0.3 * np.eye(4, k=1))
-    (False, True)
+    Examples:
+        >>> is_sheared(np.eye(4)), is_sheared(np.eye(4) + 0.3 * np.eye(4, k=1))
+        (False, True)
     """
     with np.errstate(invalid="ignore", divide="ignore"):
         _, _, direction = itk_grid(affine)

@@ -21,8 +21,9 @@ class SegmentOptions:
     Raises:
         BrainSegNetError: threads, slabs or memory is not above zero.
 
-    >>> SegmentOptions(threads=2, uncertainty=True).device
-    'auto'
+    Examples:
+        >>> SegmentOptions(threads=2, uncertainty=True).device
+        'auto'
     """
 
     slabs: int | None = None

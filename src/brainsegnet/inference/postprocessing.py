@@ -99,8 +99,9 @@ def suppress_dropped(probabilities: Floats, classes: Labels) -> Floats:
 def entropy(probabilities: Floats) -> Floats:
     """Entropy (D, H, W) of class probabilities (K, D, H, W), as a share of its maximum, log K.
 
-    >>> entropy(np.array([1, 0.5, 0, 0.5], np.float32).reshape(2, 2, 1, 1)).ravel().tolist()
-    [0.0, 1.0]
+    Examples:
+        >>> entropy(np.array([1, 0.5, 0, 0.5], np.float32).reshape(2, 2, 1, 1)).ravel().tolist()
+        [0.0, 1.0]
     """
     logs = np.log(np.maximum(probabilities, np.float32(1e-12)))
     return np.asarray(np.abs((probabilities * logs).sum(0)) / np.float32(math.log(len(probabilities))), np.float32)
@@ -114,8 +115,9 @@ def region_probability(probabilities: Floats, classes: Sequence[int]) -> Floats:
 def volume_interval(probability: Floats, voxel_ml: float, alpha: float) -> tuple[float, float]:
     """Both ends in ml of the interval of a region's volume, from its probability (D, H, W).
 
-    >>> volume_interval(np.array([0.05, 0.5, 0.95, 1], np.float32), 1.0, alpha=0.1)
-    (2.0, 3.0)
+    Examples:
+        >>> volume_interval(np.array([0.05, 0.5, 0.95, 1], np.float32), 1.0, alpha=0.1)
+        (2.0, 3.0)
     """
     least, most = (int(np.count_nonzero(probability > limit)) for limit in (1 - alpha, alpha))
     return least * voxel_ml, most * voxel_ml
@@ -159,10 +161,11 @@ def find_intervals(
 def measure_volumes(labels: LabelMap, task: Task) -> dict[str, dict[str, float]]:
     """Volume of each tissue and of each region of a task, in ml.
 
-    >>> from brainsegnet.task import BRATS2021
-    >>> labels = LabelMap(np.array([[[0, 1, 2, 4, 4]]], np.uint8), np.diag([5.0, 1.0, 2.0, 1.0]))
-    >>> measure_volumes(labels, BRATS2021)["regions"]
-    {'whole': 0.04, 'core': 0.03, 'enhancing': 0.02}
+    Examples:
+        >>> from brainsegnet.task import BRATS2021
+        >>> labels = LabelMap(np.array([[[0, 1, 2, 4, 4]]], np.uint8), np.diag([5.0, 1.0, 2.0, 1.0]))
+        >>> measure_volumes(labels, BRATS2021)["regions"]
+        {'whole': 0.04, 'core': 0.03, 'enhancing': 0.02}
     """
     voxels = np.bincount(labels.array.ravel(), minlength=256)
 

@@ -47,9 +47,10 @@ class Segmenter:
         ModelError: the model cannot be used.
         BrainSegNetError: an option is out of its range.
 
-    >>> segmenter = Segmenter("tumour", threads=2)
-    >>> segmenter.sequences
-    ('flair', 't1', 't1c', 't2')
+    Examples:
+        >>> segmenter = Segmenter("tumour", threads=2)
+        >>> segmenter.sequences
+        ('flair', 't1', 't1c', 't2')
     """
 
     def __init__(

@@ -137,11 +137,12 @@ def score_case(
         GridMismatch: the label maps differ in shape.
         LabelError: a label value is outside the task.
 
-    >>> from brainsegnet.task import BRATS2015
-    >>> truth = np.repeat([0, 1, 2, 4], 9).reshape(4, 3, 3)
-    >>> predicted = np.repeat([0, 3, 0, 4], 9).reshape(4, 3, 3)
-    >>> {name: score.dice for name, score in score_case(predicted, truth, BRATS2015, (1.0, 1.0, 1.0)).items()}
-    {'whole': 0.8, 'core': 1.0, 'enhancing': 1.0}
+    Examples:
+        >>> from brainsegnet.task import BRATS2015
+        >>> truth = np.repeat([0, 1, 2, 4], 9).reshape(4, 3, 3)
+        >>> predicted = np.repeat([0, 3, 0, 4], 9).reshape(4, 3, 3)
+        >>> {name: score.dice for name, score in score_case(predicted, truth, BRATS2015, (1.0, 1.0, 1.0)).items()}
+        {'whole': 0.8, 'core': 1.0, 'enhancing': 1.0}
     """
     require_one_grid(predicted, truth, case)
     task.check(predicted, case)
@@ -169,13 +170,14 @@ def score_region(
     Raises:
         GridMismatch: the masks differ in shape.
 
-    >>> truth = np.zeros((155, 240, 240), bool)
-    >>> truth[50:90, 100:140, 100:140] = True
-    >>> score = score_region(np.roll(truth, 4, axis=2), truth, (1.0, 1.0, 1.0))
-    >>> score.dice, score.sensitivity, score.precision, score.hd95_mm, score.true_volume_ml
-    (0.9, 0.9, 0.9, 4.0, 64.0)
-    >>> score_region(np.zeros_like(truth), truth, (1.0, 1.0, 1.0)).hd95_mm.__round__(2)
-    373.13
+    Examples:
+        >>> truth = np.zeros((155, 240, 240), bool)
+        >>> truth[50:90, 100:140, 100:140] = True
+        >>> score = score_region(np.roll(truth, 4, axis=2), truth, (1.0, 1.0, 1.0))
+        >>> score.dice, score.sensitivity, score.precision, score.hd95_mm, score.true_volume_ml
+        (0.9, 0.9, 0.9, 4.0, 64.0)
+        >>> score_region(np.zeros_like(truth), truth, (1.0, 1.0, 1.0)).hd95_mm.__round__(2)
+        373.13
     """
     require_one_grid(predicted, truth)
     shape = shape or truth.shape

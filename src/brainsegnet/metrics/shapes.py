@@ -49,10 +49,11 @@ def box_of_both(predicted: Array, truth: Array, margin: int = 0) -> tuple[slice,
 
     The box stays inside the image. Masks or label maps are (D, H, W), and what is not zero counts.
 
-    >>> a, b = np.zeros((2, 9, 9, 9), bool)
-    >>> a[2, 4, 5] = b[3, 4, 8] = True
-    >>> a[box_of_both(a, b)].shape, a[box_of_both(a, b, margin=2)].shape, a[box_of_both(a & b, a & b)].shape
-    ((2, 1, 4), (6, 5, 6), (1, 1, 1))
+    Examples:
+        >>> a, b = np.zeros((2, 9, 9, 9), bool)
+        >>> a[2, 4, 5] = b[3, 4, 8] = True
+        >>> a[box_of_both(a, b)].shape, a[box_of_both(a, b, margin=2)].shape, a[box_of_both(a & b, a & b)].shape
+        ((2, 1, 4), (6, 5, 6), (1, 1, 1))
     """
     either = np.asarray((predicted != 0) | (truth != 0))
     if not either.any():
@@ -107,11 +108,12 @@ def surface_distances(
     Raises:
         GridMismatch: the masks differ in shape.
 
-    >>> a, b = np.zeros((2, 20, 64, 64), bool)
-    >>> a[4, 10, 10] = b[6, 10, 10] = b[5, 10, 10] = True
-    >>> distances = surface_distances(a, b, (6.5, 1.2, 1.2))
-    >>> distances.from_predicted_mm, distances.from_truth_mm, round(distances.assd_mm, 3), distances.dice_within(7)
-    (array([6.5]), array([ 6.5, 13. ]), 8.667, 0.6666666666666666)
+    Examples:
+        >>> a, b = np.zeros((2, 20, 64, 64), bool)
+        >>> a[4, 10, 10] = b[6, 10, 10] = b[5, 10, 10] = True
+        >>> distances = surface_distances(a, b, (6.5, 1.2, 1.2))
+        >>> distances.from_predicted_mm, distances.from_truth_mm, round(distances.assd_mm, 3), distances.dice_within(7)
+        (array([6.5]), array([ 6.5, 13. ]), 8.667, 0.6666666666666666)
     """
     require_one_grid(predicted, truth)
     box = box_of_both(predicted, truth)
@@ -161,8 +163,9 @@ class LesionRule:
     def describe(self) -> str:
         """The rule in one or two sentences, for tables.
 
-        >>> LesionRule().describe()
-        'Lesions are components over 26 neighbours; one is found where any voxel of it is predicted (as in ISLES 2022).'
+        Examples:
+            >>> LesionRule().describe().split("; ")[0]
+            'Lesions are components over 26 neighbours'
         """
         if not self.dilation:
             rule = "one is found where any voxel of it is predicted (as in ISLES 2022)"
@@ -203,11 +206,12 @@ def score_lesions(predicted: Mask, truth: Mask, spacing_mm: Millimetres, rule: L
     Raises:
         GridMismatch: the masks differ in shape.
 
-    >>> predicted, truth = np.zeros((2, 3, 16, 16), bool)
-    >>> truth[1, 1:3, 1:3] = truth[1, 8:10, 8:10] = True
-    >>> predicted[1, 1:3, 1:3] = predicted[1, 13:, 2:4] = True
-    >>> score_lesions(predicted, truth, (1.0, 1.0, 1.0))
-    LesionScore(dice=0.3333333333333333, f1=0.5, found=1, missed=1, invented=1)
+    Examples:
+        >>> predicted, truth = np.zeros((2, 3, 16, 16), bool)
+        >>> truth[1, 1:3, 1:3] = truth[1, 8:10, 8:10] = True
+        >>> predicted[1, 1:3, 1:3] = predicted[1, 13:, 2:4] = True
+        >>> score_lesions(predicted, truth, (1.0, 1.0, 1.0))
+        LesionScore(dice=0.3333333333333333, f1=0.5, found=1, missed=1, invented=1)
     """
     require_one_grid(predicted, truth)
     box = box_of_both(predicted, truth, margin=rule.dilation)

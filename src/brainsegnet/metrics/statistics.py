@@ -194,8 +194,9 @@ def sign_flip_test(differences: Doubles, seed: int = 0) -> float:
 def holm(p_values: Sequence[float]) -> list[float]:
     """p-values adjusted for their number by Holm's (1979) step-down rule.
 
-    >>> holm([0.01, 0.04, 0.03])
-    [0.03, 0.06, 0.06]
+    Examples:
+        >>> holm([0.01, 0.04, 0.03])
+        [0.03, 0.06, 0.06]
     """
     order = np.argsort(p_values, kind="stable")
     steps = np.asarray(p_values, np.float64)[order] * np.arange(len(order), 0, -1)

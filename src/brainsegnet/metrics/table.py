@@ -131,14 +131,15 @@ class Table:
     def to_markdown(self) -> str:
         """A table in GitHub's Markdown whose columns also line up as plain text.
 
-        >>> rows = [["whole", 0.8613], ["core", Estimate(0.7, 0.05)]]
-        >>> print(Table([*text_columns("Region"), Column("Dice")], rows, notes=["two cases"]).to_markdown(), end="")
-        | Region |          Dice |
-        | ------ | ------------: |
-        | whole  |         0.861 |
-        | core   | 0.700 ± 0.050 |
-        <BLANKLINE>
-        - two cases
+        Examples:
+            >>> rows = [["whole", 0.8613], ["core", Estimate(0.7, 0.05)]]
+            >>> print(Table([*text_columns("Region"), Column("Dice")], rows, notes=["two cases"]).to_markdown(), end="")
+            | Region |          Dice |
+            | ------ | ------------: |
+            | whole  |         0.861 |
+            | core   | 0.700 ± 0.050 |
+            <BLANKLINE>
+            - two cases
         """
         cells = [[_escape_markdown(c.full_heading) for c in self.columns], *self._format_rows(_MARKDOWN)]
         widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
@@ -247,8 +248,9 @@ def _format(cell: Cell, form: str, style: _Style) -> str:
 def _escape_markdown(text: str) -> str:
     r"""Text as itself in Markdown, with no more backslashes than that takes.
 
-    >>> print(_escape_markdown("a_b | *c* _d_ <e> <1"))
-    a_b \| \*c\* \_d\_ \<e> <1
+    Examples:
+        >>> print(_escape_markdown("a_b | *c* _d_ <e> <1"))
+        a_b \| \*c\* \_d\_ \<e> <1
     """
     return re.sub(r"[\\|*`~]|<(?=[A-Za-z/!?])|(?<![^\W_])_|_(?![^\W_])|\](?=[(\[])", r"\\\g<0>", text)
 
@@ -260,8 +262,9 @@ _LATEX_TEXT |= {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\te
 def _escape_latex(text: str) -> str:
     r"""Text as itself in LaTeX, where a bracket or star after a row's end would belong to that.
 
-    >>> print(_escape_latex("sub_1 & 50 % ± 2"))
-    sub\_1 \& 50 \% $\pm$ 2
+    Examples:
+        >>> print(_escape_latex("sub_1 & 50 % ± 2"))
+        sub\_1 \& 50 \% $\pm$ 2
     """
     return "".join(_LATEX_TEXT.get(letter, letter) for letter in text)
 

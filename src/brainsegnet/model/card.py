@@ -32,8 +32,9 @@ def fold_names(names: Sequence[str]) -> list[str]:
 
     A card may hold thousands of simulated cases.
 
-    >>> fold_names(["pat07", "phantom8", "phantom9", "phantom10", "x"])
-    ['pat07', 'phantom[8-10]', 'x']
+    Examples:
+        >>> fold_names(["pat07", "phantom8", "phantom9", "phantom10", "x"])
+        ['pat07', 'phantom[8-10]', 'x']
     """
     folded: list[list[str]] = []
     for name in names:
@@ -49,8 +50,9 @@ def fold_names(names: Sequence[str]) -> list[str]:
 def unfold_names(entries: Iterable[str]) -> tuple[str, ...]:
     """The names that `fold_names` shortened.
 
-    >>> unfold_names(["pat07", "phantom[8-10]"])
-    ('pat07', 'phantom8', 'phantom9', 'phantom10')
+    Examples:
+        >>> unfold_names(["pat07", "phantom[8-10]"])
+        ('pat07', 'phantom8', 'phantom9', 'phantom10')
     """
     names: list[str] = []
     for entry in entries:

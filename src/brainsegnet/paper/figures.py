@@ -116,8 +116,9 @@ def describe(strips: Sequence[Strip]) -> str:
 def enlarge(plane: Array, spacing_mm: tuple[float, float], smooth: bool) -> Array:
     """A slice (H, W) at `PIXELS_PER_MM`, square pixels; labels keep their values where `smooth` is off.
 
-    >>> enlarge(np.array([[0, 4]]), (1.0, 1.0), smooth=False).tolist()
-    [[0, 0, 0, 4, 4, 4], [0, 0, 0, 4, 4, 4], [0, 0, 0, 4, 4, 4]]
+    Examples:
+        >>> enlarge(np.array([[0, 4]]), (1.0, 1.0), smooth=False).tolist()
+        [[0, 0, 0, 4, 4, 4], [0, 0, 0, 4, 4, 4], [0, 0, 0, 4, 4, 4]]
     """
     pixels = [max(1, round(n * mm * PIXELS_PER_MM)) for n, mm in zip(plane.shape, spacing_mm, strict=True)]
     places = [(np.arange(count) + 0.5) * n / count - 0.5 for count, n in zip(pixels, plane.shape, strict=True)]

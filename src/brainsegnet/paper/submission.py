@@ -139,11 +139,12 @@ def name_file(platform: Platform, method: str, identifier: str) -> str:
 def find_identifier(path: Path) -> str | None:
     """The number of an image, from the name of its file or, where that was renamed, of its folder.
 
-    >>> find_identifier(Path("pat1/VSD.Brain.XX.O.MR_Flair.54193/VSD.Brain.XX.O.MR_Flair.54193.mha"))
-    '54193'
-    >>> find_identifier(Path("training_1/SMIR.Brain.XX.O.MR_MTT.127014/mtt.nii"))
-    '127014'
-    >>> find_identifier(Path("pat1/flair.nii.gz"))
+    Examples:
+        >>> find_identifier(Path("pat1/VSD.Brain.XX.O.MR_Flair.54193/VSD.Brain.XX.O.MR_Flair.54193.mha"))
+        '54193'
+        >>> find_identifier(Path("training_1/SMIR.Brain.XX.O.MR_MTT.127014/mtt.nii"))
+        '127014'
+        >>> find_identifier(Path("pat1/flair.nii.gz"))
     """
     found = _IDENTIFIER.match(path.name) or _IDENTIFIER.fullmatch(path.parent.name)
     return found["number"] if found else None

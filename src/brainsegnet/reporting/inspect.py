@@ -35,8 +35,9 @@ def inspect(model_or_case: Path | None = None) -> Table:
         DatasetError: there is neither a model nor a case.
         ImageError: an image cannot be read.
 
-    >>> [column.heading for column in inspect().columns]
-    ['', 'perfusion', 'stroke', 'tumour']
+    Examples:
+        >>> [column.heading for column in inspect().columns]
+        ['', 'perfusion', 'stroke', 'tumour']
     """
     if model_or_case is None:
         return _list_shipped()

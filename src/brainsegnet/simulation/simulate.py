@@ -140,8 +140,9 @@ def sequence_path(case: str, stroke: StrokeTask | None, sequence: str, identifie
 
     It follows ISLES 2022 or ISLES 2017 for strokes, and BRATS 2015 otherwise.
 
-    >>> sequence_path("sub-strokephantom0001", "isles2022", "dwi", 0).as_posix()
-    'sub-strokephantom0001_ses-0001_dwi.nii.gz'
+    Examples:
+        >>> sequence_path("sub-strokephantom0001", "isles2022", "dwi", 0).as_posix()
+        'sub-strokephantom0001_ses-0001_dwi.nii.gz'
     """
     from brainsegnet.io.case_files import LESION
     from brainsegnet.io.layouts import smir_path, vsd_path

@@ -86,8 +86,9 @@ class FitOptions:
         Raises:
             TaskError: no recipe has this name.
 
-        >>> TrainOptions().chosen_recipe.name, TrainOptions(start=Path("tumour")).chosen_recipe.name
-        ('quick', 'finetune')
+        Examples:
+            >>> TrainOptions().chosen_recipe.name, TrainOptions(start=Path("tumour")).chosen_recipe.name
+            ('quick', 'finetune')
         """
         from brainsegnet.training.recipes import Recipe, load_recipe
 
@@ -108,8 +109,9 @@ class TrainOptions(FitOptions):
         TaskError: a number is out of its range, or more than one budget is given. Or a case is both held out and
             excluded, or options for simulated cases are given without `simulated`.
 
-    >>> str(TrainOptions(recipe="thorough", minutes=30).budget)
-    '30 minutes'
+    Examples:
+        >>> str(TrainOptions(recipe="thorough", minutes=30).budget)
+        '30 minutes'
     """
 
     hold_out: tuple[str, ...] = ()

@@ -95,8 +95,9 @@ class Budget:
     Raises:
         TaskError: none or several are given, or the value is not a number above zero.
 
-    >>> str(Budget(minutes=2.5))
-    '2.5 minutes'
+    Examples:
+        >>> str(Budget(minutes=2.5))
+        '2.5 minutes'
     """
 
     epochs: float | None = None
@@ -172,8 +173,9 @@ class Recipe(_Value):
         budget_epochs: Length in epochs if the user gives none; None if `budget_minutes` is set.
         budget_minutes: Length in minutes if the user gives none; None if `budget_epochs` is set.
 
-    >>> QUICK.model_copy(update={"name": "mine", "batch": 4}).batch
-    4
+    Examples:
+        >>> QUICK.model_copy(update={"name": "mine", "batch": 4}).batch
+        4
     """
 
     name: str
@@ -213,8 +215,9 @@ class Recipe(_Value):
     def fit_to(self, cases: int) -> "Recipe":
         """The recipe for a number of training cases. Below `narrow_below`: half the width and twice the learning rate.
 
-        >>> QUICK.fit_to(8).widths, QUICK.fit_to(3).widths, QUICK.fit_to(3).learning_rate
-        ((16, 32, 64, 128), (8, 16, 32, 64), 0.004)
+        Examples:
+            >>> QUICK.fit_to(8).widths, QUICK.fit_to(3).widths, QUICK.fit_to(3).learning_rate
+            ((16, 32, 64, 128), (8, 16, 32, 64), 0.004)
         """
         half: dict[str, object] = {
             "widths": tuple(width // 2 for width in self.widths),
@@ -226,8 +229,9 @@ class Recipe(_Value):
     def stage_at(self, progress: float) -> Stage:
         """The stage of the curriculum after a share (0 to 1) of the training.
 
-        >>> PAPER.stage_at(0.4).name, PAPER.stage_at(1.0).name
-        ('augmented', 'focal')
+        Examples:
+            >>> PAPER.stage_at(0.4).name, PAPER.stage_at(1.0).name
+            ('augmented', 'focal')
         """
         total, passed = sum(stage.share for stage in self.stages), 0.0
         for stage in self.stages:
@@ -307,8 +311,9 @@ def load_recipe(name: str) -> Recipe:
     Raises:
         TaskError: there is no such recipe.
 
-    >>> load_recipe("paper").budget_epochs
-    1500.0
+    Examples:
+        >>> load_recipe("paper").budget_epochs
+        1500.0
     """
     if name not in RECIPES:
         raise TaskError(f"unknown recipe {name!r}; choose one of {', '.join(RECIPES)}")
