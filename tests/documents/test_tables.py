@@ -8,7 +8,7 @@ import pytest
 from brainsegnet.cli.app import app
 from brainsegnet.metrics.statistics import find_intervals
 from documents import accuracy, speed, training
-from documents.cells import describe_mean, name_sequences, spread_note
+from documents.cells import DASH, describe_mean, name_sequences, spread_note
 from documents.command_line import describe_verb, find_verbs, read_help
 from documents.pages import (
     COMMAND_LINE,
@@ -93,7 +93,7 @@ def test_means_have_an_interval_from_six_cases_up_and_a_range_below():
     values = [0.1, 0.5, 0.6, 0.7, 0.8, 0.9]
     ((low, high),) = find_intervals(np.array(values)[:, None])
     assert describe_mean(values) == f"0.60 [{low:.2f}, {high:.2f}]"
-    assert describe_mean(values[1:]) == "0.70, range 0.50 to 0.90"
+    assert describe_mean(values[1:]) == f"0.70 (0.50{DASH}0.90)"
     assert "bootstrap" in spread_note(6) and "lowest" in spread_note(5)
 
 

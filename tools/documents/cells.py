@@ -15,8 +15,9 @@ from documents.records import Record, name_sources
 FEWEST_FOR_INTERVAL = 6
 """Of fewer cases a table gives the range instead of an interval."""
 
-INTERVAL_NOTE = "Brackets: 95 % bootstrap interval of the mean over the cases."
-RANGE_NOTE = "Range: lowest and highest case."
+DASH = "\N{EN DASH}"
+INTERVAL_NOTE = "Square brackets: 95 % bootstrap interval of the mean over the cases."
+RANGE_NOTE = "Round brackets: lowest and highest case."
 SEQUENCES = {"flair": "FLAIR", "dwi": "DWI", "adc": "ADC", "mtt": "MTT", "rcbf": "rCBF", "rcbv": "rCBV"}
 SEQUENCES |= {"tmax": "Tmax", "ttp": "TTP", "t1": "T1", "t1c": "T1c", "t2": "T2"}
 
@@ -40,19 +41,19 @@ class Generated:
 def describe_mean(values: Sequence[float], form: str = ".2f") -> str:
     """Mean with its 95 % interval, or with the range where the cases are fewer than six.
 
-    >>> describe_mean([0.45, 0.92])
-    '0.69, range 0.45 to 0.92'
-    >>> describe_mean([0.5, 0.6, 0.7, 0.8, 0.9, 1.0])
-    '0.75 [0.62, 0.88]'
+    >>> describe_mean([0.45, 0.92]).replace(DASH, "-")
+    '0.69 (0.45-0.92)'
+    >>> describe_mean([0.5, 0.6, 0.7, 0.8, 0.9, 1.0]).replace(DASH, "-")
+    '0.75 [0.62-0.88]'
     """
     if len(values) == 1:
         return f"{values[0]:{form}}"
     found = f"{mean(values):{form}}"
     if len(values) < FEWEST_FOR_INTERVAL:
-        return f"{found}, range {min(values):{form}} to {max(values):{form}}"
+        return f"{found} ({min(values):{form}}{DASH}{max(values):{form}})"
     (interval,) = find_intervals(np.array(values, np.float64)[:, None])
     assert interval  # six cases or more
-    return f"{found} [{interval[0]:{form}}, {interval[1]:{form}}]"
+    return f"{found} [{interval[0]:{form}}{DASH}{interval[1]:{form}}]"
 
 
 def describe_means(scores: Scores) -> list[Cell]:
