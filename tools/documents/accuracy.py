@@ -64,7 +64,7 @@ def _by_case(record: Record, notes: Sequence[str]) -> Generated:
     regions = next(iter(dice.values()))
     rows.append([f"mean, n = {len(dice)}", *describe_means(dice)])
     columns = dice_columns("Case", regions)
-    after = ["Dice of each case, with its true volume in ml in brackets.", spread_note(len(dice)), *notes]
+    after = ["Dice of each case, with its true volume in ml in round brackets.", spread_note(len(dice)), *notes]
     return Generated(Table(columns, rows, notes=after), [record])
 
 
