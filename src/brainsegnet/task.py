@@ -15,7 +15,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 from brainsegnet._types import Array, Labels
 from brainsegnet.errors import LabelError, TaskError, describe_invalid, describe_unreadable
 
-Normalisation = Literal["median-sd"]
+Normalisation = Literal["median-sd", "median-decile"]
+"""The median of the brain becomes 0, and 1 is its standard deviation, or, which a lesion that is brighter than the rest
+cannot move, the distance from the median down to the lowest tenth, as a share of that of a normal distribution."""
 Colour = Annotated[str, Field(pattern="^#[0-9a-fA-F]{6}$")]
 """Red, green and blue in hexadecimal digits, as in HTML: `#ed2929`."""
 Side = Annotated[int, Field(ge=1)]

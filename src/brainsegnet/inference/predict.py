@@ -28,10 +28,13 @@ from brainsegnet.inference.segmentation import Segmentation, expected_dice, warn
 from brainsegnet.inference.tiling import Backend, TiledPredictor, tta_probabilities
 from brainsegnet.model.card import Card
 from brainsegnet.preprocessing.prepare import Prepared, prepare, restore
-from brainsegnet.task import Task
+from brainsegnet.task import Normalisation, Task
 from brainsegnet.volume import Case, LabelMap, Volume
 
 BACKGROUND = "background"
+
+Prepare = Callable[[Case, Normalisation], Prepared]
+"""Prepares a case, on whatever device."""
 
 
 class Engine(TiledPredictor):
@@ -45,7 +48,7 @@ class Engine(TiledPredictor):
     ) -> None:
         super().__init__(backend, max_bytes, fallback)
         self.card = card
-        self.prepare: Callable[[Case], Prepared] = getattr(backend, "prepare", prepare)
+        self.prepare: Prepare = getattr(backend, "prepare", prepare)
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,7 +122,7 @@ def predict(case: Case, engine: Engine, options: SegmentOptions | None = None) -
     return finish(compute(prepared_case, engine, options or SegmentOptions()), engine.card)
 
 
-def prepare_case(loaded: LoadedCase, card: Card, prepare: Callable[[Case], Prepared] = prepare) -> PreparedCase:
+def prepare_case(loaded: LoadedCase, card: Card, prepare: Prepare = prepare) -> PreparedCase:
     """First step: check, turn upright, crop, normalise, and order the sequences. Errors are those of `predict`."""
     started, case = time.perf_counter(), loaded.case
     used = {name: case.images[name] for name in card.sequences if name in case.images}
@@ -131,7 +134,7 @@ def prepare_case(loaded: LoadedCase, card: Card, prepare: Callable[[Case], Prepa
             f"case {case.name} has no {', '.join(absent)}, only {', '.join(case.images)}, "
             f"and model {card.name} {needs}; {remedy}"
         )
-    prepared = prepare(Case(case.name, used))
+    prepared = prepare(Case(case.name, used), card.input.normalisation)
     image = arrange_channels(prepared, card.sequences)
     return PreparedCase(loaded, prepared, image, {**loaded.seconds, "prepare": time.perf_counter() - started})
 

@@ -13,6 +13,7 @@ from brainsegnet.errors import BrainSegNetError
 from brainsegnet.inference.tiling import CONFIDENCE_STEPS, OUT_OF_MEMORY, estimate_floats, find_halo, interleave
 from brainsegnet.model.store import torch_needed
 from brainsegnet.preprocessing.prepare import Prepared, prepare
+from brainsegnet.task import Normalisation
 from brainsegnet.volume import Case
 
 with torch_needed():
@@ -93,14 +94,14 @@ class TorchBackend(_TorchNetwork):
         """A network on the device of its parameters, as it is in training."""
         return cls(net, str(next(net.parameters()).device))
 
-    def prepare(self, case: Case) -> Prepared:
+    def prepare(self, case: Case, normalisation: Normalisation = "median-sd") -> Prepared:
         """As `preprocessing.prepare`, on the GPU if it has room for the whole scan; the image then stays there."""
         if self.device.type != "cpu":
             try:
-                return prepare_on(case, self.device)
+                return prepare_on(case, self.device, normalisation)
             except torch.OutOfMemoryError:
                 torch.cuda.empty_cache()
-        return prepare(case)
+        return prepare(case, normalisation)
 
     def estimate_bytes(self, shape: Shape) -> int:
         """As `Backend.estimate_bytes`; on a CPU torch unfolds a small input into 27 copies before it convolves it."""

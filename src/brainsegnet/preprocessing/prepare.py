@@ -14,10 +14,15 @@ from numpy.typing import NDArray
 from brainsegnet._types import Array, Floats, Labels, Mask, Shape
 from brainsegnet.errors import ImageError
 from brainsegnet.preprocessing.geometry import Turn, find_turn, turn_array
+from brainsegnet.task import Normalisation
 from brainsegnet.volume import Box, Case, V
 
 NEARLY_ZERO = np.float32(1e-6)
 """What the median becomes, so that 0 means outside the brain."""
+
+
+DECILE = 1.2816
+"""Standard deviations from the median of a normal distribution to its tenth percentile."""
 
 
 def find_background(array: Array) -> float | None:
@@ -138,8 +143,14 @@ def check_case(case: Case) -> None:
             raise ImageError(f"{name} is {low:g} everywhere; replace it or leave it out")
 
 
-def normalise(array: Array, mask: Mask, background: float | None = None, name: str = "the image") -> Floats:
-    """Median 0 and standard deviation 1 over the brain; exactly 0 outside it and nowhere else.
+def normalise(
+    array: Array,
+    mask: Mask,
+    background: float | None = None,
+    name: str = "the image",
+    normalisation: Normalisation = "median-sd",
+) -> Floats:
+    """Median 0 and scale 1 over the brain; exactly 0 outside it and nowhere else.
 
     The median is brought to 0 rather than the mean, which a large lesion moves away from the healthy tissue. Where a
     sequence covers less than the brain of the others, and is `background` there, its voxels do not count.
@@ -149,6 +160,7 @@ def normalise(array: Array, mask: Mask, background: float | None = None, name: s
         mask: The brain (D, H, W).
         background: The sequence's value outside the brain, or None.
         name: What it is called in the message.
+        normalisation: What the scale is, see `find_scale`.
 
     Raises:
         ImageError: the image has only one value in the brain.
@@ -159,14 +171,34 @@ def normalise(array: Array, mask: Mask, background: float | None = None, name: s
     """
     counted = array[mask & find_foreground(array, background)]
     centre = float(np.median(counted)) if counted.size else 0.0
-    deviation = counted.std(dtype=np.float64) if counted.size else 0.0
-    refuse_flat(centre, float(deviation), name)
+    scale = find_scale(counted, centre, normalisation) if counted.size else 0.0
+    refuse_flat(centre, scale, name)
     scaled = array.astype(np.float32, order="C")
     scaled -= np.float32(centre)
-    scaled *= np.float32(1 / deviation)
+    scaled *= np.float32(1 / scale)
     np.copyto(scaled, NEARLY_ZERO, where=scaled == 0)
     np.copyto(scaled, 0, where=~mask)
     return scaled
+
+
+def find_scale(counted: Array, centre: float, normalisation: Normalisation) -> float:
+    """What becomes 1 of the intensities (n,) of a brain around their median.
+
+    `median-sd`: their standard deviation. `median-decile`: the distance from the median to the tenth percentile, as a
+    share of that in a normal distribution, 1.2816 standard deviations; the standard deviation where it is 0.
+
+    >>> brain = np.arange(-50, 51)
+    >>> bright = np.concatenate([brain, np.full(11, 500)])
+    >>> [round(find_scale(one, 0.0, "median-decile"), 1) for one in (brain, bright)]
+    [31.2, 30.4]
+    >>> [round(find_scale(one, 0.0, "median-sd"), 1) for one in (brain, bright)]
+    [29.2, 152.4]
+    """
+    if normalisation == "median-decile":
+        tenth = float(np.percentile(counted, 10))
+        if (scale := (centre - tenth) / DECILE) > 1e-6 * abs(centre):
+            return scale
+    return float(counted.std(dtype=np.float64))
 
 
 def refuse_flat(centre: float, deviation: float, name: str) -> None:
@@ -196,7 +228,7 @@ class Prepared:
     turn: Turn
 
 
-def prepare(case: Case) -> Prepared:
+def prepare(case: Case, normalisation: Normalisation = "median-sd") -> Prepared:
     """Check a case, bring it upright, crop it to the brain and normalise each sequence.
 
     Raises:
@@ -212,7 +244,7 @@ def prepare(case: Case) -> Prepared:
     def fill(channel: int, sequence: str) -> None:
         array = case.images[sequence].array
         inside = turn_array(array, how)[box.slices]
-        image[channel] = normalise(inside, mask, find_background(array), f"case {case.name}: {sequence}")
+        image[channel] = normalise(inside, mask, find_background(array), f"case {case.name}: {sequence}", normalisation)
 
     with ThreadPoolExecutor() as pool:
         list(pool.map(fill, range(len(image)), case.images))

@@ -53,7 +53,7 @@ class Scan:
             ImageError: an image cannot be used.
             LabelError: a label is outside the task.
         """
-        prepared = prepare(case)
+        prepared = prepare(case, task.normalisation)
         labels = case.lesion.array if case.lesion is not None else np.zeros(case.reference.shape, np.uint8)
         classes = task.encode(labels, case.name)
         inside = follow(classes, prepared).copy()
