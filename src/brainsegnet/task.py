@@ -56,15 +56,14 @@ class Task(BaseModel):
     """What is to be found in which images: sequences, labels, and the regions that are scored.
 
     Attributes:
-        name: Name of the task, as used with `--task`.
+        name: Name of the task, shown in logs, cards and results.
         sequences: Sequences in the order of the channels. A model may use some of them.
         labels: Label value in files to tissue; 0 is the background. Class k of the network is the k-th label.
         colours: Label value to its colour in pictures. A label without one gets a colour that fits its tissue.
         regions: Region to the label values that it combines, in the order of the tables.
-        patch: Size (D, H, W) of the paper's training samples, in voxels.
-        normalisation: How intensities are normalised; `median-sd` subtracts the median and divides by the standard
-            deviation.
-        platform: What the platform of the challenge requires of uploads; None if there is none.
+        patch: Size (D, H, W) of a training sample in voxels, unless the recipe has its own.
+        normalisation: How intensities are normalised: `median-sd` gives median 0 and standard deviation 1 in the brain.
+        platform: What the platform of a challenge requires of uploads; None if there is none.
 
     Examples:
         >>> BRATS2015.classes, BRATS2021.label_values
