@@ -1,4 +1,4 @@
-"""Results on disk: they appear whole or not at all, and whether they can is known before the work begins."""
+"""Results on disk: files appear complete or not at all, and it is checked before the work that they can be written."""
 
 import os
 import secrets
@@ -15,18 +15,22 @@ IMAGES = (".nii.gz", ".nii", ".mha", ".nrrd")
 
 
 def write_text(text: str, path: Path) -> None:
-    """Write text as UTF-8; an `OutputError` says why it cannot be."""
+    """Write text as UTF-8.
+
+    Raises:
+        OutputError: the file cannot be written; the text says why.
+    """
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="\n")
 
 
 def writable(path: Path, suffixes: tuple[str, ...] = IMAGES) -> None:
-    """Make sure, before the work begins, that a file with one of `suffixes` can be written afterwards.
+    """Check, before the work begins, that a file with one of `suffixes` can be written afterwards.
 
-    With no `suffixes`, `path` is a folder.
+    Without `suffixes`, `path` is a folder.
 
     Raises:
-        OutputError: the suffix is unknown, or the folder cannot be made or written to.
+        OutputError: the suffix is unknown, or the folder cannot be created or written to.
     """
     check_suffix(path, suffixes)
     if suffixes and path.is_dir():

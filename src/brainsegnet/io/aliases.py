@@ -1,6 +1,6 @@
-"""The names that data sets use for sequences, tissues and regions, and the names used here.
+"""The names that data sets use for sequences, tissues and regions, and the names that this package uses.
 
-Channels are matched by name, never by place.
+Channels are matched by name, never by position.
 """
 
 import re
@@ -50,7 +50,7 @@ _SEQUENCE_OF, _TISSUE_OF, _REGION_OF = (
 
 
 def find_sequence(name: str) -> str:
-    """The name used here for a sequence; an unknown one keeps its own, in lower case.
+    """The name that this package uses for a sequence; an unknown one keeps its own, in lower case.
 
     Examples:
         >>> [find_sequence(name) for name in ("FLAIR", "T1w", "t1gd", "T2w", "rCBF", "DCE-Ktrans")]
@@ -61,7 +61,7 @@ def find_sequence(name: str) -> str:
 
 
 def find_tissue(name: str) -> str:
-    """The name used here for a tissue; an unknown one keeps its own, in lower case.
+    """The name that this package uses for a tissue; an unknown one keeps its own, in lower case.
 
     Examples:
         >>> [find_tissue(name) for name in ("edema", "GD-enhancing tumour", "Hippocampus head")]
