@@ -43,10 +43,10 @@ def writable(path: Path, suffixes: tuple[str, ...] = IMAGES) -> None:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary neighbour of `path` to write, file or folder, with the same suffix; it takes the place of `path`.
+    """A temporary file or folder beside `path`, with the same suffix, to write; it then takes the place of `path`.
 
-    Their folder is made if it is missing. The exchange happens when the block ends well; if it fails, the neighbour is
-    removed and `path` is as it was.
+    The folder is created if it is missing. The exchange happens at the end of the block. If the block fails, the
+    temporary file is removed and `path` is unchanged.
 
     Raises:
         OutputError: the operating system refuses to write.

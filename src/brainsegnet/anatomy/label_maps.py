@@ -1,7 +1,7 @@
-"""Anatomical label maps to simulate lesions in: FreeSurfer segmentations, the ICBM152 template, or procedural heads.
+"""Anatomical label maps to simulate lesions in: from FreeSurfer, from the ICBM152 template, or procedural.
 
-An anatomical label map is a `LabelMap` (D, H, W) of `Tissue` values, uint8, without skull: cerebrospinal fluid counts
-where it lies within or closely around the brain. It is upright: slices go up, rows to the back, columns to the left.
+An anatomical label map is a `LabelMap` (D, H, W) of `Tissue` values, uint8, without skull. Cerebrospinal fluid counts
+if it is within or closely around the brain. The map is upright: slices go up, rows to the back, columns to the left.
 """
 
 from collections.abc import Callable

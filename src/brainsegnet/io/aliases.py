@@ -73,12 +73,12 @@ def find_tissue(name: str) -> str:
 def build_convention(name: str, channels: Sequence[str], labels: Mapping[str, Any], where: str) -> Task | None:
     """The label convention of a `dataset.json`: value to tissue, or tissue to value, or region to values.
 
-    Tissues get the names used here. Where non-enhancing tumour is labelled and necrosis is not, the two share a label,
-    as in the gliomas of the Medical Segmentation Decathlon, which come from BraTS 2016 and 2017. None where the labels
-    are unknown regions, so that values mean what the task says.
+    Tissues get the names of this package. If non-enhancing tumour is labelled and necrosis is not, the two share a
+    label. This is so in the gliomas of the Medical Segmentation Decathlon, which come from BraTS 2016 and 2017. The
+    result is None if the labels are unknown regions; values then mean what the task says.
 
     Raises:
-        DatasetError: the labels, as they stand in the file `where`, contradict themselves.
+        DatasetError: the labels in the file `where` contradict themselves.
 
     Examples:
         >>> decathlon = {"0": "background", "1": "edema", "2": "non-enhancing tumor", "3": "enhancing tumour"}

@@ -1,12 +1,12 @@
-"""Data sets that describe themselves: BIDS in the names of its files, the Decathlon and nnU-Net in a `dataset.json`.
+"""Data sets that describe themselves: BIDS by its file names, the Decathlon and nnU-Net by a `dataset.json`.
 
 BIDS: `sub-<label>/[ses-<label>/]anat|dwi|perf/sub-<label>_..._<suffix>.nii.gz`. Masks are beside the images or below
-`derivatives/`, as in ISLES 2022. Files of one subject and session belong together wherever they are in the data set, so
-a flat copy, with all files of a subject in one folder, is read too.
+`derivatives/`, as in ISLES 2022. Files of one subject and session belong together wherever they are in the data set. So
+a flat copy, with all files of a subject in one folder, can be read too.
 
-The Medical Segmentation Decathlon (4-D images) and nnU-Net's raw data (one file a channel, `_0000`) keep images in
-`imagesTr` and `imagesTs` and label maps in `labelsTr`. Their JSON says which channel is which sequence and which label
-which tissue; no channel gets its name from its place alone.
+The Medical Segmentation Decathlon (4-D images) and nnU-Net's raw data (one file for each channel, `_0000`) keep images
+in `imagesTr` and `imagesTs` and label maps in `labelsTr`. Their JSON names the sequence of each channel and the tissue
+of each label. No channel gets its name from its position alone.
 """
 
 import json

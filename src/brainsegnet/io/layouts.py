@@ -1,9 +1,9 @@
 """How the public data sets name their files, and the cases of a folder in any of these layouts.
 
 A layout is a value: a pattern of the path for each sequence. The group `case` of a pattern ends where the name of the
-case ends in the path, so a case is a folder, a prefix of file names or a folder of folders. A group `folder` stands for
-`<folder>/<folder>`: a file with a name of its own among files that begin with the name of their folder. Names that
-begin with `sub-`, and folders with a `dataset.json`, are left to `described`.
+case ends in the path. So a case is a folder, a prefix of file names or a folder of folders. A group `folder` stands for
+`<folder>/<folder>`: a file with its own name among files that begin with the name of their folder. Names that begin
+with `sub-`, and folders with a `dataset.json`, are left to `described`.
 """
 
 import json

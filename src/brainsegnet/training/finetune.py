@@ -23,8 +23,8 @@ DROPPED = 0.5
 def adopt(recipe: Recipe, card: Card, drop_sequences: float | None = None) -> Recipe:
     """Adapt a recipe to a trained model: its network, its patch unless the recipe has one, and a lower learning rate.
 
-    A model that accepts any subset of its sequences keeps that ability: samples lose sequences at least as often as in
-    its own training, unless `drop_sequences` says how often. A recipe that keeps a share of the weights also keeps the
+    A model that accepts any subset of its sequences keeps that ability. Unless `drop_sequences` says how often, samples
+    lose sequences at least as often as in its own training. A recipe that keeps a share of the weights also keeps the
     weight of small lesions, unless it has its own.
 
     Raises:

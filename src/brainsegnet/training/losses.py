@@ -62,9 +62,9 @@ def focal_loss(logits: Tensor, classes: Tensor, gamma: float = 2.0, weights: Ten
 def weigh_small_lesions(classes: Tensor, power: float) -> Tensor:
     """Factor on each voxel (N, D, H, W): 1 in the background, and larger in a lesion the smaller the lesion is.
 
-    In a lesion it is the share of lesion in the box of `AROUND` voxels, to the power of minus `power`: 1 within a large
-    lesion, about 6 in a lesion of ten voxels at a power of a half. All tissues count as lesion; voxels beyond the
-    sample do not count.
+    In a lesion it is the share of lesion in the box of `AROUND` voxels, to the power of minus `power`. At a power of
+    0.5 it is 1 within a large lesion, and about 6 in a lesion of ten voxels. All tissues count as lesion; voxels beyond
+    the sample do not count.
 
     Examples:
         >>> dots = torch.zeros(1, 9, 9, 9, dtype=torch.long)

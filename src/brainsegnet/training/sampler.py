@@ -120,7 +120,7 @@ class Sampler:
             self.put(i, scan)
 
     def put(self, index: int, scan: Scan) -> None:
-        """Keep a scan at an index, in place of the one before."""
+        """Keep a scan at an index, in place of an earlier one."""
         stored = torch.float32 if self.device.type == "cpu" else torch.float16
         self.scans[index] = scan
         self.images[index] = torch.from_numpy(scan.image).to(self.device, stored)
