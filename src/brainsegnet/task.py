@@ -16,8 +16,11 @@ from brainsegnet._types import Array, Labels
 from brainsegnet.errors import LabelError, TaskError, describe_invalid, describe_unreadable
 
 Normalisation = Literal["median-sd", "median-decile"]
-"""The median of the brain becomes 0, and 1 is its standard deviation, or, which a lesion that is brighter than the rest
-cannot move, the distance from the median down to the lowest tenth, as a share of that of a normal distribution."""
+"""How intensities are normalised. The median of the brain becomes 0, and its scale 1.
+
+`median-sd` scales by the standard deviation. `median-decile` scales by the distance from the median to the tenth
+percentile, which a bright lesion cannot move (`preprocessing.prepare.find_scale`).
+"""
 Colour = Annotated[str, Field(pattern="^#[0-9a-fA-F]{6}$")]
 """Red, green and blue in hexadecimal digits, as in HTML: `#ed2929`."""
 Side = Annotated[int, Field(ge=1)]
@@ -58,15 +61,14 @@ class Task(BaseModel):
     """What is to be found in which images: sequences, labels, and the regions that are scored.
 
     Attributes:
-        name: Name of the task, as used with `--task`.
+        name: Name of the task, shown in logs, cards and results.
         sequences: Sequences in the order of the channels. A model may use some of them.
         labels: Label value in files to tissue; 0 is the background. Class k of the network is the k-th label.
         colours: Label value to its colour in pictures. A label without one gets a colour that fits its tissue.
         regions: Region to the label values that it combines, in the order of the tables.
-        patch: Size (D, H, W) of the paper's training samples, in voxels.
-        normalisation: How intensities are normalised; `median-sd` subtracts the median and divides by the standard
-            deviation.
-        platform: What the platform of the challenge requires of uploads; None if there is none.
+        patch: Size (D, H, W) of a training sample in voxels, unless the recipe has its own.
+        normalisation: How intensities are normalised: `median-sd` gives median 0 and standard deviation 1 in the brain.
+        platform: What the platform of a challenge requires of uploads; None if there is none.
 
     Examples:
         >>> BRATS2015.classes, BRATS2021.label_values

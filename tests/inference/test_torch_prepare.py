@@ -21,7 +21,7 @@ CPU = torch.device("cpu")
 class PreparesOnDevice(TorchBackend):
     """A backend that prepares as on a GPU."""
 
-    def prepare(self, case):
+    def prepare(self, case, normalisation="median-sd"):
         return prepare_on(case, self.device)
 
 

@@ -43,9 +43,13 @@ VNET_CHANNELS = (1, 2, 4, 8, 16)
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """A network of a benchmark, one of `MODELS`, under its name in tables, and how it is trained.
+    """A network of a benchmark, with its name in tables, and how it is trained.
 
-    `fused_decoder` tells whether Brain SegNet is trained with its decoder fused, which spares operations.
+    Attributes:
+        name: Name in tables.
+        recipe: How it is trained.
+        network: Name of the architecture, one of `MODELS`.
+        fused_decoder: Whether Brain SegNet is trained with its decoder fused, which saves operations.
     """
 
     name: str
@@ -55,15 +59,15 @@ class ModelSpec:
 
     @property
     def stem(self) -> str:
-        """For names of files."""
+        """The name for files."""
         return re.sub("[^a-z0-9]+", "-", self.name.lower())
 
 
 def choose_specs(options: BenchmarkOptions, cases: int) -> tuple[ModelSpec, ...]:
-    """The models of a benchmark, trained by a recipe for so many training cases.
+    """The networks of a benchmark, with the recipe for this number of training cases.
 
     Raises:
-        TaskError: a model is unknown, or named twice, or named beside an ablation.
+        TaskError: a network is unknown, named twice, or named together with an ablation.
     """
     recipe = options.chosen_recipe.fit_to(cases)
     if options.ablation and options.models:
@@ -72,10 +76,10 @@ def choose_specs(options: BenchmarkOptions, cases: int) -> tuple[ModelSpec, ...]
 
 
 def choose_models(names: Sequence[str], recipe: Recipe) -> tuple[ModelSpec, ...]:
-    """Networks by name under one recipe, Brain SegNet also at another width (`SIZES`).
+    """Networks by name with one recipe; Brain SegNet also at another width (`SIZES`).
 
     Raises:
-        TaskError: one is unknown, or named twice.
+        TaskError: a network is unknown or named twice.
 
     Examples:
         >>> from brainsegnet.training.recipes import QUICK
@@ -108,9 +112,9 @@ def resize(recipe: Recipe, divisor: int) -> Recipe:
 
 
 def ablation(recipe: Recipe) -> tuple[ModelSpec, ...]:
-    """Brain SegNet as the recipe has it, and without one of its parts at a time; a part that it lacks makes no row.
+    """Brain SegNet as the recipe has it, and without one of its parts at a time. A part that it lacks adds no row.
 
-    Without curriculum, all of the training is like its last stage.
+    Without curriculum, the whole training is like its last stage.
     """
     stages, strided = recipe.stages, (2, 2, 2) if recipe.stride == (1, 2, 2) else (1, 2, 2)
     changes: dict[str, dict[str, Any]] = {

@@ -1,7 +1,7 @@
 """The command line, and how it ends: an exit code, and at most one sentence on standard error.
 
-The code is 0 for success, 1 for an error that the user can correct, 2 for a command that is typed wrong, and 128 plus
-the number of a signal.
+Code 0 is success, 1 an error that the user can correct, and 2 a command that is typed wrong. A signal gives 128 plus
+its number.
 """
 
 import signal

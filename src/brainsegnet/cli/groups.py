@@ -60,7 +60,7 @@ def run(
 def rank(scores: Paths, /, *, out: Path | None = None, metrics: Names = (), seed: int = 0) -> None:
     """Rank models by their scores on the same cases, and test their differences.
 
-    Example: brainsegnet benchmark rank ours/scores.json unet/scores.json --out ranking/
+    Example: brainsegnet benchmark rank brainsegnet/scores.json unet/scores.json --out ranking/
 
     Parameters
     ----------

@@ -1,20 +1,20 @@
 """Shapes of masks: distances between their surfaces, and lesions matched one by one.
 
-A surface is the voxels of a mask with one of six neighbours outside it; beyond the image is outside. Distances are
-taken between the centres of surface voxels, each voxel counting once, as in MONAI. A k-d tree finds the nearest voxels:
-exact like a distance transform, but at a cost that follows the surfaces, not the box around them.
+The surface of a mask is its voxels with one of six neighbours outside it; beyond the image is outside. Distances are
+measured between the centres of surface voxels, each voxel counting once, as in MONAI. A k-d tree finds the nearest
+voxels. It is exact like a distance transform, but its cost follows the surfaces, not the box around them.
 
 A lesion is a connected component of a mask, its voxels joined over 26 neighbours. Two published schemes are values of
 one rule:
 
-- `OVERLAP`, the default, counts as ISLES 2022 does: a true lesion is found if the prediction holds any voxel of it, and
-  a predicted one is invented if it touches no true one. No length in voxels enters, so it is the same on any grid.
-- `BRATS2023_GLIOMA` is the lesion-wise scheme of BraTS 2023: true lesions that three dilations (over 18 neighbours)
-  join are one, a predicted component belongs to every true lesion whose dilation it touches, and true lesions of 50 mm3
-  or less are ignored (what was predicted there is not invented either).
+- `OVERLAP`, the default, counts as ISLES 2022 does. A true lesion is found if any voxel of it is predicted, and a
+  predicted lesion is invented if it touches no true one. No length in voxels enters, so it is the same on any grid.
+- `BRATS2023_GLIOMA` is the lesion-wise scheme of BraTS 2023. True lesions that three dilations (over 18 neighbours)
+  join are one. A predicted component belongs to every true lesion whose dilation it touches. True lesions of 50 mm3 or
+  less are ignored, and what is predicted there is not invented either.
 
-The lesion-wise Dice is BraTS 2023's in both: of each true lesion against all predicted components that belong to it,
-0 for each missed and each invented lesion, and the mean of them all.
+The lesion-wise Dice is that of BraTS 2023 in both schemes. Each true lesion is compared with all predicted components
+that belong to it. Missed and invented lesions count 0, and the mean is taken over all.
 """
 
 import math

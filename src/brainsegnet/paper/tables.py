@@ -157,7 +157,7 @@ def make_row(label: str, scores: ScoreFile, published: PaperTable) -> OurRow:
 
 
 def reading_table(published: PaperTable, ours: Sequence[OurRow]) -> Table:
-    """The rows of the paper and ours, with two decimals, and notes on what the rows are means over."""
+    """The rows of the paper and the given rows, with two decimals, and notes that say what the rows are means over."""
     rows: list[list[Cell]] = [
         [row.method, "paper", *(row.cells.get(key) for key in published.keys)] for row in published.rows
     ]

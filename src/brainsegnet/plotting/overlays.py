@@ -1,4 +1,4 @@
-"""Results over the scan: labels in the paper's colours, probability as heat, and a black sheet of such pictures."""
+"""Results over the scan: labels in the paper's colours, probability as colours, and sheets of such pictures."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -124,7 +124,7 @@ def shades(grey: Array) -> Picture:
 
 
 def spelt(name: str) -> str:
-    """The name of a sequence as it is written: `FLAIR`, `T1c`."""
+    """The name of a sequence as it is usually written: `FLAIR`, `T1c`."""
     return _SPELT.get(name, name.upper())
 
 

@@ -171,7 +171,7 @@ def _labels(card: Card) -> str:
 
 
 def describe_unseen(card: Card) -> str:
-    """The cases that the scores of a card are of, counted and named."""
+    """The cases on which the scores of a card were measured, with their number and names."""
     held = card.training.held_out
     if not held:
         return "the card does not say which cases"
@@ -181,7 +181,7 @@ def describe_unseen(card: Card) -> str:
 
 
 def by_folds(card: Card) -> bool:
-    """Whether the scores are those of other models, because this one was trained on all cases."""
+    """Whether the scores are those of other models, because this model was trained on all cases."""
     return bool({*card.training.held_out} & {*card.training.data.cases})
 
 
