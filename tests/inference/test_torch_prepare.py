@@ -22,7 +22,7 @@ class PreparesOnDevice(TorchBackend):
     """A backend that prepares as on a GPU."""
 
     def prepare(self, case, normalisation="median-sd"):
-        return prepare_on(case, self.device)
+        return prepare_on(case, self.device, normalisation)
 
 
 def stored(case, change):
