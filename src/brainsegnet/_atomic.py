@@ -65,8 +65,9 @@ def replacing(path: Path) -> Iterator[Path]:
 def find_suffix(path: Path, suffixes: tuple[str, ...]) -> str:
     """The one of `suffixes` that the name ends in, in any case; empty if none.
 
-    >>> find_suffix(Path("Pat 1.NII.GZ"), (".nii.gz", ".nii"))
-    '.nii.gz'
+    Examples:
+        >>> find_suffix(Path("Pat 1.NII.GZ"), (".nii.gz", ".nii"))
+        '.nii.gz'
     """
     return next((suffix for suffix in suffixes if path.name.lower().endswith(suffix)), "")
 
@@ -74,8 +75,9 @@ def find_suffix(path: Path, suffixes: tuple[str, ...]) -> str:
 def stem_of(path: Path, suffixes: tuple[str, ...] = IMAGES) -> str:
     """The name of a file without its suffix, of which `.nii.gz` is one.
 
-    >>> stem_of(Path("out/pat 1.nii.gz")), stem_of(Path("notes.txt"))
-    ('pat 1', 'notes.txt')
+    Examples:
+        >>> stem_of(Path("out/pat 1.nii.gz")), stem_of(Path("notes.txt"))
+        ('pat 1', 'notes.txt')
     """
     return path.name[: len(path.name) - len(find_suffix(path, suffixes))]
 

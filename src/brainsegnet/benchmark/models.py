@@ -77,9 +77,10 @@ def choose_models(names: Sequence[str], recipe: Recipe) -> tuple[ModelSpec, ...]
     Raises:
         TaskError: one is unknown, or named twice.
 
-    >>> from brainsegnet.training.recipes import QUICK
-    >>> [spec.network for spec in choose_models(["unet", "brainsegnet-full"], QUICK)]
-    ['unet', 'brainsegnet']
+    Examples:
+        >>> from brainsegnet.training.recipes import QUICK
+        >>> [spec.network for spec in choose_models(["unet", "brainsegnet-full"], QUICK)]
+        ['unet', 'brainsegnet']
     """
     if unknown := [name for name in names if name not in (*MODELS, *SIZES)]:
         raise TaskError(f"unknown model {unknown[0]!r}; choose from {', '.join((*MODELS, *SIZES))}")
@@ -94,9 +95,10 @@ def choose_models(names: Sequence[str], recipe: Recipe) -> tuple[ModelSpec, ...]
 def resize(recipe: Recipe, divisor: int) -> Recipe:
     """The recipe at the paper's width over `divisor`; the learning rate shrinks as the width grows.
 
-    >>> from brainsegnet.training.recipes import QUICK
-    >>> resize(QUICK, 1).widths, resize(QUICK, 1).learning_rate, resize(QUICK, 4) == QUICK.fit_to(3)
-    ((32, 64, 128, 256), 0.001, True)
+    Examples:
+        >>> from brainsegnet.training.recipes import QUICK
+        >>> resize(QUICK, 1).widths, resize(QUICK, 1).learning_rate, resize(QUICK, 4) == QUICK.fit_to(3)
+        ((32, 64, 128, 256), 0.001, True)
     """
     a, b, c, d = (width // divisor for width in PAPER.widths)
     rate = recipe.learning_rate * recipe.widths[0] / a
@@ -202,11 +204,12 @@ def plan_stages(patch: Sequence[int], spacing_mm: Sequence[float]) -> tuple[list
     An axis is halved while it has twice `SMALLEST` voxels and its voxels are less than twice as long as the shortest.
     Its kernels are 1 while its voxels are longer than that.
 
-    >>> strides, kernels = plan_stages((24, 96, 96), (1.0, 1.0, 1.0))
-    >>> strides
-    [(1, 1, 1), (2, 2, 2), (2, 2, 2), (1, 2, 2), (1, 2, 2)]
-    >>> plan_stages((16, 64, 64), (6.5, 1.0, 1.0))[1]
-    [(1, 3, 3), (1, 3, 3), (3, 3, 3), (3, 3, 3), (3, 3, 3)]
+    Examples:
+        >>> strides, kernels = plan_stages((24, 96, 96), (1.0, 1.0, 1.0))
+        >>> strides
+        [(1, 1, 1), (2, 2, 2), (2, 2, 2), (1, 2, 2), (1, 2, 2)]
+        >>> plan_stages((16, 64, 64), (6.5, 1.0, 1.0))[1]
+        [(1, 3, 3), (1, 3, 3), (3, 3, 3), (3, 3, 3), (3, 3, 3)]
     """
     size, spacing, kernel = list(patch), list(spacing_mm), (1, 1, 1)
     strides, kernels = [(1, 1, 1)], list[Shape]()

@@ -214,8 +214,9 @@ def find_halo(blocks: int, slice_stride: int) -> int:
 
     The paper's network, with 17 convolutions in the blocks and four in the refinement:
 
-    >>> find_halo(4, 1)
-    21
+    Examples:
+        >>> find_halo(4, 1)
+        21
     """
     apart: list[int] = [slice_stride**block for block in range(blocks)]
     strided, enlarged = sum(apart[:-1]), apart[-1] - 1

@@ -52,8 +52,9 @@ _SEQUENCE_OF, _TISSUE_OF, _REGION_OF = (
 def find_sequence(name: str) -> str:
     """The name used here for a sequence; an unknown one keeps its own, in lower case.
 
-    >>> [find_sequence(name) for name in ("FLAIR", "T1w", "t1gd", "T2w", "rCBF", "DCE-Ktrans")]
-    ['flair', 't1', 't1c', 't2', 'rcbf', 'dce_ktrans']
+    Examples:
+        >>> [find_sequence(name) for name in ("FLAIR", "T1w", "t1gd", "T2w", "rCBF", "DCE-Ktrans")]
+        ['flair', 't1', 't1c', 't2', 'rcbf', 'dce_ktrans']
     """
     plain = re.sub("[^a-z0-9]", "", name.lower())
     return _SEQUENCE_OF.get(plain, re.sub("[^a-z0-9]+", "_", name.lower()).strip("_"))
@@ -62,8 +63,9 @@ def find_sequence(name: str) -> str:
 def find_tissue(name: str) -> str:
     """The name used here for a tissue; an unknown one keeps its own, in lower case.
 
-    >>> [find_tissue(name) for name in ("edema", "GD-enhancing tumour", "Hippocampus head")]
-    ['oedema', 'enhancing', 'hippocampus head']
+    Examples:
+        >>> [find_tissue(name) for name in ("edema", "GD-enhancing tumour", "Hippocampus head")]
+        ['oedema', 'enhancing', 'hippocampus head']
     """
     return _TISSUE_OF.get(_plain(name), name.strip().lower())
 
@@ -78,9 +80,10 @@ def build_convention(name: str, channels: Sequence[str], labels: Mapping[str, An
     Raises:
         DatasetError: the labels, as they stand in the file `where`, contradict themselves.
 
-    >>> decathlon = {"0": "background", "1": "edema", "2": "non-enhancing tumor", "3": "enhancing tumour"}
-    >>> dict(build_convention("BRATS", ("flair",), decathlon, "dataset.json").labels)
-    {1: 'oedema', 2: 'necrosis + non-enhancing', 3: 'enhancing'}
+    Examples:
+        >>> decathlon = {"0": "background", "1": "edema", "2": "non-enhancing tumor", "3": "enhancing tumour"}
+        >>> dict(build_convention("BRATS", ("flair",), decathlon, "dataset.json").labels)
+        {1: 'oedema', 2: 'necrosis + non-enhancing', 3: 'enhancing'}
     """
     try:
         if (tissues := _read_labels(labels)) is None:

@@ -72,9 +72,10 @@ class CaseFiles:
 
         A perfusion series stands for the maps that can be made of it.
 
-        >>> case = CaseFiles.of("pat1", {"adc": Path("a.nii"), "pwi": Path("p.nii")}, None, "")
-        >>> list(case.images), case.parts["pwi_drop"]
-        (['adc', 'pwi_baseline', 'pwi_drop', 'pwi_peak', 'pwi_area'], 'drop')
+        Examples:
+            >>> case = CaseFiles.of("pat1", {"adc": Path("a.nii"), "pwi": Path("p.nii")}, None, "")
+            >>> list(case.images), case.parts["pwi_drop"]
+            (['adc', 'pwi_baseline', 'pwi_drop', 'pwi_peak', 'pwi_area'], 'drop')
         """
         images = {sequence: path for sequence, path in files.items() if sequence not in (PERFUSION, LESION)}
         parts: dict[str, Part] = {f"{PERFUSION}_{part}": part for part in MAPS} if PERFUSION in files else {}
@@ -235,8 +236,9 @@ def find_bolus(curve: Doubles, name: str) -> tuple[int, int, int]:
     Raises:
         ImageError: the signal does not fall after a baseline.
 
-    >>> find_bolus(np.array([120, 104, 100, 101, 100, 99, 80, 50, 70, 90, 95, 96, 96, 96.0]), "perfusion.nii")
-    (2, 6, 12)
+    Examples:
+        >>> find_bolus(np.array([120, 104, 100, 101, 100, 99, 80, 50, 70, 90, 95, 96, 96, 96.0]), "perfusion.nii")
+        (2, 6, 12)
     """
     lowest = SETTLING + int(np.argmin(curve[SETTLING:]))
     before = curve[SETTLING:lowest]

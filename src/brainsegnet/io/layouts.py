@@ -57,8 +57,9 @@ _STROKE_STEMS = {
 def vsd_path(sequence: str, identifier: int) -> Path:
     """Where BRATS 2015 keeps a sequence, or the `lesion`, within the folder of its case.
 
-    >>> vsd_path("t1c", 54514).as_posix()
-    'VSD.Brain.XX.O.MR_T1c.54514/VSD.Brain.XX.O.MR_T1c.54514.mha'
+    Examples:
+        >>> vsd_path("t1c", 54514).as_posix()
+        'VSD.Brain.XX.O.MR_T1c.54514/VSD.Brain.XX.O.MR_T1c.54514.mha'
     """
     stem = f"{_VSD_STEMS[sequence]}.{identifier}"
     return Path(stem) / f"{stem}.mha"
@@ -67,8 +68,9 @@ def vsd_path(sequence: str, identifier: int) -> Path:
 def smir_path(sequence: str, identifier: int, prefix: str = "SMIR") -> Path:
     """Where ISLES 2017 keeps a sequence, the raw perfusion `pwi`, or the `lesion`, within the folder of its case.
 
-    >>> smir_path("tmax", 127019, "VSD").as_posix()
-    'VSD.Brain.XX.O.MR_Tmax.127019/VSD.Brain.XX.O.MR_Tmax.127019.nii'
+    Examples:
+        >>> smir_path("tmax", 127019, "VSD").as_posix()
+        'VSD.Brain.XX.O.MR_Tmax.127019/VSD.Brain.XX.O.MR_Tmax.127019.nii'
     """
     stem = f"{_STROKE_STEMS[sequence].replace('VSD', prefix, 1)}.{identifier}"
     return Path(stem) / f"{stem}.nii"
@@ -124,8 +126,9 @@ LAYOUTS = (
 def names_lesion(path: Path) -> bool:
     """Whether a file beside the images of a case would be taken for its lesion, by its name.
 
-    >>> names_lesion(Path("pat1/lesion.nii.gz")), names_lesion(Path("pat1/found.nii.gz"))
-    (True, False)
+    Examples:
+        >>> names_lesion(Path("pat1/lesion.nii.gz")), names_lesion(Path("pat1/found.nii.gz"))
+        (True, False)
     """
     place = f"{path.absolute().parent.name}/{path.name}"
     patterns = (layout.patterns.get(LESION) for layout in LAYOUTS)

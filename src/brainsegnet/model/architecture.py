@@ -34,11 +34,12 @@ class BrainSegNet(nn.Module):
 
     The finest refine unit is linear in either case, so `model.fused` can replace it by fewer operations.
 
-    >>> net = BrainSegNet(sequences=4, classes=5)
-    >>> sum(isinstance(m, nn.Conv3d) for m in net.blocks.modules())
-    17
-    >>> round(sum(p.numel() for p in net.parameters()) / 1e6, 1)
-    12.4
+    Examples:
+        >>> net = BrainSegNet(sequences=4, classes=5)
+        >>> sum(isinstance(m, nn.Conv3d) for m in net.blocks.modules())
+        17
+        >>> round(sum(p.numel() for p in net.parameters()) / 1e6, 1)
+        12.4
     """
 
     def __init__(

@@ -84,8 +84,9 @@ def count_parameters(design: Design) -> int:
 def multiply_adds(design: Design, sequences: int) -> float:
     """Multiply-adds per voxel of what runs on whole scans, counted from the shapes of its convolutions.
 
-    >>> round(multiply_adds(brain_segnet(4, 5, (32, 64, 128, 256), 128), 4))
-    578048
+    Examples:
+        >>> round(multiply_adds(brain_segnet(4, 5, (32, 64, 128, 256), 128), 4))
+        578048
     """
     size = [m * math.ceil(SMALLEST_SIDE / m) for m in design.multiples]
     with torch.device("meta"), torch.inference_mode():
@@ -98,9 +99,10 @@ def multiply_adds(design: Design, sequences: int) -> float:
 def peak_bytes(run: Logits, x: Tensor) -> int:
     """Peak memory in bytes of the tensors that a network makes while it runs, its input not included.
 
-    >>> x = torch.zeros(1, 2, 8, 8, 8)
-    >>> peak_bytes(lambda x: (x + 1).mul_(2).sum(1), x) == x.nbytes + x.nbytes // 2
-    True
+    Examples:
+        >>> x = torch.zeros(1, 2, 8, 8, 8)
+        >>> peak_bytes(lambda x: (x + 1).mul_(2).sum(1), x) == x.nbytes + x.nbytes // 2
+        True
     """
     counter = _StorageCounter()
     with counter:

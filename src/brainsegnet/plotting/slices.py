@@ -117,8 +117,9 @@ def _choose(guide: Array, spacing_mm: Sequence[float], views: Views) -> list[Vie
 def fullest(counts: Array) -> int:
     """The middle one of the slices that hold the most.
 
-    >>> fullest(np.array([0, 3, 5, 5, 5, 1]))
-    3
+    Examples:
+        >>> fullest(np.array([0, 3, 5, 5, 5, 1]))
+        3
     """
     best = np.flatnonzero(counts == counts.max())
     return int(best[len(best) // 2])
@@ -127,8 +128,9 @@ def fullest(counts: Array) -> int:
 def _three(hits: Array, fullest: int, slices: int) -> list[int]:
     """The fullest slice and two beside it, a third of the lesion's depth apart, from head to foot.
 
-    >>> _three(np.arange(10, 40), 25, 60), _three(np.array([0]), 0, 20)
-    ([35, 25, 15], [2, 1, 0])
+    Examples:
+        >>> _three(np.arange(10, 40), 25, 60), _three(np.array([0]), 0, 20)
+        ([35, 25, 15], [2, 1, 0])
     """
     step = max(1, len(hits) // 3)
     shift = int(fullest < step) - int(fullest + step >= slices)

@@ -26,8 +26,9 @@ class Turn:
         axes: New axis (D, H, W) to the old one it comes from.
         flips: Whether the new axis runs the other way.
 
-    >>> Turn((2, 0, 1), (True, False, False)).inverse
-    Turn(axes=(1, 2, 0), flips=(False, False, True))
+    Examples:
+        >>> Turn((2, 0, 1), (True, False, False)).inverse
+        Turn(axes=(1, 2, 0), flips=(False, False, True))
     """
 
     axes: tuple[int, int, int] = (0, 1, 2)
@@ -43,8 +44,9 @@ class Turn:
 def find_turn(affine: Affine) -> Turn:
     """The turn that brings a grid upright: each axis goes to the axis of the world that it follows most.
 
-    >>> find_turn(np.eye(4)[[2, 1, 0, 3]])
-    Turn(axes=(0, 1, 2), flips=(False, False, False))
+    Examples:
+        >>> find_turn(np.eye(4)[[2, 1, 0, 3]])
+        Turn(axes=(0, 1, 2), flips=(False, False, False))
     """
     columns = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
     along = np.abs(columns[_WORLD_AXES, :])
@@ -80,12 +82,13 @@ def slab_starts(depth: int, thickness: int) -> tuple[int, ...]:
 
     The paper's figures ("Training details" and "Testing"), 155 slices in slabs of 12 and of 31:
 
-    >>> len(slab_starts(155, 12)), slab_starts(155, 12)[-2:]
-    (13, (132, 143))
-    >>> slab_starts(155, 31)
-    (0, 31, 62, 93, 124)
-    >>> slab_starts(20, 7), slab_starts(5, 7)
-    ((0, 7, 13), (0,))
+    Examples:
+        >>> len(slab_starts(155, 12)), slab_starts(155, 12)[-2:]
+        (13, (132, 143))
+        >>> slab_starts(155, 31)
+        (0, 31, 62, 93, 124)
+        >>> slab_starts(20, 7), slab_starts(5, 7)
+        ((0, 7, 13), (0,))
     """
     if depth < 1 or thickness < 1:
         raise ValueError(f"slabs need at least one slice, not {thickness} of {depth}")

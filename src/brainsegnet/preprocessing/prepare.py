@@ -25,9 +25,10 @@ def find_background(array: Array) -> float | None:
 
     It is 0 in raw scans and below -1 in z-scored ones; a scan with noise in the air has none.
 
-    >>> find_background(np.pad(np.ones((2, 2, 2)), 1, constant_values=-3.5))
-    -3.5
-    >>> find_background(np.arange(8).reshape(2, 2, 2))
+    Examples:
+        >>> find_background(np.pad(np.ones((2, 2, 2)), 1, constant_values=-3.5))
+        -3.5
+        >>> find_background(np.arange(8).reshape(2, 2, 2))
     """
     ends = [[0, n - 1] for n in array.shape]
     corners = array[np.ix_(*ends)].ravel()
@@ -70,8 +71,9 @@ def crop(volume: V, box: Box) -> V:
 def put_back(array: Array, box: Box, shape: Shape, fill: float = 0) -> Array:
     """An array (..., d, h, w) of the box in the whole (..., D, H, W), with `fill` around it.
 
-    >>> put_back(np.ones((1, 1, 2)), Box((0, 1, 1), (1, 2, 3)), (1, 3, 3)).astype(int).tolist()
-    [[[0, 0, 0], [0, 1, 1], [0, 0, 0]]]
+    Examples:
+        >>> put_back(np.ones((1, 1, 2)), Box((0, 1, 1), (1, 2, 3)), (1, 3, 3)).astype(int).tolist()
+        [[[0, 0, 0], [0, 1, 1], [0, 0, 0]]]
     """
     whole = np.full((*array.shape[:-3], *shape), fill, array.dtype)
     whole[(..., *box.slices)] = array
@@ -87,13 +89,14 @@ class OutsideLabels:
         places: Voxels outside the box that are not background, as indices into the flattened scan.
         values: Their classes.
 
-    >>> labels = np.arange(12, dtype=np.uint8).reshape(1, 3, 4)
-    >>> box = Box((0, 0, 1), (1, 3, 4))
-    >>> around = OutsideLabels.of(labels, box)
-    >>> around.places.tolist(), around.values.tolist()
-    ([4, 8], [4, 8])
-    >>> np.array_equal(around.complete(labels[box.slices]), labels)
-    True
+    Examples:
+        >>> labels = np.arange(12, dtype=np.uint8).reshape(1, 3, 4)
+        >>> box = Box((0, 0, 1), (1, 3, 4))
+        >>> around = OutsideLabels.of(labels, box)
+        >>> around.places.tolist(), around.values.tolist()
+        ([4, 8], [4, 8])
+        >>> np.array_equal(around.complete(labels[box.slices]), labels)
+        True
     """
 
     box: Box
@@ -150,8 +153,9 @@ def normalise(array: Array, mask: Mask, background: float | None = None, name: s
     Raises:
         ImageError: the image has only one value in the brain.
 
-    >>> normalise(np.array([[[0, 0, 1, 3]]]), np.array([[[False, True, True, True]]]), 0).tolist()
-    [[[0.0, -2.0, -1.0, 1.0]]]
+    Examples:
+        >>> normalise(np.array([[[0, 0, 1, 3]]]), np.array([[[False, True, True, True]]]), 0).tolist()
+        [[[0.0, -2.0, -1.0, 1.0]]]
     """
     counted = array[mask & find_foreground(array, background)]
     centre = float(np.median(counted)) if counted.size else 0.0

@@ -123,12 +123,13 @@ def match_channels(card: Card, sequences: Sequence[str]) -> list[int | None]:
 def match_tissues(card: Card, task: Task) -> list[int | None]:
     """For each class of the task, background first, that of the trained model, or None; parts stand for wholes.
 
-    >>> from brainsegnet.model.card import Architecture, Input
-    >>> from brainsegnet.task import BRATS2015, BRATS2021
-    >>> shape = Architecture(widths=(1, 1), refined=1)
-    >>> card = Card(name="x", task=BRATS2021, input=Input(sequences=("t1",)), network=shape)
-    >>> match_tissues(card, BRATS2015)
-    [0, 1, 2, 1, 3]
+    Examples:
+        >>> from brainsegnet.model.card import Architecture, Input
+        >>> from brainsegnet.task import BRATS2015, BRATS2021
+        >>> shape = Architecture(widths=(1, 1), refined=1)
+        >>> card = Card(name="x", task=BRATS2021, input=Input(sequences=("t1",)), network=shape)
+        >>> match_tissues(card, BRATS2015)
+        [0, 1, 2, 1, 3]
     """
     known = [set(tissue.split(" + ")) for tissue in card.task.labels.values()]
     origins: list[int | None] = [0]

@@ -38,10 +38,11 @@ def focal_loss(logits: Tensor, classes: Tensor, gamma: float = 2.0, weights: Ten
     `logits` (N, K, D, H, W); true `classes` 0 to K-1 and `weights`, a factor on each voxel, (N, D, H, W). A `gamma` of
     0 is cross entropy.
 
-    >>> import math
-    >>> z, y = torch.zeros(1, 4, 1, 1, 1), torch.zeros(1, 1, 1, 1, dtype=torch.long)
-    >>> round(focal_loss(z, y, 0).item() / math.log(4), 6), round(focal_loss(z, y, 2).item() / math.log(4), 6)
-    (1.0, 0.5625)
+    Examples:
+        >>> import math
+        >>> z, y = torch.zeros(1, 4, 1, 1, 1), torch.zeros(1, 1, 1, 1, dtype=torch.long)
+        >>> round(focal_loss(z, y, 0).item() / math.log(4), 6), round(focal_loss(z, y, 2).item() / math.log(4), 6)
+        (1.0, 0.5625)
     """
     cross_entropy = F.cross_entropy(logits.float(), classes.long(), reduction="none")
     loss = cross_entropy if weights is None else weights * cross_entropy
@@ -57,10 +58,11 @@ def weigh_small_lesions(classes: Tensor, power: float) -> Tensor:
     lesion, about 6 in a lesion of ten voxels at a power of a half. All tissues count as lesion; voxels beyond the
     sample do not count.
 
-    >>> dots = torch.zeros(1, 9, 9, 9, dtype=torch.long)
-    >>> dots[0, 4, 4, 4] = 1
-    >>> weigh_small_lesions(dots, 0.5)[0, 4, 4, 3:5].tolist()
-    [1.0, 20.12461280822754]
+    Examples:
+        >>> dots = torch.zeros(1, 9, 9, 9, dtype=torch.long)
+        >>> dots[0, 4, 4, 4] = 1
+        >>> weigh_small_lesions(dots, 0.5)[0, 4, 4, 3:5].tolist()
+        [1.0, 20.12461280822754]
     """
     lesion = (classes > 0).float().unsqueeze(1)
     share = lesion

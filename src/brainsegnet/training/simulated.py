@@ -47,9 +47,10 @@ class SimulationBuffer:
         ahead: Simulate the next scan in a thread during the training, instead of when it is due.
         seen: Scans that the training has held so far, over all resumed parts.
 
-    >>> buffer = SimulationBuffer(3, 40, make=lambda number: ...)
-    >>> buffer.numbers_at(39), buffer.numbers_at(40), buffer.numbers_at(200), buffer.count_at(200)
-    ([0, 1, 2], [3, 1, 2], [6, 7, 5], 8)
+    Examples:
+        >>> buffer = SimulationBuffer(3, 40, make=lambda number: ...)
+        >>> buffer.numbers_at(39), buffer.numbers_at(40), buffer.numbers_at(200), buffer.count_at(200)
+        ([0, 1, 2], [3, 1, 2], [6, 7, 5], 8)
     """
 
     size: int
@@ -177,8 +178,9 @@ def _choose_generator(task: Task, sequences: Sequence[str]) -> Generator:
 def describe_simulation(simulated: Simulated) -> str:
     """What is simulated, in a sentence.
 
-    >>> describe_simulation(Simulated(anatomy="icbm152", seed=1000000000, size=8, refresh_every=40))
-    '8 simulated gliomas in memory, one new every 40 steps; anatomy icbm152, seeds from 1000000000'
+    Examples:
+        >>> describe_simulation(Simulated(anatomy="icbm152", seed=1000000000, size=8, refresh_every=40))
+        '8 simulated gliomas in memory, one new every 40 steps; anatomy icbm152, seeds from 1000000000'
     """
     steps = "step" if simulated.refresh_every == 1 else f"{simulated.refresh_every} steps"
     kind = simulated.kind[:-1] if simulated.size == 1 else simulated.kind

@@ -40,10 +40,11 @@ def patient_of(case: str) -> str:
     BraTS 2023 holds scans of BraTS 2021 under the same numbers, so both count as one patient's; BraTS 2020 has numbers
     of its own, and one scan of each patient.
 
-    >>> patient_of("BraTS-GLI-00006-001") == patient_of("BraTS-GLI-00006-000") == patient_of("BraTS2021_00006")
-    True
-    >>> patient_of("brats_tcia_pat105_0012"), patient_of("sub-strokecase0001_ses-0001"), patient_of("training_4")
-    ('brats_tcia_pat105', 'sub-strokecase0001', 'training_4')
+    Examples:
+        >>> patient_of("BraTS-GLI-00006-001") == patient_of("BraTS-GLI-00006-000") == patient_of("BraTS2021_00006")
+        True
+        >>> patient_of("brats_tcia_pat105_0012"), patient_of("sub-strokecase0001_ses-0001"), patient_of("training_4")
+        ('brats_tcia_pat105', 'sub-strokecase0001', 'training_4')
     """
     for pattern, form in _PATIENTS:
         if match := pattern.fullmatch(case):
@@ -59,8 +60,9 @@ def deal_folds(cases: Sequence[str], folds: int, seed: int) -> tuple[tuple[str, 
     Raises:
         DatasetError: fewer than two folds, or fewer patients than folds.
 
-    >>> deal_folds(["b_0", "a_0", "c_0"], 3, seed=1)
-    (('a_0',), ('b_0',), ('c_0',))
+    Examples:
+        >>> deal_folds(["b_0", "a_0", "c_0"], 3, seed=1)
+        (('a_0',), ('b_0',), ('c_0',))
     """
     patients = _by_patient(sorted(cases))
     if folds < 2:
