@@ -94,7 +94,7 @@ class TorchBackend(_TorchNetwork):
         return cls(net, str(next(net.parameters()).device))
 
     def prepare(self, case: Case) -> Prepared:
-        """Prepare a case, on the GPU if it has room for the whole scan. The image then stays there."""
+        """As `preprocessing.prepare`, on the GPU if it has room for the whole scan; the image then stays there."""
         if self.device.type != "cpu":
             try:
                 return prepare_on(case, self.device)

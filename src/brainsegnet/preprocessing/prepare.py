@@ -138,7 +138,7 @@ def check_case(case: Case) -> None:
 
 
 def normalise(array: Array, mask: Mask, background: float | None = None, name: str = "the image") -> Floats:
-    """Normalise an image to median 0 and standard deviation 1 in the brain. Outside it, and only there, it is 0.
+    """Median 0 and standard deviation 1 over the brain; exactly 0 outside it and nowhere else.
 
     The median is used instead of the mean, because a large lesion moves the mean away from the healthy tissue. If a
     sequence covers less than the brain of the others and is `background` there, these voxels do not count.
@@ -146,8 +146,8 @@ def normalise(array: Array, mask: Mask, background: float | None = None, name: s
     Args:
         array: Intensities (D, H, W).
         mask: The brain (D, H, W).
-        background: Value of the sequence outside the brain, or None.
-        name: What messages call the image.
+        background: The sequence's value outside the brain, or None.
+        name: What it is called in the message.
 
     Raises:
         ImageError: the image has only one value in the brain.
@@ -197,7 +197,7 @@ class Prepared:
 
 
 def prepare(case: Case) -> Prepared:
-    """Check a case, turn it upright, crop it to the brain and normalise each sequence.
+    """Check a case, bring it upright, crop it to the brain and normalise each sequence.
 
     Raises:
         ImageError: an image is empty, constant, or holds NaN or infinite values.
