@@ -67,7 +67,8 @@ class Task(BaseModel):
         colours: Label value to its colour in pictures. A label without one gets a colour that fits its tissue.
         regions: Region to the label values that it combines, in the order of the tables.
         patch: Size (D, H, W) of a training sample in voxels, unless the recipe has its own.
-        normalisation: How intensities are normalised: `median-sd` gives median 0 and standard deviation 1 in the brain.
+        normalisation: How intensities are normalised. `median-sd`: median 0 and standard deviation 1 in the brain.
+            `median-decile`: median 0, and a scale from the tenth percentile that a bright lesion cannot move.
         platform: What the platform of a challenge requires of uploads; None if there is none.
 
     Examples:

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from documents.command_line import describe_commands
+from documents.fields import fields_pages
 from documents.records import ROOT
 from documents.tables import TABLES
 
@@ -57,7 +58,8 @@ def fill_tables(text: str, page: Path) -> str:
 def make_pages(root: Path = ROOT) -> dict[Path, str]:
     """Every page with generated parts, as it should read; paths relative to the root."""
     pages = {page: fill_tables((root / page).read_text(encoding="utf-8"), page) for page in find_pages(root)}
-    return {page: text for page, text in pages.items() if names_in(text)} | {COMMAND_LINE: describe_commands()}
+    with_tables = {page: text for page, text in pages.items() if names_in(text)}
+    return with_tables | {COMMAND_LINE: describe_commands()} | fields_pages(root)
 
 
 def find_changes(pages: dict[Path, str], root: Path = ROOT) -> dict[Path, str]:

@@ -55,7 +55,6 @@ BANNED: Mapping[str, str] = {
     r"\brosters?\b": "data split",
     r"\b(?:bouts?|contenders?|standings)\b": "fold run, model, leaderboard",
     r"\bpeers?\b": "baselines, other networks",
-    r"\bmirroring\b": "test-time augmentation",
     r"\b(?:weav(?:e|es|ing)|woven|bath(?:e|es|ing)|soak(?:s|ed|ing)?)\b": "texture, add, infiltrate",
     r"\brecolou?r": "augment intensity",
     r"\bfrozen network": "fused network",
