@@ -50,7 +50,7 @@ def fields_pages(root: Path = ROOT) -> dict[Path, str]:
     Raises:
         KeyError: a page names an unknown class, or a field has no line in the docstring of its class.
     """
-    return {page: fill((root / page).read_text(encoding="utf-8")) for page in PAGES}
+    return {page: fill((root / page).read_text(encoding="utf-8")) for page in PAGES if (root / page).exists()}
 
 
 def fill(text: str) -> str:
