@@ -103,7 +103,7 @@ def test_the_headline_agrees_with_the_cards():
         means = [f"{score:.2f}" for score in read_card(model).data["training"]["scores"].values()]
         assert [cell[:4] for cell in row[2:5] if cell] == means
         assert row[0].startswith(f"{model.capitalize()}: ") and row[1] == "yes, in choice"
-    assert independent[1] == "not in training" and "(" in independent[2] and "[" in left_out[2]
+    assert independent[1] == "only in choice" and "(" in independent[2] and "[" in left_out[2]
     for row, name in zip(
         (left_out, independent, stroke), ("tumour-brats2021", "tumour-brats2015", "stroke-isles2022"), strict=True
     ):

@@ -73,13 +73,12 @@ def describe_machine(stated: str) -> str:
 
 
 def name_sources(records: Sequence[Record]) -> str:
-    """A sentence for each date and processor, with the files made then and there."""
+    """The files, with the date and the processor of each."""
     groups: dict[str, list[str]] = {}
     for record in records:
         groups.setdefault(record.made, []).append(f"`{record.path.as_posix()}`")
-    return " ".join(
-        f"Source{'s' if len(paths) > 1 else ''}: {', '.join(paths)} ({made})." for made, paths in groups.items()
-    )
+    named = "; ".join(f"{', '.join(paths)} ({made})" for made, paths in groups.items())
+    return f"Source{'s' if len(records) > 1 else ''}: {named}."
 
 
 def _find_machine(data: Any) -> str:  # noqa: ANN401

@@ -37,7 +37,7 @@ class SegmentOptions:
     """Keep all connected components. By default some models drop those of much lower confidence than the most confident
     one."""
     tta: bool = False
-    "Test-time augmentation: average over the scan and its mirror images. Takes about four times as long."
+    "Test-time augmentation: average over the scan and its mirror images. Takes about five times as long."
     device: Device = "auto"
     "Where the network runs; auto uses a GPU if there is one and torch is installed, else the CPU."
     threads: int | None = None
