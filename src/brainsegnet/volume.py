@@ -29,6 +29,7 @@ class Volume:
     Attributes:
         array: Intensities (D, H, W): slice, row, column.
         affine: Matrix (4, 4) from an index (d, h, w, 1) to millimetres (x to the left, y to the back, z to the head).
+            nibabel differs in both: its arrays are (I, J, K), and its x points to the right and its y to the front.
 
     Raises:
         ValueError: `array` is not 3-D, or `affine` is not (4, 4).

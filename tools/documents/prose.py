@@ -100,7 +100,7 @@ def find_paragraphs(text: str) -> Iterator[tuple[int, str]]:
         if fence:
             fence = "" if opened and opened[1].startswith(fence) else fence
             continue
-        if line.startswith(":::"):
+        if line.startswith((":::", "- Source: `", "- Sources: `")):  # an object of mkdocstrings; the files of a table
             skipped = True
         elif line and not line.startswith(" "):
             skipped = False

@@ -144,14 +144,20 @@ class Ranking:
 def rank(
     scores: Sequence[Path], out: Path | None = None, metrics: Sequence[str] = USUAL_METRICS, seed: int = 0
 ) -> Ranking:
-    """Rank models by their scores on the same cases, and test in which scores they differ.
+    """Rank models by their scores on the same cases, and test each pair of them.
+
+    Each model gets its mean rank over cases, regions and metrics. Pairs are tested by a permutation test of the mean
+    rank, and score by score by the signed-rank test of Wilcoxon. P-values are adjusted by the rule of Holm.
 
     Args:
         scores: The `scores.json` of each model, or the folder that holds it. A model has the name of the folder, or of
             the file if that has another name.
         out: Folder that gets `ranking.csv`, `pairs.csv`, `ranking.json` and `ranking.md`; None writes nothing.
-        metrics: Metrics to rank by, with equal weight.
+        metrics: Metrics to rank by, with equal weight: names of columns in `scores.csv`, such as `dice` and `hd95_mm`.
         seed: Seed of the bootstrap and the permutations.
+
+    Returns:
+        The ranking, with the tests of all pairs.
 
     Raises:
         DatasetError: a file is not a scores.json, or the models were not scored on the same cases, truths and rules.

@@ -74,6 +74,9 @@ def segment(
         options: How to segment.
         callback: Its `on_case` is called with the `SavedCase` of each case that is done.
 
+    Returns:
+        The cases that succeeded, each with its label map and report, and a sentence for each that failed.
+
     Raises:
         ModelError: the model cannot be used; or no model is named, and two cases need different ones.
         DatasetError: no case is found.

@@ -41,7 +41,7 @@ class Segmenter:
         model: Name of a shipped model (`tumour`, `stroke`, `perfusion`), model folder, output folder of `train`, or
             open `Model`.
         options: How to segment. `resample` and `register` apply to images in memory too.
-        changes: Single fields of `SegmentOptions` by name, which replace those of `options`.
+        changes: Single fields of `SegmentOptions` by name, which replace those of `options`: `probabilities=True`.
 
     Raises:
         ModelError: the model cannot be used.
@@ -51,6 +51,9 @@ class Segmenter:
         >>> segmenter = Segmenter("tumour", threads=2)
         >>> segmenter.sequences
         ('flair', 't1', 't1c', 't2')
+        >>> result = segmenter({"flair": "flair.nii.gz", "t1c": "t1c.nii.gz"})  # doctest: +SKIP
+        >>> result.volumes_ml["regions"]["whole"]  # doctest: +SKIP
+        116.816
     """
 
     def __init__(

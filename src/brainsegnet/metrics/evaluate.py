@@ -111,7 +111,10 @@ def evaluate(
         task: Label convention of the scores. Predictions are translated to it if the JSON of `segment` beside them
             names their convention, and truths if their layout does. All others must already be in it.
         out: Folder that gets `scores.csv`, `scores.json` and `scores.md`; None writes nothing.
-        rules: What the definitions of the scores leave open.
+        rules: Choices that the definitions of the scores leave open, such as the tolerance of surface Dice.
+
+    Returns:
+        The scores by case and region, the cases that could not be scored, and those without a prediction.
 
     Raises:
         DatasetError: there is nothing to score, or a prediction has no truth.

@@ -63,7 +63,8 @@ def train(
         callback: Receives messages and progress.
 
     Returns:
-        The model folder to use: `best` if cases were held out, else `last`.
+        The model folder to use: `best` if cases were held out and scored, else `last`. The scores of `best` are
+        optimistic, because the held-out cases chose it.
 
     Raises:
         BrainSegNetError: data, task, options or output folder cannot be used; one sentence says why.
