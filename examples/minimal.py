@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from brainsegnet.simulation.phantom import simulate_phantom
 
-# "3D Brain SegNet", Figures 2 and 3. From block to block, rows and columns halve; the number of slices stays.
+# Figures 2 and 3 and "3D Refinement Module". From block to block, rows and columns halve; the slices stay.
 WIDTHS, REFINED = (8, 16, 32, 64), 32  # channels; (32, 64, 128, 256) and 128 in the paper
 
 
@@ -75,7 +75,7 @@ Scan = tuple[Tensor, Tensor]  # image (C, D, H, W), classes (D, H, W)
 
 
 def slab_starts(depth: int, thickness: int) -> list[int]:
-    """First slice of each slab; the last slab moves back to fit. 155 slices make 13 slabs of 12, or 5 of 31."""
+    """First slice of each slab; the last slab moves back to fit. 155 slices make 13 slabs of 12."""
     return [min(start, max(depth - thickness, 0)) for start in range(0, depth, thickness)]
 
 
@@ -121,6 +121,7 @@ def train(scans: list[Scan], epochs: int = EPOCHS, seed: int = 0) -> BrainSegNet
     slabs = [(scan, start) for scan in scans for start in slab_starts(len(scan[1]), SAMPLE[0])]
     for stage, (share, gamma) in STAGES.items():
         for epoch in range(epochs):
+            losses = []
             for batch in np.split(rng.permutation(len(slabs)), range(BATCH, len(slabs), BATCH)):
                 samples = [cut_sample(rng, *slabs[k], rng.random() < share) for k in map(int, batch)]
                 images, classes = map(torch.stack, zip(*samples, strict=True))
@@ -128,7 +129,8 @@ def train(scans: list[Scan], epochs: int = EPOCHS, seed: int = 0) -> BrainSegNet
                 adam.zero_grad()
                 loss.backward()
                 adam.step()
-            print(f"{stage}, epoch {epoch + 1} of {epochs}: loss {loss:.4f}", flush=True)
+                losses.append(loss.item())
+            print(f"{stage}, epoch {epoch + 1} of {epochs}: loss {np.mean(losses):.4f}", flush=True)
     return net.eval()
 
 
@@ -139,11 +141,9 @@ REGIONS = {"whole": (1, 2, 3, 4), "core": (1, 3, 4), "enhancing": (4,)}  # 1 nec
 @torch.inference_mode()
 def predict(net: nn.Module, image: Tensor, thickness: int = 31) -> Tensor:
     """Classes (D, H, W) of an image (C, D, H, W) of any size, which zeros pad to multiples of 8."""
-    depth, height, width = image.shape[1:]
-    padded, classes = F.pad(image, (0, -width % 8, 0, -height % 8)), torch.empty(image.shape[1:], dtype=torch.long)
-    for slab in (slice(start, start + thickness) for start in slab_starts(depth, thickness)):
-        classes[slab] = net(padded[None, :, slab])[0, :, :, :height, :width].argmax(0)
-    return classes
+    height, width = image.shape[2:]
+    slabs = F.pad(image, (0, -width % 8, 0, -height % 8)).split(thickness, dim=1)
+    return torch.cat([net(slab[None])[0].argmax(0) for slab in slabs])[:, :height, :width]
 
 
 def dice(found: Tensor, true: Tensor, values: tuple[int, ...]) -> float:
