@@ -47,7 +47,7 @@ tables: $(DOCS)/installed  ## Fill in the generated tables and the command line 
 	$(DOCS)/bin/python -m documents
 
 docs: $(DOCS)/installed  ## Build the site into site/; open site/index.html, no server needed
-	$(DOCS)/bin/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --strict
 
 wheel:  ## Build the wheel into dist/, install it into a fresh environment and segment with it
 	$(PYTHON) tools/smoke.py dist
