@@ -38,6 +38,8 @@ class Volume:
         >>> v = Volume(np.zeros((155, 240, 240)), np.diag([1.0, 1.0, 1.0, 1.0]))
         >>> v.shape, v.spacing_mm, v.voxel_ml
         ((155, 240, 240), (1.0, 1.0, 1.0), 0.001)
+        >>> v
+        Volume((155, 240, 240) float64, 1 x 1 x 1 mm)
     """
 
     array: Array
@@ -48,6 +50,11 @@ class Volume:
             raise ValueError(f"a volume is 3-D (D, H, W), this array has shape {self.array.shape}")
         if self.affine.shape != (4, 4):
             raise ValueError(f"an affine is (4, 4), this one is {self.affine.shape}")
+
+    def __repr__(self) -> str:
+        """One line: voxels, type and spacing."""
+        spacing = " x ".join(f"{step:.3g}" for step in self.spacing_mm)
+        return f"{type(self).__name__}({self.shape} {self.array.dtype}, {spacing} mm)"
 
     @property
     def shape(self) -> Shape:

@@ -74,6 +74,11 @@ class Segmentation:
     moved: Mapping[str, Any] = field(default_factory=dict)
     model_folder: Path | None = None
 
+    def __repr__(self) -> str:
+        """One line: case, model and volumes."""
+        volumes = ", ".join(f"{region} {ml:.1f} ml" for region, ml in self.volumes_ml["regions"].items())
+        return f"Segmentation({self.name}, model {self.card.name}: {volumes})"
+
     @property
     def name(self) -> str:
         """Name of the case."""
