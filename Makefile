@@ -7,10 +7,11 @@ DEMO = .venv-demo
 LEARN = .venv-learn
 LOWEST = .venv-lowest
 DOCS = .venv-docs
+BILL = .venv-sbom
 PIP = bin/pip install --quiet --disable-pip-version-check
 PYTEST = $(CHECKS)/bin/pytest -q -n $(WORKERS) --dist loadfile
 
-.PHONY: help demo learn test test-fast nightly test-lowest coverage lint tables docs wheel clean
+.PHONY: help demo learn test test-fast nightly test-lowest coverage lint tables docs sbom wheel clean
 
 help:  ## List these commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1: /p' Makefile
@@ -72,10 +73,20 @@ $(DOCS)/installed: pyproject.toml constraints.txt
 	$(DOCS)/$(PIP) --constraint constraints.txt --editable '.[docs]'
 	touch $@
 
+$(BILL)/installed: $(DEMO)/installed
+	$(PYTHON) -m venv $(BILL)
+	$(BILL)/$(PIP) cyclonedx-bom
+	touch $@
+
 $(LOWEST)/installed: pyproject.toml constraints-lowest.txt
 	$(PYTHON) -m venv $(LOWEST)
 	$(LOWEST)/$(PIP) --constraint constraints-lowest.txt --editable '.[test]'
 	touch $@
 
+sbom: $(BILL)/installed  ## List the libraries of an install for segmenting, in CycloneDX, into dist/brainsegnet.cdx.json
+	mkdir -p dist
+	$(BILL)/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible \
+		--output-file dist/brainsegnet.cdx.json $(DEMO)/bin/python
+
 clean:  ## Remove what these commands made
-	rm -rf $(DEMO) $(LEARN) $(CHECKS) $(LOWEST) $(DOCS) demo learnt build dist site .coverage
+	rm -rf $(DEMO) $(LEARN) $(CHECKS) $(LOWEST) $(DOCS) $(BILL) demo learnt build dist site .coverage

@@ -2,21 +2,26 @@
 
     python tools/smoke.py [FOLDER]
 
-The wheel is left in FOLDER (by default `dist`). It has to be at most 25 MB. Only the standard library is needed here.
+The wheel is left in FOLDER (by default `dist`). It has to be at most 25 MB, and its models have to have the SHA-256 sums
+of their cards. Only the standard library is needed here.
 """
 
 import argparse
 import csv
+import hashlib
+import json
 import os
 import subprocess
 import sys
 import tempfile
 import tomllib
+import zipfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLE = ROOT / "examples" / "glioma"
 MOST_MEGABYTES = 25
+MODELS = ("tumour", "stroke", "perfusion")
 LEAST_DICE = 0.8
 """Of the whole tumour in the example."""
 
@@ -24,6 +29,7 @@ LEAST_DICE = 0.8
 def main(folder: Path) -> None:
     """Build, install and try the wheel, and end with an error at the first thing that is wrong."""
     wheel = build(folder)
+    check_models(wheel)
     with tempfile.TemporaryDirectory() as scratch:
         programs = install(wheel, Path(scratch))
         try_out(programs, Path(scratch))
@@ -37,6 +43,23 @@ def build(folder: Path) -> Path:
     megabytes = wheel.stat().st_size / 1e6
     require(megabytes <= MOST_MEGABYTES, f"{wheel.name} has {megabytes:.1f} MB, of {MOST_MEGABYTES} at most")
     return wheel
+
+
+def check_models(wheel: Path) -> None:
+    """Compare each file of the models in the wheel with the sum on its card; a file without a sum is an error too."""
+    with zipfile.ZipFile(wheel) as archive:
+        cards = [name for name in archive.namelist() if name.endswith("/card.json")]
+        require(len(cards) == len(MODELS), f"the wheel holds {len(cards)} cards, of {len(MODELS)} models")
+        for name in cards:
+            home, card = name.removesuffix("card.json"), json.loads(archive.read(name))
+            sums = {card["weights"]["file"]: card["weights"]["sha256"]}
+            for export in card["exports"].values():
+                sums |= {f"export/{file}": known for file, known in export["files"].items()}
+            held = {found.removeprefix(home) for found in archive.namelist() if found.startswith(home)} - {"card.json"}
+            require(held == set(sums), f"{home} holds {sorted(held)}, its card names {sorted(sums)}")
+            for file, known in sums.items():
+                found = hashlib.sha256(archive.read(home + file)).hexdigest()
+                require(found == known, f"{home}{file} has the SHA-256 {found}, its card says {known}")
 
 
 def declared_version() -> str:
@@ -58,7 +81,7 @@ def try_out(programs: Path, scratch: Path) -> None:
     program = programs / "brainsegnet"
     version = call(program, "--version", folder=scratch)
     require(declared_version() in version, f"--version says {version}, pyproject.toml {declared_version()}")
-    for name in ("tumour", "stroke", "perfusion"):
+    for name in MODELS:
         require(name in call(program, "inspect", name, folder=scratch), f"inspect {name} does not name the model")
     call(program, "segment", EXAMPLE, "--out", "lesion.nii.gz", folder=scratch)
     truth = EXAMPLE / "lesion.nii.gz"
