@@ -11,7 +11,7 @@ BILL = .venv-sbom
 PIP = bin/pip install --quiet --disable-pip-version-check
 PYTEST = $(CHECKS)/bin/pytest -q -n $(WORKERS) --dist loadfile
 
-.PHONY: help demo learn test test-fast nightly test-lowest coverage lint tables docs sbom wheel clean
+.PHONY: help demo learn test test-fast nightly test-lowest coverage lint tables docs sbom audit wheel clean
 
 help:  ## List these commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1: /p' Makefile
@@ -49,6 +49,10 @@ tables: $(DOCS)/installed  ## Fill in the generated tables and the command line 
 
 docs: $(DOCS)/installed  ## Build the site into site/; open site/index.html, no server needed
 	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --strict
+
+audit: $(LEARN)/installed $(BILL)/installed  ## Look up known faults of the libraries for training; needs the network
+	$(BILL)/$(PIP) pip-audit
+	$(BILL)/bin/pip-audit --path "$$($(LEARN)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
 
 wheel:  ## Build the wheel into dist/, install it into a fresh environment and segment with it
 	$(PYTHON) tools/smoke.py dist
