@@ -2,8 +2,8 @@
 
     python tools/smoke.py [FOLDER]
 
-The wheel is left in FOLDER (by default `dist`). It has to be at most 25 MB. Its models must have the SHA-256 sums of their
-cards. Only the standard library is needed here.
+The wheel is left in FOLDER (by default `dist`). It has to be at most 25 MB, and its models must agree with the SHA-256
+sums of their cards. Only the standard library is needed here.
 """
 
 import argparse
