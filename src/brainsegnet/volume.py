@@ -22,8 +22,29 @@ REMEDY = "segment, train and compare: --resample"
 
 
 @dataclass(frozen=True, eq=False)
+class Forms:
+    """The codes of the qform and the sform of a NIfTI header, by which an image is placed in the world.
+
+    Attributes:
+        qform, sform: Codes: 0 unknown, 1 scanner, 2 aligned, 3 Talairach, 4 MNI.
+        to_qform: (4, 4), from a point of the affine that is used to where the qform has it, in millimetres; None where
+            the two agree.
+    """
+
+    qform: int = 1
+    sform: int = 1
+    to_qform: Affine | None = None
+
+
+SCANNER = Forms()
+"""What images have that come from no NIfTI file."""
+
+
+@dataclass(frozen=True, eq=False)
 class Volume:
     """An image (D, H, W) on its grid, whose affine (4, 4) leads from an index (d, h, w, 1) to millimetres.
+
+    `forms` is how a NIfTI file places the image, and `warnings` are sentences on what is odd in the file.
 
     Raises:
         ValueError: `array` is not 3-D or `affine` is not (4, 4).
@@ -35,6 +56,8 @@ class Volume:
 
     array: Array
     affine: Affine
+    forms: Forms = SCANNER
+    warnings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.array.ndim != 3:
@@ -62,6 +85,10 @@ class Volume:
     def with_array(self, array: Array) -> Self:
         """The same grid with other values (D, H, W)."""
         return replace(self, array=array)
+
+    def with_labels(self, labels: Array) -> "LabelMap":
+        """A label map (D, H, W) on the same grid."""
+        return LabelMap(labels, self.affine, self.forms, self.warnings)
 
     def on_grid_of(self, other: "Volume") -> bool:
         """Whether both grids have the same shape and their corners agree; see `GRID_TOLERANCE_MM`."""

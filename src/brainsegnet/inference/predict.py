@@ -29,7 +29,7 @@ from brainsegnet.inference.tiling import Backend, TiledPredictor, tta_probabilit
 from brainsegnet.model.card import Card
 from brainsegnet.preprocessing.prepare import Prepared, prepare, restore
 from brainsegnet.task import Task
-from brainsegnet.volume import Case, LabelMap, Volume
+from brainsegnet.volume import Case, Volume
 
 BACKGROUND = "background"
 
@@ -161,7 +161,8 @@ def finish(raw: RawPrediction, card: Card, model_folder: Path | None = None) -> 
     options, soft = raw.options, raw.probabilities
     used, reference = prepared.sequences, loaded.case.reference
     absent = tuple(name for name in card.sequences if name not in used)
-    labels = LabelMap(card.task.decode(restore(raw.filtered.classes, prepared)), reference.affine)
+    labels = reference.with_labels(card.task.decode(restore(raw.filtered.classes, prepared)))
+    odd = [f"{name}: {said}" for name, image in loaded.case.images.items() for said in image.warnings]
     unusual = find_warnings(prepared, reference.spacing_mm, card.profile) if card.profile else []
     probabilities = uncertainty = intervals = None
     if soft is not None and options.probabilities:
@@ -180,7 +181,7 @@ def finish(raw: RawPrediction, card: Card, model_folder: Path | None = None) -> 
         probabilities=probabilities,
         entropy=uncertainty,
         intervals=intervals,
-        warnings=(*unusual, *warn_of_sequences(expected_dice(card, used), used)),
+        warnings=(*odd, *unusual, *warn_of_sequences(expected_dice(card, used), used)),
         components_dropped=raw.filtered.dropped_components,
         dropped_ml=round(raw.filtered.dropped_voxels * labels.voxel_ml, 6),
         seconds=raw.seconds,

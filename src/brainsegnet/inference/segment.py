@@ -132,7 +132,8 @@ def _load(files: CaseFiles, card: Card, options: SegmentOptions) -> LoadedCase:
     started = time.perf_counter()
 
     def read(lesion: bool, *notes: str) -> LoadedCase:
-        aligner = Aligner(files.name, options.register)
+        first = next((name for name in card.sequences if name in files.images), "the first sequence")
+        aligner = Aligner(files.name, options.register, first)
         align = aligner if options.resample or options.register else None
         case = load_case(files, card.sequences, card.task, lesion=lesion, allow_missing=True, align=align)
         return LoadedCase(case, aligner.to_json(), notes, {"read": time.perf_counter() - started})

@@ -220,7 +220,8 @@ def map_perfusion(series: Series, name: str = "the perfusion series") -> Mapping
     values = (baseline[tissue], contrast.max(axis=0), contrast.argmax(axis=0), contrast.sum(axis=0))
     for i, part in enumerate(values):
         maps[i, tissue] = part
-    return {name: Volume(part, series.affine) for name, part in zip(MAPS, maps, strict=True)}
+    place = series.affine, series.forms, series.warnings
+    return {name: Volume(part, *place) for name, part in zip(MAPS, maps, strict=True)}
 
 
 def find_bolus(curve: Doubles, name: str) -> tuple[int, int, int]:

@@ -138,7 +138,7 @@ def load_case(
         }
         if labels is not None and not labels.on_grid_of(first):
             moved = align(LESION, labels, first)
-            labels = LabelMap(moved.array, moved.affine)
+            labels = moved.with_labels(moved.array)
     return Case(files.name, images, labels)
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from brainsegnet._types import Affine, Array, ItkObject
 from brainsegnet.errors import ImageError
 from brainsegnet.io.nifti import CheckKind, damaged, misnamed
+from brainsegnet.io.placement import Place
 from brainsegnet.volume import build_itk, load_itk
 
 _NRRD = ".nrrd"
@@ -31,8 +32,8 @@ class _MetaBlock(NamedTuple):
     compressed: bool
 
 
-def read_itk(path: Path, check_kind: CheckKind) -> tuple[Array, Affine]:
-    """The voxels (..., D, H, W) of a .mha, .mhd or .nrrd and their affine; `check_kind` is called before they are read.
+def read_itk(path: Path, check_kind: CheckKind) -> tuple[Array, Place]:
+    """The voxels (..., D, H, W) of a .mha, .mhd or .nrrd and their place; `check_kind` is called before they are read.
 
     Raises:
         ImageError: the file is no such image, cut short or damaged.
@@ -51,7 +52,7 @@ def read_itk(path: Path, check_kind: CheckKind) -> tuple[Array, Affine]:
     except RuntimeError as error:
         raise ImageError(f"{path} cannot be read as an image: {_shorten(error)}") from error
     _check_sum(path, array)
-    return array, affine
+    return array, Place(affine)
 
 
 def check_itk(path: Path) -> None:
