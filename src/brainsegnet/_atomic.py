@@ -15,9 +15,12 @@ IMAGES = (".nii.gz", ".nii", ".mha", ".nrrd")
 
 
 def write_text(text: str, path: Path) -> None:
-    """Write text as UTF-8; an `OutputError` says why it cannot be."""
+    """Write text as UTF-8; an `OutputError` says why it cannot be.
+
+    Bytes of a path that are no UTF-8 are escaped, as JSON does it.
+    """
     with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8", newline="\n")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
 
 
 def writable(path: Path, suffixes: tuple[str, ...] = IMAGES) -> None:

@@ -46,6 +46,15 @@ _Row = tuple[int, tuple[str, ...]]
 """Number of a line in a table, and its case, sequence and path."""
 
 
+def clean_name(name: str) -> str:
+    r"""A name from a path, as text that every file can hold: bytes that are no UTF-8 are written as `%FC`.
+
+    >>> clean_name("M\udcfcller"), clean_name("Müller")
+    ('M%FCller', 'Müller')
+    """
+    return "".join(f"%{ord(c) - 0xDC00:02X}" if 0xDC80 <= ord(c) <= 0xDCFF else c for c in name)
+
+
 @dataclass(frozen=True)
 class CaseFiles:
     """The files of a case.
@@ -65,6 +74,9 @@ class CaseFiles:
     convention: Task | None = None
     parts: Mapping[str, Part] = field(default_factory=dict)
     layout: str = field(default="", compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", clean_name(self.name))
 
     @classmethod
     def of(cls, name: str, files: Mapping[str, Path], convention: Task | None, layout: str) -> "CaseFiles | None":
@@ -158,7 +170,7 @@ def _check_row(table: Path, line: int, row: Sequence[str]) -> tuple[str, str, Pa
     case, sequence, file = (value.strip() for value in row)
     if blank := [column for column, value in zip(_COLUMNS, row, strict=True) if not value.strip()]:
         raise _defect(table, line, f"the {blank[0]} is empty")
-    if {"/", "\\"} & set(case):
+    if case.startswith(".") or {"/", "\\"} & set(case) or not case.isprintable():
         raise _defect(table, line, f"case {case} is no name for a file; results are called after it")
     path = table.parent / file
     if not path.is_file():

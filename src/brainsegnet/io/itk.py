@@ -62,6 +62,7 @@ def check_itk(path: Path) -> None:
         ImageError: either of these.
         OSError: the file, or the one that holds its voxels, cannot be opened or read.
     """
+    _check_name(path)
     if path.suffix.lower() == _NRRD:
         with path.open("rb") as file:
             if file.read(4) != b"NRRD":
@@ -77,6 +78,7 @@ def write_itk(array: Array, affine: Affine, path: Path, *, compress: bool) -> No
         ImageError: it cannot be written, or came out incomplete.
     """
     try:
+        _check_name(path)
         load_itk().WriteImage(build_itk(array, affine), str(path), useCompression=compress)
         if not path.exists():
             raise ImageError("nothing was written")
@@ -92,6 +94,13 @@ def unpack_itk(image: ItkObject) -> tuple[Array, Affine]:
     columns = np.reshape(image.GetDirection(), (axes, axes))[:3, :3] * image.GetSpacing()[:3]
     affine[:3, :3], affine[:3, 3] = columns[:, ::-1], image.GetOrigin()[:3]
     return load_itk().GetArrayFromImage(image), affine
+
+
+def _check_name(path: Path) -> None:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise ImageError(f"{path} has a name that is not UTF-8, which its format does not allow; rename it") from error
 
 
 def _shorten(error: Exception) -> str:

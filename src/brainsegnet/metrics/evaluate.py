@@ -14,7 +14,7 @@ from pydantic import BaseModel, FiniteFloat, ValidationError
 
 from brainsegnet._atomic import find_suffix, stem_of, writable, write_text
 from brainsegnet.errors import BrainSegNetError, DatasetError, GridMismatch, describe_invalid
-from brainsegnet.io.case_files import TABLES
+from brainsegnet.io.case_files import TABLES, clean_name
 from brainsegnet.io.cases import find_cases, read_prediction
 from brainsegnet.io.images import READERS, read_labels
 from brainsegnet.io.layouts import find_maps
@@ -304,7 +304,7 @@ def _score_pair(
 def _find_pairs(predicted: Path, truths: Sequence[Path]) -> tuple[dict[str, tuple[Path, Path, Task | None]], list[str]]:
     """Case to prediction, truth and its convention; and the cases that a folder of predictions does not hold."""
     if predicted.is_file() and len(truths) == 1 and truths[0].is_file() and truths[0].suffix not in TABLES:
-        return {stem_of(predicted, READERS): (predicted, truths[0], None)}, []
+        return {clean_name(stem_of(predicted, READERS)): (predicted, truths[0], None)}, []
     found = label_files(predicted)
     known = _find_truths(truths)
     if predicted.is_file() and len(known) == 1:
@@ -345,7 +345,7 @@ def label_files(folder: Path) -> dict[str, Path]:
     if folder.is_file() and not find_suffix(folder, READERS):
         raise DatasetError(f"{folder} is no image ({', '.join(READERS)}); name a label map or a folder of them")
     if folder.is_file():
-        return {stem_of(folder, READERS): folder}
+        return {clean_name(stem_of(folder, READERS)): folder}
     if not folder.is_dir():
         raise DatasetError(f"{folder} does not exist; name a label map or a folder of them")
     images = [path for path in sorted(folder.iterdir()) if find_suffix(path, READERS) and path.is_file()]
