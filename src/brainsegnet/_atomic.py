@@ -14,6 +14,10 @@ IMAGES = (".nii.gz", ".nii", ".mha", ".nrrd")
 """Image formats that are written: one file each, so .mhd is only read."""
 
 
+_SYSTEM = {"thumbs.db", "desktop.ini", "__macosx", "$recycle.bin", "system volume information", "lost+found"}
+"""Names that systems use, in lower case, beside those that begin with a dot."""
+
+
 def write_text(text: str, path: Path) -> None:
     """Write text as UTF-8; an `OutputError` says why it cannot be.
 
@@ -63,6 +67,15 @@ def replacing(path: Path) -> Iterator[Path]:
                 shutil.rmtree(temporary, ignore_errors=True)
             else:
                 temporary.unlink(missing_ok=True)
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder is one that systems write beside the user's: `._x` of macOS, `Thumbs.db` of Windows.
+
+    >>> is_hidden("._scan.nii.gz"), is_hidden("Thumbs.db"), is_hidden("scan.nii.gz")
+    (True, True, False)
+    """
+    return name.startswith(".") or name.lower() in _SYSTEM
 
 
 def find_suffix(path: Path, suffixes: tuple[str, ...]) -> str:

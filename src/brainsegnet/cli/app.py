@@ -1,7 +1,7 @@
 """The program itself, and how its verbs speak: sentences and bars of progress, complaints on standard error."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Annotated, Any, Self
@@ -51,6 +51,15 @@ def report_failures(failures: Mapping[str, str], done: int) -> None:
             complain(sentence)
         complain(f"{len(failures)} of {len(failures) + done} cases could not be done; {done or 'none'} could")
         sys.exit(1)
+
+
+def report_left_out(sentences: Sequence[str]) -> None:
+    """A sentence on each folder that was not recognised beside others, and how many there are."""
+    for sentence in sentences:
+        complain(sentence)
+    if sentences:
+        folders = "1 folder is" if len(sentences) == 1 else f"{len(sentences)} folders are"
+        complain(f"{folders} left out, beside the cases that were found")
 
 
 def say(text: str) -> None:

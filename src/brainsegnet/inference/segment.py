@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from brainsegnet.errors import BrainSegNetError, OutputError
 from brainsegnet.inference import SegmentOptions
 from brainsegnet.inference.predict import LoadedCase, PreparedCase, RawPrediction
 from brainsegnet.inference.segmenter import Segmenter
-from brainsegnet.io.cases import CaseFiles, find_cases, load_case
+from brainsegnet.io.cases import CaseFiles, CaseSearch, load_case, search_cases
 from brainsegnet.io.images import READERS
 from brainsegnet.io.layouts import names_lesion
 from brainsegnet.model.card import Card
@@ -41,11 +41,13 @@ class BatchResult:
     Attributes:
         done: Results of the cases that succeeded.
         failures: Case to the sentence that says why it failed.
+        left_out: Sentences on folders beside the cases whose images are named in no known way.
         seconds, computing: From the first reading to the last writing; and those in which a case was computed.
     """
 
     done: Sequence[SavedCase] = ()
     failures: Mapping[str, str] = field(default_factory=dict)
+    left_out: Sequence[str] = ()
     seconds: float = 0
     computing: float = 0
 
@@ -74,11 +76,14 @@ def segment(
         BrainSegNetError: the only case cannot be used; of many, the bad ones are in `failures`.
     """
     if named := isinstance(cases, Mapping):
-        case_files = [CaseFiles(stem_of(next(iter(cases.values())), READERS), cases)]
+        search = CaseSearch([CaseFiles(stem_of(next(iter(cases.values())), READERS), cases)], {})
     else:
-        case_files = find_cases([cases] if isinstance(cases, Path) else cases)
+        search = search_cases([cases] if isinstance(cases, Path) else cases)
+    case_files, total = search.cases, len(search.cases) + len(search.failures)
+    if not case_files:
+        raise BrainSegNetError("; ".join(search.failures.values()))
     opened = choose_model({case.name: case.images for case in case_files}) if model is None else resolve_model(model)
-    targets = _plan_targets(case_files, out, found=not named)
+    targets = _plan_targets(case_files, out, found=not named, total=total)
     segmenter = Segmenter(opened, options)
 
     def read(files: CaseFiles) -> LoadedCase | PreparedCase:
@@ -97,21 +102,21 @@ def segment(
         return saved
 
     batch = run_batch(case_files, read, compute, write, lambda files: files.name, segmenter.open)
-    if len(case_files) == 1 and batch.failures:
+    if total == 1 and batch.failures:
         raise BrainSegNetError(next(iter(batch.failures.values())))
-    return batch
+    return replace(batch, failures={**search.failures, **batch.failures}, left_out=search.left_out)
 
 
-def _plan_targets(cases: Sequence[CaseFiles], out: Path, found: bool) -> dict[str, Path]:
-    """The label map of each case: `out` itself for a single one, or `out/<case>.nii.gz`.
+def _plan_targets(cases: Sequence[CaseFiles], out: Path, found: bool, total: int) -> dict[str, Path]:
+    """The label map of each case: `out` itself for the only one of a `total`, or `out/<case>.nii.gz`.
 
     Raises:
         OutputError: `out` names a file but there are many cases, a target is one of the images or cannot be written, or
             a later search of the folder in which cases were `found` would take it for their truth.
     """
     one_file = find_suffix(out, IMAGES) and not out.is_dir()
-    if one_file and len(cases) > 1:
-        raise OutputError(f"{len(cases)} cases do not fit into {out}; name a folder with --out")
+    if one_file and total > 1:
+        raise OutputError(f"{total} cases do not fit into {out}; name a folder with --out")
     targets = {case.name: out if one_file else out / f"{case.name}.nii.gz" for case in cases}
     scans = {path.resolve() for case in cases for path in case.images.values()}
     folders = {scan.parent for scan in scans} if found else set()
@@ -186,7 +191,7 @@ def run_batch(
                     finish(*former)
         if last_write is not None:
             finish(*last_write)
-    return BatchResult(done, failures, time.perf_counter() - beginning, computing)
+    return BatchResult(done, failures, (), time.perf_counter() - beginning, computing)
 
 
 @contextmanager

@@ -94,6 +94,14 @@ class CaseFiles:
         return cls(name, images, files.get(LESION), convention, parts, layout) if images else None
 
 
+@dataclass(frozen=True)
+class Ambiguous:
+    """A case whose files contradict each other, and the sentence that says how."""
+
+    name: str
+    sentence: str
+
+
 def read_table(table: Path) -> list[CaseFiles]:
     """The cases of a CSV with the columns case, sequence and path, or of a YAML {case: {sequence: path}}.
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike
 
-from brainsegnet._atomic import IMAGES, check_suffix, find_suffix, replacing
+from brainsegnet._atomic import IMAGES, check_suffix, find_suffix, replacing, stem_of
 from brainsegnet._types import Affine, Array, ItkObject, NibabelImage
 from brainsegnet.errors import ImageError, LabelError, OutputError
 from brainsegnet.io.itk import check_itk, read_itk, unpack_itk, write_itk
@@ -138,6 +138,16 @@ def check_size(path: Path) -> None:
             check_itk(path)
         else:
             check_nifti(path)
+
+
+def is_second_half(path: Path, first: Path) -> bool:
+    """Whether a file is the `.img` of the pair whose `.hdr` is `first`.
+
+    >>> is_second_half(Path("a.img.gz"), Path("a.hdr")), is_second_half(Path("a.nii"), Path("a.hdr"))
+    (True, False)
+    """
+    halves = [(first, (".hdr", ".hdr.gz")), (path, (".img", ".img.gz"))]
+    return stem_of(path, READERS) == stem_of(first, READERS) and all(find_suffix(*half) for half in halves)
 
 
 def from_array(array: ArrayLike, affine: ArrayLike, name: str = "the image") -> Volume:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from brainsegnet._atomic import find_suffix
 from brainsegnet.io.case_files import PERFUSION, read_sequences
-from brainsegnet.io.cases import DatasetCheck, check_dataset, find_cases
+from brainsegnet.io.cases import DatasetCheck, check_dataset, search_cases
 from brainsegnet.io.images import READERS, Series, read_image, read_series
 from brainsegnet.metrics.table import Table, count_cases, text_columns
 from brainsegnet.model.card import Card, Comparison, ExportNote, Parent, TrainingNote
@@ -36,8 +36,9 @@ def inspect(model_or_case: Path | None = None) -> Table:
     if find_suffix(model_or_case, READERS):
         row = _series_row(model_or_case.name, read_series(model_or_case))
         return Table(text_columns(*_IMAGE), [row], f"image {model_or_case}")
-    cases = find_cases([model_or_case])
-    if len(cases) == 1:
+    search = search_cases([model_or_case])
+    cases, unusable = search.cases, [*search.failures.values(), *search.left_out]
+    if len(cases) == 1 and not unusable:
         case = cases[0]
         volumes = dict(zip(case.images, read_sequences(case, [*case.images]), strict=True))
         volumes |= {"lesion": read_image(case.lesion)} if case.lesion else {}
@@ -49,7 +50,7 @@ def inspect(model_or_case: Path | None = None) -> Table:
         labels = ("yes" if case.lesion else "no", case.convention.name if case.convention else "the task's")
         rows.append((case.name, _join_names(case.images), *labels, "; ".join(found.defects.get(case.name, ()))))
     title = f"{len(cases)} cases in {model_or_case}"
-    return Table(text_columns(*_CASE), rows, title, _summary(found, len(cases)))
+    return Table(text_columns(*_CASE), rows, title, [*_summary(found, len(cases), not unusable), *unusable])
 
 
 def find_model(folder: Path) -> Model | None:
@@ -109,15 +110,16 @@ def _join_names(sequences: Iterable[str]) -> str:
     )
 
 
-def _summary(found: DatasetCheck, count: int) -> list[str]:
-    """Layout, sequences and truth of all, and which cases are not whole."""
+def _summary(found: DatasetCheck, count: int, whole: bool) -> list[str]:
+    """Layout, sequences and truth of all, and which cases are not whole; `whole` if there are no others."""
     by_name = {_join_names([name]): number for name, number in found.sequences.items()}
     partly = [f"{name} {'' if number == count else f'({number})'}".strip() for name, number in by_name.items()]
     broken = ", ".join(found.defects)
     return [
         "layout: " + ", ".join(f"{layout} ({number} cases)" for layout, number in found.layouts.items()),
         f"sequences: {', '.join(partly)}; label maps: {found.labelled} of {count}",
-        f"incomplete: {len(found.defects)} of {count}: {broken}" if broken else "every file is there and whole",
+        *([f"incomplete: {len(found.defects)} of {count}: {broken}"] if broken else []),
+        *(["every file is there and whole"] if whole and not broken else []),
     ]
 
 

@@ -170,6 +170,7 @@ def _announce(split: DataSplit, plan: "Plan", fabric: "Fabric", parent: Model | 
         f"{widths[0]} to {widths[-1]} channels, {fabric.world_size} x {fabric.device.type}, "
         f"{fabric.strategy.precision.precision}"
     )
+    yield from split.left_out
     if split.simulated is not None:
         yield describe_simulation(split.simulated)
     if parent is not None and (warning := warn_of_forgetting(plan.recipe, parent.card, split.sequences, split.task)):
