@@ -236,6 +236,25 @@ def test_one_bad_case_among_many_is_a_failure_and_the_others_are_done(phantoms, 
     assert len(list((tmp_path / "out").iterdir())) == 4
 
 
+def test_a_case_found_twice_and_a_folder_that_no_layout_knows_cost_the_others_nothing(phantoms, trained, tmp_path):
+    data = tmp_path / "data"
+    shutil.copytree(phantoms, data)
+    shutil.copytree(phantoms / "phantom0001", data / "again" / "phantom0001")
+    images = files_of(phantoms, "phantom0000").images
+    (data / "odd").mkdir()
+    shutil.copy(images["t1"], data / "odd" / "odd_0000.mha")
+    done = segment(data, trained, tmp_path / "out", CPU)
+    assert [one.name for one in done.done] == ["phantom0000", "phantom0002"]
+    assert "phantom0001 is found twice" in done.failures["phantom0001"]
+    assert [sentence.split(" is left out: ")[0] for sentence in done.left_out] == [str(data / "odd")]
+    with pytest.raises(OutputError, match="3 cases do not fit"):
+        segment(data, trained, tmp_path / "a.nii.gz", CPU)
+    shutil.rmtree(data / "phantom0000")
+    shutil.rmtree(data / "phantom0002")
+    with pytest.raises(BrainSegNetError, match="phantom0001 is found twice"):
+        segment(data, trained, tmp_path / "none", CPU)
+
+
 def test_many_cases_do_not_fit_into_a_file(phantoms, trained, tmp_path):
     with pytest.raises(OutputError, match="3 cases do not fit"):
         segment(phantoms, trained, tmp_path / "a.nii.gz", CPU)

@@ -145,6 +145,19 @@ def test_an_incomplete_download_is_shown_case_by_case(phantoms, tmp_path):
     ]
 
 
+def test_what_segment_would_refuse_or_leave_out_is_said(phantoms, tmp_path):
+    data = tmp_path / "data"
+    shutil.copytree(phantoms, data)
+    shutil.copytree(phantoms / "phantom0001", data / "again" / "phantom0001")
+    (data / "odd").mkdir()
+    shutil.copy(find_cases([phantoms])[0].images["t1"], data / "odd" / "odd_0000.mha")
+    inventory = inspect(data)
+    assert [row[0] for row in inventory.rows] == ["phantom0000", "phantom0002"]
+    twice, odd = inventory.notes[-2:]
+    assert twice.startswith("case phantom0001 is found twice, in") and odd.startswith(f"{data / 'odd'} is left out")
+    assert "every file is there and whole" not in inventory.notes
+
+
 def test_a_file_of_several_images_is_shown(tmp_path):
     array = np.arange(5 * 2 * 3 * 4, dtype=np.int16).reshape(5, 2, 3, 4)
     sitk.WriteImage(sitk.GetImageFromArray(array, isVector=False), str(tmp_path / "a.nii.gz"))

@@ -25,6 +25,7 @@ from brainsegnet.volume import SCANNER, Forms, LabelMap, Volume, build_itk, is_s
 ITK_READERS = (".mha", ".mhd", ".nrrd")
 READERS = (".nii.gz", ".nii", ".hdr.gz", ".hdr", ".img.gz", ".img", ".mgz", ".mgh", *ITK_READERS)
 """Endings of files that can be read; `.hdr` and `.img` are the two files of one image."""
+_FEW_LABELS = 64
 LABEL_TOLERANCE = 1e-3
 """A stored label may be this far from a whole number: rescaled integers come back rounded."""
 
@@ -99,7 +100,13 @@ def to_labels(volume: Volume, name: str = "the label map") -> LabelMap:
     labels = np.rint(array).astype(np.uint8)
     off = np.abs(array - labels) > LABEL_TOLERANCE
     if off.any():
-        raise LabelError(f"{name} holds {off.sum()} fractions such as {array[off][0]:g}; name the file of the labels")
+        fraction = f"{off.sum()} fractions such as {array[off][0]:g}"
+        if off.mean() < 0.5 and len(np.unique(labels[~off])) <= _FEW_LABELS:
+            raise LabelError(
+                f"{name} holds {fraction} between whole labels, as interpolation leaves them; resample label maps by "
+                "the nearest neighbour"
+            )
+        raise LabelError(f"{name} holds {fraction}; name the file of the labels")
     return volume.with_labels(labels)
 
 

@@ -16,6 +16,10 @@ from brainsegnet.errors import ImageError
 from brainsegnet.preprocessing.geometry import Turn, find_turn, turn_array
 from brainsegnet.volume import Box, Case, V
 
+FEW = 64
+"""A label map has no more values than this: those of FreeSurfer have 54, scans have 150 or more."""
+_SMALL = 4096
+_COUNTED = ("tmax", "ttp", "mtt", "pwi_peak")
 NEARLY_ZERO = np.float32(1e-6)
 """What the median becomes, so that 0 means outside the brain."""
 
@@ -118,11 +122,13 @@ class OutsideLabels:
 
 
 def check_case(case: Case) -> None:
-    """Refuse images that cannot be normalised.
+    """Refuse images that cannot be normalised, and label maps.
 
     Raises:
-        ImageError: an image is empty, constant, or holds NaN or infinite values; the text names case and sequence.
+        ImageError: an image is empty, constant, holds NaN or infinite values, or a few whole values only; the text
+            names case and sequence.
     """
+    refuse_labels(case)
     for sequence, volume in case.images.items():
         name, array = f"case {case.name}: {sequence}", volume.array
         if array.size == 0:
@@ -133,6 +139,29 @@ def check_case(case: Case) -> None:
             raise ImageError(f"{name} holds {count} NaN or infinite values; mend them, or leave it out")
         if low == high:
             raise ImageError(f"{name} is {low:g} everywhere; replace it or leave it out")
+
+
+def refuse_labels(case: Case) -> None:
+    """Refuse a label map that is given as a sequence: it holds a few whole values, where a scan has hundreds.
+
+    Small arrays pass, and maps of time, which are counted in frames.
+
+    Raises:
+        ImageError: an image holds from 2 to `FEW` values, all of them whole and none negative.
+    """
+    for sequence, volume in case.images.items():
+        if sequence in _COUNTED or volume.array.size < _SMALL:
+            continue
+        steps = tuple(slice(None, None, max(1, n // 32)) for n in volume.shape)
+        if len(np.unique(volume.array[steps])) > FEW:
+            continue
+        values = np.unique(volume.array)
+        if 2 <= len(values) <= FEW and values[0] >= 0 and (values == np.rint(values)).all():
+            few = ", ".join(f"{value:g}" for value in values[:5]) + (", ..." if len(values) > 5 else "")
+            raise ImageError(
+                f"case {case.name}: {sequence} holds only {len(values)} values ({few}), as a label map does; name the "
+                "file of the image, or leave it out"
+            )
 
 
 def normalise(array: Array, mask: Mask, background: float | None = None, name: str = "the image") -> Floats:
