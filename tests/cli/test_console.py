@@ -110,6 +110,7 @@ def test_a_name_that_is_not_utf_8_costs_no_other_case(data, trained, tmp_path, r
     done = {"good.json", "good.nii.gz"}
     if suffix == ".mha":
         assert ended.code == 1 and "has a name that is not UTF-8" in ended.err and "M\\udcfcller" in ended.err
+        assert "incomplete: 1 of 2: M%FCller" in run("inspect", folder).out
     else:
         assert ended.code == 0 and "M%FCller: " in ended.out
         done |= {"M%FCller.json", "M%FCller.nii.gz"}
