@@ -69,6 +69,15 @@ def replacing(path: Path) -> Iterator[Path]:
                 temporary.unlink(missing_ok=True)
 
 
+def is_unicode(path: Path) -> bool:
+    """Whether a path is text: some libraries open no others."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def is_hidden(name: str) -> bool:
     """Whether a file or folder is one that systems write beside the user's: `._x` of macOS, `Thumbs.db` of Windows.
 

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from brainsegnet._atomic import is_unicode
 from brainsegnet._types import Affine, Array, ItkObject
 from brainsegnet.errors import ImageError
 from brainsegnet.io.nifti import CheckKind, damaged, misnamed
@@ -97,10 +98,8 @@ def unpack_itk(image: ItkObject) -> tuple[Array, Affine]:
 
 
 def _check_name(path: Path) -> None:
-    try:
-        str(path).encode()
-    except UnicodeEncodeError as error:
-        raise ImageError(f"{path} has a name that is not UTF-8, which its format does not allow; rename it") from error
+    if not is_unicode(path):
+        raise ImageError(f"{path} has a name that is not UTF-8, which its format does not allow; rename it")
 
 
 def _shorten(error: Exception) -> str:
