@@ -152,6 +152,12 @@ def test_tissues_named_like_places_are_written_beside_the_labels(segmenter, imag
     assert [path.name for path in tmp_path.iterdir()] == ["in"] and len(list((tmp_path / "in").iterdir())) == 7
 
 
+def test_what_is_odd_about_several_files_is_said_once(segmenter, images):
+    volumes = {name: replace(read_image(path), warnings=("it is odd",)) for name, path in images.items()}
+    volumes["t2"] = replace(volumes["t2"], warnings=("it is odd", "it is old"))
+    assert segmenter(volumes).warnings[:2] == ("flair, t1, t1c, t2: it is odd", "t2: it is old")
+
+
 def test_maps_come_on_request(trained, images):
     found = Segmenter(trained, SegmentOptions(threads=1), probabilities=True, uncertainty=True)(images)
     stack = np.stack([volume.array for volume in found.probabilities.values()])

@@ -72,7 +72,7 @@ def test_values_are_rescaled_as_by_nibabel(tmp_path, rng, dtype, slope, inter):
     """A slope of 0, or none that is a number, leaves the stored values as they are."""
     array = rng.integers(0, 2 ** min(30, 8 * np.dtype(dtype).itemsize - 1), (3, 4, 5)).astype(dtype)
     path = save(tmp_path / "a.nii.gz", array, order=dtype[0], sform=(A, 1), scl_slope=slope, scl_inter=inter)
-    read, expected = read_image(path).array, np.asanyarray(nibabel.load(path).dataobj)
+    read, expected = read_image(path).array, np.asanyarray(nibabel.nifti1.load(path).dataobj)
     assert read.dtype.isnative and (read.dtype.kind == "f" or read.dtype == array.dtype.newbyteorder("="))
     np.testing.assert_allclose(read.T, expected.astype(read.dtype), rtol=1e-6)
 

@@ -71,7 +71,7 @@ FORMS = [
 def test_an_image_is_where_nibabel_finds_it(tmp_path, forms, order):
     """The sform if its code is above 0, else the qform, else the middle of the image is 0."""
     path = save(tmp_path / "a.nii", order=order, **forms)
-    np.testing.assert_allclose(swap_world(read_image(path).affine), nibabel.load(path).affine, atol=1e-4)
+    np.testing.assert_allclose(swap_world(read_image(path).affine), nibabel.nifti1.load(path).affine, atol=1e-4)
 
 
 @pytest.mark.parametrize("forms", FORMS)
@@ -84,10 +84,10 @@ def test_what_is_written_has_both_forms_and_their_codes(tmp_path, forms, act):
         "kept": read_image,
         "labels": read_labels,
         "turned": lambda path: turn(turn(read_image(path), there), there.inverse),
-        "in memory": lambda path: from_nibabel(nibabel.load(path)),
+        "in memory": lambda path: from_nibabel(nibabel.nifti1.load(path)),
     }[act](path)
     write_image(volume, tmp_path / "b.nii.gz")
-    before, after = nibabel.load(path), nibabel.load(tmp_path / "b.nii.gz")
+    before, after = nibabel.nifti1.load(path), nibabel.nifti1.load(tmp_path / "b.nii.gz")
     assert {name: int(after.header[name]) for name in ("qform_code", "sform_code")} == {
         name: int(before.header[name]) for name in ("qform_code", "sform_code")
     }
@@ -104,7 +104,7 @@ def test_a_part_of_an_image_stays_where_it_is_by_both_forms(tmp_path):
     whole = save(tmp_path / "a.nii", (SCANNED, 1), (MOVED, 2))
     part = crop(read_image(whole), Box((1, 2, 1), (4, 5, 6)))
     write_image(part, tmp_path / "b.nii")
-    before, after = nibabel.load(whole), nibabel.load(tmp_path / "b.nii")
+    before, after = nibabel.nifti1.load(whole), nibabel.nifti1.load(tmp_path / "b.nii")
     for get in ("get_qform", "get_sform"):
         expected = getattr(before, get)() @ (1, 2, 1, 1)
         np.testing.assert_allclose(getattr(after, get)() @ (0, 0, 0, 1), expected, atol=1e-4)
@@ -122,7 +122,7 @@ def test_readers_that_prefer_the_qform_and_those_that_prefer_the_sform_find_the_
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         itk = sitk.ReadImage(str(path))
-    right, front, head = (nibabel.load(path).affine @ (1, 2, 3, 1))[:3]
+    right, front, head = (nibabel.nifti1.load(path).affine @ (1, 2, 3, 1))[:3]
     np.testing.assert_allclose(itk.TransformIndexToPhysicalPoint((1, 2, 3)), (-right, -front, head), atol=1e-4)
 
 

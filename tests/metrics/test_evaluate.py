@@ -189,7 +189,7 @@ def test_an_ambiguous_case_of_the_truth_is_a_failure_where_it_was_predicted(phan
 
 
 def test_a_pair_of_header_and_voxels_is_one_label_map(truths, tmp_path):
-    labels = nibabel.load(truths / "phantom0000.nii.gz")
+    labels = nibabel.nifti1.load(truths / "phantom0000.nii.gz")
     nibabel.Nifti1Pair(np.asanyarray(labels.dataobj), labels.affine).to_filename(tmp_path / "pairs.img")
     (tmp_path / "pairs").mkdir()
     for kind in ("img", "hdr"):

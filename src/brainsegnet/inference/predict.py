@@ -162,7 +162,7 @@ def finish(raw: RawPrediction, card: Card, model_folder: Path | None = None) -> 
     used, reference = prepared.sequences, loaded.case.reference
     absent = tuple(name for name in card.sequences if name not in used)
     labels = reference.with_labels(card.task.decode(restore(raw.filtered.classes, prepared)))
-    odd = [f"{name}: {said}" for name, image in loaded.case.images.items() for said in image.warnings]
+    odd = _gather_warnings(loaded.case)
     unusual = find_warnings(prepared, reference.spacing_mm, card.profile) if card.profile else []
     probabilities = uncertainty = intervals = None
     if soft is not None and options.probabilities:
@@ -192,6 +192,15 @@ def finish(raw: RawPrediction, card: Card, model_folder: Path | None = None) -> 
         moved=loaded.moved,
         model_folder=model_folder,
     )
+
+
+def _gather_warnings(case: Case) -> list[str]:
+    """What is odd about the files of a case, each sentence once, after the sequences that it is about."""
+    names: dict[str, list[str]] = {}
+    for name, image in case.images.items():
+        for said in image.warnings:
+            names.setdefault(said, []).append(name)
+    return [f"{', '.join(about)}: {said}" for said, about in names.items()]
 
 
 def _map_tissues(probabilities: Floats, prepared: Prepared, task: Task, reference: Volume) -> dict[str, Volume]:
