@@ -1,15 +1,20 @@
 """NIfTI and MGH files as nibabel understands them, and what is refused with its cause."""
 
 import gzip
+import shutil
 import struct
+import tempfile
 import tracemalloc
+from pathlib import Path
 
 import nibabel
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from hypothesis import given
+from hypothesis import strategies as st
 
-from brainsegnet.errors import ImageError, OutputError
+from brainsegnet.errors import BrainSegNetError, ImageError, OutputError
 from brainsegnet.io.images import check_size, read_image, read_series, write_image
 from brainsegnet.io.placement import swap_world
 from brainsegnet.volume import Volume
@@ -309,3 +314,43 @@ def test_an_axis_that_is_too_long_is_refused(tmp_path):
 def write(path, volume):
     write_image(volume, path)
     return path
+
+
+KINDS = {
+    "a.nii": nibabel.Nifti1Image,
+    "b.nii": nibabel.Nifti2Image,
+    "c.img": nibabel.Nifti1Pair,
+    "d.mgh": nibabel.MGHImage,
+}
+CHANGES = st.lists(
+    st.tuples(st.integers(0, 543), st.sampled_from([b"\0", b"\xff", b"\x01"]) | st.binary(min_size=1, max_size=4)),
+    min_size=1,
+    max_size=3,
+)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole")
+    for name, kind in KINDS.items():
+        kind(np.arange(60, dtype=np.int16).reshape(5, 4, 3), A_RAS).to_filename(folder / name)
+    return folder
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("name", ["a.nii", "b.nii", "c.hdr", "d.mgh"])
+@given(changes=CHANGES)
+def test_a_header_with_any_bytes_is_read_and_written_or_refused_in_a_sentence(whole, name, changes):
+    content = bytearray((whole / name).read_bytes())
+    for place, value in changes:
+        content[place : place + len(value)] = value
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / name
+        path.write_bytes(content)
+        if name == "c.hdr":
+            shutil.copy(whole / "c.img", folder)
+        for act in (check_size, lambda path: write_image(read_series(path).frame(0), path.with_name("out.nii"))):
+            try:
+                act(path)
+            except BrainSegNetError as error:
+                assert str(path.parent) in str(error) and "\n" not in str(error)

@@ -289,6 +289,7 @@ def _says_where(path: Path) -> bool:
         return _take(file, 30)[28:30] != bytes(2)
 
 
+@np.errstate(all="ignore")
 def _rescale(array: Array, header: NibabelImage, path: Path) -> Array:
     """Values of the stored numbers, in the machine's order of bytes: integers become float32 if they are rescaled.
 

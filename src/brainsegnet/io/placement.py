@@ -21,6 +21,7 @@ from brainsegnet.volume import GRID_TOLERANCE_MM, SCANNER, Forms, is_sheared
 _RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _UNITS_MM = {1: 1e3, 3: 1e-3}
 """Millimetres in a metre and a micrometre, by their codes; all other units are taken for millimetres."""
+_LAST_CODE, _FAR_MM = 5, 1e9
 SIZE_TOLERANCE = 0.01
 """Share by which two statements of a voxel size may differ without a warning."""
 
@@ -33,6 +34,7 @@ class Place(NamedTuple):
     warnings: tuple[str, ...] = ()
 
 
+@np.errstate(all="ignore")
 def place_nifti(header: NibabelImage, size: Sequence[int], path: Path) -> Place:
     """The place that a NIfTI header gives to an image of `size` (W, H, D, ...).
 
@@ -44,7 +46,7 @@ def place_nifti(header: NibabelImage, size: Sequence[int], path: Path) -> Place:
     spacing, warnings = _read_spacing(header, unit_mm)
     qform = _read_qform(header, spacing, unit_mm) if header["qform_code"] > 0 else None
     sform = _read_sform(header, unit_mm) if header["sform_code"] > 0 else None
-    forms = Forms(max(int(header["qform_code"]), 0), max(int(header["sform_code"]), 0))
+    forms = Forms(*_read_codes(header))
     for name, form, other in (("sform", sform, qform), ("qform", qform, sform)):
         if form is not None and not _is_sound(form):
             if other is None or not _is_sound(other):
@@ -73,9 +75,10 @@ def place_nifti(header: NibabelImage, size: Sequence[int], path: Path) -> Place:
     return Place(swap_world(sform), forms, tuple(warnings))
 
 
+@np.errstate(all="ignore")
 def read_forms(header: NibabelImage, affine: Affine) -> Forms:
     """The forms of an image of nibabel in memory, whose affine (4, 4) to RAS is used."""
-    codes = max(int(header["qform_code"]), 0), max(int(header["sform_code"]), 0)
+    codes = _read_codes(header)
     if not all(codes):
         return Forms(*codes)
     unit_mm = _UNITS_MM.get(int(header["xyzt_units"]) & 7, 1)
@@ -90,6 +93,7 @@ def is_guess(ras: Affine, size: Sequence[int]) -> bool:
     return bool(np.allclose(ras, _guess(size, spacing), atol=GRID_TOLERANCE_MM / 100))
 
 
+@np.errstate(all="ignore")
 def place_mgh(header: NibabelImage, good: bool, path: Path) -> Place:
     """The place that an MGH header of FreeSurfer gives to an image; `good` is its own word for whether it knows.
 
@@ -127,9 +131,8 @@ def swap_points(motion: Affine) -> Affine:
 
 
 def _is_sound(form: Affine) -> bool:
-    """Whether all numbers are finite and the voxels have a volume."""
-    with np.errstate(invalid="ignore"):
-        return bool(np.isfinite(form).all() and abs(np.linalg.det(form[:3, :3])) > 0)
+    """Whether the numbers are those of a place on Earth, and the voxels have a volume."""
+    return bool((np.abs(form) < _FAR_MM).all() and abs(np.linalg.det(form[:3, :3])) > 0)
 
 
 def _measure_gap(one: Affine, other: Affine, size: Sequence[int]) -> float:
@@ -163,6 +166,13 @@ def _read_spacing(header: NibabelImage, unit_mm: float) -> tuple[Doubles, list[s
     unknown = not known[:axes].all() and header["sform_code"] <= 0
     said = ["its header gives no voxel size (pixdim) along an axis, so 1 mm is assumed"] if unknown else []
     return np.where(known, pixdim, 1) * unit_mm, said
+
+
+def _read_codes(header: NibabelImage) -> tuple[int, int]:
+    """The codes of qform and sform; one that NIfTI does not know becomes that of the scanner."""
+    given = (int(header[f"{form}_code"]) for form in ("qform", "sform"))
+    qform, sform = (1 if code > _LAST_CODE else max(code, 0) for code in given)
+    return qform, sform
 
 
 def _read_sform(header: NibabelImage, unit_mm: float) -> Affine:
