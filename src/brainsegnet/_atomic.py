@@ -14,14 +14,18 @@ IMAGES = (".nii.gz", ".nii", ".mha", ".nrrd")
 """Image formats that are written: one file each, so .mhd is only read."""
 
 
+_SYSTEM = {"thumbs.db", "desktop.ini", "__macosx", "$recycle.bin", "system volume information", "lost+found"}
+"""Names of system files in lower case. Names that begin with a dot are hidden too."""
+
+
 def write_text(text: str, path: Path) -> None:
-    """Write text as UTF-8.
+    """Write text as UTF-8. Bytes of a path that are not UTF-8 are escaped, as in JSON.
 
     Raises:
         OutputError: the file cannot be written; the text says why.
     """
     with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8", newline="\n")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
 
 
 def writable(path: Path, suffixes: tuple[str, ...] = IMAGES) -> None:
@@ -64,6 +68,25 @@ def replacing(path: Path) -> Iterator[Path]:
                 shutil.rmtree(temporary, ignore_errors=True)
             else:
                 temporary.unlink(missing_ok=True)
+
+
+def is_unicode(path: Path) -> bool:
+    """Whether a path is valid Unicode. Some libraries open no other files."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder is hidden or written by the system, such as `._x` on macOS and `Thumbs.db` on Windows.
+
+    Examples:
+        >>> is_hidden("._scan.nii.gz"), is_hidden("Thumbs.db"), is_hidden("scan.nii.gz")
+        (True, True, False)
+    """
+    return name.startswith(".") or name.lower() in _SYSTEM
 
 
 def find_suffix(path: Path, suffixes: tuple[str, ...]) -> str:

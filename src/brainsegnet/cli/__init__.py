@@ -12,10 +12,20 @@ from cyclopts import CycloptsError, MissingArgumentError
 
 from brainsegnet.cli import groups, segment, train  # noqa: F401
 from brainsegnet.cli.app import app, complain
+from brainsegnet.cli.console import steady_streams
 
 
 def main() -> None:
     """Run a command, and end with an exit code and at most one sentence on standard error."""
+    with steady_streams() as out:
+        _run()
+        out.flush()
+        if out.failure:
+            complain(f"standard output cannot be written: {out.failure.strerror or out.failure}")
+            sys.exit(1)
+
+
+def _run() -> None:
     from brainsegnet.errors import BrainSegNetError, Interrupted
 
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))

@@ -2,8 +2,9 @@
 
 import base64
 import json
+import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from importlib.metadata import version
@@ -109,8 +110,7 @@ class Segmentation:
         path, started = Path(path), time.perf_counter()
         write_image(self.labels, path)
         maps = dict(self.probabilities or {}) | ({ENTROPY: self.entropy} if self.entropy else {})
-        parts = {name: "-".join(name.replace("+", " ").split()) for name in maps}
-        files = {name: path.with_name(f"{stem_of(path)}_{part}.nii.gz") for name, part in parts.items()}
+        files = {name: path.with_name(f"{stem_of(path)}_{part}.nii.gz") for name, part in name_parts(maps).items()}
         for name, file in files.items():
             write_image(maps[name], file)
         if self.options.picture:
@@ -186,6 +186,24 @@ class Segmentation:
         picture = f"<img style='max-width:100%' alt='{alt}' src='data:image/png;base64,{png}'>"
         model = f"<p>Model {escape(self.card.name)}; {escape(self.card.intended_use)}.</p>"
         return f"{picture}<table>{rows}</table>{warnings}{model}"
+
+
+def name_parts(names: Iterable[str]) -> dict[str, str]:
+    """Part of a file name for each tissue: its words, and a number if two tissues have the same words.
+
+    Examples:
+        >>> list(name_parts(["necrosis + non-enhancing", "../necrosis/non-enhancing", "??"]).values())
+        ['necrosis-non-enhancing', 'necrosis-non-enhancing-2', 'map']
+    """
+    parts: dict[str, str] = {}
+    for name in names:
+        part = stem = "-".join(re.findall(r"\w[\w-]*", name)) or "map"
+        taken, number = {other.casefold() for other in parts.values()}, 1
+        while part.casefold() in taken:
+            number += 1
+            part = f"{stem}-{number}"
+        parts[name] = part
+    return parts
 
 
 def expected_dice(card: Card, used: Sequence[str]) -> dict[str, Mapping[str, float]]:

@@ -150,7 +150,7 @@ class Segmenter:
             raise MissingSequence(f"case {name} has no image; give one or more of {', '.join(self.sequences)}")
         known = [sequence for sequence in self.sequences if sequence in images] or list(images)
         volumes = {sequence: to_volume(images[sequence], f"case {name}: {sequence}") for sequence in known}
-        aligner = Aligner(name, self.options.register)
+        aligner = Aligner(name, self.options.register, known[0])
         if self.options.resample or self.options.register:
             first = next(iter(volumes.values()))
             volumes = {

@@ -46,6 +46,16 @@ _Row = tuple[int, tuple[str, ...]]
 """Number of a line in a table, and its case, sequence and path."""
 
 
+def clean_name(name: str) -> str:
+    r"""A name from a path as valid Unicode. Bytes that are not UTF-8 are written in the form `%FC`.
+
+    Examples:
+        >>> clean_name("M\udcfcller"), clean_name("Müller")
+        ('M%FCller', 'Müller')
+    """
+    return "".join(f"%{ord(c) - 0xDC00:02X}" if 0xDC80 <= ord(c) <= 0xDCFF else c for c in name)
+
+
 @dataclass(frozen=True)
 class CaseFiles:
     """The files of one case.
@@ -66,6 +76,9 @@ class CaseFiles:
     parts: Mapping[str, Part] = field(default_factory=dict)
     layout: str = field(default="", compare=False)
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", clean_name(self.name))
+
     @classmethod
     def of(cls, name: str, files: Mapping[str, Path], convention: Task | None, layout: str) -> "CaseFiles | None":
         """A case whose files have the names of sequences, or `lesion`; None if there is no image.
@@ -81,6 +94,19 @@ class CaseFiles:
         parts: dict[str, Part] = {f"{PERFUSION}_{part}": part for part in MAPS} if PERFUSION in files else {}
         images |= {name: files[PERFUSION] for name in parts}
         return cls(name, images, files.get(LESION), convention, parts, layout) if images else None
+
+
+@dataclass(frozen=True)
+class Ambiguous:
+    """A case whose files contradict each other.
+
+    Attributes:
+        name: Name of the case.
+        sentence: How the files contradict each other, and the remedy.
+    """
+
+    name: str
+    sentence: str
 
 
 def read_table(table: Path) -> list[CaseFiles]:
@@ -160,7 +186,7 @@ def _check_row(table: Path, line: int, row: Sequence[str]) -> tuple[str, str, Pa
     case, sequence, file = (value.strip() for value in row)
     if blank := [column for column, value in zip(_COLUMNS, row, strict=True) if not value.strip()]:
         raise _defect(table, line, f"the {blank[0]} is empty")
-    if {"/", "\\"} & set(case):
+    if case.startswith(".") or {"/", "\\"} & set(case) or not case.isprintable():
         raise _defect(table, line, f"case {case} is no name for a file; results are called after it")
     path = table.parent / file
     if not path.is_file():
@@ -222,7 +248,8 @@ def map_perfusion(series: Series, name: str = "the perfusion series") -> Mapping
     values = (baseline[tissue], contrast.max(axis=0), contrast.argmax(axis=0), contrast.sum(axis=0))
     for i, part in enumerate(values):
         maps[i, tissue] = part
-    return {name: Volume(part, series.affine) for name, part in zip(MAPS, maps, strict=True)}
+    place = series.affine, series.forms, series.warnings
+    return {name: Volume(part, *place) for name, part in zip(MAPS, maps, strict=True)}
 
 
 def find_bolus(curve: Doubles, name: str) -> tuple[int, int, int]:

@@ -13,9 +13,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from brainsegnet._atomic import is_unicode
 from brainsegnet._types import Affine, Array, ItkObject
 from brainsegnet.errors import ImageError
 from brainsegnet.io.nifti import CheckKind, damaged, misnamed
+from brainsegnet.io.placement import Place
 from brainsegnet.volume import build_itk, load_itk
 
 _NRRD = ".nrrd"
@@ -31,8 +33,8 @@ class _MetaBlock(NamedTuple):
     compressed: bool
 
 
-def read_itk(path: Path, check_kind: CheckKind) -> tuple[Array, Affine]:
-    """The voxels (..., D, H, W) of a .mha, .mhd or .nrrd and their affine; `check_kind` is called before they are read.
+def read_itk(path: Path, check_kind: CheckKind) -> tuple[Array, Place]:
+    """The voxels (..., D, H, W) of a .mha, .mhd or .nrrd and their place; `check_kind` is called before they are read.
 
     Raises:
         ImageError: the file is no such image, cut short or damaged.
@@ -51,7 +53,7 @@ def read_itk(path: Path, check_kind: CheckKind) -> tuple[Array, Affine]:
     except RuntimeError as error:
         raise ImageError(f"{path} cannot be read as an image: {_shorten(error)}") from error
     _check_sum(path, array)
-    return array, affine
+    return array, Place(affine)
 
 
 def check_itk(path: Path) -> None:
@@ -61,6 +63,7 @@ def check_itk(path: Path) -> None:
         ImageError: either of these.
         OSError: the file, or the one that holds its voxels, cannot be opened or read.
     """
+    _check_name(path)
     if path.suffix.lower() == _NRRD:
         with path.open("rb") as file:
             if file.read(4) != b"NRRD":
@@ -76,6 +79,7 @@ def write_itk(array: Array, affine: Affine, path: Path, *, compress: bool) -> No
         ImageError: it cannot be written, or came out incomplete.
     """
     try:
+        _check_name(path)
         load_itk().WriteImage(build_itk(array, affine), str(path), useCompression=compress)
         if not path.exists():
             raise ImageError("nothing was written")
@@ -91,6 +95,11 @@ def unpack_itk(image: ItkObject) -> tuple[Array, Affine]:
     columns = np.reshape(image.GetDirection(), (axes, axes))[:3, :3] * image.GetSpacing()[:3]
     affine[:3, :3], affine[:3, 3] = columns[:, ::-1], image.GetOrigin()[:3]
     return load_itk().GetArrayFromImage(image), affine
+
+
+def _check_name(path: Path) -> None:
+    if not is_unicode(path):
+        raise ImageError(f"{path} has a name that is not UTF-8, which its format does not allow; rename it")
 
 
 def _shorten(error: Exception) -> str:

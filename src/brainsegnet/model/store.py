@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -80,7 +80,7 @@ class Model:
         if self.card.weights is None or note.weights != self.card.weights.sha256:
             raise ModelError(f"the {form} export of model {self.folder} was made from other weights; {remedy}")
         for name, sha256 in note.files.items():
-            path = folder / name
+            path = folder / Path(name).name
             if not path.is_file():
                 raise ModelError(f"{path} does not exist; {remedy}")
             if hash_file(path) != sha256:
@@ -267,3 +267,27 @@ def _check_weights(home: Path, card: Card) -> None:
         raise ModelError(f"{home / CARD_FILE} does not say which weights it describes; copy the model again")
     if path.stat().st_size != card.weights.bytes or hash_file(path) != card.weights.sha256:
         raise ModelError(f"{path} is not the file that its card describes (SHA-256 differs); copy the model again")
+    if name := find_nan(path):
+        raise ModelError(f"{path} holds NaN or infinite weights, in {name} first; train the model again")
+
+
+def find_nan(path: Path) -> str:
+    """Name of the first tensor in a safetensors file that holds NaN or infinite values; empty if none does.
+
+    A network with such weights finds nothing, without an error. The result is also empty for a file of another kind.
+    """
+    import numpy as np
+
+    floats = {"F16": "<f2", "F32": "<f4", "F64": "<f8"}
+    with path.open("rb") as file, suppress(ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        length = int.from_bytes(file.read(8), "little")
+        if length > path.stat().st_size:
+            return ""
+        start = 8 + length
+        for name, note in json.loads(file.read(length)).items():
+            if name != "__metadata__" and note["dtype"] in floats:
+                begin, end = note["data_offsets"]
+                file.seek(start + begin)
+                if not np.isfinite(np.frombuffer(file.read(end - begin), floats[note["dtype"]])).all():
+                    return str(name)
+    return ""

@@ -166,11 +166,13 @@ def open_library(shapes: Path | None = None, anatomy: str | Path | None = None) 
         DatasetError: a folder does not exist or holds no label map.
         MissingExtra: nilearn is not installed.
     """
+    from brainsegnet._atomic import is_hidden
     from brainsegnet.anatomy.label_maps import open_anatomies
     from brainsegnet.io.images import read_labels
     from brainsegnet.simulation.stroke_case import Library
 
     files = sorted(path for ending in ("*.nii", "*.nii.gz") for path in shapes.rglob(ending)) if shapes else []
+    files = [path for path in files if not any(map(is_hidden, path.relative_to(shapes or path).parts))]
     atlases = [path for path in files if path.name.startswith("ArterialAtlas")]
     masks = [path for path in files if path not in atlases]
     if shapes and not masks:

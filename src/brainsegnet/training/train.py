@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from brainsegnet._atomic import writable
+from brainsegnet._atomic import is_unicode, writable
 from brainsegnet._machine import find_versions, has_bf16_units
 from brainsegnet._types import Doubles
 from brainsegnet.errors import OutputError, TaskError
@@ -176,6 +176,7 @@ def _announce(split: DataSplit, plan: "Plan", fabric: "Fabric", parent: Model | 
         f"{widths[0]} to {widths[-1]} channels, {fabric.world_size} x {fabric.device.type}, "
         f"{fabric.strategy.precision.precision}"
     )
+    yield from split.left_out
     if split.simulated is not None:
         yield describe_simulation(split.simulated)
     if parent is not None and (warning := warn_of_forgetting(plan.recipe, parent.card, split.sequences, split.task)):
@@ -184,6 +185,8 @@ def _announce(split: DataSplit, plan: "Plan", fabric: "Fabric", parent: Model | 
 
 def _claim(out: Path, split: DataSplit, resume: bool) -> None:
     """Refuse to train over an earlier training, or to resume where there is none or another."""
+    if not is_unicode(out):
+        raise OutputError(f"{out} has a name that is not UTF-8, which the log of a training cannot have; rename it")
     if not resume and any((out / part).exists() for part in (STATE, BEST, LAST)):
         raise OutputError(f"{out} already holds a training; continue it with --resume, or choose another folder")
     if resume and not (out / STATE).is_file():
