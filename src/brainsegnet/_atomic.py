@@ -24,8 +24,8 @@ _MARK, _FORMER, _CLAIM = ".brainsegnet", "-former", "claim"
 _UNFINISHED = re.compile(rf"{re.escape(_MARK)}~([^~]*)~([0-9]{{1,10}})~[0-9a-f]{{8}}~(.*)", re.DOTALL)
 _NAME_BYTES = 250
 """File systems take names of up to 255 bytes."""
-_open: set[Path] = set()
-"""Unfinished files and folders of this process."""
+_open: dict[Path, Path] = {}
+"""Unfinished files and folders of this process, and the places that they are to take."""
 _swept: set[Path] = set()
 """Folders in which this process has swept before it wrote."""
 
@@ -84,7 +84,7 @@ def replacing(path: Path) -> Iterator[Path]:
         yield path
         return
     temporary = _unfinished_name(path)
-    _open.add(temporary)
+    _open[temporary] = path
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.parent not in _swept:
@@ -93,10 +93,10 @@ def replacing(path: Path) -> Iterator[Path]:
         yield temporary
         _swap(temporary, path)
     except OSError as error:
-        raise OutputError(f"{path} cannot be written: {error.strerror or error}") from error
+        raise OutputError(f"{final_name(path)} cannot be written: {error.strerror or error}") from error
     finally:
         _remove(temporary)
-        _open.discard(temporary)
+        del _open[temporary]
 
 
 @contextmanager
@@ -108,18 +108,19 @@ def claiming(folder: Path, names: Collection[str]) -> Iterator[None]:
     """
     made = [above for above in (folder, *folder.parents) if not above.exists()]
     claim = _unfinished_name(folder / _CLAIM)
-    _open.add(claim)
+    _open[claim] = folder
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        sweep(folder)
-        claim.write_text(json.dumps(sorted(names)), encoding="utf-8")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            sweep(folder)
+            claim.write_text(json.dumps(sorted(names)), encoding="utf-8")
+        except OSError as error:
+            raise OutputError(f"{folder} cannot be written: {error.strerror or error}") from error
         _refuse_rivals(claim, {*names})
         yield
-    except OSError as error:
-        raise OutputError(f"{error.filename or folder} cannot be written: {error.strerror or error}") from error
     finally:
         _remove(claim)
-        _open.discard(claim)
+        del _open[claim]
         with suppress(OSError):
             for empty in made:
                 empty.rmdir()
@@ -180,6 +181,14 @@ def sweep(folder: Path) -> None:
                 os.replace(left.path, place)
         else:
             _remove(left.path)
+
+
+def final_name(path: Path) -> Path:
+    """The place that an unfinished file of this process, or one in an unfinished folder, is to take; else `path`."""
+    for above in (path, *path.parents):
+        if above in _open:
+            return _open[above] / path.relative_to(above)
+    return path
 
 
 def find_suffix(path: Path, suffixes: tuple[str, ...]) -> str:

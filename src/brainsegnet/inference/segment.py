@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from brainsegnet._atomic import IMAGES, find_suffix, stem_of, writable
+from brainsegnet._atomic import IMAGES, claiming, find_suffix, stem_of, writable
 from brainsegnet.errors import BrainSegNetError, OutputError
 from brainsegnet.inference import SegmentOptions
 from brainsegnet.inference.predict import LoadedCase, PreparedCase, RawPrediction
@@ -96,7 +96,8 @@ def segment(
             callback.on_case(saved.name, saved)
         return saved
 
-    batch = run_batch(case_files, read, compute, write, lambda files: files.name, segmenter.open)
+    with claiming(next(iter(targets.values())).parent, [path.name for path in targets.values()]):
+        batch = run_batch(case_files, read, compute, write, lambda files: files.name, segmenter.open)
     if len(case_files) == 1 and batch.failures:
         raise BrainSegNetError(next(iter(batch.failures.values())))
     return batch

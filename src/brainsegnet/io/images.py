@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike
 
-from brainsegnet._atomic import IMAGES, check_suffix, find_suffix, replacing
+from brainsegnet._atomic import IMAGES, check_suffix, final_name, find_suffix, replacing
 from brainsegnet._types import Affine, Array, ItkObject, NibabelImage
 from brainsegnet.errors import ImageError, LabelError, OutputError
 from brainsegnet.io.itk import check_itk, read_itk, unpack_itk, write_itk
@@ -108,7 +108,8 @@ def write_image(volume: Volume, path: Path, *, compress: bool = True) -> None:
     """
     suffix = check_suffix(path, IMAGES)
     if is_sheared(volume.affine):
-        raise OutputError(f"{path} cannot be written: its grid's axes are not at right angles; resample the image")
+        shown = final_name(path)
+        raise OutputError(f"{shown} cannot be written: its grid's axes are not at right angles; resample the image")
     array = _storable(volume.array)
     with replacing(path) as temporary:
         try:
@@ -117,7 +118,7 @@ def write_image(volume: Volume, path: Path, *, compress: bool = True) -> None:
             else:
                 write_itk(array, volume.affine, temporary, compress=compress)
         except ImageError as error:
-            raise OutputError(f"{path} cannot be written: {error}") from error
+            raise OutputError(f"{final_name(path)} cannot be written: {error}") from error
 
 
 def check_size(path: Path) -> None:

@@ -2,15 +2,16 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from brainsegnet._atomic import replacing
+from brainsegnet._atomic import replacing, sweep, unfinished
 from brainsegnet.errors import MissingExtra, ModelError, describe_invalid
 from brainsegnet.model.card import FORMAT, Card, ExportNote, Form, WeightsNote
 
@@ -134,11 +135,30 @@ def open_model(folder: Path) -> Model:
     """
     try:
         home = _find_home(folder)
+        settle(home)
         card = _read_card(home / CARD_FILE)
         _check_weights(home, card)
     except OSError as error:
         raise ModelError(f"model {folder} cannot be read: {error.strerror or error}") from error
     return Model(home, card)
+
+
+def settle(home: Path) -> None:
+    """Finish, in a model folder, what a process was killed at: to replace the card after what the card describes.
+
+    A card that it left takes its place if the weights and exports in the folder are those that it describes. What else
+    it left is removed.
+    """
+    for left in unfinished(home):
+        if left.name == CARD_FILE and left.is_dead:
+            with suppress(OSError, ModelError):
+                card = _read_card(left.path)
+                _check_weights(home, card)
+                model = Model(home, card)
+                for form in card.exports:
+                    model.exported(form)
+                os.replace(left.path, home / CARD_FILE)
+    sweep(home)
 
 
 @contextmanager

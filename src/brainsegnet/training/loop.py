@@ -101,7 +101,8 @@ class Monitoring:
         validate: Whole-scan Dice by region of a network in evaluation mode; None is never. All processes agree on that.
         validations: How often to validate over the whole budget.
         keep: Gets "best" or "last", and the weights.
-        state_file, state_minutes: File for everything that a resumed training needs, and how often it is written.
+        state_file, state_minutes, first_state: File for everything that a resumed training needs, how often it is
+            written, and after how many minutes for the first time.
     """
 
     callbacks: tuple[Callback, ...] = ()
@@ -110,6 +111,7 @@ class Monitoring:
     keep: Callable[[str, Weights], None] = lambda name, weights: None
     state_file: Path | None = None
     state_minutes: float = 3.0
+    first_state: float = 0.5
 
 
 def fit(
@@ -147,7 +149,7 @@ def fit(
             while (progress := training.progress()) < 1 and not training.stopped_by(caught):
                 training.step(progress)
                 training.validate_when_due()
-                if time.monotonic() - training.saved > 60 * monitoring.state_minutes:
+                if time.monotonic() - training.saved > 60 * training.state_minutes:
                     training.save()
         training.save()
     if number := training.stopped_by(caught):
@@ -167,6 +169,7 @@ class _Training:
         self.sampler = Sampler(scans, plan.recipe, plan.patch, plan.seed, fabric.device, (buffer.depth,) * buffer.size)
         self.throughput = Throughput(fabric.device)
         self.started = self.saved = time.monotonic()
+        self.state_minutes = min(monitoring.first_state, monitoring.state_minutes)
         self.losses: list[Tensor] = []
         self.loss = math.nan
         self.report_every = 1 if fabric.device.type == "cpu" else 20
@@ -277,11 +280,14 @@ class _Training:
         return int(progress * self.monitoring.validations + 1e-9)
 
     def save(self) -> None:
+        """Keep the model and write the state; where the disk has no room for one, the other is still tried."""
         if self.fabric.is_global_zero:
-            if self.monitoring.state_file is not None:
-                write_state(self.state, self.monitoring.state_file, self._fingerprint())
-            self.monitoring.keep("last", self.state.kept().state_dict())
-        self.saved = time.monotonic()
+            try:
+                self.monitoring.keep("last", self.state.kept().state_dict())
+            finally:
+                if self.monitoring.state_file is not None:
+                    write_state(self.state, self.monitoring.state_file, self._fingerprint())
+        self.saved, self.state_minutes = time.monotonic(), self.monitoring.state_minutes
 
     def _fingerprint(self) -> str:
         """What must agree for a training to be resumed: all but the budget; scans count by their shapes."""
