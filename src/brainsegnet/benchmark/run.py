@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from brainsegnet._atomic import writable, write_text
+from brainsegnet._atomic import claiming, writable, write_text
 from brainsegnet.benchmark import BenchmarkOptions
 from brainsegnet.benchmark.fold_run import Conditions, FoldResult, FoldRun, summarise, train_and_test
 from brainsegnet.benchmark.leaderboard import Results, to_csv, to_json, to_markdown
@@ -64,7 +64,9 @@ def run_benchmark(
     sources = [data] if isinstance(data, Path) else list(data)
     choose_specs(options, len(sources))  # wrong names are refused before any file is read
     split = split_cases(sources, task, options.for_reading())
-    return _Harness(split, options, out, callback or Callback()).run()
+    harness = _Harness(split, options, out, callback or Callback())
+    with claiming(out, [SETTINGS]):
+        return harness.run()
 
 
 class _Progress(Callback):
