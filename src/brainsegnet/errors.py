@@ -4,6 +4,8 @@ import signal
 from collections.abc import Mapping
 from typing import Any
 
+_LONGEST = 300
+"""Characters of a sentence on what someone else wrote."""
 _DEFECTS = {
     "missing": " is missing",
     "extra_forbidden": " is not known here; take it out, or look at its spelling",
@@ -28,7 +30,8 @@ def describe_invalid(defect: Mapping[str, Any]) -> str:
     what = _DEFECTS.get(defect["type"], f": {said}")
     for name, value in defect.get("ctx", {}).items():
         what = what.replace(f"{{{name}}}", str(value))
-    return (".".join(map(str, defect["loc"])) + what).removeprefix(": ")
+    said = (".".join(map(str, defect["loc"])) + what).removeprefix(": ")
+    return said if len(said) <= _LONGEST else f"{said[:_LONGEST]}..."
 
 
 def describe_unreadable(error: Exception) -> str:
@@ -37,6 +40,8 @@ def describe_unreadable(error: Exception) -> str:
         return "is not text in UTF-8; save it as such"
     if isinstance(error, OSError):
         return f"cannot be read: {error.strerror or error}"
+    if isinstance(error, ValueError):  # of `brainsegnet._documents`
+        return str(error)
     return f"is not YAML: {' '.join(str(error).split())}"
 
 

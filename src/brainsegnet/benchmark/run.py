@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from brainsegnet._atomic import claiming, writable, write_text
+from brainsegnet._documents import load_json, read_text
 from brainsegnet.benchmark import BenchmarkOptions
 from brainsegnet.benchmark.fold_run import Conditions, FoldResult, FoldRun, summarise, train_and_test
 from brainsegnet.benchmark.leaderboard import Results, to_csv, to_json, to_markdown
@@ -148,7 +149,7 @@ class _Harness:
         if not path.is_file():
             return
         try:
-            theirs = dict(json.loads(path.read_text(encoding="utf-8")))
+            theirs = dict(load_json(read_text(path)))
         except (TypeError, ValueError) as error:
             raise OutputError(f"{path} is damaged ({error}); choose another folder for the benchmark") from error
         if changed := [name for name, value in self._settings().items() if theirs.get(name) != value]:

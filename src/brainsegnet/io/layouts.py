@@ -6,7 +6,6 @@ case ends in the path, so a case is a folder, a prefix of file names or a folder
 begin with `sub-`, and folders with a `dataset.json`, are left to `described`.
 """
 
-import json
 import os
 import re
 from collections import Counter, defaultdict
@@ -16,6 +15,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from brainsegnet._documents import load_json, read_text
 from brainsegnet.errors import DatasetError
 from brainsegnet.io.case_files import LESION, CaseFiles
 from brainsegnet.io.described import (
@@ -182,7 +182,7 @@ def discover(folder: Path) -> list[CaseFiles]:
 def read_note(path: Path) -> Mapping[str, Any]:
     """What `segment` wrote into the JSON beside a label map; empty where there is none, or it is something else."""
     with suppress(OSError, ValueError):
-        if isinstance(note := json.loads(path.read_text(encoding="utf-8")), dict):
+        if isinstance(note := load_json(read_text(path)), dict):
             return note
     return {}
 

@@ -1,7 +1,6 @@
 """Model folders: `weights.safetensors` and its `card.json`, their exports, and the models shipped with the package."""
 
 import hashlib
-import json
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from brainsegnet._atomic import replacing, sweep, unfinished
+from brainsegnet._documents import load_json, read_text
 from brainsegnet.errors import MissingExtra, ModelError, describe_invalid
 from brainsegnet.model.card import FORMAT, Card, ExportNote, Form, WeightsNote
 
@@ -247,8 +247,8 @@ def _find_pickles(paths: Iterable[Path]) -> list[str]:
 
 def _read_card(path: Path) -> Card:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
+        content = load_json(read_text(path))
+    except ValueError as error:
         raise ModelError(f"{path} is not JSON ({error}); the model is incomplete, copy it again") from error
     version = content.get("format") if isinstance(content, dict) else None
     if isinstance(version, int) and version > FORMAT:

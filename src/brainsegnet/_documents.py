@@ -1,0 +1,104 @@
+"""JSON, YAML and tables that others wrote: read up to a size and a depth, and without references from part to part."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+
+class UnreadableText(ValueError):
+    """A text is too large, too deep or of the wrong kind; the message is the end of a sentence that names the file."""
+
+
+MAX_BYTES = 64_000_000
+"""Size of a file of JSON or of a table; scores of ten thousand cases take a tenth."""
+MAX_YAML_BYTES = 8_000_000
+MAX_DEPTH = 64
+"""Lists and mappings within each other; ours have five."""
+
+
+def read_text(path: Path, encoding: str = "utf-8", max_bytes: int = MAX_BYTES) -> str:
+    """The text of a file.
+
+    Raises:
+        UnreadableText: it is too large, or no regular file.
+        UnicodeDecodeError, OSError: it has another encoding, or cannot be read.
+    """
+    if path.exists() and not path.is_file():
+        raise UnreadableText("is no regular file")
+    if (size := path.stat().st_size) > max_bytes:
+        raise UnreadableText(f"holds {size / 1e6:.0f} MB, and {max_bytes / 1e6:.0f} MB are read at most")
+    return path.read_text(encoding=encoding)
+
+
+def load_json(text: str) -> Any:  # noqa: ANN401
+    """What a text of JSON holds.
+
+    Raises:
+        ValueError: it is no JSON, or nested too deeply.
+
+    >>> load_json('{"a": [1, 2]}')
+    {'a': [1, 2]}
+    >>> load_json(100 * "[" + 100 * "]")
+    Traceback (most recent call last):
+    brainsegnet._documents.UnreadableText: is nested more than 64 levels deep
+    """
+    try:
+        content = json.loads(text)
+    except RecursionError as error:
+        raise UnreadableText(_TOO_DEEP) from error
+    level = [content]
+    for _ in range(MAX_DEPTH):
+        level = [part for whole in level for part in _parts(whole)]
+        if not level:
+            return content
+    raise UnreadableText(_TOO_DEEP)
+
+
+def load_yaml(text: str) -> Any:  # noqa: ANN401
+    """What a text of YAML holds, in plain types.
+
+    Raises:
+        UnreadableText: it is too large or too deep, has references, or holds what is no value, as a 13th month.
+        yaml.YAMLError: it is no YAML.
+    """
+    try:
+        return yaml.load(text, Loader=_PlainLoader)
+    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
+        raise error if isinstance(error, UnreadableText) else UnreadableText(f"is not YAML: {error}") from error
+
+
+def compose_yaml(text: str) -> yaml.Node | None:
+    """The nodes of a text of YAML, which know their lines; None if it is empty. Errors are those of `load_yaml`."""
+    return yaml.compose(text, Loader=_PlainLoader)
+
+
+def _parts(whole: object) -> list[Any]:
+    """Lists and mappings in a list or a mapping."""
+    inside = whole.values() if isinstance(whole, dict) else whole if isinstance(whole, list) else ()
+    return [part for part in inside if isinstance(part, (dict, list))]
+
+
+_TOO_DEEP = f"is nested more than {MAX_DEPTH} levels deep"
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """Refuses depth, because it is read by recursion, and references, because they can stand for billions of values."""
+
+    def __init__(self, stream: str) -> None:
+        if len(stream) > MAX_YAML_BYTES:
+            raise UnreadableText(f"holds more than {MAX_YAML_BYTES / 1e6:.0f} MB of YAML; write a .csv table")
+        super().__init__(stream)
+        self.depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            raise UnreadableText("has references (&, *), which are not read; write the values out")
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            raise UnreadableText(_TOO_DEEP)
+        try:
+            return super().compose_node(parent, index)
+        finally:
+            self.depth -= 1
