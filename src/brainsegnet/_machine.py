@@ -56,12 +56,19 @@ def _read(description: Path) -> str:
 
 
 def free_memory() -> int | None:
-    """Bytes of memory that are free without swapping; None on systems other than Linux."""
+    """Bytes of memory that are free without swapping, within the limits of this process; None where nothing tells."""
     return min(_limits(), default=None)
 
 
 def _limits() -> Iterator[int]:
-    """What the machine and the container leave, the latter with the file cache that can be dropped."""
+    """What the machine, the container and `ulimit -v` leave, the container with the file cache that can be dropped."""
+    with suppress(ImportError, OSError, ValueError, IndexError):
+        import resource
+
+        space, _ = resource.getrlimit(resource.RLIMIT_AS)
+        if space != resource.RLIM_INFINITY:
+            pages = int(Path("/proc/self/statm").read_text().split()[0])
+            yield max(space - pages * resource.getpagesize(), 0)
     with suppress(OSError, ValueError, KeyError):
         for line in Path("/proc/meminfo").read_text().splitlines():
             if line.startswith("MemAvailable:"):

@@ -16,6 +16,7 @@ from brainsegnet.benchmark.fold_run import Conditions, FoldResult, FoldRun, summ
 from brainsegnet.benchmark.leaderboard import Results, to_csv, to_json, to_markdown
 from brainsegnet.benchmark.models import choose_specs
 from brainsegnet.errors import OutputError
+from brainsegnet.io.limits import allow_voxels
 from brainsegnet.model.store import torch_needed
 from brainsegnet.progress import Callback, ProgressEvent
 from brainsegnet.task import Task, load_task
@@ -64,10 +65,11 @@ def run_benchmark(
     task = task if isinstance(task, Task) else load_task(task)
     sources = [data] if isinstance(data, Path) else list(data)
     choose_specs(options, len(sources))  # wrong names are refused before any file is read
-    split = split_cases(sources, task, options.for_reading())
-    harness = _Harness(split, options, out, callback or Callback())
-    with claiming(out, [SETTINGS]):
-        return harness.run()
+    with allow_voxels(options.max_voxels):
+        split = split_cases(sources, task, options.for_reading())
+        harness = _Harness(split, options, out, callback or Callback())
+        with claiming(out, [SETTINGS]):
+            return harness.run()
 
 
 class _Progress(Callback):

@@ -19,6 +19,7 @@ from brainsegnet.inference.segmenter import Segmenter
 from brainsegnet.io.cases import CaseFiles, find_cases, load_case
 from brainsegnet.io.images import READERS
 from brainsegnet.io.layouts import names_lesion
+from brainsegnet.io.limits import allow_voxels
 from brainsegnet.model.card import Card
 from brainsegnet.model.store import choose_model, resolve_model
 from brainsegnet.preprocessing.alignment import Aligner
@@ -82,7 +83,8 @@ def segment(
     segmenter = Segmenter(opened, options)
 
     def read(files: CaseFiles) -> LoadedCase | PreparedCase:
-        loaded = _load(files, opened.card, segmenter.options)
+        with allow_voxels(segmenter.options.max_voxels):
+            loaded = _load(files, opened.card, segmenter.options)
         return segmenter.prepare(loaded) if segmenter.prepares_on_cpu else loaded
 
     def compute(case: LoadedCase | PreparedCase) -> RawPrediction:

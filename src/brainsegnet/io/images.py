@@ -18,6 +18,7 @@ from brainsegnet._atomic import IMAGES, check_suffix, final_name, find_suffix, r
 from brainsegnet._types import Affine, Array, ItkObject, NibabelImage
 from brainsegnet.errors import ImageError, LabelError, OutputError
 from brainsegnet.io.itk import check_itk, read_itk, unpack_itk, write_itk
+from brainsegnet.io.limits import check_voxels
 from brainsegnet.io.nifti import build_nibabel, check_axes, check_nifti, damaged, read_nifti, swap_world, write_nifti
 from brainsegnet.volume import LabelMap, Volume, build_itk, is_sheared
 
@@ -239,6 +240,7 @@ def _check_kind(name: str, one: bool, size: Sequence[int], parts: int, is_comple
         raise ImageError(f"{name} is {len(shape)}-D {shape}, a 3-D image is due; save one volume of it and read that")
     if len(size) < 3:
         raise ImageError(f"{name} is {len(shape)}-D {shape}, a 3-D image is due; join its slices into one volume")
+    check_voxels(name, size)
 
 
 def _storable(array: Array) -> Array:

@@ -16,6 +16,7 @@ import numpy as np
 
 from brainsegnet._types import Affine, Array, Doubles, NibabelImage
 from brainsegnet.errors import ImageError
+from brainsegnet.io.limits import check_ratio, check_voxels, read_rest
 from brainsegnet.volume import is_sheared
 
 CheckKind = Callable[[Sequence[int], int, bool], None]
@@ -24,8 +25,6 @@ _File = BinaryIO | gzip.GzipFile
 _HEADER_BYTES = 348
 _PIECE = 1 << 20
 """Bytes that are inflated at once."""
-_MAX_RATIO = 1032
-"""Deflate makes data smaller by this factor at most."""
 _UNITS_MM = {1: 1e3, 3: 1e-3}
 """Millimetres in a metre and a micrometre, by their codes; all other units are taken for millimetres."""
 _VECTORS, _MATRICES = (1005, 1007), 1004
@@ -65,15 +64,14 @@ def read_nifti(path: Path, check_kind: CheckKind) -> tuple[Array, Affine]:
         if header.dtype.kind not in "iuf" or header.dtype.itemsize > 8:
             code = int(header.fields["datatype"])
             raise ImageError(f"{path} cannot be read as an image: its type of numbers, code {code}, is not supported")
-        if _MAX_RATIO * path.stat().st_size < header.total:
-            raise EOFError
+        check_ratio(path.stat().st_size, header.total)
         _skip(file, header.offset - _HEADER_BYTES)
         array = np.empty(header.size[::-1], header.dtype)
         buffer = array.reshape(-1).view(np.uint8).data
         for start in range(0, len(buffer), _PIECE):
             piece = buffer[start : start + _PIECE]
             piece[:] = _take(file, len(piece))
-        _check_sum(file)
+        read_rest(file, str(path))
     return _rescale(array, header.fields), affine
 
 
@@ -85,6 +83,7 @@ def check_nifti(path: Path) -> None:
     """
     with _open(path) as file:
         header = _read_header(file, path)
+        check_voxels(str(path), header.size)
         if not isinstance(file, gzip.GzipFile):
             if path.stat().st_size < header.total:
                 raise EOFError
@@ -93,8 +92,9 @@ def check_nifti(path: Path) -> None:
             packed.seek(-4, 2)
             unpacked_size = int.from_bytes(packed.read(), "little")
         if unpacked_size != header.total % 2**32:  # or of several members, of which the last one says its own length
+            check_ratio(path.stat().st_size, header.total)
             _skip(file, header.total - _HEADER_BYTES)
-            _check_sum(file)
+            read_rest(file, str(path))
 
 
 def write_nifti(array: Array, affine: Affine, path: Path, *, compress: bool) -> None:
@@ -178,12 +178,6 @@ def _take(file: _File, count: int) -> bytes:
 def _skip(file: _File, count: int) -> None:
     for start in range(0, count, _PIECE):
         _take(file, min(_PIECE, count - start))
-
-
-def _check_sum(file: _File) -> None:
-    """Read to the end, where gzip compares its checksum."""
-    while file.read(_PIECE):
-        pass
 
 
 def _read_header(file: _File, path: Path) -> _Header:

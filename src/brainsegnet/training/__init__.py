@@ -48,9 +48,11 @@ class FitOptions:
     "Governs all that is random."
     accelerator: Device = "auto"
     "auto takes a GPU where there is one."
+    max_voxels: int | None = None
+    "Voxels in a file above which it is refused, by what its header declares; by default 500 million, 2 GB in floats."
 
     def __post_init__(self) -> None:
-        self._require(seed=0)
+        self._require(seed=0, max_voxels=1)
         if self.drop_sequences is not None and not 0 <= self.drop_sequences <= 1:
             raise TaskError(f"the share of samples that lose sequences lies from 0 to 1, not at {self.drop_sequences}")
         if self.accelerator not in get_args(Device):

@@ -16,6 +16,7 @@ from brainsegnet.errors import OutputError, TaskError
 from brainsegnet.inference import Device
 from brainsegnet.inference.postprocessing import segment_filtered
 from brainsegnet.inference.tiling import TiledPredictor
+from brainsegnet.io.limits import allow_voxels
 from brainsegnet.metrics.scores import region_dice
 from brainsegnet.model.card import Architecture, Card, ComponentFilter, Data, Input, TrainingNote
 from brainsegnet.model.store import (
@@ -83,8 +84,9 @@ def train(
     """
     options = options or TrainOptions()
     task = task if isinstance(task, Task) else load_task(task)
-    split = split_cases([data] if isinstance(data, Path) else list(data), task, options)
-    return train_split(split, out, options, callback or Callback())
+    with allow_voxels(options.max_voxels):
+        split = split_cases([data] if isinstance(data, Path) else list(data), task, options)
+        return train_split(split, out, options, callback or Callback())
 
 
 def train_split(
