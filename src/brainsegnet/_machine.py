@@ -15,6 +15,11 @@ VERSIONED = ("brainsegnet", "torch", "lightning", "safetensors", "openvino", "nn
 CPUINFO, CGROUP = Path("/proc/cpuinfo"), Path("/sys/fs/cgroup")
 INTEGER_FLAGS = {"avx2", "avx512_vnni", "avx_vnni", "amx_int8", "asimddp"}
 """With any of these, 8-bit products are faster than those of floats, with AVX2 alone 1.9 times."""
+_SHORT_OF_MEMORY = re.compile(
+    r"out of memory|not enough memory|bad_?alloc|allocate memory|failed to (map segment|allocate)|start new thread|"
+    r"unable to allocate|could not (create|allocate) (a )?(memory|thread)",
+    re.IGNORECASE,
+)
 _FIRST_SPACE = "4026531836"
 """Linux's number of the process space outside all containers."""
 _QUERY, _ACCESS_DENIED, _STILL_ACTIVE = 0x1000, 5, 259
@@ -77,6 +82,15 @@ def _limits() -> Iterator[int]:
         details = dict(line.split() for line in (CGROUP / "memory.stat").read_text().splitlines())
         if most != "max":
             yield max(int(most) - int(taken) + int(details["inactive_file"]), 0)
+
+
+def tells_of_memory(error: BaseException) -> bool:
+    """Whether an error of a library means that there was too little memory, or too small a limit on it.
+
+    >>> tells_of_memory(ImportError("libtorch.so: failed to map segment from shared object"))
+    True
+    """
+    return isinstance(error, MemoryError) or bool(_SHORT_OF_MEMORY.search(f"{type(error).__name__} {error}"))
 
 
 @cache

@@ -181,6 +181,8 @@ def load_itk() -> ItkObject:
     """SimpleITK, loaded where it is first needed: where a GPU trains on packed scans it may be absent."""
     import SimpleITK
 
+    if not hasattr(SimpleITK, "ImageFileReader"):  # its import failed in another thread, for lack of memory
+        raise MemoryError
     return SimpleITK
 
 

@@ -15,6 +15,7 @@ from brainsegnet.cli.app import app, complain
 
 def main() -> None:
     """Run a verb, and end with an exit code and at most one sentence, whatever comes."""
+    from brainsegnet._machine import tells_of_memory
     from brainsegnet.errors import BrainSegNetError, Interrupted
 
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
@@ -27,10 +28,13 @@ def main() -> None:
     except BrainSegNetError as error:
         complain(str(error))
         sys.exit(1)
-    except (MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and "out of memory" not in str(error):
+    except (MemoryError, RuntimeError, ImportError, SystemError) as error:
+        if not tells_of_memory(error):
             raise
-        complain("there is not enough memory; segment with a smaller --max-memory-gb, or train with a smaller recipe")
+        complain(
+            "there is not enough memory, or its limit (ulimit -v) is too small; "
+            "segment with a smaller --max-memory-gb, or train with a smaller recipe"
+        )
         sys.exit(1)
     except OSError as error:
         complain(f"{error.filename or 'a file'}: {error.strerror or error}")

@@ -9,7 +9,7 @@ import numpy as np
 import openvino
 from openvino import opset13 as ops
 
-from brainsegnet._machine import free_memory
+from brainsegnet._machine import free_memory, tells_of_memory
 from brainsegnet._types import Array, Floats, Labels, Shape
 from brainsegnet.errors import ModelError
 from brainsegnet.inference.tiling import CONFIDENCE_STEPS, OUT_OF_MEMORY, estimate_floats, find_halo, interleave
@@ -67,6 +67,8 @@ class OpenVinoBackend:
             self._network = shared_core().read_model(str(path))
             self._request("classes" if card.components.confidence_margin is None else "confidence")
         except RuntimeError as error:
+            if tells_of_memory(error):
+                raise MemoryError(OUT_OF_MEMORY) from error
             raise ModelError(f"{path} cannot be run by OpenVINO: {' '.join(str(error).split())[:200]}") from error
 
     def classify(self, image: Floats) -> Labels:

@@ -54,8 +54,8 @@ if its header is right, allow more with --max-voxels
         raise ImageError(f"{declared}, and {allowed} are read at most; {remedy}")
     free = free_memory()
     if free is not None and _FLOAT_BYTES * count > free:
-        needed = f"{_FLOAT_BYTES * count / 1e9:.1f} GB in floats"
-        raise ImageError(f"{declared}, {needed}, and {free / 1e9:.1f} GB of memory are free; free some, or resample it")
+        needed = f"{_FLOAT_BYTES * count / 1e6:.0f} MB in floats"
+        raise ImageError(f"{declared}, {needed}, and {free / 1e6:.0f} MB of memory are free; free some, or resample it")
 
 
 def check_ratio(packed: int, unpacked: int) -> None:
