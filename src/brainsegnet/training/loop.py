@@ -263,6 +263,8 @@ class _Training:
         due = self._validations_due(progress)
         if validate is None or due <= self.state.validations:
             return
+        if self.state_minutes < self.monitoring.state_minutes:  # no model is kept before a state that goes on from it
+            self.save()
         self.state.validations = due
         if self.fabric.is_global_zero:
             kept = self.state.kept().eval()
@@ -280,13 +282,13 @@ class _Training:
         return int(progress * self.monitoring.validations + 1e-9)
 
     def save(self) -> None:
-        """Keep the model and write the state; where the disk has no room for one, the other is still tried."""
+        """Write the state and keep the model; where the disk has no room for one, the other is still tried."""
         if self.fabric.is_global_zero:
             try:
-                self.monitoring.keep("last", self.state.kept().state_dict())
-            finally:
                 if self.monitoring.state_file is not None:
                     write_state(self.state, self.monitoring.state_file, self._fingerprint())
+            finally:
+                self.monitoring.keep("last", self.state.kept().state_dict())
         self.saved, self.state_minutes = time.monotonic(), self.monitoring.state_minutes
 
     def _fingerprint(self) -> str:
