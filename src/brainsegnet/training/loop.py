@@ -169,7 +169,7 @@ class _Training:
         self.sampler = Sampler(scans, plan.recipe, plan.patch, plan.seed, fabric.device, (buffer.depth,) * buffer.size)
         self.throughput = Throughput(fabric.device)
         self.started = self.saved = time.monotonic()
-        self.state_minutes = min(monitoring.first_state, monitoring.state_minutes)
+        self.has_state, self.state_minutes = False, min(monitoring.first_state, monitoring.state_minutes)
         self.losses: list[Tensor] = []
         self.loss = math.nan
         self.report_every = 1 if fabric.device.type == "cpu" else 20
@@ -181,6 +181,7 @@ class _Training:
         read_state(self.state, path, self._fingerprint())
         self.started -= 60 * self.state.minutes
         self.state.validations = min(self.state.validations, self._validations_due(self.progress()))
+        self.has_state = True
         self.buffer.seen = self.buffer.count_at(self.state.step - 1)
 
     def fill_buffer(self) -> None:
@@ -263,8 +264,8 @@ class _Training:
         due = self._validations_due(progress)
         if validate is None or due <= self.state.validations:
             return
-        if self.state_minutes < self.monitoring.state_minutes:  # no model is kept before a state that goes on from it
-            self.save()
+        if not self.has_state:  # no model is kept before a state from which its training goes on
+            self._write_state()
         self.state.validations = due
         if self.fabric.is_global_zero:
             kept = self.state.kept().eval()
@@ -285,11 +286,15 @@ class _Training:
         """Write the state and keep the model; where the disk has no room for one, the other is still tried."""
         if self.fabric.is_global_zero:
             try:
-                if self.monitoring.state_file is not None:
-                    write_state(self.state, self.monitoring.state_file, self._fingerprint())
+                self._write_state()
             finally:
                 self.monitoring.keep("last", self.state.kept().state_dict())
         self.saved, self.state_minutes = time.monotonic(), self.monitoring.state_minutes
+
+    def _write_state(self) -> None:
+        if self.fabric.is_global_zero and self.monitoring.state_file is not None:
+            write_state(self.state, self.monitoring.state_file, self._fingerprint())
+        self.has_state = True
 
     def _fingerprint(self) -> str:
         """What must agree for a training to be resumed: all but the budget; scans count by their shapes."""
