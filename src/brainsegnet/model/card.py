@@ -157,7 +157,7 @@ class TrainingNote(CardPart):
     """
 
     recipe: Mapping[str, Any] = Field(default_factory=dict)
-    budget: Mapping[str, Any] = Field(default_factory=dict)
+    budget: Mapping[str, int | float | None] = Field(default_factory=dict)
     seed: int = 0
     started_from: Parent | None = None
     data: Data = Data()
