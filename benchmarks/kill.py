@@ -2,7 +2,7 @@
 
 Each verb works on tiny simulated cases, in a process of its own that has loaded all libraries, so that the moments fall
 into its work. After a kill, every file under a final name must be whole. After the next run, which must succeed and
-give what an undisturbed run gives, nothing of the dead process may be left. Linux and macOS only.
+give what an undisturbed run gives, nothing of the dead process may be left. Linux only.
 """
 
 import argparse

@@ -3,6 +3,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 import torch
@@ -243,3 +244,23 @@ def test_a_card_of_weights_that_never_came_is_removed(model):
     left.write_text((model.folder / "card.json").read_text().replace(model.card.weights.sha256, 64 * "0"))
     assert open_model(model.folder) == model
     assert sorted(os.listdir(model.folder)) == ["card.json", "weights.safetensors"]
+
+
+@pytest.mark.parametrize(
+    ("network", "sentence"),
+    [
+        ({"widths": [10**20] * 4}, "widths.0: Input should be less than or equal to 8192"),
+        ({"widths": [8] * 3000}, "widths: Tuple should have at most 12 items"),
+        ({"stride": [10**9, 1, 1]}, "stride.0: Input should be less than or equal to 8"),
+        ({"refined": 0}, "refined: Input should be greater than or equal to 1"),
+        ({"widths": [8192] * 12}, "lacks 328 tensors"),
+    ],
+)
+def test_a_network_that_would_fill_the_memory_is_refused_before_it_is_built(model, network, sentence):
+    path = model.folder / "card.json"
+    card = json.loads(path.read_text())
+    path.write_text(json.dumps(card | {"network": card["network"] | network}))
+    began = time.process_time()
+    with pytest.raises(ModelError, match=sentence):
+        open_model(model.folder).build()
+    assert time.process_time() - began < 5

@@ -19,6 +19,9 @@ BLOCKS = 8
 """Blocks along each axis of the average brain in a profile."""
 MAX_NAMES = 1_000_000
 """Names that one range on a card may stand for."""
+Channels = Annotated[int, Field(ge=1, le=8192)]
+Step = Annotated[int, Field(ge=1, le=8)]
+"""Bounds of a network, because a card may be made to fill memory; the paper's has 256 channels at most."""
 Form = Literal["fp16", "int8", "onnx"]
 """OpenVINO's format with floats in 16 bits or with 8-bit integers, or ONNX."""
 Dice = Mapping[str, float]
@@ -183,10 +186,10 @@ class Input(CardPart):
 class Architecture(CardPart):
     """The arguments of `BrainSegNet` that do not follow from input and task."""
 
-    widths: tuple[int, ...] = Field(min_length=2)
-    refined: int = Field(gt=0)
+    widths: tuple[Channels, ...] = Field(min_length=2, max_length=12)
+    refined: Channels
     nonlinear: bool = True
-    stride: tuple[int, int, int] = (1, 2, 2)
+    stride: tuple[Step, Step, Step] = (1, 2, 2)
 
 
 class IntervalNote(CardPart):

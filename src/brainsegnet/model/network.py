@@ -169,8 +169,20 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         ) from error
 
 
+def without_memory() -> torch.device:
+    """In a `with` block of it, tensors have shapes and no values."""
+    return torch.device("meta")
+
+
 def load_into(net: nn.Module, tensors: Mapping[str, Tensor], origin: str) -> None:
-    """Copy tensors by name into the parameters and buffers of `net`.
+    """Copy tensors by name into the parameters and buffers of `net`; errors as `check_fit`."""
+    check_fit(net, tensors, origin)
+    with torch.no_grad():
+        net.load_state_dict(dict(tensors))
+
+
+def check_fit(net: nn.Module, tensors: Mapping[str, Tensor], origin: str) -> None:
+    """Refuse tensors by name that are not the parameters and buffers of `net`.
 
     Raises:
         ModelError: a tensor is missing, unknown or of another shape; `origin` names the model in the message.
@@ -185,8 +197,6 @@ def load_into(net: nn.Module, tensors: Mapping[str, Tensor], origin: str) -> Non
             raise ModelError(
                 f"{origin}: {name} is {tuple(tensors[name].shape)} but the card describes {tuple(tensor.shape)}"
             )
-    with torch.no_grad():
-        net.load_state_dict(dict(tensors))
 
 
 def transfer(

@@ -57,10 +57,13 @@ class Model:
         """
         with torch_needed():
             from brainsegnet.model.architecture import BrainSegNet
-            from brainsegnet.model.network import load_into
+            from brainsegnet.model.network import check_fit, load_into, without_memory
         sequences, classes = len(self.card.sequences), self.card.task.classes
+        tensors, origin = self.tensors(), f"model {self.folder}"
+        with without_memory():
+            check_fit(BrainSegNet(sequences, classes, **dict(self.card.network)), tensors, origin)
         net = BrainSegNet(sequences, classes, **dict(self.card.network))
-        load_into(net, self.tensors(), f"model {self.folder}")
+        load_into(net, tensors, origin)
         return net.eval()
 
     def exported(self, form: Form) -> Path:
