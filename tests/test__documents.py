@@ -51,6 +51,13 @@ def test_what_is_no_value_is_no_yaml(text):
         load_yaml(text)
 
 
+@pytest.mark.parametrize("load", [load_json, load_yaml, compose_yaml])
+def test_half_a_character_is_refused(load):
+    with pytest.raises(UnreadableText, match="half a character"):
+        load('{"a": ["\\ud800"]}')
+    assert load('{"a": ["\\u00e9"]}')
+
+
 def test_a_large_file_and_what_is_no_file_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(_documents, "MAX_YAML_BYTES", 100)
     (tmp_path / "a.json").write_bytes(bytes(2_000_000))

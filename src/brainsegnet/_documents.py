@@ -46,6 +46,8 @@ def load_json(text: str) -> Any:  # noqa: ANN401
     """
     try:
         content = json.loads(text)
+        if "\\ud" in text.lower():
+            _check_characters(json.dumps(content, ensure_ascii=False))
     except RecursionError as error:
         raise UnreadableText(_TOO_DEEP) from error
     level = [content]
@@ -80,6 +82,14 @@ def _parts(whole: object) -> list[Any]:
     return [part for part in inside if isinstance(part, (dict, list))]
 
 
+def _check_characters(text: str) -> None:
+    """Refuse halves of characters, which an escape can stand for, but which no file and no name can hold."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise UnreadableText(f"holds half a character, {text[error.start]!a}; mend it") from error
+
+
 _TOO_DEEP = f"is nested more than {MAX_DEPTH} levels deep"
 
 
@@ -91,6 +101,11 @@ class _PlainLoader(yaml.SafeLoader):
             raise UnreadableText(f"holds more than {MAX_YAML_BYTES / 1e6:.0f} MB of YAML; write a .csv table")
         super().__init__(stream)
         self.depth = 0
+
+    def compose_scalar_node(self, anchor: dict[Any, yaml.Node]) -> yaml.ScalarNode:
+        node: yaml.ScalarNode = super().compose_scalar_node(anchor)
+        _check_characters(node.value)
+        return node
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
