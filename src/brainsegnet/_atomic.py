@@ -115,7 +115,8 @@ def claiming(folder: Path, names: Collection[str]) -> Iterator[None]:
             sweep(folder)
             claim.write_text(json.dumps(sorted(names)), encoding="utf-8")
         except OSError as error:
-            raise OutputError(f"{folder} cannot be written: {error.strerror or error}") from error
+            place = folder / min(names) if len(names) == 1 else folder
+            raise OutputError(f"{place} cannot be written: {error.strerror or error}") from error
         _refuse_rivals(claim, {*names})
         yield
     finally:
