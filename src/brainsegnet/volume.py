@@ -243,6 +243,8 @@ def load_itk() -> ItkObject:
     """Import SimpleITK when it is first needed; a GPU machine that trains on packed scans may lack it."""
     import SimpleITK
 
+    if not hasattr(SimpleITK, "ImageFileReader"):  # its import failed in another thread, for lack of memory
+        raise MemoryError
     return SimpleITK
 
 

@@ -26,6 +26,7 @@ def main() -> None:
 
 
 def _run() -> None:
+    from brainsegnet._machine import tells_of_memory
     from brainsegnet.errors import BrainSegNetError, Interrupted
 
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
@@ -38,10 +39,13 @@ def _run() -> None:
     except BrainSegNetError as error:
         complain(str(error))
         sys.exit(1)
-    except (MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and "out of memory" not in str(error):
+    except (MemoryError, RuntimeError, ImportError, SystemError) as error:
+        if not tells_of_memory(error):
             raise
-        complain("there is not enough memory; segment with a smaller --max-memory-gb, or train with a smaller recipe")
+        complain(
+            "there is not enough memory, or its limit (ulimit -v) is too small; "
+            "segment with a smaller --max-memory-gb, or train with a smaller recipe"
+        )
         sys.exit(1)
     except OSError as error:
         complain(f"{error.filename or 'a file'}: {error.strerror or error}")

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from brainsegnet._atomic import IMAGES, find_suffix, stem_of, writable
+from brainsegnet._atomic import IMAGES, claiming, find_suffix, stem_of, writable
 from brainsegnet.errors import BrainSegNetError, OutputError
 from brainsegnet.inference import SegmentOptions
 from brainsegnet.inference.predict import LoadedCase, PreparedCase, RawPrediction
@@ -19,6 +19,7 @@ from brainsegnet.inference.segmenter import Segmenter
 from brainsegnet.io.cases import CaseFiles, CaseSearch, load_case, search_cases
 from brainsegnet.io.images import READERS
 from brainsegnet.io.layouts import names_lesion
+from brainsegnet.io.limits import allow_voxels
 from brainsegnet.model.card import Card
 from brainsegnet.model.store import choose_model, resolve_model
 from brainsegnet.preprocessing.alignment import Aligner
@@ -97,7 +98,8 @@ def segment(
     segmenter = Segmenter(opened, options)
 
     def read(files: CaseFiles) -> LoadedCase | PreparedCase:
-        loaded = _load(files, opened.card, segmenter.options)
+        with allow_voxels(segmenter.options.max_voxels):
+            loaded = _load(files, opened.card, segmenter.options)
         return segmenter.prepare(loaded) if segmenter.prepares_on_cpu else loaded
 
     def compute(case: LoadedCase | PreparedCase) -> RawPrediction:
@@ -111,7 +113,8 @@ def segment(
             callback.on_case(saved.name, saved)
         return saved
 
-    batch = run_batch(case_files, read, compute, write, lambda files: files.name, segmenter.open)
+    with claiming(next(iter(targets.values())).parent, [path.name for path in targets.values()]):
+        batch = run_batch(case_files, read, compute, write, lambda files: files.name, segmenter.open)
     if total == 1 and batch.failures:
         raise BrainSegNetError(next(iter(batch.failures.values())))
     return replace(batch, failures={**search.failures, **batch.failures}, left_out=search.left_out)

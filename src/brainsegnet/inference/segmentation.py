@@ -5,13 +5,14 @@ import json
 import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from html import escape
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from brainsegnet._atomic import stem_of, write_text
+from brainsegnet._atomic import replacing, stem_of, write_text
 from brainsegnet._types import ItkObject, NibabelImage
 from brainsegnet.inference import SegmentOptions
 from brainsegnet.inference.postprocessing import Interval
@@ -96,7 +97,8 @@ class Segmentation:
     def save(self, path: Path | str) -> dict[str, Any]:
         """Write the label map, the maps and the picture that the options ask for, and a JSON beside them.
 
-        The JSON has the name of the label map. It is written last, so if it exists, all files exist.
+        All files get their names together at the end, and the JSON, named after the label map, is the last. If it
+        exists, all files exist. If one file cannot be written, none is, and earlier results stay.
 
         Args:
             path: File of the label map: .nii.gz, .nii, .mha or .nrrd.
@@ -108,18 +110,26 @@ class Segmentation:
             OutputError: the folder is not writable, or the disk is full.
         """
         path, started = Path(path), time.perf_counter()
-        write_image(self.labels, path)
         maps = dict(self.probabilities or {}) | ({ENTROPY: self.entropy} if self.entropy else {})
         files = {name: path.with_name(f"{stem_of(path)}_{part}.nii.gz") for name, part in name_parts(maps).items()}
-        for name, file in files.items():
-            write_image(maps[name], file)
-        if self.options.picture:
-            from brainsegnet.plotting.slices import save_figure
+        done = path.with_name(f"{stem_of(path)}.json")
+        with ExitStack() as stack:  # files get their names where it ends, the last one first
 
-            save_figure(self.figure(), path.with_name(f"{stem_of(path)}.png"))
-        written = {name: file.name for name, file in files.items()}
-        report = self.report(path.name, written, {"write": time.perf_counter() - started})
-        write_text(json.dumps(report, indent=2) + "\n", path.with_name(f"{stem_of(path)}.json"))
+            def begin(file: Path) -> Path:
+                return stack.enter_context(replacing(file))
+
+            new_json = begin(done)
+            write_image(self.labels, begin(path))
+            for name, file in files.items():
+                write_image(maps[name], begin(file))
+            if self.options.picture:
+                from brainsegnet.plotting.slices import save_figure
+
+                save_figure(self.figure(), begin(path.with_name(f"{stem_of(path)}.png")))
+            written = {name: file.name for name, file in files.items()}
+            report = self.report(path.name, written, {"write": time.perf_counter() - started})
+            write_text(json.dumps(report, indent=2) + "\n", new_json)
+            done.unlink(missing_ok=True)
         return report
 
     def report(

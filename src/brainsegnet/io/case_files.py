@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 
+from brainsegnet._documents import compose_yaml, read_text
 from brainsegnet._types import Doubles, Mask
 from brainsegnet.errors import DatasetError, ImageError, describe_unreadable
 from brainsegnet.io.aliases import ORDER, find_sequence
@@ -120,8 +121,8 @@ def read_table(table: Path) -> list[CaseFiles]:
             exist.
     """
     try:
-        text = table.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_text(table, "utf-8-sig")
+    except (OSError, ValueError) as error:
         raise DatasetError(f"table {table} {describe_unreadable(error)}") from error
     found: dict[str, dict[str, Path]] = {}
     for line, row in (_read_csv if table.suffix.lower() == ".csv" else _read_yaml)(text, table):
@@ -156,8 +157,8 @@ def _read_csv(text: str, table: Path) -> Iterator[_Row]:
 def _read_yaml(text: str, table: Path) -> Iterator[_Row]:
     """Nodes rather than values: they know their line, keep `007` as it is written and let a repeated key be seen."""
     try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-    except yaml.YAMLError as error:
+        root = compose_yaml(text)
+    except (ValueError, yaml.YAMLError) as error:
         raise DatasetError(f"table {table} {describe_unreadable(error)}") from error
     names: set[str] = set()
     for case, files in _pairs(root, table) if root else ():

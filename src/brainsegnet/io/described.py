@@ -9,7 +9,6 @@ in `imagesTr` and `imagesTs` and label maps in `labelsTr`. Their JSON names the 
 of each label. No channel gets its name from its position alone.
 """
 
-import json
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from brainsegnet._atomic import find_suffix, is_hidden, stem_of
+from brainsegnet._documents import load_json, read_text
 from brainsegnet.errors import DatasetError
 from brainsegnet.io.aliases import ORDER, build_convention, find_sequence
 from brainsegnet.io.case_files import LESION, Ambiguous, CaseFiles, Part
@@ -153,7 +153,7 @@ def collect_described(folder: Path, images: Sequence[str] = tuple(FOLDERS)) -> l
 def _read_description(path: Path) -> _Description:
     """A `dataset.json` of the Decathlon (`modality`) or of nnU-Net (`modality` or `channel_names`)."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
+        content = load_json(read_text(path, "utf-8-sig"))
     except (OSError, ValueError) as error:
         raise DatasetError(f"{path} cannot be read as JSON: {error}") from error
     named = _read_mapping(content, ("channel_names", "modality"), path)

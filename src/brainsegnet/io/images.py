@@ -14,10 +14,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike
 
-from brainsegnet._atomic import IMAGES, check_suffix, find_suffix, replacing, stem_of
+from brainsegnet._atomic import IMAGES, check_suffix, final_name, find_suffix, replacing, stem_of
 from brainsegnet._types import Affine, Array, ItkObject, NibabelImage
 from brainsegnet.errors import ImageError, LabelError, OutputError
 from brainsegnet.io.itk import check_itk, read_itk, unpack_itk, write_itk
+from brainsegnet.io.limits import check_voxels
 from brainsegnet.io.nifti import build_nibabel, check_nifti, damaged, read_nifti, write_nifti
 from brainsegnet.io.placement import Place, check_axes, read_forms, swap_world
 from brainsegnet.volume import SCANNER, Forms, LabelMap, Volume, build_itk, is_sheared
@@ -132,7 +133,8 @@ def write_image(volume: Volume, path: Path, *, compress: bool = True) -> None:
     """
     suffix = check_suffix(path, IMAGES)
     if is_sheared(volume.affine):
-        raise OutputError(f"{path} cannot be written: its grid's axes are not at right angles; resample the image")
+        shown = final_name(path)
+        raise OutputError(f"{shown} cannot be written: its grid's axes are not at right angles; resample the image")
     array = _storable(volume.array)
     with replacing(path) as temporary:
         try:
@@ -141,7 +143,7 @@ def write_image(volume: Volume, path: Path, *, compress: bool = True) -> None:
             else:
                 write_itk(array, volume.affine, temporary, compress=compress)
         except ImageError as error:
-            raise OutputError(f"{path} cannot be written: {error}") from error
+            raise OutputError(f"{final_name(path)} cannot be written: {error}") from error
 
 
 def check_size(path: Path) -> None:
@@ -274,6 +276,7 @@ def _check_kind(name: str, one: bool, size: Sequence[int], parts: int, is_comple
         raise ImageError(f"{name} is {len(shape)}-D {shape}, a 3-D image is due; save one volume of it and read that")
     if len(size) < 3:
         raise ImageError(f"{name} is {len(shape)}-D {shape}, a 3-D image is due; join its slices into one volume")
+    check_voxels(name, size)
 
 
 def _storable(array: Array) -> Array:

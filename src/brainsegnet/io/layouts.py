@@ -6,7 +6,6 @@ case ends in the path. So a case is a folder, a prefix of file names or a folder
 with `sub-`, and folders with a `dataset.json`, are left to `described`.
 """
 
-import json
 import os
 import re
 from collections import Counter, defaultdict
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from brainsegnet._atomic import find_suffix, is_hidden
+from brainsegnet._documents import load_json, read_text
 from brainsegnet.errors import DatasetError
 from brainsegnet.io.case_files import LESION, Ambiguous, CaseFiles, clean_name
 from brainsegnet.io.described import (
@@ -234,7 +234,7 @@ def _find_strangers(
 def read_note(path: Path) -> Mapping[str, Any]:
     """The content of the JSON that `segment` wrote beside a label map; empty if there is none."""
     with suppress(OSError, ValueError):
-        if isinstance(note := json.loads(path.read_text(encoding="utf-8")), dict):
+        if isinstance(note := load_json(read_text(path)), dict):
             return note
     return {}
 

@@ -15,6 +15,7 @@ import numpy as np
 from brainsegnet._atomic import find_suffix
 from brainsegnet._types import Array, NibabelImage
 from brainsegnet.errors import ImageError
+from brainsegnet.io.limits import check_ratio, check_voxels, read_rest
 from brainsegnet.io.placement import Place, is_guess, place_mgh, place_nifti, swap_points, swap_world
 from brainsegnet.volume import SCANNER, Volume
 
@@ -30,8 +31,6 @@ _MAGIC = {b"n+1": False, b"n+2": False, b"ni1": True, b"ni2": True}
 _MGH, _PAIR = (".mgz", ".mgh"), (".hdr.gz", ".hdr", ".img.gz", ".img")
 _PIECE = 1 << 20
 """Bytes that are inflated at once."""
-_MAX_RATIO = 1032
-"""Deflate makes data smaller by this factor at most."""
 _VECTORS, _MATRICES = (1005, 1007), 1004
 """Intent codes of images with several numbers in a voxel, along the fifth axis."""
 _KINDS = (
@@ -86,8 +85,7 @@ def read_nifti(path: Path, check_kind: CheckKind) -> tuple[Array, Place]:
     header = _read_header(path)
     check_kind(header.size, header.parts, header.dtype.kind == "c")
     place = _check_header(header, path)
-    if _MAX_RATIO * header.voxels.stat().st_size < header.total:
-        raise EOFError
+    check_ratio(header.voxels.stat().st_size, header.total)
     with _open(header.voxels) as file:
         _skip(file, header.offset)
         array = np.empty(header.size[::-1], header.dtype)
@@ -95,7 +93,7 @@ def read_nifti(path: Path, check_kind: CheckKind) -> tuple[Array, Place]:
         for start in range(0, len(buffer), _PIECE):
             piece = buffer[start : start + _PIECE]
             piece[:] = _take(file, len(piece))
-        _check_sum(file)
+        read_rest(file, str(path))
     return _rescale(array, header.fields, path), place
 
 
@@ -112,6 +110,7 @@ def check_nifti(path: Path) -> None:
         OSError: as `read_nifti`.
     """
     header = _read_header(path)
+    check_voxels(str(path), header.size)
     _check_header(header, path)
     with _open(header.voxels) as file:
         if not isinstance(file, gzip.GzipFile):
@@ -122,8 +121,9 @@ def check_nifti(path: Path) -> None:
             packed.seek(-4, 2)
             unpacked_size = int.from_bytes(packed.read(), "little")
         if unpacked_size != header.total % 2**32:  # or of several members, of which the last one says its own length
+            check_ratio(header.voxels.stat().st_size, header.total)
             _skip(file, header.total)
-            _check_sum(file)
+            read_rest(file, str(path))
 
 
 def write_nifti(volume: Volume, path: Path, *, compress: bool) -> None:
@@ -197,16 +197,6 @@ def _take(file: _File, count: int) -> bytes:
 def _skip(file: _File, count: int) -> None:
     for start in range(0, count, _PIECE):
         _take(file, min(_PIECE, count - start))
-
-
-def _check_sum(file: _File) -> None:
-    """Read to the end, where gzip compares its checksum. Bytes after the last gzip stream are ignored."""
-    try:
-        while file.read(_PIECE):
-            pass
-    except gzip.BadGzipFile as error:
-        if "CRC" in str(error) or "length" in str(error):
-            raise
 
 
 def _read_header(path: Path) -> _Header:

@@ -166,7 +166,7 @@ def _other_flags(card: Card) -> list[str]:
     training, usual = card.training, RECIPES.get(str(card.training.recipe.get("name")))
     start = [f"--from {_typed(training.started_from.name)}"] if training.started_from else []
     dropped = training.recipe.get("drop_sequences")
-    other = usual is not None and dropped is not None and dropped != usual.drop_sequences
+    other = usual is not None and isinstance(dropped, (int, float)) and dropped != usual.drop_sequences
     return [*start, *([f"--drop-sequences {dropped:g}"] if other else [])]
 
 
