@@ -12,6 +12,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "brainsegnet"
 FLOORS = {
     "errors": 0,
     "_types": 0,
+    "_documents": 0,
     "_atomic": 1,
     "_machine": 0,
     "progress": 1,

@@ -1,10 +1,13 @@
-"""The machine: units of the processor, free memory, and versions of the installed software."""
+"""The machine: its name, units of the processor, free memory, and versions of the installed software."""
 
+import ctypes
 import os
 import platform
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 
@@ -12,6 +15,15 @@ VERSIONED = ("brainsegnet", "torch", "lightning", "safetensors", "openvino", "nn
 CPUINFO, CGROUP = Path("/proc/cpuinfo"), Path("/sys/fs/cgroup")
 INTEGER_FLAGS = {"avx2", "avx512_vnni", "avx_vnni", "amx_int8", "asimddp"}
 """With any of these, 8-bit products are faster than those of floats, with AVX2 alone 1.9 times."""
+_SHORT_OF_MEMORY = re.compile(
+    r"out of memory|not enough memory|bad_?alloc|allocate memory|failed to (map segment|allocate)|start new thread|"
+    r"unable to allocate|could not (create|allocate) (a )?(memory|thread)",
+    re.IGNORECASE,
+)
+_FIRST_SPACE = "4026531836"
+"""Number that Linux gives to the process space outside all containers."""
+_QUERY, _ACCESS_DENIED, _STILL_ACTIVE = 0x1000, 5, 259
+"""Numbers of Windows, for `is_running`."""
 
 
 def has_integer_units(description: Path = CPUINFO) -> bool:
@@ -49,12 +61,19 @@ def _read(description: Path) -> str:
 
 
 def free_memory() -> int | None:
-    """Bytes of memory that are free without swapping; None on systems other than Linux."""
+    """Bytes of memory that are free without swapping, within the limits of this process; None if unknown."""
     return min(_limits(), default=None)
 
 
 def _limits() -> Iterator[int]:
-    """What the machine and the container leave, the latter with the file cache that can be dropped."""
+    """What the machine, the container and `ulimit -v` leave, the container with the file cache that can be dropped."""
+    with suppress(ImportError, OSError, ValueError, IndexError):
+        import resource
+
+        space, _ = resource.getrlimit(resource.RLIMIT_AS)
+        if space != resource.RLIM_INFINITY:
+            pages = int(Path("/proc/self/statm").read_text().split()[0])
+            yield max(space - pages * resource.getpagesize(), 0)
     with suppress(OSError, ValueError, KeyError):
         for line in Path("/proc/meminfo").read_text().splitlines():
             if line.startswith("MemAvailable:"):
@@ -63,6 +82,49 @@ def _limits() -> Iterator[int]:
         details = dict(line.split() for line in (CGROUP / "memory.stat").read_text().splitlines())
         if most != "max":
             yield max(int(most) - int(taken) + int(details["inactive_file"]), 0)
+
+
+def tells_of_memory(error: BaseException) -> bool:
+    """Whether an error of a library means that there was too little memory, or too small a limit on it.
+
+    Examples:
+        >>> tells_of_memory(ImportError("libtorch.so: failed to map segment from shared object"))
+        True
+    """
+    return isinstance(error, MemoryError) or bool(_SHORT_OF_MEMORY.search(f"{type(error).__name__} {error}"))
+
+
+@cache
+def find_host() -> str:
+    """Name of this host. In a container, the number of its process space follows, which tells containers apart.
+
+    Examples:
+        >>> "~" in find_host() or not find_host()
+        False
+    """
+    name = re.sub(r"[^A-Za-z0-9.-]", "", platform.node())[:40] or "host"
+    with suppress(OSError):
+        space = os.readlink("/proc/self/ns/pid").strip("pid:[]")
+        return name if space == _FIRST_SPACE else f"{name}+{space}"
+    return name
+
+
+def is_running(process: int) -> bool:
+    """Whether a process with this number runs on this host."""
+    if sys.platform == "win32":
+        kernel, status = ctypes.windll.kernel32, ctypes.c_ulong()
+        if not (handle := kernel.OpenProcess(_QUERY, False, process)):
+            return bool(kernel.GetLastError() == _ACCESS_DENIED)
+        kernel.GetExitCodeProcess(handle, ctypes.byref(status))
+        kernel.CloseHandle(handle)
+        return status.value == _STILL_ACTIVE
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:  # it belongs to someone else
+        return True
+    return True
 
 
 def find_versions() -> dict[str, str]:

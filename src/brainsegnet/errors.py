@@ -7,6 +7,8 @@ import signal
 from collections.abc import Mapping
 from typing import Any
 
+_LONGEST = 300
+"""Largest number of characters of a sentence that quotes an input."""
 _DEFECTS = {
     "missing": " is missing",
     "extra_forbidden": " is not known here; take it out, or look at its spelling",
@@ -32,7 +34,8 @@ def describe_invalid(defect: Mapping[str, Any]) -> str:
     what = _DEFECTS.get(defect["type"], f": {said}")
     for name, value in defect.get("ctx", {}).items():
         what = what.replace(f"{{{name}}}", str(value))
-    return (".".join(map(str, defect["loc"])) + what).removeprefix(": ")
+    said = (".".join(map(str, defect["loc"])) + what).removeprefix(": ")
+    return said if len(said) <= _LONGEST else f"{said[:_LONGEST]}..."
 
 
 def describe_unreadable(error: Exception) -> str:
@@ -41,6 +44,8 @@ def describe_unreadable(error: Exception) -> str:
         return "is not text in UTF-8; save it as such"
     if isinstance(error, OSError):
         return f"cannot be read: {error.strerror or error}"
+    if isinstance(error, ValueError):  # of `brainsegnet._documents`
+        return str(error)
     return f"is not YAML: {' '.join(str(error).split())}"
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
+from brainsegnet._documents import load_yaml, read_text
 from brainsegnet._types import Array, Labels
 from brainsegnet.errors import LabelError, TaskError, describe_invalid, describe_unreadable
 
@@ -287,8 +288,10 @@ def load_task(name_or_file: str | Path) -> Task:
     if path.suffix not in {".yaml", ".yml"}:
         raise TaskError(f"unknown task {name_or_file!r}; choose one of {', '.join(TASKS)}, or name a YAML file")
     try:
-        return Task.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        content = load_yaml(read_text(path))
+    except (OSError, ValueError, yaml.YAMLError) as error:
         raise TaskError(f"task file {path} {describe_unreadable(error)}") from error
+    try:
+        return Task.model_validate(content)
     except ValidationError as error:
         raise TaskError(f"task file {path}: {describe_invalid(error.errors()[0])}") from error

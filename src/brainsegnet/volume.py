@@ -23,6 +23,26 @@ REMEDY = "segment, train and compare: --resample"
 
 
 @dataclass(frozen=True, eq=False)
+class Forms:
+    """The codes of the qform and the sform of a NIfTI header. Both forms place the image in space.
+
+    Attributes:
+        qform: Code of the qform: 0 unknown, 1 scanner, 2 aligned, 3 Talairach, 4 MNI.
+        sform: Code of the sform.
+        to_qform: (4, 4) in millimetres, from a point by the affine in use to the same point by the qform. None if both
+            agree.
+    """
+
+    qform: int = 1
+    sform: int = 1
+    to_qform: Affine | None = None
+
+
+SCANNER = Forms()
+"""The forms of an image that does not come from a NIfTI file."""
+
+
+@dataclass(frozen=True, eq=False)
 class Volume:
     """A 3-D image with its position in space.
 
@@ -30,6 +50,8 @@ class Volume:
         array: Intensities (D, H, W): slice, row, column.
         affine: Matrix (4, 4) from an index (d, h, w, 1) to millimetres (x to the left, y to the back, z to the head).
             nibabel differs in both: its arrays are (I, J, K), and its x points to the right and its y to the front.
+        forms: The codes of the qform and sform of a NIfTI file, which a written file gets too.
+        warnings: Sentences on what is unusual in the file.
 
     Raises:
         ValueError: `array` is not 3-D, or `affine` is not (4, 4).
@@ -44,6 +66,8 @@ class Volume:
 
     array: Array
     affine: Affine
+    forms: Forms = SCANNER
+    warnings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.array.ndim != 3:
@@ -76,6 +100,10 @@ class Volume:
     def with_array(self, array: Array) -> Self:
         """A volume with other values (D, H, W) on the same grid."""
         return replace(self, array=array)
+
+    def with_labels(self, labels: Array) -> "LabelMap":
+        """A label map (D, H, W) on the same grid."""
+        return LabelMap(labels, self.affine, self.forms, self.warnings)
 
     def on_grid_of(self, other: "Volume") -> bool:
         """Whether both volumes have the same shape and their corners agree within `GRID_TOLERANCE_MM`."""
@@ -215,6 +243,8 @@ def load_itk() -> ItkObject:
     """Import SimpleITK when it is first needed; a GPU machine that trains on packed scans may lack it."""
     import SimpleITK
 
+    if not hasattr(SimpleITK, "ImageFileReader"):  # its import failed in another thread, for lack of memory
+        raise MemoryError
     return SimpleITK
 
 

@@ -8,6 +8,7 @@ import pytest
 from brainsegnet.anatomy.label_maps import (
     FREESURFER,
     default_anatomy,
+    find_label_maps,
     from_freesurfer,
     from_probabilities,
     open_anatomies,
@@ -81,6 +82,12 @@ def test_label_maps_of_a_folder_are_used_in_turn(tmp_path):
         write_image(LabelMap(np.pad(table[anatomy.array], 3), anatomy.affine), tmp_path / f"subject{number}.nii.gz")
     maps = open_anatomies(tmp_path)
     assert maps(0) is maps(2) and maps(1) is maps(3) and maps(0) is not maps(1)
+
+
+def test_hidden_files_and_the_second_file_of_a_pair_are_no_label_maps(tmp_path):
+    for name in ("b.mgz", "a.nii.gz", "c.hdr", "c.img", "._a.nii.gz", "Thumbs.db", "notes.txt"):
+        (tmp_path / name).touch()
+    assert [path.name for path in find_label_maps(tmp_path)] == ["a.nii.gz", "b.mgz", "c.hdr"]
 
 
 @pytest.mark.parametrize("content", [None, b"", b"not packed"])

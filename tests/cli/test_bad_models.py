@@ -29,6 +29,13 @@ def drop_a_tensor(model):
     save_model(model, opened.card, tensors)
 
 
+def spoil_a_value(model):
+    opened = open_model(model)
+    tensors = {name: tensor.clone() for name, tensor in opened.tensors().items()}
+    tensors["classify.weight"].view(-1)[3] = float("nan")
+    save_model(model, opened.card, tensors)
+
+
 def only_a_pickle(model):
     shutil.rmtree(model)
     model.mkdir()
@@ -45,6 +52,7 @@ MODELS = {
     "pickled weights": (pickle_weights, "weights.pth is a pickle, which can execute code"),
     "wrong hash": (spoil_weights, "is not the file that its card describes (SHA-256 differs)"),
     "missing tensor": (drop_a_tensor, "lacks 1 tensors, classify.bias first"),
+    "NaN": (spoil_a_value, "weights.safetensors holds NaN or infinite weights, in classify.weight first"),
     "newer card": (
         lambda model: (model / "card.json").write_text(json.dumps({**card_of(model), "format": 2})),
         "has format 2, this version reads up to 1; update it",
@@ -63,6 +71,15 @@ def test_segment_refuses_a_model_that_cannot_be_trusted(run, left, phantoms, str
     ended = run("segment", phantoms / "phantom0000", "--model", tmp_path / "model", "--out", out, *CPU)
     assert ended.code == 1 and sentence in ended.sentence and str(tmp_path / "model") in ended.sentence
     assert not left(tmp_path / "out")
+
+
+@pytest.mark.parametrize("name", ["NaN", "wrong hash", "newer card", "no JSON", "pickled weights"])
+def test_inspect_says_what_segment_would_refuse(run, strict, tmp_path, name):
+    spoil, sentence = MODELS[name]
+    shutil.copytree(strict, tmp_path / "model")
+    spoil(tmp_path / "model")
+    ended = run("inspect", tmp_path / "model")
+    assert ended.code == 1 and sentence in ended.sentence
 
 
 def test_a_model_file_instead_of_its_folder_is_refused(run, phantoms, strict, tmp_path):

@@ -108,6 +108,25 @@ def test_segment_needs_no_name_for_its_result_and_writes_over_none(run, phantoms
         assert (tmp_path / result).read_bytes() == before
 
 
+def test_segment_names_and_counts_what_it_left_out_and_what_failed(run, phantoms, strict, tmp_path):
+    data = tmp_path / "data"
+    shutil.copytree(phantoms / "phantom0000", data / "phantom0000")
+    for number in (1, 2):
+        (data / f"odd{number}").mkdir()
+        shutil.copy(find_cases([phantoms])[0].images["t1"], data / f"odd{number}" / "x_0000.mha")
+    ended = run("segment", data, "--model", strict, "--out", tmp_path / "a", *CPU)
+    assert ended.code == 0 and (tmp_path / "a" / "phantom0000.json").is_file()
+    lines = ended.err.splitlines()
+    for number in (1, 2):
+        assert f"odd{number} is left out: its image x_0000.mha" in lines[number - 1]
+    assert lines[2:] == ["brainsegnet: 2 folders are left out, beside the cases that were found"]
+    shutil.copytree(data / "phantom0000", data / "odd1" / "phantom0000")
+    shutil.copytree(phantoms / "phantom0001", data / "phantom0001")
+    ended = run("segment", data, "--model", strict, "--out", tmp_path / "b", *CPU)
+    assert ended.code == 1 and ended.err.endswith("1 of 2 cases could not be done; 1 could\n")
+    assert f"found twice, in {data}/odd1/phantom0000 and in {data}/phantom0000" in ended.err
+
+
 def test_segment_resamples_on_request(run, phantoms, strict, tmp_path):
     shutil.copytree(phantoms / "phantom0000", tmp_path / "case")
     path = find_cases([tmp_path])[0].images["t2"]

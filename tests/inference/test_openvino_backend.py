@@ -1,4 +1,5 @@
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import openvino
@@ -227,3 +228,19 @@ def test_the_arg_max_inside_is_that_of_the_logits_and_the_first_of_equals(forms,
     equal = shared_core().compile_model(with_arg_max(openvino.Model([ops.result(image)], [image]), 4), "CPU", settings)
     columns = np.array([[1, 3, 3, 0], [5, 5, 5, 5], [0, 0, 2, 2]], np.float32).T.reshape(1, 4, 1, 1, 3)
     assert equal(columns)[0].ravel().tolist() == [1, 0, 2]
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"network": {"stride": (2, 2, 1)}}, "the export is not of the network that the card describes"),
+        ({"network": {"stride": (1, 2, 1)}}, r"fp16\.xml is not of the network that its card describes"),
+        ({"input": {"sequences": ("flair", "t1")}}, r"fp16\.xml is not of the network that its card describes"),
+    ],
+)
+def test_an_export_of_another_network_than_the_card_describes_is_refused(exported, image, change, sentence):
+    ((part, fields),) = change.items()
+    changed = getattr(exported.card, part).model_copy(update=fields)
+    model = replace(exported, card=exported.card.model_copy(update={part: changed}))
+    with pytest.raises(ModelError, match=sentence):
+        open_engine(model, "cpu", threads=1, precision="float").classify(image)

@@ -6,6 +6,7 @@ import threading
 import time
 from dataclasses import replace
 
+import nibabel
 import numpy as np
 import pytest
 
@@ -20,7 +21,7 @@ from brainsegnet.model.store import open_model
 from brainsegnet.preprocessing.prepare import prepare
 from brainsegnet.progress import Callback
 from brainsegnet.task import BRATS2015
-from brainsegnet.volume import LabelMap
+from brainsegnet.volume import Forms, LabelMap
 
 CPU = SegmentOptions(device="cpu", threads=1)
 
@@ -205,6 +206,26 @@ def test_another_grid_is_resampled_on_request(phantoms, trained, tmp_path):
     assert read_labels(done.path).on_grid_of(read_image(images["flair"]))
 
 
+def test_the_labels_have_the_forms_of_the_scan_and_the_report_says_where_these_disagree(phantoms, trained, tmp_path):
+    """A registration that changed the sform alone: readers of either form find the labels on the scan."""
+    named = {}
+    for name, path in files_of(phantoms).images.items():
+        volume = read_image(path)
+        moved = np.eye(4)
+        moved[:3, 3] = 12, -8, 6
+        forms = Forms(1, 2, moved if name == "flair" else None)
+        named[name] = tmp_path / f"{name}.nii.gz"
+        write_image(replace(volume, forms=forms), named[name])
+    (done,) = segment(named, trained, tmp_path / "lesion.nii.gz", CPU).done
+    scan, labels = nibabel.load(named["flair"]), nibabel.load(done.path)
+    for get in ("get_qform", "get_sform"):
+        (theirs, code), (ours, our_code) = (getattr(image, get)(coded=True) for image in (scan, labels))
+        np.testing.assert_allclose(ours, theirs, atol=1e-4)
+        assert code == our_code
+    (warning,) = [said for said in done.report["warnings"] if "form" in said]
+    assert warning.startswith("flair: its sform and qform place it 15.6 mm apart")
+
+
 def test_one_bad_case_among_many_is_a_failure_and_the_others_are_done(phantoms, trained, tmp_path):
     data = tmp_path / "data"
     shutil.copytree(phantoms, data)
@@ -213,6 +234,25 @@ def test_one_bad_case_among_many_is_a_failure_and_the_others_are_done(phantoms, 
     assert [one.name for one in done.done] == ["phantom0000", "phantom0002"]
     assert list(done.failures) == ["phantom0001"] and "T1.11" in done.failures["phantom0001"]
     assert len(list((tmp_path / "out").iterdir())) == 4
+
+
+def test_a_case_found_twice_and_a_folder_that_no_layout_knows_cost_the_others_nothing(phantoms, trained, tmp_path):
+    data = tmp_path / "data"
+    shutil.copytree(phantoms, data)
+    shutil.copytree(phantoms / "phantom0001", data / "again" / "phantom0001")
+    images = files_of(phantoms, "phantom0000").images
+    (data / "odd").mkdir()
+    shutil.copy(images["t1"], data / "odd" / "odd_0000.mha")
+    done = segment(data, trained, tmp_path / "out", CPU)
+    assert [one.name for one in done.done] == ["phantom0000", "phantom0002"]
+    assert "phantom0001 is found twice" in done.failures["phantom0001"]
+    assert [sentence.split(" is left out: ")[0] for sentence in done.left_out] == [str(data / "odd")]
+    with pytest.raises(OutputError, match="3 cases do not fit"):
+        segment(data, trained, tmp_path / "a.nii.gz", CPU)
+    shutil.rmtree(data / "phantom0000")
+    shutil.rmtree(data / "phantom0002")
+    with pytest.raises(BrainSegNetError, match="phantom0001 is found twice"):
+        segment(data, trained, tmp_path / "none", CPU)
 
 
 def test_many_cases_do_not_fit_into_a_file(phantoms, trained, tmp_path):

@@ -3,6 +3,7 @@
 import pickle
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import nibabel
 import numpy as np
@@ -135,6 +136,26 @@ def test_nothing_is_written_unless_asked_and_then_what_segment_writes(segmenter,
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["found.json", "found.nii.gz"]
     np.testing.assert_array_equal(read_labels(tmp_path / "out" / "found.nii.gz").array, found.labels.array)
     assert report["case"] == "pat1" and set(report["seconds"]) == {"prepare", "network", "write"}
+
+
+def test_tissues_named_like_places_are_written_beside_the_labels(segmenter, images, tmp_path):
+    result = segmenter(images)
+    (tmp_path / "in").mkdir()
+    names = ("../../up", "a/b", "a b", "A+B", "..")
+    maps = {name: result.labels.with_array(np.full(result.labels.shape, i, np.uint8)) for i, name in enumerate(names)}
+    report = replace(result, probabilities=maps).save(tmp_path / "in" / "x.nii.gz")
+    assert list(report["probabilities"].values()) == [
+        f"x_{part}.nii.gz" for part in ("up", "a-b", "a-b-2", "A-B-3", "map")
+    ]
+    for i, name in enumerate(report["probabilities"].values()):
+        assert read_image(tmp_path / "in" / name).array.max() == i
+    assert [path.name for path in tmp_path.iterdir()] == ["in"] and len(list((tmp_path / "in").iterdir())) == 7
+
+
+def test_what_is_odd_about_several_files_is_said_once(segmenter, images):
+    volumes = {name: replace(read_image(path), warnings=("it is odd",)) for name, path in images.items()}
+    volumes["t2"] = replace(volumes["t2"], warnings=("it is odd", "it is old"))
+    assert segmenter(volumes).warnings[:2] == ("flair, t1, t1c, t2: it is odd", "t2: it is old")
 
 
 def test_maps_come_on_request(trained, images):

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import yaml
 
 from brainsegnet.errors import DatasetError, ImageError
 from brainsegnet.io.case_files import MAPS, find_bolus, map_perfusion, read_table
@@ -151,6 +152,13 @@ def test_each_defect_is_one_sentence_with_its_line(folder, suffix, text, sentenc
     with pytest.raises(DatasetError, match=sentence) as caught:
         read_table(path)
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["../a", "a/b", "..", ".a", "a\\b", "a\x1bb", "a\x00b"])
+def test_a_case_of_a_table_cannot_be_called_after_another_place(folder, name):
+    (folder / "a.yaml").write_text(yaml.safe_dump({name: {"t1": "a.mha"}}), encoding="utf-8")
+    with pytest.raises(DatasetError, match="is no name for a file; results are called after it"):
+        read_table(folder / "a.yaml")
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".yaml"])

@@ -1,3 +1,4 @@
+import json
 import shutil
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from brainsegnet.io.cases import (
     common_sequences,
     find_cases,
     load_case,
+    search_cases,
 )
 from brainsegnet.io.images import write_image
 from brainsegnet.io.layouts import vsd_path
@@ -114,10 +116,26 @@ def test_what_cannot_be_found_is_told(tmp_path):
 def test_a_case_found_twice_is_refused(tmp_path):
     for place in ("a", "b"):
         simulated(tmp_path / place, "HGG", "pat1")
-    with pytest.raises(DatasetError, match=rf"case pat1 is found twice, in {tmp_path}/a and in {tmp_path}/b; rename"):
-        find_cases([tmp_path / "a", tmp_path / "b"])
-    with pytest.raises(DatasetError, match="found twice"):
-        find_cases([tmp_path])
+    places = rf"{tmp_path}/a/HGG/pat1 and in {tmp_path}/b/HGG/pat1"
+    for data in ([tmp_path / "a", tmp_path / "b"], [tmp_path]):
+        with pytest.raises(DatasetError, match=rf"case pat1 is found twice, in {places}; rename or leave out one"):
+            find_cases(data)
+    touch(tmp_path / "flat", "pat2_flair.nii.gz", "pat2-t2f.nii.gz")
+    files = r".*pat2-t2f\.nii\.gz and in .*pat2_flair\.nii\.gz"
+    with pytest.raises(DatasetError, match=f"pat2 is found twice, in {files}"):
+        find_cases([tmp_path / "flat"])
+
+
+def test_a_case_that_cannot_be_used_costs_no_other_one(tmp_path):
+    for case in ("a/pat1", "b/pat1", "a/pat2", "a/pat3"):
+        touch(tmp_path / case, "flair.nii.gz", "t1.nii.gz")
+    touch(tmp_path, "a/pat2/t1.mha", "sub-1/anat/sub-1_run-1_T1w.nii.gz", "sub-1/anat/sub-1_run-2_T1w.nii.gz")
+    found = search_cases([tmp_path])
+    assert [case.name for case in found.cases] == ["pat3"] and not found.left_out
+    assert set(found.failures) == {"pat1", "pat2", "sub-1"}
+    assert "is found twice, in" in found.failures["pat1"] and "two files for t1" in found.failures["pat2"]
+    with pytest.raises(DatasetError, match="case pat2 has two files for t1"):
+        find_cases([tmp_path / "a/pat2"])
 
 
 def test_two_files_for_one_sequence_are_refused(tmp_path):
@@ -290,3 +308,69 @@ def test_training_is_told_of_what_it_needs_alone(cases):
 def test_real_data_is_whole(real_data):
     found = check_dataset(find_cases([real_data / place for place in ("tumour", "stroke", "ms")]))
     assert not found.defects and found.labelled == sum(found.layouts.values()) == 20
+
+
+@pytest.mark.parametrize(
+    "unknown, first, count",
+    [
+        (["pat2/pat2_0000.nii.gz", "pat2/pat2_0001.nii.gz"], "pat2_0000.nii.gz", 2),
+        (["other/deep/x.mgz"], "x.mgz", 1),
+        (["half/x.img", "half/x.hdr"], "x.hdr", 1),
+    ],
+)
+def test_a_folder_that_no_layout_knows_is_named_beside_those_that_are_known(tmp_path, unknown, first, count):
+    touch(tmp_path / "pat1", "flair.nii.gz", "t1.nii.gz")
+    touch(tmp_path, *unknown)
+    found = search_cases([tmp_path])
+    (sentence,) = found.left_out
+    images, them = (f"image {first} is", "it") if count == 1 else (f"{count} images ({first}, ...) are", "them")
+    folder = (tmp_path / unknown[0]).parent
+    assert sentence == f"{folder} is left out: its {images} named in no known way; list {them} in a .csv table"
+    assert [case.name for case in found.cases] == ["pat1"] == [case.name for case in find_cases([tmp_path])]
+
+
+@pytest.mark.parametrize(
+    "others",
+    [
+        ["pat1/mask_of_mine.nii.gz", "pat1/old/x.nii.gz"],
+        ["notes/readme.txt", "notes/.x.nii.gz", "__MACOSX/x.nii.gz", ".trash/x.nii.gz", "notes/Thumbs.db"],
+        ["sub-1/anat/sub-1_T1w.nii.gz", "derivatives/x/sub-1/sub-1_desc-brain_mask.nii.gz"],
+    ],
+)
+def test_what_lies_in_a_case_is_hidden_or_has_a_name_of_bids_is_not_named(tmp_path, others):
+    touch(tmp_path, "pat1/flair.nii.gz", "pat1/t1.nii.gz", *others)
+    assert not search_cases([tmp_path]).left_out
+
+
+def test_a_case_of_brats_2015_holds_what_lies_beside_its_folders(tmp_path):
+    simulated(tmp_path, "HGG", "pat1")
+    touch(tmp_path, "HGG/pat1/mine.nii.gz")
+    assert not search_cases([tmp_path]).left_out
+
+
+def test_files_beside_many_cases_in_one_folder_are_named(tmp_path):
+    touch(tmp_path, *(f"{case}_{end}.nii.gz" for case in ("pat1", "pat2") for end in ("flair", "t1")))
+    touch(tmp_path, "pat3_0000.nii.gz")
+    assert "its image pat3_0000.nii.gz is named in no known way" in search_cases([tmp_path]).left_out[0]
+
+
+def test_what_segment_wrote_is_not_named(tmp_path, image):
+    touch(tmp_path / "pat1", "flair.nii.gz")
+    touch(tmp_path / "out", "pat1.nii.gz", "pat1_entropy.nii.gz")
+    said = {"labels": "pat1.nii.gz", "uncertainty": {"entropy": "pat1_entropy.nii.gz"}}
+    (tmp_path / "out" / "pat1.json").write_text(json.dumps(said))
+    assert not search_cases([tmp_path]).left_out
+    (tmp_path / "out" / "pat1.json").rename(tmp_path / "out" / "._pat1.json")
+    assert len(search_cases([tmp_path]).left_out) == 1
+
+
+def test_pairs_and_images_of_freesurfer_are_cases_too(tmp_path):
+    touch(tmp_path, "pat1/flair.hdr", "pat1/flair.img", "pat1/t1.mgz", "pat2/pat2_t1.hdr.gz", "pat2/pat2_t1.img.gz")
+    touch(tmp_path, "sub-1/anat/sub-1_T1w.hdr", "sub-1/anat/sub-1_T1w.img")
+    found = search_cases([tmp_path])
+    assert not found.failures and not found.left_out
+    assert {case.name: [path.name for path in case.images.values()] for case in found.cases} == {
+        "pat1": ["flair.hdr", "t1.mgz"],
+        "pat2": ["pat2_t1.hdr.gz"],
+        "sub-1": ["sub-1_T1w.hdr"],
+    }

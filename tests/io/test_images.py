@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from scipy.ndimage import shift
 
 from brainsegnet.errors import ImageError, LabelError, OutputError
 from brainsegnet.io.images import check_size, read_image, read_labels, write_image
@@ -247,6 +248,20 @@ def test_whole_numbers_of_any_type_are_labels(tmp_path, dtype):
 def test_other_numbers_are_no_labels(tmp_path, value, sentence):
     write_image(Volume(np.array([[[1, 2, value]]], np.float32), np.eye(4)), tmp_path / "a.nii.gz")
     with pytest.raises(LabelError, match=sentence):
+        read_labels(tmp_path / "a.nii.gz")
+
+
+@pytest.mark.parametrize("order", [1, 3])
+def test_labels_that_were_interpolated_are_told_apart_from_scans(tmp_path, rng, order):
+    labels = np.zeros((12, 14, 16), np.float32)
+    labels[3:9, 3:9, 4:11] = 2
+    labels[5:7, 5:7, 6:8] = 4
+    moved = np.clip(shift(labels, (0.4, 0.3, 0), order=order), 0, None)
+    write_image(Volume(np.where(moved < 0.01, 0, moved), np.eye(4)), tmp_path / "a.nii.gz")
+    with pytest.raises(LabelError, match=r"as interpolation leaves them; resample label maps by the nearest neighbour"):
+        read_labels(tmp_path / "a.nii.gz")
+    write_image(Volume(100 * rng.random((12, 14, 16), np.float32), np.eye(4)), tmp_path / "a.nii.gz")
+    with pytest.raises(LabelError, match=r"fractions such as [0-9.]+; name the file of the labels"):
         read_labels(tmp_path / "a.nii.gz")
 
 

@@ -7,6 +7,7 @@ import shutil
 import statistics
 from typing import Any
 
+import nibabel
 import numpy as np
 import pytest
 from rich.console import Console
@@ -22,6 +23,7 @@ from brainsegnet.metrics.evaluate import (
     describe_unpredicted,
     evaluate,
     full_table,
+    label_files,
     reading_tables,
     to_json,
 )
@@ -150,6 +152,49 @@ def test_one_bad_prediction_among_many_is_told_and_the_others_are_scored(phantom
     assert list(evaluation.scores) == ["phantom0000", "phantom0002"]
     assert list(evaluation.failures) == ["phantom0001"] and "is no image" in evaluation.failures["phantom0001"]
     assert json.loads((tmp_path / "out" / "scores.json").read_text())["cases"].keys() == evaluation.scores.keys()
+
+
+def test_hidden_files_among_predictions_and_truths_are_passed_over(phantoms, truths):
+    before = dices(evaluate(truths, phantoms, "brats2015"))
+    for name in ("._phantom0000.nii.gz", ".x.nii.gz"):
+        (truths / name).write_bytes(b"\0\5\26\7Mac OS X")
+    (truths / "._phantom0000.json").write_bytes(b"\0\5\26\7Mac OS X")
+    assert dices(evaluate(truths, phantoms, "brats2015")) == dices(evaluate(truths, truths, "brats2015")) == before
+
+
+@pytest.mark.parametrize("where", ["predictions", "truths"])
+def test_two_label_maps_of_one_case_are_a_failure_and_the_others_are_scored(phantoms, truths, tmp_path, where):
+    twice = tmp_path / "twice"
+    shutil.copytree(truths, twice)
+    write_image(read_labels(truths / "phantom0001.nii.gz"), twice / "phantom0001.mha")
+    evaluation = evaluate(*((twice, truths) if where == "predictions" else (truths, twice)), "brats2015")
+    assert set(evaluation.scores) == {"phantom0000", "phantom0002"} and not evaluation.unpredicted
+    assert list(evaluation.failures) == ["phantom0001"]
+    assert "has two label maps, " in evaluation.failures["phantom0001"]
+    assert "phantom0001.mha and phantom0001.nii.gz; remove one" in evaluation.failures["phantom0001"]
+    with pytest.raises(DatasetError, match="case phantom0001 has two label maps"):
+        label_files(twice)
+
+
+def test_an_ambiguous_case_of_the_truth_is_a_failure_where_it_was_predicted(phantoms, truths, tmp_path):
+    data = tmp_path / "data"
+    shutil.copytree(phantoms, data)
+    lesion = next(case.lesion for case in find_cases([data]) if case.name == "phantom0001")
+    shutil.copy(lesion, lesion.with_suffix(".nrrd"))
+    evaluation = evaluate(truths, data, "brats2015")
+    assert list(evaluation.failures) == ["phantom0001"] and len(evaluation.scores) == 2
+    assert "has two files for lesion" in evaluation.failures["phantom0001"]
+    (truths / "phantom0001.nii.gz").unlink()
+    assert not evaluate(truths, data, "brats2015").failures
+
+
+def test_a_pair_of_header_and_voxels_is_one_label_map(truths, tmp_path):
+    labels = nibabel.nifti1.load(truths / "phantom0000.nii.gz")
+    nibabel.Nifti1Pair(np.asanyarray(labels.dataobj), labels.affine).to_filename(tmp_path / "pairs.img")
+    (tmp_path / "pairs").mkdir()
+    for kind in ("img", "hdr"):
+        (tmp_path / f"pairs.{kind}").rename(tmp_path / "pairs" / f"phantom0000.{kind}")
+    assert dices(evaluate(tmp_path / "pairs", truths, "brats2015")) == [1.0] * 3
 
 
 def test_truths_without_a_prediction_are_named_and_cost_nothing(phantoms, truths, tmp_path):

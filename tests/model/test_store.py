@@ -3,14 +3,15 @@ import json
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 import torch
 
-from brainsegnet._machine import find_versions
+from brainsegnet._machine import find_host, find_versions
 from brainsegnet.errors import ModelError, OutputError
-from brainsegnet.model.card import Data, TrainingNote
-from brainsegnet.model.store import open_model, save_model
+from brainsegnet.model.card import Data, ExportNote, TrainingNote
+from brainsegnet.model.store import open_model, save_exports, save_model
 
 
 def test_a_model_comes_back_bit_for_bit(net, model, image):
@@ -189,3 +190,77 @@ for use in (model.tensors, model.build, use_engine):
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == ['torch is not installed; run: pip install "brainsegnet[train]"'] * 3
+
+
+@pytest.fixture
+def killed(model, monkeypatch):
+    """Saves as a process that is killed when the second of two files is to get its name."""
+    import brainsegnet._atomic as atomic
+
+    def kill(save):
+        swap, count = atomic._swap, []
+
+        def stop(temporary, path):
+            count.append(path.name)
+            if len(count) == 2:
+                raise KeyboardInterrupt
+            swap(temporary, path)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(atomic, "_swap", stop)
+            patch.setattr(atomic, "_remove", lambda path: None)
+            with pytest.raises(KeyboardInterrupt):
+                save()
+        return count
+
+    return kill
+
+
+def test_a_model_that_was_killed_between_weights_and_card_is_the_new_one(net, model, card, killed):
+    with torch.no_grad():
+        net.classify.bias += 1
+    assert killed(lambda: save_model(model.folder, card, net.state_dict())) == ["weights.safetensors", "card.json"]
+    assert torch.equal(open_model(model.folder).build().classify.bias, net.classify.bias)
+    assert sorted(os.listdir(model.folder)) == ["card.json", "weights.safetensors"]
+
+
+def test_exports_that_were_killed_before_the_card_are_the_new_ones(model, killed):
+    def write(text):
+        def into(folder):
+            (folder / "fp16.xml").write_text(text)
+            digest = hashlib.sha256(text.encode()).hexdigest()
+            return {"fp16": ExportNote(files={"fp16.xml": digest}, weights=model.card.weights.sha256)}
+
+        return into
+
+    before = save_exports(model, write("former"))
+    assert killed(lambda: save_exports(before, write("new"))) == ["export", "card.json"]
+    assert open_model(model.folder).exported("fp16").read_text() == "new"
+    assert sorted(os.listdir(model.folder)) == ["card.json", "export", "weights.safetensors"]
+
+
+def test_a_card_of_weights_that_never_came_is_removed(model):
+    left = model.folder / f".brainsegnet~{find_host()}~{os.getpid()}~0123abcd~card.json"
+    left.write_text((model.folder / "card.json").read_text().replace(model.card.weights.sha256, 64 * "0"))
+    assert open_model(model.folder) == model
+    assert sorted(os.listdir(model.folder)) == ["card.json", "weights.safetensors"]
+
+
+@pytest.mark.parametrize(
+    ("network", "sentence"),
+    [
+        ({"widths": [10**20] * 4}, "widths.0: Input should be less than or equal to 8192"),
+        ({"widths": [8] * 3000}, "widths: Tuple should have at most 12 items"),
+        ({"stride": [10**9, 1, 1]}, "stride.0: Input should be less than or equal to 8"),
+        ({"refined": 0}, "refined: Input should be greater than or equal to 1"),
+        ({"widths": [8192] * 12}, "lacks 328 tensors"),
+    ],
+)
+def test_a_network_that_would_fill_the_memory_is_refused_before_it_is_built(model, network, sentence):
+    path = model.folder / "card.json"
+    card = json.loads(path.read_text())
+    path.write_text(json.dumps(card | {"network": card["network"] | network}))
+    began = time.process_time()
+    with pytest.raises(ModelError, match=sentence):
+        open_model(model.folder).build()
+    assert time.process_time() - began < 5

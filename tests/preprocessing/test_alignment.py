@@ -3,12 +3,16 @@ import dataclasses
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.optimize import linprog
+from scipy.spatial.transform import Rotation
 
-from brainsegnet.errors import ImageError
-from brainsegnet.preprocessing.alignment import Aligner, Registration, measure, register, resample
+from brainsegnet.errors import GridMismatch, ImageError
+from brainsegnet.preprocessing.alignment import Aligner, Registration, measure, measure_distance, register, resample
 from brainsegnet.preprocessing.geometry import Turn, turn
 from brainsegnet.simulation.phantom import simulate_phantom
-from brainsegnet.volume import LabelMap, Volume, build_itk
+from brainsegnet.volume import Forms, LabelMap, Volume, build_itk
 
 MOTIONS = {"small": ((2, -1, 3), (3, -2, 1)), "large": ((-8, 5, 10), (-9, 6, 8))}
 
@@ -252,3 +256,71 @@ def test_a_stripped_brain_keeps_a_sharp_edge(rng, background):
     assert brain.sum() == 6**3 and between[brain].min() > 0.7 * 50 + 0.3 * background
     tilted = resample(volume, Volume(np.zeros((16, 16, 16)), grid((1, 1, 1), (0, 0, 0), tilt=0.3))).array
     assert abs((tilted != background).sum() - 6**3) < 0.15 * 6**3
+
+
+def box(start, size=(4, 5, 6), angles=(0, 0, 0)):
+    """A grid of voxels of 1 mm, whose outer corner is at `start`, turned about the origin."""
+    affine = np.eye(4)
+    affine[:3, :3] = Rotation.from_euler("xyz", angles, degrees=True).as_matrix()
+    affine[:3, 3] = affine[:3, :3] @ (np.array(start) + 0.5)
+    return Volume(np.zeros(size, np.uint8), affine)
+
+
+@pytest.mark.parametrize(
+    ("start", "apart_mm"), [((0, 0, 0), 0), ((3.9, 0, 0), 0), ((4.5, 0, 0), 0.5), ((0, -7, 0), 2), ((9, 0, 1000), 994)]
+)
+def test_the_gap_between_upright_grids_is_that_along_the_widest_axis(start, apart_mm):
+    assert measure_distance(box((0, 0, 0)), box(start)) == pytest.approx(apart_mm)
+    assert measure_distance(box(start), box((0, 0, 0))) == pytest.approx(apart_mm)
+
+
+def share_a_point(one, other):
+    """By a linear program: is there a point in the world that is inside both?"""
+    sides, ends = [], []
+    for volume in (one, other):
+        to_index = np.linalg.inv(volume.affine)
+        for sign in (1, -1):
+            sides += list(sign * to_index[:3, :3])
+            edge = np.array(volume.shape) - 0.5 if sign == 1 else np.full(3, 0.5)
+            ends += list(edge - sign * to_index[:3, 3])
+    return linprog(np.zeros(3), sides, ends, bounds=(None, None)).status == 0
+
+
+@given(st.tuples(*[st.floats(-12, 12)] * 3), st.tuples(*[st.sampled_from([0, 10, 45, -80])] * 3))
+def test_grids_are_apart_exactly_where_no_point_is_in_both(start, angles):
+    one, other = box((0, 0, 0)), box(start, (7, 2, 3), angles)
+    gap = measure_distance(one, other)
+    if gap == 0 or gap > 1e-6:
+        assert (gap == 0) == share_a_point(one, other)
+
+
+def test_a_sequence_that_lies_beside_the_first_is_refused_with_the_distance():
+    moving = Volume(np.ones((4, 5, 6), np.float32), box((4.5 + 10, 0, 0)).affine)
+    with pytest.raises(GridMismatch, match=r"case a: t1c does not overlap flair: the headers put them 10 mm apart"):
+        Aligner("a", first="flair")("t1c", moving, box((0, 0, 0)))
+    with pytest.raises(GridMismatch, match=r"case a: the label map does not overlap the first sequence"):
+        Aligner("a")("lesion", LabelMap(moving.array.astype(np.uint8), moving.affine), box((0, 0, 0)))
+
+
+def test_a_sequence_that_shows_nothing_where_the_first_lies_is_refused():
+    array = np.zeros((8, 5, 6), np.float32)
+    array[:2] = 7
+    moving = Volume(array, box((0, 0, 0)).affine)
+    with pytest.raises(GridMismatch, match="case a: t1c shows nothing where flair lies; check the headers"):
+        Aligner("a", first="flair")("t1c", moving, box((4, 0, 0)))
+
+
+def test_registration_bridges_a_gap_between_the_headers(phantom):
+    flair = phantom.images["flair"]
+    far = motion(flair, (0, 0, 0), (500, 0, 0))
+    brought = Aligner("a", registers=True)("t1", moved(phantom.images["t1"], far), flair)
+    np.testing.assert_allclose(brought.array, phantom.images["t1"].array, atol=phantom.images["t1"].array.max() / 20)
+
+
+def test_what_is_brought_over_keeps_its_own_warnings_and_takes_the_forms_of_the_grid():
+    forms = Forms(1, 2)
+    reference = dataclasses.replace(box((0, 0, 0)), forms=forms)
+    moving = Volume(np.arange(120, dtype=np.float32).reshape(4, 5, 6), box((0.5, 0, 0)).affine, warnings=("odd",))
+    for kind in (moving, moving.with_labels(moving.array.astype(np.uint8))):
+        brought = resample(kind, reference)
+        assert (brought.forms, brought.warnings) == (forms, ("odd",))

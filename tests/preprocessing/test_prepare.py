@@ -15,6 +15,7 @@ from brainsegnet.preprocessing.prepare import (
     normalise,
     prepare,
     put_back,
+    refuse_labels,
     restore,
 )
 from brainsegnet.task import BRATS2015, BRATS2021
@@ -252,3 +253,33 @@ def test_an_empty_image_is_refused():
 
 def test_a_usable_case_passes(image):
     check_case(Case("pat1", {"t1": Volume(image, np.eye(4))}))
+
+
+@pytest.mark.parametrize("values", [(0, 1), (0, 1, 2, 4), (2, 41, 1035), tuple(range(64))])
+@pytest.mark.parametrize("dtype", [np.uint16, np.int16, np.float32])
+def test_a_label_map_in_place_of_a_sequence_is_refused(rng, values, dtype):
+    image = rng.normal(size=(20, 20, 20)).astype(np.float32)
+    labels = np.array(values, np.int64).astype(dtype)[rng.integers(0, len(values), image.shape)]
+    case = Case("a", {"flair": Volume(image, np.eye(4)), "t1": Volume(labels, np.eye(4))})
+    with pytest.raises(ImageError, match=rf"case a: t1 holds only {len(values)} values \({values[0]}, {values[1]}"):
+        prepare(case)
+
+
+@pytest.mark.parametrize("spoil", ["many values", "fractions", "negative", "few in part"])
+def test_a_scan_of_few_values_is_no_label_map_unless_all_are_whole(rng, spoil):
+    array = rng.integers(0, 60, (20, 20, 20)).astype(np.float32)
+    if spoil == "many values":
+        array[::2] += 60
+    elif spoil == "fractions":
+        array /= 2
+    elif spoil == "negative":
+        array -= 5
+    else:
+        array[0, 0, 0] = 0.5
+    refuse_labels(Case("a", {"t1": Volume(array, np.eye(4))}))
+
+
+def test_times_in_frames_and_tiny_images_may_have_few_values(rng):
+    for name, side in (("tmax", 20), ("ttp", 20), ("mtt", 20), ("pwi_peak", 20), ("t1", 15)):
+        array = rng.integers(0, 9, (side, side, side)).astype(np.float32)
+        refuse_labels(Case("a", {name: Volume(array, np.eye(4))}))

@@ -1,5 +1,6 @@
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +9,11 @@ import SimpleITK as sitk
 
 from brainsegnet.errors import DatasetError, ImageError, ModelError
 from brainsegnet.io.cases import find_cases
+from brainsegnet.io.images import read_image, read_labels, write_image
 from brainsegnet.model.card import Comparison, ComponentFilter, IntervalNote, Parent
 from brainsegnet.model.store import HOME, open_model, shipped_models
 from brainsegnet.reporting.inspect import card_rows, inspect
+from brainsegnet.volume import Forms, Volume
 
 
 def test_a_run_and_its_model_folder_tell_the_same(trained):
@@ -143,6 +146,40 @@ def test_an_incomplete_download_is_shown_case_by_case(phantoms, tmp_path):
         "sequences: flair (2), t1, t1c, t2; label maps: 2 of 3",
         "incomplete: 2 of 3: phantom0000, phantom0001",
     ]
+
+
+def test_what_segment_would_refuse_or_leave_out_is_said(phantoms, tmp_path):
+    data = tmp_path / "data"
+    shutil.copytree(phantoms, data)
+    shutil.copytree(phantoms / "phantom0001", data / "again" / "phantom0001")
+    (data / "odd").mkdir()
+    shutil.copy(find_cases([phantoms])[0].images["t1"], data / "odd" / "odd_0000.mha")
+    inventory = inspect(data)
+    assert [row[0] for row in inventory.rows] == ["phantom0000", "phantom0002"]
+    twice, odd = inventory.notes[-2:]
+    assert twice.startswith("case phantom0001 is found twice, in") and odd.startswith(f"{data / 'odd'} is left out")
+    assert "every file is there and whole" not in inventory.notes
+
+
+def test_what_segment_would_refuse_in_a_case_or_an_image_is_said(phantoms, tmp_path):
+    for name, path in find_cases([phantoms])[0].images.items():
+        write_image(read_image(path), tmp_path / "a" / f"{name}.nii.gz")
+    lesion = read_labels(find_cases([phantoms])[0].lesion)
+    assert inspect(tmp_path / "a").notes == ["layout: <case>/<sequence>.nii.gz"]
+    write_image(lesion, tmp_path / "a" / "t1.nii.gz")
+    (said,) = inspect(tmp_path / "a").notes[1:]
+    assert said.startswith("case a: t1 holds only 5 values (0, 1, 2, 3, 4), as a label map does")
+    flair = read_image(tmp_path / "a" / "flair.nii.gz")
+    moved = np.eye(4)
+    moved[0, 3] = 12
+    write_image(replace(flair, forms=Forms(1, 2, moved)), tmp_path / "a" / "t1.nii.gz")
+    write_image(Volume(lesion.array / np.float32(2), lesion.affine), tmp_path / "a" / "lesion.nii.gz")
+    notes = inspect(tmp_path / "a").notes[1:]
+    assert notes[0].startswith("t1: its sform and qform place it 12 mm apart")
+    assert "fractions such as" in notes[1] and len(notes) == 2
+    assert inspect(tmp_path / "a" / "t1.nii.gz").notes == (notes[0].removeprefix("t1: "),)
+    write_image(Volume(flair.array[1:], flair.affine), tmp_path / "a" / "t2.nii.gz")
+    assert any("t2 is (23, 40, 40) but flair is (24, 40, 40)" in note for note in inspect(tmp_path / "a").notes)
 
 
 def test_a_file_of_several_images_is_shown(tmp_path):

@@ -48,6 +48,21 @@ def test_an_export_stands_in_folder_and_card(exported):
     assert ("; in bf16: whole " in said[0]) == bool(bf16)
 
 
+@pytest.mark.parametrize(
+    ("spoil", "sentence"),
+    [
+        (lambda path: path.write_bytes(path.read_bytes()[:-1] + b"!"), "SHA-256 differs"),
+        (lambda path: path.unlink(), "does not exist; make it with: brainsegnet export"),
+    ],
+)
+def test_inspect_says_which_export_segment_would_refuse(exported, tmp_path, spoil, sentence):
+    shutil.copytree(exported[0], tmp_path / "run")
+    assert not inspect(tmp_path / "run").notes
+    spoil(open_model(tmp_path / "run").folder / "export" / "fp16.bin")
+    (said,) = inspect(tmp_path / "run").notes
+    assert "fp16.bin" in said and sentence in said
+
+
 @pytest.mark.parametrize(("units", "compared"), [(True, ["int8", "bf16"]), (False, ["int8"])])
 def test_bf16_is_compared_with_floats_where_there_are_units(exported, phantoms, monkeypatch, units, compared):
     monkeypatch.setattr("brainsegnet.training.export.has_bf16_units", lambda: units)

@@ -1,3 +1,4 @@
+import itertools
 import math
 import os
 import signal
@@ -393,3 +394,26 @@ def test_another_interpolation_is_another_training_and_none_needs_no_start(scans
         fit(scans, other, fabric, Diary().monitoring(tmp_path / "s"), resume=True)
     with pytest.raises(TaskError, match=r"recipe tiny keeps a share of the weights .* name a model with --from"):
         fit(scans, replace(p, start=None), fabric, Diary().monitoring())
+
+
+def test_the_first_state_comes_early_and_before_the_first_model(scans, fabric, tmp_path, monkeypatch):
+    """On a clock that goes on by five seconds whenever it is read."""
+    clock, written, times = itertools.count(0, 5), [], []
+
+    def note(state, path, plan):
+        written.append(state.step)
+        times.append(next(clock))
+
+    monkeypatch.setattr("brainsegnet.training.loop.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("brainsegnet.training.loop.write_state", note)
+    fit(scans, plan(Budget(steps=24)), fabric, Monitoring(state_file=tmp_path / "s"))
+    assert 30 < times[0] < 90 and 180 < times[1] - times[0] < 240 and written[-1] == 24
+
+    written.clear()
+    kept = []
+    monitoring = Monitoring(
+        validate=lambda net: {"whole": 0.5}, validations=2, keep=lambda name, weights: kept.append(len(written)),
+        state_file=tmp_path / "s", first_state=1e9, state_minutes=1e9,
+    )  # fmt: skip
+    fit(scans, plan(Budget(steps=4)), fabric, monitoring)
+    assert written == [2, 4] and kept == [1, 2]

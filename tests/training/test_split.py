@@ -41,6 +41,19 @@ def test_all_cases_train_with_the_sequences_that_every_one_has(phantoms, tmp_pat
     assert call(data).sequences == ("flair", "t1c", "t2")
 
 
+def test_an_ambiguous_case_is_refused_unless_it_is_excluded_and_unknown_folders_are_named(phantoms, tmp_path):
+    data = copy(phantoms, tmp_path)
+    image = find_cases([data])[1].images["t1"]
+    shutil.copy(image, image.with_suffix(".nrrd"))
+    (data / "odd").mkdir()
+    shutil.copy(image, data / "odd" / "odd_0000.mha")
+    with pytest.raises(DatasetError, match="case phantom0001 has two files for t1"):
+        call(data)
+    split = call(data, exclude=("phantom0001",))
+    assert names(split.training) == ["phantom0000", "phantom0002"]
+    assert split.left_out[0].startswith(f"{data / 'odd'} is left out")
+
+
 def test_named_sequences_come_in_the_order_of_the_task(phantoms):
     assert call(phantoms, sequences=("t1c", "flair", "t1c")).sequences == ("flair", "t1c")
 

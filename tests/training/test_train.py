@@ -106,6 +106,12 @@ def test_a_finished_training_is_lengthened_by_resuming_it(phantoms, trained, tin
     assert open_model(tmp_path / "run" / "last").card.training.budget == {"steps": 5}
 
 
+def test_a_folder_whose_name_is_not_utf_8_is_refused_at_the_start(phantoms, tmp_path, options):
+    with pytest.raises(OutputError, match="has a name that is not UTF-8, which the log of a training cannot have"):
+        train(phantoms, "brats2015", tmp_path / "run\udcff", options)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_run_is_not_trained_over(phantoms, trained, options):
     before = {path: (trained / path).read_bytes() for path in left(trained)}
     with pytest.raises(OutputError, match="already holds a training; continue it with --resume"):

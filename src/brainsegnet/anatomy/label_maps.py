@@ -83,9 +83,11 @@ def _unpack(path: Path) -> list[LabelMap]:
 
 def find_label_maps(folder: Path) -> list[Path]:
     """The images of a folder, sorted by name."""
+    from brainsegnet._atomic import find_suffix, is_hidden
     from brainsegnet.io.images import READERS
 
-    files = sorted(p for p in folder.iterdir() if p.name.lower().endswith(READERS)) if folder.is_dir() else []
+    found = sorted(p for p in folder.iterdir() if not is_hidden(p.name)) if folder.is_dir() else []
+    files = [p for p in found if find_suffix(p, READERS) and not find_suffix(p, (".img", ".img.gz"))]
     if not files:
         raise DatasetError(
             f"{folder} holds no label maps; name a folder of FreeSurfer segmentations ({', '.join(READERS)}), "

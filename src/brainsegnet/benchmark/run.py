@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from brainsegnet._atomic import writable, write_text
+from brainsegnet._atomic import claiming, writable, write_text
+from brainsegnet._documents import load_json, read_text
 from brainsegnet.benchmark import BenchmarkOptions
 from brainsegnet.benchmark.fold_run import Conditions, FoldResult, FoldRun, summarise, train_and_test
 from brainsegnet.benchmark.leaderboard import Results, to_csv, to_json, to_markdown
 from brainsegnet.benchmark.models import choose_specs
 from brainsegnet.errors import OutputError
+from brainsegnet.io.limits import allow_voxels
 from brainsegnet.model.store import torch_needed
 from brainsegnet.progress import Callback, ProgressEvent
 from brainsegnet.task import Task, load_task
@@ -68,8 +70,11 @@ def run_benchmark(
     task = task if isinstance(task, Task) else load_task(task)
     sources = [data] if isinstance(data, Path) else list(data)
     choose_specs(options, len(sources))  # wrong names are refused before any file is read
-    split = split_cases(sources, task, options.for_reading())
-    return _Harness(split, options, out, callback or Callback()).run()
+    with allow_voxels(options.max_voxels):
+        split = split_cases(sources, task, options.for_reading())
+        harness = _Harness(split, options, out, callback or Callback())
+        with claiming(out, [SETTINGS]):
+            return harness.run()
 
 
 class _Progress(Callback):
@@ -151,7 +156,7 @@ class _Harness:
         if not path.is_file():
             return
         try:
-            theirs = dict(json.loads(path.read_text(encoding="utf-8")))
+            theirs = dict(load_json(read_text(path)))
         except (TypeError, ValueError) as error:
             raise OutputError(f"{path} is damaged ({error}); choose another folder for the benchmark") from error
         if changed := [name for name, value in self._settings().items() if theirs.get(name) != value]:

@@ -12,10 +12,21 @@ from cyclopts import CycloptsError, MissingArgumentError
 
 from brainsegnet.cli import groups, segment, train  # noqa: F401
 from brainsegnet.cli.app import app, complain
+from brainsegnet.cli.console import steady_streams
 
 
 def main() -> None:
     """Run a command, and end with an exit code and at most one sentence on standard error."""
+    with steady_streams() as out:
+        _run()
+        out.flush()
+        if out.failure:
+            complain(f"standard output cannot be written: {out.failure.strerror or out.failure}")
+            sys.exit(1)
+
+
+def _run() -> None:
+    from brainsegnet._machine import tells_of_memory
     from brainsegnet.errors import BrainSegNetError, Interrupted
 
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
@@ -28,10 +39,13 @@ def main() -> None:
     except BrainSegNetError as error:
         complain(str(error))
         sys.exit(1)
-    except (MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and "out of memory" not in str(error):
+    except (MemoryError, RuntimeError, ImportError, SystemError) as error:
+        if not tells_of_memory(error):
             raise
-        complain("there is not enough memory; segment with a smaller --max-memory-gb, or train with a smaller recipe")
+        complain(
+            "there is not enough memory, or its limit (ulimit -v) is too small; "
+            "segment with a smaller --max-memory-gb, or train with a smaller recipe"
+        )
         sys.exit(1)
     except OSError as error:
         complain(f"{error.filename or 'a file'}: {error.strerror or error}")

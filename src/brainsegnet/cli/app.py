@@ -1,7 +1,7 @@
 """The program, and how its commands report: sentences and progress bars, and errors on standard error."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Annotated, Any, Self
@@ -53,15 +53,34 @@ def report_failures(failures: Mapping[str, str], done: int) -> None:
         sys.exit(1)
 
 
+def report_left_out(sentences: Sequence[str]) -> None:
+    """Write a sentence on each folder that was not recognised, and how many there are."""
+    for sentence in sentences:
+        complain(sentence)
+    if sentences:
+        folders = "1 folder is" if len(sentences) == 1 else f"{len(sentences)} folders are"
+        complain(f"{folders} left out, beside the cases that were found")
+
+
 def say(text: str) -> None:
     """Write a line on standard output."""
-    sys.stdout.write(f"{text}\n")
+    sys.stdout.write(f"{_show_controls(text)}\n")
     sys.stdout.flush()
 
 
 def complain(text: str) -> None:
     """Write a line on standard error."""
-    sys.stderr.write(f"brainsegnet: {' '.join(text.splitlines())}\n")
+    sys.stderr.write(f"brainsegnet: {_show_controls(' '.join(text.splitlines()))}\n")
+
+
+def _show_controls(text: str) -> str:
+    r"""Text with its control characters, except tabs and ends of lines, as escapes, so that no terminal obeys them.
+
+    Examples:
+        >>> print(_show_controls("a\x1b[2Jb"))
+        a\x1b[2Jb
+    """
+    return "".join(f"\\x{ord(c):02x}" if (ord(c) < 32 and c not in "\n\t") or c == "\x7f" else c for c in text)
 
 
 class Speaker(Callback):
@@ -84,7 +103,7 @@ class TrainingBar(Speaker):
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
         self._console = Console(stderr=True)
-        text, left = TextColumn("{task.description}"), TextColumn("{task.fields[left]}")
+        text, left = (TextColumn(form, markup=False) for form in ("{task.description}", "{task.fields[left]}"))
         columns = (text, BarColumn(), TimeElapsedColumn(), left)
         self._bar = Progress(*columns, console=self._console, disable=not self._console.is_terminal)
         self._task = self._bar.add_task("reading cases", total=1.0, left="")
@@ -107,7 +126,8 @@ class TrainingBar(Speaker):
         place = self.place_of(event)
         if event.dice or (not self._console.is_terminal and place != self._shown):
             self._shown = place
-            self._console.print(f"{line}, {left}" if left else line, highlight=False, soft_wrap=True)
+            said = f"{line}, {left}" if left else line
+            self._console.print(said, highlight=False, soft_wrap=True, markup=False, emoji=False)
 
     def describe(self, event: ProgressEvent) -> str:
         """The line of an event."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from brainsegnet.cli.app import Paths, Speaker, app, complain, report_failures, say
+from brainsegnet.cli.app import Paths, Speaker, app, complain, report_failures, report_left_out, say
 from brainsegnet.inference import SegmentOptions
 
 if TYPE_CHECKING:
@@ -85,6 +85,7 @@ def segment(
         say(f"model {done.done[0].report['model']['name']}, chosen by the sequences; --model names another")
     if timings:
         _show_timings(done)
+    report_left_out(done.left_out)
     report_failures(done.failures, len(done.done))
 
 

@@ -54,12 +54,16 @@ class SegmentOptions:
     as they are."""
     picture: bool = False
     "Draw the labels over the scan, as a PNG beside the label map."
+    max_voxels: int | None = None
+    "Largest number of voxels that the header of a file may declare; by default 500 million, which is 2 GB in floats."
 
     def __post_init__(self) -> None:
         if self.slabs is not None and self.slabs < 1:
             raise BrainSegNetError(f"a slab has at least one slice, not {self.slabs}; the paper's have 31")
         if self.threads is not None and self.threads < 1:
             raise BrainSegNetError(f"threads must be 1 or more, not {self.threads}")
+        if self.max_voxels is not None and self.max_voxels < 1:
+            raise BrainSegNetError(f"a file of at least one voxel must be allowed, not {self.max_voxels}")
         if self.max_memory_gb is not None and not self.max_memory_gb > 0:
             raise BrainSegNetError(f"the memory for the network must be above 0 GB, not {self.max_memory_gb}")
 

@@ -9,7 +9,7 @@ import numpy as np
 import openvino
 from openvino import opset13 as ops
 
-from brainsegnet._machine import free_memory
+from brainsegnet._machine import free_memory, tells_of_memory
 from brainsegnet._types import Array, Floats, Labels, Shape
 from brainsegnet.errors import ModelError
 from brainsegnet.inference.tiling import CONFIDENCE_STEPS, OUT_OF_MEMORY, estimate_floats, find_halo, interleave
@@ -66,17 +66,20 @@ class OpenVinoBackend:
         self._requests: dict[str, OpenVinoRequest] = {}
         try:
             self._network = shared_core().read_model(str(path))
+            self._check_channels(path, len(card.sequences), math.prod(shape.stride) * self.classes)
             self._request("classes" if card.components.confidence_margin is None else "confidence")
         except RuntimeError as error:
+            if tells_of_memory(error):
+                raise MemoryError(OUT_OF_MEMORY) from error
             raise ModelError(f"{path} cannot be run by OpenVINO: {' '.join(str(error).split())[:200]}") from error
 
     def classify(self, image: Floats) -> Labels:
         """As `Backend.classify`."""
-        return np.asarray(interleave(_infer(self._request("classes"), image), self.stride))
+        return _fitting(interleave(_infer(self._request("classes"), image), self.stride), image)
 
     def classify_with_confidence(self, image: Floats) -> Labels:
         """As `Backend.classify_with_confidence`."""
-        return np.asarray(interleave(_infer(self._request("confidence"), image), self.stride))
+        return _fitting(interleave(_infer(self._request("confidence"), image), self.stride), image)
 
     def probabilities(self, image: Floats) -> Floats:
         """As `Backend.probabilities`."""
@@ -84,7 +87,7 @@ class OpenVinoBackend:
         logits = logits.reshape(-1, self.classes, *logits.shape[1:])
         probabilities = np.exp(logits - logits.max(1, keepdims=True))
         probabilities /= probabilities.sum(1, keepdims=True)
-        return np.asarray(interleave(probabilities.swapaxes(0, 1), self.stride))
+        return _fitting(interleave(probabilities.swapaxes(0, 1), self.stride), image)
 
     def estimate_bytes(self, shape: Shape) -> int:
         """As `Backend.estimate_bytes`."""
@@ -93,6 +96,14 @@ class OpenVinoBackend:
     def free_bytes(self) -> int | None:
         """As `Backend.free_bytes`."""
         return free_memory()
+
+    def _check_channels(self, path: Path, *due: int) -> None:
+        """Check that the file is of the network that the card describes."""
+        ends = (self._network.input(0), self._network.get_results()[0].input_value(0))
+        for end, channels in zip(ends, due, strict=True):
+            shape = end.get_partial_shape()
+            if shape.rank.get_length() != 5 or shape[1].is_dynamic or shape[1].get_length() != channels:
+                raise ModelError(f"{path} is not of the network that its card describes; export the model again")
 
     def _request(self, output: Literal["classes", "confidence", "logits"]) -> OpenVinoRequest:
         """The network compiled for one kind of output, at its first use."""
@@ -123,6 +134,17 @@ def with_arg_max(network: OpenVinoModel, classes: int, confidence: bool = False)
         steps = ops.convert(ops.round(lesion, "half_to_even"), "u8")
         result = ops.concat([ops.unsqueeze(part, np.array([0])) for part in (result, steps)], 0)
     return openvino.Model([ops.result(result)], copied.get_parameters())
+
+
+def _fitting(result: Array, image: Floats) -> Array:
+    """The result (..., D, H, W), after a check that it has the size of the image.
+
+    Raises:
+        ModelError: it has another size, because the card describes another network.
+    """
+    if result.shape[-3:] != image.shape[-3:]:
+        raise ModelError("the export is not of the network that the card describes; export the model again")
+    return np.asarray(result)
 
 
 def _infer(request: OpenVinoRequest, image: Floats) -> Array:

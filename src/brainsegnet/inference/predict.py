@@ -29,7 +29,7 @@ from brainsegnet.inference.tiling import Backend, TiledPredictor, tta_probabilit
 from brainsegnet.model.card import Card
 from brainsegnet.preprocessing.prepare import Prepared, prepare, restore
 from brainsegnet.task import Normalisation, Task
-from brainsegnet.volume import Case, LabelMap, Volume
+from brainsegnet.volume import Case, Volume
 
 BACKGROUND = "background"
 
@@ -181,7 +181,8 @@ def finish(raw: RawPrediction, card: Card, model_folder: Path | None = None) -> 
     options, soft = raw.options, raw.probabilities
     used, reference = prepared.sequences, loaded.case.reference
     absent = tuple(name for name in card.sequences if name not in used)
-    labels = LabelMap(card.task.decode(restore(raw.filtered.classes, prepared)), reference.affine)
+    labels = reference.with_labels(card.task.decode(restore(raw.filtered.classes, prepared)))
+    odd = _gather_warnings(loaded.case)
     unusual = find_warnings(prepared, reference.spacing_mm, card.profile) if card.profile else []
     probabilities = uncertainty = intervals = None
     if soft is not None and options.probabilities:
@@ -200,7 +201,7 @@ def finish(raw: RawPrediction, card: Card, model_folder: Path | None = None) -> 
         probabilities=probabilities,
         entropy=uncertainty,
         intervals=intervals,
-        warnings=(*unusual, *warn_of_sequences(expected_dice(card, used), used)),
+        warnings=(*odd, *unusual, *warn_of_sequences(expected_dice(card, used), used)),
         components_dropped=raw.filtered.dropped_components,
         dropped_ml=round(raw.filtered.dropped_voxels * labels.voxel_ml, 6),
         seconds=raw.seconds,
@@ -211,6 +212,15 @@ def finish(raw: RawPrediction, card: Card, model_folder: Path | None = None) -> 
         moved=loaded.moved,
         model_folder=model_folder,
     )
+
+
+def _gather_warnings(case: Case) -> list[str]:
+    """Warnings about the files of a case. Each stands once, after the sequences that it is about."""
+    names: dict[str, list[str]] = {}
+    for name, image in case.images.items():
+        for said in image.warnings:
+            names.setdefault(said, []).append(name)
+    return [f"{', '.join(about)}: {said}" for said, about in names.items()]
 
 
 def _map_tissues(probabilities: Floats, prepared: Prepared, task: Task, reference: Volume) -> dict[str, Volume]:

@@ -7,18 +7,19 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from brainsegnet._atomic import IMAGES, find_suffix, stem_of, writable
+from brainsegnet._atomic import IMAGES, claiming, find_suffix, stem_of, writable
 from brainsegnet.errors import BrainSegNetError, OutputError
 from brainsegnet.inference import SegmentOptions
 from brainsegnet.inference.predict import LoadedCase, PreparedCase, RawPrediction
 from brainsegnet.inference.segmenter import Segmenter
-from brainsegnet.io.cases import CaseFiles, find_cases, load_case
+from brainsegnet.io.cases import CaseFiles, CaseSearch, load_case, search_cases
 from brainsegnet.io.images import READERS
 from brainsegnet.io.layouts import names_lesion
+from brainsegnet.io.limits import allow_voxels
 from brainsegnet.model.card import Card
 from brainsegnet.model.store import choose_model, resolve_model
 from brainsegnet.preprocessing.alignment import Aligner
@@ -47,12 +48,14 @@ class BatchResult:
     Attributes:
         done: The cases that succeeded.
         failures: Name of each case that failed, to a sentence that says why.
+        left_out: A sentence on each folder whose images are not recognised by their names.
         seconds: Seconds from the start of the first reading to the end of the last writing.
         computing: Seconds of these in which a case was prepared or in the network.
     """
 
     done: Sequence[SavedCase] = ()
     failures: Mapping[str, str] = field(default_factory=dict)
+    left_out: Sequence[str] = ()
     seconds: float = 0
     computing: float = 0
 
@@ -84,15 +87,19 @@ def segment(
         BrainSegNetError: the only case cannot be used. Of several cases, those that fail are in `failures`.
     """
     if named := isinstance(cases, Mapping):
-        case_files = [CaseFiles(stem_of(next(iter(cases.values())), READERS), cases)]
+        search = CaseSearch([CaseFiles(stem_of(next(iter(cases.values())), READERS), cases)], {})
     else:
-        case_files = find_cases([cases] if isinstance(cases, Path) else cases)
+        search = search_cases([cases] if isinstance(cases, Path) else cases)
+    case_files, total = search.cases, len(search.cases) + len(search.failures)
+    if not case_files:
+        raise BrainSegNetError("; ".join(search.failures.values()))
     opened = choose_model({case.name: case.images for case in case_files}) if model is None else resolve_model(model)
-    targets = _plan_targets(case_files, out, found=not named)
+    targets = _plan_targets(case_files, out, found=not named, total=total)
     segmenter = Segmenter(opened, options)
 
     def read(files: CaseFiles) -> LoadedCase | PreparedCase:
-        loaded = _load(files, opened.card, segmenter.options)
+        with allow_voxels(segmenter.options.max_voxels):
+            loaded = _load(files, opened.card, segmenter.options)
         return segmenter.prepare(loaded) if segmenter.prepares_on_cpu else loaded
 
     def compute(case: LoadedCase | PreparedCase) -> RawPrediction:
@@ -106,22 +113,23 @@ def segment(
             callback.on_case(saved.name, saved)
         return saved
 
-    batch = run_batch(case_files, read, compute, write, lambda files: files.name, segmenter.open)
-    if len(case_files) == 1 and batch.failures:
+    with claiming(next(iter(targets.values())).parent, [path.name for path in targets.values()]):
+        batch = run_batch(case_files, read, compute, write, lambda files: files.name, segmenter.open)
+    if total == 1 and batch.failures:
         raise BrainSegNetError(next(iter(batch.failures.values())))
-    return batch
+    return replace(batch, failures={**search.failures, **batch.failures}, left_out=search.left_out)
 
 
-def _plan_targets(cases: Sequence[CaseFiles], out: Path, found: bool) -> dict[str, Path]:
-    """The label map of each case: `out` itself for a single one, or `out/<case>.nii.gz`.
+def _plan_targets(cases: Sequence[CaseFiles], out: Path, found: bool, total: int) -> dict[str, Path]:
+    """The label map of each case: `out` itself if the `total` is one case, or `out/<case>.nii.gz`.
 
     Raises:
         OutputError: `out` names a file but there are many cases, a target is one of the images or cannot be written, or
             a later search of the folder in which cases were `found` would take it for their truth.
     """
     one_file = find_suffix(out, IMAGES) and not out.is_dir()
-    if one_file and len(cases) > 1:
-        raise OutputError(f"{len(cases)} cases do not fit into {out}; name a folder with --out")
+    if one_file and total > 1:
+        raise OutputError(f"{total} cases do not fit into {out}; name a folder with --out")
     targets = {case.name: out if one_file else out / f"{case.name}.nii.gz" for case in cases}
     scans = {path.resolve() for case in cases for path in case.images.values()}
     folders = {scan.parent for scan in scans} if found else set()
@@ -142,7 +150,8 @@ def _load(files: CaseFiles, card: Card, options: SegmentOptions) -> LoadedCase:
     started = time.perf_counter()
 
     def read(lesion: bool, *notes: str) -> LoadedCase:
-        aligner = Aligner(files.name, options.register)
+        first = next((name for name in card.sequences if name in files.images), "the first sequence")
+        aligner = Aligner(files.name, options.register, first)
         align = aligner if options.resample or options.register else None
         case = load_case(files, card.sequences, card.task, lesion=lesion, allow_missing=True, align=align)
         return LoadedCase(case, aligner.to_json(), notes, {"read": time.perf_counter() - started})
@@ -200,7 +209,7 @@ def run_batch(
                     finish(*former)
         if last_write is not None:
             finish(*last_write)
-    return BatchResult(done, failures, time.perf_counter() - beginning, computing)
+    return BatchResult(done, failures, (), time.perf_counter() - beginning, computing)
 
 
 @contextmanager

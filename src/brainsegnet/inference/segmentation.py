@@ -2,15 +2,17 @@
 
 import base64
 import json
+import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from html import escape
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from brainsegnet._atomic import stem_of, write_text
+from brainsegnet._atomic import replacing, stem_of, write_text
 from brainsegnet._types import ItkObject, NibabelImage
 from brainsegnet.inference import SegmentOptions
 from brainsegnet.inference.postprocessing import Interval
@@ -95,7 +97,8 @@ class Segmentation:
     def save(self, path: Path | str) -> dict[str, Any]:
         """Write the label map, the maps and the picture that the options ask for, and a JSON beside them.
 
-        The JSON has the name of the label map. It is written last, so if it exists, all files exist.
+        All files get their names together at the end, and the JSON, named after the label map, is the last. If it
+        exists, all files exist. If one file cannot be written, none is, and earlier results stay.
 
         Args:
             path: File of the label map: .nii.gz, .nii, .mha or .nrrd.
@@ -107,19 +110,26 @@ class Segmentation:
             OutputError: the folder is not writable, or the disk is full.
         """
         path, started = Path(path), time.perf_counter()
-        write_image(self.labels, path)
         maps = dict(self.probabilities or {}) | ({ENTROPY: self.entropy} if self.entropy else {})
-        parts = {name: "-".join(name.replace("+", " ").split()) for name in maps}
-        files = {name: path.with_name(f"{stem_of(path)}_{part}.nii.gz") for name, part in parts.items()}
-        for name, file in files.items():
-            write_image(maps[name], file)
-        if self.options.picture:
-            from brainsegnet.plotting.slices import save_figure
+        files = {name: path.with_name(f"{stem_of(path)}_{part}.nii.gz") for name, part in name_parts(maps).items()}
+        done = path.with_name(f"{stem_of(path)}.json")
+        with ExitStack() as stack:  # files get their names where it ends, the last one first
 
-            save_figure(self.figure(), path.with_name(f"{stem_of(path)}.png"))
-        written = {name: file.name for name, file in files.items()}
-        report = self.report(path.name, written, {"write": time.perf_counter() - started})
-        write_text(json.dumps(report, indent=2) + "\n", path.with_name(f"{stem_of(path)}.json"))
+            def begin(file: Path) -> Path:
+                return stack.enter_context(replacing(file))
+
+            new_json = begin(done)
+            write_image(self.labels, begin(path))
+            for name, file in files.items():
+                write_image(maps[name], begin(file))
+            if self.options.picture:
+                from brainsegnet.plotting.slices import save_figure
+
+                save_figure(self.figure(), begin(path.with_name(f"{stem_of(path)}.png")))
+            written = {name: file.name for name, file in files.items()}
+            report = self.report(path.name, written, {"write": time.perf_counter() - started})
+            write_text(json.dumps(report, indent=2) + "\n", new_json)
+            done.unlink(missing_ok=True)
         return report
 
     def report(
@@ -186,6 +196,24 @@ class Segmentation:
         picture = f"<img style='max-width:100%' alt='{alt}' src='data:image/png;base64,{png}'>"
         model = f"<p>Model {escape(self.card.name)}; {escape(self.card.intended_use)}.</p>"
         return f"{picture}<table>{rows}</table>{warnings}{model}"
+
+
+def name_parts(names: Iterable[str]) -> dict[str, str]:
+    """Part of a file name for each tissue: its words, and a number if two tissues have the same words.
+
+    Examples:
+        >>> list(name_parts(["necrosis + non-enhancing", "../necrosis/non-enhancing", "??"]).values())
+        ['necrosis-non-enhancing', 'necrosis-non-enhancing-2', 'map']
+    """
+    parts: dict[str, str] = {}
+    for name in names:
+        part = stem = "-".join(re.findall(r"\w[\w-]*", name)) or "map"
+        taken, number = {other.casefold() for other in parts.values()}, 1
+        while part.casefold() in taken:
+            number += 1
+            part = f"{stem}-{number}"
+        parts[name] = part
+    return parts
 
 
 def expected_dice(card: Card, used: Sequence[str]) -> dict[str, Mapping[str, float]]:

@@ -20,6 +20,7 @@ from brainsegnet.inference.predict import Engine, LoadedCase, PreparedCase, RawP
 from brainsegnet.inference.segmentation import Segmentation
 from brainsegnet.inference.tiling import Backend
 from brainsegnet.io.images import from_array, from_nibabel, from_sitk, read_image
+from brainsegnet.io.limits import allow_voxels
 from brainsegnet.model.card import Card, Form, is_tolerated
 from brainsegnet.model.store import Model, resolve_model
 from brainsegnet.preprocessing.alignment import Aligner
@@ -149,8 +150,9 @@ class Segmenter:
         if not images:
             raise MissingSequence(f"case {name} has no image; give one or more of {', '.join(self.sequences)}")
         known = [sequence for sequence in self.sequences if sequence in images] or list(images)
-        volumes = {sequence: to_volume(images[sequence], f"case {name}: {sequence}") for sequence in known}
-        aligner = Aligner(name, self.options.register)
+        with allow_voxels(self.options.max_voxels):
+            volumes = {sequence: to_volume(images[sequence], f"case {name}: {sequence}") for sequence in known}
+        aligner = Aligner(name, self.options.register, known[0])
         if self.options.resample or self.options.register:
             first = next(iter(volumes.values()))
             volumes = {

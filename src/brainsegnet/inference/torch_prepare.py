@@ -16,6 +16,7 @@ from brainsegnet.preprocessing.prepare import (
     check_case,
     find_background,
     refuse_flat,
+    refuse_labels,
     refuse_no_brain,
 )
 from brainsegnet.task import Normalisation
@@ -71,6 +72,7 @@ def prepare_on(case: Case, device: torch.device, normalisation: Normalisation = 
         scans = [_upload(volume.array, how, device) for volume in case.images.values()]
         if not all(_varies(scan) for scan in scans):
             check_case(case)
+        refuse_labels(case)
         backgrounds = [find_background(volume.array) for volume in case.images.values()]
         whole = torch.zeros(scans[0].shape, dtype=torch.bool, device=device)
         for scan, background in zip(scans, backgrounds, strict=True):

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 
+from brainsegnet._documents import compose_yaml, read_text
 from brainsegnet._types import Doubles, Mask
 from brainsegnet.errors import DatasetError, ImageError, describe_unreadable
 from brainsegnet.io.aliases import ORDER, find_sequence
@@ -46,6 +47,16 @@ _Row = tuple[int, tuple[str, ...]]
 """Number of a line in a table, and its case, sequence and path."""
 
 
+def clean_name(name: str) -> str:
+    r"""A name from a path as valid Unicode. Bytes that are not UTF-8 are written in the form `%FC`.
+
+    Examples:
+        >>> clean_name("M\udcfcller"), clean_name("Müller")
+        ('M%FCller', 'Müller')
+    """
+    return "".join(f"%{ord(c) - 0xDC00:02X}" if 0xDC80 <= ord(c) <= 0xDCFF else c for c in name)
+
+
 @dataclass(frozen=True)
 class CaseFiles:
     """The files of one case.
@@ -66,6 +77,9 @@ class CaseFiles:
     parts: Mapping[str, Part] = field(default_factory=dict)
     layout: str = field(default="", compare=False)
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", clean_name(self.name))
+
     @classmethod
     def of(cls, name: str, files: Mapping[str, Path], convention: Task | None, layout: str) -> "CaseFiles | None":
         """A case whose files have the names of sequences, or `lesion`; None if there is no image.
@@ -83,6 +97,19 @@ class CaseFiles:
         return cls(name, images, files.get(LESION), convention, parts, layout) if images else None
 
 
+@dataclass(frozen=True)
+class Ambiguous:
+    """A case whose files contradict each other.
+
+    Attributes:
+        name: Name of the case.
+        sentence: How the files contradict each other, and the remedy.
+    """
+
+    name: str
+    sentence: str
+
+
 def read_table(table: Path) -> list[CaseFiles]:
     """Read the cases of a CSV with the columns case, sequence and path, or of a YAML {case: {sequence: path}}.
 
@@ -94,8 +121,8 @@ def read_table(table: Path) -> list[CaseFiles]:
             exist.
     """
     try:
-        text = table.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_text(table, "utf-8-sig")
+    except (OSError, ValueError) as error:
         raise DatasetError(f"table {table} {describe_unreadable(error)}") from error
     found: dict[str, dict[str, Path]] = {}
     for line, row in (_read_csv if table.suffix.lower() == ".csv" else _read_yaml)(text, table):
@@ -130,8 +157,8 @@ def _read_csv(text: str, table: Path) -> Iterator[_Row]:
 def _read_yaml(text: str, table: Path) -> Iterator[_Row]:
     """Nodes rather than values: they know their line, keep `007` as it is written and let a repeated key be seen."""
     try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-    except yaml.YAMLError as error:
+        root = compose_yaml(text)
+    except (ValueError, yaml.YAMLError) as error:
         raise DatasetError(f"table {table} {describe_unreadable(error)}") from error
     names: set[str] = set()
     for case, files in _pairs(root, table) if root else ():
@@ -160,7 +187,7 @@ def _check_row(table: Path, line: int, row: Sequence[str]) -> tuple[str, str, Pa
     case, sequence, file = (value.strip() for value in row)
     if blank := [column for column, value in zip(_COLUMNS, row, strict=True) if not value.strip()]:
         raise _defect(table, line, f"the {blank[0]} is empty")
-    if {"/", "\\"} & set(case):
+    if case.startswith(".") or {"/", "\\"} & set(case) or not case.isprintable():
         raise _defect(table, line, f"case {case} is no name for a file; results are called after it")
     path = table.parent / file
     if not path.is_file():
@@ -222,7 +249,8 @@ def map_perfusion(series: Series, name: str = "the perfusion series") -> Mapping
     values = (baseline[tissue], contrast.max(axis=0), contrast.argmax(axis=0), contrast.sum(axis=0))
     for i, part in enumerate(values):
         maps[i, tissue] = part
-    return {name: Volume(part, series.affine) for name, part in zip(MAPS, maps, strict=True)}
+    place = series.affine, series.forms, series.warnings
+    return {name: Volume(part, *place) for name, part in zip(MAPS, maps, strict=True)}
 
 
 def find_bolus(curve: Doubles, name: str) -> tuple[int, int, int]:

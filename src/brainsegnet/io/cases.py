@@ -12,7 +12,7 @@ from brainsegnet.errors import DatasetError, ImageError, LabelError, MissingSequ
 from brainsegnet.io.case_files import LESION, TABLES, read_sequences, read_table
 from brainsegnet.io.case_files import CaseFiles as CaseFiles
 from brainsegnet.io.images import READERS, check_size, read_labels
-from brainsegnet.io.layouts import LAYOUT_NAMES, discover, read_note
+from brainsegnet.io.layouts import LAYOUT_NAMES, discover, find_home, read_note
 from brainsegnet.task import Task
 from brainsegnet.volume import Case, LabelMap, Volume
 
@@ -29,6 +29,21 @@ class DatasetCheck(NamedTuple):
     defects: Mapping[str, tuple[str, ...]]
 
 
+class CaseSearch(NamedTuple):
+    """The cases found in folders and tables, and what was left out.
+
+    Attributes:
+        cases: The cases in the given order of folders and tables, and by name within each.
+        failures: Name of each case that cannot be used, to the reason: it is found twice or has two files for one
+            sequence.
+        left_out: A sentence on each folder whose images are not recognised by their names.
+    """
+
+    cases: Sequence[CaseFiles]
+    failures: Mapping[str, str]
+    left_out: Sequence[str] = ()
+
+
 def find_cases(data: Sequence[Path]) -> list[CaseFiles]:
     """Find the cases in folders and in `.csv` or `.yaml` tables.
 
@@ -39,14 +54,39 @@ def find_cases(data: Sequence[Path]) -> list[CaseFiles]:
         DatasetError: there is no case, or a folder is unreadable or has no known layout. Or a case is found twice, or a
             sequence is ambiguous.
     """
-    cases: dict[str, tuple[CaseFiles, Path]] = {}
+    found = search_cases(data)
+    if found.failures:
+        raise DatasetError(next(iter(found.failures.values())))
+    return [*found.cases]
+
+
+def search_cases(data: Sequence[Path]) -> CaseSearch:
+    """Find cases as `find_cases`, but a case that cannot be used does not stop the others.
+
+    Raises:
+        DatasetError: there is no case, or a folder is unreadable or has no known layout.
+    """
+    cases: dict[str, CaseFiles] = {}
+    failures: dict[str, str] = {}
+    left_out: list[str] = []
     for source in data:
-        for case in _find_in(source):
+        found = _find_in(source)
+        failures |= found.failures
+        left_out += found.left_out
+        for case in found.cases:
             if case.name in cases:
-                places = " and in ".join(dict.fromkeys(str(place) for place in (cases[case.name][1], source)))
-                raise DatasetError(f"case {case.name} is found twice, in {places}; rename or leave out one of the two")
-            cases[case.name] = (case, source)
-    return [case for case, _ in cases.values()]
+                places = " and in ".join(_tell_apart(cases[case.name], case))
+                said = f"case {case.name} is found twice, in {places}; rename or leave out one of the two"
+                failures[case.name] = said
+            cases.setdefault(case.name, case)
+    return CaseSearch([case for name, case in cases.items() if name not in failures], failures, left_out)
+
+
+def _tell_apart(one: CaseFiles, other: CaseFiles) -> list[str]:
+    """The folders of two cases, or their first files if the folders are the same."""
+    folders = [str(find_home(case)) for case in (one, other)]
+    files = [str(next(iter(case.images.values()))) for case in (one, other)]
+    return list(dict.fromkeys(folders if folders[0] != folders[1] else files))
 
 
 def common_sequences(cases: Sequence[CaseFiles], task: Task) -> tuple[str, ...]:
@@ -142,7 +182,7 @@ def load_case(
         }
         if labels is not None and not labels.on_grid_of(first):
             moved = align(LESION, labels, first)
-            labels = LabelMap(moved.array, moved.affine)
+            labels = moved.with_labels(moved.array)
     return Case(files.name, images, labels)
 
 
@@ -164,17 +204,27 @@ def read_prediction(path: Path, task: Task, case: str) -> LabelMap:
         raise LabelError(f"{error}; {path.name} is of {source.name}, says the JSON beside it") from error
 
 
-def _find_in(source: Path) -> list[CaseFiles]:
+def _find_in(source: Path) -> CaseSearch:
     if source.is_file() and source.suffix.lower() in TABLES:
-        return read_table(source)
+        return CaseSearch(read_table(source), {})
     if not source.is_dir():
         fact = "is neither a folder nor a .csv or .yaml table" if source.exists() else "does not exist"
         raise DatasetError(f"{source} {fact}; name a folder of cases")
-    cases = sorted(discover(source), key=lambda case: case.name)
-    if not cases:
+    found = discover(source)
+    if not found.cases and not found.ambiguous:
         known = f"a known layout ({'; '.join(LAYOUT_NAMES)})"
         raise DatasetError(f"{source} holds no case of {known}; list its files in a .csv table instead")
-    return cases
+    left_out = [_describe_strangers(folder, names) for folder, names in sorted(found.strangers.items())]
+    failures = {case.name: case.sentence for case in sorted(found.ambiguous, key=lambda case: case.name)}
+    return CaseSearch(sorted(found.cases, key=lambda case: case.name), failures, left_out)
+
+
+def _describe_strangers(folder: Path, names: Sequence[str]) -> str:
+    """A sentence on why the images of a folder belong to no case."""
+    if len(names) == 1:
+        return f"{folder} is left out: its image {names[0]} is named in no known way; list it in a .csv table"
+    count = f"{len(names)} images ({names[0]}, ...)"
+    return f"{folder} is left out: its {count} are named in no known way; list them in a .csv table"
 
 
 def _find_damages(cases: Sequence[CaseFiles], sequences: Iterable[str] | None = None) -> list[list[str]]:

@@ -9,23 +9,23 @@ in `imagesTr` and `imagesTs` and label maps in `labelsTr`. Their JSON names the 
 of each label. No channel gets its name from its position alone.
 """
 
-import json
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from brainsegnet._atomic import find_suffix, stem_of
+from brainsegnet._atomic import find_suffix, is_hidden, stem_of
+from brainsegnet._documents import load_json, read_text
 from brainsegnet.errors import DatasetError
 from brainsegnet.io.aliases import ORDER, build_convention, find_sequence
-from brainsegnet.io.case_files import LESION, CaseFiles, Part
+from brainsegnet.io.case_files import LESION, Ambiguous, CaseFiles, Part
 from brainsegnet.io.images import READERS
 from brainsegnet.task import BRATS2021, ISLES2022, Task
 
 BIDS_FILE = re.compile(
     r"sub-(?P<sub>[a-z0-9]+)(?:_ses-(?P<ses>[a-z0-9]+))?(?P<entities>(?:_[a-z0-9]+-[a-z0-9+]+)*)"
-    r"_(?P<suffix>[a-z0-9]+(?:-msk)?)\.(?:nii\.gz|nii|mha|mhd|nrrd)",
+    r"_(?P<suffix>[a-z0-9]+(?:-msk)?)\.(?:nii\.gz|nii|hdr\.gz|hdr|mgz|mgh|mha|mhd|nrrd)",
     re.IGNORECASE,
 )
 """The name of an image, as in `sub-01_ses-2_ce-gadolinium_T1w.nii.gz`."""
@@ -62,14 +62,12 @@ class _Description(NamedTuple):
     test: tuple[str, ...]
 
 
-def collect_bids(paths: Iterable[Path]) -> Iterator[CaseFiles]:
+def collect_bids(paths: Iterable[Path]) -> Iterator[CaseFiles | Ambiguous]:
     """The cases in files with BIDS names. A case is named after the subject, and the session if there are several.
 
     If there are several files for one sequence, the one in the raw data with the shortest name is used: `sub-1_T1w`
-    rather than `sub-1_desc-preproc_T1w`.
-
-    Raises:
-        DatasetError: two files for one sequence are equally plain, such as two runs.
+    rather than `sub-1_desc-preproc_T1w`. A case is ambiguous if two files for one sequence have equally short names,
+    such as two runs.
     """
     groups: defaultdict[tuple[Path, str], defaultdict[str, list[_Scan]]] = defaultdict(lambda: defaultdict(list))
     for path in paths:
@@ -81,6 +79,9 @@ def collect_bids(paths: Iterable[Path]) -> Iterator[CaseFiles]:
         for session, scans in sessions.items():
             name = f"sub-{subject}" + (f"_ses-{session}" if len(sessions) > 1 and session else "")
             chosen = _choose(name, [*scans, *shared])
+            if isinstance(chosen, Ambiguous):
+                yield chosen
+                continue
             suffixes = {scan.suffix for sequence, scan in chosen.items() if sequence != LESION}
             stroke = {"dwi", "adc"} <= suffixes <= {"dwi", "adc", "flair"}
             convention = ISLES2022 if stroke else BRATS2021 if "t1ce" in suffixes else None
@@ -109,7 +110,7 @@ def _find_root(path: Path) -> Path:
     return folder
 
 
-def _choose(case: str, scans: Sequence[_Scan]) -> dict[str, _Scan]:
+def _choose(case: str, scans: Sequence[_Scan]) -> dict[str, _Scan] | Ambiguous:
     """The plainest file of each sequence; of an unknown sequence, none if several files are."""
     by_sequence: defaultdict[str, list[_Scan]] = defaultdict(list)
     for scan in sorted(scans, key=lambda scan: scan.plainness):
@@ -120,7 +121,7 @@ def _choose(case: str, scans: Sequence[_Scan]) -> dict[str, _Scan]:
             chosen[sequence] = first
         elif sequence in (*ORDER, LESION):
             both, remedy = f"{first.path} and {others[0].path}", "remove one, or list the files in a .csv table"
-            raise DatasetError(f"case {case} has two files for {sequence}, {both}; {remedy}")
+            return Ambiguous(case, f"case {case} has two files for {sequence}, {both}; {remedy}")
     return {name: chosen[name] for name in (*ORDER, *sorted(chosen.keys() - {*ORDER})) if name in chosen}
 
 
@@ -152,7 +153,7 @@ def collect_described(folder: Path, images: Sequence[str] = tuple(FOLDERS)) -> l
 def _read_description(path: Path) -> _Description:
     """A `dataset.json` of the Decathlon (`modality`) or of nnU-Net (`modality` or `channel_names`)."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
+        content = load_json(read_text(path, "utf-8-sig"))
     except (OSError, ValueError) as error:
         raise DatasetError(f"{path} cannot be read as JSON: {error}") from error
     named = _read_mapping(content, ("channel_names", "modality"), path)
@@ -201,7 +202,7 @@ def _list_images(folder: Path) -> dict[str, Path]:
     """Images of a folder by name without suffix, hidden ones left out; none if there is no folder."""
     if not folder.is_dir():
         return {}
-    paths = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
+    paths = [path for path in sorted(folder.iterdir(), reverse=True) if not is_hidden(path.name)]
     return {stem_of(path, READERS): path for path in paths if find_suffix(path, READERS)}
 
 

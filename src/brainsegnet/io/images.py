@@ -1,4 +1,4 @@
-"""Convert images to volumes and back: .nii, .nii.gz, .mha, .mhd and .nrrd, and images of nibabel and SimpleITK.
+"""Convert images to volumes and back: NIfTI, MGH, MetaImage and NRRD files, and images of nibabel and SimpleITK.
 
 A file holds one image, or several on one grid: the sequences of a 4-D image, or a perfusion series over time.
 """
@@ -7,22 +7,26 @@ import gzip
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from brainsegnet._atomic import IMAGES, check_suffix, find_suffix, replacing
+from brainsegnet._atomic import IMAGES, check_suffix, final_name, find_suffix, replacing, stem_of
 from brainsegnet._types import Affine, Array, ItkObject, NibabelImage
 from brainsegnet.errors import ImageError, LabelError, OutputError
 from brainsegnet.io.itk import check_itk, read_itk, unpack_itk, write_itk
-from brainsegnet.io.nifti import build_nibabel, check_axes, check_nifti, damaged, read_nifti, swap_world, write_nifti
-from brainsegnet.volume import LabelMap, Volume, build_itk, is_sheared
+from brainsegnet.io.limits import check_voxels
+from brainsegnet.io.nifti import build_nibabel, check_nifti, damaged, read_nifti, write_nifti
+from brainsegnet.io.placement import Place, check_axes, read_forms, swap_world
+from brainsegnet.volume import SCANNER, Forms, LabelMap, Volume, build_itk, is_sheared
 
-READERS = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd")
-"""Endings of files that can be read."""
+ITK_READERS = (".mha", ".mhd", ".nrrd")
+READERS = (".nii.gz", ".nii", ".hdr.gz", ".hdr", ".img.gz", ".img", ".mgz", ".mgh", *ITK_READERS)
+"""Endings of files that can be read; `.hdr` and `.img` are the two files of one image."""
+_FEW_LABELS = 64
 LABEL_TOLERANCE = 1e-3
 """A stored label may be this far from a whole number: rescaled integers come back rounded."""
 
@@ -37,6 +41,8 @@ class Series:
 
     array: Array
     affine: Affine
+    forms: Forms = SCANNER
+    warnings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.array.ndim != 4:
@@ -48,14 +54,14 @@ class Series:
 
     def frame(self, number: int) -> Volume:
         """One image of the series, counted from 0, as a view."""
-        return Volume(self.array[number], self.affine)
+        return Volume(self.array[number], self.affine, self.forms, self.warnings)
 
 
 def read_image(path: Path) -> Volume:
     """Read an image file.
 
     Args:
-        path: File .nii, .nii.gz, .mha, .mhd or .nrrd.
+        path: File whose name ends in one of `READERS`.
 
     Returns:
         Array (D, H, W) in its stored dtype, and affine in millimetres (x left, y posterior, z superior).
@@ -64,8 +70,8 @@ def read_image(path: Path) -> Volume:
         ImageError: the file is missing, unreadable, cut short or damaged; or it is not an image, not 3-D, or its values
             are not plain numbers.
     """
-    array, affine = _read(path, one=True)
-    return Volume(array[0], affine)
+    array, place = _read(path, one=True)
+    return Volume(array[0], *place)
 
 
 def read_series(path: Path) -> Series:
@@ -76,7 +82,8 @@ def read_series(path: Path) -> Series:
     Raises:
         ImageError: as `read_image`, except that the file may hold several images.
     """
-    return Series(*_read(path, one=False))
+    array, place = _read(path, one=False)
+    return Series(array, *place)
 
 
 def read_labels(path: Path) -> LabelMap:
@@ -102,12 +109,18 @@ def to_labels(volume: Volume, name: str = "the label map") -> LabelMap:
     if low < 0 or high > 255:
         raise LabelError(f"{name} holds values from {low:g} to {high:g}, labels lie between 0 and 255")
     if np.issubdtype(array.dtype, np.integer):
-        return LabelMap(array.astype(np.uint8, copy=False), volume.affine)
+        return volume.with_labels(array.astype(np.uint8, copy=False))
     labels = np.rint(array).astype(np.uint8)
     off = np.abs(array - labels) > LABEL_TOLERANCE
     if off.any():
-        raise LabelError(f"{name} holds {off.sum()} fractions such as {array[off][0]:g}; name the file of the labels")
-    return LabelMap(labels, volume.affine)
+        fraction = f"{off.sum()} fractions such as {array[off][0]:g}"
+        if off.mean() < 0.5 and len(np.unique(labels[~off])) <= _FEW_LABELS:
+            raise LabelError(
+                f"{name} holds {fraction} between whole labels, as interpolation leaves them; resample label maps by "
+                "the nearest neighbour"
+            )
+        raise LabelError(f"{name} holds {fraction}; name the file of the labels")
+    return volume.with_labels(labels)
 
 
 def write_image(volume: Volume, path: Path, *, compress: bool = True) -> None:
@@ -120,16 +133,17 @@ def write_image(volume: Volume, path: Path, *, compress: bool = True) -> None:
     """
     suffix = check_suffix(path, IMAGES)
     if is_sheared(volume.affine):
-        raise OutputError(f"{path} cannot be written: its grid's axes are not at right angles; resample the image")
+        shown = final_name(path)
+        raise OutputError(f"{shown} cannot be written: its grid's axes are not at right angles; resample the image")
     array = _storable(volume.array)
     with replacing(path) as temporary:
         try:
             if suffix in (".nii.gz", ".nii"):
-                write_nifti(array, volume.affine, temporary, compress=suffix == ".nii.gz")
+                write_nifti(volume.with_array(array), temporary, compress=suffix == ".nii.gz")
             else:
                 write_itk(array, volume.affine, temporary, compress=compress)
         except ImageError as error:
-            raise OutputError(f"{path} cannot be written: {error}") from error
+            raise OutputError(f"{final_name(path)} cannot be written: {error}") from error
 
 
 def check_size(path: Path) -> None:
@@ -141,10 +155,21 @@ def check_size(path: Path) -> None:
         ImageError: the file is missing, empty or cut short, or its start does not fit its suffix.
     """
     with _in_words(path):
-        if find_suffix(path, READERS) in (".nii.gz", ".nii"):
-            check_nifti(path)
-        else:
+        if find_suffix(path, ITK_READERS):
             check_itk(path)
+        else:
+            check_nifti(path)
+
+
+def is_second_half(path: Path, first: Path) -> bool:
+    """Whether a file is the `.img` of the pair whose `.hdr` is `first`.
+
+    Examples:
+        >>> is_second_half(Path("a.img.gz"), Path("a.hdr")), is_second_half(Path("a.nii"), Path("a.hdr"))
+        (True, False)
+    """
+    halves = [(first, (".hdr", ".hdr.gz")), (path, (".img", ".img.gz"))]
+    return stem_of(path, READERS) == stem_of(first, READERS) and all(find_suffix(*half) for half in halves)
 
 
 def from_array(array: ArrayLike, affine: ArrayLike, name: str = "the image") -> Volume:
@@ -172,7 +197,9 @@ def from_nibabel(image: NibabelImage, name: str = "the image") -> Volume:
     array = np.asanyarray(image.dataobj)
     if array.dtype == np.float64 and image.get_data_dtype() != np.float64:
         array = array.astype(np.float32)
-    return from_array(array, image.affine, name)
+    volume = from_array(array, image.affine, name)
+    coded = "sform_code" in getattr(image.header, "keys", tuple)()
+    return replace(volume, forms=read_forms(image.header, image.affine)) if coded else volume
 
 
 def to_nibabel(volume: Volume) -> NibabelImage:
@@ -182,7 +209,7 @@ def to_nibabel(volume: Volume) -> NibabelImage:
         ImageError: the axes are not perpendicular, so that no qform can hold them, or one is too long for NIfTI.
     """
     check_axes(volume.affine, "the volume")
-    return build_nibabel(_storable(volume.array), volume.affine)
+    return build_nibabel(volume.with_array(_storable(volume.array)))
 
 
 def from_sitk(image: ItkObject, name: str = "the image") -> Volume:
@@ -207,15 +234,15 @@ def to_sitk(volume: Volume) -> ItkObject:
     return build_itk(_storable(volume.array), volume.affine)
 
 
-def _read(path: Path, one: bool) -> tuple[Array, Affine]:
-    """The images (T, D, H, W) of a file, which may hold but `one`, and their affine."""
+def _read(path: Path, one: bool) -> tuple[Array, Place]:
+    """The images (T, D, H, W) of a file, which may hold but `one`, and their place."""
     suffix = find_suffix(path, READERS)
     if not suffix:
         raise ImageError(f"{path} is no image that can be read; its name must end in one of {', '.join(READERS)}")
-    read = read_nifti if suffix in (".nii.gz", ".nii") else read_itk
+    read = read_itk if suffix in ITK_READERS else read_nifti
     with _in_words(path):
-        array, affine = read(path, partial(_check_kind, str(path), one))
-    return array.reshape(-1, *array.shape[-3:]), affine
+        array, place = read(path, partial(_check_kind, str(path), one))
+    return array.reshape(-1, *array.shape[-3:]), place
 
 
 @contextmanager
@@ -249,6 +276,7 @@ def _check_kind(name: str, one: bool, size: Sequence[int], parts: int, is_comple
         raise ImageError(f"{name} is {len(shape)}-D {shape}, a 3-D image is due; save one volume of it and read that")
     if len(size) < 3:
         raise ImageError(f"{name} is {len(shape)}-D {shape}, a 3-D image is due; join its slices into one volume")
+    check_voxels(name, size)
 
 
 def _storable(array: Array) -> Array:

@@ -13,12 +13,18 @@ from typing import NamedTuple
 
 import numpy as np
 
+from brainsegnet._atomic import final_name, is_unicode
 from brainsegnet._types import Affine, Array, ItkObject
 from brainsegnet.errors import ImageError
+from brainsegnet.io.limits import check_ratio
 from brainsegnet.io.nifti import CheckKind, damaged, misnamed
+from brainsegnet.io.placement import Place
 from brainsegnet.volume import build_itk, load_itk
 
 _NRRD = ".nrrd"
+_MOST_FIELDS = 1000
+_NRRD_HEADER = 1 << 16
+"""Bytes of a NRRD file that are searched for a field."""
 _META_BYTES = {"MET_SHORT": 2, "MET_USHORT": 2, "MET_INT": 4, "MET_UINT": 4, "MET_FLOAT": 4, "MET_DOUBLE": 8}
 
 
@@ -31,8 +37,8 @@ class _MetaBlock(NamedTuple):
     compressed: bool
 
 
-def read_itk(path: Path, check_kind: CheckKind) -> tuple[Array, Affine]:
-    """The voxels (..., D, H, W) of a .mha, .mhd or .nrrd and their affine; `check_kind` is called before they are read.
+def read_itk(path: Path, check_kind: CheckKind) -> tuple[Array, Place]:
+    """The voxels (..., D, H, W) of a .mha, .mhd or .nrrd and their place; `check_kind` is called before they are read.
 
     Raises:
         ImageError: the file is no such image, cut short or damaged.
@@ -47,11 +53,22 @@ def read_itk(path: Path, check_kind: CheckKind) -> tuple[Array, Affine]:
         reader.ReadImageInformation()
         numbers = load_itk().GetPixelIDValueAsString(reader.GetPixelIDValue())
         check_kind(reader.GetSize(), reader.GetNumberOfComponents(), "complex" in numbers)
+        if (packed := _count_packed(path)) is not None:
+            check_ratio(packed, math.prod(reader.GetSize()) * int(numbers.partition("-bit")[0].split()[-1]) // 8)
         array, affine = unpack_itk(reader.Execute())
     except RuntimeError as error:
         raise ImageError(f"{path} cannot be read as an image: {_shorten(error)}") from error
     _check_sum(path, array)
-    return array, affine
+    return array, Place(affine)
+
+
+def _count_packed(path: Path) -> int | None:
+    """Bytes of the file that holds the voxels; None if the header names other files. ITK fills missing voxels."""
+    if path.suffix.lower() != _NRRD:
+        return block.path.stat().st_size if (block := _find_meta_block(path)) else None
+    with path.open("rb") as file:
+        header = file.read(_NRRD_HEADER).partition(b"\n\n")[0].lower()
+    return None if b"\ndata file:" in header or b"\ndatafile:" in header else path.stat().st_size
 
 
 def check_itk(path: Path) -> None:
@@ -61,6 +78,7 @@ def check_itk(path: Path) -> None:
         ImageError: either of these.
         OSError: the file, or the one that holds its voxels, cannot be opened or read.
     """
+    _check_name(path)
     if path.suffix.lower() == _NRRD:
         with path.open("rb") as file:
             if file.read(4) != b"NRRD":
@@ -76,6 +94,7 @@ def write_itk(array: Array, affine: Affine, path: Path, *, compress: bool) -> No
         ImageError: it cannot be written, or came out incomplete.
     """
     try:
+        _check_name(path)
         load_itk().WriteImage(build_itk(array, affine), str(path), useCompression=compress)
         if not path.exists():
             raise ImageError("nothing was written")
@@ -91,6 +110,11 @@ def unpack_itk(image: ItkObject) -> tuple[Array, Affine]:
     columns = np.reshape(image.GetDirection(), (axes, axes))[:3, :3] * image.GetSpacing()[:3]
     affine[:3, :3], affine[:3, 3] = columns[:, ::-1], image.GetOrigin()[:3]
     return load_itk().GetArrayFromImage(image), affine
+
+
+def _check_name(path: Path) -> None:
+    if not is_unicode(path):
+        raise ImageError(f"{final_name(path)} has a name that is not UTF-8, which its format does not allow; rename it")
 
 
 def _shorten(error: Exception) -> str:
@@ -138,6 +162,8 @@ def _read_meta_header(path: Path) -> tuple[dict[str, str], int]:
     fields: dict[str, str] = {}
     with path.open("rb") as file:
         while "ElementDataFile" not in fields:
+            if len(fields) > _MOST_FIELDS:
+                raise misnamed(path)
             key, equals, value = file.readline(4096).decode("latin-1").partition("=")
             if not equals:
                 raise misnamed(path)

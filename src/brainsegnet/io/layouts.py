@@ -6,18 +6,19 @@ case ends in the path. So a case is a folder, a prefix of file names or a folder
 with `sub-`, and folders with a `dataset.json`, are left to `described`.
 """
 
-import json
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from brainsegnet._atomic import find_suffix, is_hidden
+from brainsegnet._documents import load_json, read_text
 from brainsegnet.errors import DatasetError
-from brainsegnet.io.case_files import LESION, CaseFiles
+from brainsegnet.io.case_files import LESION, Ambiguous, CaseFiles, clean_name
 from brainsegnet.io.described import (
     BIDS_FILE,
     DECATHLON,
@@ -28,6 +29,7 @@ from brainsegnet.io.described import (
     collect_described,
     has_description,
 )
+from brainsegnet.io.images import READERS, is_second_half
 from brainsegnet.task import BRATS2015, BRATS2021, BRATS2023, ISLES2017, ISLES2022, Task
 
 
@@ -39,7 +41,7 @@ class Layout(NamedTuple):
     patterns: Mapping[str, str]
 
 
-_IMAGE = r"\.(nii\.gz|nii|mha|mhd|nrrd)"
+_IMAGE = r"\.(nii\.gz|nii|hdr\.gz|hdr|mgz|mgh|mha|mhd|nrrd)"
 _VSD_STEMS = {
     "flair": "VSD.Brain.XX.O.MR_Flair",
     "t1": "VSD.Brain.XX.O.MR_T1",
@@ -156,16 +158,31 @@ class _Hit(NamedTuple):
     path: Path
 
 
-def discover(folder: Path) -> list[CaseFiles]:
-    """Find the cases in a folder, `DEPTH` levels deep, or the single case that the folder is; in no order.
+class Discovery(NamedTuple):
+    """What is found in a folder, in no order.
+
+    Attributes:
+        cases: The cases that can be read.
+        ambiguous: The cases with two files for one sequence.
+        strangers: Folder to the names of its images, if no layout knows any of them and the folder is in no case.
+    """
+
+    cases: list[CaseFiles]
+    ambiguous: list[Ambiguous]
+    strangers: dict[Path, list[str]]
+
+
+def discover(folder: Path) -> Discovery:
+    """Find the cases in a folder, `DEPTH` levels deep, or the single case that the folder is.
 
     Raises:
-        DatasetError: a folder cannot be read, or a case has two files for one sequence.
+        DatasetError: a folder cannot be read.
     """
     top = Path(os.path.abspath(folder))
     if top.name in FOLDERS and (top.parent / JSON).is_file():
-        return collect_described(top.parent, [top.name])
+        return Discovery(collect_described(top.parent, [top.name]), [], {})
     described: list[CaseFiles] = []
+    unknown: dict[Path, list[str]] = {}
     bids: list[Path] = []
     hits: list[_Hit] = []
     for directory, folders, names in _walk(top):
@@ -177,25 +194,66 @@ def discover(folder: Path) -> list[CaseFiles]:
         for name in sorted({*names} - maps):
             if BIDS_FILE.fullmatch(name):
                 bids.append(directory / name)
-            else:
-                hits += _match(directory / name)
-    return [*described, *collect_bids(bids), *_collect(hits)]
+            elif claims := list(_match(directory / name)):
+                hits += claims
+            elif find_suffix(Path(name), READERS):
+                unknown.setdefault(directory, []).append(name)
+    found = [*described, *collect_bids(bids), *_collect(hits)]
+    cases = [case for case in found if isinstance(case, CaseFiles)]
+    ambiguous = [case for case in found if isinstance(case, Ambiguous)]
+    known = {path.parent for path in bids} | {hit.path.parent for hit in hits}
+    return Discovery(cases, ambiguous, _find_strangers(unknown, known, cases))
+
+
+def find_home(case: CaseFiles) -> Path:
+    """The deepest folder that holds all images of a case."""
+    return Path(os.path.commonpath([path.parent for path in case.images.values()]))
+
+
+def _find_strangers(
+    unknown: Mapping[Path, list[str]], known: Collection[Path], cases: Sequence[CaseFiles]
+) -> dict[Path, list[str]]:
+    """Images that belong to no case and that `segment` did not write.
+
+    Args:
+        unknown: Folder to the names of its images that no layout knows.
+        known: Folders with images that a layout knows.
+        cases: The cases that were found. The folder of a single case may hold other images.
+    """
+    homes = Counter(map(find_home, cases))
+    strangers = {}
+    for folder, names in unknown.items():
+        if any(homes[above] == 1 for above in (folder, *folder.parents)) or (folder in known and not homes[folder]):
+            continue
+        halves = {name for name in names if any(is_second_half(Path(name), Path(other)) for other in names)}
+        if images := sorted({*names} - halves - find_maps(folder) - find_labels(folder)):
+            strangers[folder] = images
+    return strangers
 
 
 def read_note(path: Path) -> Mapping[str, Any]:
     """The content of the JSON that `segment` wrote beside a label map; empty if there is none."""
     with suppress(OSError, ValueError):
-        if isinstance(note := json.loads(path.read_text(encoding="utf-8")), dict):
+        if isinstance(note := load_json(read_text(path)), dict):
             return note
     return {}
 
 
 def find_maps(folder: Path) -> set[str]:
     """Names of the images in a folder that its JSONs list as probability or entropy maps, which are not label maps."""
-    notes = [read_note(path) for path in folder.glob("*.json")]
+    notes = _read_notes(folder)
     maps = [note.get(kind) for note in notes for kind in ("probabilities", "uncertainty")]
     named = [name for files in maps if isinstance(files, dict) for name in files.values()]
     return {name for name in named if isinstance(name, str)}
+
+
+def find_labels(folder: Path) -> set[str]:
+    """Names of the label maps in a folder that `segment` wrote, according to its JSONs."""
+    return {note["labels"] for note in _read_notes(folder) if isinstance(note.get("labels"), str)}
+
+
+def _read_notes(folder: Path) -> list[Mapping[str, Any]]:
+    return [read_note(path) for path in folder.glob("*.json") if not is_hidden(path.name)]
 
 
 def _walk(top: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
@@ -206,8 +264,8 @@ def _walk(top: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
 
     for directory, folders, names in os.walk(top, onerror=refuse, followlinks=True):
         depth = len(Path(directory).relative_to(top).parts)
-        folders[:] = [name for name in folders if depth < DEPTH and not name.startswith(".")]
-        yield Path(directory), folders, sorted(name for name in names if not name.startswith("."))
+        folders[:] = sorted(name for name in folders if depth < DEPTH and not is_hidden(name))
+        yield Path(directory), folders, sorted(name for name in names if not is_hidden(name))
 
 
 def _match(path: Path) -> Iterator[_Hit]:
@@ -219,7 +277,7 @@ def _match(path: Path) -> Iterator[_Hit]:
             yield _Hit(layout, sequence, root, path)
 
 
-def _collect(hits: Sequence[_Hit]) -> Iterator[CaseFiles]:
+def _collect(hits: Sequence[_Hit]) -> Iterator[CaseFiles | Ambiguous]:
     """The cases: a file belongs to the layout that knows most files of its case and, among equals, of the folder."""
     in_case = Counter((hit.root, hit.layout.name) for hit in hits)
     in_all = Counter(hit.layout.name for hit in hits)
@@ -230,9 +288,11 @@ def _collect(hits: Sequence[_Hit]) -> Iterator[CaseFiles]:
     for (root, _), found in by_case.items():
         layout, name = found[0].layout, _name_case(root)
         files: dict[str, Path] = {}
-        for hit in found:
-            if (first := files.setdefault(hit.sequence, hit.path)) != hit.path:
-                raise DatasetError(f"case {name} has two files for {hit.sequence}, {first} and {hit.path}; remove one")
+        twice = next((hit for hit in found if files.setdefault(hit.sequence, hit.path) != hit.path), None)
+        if twice:
+            both = f"{files[twice.sequence]} and {twice.path}"
+            yield Ambiguous(name, f"case {name} has two files for {twice.sequence}, {both}; remove one")
+            continue
         ordered = {sequence: files[sequence] for sequence in layout.patterns if sequence in files}
         if case := CaseFiles.of(name, ordered, layout.convention, layout.name):
             yield case
@@ -245,4 +305,5 @@ def _name_case(root: Path) -> str:
     """
     grade = root.parent.name
     other = {"HGG": "LGG", "LGG": "HGG"}.get(grade)
-    return f"{grade}_{root.name}" if other and (root.parent.with_name(other) / root.name).exists() else root.name
+    twin = other and (root.parent.with_name(other) / root.name).exists()
+    return clean_name(f"{grade}_{root.name}" if twin else root.name)

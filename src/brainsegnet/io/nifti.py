@@ -1,9 +1,7 @@
-"""NIfTI-1 files, through nibabel.
-
-nibabel counts an index (w, h, d) and its world runs to the right, the front and the head (RAS). Here an index is
-(d, h, w) and the world runs to the left, the back and the head (LPS), as in DICOM.
+"""NIfTI-1, NIfTI-2 and MGH files, through nibabel. A NIfTI image may be a pair of files, .hdr and .img.
 
 A file is read in bounded pieces, up to the size that its header declares. gzip compares its checksum at the end.
+The content of a file decides whether it is decompressed, not its name.
 """
 
 import gzip
@@ -14,71 +12,95 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-from brainsegnet._types import Affine, Array, Doubles, NibabelImage
+from brainsegnet._atomic import find_suffix
+from brainsegnet._types import Array, NibabelImage
 from brainsegnet.errors import ImageError
-from brainsegnet.volume import is_sheared
+from brainsegnet.io.limits import check_ratio, check_voxels, read_rest
+from brainsegnet.io.placement import Place, is_guess, place_mgh, place_nifti, swap_points, swap_world
+from brainsegnet.volume import SCANNER, Volume
 
 CheckKind = Callable[[Sequence[int], int, bool], None]
 """Refuses an image by its size (W, H, D, ...), the numbers in each voxel, and whether these are complex."""
 _File = BinaryIO | gzip.GzipFile
-_HEADER_BYTES = 348
+_HEADER_BYTES, _HEADER_BYTES_2, _MGH_BYTES = 348, 540, 284
+"""Of NIfTI-1, NIfTI-2 and MGH."""
+_MGH_FIELDS = 90
+"""Bytes of an MGH header that hold something."""
+_MAGIC = {b"n+1": False, b"n+2": False, b"ni1": True, b"ni2": True}
+"""Last bytes of a NIfTI header, to whether its voxels are in another file."""
+_MGH, _PAIR = (".mgz", ".mgh"), (".hdr.gz", ".hdr", ".img.gz", ".img")
 _PIECE = 1 << 20
 """Bytes that are inflated at once."""
-_MAX_RATIO = 1032
-"""Deflate makes data smaller by this factor at most."""
-_UNITS_MM = {1: 1e3, 3: 1e-3}
-"""Millimetres in a metre and a micrometre, by their codes; all other units are taken for millimetres."""
 _VECTORS, _MATRICES = (1005, 1007), 1004
 """Intent codes of images with several numbers in a voxel, along the fifth axis."""
-_RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+_KINDS = (
+    ((b"DICM", 128), "DICOM; convert it with dcm2niix"),
+    ((b"NRRD", 0), "NRRD; call it .nrrd"),
+    ((b"ObjectType", 0), "MetaImage; call it .mha"),
+    ((b"PK\x03\x04", 0), "a zip archive; unpack it"),
+    ((b"version https://git-lfs", 0), "a pointer of Git LFS; fetch the file with: git lfs pull"),
+    ((b"/annex/objects", 0), "a pointer of git-annex; fetch the file with: git annex get"),
+    ((b"../.git/annex", 0), "a pointer of git-annex; fetch the file with: git annex get"),
+    ((b"<!DOCTYPE", 0), "a web page; fetch it again"),
+    ((b"<html", 0), "a web page; fetch it again"),
+)
+"""First bytes and their place in files that often carry the name of an image, to their format and the remedy."""
 
 
 class _Header(NamedTuple):
-    """What a NIfTI header says: `parts` numbers in each voxel, `total` bytes of the file before compression.
+    """The content of a header.
 
-    The order of bytes in `fields` is that of the file. The `size` (W, H, D, ...) has no trailing axes of one.
+    Attributes:
+        fields: The header of nibabel, in the byte order of the file.
+        dtype: Type of the stored numbers.
+        size: (W, H, D, ...) without trailing axes of one.
+        parts: Numbers in each voxel.
+        voxels: File that holds the voxels.
+        offset: Bytes before the first voxel.
+        total: Bytes before compression, up to the last voxel.
     """
 
     fields: NibabelImage
     dtype: np.dtype[Any]
     size: tuple[int, ...]
     parts: int
+    voxels: Path
     offset: int
     total: int
 
 
-def read_nifti(path: Path, check_kind: CheckKind) -> tuple[Array, Affine]:
-    """The voxels (..., D, H, W) of a .nii or .nii.gz, in the machine's order of bytes, and their affine.
+def read_nifti(path: Path, check_kind: CheckKind) -> tuple[Array, Place]:
+    """The voxels (..., D, H, W) of a NIfTI or MGH file, in the machine's order of bytes, and their place.
 
     Numbers keep their stored type; integers that the header rescales become float32. `check_kind` is called before any
     voxel is read.
 
     Raises:
-        ImageError: the file is no NIfTI-1 image, or its axes are not at right angles.
-        EOFError, zlib.error, gzip.BadGzipFile: it is cut short or damaged.
+        ImageError: the file is no such image, its header does not place it, or its axes are not perpendicular.
+        EOFError: it is cut short.
+        zlib.error: it is damaged.
+        gzip.BadGzipFile: it is damaged.
         OSError: it cannot be opened or read.
     """
-    with _open(path) as file:
-        header = _read_header(file, path)
-        affine = _build_affine(header.fields, path)
-        check_kind(header.size, header.parts, header.dtype.kind == "c")
-        if header.dtype.kind not in "iuf" or header.dtype.itemsize > 8:
-            code = int(header.fields["datatype"])
-            raise ImageError(f"{path} cannot be read as an image: its type of numbers, code {code}, is not supported")
-        if _MAX_RATIO * path.stat().st_size < header.total:
-            raise EOFError
-        _skip(file, header.offset - _HEADER_BYTES)
+    header = _read_header(path)
+    check_kind(header.size, header.parts, header.dtype.kind == "c")
+    place = _check_header(header, path)
+    check_ratio(header.voxels.stat().st_size, header.total)
+    with _open(header.voxels) as file:
+        _skip(file, header.offset)
         array = np.empty(header.size[::-1], header.dtype)
         buffer = array.reshape(-1).view(np.uint8).data
         for start in range(0, len(buffer), _PIECE):
             piece = buffer[start : start + _PIECE]
             piece[:] = _take(file, len(piece))
-        _check_sum(file)
-    return _rescale(array, header.fields), affine
+        read_rest(file, str(path))
+    return _rescale(array, header.fields, path), place
 
 
 def check_nifti(path: Path) -> None:
-    """Check that a .nii or .nii.gz is as long as its header says, from its first and last bytes.
+    """Check that a NIfTI or MGH file can be read and is as long as its header says, from its first and last bytes.
+
+    A file may hold several images.
 
     Raises:
         ImageError: as `read_nifti`.
@@ -87,47 +109,53 @@ def check_nifti(path: Path) -> None:
         gzip.BadGzipFile: as `read_nifti`.
         OSError: as `read_nifti`.
     """
-    with _open(path) as file:
-        header = _read_header(file, path)
+    header = _read_header(path)
+    check_voxels(str(path), header.size)
+    _check_header(header, path)
+    with _open(header.voxels) as file:
         if not isinstance(file, gzip.GzipFile):
-            if path.stat().st_size < header.total:
+            if header.voxels.stat().st_size < header.total:
                 raise EOFError
             return
-        with path.open("rb") as packed:
+        with header.voxels.open("rb") as packed:
             packed.seek(-4, 2)
             unpacked_size = int.from_bytes(packed.read(), "little")
         if unpacked_size != header.total % 2**32:  # or of several members, of which the last one says its own length
-            _skip(file, header.total - _HEADER_BYTES)
-            _check_sum(file)
+            check_ratio(header.voxels.stat().st_size, header.total)
+            _skip(file, header.total)
+            read_rest(file, str(path))
 
 
-def write_nifti(array: Array, affine: Affine, path: Path, *, compress: bool) -> None:
-    """Write an image (D, H, W) as NIfTI-1; the same image gives the same bytes.
+def write_nifti(volume: Volume, path: Path, *, compress: bool) -> None:
+    """Write an image as NIfTI-1 with the forms that it was read with. The same image gives the same bytes.
 
     Raises:
         ImageError: an axis is too long for the format.
         OSError: the system refuses.
     """
-    header = build_nibabel(array, affine).header
+    header = build_nibabel(volume).header
     header["scl_slope"], header["scl_inter"], header["vox_offset"] = 1, 0, _HEADER_BYTES + 4
     with path.open("wb") as plain:
         with gzip.GzipFile("", "wb", 6, plain, mtime=0) if compress else plain as file:
             file.write(header.binaryblock + bytes(4))
-            file.write(array.reshape(-1).view(np.uint8).data)
+            file.write(volume.array.reshape(-1).view(np.uint8).data)
 
 
-def build_nibabel(array: Array, affine: Affine) -> NibabelImage:
-    """An image (D, H, W) as one of nibabel (W, H, D), which shares its memory; both forms are set to its grid.
+def build_nibabel(volume: Volume) -> NibabelImage:
+    """Convert an image to one of nibabel (W, H, D), which shares its memory, with both forms and their codes.
 
     Raises:
         ImageError: an axis is too long for the format.
     """
-    if max(array.shape) > 32767:
-        raise ImageError(f"NIfTI holds at most 32767 voxels along an axis, this image is {array.shape}")
-    ras = swap_world(affine)
-    image = _nibabel().Nifti1Image(array.T, ras, dtype=array.dtype)
-    image.set_qform(ras, code="scanner")
+    if max(volume.shape) > 32767:
+        raise ImageError(f"NIfTI holds at most 32767 voxels along an axis, this image is {volume.shape}")
+    ras, forms = swap_world(volume.affine), volume.forms
+    if not (forms.qform or forms.sform or is_guess(ras, volume.shape[::-1])):
+        forms = SCANNER
+    image = _nibabel().Nifti1Image(volume.array.T, ras, dtype=volume.array.dtype)
+    image.set_qform(ras if forms.to_qform is None else swap_points(forms.to_qform) @ ras, code="scanner")
     image.set_sform(ras, code="scanner")
+    image.header["qform_code"], image.header["sform_code"] = forms.qform, forms.sform
     image.header.set_xyzt_units("mm", "sec")
     return image
 
@@ -139,24 +167,11 @@ def damaged(path: Path) -> ImageError:
 
 def misnamed(path: Path) -> ImageError:
     """The error for a file of another kind than its name says."""
-    return ImageError(f"{path} is no image: its content does not fit its suffix")
-
-
-def check_axes(affine: Affine, name: str) -> None:
-    """Check that a grid is not sheared.
-
-    Raises:
-        ImageError: its axes are not perpendicular.
-    """
-    if is_sheared(affine):
-        raise ImageError(
-            f"{name} has axes that are not at right angles (a sheared affine); resample it to a regular grid"
-        )
-
-
-def swap_world(affine: Affine) -> Affine:
-    """An affine from (d, h, w, 1) to LPS as one from (w, h, d, 1) to RAS, and the other way round."""
-    return np.asarray(_RAS_TO_LPS @ affine[:, [2, 1, 0, 3]])
+    with path.open("rb") as file:
+        start = file.read(256)
+    kinds = (kind for (word, place), kind in _KINDS if start[place:].lower().startswith(word.lower()))
+    kind = next(kinds, "")
+    return ImageError(f"{path} is no image: its content does not fit its suffix{f', it is {kind}' if kind else ''}")
 
 
 def _nibabel() -> NibabelImage:
@@ -184,95 +199,113 @@ def _skip(file: _File, count: int) -> None:
         _take(file, min(_PIECE, count - start))
 
 
-def _check_sum(file: _File) -> None:
-    """Read to the end, where gzip compares its checksum."""
-    while file.read(_PIECE):
-        pass
-
-
-def _read_header(file: _File, path: Path) -> _Header:
-    start = _take(file, 4)
-    versions = {size.to_bytes(4, order): size for size in (_HEADER_BYTES, 540) for order in ("little", "big")}
-    if start not in versions:
-        raise misnamed(path)
-    if versions[start] != _HEADER_BYTES:
-        raise ImageError(f"{path} cannot be read as an image: it is NIfTI-2; save it as NIfTI-1")
-    fields = _nibabel().Nifti1Header(start + _take(file, _HEADER_BYTES - 4), check=False)
+def _read_header(path: Path) -> _Header:
+    if find_suffix(path, _MGH):
+        return _read_mgh(path)
+    first, second = _find_pair(path) if find_suffix(path, _PAIR) else (path, None)
+    with _open(first) as file:
+        start = _take(file, 4)
+        sizes = (_HEADER_BYTES, _HEADER_BYTES_2)
+        known = {size.to_bytes(4, order): i for i, size in enumerate(sizes) for order in ("little", "big")}
+        version = known.get(start)
+        if version is None:
+            raise misnamed(path)
+        block = start + _take(file, sizes[version] - 4)
+    fields = (_nibabel().Nifti1Header, _nibabel().Nifti2Header)[version](block, check=False)
+    magic = bytes(fields["magic"].item())[:3]
+    if second and magic not in _MAGIC:
+        raise ImageError(f"{path} is ANALYZE 7.5, which does not say which side is left; convert it to NIfTI")
     ndim, datatype, start_of_voxels = int(fields["dim"][0]), int(fields["datatype"]), float(fields["vox_offset"])
-    sound = fields["magic"] == b"n+1" and 1 <= ndim <= 7 and fields["dim"][1] > 0 and math.isfinite(start_of_voxels)
-    if not sound or datatype not in _nibabel().nifti1.data_type_codes:
+    apart = _MAGIC.get(magic, False)
+    sound = magic in _MAGIC and apart <= bool(second) and 1 <= ndim <= 7 and fields["dim"][1] > 0
+    offset = int(start_of_voxels) if math.isfinite(start_of_voxels) else -1
+    if not apart and offset == 0:
+        offset = sizes[version] + 4
+    if not sound or offset < (0 if apart else sizes[version]) or datatype not in _nibabel().nifti1.data_type_codes:
         raise ImageError(f"{path} cannot be read as an image: its NIfTI header is damaged")
-    dtype, offset = fields.get_data_dtype(), max(int(start_of_voxels), _HEADER_BYTES)
-    size = [max(int(n), 1) for n in fields["dim"][1 : 1 + ndim]]
+    voxels = second if apart and second else first
+    return _lay_out(path, fields, [max(int(n), 1) for n in fields["dim"][1 : 1 + ndim]], voxels, offset)
+
+
+def _lay_out(path: Path, fields: NibabelImage, size: list[int], voxels: Path, offset: int) -> _Header:
+    dtype = fields.get_data_dtype()
     total = offset + math.prod(size) * int(dtype.itemsize)
-    parts = len(dtype.names or "1")
-    if fields["intent_code"] == _MATRICES:
+    parts, intent = len(dtype.names or "1"), int(fields["intent_code"])
+    if intent == _MATRICES:
         raise ImageError(f"{path} cannot be read as an image: it holds matrices")
-    if fields["intent_code"] in _VECTORS and ndim >= 5:
+    if intent in _VECTORS and len(size) >= 5:
         parts *= size.pop(4)
     while len(size) > 3 and size[-1] == 1:
         size.pop()
-    return _Header(fields, dtype, tuple(size), parts, offset, total)
+    return _Header(fields, dtype, tuple(size), parts, voxels, offset, total)
 
 
-def _rescale(array: Array, header: NibabelImage) -> Array:
-    """Values of the stored numbers, in the machine's order of bytes: integers become float32 if they are rescaled."""
+def _read_mgh(path: Path) -> _Header:
+    with _open(path) as file:
+        block = _take(file, _MGH_BYTES)
+    if block[:4] != (1).to_bytes(4, "big"):
+        raise misnamed(path)
+    fields = _nibabel().freesurfer.mghformat.MGHHeader(block[:_MGH_FIELDS], check=False)
+    size = [int(n) for n in fields["dims"]]
+    if min(size) < 1:
+        raise ImageError(f"{path} cannot be read as an image: its MGH header is damaged")
+    try:
+        dtype = np.dtype(fields.get_data_dtype()).newbyteorder(">")
+    except KeyError as error:
+        raise _unsupported(path, int(fields["type"])) from error
+    total = _MGH_BYTES + math.prod(size) * dtype.itemsize
+    return _Header(fields, dtype, tuple(size if size[3] > 1 else size[:3]), 1, path, _MGH_BYTES, total)
+
+
+def _find_pair(path: Path) -> tuple[Path, Path]:
+    """The files .hdr and .img of an image that is named by one of them. Each may be compressed."""
+    suffix = path.name[len(path.name) - len(find_suffix(path, _PAIR)) :]
+    stem, found = path.name.removesuffix(suffix), []
+    for kind in ("hdr", "img"):
+        word = kind.upper() if suffix[1:4].isupper() else kind
+        beside = [path.with_name(f"{stem}.{word}{packed}") for packed in ("", ".gz")]
+        mine = [path] if suffix[1:4].lower() == kind else []
+        try:
+            found.append(next(one for one in (*mine, *beside) if one.is_file()))
+        except StopIteration:
+            raise ImageError(f"{path} is one of two files, and {beside[0]} does not exist; fetch both") from None
+    return found[0], found[1]
+
+
+def _check_header(header: _Header, path: Path) -> Place:
+    """The place of an image, after a check that its type of numbers is supported."""
+    if find_suffix(path, _MGH):
+        return place_mgh(header.fields, _says_where(path), path)
+    if header.dtype.kind not in "iuf" or header.dtype.itemsize > 8:
+        raise _unsupported(path, int(header.fields["datatype"]))
+    return place_nifti(header.fields, header.size, path)
+
+
+def _unsupported(path: Path, code: int) -> ImageError:
+    return ImageError(f"{path} cannot be read as an image: its type of numbers, code {code}, is not supported")
+
+
+def _says_where(path: Path) -> bool:
+    """Whether an MGH file says how it is placed. nibabel sets this flag itself if it is missing."""
+    with _open(path) as file:
+        return _take(file, 30)[28:30] != bytes(2)
+
+
+@np.errstate(all="ignore")
+def _rescale(array: Array, header: NibabelImage, path: Path) -> Array:
+    """Values of the stored numbers, in the machine's order of bytes: integers become float32 if they are rescaled.
+
+    A slope that is 0 or not finite counts as no slope, as in nibabel.
+    """
     array = array.astype(array.dtype.newbyteorder("="), copy=False)
-    slope, inter = (float(header[key]) if np.isfinite(header[key]) else 0.0 for key in ("scl_slope", "scl_inter"))
-    slope = slope or 1.0
-    if slope == 1 and inter == 0:
+    if "scl_slope" not in header.keys():
         return array
+    slope, inter = float(header["scl_slope"]), float(header["scl_inter"])
+    if slope == 0 or not math.isfinite(slope) or (slope, inter) == (1, 0):
+        return array
+    if not math.isfinite(inter):
+        raise ImageError(f"{path} cannot be read as an image: its intercept (scl_inter) is {inter}; mend its header")
     values = array.astype(np.float32) if array.dtype.kind in "iu" else array
     for part in values.reshape(-1, values.shape[-1]):
         part[:] = part.astype(np.float64) * slope + inter
     return values
-
-
-def _build_affine(header: NibabelImage, path: Path) -> Affine:
-    """The affine that ITK gives to a NIfTI file: spacings from `pixdim`, directions and origin from one of the forms.
-
-    Without a form the axes run along x, y and z of LPS, from the origin.
-    """
-    pixdim = np.array(header["pixdim"], np.float64)
-    spacing = np.where(np.isfinite(pixdim[1:4]) & (pixdim[1:4] != 0), pixdim[1:4], 1)
-    form = _choose_form(header, spacing, path)
-    columns = np.eye(3) if form is None else _RAS_TO_LPS[:3, :3] @ form[:3, :3]
-    unit_mm = _UNITS_MM.get(int(header["xyzt_units"]) & 7, 1)
-    affine = np.eye(4)
-    affine[:3, :3] = (columns / np.sqrt((columns**2).sum(axis=0)) * (spacing * unit_mm))[:, ::-1]
-    affine[:3, 3] = 0 if form is None else _RAS_TO_LPS[:3, :3] @ form[:3, 3] * unit_mm
-    return affine
-
-
-def _choose_form(header: NibabelImage, spacing: Doubles, path: Path) -> Affine | None:
-    """The sform if its axes are at right angles and it is of the scanner (code 1), or alone; else the qform."""
-    qform = _read_qform(header, spacing) if header["qform_code"] > 0 else None
-    if header["sform_code"] <= 0 or (qform is not None and header["sform_code"] != 1):
-        return qform
-    sform = np.vstack([header["srow_x"], header["srow_y"], header["srow_z"], [0, 0, 0, 1]]).astype(np.float64)
-    if not is_sheared(sform):
-        return sform
-    if qform is None:
-        check_axes(sform, str(path))
-    return qform
-
-
-def _read_qform(header: NibabelImage, spacing: Doubles) -> Affine:
-    """(4, 4) from the quaternion of the header, in floats as the reference implementation of NIfTI computes it."""
-    named = [header[f"quatern_{axis}"] for axis in "bcd"], [header[f"qoffset_{axis}"] for axis in "xyz"]
-    (b, c, d), offset = (np.where(np.isfinite(values), values, 0).astype(np.float64) for values in named)
-    squares = b * b + c * c + d * d
-    a = math.sqrt(1 - squares) if 1 - squares >= 1e-7 else 0.0
-    if not a:
-        b, c, d = np.array((b, c, d)) / math.sqrt(squares)
-    rotation = np.array(
-        [
-            [a * a + b * b - c * c - d * d, 2 * (b * c - a * d), 2 * (b * d + a * c)],
-            [2 * (b * c + a * d), a * a + c * c - b * b - d * d, 2 * (c * d - a * b)],
-            [2 * (b * d - a * c), 2 * (c * d + a * b), a * a + d * d - c * c - b * b],
-        ]
-    )
-    steps = np.where(spacing > 0, spacing, 1) * (1, 1, -1 if header["pixdim"][0] < 0 else 1)
-    form = np.eye(4)
-    form[:3, :3], form[:3, 3] = (rotation * steps).astype(np.float32), offset
-    return form

@@ -12,11 +12,11 @@ from typing import Any
 
 from pydantic import BaseModel, FiniteFloat, ValidationError
 
-from brainsegnet._atomic import find_suffix, stem_of, writable, write_text
+from brainsegnet._atomic import find_suffix, is_hidden, stem_of, writable, write_text
 from brainsegnet.errors import BrainSegNetError, DatasetError, GridMismatch, describe_invalid
-from brainsegnet.io.case_files import TABLES
-from brainsegnet.io.cases import find_cases, read_prediction
-from brainsegnet.io.images import READERS, read_labels
+from brainsegnet.io.case_files import TABLES, clean_name
+from brainsegnet.io.cases import read_prediction, search_cases
+from brainsegnet.io.images import READERS, is_second_half, read_labels
 from brainsegnet.io.layouts import find_maps
 from brainsegnet.metrics.scores import (
     EMPTY_RULE,
@@ -124,11 +124,10 @@ def evaluate(
     task = task if isinstance(task, Task) else load_task(task)
     if out is not None:
         writable(out / "scores.csv", ())
-    pairs, unpredicted = _find_pairs(predicted, [truth] if isinstance(truth, Path) else list(truth))
-    if not pairs:
+    pairs, unpredicted, errors = _find_pairs(predicted, [truth] if isinstance(truth, Path) else list(truth))
+    if not pairs and not errors:
         raise DatasetError(f"{predicted} holds no label map ({', '.join(READERS)}); name the folder that has them")
     scores: dict[str, Mapping[str, RegionScore]] = {}
-    errors: dict[str, BrainSegNetError] = {}
     for name, (found, known, convention) in pairs.items():
         try:
             scores[name] = _score_pair(name, found, known, convention, task, rules)
@@ -308,43 +307,68 @@ def _score_pair(
     return score_case(found.array, labels, task, known.spacing_mm, name, rules)
 
 
-def _find_pairs(predicted: Path, truths: Sequence[Path]) -> tuple[dict[str, tuple[Path, Path, Task | None]], list[str]]:
-    """Case to prediction, truth and its convention; and the cases that a folder of predictions does not hold."""
+def _find_pairs(
+    predicted: Path, truths: Sequence[Path]
+) -> tuple[dict[str, tuple[Path, Path, Task | None]], list[str], dict[str, BrainSegNetError]]:
+    """Case to prediction, truth and its convention; cases without a prediction; and ambiguous cases with the reason."""
     if predicted.is_file() and len(truths) == 1 and truths[0].is_file() and truths[0].suffix not in TABLES:
-        return {stem_of(predicted, READERS): (predicted, truths[0], None)}, []
-    found = label_files(predicted)
-    known = _find_truths(truths)
+        return {clean_name(stem_of(predicted, READERS)): (predicted, truths[0], None)}, [], {}
+    found, twice = search_label_files(predicted)
+    known, unusable = _find_truths(truths)
     if predicted.is_file() and len(known) == 1:
         name, (path, convention) = next(iter(known.items()))
-        return {name: (predicted, path, convention)}, []
+        return {name: (predicted, path, convention)}, [], {}
+    failures = {name: DatasetError(unusable[name]) for name in (found.keys() | twice.keys()) & unusable.keys()}
+    failures |= {name: DatasetError(sentence) for name, sentence in twice.items()}
+    found = {name: path for name, path in found.items() if name not in failures}
     if lone := sorted(found.keys() - known.keys()):
         there = ", ".join(sorted(known)) or "no label map"
         raise DatasetError(f"prediction {lone[0]} has no truth in {', '.join(map(str, truths))}, which holds {there}")
-    absent = [] if predicted.is_file() else sorted(known.keys() - found.keys())
-    return {name: (path, *known[name]) for name, path in found.items()}, absent
+    absent = [] if predicted.is_file() else sorted(known.keys() - found.keys() - failures.keys())
+    return {name: (path, *known[name]) for name, path in found.items()}, absent, dict(sorted(failures.items()))
 
 
-def _find_truths(truths: Sequence[Path]) -> Truths:
-    """The label maps of cases; else those directly in the folders, which are in the task's own convention."""
-    folders = [truth for truth in truths if truth.is_dir()]
-    files: Truths = {name: (path, None) for folder in folders for name, path in label_files(folder).items()}
+def _find_truths(truths: Sequence[Path]) -> tuple[Truths, Mapping[str, str]]:
+    """The true label maps of cases. If there are none, those directly in the folders, in the task's own convention.
+
+    Returns:
+        Case to truth and its convention; and the name of each case that cannot be used, to a sentence that says why.
+    """
+    folders = [search_label_files(truth) for truth in truths if truth.is_dir()]
+    files: Truths = {name: (path, None) for found, _ in folders for name, path in found.items()}
+    twice = {name: sentence for _, sentences in folders for name, sentence in sentences.items()}
     try:
-        cases = find_cases(truths)
+        cases, failures, _ = search_cases(truths)
     except DatasetError:
-        if not files:
+        if not files and not twice:
             raise
-        return files
+        return files, twice
     known: Truths = {case.name: (case.lesion, case.convention) for case in cases if case.lesion}
     scans = {path for case in cases for path in case.images.values()}
     others = {name: pair for name, pair in files.items() if pair[0] not in scans}
-    if not known and not others:
+    if not known and not others and not failures:
         there = ", ".join(map(str, truths))
         raise DatasetError(f"case {cases[0].name} has no label map in {there}; name what it is to be scored against")
-    return known or others
+    return (known, failures) if known or failures else (others, twice)
 
 
 def label_files(folder: Path) -> dict[str, Path]:
-    """The label maps directly in a folder, or a single file, by name; maps of probability or entropy are left out.
+    """Find the label maps as `search_label_files`, and require that each has a name of its own.
+
+    Raises:
+        DatasetError: as `search_label_files`, or two files are named after one case.
+    """
+    files, twice = search_label_files(folder)
+    if twice:
+        raise DatasetError(next(iter(twice.values())))
+    return files
+
+
+def search_label_files(folder: Path) -> tuple[dict[str, Path], dict[str, str]]:
+    """Find the label maps directly in a folder, or a single file. Maps of probability or entropy are left out.
+
+    Returns:
+        Name to label map; and each name that two files have, to a sentence that says so. Hidden files are ignored.
 
     Raises:
         DatasetError: there is no such folder, or the file is not an image.
@@ -352,9 +376,14 @@ def label_files(folder: Path) -> dict[str, Path]:
     if folder.is_file() and not find_suffix(folder, READERS):
         raise DatasetError(f"{folder} is no image ({', '.join(READERS)}); name a label map or a folder of them")
     if folder.is_file():
-        return {stem_of(folder, READERS): folder}
+        return {clean_name(stem_of(folder, READERS)): folder}, {}
     if not folder.is_dir():
         raise DatasetError(f"{folder} does not exist; name a label map or a folder of them")
-    images = [path for path in sorted(folder.iterdir()) if find_suffix(path, READERS) and path.is_file()]
-    maps = find_maps(folder)
-    return {stem_of(path, READERS): path for path in images if path.name not in maps}
+    maps, files, twice = find_maps(folder), dict[str, Path](), dict[str, str]()
+    for path in sorted(folder.iterdir()):
+        if is_hidden(path.name) or path.name in maps or not find_suffix(path, READERS) or not path.is_file():
+            continue
+        name = clean_name(stem_of(path, READERS))
+        if files.setdefault(name, path) != path and not is_second_half(path, files[name]):
+            twice[name] = f"case {name} has two label maps, {files[name]} and {path.name}; remove one"
+    return {name: path for name, path in files.items() if name not in twice}, twice

@@ -193,23 +193,26 @@ class Table:
         """A table for the console. If `grouped` is set, the first cell is a line above the rows that share it."""
         from rich import box, markup
         from rich.table import Table as RichTable
+        from rich.text import Text
 
-        notes, style = "\n".join(map(markup.escape, self.notes)), _Style(markup.escape, "[bold]{}[/bold]")
-        table = RichTable(box=box.SIMPLE_HEAD, collapse_padding=True, pad_edge=False, caption=notes or None)
-        table.title, table.title_justify, table.caption_justify = markup.escape(self.title) or None, "left", "left"
+        style, notes = _Style(markup.escape, "[bold]{}[/bold]"), Text("\n".join(self.notes)) if self.notes else None
+        table = RichTable(box=box.SIMPLE_HEAD, collapse_padding=True, pad_edge=False, caption=notes)
+        table.title, table.title_justify = Text(self.title) if self.title else None, "left"
+        table.caption_justify = "left"
         headings, columns = [column.full_heading for column in self.columns], list(self.columns)
         if self.grouped:
             headings, columns = [f"{headings[0]}, {headings[1].lower()}", *headings[2:]], columns[1:]
         for heading, column in zip(headings, columns, strict=True):
             layout = {"overflow": "fold"} if column.is_text else {"justify": "right", "no_wrap": True}
-            table.add_column(markup.escape(heading), **layout)
+            table.add_column(Text(heading), **layout)
         numbered = list(enumerate(self._format_rows(style)))
         for name, group in groupby(numbered, key=lambda pair: pair[1][0] if self.grouped else ""):
             rows = [(row, "bold" if number in self.bold_rows else "") for number, row in group]
             if self.grouped:
-                table.add_row(name, style=rows[0][1])
+                table.add_row(Text.from_markup(name, emoji=False), style=rows[0][1])
             for row, look in rows:
-                table.add_row(*([f"  {row[1]}", *row[2:]] if self.grouped else row), style=look)
+                cells = [f"  {row[1]}", *row[2:]] if self.grouped else row
+                table.add_row(*(Text.from_markup(cell, emoji=False) for cell in cells), style=look)
             table.add_section()
         return table
 

@@ -19,6 +19,9 @@ BLOCKS = 8
 """Number of blocks along each axis of the average brain in a profile."""
 MAX_NAMES = 1_000_000
 """Largest number of names that one range on a card may stand for."""
+Channels = Annotated[int, Field(ge=1, le=8192)]
+Step = Annotated[int, Field(ge=1, le=8)]
+"""Bounds of a network, so that no card can fill the memory. The paper's network has at most 256 channels."""
 Form = Literal["fp16", "int8", "onnx"]
 """Format of an export: OpenVINO with 16-bit floats or with 8-bit integers, or ONNX."""
 Dice = Mapping[str, float]
@@ -182,7 +185,7 @@ class TrainingNote(CardPart):
     """
 
     recipe: Mapping[str, Any] = Field(default_factory=dict)
-    budget: Mapping[str, Any] = Field(default_factory=dict)
+    budget: Mapping[str, int | float | None] = Field(default_factory=dict)
     seed: int = 0
     started_from: Parent | None = None
     data: Data = Data()
@@ -221,10 +224,10 @@ class Architecture(CardPart):
         stride: Down-sampling along (D, H, W) between blocks.
     """
 
-    widths: tuple[int, ...] = Field(min_length=2)
-    refined: int = Field(gt=0)
+    widths: tuple[Channels, ...] = Field(min_length=2, max_length=12)
+    refined: Channels
     nonlinear: bool = True
-    stride: tuple[int, int, int] = (1, 2, 2)
+    stride: tuple[Step, Step, Step] = (1, 2, 2)
 
 
 class IntervalNote(CardPart):

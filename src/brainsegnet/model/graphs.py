@@ -6,9 +6,10 @@ The K classes of a sub-pixel are side by side. Sizes are free, but must be multi
 
 import ctypes
 import logging
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,6 +24,8 @@ from brainsegnet.model.store import torch_needed
 IMAGE, LOGITS = "image", "logits"
 OPSET, IR_VERSION = 13, 8
 """Versions of ONNX that are old enough for the runtimes in use."""
+_WEIGHTS_PLACE = re.compile(r'offset="(\d+)" size="(\d+)"')
+"""Place of a constant in the .bin file, according to OpenVINO's .xml."""
 OpenVinoModel = Any
 """`openvino.Model`, which carries no types."""
 
@@ -97,12 +100,23 @@ def _find_float_nodes(model: OpenVinoModel) -> list[str]:
 
 
 def write_openvino(model: OpenVinoModel, path: Path) -> None:
-    """Write `path` (.xml) and the weights (.bin) beside it, floats in 16 bits; former files are removed first."""
+    """Write `path` (.xml) and the weights (.bin) beside it, floats in 16 bits; former files are removed first.
+
+    Raises:
+        OSError: the disk is full, or the folder refuses files.
+    """
     import openvino
 
-    for old in (path, path.with_suffix(".bin")):
+    weights = path.with_suffix(".bin")
+    for old in (path, weights):
         old.unlink(missing_ok=True)
-    openvino.save_model(model, path, compress_to_fp16=True)
+    with suppress(RuntimeError):  # OpenVINO does not tell whether the last bytes reached the disk
+        openvino.save_model(model, path, compress_to_fp16=True)
+        text = path.read_text(encoding="utf-8")
+        ends = (int(offset) + int(size) for offset, size in _WEIGHTS_PLACE.findall(text))
+        if text.rstrip().endswith("</net>") and weights.stat().st_size >= max(ends, default=0):
+            return
+    raise OSError("OpenVINO could not write it whole; the disk may be full")
 
 
 class _SignalStack(ctypes.Structure):

@@ -171,8 +171,20 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         ) from error
 
 
+def without_memory() -> torch.device:
+    """A device for a `with` block in which tensors have shapes but no values."""
+    return torch.device("meta")
+
+
 def load_into(net: nn.Module, tensors: Mapping[str, Tensor], origin: str) -> None:
-    """Copy tensors by name into the parameters and buffers of `net`.
+    """Copy tensors by name into the parameters and buffers of `net`, after `check_fit`."""
+    check_fit(net, tensors, origin)
+    with torch.no_grad():
+        net.load_state_dict(dict(tensors))
+
+
+def check_fit(net: nn.Module, tensors: Mapping[str, Tensor], origin: str) -> None:
+    """Check that tensors are the parameters and buffers of `net`, by name and shape.
 
     Raises:
         ModelError: a tensor is missing, unknown or of another shape; `origin` names the model in the message.
@@ -187,8 +199,6 @@ def load_into(net: nn.Module, tensors: Mapping[str, Tensor], origin: str) -> Non
             raise ModelError(
                 f"{origin}: {name} is {tuple(tensors[name].shape)} but the card describes {tuple(tensor.shape)}"
             )
-    with torch.no_grad():
-        net.load_state_dict(dict(tensors))
 
 
 def transfer(

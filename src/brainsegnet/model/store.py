@@ -1,16 +1,17 @@
 """Model folders: `weights.safetensors`, `card.json` and exports; and the models shipped with the package."""
 
 import hashlib
-import json
+import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from brainsegnet._atomic import replacing
+from brainsegnet._atomic import replacing, sweep, unfinished
+from brainsegnet._documents import load_json, read_text
 from brainsegnet.errors import MissingExtra, ModelError, describe_invalid
 from brainsegnet.model.card import FORMAT, Card, ExportNote, Form, WeightsNote
 
@@ -61,10 +62,13 @@ class Model:
         """
         with torch_needed():
             from brainsegnet.model.architecture import BrainSegNet
-            from brainsegnet.model.network import load_into
+            from brainsegnet.model.network import check_fit, load_into, without_memory
         sequences, classes = len(self.card.sequences), self.card.task.classes
+        tensors, origin = self.tensors(), f"model {self.folder}"
+        with without_memory():
+            check_fit(BrainSegNet(sequences, classes, **dict(self.card.network)), tensors, origin)
         net = BrainSegNet(sequences, classes, **dict(self.card.network))
-        load_into(net, self.tensors(), f"model {self.folder}")
+        load_into(net, tensors, origin)
         return net.eval()
 
     def exported(self, form: Form) -> Path:
@@ -80,7 +84,7 @@ class Model:
         if self.card.weights is None or note.weights != self.card.weights.sha256:
             raise ModelError(f"the {form} export of model {self.folder} was made from other weights; {remedy}")
         for name, sha256 in note.files.items():
-            path = folder / name
+            path = folder / Path(name).name
             if not path.is_file():
                 raise ModelError(f"{path} does not exist; {remedy}")
             if hash_file(path) != sha256:
@@ -140,11 +144,30 @@ def open_model(folder: Path) -> Model:
     """
     try:
         home = _find_home(folder)
+        settle(home)
         card = _read_card(home / CARD_FILE)
         _check_weights(home, card)
     except OSError as error:
         raise ModelError(f"model {folder} cannot be read: {error.strerror or error}") from error
     return Model(home, card)
+
+
+def settle(home: Path) -> None:
+    """Finish the exchange of a card in a model folder, if a process was killed before it.
+
+    A temporary card takes its place if it describes the weights and exports in the folder. Other temporary files are
+    removed.
+    """
+    for left in unfinished(home):
+        if left.name == CARD_FILE and left.is_dead:
+            with suppress(OSError, ModelError):
+                card = _read_card(left.path)
+                _check_weights(home, card)
+                model = Model(home, card)
+                for form in card.exports:
+                    model.exported(form)
+                os.replace(left.path, home / CARD_FILE)
+    sweep(home)
 
 
 @contextmanager
@@ -238,8 +261,8 @@ def _find_pickles(paths: Iterable[Path]) -> list[str]:
 
 def _read_card(path: Path) -> Card:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
+        content = load_json(read_text(path))
+    except ValueError as error:
         raise ModelError(f"{path} is not JSON ({error}); the model is incomplete, copy it again") from error
     version = content.get("format") if isinstance(content, dict) else None
     if isinstance(version, int) and version > FORMAT:
@@ -267,3 +290,27 @@ def _check_weights(home: Path, card: Card) -> None:
         raise ModelError(f"{home / CARD_FILE} does not say which weights it describes; copy the model again")
     if path.stat().st_size != card.weights.bytes or hash_file(path) != card.weights.sha256:
         raise ModelError(f"{path} is not the file that its card describes (SHA-256 differs); copy the model again")
+    if name := find_nan(path):
+        raise ModelError(f"{path} holds NaN or infinite weights, in {name} first; train the model again")
+
+
+def find_nan(path: Path) -> str:
+    """Name of the first tensor in a safetensors file that holds NaN or infinite values; empty if none does.
+
+    A network with such weights finds nothing, without an error. The result is also empty for a file of another kind.
+    """
+    import numpy as np
+
+    floats = {"F16": "<f2", "F32": "<f4", "F64": "<f8"}
+    with path.open("rb") as file, suppress(ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        length = int.from_bytes(file.read(8), "little")
+        if length > path.stat().st_size:
+            return ""
+        start = 8 + length
+        for name, note in load_json(file.read(length).decode()).items():
+            if name != "__metadata__" and note["dtype"] in floats:
+                begin, end = note["data_offsets"]
+                file.seek(start + begin)
+                if not np.isfinite(np.frombuffer(file.read(end - begin), floats[note["dtype"]])).all():
+                    return str(name)
+    return ""

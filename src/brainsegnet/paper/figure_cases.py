@@ -152,7 +152,7 @@ def _read_probability(folder: Path, case: Case, task: Task) -> Array:
     if not folder.is_file():
         written = read_note(folder / f"{case.name}.json").get("probabilities")
         named = written if isinstance(written, dict) else {}
-        paths = [folder / str(name) for tissue, name in named.items() if tissue in task.labels.values()]
+        paths = [folder / Path(str(name)).name for tissue, name in named.items() if tissue in task.labels.values()]
     if not paths:
         raise DatasetError(f"{folder} holds no probability map of case {case.name}; segment it with --probabilities")
     maps = [_on_grid(read_image(path), case) for path in paths]

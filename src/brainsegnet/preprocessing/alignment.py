@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from brainsegnet._types import Array, Doubles, ItkObject
-from brainsegnet.errors import ImageError
+from brainsegnet.errors import GridMismatch, ImageError
 from brainsegnet.preprocessing.geometry import find_turn, turn
 from brainsegnet.preprocessing.prepare import find_background, find_foreground
 from brainsegnet.volume import LabelMap, V, Volume, build_itk, load_itk
@@ -86,11 +86,13 @@ class Aligner:
     Attributes:
         case: Name of the case, for messages.
         registers: Whether images are registered. Otherwise they are only resampled where their headers place them.
+        first: Name of the first sequence, for messages.
         moved: Each sequence that was moved, to its registration; None if it was only resampled.
     """
 
     case: str
     registers: bool = False
+    first: str = "the first sequence"
     moved: dict[str, Registration | None] = field(default_factory=dict)
     _grids: list[tuple[Volume, ItkObject]] = field(default_factory=list)
 
@@ -99,10 +101,14 @@ class Aligner:
 
         Raises:
             ImageError: it cannot be registered.
+            GridMismatch: by their headers, the two do not overlap.
         """
         if isinstance(moving, LabelMap):
             transforms = (transform for grid, transform in self._grids if moving.on_grid_of(grid))
-            return resample(moving, reference, next(transforms, None))
+            transform = next(transforms, None)
+            if transform is None:
+                self._check_overlap("the label map", moving, reference)
+            return resample(moving, reference, transform)
         try:
             found = register(moving, reference) if self.registers else None
         except ImageError as error:
@@ -110,9 +116,23 @@ class Aligner:
                 f"case {self.case}: {name} cannot be registered: {error}; mend it, or leave it out"
             ) from error
         transform = found.transform if found and found.better else None
+        if transform is None:
+            self._check_overlap(name, moving, reference)
         self.moved[name] = found
         self._grids.append((moving.with_array(np.broadcast_to(np.uint8(0), moving.shape)), transform))
-        return resample(moving, reference, transform)
+        result = resample(moving, reference, transform)
+        if result.array.min() == result.array.max() and moving.array.min() < moving.array.max():
+            raise GridMismatch(
+                f"case {self.case}: {name} shows nothing where {self.first} lies; check the headers, or leave it out"
+            )
+        return result
+
+    def _check_overlap(self, name: str, moving: Volume, reference: Volume) -> None:
+        if apart_mm := measure_distance(moving, reference):
+            raise GridMismatch(
+                f"case {self.case}: {name} does not overlap {self.first}: the headers put them {apart_mm:.0f} mm "
+                "apart; check the headers, or leave it out"
+            )
 
     @property
     def warnings(self) -> dict[str, str]:
@@ -125,6 +145,25 @@ class Aligner:
             name: {"how": "registered", **found.to_json()} if found else {"how": "resampled"}
             for name, found in self.moved.items()
         }
+
+
+def measure_distance(one: Volume, other: Volume) -> float:
+    """Distance in millimetres between two grids, along the axis that separates them most; 0 if they overlap.
+
+    Two boxes are disjoint exactly if one of 15 axes separates them: the axes of each, and the normals of each pair.
+    """
+    frames = [volume.affine[:3, :3] / np.array(volume.spacing_mm) for volume in (one, other)]
+    normals = np.cross(frames[0].T[:, None], frames[1].T[None]).reshape(-1, 3)
+    lengths = np.linalg.norm(normals, axis=1)
+    axes = np.vstack([frames[0].T, frames[1].T, normals[lengths > 1e-6] / lengths[lengths > 1e-6, None]])
+    ends = []
+    for volume in (one, other):
+        outside = [(-0.5, n - 0.5) for n in volume.shape]
+        corners = np.array(np.meshgrid(*outside, [1], indexing="ij")).reshape(4, -1)
+        places = axes @ (volume.affine @ corners)[:3]
+        ends.append((places.min(axis=1), places.max(axis=1)))
+    (low, high), (other_low, other_high) = ends
+    return float(max(np.maximum(low - other_high, other_low - high).max(), 0))
 
 
 def resample(moving: V, reference: Volume, transform: ItkObject = None) -> V:
@@ -146,7 +185,7 @@ def resample(moving: V, reference: Volume, transform: ItkObject = None) -> V:
             return stored
     if isinstance(moving, LabelMap):
         nearest = _interpolate(moving.array, moving, reference, transform, load_itk().sitkNearestNeighbor, 0)
-        return type(moving)(nearest, reference.affine)
+        return type(moving)(nearest, reference.affine, reference.forms, moving.warnings)
     array = moving.array.astype(np.float32)
     background = find_background(array)
     beyond = float(array.min()) if background is None else background
@@ -154,7 +193,7 @@ def resample(moving: V, reference: Volume, transform: ItkObject = None) -> V:
     if background is not None:
         brain = find_foreground(array, background).astype(np.float32)
         moved[_interpolate(brain, moving, reference, transform, load_itk().sitkLinear, 0) < 0.5] = background
-    return type(moving)(moved, reference.affine)
+    return type(moving)(moved, reference.affine, reference.forms, moving.warnings)
 
 
 def _interpolate(

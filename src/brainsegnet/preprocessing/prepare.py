@@ -16,6 +16,10 @@ from brainsegnet.preprocessing.geometry import Turn, find_turn, turn_array
 from brainsegnet.task import Normalisation
 from brainsegnet.volume import Box, Case, V
 
+FEW = 64
+"""Most values that a label map may hold. Those of FreeSurfer hold 54; T1 of `examples/glioma` holds 97."""
+_SMALL = 4096
+_COUNTED = ("tmax", "ttp", "mtt", "pwi_peak")
 NEARLY_ZERO = np.float32(1e-6)
 """Value that replaces the median, so that 0 means outside the brain."""
 DECILE = 1.2816
@@ -123,11 +127,13 @@ class OutsideLabels:
 
 
 def check_case(case: Case) -> None:
-    """Check that all images of a case can be normalised.
+    """Check that all images of a case can be normalised, and that none is a label map.
 
     Raises:
-        ImageError: an image is empty, constant, or holds NaN or infinite values. The text names case and sequence.
+        ImageError: an image is empty, constant, holds NaN or infinite values, or only a few whole values. The text
+            names case and sequence.
     """
+    refuse_labels(case)
     for sequence, volume in case.images.items():
         name, array = f"case {case.name}: {sequence}", volume.array
         if array.size == 0:
@@ -138,6 +144,29 @@ def check_case(case: Case) -> None:
             raise ImageError(f"{name} holds {count} NaN or infinite values; mend them, or leave it out")
         if low == high:
             raise ImageError(f"{name} is {low:g} everywhere; replace it or leave it out")
+
+
+def refuse_labels(case: Case) -> None:
+    """Check that no sequence is a label map. A label map holds a few whole values, a scan has hundreds.
+
+    Small arrays pass, and so do maps of time, which are counted in frames.
+
+    Raises:
+        ImageError: an image holds from 2 to `FEW` values, all of them whole and none negative.
+    """
+    for sequence, volume in case.images.items():
+        if sequence in _COUNTED or volume.array.size < _SMALL:
+            continue
+        steps = tuple(slice(None, None, max(1, n // 32)) for n in volume.shape)
+        if len(np.unique(volume.array[steps])) > FEW:
+            continue
+        values = np.unique(volume.array)
+        if 2 <= len(values) <= FEW and values[0] >= 0 and (values == np.rint(values)).all():
+            few = ", ".join(f"{value:g}" for value in values[:5]) + (", ..." if len(values) > 5 else "")
+            raise ImageError(
+                f"case {case.name}: {sequence} holds only {len(values)} values ({few}), as a label map does; name the "
+                "file of the image, or leave it out"
+            )
 
 
 def normalise(

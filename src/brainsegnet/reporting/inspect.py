@@ -1,15 +1,18 @@
 """`inspect`: show what is in a model folder, an image or a folder of cases, and which models the package holds."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from brainsegnet._atomic import find_suffix
-from brainsegnet.io.case_files import PERFUSION, read_sequences
-from brainsegnet.io.cases import DatasetCheck, check_dataset, find_cases
-from brainsegnet.io.images import READERS, Series, read_image, read_series
+from brainsegnet.errors import BrainSegNetError, ModelError
+from brainsegnet.io.case_files import PERFUSION, CaseFiles, read_sequences
+from brainsegnet.io.cases import DatasetCheck, check_dataset, search_cases
+from brainsegnet.io.images import READERS, Series, read_image, read_labels, read_series
 from brainsegnet.metrics.table import Table, count_cases, text_columns
 from brainsegnet.model.card import Card, Comparison, ExportNote, Parent, TrainingNote
 from brainsegnet.model.store import BEST, CARD_FILE, LAST, Model, is_shipped, open_model, resolve_model, shipped_models
+from brainsegnet.preprocessing.prepare import check_case
+from brainsegnet.volume import Case, Volume
 
 Row = tuple[str, ...]
 _IMAGE = ("name", "voxels (D, H, W)", "spacing mm", "type", "smallest", "largest")
@@ -42,24 +45,55 @@ def inspect(model_or_case: Path | None = None) -> Table:
     if model_or_case is None:
         return _list_shipped()
     if model := resolve_model(model_or_case) if is_shipped(model_or_case) else find_model(model_or_case):
-        return Table(text_columns("what", "value"), card_rows(model.card), f"model {model.folder}")
+        title = f"model {model.folder}"
+        return Table(text_columns("what", "value"), card_rows(model.card), title, _check_exports(model))
     if find_suffix(model_or_case, READERS):
-        row = _series_row(model_or_case.name, read_series(model_or_case))
-        return Table(text_columns(*_IMAGE), [row], f"image {model_or_case}")
-    cases = find_cases([model_or_case])
-    if len(cases) == 1:
+        series = read_series(model_or_case)
+        row = _series_row(model_or_case.name, series)
+        return Table(text_columns(*_IMAGE), [row], f"image {model_or_case}", series.warnings)
+    search = search_cases([model_or_case])
+    cases, unusable = search.cases, [*search.failures.values(), *search.left_out]
+    if len(cases) == 1 and not unusable:
         case = cases[0]
         volumes = dict(zip(case.images, read_sequences(case, [*case.images]), strict=True))
+        defects = [f"{name}: {said}" for name, volume in volumes.items() for said in volume.warnings]
+        defects += _check_volumes(case, volumes)
         volumes |= {"lesion": read_image(case.lesion)} if case.lesion else {}
         images = [_series_row(name, Series(volume.array[None], volume.affine)) for name, volume in volumes.items()]
-        return Table(text_columns(*_IMAGE), images, f"case {case.name}", [f"layout: {case.layout}"])
+        return Table(text_columns(*_IMAGE), images, f"case {case.name}", [f"layout: {case.layout}", *defects])
     found = check_dataset(cases)
     rows = []
     for case in cases:
         labels = ("yes" if case.lesion else "no", case.convention.name if case.convention else "the task's")
         rows.append((case.name, _join_names(case.images), *labels, "; ".join(found.defects.get(case.name, ()))))
     title = f"{len(cases)} cases in {model_or_case}"
-    return Table(text_columns(*_CASE), rows, title, _summary(found, len(cases)))
+    return Table(text_columns(*_CASE), rows, title, [*_summary(found, len(cases), not unusable), *unusable])
+
+
+def _check_volumes(case: CaseFiles, volumes: Mapping[str, Volume]) -> list[str]:
+    """Sentences on why `segment` would refuse these images, or `evaluate` the label map."""
+    checks: tuple[Callable[[], object], ...] = (
+        lambda: check_case(Case(case.name, volumes)),
+        lambda: read_labels(case.lesion) if case.lesion else None,
+    )
+    defects = []
+    for check in checks:
+        try:
+            check()
+        except BrainSegNetError as error:
+            defects.append(str(error))
+    return defects
+
+
+def _check_exports(model: Model) -> list[str]:
+    """Sentences on why `segment` would refuse exports of a model."""
+    defects = []
+    for form in model.card.exports:
+        try:
+            model.exported(form)
+        except ModelError as error:
+            defects.append(str(error))
+    return defects
 
 
 def find_model(folder: Path) -> Model | None:
@@ -119,15 +153,16 @@ def _join_names(sequences: Iterable[str]) -> str:
     )
 
 
-def _summary(found: DatasetCheck, count: int) -> list[str]:
-    """Layout, sequences and truth of all, and which cases are not whole."""
+def _summary(found: DatasetCheck, count: int, whole: bool) -> list[str]:
+    """Layout, sequences and truth of all cases, and which are incomplete; `whole` if every case can be used."""
     by_name = {_join_names([name]): number for name, number in found.sequences.items()}
     partly = [f"{name} {'' if number == count else f'({number})'}".strip() for name, number in by_name.items()]
     broken = ", ".join(found.defects)
     return [
         "layout: " + ", ".join(f"{layout} ({number} cases)" for layout, number in found.layouts.items()),
         f"sequences: {', '.join(partly)}; label maps: {found.labelled} of {count}",
-        f"incomplete: {len(found.defects)} of {count}: {broken}" if broken else "every file is there and whole",
+        *([f"incomplete: {len(found.defects)} of {count}: {broken}"] if broken else []),
+        *(["every file is there and whole"] if whole and not broken else []),
     ]
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from brainsegnet._atomic import writable, write_text
 from brainsegnet.errors import BrainSegNetError, DatasetError
 from brainsegnet.io.layouts import read_note
-from brainsegnet.metrics.evaluate import Evaluation, evaluate, label_files
+from brainsegnet.metrics.evaluate import Evaluation, evaluate, search_label_files
 from brainsegnet.metrics.scores import USUAL_RULES, ScoreRules
 from brainsegnet.metrics.shapes import LESION_RULES
 from brainsegnet.metrics.table import Column, Table, number_columns, text_columns
@@ -166,7 +166,7 @@ def _other_flags(card: Card) -> list[str]:
     training, usual = card.training, RECIPES.get(str(card.training.recipe.get("name")))
     start = [f"--from {_typed(training.started_from.name)}"] if training.started_from else []
     dropped = training.recipe.get("drop_sequences")
-    other = usual is not None and dropped is not None and dropped != usual.drop_sequences
+    other = usual is not None and isinstance(dropped, (int, float)) and dropped != usual.drop_sequences
     return [*start, *([f"--drop-sequences {dropped:g}"] if other else [])]
 
 
@@ -209,7 +209,7 @@ def _repeat_predictions(
         ("engine", str(first.get("engine", ""))),
         ("scored with", f"brainsegnet {version('brainsegnet')}, Python {platform.python_version()}"),
     ]
-    files = label_files(predicted)
+    files, _ = search_label_files(predicted)
     hashes = [[n, files[n].name, hash_file(files[n])[:_DIGITS]] for n in evaluation.scores if n in files]
     table = Table([*text_columns("Case", "Prediction"), Column(f"SHA-256, first {_DIGITS} digits")], hashes)
     return Section("How to repeat", [Listing(lines), Facts([row for row in known if row[1]]), table])

@@ -12,14 +12,14 @@ from importlib.resources import files
 from pathlib import Path
 
 from brainsegnet.errors import BrainSegNetError, DatasetError
-from brainsegnet.io.cases import CaseFiles, find_cases, load_case, read_prediction
+from brainsegnet.io.cases import CaseFiles, load_case, read_prediction, search_cases
 from brainsegnet.metrics.evaluate import (
     COLUMNS,
     Evaluation,
     describe_convention,
     describe_empty,
     describe_unpredicted,
-    label_files,
+    search_label_files,
 )
 from brainsegnet.metrics.scores import EMPTY_RULE, METRICS, CaseScores, RegionScore
 from brainsegnet.metrics.statistics import INTERVAL_RULE, Summary, summarise
@@ -194,8 +194,8 @@ def _worst_section(evaluation: Evaluation, predicted: Path, truth: Sequence[Path
     """The worst cases, drawn where the truth is given with its scans."""
     scans: dict[str, CaseFiles] = {}
     with suppress(DatasetError):
-        scans = {case.name: case for case in find_cases(truth) if case.lesion}
-    maps, parts, rank = label_files(predicted), [], worst_cases(evaluation.scores, count)
+        scans = {case.name: case for case in search_cases(truth).cases if case.lesion}
+    maps, parts, rank = search_label_files(predicted)[0], [], worst_cases(evaluation.scores, count)
     for name in rank:
         regions = evaluation.scores[name]
         dices = ", ".join(f"{region} {score.dice:.3f}" for region, score in regions.items())

@@ -4,6 +4,7 @@ Heavy libraries load when the first case is simulated, so the command line takes
 """
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -82,22 +83,26 @@ def simulate(out: Path, options: SimulateOptions | None = None, callback: Callba
         DatasetError: a folder of label maps or lesion masks is missing or empty.
         MissingExtra: torch, or nilearn for `icbm152`, is not installed.
     """
-    from brainsegnet._atomic import writable
+    from brainsegnet._atomic import claiming, replacing, writable
     from brainsegnet.io.case_files import LESION
     from brainsegnet.io.images import write_image
 
     options = options or SimulateOptions()
     make = open_simulator(options)
     writable(out / "case", ())
-    folders = []
-    for number in range(options.seed, options.seed + options.cases):
-        case = make(number)
-        volumes = {**case.images, **({LESION: case.lesion} if case.lesion else {})}
-        for channel, (name, volume) in enumerate(volumes.items()):
-            write_image(volume, out / case.name / sequence_path(case.name, options.stroke, name, 10 * number + channel))
-        folders.append(out / case.name)
-        if callback:
-            callback.on_case(case.name, out / case.name)
+    numbers, folders = range(options.seed, options.seed + options.cases), []
+    kind = options.stroke or ("glioma" if options.realistic else "phantom")
+    with claiming(out, [f"{kind} of seed {number}" for number in numbers]):
+        for number in numbers:
+            case = make(number)
+            volumes, home = {**case.images, **({LESION: case.lesion} if case.lesion else {})}, out / case.name
+            with nullcontext(home) if home.exists() else replacing(home) as folder:  # a new case appears whole
+                for channel, (name, volume) in enumerate(volumes.items()):
+                    file = sequence_path(case.name, options.stroke, name, 10 * number + channel)
+                    write_image(volume, folder / file)
+            folders.append(home)
+            if callback:
+                callback.on_case(case.name, home)
     return folders
 
 
@@ -166,11 +171,13 @@ def open_library(shapes: Path | None = None, anatomy: str | Path | None = None) 
         DatasetError: a folder does not exist or holds no label map.
         MissingExtra: nilearn is not installed.
     """
+    from brainsegnet._atomic import is_hidden
     from brainsegnet.anatomy.label_maps import open_anatomies
     from brainsegnet.io.images import read_labels
     from brainsegnet.simulation.stroke_case import Library
 
     files = sorted(path for ending in ("*.nii", "*.nii.gz") for path in shapes.rglob(ending)) if shapes else []
+    files = [path for path in files if not any(map(is_hidden, path.relative_to(shapes or path).parts))]
     atlases = [path for path in files if path.name.startswith("ArterialAtlas")]
     masks = [path for path in files if path not in atlases]
     if shapes and not masks:

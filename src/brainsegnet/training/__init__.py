@@ -50,9 +50,11 @@ class FitOptions:
     "Seed of everything that is random."
     accelerator: Device = "auto"
     "Where to train; auto uses a GPU if there is one, else the CPU."
+    max_voxels: int | None = None
+    "Largest number of voxels that the header of a file may declare; by default 500 million, which is 2 GB in floats."
 
     def __post_init__(self) -> None:
-        self._require(seed=0)
+        self._require(seed=0, max_voxels=1)
         if self.drop_sequences is not None and not 0 <= self.drop_sequences <= 1:
             raise TaskError(f"the share of samples that lose sequences lies from 0 to 1, not at {self.drop_sequences}")
         if self.accelerator not in get_args(Device):

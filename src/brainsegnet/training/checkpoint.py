@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from brainsegnet._atomic import replacing
+from brainsegnet._documents import load_json
 from brainsegnet.errors import ModelError
 from brainsegnet.model.network import load_into, read_tensors, write_tensors
 from brainsegnet.model.store import Weights
@@ -145,7 +146,11 @@ def _read_moments(optimiser: Optimizer, moments: Weights) -> None:
 def _counters(notes: Mapping[str, str], path: Path) -> dict[str, Any]:
     if "training" not in notes:
         raise ModelError(f"{path} holds no training to resume; start without --resume")
-    counters: dict[str, Any] = json.loads(notes["training"])
+    try:
+        counters: dict[str, Any] = dict(load_json(notes["training"]))
+        _ = [counters[name] for name in ("plan", "best", *COUNTERS)]
+    except (ValueError, TypeError, KeyError) as error:
+        raise ModelError(f"{path} holds no training to resume ({error}); start without --resume") from error
     return counters
 
 

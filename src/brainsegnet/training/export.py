@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from brainsegnet._atomic import claiming, require_space
 from brainsegnet._machine import has_bf16_units
 from brainsegnet._types import Doubles, Floats
 from brainsegnet.errors import DatasetError
 from brainsegnet.inference.openvino_backend import Arithmetic, OpenVinoBackend
 from brainsegnet.inference.tiling import TiledPredictor
 from brainsegnet.model.card import ExportNote, Form, is_tolerated
-from brainsegnet.model.store import Model, hash_file, open_model, save_exports, torch_needed
+from brainsegnet.model.store import EXPORT_FOLDER, Model, hash_file, open_model, save_exports, torch_needed
 from brainsegnet.progress import Callback
 from brainsegnet.training import TrainOptions
 from brainsegnet.training.split import load_scans, split_cases
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from brainsegnet.model.graphs import OpenVinoModel
     from brainsegnet.training.sampler import Scan
 
+SPARE = 1_000_000
+"""Largest size in bytes of graphs, cards and logs, without weights."""
 SAMPLES = 24
 """Number of training samples from which the ranges of 8-bit integers are taken."""
 COMPARED = 12
@@ -44,12 +47,14 @@ def export(model: Path, data: Path | Sequence[Path] = (), callback: Callback | N
         ModelError: the model cannot be used.
         DatasetError: none of the cases that the model was trained on is in `data`.
         MissingExtra: torch, openvino's converter, nncf or onnx is not installed.
-        OutputError: the folder cannot be written to.
+        OutputError: the folder cannot be written to, the disk is full, or another process exports the same model.
     """
     opened = open_model(model)
     folders = [data] if isinstance(data, Path) else list(data)
-    scans = training_scans(opened, folders) if folders else {}
-    exported = export_with(opened, scans)
+    weights = opened.card.weights.bytes if opened.card.weights else 0
+    require_space(opened.folder, 2 * weights + SPARE, "the exports")
+    with claiming(opened.folder, [EXPORT_FOLDER]):
+        exported = export_with(opened, training_scans(opened, folders) if folders else {})
     (callback or Callback()).on_message(describe(exported))
     return exported
 

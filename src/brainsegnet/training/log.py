@@ -6,12 +6,13 @@ Reading a log loads neither torch nor Lightning.
 import csv
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from brainsegnet._atomic import write_text
+from brainsegnet._atomic import replacing, write_text
 from brainsegnet.progress import Callback, ProgressEvent
 
 if TYPE_CHECKING:
@@ -19,16 +20,26 @@ if TYPE_CHECKING:
 
 LOG_FILE = "log.csv"
 BOARDS = ("tensorboard", "tensorboardX")
+_READ_CELL: Mapping[str, Callable[[str], Any]] = {"stage": str, "step": int}
+"""How cells of these columns are read. All other cells hold floats."""
 COLUMNS = ("step", "epoch", "stage", "progress", "loss", "learning_rate", "minutes", "samples_per_second", "data_wait")
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """The rows of a `log.csv`, with numbers converted and empty cells left out; no rows if there is no file."""
+    """The rows of a `log.csv`, with numbers converted and empty cells left out; no rows if there is no file.
+
+    An incomplete row, for example after a full disk, is left out.
+    """
     if not path.is_file():
         return []
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = [{k: v for k, v in row.items() if v not in ("", None)} for row in csv.DictReader(file)]
-    return [{k: v if k == "stage" else int(v) if k == "step" else float(v) for k, v in row.items()} for row in rows]
+    with path.open(encoding="utf-8", errors="replace", newline="") as file:
+        lines = csv.DictReader(line.replace("\0", "") for line in file if line.endswith("\n"))
+        rows = []
+        for row in lines:
+            cells = {k: v for k, v in row.items() if k is not None and v not in ("", None)}
+            with suppress(ValueError):
+                rows.append({k: _READ_CELL.get(k, float)(v) for k, v in cells.items()})
+    return [row for row in rows if "step" in row]
 
 
 class RunLog(Callback):
@@ -44,10 +55,13 @@ class RunLog(Callback):
         self.folder = folder
         self.rows = [row for row in read_log(folder / LOG_FILE) if row["step"] <= steps] if steps else []
         folder.mkdir(parents=True, exist_ok=True)
-        self._file = (folder / LOG_FILE).open("w", encoding="utf-8", newline="")
-        self._csv = csv.DictWriter(self._file, (*COLUMNS, *(f"dice_{region}" for region in regions)), restval="")
-        self._csv.writeheader()
-        self._csv.writerows(self.rows)
+        columns = (*COLUMNS, *(f"dice_{region}" for region in regions))
+        with replacing(folder / LOG_FILE) as new, new.open("w", encoding="utf-8", newline="") as file:
+            begun = csv.DictWriter(file, columns, restval="", extrasaction="ignore")
+            begun.writeheader()
+            begun.writerows(self.rows)
+        self._file = (folder / LOG_FILE).open("a", encoding="utf-8", newline="")
+        self._csv = csv.DictWriter(self._file, columns, restval="")
         self._board = _open_board(folder)
 
     def on_progress(self, event: ProgressEvent) -> None:

@@ -110,6 +110,7 @@ class Monitoring:
         keep: Called with "best" or "last", and the weights.
         state_file: File for everything that a resumed training needs.
         state_minutes: Minutes between two writings of that file.
+        first_state: Minutes before the first writing of that file.
     """
 
     callbacks: tuple[Callback, ...] = ()
@@ -118,6 +119,7 @@ class Monitoring:
     keep: Callable[[str, Weights], None] = lambda name, weights: None
     state_file: Path | None = None
     state_minutes: float = 3.0
+    first_state: float = 0.5
 
 
 def fit(
@@ -155,7 +157,7 @@ def fit(
             while (progress := training.progress()) < 1 and not training.stopped_by(caught):
                 training.step(progress)
                 training.validate_when_due()
-                if time.monotonic() - training.saved > 60 * monitoring.state_minutes:
+                if time.monotonic() - training.saved > 60 * training.state_minutes:
                     training.save()
         training.save()
     if number := training.stopped_by(caught):
@@ -175,6 +177,7 @@ class _Training:
         self.sampler = Sampler(scans, plan.recipe, plan.patch, plan.seed, fabric.device, (buffer.depth,) * buffer.size)
         self.throughput = Throughput(fabric.device)
         self.started = self.saved = time.monotonic()
+        self.has_state, self.state_minutes = False, min(monitoring.first_state, monitoring.state_minutes)
         self.losses: list[Tensor] = []
         self.loss = math.nan
         self.report_every = 1 if fabric.device.type == "cpu" else 20
@@ -186,6 +189,7 @@ class _Training:
         read_state(self.state, path, self._fingerprint())
         self.started -= 60 * self.state.minutes
         self.state.validations = min(self.state.validations, self._validations_due(self.progress()))
+        self.has_state = True
         self.buffer.seen = self.buffer.count_at(self.state.step - 1)
 
     def fill_buffer(self) -> None:
@@ -268,6 +272,8 @@ class _Training:
         due = self._validations_due(progress)
         if validate is None or due <= self.state.validations:
             return
+        if not self.has_state:  # no model is kept before a state from which its training goes on
+            self._write_state()
         self.state.validations = due
         if self.fabric.is_global_zero:
             kept = self.state.kept().eval()
@@ -285,11 +291,18 @@ class _Training:
         return int(progress * self.monitoring.validations + 1e-9)
 
     def save(self) -> None:
+        """Write the state and keep the model. If the disk has no room for one, the other is still tried."""
         if self.fabric.is_global_zero:
-            if self.monitoring.state_file is not None:
-                write_state(self.state, self.monitoring.state_file, self._fingerprint())
-            self.monitoring.keep("last", self.state.kept().state_dict())
-        self.saved = time.monotonic()
+            try:
+                self._write_state()
+            finally:
+                self.monitoring.keep("last", self.state.kept().state_dict())
+        self.saved, self.state_minutes = time.monotonic(), self.monitoring.state_minutes
+
+    def _write_state(self) -> None:
+        if self.fabric.is_global_zero and self.monitoring.state_file is not None:
+            write_state(self.state, self.monitoring.state_file, self._fingerprint())
+        self.has_state = True
 
     def _fingerprint(self) -> str:
         """What must agree for a training to be resumed: all but the budget; scans count by their shapes."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from brainsegnet.errors import DatasetError, MissingSequence, ModelError
-from brainsegnet.io.cases import CaseFiles, check_whole, common_sequences, find_cases, load_case
+from brainsegnet.io.cases import CaseFiles, check_whole, common_sequences, load_case, search_cases
 from brainsegnet.model.card import Card, Simulated
 from brainsegnet.task import Task
 from brainsegnet.training import TrainOptions
@@ -119,6 +119,7 @@ class DataSplit:
         resample: Whether volumes on other grids are resampled.
         register: Whether sequences on other grids are registered.
         simulated: Cases that are simulated in addition, or None.
+        left_out: A sentence on each folder whose images are not recognised by their names.
     """
 
     task: Task
@@ -128,6 +129,7 @@ class DataSplit:
     resample: bool = False
     register: bool = False
     simulated: Simulated | None = None
+    left_out: Sequence[str] = ()
 
 
 def split_cases(data: Sequence[Path], task: Task, options: TrainOptions) -> DataSplit:
@@ -145,8 +147,11 @@ def split_cases(data: Sequence[Path], task: Task, options: TrainOptions) -> Data
         raise DatasetError(
             "there is nothing to train on; name folders of cases, or simulate cases in memory with --simulated"
         )
-    found = find_cases(data)
-    names = {case.name for case in found}
+    search = search_cases(data)
+    if unusable := [said for name, said in search.failures.items() if name not in options.exclude]:
+        raise DatasetError(unusable[0])
+    found = search.cases
+    names = {case.name for case in found} | search.failures.keys()
     if unknown := sorted({*options.hold_out, *options.exclude} - names):
         raise DatasetError(f"no case is called {', '.join(unknown)}; the cases are {', '.join(sorted(names))}")
     cases = [case for case in found if case.name not in options.exclude]
@@ -165,7 +170,8 @@ def split_cases(data: Sequence[Path], task: Task, options: TrainOptions) -> Data
     check_whole(cases, sequences)
     validation = [case for case in cases if case.name in held]
     simulated = plan_simulation(options, task, sequences)
-    return DataSplit(task, sequences, training, validation, options.resample, options.register, simulated)
+    how = options.resample, options.register, simulated
+    return DataSplit(task, sequences, training, validation, *how, search.left_out)
 
 
 def check_same(split: DataSplit, card: Card, where: Path) -> None:

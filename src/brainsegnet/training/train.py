@@ -2,22 +2,34 @@
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from brainsegnet._atomic import writable
+from brainsegnet._atomic import claiming, is_unicode, require_space, writable
 from brainsegnet._machine import find_versions, has_bf16_units
 from brainsegnet._types import Doubles
 from brainsegnet.errors import OutputError, TaskError
 from brainsegnet.inference import Device
 from brainsegnet.inference.postprocessing import segment_filtered
 from brainsegnet.inference.tiling import TiledPredictor
+from brainsegnet.io.limits import allow_voxels
 from brainsegnet.metrics.scores import region_dice
 from brainsegnet.model.card import Architecture, Card, ComponentFilter, Data, Input, TrainingNote
-from brainsegnet.model.store import BEST, CARD_FILE, LAST, Model, resolve_model, save_model, torch_needed
+from brainsegnet.model.store import (
+    BEST,
+    CARD_FILE,
+    LAST,
+    WEIGHTS_FILE,
+    Model,
+    resolve_model,
+    save_model,
+    settle,
+    torch_needed,
+)
 from brainsegnet.progress import Callback
 from brainsegnet.task import Task, load_task
 from brainsegnet.training import TrainOptions
@@ -43,6 +55,8 @@ if TYPE_CHECKING:
     from brainsegnet.training.simulated import SimulationBuffer
 
 STATE = "state.safetensors"
+LOG_BYTES = 2_000_000
+"""Approximate size of cards and logs."""
 
 
 def train(
@@ -72,8 +86,9 @@ def train(
     """
     options = options or TrainOptions()
     task = task if isinstance(task, Task) else load_task(task)
-    split = split_cases([data] if isinstance(data, Path) else list(data), task, options)
-    return train_split(split, out, options, callback or Callback())
+    with allow_voxels(options.max_voxels):
+        split = split_cases([data] if isinstance(data, Path) else list(data), task, options)
+        return train_split(split, out, options, callback or Callback())
 
 
 def train_split(
@@ -87,34 +102,36 @@ def train_split(
         from brainsegnet.training.loop import Monitoring, fit
     _claim(out, split, options.resume)
     plan = make_plan(split, options, parent)
+    require_space(out, count_bytes(plan, out), "the training")
     plan.check(options.devices * options.nodes)
     fabric = launch(plan.recipe, options.accelerator, options.devices, options.nodes)
-    for sentence in _announce(split, plan, fabric, parent) if fabric.is_global_zero else ():
-        callback.on_message(sentence)
-    buffer = None
-    if split.simulated:
-        buffer = open_buffer(split.simulated, options, split.task, split.sequences, fabric.device)
-    scored = bool(split.validation) and options.validations > 0
-    scans = read(split.training, split, callback.on_message)
-    held_out = read(split.validation, split, callback.on_message) if scored and fabric.is_global_zero else {}
-    check_distinct(held_out, scans)
-    run = _Run(out, split, plan, options, parent, buffer, list(held_out.values()))
-    try:
-        log = run.open_log() if fabric.is_global_zero else None
-        monitoring = Monitoring(
-            callbacks=(log, callback) if log else (),
-            validate=run.validate if scored else None,
-            validations=options.validations,
-            keep=run.keep,
-            state_file=out / STATE,
-        )
-        fit(list(scans.values()), plan, fabric, monitoring, buffer=buffer, resume=options.resume)
-        if log is not None:
-            recipe = plan.recipe.model_dump(mode="json")
-            log.close({"recipe": recipe, "budget": asdict(plan.budget), "seed": options.seed})
-    except OSError as error:
-        raise OutputError(f"{error.filename or out} cannot be written: {error.strerror or error}") from error
-    return out / (BEST if (out / BEST).is_dir() else LAST)
+    with claiming(out, [STATE]) if fabric.is_global_zero else nullcontext():
+        for sentence in _announce(split, plan, fabric, parent) if fabric.is_global_zero else ():
+            callback.on_message(sentence)
+        buffer = None
+        if split.simulated:
+            buffer = open_buffer(split.simulated, options, split.task, split.sequences, fabric.device)
+        scored = bool(split.validation) and options.validations > 0
+        scans = read(split.training, split, callback.on_message)
+        held_out = read(split.validation, split, callback.on_message) if scored and fabric.is_global_zero else {}
+        check_distinct(held_out, scans)
+        run = _Run(out, split, plan, options, parent, buffer, list(held_out.values()))
+        try:
+            log = run.open_log() if fabric.is_global_zero else None
+            monitoring = Monitoring(
+                callbacks=(log, callback) if log else (),
+                validate=run.validate if scored else None,
+                validations=options.validations,
+                keep=run.keep,
+                state_file=out / STATE,
+            )
+            fit(list(scans.values()), plan, fabric, monitoring, buffer=buffer, resume=options.resume)
+            if log is not None:
+                recipe = plan.recipe.model_dump(mode="json")
+                log.close({"recipe": recipe, "budget": asdict(plan.budget), "seed": options.seed})
+        except OSError as error:
+            raise OutputError(f"{error.filename or out} cannot be written: {error.strerror or error}") from error
+        return out / (BEST if (out / BEST).is_dir() else LAST)
 
 
 def make_plan(split: DataSplit, options: TrainOptions, parent: Model | None) -> "Plan":
@@ -136,6 +153,18 @@ def make_plan(split: DataSplit, options: TrainOptions, parent: Model | None) -> 
         return plan
     start = inherit_weights(parent, plan, split.sequences, task)
     return replace(plan, start=start, origin=parent.card.as_parent().sha256)
+
+
+def count_bytes(plan: "Plan", out: Path) -> int:
+    """Approximate bytes of disk that a training needs in addition, while new files exist beside those they replace.
+
+    The state holds weights, two moments and an average. Two models hold the weights.
+    """
+    from brainsegnet.model.network import count_parameters
+
+    weights = 4 * count_parameters(plan.network)
+    old = sum(path.stat().st_size for path in (out / STATE, *out.glob(f"*/{WEIGHTS_FILE}")) if path.is_file())
+    return 2 * (3 + bool(plan.recipe.averaging) + 2) * weights - old + LOG_BYTES
 
 
 def launch(recipe: Recipe, accelerator: Device, devices: int = 1, nodes: int = 1) -> "Fabric":
@@ -176,6 +205,7 @@ def _announce(split: DataSplit, plan: "Plan", fabric: "Fabric", parent: Model | 
         f"{widths[0]} to {widths[-1]} channels, {fabric.world_size} x {fabric.device.type}, "
         f"{fabric.strategy.precision.precision}"
     )
+    yield from split.left_out
     if split.simulated is not None:
         yield describe_simulation(split.simulated)
     if parent is not None and (warning := warn_of_forgetting(plan.recipe, parent.card, split.sequences, split.task)):
@@ -184,10 +214,14 @@ def _announce(split: DataSplit, plan: "Plan", fabric: "Fabric", parent: Model | 
 
 def _claim(out: Path, split: DataSplit, resume: bool) -> None:
     """Refuse to train over an earlier training, or to resume where there is none or another."""
+    if not is_unicode(out):
+        raise OutputError(f"{out} has a name that is not UTF-8, which the log of a training cannot have; rename it")
     if not resume and any((out / part).exists() for part in (STATE, BEST, LAST)):
         raise OutputError(f"{out} already holds a training; continue it with --resume, or choose another folder")
     if resume and not (out / STATE).is_file():
         raise OutputError(f"{out} holds no state of a training to resume; start one in a new folder without --resume")
+    for name in (BEST, LAST):
+        settle(out / name)
     if resume and (card := _last_card(out)):
         check_same(split, card, out)
     writable(out / LOG_FILE, ())
