@@ -63,8 +63,8 @@ def segment(
     cases
         Folders of cases, folders of one case, or tables.
     model
-        Name of a shipped model, model folder, or output folder of train. By default the shipped model that uses most of
-        the sequences.
+        Name of a shipped model, model folder, or output folder of train. By default the shipped model for the
+        disease that the data set tells. Where it tells none, DWI or ADC means stroke, else tumour is meant.
     out
         Label map to write; for several cases, the folder that gets one for each. By default segmented.nii.gz for one
         case named by its files, else the folder segmented, if it does not exist yet.
@@ -81,8 +81,6 @@ def segment(
     if out is None and target.exists():
         raise OutputError(f"{target} is there already, perhaps of another scan; name where to write with --out")
     done = run(named or cases or [], model, target, options, _SavedCases())
-    if model is None and done.done:
-        say(f"model {done.done[0].report['model']['name']}, chosen by the sequences; --model names another")
     if timings:
         _show_timings(done)
     report_left_out(done.left_out)

@@ -21,7 +21,7 @@ from brainsegnet.io.images import READERS
 from brainsegnet.io.layouts import names_lesion
 from brainsegnet.io.limits import allow_voxels
 from brainsegnet.model.card import Card
-from brainsegnet.model.store import choose_model, resolve_model
+from brainsegnet.model.store import Candidate, Model, choose_model, resolve_model
 from brainsegnet.preprocessing.alignment import Aligner
 from brainsegnet.progress import Callback
 
@@ -71,17 +71,18 @@ def segment(
 
     Args:
         cases: Folders of cases, or tables; or one case as sequence name to file.
-        model: Name of a shipped model, model folder, or output folder of `train`. None chooses the shipped model that
-            uses most of the sequences.
+        model: Name of a shipped model, model folder, or output folder of `train`. None chooses the shipped model for the
+            disease that the data set tells. Where it tells none, DWI or ADC means stroke, else it is a tumour.
         out: Label map to write. For several cases, the folder that gets one label map each.
         options: How to segment.
-        callback: Its `on_case` is called with the `SavedCase` of each case that is done.
+        callback: Its `on_message` is called with the reason for a chosen model, and `on_case` with the `SavedCase` of
+            each case that is done.
 
     Returns:
         The cases that succeeded, each with its label map and report, and a sentence for each that failed.
 
     Raises:
-        ModelError: the model cannot be used; or no model is named, and two cases need different ones.
+        ModelError: the model cannot be used. Or no model is named, and none fits, or two cases need different ones.
         DatasetError: no case is found.
         OutputError: the output cannot be written, or a later search would take it for the truth of a case.
         BrainSegNetError: the only case cannot be used. Of several cases, those that fail are in `failures`.
@@ -93,7 +94,7 @@ def segment(
     case_files, total = search.cases, len(search.cases) + len(search.failures)
     if not case_files:
         raise BrainSegNetError("; ".join(search.failures.values()))
-    opened = choose_model({case.name: case.images for case in case_files}) if model is None else resolve_model(model)
+    opened = _choose_model(case_files, callback) if model is None else resolve_model(model)
     targets = _plan_targets(case_files, out, found=not named, total=total)
     segmenter = Segmenter(opened, options)
 
@@ -118,6 +119,14 @@ def segment(
     if total == 1 and batch.failures:
         raise BrainSegNetError(next(iter(batch.failures.values())))
     return replace(batch, failures={**search.failures, **batch.failures}, left_out=search.left_out)
+
+
+def _choose_model(cases: Sequence[CaseFiles], callback: Callback | None) -> Model:
+    """The shipped model for these cases. The callback hears which, and why."""
+    choice = choose_model({case.name: Candidate([*case.images], case.disease, case.source) for case in cases})
+    if callback:
+        callback.on_message(f"model {choice.model.card.name}, because {choice.reason}; --model names another")
+    return choice.model
 
 
 def _plan_targets(cases: Sequence[CaseFiles], out: Path, found: bool, total: int) -> dict[str, Path]:
