@@ -206,8 +206,9 @@ class _SavedCases(Speaker):
         """Say volumes, seconds, what was dropped, what absent sequences cost, and warnings."""
         report = result.report
         volumes = ", ".join(f"{region} {ml:.1f} ml" for region, ml in report["volumes_ml"]["regions"].items())
+        found = "nothing found" if result.is_empty else volumes
         absent = f"; without {', '.join(report['sequences']['absent'])}" if report["sequences"]["absent"] else ""
-        say(f"{name}: {volumes}; {sum(report['seconds'].values()):.1f} s{absent}; {result.path}")
+        say(f"{name}: {found}; {result.seconds:.1f} s{absent}; {result.path}")
         if count := report["dropped"]["components"]:
             parts = f"{count} component{'s' if count > 1 else ''} of {report['dropped']['ml']:.1f} ml in all"
             say(f"{name}: dropped {parts}, of lower confidence; --keep-all-components keeps them")
@@ -231,7 +232,7 @@ def _show_timings(cases: "BatchResult") -> None:
     rows: list[list[Cell]] = []
     for case in cases.done:
         seconds = [case.report["seconds"][stage] for stage in stages]
-        rows.append([case.name, *seconds, sum(seconds), case.report["memory"]["one_pass_gb"]])
-    columns = [*text_columns("case"), *number_columns(*stages, "sum", "one pass, GB", form=".2f")]
+        rows.append([case.name, *seconds, sum(seconds), case.seconds, case.report["memory"]["one_pass_gb"]])
+    columns = [*text_columns("case"), *number_columns(*stages, "sum", "files to files", "one pass, GB", form=".2f")]
     Console().print(Table(columns, rows, "seconds, and memory").to_rich())
     say(f"{cases.seconds:.2f} s in all, the network at work for {cases.computing:.2f} s of them")

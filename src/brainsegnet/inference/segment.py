@@ -34,11 +34,18 @@ class SavedCase:
         name: Name of the case.
         path: File of its label map.
         report: Content of the JSON beside the label map.
+        seconds: Seconds from the start of its reading to the end of its writing.
     """
 
     name: str
     path: Path
     report: Mapping[str, Any]
+    seconds: float = 0
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no lesion was found."""
+        return not any(self.report["volumes_ml"]["labels"].values())
 
 
 @dataclass(frozen=True)
@@ -71,8 +78,8 @@ def segment(
 
     Args:
         cases: Folders of cases, or tables; or one case as sequence name to file.
-        model: Name of a shipped model, model folder, or output folder of `train`. None chooses the shipped model for the
-            disease that the data set tells. Where it tells none, DWI or ADC means stroke, else it is a tumour.
+        model: Name of a shipped model, model folder, or output folder of `train`. None chooses the shipped model for
+            the disease that the data set tells. Where it tells none, DWI or ADC means stroke, else it is a tumour.
         out: Label map to write. For several cases, the folder that gets one label map each.
         options: How to segment.
         callback: Its `on_message` is called with the reason for a chosen model, and `on_case` with the `SavedCase` of
@@ -97,8 +104,10 @@ def segment(
     opened = _choose_model(case_files, callback) if model is None else resolve_model(model)
     targets = _plan_targets(case_files, out, found=not named, total=total)
     segmenter = Segmenter(opened, options)
+    started: dict[str, float] = {}
 
     def read(files: CaseFiles) -> LoadedCase | PreparedCase:
+        started[files.name] = time.perf_counter()
         with allow_voxels(segmenter.options.max_voxels):
             loaded = _load(files, opened.card, segmenter.options)
         return segmenter.prepare(loaded) if segmenter.prepares_on_cpu else loaded
@@ -109,7 +118,8 @@ def segment(
     def write(raw: RawPrediction) -> SavedCase:
         result = segmenter.finish(raw)
         path = targets[result.name]
-        saved = SavedCase(result.name, path, result.save(path))
+        report = result.save(path)
+        saved = SavedCase(result.name, path, report, time.perf_counter() - started[result.name])
         if callback:
             callback.on_case(saved.name, saved)
         return saved
