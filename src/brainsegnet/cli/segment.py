@@ -200,7 +200,10 @@ def report(
 
 
 class _SavedCases(Speaker):
-    """Says what was found in each case that is done."""
+    """Says what was found in each case that is done. What is odd about the model is said once."""
+
+    def __init__(self) -> None:
+        self._warned = False
 
     def on_case(self, name: str, result: Any) -> None:  # noqa: ANN401
         """Say volumes, seconds, what was dropped, what absent sequences cost, and warnings."""
@@ -220,7 +223,10 @@ class _SavedCases(Speaker):
             if moved.get("warning"):
                 say(f"{name}: {sequence}: {moved['warning']}")
         for warning in report["warnings"]:
-            complain(f"{name}: warning: {warning}")
+            about_model = warning.startswith(f"model {report['model']['name']} ")
+            if not (about_model and self._warned):
+                complain(f"warning: {warning}" if about_model else f"{name}: warning: {warning}")
+            self._warned |= about_model
 
 
 def _show_timings(cases: "BatchResult") -> None:

@@ -207,13 +207,14 @@ def _check_row(table: Path, line: int, row: Sequence[str]) -> tuple[str, str, Pa
         raise _defect(table, line, f"the {blank[0]} is empty")
     if case.startswith(".") or {"/", "\\"} & set(case) or not case.isprintable():
         raise _defect(table, line, f"case {case} is no name for a file; results are called after it")
-    is_task = sequence.lower() == TASK
-    path = Path(file) if is_task and file in TASKS else table.parent / file
-    if not (is_task and file in TASKS) and not path.is_file():
-        raise _defect(table, line, f"{path} does not exist; paths are relative to the table's folder")
-    if is_task:
+    path, given, known = table.parent / file, sequence.lower(), find_sequence(sequence)
+    if given == TASK and file in TASKS:
+        return case, TASK, Path(file)
+    if not path.is_file():
+        tasks = f"the tasks are {', '.join(TASKS)}" if given == TASK else "paths are relative to the table's folder"
+        raise _defect(table, line, f"{path} does not exist; {tasks}")
+    if given == TASK:
         return case, TASK, path
-    given, known = sequence.lower(), find_sequence(sequence)
     return case, LESION if given in (LESION, "label", "seg") else known if known in ORDER else given, path
 
 

@@ -391,7 +391,7 @@ class Card(CardPart):
         if steps is None or steps >= FEW_STEPS or note.started_from:
             return ""
         count = f"{steps:g} step{'' if steps == 1 else 's'}"
-        return f"model {self.name} is hardly trained ({count}), so its labels mean little; train it for longer"
+        return f"model {self.name} was trained for {count} only, so its labels mean little; train it for longer"
 
     @property
     def seen(self) -> frozenset[str]:

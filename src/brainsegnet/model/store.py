@@ -292,7 +292,8 @@ def _describe_reason(model: Model, known: Candidate) -> str:
     if model.card.task.disease != known.likely_disease:
         return f"it alone takes {', '.join(name for name in known.sequences if name in model.card.sequences)}"
     if known.likely_disease == STROKE:
-        return " and ".join(name.upper() for name in known.sequences if name in _STROKE_SEQUENCES) + " mean stroke"
+        telling = [name.upper() for name in known.sequences if name in _STROKE_SEQUENCES]
+        return f"{' and '.join(telling)} {'mean' if len(telling) > 1 else 'means'} stroke"
     return "no DWI or ADC"
 
 
