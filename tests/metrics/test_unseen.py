@@ -55,7 +55,7 @@ def test_the_headline_is_the_mean_of_unseen_cases_and_the_mean_of_all_stands_bes
     assert rows["Mean of 1 unseen case", "whole"] == pytest.approx(unseen)
     assert rows["Mean of all 3 cases", "whole"] == pytest.approx(every) != pytest.approx(unseen)
     assert ("phantom0000 (training)", "whole") in rows and ("phantom0002", "whole") in rows
-    first = "was trained on 2 of the 3 cases: phantom0000, phantom0001. The headline is the mean of the other 1 case."
+    first = "was trained on 2 of the 3 cases: phantom0000, phantom0001. The headline is the mean of the other case."
     assert first in table.notes[0] and "chose the best weights: phantom0002" in table.notes[1]
     titles = [table.title for table in reading_tables(found)]
     assert titles[0] == "Mean ± standard deviation over 1 unseen case"

@@ -294,8 +294,8 @@ def test_cases_that_call_for_different_models_are_refused_and_the_remedy_named(h
     assert choose_model({"c": pet, "a": Candidate(["flair", "dwi", "adc"])}, folder).model.folder.name == "stroke"
     with pytest.raises(
         ModelError,
-        match=r"case a calls for model glioma \(no DWI or ADC\), case b for model stroke \(DWI and ADC mean stroke\); "
-        "name one with --model",
+        match=r"case a calls for model glioma \(there is no DWI or ADC\), case b for model stroke "
+        r"\(DWI and ADC mean stroke\); name one with --model",
     ):
         choose_model({"a": scans, "b": Candidate(["dwi", "adc"])}, folder)
 
@@ -312,7 +312,7 @@ def test_the_default_model_follows_the_disease_and_says_why(home, tmp_path):
     tumour, stroke = (BRATS2021, ("flair", "t1", "t1c", "t2")), (ISLES2022, ("dwi", "adc"))
     ship(home, tmp_path, tumour=tumour, stroke=stroke, perfusion=(ISLES2017, ("adc", "mtt", "tmax")))
     tumours = ("flair", "t1", "t1c", "t2")
-    assert choose(tmp_path, *tumours)[1] == "no DWI or ADC"
+    assert choose(tmp_path, *tumours)[1] == "there is no DWI or ADC"
     model, reason = choose(tmp_path, *tumours, "adc")
     assert (model.card.name, reason) == ("stroke", "ADC means stroke")
     model, reason = choose(tmp_path, *tumours, "dwi", disease="tumour", source="the layout (X)")

@@ -15,7 +15,7 @@ from brainsegnet.io.layouts import read_note
 from brainsegnet.io.patients import patient_of
 from brainsegnet.metrics.table import count_cases
 from brainsegnet.model.card import HASH_DIGITS, Card
-from brainsegnet.model.store import open_model, shipped_models
+from brainsegnet.model.store import BEST, open_model, shipped_models
 
 Notes = Mapping[str, Mapping[str, Any]]
 """Case name to the content of the JSON that `segment` wrote beside its label map."""
@@ -57,7 +57,7 @@ def find_seen(predicted: Path, names: Iterable[str]) -> Familiarity:
             seen.append(name)
         elif digests and name in card.seen:
             lookalikes.append(name)
-        elif name in card.training.held_out:
+        elif name in card.training.held_out and card.name.endswith(f"/{BEST}"):
             chosen.append(name)
     unknown = [name for name in names if name not in notes]
     models = ", ".join(sorted({card.name for card in cards.values()}))
@@ -120,9 +120,10 @@ def _describe(
             "show how good it is on other cases."
         )
     elif seen:
+        rest = count_cases(count - len(seen)) if count - len(seen) > 1 else "case"
         yield (
             f"Model {models} was trained on {len(seen)} of the {count} cases: {_join(seen)}. The headline is the mean "
-            f"of the other {count_cases(count - len(seen))}."
+            f"of the other {rest}."
         )
     if lookalikes:
         yield f"Named like training cases, but with other images, so counted as unseen: {_join(lookalikes)}."

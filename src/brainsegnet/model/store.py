@@ -294,7 +294,7 @@ def _describe_reason(model: Model, known: Candidate) -> str:
     if known.likely_disease == STROKE:
         telling = [name.upper() for name in known.sequences if name in _STROKE_SEQUENCES]
         return f"{' and '.join(telling)} {'mean' if len(telling) > 1 else 'means'} stroke"
-    return "no DWI or ADC"
+    return "there is no DWI or ADC"
 
 
 def _find_home(folder: Path) -> Path:
