@@ -104,12 +104,22 @@ def segment(
     opened = _choose_model(case_files, callback) if model is None else resolve_model(model)
     targets = _plan_targets(case_files, out, found=not named, total=total)
     segmenter = Segmenter(opened, options)
-    started: dict[str, float] = {}
+    with claiming(next(iter(targets.values())).parent, [path.name for path in targets.values()]):
+        batch = _segment_all(case_files, targets, segmenter, callback)
+    if total == 1 and batch.failures:
+        raise BrainSegNetError(next(iter(batch.failures.values())))
+    return replace(batch, failures={**search.failures, **batch.failures}, left_out=search.left_out)
+
+
+def _segment_all(
+    cases: Sequence[CaseFiles], targets: Mapping[str, Path], segmenter: Segmenter, callback: Callback | None
+) -> BatchResult:
+    card, started = segmenter.model.card, dict[str, float]()
 
     def read(files: CaseFiles) -> LoadedCase | PreparedCase:
         started[files.name] = time.perf_counter()
         with allow_voxels(segmenter.options.max_voxels):
-            loaded = _load(files, opened.card, segmenter.options)
+            loaded = _load(files, card, segmenter.options)
         return segmenter.prepare(loaded) if segmenter.prepares_on_cpu else loaded
 
     def compute(case: LoadedCase | PreparedCase) -> RawPrediction:
@@ -124,11 +134,7 @@ def segment(
             callback.on_case(saved.name, saved)
         return saved
 
-    with claiming(next(iter(targets.values())).parent, [path.name for path in targets.values()]):
-        batch = run_batch(case_files, read, compute, write, lambda files: files.name, segmenter.open)
-    if total == 1 and batch.failures:
-        raise BrainSegNetError(next(iter(batch.failures.values())))
-    return replace(batch, failures={**search.failures, **batch.failures}, left_out=search.left_out)
+    return run_batch(cases, read, compute, write, lambda files: files.name, segmenter.open)
 
 
 def _choose_model(cases: Sequence[CaseFiles], callback: Callback | None) -> Model:
