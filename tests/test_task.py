@@ -2,7 +2,7 @@ import pytest
 import yaml
 
 from brainsegnet.errors import TaskError
-from brainsegnet.task import TASKS, load_task
+from brainsegnet.task import TASKS, Task, load_task
 
 GOOD = {"name": "ms", "sequences": ["flair"], "labels": {1: "lesion"}, "regions": {"lesion": [1]}}
 
@@ -12,6 +12,22 @@ def test_a_task_written_as_yaml_and_read_back_is_the_same(task, tmp_path):
     path = tmp_path / "task.yaml"
     path.write_text(yaml.safe_dump(task.model_dump(mode="json")), encoding="utf-8")
     assert load_task(path) == task
+
+
+@pytest.mark.parametrize(
+    ("tissues", "disease"),
+    [
+        (["white-matter lesion"], "multiple sclerosis"),
+        (["Ischaemic core", "penumbra"], "stroke"),
+        (["oedema", "enhancing"], "tumour"),
+        (["whole tumor"], "tumour"),
+        (["lesion"], ""),
+        (["anterior", "posterior"], "anterior, posterior"),
+    ],
+)
+def test_the_tissues_of_a_task_tell_the_disease(tissues, disease):
+    labels = dict(enumerate(tissues, 1))
+    assert Task(name="t", sequences=["flair"], labels=labels, regions={"all": [1]}).disease == disease
 
 
 def test_the_good_task_is_good(tmp_path):

@@ -36,6 +36,23 @@ TISSUE_COLOURS: Mapping[str, Colour] = {
     "infarct": "#ff7a1a",
 }
 """The paper's colours (Figure 4: red, green, blue, white), and orange for stroke."""
+TUMOUR, STROKE, MS = "tumour", "stroke", "multiple sclerosis"
+_DISEASE_WORDS: Mapping[str, str] = {
+    "infarct": STROKE,
+    "stroke": STROKE,
+    "ischaemic": STROKE,
+    "ischemic": STROKE,
+    "tumour": TUMOUR,
+    "tumor": TUMOUR,
+    "glioma": TUMOUR,
+    "enhancing": TUMOUR,
+    "oedema": TUMOUR,
+    "necrosis": TUMOUR,
+    "white-matter lesion": MS,
+}
+"""Words in the names of tissues, and the diseases that they tell. The first that is found decides."""
+_UNTELLING = {"lesion", "lesions", "label", "mask", "roi"}
+"""Names of tissues that tell no disease."""
 OTHER_COLOURS: tuple[Colour, ...] = ("#ffcc29", "#33d4e6", "#ed61cc", "#ff8775", "#9e80ff", "#addb33")
 """Colours for other tissues, in the order of their labels; repeated if there are more tissues."""
 
@@ -113,6 +130,20 @@ class Task(BaseModel):
             if unknown := set(values) - set(self.labels):
                 raise ValueError(f"region {region} unites labels {sorted(unknown)} that are not in {dict(self.labels)}")
         return self
+
+    @property
+    def disease(self) -> str:
+        """The disease that the tissues tell: `tumour`, `stroke`, `multiple sclerosis`, or the names of other tissues.
+
+        Empty if they are only called lesions.
+
+        Examples:
+            >>> BRATS2021.disease, ISLES2017.disease
+            ('tumour', 'stroke')
+        """
+        tissues = [tissue.lower() for tissue in self.labels.values()]
+        told = (disease for word, disease in _DISEASE_WORDS.items() if any(word in tissue for tissue in tissues))
+        return next(told, ", ".join(tissue for tissue in tissues if tissue not in _UNTELLING))
 
     @property
     def classes(self) -> int:

@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 from dataclasses import fields
 
@@ -46,7 +47,8 @@ def test_segment_names_the_model_that_it_chose(run, phantoms, trained, tmp_path,
     monkeypatch.setattr(shipped, "HOME", tmp_path / "models")
     ended = run("segment", phantoms / "phantom0000", "--out", tmp_path / "a.nii.gz", *CPU)
     name = open_model(trained).card.name
-    assert ended.code == 0 and ended.out.splitlines()[-1].startswith(f"model {name}, chosen by the sequences; ")
+    reason = "because the layout (BRATS 2015) means tumour; --model names another"
+    assert ended.code == 0 and ended.out.splitlines()[0] == f"model {name}, {reason}"
 
 
 def test_segment_passes_its_flags_on(run, phantoms, trained, tmp_path):
@@ -235,3 +237,38 @@ def test_inspect_refuses_what_it_does_not_know(run, tmp_path):
 def test_every_sequence_of_every_built_in_task_has_a_flag():
     known = {sequence for task in TASKS.values() for sequence in task.sequences}
     assert known == {field.name for field in fields(NamedFiles)}
+
+
+def test_segment_says_that_nothing_was_found_and_the_time_from_files_to_files(run, phantoms, trained, tmp_path):
+    model, out = open_model(trained), tmp_path / "a.nii.gz"
+    weights = {name: tensor.clone() for name, tensor in model.tensors().items()}
+    bias = next(name for name in reversed(weights) if name.endswith("bias") and len(weights[name]) == 5)
+    weights[bias][0] += 1e4
+    empty = save_model(tmp_path / "empty", model.card, weights).folder
+    ended = run("segment", phantoms / "phantom0000", "--model", empty, "--out", out, *CPU)
+    seconds = re.fullmatch(rf"phantom0000: nothing found; (\d+\.\d) s; {out}", ended.out.splitlines()[0])
+    assert ended.code == 0 and seconds
+    stages = json.loads((tmp_path / "a.json").read_text())["seconds"]
+    assert float(seconds[1]) >= round(sum(stages.values()), 1) - 0.05
+
+
+def test_segment_says_once_that_a_model_is_hardly_trained(run, phantoms, trained, tmp_path):
+    model = open_model(trained)
+    note = model.card.training.model_copy(update={"steps": 4})
+    few = save_model(tmp_path / "few", model.card.model_copy(update={"training": note}), model.tensors()).folder
+    ended = run("segment", phantoms, "--model", few, "--out", tmp_path / "out", *CPU)
+    sentence = f"model {model.card.name} was trained for 4 steps only, so its labels mean little; train it for longer"
+    assert ended.code == 0 and ended.err.count(sentence) == 1
+    for case in find_cases([phantoms]):
+        assert sentence in json.loads((tmp_path / "out" / f"{case.name}.json").read_text())["warnings"]
+
+
+def test_segment_refuses_a_disease_without_a_model_though_a_model_takes_its_sequences(run, phantoms, left, tmp_path):
+    image = read_image(find_cases([phantoms])[0].images["flair"])
+    for name in ("FLAIR_N4_noneck", "T1_N4_noneck"):
+        (tmp_path / "data" / "patient07").mkdir(parents=True, exist_ok=True)
+        write_image(image, tmp_path / "data" / "patient07" / f"{name}.nii.gz")
+    ended = run("segment", tmp_path / "data", "--out", tmp_path / "out", *CPU)
+    assert ended.code == 1 and not left(tmp_path / "out")
+    assert "case patient07: the layout (MS, Lesjak 2017) means multiple sclerosis, for which" in ended.sentence
+    assert ended.sentence.endswith("name a model folder with --model")

@@ -105,3 +105,10 @@ def test_train_grows_its_cases_in_memory_and_writes_none(run, left, tmp_path):
     assert ended.out.endswith(f"brainsegnet export {tmp_path / 'run'}\n")
     assert not [name for name in left(tmp_path) if name.endswith((".mha", ".nii.gz"))]
     assert "--simulated" in run("train", "--task", "brats2021", "--out", tmp_path / "none").sentence
+
+
+@pytest.mark.usefixtures("quick")
+def test_train_says_that_a_model_of_few_steps_is_hardly_trained(run, phantoms, tmp_path):
+    ended = run("train", phantoms, "--task", "brats2015", "--steps", 2, "--validation", 0, "--out", tmp_path / "run")
+    assert ended.code == 0 and "warning: model run/last was trained for 2 steps only" in ended.err
+    assert open_model(tmp_path / "run").card.training.steps == 2

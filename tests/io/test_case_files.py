@@ -5,6 +5,7 @@ import yaml
 from brainsegnet.errors import DatasetError, ImageError
 from brainsegnet.io.case_files import MAPS, find_bolus, map_perfusion, read_table
 from brainsegnet.io.images import Series
+from brainsegnet.task import ISLES2022
 
 FRAMES, SHAPE = 40, (3, 8, 9)
 
@@ -169,3 +170,21 @@ def test_what_is_no_text_is_refused(folder, suffix):
         read_table(path)
     with pytest.raises(DatasetError, match="cannot be read"):
         read_table(folder / f"none{suffix}")
+
+
+def test_a_table_may_name_the_task_of_a_case_and_with_it_its_disease(tmp_path):
+    (tmp_path / "mine.yaml").write_text("name: mine\nsequences: [flair]\nlabels: {1: cyst}\nregions: {all: [1]}\n")
+    for name in ("flair.nii", "lesion.nii"):
+        (tmp_path / name).touch()
+    rows = [("a", "task", "isles2022"), ("b", "Task", "mine.yaml"), ("c", "lesion", "lesion.nii")]
+    lines = [f"{case},flair,flair.nii" for case in "abc"] + [",".join(row) for row in rows]
+    (tmp_path / "cases.csv").write_text("\n".join(["case,sequence,path", *lines]) + "\n")
+    a, b, c = read_table(tmp_path / "cases.csv")
+    assert a.convention == ISLES2022 and (a.disease, a.source) == ("stroke", "the task (isles2022)")
+    assert (b.disease, b.source, list(b.images)) == ("cyst", "the task (mine)", ["flair"])
+    assert (c.convention, c.disease, c.lesion) == (None, "", tmp_path / "lesion.nii")
+    (tmp_path / "cases.yaml").write_text("a: {flair: flair.nii, task: brats2015}\n")
+    assert read_table(tmp_path / "cases.yaml")[0].disease == "tumour"
+    (tmp_path / "cases.yaml").write_text("a: {flair: flair.nii, task: brats1900}\n")
+    with pytest.raises(DatasetError, match="brats1900 does not exist; the tasks are brats2015, "):
+        read_table(tmp_path / "cases.yaml")

@@ -30,7 +30,7 @@ def scan(rng):
 def test_saved_and_loaded_weights_compute_what_the_training_computed_plain_and_fused(scan, tmp_path, nonlinear):
     plan = Plan(RECIPE.model_copy(update={"nonlinear": nonlinear}), Budget(steps=4), 1, 2, (4, 16, 16))
     path = tmp_path / "weights.safetensors"
-    monitoring = Monitoring(keep=lambda name, weights: write_tensors(weights, path))
+    monitoring = Monitoring(keep=lambda name, weights, steps: write_tensors(weights, path))
     trained = fit([scan], plan, Fabric(accelerator="cpu", devices=1), monitoring)
     loaded = BrainSegNet(1, 2, RECIPE.widths, RECIPE.refined, nonlinear=nonlinear).eval()
     load_into(loaded, read_tensors(path)[0], "it")

@@ -12,9 +12,10 @@ from brainsegnet.inference import SegmentOptions
 from brainsegnet.inference.segment import segment
 from brainsegnet.inference.segmentation import expected_dice
 from brainsegnet.model.card import Comparison, IntervalNote, Parent
-from brainsegnet.model.store import choose_model, open_model, resolve_model, save_model, shipped_models
+from brainsegnet.model.store import Candidate, choose_model, open_model, resolve_model, save_model, shipped_models
 from brainsegnet.reporting.inspect import describe_unseen
 from brainsegnet.simulation.simulate import SimulateOptions, simulate
+from brainsegnet.task import BRATS2015, BRATS2021, ISLES2017, ISLES2022
 from brainsegnet.training import TrainOptions
 from brainsegnet.training.train import train
 from release.calibration import ALPHAS, MARGINS
@@ -266,33 +267,67 @@ def test_a_model_is_not_scored_on_what_it_has_seen_nor_in_two_ways(runs, phantom
 def test_models_are_found_by_name_and_by_what_they_take(home, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert resolve_model(home / "tiny").folder == resolve_model(type(home)("tiny"), home).folder
-    assert choose_model({"a": ["flair"]}, home).card.name == "tiny"
+    assert choose_model({"a": Candidate(["flair"])}, home).model.card.name == "tiny"
     with pytest.raises(Exception, match="takes dwi"):
-        choose_model({"a": ["dwi"]}, home)
+        choose_model({"a": Candidate(["dwi"])}, home)
+
+
+def ship(home, folder, **models):
+    """A folder of models by name: their task and their sequences."""
+    tiny = open_model(home / "tiny")
+    for name, (task, sequences) in models.items():
+        given = tiny.card.input.model_copy(update={"sequences": sequences})
+        card = tiny.card.model_copy(update={"name": name, "task": task, "input": given})
+        save_model(folder / name, card, tiny.tensors())
+    return folder
+
+
+def choose(folder, *sequences, disease="", source="it"):
+    return choose_model({"a": Candidate(sequences, disease, source)}, folder)
 
 
 def test_cases_that_call_for_different_models_are_refused_and_the_remedy_named(home, tmp_path):
-    glioma = open_model(home / "tiny")
-    channels = glioma.card.input.model_copy(update={"sequences": ("dwi", "adc", "tmax", "mtt")})
-    folder = tmp_path / "models"
-    for name, given in (("glioma", glioma.card.input), ("stroke", channels)):
-        save_model(folder / name, glioma.card.model_copy(update={"name": name, "input": given}), glioma.tensors())
-    assert choose_model({"a": ["flair", "t1"], "b": ["t1c"], "c": ["pet"]}, folder).folder.name == "glioma"
-    assert choose_model({"c": ["pet"], "a": ["flair", "dwi", "adc"]}, folder).folder.name == "stroke"
+    glioma, stroke = (BRATS2015, ("flair", "t1", "t1c")), (ISLES2022, ("dwi", "adc", "tmax", "mtt"))
+    folder = ship(home, tmp_path, glioma=glioma, stroke=stroke)
+    pet, scans = Candidate(["pet"]), Candidate(["flair", "t1"])
+    assert choose_model({"a": scans, "b": Candidate(["t1c"]), "c": pet}, folder).model.folder.name == "glioma"
+    assert choose_model({"c": pet, "a": Candidate(["flair", "dwi", "adc"])}, folder).model.folder.name == "stroke"
     with pytest.raises(
-        ModelError, match=r"case a call for model glioma, those of case b for model stroke; name one with --model"
+        ModelError,
+        match=r"case a calls for model glioma \(there is no DWI or ADC\), case b for model stroke "
+        r"\(DWI and ADC mean stroke\); name one with --model",
     ):
-        choose_model({"a": ["flair", "t1"], "b": ["dwi", "adc"]}, folder)
+        choose_model({"a": scans, "b": Candidate(["dwi", "adc"])}, folder)
 
 
-def test_of_models_that_use_as_much_the_one_that_lacks_least_is_chosen(home, tmp_path):
-    wide = open_model(home / "tiny")
-    for name, sequences in (("a-wide", ("adc", "mtt", "rcbf", "tmax")), ("stroke", ("dwi", "adc"))):
-        channels = wide.card.input.model_copy(update={"sequences": sequences})
-        save_model(tmp_path / name, wide.card.model_copy(update={"name": name, "input": channels}), wide.tensors())
-    assert choose_model({"a": ["adc"]}, tmp_path).card.name == "stroke"
-    assert choose_model({"a": ["adc", "dwi", "mtt"]}, tmp_path).card.name == "stroke"
-    assert choose_model({"a": ["adc", "mtt", "tmax"]}, tmp_path).card.name == "a-wide"
+def test_of_models_for_a_disease_that_use_as_much_the_one_that_lacks_least_is_chosen(home, tmp_path):
+    wide, stroke = (ISLES2017, ("adc", "mtt", "rcbf", "tmax")), (ISLES2022, ("dwi", "adc"))
+    ship(home, tmp_path, **{"a-wide": wide, "stroke": stroke})
+    assert choose(tmp_path, "adc").model.card.name == "stroke"
+    assert choose(tmp_path, "adc", "dwi", "mtt").model.card.name == "stroke"
+    assert choose(tmp_path, "adc", "mtt", "tmax").model.card.name == "a-wide"
+
+
+def test_the_default_model_follows_the_disease_and_says_why(home, tmp_path):
+    tumour, stroke = (BRATS2021, ("flair", "t1", "t1c", "t2")), (ISLES2022, ("dwi", "adc"))
+    ship(home, tmp_path, tumour=tumour, stroke=stroke, perfusion=(ISLES2017, ("adc", "mtt", "tmax")))
+    tumours = ("flair", "t1", "t1c", "t2")
+    assert choose(tmp_path, *tumours)[1] == "there is no DWI or ADC"
+    model, reason = choose(tmp_path, *tumours, "adc")
+    assert (model.card.name, reason) == ("stroke", "ADC means stroke")
+    model, reason = choose(tmp_path, *tumours, "dwi", disease="tumour", source="the layout (X)")
+    assert (model.card.name, reason) == ("tumour", "the layout (X) means tumour")
+    model, reason = choose(tmp_path, "mtt", "tmax")
+    assert (model.card.name, reason) == ("perfusion", "it alone takes mtt, tmax")
+    with pytest.raises(ModelError, match="no model of the package for stroke takes flair"):
+        choose(tmp_path, "flair", disease="stroke")
+
+
+@pytest.mark.parametrize("disease", ["multiple sclerosis", "hippocampus"])
+def test_a_disease_without_a_model_is_refused_though_a_model_takes_the_sequences(home, tmp_path, disease):
+    ship(home, tmp_path, tumour=(BRATS2021, ("flair", "t1")))
+    with pytest.raises(ModelError, match=rf"case a: it means {disease}, for which the package has no model .*--model"):
+        choose(tmp_path, "flair", "t1", disease=disease)
 
 
 @pytest.mark.parametrize("coverage", [0.5, 0.8, 0.9])

@@ -56,7 +56,7 @@ class Diary(Callback):
         if event.step == self.stop_at and not event.dice:
             os.kill(os.getpid(), self.number)
 
-    def keep(self, name, weights):
+    def keep(self, name, weights, steps):
         self.kept.append((name, {key: tensor.clone() for key, tensor in weights.items()}))
 
     def validate(self, net):
@@ -412,7 +412,7 @@ def test_the_first_state_comes_early_and_before_the_first_model(scans, fabric, t
     written.clear()
     kept = []
     monitoring = Monitoring(
-        validate=lambda net: {"whole": 0.5}, validations=2, keep=lambda name, weights: kept.append(len(written)),
+        validate=lambda net: {"whole": 0.5}, validations=2, keep=lambda name, weights, steps: kept.append(len(written)),
         state_file=tmp_path / "s", first_state=1e9, state_minutes=1e9,
     )  # fmt: skip
     fit(scans, plan(Budget(steps=4)), fabric, monitoring)

@@ -72,9 +72,10 @@ def _merge(cards: Sequence[Card], kept: float, sources: str) -> TrainingNote:
     notes = [card.training for card in cards]
     cases = tuple(dict.fromkeys(case for note in notes for case in note.data.cases))
     sources = sources or "; ".join(dict.fromkeys(note.data.sources for note in notes))
+    hashes = {case: digests for note in notes for case, digests in note.data.hashes.items()}
     return notes[0].model_copy(
         update={
-            "data": Data(cases=cases, count=len(cases), sources=sources),
+            "data": Data(cases=cases, count=len(cases), sources=sources, hashes=hashes),
             "trainings": sum(note.trainings for note in notes),
             "interpolated": round(kept, 6),
             "held_out": tuple(case for case in notes[0].held_out if all(case in note.held_out for note in notes)),

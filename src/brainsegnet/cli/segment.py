@@ -63,8 +63,8 @@ def segment(
     cases
         Folders of cases, folders of one case, or tables.
     model
-        Name of a shipped model, model folder, or output folder of train. By default the shipped model that uses most of
-        the sequences.
+        Name of a shipped model, model folder, or output folder of train. By default the shipped model for the
+        disease that the data set tells. Where it tells none, DWI or ADC means stroke, else tumour is meant.
     out
         Label map to write; for several cases, the folder that gets one for each. By default segmented.nii.gz for one
         case named by its files, else the folder segmented, if it does not exist yet.
@@ -81,8 +81,6 @@ def segment(
     if out is None and target.exists():
         raise OutputError(f"{target} is there already, perhaps of another scan; name where to write with --out")
     done = run(named or cases or [], model, target, options, _SavedCases())
-    if model is None and done.done:
-        say(f"model {done.done[0].report['model']['name']}, chosen by the sequences; --model names another")
     if timings:
         _show_timings(done)
     report_left_out(done.left_out)
@@ -202,14 +200,18 @@ def report(
 
 
 class _SavedCases(Speaker):
-    """Says what was found in each case that is done."""
+    """Says what was found in each case that is done. What is odd about the model is said once."""
+
+    def __init__(self) -> None:
+        self._warned = False
 
     def on_case(self, name: str, result: Any) -> None:  # noqa: ANN401
         """Say volumes, seconds, what was dropped, what absent sequences cost, and warnings."""
         report = result.report
         volumes = ", ".join(f"{region} {ml:.1f} ml" for region, ml in report["volumes_ml"]["regions"].items())
+        found = "nothing found" if result.is_empty else volumes
         absent = f"; without {', '.join(report['sequences']['absent'])}" if report["sequences"]["absent"] else ""
-        say(f"{name}: {volumes}; {sum(report['seconds'].values()):.1f} s{absent}; {result.path}")
+        say(f"{name}: {found}; {result.seconds:.1f} s{absent}; {result.path}")
         if count := report["dropped"]["components"]:
             parts = f"{count} component{'s' if count > 1 else ''} of {report['dropped']['ml']:.1f} ml in all"
             say(f"{name}: dropped {parts}, of lower confidence; --keep-all-components keeps them")
@@ -221,7 +223,10 @@ class _SavedCases(Speaker):
             if moved.get("warning"):
                 say(f"{name}: {sequence}: {moved['warning']}")
         for warning in report["warnings"]:
-            complain(f"{name}: warning: {warning}")
+            about_model = warning.startswith(f"model {report['model']['name']} ")
+            if not (about_model and self._warned):
+                complain(f"warning: {warning}" if about_model else f"{name}: warning: {warning}")
+            self._warned |= about_model
 
 
 def _show_timings(cases: "BatchResult") -> None:
@@ -233,7 +238,7 @@ def _show_timings(cases: "BatchResult") -> None:
     rows: list[list[Cell]] = []
     for case in cases.done:
         seconds = [case.report["seconds"][stage] for stage in stages]
-        rows.append([case.name, *seconds, sum(seconds), case.report["memory"]["one_pass_gb"]])
-    columns = [*text_columns("case"), *number_columns(*stages, "sum", "one pass, GB", form=".2f")]
+        rows.append([case.name, *seconds, sum(seconds), case.seconds, case.report["memory"]["one_pass_gb"]])
+    columns = [*text_columns("case"), *number_columns(*stages, "sum", "files to files", "one pass, GB", form=".2f")]
     Console().print(Table(columns, rows, "seconds, and memory").to_rich())
     say(f"{cases.seconds:.2f} s in all, the network at work for {cases.computing:.2f} s of them")

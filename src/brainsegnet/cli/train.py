@@ -6,7 +6,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from brainsegnet.cli.app import Paths, Speaker, TrainingBar, app, say
+from brainsegnet.cli.app import Paths, Speaker, TrainingBar, app, complain, say
 from brainsegnet.simulation.simulate import SimulateOptions
 from brainsegnet.training import TrainOptions
 
@@ -42,11 +42,14 @@ def train(
     out
         Folder for the models best/ and last/, the log and the state.
     """
+    from brainsegnet.model.store import open_model
     from brainsegnet.training.train import train as run
 
     with TrainingBar() as bar:
-        run(data or [], task, out, options, bar)
+        folder = run(data or [], task, out, options, bar)
     if all(os.environ.get(rank, "0") == "0" for rank in RANKS):
+        if warning := open_model(folder).card.warning:
+            complain(f"warning: {warning}")
         say(f"done; try: brainsegnet segment CASE --model {out} --out lesion.nii.gz")
         say(f"and for speed on a CPU, once: brainsegnet export {' '.join(map(str, (out, *(data or ()))))}")
 

@@ -201,7 +201,12 @@ def finish(raw: RawPrediction, card: Card, model_folder: Path | None = None) -> 
         probabilities=probabilities,
         entropy=uncertainty,
         intervals=intervals,
-        warnings=(*odd, *unusual, *warn_of_sequences(expected_dice(card, used), used)),
+        warnings=(
+            *([card.warning] if card.warning else []),
+            *odd,
+            *unusual,
+            *warn_of_sequences(expected_dice(card, used), used),
+        ),
         components_dropped=raw.filtered.dropped_components,
         dropped_ml=round(raw.filtered.dropped_voxels * labels.voxel_ml, 6),
         seconds=raw.seconds,

@@ -21,7 +21,7 @@ from brainsegnet.io.images import READERS
 from brainsegnet.io.layouts import names_lesion
 from brainsegnet.io.limits import allow_voxels
 from brainsegnet.model.card import Card
-from brainsegnet.model.store import choose_model, resolve_model
+from brainsegnet.model.store import Candidate, Model, choose_model, resolve_model
 from brainsegnet.preprocessing.alignment import Aligner
 from brainsegnet.progress import Callback
 
@@ -34,11 +34,18 @@ class SavedCase:
         name: Name of the case.
         path: File of its label map.
         report: Content of the JSON beside the label map.
+        seconds: Seconds from the start of its reading to the end of its writing.
     """
 
     name: str
     path: Path
     report: Mapping[str, Any]
+    seconds: float = 0
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no lesion was found."""
+        return not any(self.report["volumes_ml"]["labels"].values())
 
 
 @dataclass(frozen=True)
@@ -71,17 +78,18 @@ def segment(
 
     Args:
         cases: Folders of cases, or tables; or one case as sequence name to file.
-        model: Name of a shipped model, model folder, or output folder of `train`. None chooses the shipped model that
-            uses most of the sequences.
+        model: Name of a shipped model, model folder, or output folder of `train`. None chooses the shipped model for
+            the disease that the data set tells. Where it tells none, DWI or ADC means stroke, else it is a tumour.
         out: Label map to write. For several cases, the folder that gets one label map each.
         options: How to segment.
-        callback: Its `on_case` is called with the `SavedCase` of each case that is done.
+        callback: Its `on_message` is called with the reason for a chosen model, and `on_case` with the `SavedCase` of
+            each case that is done.
 
     Returns:
         The cases that succeeded, each with its label map and report, and a sentence for each that failed.
 
     Raises:
-        ModelError: the model cannot be used; or no model is named, and two cases need different ones.
+        ModelError: the model cannot be used. Or no model is named, and none fits, or two cases need different ones.
         DatasetError: no case is found.
         OutputError: the output cannot be written, or a later search would take it for the truth of a case.
         BrainSegNetError: the only case cannot be used. Of several cases, those that fail are in `failures`.
@@ -93,13 +101,25 @@ def segment(
     case_files, total = search.cases, len(search.cases) + len(search.failures)
     if not case_files:
         raise BrainSegNetError("; ".join(search.failures.values()))
-    opened = choose_model({case.name: case.images for case in case_files}) if model is None else resolve_model(model)
+    opened = _choose_model(case_files, callback) if model is None else resolve_model(model)
     targets = _plan_targets(case_files, out, found=not named, total=total)
     segmenter = Segmenter(opened, options)
+    with claiming(next(iter(targets.values())).parent, [path.name for path in targets.values()]):
+        batch = _segment_all(case_files, targets, segmenter, callback)
+    if total == 1 and batch.failures:
+        raise BrainSegNetError(next(iter(batch.failures.values())))
+    return replace(batch, failures={**search.failures, **batch.failures}, left_out=search.left_out)
+
+
+def _segment_all(
+    cases: Sequence[CaseFiles], targets: Mapping[str, Path], segmenter: Segmenter, callback: Callback | None
+) -> BatchResult:
+    card, started = segmenter.model.card, dict[str, float]()
 
     def read(files: CaseFiles) -> LoadedCase | PreparedCase:
+        started[files.name] = time.perf_counter()
         with allow_voxels(segmenter.options.max_voxels):
-            loaded = _load(files, opened.card, segmenter.options)
+            loaded = _load(files, card, segmenter.options)
         return segmenter.prepare(loaded) if segmenter.prepares_on_cpu else loaded
 
     def compute(case: LoadedCase | PreparedCase) -> RawPrediction:
@@ -108,16 +128,21 @@ def segment(
     def write(raw: RawPrediction) -> SavedCase:
         result = segmenter.finish(raw)
         path = targets[result.name]
-        saved = SavedCase(result.name, path, result.save(path))
+        report = result.save(path)
+        saved = SavedCase(result.name, path, report, time.perf_counter() - started[result.name])
         if callback:
             callback.on_case(saved.name, saved)
         return saved
 
-    with claiming(next(iter(targets.values())).parent, [path.name for path in targets.values()]):
-        batch = run_batch(case_files, read, compute, write, lambda files: files.name, segmenter.open)
-    if total == 1 and batch.failures:
-        raise BrainSegNetError(next(iter(batch.failures.values())))
-    return replace(batch, failures={**search.failures, **batch.failures}, left_out=search.left_out)
+    return run_batch(cases, read, compute, write, lambda files: files.name, segmenter.open)
+
+
+def _choose_model(cases: Sequence[CaseFiles], callback: Callback | None) -> Model:
+    """The shipped model for these cases. The callback hears which, and why."""
+    choice = choose_model({case.name: Candidate([*case.images], case.disease, case.source) for case in cases})
+    if callback:
+        callback.on_message(f"model {choice.model.card.name}, because {choice.reason}; --model names another")
+    return choice.model
 
 
 def _plan_targets(cases: Sequence[CaseFiles], out: Path, found: bool, total: int) -> dict[str, Path]:

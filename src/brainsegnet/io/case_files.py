@@ -21,11 +21,15 @@ from brainsegnet._types import Doubles, Mask
 from brainsegnet.errors import DatasetError, ImageError, describe_unreadable
 from brainsegnet.io.aliases import ORDER, find_sequence
 from brainsegnet.io.images import Series, read_image, read_series
-from brainsegnet.task import Task
+from brainsegnet.task import TASKS, Task, load_task
 from brainsegnet.volume import Volume
 
+TASK = "task"
+"""What a table calls the row that names the label convention of a case."""
 LESION = "lesion"
 """Name of the label map of a case, beside the names of its sequences."""
+TABLE, DESCRIBED = "table", ("Medical Segmentation Decathlon", "nnU-Net")
+"""Layouts that say nothing of the disease themselves."""
 TABLES = (".csv", ".yaml", ".yml")
 """Endings of tables."""
 _COLUMNS = ("case", "sequence", "path")
@@ -68,6 +72,7 @@ class CaseFiles:
         convention: Task whose label values the label map uses; None if it is the task that is asked for.
         parts: For sequences that share a file with others: which part of the file they are.
         layout: Name of the layout of the data set.
+        disease: What the patients have, if the layout or the convention tells it; else empty.
     """
 
     name: str
@@ -76,9 +81,19 @@ class CaseFiles:
     convention: Task | None = None
     parts: Mapping[str, Part] = field(default_factory=dict)
     layout: str = field(default="", compare=False)
+    disease: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "name", clean_name(self.name))
+        if self.convention and not self.disease:
+            object.__setattr__(self, "disease", self.convention.disease)
+
+    @property
+    def source(self) -> str:
+        """What tells the disease: the layout of a public data set, else the task."""
+        if self.convention and self.layout in (*DESCRIBED, TABLE):
+            return f"the task ({self.convention.name})"
+        return f"the layout ({self.layout})"
 
     @classmethod
     def of(cls, name: str, files: Mapping[str, Path], convention: Task | None, layout: str) -> "CaseFiles | None":
@@ -114,11 +129,13 @@ def read_table(table: Path) -> list[CaseFiles]:
     """Read the cases of a CSV with the columns case, sequence and path, or of a YAML {case: {sequence: path}}.
 
     Relative paths start at the folder of the table. Sequences get the names of this package: `T1Gd` and `T1ce` become
-    `t1c`. Unknown ones keep their own, in lower case. The label map is called `lesion`, `label` or `seg`.
+    `t1c`. Unknown ones keep their own, in lower case. The label map is called `lesion`, `label` or `seg`. The `path` of
+    the sequence `task` is the label convention: the name of a built-in task, or a YAML file.
 
     Raises:
         DatasetError: the table is unreadable, malformed or empty. Or it names something twice, or a file that does not
             exist.
+        TaskError: a task cannot be used.
     """
     try:
         text = read_text(table, "utf-8-sig")
@@ -132,7 +149,8 @@ def read_table(table: Path) -> list[CaseFiles]:
         found[case][sequence] = path
     if not found:
         raise DatasetError(f"table {table} names no case; add lines of {', '.join(_COLUMNS)}")
-    cases = {name: CaseFiles.of(name, files, None, "table") for name, files in found.items()}
+    tasks = {name: load_task(files.pop(TASK)) if TASK in files else None for name, files in found.items()}
+    cases = {name: CaseFiles.of(name, files, tasks[name], TABLE) for name, files in found.items()}
     if blank := [name for name, case in cases.items() if case is None]:
         raise DatasetError(f"table {table}: case {blank[0]} has a label map but no image; add its images")
     return [case for case in cases.values() if case]
@@ -189,10 +207,14 @@ def _check_row(table: Path, line: int, row: Sequence[str]) -> tuple[str, str, Pa
         raise _defect(table, line, f"the {blank[0]} is empty")
     if case.startswith(".") or {"/", "\\"} & set(case) or not case.isprintable():
         raise _defect(table, line, f"case {case} is no name for a file; results are called after it")
-    path = table.parent / file
+    path, given, known = table.parent / file, sequence.lower(), find_sequence(sequence)
+    if given == TASK and file in TASKS:
+        return case, TASK, Path(file)
     if not path.is_file():
-        raise _defect(table, line, f"{path} does not exist; paths are relative to the table's folder")
-    given, known = sequence.lower(), find_sequence(sequence)
+        tasks = f"the tasks are {', '.join(TASKS)}" if given == TASK else "paths are relative to the table's folder"
+        raise _defect(table, line, f"{path} does not exist; {tasks}")
+    if given == TASK:
+        return case, TASK, path
     return case, LESION if given in (LESION, "label", "seg") else known if known in ORDER else given, path
 
 

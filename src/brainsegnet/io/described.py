@@ -19,7 +19,7 @@ from brainsegnet._atomic import find_suffix, is_hidden, stem_of
 from brainsegnet._documents import load_json, read_text
 from brainsegnet.errors import DatasetError
 from brainsegnet.io.aliases import ORDER, build_convention, find_sequence
-from brainsegnet.io.case_files import LESION, Ambiguous, CaseFiles, Part
+from brainsegnet.io.case_files import DESCRIBED, LESION, Ambiguous, CaseFiles, Part
 from brainsegnet.io.images import READERS
 from brainsegnet.task import BRATS2021, ISLES2022, Task
 
@@ -36,7 +36,7 @@ _ELSEWHERE = {"func", "fmap", "eeg", "meg", "ieeg", "beh", "pet", "figures"}
 """Folders that hold no structural image."""
 _DERIVATIVES = "derivatives"
 JSON = "dataset.json"
-DECATHLON, NNUNET = "Medical Segmentation Decathlon", "nnU-Net"
+DECATHLON, NNUNET = DESCRIBED
 FOLDERS = {"imagesTr": "labelsTr", "imagesTs": "labelsTs"}
 """Folder of images to that of their label maps."""
 _CHANNEL = re.compile(r".+_[0-9]{4}")

@@ -11,6 +11,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,15 +31,19 @@ from brainsegnet.io.described import (
     has_description,
 )
 from brainsegnet.io.images import READERS, is_second_half
-from brainsegnet.task import BRATS2015, BRATS2021, BRATS2023, ISLES2017, ISLES2022, Task
+from brainsegnet.task import BRATS2015, BRATS2021, BRATS2023, ISLES2017, ISLES2022, MS, Task
 
 
 class Layout(NamedTuple):
-    """How a data set names its files. `patterns` are regular expressions for the path, without regard to case."""
+    """How a data set names its files. `patterns` are regular expressions for the path, without regard to case.
+
+    `disease` is what the patients have, if there is no convention that tells it.
+    """
 
     name: str
     convention: Task | None
     patterns: Mapping[str, str]
+    disease: str = ""
 
 
 _IMAGE = r"\.(nii\.gz|nii|hdr\.gz|hdr|mgz|mgh|mha|mhd|nrrd)"
@@ -114,6 +119,7 @@ LAYOUTS = (
         "MS, Lesjak 2017",
         None,
         _names("_N4[^/]*", flair="FLAIR", t1="T1", t1c="T1POST", t2="T2", lesion="GOLD_STANDARD"),
+        MS,
     ),
     Layout(
         "<case>/<sequence>.nii.gz",
@@ -295,7 +301,7 @@ def _collect(hits: Sequence[_Hit]) -> Iterator[CaseFiles | Ambiguous]:
             continue
         ordered = {sequence: files[sequence] for sequence in layout.patterns if sequence in files}
         if case := CaseFiles.of(name, ordered, layout.convention, layout.name):
-            yield case
+            yield replace(case, disease=layout.disease)
 
 
 def _name_case(root: Path) -> str:

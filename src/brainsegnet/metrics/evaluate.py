@@ -31,6 +31,7 @@ from brainsegnet.metrics.scores import (
 )
 from brainsegnet.metrics.statistics import INTERVAL_RULE, Summary, summarise
 from brainsegnet.metrics.table import Cell, Column, Estimate, Span, Table, count_cases, number_columns, text_columns
+from brainsegnet.metrics.unseen import Familiarity, find_seen
 from brainsegnet.task import Task, load_task
 from brainsegnet.volume import describe_mismatch
 
@@ -75,6 +76,7 @@ class Evaluation:
         failures: Name of each case that could not be scored, to a sentence that says why.
         rules: Rules of the scores.
         unpredicted: True cases that have no prediction. They are in no mean.
+        familiarity: Which cases the model was trained on.
     """
 
     task: Task
@@ -82,14 +84,33 @@ class Evaluation:
     failures: Mapping[str, str] = field(default_factory=dict)
     rules: ScoreRules = USUAL_RULES
     unpredicted: Sequence[str] = ()
+    familiarity: Familiarity = field(default_factory=Familiarity)
+
+    @property
+    def headline(self) -> CaseScores:
+        """The scores of the unseen cases; of all cases, if the model was trained on all of them."""
+        seen = self.familiarity.seen
+        return {name: scores for name, scores in self.scores.items() if name not in seen} or self.scores
+
+    @property
+    def is_mixed(self) -> bool:
+        """Whether the model was trained on some of the cases, but not on all."""
+        return len(self.headline) < len(self.scores)
+
+    @property
+    def kind(self) -> str:
+        """What the cases of the headline are called: `unseen case`, `training case` or `case`."""
+        seen = self.familiarity.seen
+        return "unseen case" if self.is_mixed else "training case" if seen else "case"
 
 
 class ScoreFile(BaseModel):
-    """The part of a `scores.json` that other commands read."""
+    """The part of a `scores.json` that other commands read. An empty `mean_of` means that the mean is of all cases."""
 
     task: str
     regions: Mapping[str, tuple[int, ...]]
     cases: Mapping[str, Mapping[str, Mapping[str, FiniteFloat | Empty | None]]]
+    mean_of: tuple[str, ...] = ()
     mean: Mapping[str, Mapping[str, FiniteFloat]]
     sd: Mapping[str, Mapping[str, FiniteFloat]]
     interval: Mapping[str, Mapping[str, tuple[FiniteFloat, FiniteFloat]]]
@@ -135,7 +156,8 @@ def evaluate(
             errors[name] = error
     if not scores:
         raise next(iter(errors.values()))
-    evaluation = Evaluation(task, scores, {name: str(error) for name, error in errors.items()}, rules, unpredicted)
+    failures = {name: str(error) for name, error in errors.items()}
+    evaluation = Evaluation(task, scores, failures, rules, unpredicted, find_seen(predicted, scores))
     if out is not None:
         write_text(full_table(evaluation).to_csv(), out / "scores.csv")
         write_text(to_json(evaluation), out / SCORES)
@@ -146,62 +168,96 @@ def evaluate(
 def full_table(evaluation: Evaluation) -> Table:
     """All scores of each case and region, then those of all cases together for each region, for CSV.
 
-    The rows of all cases are `mean`, `sd` and, with three or more cases, `ci95_low` and `ci95_high`. The column
-    `labels` holds the label values of the region. The column `empty` says which mask was empty; in the row `mean`, how
-    many cases of each kind there are.
+    The rows of all cases are `mean`, `sd` and, with three or more cases, `ci95_low` and `ci95_high`. If the model was
+    trained on some cases, these rows are of the unseen ones, and `mean_all` is of all. The column `labels` holds the
+    label values of the region. The column `empty` says which mask was empty; in the row `mean`, how many cases of each
+    kind there are. The column `trained_on` is `yes` where the model was trained on the case.
 
     Raises:
         DatasetError: there is no case, or a case lacks a region. The functions below raise it too.
     """
-    summary, task, rows = summarise(evaluation.scores), evaluation.task, list[list[Cell]]()
+    summary, task, rows = summarise(evaluation.headline), evaluation.task, list[list[Cell]]()
+    seen = evaluation.familiarity.seen
 
-    def add(case: str, region: str, row: Mapping[str, Any], empty: str | None = None) -> None:
+    def add(
+        case: str, region: str, row: Mapping[str, Any], empty: str | None = None, trained: str | None = None
+    ) -> None:
         labels = "+".join(map(str, task.regions[region]))
-        rows.append([case, task.name, region, labels, *(row[metric] for metric in METRICS), empty])
+        rows.append([case, task.name, region, labels, *(row[metric] for metric in METRICS), empty, trained])
 
     for name, regions in evaluation.scores.items():
         for region, score in regions.items():
-            add(name, region, asdict(score), score.empty)
+            add(name, region, asdict(score), score.empty, "yes" if name in seen else None)
     for region, mean in summary.mean.items():
         add("mean", region, mean, _list_counts(summary.empty[region]))
         for name, spread in (("sd", summary.sd), ("ci95_low", summary.low), ("ci95_high", summary.high)):
             if region in spread:
                 add(name, region, spread[region])
-    return Table(number_columns("case", "task", "region", "labels", *METRICS, "empty"), rows)
+    for region, mean in summarise(evaluation.scores).mean.items() if evaluation.is_mixed else ():
+        add("mean_all", region, mean)
+    return Table(number_columns("case", "task", "region", "labels", *METRICS, "empty", "trained_on"), rows)
 
 
 def reading_tables(evaluation: Evaluation) -> list[Table]:
-    """Tables for Markdown: means, their intervals with notes, and all cases."""
-    summary = summarise(evaluation.scores)
-    means: list[list[Cell]] = [
-        [region, *(Estimate(row[metric], summary.sd[region][metric]) for metric in COLUMNS)]
-        for region, row in summary.mean.items()
-    ]
+    """Tables for Markdown: means of the headline, their intervals with notes, means of all cases, and all cases."""
+    summary = summarise(evaluation.headline)
     intervals: list[list[Cell]] = [
         [region, *(Span(row[metric], summary.high[region][metric]) for metric in COLUMNS)]
         for region, row in summary.low.items()
     ]
     columns = [*text_columns("Region"), *COLUMNS.values()]
-    tables = [Table(columns, means, f"Mean ± standard deviation over {count_cases(summary.cases)}")]
+    tables = [Table(columns, _list_means(summary), f"Mean ± standard deviation over {count_headline(evaluation)}")]
     if intervals:
         tables.append(Table(columns, intervals, "95 % intervals of the means"))
-    notes = [*_describe(summary, evaluation), *describe_unpredicted(evaluation.unpredicted)]
-    tables[-1] = replace(tables[-1], notes=notes)
-    rows = _list_rows(to_dicts(evaluation.scores), COLUMNS)
-    return [*tables, Table([*text_columns("Case"), *columns], rows, "Case by case")]
+    notes = [*evaluation.familiarity.remarks, *_describe(summary, evaluation)]
+    tables[-1] = replace(tables[-1], notes=[*notes, *describe_unpredicted(evaluation.unpredicted)])
+    if evaluation.is_mixed:
+        every = summarise(evaluation.scores)
+        tables.append(Table(columns, _list_means(every), describe_all(evaluation)))
+    marked = {mark_seen(name, evaluation): regions for name, regions in to_dicts(evaluation.scores).items()}
+    return [*tables, Table([*text_columns("Case"), *columns], _list_rows(marked, COLUMNS), "Case by case")]
+
+
+def describe_all(evaluation: Evaluation) -> str:
+    """The heading of means over all cases, which says how many of them the model was trained on."""
+    seen = len(evaluation.familiarity.seen)
+    return f"Mean ± standard deviation over all {count_cases(len(evaluation.scores))}, {seen} of them training cases"
+
+
+def mark_seen(name: str, evaluation: Evaluation) -> str:
+    """The name of a case, with a mark if the model was trained on it and not on all cases."""
+    return f"{name} (training)" if evaluation.is_mixed and name in evaluation.familiarity.seen else name
+
+
+def _list_means(summary: Summary) -> list[list[Cell]]:
+    return [
+        [region, *(Estimate(row[metric], summary.sd[region][metric]) for metric in COLUMNS)]
+        for region, row in summary.mean.items()
+    ]
+
+
+def count_headline(evaluation: Evaluation) -> str:
+    """The number of cases of the headline, and what they are."""
+    count = len(evaluation.headline)
+    return f"{count} {evaluation.kind}{'' if count == 1 else 's'}"
 
 
 def console_table(evaluation: Evaluation, per_case: bool = True) -> Table:
     """A table of 80 columns: the cases if wanted, then mean, standard deviation and interval."""
-    summary = summarise(evaluation.scores)
-    groups = {f"Mean of {count_cases(summary.cases)}": summary.mean, "Standard deviation": summary.sd}
+    summary = summarise(evaluation.headline)
+    groups = {f"Mean of {count_headline(evaluation)}": summary.mean, "Standard deviation": summary.sd}
     if summary.low:
         groups |= {"Mean, 95 % from": summary.low, "Mean, 95 % to": summary.high}
-    singles = _list_rows(to_dicts(evaluation.scores if per_case else {}), _ON_CONSOLE)
+    marked = {mark_seen(name, evaluation): regions for name, regions in to_dicts(evaluation.scores).items()}
+    singles = _list_rows(marked if per_case else {}, _ON_CONSOLE)
     rows = singles + _list_rows(groups, _ON_CONSOLE)
-    columns = [*text_columns("Case", "Region"), *(COLUMNS[metric] for metric in _ON_CONSOLE)]
     bold = range(len(singles), len(rows))
-    return Table(columns, rows, notes=_describe(summary, evaluation), grouped=True, bold_rows=bold)
+    if evaluation.is_mixed:
+        every = summarise(evaluation.scores)
+        rows += _list_rows({f"Mean of all {count_cases(every.cases)}": every.mean}, _ON_CONSOLE)
+    columns = [*text_columns("Case", "Region"), *(COLUMNS[metric] for metric in _ON_CONSOLE)]
+    notes = [*evaluation.familiarity.remarks, *_describe(summary, evaluation)]
+    return Table(columns, rows, notes=notes, grouped=True, bold_rows=bold)
 
 
 def to_json(evaluation: Evaluation) -> str:
@@ -209,20 +265,27 @@ def to_json(evaluation: Evaluation) -> str:
 
     `convention` maps label values to tissues, and `regions` maps names to label values. `interval` maps region and
     metric to the ends of the 95 % interval of the mean; it is empty with fewer than three cases. `rules` holds numbers,
-    and the keys ending in `_rule` hold sentences.
+    and the keys ending in `_rule` hold sentences. `mean_of` names the cases of `mean`, `sd`, `interval`, `empty` and
+    `lesions`: those that the model was not trained on, or all. `mean_all` and `sd_all` are of all cases, and
+    `trained_on` names the training cases.
     """
-    summary, task = summarise(evaluation.scores), evaluation.task
+    summary, every, task = summarise(evaluation.headline), summarise(evaluation.scores), evaluation.task
     surface_rule, lesion_rule = evaluation.rules.describe()
     document = {
         "task": task.name,
         "convention": {str(value): tissue for value, tissue in task.labels.items()},
         "regions": {region: list(values) for region, values in task.regions.items()},
         "cases": to_dicts(evaluation.scores),
+        "mean_of": list(evaluation.headline),
+        "trained_on": list(evaluation.familiarity.seen),
         "mean": summary.mean,
         "sd": summary.sd,
         "interval": {r: {m: [low[m], summary.high[r][m]] for m in METRICS} for r, low in summary.low.items()},
         "empty": summary.empty,
         "lesions": summary.lesions,
+        "mean_all": every.mean,
+        "sd_all": every.sd,
+        "remarks": list(evaluation.familiarity.remarks),
         "rules": asdict(evaluation.rules),
         "empty_rule": EMPTY_RULE,
         "interval_rule": INTERVAL_RULE,

@@ -73,6 +73,13 @@ CaseNames = Annotated[
 """Names of cases; in JSON, consecutive numbers are one range, as in `phantom[8-10]`."""
 
 
+HASH_DIGITS = 16
+"""Digits of the SHA-256 of an image file that a card holds."""
+Hashes = Mapping[str, tuple[Annotated[str, Field(pattern=f"^[0-9a-f]{{{HASH_DIGITS}}}$")], ...]]
+FEW_STEPS = 100
+"""A model that was trained from random weights for fewer steps is hardly trained."""
+
+
 class CardPart(BaseModel):
     """A part of a card. It is immutable and refuses unknown fields."""
 
@@ -86,11 +93,13 @@ class Data(CardPart):
         cases: Names of the cases on disk.
         count: Number of these cases.
         sources: Where they come from, and under which terms.
+        hashes: Case to the first digits of the SHA-256 of each of its image files; empty if not recorded.
     """
 
     cases: CaseNames = ()
     count: int = Field(default=0, ge=0)
     sources: str = "not stated"
+    hashes: Hashes = Field(default_factory=dict)
 
 
 class Parent(CardPart):
@@ -103,6 +112,7 @@ class Parent(CardPart):
         data: Cases that it was trained on.
         ancestors: Names of the models that it was trained from itself, the nearest first.
         seen: All cases that it or one of its ancestors was trained on.
+        hashes: The image files of these cases, as in `Data`.
     """
 
     name: str = Field(min_length=1)
@@ -111,6 +121,7 @@ class Parent(CardPart):
     data: Data = Data()
     ancestors: tuple[str, ...] = ()
     seen: CaseNames = ()
+    hashes: Hashes = Field(default_factory=dict)
 
 
 class Simulated(CardPart):
@@ -170,6 +181,7 @@ class TrainingNote(CardPart):
     Attributes:
         recipe: All values of the recipe.
         budget: Length of the training: one of epochs, steps and minutes.
+        steps: Number of training steps; None if not recorded.
         seed: Seed of the training.
         started_from: Model whose weights the training started from; None for random weights.
         data: Cases that it was trained on.
@@ -186,6 +198,7 @@ class TrainingNote(CardPart):
 
     recipe: Mapping[str, Any] = Field(default_factory=dict)
     budget: Mapping[str, int | float | None] = Field(default_factory=dict)
+    steps: int | None = Field(default=None, ge=0)
     seed: int = 0
     started_from: Parent | None = None
     data: Data = Data()
@@ -370,6 +383,28 @@ class Card(CardPart):
         """Name of the sequence of each channel."""
         return self.input.sequences
 
+    @property
+    def warning(self) -> str:
+        """A sentence if the model was trained from random weights for fewer than `FEW_STEPS` steps; else empty."""
+        note = self.training
+        steps = note.budget.get("steps") if note.steps is None else note.steps
+        if steps is None or steps >= FEW_STEPS or note.started_from:
+            return ""
+        count = f"{steps:g} step{'' if steps == 1 else 's'}"
+        return f"model {self.name} was trained for {count} only, so its labels mean little; train it for longer"
+
+    @property
+    def seen(self) -> frozenset[str]:
+        """Names of the cases on disk that the model or one of its ancestors was trained on."""
+        before = self.training.started_from
+        return frozenset({*self.training.data.cases, *(before.seen if before else ())})
+
+    @property
+    def hashes(self) -> Hashes:
+        """The image files of these cases, as in `Data`, where recorded."""
+        before = self.training.started_from
+        return {**(before.hashes if before else {}), **self.training.data.hashes}
+
     def as_parent(self) -> Parent:
         """What the card of a model that is trained from this one says about this one."""
         before = self.training.started_from
@@ -377,9 +412,10 @@ class Card(CardPart):
             name=self.name,
             sha256=self.weights.sha256 if self.weights else "",
             licence=self.licence,
-            data=self.training.data,
+            data=self.training.data.model_copy(update={"hashes": {}}),
             ancestors=(before.name, *before.ancestors) if before else (),
-            seen=tuple(sorted({*self.training.data.cases, *(before.seen if before else ())})),
+            seen=tuple(sorted(self.seen)),
+            hashes=self.hashes,
         )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import ValidationError
 
@@ -14,6 +14,7 @@ from brainsegnet._atomic import replacing, sweep, unfinished
 from brainsegnet._documents import load_json, read_text
 from brainsegnet.errors import MissingExtra, ModelError, describe_invalid
 from brainsegnet.model.card import FORMAT, Card, ExportNote, Form, WeightsNote
+from brainsegnet.task import STROKE, TUMOUR
 
 if TYPE_CHECKING:
     from brainsegnet.model.architecture import BrainSegNet
@@ -25,6 +26,8 @@ HOME = Path(__file__).parents[1] / "models"
 """The folder of the shipped models."""
 PICKLES = (".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".bin")
 _PICKLE_REFUSAL = "a pickle, which can execute code when it is loaded; train with brainsegnet, or name a model folder"
+
+_STROKE_SEQUENCES = {"dwi", "adc"}
 
 Weights = Mapping[str, Any]
 """Tensors by name, as `state_dict` gives them; torch itself is not imported here."""
@@ -205,38 +208,93 @@ def resolve_model(named: Path | str, home: Path = HOME) -> Model:
     return open_model(home / path.name if is_shipped(path, home) else path)
 
 
-def choose_model(cases: Mapping[str, Collection[str]], home: Path | None = None) -> Model:
-    """The shipped model that uses most of the sequences of each case. Of several, the one that lacks fewest.
+class Candidate(NamedTuple):
+    """What is known of a case before a model is chosen for it.
+
+    Attributes:
+        sequences: Its sequences.
+        disease: The disease that its data set or its task tells; empty if neither does.
+        source: The data set or task that tells it.
+    """
+
+    sequences: Collection[str]
+    disease: str = ""
+    source: str = ""
+
+    @property
+    def likely_disease(self) -> str:
+        """The disease that is told. If none is, DWI or ADC means stroke, and other sequences mean tumour."""
+        return self.disease or (STROKE if _STROKE_SEQUENCES & {*self.sequences} else TUMOUR)
+
+
+class Choice(NamedTuple):
+    """A shipped model, and the sentence part that says why it was chosen."""
+
+    model: Model
+    reason: str
+
+
+def choose_model(cases: Mapping[str, Candidate], home: Path | None = None) -> Choice:
+    """The shipped model for the disease of the cases. Of several, the one that uses most of their sequences.
+
+    Of models that use as many, it is the one that lacks fewest.
 
     Args:
-        cases: Name of each case to its sequences. Cases without a sequence that any model uses are ignored.
+        cases: Name of each case to what is known of it. Cases without a sequence that a model uses are ignored.
         home: Folder of the models; None is that of the package.
 
     Raises:
-        ModelError: no model uses any sequence, no model is shipped, or two cases need different models.
+        ModelError: there is no model for a disease that a data set or task tells. Or no model uses any sequence, no
+            model is shipped, or two cases need different models.
     """
     models = shipped_models(home or HOME)
-    chosen = {case: name for case, sequences in cases.items() if (name := _find_best(models, sequences))}
+    chosen = {case: name for case, known in cases.items() if (name := _find_best(models, case, known))}
     if not chosen:
         known = "; ".join(f"{name}: {', '.join(model.card.sequences)}" for name, model in models.items())
         first = next(iter(cases.values()))
         raise ModelError(
-            f"no model of the package takes {', '.join(first) or 'nothing'} ({known or 'none is there'}); "
-            "name a model folder with --model"
+            f"no model of the package {f'for {first.disease} ' if first.disease else ''}takes "
+            f"{', '.join(first.sequences) or 'nothing'} ({known or 'none is there'}); name a model folder with --model"
         )
     case, name = next(iter(chosen.items()))
     if other := next((other for other in chosen if chosen[other] != name), None):
         raise ModelError(
-            f"the sequences of case {case} call for model {name}, those of case {other} for model {chosen[other]}; "
-            "name one with --model, or segment the two kinds of cases apart"
+            f"case {case} calls for model {name} ({_describe_reason(models[name], cases[case])}), case {other} for "
+            f"model {chosen[other]} ({_describe_reason(models[chosen[other]], cases[other])}); name one with --model, "
+            "or segment the two kinds of cases apart"
         )
-    return models[name]
+    return Choice(models[name], _describe_reason(models[name], cases[case]))
 
 
-def _find_best(models: Mapping[str, Model], sequences: Collection[str]) -> str | None:
+def _find_best(models: Mapping[str, Model], case: str, known: Candidate) -> str | None:
+    """Name of the best model for a case; None if none uses any of its sequences."""
+    fitting = {name: model for name, model in models.items() if model.card.task.disease == known.likely_disease}
+    if known.disease and not fitting:
+        there = "; ".join(f"{name}: {model.card.task.disease}" for name, model in models.items())
+        raise ModelError(
+            f"case {case}: {known.source} means {known.disease}, for which the package has no model "
+            f"({there or 'none is there'}); name a model folder with --model"
+        )
+    best = _most_used(fitting, known.sequences)
+    return best if best or known.disease else _most_used(models, known.sequences)
+
+
+def _most_used(models: Mapping[str, Model], sequences: Collection[str]) -> str | None:
     used = {name: len(set(model.card.sequences) & set(sequences)) for name, model in models.items()}
     fewest_lacking = sorted(used, key=lambda name: (-used[name], len(models[name].card.sequences)))
     return fewest_lacking[0] if any(used.values()) else None
+
+
+def _describe_reason(model: Model, known: Candidate) -> str:
+    """Why a model was chosen for a case."""
+    if known.disease:
+        return f"{known.source} means {known.disease}"
+    if model.card.task.disease != known.likely_disease:
+        return f"it alone takes {', '.join(name for name in known.sequences if name in model.card.sequences)}"
+    if known.likely_disease == STROKE:
+        telling = [name.upper() for name in known.sequences if name in _STROKE_SEQUENCES]
+        return f"{' and '.join(telling)} {'mean' if len(telling) > 1 else 'means'} stroke"
+    return "there is no DWI or ADC"
 
 
 def _find_home(folder: Path) -> Path:

@@ -153,7 +153,7 @@ def make_row(label: str, scores: ScoreFile, published: PaperTable) -> OurRow:
         except KeyError as error:
             raise DatasetError(f"scores {label} lack {error}; write them again: brainsegnet evaluate --out") from error
         estimates[metric, region] = Estimate(mean, sd, scores.interval.get(name, {}).get(metric))
-    return OurRow(label, scores.task, list(scores.cases), estimates)
+    return OurRow(label, scores.task, list(scores.mean_of or scores.cases), estimates)
 
 
 def reading_table(published: PaperTable, ours: Sequence[OurRow]) -> Table:

@@ -11,11 +11,11 @@ from typing import Any
 
 from brainsegnet._atomic import writable, write_text
 from brainsegnet.errors import BrainSegNetError, DatasetError
-from brainsegnet.io.layouts import read_note
 from brainsegnet.metrics.evaluate import Evaluation, evaluate, search_label_files
 from brainsegnet.metrics.scores import USUAL_RULES, ScoreRules
 from brainsegnet.metrics.shapes import LESION_RULES
 from brainsegnet.metrics.table import Column, Table, number_columns, text_columns
+from brainsegnet.metrics.unseen import Notes, read_notes
 from brainsegnet.model.card import Card
 from brainsegnet.model.store import Model, hash_file
 from brainsegnet.plotting.charts import training_curve_figure
@@ -35,9 +35,6 @@ from brainsegnet.task import Task
 from brainsegnet.training.finetune import SLOWER, adopt
 from brainsegnet.training.log import read_log
 from brainsegnet.training.recipes import RECIPES, Recipe
-
-Notes = Mapping[str, Mapping[str, Any]]
-"""Case name to the content of the JSON that `segment` wrote beside its label map."""
 
 _SHOWN = 12
 """Validations that are listed: the last ones."""
@@ -109,7 +106,7 @@ def _describe_predictions(
     evaluation: Evaluation, predicted: Path, truth: Sequence[Path], worst: int, out: Path
 ) -> list[Section]:
     """Scores, worst cases, model, and how to repeat predictions."""
-    notes = _notes_beside(predicted, list(evaluation.scores))
+    notes = read_notes(predicted, evaluation.scores)
     model = _model_of(notes)
     sections = score_sections(evaluation, predicted, truth, worst)
     sections += _model_sections(model.folder, model.folder, model.card) if model else []
@@ -213,13 +210,6 @@ def _repeat_predictions(
     hashes = [[n, files[n].name, hash_file(files[n])[:_DIGITS]] for n in evaluation.scores if n in files]
     table = Table([*text_columns("Case", "Prediction"), Column(f"SHA-256, first {_DIGITS} digits")], hashes)
     return Section("How to repeat", [Listing(lines), Facts([row for row in known if row[1]]), table])
-
-
-def _notes_beside(predicted: Path, names: Sequence[str]) -> Notes:
-    """What `segment` wrote into the JSONs beside label maps, where there are any."""
-    folder = predicted.parent if predicted.is_file() else predicted
-    notes = {name: read_note(folder / f"{name}.json") for name in names}
-    return {name: note for name, note in notes.items() if isinstance(note.get("model"), dict)}
 
 
 def _model_of(notes: Notes) -> Model | None:

@@ -16,14 +16,17 @@ from brainsegnet.io.cases import CaseFiles, load_case, read_prediction, search_c
 from brainsegnet.metrics.evaluate import (
     COLUMNS,
     Evaluation,
+    count_headline,
+    describe_all,
     describe_convention,
     describe_empty,
     describe_unpredicted,
+    mark_seen,
     search_label_files,
 )
 from brainsegnet.metrics.scores import EMPTY_RULE, METRICS, CaseScores, RegionScore
 from brainsegnet.metrics.statistics import INTERVAL_RULE, Summary, summarise
-from brainsegnet.metrics.table import Cell, Column, Estimate, Table, count_cases, number_columns, text_columns
+from brainsegnet.metrics.table import Cell, Column, Estimate, Table, number_columns, text_columns
 from brainsegnet.plotting.charts import distribution_figure, point_titles
 from brainsegnet.plotting.overlays import overlay_figure
 from brainsegnet.plotting.slices import inline_svg, render
@@ -122,13 +125,17 @@ def score_sections(evaluation: Evaluation, predicted: Path, truth: Sequence[Path
 
 
 def summary_sections(evaluation: Evaluation) -> list[Section]:
-    """Mean Dice at a glance, all means, and the distributions."""
-    summary, scores = summarise(evaluation.scores), evaluation.scores
-    over = f"Mean Dice ± standard deviation over {count_cases(summary.cases)}."
+    """Mean Dice at a glance, all means, and the distributions. Cases that the model was trained on stand apart."""
+    scores, remarks = evaluation.headline, evaluation.familiarity.remarks
+    summary = summarise(scores)
+    over = f"Mean Dice ± standard deviation over {count_headline(evaluation)}."
+    every = [_tell_all(evaluation)] if evaluation.is_mixed else []
     rules = [EMPTY_RULE, INTERVAL_RULE, *evaluation.rules.describe()]
     notes = [describe_convention(evaluation.task), *rules, describe_empty(summary)]
     return [
-        Section("Dice at a glance", [Tiles([_tile(summary, region) for region in summary.mean])], [over]),
+        Section(
+            "Dice at a glance", [Tiles([_tile(summary, region) for region in summary.mean])], [over, *every, *remarks]
+        ),
         Section("Scores", [_means(summary)], notes),
         Section("Distributions", [Charts([_chart(summary, scores, metric) for metric in _DRAWN])], [_CHART_NOTE]),
     ]
@@ -137,7 +144,7 @@ def summary_sections(evaluation: Evaluation) -> list[Section]:
 def case_section(evaluation: Evaluation) -> Section:
     """The scores of every case and region."""
     rows = [
-        [name, region, *(getattr(score, metric) for metric in _LISTED)]
+        [mark_seen(name, evaluation), region, *(getattr(score, metric) for metric in _LISTED)]
         for name, regions in evaluation.scores.items()
         for region, score in regions.items()
     ]
@@ -159,6 +166,15 @@ def column(metric: str) -> Column:
 
 def _mean_dice(regions: Mapping[str, RegionScore]) -> float:
     return sum(score.dice for score in regions.values()) / len(regions)
+
+
+def _tell_all(evaluation: Evaluation) -> str:
+    """A sentence with the mean Dice over all cases, training cases too."""
+    summary = summarise(evaluation.scores)
+    dices = ", ".join(
+        f"{region} {row['dice']:.3f} ± {summary.sd[region]['dice']:.3f}" for region, row in summary.mean.items()
+    )
+    return f"{describe_all(evaluation)}: {dices}."
 
 
 def _tile(summary: Summary, region: str) -> tuple[str, str, str]:
@@ -201,7 +217,7 @@ def _worst_section(evaluation: Evaluation, predicted: Path, truth: Sequence[Path
         dices = ", ".join(f"{region} {score.dice:.3f}" for region, score in regions.items())
         drawn = _draw(scans[name], maps[name], evaluation.task) if name in scans and name in maps else None
         line = f"mean Dice {_mean_dice(regions):.3f} ({dices})"
-        parts.append(Picture(drawn, f"Prediction and truth of {name}", name, line))
+        parts.append(Picture(drawn, f"Prediction and truth of {name}", mark_seen(name, evaluation), line))
     why = f"The {len(rank)} of {len(evaluation.scores)} cases with the lowest mean Dice over the regions, worst first."
     undrawn = ["Pictures need the scans: name folders of cases as the truth."] if not scans else []
     return Section("Worst cases", parts, [why, *undrawn])

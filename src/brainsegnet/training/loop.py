@@ -107,7 +107,7 @@ class Monitoring:
         validate: Gives whole-scan Dice by region for a network in evaluation mode. None is never; all processes agree
             on that.
         validations: Number of validations over the whole training.
-        keep: Called with "best" or "last", and the weights.
+        keep: Called with "best" or "last", the weights, and the number of steps that made them.
         state_file: File for everything that a resumed training needs.
         state_minutes: Minutes between two writings of that file.
         first_state: Minutes before the first writing of that file.
@@ -116,7 +116,7 @@ class Monitoring:
     callbacks: tuple[Callback, ...] = ()
     validate: Callable[[Any], Mapping[str, float]] | None = None
     validations: int = 10
-    keep: Callable[[str, Weights], None] = lambda name, weights: None
+    keep: Callable[[str, Weights, int], None] = lambda name, weights, steps: None
     state_file: Path | None = None
     state_minutes: float = 3.0
     first_state: float = 0.5
@@ -282,7 +282,7 @@ class _Training:
             mean = sum(dice.values()) / len(dice)
             if mean > self.state.best:
                 self.state.best = mean
-                self.monitoring.keep("best", kept.state_dict())
+                self.monitoring.keep("best", kept.state_dict(), self.state.step)
         self.fabric.barrier()
         self._report(progress, dice)
 
@@ -296,7 +296,7 @@ class _Training:
             try:
                 self._write_state()
             finally:
-                self.monitoring.keep("last", self.state.kept().state_dict())
+                self.monitoring.keep("last", self.state.kept().state_dict(), self.state.step)
         self.saved, self.state_minutes = time.monotonic(), self.monitoring.state_minutes
 
     def _write_state(self) -> None:

@@ -1,6 +1,5 @@
 """Which cases a training uses, which are held out, and with which sequences; and folds by patient."""
 
-import re
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,44 +11,15 @@ import numpy as np
 
 from brainsegnet.errors import DatasetError, MissingSequence, ModelError
 from brainsegnet.io.cases import CaseFiles, check_whole, common_sequences, load_case, search_cases
-from brainsegnet.model.card import Card, Simulated
+from brainsegnet.io.patients import patient_of as patient_of
+from brainsegnet.model.card import HASH_DIGITS, Card, Hashes, Simulated
+from brainsegnet.model.store import hash_file
 from brainsegnet.task import Task
 from brainsegnet.training import TrainOptions
 from brainsegnet.training.simulated import plan_simulation
 
 if TYPE_CHECKING:
     from brainsegnet.training.sampler import Scan
-
-_PATIENTS = (
-    (re.compile(r"BraTS-[A-Za-z]+-(\d+)-\d+"), "BraTS {}"),
-    (re.compile(r"BraTS(?:2021)?(?:_Training|_Validation)?_(\d+)"), "BraTS {}"),
-    (re.compile(r"BraTS20_((?:Training|Validation)_\d+)"), "BraTS 2020 {}"),
-    (re.compile(r"(?:[HL]GG_)?Brats1[789]_(\w+)_\d+", re.IGNORECASE), "{}"),
-    (re.compile(r"((?:[HL]GG_)?brats_\w+_pat\d+)_\d+"), "{}"),
-    (re.compile(r"(sub-[^_]+)(?:_.*)?"), "{}"),
-)
-"""How the public data sets name the scans of a patient: BraTS 2023, 2021, 2020, 2017 to 2019, 2015, and BIDS.
-
-A grade stands before a name of BraTS 2015 where another patient of the other grade has the same name.
-"""
-
-
-def patient_of(case: str) -> str:
-    """The patient whose scan a case is, as far as its name shows; else the case itself.
-
-    BraTS 2023 holds scans of BraTS 2021 under the same numbers, so both count as one patient. BraTS 2020 has its own
-    numbers, and one scan of each patient.
-
-    Examples:
-        >>> patient_of("BraTS-GLI-00006-001") == patient_of("BraTS-GLI-00006-000") == patient_of("BraTS2021_00006")
-        True
-        >>> patient_of("brats_tcia_pat105_0012"), patient_of("sub-strokecase0001_ses-0001"), patient_of("training_4")
-        ('brats_tcia_pat105', 'sub-strokecase0001', 'training_4')
-    """
-    for pattern, form in _PATIENTS:
-        if match := pattern.fullmatch(case):
-            return form.format(match[1])
-    return case
 
 
 def deal_folds(cases: Sequence[str], folds: int, seed: int) -> tuple[tuple[str, ...], ...]:
@@ -101,6 +71,15 @@ def check_distinct(scored: Mapping[str, "Scan"], trained: Mapping[str, "Scan"]) 
                 f"cases {name} and {other} hold the same scan, so one would be scored by a model that was trained on "
                 "the other; exclude one of the two"
             )
+
+
+def hash_images(split: "DataSplit") -> Hashes:
+    """The image files of the training cases, as the card holds them. Cases that are not on disk are left out."""
+    files = {case.name: [case.images[name] for name in split.sequences] for case in split.training}
+    on_disk = {name: paths for name, paths in files.items() if all(path.is_file() for path in paths)}
+    with ThreadPoolExecutor(2) as pool:
+        found = pool.map(lambda paths: tuple(hash_file(path)[:HASH_DIGITS] for path in paths), on_disk.values())
+        return dict(zip(on_disk, found, strict=True))
 
 
 def _digest(scan: "Scan") -> tuple[object, ...]:

@@ -18,7 +18,7 @@ from brainsegnet.inference.postprocessing import segment_filtered
 from brainsegnet.inference.tiling import TiledPredictor
 from brainsegnet.io.limits import allow_voxels
 from brainsegnet.metrics.scores import region_dice
-from brainsegnet.model.card import Architecture, Card, ComponentFilter, Data, Input, TrainingNote
+from brainsegnet.model.card import Architecture, Card, ComponentFilter, Data, Hashes, Input, TrainingNote
 from brainsegnet.model.store import (
     BEST,
     CARD_FILE,
@@ -43,7 +43,15 @@ from brainsegnet.training.finetune import (
 from brainsegnet.training.log import LOG_FILE, RunLog
 from brainsegnet.training.recipes import Recipe
 from brainsegnet.training.simulated import describe_simulation, open_buffer
-from brainsegnet.training.split import DataSplit, Reader, check_distinct, check_same, load_scans, split_cases
+from brainsegnet.training.split import (
+    DataSplit,
+    Reader,
+    check_distinct,
+    check_same,
+    hash_images,
+    load_scans,
+    split_cases,
+)
 
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
@@ -115,7 +123,8 @@ def train_split(
         scans = read(split.training, split, callback.on_message)
         held_out = read(split.validation, split, callback.on_message) if scored and fabric.is_global_zero else {}
         check_distinct(held_out, scans)
-        run = _Run(out, split, plan, options, parent, buffer, list(held_out.values()))
+        hashes = hash_images(split) if fabric.is_global_zero else {}
+        run = _Run(out, split, plan, options, parent, buffer, list(held_out.values()), hashes)
         try:
             log = run.open_log() if fabric.is_global_zero else None
             monitoring = Monitoring(
@@ -246,6 +255,7 @@ class _Run:
     parent: Model | None
     buffer: "SimulationBuffer | None"
     held_out: Sequence["Scan"]
+    hashes: Hashes
     scores: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -270,10 +280,10 @@ class _Run:
         self.scores.update({region: float(dice.mean()) for region, dice in found.items()})
         return dict(self.scores)
 
-    def keep(self, name: str, weights: "Weights") -> None:
-        save_model(self.out / name, self.make_card(f"{self.out.name}/{name}"), weights)
+    def keep(self, name: str, weights: "Weights", steps: int) -> None:
+        save_model(self.out / name, self.make_card(f"{self.out.name}/{name}", steps), weights)
 
-    def make_card(self, name: str) -> Card:
+    def make_card(self, name: str, steps: int | None = None) -> Card:
         split, plan, recipe = self.split, self.plan, self.plan.recipe
         cases = tuple(case.name for case in split.training)
         simulated = split.simulated and self.buffer and split.simulated.model_copy(update={"seen": self.buffer.seen})
@@ -290,9 +300,10 @@ class _Run:
             training=TrainingNote(
                 recipe=recipe.model_dump(mode="json"),
                 budget=plan.budget.to_json(),
+                steps=steps,
                 seed=plan.seed,
                 started_from=self.parent.card.as_parent() if self.parent else None,
-                data=Data(cases=cases, count=len(cases), sources=self.options.sources),
+                data=Data(cases=cases, count=len(cases), sources=self.options.sources, hashes=self.hashes),
                 simulated=simulated,
                 held_out=tuple(case.name for case in split.validation),
                 interpolated=recipe.weight_interpolation,
