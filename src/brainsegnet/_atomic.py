@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from brainsegnet._machine import find_host, is_running
-from brainsegnet.errors import OutputError
+from brainsegnet.errors import OutputError, UsageError
 
 IMAGES = (".nii.gz", ".nii", ".mha", ".nrrd")
 """Image formats that are written: one file each, so .mhd is only read."""
@@ -39,7 +39,7 @@ class OutputOptions:
     The fields are options of `brainsegnet segment` and `brainsegnet simulate`.
 
     Raises:
-        OutputError: verify is set without skip_existing.
+        UsageError: verify is set without skip_existing.
     """
 
     overwrite: bool = False
@@ -52,7 +52,7 @@ class OutputOptions:
 
     def __post_init__(self) -> None:
         if self.verify and not self.skip_existing:
-            raise OutputError("--verify compares the inputs of existing results; add --skip-existing")
+            raise UsageError("--verify compares the inputs of existing results; add --skip-existing")
 
 
 class Unfinished(NamedTuple):

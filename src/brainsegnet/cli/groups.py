@@ -7,14 +7,16 @@ from typing import Annotated, Literal
 from cyclopts import App, Parameter
 
 from brainsegnet.benchmark import BenchmarkOptions
-from brainsegnet.cli.app import BenchmarkBar, Folders, Names, Paths, app, complain, say
+from brainsegnet.cli.app import Folders, Names, Paths, app, verb
+from brainsegnet.cli.bars import BenchmarkBar
+from brainsegnet.cli.messages import complain, say, show, show_table
 from brainsegnet.paper import FigureOptions
 
 benchmark = App(name="benchmark", help="Train and test networks side by side, and rank models by their scores.")
 app.command(benchmark)
 
 
-@benchmark.command
+@verb(benchmark)
 def run(
     data: Paths,
     /,
@@ -38,8 +40,6 @@ def run(
     out
         Folder for benchmark.md, .csv and .json, and for the result of each training.
     """
-    from rich.console import Console
-
     from brainsegnet.errors import Interrupted
     from brainsegnet.model.store import torch_needed
 
@@ -52,11 +52,11 @@ def run(
     except Interrupted as error:
         complain(f"{error}; what is finished is in {out}, and the same command goes on from here")
         sys.exit(128 + error.number)
-    Console().print(console_table(done.results, done.notes).to_rich())
+    show_table(console_table(done.results, done.notes))
     say(f"done; see {out / 'benchmark.md'}")
 
 
-@benchmark.command
+@verb(benchmark)
 def rank(scores: Paths, /, *, out: Path | None = None, metrics: Names = (), seed: int = 0) -> None:
     """Rank models by their scores on the same cases, and test their differences.
 
@@ -73,20 +73,18 @@ def rank(scores: Paths, /, *, out: Path | None = None, metrics: Names = (), seed
     seed
         Seed of the bootstrap and the permutations.
     """
-    from rich.console import Console
-
     from brainsegnet.benchmark.ranking import USUAL_METRICS, console_tables
     from brainsegnet.benchmark.ranking import rank as rank_models
 
     for table in console_tables(rank_models(scores, out, metrics or USUAL_METRICS, seed)):
-        Console().print(table.to_rich())
+        show_table(table)
 
 
 paper = App(name="paper", help="The paper's tables and figures with your results, and upload files of its challenges.")
 app.command(paper)
 
 
-@paper.command
+@verb(paper)
 def table(scores: Paths, /, *, number: Literal[1, 2], out: Folders | None = None, labels: Names = ()) -> None:
     """Put your scores below the rows of the paper's Table 1 (BRATS 2015) or Table 2 (ISLES 2017).
 
@@ -105,10 +103,10 @@ def table(scores: Paths, /, *, number: Literal[1, 2], out: Folders | None = None
     """
     from brainsegnet.paper.tables import table as run
 
-    say(run(scores, number, out or [], labels).rstrip("\n"))
+    show(run(scores, number, out or [], labels).rstrip("\n"))
 
 
-@paper.command
+@verb(paper)
 def figure(
     data: Paths,
     /,
@@ -142,7 +140,7 @@ def figure(
         say(f"{strip.case}: slice {strip.index}, {strip.why}")
 
 
-@paper.command
+@verb(paper)
 def submit(predictions: Path, data: Paths, /, *, task: str, name: str, out: Path, id_from: str | None = None) -> None:
     """Pack predictions for the platform of a challenge. Everything is checked before a file is written.
 
