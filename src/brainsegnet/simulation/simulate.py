@@ -120,9 +120,11 @@ def name_case(options: SimulateOptions, seed: int) -> str:
     """Name of the case of a seed.
 
     Examples:
-        >>> name_case(SimulateOptions(), 7)
-        'phantom0007'
+        >>> name_case(SimulateOptions(), 7), name_case(SimulateOptions(stroke="isles2017"), 7)
+        ('phantom0007', 'phantom_7')
     """
+    if options.stroke == "isles2017":
+        return f"phantom_{seed}"
     kind = "sub-strokephantom" if options.stroke else "glioma" if options.realistic else "phantom"
     return f"{kind}{seed:04d}"
 
