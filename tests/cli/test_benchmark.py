@@ -46,7 +46,7 @@ def test_benchmark_run_says_what_it_does_and_shows_the_table(run, quick, phantom
     )
     assert "brainsegnet, fold 3 of 3: whole 0." in ended.out and "s/scan" in ended.out
     assert ended.out.splitlines()[-1] == f"done; see {out / 'benchmark.md'}"
-    assert "brainsegnet, fold 1 of 3: " in ended.err and "minutes left" in ended.err
+    assert "brainsegnet, fold 1 of 3: " in ended.err and " left\n" in ended.err
     assert json.loads((out / "benchmark.json").read_text())["settings"]["seed"] == 4
     assert json.loads((out / "settings.json").read_text())["resample"] is False
     other = run("benchmark", "run", phantoms, *BASE, "--folds", 3, *more, "--register", "--drop-sequences", 0.5)

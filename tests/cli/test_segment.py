@@ -77,7 +77,7 @@ def test_segment_says_what_it_dropped_and_keeps_it_on_request(run, phantoms, tra
     said = f"dropped 2 components of {ml:.1f} ml in all, of lower confidence; --keep-all-components keeps them"
     assert ended.code == 0 and said in ended.out
     assert report["dropped"] == {"confidence_margin": 0.1, "components": 2, "ml": pytest.approx(ml)}
-    ended, report = run(*common, "--keep-all-components"), json.loads((tmp_path / "a.json").read_text())
+    ended, report = run(*common, "--keep-all-components", "--overwrite"), json.loads((tmp_path / "a.json").read_text())
     assert ended.code == 0 and "dropped" not in ended.out
     assert report["dropped"] == {"confidence_margin": None, "components": 0, "ml": 0}
 

@@ -75,7 +75,7 @@ def test_simulate_names_each_phantom_and_refuses_none(run, left, tmp_path):
 def test_simulate_realistic_cases(run, left, tmp_path):
     shape = ("--shape", 32, 44, 40)
     ended = run("simulate", tmp_path / "a", "--cases", 1, "--realistic", "--anatomy", "procedural", *shape)
-    assert ended.code == 0 and "glioma0000" in ended.out and len(left(tmp_path / "a")) == 5
+    assert ended.code == 0 and "glioma0000" in ended.out and len(left(tmp_path / "a")) == 6
     assert "add --realistic" in run("simulate", tmp_path / "b", "--anatomy", "procedural").sentence
     assert "holds no label maps" in run("simulate", tmp_path / "b", "--realistic", "--anatomy", tmp_path).sentence
 
@@ -83,7 +83,7 @@ def test_simulate_realistic_cases(run, left, tmp_path):
 def test_simulate_strokes_and_refuse_options_that_do_not_go_together(run, left, tmp_path):
     ended = run("simulate", tmp_path / "a", "--stroke", "isles2022", "--cases", 1, "--seed", 3)
     assert ended.code == 0 and ended.out == "sub-strokephantom0003\n" and not ended.err
-    assert len(left(tmp_path / "a")) == 3
+    assert len(left(tmp_path / "a")) == 4
     assert "add --stroke isles2022" in run("simulate", tmp_path / "b", "--shapes", tmp_path).sentence
     assert (
         "holds no lesion masks"
