@@ -202,7 +202,11 @@ def begin(home: Path) -> Mapping[str, Verb]:
             check_simulated,
             again=lambda out: ("simulate", out, *simulated, "--skip-existing"),
         ),
-        "report": Verb(lambda out: ("report", found, data, *TASK, "--out", out / "page.html"), check_page, same=False),
+        "report": Verb(
+            lambda out: ("report", found, data, *TASK, "--out", out / "page.html", "--overwrite"),
+            check_page,
+            same=False,
+        ),
     }
 
 

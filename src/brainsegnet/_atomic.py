@@ -186,12 +186,13 @@ def _claimed_in(claim: Path) -> set[str]:
     return set()
 
 
-def refuse_existing(conflicts: Mapping[Path, str]) -> None:
+def refuse_existing(conflicts: Mapping[Path, str], *, can_skip: bool = True) -> None:
     """Refuse to replace results.
 
     Args:
         conflicts: Each result that exists, to the reason why it is not the one that is asked for; empty without
             --skip-existing.
+        can_skip: Whether the command has --skip-existing.
 
     Raises:
         OutputError: there is one.
@@ -205,10 +206,8 @@ def refuse_existing(conflicts: Mapping[Path, str]) -> None:
         raise OutputError(
             f"{path} is there already{more} and is another result: {reason}; add --overwrite to replace it, {place}"
         )
-    raise OutputError(
-        f"{path} is there already{more}; add --skip-existing to continue a stopped run, or --overwrite to replace it, "
-        f"{place}"
-    )
+    remedy = "add --skip-existing to continue a stopped run, or --overwrite" if can_skip else "add --overwrite"
+    raise OutputError(f"{path} is there already{more}; {remedy} to replace it, {place}")
 
 
 def hash_file(path: Path) -> str:

@@ -10,7 +10,8 @@ import time
 
 import pytest
 
-from brainsegnet.cli import app, messages
+from brainsegnet.cli import messages
+from brainsegnet.cli.app import app
 from brainsegnet.cli.bars import Bar, CasesBar, describe_time_left
 from brainsegnet.io.cases import find_cases
 from brainsegnet.progress import CaseCounter, ProgressEvent
@@ -88,6 +89,29 @@ def test_a_log_on_a_full_disk_is_told_at_the_end(run, small_disk, phantoms):
         if code:
             break
     assert code == 1 and "log" in sentence and "No space left" in sentence and "Traceback" not in sentence
+
+
+def test_files_at_the_place_of_out_are_not_replaced_unless_asked_for(run, phantoms, shifted, tmp_path):
+    scores = tmp_path / "scores"
+    score = ("evaluate", shifted, phantoms, *TASK, "--out", scores)
+    assert run(*score).code == 0
+    for command, file in (
+        (score, scores / "scores.csv"),
+        (("report", shifted, phantoms, *TASK, "--out"), tmp_path / "page.html"),
+        (("paper", "table", scores, "--number", 1, "--out"), tmp_path / "table.md"),
+        (("paper", "figure", phantoms, "--predictions", shifted, *TASK, "--out"), tmp_path / "figure.svg"),
+        (
+            ("benchmark", "rank", scores / "scores.json", scores / "scores.json", "--out", tmp_path),
+            tmp_path / "pairs.csv",
+        ),
+        (("paper", "submit", shifted, phantoms, *TASK, "--name", "m", "--out"), tmp_path / "upload.zip"),
+    ):
+        words = (*command, file) if command[-1] == "--out" else command
+        file.write_text("mine")
+        ended = run(*words)
+        assert ended.code == 1 and f"{file} is there already" in ended.sentence and "add --overwrite" in ended.sentence
+        assert file.read_text() == "mine" and "--skip-existing" not in ended.sentence
+    assert run(*score, "--overwrite").code == 0 and (scores / "scores.csv").read_text() != "mine"
 
 
 def test_every_verb_has_the_same_options_of_messages():

@@ -3,18 +3,22 @@
 import functools
 import inspect
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import App, Group, Parameter, default_name_transform
 
+from brainsegnet._atomic import refuse_existing
 from brainsegnet._machine import describe_environment
 from brainsegnet.cli.messages import MessageOptions, begin, complain
 
 Paths = Annotated[list[Path], Parameter(consume_multiple=False)]
 Folders = list[Path]
 Names = tuple[str, ...]
+Overwrite = Annotated[
+    bool, Parameter(help="Replace what exists already at the place of --out. By default it is refused.")
+]
 
 
 def _show(default: object) -> str | None:
@@ -64,6 +68,16 @@ def verb(group: App) -> Callable[[Callable[..., None]], Callable[..., None]]:
         return run
 
     return register
+
+
+def keep_existing(outputs: Iterable[Path], overwrite: bool) -> None:
+    """Refuse to replace files, before any work.
+
+    Raises:
+        OutputError: one of the outputs exists, and `overwrite` is not set.
+    """
+    if not overwrite:
+        refuse_existing(dict.fromkeys((path for path in outputs if path.is_file()), ""), can_skip=False)
 
 
 def report_failures(failures: Mapping[str, str], done: int) -> None:

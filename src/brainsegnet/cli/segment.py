@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from brainsegnet._atomic import OutputOptions
-from brainsegnet.cli.app import Paths, app, report_failures, report_left_out, verb
+from brainsegnet.cli.app import Overwrite, Paths, app, keep_existing, report_failures, report_left_out, verb
 from brainsegnet.cli.bars import CasesBar
 from brainsegnet.cli.messages import complain, detail, say, show, show_table
 from brainsegnet.inference import SegmentOptions
@@ -105,6 +105,7 @@ def evaluate(
     out: Path | None = None,
     tolerance_mm: float = 1.0,
     lesions: LesionRuleName = "overlap",
+    overwrite: Overwrite = False,
 ) -> None:
     """Score predicted label maps against true ones, region by region.
 
@@ -131,6 +132,7 @@ def evaluate(
     from brainsegnet.metrics.scores import ScoreRules
     from brainsegnet.metrics.shapes import LESION_RULES
 
+    keep_existing([out / name for name in ("scores.csv", "scores.json", "scores.md")] if out else [], overwrite)
     with CasesBar() as bar:
         evaluation = run(predicted, truth, task, out, ScoreRules(tolerance_mm, LESION_RULES[lesions]), bar)
     show_table(console_table(evaluation))
@@ -173,6 +175,7 @@ def report(
     worst: int = 4,
     tolerance_mm: float = 1.0,
     lesions: LesionRuleName = "overlap",
+    overwrite: Overwrite = False,
 ) -> None:
     """Write one HTML page with everything it shows: scores, distributions, worst cases, curves, card, how to repeat it.
 
@@ -199,6 +202,7 @@ def report(
     from brainsegnet.metrics.shapes import LESION_RULES
     from brainsegnet.reporting.report import report as run
 
+    keep_existing([out], overwrite)
     failures = run(source, out, truth or [], task, worst, ScoreRules(tolerance_mm, LESION_RULES[lesions]))
     say(f"done; open {out}")
     report_failures(failures, 1)
