@@ -323,9 +323,9 @@ def test_a_folder_that_no_layout_knows_is_named_beside_those_that_are_known(tmp_
     touch(tmp_path, *unknown)
     found = search_cases([tmp_path])
     (sentence,) = found.left_out
-    images = f"image {first} is" if count == 1 else f"{count} images ({first}, ...) are"
+    images, them = (f"image {first} is", "it") if count == 1 else (f"{count} images ({first}, ...) are", "them")
     folder = (tmp_path / unknown[0]).parent
-    assert sentence == f"{folder} is left out: its {images} named in no known way; list them in a .csv table"
+    assert sentence == f"{folder} is left out: its {images} named in no known way; list {them} in a .csv table"
     assert [case.name for case in found.cases] == ["pat1"] == [case.name for case in find_cases([tmp_path])]
 
 

@@ -28,6 +28,30 @@ def nifti_header(*size, offset=352, datatype=np.float32):
     return header.binaryblock + bytes(4)
 
 
+def nifti2_header(*size):
+    header = nibabel.Nifti2Header()
+    header.set_data_dtype(np.float32)
+    header["dim"] = [len(size), *size, *[1] * (7 - len(size))]
+    header["vox_offset"], header["sform_code"] = 544, 1
+    header["srow_x"], header["srow_y"], header["srow_z"] = np.eye(4)[:3]
+    return header.binaryblock + bytes(4)
+
+
+def pair(home, *size):
+    header = nibabel.Nifti1Header(nifti_header(*size)[:348], check=False)
+    header["magic"], header["vox_offset"] = b"ni1", 0
+    (home / "a.hdr").write_bytes(header.binaryblock)
+    (home / "a.img.gz").write_bytes(gzip.compress(bytes(100_000)))
+    return home / "a.hdr"
+
+
+def mgh_header(*size):
+    header = nibabel.freesurfer.mghformat.MGHHeader()
+    header.set_data_shape(size)
+    header.set_data_dtype(np.float32)
+    return header.binaryblock + bytes(284 - len(header.binaryblock))
+
+
 def inflating(path, start, total):
     """A gzip of `start` and zeros that inflates to `total` bytes; pieces of zeros are packed once and repeated."""
     packer = zlib.compressobj(9, zlib.DEFLATED, -15)
@@ -68,6 +92,11 @@ HOSTILE = {
     "a plain header": lambda home: (home / "a.nii").write_bytes(nifti_header(2000, 2000, 1000)) and home / "a.nii",
     "voxels far behind": lambda home: inflating(home / "a.nii.gz", nifti_header(4, 4, 4, offset=2**40), 100_000_000),
     "300 million voxels, declared alone": lambda home: inflating(home / "a.nii.gz", nifti_header(1000, 1000, 300), 352),
+    "NIfTI-2": lambda home: inflating(home / "a.nii.gz", nifti2_header(200_000, 200_000, 100_000), 544),
+    "a pair of files": lambda home: pair(home, 2000, 2000, 1000),
+    "a pair of 300 million": lambda home: pair(home, 1000, 1000, 300),
+    "MGH": lambda home: inflating(home / "a.mgz", mgh_header(2000, 2000, 1000), 284),
+    "MGH that inflates to 20 GB": lambda home: inflating(home / "a.mgz", mgh_header(2000, 2000, 1250), 20_000_000_284),
     "MetaImage": lambda home: meta(home / "a.mha", (2000, 2000, 1000), compressed=False),
     "packed MetaImage": lambda home: meta(home / "a.mha", (2000, 2000, 1000), compressed=True),
     "packed MetaImage of 300 million": lambda home: meta(home / "a.mha", (1000, 1000, 300), compressed=True),
@@ -114,7 +143,7 @@ def refusals(tmp_path_factory):
 def test_a_hostile_file_is_refused_in_a_second_and_200_mb(refusals, name):
     for path, function, said, seconds, peak in refusals[name]:
         assert seconds < MOST_SECONDS and peak < MOST_BYTES, (function, seconds, peak)
-        if function != "check_size" or path.endswith((".nii", ".nii.gz")):
+        if function != "check_size" or path.endswith((".nii", ".nii.gz", ".hdr", ".mgz")):
             assert path in said and "\n" not in said
 
 

@@ -221,8 +221,10 @@ def _find_in(source: Path) -> CaseSearch:
 
 def _describe_strangers(folder: Path, names: Sequence[str]) -> str:
     """A sentence on why the images of a folder belong to no case."""
-    images = f"image {names[0]} is" if len(names) == 1 else f"{len(names)} images ({names[0]}, ...) are"
-    return f"{folder} is left out: its {images} named in no known way; list them in a .csv table"
+    if len(names) == 1:
+        return f"{folder} is left out: its image {names[0]} is named in no known way; list it in a .csv table"
+    count = f"{len(names)} images ({names[0]}, ...)"
+    return f"{folder} is left out: its {count} are named in no known way; list them in a .csv table"
 
 
 def _find_damages(cases: Sequence[CaseFiles], sequences: Iterable[str] | None = None) -> list[list[str]]:
