@@ -12,6 +12,8 @@ from importlib import metadata
 from pathlib import Path
 
 VERSIONED = ("brainsegnet", "torch", "lightning", "safetensors", "openvino", "nncf", "numpy", "SimpleITK")
+LEAST_SPACE = 400_000_000
+"""Address space in bytes without which NumPy and SciPy cannot be loaded."""
 CPUINFO, CGROUP = Path("/proc/cpuinfo"), Path("/sys/fs/cgroup")
 INTEGER_FLAGS = {"avx2", "avx512_vnni", "avx_vnni", "amx_int8", "asimddp"}
 """With any of these, 8-bit products are faster than those of floats, with AVX2 alone 1.9 times."""
@@ -82,6 +84,23 @@ def _limits() -> Iterator[int]:
         details = dict(line.split() for line in (CGROUP / "memory.stat").read_text().splitlines())
         if most != "max":
             yield max(int(most) - int(taken) + int(details["inactive_file"]), 0)
+
+
+def describe_small_limit() -> str:
+    """A sentence if the limit on this process (`ulimit -v`) is below what the libraries need; otherwise empty.
+
+    Below it, a library may wait for ever while it is loaded.
+    """
+    with suppress(ImportError, OSError, ValueError):
+        import resource
+
+        space, _ = resource.getrlimit(resource.RLIMIT_AS)
+        if space != resource.RLIM_INFINITY and space < LEAST_SPACE:
+            return (
+                f"the limit on memory (ulimit -v) is {space / 1e6:.0f} MB, and the libraries alone need "
+                f"{LEAST_SPACE / 1e6:.0f} MB; raise it"
+            )
+    return ""
 
 
 def tells_of_memory(error: BaseException) -> bool:

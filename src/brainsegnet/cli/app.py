@@ -10,8 +10,9 @@ from typing import Annotated, Any
 from cyclopts import App, Group, Parameter, default_name_transform
 
 from brainsegnet._atomic import refuse_existing
-from brainsegnet._machine import describe_environment
+from brainsegnet._machine import describe_environment, describe_small_limit
 from brainsegnet.cli.messages import MessageOptions, begin, complain
+from brainsegnet.errors import BrainSegNetError
 
 Paths = Annotated[list[Path], Parameter(consume_multiple=False)]
 Folders = list[Path]
@@ -57,6 +58,8 @@ def verb(group: App) -> Callable[[Callable[..., None]], Callable[..., None]]:
         @functools.wraps(function)
         def run(*given: Any, messages: MessageOptions | None = None, **named: Any) -> None:  # noqa: ANN401
             begin(messages or MessageOptions(), sys.argv[1:])
+            if too_small := describe_small_limit():
+                raise BrainSegNetError(too_small)
             function(*given, **named)
 
         kind = Annotated[MessageOptions | None, Parameter(name="*", group=_MESSAGES)]
