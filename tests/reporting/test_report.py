@@ -100,8 +100,10 @@ def test_a_report_on_predictions_draws_the_worst_and_finds_the_model(phantoms, s
     for scores in evaluation.scores.values():
         for score in scores.values():
             assert f"<td>{score.dice:.3f}</td>" in text and f"<td>{score.hd95_mm:.2f}</td>" in text
-    named = [e.text for e in root.iter("title") if e.text.startswith("phantom0001: ")]
-    assert len(named) == 7 * 3, "a dot in each of seven charts of three regions"
+    titles = [e.text for e in root.iter("title")]
+    count = {name: sum(title.startswith(f"{name}: ") for title in titles) for name in evaluation.scores}
+    assert count["phantom0002"] == 7 * 3, "a dot in each of seven charts of three regions"
+    assert count["phantom0001"] == 0 and "Training cases of the model are not drawn." in text
 
 
 def test_a_report_scores_by_the_rules_of_evaluate_and_tells_them(phantoms, shifted, tmp_path):

@@ -130,6 +130,7 @@ def summary_sections(evaluation: Evaluation) -> list[Section]:
     summary = summarise(scores)
     over = f"Mean Dice ± standard deviation over {count_headline(evaluation)}."
     every = [_tell_all(evaluation)] if evaluation.is_mixed else []
+    drawn = ["Training cases of the model are not drawn."] if evaluation.is_mixed else []
     rules = [EMPTY_RULE, INTERVAL_RULE, *evaluation.rules.describe()]
     notes = [describe_convention(evaluation.task), *rules, describe_empty(summary)]
     return [
@@ -137,7 +138,9 @@ def summary_sections(evaluation: Evaluation) -> list[Section]:
             "Dice at a glance", [Tiles([_tile(summary, region) for region in summary.mean])], [over, *every, *remarks]
         ),
         Section("Scores", [_means(summary)], notes),
-        Section("Distributions", [Charts([_chart(summary, scores, metric) for metric in _DRAWN])], [_CHART_NOTE]),
+        Section(
+            "Distributions", [Charts([_chart(summary, scores, metric) for metric in _DRAWN])], [_CHART_NOTE, *drawn]
+        ),
     ]
 
 
