@@ -176,6 +176,8 @@ def begin(home: Path) -> Mapping[str, Verb]:
     """Cases, a model and predictions, and the verbs that use them."""
     data, run, found = home / "data", home / "run", home / "found"
     call(lambda: simulate(data, SimulateOptions(3, 0, SHAPE)), home / "log")
+    simulated = ("--cases", 4, "--shape", *SHAPE)
+    segment = ("segment", data, "--model", run, "--probabilities", *CPU)
     train = ("train", data, *TASK, "--steps", STEPS, "--hold-out", "phantom0002")
     call(verb_of((*train, "--out", run)), home / "log")
     call(verb_of(("segment", data, "--model", run, "--out", found, *CPU)), home / "log")
@@ -185,7 +187,9 @@ def begin(home: Path) -> Mapping[str, Verb]:
 
     return {
         "segment": Verb(
-            lambda out: ("segment", data, "--model", run, "--out", out, "--probabilities", *CPU), check_segmented
+            lambda out: (*segment, "--out", out, "--overwrite"),
+            check_segmented,
+            again=lambda out: (*segment, "--out", out, "--skip-existing"),
         ),
         "train": Verb(lambda out: (*train, "--out", out), check_trained, again=go_on),
         "export": Verb(
@@ -193,8 +197,16 @@ def begin(home: Path) -> Mapping[str, Verb]:
             check_exported,
             lambda out: shutil.copytree(run / BEST, out, dirs_exist_ok=True),
         ),
-        "simulate": Verb(lambda out: ("simulate", out, "--cases", 4, "--shape", *SHAPE), check_simulated),
-        "report": Verb(lambda out: ("report", found, data, *TASK, "--out", out / "page.html"), check_page, same=False),
+        "simulate": Verb(
+            lambda out: ("simulate", out, *simulated, "--overwrite"),
+            check_simulated,
+            again=lambda out: ("simulate", out, *simulated, "--skip-existing"),
+        ),
+        "report": Verb(
+            lambda out: ("report", found, data, *TASK, "--out", out / "page.html", "--overwrite"),
+            check_page,
+            same=False,
+        ),
     }
 
 

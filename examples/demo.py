@@ -22,7 +22,7 @@ def main(out: Path, case: Path) -> None:
     """Everything into the folder `out`, beside what is there."""
     console = Console()
     options = brainsegnet.SegmentOptions(picture=True, uncertainty=True)
-    found = brainsegnet.segment(case, None, out, options)
+    found = brainsegnet.segment(case, None, out, options, output=brainsegnet.OutputOptions(overwrite=True))
     for segmented in found.done:
         describe(segmented, console)
         score(segmented, case, out, console)

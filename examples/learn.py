@@ -12,7 +12,7 @@ from pathlib import Path
 from rich.console import Console
 
 import brainsegnet
-from brainsegnet.cli.app import TrainingBar
+from brainsegnet.cli.bars import TrainingBar
 from brainsegnet.metrics.evaluate import console_table
 from brainsegnet.plotting.charts import training_curve_figure
 from brainsegnet.plotting.slices import save_figure

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from brainsegnet.errors import BrainSegNetError
 
 if TYPE_CHECKING:
+    from brainsegnet._atomic import OutputOptions
     from brainsegnet.benchmark import BenchmarkOptions
     from brainsegnet.benchmark.ranking import rank
     from brainsegnet.benchmark.run import run_benchmark
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 _HOMES = {
+    "OutputOptions": "_atomic",
     "inspect": "reporting.inspect",
     "SimulateOptions": "simulation.simulate",
     "simulate": "simulation.simulate",
@@ -75,6 +77,7 @@ __all__ = [
     "Callback",
     "FigureOptions",
     "LabelMap",
+    "OutputOptions",
     "ProgressEvent",
     "Recipe",
     "SegmentOptions",

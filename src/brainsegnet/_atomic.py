@@ -4,19 +4,21 @@ An unfinished file has a hidden name that contains the host and the process. So 
 process has left, and whether a running process writes to the same place.
 """
 
+import hashlib
 import json
 import os
 import re
 import secrets
 import shutil
 import tempfile
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 from brainsegnet._machine import find_host, is_running
-from brainsegnet.errors import OutputError
+from brainsegnet.errors import OutputError, UsageError
 
 IMAGES = (".nii.gz", ".nii", ".mha", ".nrrd")
 """Image formats that are written: one file each, so .mhd is only read."""
@@ -28,6 +30,29 @@ _open: dict[Path, Path] = {}
 """Unfinished files and folders of this process, to their final places."""
 _swept: set[Path] = set()
 """Folders in which this process has already removed what dead processes left."""
+
+
+@dataclass(frozen=True)
+class OutputOptions:
+    """What happens to results that exist already. By default they are refused, before any work.
+
+    The fields are options of `brainsegnet segment` and `brainsegnet simulate`.
+
+    Raises:
+        UsageError: verify is set without skip_existing.
+    """
+
+    overwrite: bool = False
+    "Replace results that exist already. By default they are refused."
+    skip_existing: bool = False
+    """Continue a stopped run: leave out each case whose result is complete and was made with the same inputs, options
+    and model. Other complete results are refused, or replaced with --overwrite."""
+    verify: bool = False
+    "With --skip-existing: compare the content of files by its SHA-256, not their size, time and header."
+
+    def __post_init__(self) -> None:
+        if self.verify and not self.skip_existing:
+            raise UsageError("--verify compares the inputs of existing results; add --skip-existing")
 
 
 class Unfinished(NamedTuple):
@@ -159,6 +184,40 @@ def _claimed_in(claim: Path) -> set[str]:
     with suppress(OSError, ValueError, TypeError):
         return {*json.loads(claim.read_text(encoding="utf-8"))}
     return set()
+
+
+def refuse_existing(conflicts: Mapping[Path, str], *, can_skip: bool = True) -> None:
+    """Refuse to replace results.
+
+    Args:
+        conflicts: Each result that exists, to the reason why it is not the one that is asked for; empty without
+            --skip-existing.
+        can_skip: Whether the command has --skip-existing.
+
+    Raises:
+        OutputError: there is one.
+    """
+    if not conflicts:
+        return
+    path, reason = next(iter(conflicts.items()))
+    more = f" (and {len(conflicts) - 1} more)" if len(conflicts) > 1 else ""
+    place = "or name another place with --out"
+    if reason:
+        raise OutputError(
+            f"{path} is there already{more} and is another result: {reason}; add --overwrite to replace it, {place}"
+        )
+    remedy = "add --skip-existing to continue a stopped run, or --overwrite" if can_skip else "add --overwrite"
+    raise OutputError(f"{path} is there already{more}; {remedy} to replace it, {place}")
+
+
+def hash_file(path: Path) -> str:
+    """SHA-256 of the content of a file in hexadecimal digits.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def require_space(folder: Path, needed: int, what: str) -> None:

@@ -53,6 +53,10 @@ class BrainSegNetError(ValueError):
     """Base class of the errors that a user can cause and correct. Its text is one sentence, shown as it is."""
 
 
+class UsageError(BrainSegNetError):
+    """Options that do not fit together, or an option out of range."""
+
+
 class ImageError(BrainSegNetError):
     """A file is not an image, or an image cannot be used: not 3-D, empty, constant, NaN or infinite."""
 

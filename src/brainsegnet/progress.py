@@ -1,5 +1,6 @@
 """How long operations report their progress: sentences and events, to one callback that serves every operation."""
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class ProgressEvent:
-    """How far a training or a benchmark is. Fields that do not apply are None.
+    """How far a long operation is: a training, a benchmark, or work on many cases. Fields that do not apply are None.
 
     Attributes:
         progress: Share of the whole work that is done, 0 to 1.
@@ -26,6 +27,8 @@ class ProgressEvent:
         folds: Number of folds of a benchmark.
         seed: Seed of this training in a benchmark with several seeds.
         training: Share of the current training of a benchmark that is done, 0 to 1.
+        done: Cases that are done or have failed, in `segment`, `evaluate` and `simulate`.
+        cases: Number of all cases.
     """
 
     progress: float
@@ -44,6 +47,8 @@ class ProgressEvent:
     folds: int | None = None
     seed: int | None = None
     training: float | None = None
+    done: int | None = None
+    cases: int | None = None
 
 
 class Callback:
@@ -72,3 +77,30 @@ class Callback:
             name: Name of the case.
             result: `segment` gives a `SavedCase`, `simulate` the folder of the case.
         """
+
+
+class CaseCounter:
+    """Tells a callback how many of several cases are done, and how long the others may take.
+
+    Args:
+        callback: Its `on_progress` is called at the start and after each case; None tells nobody.
+        cases: Number of cases.
+    """
+
+    def __init__(self, callback: Callback | None, cases: int) -> None:
+        self._callback, self._cases, self._done, self._start = callback, cases, 0, time.monotonic()
+        if cases:
+            self._tell()
+
+    def advance(self) -> None:
+        """One more case is done, or has failed."""
+        self._done += 1
+        self._tell()
+
+    def _tell(self) -> None:
+        if self._callback is None:
+            return
+        minutes = (time.monotonic() - self._start) / 60
+        left = minutes / self._done * (self._cases - self._done) if self._done else None
+        event = ProgressEvent(self._done / self._cases, minutes, left, done=self._done, cases=self._cases)
+        self._callback.on_progress(event)

@@ -79,9 +79,9 @@ def test_no_island_is_dropped_whatever_the_card_of_the_model_says(few_shot, simu
     dropping = save_model(tmp_path / "dropping", card, model.tensors()).folder
     kept, segment = [], few_shot.brainsegnet.segment
 
-    def watched(cases, model, out, options):
+    def watched(cases, model, out, options, **more):
         kept.append(options.keep_all_components)
-        return segment(cases, model, out, options)
+        return segment(cases, model, out, options, **more)
 
     monkeypatch.setattr(few_shot.brainsegnet, "segment", watched)
     given = [str(phantoms), "--task", "brats2015", "--from", str(dropping), "--steps", "1", "--tested", "1"]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from brainsegnet.cli import main
+from brainsegnet.cli import STOPPING, main
 from brainsegnet.training import recipes
 
 
@@ -41,7 +41,8 @@ Run = Callable[..., Ended]
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], one_thread: None) -> Iterator[Run]:
     """Calls `brainsegnet` with arguments."""
-    handler, hook = signal.getsignal(signal.SIGTERM), threading.excepthook
+    numbers = [getattr(signal, name) for name in STOPPING if hasattr(signal, name)]
+    handlers, hook = [signal.getsignal(number) for number in numbers], threading.excepthook
 
     def call(*arguments: object) -> Ended:
         monkeypatch.setattr(sys, "argv", ["brainsegnet", *map(str, arguments)])
@@ -54,7 +55,8 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], one
         return Ended(code, *capsys.readouterr())
 
     yield call
-    signal.signal(signal.SIGTERM, handler)
+    for number, handler in zip(numbers, handlers, strict=True):
+        signal.signal(number, handler)
     threading.excepthook = hook
 
 

@@ -8,8 +8,9 @@ import sys
 import pytest
 
 from brainsegnet.cli import console
-from brainsegnet.cli.app import TrainingBar, complain, say
+from brainsegnet.cli.bars import TrainingBar
 from brainsegnet.cli.console import SteadyStream, steady_streams
+from brainsegnet.cli.messages import complain, say
 from brainsegnet.io.cases import find_cases
 from brainsegnet.io.images import read_image, write_image
 from brainsegnet.progress import ProgressEvent

@@ -48,7 +48,7 @@ def test_segment_leaves_an_earlier_result_as_it_was(run, phantoms, strict, small
     assert run(*command).code == 0
     before = {path.name: path.read_bytes() for path in (disk / "out").iterdir()}
     leave(disk, 4)
-    assert FULL in run(*command).sentence
+    assert FULL in run(*command, "--overwrite").sentence
     assert {path.name: path.read_bytes() for path in (disk / "out").iterdir()} == before
 
 
@@ -58,7 +58,7 @@ def test_simulate_writes_a_case_or_nothing(run, left, small_disk):
     ended = run("simulate", disk / "out", "--cases", 9, "--shape", 24, 40, 40)
     assert "cannot be written: " in ended.sentence and ".brainsegnet" not in ended.sentence
     whole = {name.split("/")[0] for name in left(disk / "out")}
-    assert len(left(disk / "out")) == 5 * len(whole) and whole == {*ended.out.split()}
+    assert len(left(disk / "out")) == 6 * len(whole) and whole == {*ended.out.split()}
 
 
 def test_a_training_and_an_export_ask_for_room_first(run, left, quick, phantoms, trained, small_disk):
@@ -116,6 +116,7 @@ def test_a_label_map_without_its_json_is_made_again(run, phantoms, strict, tmp_p
     assert run(*command).code == 0
     (tmp_path / "out" / "phantom0000.json").unlink()
     (tmp_path / "out" / "phantom0000.nii.gz").write_bytes(b"half")
-    assert run(*command).code == 0
+    assert "is there already; add --skip-existing" in run(*command).sentence
+    assert run(*command, "--skip-existing").code == 0
     assert json.loads((tmp_path / "out" / "phantom0000.json").read_text())["labels"] == "phantom0000.nii.gz"
     read_labels(tmp_path / "out" / "phantom0000.nii.gz")

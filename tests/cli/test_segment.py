@@ -79,7 +79,7 @@ def test_segment_says_what_it_dropped_and_keeps_it_on_request(run, phantoms, tra
     said = f"dropped 2 components of {ml:.1f} ml in all, of lower confidence; --keep-all-components keeps them"
     assert ended.code == 0 and said in ended.out
     assert report["dropped"] == {"confidence_margin": 0.1, "components": 2, "ml": pytest.approx(ml)}
-    ended, report = run(*common, "--keep-all-components"), json.loads((tmp_path / "a.json").read_text())
+    ended, report = run(*common, "--keep-all-components", "--overwrite"), json.loads((tmp_path / "a.json").read_text())
     assert ended.code == 0 and "dropped" not in ended.out
     assert report["dropped"] == {"confidence_margin": None, "components": 0, "ml": 0}
 
@@ -174,7 +174,9 @@ def test_segment_and_train_register_on_request(run, quick, phantoms, strict, tmp
 def test_segment_refuses_flags_that_cannot_be_meant(run, left, phantoms, strict, tmp_path, flags, sentence):
     names = {"CASE": phantoms / "phantom0000", "FLAIR": find_cases([phantoms])[0].images["flair"]}
     ended = run("segment", *(names.get(flag, flag) for flag in flags), "--model", strict, "--out", tmp_path / "a.mha")
-    assert ended.code == 1 and sentence in ended.sentence and not left(tmp_path)
+    assert (
+        ended.code == (1 if flags == ("--flair", "FLAIR") else 2) and sentence in ended.sentence and not left(tmp_path)
+    )
 
 
 def test_evaluate_shows_scores_and_writes_them(run, phantoms, tmp_path):

@@ -177,7 +177,8 @@ def test_a_truth_that_cannot_be_used_costs_the_picture_its_truth_and_the_case_no
 def test_a_model_trained_with_dropped_sequences_takes_any_subset_and_says_what_was_absent(phantoms, trained, tmp_path):
     images = files_of(phantoms).images
     for subset in (["flair"], ["t2", "t1c"], ["t1", "t1c", "t2"]):
-        (done,) = segment({name: images[name] for name in subset}, trained, tmp_path / "a.nii.gz", CPU).done
+        out = tmp_path / f"{len(subset)}.nii.gz"
+        (done,) = segment({name: images[name] for name in subset}, trained, out, CPU).done
         assert set(done.report["sequences"]["used"]) == set(subset)
         assert set(done.report["sequences"]["absent"]) == set(images) - set(subset)
 

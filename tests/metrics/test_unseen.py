@@ -93,6 +93,7 @@ def test_a_training_case_under_another_name_is_recognised_by_its_images(editable
     case = find_cases([phantoms])[0]
     for path in list(editable.glob("phantom0000.*")):
         path.rename(editable / path.name.replace("phantom0000", "other"))
+    edit(editable, "other", inputs={})
     assert find_seen(editable, ["other"]).seen == ()
     edit(editable, "other", inputs=hashed(case))
     assert find_seen(editable, ["other"]).seen == ("other",)

@@ -26,7 +26,7 @@ def hashes(folder):
 
 def test_the_same_seed_gives_the_same_bytes_and_another_does_not(phantoms, tmp_path):
     simulate(tmp_path / "again", SimulateOptions(3, 0, SHAPE))
-    assert hashes(tmp_path / "again") == hashes(phantoms) and len(hashes(phantoms)) == 15
+    assert hashes(tmp_path / "again") == hashes(phantoms) and len(hashes(phantoms)) == 18
     simulate(tmp_path / "other", SimulateOptions(1, 7, SHAPE))
     assert not set(hashes(tmp_path / "other").values()) & set(hashes(phantoms).values())
 
@@ -91,7 +91,7 @@ def test_realistic_cases_are_cases_of_brats_2015_and_repeat(tmp_path):
     for name in ("a", "b"):
         folders = simulate(tmp_path / name, SimulateOptions(2, 4, SMALL, realistic=True, anatomy="procedural"))
     assert [folder.name for folder in folders] == ["glioma0004", "glioma0005"]
-    assert hashes(tmp_path / "a") == hashes(tmp_path / "b") and len(set(hashes(tmp_path / "a").values())) == 10
+    assert hashes(tmp_path / "a") == hashes(tmp_path / "b") and len(set(hashes(tmp_path / "a").values())) == 12
     for found in find_cases([tmp_path / "a"]):
         case = load_case(found, BRATS2015.sequences, BRATS2015, lesion=True)
         assert case.lesion.array.any()
@@ -147,7 +147,7 @@ def shapes(tmp_path_factory):
 def test_the_same_seed_and_shapes_give_the_same_strokes(shapes, tmp_path):
     for name in ("a", "b"):
         simulate(tmp_path / name, SimulateOptions(2, 3, stroke="isles2022", shapes=shapes, detail=0.35))
-    assert hashes(tmp_path / "a") == hashes(tmp_path / "b") and len(hashes(tmp_path / "a")) == 6
+    assert hashes(tmp_path / "a") == hashes(tmp_path / "b") and len(hashes(tmp_path / "a")) == 8
     (folder,) = simulate(tmp_path / "c", SimulateOptions(1, 4, stroke="isles2022", shapes=shapes, detail=0.35))
     assert hashes(folder) == hashes(tmp_path / "a" / folder.name)
 
@@ -185,3 +185,33 @@ def test_real_shapes_and_territories_are_opened(real_data):
     library = open_library(real_data / "lesion_shapes")
     mask = library.draw_shape(np.random.default_rng(0))
     assert library.atlas is not None and library.atlas.shape == mask.shape and set(np.unique(mask.array)) == {0, 1}
+
+
+def test_a_case_that_exists_is_not_replaced_and_a_stopped_run_continues(tmp_path):
+    from brainsegnet._atomic import OutputOptions
+    from brainsegnet.errors import OutputError
+
+    out, two, three = tmp_path / "out", SimulateOptions(2, 0, SHAPE), SimulateOptions(3, 0, SHAPE)
+    skip, replace, verify = OutputOptions(False, True), OutputOptions(True), OutputOptions(False, True, True)
+    simulate(out, two)
+    before, names = hashes(out), []
+    with pytest.raises(OutputError, match=r"phantom0000 is there already \(and 1 more\); add --skip-existing"):
+        simulate(out, three)
+    assert hashes(out) == before
+    assert len(simulate(out, three, Names(names), skip)) == 3 and names == ["phantom0002"]
+    simulate(tmp_path / "whole", three)
+    assert hashes(out) == hashes(tmp_path / "whole")
+
+    with pytest.raises(OutputError, match="is another result: it was simulated with other options; add --overwrite"):
+        simulate(out, SimulateOptions(2, 0, SMALL), output=skip)
+    image = next((out / "phantom0001").rglob("*.mha"))
+    image.write_bytes(image.read_bytes()[:-1] + b"x")
+    simulate(out, three, Names(names), skip)
+    assert names == ["phantom0002"]
+    simulate(out, three, Names(names), verify)
+    assert names == ["phantom0002", "phantom0001"] and hashes(out) == hashes(tmp_path / "whole")
+    (out / "phantom0000" / "simulated.json").unlink()
+    simulate(out, three, Names(names), skip)
+    simulate(out, SimulateOptions(1, 0, SMALL), Names(names), replace)
+    assert names[2:] == ["phantom0000", "phantom0000"]
+    assert hashes(out)["phantom0001/simulated.json"] and len(hashes(out)) == 18

@@ -40,6 +40,8 @@ NEAR_ZERO = ("volume_error_ml", "relative_volume_error")
 """Metrics with a sign, which are compared by their absolute value."""
 LOW_IS_GOOD = ("hd95_mm", "assd_mm", "lesions_missed", "lesions_invented", *NEAR_ZERO)
 RANKABLE = tuple(metric for metric in METRICS if metric not in {"predicted_volume_ml", "true_volume_ml"})
+RANKING_FILES = ("ranking.csv", "pairs.csv", "ranking.json", "ranking.md")
+"""What `rank` writes."""
 USUAL_METRICS = ("dice", "hd95_mm")
 """The metrics that BraTS ranks by."""
 _RANK_RULE = (
@@ -175,10 +177,8 @@ def rank(
     ranking = rank_models(models, metrics, seed)
     _require_one_truth(models)
     if out is not None:
-        write_text(ranking_csv(ranking), out / "ranking.csv")
-        write_text(pairs_csv(ranking), out / "pairs.csv")
-        write_text(ranking_json(ranking), out / "ranking.json")
-        write_text(ranking_markdown(ranking), out / "ranking.md")
+        for name, text in zip(RANKING_FILES, (ranking_csv, pairs_csv, ranking_json, ranking_markdown), strict=True):
+            write_text(text(ranking), out / name)
     return ranking
 
 

@@ -1,19 +1,24 @@
-"""The program, and how its commands report: sentences and progress bars, and errors on standard error."""
+"""The program: its settings, how a verb is registered, and how the cases that failed are reported."""
 
+import functools
+import inspect
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Annotated, Any, Self
+from typing import Annotated, Any
 
-from cyclopts import App, Parameter, default_name_transform
+from cyclopts import App, Group, Parameter, default_name_transform
 
+from brainsegnet._atomic import refuse_existing
 from brainsegnet._machine import describe_environment
-from brainsegnet.progress import Callback, ProgressEvent
+from brainsegnet.cli.messages import MessageOptions, begin, complain
 
 Paths = Annotated[list[Path], Parameter(consume_multiple=False)]
 Folders = list[Path]
 Names = tuple[str, ...]
+Overwrite = Annotated[
+    bool, Parameter(help="Replace what exists already at the place of --out. By default it is refused.")
+]
 
 
 def _show(default: object) -> str | None:
@@ -41,7 +46,38 @@ app = App(
         name_transform=_name_flag,
     ),
 )
+_MESSAGES = Group("Messages", sort_key=1)
 app.register_install_completion_command(help="Install the completion of this command for your shell.")
+
+
+def verb(group: App) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Register a function as a command of a group. It gets the options of `MessageOptions` beside its own."""
+
+    def register(function: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(function)
+        def run(*given: Any, messages: MessageOptions | None = None, **named: Any) -> None:  # noqa: ANN401
+            begin(messages or MessageOptions(), sys.argv[1:])
+            function(*given, **named)
+
+        kind = Annotated[MessageOptions | None, Parameter(name="*", group=_MESSAGES)]
+        extra = inspect.Parameter("messages", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind)
+        signature = inspect.signature(function)
+        run.__signature__ = signature.replace(parameters=[*signature.parameters.values(), extra])  # type: ignore[attr-defined]
+        run.__annotations__ = {**function.__annotations__, "messages": kind}
+        group.command(run)
+        return run
+
+    return register
+
+
+def keep_existing(outputs: Iterable[Path], overwrite: bool) -> None:
+    """Refuse to replace files, before any work.
+
+    Raises:
+        OutputError: one of the outputs exists, and `overwrite` is not set.
+    """
+    if not overwrite:
+        refuse_existing(dict.fromkeys((path for path in outputs if path.is_file()), ""), can_skip=False)
 
 
 def report_failures(failures: Mapping[str, str], done: int) -> None:
@@ -60,101 +96,3 @@ def report_left_out(sentences: Sequence[str]) -> None:
     if sentences:
         folders = "1 folder is" if len(sentences) == 1 else f"{len(sentences)} folders are"
         complain(f"{folders} left out, beside the cases that were found")
-
-
-def say(text: str) -> None:
-    """Write a line on standard output."""
-    sys.stdout.write(f"{_show_controls(text)}\n")
-    sys.stdout.flush()
-
-
-def complain(text: str) -> None:
-    """Write a line on standard error."""
-    sys.stderr.write(f"brainsegnet: {_show_controls(' '.join(text.splitlines()))}\n")
-
-
-def _show_controls(text: str) -> str:
-    r"""Text with its control characters, except tabs and ends of lines, as escapes, so that no terminal obeys them.
-
-    Examples:
-        >>> print(_show_controls("a\x1b[2Jb"))
-        a\x1b[2Jb
-    """
-    return "".join(f"\\x{ord(c):02x}" if (ord(c) < 32 and c not in "\n\t") or c == "\x7f" else c for c in text)
-
-
-class Speaker(Callback):
-    """Writes messages and finished cases on standard output."""
-
-    def on_message(self, text: str) -> None:
-        """Write the text."""
-        say(text)
-
-    def on_case(self, name: str, result: Any) -> None:  # noqa: ANN401
-        """Write the name of the case."""
-        say(name)
-
-
-class TrainingBar(Speaker):
-    """A progress bar on a terminal. Elsewhere a line for each twentieth of the training and for each validation."""
-
-    def __init__(self) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-        self._console = Console(stderr=True)
-        text, left = (TextColumn(form, markup=False) for form in ("{task.description}", "{task.fields[left]}"))
-        columns = (text, BarColumn(), TimeElapsedColumn(), left)
-        self._bar = Progress(*columns, console=self._console, disable=not self._console.is_terminal)
-        self._task = self._bar.add_task("reading cases", total=1.0, left="")
-        self._shown: object = None
-
-    def __enter__(self) -> Self:
-        self._bar.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._bar.stop()
-
-    def on_progress(self, event: ProgressEvent) -> None:
-        """Move the bar, or write a line if there is something new to show."""
-        line, minutes = self.describe(event), event.minutes_left
-        left = "" if minutes is None else f"{minutes:.0f} minutes left"
-        self._bar.update(self._task, completed=event.progress, description=line, left=left)
-        place = self.place_of(event)
-        if event.dice or (not self._console.is_terminal and place != self._shown):
-            self._shown = place
-            said = f"{line}, {left}" if left else line
-            self._console.print(said, highlight=False, soft_wrap=True, markup=False, emoji=False)
-
-    def describe(self, event: ProgressEvent) -> str:
-        """The line of an event."""
-        return describe_event(event)
-
-    def place_of(self, event: ProgressEvent) -> object:
-        """Without a terminal, a line is written when this value changes."""
-        return int(20 * event.progress)
-
-
-class BenchmarkBar(TrainingBar):
-    """A progress bar over all trainings on a terminal. Elsewhere a line for every fifth of a training."""
-
-    def describe(self, event: ProgressEvent) -> str:
-        """The line of an event, with model, fold, and the seed if there are several."""
-        seed = "" if event.seed is None else f", seed {event.seed}"
-        return f"{event.model}{seed}, fold {event.fold} of {event.folds}: {describe_event(event)}"
-
-    def place_of(self, event: ProgressEvent) -> object:
-        """Model, fold, seed and fifth of the training."""
-        return event.model, event.fold, event.seed, int(5 * (event.training or 0))
-
-
-def describe_event(event: ProgressEvent) -> str:
-    """One line of the log of a training in words."""
-    scores = "".join(f", {region} {value:.3f}" for region, value in (event.dice or {}).items())
-    return (
-        f"{event.stage} step {event.step}: loss {event.loss:.3f}{scores}, "
-        f"{event.samples_per_second:.1f} samples/s, {event.data_wait:.0%} waiting for data"
-    )

@@ -7,14 +7,16 @@ from typing import Annotated, Literal
 from cyclopts import App, Parameter
 
 from brainsegnet.benchmark import BenchmarkOptions
-from brainsegnet.cli.app import BenchmarkBar, Folders, Names, Paths, app, complain, say
+from brainsegnet.cli.app import Folders, Names, Overwrite, Paths, app, keep_existing, verb
+from brainsegnet.cli.bars import BenchmarkBar
+from brainsegnet.cli.messages import complain, say, show, show_table
 from brainsegnet.paper import FigureOptions
 
 benchmark = App(name="benchmark", help="Train and test networks side by side, and rank models by their scores.")
 app.command(benchmark)
 
 
-@benchmark.command
+@verb(benchmark)
 def run(
     data: Paths,
     /,
@@ -38,8 +40,6 @@ def run(
     out
         Folder for benchmark.md, .csv and .json, and for the result of each training.
     """
-    from rich.console import Console
-
     from brainsegnet.errors import Interrupted
     from brainsegnet.model.store import torch_needed
 
@@ -52,12 +52,20 @@ def run(
     except Interrupted as error:
         complain(f"{error}; what is finished is in {out}, and the same command goes on from here")
         sys.exit(128 + error.number)
-    Console().print(console_table(done.results, done.notes).to_rich())
+    show_table(console_table(done.results, done.notes))
     say(f"done; see {out / 'benchmark.md'}")
 
 
-@benchmark.command
-def rank(scores: Paths, /, *, out: Path | None = None, metrics: Names = (), seed: int = 0) -> None:
+@verb(benchmark)
+def rank(
+    scores: Paths,
+    /,
+    *,
+    out: Path | None = None,
+    metrics: Names = (),
+    seed: int = 0,
+    overwrite: Overwrite = False,
+) -> None:
     """Rank models by their scores on the same cases, and test their differences.
 
     Example: brainsegnet benchmark rank brainsegnet/scores.json unet/scores.json --out ranking/
@@ -73,21 +81,28 @@ def rank(scores: Paths, /, *, out: Path | None = None, metrics: Names = (), seed
     seed
         Seed of the bootstrap and the permutations.
     """
-    from rich.console import Console
-
-    from brainsegnet.benchmark.ranking import USUAL_METRICS, console_tables
+    from brainsegnet.benchmark.ranking import RANKING_FILES, USUAL_METRICS, console_tables
     from brainsegnet.benchmark.ranking import rank as rank_models
 
+    keep_existing([out / name for name in RANKING_FILES] if out else [], overwrite)
     for table in console_tables(rank_models(scores, out, metrics or USUAL_METRICS, seed)):
-        Console().print(table.to_rich())
+        show_table(table)
 
 
 paper = App(name="paper", help="The paper's tables and figures with your results, and upload files of its challenges.")
 app.command(paper)
 
 
-@paper.command
-def table(scores: Paths, /, *, number: Literal[1, 2], out: Folders | None = None, labels: Names = ()) -> None:
+@verb(paper)
+def table(
+    scores: Paths,
+    /,
+    *,
+    number: Literal[1, 2],
+    out: Folders | None = None,
+    labels: Names = (),
+    overwrite: Overwrite = False,
+) -> None:
     """Put your scores below the rows of the paper's Table 1 (BRATS 2015) or Table 2 (ISLES 2017).
 
     Example: brainsegnet paper table scores/plain scores/focal --number 1 --out table.md table.tex
@@ -105,10 +120,11 @@ def table(scores: Paths, /, *, number: Literal[1, 2], out: Folders | None = None
     """
     from brainsegnet.paper.tables import table as run
 
-    say(run(scores, number, out or [], labels).rstrip("\n"))
+    keep_existing(out or [], overwrite)
+    show(run(scores, number, out or [], labels).rstrip("\n"))
 
 
-@paper.command
+@verb(paper)
 def figure(
     data: Paths,
     /,
@@ -118,6 +134,7 @@ def figure(
     out: Folders,
     number: Literal[4, 5] = 4,
     options: Annotated[FigureOptions | None, Parameter(name="*")] = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Draw the paper's Figure 4 (models beside the truth) or Figure 5 (probabilities as colours).
 
@@ -138,12 +155,23 @@ def figure(
     """
     from brainsegnet.paper.figure_cases import figure as run
 
+    keep_existing(out, overwrite)
     for strip in run(data, predictions, task, out, number, options):
         say(f"{strip.case}: slice {strip.index}, {strip.why}")
 
 
-@paper.command
-def submit(predictions: Path, data: Paths, /, *, task: str, name: str, out: Path, id_from: str | None = None) -> None:
+@verb(paper)
+def submit(
+    predictions: Path,
+    data: Paths,
+    /,
+    *,
+    task: str,
+    name: str,
+    out: Path,
+    id_from: str | None = None,
+    overwrite: Overwrite = False,
+) -> None:
     """Pack predictions for the platform of a challenge. Everything is checked before a file is written.
 
     Example: brainsegnet paper submit predictions/ BRATS2015_Testing/ --task brats2015 --name mymethod --out upload.zip
@@ -165,5 +193,6 @@ def submit(predictions: Path, data: Paths, /, *, task: str, name: str, out: Path
     """
     from brainsegnet.paper.submission import submit as run
 
+    keep_existing([out], overwrite)
     uploads = run(predictions, data, task, name, out, id_from)
     say(f"{len(uploads)} {'case' if len(uploads) == 1 else 'cases'} in {out}, from {uploads[0].file} on")

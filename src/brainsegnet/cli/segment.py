@@ -6,7 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from brainsegnet.cli.app import Paths, Speaker, app, complain, report_failures, report_left_out, say
+from brainsegnet._atomic import OutputOptions
+from brainsegnet.cli.app import Overwrite, Paths, app, keep_existing, report_failures, report_left_out, verb
+from brainsegnet.cli.bars import CasesBar
+from brainsegnet.cli.messages import complain, detail, say, show, show_table
 from brainsegnet.inference import SegmentOptions
 
 if TYPE_CHECKING:
@@ -43,7 +46,7 @@ class NamedFiles:
     "Time to peak map."
 
 
-@app.command
+@verb(app)
 def segment(
     cases: Paths | None = None,
     /,
@@ -52,6 +55,7 @@ def segment(
     out: Path | None = None,
     files: Annotated[NamedFiles | None, Parameter(name="*")] = None,
     options: Annotated[SegmentOptions | None, Parameter(name="*")] = None,
+    output: Annotated[OutputOptions | None, Parameter(name="*")] = None,
     timings: bool = False,
 ) -> None:
     """Segment one case or many: write a label map and a JSON for each.
@@ -71,23 +75,25 @@ def segment(
     timings
         Show the seconds of each stage as a table at the end.
     """
-    from brainsegnet.errors import DatasetError, OutputError
+    from brainsegnet.errors import OutputError, UsageError
     from brainsegnet.inference.segment import segment as run
 
     named = {name: path for name, path in vars(files or NamedFiles()).items() if path is not None}
     if bool(named) == bool(cases):
-        raise DatasetError("name either folders of cases or the files of one case (--flair, --t1c, ...), not both")
+        raise UsageError("name either folders of cases or the files of one case (--flair, --t1c, ...), not both")
     target = out or Path("segmented.nii.gz" if named else "segmented")
-    if out is None and target.exists():
+    output = output or OutputOptions()
+    if out is None and target.exists() and not (output.overwrite or output.skip_existing):
         raise OutputError(f"{target} is there already, perhaps of another scan; name where to write with --out")
-    done = run(named or cases or [], model, target, options, _SavedCases())
+    with _SavedCases() as bar:
+        done = run(named or cases or [], model, target, options, bar, output)
     if timings:
         _show_timings(done)
     report_left_out(done.left_out)
-    report_failures(done.failures, len(done.done))
+    report_failures(done.failures, len(done.done) + len(done.skipped))
 
 
-@app.command
+@verb(app)
 def evaluate(
     predicted: Path,
     truth: Paths,
@@ -97,6 +103,7 @@ def evaluate(
     out: Path | None = None,
     tolerance_mm: float = 1.0,
     lesions: LesionRuleName = "overlap",
+    overwrite: Overwrite = False,
 ) -> None:
     """Score predicted label maps against true ones, region by region.
 
@@ -118,21 +125,21 @@ def evaluate(
         When a lesion counts as found. overlap: any voxel of it is predicted. brats2023: the lesion-wise rules of that
         challenge.
     """
-    from rich.console import Console
-
     from brainsegnet.metrics.evaluate import console_table, describe_unpredicted
     from brainsegnet.metrics.evaluate import evaluate as run
     from brainsegnet.metrics.scores import ScoreRules
     from brainsegnet.metrics.shapes import LESION_RULES
 
-    evaluation = run(predicted, truth, task, out, ScoreRules(tolerance_mm, LESION_RULES[lesions]))
-    Console().print(console_table(evaluation).to_rich())
+    keep_existing([out / name for name in ("scores.csv", "scores.json", "scores.md")] if out else [], overwrite)
+    with CasesBar() as bar:
+        evaluation = run(predicted, truth, task, out, ScoreRules(tolerance_mm, LESION_RULES[lesions]), bar)
+    show_table(console_table(evaluation))
     for sentence in describe_unpredicted(evaluation.unpredicted):
         complain(sentence)
     report_failures(evaluation.failures, len(evaluation.scores))
 
 
-@app.command
+@verb(app)
 def inspect(model_or_case: Path | None = None, /) -> None:
     """Show what is in a model, a case or a folder of cases, and which cases are incomplete.
 
@@ -147,17 +154,15 @@ def inspect(model_or_case: Path | None = None, /) -> None:
     """
     from dataclasses import replace
 
-    from rich.console import Console
-
     from brainsegnet.reporting.inspect import inspect as run
 
     found = run(model_or_case)
-    Console().print(replace(found, notes=()).to_rich())
+    show_table(replace(found, notes=()))
     for note in found.notes:
-        say(note)
+        show(note)
 
 
-@app.command
+@verb(app)
 def report(
     source: Path,
     truth: Paths | None = None,
@@ -168,6 +173,7 @@ def report(
     worst: int = 4,
     tolerance_mm: float = 1.0,
     lesions: LesionRuleName = "overlap",
+    overwrite: Overwrite = False,
 ) -> None:
     """Write one HTML page with everything it shows: scores, distributions, worst cases, curves, card, how to repeat it.
 
@@ -194,15 +200,17 @@ def report(
     from brainsegnet.metrics.shapes import LESION_RULES
     from brainsegnet.reporting.report import report as run
 
+    keep_existing([out], overwrite)
     failures = run(source, out, truth or [], task, worst, ScoreRules(tolerance_mm, LESION_RULES[lesions]))
     say(f"done; open {out}")
     report_failures(failures, 1)
 
 
-class _SavedCases(Speaker):
+class _SavedCases(CasesBar):
     """Says what was found in each case that is done. What is odd about the model is said once."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._warned = False
 
     def on_case(self, name: str, result: Any) -> None:  # noqa: ANN401
@@ -227,11 +235,13 @@ class _SavedCases(Speaker):
             if not (about_model and self._warned):
                 complain(f"warning: {warning}" if about_model else f"{name}: warning: {warning}")
             self._warned |= about_model
+        stages = ", ".join(f"{stage} {seconds:.2f} s" for stage, seconds in report["seconds"].items())
+        detail(f"{name}: {report['engine']}; one pass {report['memory']['one_pass_gb']} GB; {stages}")
+        for note in report["notes"]:
+            detail(f"{name}: {note}")
 
 
 def _show_timings(cases: "BatchResult") -> None:
-    from rich.console import Console
-
     from brainsegnet.metrics.table import Cell, Table, number_columns, text_columns
 
     stages = ("read", "prepare", "network", "write")
@@ -240,5 +250,5 @@ def _show_timings(cases: "BatchResult") -> None:
         seconds = [case.report["seconds"][stage] for stage in stages]
         rows.append([case.name, *seconds, sum(seconds), case.seconds, case.report["memory"]["one_pass_gb"]])
     columns = [*text_columns("case"), *number_columns(*stages, "sum", "files to files", "one pass, GB", form=".2f")]
-    Console().print(Table(columns, rows, "seconds, and memory").to_rich())
-    say(f"{cases.seconds:.2f} s in all, the network at work for {cases.computing:.2f} s of them")
+    show_table(Table(columns, rows, "seconds, and memory"))
+    show(f"{cases.seconds:.2f} s in all, the network at work for {cases.computing:.2f} s of them")

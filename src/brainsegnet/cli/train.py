@@ -6,7 +6,10 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from brainsegnet.cli.app import Paths, Speaker, TrainingBar, app, complain, say
+from brainsegnet._atomic import OutputOptions
+from brainsegnet.cli.app import Paths, app, verb
+from brainsegnet.cli.bars import CasesBar, Speaker, TrainingBar
+from brainsegnet.cli.messages import complain, say
 from brainsegnet.simulation.simulate import SimulateOptions
 from brainsegnet.training import TrainOptions
 
@@ -14,7 +17,7 @@ RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")
 """Where launchers say which of several processes this one is; it is the first if all that are set are 0."""
 
 
-@app.command
+@verb(app)
 def train(
     data: Paths | None = None,
     /,
@@ -54,7 +57,7 @@ def train(
         say(f"and for speed on a CPU, once: brainsegnet export {' '.join(map(str, (out, *(data or ()))))}")
 
 
-@app.command
+@verb(app)
 def export(model: Path, data: Paths | None = None, /) -> None:
     """Write a model in formats that run fast on a CPU without torch: OpenVINO (floats and 8-bit integers) and ONNX.
 
@@ -72,8 +75,14 @@ def export(model: Path, data: Paths | None = None, /) -> None:
     run(model, data or [], Speaker())
 
 
-@app.command
-def simulate(out: Path, /, *, options: Annotated[SimulateOptions | None, Parameter(name="*")] = None) -> None:
+@verb(app)
+def simulate(
+    out: Path,
+    /,
+    *,
+    options: Annotated[SimulateOptions | None, Parameter(name="*")] = None,
+    output: Annotated[OutputOptions | None, Parameter(name="*")] = None,
+) -> None:
     """Simulate cases: heads with a glioma, in the folders of BRATS 2015, or heads with a stroke.
 
     Example: brainsegnet simulate phantoms/ --cases 8 --seed 0
@@ -85,4 +94,5 @@ def simulate(out: Path, /, *, options: Annotated[SimulateOptions | None, Paramet
     """
     from brainsegnet.simulation.simulate import simulate as run
 
-    run(out, options, Speaker())
+    with CasesBar() as bar:
+        run(out, options, bar, output)

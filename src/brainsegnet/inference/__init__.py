@@ -4,11 +4,13 @@ The modules of this package hold the backends, tiled inference, post-processing 
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from brainsegnet.errors import BrainSegNetError
 
 Device = Literal["auto", "cpu", "cuda"]
+_LIMITS = {"threads", "max_memory_gb", "max_voxels"}
+"""Options that change no result."""
 Precision = Literal["auto", "float", "bf16", "int8"]
 
 
@@ -66,6 +68,15 @@ class SegmentOptions:
             raise BrainSegNetError(f"a file of at least one voxel must be allowed, not {self.max_voxels}")
         if self.max_memory_gb is not None and not self.max_memory_gb > 0:
             raise BrainSegNetError(f"the memory for the network must be above 0 GB, not {self.max_memory_gb}")
+
+    def to_json(self) -> dict[str, Any]:
+        """The options that can change the result, for its JSON.
+
+        Examples:
+            >>> SegmentOptions(threads=2, tta=True).to_json()["tta"], "threads" in SegmentOptions().to_json()
+            (True, False)
+        """
+        return {name: value for name, value in vars(self).items() if name not in _LIMITS}
 
     @property
     def max_bytes(self) -> int | None:

@@ -60,12 +60,14 @@ class LoadedCase:
         moved: How sequences were brought to that grid, as in `Segmentation`.
         notes: Remarks, as in `Segmentation`.
         seconds: Seconds of each stage so far.
+        inputs: The files that were read, as in `Segmentation`.
     """
 
     case: Case
     moved: Mapping[str, Any] = field(default_factory=dict)
     notes: Sequence[str] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)
+    inputs: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -215,6 +217,7 @@ def finish(raw: RawPrediction, card: Card, model_folder: Path | None = None) -> 
         pass_bytes=raw.pass_bytes,
         options=options,
         moved=loaded.moved,
+        inputs=loaded.inputs,
         model_folder=model_folder,
     )
 

@@ -11,9 +11,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from brainsegnet._atomic import IMAGES, claiming, find_suffix, stem_of, writable
+from brainsegnet._atomic import IMAGES, OutputOptions, claiming, find_suffix, stem_of, writable
 from brainsegnet.errors import BrainSegNetError, OutputError
 from brainsegnet.inference import SegmentOptions
+from brainsegnet.inference.existing import check_unchanged, describe_inputs, find_done
 from brainsegnet.inference.predict import LoadedCase, PreparedCase, RawPrediction
 from brainsegnet.inference.segmenter import Segmenter
 from brainsegnet.io.cases import CaseFiles, CaseSearch, load_case, search_cases
@@ -23,7 +24,7 @@ from brainsegnet.io.limits import allow_voxels
 from brainsegnet.model.card import Card
 from brainsegnet.model.store import Candidate, Model, choose_model, resolve_model
 from brainsegnet.preprocessing.alignment import Aligner
-from brainsegnet.progress import Callback
+from brainsegnet.progress import Callback, CaseCounter
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,7 @@ class BatchResult:
         done: The cases that succeeded.
         failures: Name of each case that failed, to a sentence that says why.
         left_out: A sentence on each folder whose images are not recognised by their names.
+        skipped: The cases that were done already, with `skip_existing`.
         seconds: Seconds from the start of the first reading to the end of the last writing.
         computing: Seconds of these in which a case was prepared or in the network.
     """
@@ -65,6 +67,7 @@ class BatchResult:
     left_out: Sequence[str] = ()
     seconds: float = 0
     computing: float = 0
+    skipped: Sequence[SavedCase] = ()
 
 
 def segment(
@@ -73,6 +76,7 @@ def segment(
     out: Path,
     options: SegmentOptions | None = None,
     callback: Callback | None = None,
+    output: OutputOptions | None = None,
 ) -> BatchResult:
     """Segment one case or many on disk, and write a label map and a JSON for each.
 
@@ -82,8 +86,9 @@ def segment(
             the disease that the data set tells. Where it tells none, DWI or ADC means stroke, else it is a tumour.
         out: Label map to write. For several cases, the folder that gets one label map each.
         options: How to segment.
-        callback: Its `on_message` is called with the reason for a chosen model, and `on_case` with the `SavedCase` of
-            each case that is done.
+        callback: Its `on_message` receives the reason for a chosen model, its `on_case` the `SavedCase` of each case,
+            and its `on_progress` how many are done.
+        output: What happens to results that exist already. By default they are refused.
 
     Returns:
         The cases that succeeded, each with its label map and report, and a sentence for each that failed.
@@ -91,7 +96,7 @@ def segment(
     Raises:
         ModelError: the model cannot be used. Or no model is named, and none fits, or two cases need different ones.
         DatasetError: no case is found.
-        OutputError: the output cannot be written, or a later search would take it for the truth of a case.
+        OutputError: the output exists or cannot be written, or a later search would take it for the truth of a case.
         BrainSegNetError: the only case cannot be used. Of several cases, those that fail are in `failures`.
     """
     if named := isinstance(cases, Mapping):
@@ -103,18 +108,23 @@ def segment(
         raise BrainSegNetError("; ".join(search.failures.values()))
     opened = _choose_model(case_files, callback) if model is None else resolve_model(model)
     targets = _plan_targets(case_files, out, found=not named, total=total)
-    segmenter = Segmenter(opened, options)
+    segmenter, output = Segmenter(opened, options), output or OutputOptions()
     with claiming(next(iter(targets.values())).parent, [path.name for path in targets.values()]):
-        batch = _segment_all(case_files, targets, segmenter, callback)
+        notes = find_done(case_files, targets, opened.card, segmenter.options, output)
+        if notes and callback:
+            callback.on_message(f"{len(notes)} of {total} cases are done already and are left out")
+        batch = _segment_all([case for case in case_files if case.name not in notes], targets, segmenter, callback)
     if total == 1 and batch.failures:
         raise BrainSegNetError(next(iter(batch.failures.values())))
-    return replace(batch, failures={**search.failures, **batch.failures}, left_out=search.left_out)
+    skipped = [SavedCase(name, targets[name], note) for name, note in notes.items()]
+    failures = {**search.failures, **batch.failures}
+    return replace(batch, failures=failures, left_out=search.left_out, skipped=skipped)
 
 
 def _segment_all(
     cases: Sequence[CaseFiles], targets: Mapping[str, Path], segmenter: Segmenter, callback: Callback | None
 ) -> BatchResult:
-    card, started = segmenter.model.card, dict[str, float]()
+    card, started, counter = segmenter.model.card, dict[str, float](), CaseCounter(callback, len(cases))
 
     def read(files: CaseFiles) -> LoadedCase | PreparedCase:
         started[files.name] = time.perf_counter()
@@ -134,7 +144,7 @@ def _segment_all(
             callback.on_case(saved.name, saved)
         return saved
 
-    return run_batch(cases, read, compute, write, lambda files: files.name, segmenter.open)
+    return run_batch(cases, read, compute, write, lambda files: files.name, segmenter.open, counter.advance)
 
 
 def _choose_model(cases: Sequence[CaseFiles], callback: Callback | None) -> Model:
@@ -172,14 +182,16 @@ def _plan_targets(cases: Sequence[CaseFiles], out: Path, found: bool, total: int
 
 def _load(files: CaseFiles, card: Card, options: SegmentOptions) -> LoadedCase:
     """Read a case, with its truth if a picture is to show it; a truth that cannot be used becomes a note."""
-    started = time.perf_counter()
+    started, before = time.perf_counter(), describe_inputs(files, card.sequences, content=False)
 
     def read(lesion: bool, *notes: str) -> LoadedCase:
         first = next((name for name in card.sequences if name in files.images), "the first sequence")
         aligner = Aligner(files.name, options.register, first)
         align = aligner if options.resample or options.register else None
         case = load_case(files, card.sequences, card.task, lesion=lesion, allow_missing=True, align=align)
-        return LoadedCase(case, aligner.to_json(), notes, {"read": time.perf_counter() - started})
+        inputs = describe_inputs(files, card.sequences, content=True)
+        check_unchanged(files.name, before, inputs)
+        return LoadedCase(case, aligner.to_json(), notes, {"read": time.perf_counter() - started}, inputs)
 
     if not (options.picture and files.lesion):
         return read(lesion=False)
@@ -196,6 +208,7 @@ def run_batch(
     write: Callable[[RawPrediction], SavedCase],
     name: Callable[[CaseFiles], str] = str,
     start: Callable[[], object] = lambda: None,
+    advance: Callable[[], object] = lambda: None,
 ) -> BatchResult:
     """Read, compute and write each item in a pipeline, with at most four items in memory.
 
@@ -210,6 +223,7 @@ def run_batch(
         write: Writes a result.
         name: Gives the case name of an item; names must differ.
         start: Called once, while the first item is read; for example to load a model.
+        advance: Called after each item that is written or has failed.
     """
     done: list[SavedCase] = []
     failures: dict[str, str] = {}
@@ -217,15 +231,16 @@ def run_batch(
     last_write: tuple[str, Future[SavedCase]] | None = None
 
     def finish(case: str, writing: Future[SavedCase]) -> None:
-        with _record_failure(case, failures):
+        with _record_failure(case, failures, advance):
             done.append(writing.result())
+            advance()
 
     with ThreadPoolExecutor(1, thread_name_prefix="write") as writer:
         for number, (item, reading) in enumerate(_read_ahead(items, read)):
             if number == 0:
                 start()
             case = name(item)
-            with _record_failure(case, failures):
+            with _record_failure(case, failures, advance):
                 loaded, before = reading.result(), time.perf_counter()
                 computed = compute(loaded)
                 computing += time.perf_counter() - before
@@ -238,7 +253,7 @@ def run_batch(
 
 
 @contextmanager
-def _record_failure(case: str, failures: dict[str, str]) -> Iterator[None]:
+def _record_failure(case: str, failures: dict[str, str], advance: Callable[[], object]) -> Iterator[None]:
     """Note a failure as one sentence that names the case."""
     try:
         yield
@@ -248,6 +263,7 @@ def _record_failure(case: str, failures: dict[str, str]) -> Iterator[None]:
             text = ": ".join(str(part) for part in (error.filename, error.strerror or error) if part)
         text = text or "there is not enough memory; cut the scan into slabs"
         failures[case] = text if case in text else f"case {case}: {text}"
+        advance()
 
 
 def _read_ahead(

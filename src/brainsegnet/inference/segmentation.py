@@ -54,6 +54,7 @@ class Segmentation:
         options: The options that were used.
         moved: For each sequence that was resampled or registered: how it was brought to the grid of the first.
         model_folder: Folder of the model.
+        inputs: For each sequence that was read from a file: its size, time and hashes, as `describe_file` gives them.
     """
 
     case: Case
@@ -75,6 +76,7 @@ class Segmentation:
     options: SegmentOptions = field(default_factory=SegmentOptions)
     moved: Mapping[str, Any] = field(default_factory=dict)
     model_folder: Path | None = None
+    inputs: Mapping[str, Any] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         """One line: case, model and volumes."""
@@ -159,6 +161,8 @@ class Segmentation:
             "volumes_ml": self.volumes_ml,
             "dropped": {"confidence_margin": margin, "components": self.components_dropped, "ml": self.dropped_ml},
             "test_time_augmentation": self.options.tta,
+            "inputs": dict(self.inputs),
+            "options": self.options.to_json(),
             **uncertainty,
             "validation": expected_dice(card, self.used),
             "validated_on": card.training.held_out_sources or "unseen cases",

@@ -4,6 +4,7 @@ A file holds one image, or several on one grid: the sequences of a 4-D image, or
 """
 
 import gzip
+import hashlib
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,9 +18,9 @@ from numpy.typing import ArrayLike
 from brainsegnet._atomic import IMAGES, check_suffix, final_name, find_suffix, replacing, stem_of
 from brainsegnet._types import Affine, Array, ItkObject, NibabelImage
 from brainsegnet.errors import ImageError, LabelError, OutputError
-from brainsegnet.io.itk import check_itk, read_itk, unpack_itk, write_itk
+from brainsegnet.io.itk import check_itk, find_meta_block, read_itk, unpack_itk, write_itk
 from brainsegnet.io.limits import check_voxels
-from brainsegnet.io.nifti import build_nibabel, check_nifti, damaged, read_nifti, write_nifti
+from brainsegnet.io.nifti import PAIR, build_nibabel, check_nifti, damaged, find_pair, read_nifti, write_nifti
 from brainsegnet.io.placement import Place, check_axes, read_forms, swap_world
 from brainsegnet.volume import SCANNER, Forms, LabelMap, Volume, build_itk, is_sheared
 
@@ -27,6 +28,8 @@ ITK_READERS = (".mha", ".mhd", ".nrrd")
 READERS = (".nii.gz", ".nii", ".hdr.gz", ".hdr", ".img.gz", ".img", ".mgz", ".mgh", *ITK_READERS)
 """Endings of files that can be read; `.hdr` and `.img` are the two files of one image."""
 _FEW_LABELS = 64
+_HEADER_BYTES, _PIECE = 4096, 1 << 20
+"""Bytes that hold the header of most formats; bytes that are hashed at once."""
 LABEL_TOLERANCE = 1e-3
 """A stored label may be this far from a whole number: rescaled integers come back rounded."""
 
@@ -159,6 +162,47 @@ def check_size(path: Path) -> None:
             check_itk(path)
         else:
             check_nifti(path)
+
+
+def describe_file(path: Path, content: bool = False) -> dict[str, str | int | float]:
+    """What tells whether an image file is still the same: its size, time and header, and its content if asked for.
+
+    Of an image in two files (.hdr and .img, or .mhd and its voxels), both are described together.
+
+    Args:
+        path: The image file.
+        content: Whether the whole file is read, for its hash.
+
+    Returns:
+        "bytes"; "modified", in seconds since 1970; "header_sha256", the hash of the first 4096 bytes; and "sha256", the
+        hash of all bytes, if `content` is set.
+
+    Raises:
+        ImageError: a file does not exist or cannot be read.
+    """
+    with _in_words(path):
+        files, header, whole = _list_files(path), hashlib.sha256(), hashlib.sha256()
+        facts = [file.stat() for file in files]
+        for file in files:
+            with file.open("rb") as opened:
+                header.update(opened.read(_HEADER_BYTES))
+                opened.seek(0)
+                while content and (piece := opened.read(_PIECE)):
+                    whole.update(piece)
+    return {
+        "bytes": sum(fact.st_size for fact in facts),
+        "modified": round(max(fact.st_mtime for fact in facts), 6),
+        "header_sha256": header.hexdigest(),
+        **({"sha256": whole.hexdigest()} if content else {}),
+    }
+
+
+def _list_files(path: Path) -> list[Path]:
+    """The files that hold an image: two for .hdr and .img, and for a .mhd whose voxels are in one other file."""
+    if find_suffix(path, PAIR):
+        return [*find_pair(path)]
+    block = find_meta_block(path) if find_suffix(path, (".mhd",)) else None
+    return list(dict.fromkeys([path, *([block.path] if block else [])]))
 
 
 def is_second_half(path: Path, first: Path) -> bool:

@@ -28,7 +28,7 @@ _NRRD_HEADER = 1 << 16
 _META_BYTES = {"MET_SHORT": 2, "MET_USHORT": 2, "MET_INT": 4, "MET_UINT": 4, "MET_FLOAT": 4, "MET_DOUBLE": 8}
 
 
-class _MetaBlock(NamedTuple):
+class MetaBlock(NamedTuple):
     """Where the voxels of a MetaImage are: file, first byte, number of bytes, and whether they are a zlib stream."""
 
     path: Path
@@ -65,7 +65,7 @@ def read_itk(path: Path, check_kind: CheckKind) -> tuple[Array, Place]:
 def _count_packed(path: Path) -> int | None:
     """Bytes of the file that holds the voxels; None if the header names other files. ITK fills missing voxels."""
     if path.suffix.lower() != _NRRD:
-        return block.path.stat().st_size if (block := _find_meta_block(path)) else None
+        return block.path.stat().st_size if (block := find_meta_block(path)) else None
     with path.open("rb") as file:
         header = file.read(_NRRD_HEADER).partition(b"\n\n")[0].lower()
     return None if b"\ndata file:" in header or b"\ndatafile:" in header else path.stat().st_size
@@ -83,7 +83,7 @@ def check_itk(path: Path) -> None:
         with path.open("rb") as file:
             if file.read(4) != b"NRRD":
                 raise misnamed(path)
-    elif (block := _find_meta_block(path)) and block.path.stat().st_size < block.start + block.size:
+    elif (block := find_meta_block(path)) and block.path.stat().st_size < block.start + block.size:
         raise damaged(block.path)
 
 
@@ -125,7 +125,7 @@ def _shorten(error: Exception) -> str:
 
 def _check_sum(path: Path, voxels: Array) -> None:
     """Refuse a compressed MetaImage whose checksum contradicts the decoded `voxels`."""
-    block = None if path.suffix.lower() == _NRRD else _find_meta_block(path)
+    block = None if path.suffix.lower() == _NRRD else find_meta_block(path)
     if block is None or not block.compressed:
         return
     with block.path.open("rb") as file:
@@ -139,7 +139,7 @@ def _check_sum(path: Path, voxels: Array) -> None:
     raise damaged(path)
 
 
-def _find_meta_block(path: Path) -> _MetaBlock | None:
+def find_meta_block(path: Path) -> MetaBlock | None:
     """Where a MetaImage keeps its voxels; None if they are spread over several files."""
     fields, end = _read_meta_header(path)
     try:
@@ -154,7 +154,7 @@ def _find_meta_block(path: Path) -> _MetaBlock | None:
             size = math.prod(map(int, fields["DimSize"].split())) * _META_BYTES.get(fields["ElementType"], 1)
     except (KeyError, ValueError, IndexError) as error:
         raise ImageError(f"{path} is no image: its MetaImage header is incomplete") from error
-    return _MetaBlock(data, start, size, compressed)
+    return MetaBlock(data, start, size, compressed)
 
 
 def _read_meta_header(path: Path) -> tuple[dict[str, str], int]:

@@ -28,7 +28,9 @@ _MGH_FIELDS = 90
 """Bytes of an MGH header that hold something."""
 _MAGIC = {b"n+1": False, b"n+2": False, b"ni1": True, b"ni2": True}
 """Last bytes of a NIfTI header, to whether its voxels are in another file."""
-_MGH, _PAIR = (".mgz", ".mgh"), (".hdr.gz", ".hdr", ".img.gz", ".img")
+_MGH = (".mgz", ".mgh")
+PAIR = (".hdr.gz", ".hdr", ".img.gz", ".img")
+"""Endings of the two files of one image."""
 _PIECE = 1 << 20
 """Bytes that are inflated at once."""
 _VECTORS, _MATRICES = (1005, 1007), 1004
@@ -160,6 +162,25 @@ def build_nibabel(volume: Volume) -> NibabelImage:
     return image
 
 
+def find_pair(path: Path) -> tuple[Path, Path]:
+    """The files .hdr and .img of an image that is named by one of them. Each may be compressed.
+
+    Raises:
+        ImageError: one of them does not exist.
+    """
+    suffix = path.name[len(path.name) - len(find_suffix(path, PAIR)) :]
+    stem, found = path.name.removesuffix(suffix), []
+    for kind in ("hdr", "img"):
+        word = kind.upper() if suffix[1:4].isupper() else kind
+        beside = [path.with_name(f"{stem}.{word}{packed}") for packed in ("", ".gz")]
+        mine = [path] if suffix[1:4].lower() == kind else []
+        try:
+            found.append(next(one for one in (*mine, *beside) if one.is_file()))
+        except StopIteration:
+            raise ImageError(f"{path} is one of two files, and {beside[0]} does not exist; fetch both") from None
+    return found[0], found[1]
+
+
 def damaged(path: Path) -> ImageError:
     """The error for a file that is incomplete or damaged."""
     return ImageError(f"{path} is cut short or damaged; fetch it again")
@@ -202,7 +223,7 @@ def _skip(file: _File, count: int) -> None:
 def _read_header(path: Path) -> _Header:
     if find_suffix(path, _MGH):
         return _read_mgh(path)
-    first, second = _find_pair(path) if find_suffix(path, _PAIR) else (path, None)
+    first, second = find_pair(path) if find_suffix(path, PAIR) else (path, None)
     with _open(first) as file:
         start = _take(file, 4)
         sizes = (_HEADER_BYTES, _HEADER_BYTES_2)
@@ -255,21 +276,6 @@ def _read_mgh(path: Path) -> _Header:
         raise _unsupported(path, int(fields["type"])) from error
     total = _MGH_BYTES + math.prod(size) * dtype.itemsize
     return _Header(fields, dtype, tuple(size if size[3] > 1 else size[:3]), 1, path, _MGH_BYTES, total)
-
-
-def _find_pair(path: Path) -> tuple[Path, Path]:
-    """The files .hdr and .img of an image that is named by one of them. Each may be compressed."""
-    suffix = path.name[len(path.name) - len(find_suffix(path, _PAIR)) :]
-    stem, found = path.name.removesuffix(suffix), []
-    for kind in ("hdr", "img"):
-        word = kind.upper() if suffix[1:4].isupper() else kind
-        beside = [path.with_name(f"{stem}.{word}{packed}") for packed in ("", ".gz")]
-        mine = [path] if suffix[1:4].lower() == kind else []
-        try:
-            found.append(next(one for one in (*mine, *beside) if one.is_file()))
-        except StopIteration:
-            raise ImageError(f"{path} is one of two files, and {beside[0]} does not exist; fetch both") from None
-    return found[0], found[1]
 
 
 def _check_header(header: _Header, path: Path) -> Place:

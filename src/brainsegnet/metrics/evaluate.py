@@ -32,6 +32,7 @@ from brainsegnet.metrics.scores import (
 from brainsegnet.metrics.statistics import INTERVAL_RULE, Summary, summarise
 from brainsegnet.metrics.table import Cell, Column, Estimate, Span, Table, count_cases, number_columns, text_columns
 from brainsegnet.metrics.unseen import Familiarity, find_seen
+from brainsegnet.progress import Callback, CaseCounter
 from brainsegnet.task import Task, load_task
 from brainsegnet.volume import describe_mismatch
 
@@ -123,6 +124,7 @@ def evaluate(
     task: Task | str,
     out: Path | None = None,
     rules: ScoreRules = USUAL_RULES,
+    callback: Callback | None = None,
 ) -> Evaluation:
     """Score predictions by overlap, distances of surfaces, volumes and lesions of each region.
 
@@ -133,6 +135,7 @@ def evaluate(
             names their convention, and truths if their layout does. All others must already be in it.
         out: Folder that gets `scores.csv`, `scores.json` and `scores.md`; None writes nothing.
         rules: Choices that the definitions of the scores leave open, such as the tolerance of surface Dice.
+        callback: Its `on_progress` receives how many cases are done.
 
     Returns:
         The scores by case and region, the cases that could not be scored, and those without a prediction.
@@ -149,11 +152,13 @@ def evaluate(
     if not pairs and not errors:
         raise DatasetError(f"{predicted} holds no label map ({', '.join(READERS)}); name the folder that has them")
     scores: dict[str, Mapping[str, RegionScore]] = {}
+    counter = CaseCounter(callback, len(pairs))
     for name, (found, known, convention) in pairs.items():
         try:
             scores[name] = _score_pair(name, found, known, convention, task, rules)
         except BrainSegNetError as error:
             errors[name] = error
+        counter.advance()
     if not scores:
         raise next(iter(errors.values()))
     failures = {name: str(error) for name, error in errors.items()}

@@ -1,6 +1,5 @@
 """Model folders: `weights.safetensors`, `card.json` and exports; and the models shipped with the package."""
 
-import hashlib
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import ValidationError
 
+from brainsegnet._atomic import hash_file as hash_file
 from brainsegnet._atomic import replacing, sweep, unfinished
 from brainsegnet._documents import load_json, read_text
 from brainsegnet.errors import MissingExtra, ModelError, describe_invalid
@@ -181,12 +181,6 @@ def torch_needed() -> Iterator[None]:
     except ModuleNotFoundError as error:
         package = str(error.name).split(".")[0]
         raise MissingExtra(f'{package} is not installed; run: pip install "brainsegnet[train]"') from error
-
-
-def hash_file(path: Path) -> str:
-    """SHA-256 of a file in hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def shipped_models(home: Path = HOME) -> dict[str, Model]:

@@ -3,19 +3,26 @@
 Heavy libraries load when the first case is simulated, so the command line takes its flags from `SimulateOptions`.
 """
 
-from collections.abc import Callable
-from contextlib import nullcontext
+import json
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from brainsegnet._atomic import OutputOptions, claiming, hash_file, refuse_existing, replacing, writable, write_text
+from brainsegnet._documents import load_json, read_text
 from brainsegnet.errors import DatasetError, MissingExtra, TaskError
-from brainsegnet.progress import Callback
+from brainsegnet.progress import Callback, CaseCounter
 from brainsegnet.simulation import StrokeTask
 
 if TYPE_CHECKING:
     from brainsegnet.simulation.stroke_case import Library
     from brainsegnet.volume import Case
+
+RECORD = "simulated.json"
+"""File in the folder of a case with its seed, its options, and the SHA-256 of its images."""
 
 
 @dataclass(frozen=True)
@@ -66,44 +73,121 @@ class SimulateOptions:
             )
 
 
-def simulate(out: Path, options: SimulateOptions | None = None, callback: Callback | None = None) -> list[Path]:
+def simulate(
+    out: Path,
+    options: SimulateOptions | None = None,
+    callback: Callback | None = None,
+    output: OutputOptions | None = None,
+) -> list[Path]:
     """Simulate cases, by default eight phantoms, and write each into a folder of its own.
 
     Args:
         out: Folder that gets a folder for each case.
         options: Which cases to simulate.
-        callback: Its `on_case` is called with the folder of each case that is done.
+        callback: Its `on_case` receives the folder of each case, and its `on_progress` how many are done.
+        output: What happens to cases that exist already. By default they are refused.
 
     Returns:
         The folders of the cases.
 
     Raises:
-        OutputError: the folder cannot be written.
+        OutputError: the folder cannot be written, or a case exists already.
         ImageError: the shape or the detail is too coarse for a head, or a label map is not a whole brain.
         DatasetError: a folder of label maps or lesion masks is missing or empty.
         MissingExtra: torch, or nilearn for `icbm152`, is not installed.
     """
-    from brainsegnet._atomic import claiming, replacing, writable
+    options, output = options or SimulateOptions(), output or OutputOptions()
+    make = open_simulator(options)
+    writable(out / "case", ())
+    numbers = range(options.seed, options.seed + options.cases)
+    homes = {number: out / name_case(options, number) for number in numbers}
+    kind = options.stroke or ("glioma" if options.realistic else "phantom")
+    with claiming(out, [f"{kind} of seed {number}" for number in numbers]):
+        done = _find_done(homes, options, output)
+        if done and callback:
+            callback.on_message(f"{len(done)} of {len(numbers)} cases are done already and are left out")
+        todo = {number: home for number, home in homes.items() if number not in done}
+        counter = CaseCounter(callback, len(todo))
+        for number, home in todo.items():
+            _write_case(make(number), home, number, options)
+            if callback:
+                callback.on_case(home.name, home)
+            counter.advance()
+    return [*homes.values()]
+
+
+def name_case(options: SimulateOptions, seed: int) -> str:
+    """Name of the case of a seed.
+
+    Examples:
+        >>> name_case(SimulateOptions(), 7), name_case(SimulateOptions(stroke="isles2017"), 7)
+        ('phantom0007', 'phantom_7')
+    """
+    if options.stroke == "isles2017":
+        return f"phantom_{seed}"
+    kind = "sub-strokephantom" if options.stroke else "glioma" if options.realistic else "phantom"
+    return f"{kind}{seed:04d}"
+
+
+def _write_case(case: "Case", home: Path, seed: int, options: SimulateOptions) -> None:
+    """Write a case and its record. A new folder appears whole; in one that exists, the record is written last."""
     from brainsegnet.io.case_files import LESION
     from brainsegnet.io.images import write_image
 
-    options = options or SimulateOptions()
-    make = open_simulator(options)
-    writable(out / "case", ())
-    numbers, folders = range(options.seed, options.seed + options.cases), []
-    kind = options.stroke or ("glioma" if options.realistic else "phantom")
-    with claiming(out, [f"{kind} of seed {number}" for number in numbers]):
-        for number in numbers:
-            case = make(number)
-            volumes, home = {**case.images, **({LESION: case.lesion} if case.lesion else {})}, out / case.name
-            with nullcontext(home) if home.exists() else replacing(home) as folder:  # a new case appears whole
-                for channel, (name, volume) in enumerate(volumes.items()):
-                    file = sequence_path(case.name, options.stroke, name, 10 * number + channel)
-                    write_image(volume, folder / file)
-            folders.append(home)
-            if callback:
-                callback.on_case(case.name, home)
-    return folders
+    volumes, files = {**case.images, **({LESION: case.lesion} if case.lesion else {})}, {}
+    if home.exists():
+        (home / RECORD).unlink(missing_ok=True)
+    with nullcontext(home) if home.exists() else replacing(home) as folder:
+        for channel, (name, volume) in enumerate(volumes.items()):
+            file = sequence_path(case.name, options.stroke, name, 10 * seed + channel)
+            write_image(volume, folder / file)
+            files[file.as_posix()] = hash_file(folder / file)
+        record = {
+            "seed": seed,
+            "options": _list_options(options),
+            "files": files,
+            "brainsegnet": version("brainsegnet"),
+        }
+        write_text(json.dumps(record, indent=2) + "\n", folder / RECORD)
+
+
+def _list_options(options: SimulateOptions) -> dict[str, Any]:
+    """The options of a case, as its record holds them. The seed of the case is beside them."""
+    chosen = {name: value for name, value in vars(options).items() if name not in ("cases", "seed")}
+    return {n: str(v) if isinstance(v, Path) else [*v] if isinstance(v, tuple) else v for n, v in chosen.items()}
+
+
+def _find_done(homes: Mapping[int, Path], options: SimulateOptions, output: OutputOptions) -> set[int]:
+    """Seeds of the cases that are done: their record states the same options, and its files are there.
+
+    Raises:
+        OutputError: another case would be replaced, and `overwrite` is not set.
+    """
+    done, conflicts = set[int](), dict[Path, str]()
+    for seed, home in homes.items():
+        if not home.exists():
+            continue
+        if not output.skip_existing:
+            conflicts[home] = ""
+        elif record := _list_whole(home, output.verify):
+            if record.get("seed") == seed and record.get("options") == _list_options(options):
+                done.add(seed)
+            else:
+                conflicts[home] = "it was simulated with other options"
+    if not output.overwrite:
+        refuse_existing(conflicts)
+    return done
+
+
+def _list_whole(home: Path, verify: bool) -> Mapping[str, Any]:
+    """The record of a case; empty if there is none, or if a file is absent or has been changed."""
+    with suppress(OSError, ValueError):
+        record = load_json(read_text(home / RECORD))
+        files = record["files"] if isinstance(record, dict) and isinstance(record.get("files"), dict) else {}
+        paths = {home / name: sha256 for name, sha256 in files.items() if ".." not in Path(name).parts}
+        if paths and all(path.is_file() and (not verify or hash_file(path) == s) for path, s in paths.items()):
+            return dict(record)
+    return {}
 
 
 def open_simulator(options: SimulateOptions, device: str = "cpu") -> "Callable[[int], Case]":
@@ -137,7 +221,7 @@ def open_simulator(options: SimulateOptions, device: str = "cpu") -> "Callable[[
             raise
         raise MissingExtra('realistic cases need torch; run: pip install "brainsegnet[train]"') from error
     anatomies = open_anatomies(options.anatomy or default_anatomy(), options.shape)
-    return lambda seed: simulate_glioma(seed, anatomies(seed), f"glioma{seed:04d}", device)
+    return lambda seed: simulate_glioma(seed, anatomies(seed), name_case(options, seed), device)
 
 
 def sequence_path(case: str, stroke: StrokeTask | None, sequence: str, identifier: int) -> Path:

@@ -1,4 +1,4 @@
-from brainsegnet.cli.app import TrainingBar, describe_event
+from brainsegnet.cli.bars import TrainingBar, describe_event
 from brainsegnet.progress import ProgressEvent
 
 
