@@ -209,7 +209,9 @@ def report(
 class _SavedCases(CasesBar):
     """Says what was found in each case that is done. What is odd about the model is said once."""
 
-    _warned = False
+    def __init__(self) -> None:
+        super().__init__()
+        self._warned = False
 
     def on_case(self, name: str, result: Any) -> None:  # noqa: ANN401
         """Say volumes, seconds, what was dropped, what absent sequences cost, and warnings."""

@@ -86,8 +86,8 @@ def segment(
             the disease that the data set tells. Where it tells none, DWI or ADC means stroke, else it is a tumour.
         out: Label map to write. For several cases, the folder that gets one label map each.
         options: How to segment.
-        callback: Its `on_message` is called with the reason for a chosen model, `on_case` with the `SavedCase` of each
-            case, and `on_progress` with how many are done.
+        callback: Its `on_message` receives the reason for a chosen model, its `on_case` the `SavedCase` of each case,
+            and its `on_progress` how many are done.
         output: What happens to results that exist already. By default they are refused.
 
     Returns:
@@ -124,7 +124,7 @@ def segment(
 def _segment_all(
     cases: Sequence[CaseFiles], targets: Mapping[str, Path], segmenter: Segmenter, callback: Callback | None
 ) -> BatchResult:
-    card, counter, started = segmenter.model.card, CaseCounter(callback, len(cases)), dict[str, float]()
+    card, started, counter = segmenter.model.card, dict[str, float](), CaseCounter(callback, len(cases))
 
     def read(files: CaseFiles) -> LoadedCase | PreparedCase:
         started[files.name] = time.perf_counter()

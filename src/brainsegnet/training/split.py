@@ -11,9 +11,9 @@ import numpy as np
 
 from brainsegnet.errors import DatasetError, MissingSequence, ModelError
 from brainsegnet.io.cases import CaseFiles, check_whole, common_sequences, load_case, search_cases
+from brainsegnet.io.images import describe_file
 from brainsegnet.io.patients import patient_of as patient_of
 from brainsegnet.model.card import HASH_DIGITS, Card, Hashes, Simulated
-from brainsegnet.model.store import hash_file
 from brainsegnet.task import Task
 from brainsegnet.training import TrainOptions
 from brainsegnet.training.simulated import plan_simulation
@@ -78,7 +78,10 @@ def hash_images(split: "DataSplit") -> Hashes:
     files = {case.name: [case.images[name] for name in split.sequences] for case in split.training}
     on_disk = {name: paths for name, paths in files.items() if all(path.is_file() for path in paths)}
     with ThreadPoolExecutor(2) as pool:
-        found = pool.map(lambda paths: tuple(hash_file(path)[:HASH_DIGITS] for path in paths), on_disk.values())
+        found = pool.map(
+            lambda paths: tuple(str(describe_file(path, content=True)["sha256"])[:HASH_DIGITS] for path in paths),
+            on_disk.values(),
+        )
         return dict(zip(on_disk, found, strict=True))
 
 
