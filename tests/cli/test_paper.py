@@ -26,7 +26,7 @@ def test_submit_packs_a_zip_and_says_what_is_in_it(run, phantoms, predictions, t
     ended = run(*common)
     assert ended.code == 0 and not ended.err
     assert ended.out == f"3 cases in {out}, from VSD.mine.0.mha on\n"
-    assert run(*common, "--id-from", "t1c").code == 0
+    assert run(*common, "--id-from", "t1c", "--overwrite").code == 0
     with zipfile.ZipFile(out) as archive:
         assert archive.namelist() == ["VSD.mine.2.mha", "VSD.mine.12.mha", "VSD.mine.22.mha"]
 
