@@ -193,9 +193,14 @@ def test_without_data_there_are_floats_only_and_that_is_said(trained, recorder, 
 
 def test_cases_that_it_was_not_trained_on_are_refused_and_nothing_changes(trained, phantoms, tmp_path):
     shutil.copytree(trained, tmp_path / "run")
-    before = sorted((path, path.stat().st_mtime_ns) for path in (tmp_path / "run").rglob("*"))
+    before = written(tmp_path / "run")
     with pytest.raises(DatasetError, match=r"none of the 2 cases that model .* was trained on is in the data"):
         export(tmp_path / "run", phantoms / "phantom0002")
     with pytest.raises(ModelError, match="does not exist"):
         export(tmp_path / "absent")
-    assert before == sorted((path, path.stat().st_mtime_ns) for path in (tmp_path / "run").rglob("*"))
+    assert before == written(tmp_path / "run")
+
+
+def written(folder):
+    """The files of a folder, hidden ones too, and when each was written."""
+    return sorted((path, path.stat().st_mtime_ns) for path in folder.rglob("*") if path.is_file())

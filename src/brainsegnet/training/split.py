@@ -75,8 +75,8 @@ def check_distinct(scored: Mapping[str, "Scan"], trained: Mapping[str, "Scan"]) 
 
 def hash_images(split: "DataSplit") -> Hashes:
     """The image files of the training cases, as the card holds them. Cases that are not on disk are left out."""
-    files = {case.name: [case.images[name] for name in split.sequences] for case in split.training}
-    on_disk = {name: paths for name, paths in files.items() if all(path.is_file() for path in paths)}
+    files = {case.name: [case.images.get(name) for name in split.sequences] for case in split.training}
+    on_disk = {name: paths for name, paths in files.items() if all(path and path.is_file() for path in paths)}
     with ThreadPoolExecutor(2) as pool:
         found = pool.map(
             lambda paths: tuple(str(describe_file(path, content=True)["sha256"])[:HASH_DIGITS] for path in paths),
