@@ -217,7 +217,10 @@ def kill_once(verb: Verb, out: Path, seconds: float, expected: Any, log: Path) -
     time.sleep(seconds)
     held["killed at work"] = os.waitpid(child, os.WNOHANG)[0] == 0
     if held["killed at work"]:
-        os.killpg(child, signal.SIGKILL)
+        try:
+            os.killpg(child, signal.SIGKILL)
+        except ProcessLookupError:  # it has not opened its group yet
+            os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
     held["left something"] = bool(left_in(out))
     try:
