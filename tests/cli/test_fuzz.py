@@ -113,19 +113,19 @@ def world(phantoms, strict, tmp_path_factory):
 
     model = Path(shutil.copytree(strict, home / "model"))
     export_with(open_model(model), {}, onnx=False)
-    make_json(home, case)
+    make_json(home, case, strict)
     return home
 
 
-def make_json(home, case):
-    """What else JSON stands in: a model, a prediction, its scores, and a data set."""
+def make_json(home, case, model):
+    """What else JSON stands in: a model, a prediction by torch, its scores, and a data set."""
     from brainsegnet.inference import SegmentOptions
     from brainsegnet.inference.segment import segment
     from brainsegnet.metrics.evaluate import evaluate
 
     documents = home / "json"
     shutil.copytree(home / "model", documents / "model")
-    segment(home / "nii", home / "model", documents / "found", SegmentOptions(device="cpu", threads=1))
+    segment(home / "nii", model, documents / "found", SegmentOptions(device="cpu", threads=1))
     evaluate(documents / "found", [home / "nii"], "brats2015", documents / "scores")
     for folder, path in (("imagesTr", case.images["flair"]), ("labelsTr", case.lesion)):
         volume = read_image(path) if folder == "imagesTr" else read_labels(path)
