@@ -1,6 +1,7 @@
 """The machine: its name, units of the processor, free memory, and versions of the installed software."""
 
 import ctypes
+import mmap
 import os
 import platform
 import re
@@ -12,8 +13,8 @@ from importlib import metadata
 from pathlib import Path
 
 VERSIONED = ("brainsegnet", "torch", "lightning", "safetensors", "openvino", "nncf", "numpy", "SimpleITK")
-LEAST_SPACE = 400_000_000
-"""Address space in bytes without which NumPy and SciPy cannot be loaded."""
+LEAST_SPACE = 600_000_000
+"""Address space in bytes without which the libraries cannot be loaded."""
 CPUINFO, CGROUP = Path("/proc/cpuinfo"), Path("/sys/fs/cgroup")
 INTEGER_FLAGS = {"avx2", "avx512_vnni", "avx_vnni", "amx_int8", "asimddp"}
 """With any of these, 8-bit products are faster than those of floats, with AVX2 alone 1.9 times."""
@@ -101,6 +102,20 @@ def describe_small_limit() -> str:
                 f"{LEAST_SPACE / 1e6:.0f} MB; raise it"
             )
     return ""
+
+
+def require_space(size: int) -> None:
+    """Check that so many bytes of address space are left, for a library that ends the process where they are not.
+
+    The C library aborts a process without address space for the variables of a thread; no error can be caught then.
+
+    Raises:
+        MemoryError: the limit on this process (`ulimit -v`) leaves less.
+    """
+    try:
+        mmap.mmap(-1, size, access=mmap.ACCESS_READ).close()
+    except (OSError, ValueError) as error:
+        raise MemoryError(f"the limit on memory (ulimit -v) leaves less than {size / 1e6:.0f} MB") from error
 
 
 def tells_of_memory(error: BaseException) -> bool:

@@ -9,7 +9,7 @@ MEGABYTE = 1 << 20
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux holds a process to such a limit")
-@pytest.mark.parametrize("megabytes", [100, 200, 300, 600, 900, 1150])
+@pytest.mark.parametrize("megabytes", [100, 300, 600, 900, 1040, 1200])
 def test_segment_under_ulimit_v(phantoms, left, tmp_path, megabytes):
     import resource
 

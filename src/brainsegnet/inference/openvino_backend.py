@@ -9,7 +9,7 @@ import numpy as np
 import openvino
 from openvino import opset13 as ops
 
-from brainsegnet._machine import free_memory, tells_of_memory
+from brainsegnet._machine import free_memory, require_space, tells_of_memory
 from brainsegnet._types import Array, Floats, Labels, Shape
 from brainsegnet.errors import ModelError
 from brainsegnet.inference.tiling import CONFIDENCE_STEPS, OUT_OF_MEMORY, estimate_floats, find_halo, interleave
@@ -31,6 +31,9 @@ _SETTINGS: dict[Arithmetic, tuple[str, str, int]] = {
 """Name in reports, OpenVINO's hint for floats of the file, and bytes of a value. In bf16 OpenVINO keeps the last sum,
 which gives the logits, in 32-bit floats. Without a hint it takes bf16 wherever the processor has units for it."""
 
+ENGINE_SPACE = 800_000_000
+"""Bytes of address space that OpenVINO takes for its code, its threads and a small network (measured: 780 MB)."""
+
 
 @cache
 def shared_core() -> openvino.Core:
@@ -39,7 +42,11 @@ def shared_core() -> openvino.Core:
     The thread that first compiles with a core gets a stack for signal handlers, which is freed with the core. If two
     cores are not released in reverse order, the thread keeps a freed stack, and the next Ctrl-C is a segmentation
     fault.
+
+    Raises:
+        MemoryError: the process may not take the address space that OpenVINO needs.
     """
+    require_space(ENGINE_SPACE)
     return openvino.Core()
 
 
