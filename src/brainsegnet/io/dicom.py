@@ -1,0 +1,300 @@
+"""A study as it comes from the scanner: a folder, a zip or a file of DICOM images becomes series, and these volumes.
+
+Headers are read first, by several threads; pixels when a series is asked for. A series of the scanner may hold several
+contrasts (echoes, b-values, phase beside magnitude), and each becomes a `DicomSeries`. Repetitions over time or
+direction stay together. What cannot be used is refused with a sentence, and what is mended is said in a note.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from brainsegnet._types import Affine, Array, Doubles, Millimetres, Shape
+from brainsegnet.errors import DatasetError, ImageError
+from brainsegnet.io.dicom_files import WORKERS, Open, find_root, list_files, opening, read_dataset, read_each
+from brainsegnet.io.dicom_geometry import (
+    SAME_DIRECTION,
+    SAME_PLACE_MM,
+    Stack,
+    build_stack,
+    count_places,
+    find_axes,
+    measure_heights,
+)
+from brainsegnet.io.dicom_headers import TAGS, Frame, SeriesHeader, read_frames
+from brainsegnet.io.dicom_pixels import read_pixels
+from brainsegnet.io.images import Series
+from brainsegnet.progress import Callback
+from brainsegnet.volume import Volume
+
+CONTRASTS: tuple[Callable[[SeriesHeader], object], ...] = (
+    lambda header: header.image_type,
+    lambda header: header.te_ms,
+    lambda header: header.b_value,
+    lambda header: header.directionality,
+    lambda header: header.ti_ms,
+    lambda header: header.units,
+)
+"""What tells images at one place apart, in the order in which it is looked at."""
+WHOLE_CONTRAST = 0.5
+"""A contrast covers at least this share of the places of its series; else the header varies from slice to slice."""
+_PLANES = ("sagittal", "coronal", "axial")
+
+
+@dataclass(frozen=True, eq=False)
+class DicomSeries:
+    """Images of one contrast on one grid: a volume, or several over time or diffusion direction.
+
+    Attributes:
+        root: Folder, zip or file of the study.
+        header: How it was acquired.
+        stacks: The slices of each volume.
+        notes: What was mended or left out, as sentences without a stop.
+    """
+
+    root: Path
+    header: SeriesHeader
+    stacks: tuple[Stack, ...]
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        """Number of volumes."""
+        return len(self.stacks)
+
+    @property
+    def name(self) -> str:
+        """To be read: "series 5 (t2_tse_tra)"."""
+        return self.header.name
+
+    @property
+    def shape(self) -> Shape:
+        """(D, H, W) of a volume."""
+        return self.stacks[0].shape
+
+    @property
+    def affine(self) -> Affine:
+        """(4, 4), from an index (d, h, w, 1) to millimetres (x left, y posterior, z superior)."""
+        return self.stacks[0].affine
+
+    @property
+    def spacing_mm(self) -> Millimetres:
+        """Between voxel centres along (D, H, W)."""
+        d, h, w = np.linalg.norm(self.affine[:3, :3], axis=0)
+        return float(d), float(h), float(w)
+
+    @property
+    def plane(self) -> str:
+        """In which the slices lie most: "axial", "coronal" or "sagittal"."""
+        return _PLANES[int(np.abs(self.affine[:3, 0]).argmax())]
+
+    def read(self, number: int = 0) -> Volume:
+        """One volume, its first by default, in stored integers or, where the header rescales them, real values.
+
+        Raises:
+            ImageError: a file is gone, cut short, damaged, or compressed in a way that is not known here.
+        """
+        return Volume(_read_stack(self.root, self.stacks[number]), self.affine)
+
+    def read_all(self) -> Series:
+        """All volumes (T, D, H, W). Errors are those of `read`."""
+        return Series(np.stack([_read_stack(self.root, stack) for stack in self.stacks]), self.affine)
+
+
+@dataclass(frozen=True, eq=False)
+class Study:
+    """The series of one study, in the order of their numbers.
+
+    Attributes:
+        root: Folder, zip or file it was read from.
+        series: What can be used.
+        refused: Why the others cannot, a sentence each.
+        notes: On the files, as sentences without a stop.
+    """
+
+    root: Path
+    series: tuple[DicomSeries, ...]
+    refused: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def uid(self) -> str:
+        """Of the study."""
+        return self.series[0].header.study_uid
+
+
+def read_study(path: Path | str, callback: Callback | None = None) -> Study:
+    """The one study in a folder, a zip, a DICOM file, or beside a DICOMDIR; only headers are read.
+
+    Args:
+        path: Folder, zip or file.
+        callback: Hears the share of the files that is read, and what is left out.
+
+    Raises:
+        DatasetError: there is no DICOM image, or images of several studies.
+        ImageError: no series can be used, or the zip is damaged.
+    """
+    studies = read_studies(path, callback)
+    if len(studies) > 1:
+        dates = ", ".join(sorted({study.series[0].header.study_date or "without date" for study in studies}))
+        raise DatasetError(f"{path} holds {len(studies)} studies ({dates}); name the folder of one")
+    return studies[0]
+
+
+def read_studies(path: Path | str, callback: Callback | None = None) -> list[Study]:
+    """All studies in a folder, a zip, a DICOM file, or beside a DICOMDIR that have a series that can be used.
+
+    Arguments and errors are those of `read_study`, except that several studies are welcome.
+    """
+    root = find_root(Path(path))
+    names = list_files(root)
+    found = read_each(root, names, read_file, callback)
+    frames, notes = _drop_copies([frame for part in found for frame in part or ()])
+    if not frames:
+        what = "holds no DICOM images" if root.is_dir() or len(names) != 1 else "is no DICOM image"
+        raise DatasetError(f"{path} {what}; name a study folder, a zip of it, or a DICOM file")
+    others = sum(part is None for part in found)
+    if others:
+        notes.append("1 file is not DICOM" if others == 1 else f"{others} files are not DICOM")
+    by_study: defaultdict[str, list[Frame]] = defaultdict(list)
+    for frame in frames:
+        by_study[frame.header.study_uid].append(frame)
+    studies = [build_study(root, part, notes) for part in by_study.values()]
+    for study in studies if callback else ():
+        for sentence in (*study.notes, *study.refused):
+            callback.on_message(sentence) if callback else None
+    if not any(study.series for study in studies):
+        reasons = [reason for study in studies for reason in study.refused]
+        more = f"; {len(reasons) - 1} more series cannot be used either" if len(reasons) > 1 else ""
+        raise ImageError(f"{path}: {reasons[0]}{more}")
+    return [study for study in studies if study.series]
+
+
+def read_file(open_file: Open, name: str) -> list[Frame] | None:
+    """The frames of a file without their pixels; None if it is no DICOM file."""
+    with open_file(name) as stream:
+        data = read_dataset(stream, TAGS)
+    return None if data is None else read_frames(data, name)
+
+
+def build_study(root: Path, frames: Sequence[Frame], notes: Sequence[str] = ()) -> Study:
+    """The frames of a study as series, those that cannot be used with the reason."""
+    by_series: defaultdict[str, list[Frame]] = defaultdict(list)
+    for frame in frames:
+        by_series[frame.header.series_uid].append(frame)
+    series, refused = [], []
+    for group in sorted(by_series.values(), key=lambda group: group[0].header.number or 0):
+        header = group[0].header
+        if header.modality != "MR":
+            refused.append(f"{header.name} is {header.modality or 'of unknown modality'}, not MR")
+            continue
+        usable = [frame for frame in group if not frame.problem]
+        if not usable:
+            refused.append(f"{header.name} {group[0].problem}")
+            continue
+        left_out = [f"{len(group) - len(usable)} images are left out"] if len(usable) < len(group) else []
+        for part in build_series(root, usable):
+            if isinstance(part, DicomSeries):
+                series.append(replace(part, notes=(*left_out, *part.notes)))
+            else:
+                refused.append(part)
+    return Study(root, tuple(series), tuple(refused), tuple(notes))
+
+
+def build_series(root: Path, frames: Sequence[Frame]) -> Iterator[DicomSeries | str]:
+    """What the frames of one series of the scanner make: a `DicomSeries` for each contrast, or why there is none."""
+    groups = split_orientations(frames)
+    several = f", one of {len(groups)} orientations or sizes in it," if len(groups) > 1 else ""
+    for group in groups:
+        heights = measure_heights(group, find_axes(group)[0])
+        for part in split_contrasts(group, heights):
+            header = part[0].header
+            try:
+                stacks, note = _stack_all(part)
+            except ImageError as error:
+                yield f"{header.name}{several} cannot be used: {error}"
+                continue
+            notes = [note, *stacks[0].notes, _count_absent(part, len(frames))]
+            yield DicomSeries(root, header, stacks, tuple(filter(None, notes)))
+
+
+def split_orientations(frames: Sequence[Frame]) -> list[list[Frame]]:
+    """Frames of one size, voxel size and orientation together; a localizer has three orientations."""
+    groups: list[list[Frame]] = []
+    for frame in frames:
+        for group in groups:
+            first = group[0]
+            apart = np.abs(np.subtract(frame.orientation, first.orientation)).max()
+            same = (frame.rows, frame.columns) == (first.rows, first.columns)
+            if same and apart < SAME_DIRECTION and np.allclose(frame.spacing_mm, first.spacing_mm, rtol=1e-3):
+                group.append(frame)
+                break
+        else:
+            groups.append([frame])
+    return groups
+
+
+def split_contrasts(frames: Sequence[Frame], heights: Doubles, first: int = 0) -> list[list[Frame]]:
+    """Frames of one orientation by contrast, as far as several images are at one place; see `CONTRASTS`."""
+    places = count_places(heights)
+    if places == len(frames) or places == 1:
+        return [list(frames)]
+    for number, key in enumerate(CONTRASTS[first:], first):
+        members: defaultdict[object, list[int]] = defaultdict(list)
+        for i, frame in enumerate(frames):
+            members[key(frame.header)].append(i)
+        covered = [count_places(heights[chosen]) for chosen in members.values()]
+        if len(members) > 1 and min(covered) >= WHOLE_CONTRAST * places:
+            parts = (([frames[i] for i in chosen], heights[chosen]) for chosen in members.values())
+            return [part for frames, heights in parts for part in split_contrasts(frames, heights, number + 1)]
+    return [list(frames)]
+
+
+def _stack_all(frames: Sequence[Frame]) -> tuple[tuple[Stack, ...], str]:
+    """The volumes of one contrast, and a note on what is left out. Raises as `build_stack`."""
+    heights = measure_heights(frames, find_axes(frames)[0])
+    places = count_places(heights)
+    if places == len(frames) or places == 1:
+        return (build_stack(frames),), ""
+    order = np.argsort(heights, kind="stable")
+    cuts = np.flatnonzero(np.diff(heights[order]) > SAME_PLACE_MM) + 1
+    at_places = [sorted((frames[i] for i in part), key=lambda frame: frame.order) for part in np.split(order, cuts)]
+    counts = [len(images) for images in at_places]
+    times, note = min(counts), ""
+    if max(counts) > times:
+        if max(counts) > times + 1 or times == 1:
+            raise ImageError(f"between {times} and {max(counts)} images are at one place, some are missing")
+        note = "the last volume is incomplete and left out"
+    return tuple(build_stack([images[i] for images in at_places]) for i in range(times)), note
+
+
+def _count_absent(frames: Sequence[Frame], total: int) -> str:
+    """A note where the header promises more images than the series has."""
+    expected = frames[0].expected
+    return f"the header speaks of {expected} images, {total} are here" if expected > total else ""
+
+
+def _drop_copies(frames: Sequence[Frame]) -> tuple[list[Frame], list[str]]:
+    """Each frame once, as a folder may hold copies of a file."""
+    seen: dict[tuple[str, int], Frame] = {}
+    for frame in frames:
+        seen.setdefault((frame.sop_uid or frame.file, frame.index), frame)
+    copies = len(frames) - len(seen)
+    return list(seen.values()), [f"{copies} images are there twice and count once"] if copies else []
+
+
+def _read_stack(root: Path, stack: Stack) -> Array:
+    """The voxels (D, H, W) of a volume."""
+    by_file: defaultdict[str, list[int]] = defaultdict(list)
+    for i, frame in enumerate(stack.frames):
+        by_file[frame.file].append(i)
+
+    def read(open_file: Open, name: str) -> list[Array]:
+        return read_pixels(open_file, name, [stack.frames[i] for i in by_file[name]])
+
+    parts = read_each(root, list(by_file), read)
+    slices = {i: image for chosen, part in zip(by_file.values(), parts, strict=True) for i, image in zip(chosen, part)}
+    return stack.assemble(np.stack([slices[i] for i in range(len(stack.frames))]))
