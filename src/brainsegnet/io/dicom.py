@@ -131,7 +131,7 @@ def read_study(path: Path | str, callback: Callback | None = None) -> Study:
 
     Args:
         path: Folder, zip or file.
-        callback: Hears the share of the files that is read, and what is left out.
+        callback: Hears the share of the files that is read.
 
     Raises:
         DatasetError: there is no DICOM image, or images of several studies.
@@ -163,9 +163,6 @@ def read_studies(path: Path | str, callback: Callback | None = None) -> list[Stu
     for frame in frames:
         by_study[frame.header.study_uid].append(frame)
     studies = [build_study(root, part, notes) for part in by_study.values()]
-    for study in studies if callback else ():
-        for sentence in (*study.notes, *study.refused):
-            callback.on_message(sentence) if callback else None
     if not any(study.series for study in studies):
         reasons = [reason for study in studies for reason in study.refused]
         more = f"; {len(reasons) - 1} more series cannot be used either" if len(reasons) > 1 else ""

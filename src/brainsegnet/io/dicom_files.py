@@ -3,6 +3,7 @@
 import os
 import warnings
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -34,13 +35,13 @@ def opening(root: Path) -> Iterator[Open]:
     Raises:
         ImageError: the zip is damaged.
     """
-    if not zipfile.is_zipfile(root) if root.is_file() else True:
+    if not _is_zip(root):
         yield lambda name: (root / name if name else root).open("rb")
         return
     try:
         with zipfile.ZipFile(root) as archive:
             yield lambda name: BytesIO(archive.read(name))
-    except zipfile.BadZipFile as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
         raise ImageError(f"{root} is a damaged zip: {error}; fetch it again") from error
 
 
@@ -59,7 +60,7 @@ def list_files(root: Path) -> list[str]:
         names = [path.relative_to(root).as_posix() for path in found]
     elif not root.is_file():
         raise DatasetError(f"{root} does not exist; name a study folder, a zip of it, or a DICOM file")
-    elif zipfile.is_zipfile(root):
+    elif _is_zip(root):
         names = _list_members(root)
     else:
         return [""]
@@ -75,6 +76,10 @@ def _list_members(root: Path) -> list[str]:
     if any(entry.flag_bits & 1 for entry in members):
         raise ImageError(f"{root} is encrypted; unpack it and name its folder")
     return [entry.filename for entry in members if entry.file_size < MAX_MEMBER]
+
+
+def _is_zip(root: Path) -> bool:
+    return root.is_file() and zipfile.is_zipfile(root)
 
 
 def _is_noise(name: str) -> bool:
@@ -117,7 +122,7 @@ def read_each(
     """
     results: list[T] = []
     step = max(1, len(names) // 100)
-    with opening(root) as open_file, _quiet(), ThreadPoolExecutor(WORKERS) as pool:
+    with opening(root) as open_file, quiet(), ThreadPoolExecutor(WORKERS) as pool:
         try:
             for result in pool.map(lambda name: work(open_file, name), names):
                 results.append(result)
@@ -131,7 +136,7 @@ def read_each(
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Real headers break the standard in many harmless ways, of which pydicom would warn."""
     before = config.settings.reading_validation_mode
     with warnings.catch_warnings():
