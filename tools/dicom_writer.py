@@ -1,5 +1,7 @@
 """Writes volumes as DICOM series, as scanners store them: for tests, and to try a command on scans of other formats."""
 
+import math
+import struct
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,6 +10,7 @@ import numpy as np
 from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import (
+    UID,
     EnhancedMRImageStorage,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
@@ -69,7 +72,7 @@ def write_slices(volume: Volume, folder: Path, headers: Mapping[str, Any], impli
     paths = []
     for number, image in enumerate(volume.array):
         data = build_slice(volume, number, image, headers)
-        syntax = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
+        syntax: UID = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
         path = folder / f"{headers.get('SeriesNumber')}-{headers.get('InstanceNumber', number + 1)}-{number:04d}"
         save(data, path, syntax)
         paths.append(path)
@@ -124,7 +127,38 @@ def write_multi_frame(volumes: Sequence[Volume], path: Path, headers: Mapping[st
     return path
 
 
-def save(data: Dataset, path: Path, syntax: str) -> None:
+def build_mosaic(volume: Volume, headers: Mapping[str, Any], reverse: bool = False) -> Dataset:
+    """A volume as a mosaic of Siemens; its slices follow each other against their normal if `reverse`."""
+    count, height, width = volume.shape
+    side = math.ceil(math.sqrt(count))
+    tiles = np.zeros((side * side, height, width), np.int16)
+    tiles[:count] = volume.array
+    picture = tiles.reshape(side, side, height, width).swapaxes(1, 2).reshape(side * height, side * width)
+    data = build_slice(volume, 0, picture, headers)
+    data.ImageType = ["ORIGINAL", "PRIMARY", "M", "MOSAIC"]
+    data.SpacingBetweenSlices = volume.spacing_mm[0]
+    corner = volume.affine[:3] @ (0, -(side - 1) * height / 2, -(side - 1) * width / 2, 1)
+    data.ImagePositionPatient = [DSfloat(float(value), auto_format=True) for value in corner]
+    normal = volume.affine[:3, 0] / volume.spacing_mm[0] * (-1 if reverse else 1)
+    fields = {"NumberOfImagesInMosaic": [count], "SliceNormalVector": normal, "AcquisitionMatrixText": ["64p*64"]}
+    data.add_new(0x00290010, "LO", "SIEMENS CSA HEADER")
+    data.add_new(0x00291010, "OB", build_csa(**fields))
+    return data
+
+
+def build_csa(**fields: Sequence[float | str]) -> bytes:
+    """The private header of Siemens in format 2."""
+    raw = b"SV10\4\3\2\1" + struct.pack("<II", len(fields), 77)
+    for name, values in fields.items():
+        kind = b"LO" if isinstance(values[0], str) else b"FD"
+        raw += struct.pack("<64si4siii", name.encode(), len(values), kind, 0, len(values), 77)
+        for value in values:
+            text = f"{value}".encode() + b"\0"
+            raw += struct.pack("<4i", 0, len(text), 77, 0) + text + b"\0" * (-len(text) % 4)
+    return raw
+
+
+def save(data: Dataset, path: Path, syntax: UID) -> None:
     """Write a data set as a DICOM file."""
     data.file_meta = FileMetaDataset()
     data.file_meta.TransferSyntaxUID = syntax

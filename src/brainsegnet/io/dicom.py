@@ -7,7 +7,6 @@ direction stay together. What cannot be used is refused with a sentence, and wha
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,7 +14,7 @@ import numpy as np
 
 from brainsegnet._types import Affine, Array, Doubles, Millimetres, Shape
 from brainsegnet.errors import DatasetError, ImageError
-from brainsegnet.io.dicom_files import WORKERS, Open, find_root, list_files, opening, read_dataset, read_each
+from brainsegnet.io.dicom_files import Open, find_root, list_files, read_dataset, read_each
 from brainsegnet.io.dicom_geometry import (
     SAME_DIRECTION,
     SAME_PLACE_MM,
@@ -198,7 +197,7 @@ def build_study(root: Path, frames: Sequence[Frame], notes: Sequence[str] = ()) 
                 series.append(replace(part, notes=(*left_out, *part.notes)))
             else:
                 refused.append(part)
-    return Study(root, tuple(series), tuple(refused), tuple(notes))
+    return Study(root, tuple(series), tuple(dict.fromkeys(refused)), tuple(notes))
 
 
 def build_series(root: Path, frames: Sequence[Frame]) -> Iterator[DicomSeries | str]:
@@ -293,5 +292,7 @@ def _read_stack(root: Path, stack: Stack) -> Array:
         return read_pixels(open_file, name, [stack.frames[i] for i in by_file[name]])
 
     parts = read_each(root, list(by_file), read)
-    slices = {i: image for chosen, part in zip(by_file.values(), parts, strict=True) for i, image in zip(chosen, part)}
+    slices: dict[int, Array] = {}
+    for chosen, images in zip(by_file.values(), parts, strict=True):
+        slices.update(zip(chosen, images, strict=True))
     return stack.assemble(np.stack([slices[i] for i in range(len(stack.frames))]))

@@ -1,4 +1,4 @@
-"""The DICOM files of a study: a folder, a zip of one, or a single file. Names and endings of files mean nothing here."""
+"""The DICOM files of a study: a folder, a zip of one, or a single file. Names of files mean nothing here."""
 
 import os
 import warnings

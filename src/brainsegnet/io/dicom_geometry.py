@@ -143,7 +143,7 @@ def _check_places(count: int, places: int) -> None:
     if places < count:
         raise ImageError(f"{count} images are at {places} places, and the headers do not tell them apart")
     if count < MIN_SLICES:
-        raise ImageError(f"{'1 slice' if count == 1 else f'{count} slices'} make no volume, {MIN_SLICES} are due")
+        raise ImageError(f"{'1 slice makes' if count == 1 else f'{count} slices make'} no volume, {MIN_SLICES} are due")
 
 
 def _space_evenly(heights: Doubles) -> tuple[float, Doubles, str]:
@@ -153,13 +153,13 @@ def _space_evenly(heights: Doubles) -> tuple[float, Doubles, str]:
     if np.abs(heights - heights[0] - mean * np.arange(count)).max() <= UNEVEN * mean:
         return mean, np.arange(count, dtype=float), ""
     steps = np.diff(heights)
-    usual = float(np.median(steps))
-    slices = round(total / usual) + 1
+    usual = float(np.median(steps[steps < 1.5 * np.percentile(steps, 25)]))
+    slices = max(round(total / usual) + 1, count)
     missing = slices - count
     widest = int(np.argmax(steps))
     where = f"between {heights[widest]:.1f} and {heights[widest + 1]:.1f} mm"
     if steps[widest] > MAX_GAP * usual or missing > MAX_MISSING * count:
-        remedy = "the usual step is {:.2f} mm; export the series again".format(usual)
+        remedy = f"the usual step is {usual:.2f} mm; export the series again"
         raise ImageError(f"slices are missing, the widest gap is {where} and {remedy}")
     step = total / (slices - 1)
     places = np.interp(heights[0] + step * np.arange(slices), heights, np.arange(count))

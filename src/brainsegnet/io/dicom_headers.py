@@ -155,7 +155,7 @@ def read_frames(data: Dataset, file: str) -> list[Frame]:
 def _flatten(data: Dataset, deep: bool = False) -> dict[int, Any]:
     """Values by tag; `deep` adds those of the first item of every sequence, as functional groups nest them."""
     found: dict[int, Any] = {}
-    for tag in data.keys():  # noqa: SIM118
+    for tag in data.keys():
         with suppress(*_ERRORS):
             element = data[tag]
             found[int(tag)] = element.value

@@ -38,7 +38,8 @@ def find_mosaic(
     Args:
         size: Rows and columns of the whole picture.
         spacing_mm: Between rows and between columns.
-        position, orientation: Of the whole picture, as in the header.
+        position: Of the first voxel of the whole picture, as in the header.
+        orientation: Of its rows and columns, as in the header.
         count: Slices in it.
         step_mm: From slice to slice.
         told_normal: Where the private header says that the slices go; along the normal if it is silent.

@@ -11,7 +11,7 @@ from pathlib import Path
 import highdicom as hd
 import numpy as np
 from highdicom.color import CIELabColor
-from highdicom.seg import SegmentDescription, Segmentation
+from highdicom.seg import Segmentation, SegmentDescription
 from highdicom.sr import Comprehensive3DSR, MeasurementReport
 from pydicom import Dataset
 from pydicom.sr.codedict import codes
@@ -19,7 +19,7 @@ from pydicom.sr.coding import Code
 
 from brainsegnet._atomic import replacing
 from brainsegnet._types import Labels
-from brainsegnet.errors import GridMismatch, ImageError, OutputError
+from brainsegnet.errors import GridMismatch, ImageError
 from brainsegnet.io.dicom import DicomSeries
 from brainsegnet.io.dicom_files import quiet
 from brainsegnet.io.dicom_sources import read_sources

@@ -1,6 +1,8 @@
-"""The pixels of DICOM files. pydicom decodes plain, RLE and JPEG-LS files; GDCM inside SimpleITK the other JPEGs.
+"""The pixels of DICOM files, plain or compressed, without a library that the package does not bring.
 
-Both come with the package. `pylibjpeg-libjpeg`, which pydicom would ask for, is GPL-3 and not needed.
+pydicom decodes plain and RLE files itself, JPEG-LS through pyjpegls, JPEG of 8 bits and JPEG 2000 through Pillow. What
+it cannot decode, JPEG Lossless and JPEG of 12 bits above all, GDCM inside SimpleITK does. `pylibjpeg-libjpeg`, which
+pydicom would ask for, is GPL-3.
 """
 
 import tempfile
@@ -10,10 +12,10 @@ from pathlib import Path
 import numpy as np
 from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
-from pydicom.pixels import pixel_array
+from pydicom.pixels.utils import pixel_array
 from pydicom.uid import (
-    UID,
     JPEG2000,
+    UID,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
@@ -32,7 +34,8 @@ from brainsegnet.io.dicom_mosaic import cut_tiles
 from brainsegnet.volume import load_itk
 
 BY_ITK = {JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1, JPEG2000Lossless, JPEG2000}
-"""Codecs that GDCM decodes."""
+"""Codecs that GDCM decodes where pydicom does not."""
+_ERRORS = (ValueError, AttributeError, KeyError, TypeError, NotImplementedError, RuntimeError, EOFError)
 _KEPT = """
     Rows Columns BitsAllocated BitsStored HighBit PixelRepresentation SamplesPerPixel PhotometricInterpretation
     NumberOfFrames PixelData
@@ -68,18 +71,21 @@ def decode(data: Dataset, file: str) -> Array:
     syntax = UID(meta.get("TransferSyntaxUID") or _guess_syntax(data))
     meta.TransferSyntaxUID, data.file_meta = syntax, meta
     try:
-        array = _decode_itk(data) if syntax in BY_ITK else pixel_array(data, raw=True)
-    except (ValueError, AttributeError, KeyError, TypeError, NotImplementedError, RuntimeError, EOFError) as error:
-        cause = " ".join(str(error).split())[:150]
-        raise ImageError(f"the pixels of {file} ({syntax.name}) cannot be read: {cause}; fetch it again") from error
-    return array.reshape(-1, int(data.Rows), int(data.Columns))
+        array: Array = pixel_array(data, raw=True)
+    except _ERRORS as error:
+        if syntax not in BY_ITK:
+            cause = " ".join(str(error).split()).split(" - ")[0]
+            raise ImageError(f"the pixels of {file} ({syntax.name}) cannot be read: {cause[:200]}") from error
+        array = _decode_itk(data, file)
+    native: Array = array.astype(array.dtype.newbyteorder("="), copy=False)
+    return native.reshape(-1, int(data.Rows), int(data.Columns))
 
 
 def _guess_syntax(data: Dataset) -> UID:
     return ImplicitVRLittleEndian if data.original_encoding[0] else ExplicitVRLittleEndian
 
 
-def _decode_itk(data: Dataset) -> Array:
+def _decode_itk(data: Dataset, file: str) -> Array:
     """Through a temporary file that holds the pixels and their description alone, so nothing is rescaled."""
     bare = Dataset()
     for keyword in _KEPT:
@@ -94,9 +100,12 @@ def _decode_itk(data: Dataset) -> Array:
     itk.ProcessObject.SetGlobalWarningDisplay(False)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "pixels.dcm"
-        bare.save_as(path, enforce_file_format=True)
-        image = itk.ReadImage(str(path), imageIO="GDCMImageIO")
-    array: Array = itk.GetArrayFromImage(image)
+        try:
+            bare.save_as(path, enforce_file_format=True)
+            array: Array = itk.GetArrayFromImage(itk.ReadImage(str(path), imageIO="GDCMImageIO"))
+        except _ERRORS as error:
+            syntax = bare.file_meta.TransferSyntaxUID.name
+            raise ImageError(f"the pixels of {file} ({syntax}) cannot be decoded, they are damaged") from error
     return array
 
 

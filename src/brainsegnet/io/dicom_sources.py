@@ -106,7 +106,7 @@ def _mend_common(data: Dataset, series: DicomSeries) -> Dataset:
     found.file_meta = FileMetaDataset()
     if meta := getattr(data, "file_meta", None):
         found.file_meta.update(meta)
-    for tag in data.keys():  # noqa: SIM118
+    for tag in data.keys():
         with suppress(ValueError, TypeError, AttributeError, KeyError, NotImplementedError):
             element = data[tag]
             if not tag.is_private and element.VR != "SQ" and _is_valid(element.VR, element.value):
