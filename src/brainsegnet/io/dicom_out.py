@@ -103,13 +103,14 @@ def build_dicom(series: DicomSeries, findings: Findings, omit_empty_frames: bool
     if not findings.labels.on_grid_of(grid):
         raise GridMismatch(describe_mismatch("the label map", findings.labels, series.name, grid))
     sources, notes = read_sources(series, findings.number)
-    labels = _place_frames(stack.back_to_slices(findings.labels), sources, series, findings.number)
+    slices = stack.back_to_slices(findings.labels)
+    places = [hd.PlanePositionSequence("PATIENT", frame.position) for frame in stack.frames]
     present = [value for value in findings.task.labels if (findings.labels.array == value).any()]
     segments = present or list(findings.task.labels)
     omit = omit_empty_frames and bool(present)
     try:
         with quiet():
-            segmentation = _build_segmentation(sources, labels, segments, findings, omit)
+            segmentation = _build_segmentation(sources, slices, places, segments, findings, omit)
             report = _build_report(sources, segmentation, segments, findings)
     except (ValueError, TypeError, AttributeError, KeyError) as error:
         cause = " ".join(str(error).split())[:200]
@@ -117,24 +118,21 @@ def build_dicom(series: DicomSeries, findings: Findings, omit_empty_frames: bool
     return DicomResult(segmentation, report, notes)
 
 
-def _place_frames(slices: Labels, sources: Sequence[Dataset], series: DicomSeries, number: int) -> Labels:
-    """Labels in the order of the source's frames, where a multi-frame file may hold others too."""
-    if len(sources) == len(slices):
-        return slices
-    placed = np.zeros((int(sources[0].NumberOfFrames), *slices.shape[1:]), np.uint8)
-    placed[[frame.index for frame in series.stacks[number].frames]] = slices
-    return placed
-
-
 def _build_segmentation(
-    sources: Sequence[Dataset], labels: Labels, segments: Sequence[int], findings: Findings, omit_empty: bool
+    sources: Sequence[Dataset],
+    slices: Labels,
+    places: Sequence[hd.PlanePositionSequence],
+    segments: Sequence[int],
+    findings: Findings,
+    omit_empty: bool,
 ) -> Segmentation:
     table = np.zeros(256, np.uint8)
     table[list(segments)] = np.arange(1, len(segments) + 1)
     name = findings.algorithm
     return Segmentation(
         source_images=list(sources),
-        pixel_array=table[labels],
+        pixel_array=table[slices],
+        plane_positions=list(places),
         segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
         segment_descriptions=[
             _describe_segment(number, findings.task, value, findings) for number, value in enumerate(segments, 1)
@@ -223,7 +221,12 @@ def _measure_segment(
     described = segmentation.SegmentSequence[number - 1]
     return hd.sr.VolumetricROIMeasurementsAndQualitativeEvaluations(
         tracking_identifier=hd.sr.TrackingIdentifier(uid=described.TrackingUID, identifier=described.TrackingID),
-        referenced_segment=hd.sr.ReferencedSegment.from_segmentation(segmentation, segment_number=number),
+        referenced_segment=hd.sr.ReferencedSegment(
+            sop_class_uid=segmentation.SOPClassUID,
+            sop_instance_uid=segmentation.SOPInstanceUID,
+            segment_number=number,
+            source_series=hd.sr.SourceSeriesForSegmentation(segmentation.ReferencedSeriesSequence[0].SeriesInstanceUID),
+        ),
         finding_type=TISSUES.get(tissue, LESION),
         finding_category=ABNORMAL,
         finding_sites=[hd.sr.FindingSite(BRAIN)],

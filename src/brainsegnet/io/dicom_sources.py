@@ -24,6 +24,9 @@ REQUIRED = """
     PatientName PatientID PatientBirthDate PatientSex AccessionNumber StudyID StudyDate StudyTime ReferringPhysicianName
 """.split()
 """Attributes that must be there, but may be empty (type 2)."""
+AWAY_MM = 1e5
+UTF8 = "ISO_IR 192"
+"""Replaces a character set that is not known, or several in one file."""
 SEXES = ("M", "F", "O", "")
 _CHECKED = {"AE", "AS", "CS", "DA", "DS", "DT", "IS", "LO", "LT", "SH", "ST", "TM", "UI", "UR"}
 """Types of values whose form is checked."""
@@ -76,7 +79,10 @@ def _mend_single(data: Dataset, frame: Frame, orientation: Doubles, series: Dico
 
 
 def _mend_multi_frame(data: Dataset, stack: Stack, orientation: Doubles, series: DicomSeries) -> Dataset:
-    """The functional groups hold where each frame is, and nothing else; all frames of the file are kept."""
+    """The functional groups hold where each frame is, and nothing else.
+
+    Frames of other volumes, at the same places, are put far away: a segmentation refers to the frames at its places.
+    """
     found = _mend_common(data, series)
     found.SOPClassUID, found.NumberOfFrames = data.SOPClassUID, data.NumberOfFrames
     shared, measures, plane = Dataset(), Dataset(), Dataset()
@@ -85,10 +91,11 @@ def _mend_multi_frame(data: Dataset, stack: Stack, orientation: Doubles, series:
     plane.ImageOrientationPatient = [DSfloat(float(value), auto_format=True) for value in orientation]
     shared.PixelMeasuresSequence, shared.PlaneOrientationSequence = [measures], [plane]
     found.SharedFunctionalGroupsSequence = [shared]
-    groups = []
+    groups, own = [], {frame.index for frame in stack.frames}
     for frame in read_frames(data, stack.frames[0].file):
         place, group = Dataset(), Dataset()
-        place.ImagePositionPatient = [DSfloat(value, auto_format=True) for value in frame.position]
+        away = 0.0 if frame.index in own else AWAY_MM
+        place.ImagePositionPatient = [DSfloat(value + away, auto_format=True) for value in frame.position]
         group.PlanePositionSequence = [place]
         groups.append(group)
     found.PerFrameFunctionalGroupsSequence = groups
@@ -116,9 +123,9 @@ def _mend_common(data: Dataset, series: DicomSeries) -> Dataset:
             setattr(found, keyword, "")
     if found.PatientSex not in SEXES:
         found.PatientSex = ""
-    charsets = found.get("SpecificCharacterSet") or ""
-    if any(name not in python_encoding for name in ([charsets] if isinstance(charsets, str) else charsets)):
-        found.SpecificCharacterSet = "ISO_IR 192"
+    charset = found.get("SpecificCharacterSet") or "ISO_IR 6"
+    if not isinstance(charset, str) or charset not in python_encoding:
+        found.SpecificCharacterSet = UTF8
     if not found.get("FrameOfReferenceUID"):
         found.FrameOfReferenceUID = generate_uid(entropy_srcs=[series.header.series_uid, "frame of reference"])
     return found
