@@ -140,9 +140,9 @@ def build_mosaic(volume: Volume, headers: Mapping[str, Any], reverse: bool = Fal
     corner = volume.affine[:3] @ (0, -(side - 1) * height / 2, -(side - 1) * width / 2, 1)
     data.ImagePositionPatient = [DSfloat(float(value), auto_format=True) for value in corner]
     normal = volume.affine[:3, 0] / volume.spacing_mm[0] * (-1 if reverse else 1)
-    fields = {"NumberOfImagesInMosaic": [count], "SliceNormalVector": normal, "AcquisitionMatrixText": ["64p*64"]}
+    csa = build_csa(NumberOfImagesInMosaic=[count], SliceNormalVector=normal.tolist(), AcquisitionMatrixText=["64p*64"])
     data.add_new(0x00290010, "LO", "SIEMENS CSA HEADER")
-    data.add_new(0x00291010, "OB", build_csa(**fields))
+    data.add_new(0x00291010, "OB", csa)
     return data
 
 

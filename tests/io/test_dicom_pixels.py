@@ -7,7 +7,7 @@ import numpy as np
 import pydicom
 import pytest
 from pydicom.data import get_testdata_file
-from pydicom.uid import JPEGLossless, JPEGLosslessSV1
+from pydicom.uid import HTJ2KLossless, JPEGLossless, JPEGLosslessSV1
 
 from brainsegnet.errors import ImageError
 from brainsegnet.io.dicom_pixels import decode
@@ -70,6 +70,6 @@ def test_damaged_pixels_are_refused(name, said):
 
 def test_a_codec_that_is_not_known_is_named():
     data = pydicom.dcmread(get_testdata_file("MR_small.dcm"))
-    data.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.4.201"
+    data.file_meta.TransferSyntaxUID = HTJ2KLossless
     with pytest.raises(ImageError, match="High-Throughput JPEG 2000"):
         decode(data, "file")
