@@ -112,6 +112,8 @@ def build_dicom(series: DicomSeries, findings: Findings, omit_empty_frames: bool
         with quiet():
             segmentation = _build_segmentation(sources, slices, places, segments, findings, omit)
             report = _build_report(sources, segmentation, segments, findings)
+            if charset := sources[0].get("SpecificCharacterSet"):  # highdicom before 0.28 leaves it out
+                segmentation.SpecificCharacterSet = report.SpecificCharacterSet = charset
     except (ValueError, TypeError, AttributeError, KeyError) as error:
         cause = " ".join(str(error).split())[:200]
         raise ImageError(f"no DICOM can be made of the headers of {series.name}: {cause}") from error

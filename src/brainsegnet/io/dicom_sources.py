@@ -123,9 +123,10 @@ def _mend_common(data: Dataset, series: DicomSeries) -> Dataset:
             setattr(found, keyword, "")
     if found.PatientSex not in SEXES:
         found.PatientSex = ""
-    charset = found.get("SpecificCharacterSet") or "ISO_IR 6"
-    if not isinstance(charset, str) or charset not in python_encoding:
-        found.SpecificCharacterSet = UTF8
+    charset = found.pop("SpecificCharacterSet", None)
+    if charset and charset.value:
+        known = isinstance(charset.value, str) and charset.value in python_encoding
+        found.SpecificCharacterSet = charset.value if known else UTF8
     if not found.get("FrameOfReferenceUID"):
         found.FrameOfReferenceUID = generate_uid(entropy_srcs=[series.header.series_uid, "frame of reference"])
     return found
