@@ -237,11 +237,11 @@ def test_other_modalities_and_pictures_are_refused_with_the_reason(study):
     write_slices(make_volume(shape=(2, 4, 4)), folder / "two", describe(9, series="two"))
     found = read_study(folder)
     assert [series.header.description for series in found.series] == list(volumes)
-    assert found.refused == (
+    assert [str(refusal) for refusal in found.refused] == [
         "series 7 is CT, not MR",
         "series 8 does not say where its slices are",
         "series 9 cannot be used: 2 slices make no volume, 3 are due",
-    )
+    ]
 
 
 def test_a_study_without_a_usable_series_is_refused(tmp_path):
@@ -292,7 +292,7 @@ def test_the_folder_of_pydicom_is_refused_series_by_series():
     for part in read_each(root, list_files(root), read_file):
         for frame in part or ():
             by_study[frame.header.study_uid].append(frame)
-    reasons = [reason for frames in by_study.values() for reason in build_study(root, frames).refused]
+    reasons = [str(refusal) for frames in by_study.values() for refusal in build_study(root, frames).refused]
     assert len(by_study) == 6 and "series 5 (SmartScore - Gated 0.5 sec) is CT, not MR" in reasons
     assert "series 1 (FAST LOCALIZER) cannot be used: 1 slice makes no volume, 3 are due" in reasons
     assert len(reasons) < 15

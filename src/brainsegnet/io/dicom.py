@@ -14,6 +14,7 @@ import numpy as np
 
 from brainsegnet._types import Affine, Array, Doubles, Millimetres, Shape
 from brainsegnet.errors import DatasetError, ImageError
+from brainsegnet.io.dicom_convert import REMEDY, convert_series
 from brainsegnet.io.dicom_files import Open, find_root, list_files, read_dataset, read_each
 from brainsegnet.io.dicom_geometry import (
     SAME_DIRECTION,
@@ -51,7 +52,8 @@ class DicomSeries:
     Attributes:
         root: Folder, zip or file of the study.
         header: How it was acquired.
-        stacks: The slices of each volume.
+        stacks: The slices of each volume; none where dcm2niix converted it.
+        converted: Its images in that case.
         notes: What was mended or left out, as sentences without a stop.
     """
 
@@ -59,10 +61,11 @@ class DicomSeries:
     header: SeriesHeader
     stacks: tuple[Stack, ...]
     notes: tuple[str, ...] = ()
+    converted: Series | None = None
 
     def __len__(self) -> int:
         """Number of volumes."""
-        return len(self.stacks)
+        return len(self.stacks) if self.converted is None else len(self.converted)
 
     @property
     def name(self) -> str:
@@ -72,12 +75,12 @@ class DicomSeries:
     @property
     def shape(self) -> Shape:
         """(D, H, W) of a volume."""
-        return self.stacks[0].shape
+        return self.stacks[0].shape if self.converted is None else self.converted.frame(0).shape
 
     @property
     def affine(self) -> Affine:
         """(4, 4), from an index (d, h, w, 1) to millimetres (x left, y posterior, z superior)."""
-        return self.stacks[0].affine
+        return self.stacks[0].affine if self.converted is None else self.converted.affine
 
     @property
     def spacing_mm(self) -> Millimetres:
@@ -96,11 +99,26 @@ class DicomSeries:
         Raises:
             ImageError: a file is gone, cut short, damaged, or compressed in a way that is not known here.
         """
+        if self.converted is not None:
+            return self.converted.frame(number)
         return Volume(_read_stack(self.root, self.stacks[number]), self.affine)
 
     def read_all(self) -> Series:
         """All volumes (T, D, H, W). Errors are those of `read`."""
+        if self.converted is not None:
+            return self.converted
         return Series(np.stack([_read_stack(self.root, stack) for stack in self.stacks]), self.affine)
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A series, or a part of it, that cannot be used; as text, the reason in one sentence without a stop."""
+
+    header: SeriesHeader
+    reason: str
+
+    def __str__(self) -> str:
+        return self.reason
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,13 +128,13 @@ class Study:
     Attributes:
         root: Folder, zip or file it was read from.
         series: What can be used.
-        refused: Why the others cannot, a sentence each.
+        refused: What cannot, with the reason.
         notes: On the files, as sentences without a stop.
     """
 
     root: Path
     series: tuple[DicomSeries, ...]
-    refused: tuple[str, ...] = ()
+    refused: tuple[Refusal, ...] = ()
     notes: tuple[str, ...] = ()
 
     @property
@@ -125,25 +143,27 @@ class Study:
         return self.series[0].header.study_uid
 
 
-def read_study(path: Path | str, callback: Callback | None = None) -> Study:
+def read_study(path: Path | str, callback: Callback | None = None, convert: bool = False) -> Study:
     """The one study in a folder, a zip, a DICOM file, or beside a DICOMDIR; only headers are read.
 
     Args:
         path: Folder, zip or file.
         callback: Hears the share of the files that is read.
+        convert: Whether dcm2niix converts series of kinds that are not read here.
 
     Raises:
         DatasetError: there is no DICOM image, or images of several studies.
         ImageError: no series can be used, or the zip is damaged.
+        MissingExtra: there is something to convert, and dcm2niix is not installed.
     """
-    studies = read_studies(path, callback)
+    studies = read_studies(path, callback, convert)
     if len(studies) > 1:
         dates = ", ".join(sorted({study.series[0].header.study_date or "without date" for study in studies}))
         raise DatasetError(f"{path} holds {len(studies)} studies ({dates}); name the folder of one")
     return studies[0]
 
 
-def read_studies(path: Path | str, callback: Callback | None = None) -> list[Study]:
+def read_studies(path: Path | str, callback: Callback | None = None, convert: bool = False) -> list[Study]:
     """All studies in a folder, a zip, a DICOM file, or beside a DICOMDIR that have a series that can be used.
 
     Arguments and errors are those of `read_study`, except that several studies are welcome.
@@ -162,6 +182,8 @@ def read_studies(path: Path | str, callback: Callback | None = None) -> list[Stu
     for frame in frames:
         by_study[frame.header.study_uid].append(frame)
     studies = [build_study(root, part, notes) for part in by_study.values()]
+    if convert:
+        studies = [convert_refused(study) for study in studies]
     if not any(study.series for study in studies):
         reasons = [reason for study in studies for reason in study.refused]
         more = f"; {len(reasons) - 1} more series cannot be used either" if len(reasons) > 1 else ""
@@ -181,15 +203,16 @@ def build_study(root: Path, frames: Sequence[Frame], notes: Sequence[str] = ()) 
     by_series: defaultdict[str, list[Frame]] = defaultdict(list)
     for frame in frames:
         by_series[frame.header.series_uid].append(frame)
-    series, refused = [], []
+    series: list[DicomSeries] = []
+    refused: list[Refusal] = []
     for group in sorted(by_series.values(), key=lambda group: group[0].header.number or 0):
         header = group[0].header
         if header.modality != "MR":
-            refused.append(f"{header.name} is {header.modality or 'of unknown modality'}, not MR")
+            refused.append(Refusal(header, f"{header.name} is {header.modality or 'of unknown modality'}, not MR"))
             continue
         usable = [frame for frame in group if not frame.problem]
         if not usable:
-            refused.append(f"{header.name} {group[0].problem}")
+            refused.append(Refusal(header, f"{header.name} {group[0].problem}"))
             continue
         left_out = [f"{len(group) - len(usable)} images are left out"] if len(usable) < len(group) else []
         for part in build_series(root, usable):
@@ -200,7 +223,26 @@ def build_study(root: Path, frames: Sequence[Frame], notes: Sequence[str] = ()) 
     return Study(root, tuple(series), tuple(dict.fromkeys(refused)), tuple(notes))
 
 
-def build_series(root: Path, frames: Sequence[Frame]) -> Iterator[DicomSeries | str]:
+def convert_refused(study: Study) -> Study:
+    """The study with what dcm2niix makes of refused series, where it may help; its headers are those of the series.
+
+    Raises:
+        MissingExtra: there is something to convert, and dcm2niix is not installed.
+    """
+    wanted = {refusal.header.series_uid: refusal for refusal in study.refused if refusal.reason.endswith(REMEDY)}
+    if not wanted:
+        return study
+    images = convert_series(study.root, list(wanted))
+    note = ("converted by dcm2niix, so it cannot be the reference of a DICOM segmentation",)
+    made = [
+        DicomSeries(study.root, wanted[uid].header, (), note, image) for uid, found in images.items() for image in found
+    ]
+    refused = tuple(refusal for refusal in study.refused if refusal.header.series_uid not in images)
+    series = sorted((*study.series, *made), key=lambda series: series.header.number or 0)
+    return replace(study, series=tuple(series), refused=refused)
+
+
+def build_series(root: Path, frames: Sequence[Frame]) -> Iterator[DicomSeries | Refusal]:
     """What the frames of one series of the scanner make: a `DicomSeries` for each contrast, or why there is none."""
     groups = split_orientations(frames)
     several = f", one of {len(groups)} orientations or sizes in it," if len(groups) > 1 else ""
@@ -211,7 +253,7 @@ def build_series(root: Path, frames: Sequence[Frame]) -> Iterator[DicomSeries | 
             try:
                 stacks, note = _stack_all(part)
             except ImageError as error:
-                yield f"{header.name}{several} cannot be used: {error}"
+                yield Refusal(header, f"{header.name}{several} cannot be used: {error}")
                 continue
             notes = [note, *stacks[0].notes, _count_absent(part, len(frames))]
             yield DicomSeries(root, header, stacks, tuple(filter(None, notes)))

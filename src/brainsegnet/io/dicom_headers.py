@@ -145,7 +145,9 @@ def read_frames(data: Dataset, file: str) -> list[Frame]:
     groups = data.get("PerFrameFunctionalGroupsSequence") or ()
     if not groups:
         count = _whole(top, "NumberOfFrames") or 1
-        frame = _read_frame(top, file, 0, "" if count == 1 else f"has {count} frames without their positions")
+        frame = _read_frame(
+            top, file, 0, "" if count == 1 else f"has {count} frames without their positions; convert it with dcm2niix"
+        )
         return _cut_mosaic(top, frame) if "MOSAIC" in frame.header.image_type else [frame]
     shared = next(iter(data.get("SharedFunctionalGroupsSequence") or ()), Dataset())
     common = {**top, **_flatten(shared, deep=True)}

@@ -98,11 +98,11 @@ def build_dicom(series: DicomSeries, findings: Findings, omit_empty_frames: bool
         GridMismatch: the labels are on another grid.
         ImageError: the source cannot be referred to, or its headers are beyond repair.
     """
-    stack = series.stacks[findings.number]
-    grid = Volume(np.broadcast_to(np.uint8(0), stack.shape), stack.affine)
+    grid = Volume(np.broadcast_to(np.uint8(0), series.shape), series.affine)
     if not findings.labels.on_grid_of(grid):
         raise GridMismatch(describe_mismatch("the label map", findings.labels, series.name, grid))
     sources, notes = read_sources(series, findings.number)
+    stack = series.stacks[findings.number]
     slices = stack.back_to_slices(findings.labels)
     places = [hd.PlanePositionSequence("PATIENT", frame.position) for frame in stack.frames]
     present = [value for value in findings.task.labels if (findings.labels.array == value).any()]

@@ -40,8 +40,11 @@ def read_sources(series: DicomSeries, number: int = 0) -> tuple[list[Dataset], t
         number: Of the volume in it.
 
     Raises:
-        ImageError: a file is gone, or the slices are tiles of a mosaic or spread over several multi-frame files.
+        ImageError: a file is gone, the slices are tiles of a mosaic or in several multi-frame files, or dcm2niix made
+            them.
     """
+    if series.converted is not None:
+        raise ImageError(f"{series.name} was converted; choose another sequence as reference for DICOM")
     stack = series.stacks[number]
     files = list(dict.fromkeys(frame.file for frame in stack.frames))
     if stack.frames[0].tiles or (len(files) != len(stack.frames) and len(files) > 1):
