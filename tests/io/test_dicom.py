@@ -14,7 +14,7 @@ from pydicom.data import get_testdata_file
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 from scipy.spatial.transform import Rotation
 
-from brainsegnet.errors import DatasetError, ImageError
+from brainsegnet.errors import BrainSegNetError, DatasetError, ImageError
 from brainsegnet.io.dicom import build_study, read_file, read_studies, read_study
 from brainsegnet.io.dicom_files import list_files, read_each
 from brainsegnet.io.images import read_image
@@ -210,7 +210,28 @@ def test_copies_count_once(study):
     shutil.copytree(folder / "t1", folder / "copy of t1")
     found = read_study(folder)
     check_study(found, volumes)
-    assert found.notes == ("6 images are there twice and count once",)
+    assert found.notes == ("images that are there twice count once, 6 in all",)
+
+
+def test_a_slice_that_was_sent_twice_counts_once(tmp_path):
+    volume = make_volume()
+    paths = write_slices(volume, tmp_path / "s", describe())
+    data = pydicom.dcmread(paths[3])
+    data.SOPInstanceUID = data.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+    data.save_as(tmp_path / "s" / "again")
+    (series,) = read_study(tmp_path / "s").series
+    assert series.notes == ("images that are there twice count once, 1 in all",)
+    check_same(series, volume)
+    data.InstanceNumber = 99
+    data.save_as(tmp_path / "s" / "again")
+    with pytest.raises(ImageError, match="between 1 and 2 images are at one place, some are missing"):
+        read_study(tmp_path / "s")
+
+
+def test_a_single_slice_of_a_series_is_refused_with_the_remedy(tmp_path):
+    paths = write_slices(make_volume(), tmp_path / "s", describe())
+    with pytest.raises(ImageError, match="1 slice makes no volume, 3 are due; name the folder of all slices"):
+        read_study(paths[0])
 
 
 def test_values_are_rescaled_only_where_the_header_says_so(tmp_path):
@@ -274,6 +295,29 @@ def test_a_file_that_is_cut_short_is_refused_when_it_is_read(tmp_path):
     paths[2].unlink()
     with pytest.raises(ImageError, match="cannot be read: No such file"):
         series.read()
+
+
+@given(st.randoms(use_true_random=False))
+def test_damaged_files_are_read_or_refused_in_one_sentence(tmp_path_factory, random):
+    folder = tmp_path_factory.mktemp("damaged")
+    volume = make_volume(shape=(4, 8, 6))
+    kind = random.randrange(3)
+    if kind == 0:
+        write_multi_frame([volume, volume], folder / "multi", describe())
+    elif kind == 1:
+        save(build_mosaic(volume, describe()), folder / "mosaic", ExplicitVRLittleEndian)
+    else:
+        write_slices(volume, folder, describe(), implicit=random.random() < 0.5)
+    for path in folder.iterdir():
+        raw = bytearray(path.read_bytes())
+        for _ in range(random.randrange(6)):
+            raw[random.randrange(132, len(raw))] = random.randrange(256)
+        path.write_bytes(raw[: random.randrange(len(raw))] if random.random() < 0.2 else raw)
+    try:
+        for series in read_study(folder).series:
+            series.read()
+    except BrainSegNetError as error:
+        assert "\n" not in str(error)
 
 
 def test_the_callback_hears_how_far_it_is(study, recorder):

@@ -128,6 +128,12 @@ def test_dciodvfy_dsrdump_and_dcmqi_accept_them(series, tmp_path):
     check_read_back(seg, labels, BRATS2021.labels, tmp_path)
 
 
+def test_dcentvfy_finds_them_consistent_with_their_source(series, tmp_path):
+    seg, sr, _ = write(series, tmp_path, find(label(series)))
+    _, said = judge("dcentvfy", *sorted((tmp_path / "study").iterdir()), seg, sr)
+    assert "Error" not in said
+
+
 def test_dcmqi_reads_the_volumes(series, tmp_path):
     labels = label(series)
     findings = find(labels)
@@ -270,7 +276,9 @@ def test_a_folder_that_cannot_be_written_keeps_nothing(series, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="cannot be written"):
         result.save(tmp_path / "file" / "seg.dcm")
-    assert not list(tmp_path.glob(".*"))
+    with pytest.raises(OutputError, match="cannot be written"):
+        result.save(tmp_path / "seg.dcm", tmp_path / "file" / "sr.dcm")
+    assert {path.name for path in tmp_path.iterdir()} == {"file", "study"}
 
 
 @pytest.mark.real

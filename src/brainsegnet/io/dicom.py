@@ -7,6 +7,7 @@ direction stay together. What cannot be used is refused with a sentence, and wha
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import numpy as np
 from brainsegnet._types import Affine, Array, Doubles, Millimetres, Shape
 from brainsegnet.errors import DatasetError, ImageError
 from brainsegnet.io.dicom_convert import REMEDY, convert_series
-from brainsegnet.io.dicom_files import Open, find_root, list_files, read_dataset, read_each
+from brainsegnet.io.dicom_files import BROKEN, Open, find_root, list_files, read_dataset, read_each
 from brainsegnet.io.dicom_geometry import (
     SAME_DIRECTION,
     SAME_PLACE_MM,
@@ -25,7 +26,7 @@ from brainsegnet.io.dicom_geometry import (
     find_axes,
     measure_heights,
 )
-from brainsegnet.io.dicom_headers import TAGS, Frame, SeriesHeader, read_frames
+from brainsegnet.io.dicom_headers import INSTANCE, TAGS, Frame, SeriesHeader, read_frames
 from brainsegnet.io.dicom_pixels import read_pixels
 from brainsegnet.io.images import Series
 from brainsegnet.progress import Callback
@@ -93,21 +94,25 @@ class DicomSeries:
         """In which the slices lie most: "axial", "coronal" or "sagittal"."""
         return _PLANES[int(np.abs(self.affine[:3, 0]).argmax())]
 
-    def read(self, number: int = 0) -> Volume:
+    def read(self, number: int = 0, callback: Callback | None = None) -> Volume:
         """One volume, its first by default, in stored integers or, where the header rescales them, real values.
+
+        Args:
+            number: Of the volume.
+            callback: Hears the share of the files that is read.
 
         Raises:
             ImageError: a file is gone, cut short, damaged, or compressed in a way that is not known here.
         """
         if self.converted is not None:
             return self.converted.frame(number)
-        return Volume(_read_stack(self.root, self.stacks[number]), self.affine)
+        return Volume(_read_stacks(self.root, [self.stacks[number]], callback)[0], self.affine)
 
-    def read_all(self) -> Series:
+    def read_all(self, callback: Callback | None = None) -> Series:
         """All volumes (T, D, H, W). Errors are those of `read`."""
         if self.converted is not None:
             return self.converted
-        return Series(np.stack([_read_stack(self.root, stack) for stack in self.stacks]), self.affine)
+        return Series(np.stack(_read_stacks(self.root, self.stacks, callback)), self.affine)
 
 
 @dataclass(frozen=True)
@@ -186,16 +191,19 @@ def read_studies(path: Path | str, callback: Callback | None = None, convert: bo
         studies = [convert_refused(study) for study in studies]
     if not any(study.series for study in studies):
         reasons = [reason for study in studies for reason in study.refused]
-        more = f"; {len(reasons) - 1} more series cannot be used either" if len(reasons) > 1 else ""
+        more = "; name the folder of all slices" if names == [""] else ""
+        more = f"; {len(reasons) - 1} more series cannot be used either" if len(reasons) > 1 else more
         raise ImageError(f"{path}: {reasons[0]}{more}")
     return [study for study in studies if study.series]
 
 
 def read_file(open_file: Open, name: str) -> list[Frame] | None:
-    """The frames of a file without their pixels; None if it is no DICOM file."""
+    """The frames of a file without their pixels; None if it is no DICOM file, or too damaged to tell."""
     with open_file(name) as stream:
         data = read_dataset(stream, TAGS)
-    return None if data is None else read_frames(data, name)
+    with suppress(*BROKEN):
+        return None if data is None else read_frames(data, name)
+    return None
 
 
 def build_study(root: Path, frames: Sequence[Frame], notes: Sequence[str] = ()) -> Study:
@@ -220,7 +228,8 @@ def build_study(root: Path, frames: Sequence[Frame], notes: Sequence[str] = ()) 
                 series.append(replace(part, notes=(*left_out, *part.notes)))
             else:
                 refused.append(part)
-    return Study(root, tuple(series), tuple(dict.fromkeys(refused)), tuple(notes))
+    by_reason = {refusal.reason: refusal for refusal in reversed(refused)}
+    return Study(root, tuple(series), tuple(reversed(by_reason.values())), tuple(notes))
 
 
 def convert_refused(study: Study) -> Study:
@@ -299,14 +308,22 @@ def _stack_all(frames: Sequence[Frame]) -> tuple[tuple[Stack, ...], str]:
         return (build_stack(frames),), ""
     order = np.argsort(heights, kind="stable")
     cuts = np.flatnonzero(np.diff(heights[order]) > SAME_PLACE_MM) + 1
-    at_places = [sorted((frames[i] for i in part), key=lambda frame: frame.order) for part in np.split(order, cuts)]
+    at_places = [_sort_repetitions([frames[i] for i in part]) for part in np.split(order, cuts)]
     counts = [len(images) for images in at_places]
-    times, note = min(counts), ""
+    times, copies = min(counts), len(frames) - sum(counts)
+    note = f"images that are there twice count once, {copies} in all" if copies else ""
     if max(counts) > times:
         if max(counts) > times + 1 or times == 1:
             raise ImageError(f"between {times} and {max(counts)} images are at one place, some are missing")
         note = "the last volume is incomplete and left out"
     return tuple(build_stack([images[i] for images in at_places]) for i in range(times)), note
+
+
+def _sort_repetitions(frames: Sequence[Frame]) -> list[Frame]:
+    """Images of one place in the order of time; those of one instance number are copies, of which one is kept."""
+    ordered = sorted(frames, key=lambda frame: frame.order)
+    numbered = all(frame.order[INSTANCE] for frame in frames)
+    return list({frame.order: frame for frame in ordered}.values()) if numbered else ordered
 
 
 def _count_absent(frames: Sequence[Frame], total: int) -> str:
@@ -321,20 +338,24 @@ def _drop_copies(frames: Sequence[Frame]) -> tuple[list[Frame], list[str]]:
     for frame in frames:
         seen.setdefault((frame.sop_uid or frame.file, frame.index), frame)
     copies = len(frames) - len(seen)
-    return list(seen.values()), [f"{copies} images are there twice and count once"] if copies else []
+    return list(seen.values()), [f"images that are there twice count once, {copies} in all"] if copies else []
 
 
-def _read_stack(root: Path, stack: Stack) -> Array:
-    """The voxels (D, H, W) of a volume."""
-    by_file: defaultdict[str, list[int]] = defaultdict(list)
-    for i, frame in enumerate(stack.frames):
-        by_file[frame.file].append(i)
+def _read_stacks(root: Path, stacks: Sequence[Stack], callback: Callback | None) -> list[Array]:
+    """The voxels (D, H, W) of volumes; each file is read once."""
+    by_file: defaultdict[str, list[tuple[int, int]]] = defaultdict(list)
+    for time, stack in enumerate(stacks):
+        for i, frame in enumerate(stack.frames):
+            by_file[frame.file].append((time, i))
 
     def read(open_file: Open, name: str) -> list[Array]:
-        return read_pixels(open_file, name, [stack.frames[i] for i in by_file[name]])
+        return read_pixels(open_file, name, [stacks[time].frames[i] for time, i in by_file[name]])
 
-    parts = read_each(root, list(by_file), read)
-    slices: dict[int, Array] = {}
-    for chosen, images in zip(by_file.values(), parts, strict=True):
-        slices.update(zip(chosen, images, strict=True))
-    return stack.assemble(np.stack([slices[i] for i in range(len(stack.frames))]))
+    parts = read_each(root, list(by_file), read, callback)
+    slices: dict[tuple[int, int], Array] = {}
+    for places, images in zip(by_file.values(), parts, strict=True):
+        slices.update(zip(places, images, strict=True))
+    return [
+        stack.assemble(np.stack([slices[time, i] for i in range(len(stack.frames))]))
+        for time, stack in enumerate(stacks)
+    ]

@@ -1,6 +1,7 @@
 """The DICOM files of a study: a folder, a zip of one, or a single file. Names of files mean nothing here."""
 
 import os
+import struct
 import warnings
 import zipfile
 import zlib
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import BinaryIO, TypeVar
 
 from pydicom import Dataset, config, dcmread
-from pydicom.errors import InvalidDicomError
+from pydicom.errors import BytesLengthException, InvalidDicomError
 
 from brainsegnet.errors import DatasetError, ImageError
 from brainsegnet.progress import Callback, ProgressEvent
@@ -20,6 +21,11 @@ from brainsegnet.progress import Callback, ProgressEvent
 Open = Callable[[str], BinaryIO]
 """Opens a file of a study by its name, relative to the root of the study."""
 T = TypeVar("T")
+BROKEN = (
+    *(ValueError, TypeError, AttributeError, KeyError, IndexError, NotImplementedError, OverflowError, EOFError),
+    *(RuntimeError, struct.error, InvalidDicomError, BytesLengthException),
+)
+"""What pydicom raises where a file or a value breaks the standard."""
 MAX_MEMBER = 2**32
 """A larger member of a zip is not unpacked."""
 WORKERS = min(16, 4 + (os.cpu_count() or 1))
@@ -108,7 +114,7 @@ def read_dataset(stream: BinaryIO, tags: Sequence[int] | None = None, pixels: bo
     wanted = None if tags is None else list(tags)
     try:
         return dcmread(stream, stop_before_pixels=not pixels, specific_tags=wanted, force=bare)
-    except (InvalidDicomError, EOFError, ValueError, NotImplementedError, AttributeError, KeyError, TypeError):
+    except BROKEN:
         return None
 
 

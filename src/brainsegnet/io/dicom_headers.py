@@ -14,6 +14,7 @@ from pydicom import Dataset
 from pydicom.datadict import tag_for_keyword
 
 from brainsegnet._types import Doubles, Point
+from brainsegnet.io.dicom_files import BROKEN
 from brainsegnet.io.dicom_mosaic import CSA_IMAGE, TILES, find_mosaic, read_csa
 
 GE_DIFFUSION, GE_ISOTROPIC = 0x00431039, 0x00431030
@@ -39,12 +40,14 @@ TAGS = (*(tag for word in _KEYWORDS if (tag := tag_for_keyword(word)) is not Non
 """The elements that are read; the patient's name and number are not among them."""
 Elements = Mapping[int, Any]
 """Tag to value: of a file, and over it those of the functional groups of one frame."""
-_ERRORS = (ValueError, TypeError, AttributeError, KeyError, IndexError, NotImplementedError, OverflowError)
-"""What pydicom raises where a value breaks the standard; the value counts as absent."""
 GE_MEAN = 15
 """What GE writes where the image is the mean of all directions."""
 MAX_B = 20_000.0
 """A larger b-value, in s/mm2, is none: GE writes other numbers at its place."""
+
+
+INSTANCE = 2
+"""Place of the instance number in the `order` of a frame."""
 
 
 @dataclass(frozen=True)
@@ -158,7 +161,7 @@ def _flatten(data: Dataset, deep: bool = False) -> dict[int, Any]:
     """Values by tag; `deep` adds those of the first item of every sequence, as functional groups nest them."""
     found: dict[int, Any] = {}
     for tag in data.keys():
-        with suppress(*_ERRORS):
+        with suppress(*BROKEN):
             element = data[tag]
             found[int(tag)] = element.value
             if deep and element.VR == "SQ" and element.value and not tag.is_private:
@@ -312,7 +315,7 @@ def _value(elements: Elements, *keywords: str) -> Any:  # noqa: ANN401
 
 def _text(elements: Elements, *keywords: str) -> str:
     value = _value(elements, *keywords)
-    return "" if value is None else _decode(value).strip().strip("\0")
+    return "" if value is None else " ".join(re.sub(r"[\x00-\x1f\x7f-\x9f]", " ", _decode(value)).split())
 
 
 def _words(elements: Elements, *keywords: str) -> tuple[str, ...]:
@@ -349,7 +352,7 @@ def _whole(elements: Elements, keyword: str) -> int | None:
 def _private(elements: Elements, tag: int) -> float | None:
     """The first number of a private element, which is a number, text, or bytes of either."""
     value = elements.get(tag)
-    with suppress(*_ERRORS):
+    with suppress(*BROKEN):
         if isinstance(value, bytes):
             if not re.fullmatch(rb"[-+0-9.eE\\ \0]+", value):
                 return float(np.frombuffer(value, {2: "<u2", 4: "<f4", 8: "<f8"}[len(value)])[0])

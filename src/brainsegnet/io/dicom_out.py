@@ -21,7 +21,7 @@ from brainsegnet._atomic import replacing
 from brainsegnet._types import Labels
 from brainsegnet.errors import GridMismatch, ImageError
 from brainsegnet.io.dicom import DicomSeries
-from brainsegnet.io.dicom_files import quiet
+from brainsegnet.io.dicom_files import BROKEN, quiet
 from brainsegnet.io.dicom_sources import read_sources
 from brainsegnet.task import Task
 from brainsegnet.volume import LabelMap, Volume, describe_mismatch
@@ -75,15 +75,16 @@ class DicomResult:
     notes: tuple[str, ...] = field(default=())
 
     def save(self, segmentation: Path, report: Path | None = None) -> None:
-        """Write both, or the segmentation alone.
+        """Write both, or the segmentation alone; neither is there before both are written.
 
         Raises:
             OutputError: a folder is not writable, or the disk is full.
         """
-        for path, data in ((segmentation, self.segmentation), (report, self.report)):
-            if path is not None:
-                with quiet(), replacing(path) as temporary:
-                    data.save_as(temporary, enforce_file_format=True)
+        with quiet(), replacing(segmentation) as temporary:
+            self.segmentation.save_as(temporary, enforce_file_format=True)
+            if report is not None:
+                with replacing(report) as beside:
+                    self.report.save_as(beside, enforce_file_format=True)
 
 
 def build_dicom(series: DicomSeries, findings: Findings, omit_empty_frames: bool = True) -> DicomResult:
@@ -114,7 +115,7 @@ def build_dicom(series: DicomSeries, findings: Findings, omit_empty_frames: bool
             report = _build_report(sources, segmentation, segments, findings)
             if charset := sources[0].get("SpecificCharacterSet"):  # highdicom before 0.28 leaves it out
                 segmentation.SpecificCharacterSet = report.SpecificCharacterSet = charset
-    except (ValueError, TypeError, AttributeError, KeyError) as error:
+    except BROKEN as error:
         cause = " ".join(str(error).split())[:200]
         raise ImageError(f"no DICOM can be made of the headers of {series.name}: {cause}") from error
     return DicomResult(segmentation, report, notes)

@@ -28,14 +28,13 @@ from pydicom.uid import (
 
 from brainsegnet._types import Array
 from brainsegnet.errors import ImageError
-from brainsegnet.io.dicom_files import Open, read_dataset
+from brainsegnet.io.dicom_files import BROKEN, Open, read_dataset
 from brainsegnet.io.dicom_headers import Frame
 from brainsegnet.io.dicom_mosaic import cut_tiles
 from brainsegnet.volume import load_itk
 
 BY_ITK = {JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1, JPEG2000Lossless, JPEG2000}
 """Codecs that GDCM decodes where pydicom does not."""
-_ERRORS = (ValueError, AttributeError, KeyError, TypeError, NotImplementedError, RuntimeError, EOFError)
 _KEPT = """
     Rows Columns BitsAllocated BitsStored HighBit PixelRepresentation SamplesPerPixel PhotometricInterpretation
     NumberOfFrames PixelData
@@ -72,10 +71,11 @@ def decode(data: Dataset, file: str) -> Array:
     meta.TransferSyntaxUID, data.file_meta = syntax, meta
     try:
         array: Array = pixel_array(data, raw=True)
-    except _ERRORS as error:
+    except BROKEN as error:
         if syntax not in BY_ITK:
             cause = " ".join(str(error).split()).split(" - ")[0]
-            raise ImageError(f"the pixels of {file} ({syntax.name}) cannot be read: {cause[:200]}") from error
+            codec = " ".join(syntax.name.split())
+            raise ImageError(f"the pixels of {file} ({codec}) cannot be read: {cause[:200]}") from error
         array = _decode_itk(data, file)
     native: Array = array.astype(array.dtype.newbyteorder("="), copy=False)
     return native.reshape(-1, int(data.Rows), int(data.Columns))
@@ -103,7 +103,7 @@ def _decode_itk(data: Dataset, file: str) -> Array:
         try:
             bare.save_as(path, enforce_file_format=True)
             array: Array = itk.GetArrayFromImage(itk.ReadImage(str(path), imageIO="GDCMImageIO"))
-        except _ERRORS as error:
+        except BROKEN as error:
             syntax = bare.file_meta.TransferSyntaxUID.name
             raise ImageError(f"the pixels of {file} ({syntax}) cannot be decoded, they are damaged") from error
     return array

@@ -16,7 +16,7 @@ from pydicom.valuerep import DSfloat, validate_value
 from brainsegnet._types import Doubles
 from brainsegnet.errors import ImageError
 from brainsegnet.io.dicom import DicomSeries
-from brainsegnet.io.dicom_files import Open, quiet, read_dataset, read_each
+from brainsegnet.io.dicom_files import BROKEN, Open, quiet, read_dataset, read_each
 from brainsegnet.io.dicom_geometry import Stack, find_axes
 from brainsegnet.io.dicom_headers import Frame, read_frames
 
@@ -117,7 +117,7 @@ def _mend_common(data: Dataset, series: DicomSeries) -> Dataset:
     if meta := getattr(data, "file_meta", None):
         found.file_meta.update(meta)
     for tag in data.keys():
-        with suppress(ValueError, TypeError, AttributeError, KeyError, NotImplementedError):
+        with suppress(*BROKEN):
             element = data[tag]
             if not tag.is_private and element.VR != "SQ" and _is_valid(element.VR, element.value):
                 found.add(element)
