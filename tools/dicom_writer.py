@@ -83,9 +83,7 @@ def build_slice(volume: Volume, number: int, image: Array, headers: Mapping[str,
     """One slice as a data set."""
     data = Dataset()
     data.SOPClassUID = MRImageStorage
-    series = str(headers.get("SeriesInstanceUID"))
-    kind = [str(headers.get(word)) for word in ("EchoTime", "DiffusionBValue", "AcquisitionNumber", "ImageType")]
-    data.SOPInstanceUID = generate_uid(entropy_srcs=[series, *kind, str(number)])
+    data.SOPInstanceUID = generate_uid(entropy_srcs=[str(sorted(headers.items())), str(number)])
     data.InstanceNumber = number + 1
     position, orientation, spacing = place(volume, number)
     data.ImagePositionPatient, data.ImageOrientationPatient = position, orientation

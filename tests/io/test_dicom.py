@@ -144,6 +144,35 @@ def test_echoes_and_b_values_of_one_series_are_told_apart(tmp_path):
         check_same(series, volumes[series.header.te_ms, series.header.b_value])
 
 
+def test_a_diffusion_study_in_one_series(tmp_path):
+    """Three directions of about one b-value, their mean, the image without weighting, and the scanner's ADC."""
+    original, derived = ["ORIGINAL", "PRIMARY", "DIFFUSION"], ["DERIVED", "PRIMARY", "ADC"]
+    parts = {
+        "b0": {"DiffusionBValue": 0.0, "DiffusionDirectionality": "NONE", "ImageType": original},
+        "x": {"DiffusionBValue": 990.0, "DiffusionDirectionality": "DIRECTIONAL", "AcquisitionNumber": 1},
+        "y": {"DiffusionBValue": 1000.0, "DiffusionDirectionality": "DIRECTIONAL", "AcquisitionNumber": 2},
+        "z": {"DiffusionBValue": 1010.0, "DiffusionDirectionality": "DIRECTIONAL", "AcquisitionNumber": 3},
+        "mean": {"DiffusionBValue": 1000.0, "DiffusionDirectionality": "ISOTROPIC", "ImageType": original},
+        "adc": {"ImageType": derived},
+    }
+    volumes = {name: make_volume(number) for number, name in enumerate(parts)}
+    for name, tags in parts.items():
+        write_slices(volumes[name], tmp_path / name, describe(**{"ImageType": original, **tags}))
+    found = {
+        (series.header.image_type[2], series.header.b_value, series.header.directionality): series
+        for series in read_study(tmp_path).series
+    }
+    assert {key: len(series) for key, series in found.items()} == {
+        ("ADC", None, ""): 1,
+        ("DIFFUSION", 0.0, "none"): 1,
+        ("DIFFUSION", 990.0, "directional"): 3,
+        ("DIFFUSION", 1000.0, "isotropic"): 1,
+    }
+    check_same(found["ADC", None, ""], volumes["adc"])
+    for number, name in enumerate("xyz"):
+        check_same(found["DIFFUSION", 990.0, "directional"], volumes[name], number)
+
+
 def test_phase_beside_magnitude_and_an_echo_time_that_varies_by_slice(tmp_path):
     volume, phase = make_volume(1), make_volume(2)
     write_slices(volume, tmp_path / "m", describe(ImageType=["ORIGINAL", "PRIMARY", "M"]))

@@ -32,10 +32,12 @@ from brainsegnet.io.images import Series
 from brainsegnet.progress import Callback
 from brainsegnet.volume import Volume
 
+B_STEP = 50
+"""b-values that differ by less, in s/mm2, are one: some scanners store what a direction really had."""
 CONTRASTS: tuple[Callable[[SeriesHeader], object], ...] = (
     lambda header: header.image_type,
-    lambda header: header.te_ms,
-    lambda header: header.b_value,
+    lambda header: None if header.te_ms is None else round(header.te_ms, 1),
+    lambda header: None if header.b_value is None else round(header.b_value / B_STEP),
     lambda header: header.directionality,
     lambda header: header.ti_ms,
     lambda header: header.units,

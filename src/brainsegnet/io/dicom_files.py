@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
+from threading import RLock
 from typing import BinaryIO, TypeVar
 
 from pydicom import Dataset, config, dcmread
@@ -30,6 +31,8 @@ MAX_MEMBER = 2**32
 """A larger member of a zip is not unpacked."""
 WORKERS = min(16, 4 + (os.cpu_count() or 1))
 """Threads: most of the time goes into waiting for files."""
+_QUIET = RLock()
+"""The settings of pydicom and of warnings are those of all threads."""
 _FIRST_GROUPS = (b"\x02\x00", b"\x08\x00")
 """How a file without preamble begins: an element of group 2 or 8, in the order of bytes that nearly all files have."""
 
@@ -144,10 +147,9 @@ def read_each(
 @contextmanager
 def quiet() -> Iterator[None]:
     """Real headers break the standard in many harmless ways, of which pydicom would warn."""
-    before = config.settings.reading_validation_mode
-    with warnings.catch_warnings():
+    with _QUIET, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        config.settings.reading_validation_mode = config.IGNORE
+        before, config.settings.reading_validation_mode = config.settings.reading_validation_mode, config.IGNORE
         try:
             yield
         finally:
