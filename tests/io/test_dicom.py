@@ -147,7 +147,7 @@ def test_echoes_and_b_values_of_one_series_are_told_apart(tmp_path):
 def test_a_diffusion_study_in_one_series(tmp_path):
     """Three directions of about one b-value, their mean, the image without weighting, and the scanner's ADC."""
     original, derived = ["ORIGINAL", "PRIMARY", "DIFFUSION"], ["DERIVED", "PRIMARY", "ADC"]
-    parts = {
+    parts: dict[str, dict] = {
         "b0": {"DiffusionBValue": 0.0, "DiffusionDirectionality": "NONE", "ImageType": original},
         "x": {"DiffusionBValue": 990.0, "DiffusionDirectionality": "DIRECTIONAL", "AcquisitionNumber": 1},
         "y": {"DiffusionBValue": 1000.0, "DiffusionDirectionality": "DIRECTIONAL", "AcquisitionNumber": 2},
