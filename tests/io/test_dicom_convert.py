@@ -71,7 +71,7 @@ def test_a_refused_series_is_converted(study, program, tmp_path, packed):
         read_sources(series)
 
 
-def test_of_two_forms_the_mended_one_counts_and_single_slices_do_not(study, program):
+def test_of_two_forms_the_corrected_one_counts_and_single_slices_do_not(study, program):
     program.update(
         {"": make_volume(1), "_Eq_1": make_volume(2), "_e2": make_volume(3), "a": make_volume(shape=(1, 9, 9))}
     )

@@ -157,7 +157,7 @@ def test_labels_go_back_to_the_slices_of_the_files(heights, tilt):
         ("sliceorientation/001", None, None, "one of 2 orientations or sizes in it, cannot be used: 2 slices"),
     ],
 )
-def test_broken_series_are_mended_or_refused(real_data, folder, shape, step, said):
+def test_broken_series_are_corrected_or_refused(real_data, folder, shape, step, said):
     """Most of them are CT, so the check of the modality is left out."""
     from brainsegnet.io.dicom import Refusal, build_series, read_file
     from brainsegnet.io.dicom_files import list_files, read_each

@@ -242,7 +242,7 @@ def test_multi_frame_sources(tmp_path):
     assert all(frame % 2 == 0 for frame in frames)
 
 
-def test_labels_of_a_mended_volume_lie_on_the_slices_of_the_files(tmp_path):
+def test_labels_of_a_corrected_volume_lie_on_the_slices_of_the_files(tmp_path):
     paths = write_slices(make_volume(), tmp_path / "study", describe())
     paths[4].unlink()
     series = read_study(tmp_path / "study").series[0]

@@ -2,7 +2,7 @@
 
 Headers are read first, by several threads; pixels when a series is asked for. A series of the scanner may hold several
 contrasts (echoes, b-values, phase beside magnitude), and each becomes a `DicomSeries`. Repetitions over time or
-direction stay together. What cannot be used is refused with a sentence, and what is mended is said in a note.
+direction stay together. What cannot be used is refused with a sentence, and what is corrected is said in a note.
 """
 
 from collections import defaultdict
@@ -57,7 +57,7 @@ class DicomSeries:
         header: How it was acquired.
         stacks: The slices of each volume; none where dcm2niix converted it.
         converted: Its images in that case.
-        notes: What was mended or left out, as sentences without a stop.
+        notes: What was corrected or left out, as sentences without a stop.
     """
 
     root: Path

@@ -14,8 +14,8 @@ from brainsegnet.io.images import Series, read_series
 
 REMEDY = "convert it with dcm2niix"
 """How the reason of a refusal ends where the program may help."""
-MENDED = ("_Eq", "_Tilt")
-"""Ends the name of a file whose slices the program brought to even steps or right angles, beside the one as it was."""
+CORRECTED = ("_Eq", "_Tilt")
+"""Ends of names of files with even steps or right angles; the file as scanned is beside each."""
 TIMEOUT_S = 900
 
 
@@ -50,9 +50,9 @@ def convert_series(root: Path, series_uids: Sequence[str]) -> dict[str, list[Ser
 
 
 def _read_images(out: Path, uid: str) -> list[Series]:
-    """The images of one series that are volumes; of two forms of one image the mended one."""
+    """The images of one series that are volumes; of two forms of one image the corrected one."""
     stems = sorted(path.stem for path in out.glob(f"{uid}*.nii"))
-    kept = [stem for stem in stems if not any(f"{stem}{word}" in other for other in stems for word in MENDED)]
+    kept = [stem for stem in stems if not any(f"{stem}{word}" in other for other in stems for word in CORRECTED)]
     found = []
     for stem in kept:
         with suppress(BrainSegNetError):

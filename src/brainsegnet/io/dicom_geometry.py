@@ -1,4 +1,4 @@
-"""From slices to a volume: sorted by position, checked, and mended where that is safe.
+"""From slices to a volume: sorted by position, checked, and corrected where that is safe.
 
 A grid of a `Volume` has right angles and even steps. Slices that are tilted against their stacking, as CT with a tilted
 gantry has them, are shifted within their plane. Missing or uneven slices are interpolated from their neighbours. What
@@ -40,7 +40,7 @@ class Stack:
         shape, affine: Grid of the volume.
         shifts: (slices, 2) voxels by which each slice goes along its rows' and columns' count in the grid.
         places: (D,) for each slice of the volume, where it is among the slices of the files, in fractions.
-        notes: What was mended, as sentences without a stop.
+        notes: What was corrected, as sentences without a stop.
     """
 
     frames: tuple[Frame, ...]
@@ -51,13 +51,13 @@ class Stack:
     notes: tuple[str, ...] = ()
 
     @property
-    def mended(self) -> bool:
+    def corrected(self) -> bool:
         """Whether values are interpolated: the slices are not those of the files."""
         return bool(self.notes)
 
     def assemble(self, slices: Array) -> Array:
         """The volume (D, H, W) of the slices (n, H, W) of the files, in the order of `frames`."""
-        if not self.mended:
+        if not self.corrected:
             return slices
         low = float(slices.min())
         shifted = np.full((len(slices), *self.shape[1:]), low, np.float32)
@@ -70,7 +70,7 @@ class Stack:
     def back_to_slices(self, labels: LabelMap) -> Labels:
         """Labels on the grid of this volume, on the slices of the files (n, H, W): the nearest voxel."""
         array = np.asarray(labels.array, np.uint8)
-        if not self.mended:
+        if not self.corrected:
             return array
         to_index = np.linalg.inv(self.affine)
         found = np.zeros((len(self.frames), self.frames[0].rows, self.frames[0].columns), np.uint8)

@@ -26,15 +26,14 @@ _PRIVATE = (
     *(CSA_IMAGE, TILES),
 )
 _KEYWORDS = """
-    AcquisitionNumber AcquisitionTime BitsAllocated Columns ContrastBolusAgent ContrastBolusAgentSequence
-    DiffusionBValue DiffusionDirectionality DiffusionGradientOrientation EchoNumbers EchoTime FlipAngle
-    FrameOfReferenceUID GantryDetectorTilt ImageOrientationPatient ImagePositionPatient ImagesInAcquisition ImageType
-    ImagerPixelSpacing InstanceNumber InversionTime MagneticFieldStrength Manufacturer ManufacturerModelName Modality
-    MRAcquisitionType NumberOfFrames PerFrameFunctionalGroupsSequence PhotometricInterpretation PixelSpacing
-    ProtocolName PulseSequenceName RealWorldValueMappingSequence RepetitionTime RescaleIntercept RescaleSlope
-    RescaleType Rows SamplesPerPixel ScanningSequence SequenceName SequenceVariant SeriesDescription
-    SeriesInstanceUID SeriesNumber SharedFunctionalGroupsSequence SliceThickness SOPClassUID SOPInstanceUID
-    SpacingBetweenSlices SpecificCharacterSet StudyDate StudyInstanceUID TemporalPositionIdentifier
+    AcquisitionNumber AcquisitionTime Columns ContrastBolusAgent ContrastBolusAgentSequence DiffusionBValue
+    DiffusionDirectionality EchoTime FlipAngle FrameOfReferenceUID ImageOrientationPatient ImagePositionPatient
+    ImagesInAcquisition ImageType InstanceNumber InversionTime MagneticFieldStrength Manufacturer
+    ManufacturerModelName Modality MRAcquisitionType NumberOfFrames PerFrameFunctionalGroupsSequence
+    PhotometricInterpretation PixelSpacing ProtocolName PulseSequenceName RealWorldValueMappingSequence
+    RepetitionTime RescaleIntercept RescaleSlope RescaleType Rows SamplesPerPixel ScanningSequence SequenceName
+    SequenceVariant SeriesDescription SeriesInstanceUID SeriesNumber SharedFunctionalGroupsSequence SliceThickness
+    SOPInstanceUID SpacingBetweenSlices SpecificCharacterSet StudyDate StudyInstanceUID TemporalPositionIdentifier
 """.split()
 TAGS = (*(tag for word in _KEYWORDS if (tag := tag_for_keyword(word)) is not None), *_PRIVATE)
 """The elements that are read; the patient's name and number are not among them."""

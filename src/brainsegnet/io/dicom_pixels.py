@@ -50,7 +50,7 @@ def read_pixels(open_file: Open, file: str, frames: Sequence[Frame]) -> list[Arr
     with open_file(file) as stream:
         data = read_dataset(stream, pixels=True)
     if data is None:
-        raise ImageError(f"{file} is no DICOM file any more; fetch it again")
+        raise ImageError(f"{file} is no longer a DICOM file; fetch it again")
     stored = decode(data, file)
     if data.get("PhotometricInterpretation") == "MONOCHROME1":
         bits, signed = int(data.BitsStored), bool(data.get("PixelRepresentation"))

@@ -1,7 +1,7 @@
 """Headers of a series as DICOM objects that are made of it need them: complete, valid, and of one orientation.
 
 Scanners, archives and anonymisers leave headers that break the standard. A segmentation copies the patient and the
-study from them, so what is absent or not valid is mended here, in copies.
+study from them, so what is absent or not valid is corrected here, in copies.
 """
 
 from collections.abc import Sequence
@@ -33,7 +33,7 @@ _CHECKED = {"AE", "AS", "CS", "DA", "DS", "DT", "IS", "LO", "LT", "SH", "ST", "T
 
 
 def read_sources(series: DicomSeries, number: int = 0) -> tuple[list[Dataset], tuple[str, ...]]:
-    """The mended headers of one volume, one data set a slice or a single one of a multi-frame file; and notes.
+    """The corrected headers of one volume, one data set a slice or a single one of a multi-frame file; and notes.
 
     Args:
         series: The series.
@@ -55,7 +55,7 @@ def read_sources(series: DicomSeries, number: int = 0) -> tuple[list[Dataset], t
         with open_file(name) as stream:
             data = read_dataset(stream)
         if data is None:
-            raise ImageError(f"{name} is no DICOM file any more; fetch it again")
+            raise ImageError(f"{name} is no longer a DICOM file; fetch it again")
         return data
 
     read_headers = read_each(series.root, files, read)
@@ -66,13 +66,13 @@ def read_sources(series: DicomSeries, number: int = 0) -> tuple[list[Dataset], t
     several = len(stack.frames) > 1 and len(files) == 1
     with quiet():
         if several:
-            return [_mend_multi_frame(read_headers[0], stack, orientation, series)], tuple(notes)
+            return [_repair_multi_frame(read_headers[0], stack, orientation, series)], tuple(notes)
         pairs = zip(read_headers, stack.frames, strict=True)
-        return [_mend_single(data, frame, orientation, series) for data, frame in pairs], tuple(notes)
+        return [_repair_single(data, frame, orientation, series) for data, frame in pairs], tuple(notes)
 
 
-def _mend_single(data: Dataset, frame: Frame, orientation: Doubles, series: DicomSeries) -> Dataset:
-    found = _mend_common(data, series)
+def _repair_single(data: Dataset, frame: Frame, orientation: Doubles, series: DicomSeries) -> Dataset:
+    found = _repair_common(data, series)
     found.SOPClassUID = data.get("SOPClassUID") or MRImageStorage
     found.ImageOrientationPatient = [DSfloat(float(value), auto_format=True) for value in orientation]
     found.ImagePositionPatient = [DSfloat(value, auto_format=True) for value in frame.position]
@@ -81,12 +81,12 @@ def _mend_single(data: Dataset, frame: Frame, orientation: Doubles, series: Dico
     return found
 
 
-def _mend_multi_frame(data: Dataset, stack: Stack, orientation: Doubles, series: DicomSeries) -> Dataset:
+def _repair_multi_frame(data: Dataset, stack: Stack, orientation: Doubles, series: DicomSeries) -> Dataset:
     """The functional groups hold where each frame is, and nothing else.
 
     Frames of other volumes, at the same places, are put far away: a segmentation refers to the frames at its places.
     """
-    found = _mend_common(data, series)
+    found = _repair_common(data, series)
     found.SOPClassUID, found.NumberOfFrames = data.SOPClassUID, data.NumberOfFrames
     shared, measures, plane = Dataset(), Dataset(), Dataset()
     measures.PixelSpacing = [DSfloat(value, auto_format=True) for value in stack.frames[0].spacing_mm]
@@ -110,7 +110,7 @@ def _thickness(series: DicomSeries) -> DSfloat:
     return DSfloat(told if told and told > 0 else series.spacing_mm[0], auto_format=True)
 
 
-def _mend_common(data: Dataset, series: DicomSeries) -> Dataset:
+def _repair_common(data: Dataset, series: DicomSeries) -> Dataset:
     """Patient, study, series and size of the image; nothing private, no sequences, no values of a wrong form."""
     found = Dataset()
     found.file_meta = FileMetaDataset()
