@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from brainsegnet._types import Array, Floats, Labels, Mask, Shape
 from brainsegnet.errors import ImageError
+from brainsegnet.preprocessing.foreground import Foreground, find_foreground
 from brainsegnet.preprocessing.geometry import Turn, find_turn, turn_array
 from brainsegnet.task import Normalisation
 from brainsegnet.volume import Box, Case, V
@@ -22,49 +23,17 @@ _SMALL = 4096
 _COUNTED = ("tmax", "ttp", "mtt", "pwi_peak")
 NEARLY_ZERO = np.float32(1e-6)
 """Value that replaces the median, so that 0 means outside the brain."""
+TAIL = 0.002
+"""Share of the brightest voxels, and of the darkest, that does not set the limits of intensity."""
+REACH = 4.0
+"""Factor on the distance from the median to the quantile at `TAIL`, beyond which an intensity is an outlier."""
 DECILE = 1.2816
 """Standard deviations from the median of a normal distribution to its tenth percentile."""
-
-
-def find_background(array: Array) -> float | None:
-    """The value outside the brain, if the scan (D, H, W) has one: that of its eight corners if they agree.
-
-    It is 0 in raw scans and below -1 in z-scored ones. A scan with noise in the air has none.
-
-    Examples:
-        >>> find_background(np.pad(np.ones((2, 2, 2)), 1, constant_values=-3.5))
-        -3.5
-        >>> find_background(np.arange(8).reshape(2, 2, 2))
-    """
-    ends = [[0, n - 1] for n in array.shape]
-    corners = array[np.ix_(*ends)].ravel()
-    return float(corners[0]) if (corners == corners[0]).all() else None
-
-
-def brain_mask(case: Case) -> Mask:
-    """Voxels (D, H, W) where any sequence differs from its background; all voxels if a sequence has no background.
-
-    Raises:
-        ImageError: no voxel differs.
-    """
-    mask = np.zeros(case.reference.shape, np.bool_)
-    for volume in case.images.values():
-        mask |= find_foreground(volume.array, find_background(volume.array))
-    if not mask.any():
-        refuse_no_brain(case.name)
-    return mask
 
 
 def refuse_no_brain(case: str) -> NoReturn:
     """Raise the `ImageError` of a case without a brain."""
     raise ImageError(f"case {case}: no image differs from its background; give it images of a brain")
-
-
-def find_foreground(array: Array, background: float | None) -> Mask:
-    """Voxels of an image (D, H, W) that differ from the background; all of them if there is none."""
-    if background is None:
-        return np.ones(array.shape, np.bool_)
-    return np.asarray(array != array.dtype.type(background))
 
 
 def crop(volume: V, box: Box) -> V:
@@ -172,7 +141,7 @@ def refuse_labels(case: Case) -> None:
 def normalise(
     array: Array,
     mask: Mask,
-    background: float | None = None,
+    own: Mask | None = None,
     name: str = "the image",
     normalisation: Normalisation = "median-sd",
 ) -> Floats:
@@ -195,8 +164,10 @@ def normalise(
         >>> normalise(np.array([[[0, 0, 1, 3]]]), np.array([[[False, True, True, True]]]), 0).tolist()
         [[[0.0, -2.0, -1.0, 1.0]]]
     """
-    counted = array[mask & find_foreground(array, background)]
-    centre = float(np.median(counted)) if counted.size else 0.0
+    counted = array[mask if own is None else mask & own]
+    low, centre, high = find_limits(counted)
+    if counted.size and not (low <= counted.min() and counted.max() <= high):
+        counted, array = counted[(counted >= low) & (counted <= high)], np.clip(array.astype(np.float32), low, high)
     scale = find_scale(counted, centre, normalisation) if counted.size else 0.0
     refuse_flat(centre, scale, name)
     scaled = array.astype(np.float32, order="C")
@@ -205,6 +176,18 @@ def normalise(
     np.copyto(scaled, NEARLY_ZERO, where=scaled == 0)
     np.copyto(scaled, 0, where=~mask)
     return scaled
+
+
+def find_limits(counted: Array) -> tuple[float, float, float]:
+    """Lowest intensity, median, and highest intensity of a brain (n,) without outliers.
+
+    Outliers are further from the median than `REACH` times the quantiles at `TAIL` and 1 - `TAIL`.
+    """
+    if not counted.size:
+        return 0.0, 0.0, 0.0
+    centre = float(np.median(counted))
+    low, high = np.quantile(counted[:: max(1, counted.size // 100_000)], (TAIL, 1 - TAIL))
+    return centre - REACH * (centre - float(low)), centre, centre + REACH * (float(high) - centre)
 
 
 def find_scale(counted: Array, centre: float, normalisation: Normalisation) -> float:
@@ -265,20 +248,33 @@ def prepare(case: Case, normalisation: Normalisation = "median-sd") -> Prepared:
     """
     check_case(case)
     how = find_turn(case.reference.affine)
-    whole_mask = turn_array(brain_mask(case), how)
-    box = Box.around(whole_mask)
-    mask = np.ascontiguousarray(whole_mask[box.slices])
+    head = find_head(case, how)
+    box = Box.around(head.mask)
+    mask = np.ascontiguousarray(head.mask[box.slices])
     image = np.empty((len(case.images), *box.shape), np.float32)
 
     def fill(channel: int, sequence: str) -> None:
-        array = case.images[sequence].array
-        inside = turn_array(array, how)[box.slices]
-        image[channel] = normalise(inside, mask, find_background(array), f"case {case.name}: {sequence}", normalisation)
+        inside = turn_array(case.images[sequence].array, how)[box.slices]
+        own = head.own[sequence][box.slices]
+        image[channel] = normalise(inside, mask, own, f"case {case.name}: {sequence}", normalisation)
 
     with ThreadPoolExecutor() as pool:
         list(pool.map(fill, range(len(image)), case.images))
-    d, h, w = whole_mask.shape
+    d, h, w = head.mask.shape
     return Prepared(image, tuple(case.images), mask, box, (d, h, w), how)
+
+
+def find_head(case: Case, how: Turn) -> Foreground:
+    """The head or brain of a case, on its upright grid.
+
+    Raises:
+        ImageError: no voxel differs from the background.
+    """
+    d, h, w = (case.reference.spacing_mm[axis] for axis in how.axes)
+    found = find_foreground({name: turn_array(volume.array, how) for name, volume in case.images.items()}, (d, h, w))
+    if not found.mask.any():
+        refuse_no_brain(case.name)
+    return found
 
 
 def follow(array: Array, prepared: Prepared) -> Array:

@@ -1,0 +1,294 @@
+"""Where the head or brain is in a scan, and what surrounds it: a method that stray voxels or noise do not upset.
+
+The air of each sequence is measured along the twelve edges of its grid. Padding and air may have several exact values,
+or noise. What differs from them is foreground, if it is solid: blocks of about 4 mm are at least half full and hang
+together. Values near those of the air that surround the brain, as a resampler leaves, do not count.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from itertools import product
+from operator import and_
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from brainsegnet._types import Array, Mask, Millimetres
+
+Surroundings = Literal["exact", "noise", "none"]
+"""What is outside the head: `exact` values, `noise`, or `none` if the head fills the grid."""
+
+BLOCK_MM = 4.0
+"""Size of the blocks in which voxels are counted."""
+BLOCKS_PER_AXIS = 16
+"""Fewest blocks along an axis; small images have smaller blocks."""
+MOST_VALUES = 3
+"""Most exact values that may surround a head: padding, the air, and what a resampler adds."""
+STRAY = 0.01
+"""Share of the edges of a grid up to which voxels are stray."""
+THIN = 0.005
+"""Share of a plane up to which voxels are stray."""
+NOISE = 5.0
+"""Standard deviations of the noise in air, above its median, where the head starts."""
+LOUD = 0.35
+"""Share of the signal above which noise is no air."""
+WEAK = 0.1
+"""Share of the signal below which a voxel near the surface may be ringing; most of the ringing is below half of it."""
+NOISY = 0.05
+"""Share of the edges above which values that differ may be noise."""
+FEW_BLOCKS = 500
+"""Number of stray blocks above which it is faster to remove all at once."""
+MUCH_WEAK = 0.04
+"""Share of the foreground that is weak in all sequences, above which there is ringing around the brain."""
+PART = 0.005
+"""Share of the largest solid part that other parts need, or they are stray."""
+
+
+@dataclass(frozen=True)
+class Air:
+    """What a sequence shows outside the head.
+
+    Attributes:
+        kind: What it is.
+        values: The exact values, such as those of padding, if there are any.
+        level: The most common value, or the median of the noise.
+        limit: Distance from `level` within which a voxel is noise; 0 if there is none.
+    """
+
+    kind: Surroundings
+    values: tuple[float, ...] = ()
+    level: float = 0.0
+    limit: float = 0.0
+
+    def find_foreground(self, array: Array) -> Mask:
+        """Voxels (D, H, W) that are not air; all of them if the kind is `none`."""
+        if self.kind == "none":
+            return np.ones(array.shape, np.bool_)
+        mask = np.ones(array.shape, np.bool_) if not self.values else array != array.dtype.type(self.values[0])
+        for value in self.values[1:]:
+            mask &= array != array.dtype.type(value)
+        if self.kind == "noise":
+            mask &= np.abs(array.astype(np.float32) - np.float32(self.level)) > self.limit
+        return np.asarray(mask)
+
+
+@dataclass(frozen=True, eq=False)
+class Foreground:
+    """The head or brain of a case, on its grid.
+
+    Attributes:
+        mask: The head (D, H, W), as all sequences show it together.
+        own: The foreground (D, H, W) of each sequence, which its intensities are measured in.
+        air: What surrounds it in each sequence.
+        ringing: Whether weak values around the brain were left out.
+    """
+
+    mask: Mask
+    own: Mapping[str, Mask]
+    air: Mapping[str, Air]
+    ringing: bool = False
+
+
+def find_foreground(arrays: Mapping[str, Array], spacing_mm: Millimetres) -> Foreground:
+    """Find the head or brain that some sequences show.
+
+    Args:
+        arrays: Each sequence on one grid (D, H, W).
+        spacing_mm: Distances between voxels along (D, H, W).
+
+    Returns:
+        The foreground. Its mask is empty if no image differs from its background.
+    """
+    air = {name: find_air(array) for name, array in arrays.items()}
+    own = {name: air[name].find_foreground(array) for name, array in arrays.items()}
+    telling = [name for name in arrays if air[name].kind != "none"]
+    if not telling:
+        return Foreground(next(iter(own.values())), own, air)
+    mask = own[telling[0]].copy()
+    for name in telling[1:]:
+        mask |= own[name]
+    seen = {name: (arrays[name], air[name].level) for name in telling}
+    limits = find_weak(seen, mask)
+    for number, (name, (array, _)) in enumerate(seen.items() if limits else ()):
+        strong = array > limits[name] if number == 0 else strong | (array > limits[name])
+    noisy = any(air[name].kind == "noise" for name in telling)
+    mask = keep_solid(mask & strong if limits else mask, choose_block(mask.shape, spacing_mm), noisy or bool(limits))
+    return Foreground(mask, own, air, bool(limits))
+
+
+def find_air(array: Array) -> Air:
+    """Find what surrounds the head in an image (D, H, W).
+
+    Examples:
+        >>> find_air(np.pad(np.ones((8, 8, 8)), 4, constant_values=-3.5))
+        Air(kind='exact', values=(-3.5,), level=-3.5, limit=0.0)
+        >>> find_air(np.random.default_rng(0).normal(size=(16, 16, 16))).kind
+        'none'
+    """
+    values: list[float] = []
+    part = array
+    for _ in range(MOST_VALUES):
+        lines = list_edges(part)
+        rest = [_other_than(line, values) for line in lines]
+        number = sum(map(len, rest))
+        if number <= max(1, STRAY * sum(map(len, lines))):
+            break
+        found, counts = np.unique(np.concatenate(rest), return_counts=True)
+        if counts.max() <= number / 2:
+            noise = _measure_noise(part, rest, values) if number > NOISY * sum(map(len, lines)) else None
+            if noise is None or noise.limit > 0:
+                return noise or _exact(array, values)
+            values.append(noise.level)
+        else:
+            values.append(float(found[counts.argmax()]))
+        part = _crop_sparsely(part, values)
+    return _exact(array, values)
+
+
+def _exact(array: Array, values: Sequence[float]) -> Air:
+    if not values:
+        return Air("none")
+    sample = sample_sparsely(array)
+    return Air("exact", tuple(values), max(values, key=lambda value: np.count_nonzero(sample == value)))
+
+
+def list_edges(array: Array) -> list[Array]:
+    """The voxels along the twelve edges of an array (D, H, W)."""
+    ends = product((0, -1), repeat=2)
+    return [line for a, b in ends for line in (array[:, a, b], array[a, :, b], array[a, b, :])]
+
+
+def sample_sparsely(array: Array) -> Array:
+    """A view of about 64 voxels along each axis of an array (D, H, W)."""
+    d, h, w = (slice(None, None, max(1, n // 64)) for n in array.shape)
+    return array[d, h, w]
+
+
+def _other_than(array: Array, values: Sequence[float]) -> Array:
+    return array[reduce(and_, (array != value for value in values), np.ones(array.shape, np.bool_))]
+
+
+def _crop_sparsely(array: Array, values: Sequence[float]) -> Array:
+    """The part of an array (D, H, W) whose planes hold more than stray voxels of other values; a view."""
+    steps = [max(1, n // 64) for n in array.shape]
+    sample = sample_sparsely(array)
+    other = reduce(and_, (sample != value for value in values))
+    inside = []
+    for axis, step in enumerate(steps):
+        shares = other.mean(axis=tuple({0, 1, 2} - {axis}))
+        (planes,) = np.nonzero(shares > THIN)
+        if not planes.size:
+            return array
+        inside.append(slice(planes[0] * step, planes[-1] * step + 1))
+    return array[tuple(inside)]
+
+
+def _measure_noise(array: Array, lines: Sequence[Array], values: Sequence[float]) -> Air | None:
+    """The noise of the quieter half of some edges; None if it is as loud as the inside, so that it is no air."""
+    quiet = sorted((line for line in lines if len(line)), key=lambda line: float(np.median(line)))
+    noise = np.concatenate(quiet[: max(1, len(quiet) // 2)]).astype(np.float64)
+    level = float(np.median(noise))
+    limit = NOISE * 1.4826 * float(np.median(np.abs(noise - level)))
+    away = np.abs(_other_than(sample_sparsely(array), values).astype(np.float64) - level)
+    head = away[away > limit]
+    if head.size < THIN * away.size or not limit < LOUD * float(np.median(head)):
+        return None
+    return Air("noise", tuple(values), level, limit)
+
+
+def find_weak(seen: Mapping[str, tuple[Array, float]], mask: Mask) -> dict[str, float]:
+    """The value of each image below which a voxel at the surface may be ringing; empty if there is no ringing.
+
+    There is if more of the mask than a brain has is weak in all images.
+    """
+    within = sample_sparsely(mask)
+    limits, weak = {}, np.ones(np.count_nonzero(within), np.bool_)
+    if not weak.size:
+        return {}
+    for name, (array, level) in seen.items():
+        values = sample_sparsely(array)[within].astype(np.float64)
+        signal = float(np.percentile(values, 75)) - level
+        limits[name] = level + WEAK * signal
+        weak &= values <= level + WEAK / 2 * signal
+    return limits if weak.mean() > MUCH_WEAK else {}
+
+
+def choose_block(shape: Sequence[int], spacing_mm: Millimetres) -> tuple[int, int, int]:
+    """Voxels (D, H, W) of a block: about `BLOCK_MM`, less in small images.
+
+    Examples:
+        >>> choose_block((155, 240, 240), (1.0, 1.0, 1.0)), choose_block((26, 448, 448), (5.5, 0.5, 0.5))
+        ((4, 4, 4), (1, 8, 8))
+    """
+    d, h, w = (max(1, min(round(BLOCK_MM / mm), n // BLOCKS_PER_AXIS)) for n, mm in zip(shape, spacing_mm, strict=True))
+    return d, h, w
+
+
+def count_in_blocks(mask: Mask, block: Sequence[int]) -> NDArray[np.integer]:
+    """The number of voxels of a mask (D, H, W) in each block; those at the end may be smaller.
+
+    Examples:
+        >>> count_in_blocks(np.ones((1, 2, 5), bool), (1, 2, 2)).tolist()
+        [[[4, 4, 2]]]
+    """
+    counts: NDArray[np.integer] = mask.view(np.uint8) if np.prod(block) < 256 else mask.astype(np.uint16)
+    for axis, size in enumerate(block):
+        if size > 1:
+            along = [slice(None)] * 3
+            along[axis] = slice(0, None, size)
+            total = counts[tuple(along)].copy()
+            for first in range(1, size):
+                along[axis] = slice(first, None, size)
+                other = counts[tuple(along)]
+                part = [slice(None)] * 3
+                part[axis] = slice(other.shape[axis])
+                total[tuple(part)] += other
+            counts = total
+    return counts
+
+
+def keep_solid(mask: Mask, block: tuple[int, int, int], fill: bool = False) -> Mask:
+    """The parts of a mask (D, H, W) that are solid, and what lies within two blocks of them.
+
+    Args:
+        mask: Voxels that may be head. It is changed.
+        block: Voxels of a block along each axis.
+        fill: Whether holes inside become part of it.
+    """
+    counts = count_in_blocks(mask, block)
+    solid = _keep_large(counts * 2 >= np.prod(block))
+    if not solid.any():
+        return mask
+    near = ndimage.binary_dilation(solid, ndimage.generate_binary_structure(3, 3), 1 if fill else 2)
+    stray = (counts > 0) & ~near
+    if fill:
+        inside = ndimage.binary_erosion(ndimage.binary_fill_holes(solid), ndimage.generate_binary_structure(3, 1))
+        return (mask & _enlarge(near, block, mask.shape)) | _enlarge(inside, block, mask.shape)
+    places = np.argwhere(stray)
+    if len(places) > FEW_BLOCKS:
+        mask &= _enlarge(near, block, mask.shape)
+    else:
+        for d, h, w in places * block:
+            mask[d : d + block[0], h : h + block[1], w : w + block[2]] = False
+    return mask
+
+
+def _keep_large(solid: Mask) -> Mask:
+    """The largest connected part, and those that are not much smaller than it."""
+    parts, number = ndimage.label(solid)
+    if number < 2:
+        return solid
+    sizes = np.bincount(parts.ravel())
+    sizes[0] = 0
+    return np.asarray((sizes >= PART * sizes.max())[parts] & solid)
+
+
+def _enlarge(blocks: Mask, block: Sequence[int], shape: Sequence[int]) -> Mask:
+    """A mask of blocks as one of voxels (D, H, W)."""
+    d, h, w = shape
+    for axis, size in enumerate(block):
+        blocks = blocks.repeat(size, axis)
+    return blocks[:d, :h, :w]
