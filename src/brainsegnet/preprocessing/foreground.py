@@ -35,8 +35,10 @@ NOISE = 5.0
 """Standard deviations of the noise in air, above its median, where the head starts."""
 LOUD = 0.35
 """Share of the signal above which noise is no air."""
-WEAK = 0.1
-"""Share of the signal below which a voxel near the surface may be ringing; most of the ringing is below half of it."""
+WEAK = 0.05
+"""Share of the signal below which a voxel may be ringing."""
+EDGE = 0.3
+"""Share of the signal where the surface of a brain with ringing around it lies."""
 NOISY = 0.05
 """Share of the edges above which values that differ may be noise."""
 FEW_BLOCKS = 500
@@ -67,12 +69,14 @@ class Air:
         """Voxels (D, H, W) that are not air; all of them if the kind is `none`."""
         if self.kind == "none":
             return np.ones(array.shape, np.bool_)
-        mask = np.ones(array.shape, np.bool_) if not self.values else array != array.dtype.type(self.values[0])
-        for value in self.values[1:]:
-            mask &= array != array.dtype.type(value)
         if self.kind == "noise":
-            mask &= np.abs(array.astype(np.float32) - np.float32(self.level)) > self.limit
-        return np.asarray(mask)
+            mask = np.abs(array.astype(np.float32) - np.float32(self.level)) > self.limit
+        else:
+            mask = np.asarray(array != array.dtype.type(self.level))
+        for value in self.values:
+            if value != self.level:
+                mask &= ~_reach_border(array == array.dtype.type(value))
+        return mask
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,6 +175,16 @@ def _other_than(array: Array, values: Sequence[float]) -> Array:
     return array[reduce(and_, (array != value for value in values), np.ones(array.shape, np.bool_))]
 
 
+def _reach_border(mask: Mask) -> Mask:
+    """The connected parts of a mask (D, H, W) that touch the border of the grid."""
+    parts, number = ndimage.label(mask)
+    touching = np.zeros(number + 1, np.bool_)
+    for axis, end in product(range(3), (0, -1)):
+        touching[np.take(parts, end, axis)] = True
+    touching[0] = False
+    return np.asarray(touching[parts])
+
+
 def _crop_sparsely(array: Array, values: Sequence[float]) -> Array:
     """The part of an array (D, H, W) whose planes hold more than stray voxels of other values; a view."""
     steps = [max(1, n // 64) for n in array.shape]
@@ -211,8 +225,8 @@ def find_weak(seen: Mapping[str, tuple[Array, float]], mask: Mask) -> dict[str, 
     for name, (array, level) in seen.items():
         values = sample_sparsely(array)[within].astype(np.float64)
         signal = float(np.percentile(values, 75)) - level
-        limits[name] = level + WEAK * signal
-        weak &= values <= level + WEAK / 2 * signal
+        limits[name] = level + EDGE * signal
+        weak &= values <= level + WEAK * signal
     return limits if weak.mean() > MUCH_WEAK else {}
 
 
