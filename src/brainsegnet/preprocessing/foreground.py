@@ -37,7 +37,7 @@ LOUD = 0.35
 """Share of the signal above which noise is no air."""
 WEAK = 0.05
 """Share of the signal below which a voxel may be ringing."""
-EDGE = 0.3
+EDGE = 0.5
 """Share of the signal where the surface of a brain with ringing around it lies."""
 NOISY = 0.05
 """Share of the edges above which values that differ may be noise."""
