@@ -54,6 +54,8 @@ class Segmentation:
         options: The options that were used.
         moved: For each sequence that was resampled or registered: how it was brought to the grid of the first.
         model_folder: Folder of the model.
+        head: "skull": whether the skull is on. "around": sequence to what surrounds the head. "volume_ml": of the head
+            or brain.
     """
 
     case: Case
@@ -75,6 +77,7 @@ class Segmentation:
     options: SegmentOptions = field(default_factory=SegmentOptions)
     moved: Mapping[str, Any] = field(default_factory=dict)
     model_folder: Path | None = None
+    head: Mapping[str, Any] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         """One line: case, model and volumes."""
@@ -156,6 +159,7 @@ class Segmentation:
             "convention": {str(value): tissue for value, tissue in card.task.labels.items()},
             "sequences": {"used": list(self.used), "absent": list(self.absent)},
             "geometry": {"grid": next(iter(self.case.images)), "moved": dict(self.moved)},
+            "head": dict(self.head),
             "volumes_ml": self.volumes_ml,
             "dropped": {"confidence_margin": margin, "components": self.components_dropped, "ml": self.dropped_ml},
             "test_time_augmentation": self.options.tta,

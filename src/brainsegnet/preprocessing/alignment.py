@@ -15,8 +15,8 @@ import numpy as np
 
 from brainsegnet._types import Array, Doubles, ItkObject
 from brainsegnet.errors import GridMismatch, ImageError
-from brainsegnet.preprocessing.geometry import find_turn, turn
 from brainsegnet.preprocessing.foreground import find_air, find_foreground
+from brainsegnet.preprocessing.geometry import find_turn, turn
 from brainsegnet.volume import LabelMap, V, Volume, build_itk, load_itk
 
 LEVELS_MM = (8.0, 4.0, 2.0)

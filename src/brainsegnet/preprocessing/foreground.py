@@ -6,7 +6,7 @@ together. Values near those of the air that surround the brain, as a resampler l
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from itertools import product
 from operator import and_
@@ -20,6 +20,8 @@ from brainsegnet._types import Array, Mask, Millimetres
 
 Surroundings = Literal["exact", "noise", "none"]
 """What is outside the head: `exact` values, `noise`, or `none` if the head fills the grid."""
+SkullState = Literal["skull on", "stripped", "stripped, noise around", "no background"]
+"""What the foreground is: a head, a brain, a brain in noise or ringing, or all of the grid."""
 
 BLOCK_MM = 4.0
 """Size of the blocks in which voxels are counted."""
@@ -44,9 +46,18 @@ NOISY = 0.05
 FEW_BLOCKS = 500
 """Number of stray blocks above which it is faster to remove all at once."""
 MUCH_WEAK = 0.04
-"""Share of the foreground that is weak in all sequences, above which there is ringing around the brain."""
+"""Share of the foreground around its solid part that is weak in all sequences, above which that is ringing."""
+HEAD_ML = 1900.0
+"""Volume above which a foreground is no brain alone; brains of adults with the fluid around them have less."""
+SKULL_MM = 20.0
+"""Depth below the surface of a head within which the skull lies."""
+DARK, MUCH_DARK = 0.25, 0.08
+"""Share of the signal inside below which a voxel may be bone, and the share of such voxels that bone makes up."""
+BRIGHT = 1.2
+"""Multiple of the signal inside that the upper quartile of the outermost layer exceeds in scalp, which holds fat."""
 PART = 0.005
 """Share of the largest solid part that other parts need, or they are stray."""
+_CUBE = ndimage.generate_binary_structure(3, 3)
 
 
 @dataclass(frozen=True)
@@ -88,12 +99,19 @@ class Foreground:
         own: The foreground (D, H, W) of each sequence, which its intensities are measured in.
         air: What surrounds it in each sequence.
         ringing: Whether weak values around the brain were left out.
+        skull: Whether the skull is on.
     """
 
     mask: Mask
     own: Mapping[str, Mask]
     air: Mapping[str, Air]
     ringing: bool = False
+    skull: SkullState = "no background"
+
+    @property
+    def around(self) -> dict[str, str]:
+        """What surrounds the head, by sequence: the kind of the air, or `ringing`."""
+        return {name: "ringing" if self.ringing and air.kind != "none" else air.kind for name, air in self.air.items()}
 
 
 def find_foreground(arrays: Mapping[str, Array], spacing_mm: Millimetres) -> Foreground:
@@ -115,12 +133,15 @@ def find_foreground(arrays: Mapping[str, Array], spacing_mm: Millimetres) -> For
     for name in telling[1:]:
         mask |= own[name]
     seen = {name: (arrays[name], air[name].level) for name in telling}
-    limits = find_weak(seen, mask)
-    for number, (name, (array, _)) in enumerate(seen.items() if limits else ()):
-        strong = array > limits[name] if number == 0 else strong | (array > limits[name])
-    noisy = any(air[name].kind == "noise" for name in telling)
-    mask = keep_solid(mask & strong if limits else mask, choose_block(mask.shape, spacing_mm), noisy or bool(limits))
-    return Foreground(mask, own, air, bool(limits))
+    block = choose_block(mask.shape, spacing_mm)
+    sharp = find_sharp(seen, mask, block)
+    if sharp:
+        found = Foreground(keep_filled(*sharp, block), own, air, ringing=True)
+    elif any(air[name].kind == "noise" for name in telling):
+        found = Foreground(keep_filled(mask, mask, block), own, air)
+    else:
+        found = Foreground(keep_solid(mask, block), own, air)
+    return replace(found, skull=find_skull(found, arrays, spacing_mm))
 
 
 def find_air(array: Array) -> Air:
@@ -213,21 +234,68 @@ def _measure_noise(array: Array, lines: Sequence[Array], values: Sequence[float]
     return Air("noise", tuple(values), level, limit)
 
 
-def find_weak(seen: Mapping[str, tuple[Array, float]], mask: Mask) -> dict[str, float]:
-    """The value of each image below which a voxel at the surface may be ringing; empty if there is no ringing.
+def find_sharp(
+    seen: Mapping[str, tuple[Array, float]], mask: Mask, block: tuple[int, int, int]
+) -> tuple[Mask, Mask] | None:
+    """What of a mask is not ringing: its surface at half the signal, and what is not weak; None without ringing.
 
-    There is if more of the mask than a brain has is weak in all images.
+    There is ringing if much of the mask is weak in all images and lies around its solid part. The skull is as weak, but
+    lies within the scalp.
+
+    Args:
+        seen: Each image (D, H, W), and the level of its air.
+        mask: The foreground.
+        block: Voxels of a block along each axis.
     """
-    within = sample_sparsely(mask)
-    limits, weak = {}, np.ones(np.count_nonzero(within), np.bool_)
-    if not weak.size:
-        return {}
+    sparse = tuple(slice(size // 2, None, size) for size in block)
+    within = mask[sparse]
+    weak, signals = within.copy(), {}
     for name, (array, level) in seen.items():
-        values = sample_sparsely(array)[within].astype(np.float64)
-        signal = float(np.percentile(values, 75)) - level
-        limits[name] = level + EDGE * signal
-        weak &= values <= level + WEAK * signal
-    return limits if weak.mean() > MUCH_WEAK else {}
+        sample = array[sparse].astype(np.float32)
+        signals[name] = float(np.percentile(sample[within], 75)) - level if within.any() else 0.0
+        weak &= sample <= level + WEAK * signals[name]
+    if np.count_nonzero(weak) <= MUCH_WEAK * np.count_nonzero(within):
+        return None
+    sharp, strong = np.zeros(mask.shape, np.bool_), np.zeros(mask.shape, np.bool_)
+    for name, (array, level) in seen.items():
+        sharp |= array > level + EDGE * signals[name]
+        strong |= array > level + 2 * WEAK * signals[name]
+    strong &= mask
+    solid = _fill(find_solid(strong, block))
+    around = weak & ~solid[tuple(map(slice, weak.shape))]
+    return (sharp & mask, strong) if np.count_nonzero(around) > MUCH_WEAK * np.count_nonzero(within) else None
+
+
+def find_skull(found: Foreground, arrays: Mapping[str, Array], spacing_mm: Millimetres) -> SkullState:
+    """Whether a foreground is a head with its skull, or a brain.
+
+    A head is larger than a brain. A part of a head may not be, but has bright scalp around dark bone.
+
+    Args:
+        found: The foreground.
+        arrays: Each sequence on its grid (D, H, W).
+        spacing_mm: Distances between voxels along (D, H, W).
+    """
+    if all(air.kind == "none" for air in found.air.values()):
+        return "no background"
+    if np.count_nonzero(found.mask) * np.prod(spacing_mm) > 1000 * HEAD_ML:
+        return "skull on"
+    block = choose_block(found.mask.shape, spacing_mm)
+    solid = ndimage.binary_fill_holes(count_in_blocks(found.mask, block) * 2 >= np.prod(block))
+    step_mm = min(size * mm for size, mm in zip(block, spacing_mm, strict=True))
+    outermost = solid & ~ndimage.binary_erosion(solid)
+    deep = ndimage.binary_erosion(solid, iterations=max(1, round(SKULL_MM / step_mm)))
+    sparse = tuple(slice(size // 2, None, size) for size in block)
+    for name, array in arrays.items():
+        sample = array[sparse].astype(np.float32) - np.float32(found.air[name].level)
+        inner, outer, shallow = (part[tuple(map(slice, sample.shape))] for part in (deep, outermost, solid & ~deep))
+        if not inner.any() or not outer.any():
+            continue
+        signal = float(np.median(sample[inner]))
+        if np.percentile(sample[outer], 75) > BRIGHT * signal and (sample[shallow] < DARK * signal).mean() > MUCH_DARK:
+            return "skull on"
+    noisy = found.ringing or any(air.kind == "noise" for air in found.air.values())
+    return "stripped, noise around" if noisy else "stripped"
 
 
 def choose_block(shape: Sequence[int], spacing_mm: Millimetres) -> tuple[int, int, int]:
@@ -264,40 +332,50 @@ def count_in_blocks(mask: Mask, block: Sequence[int]) -> NDArray[np.integer]:
     return counts
 
 
-def keep_solid(mask: Mask, block: tuple[int, int, int], fill: bool = False) -> Mask:
-    """The parts of a mask (D, H, W) that are solid, and what lies within two blocks of them.
-
-    Args:
-        mask: Voxels that may be head. It is changed.
-        block: Voxels of a block along each axis.
-        fill: Whether holes inside become part of it.
-    """
-    counts = count_in_blocks(mask, block)
-    solid = _keep_large(counts * 2 >= np.prod(block))
-    if not solid.any():
-        return mask
-    near = ndimage.binary_dilation(solid, ndimage.generate_binary_structure(3, 3), 1 if fill else 2)
-    stray = (counts > 0) & ~near
-    if fill:
-        inside = ndimage.binary_erosion(ndimage.binary_fill_holes(solid), ndimage.generate_binary_structure(3, 1))
-        return (mask & _enlarge(near, block, mask.shape)) | _enlarge(inside, block, mask.shape)
-    places = np.argwhere(stray)
-    if len(places) > FEW_BLOCKS:
-        mask &= _enlarge(near, block, mask.shape)
-    else:
-        for d, h, w in places * block:
-            mask[d : d + block[0], h : h + block[1], w : w + block[2]] = False
-    return mask
-
-
-def _keep_large(solid: Mask) -> Mask:
-    """The largest connected part, and those that are not much smaller than it."""
+def find_solid(mask: Mask, block: tuple[int, int, int]) -> Mask:
+    """The blocks that a mask (D, H, W) fills to a half, without parts much smaller than the largest one."""
+    solid = np.asarray(count_in_blocks(mask, block) * 2 >= np.prod(block))
     parts, number = ndimage.label(solid)
     if number < 2:
         return solid
     sizes = np.bincount(parts.ravel())
     sizes[0] = 0
     return np.asarray((sizes >= PART * sizes.max())[parts] & solid)
+
+
+def keep_solid(mask: Mask, block: tuple[int, int, int]) -> Mask:
+    """The solid parts of a mask (D, H, W), which is changed, and what lies within two blocks of them."""
+    solid = find_solid(mask, block)
+    if not solid.any():
+        return mask
+    near = ndimage.binary_dilation(solid, _CUBE, 2)
+    places = np.argwhere((count_in_blocks(mask, block) > 0) & ~near) * block
+    if len(places) > FEW_BLOCKS:
+        return mask & _enlarge(near, block, mask.shape)
+    for d, h, w in places:
+        mask[d : d + block[0], h : h + block[1], w : w + block[2]] = False
+    return mask
+
+
+def keep_filled(surface: Mask, mask: Mask, block: tuple[int, int, int]) -> Mask:
+    """The solid parts of a mask (D, H, W) with all that is inside them, up to a surface.
+
+    Args:
+        surface: Voxels of the head near its surface.
+        mask: Voxels of the head, with holes.
+        block: Voxels of a block along each axis.
+    """
+    solid = find_solid(mask, block)
+    if not solid.any():
+        return mask
+    inside = ndimage.binary_erosion(_fill(solid))
+    near = ndimage.binary_dilation(solid, _CUBE)
+    return (surface & _enlarge(near, block, mask.shape)) | _enlarge(inside, block, mask.shape)
+
+
+def _fill(blocks: Mask) -> Mask:
+    """Blocks with the holes in them, and in each slice: a head is open where the field of view cuts it."""
+    return np.array([ndimage.binary_fill_holes(plane) for plane in ndimage.binary_fill_holes(blocks)])
 
 
 def _enlarge(blocks: Mask, block: Sequence[int], shape: Sequence[int]) -> Mask:

@@ -3,16 +3,17 @@
 A case is checked, turned upright, cropped to the box of the brain (30 to 40 % of a skull-stripped scan) and normalised.
 """
 
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from typing import NoReturn, Self
+from dataclasses import dataclass, field, replace
+from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from brainsegnet._types import Array, Floats, Labels, Mask, Shape
 from brainsegnet.errors import ImageError
-from brainsegnet.preprocessing.foreground import Foreground, find_foreground
+from brainsegnet.preprocessing.foreground import Foreground, SkullState, find_foreground
 from brainsegnet.preprocessing.geometry import Turn, find_turn, turn_array
 from brainsegnet.task import Normalisation
 from brainsegnet.volume import Box, Case, V
@@ -29,11 +30,6 @@ REACH = 4.0
 """Factor on the distance from the median to the quantile at `TAIL`, beyond which an intensity is an outlier."""
 DECILE = 1.2816
 """Standard deviations from the median of a normal distribution to its tenth percentile."""
-
-
-def refuse_no_brain(case: str) -> NoReturn:
-    """Raise the `ImageError` of a case without a brain."""
-    raise ImageError(f"case {case}: no image differs from its background; give it images of a brain")
 
 
 def crop(volume: V, box: Box) -> V:
@@ -147,13 +143,13 @@ def normalise(
 ) -> Floats:
     """Normalise an image to median 0 and scale 1 in the brain. Outside it, and only there, it is 0.
 
-    The median is used instead of the mean, because a large lesion moves the mean away from the healthy tissue. If a
-    sequence covers less than the brain of the others and is `background` there, these voxels do not count.
+    The median is used instead of the mean, because a large lesion moves the mean away from the healthy tissue. Outliers
+    are clipped, and do not count for the scale.
 
     Args:
         array: Intensities (D, H, W).
         mask: The brain (D, H, W).
-        background: Value of the sequence outside the brain, or None.
+        own: What the sequence itself covers (D, H, W); elsewhere its voxels do not count. None if it covers all.
         name: What messages call the image.
         normalisation: What the scale is, see `find_scale`.
 
@@ -161,7 +157,8 @@ def normalise(
         ImageError: the image has only one value in the brain.
 
     Examples:
-        >>> normalise(np.array([[[0, 0, 1, 3]]]), np.array([[[False, True, True, True]]]), 0).tolist()
+        >>> image = np.array([[[0, 0, 1, 3]]])
+        >>> normalise(image, np.array([[[False, True, True, True]]]), image > 0).tolist()
         [[[0.0, -2.0, -1.0, 1.0]]]
     """
     counted = array[mask if own is None else mask & own]
@@ -230,6 +227,8 @@ class Prepared:
         box: Place of the box in the upright scan.
         shape: Size (D, H, W) of the upright scan.
         turn: How the scan was turned upright.
+        skull: Whether the skull is on; empty if that was not judged.
+        around: Sequence to what surrounds the head in it.
     """
 
     image: Floats
@@ -238,6 +237,8 @@ class Prepared:
     box: Box
     shape: Shape
     turn: Turn
+    skull: SkullState | Literal[""] = ""
+    around: Mapping[str, str] = field(default_factory=dict)
 
 
 def prepare(case: Case, normalisation: Normalisation = "median-sd") -> Prepared:
@@ -261,7 +262,7 @@ def prepare(case: Case, normalisation: Normalisation = "median-sd") -> Prepared:
     with ThreadPoolExecutor() as pool:
         list(pool.map(fill, range(len(image)), case.images))
     d, h, w = head.mask.shape
-    return Prepared(image, tuple(case.images), mask, box, (d, h, w), how)
+    return Prepared(image, tuple(case.images), mask, box, (d, h, w), how, head.skull, head.around)
 
 
 def find_head(case: Case, how: Turn) -> Foreground:
@@ -273,7 +274,7 @@ def find_head(case: Case, how: Turn) -> Foreground:
     d, h, w = (case.reference.spacing_mm[axis] for axis in how.axes)
     found = find_foreground({name: turn_array(volume.array, how) for name, volume in case.images.items()}, (d, h, w))
     if not found.mask.any():
-        refuse_no_brain(case.name)
+        raise ImageError(f"case {case.name}: no image differs from its background; give it images of a brain")
     return found
 
 
