@@ -21,6 +21,7 @@ from brainsegnet.preprocessing.prepare import (
     find_limits,
     refuse_flat,
     refuse_labels,
+    replace_outliers,
 )
 from brainsegnet.task import Normalisation
 from brainsegnet.volume import Box, Case
@@ -85,9 +86,14 @@ def prepare_on(case: Case, device: torch.device, normalisation: Normalisation = 
         image = torch.empty((len(scans), *box.shape), device=device)
         for channel, (sequence, scan) in enumerate(zip(case.images, scans, strict=True)):
             own = mask & head.own[sequence][box.slices]
-            limits = find_limits(turn_array(case.images[sequence].array, how)[box.slices][own])
-            counted, name = torch.from_numpy(own).to(device), f"case {case.name}: {sequence}"
-            image[channel] = _normalise(scan[box.slices], inside, counted, limits, name, normalisation)
+            array, name = turn_array(case.images[sequence].array, how)[box.slices], f"case {case.name}: {sequence}"
+            low, centre, high = find_limits(array[own])
+            part = scan[box.slices]
+            counted = part[torch.from_numpy(own).to(device)].sort().values
+            if counted.numel() and not (low <= counted[0] and counted[-1] <= high):
+                counted = counted[(counted >= low) & (counted <= high)]
+                part = torch.from_numpy(replace_outliers(array, own, low, high)).to(device)
+            image[channel] = _normalise(part, inside, counted, centre, name, normalisation)
     d, h, w = head.mask.shape
     whole = cast("Floats", OnDevice(image))
     return Prepared(whole, tuple(case.images), mask, box, (d, h, w), how, head.skull, head.around)
@@ -110,17 +116,10 @@ def _varies(scan: Tensor) -> bool:
 
 
 def _normalise(
-    scan: Tensor, mask: Tensor, own: Tensor, limits: tuple[float, float, float], name: str, normalisation: Normalisation
+    scan: Tensor, mask: Tensor, ordered: Tensor, centre: float, name: str, normalisation: Normalisation
 ) -> Tensor:
-    """As `preprocessing.normalise`: median 0 and scale 1 in the brain, 0 outside it and nowhere else."""
-    low, centre, high = limits
-    counted = scan[own]
-    scale = 0.0
-    if counted.numel():
-        ordered = counted.sort().values
-        if not (low <= ordered[0] and ordered[-1] <= high):
-            ordered, scan = ordered[(ordered >= low) & (ordered <= high)], scan.float().clamp(low, high)
-        scale = _find_scale(ordered, centre, normalisation)
+    """As `preprocessing.normalise`, from intensities (n,) in ascending order and their median."""
+    scale = _find_scale(ordered, centre, normalisation) if ordered.numel() else 0.0
     refuse_flat(centre, scale, name)
     scaled = (scan.float() - float(np.float32(centre))) * float(np.float32(1 / scale))
     scaled[scaled == 0] = float(NEARLY_ZERO)

@@ -37,6 +37,8 @@ NOISE = 5.0
 """Standard deviations of the noise in air, above its median, where the head starts."""
 LOUD = 0.35
 """Share of the signal above which noise is no air."""
+FAR = 3.0
+"""Multiple of the signal from which the value of padding says nothing about that of air."""
 WEAK = 0.05
 """Share of the signal below which a voxel may be ringing."""
 EDGE = 0.5
@@ -231,6 +233,10 @@ def _measure_noise(array: Array, lines: Sequence[Array], values: Sequence[float]
     head = away[away > limit]
     if head.size < THIN * away.size or not limit < LOUD * float(np.median(head)):
         return None
+    for value in values:  # a brain that reaches the edges is not the air between it and the padding
+        gap, signal = abs(level - value), float(np.median(head))
+        if gap < FAR * signal and not gap + limit < LOUD * (gap + signal):
+            return None
     return Air("noise", tuple(values), level, limit)
 
 
@@ -252,7 +258,7 @@ def find_sharp(
     weak, signals = within.copy(), {}
     for name, (array, level) in seen.items():
         sample = array[sparse].astype(np.float32)
-        signals[name] = float(np.percentile(sample[within], 75)) - level if within.any() else 0.0
+        signals[name] = _measure_signal(sample[within] - np.float32(level))
         weak &= sample <= level + WEAK * signals[name]
     if np.count_nonzero(weak) <= MUCH_WEAK * np.count_nonzero(within):
         return None
@@ -264,6 +270,13 @@ def find_sharp(
     solid = _fill(find_solid(strong, block))
     around = weak & ~solid[tuple(map(slice, weak.shape))]
     return (sharp & mask, strong) if np.count_nonzero(around) > MUCH_WEAK * np.count_nonzero(within) else None
+
+
+def _measure_signal(values: Array) -> float:
+    """The upper quartile of the values (n,) that are not far below the brightest, however many are."""
+    if not values.size:
+        return 0.0
+    return float(np.percentile(values[values >= 0.25 * np.percentile(values, 99)], 75))
 
 
 def find_skull(found: Foreground, arrays: Mapping[str, Array], spacing_mm: Millimetres) -> SkullState:

@@ -144,7 +144,7 @@ def normalise(
     """Normalise an image to median 0 and scale 1 in the brain. Outside it, and only there, it is 0.
 
     The median is used instead of the mean, because a large lesion moves the mean away from the healthy tissue. Outliers
-    are clipped, and do not count for the scale.
+    take the median of the voxels around them, and do not count for the scale.
 
     Args:
         array: Intensities (D, H, W).
@@ -161,10 +161,11 @@ def normalise(
         >>> normalise(image, np.array([[[False, True, True, True]]]), image > 0).tolist()
         [[[0.0, -2.0, -1.0, 1.0]]]
     """
-    counted = array[mask if own is None else mask & own]
+    own = mask if own is None else mask & own
+    counted = array[own]
     low, centre, high = find_limits(counted)
     if counted.size and not (low <= counted.min() and counted.max() <= high):
-        counted, array = counted[(counted >= low) & (counted <= high)], np.clip(array.astype(np.float32), low, high)
+        counted, array = counted[(counted >= low) & (counted <= high)], replace_outliers(array, own, low, high)
     scale = find_scale(counted, centre, normalisation) if counted.size else 0.0
     refuse_flat(centre, scale, name)
     scaled = array.astype(np.float32, order="C")
@@ -185,6 +186,23 @@ def find_limits(counted: Array) -> tuple[float, float, float]:
     centre = float(np.median(counted))
     low, high = np.quantile(counted[:: max(1, counted.size // 100_000)], (TAIL, 1 - TAIL))
     return centre - REACH * (centre - float(low)), centre, centre + REACH * (float(high) - centre)
+
+
+def replace_outliers(array: Array, own: Mask, low: float, high: float) -> Floats:
+    """A copy (D, H, W) in which outliers within a mask are the median of the 3 x 3 x 3 voxels, and all are clipped.
+
+    Examples:
+        >>> spike = np.ones((3, 3, 3)); spike[1, 1, 1] = 100
+        >>> replace_outliers(spike, spike > 0, -5, 5).max()
+        np.float32(1.0)
+    """
+    places = np.argwhere(own & ((array < low) | (array > high)))
+    steps = np.stack(np.meshgrid(*[(-1, 0, 1)] * 3, indexing="ij"), -1).reshape(-1, 3)
+    around = np.clip(places[:, None] + steps, 0, np.array(array.shape) - 1)
+    values = np.median(array[tuple(np.moveaxis(around, -1, 0))], axis=1)
+    changed = array.astype(np.float32)
+    changed[tuple(places.T)] = values
+    return np.clip(changed, low, high, out=changed)
 
 
 def find_scale(counted: Array, centre: float, normalisation: Normalisation) -> float:
