@@ -49,6 +49,8 @@ FEW_BLOCKS = 500
 """Number of stray blocks above which it is faster to remove all at once."""
 MUCH_WEAK = 0.04
 """Share of the foreground around its solid part that is weak in all sequences, above which that is ringing."""
+BELOW = 0.1
+"""Share of ringing that is darker than the air."""
 HEAD_ML = 1900.0
 """Volume above which a foreground is no brain alone; brains of adults with the fluid around them have less."""
 SKULL_MM = 20.0
@@ -136,10 +138,10 @@ def find_foreground(arrays: Mapping[str, Array], spacing_mm: Millimetres) -> For
         mask |= own[name]
     seen = {name: (arrays[name], air[name].level) for name in telling}
     block = choose_block(mask.shape, spacing_mm)
-    sharp = find_sharp(seen, mask, block)
-    if sharp:
+    noisy = any(air[name].kind == "noise" for name in telling)
+    if sharp := find_sharp(seen, mask, block, noisy):
         found = Foreground(keep_filled(*sharp, block), own, air, ringing=True)
-    elif any(air[name].kind == "noise" for name in telling):
+    elif noisy:
         found = Foreground(keep_filled(mask, mask, block), own, air)
     else:
         found = Foreground(keep_solid(mask, block), own, air)
@@ -241,17 +243,18 @@ def _measure_noise(array: Array, lines: Sequence[Array], values: Sequence[float]
 
 
 def find_sharp(
-    seen: Mapping[str, tuple[Array, float]], mask: Mask, block: tuple[int, int, int]
+    seen: Mapping[str, tuple[Array, float]], mask: Mask, block: tuple[int, int, int], noisy: bool
 ) -> tuple[Mask, Mask] | None:
     """What of a mask is not ringing: its surface at half the signal, and what is not weak; None without ringing.
 
     There is ringing if much of the mask is weak in all images and lies around its solid part. The skull is as weak, but
-    lies within the scalp.
+    lies within the scalp. Fluid at the surface of a brain may be as weak too, but ringing is partly below the air.
 
     Args:
         seen: Each image (D, H, W), and the level of its air.
         mask: The foreground.
         block: Voxels of a block along each axis.
+        noisy: Whether the air of an image has noise, so that ringing may be anywhere.
     """
     sparse = tuple(slice(size // 2, None, size) for size in block)
     within = mask[sparse]
@@ -269,14 +272,19 @@ def find_sharp(
     strong &= mask
     solid = _fill(find_solid(strong, block))
     around = weak & ~solid[tuple(map(slice, weak.shape))]
-    return (sharp & mask, strong) if np.count_nonzero(around) > MUCH_WEAK * np.count_nonzero(within) else None
+    below = np.any([(array[sparse] < level) & around for array, level in seen.values()], axis=0)
+    if np.count_nonzero(around) <= MUCH_WEAK * np.count_nonzero(within):
+        return None
+    if not noisy and np.count_nonzero(below) < BELOW * np.count_nonzero(around):
+        return None
+    return sharp & mask, strong
 
 
 def _measure_signal(values: Array) -> float:
-    """The upper quartile of the values (n,) that are not far below the brightest, however many are."""
+    """The median of the values (n,) that are not far below the brightest, however many are."""
     if not values.size:
         return 0.0
-    return float(np.percentile(values[values >= 0.25 * np.percentile(values, 99)], 75))
+    return float(np.median(values[values >= 0.25 * np.percentile(values, 99)]))
 
 
 def find_skull(found: Foreground, arrays: Mapping[str, Array], spacing_mm: Millimetres) -> SkullState:
