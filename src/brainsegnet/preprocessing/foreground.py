@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from itertools import product
-from operator import and_
+from operator import and_, or_
 from typing import Literal
 
 import numpy as np
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from brainsegnet._types import Array, Mask, Millimetres
+from brainsegnet.volume import Box
 
 Surroundings = Literal["exact", "noise", "none"]
 """What is outside the head: `exact` values, `noise`, or `none` if the head fills the grid."""
@@ -87,7 +88,8 @@ class Air:
         if self.kind == "noise":
             mask = np.abs(array.astype(np.float32) - np.float32(self.level)) > self.limit
         else:
-            mask = np.asarray(array != array.dtype.type(self.level))
+            stored = tuple(slice(None, None, -1 if step < 0 else 1) for step in array.strides)  # faster than reversed
+            mask = np.asarray(array[stored] != array.dtype.type(self.level))[stored]
         for value in self.values:
             if value != self.level:
                 mask &= ~_reach_border(array == array.dtype.type(value))
@@ -133,9 +135,8 @@ def find_foreground(arrays: Mapping[str, Array], spacing_mm: Millimetres) -> For
     telling = [name for name in arrays if air[name].kind != "none"]
     if not telling:
         return Foreground(next(iter(own.values())), own, air)
-    mask = own[telling[0]].copy()
-    for name in telling[1:]:
-        mask |= own[name]
+    mask = np.ascontiguousarray(reduce(or_, (own[name] for name in telling)))
+    mask = mask.copy() if len(telling) == 1 else mask
     seen = {name: (arrays[name], air[name].level) for name in telling}
     block = choose_block(mask.shape, spacing_mm)
     noisy = any(air[name].kind == "noise" for name in telling)
@@ -180,6 +181,8 @@ def find_air(array: Array) -> Air:
 def _exact(array: Array, values: Sequence[float]) -> Air:
     if not values:
         return Air("none")
+    if len(values) == 1:
+        return Air("exact", tuple(values), values[0])
     sample = sample_sparsely(array)
     return Air("exact", tuple(values), max(values, key=lambda value: np.count_nonzero(sample == value)))
 
@@ -191,8 +194,8 @@ def list_edges(array: Array) -> list[Array]:
 
 
 def sample_sparsely(array: Array) -> Array:
-    """A view of about 64 voxels along each axis of an array (D, H, W)."""
-    d, h, w = (slice(None, None, max(1, n // 64)) for n in array.shape)
+    """A view of about 32 voxels along each axis of an array (D, H, W)."""
+    d, h, w = (slice(None, None, max(1, n // 32)) for n in array.shape)
     return array[d, h, w]
 
 
@@ -212,7 +215,7 @@ def _reach_border(mask: Mask) -> Mask:
 
 def _crop_sparsely(array: Array, values: Sequence[float]) -> Array:
     """The part of an array (D, H, W) whose planes hold more than stray voxels of other values; a view."""
-    steps = [max(1, n // 64) for n in array.shape]
+    steps = [max(1, n // 32) for n in array.shape]
     sample = sample_sparsely(array)
     other = reduce(and_, (sample != value for value in values))
     inside = []
@@ -256,7 +259,8 @@ def find_sharp(
         block: Voxels of a block along each axis.
         noisy: Whether the air of an image has noise, so that ringing may be anywhere.
     """
-    sparse = tuple(slice(size // 2, None, size) for size in block)
+    step = 1 if mask.size < 2_000_000 else 2
+    sparse = tuple(slice(size // 2, None, step * size) for size in block)
     within = mask[sparse]
     weak, signals = within.copy(), {}
     for name, (array, level) in seen.items():
@@ -270,7 +274,7 @@ def find_sharp(
         sharp |= array > level + EDGE * signals[name]
         strong |= array > level + 2 * WEAK * signals[name]
     strong &= mask
-    solid = _fill(find_solid(strong, block))
+    solid = _fill(find_solid(strong, block))[::step, ::step, ::step]
     around = weak & ~solid[tuple(map(slice, weak.shape))]
     below = np.any([(array[sparse] < level) & around for array, level in seen.values()], axis=0)
     if np.count_nonzero(around) <= MUCH_WEAK * np.count_nonzero(within):
@@ -302,18 +306,25 @@ def find_skull(found: Foreground, arrays: Mapping[str, Array], spacing_mm: Milli
     if np.count_nonzero(found.mask) * np.prod(spacing_mm) > 1000 * HEAD_ML:
         return "skull on"
     block = choose_block(found.mask.shape, spacing_mm)
-    solid = ndimage.binary_fill_holes(count_in_blocks(found.mask, block) * 2 >= np.prod(block))
-    step_mm = min(size * mm for size, mm in zip(block, spacing_mm, strict=True))
-    outermost = solid & ~ndimage.binary_erosion(solid)
-    deep = ndimage.binary_erosion(solid, iterations=max(1, round(SKULL_MM / step_mm)))
-    sparse = tuple(slice(size // 2, None, size) for size in block)
+    solid = np.asarray(count_in_blocks(found.mask, block) * 2 >= np.prod(block))
+    if not solid.any():
+        return "stripped"
+    box = Box.around(solid)
+    solid = np.pad(solid[box.slices], 1)
+    steps = max(1, round(SKULL_MM / min(size * mm for size, mm in zip(block, spacing_mm, strict=True))))
+    inner = (slice(1, -1),) * 3
+    outermost, deep = (solid & ~ndimage.binary_erosion(solid))[inner], ndimage.binary_erosion(solid, None, steps)[inner]
+    shallow = solid[inner] & ~deep
+    starts, stops = (np.array(end) * block + np.array(block) // 2 for end in (box.start, box.stop))
+    sparse = tuple(slice(a, b, size) for a, b, size in zip(starts, stops, block, strict=True))
     for name, array in arrays.items():
         sample = array[sparse].astype(np.float32) - np.float32(found.air[name].level)
-        inner, outer, shallow = (part[tuple(map(slice, sample.shape))] for part in (deep, outermost, solid & ~deep))
-        if not inner.any() or not outer.any():
+        parts = [part[tuple(map(slice, sample.shape))] for part in (outermost, shallow, deep)]
+        if not all(part.any() for part in parts):
             continue
-        signal = float(np.median(sample[inner]))
-        if np.percentile(sample[outer], 75) > BRIGHT * signal and (sample[shallow] < DARK * signal).mean() > MUCH_DARK:
+        rim, shell, middle = (sample[part] for part in parts)
+        signal = float(np.median(middle))
+        if np.percentile(rim, 75) > BRIGHT * signal and (shell < DARK * signal).mean() > MUCH_DARK:
             return "skull on"
     noisy = found.ringing or any(air.kind == "noise" for air in found.air.values())
     return "stripped, noise around" if noisy else "stripped"

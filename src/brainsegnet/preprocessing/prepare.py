@@ -196,7 +196,10 @@ def replace_outliers(array: Array, own: Mask, low: float, high: float) -> Floats
         >>> replace_outliers(spike, spike > 0, -5, 5).max()
         np.float32(1.0)
     """
-    places = np.argwhere(own & ((array < low) | (array > high)))
+    whole = np.issubdtype(array.dtype, np.integer)  # compared as it is stored, which is faster
+    beyond = array > array.dtype.type(np.floor(high) if whole else high)
+    beyond |= array < array.dtype.type(np.ceil(low) if whole else low)
+    places = np.argwhere(beyond & own)
     steps = np.stack(np.meshgrid(*[(-1, 0, 1)] * 3, indexing="ij"), -1).reshape(-1, 3)
     around = np.clip(places[:, None] + steps, 0, np.array(array.shape) - 1)
     values = np.median(array[tuple(np.moveaxis(around, -1, 0))], axis=1)
