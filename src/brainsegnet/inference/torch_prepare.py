@@ -85,8 +85,8 @@ def prepare_on(case: Case, device: torch.device, normalisation: Normalisation = 
         inside = torch.from_numpy(mask).to(device)
         image = torch.empty((len(scans), *box.shape), device=device)
         for channel, (sequence, scan) in enumerate(zip(case.images, scans, strict=True)):
-            own = mask & head.own[sequence][box.slices]
             array, name = turn_array(case.images[sequence].array, how)[box.slices], f"case {case.name}: {sequence}"
+            own = mask & head.air[sequence].find_foreground(array)
             low, centre, high = find_limits(array[own])
             part = scan[box.slices]
             counted = part[torch.from_numpy(own).to(device)].sort().values

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from itertools import product
-from operator import and_, or_
+from operator import and_
 from typing import Literal
 
 import numpy as np
@@ -62,7 +62,6 @@ BRIGHT = 1.2
 """Multiple of the signal inside that the upper quartile of the outermost layer exceeds in scalp, which holds fat."""
 PART = 0.005
 """Share of the largest solid part that other parts need, or they are stray."""
-_CUBE = ndimage.generate_binary_structure(3, 3)
 
 
 @dataclass(frozen=True)
@@ -102,14 +101,12 @@ class Foreground:
 
     Attributes:
         mask: The head (D, H, W), as all sequences show it together.
-        own: The foreground (D, H, W) of each sequence, which its intensities are measured in.
         air: What surrounds it in each sequence.
         ringing: Whether weak values around the brain were left out.
         skull: Whether the skull is on.
     """
 
     mask: Mask
-    own: Mapping[str, Mask]
     air: Mapping[str, Air]
     ringing: bool = False
     skull: SkullState = "no background"
@@ -131,21 +128,22 @@ def find_foreground(arrays: Mapping[str, Array], spacing_mm: Millimetres) -> For
         The foreground. Its mask is empty if no image differs from its background.
     """
     air = {name: find_air(array) for name, array in arrays.items()}
-    own = {name: air[name].find_foreground(array) for name, array in arrays.items()}
     telling = [name for name in arrays if air[name].kind != "none"]
     if not telling:
-        return Foreground(next(iter(own.values())), own, air)
-    mask = np.ascontiguousarray(reduce(or_, (own[name] for name in telling)))
-    mask = mask.copy() if len(telling) == 1 else mask
+        return Foreground(np.ones(next(iter(arrays.values())).shape, np.bool_), air)
+    mask = air[telling[0]].find_foreground(arrays[telling[0]])
+    for name in telling[1:]:
+        mask |= air[name].find_foreground(arrays[name])
+    mask = np.ascontiguousarray(mask)
     seen = {name: (arrays[name], air[name].level) for name in telling}
     block = choose_block(mask.shape, spacing_mm)
     noisy = any(air[name].kind == "noise" for name in telling)
     if sharp := find_sharp(seen, mask, block, noisy):
-        found = Foreground(keep_filled(*sharp, block), own, air, ringing=True)
+        found = Foreground(keep_filled(*sharp, block), air, ringing=True)
     elif noisy:
-        found = Foreground(keep_filled(mask, mask, block), own, air)
+        found = Foreground(keep_filled(mask, mask, block), air)
     else:
-        found = Foreground(keep_solid(mask, block), own, air)
+        found = Foreground(keep_solid(mask, block), air)
     return replace(found, skull=find_skull(found, arrays, spacing_mm))
 
 
@@ -313,8 +311,9 @@ def find_skull(found: Foreground, arrays: Mapping[str, Array], spacing_mm: Milli
     solid = np.pad(solid[box.slices], 1)
     steps = max(1, round(SKULL_MM / min(size * mm for size, mm in zip(block, spacing_mm, strict=True))))
     inner = (slice(1, -1),) * 3
-    outermost, deep = (solid & ~ndimage.binary_erosion(solid))[inner], ndimage.binary_erosion(solid, None, steps)[inner]
-    shallow = solid[inner] & ~deep
+    outermost, shallow = (solid & _spread(~solid, number) for number in (1, steps))
+    deep = (solid & ~shallow)[inner]
+    outermost, shallow = outermost[inner], shallow[inner]
     starts, stops = (np.array(end) * block + np.array(block) // 2 for end in (box.start, box.stop))
     sparse = tuple(slice(a, b, size) for a, b, size in zip(starts, stops, block, strict=True))
     for name, array in arrays.items():
@@ -376,11 +375,11 @@ def find_solid(mask: Mask, block: tuple[int, int, int]) -> Mask:
 
 
 def keep_solid(mask: Mask, block: tuple[int, int, int]) -> Mask:
-    """The solid parts of a mask (D, H, W), which is changed, and what lies within two blocks of them."""
+    """The solid parts of a mask (D, H, W), which is changed, and what lies within three blocks of them."""
     solid = find_solid(mask, block)
     if not solid.any():
         return mask
-    near = ndimage.binary_dilation(solid, _CUBE, 2)
+    near = _spread(solid, 3)
     places = np.argwhere((count_in_blocks(mask, block) > 0) & ~near) * block
     if len(places) > FEW_BLOCKS:
         return mask & _enlarge(near, block, mask.shape)
@@ -401,8 +400,19 @@ def keep_filled(surface: Mask, mask: Mask, block: tuple[int, int, int]) -> Mask:
     if not solid.any():
         return mask
     inside = ndimage.binary_erosion(_fill(solid))
-    near = ndimage.binary_dilation(solid, _CUBE)
+    near = _spread(solid, 2)
     return (surface & _enlarge(near, block, mask.shape)) | _enlarge(inside, block, mask.shape)
+
+
+def _spread(blocks: Mask, steps: int) -> Mask:
+    """Blocks, and those that so many steps along the axes lead to."""
+    for _ in range(steps):
+        before, blocks = blocks, blocks.copy()
+        for axis in range(3):
+            along, old = np.moveaxis(blocks, axis, 0), np.moveaxis(before, axis, 0)
+            along[1:] |= old[:-1]
+            along[:-1] |= old[1:]
+    return blocks
 
 
 def _fill(blocks: Mask) -> Mask:

@@ -277,7 +277,7 @@ def prepare(case: Case, normalisation: Normalisation = "median-sd") -> Prepared:
 
     def fill(channel: int, sequence: str) -> None:
         inside = turn_array(case.images[sequence].array, how)[box.slices]
-        own = head.own[sequence][box.slices]
+        own = head.air[sequence].find_foreground(inside)
         image[channel] = normalise(inside, mask, own, f"case {case.name}: {sequence}", normalisation)
 
     with ThreadPoolExecutor() as pool:
