@@ -166,12 +166,12 @@ def with_head(case):
     """The brain of a phantom within bone and scalp."""
     brain = np.any([volume.array != 0 for volume in case.images.values()], axis=0)
     depth_mm = ndimage.distance_transform_edt(~np.pad(brain, 12), sampling=case.reference.spacing_mm)
-    images = {}
+    images, texture = {}, 1 + 0.1 * np.random.default_rng(0).standard_normal(depth_mm.shape)
     for name, volume in case.images.items():
         array = np.pad(volume.array, 12).astype(np.float32)
         signal = np.median(volume.array[brain])
-        array[(depth_mm > 0) & (depth_mm <= 7)] = 0.05 * signal
-        array[(depth_mm > 7) & (depth_mm <= 14)] = 1.6 * signal
+        bone, scalp = (depth_mm > 0) & (depth_mm <= 7), (depth_mm > 7) & (depth_mm <= 14)
+        array[bone], array[scalp] = 0.05 * signal * texture[bone], 1.6 * signal * texture[scalp]
         images[name] = Volume(array, volume.affine)
     return Case(case.name, images)
 

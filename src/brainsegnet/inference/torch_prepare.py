@@ -87,6 +87,7 @@ def prepare_on(case: Case, device: torch.device, normalisation: Normalisation = 
         for channel, (sequence, scan) in enumerate(zip(case.images, scans, strict=True)):
             array, name = turn_array(case.images[sequence].array, how)[box.slices], f"case {case.name}: {sequence}"
             own = mask & head.air[sequence].find_foreground(array)
+            own = own if own.any() else mask
             low, centre, high = find_limits(array[own])
             part = scan[box.slices]
             counted = part[torch.from_numpy(own).to(device)].sort().values

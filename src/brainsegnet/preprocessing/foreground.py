@@ -92,7 +92,7 @@ class Air:
         for value in self.values:
             if value != self.level:
                 mask &= ~_reach_border(array == array.dtype.type(value))
-        return mask
+        return np.asarray(mask)
 
 
 @dataclass(frozen=True, eq=False)
@@ -378,7 +378,7 @@ def keep_solid(mask: Mask, block: tuple[int, int, int]) -> Mask:
     """The solid parts of a mask (D, H, W), which is changed, and what lies within three blocks of them."""
     solid = find_solid(mask, block)
     if not solid.any():
-        return mask
+        return np.asarray(mask)
     near = _spread(solid, 3)
     places = np.argwhere((count_in_blocks(mask, block) > 0) & ~near) * block
     if len(places) > FEW_BLOCKS:
@@ -398,7 +398,7 @@ def keep_filled(surface: Mask, mask: Mask, block: tuple[int, int, int]) -> Mask:
     """
     solid = find_solid(mask, block)
     if not solid.any():
-        return mask
+        return np.asarray(mask)
     inside = ndimage.binary_erosion(_fill(solid))
     near = _spread(solid, 2)
     return (surface & _enlarge(near, block, mask.shape)) | _enlarge(inside, block, mask.shape)

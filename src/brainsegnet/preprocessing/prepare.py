@@ -161,7 +161,7 @@ def normalise(
         >>> normalise(image, np.array([[[False, True, True, True]]]), image > 0).tolist()
         [[[0.0, -2.0, -1.0, 1.0]]]
     """
-    own = mask if own is None else mask & own
+    own = mask if own is None or not (mask & own).any() else mask & own
     counted = array[own]
     low, centre, high = find_limits(counted)
     if counted.size and not (low <= counted.min() and counted.max() <= high):
