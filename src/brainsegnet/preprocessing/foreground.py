@@ -171,7 +171,10 @@ def find_air(array: Array) -> Air:
                 return noise or _exact(array, values)
             values.append(noise.level)
         else:
-            values.append(float(found[counts.argmax()]))
+            value = float(found[counts.argmax()])
+            if values and not _other_than(sample_sparsely(part), [*values, value]).size:
+                break  # a head of one value
+            values.append(value)
         part = _crop_sparsely(part, values)
     return _exact(array, values)
 
