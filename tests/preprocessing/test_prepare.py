@@ -5,12 +5,12 @@ import pytest
 
 from brainsegnet.errors import ImageError
 from brainsegnet.io.cases import find_cases, load_case
-from brainsegnet.preprocessing.geometry import Turn, turn
+from brainsegnet.preprocessing.foreground import find_air
+from brainsegnet.preprocessing.geometry import Turn, find_turn, turn, turn_array
 from brainsegnet.preprocessing.prepare import (
-    brain_mask,
     check_case,
     crop,
-    find_background,
+    find_head,
     follow,
     normalise,
     prepare,
@@ -101,7 +101,12 @@ def test_a_real_lesion_lies_in_its_box(real_data):
 
 
 def box_of(case):
-    return Box.around(brain_mask(case))
+    return Box.around(mask_of(case))
+
+
+def mask_of(case):
+    how = find_turn(case.reference.affine)
+    return turn_array(find_head(case, how).mask, how.inverse)
 
 
 def head(rng, background, box=BOX, shape=(6, 8, 10)):
@@ -114,14 +119,13 @@ def head(rng, background, box=BOX, shape=(6, 8, 10)):
 def test_the_box_holds_the_brain_of_every_sequence(rng, background):
     case = Case("a", {"t1": head(rng, background), "t2": head(rng, 0, Box((2, 1, 3), (3, 3, 4)))})
     assert box_of(case) == Box((1, 1, 3), (4, 6, 8))
-    assert brain_mask(case).sum() == 3 * 4 * 5 + 1
+    assert mask_of(case).sum() == 3 * 4 * 5 + 1
 
 
-def test_an_image_without_background_fills_its_volume(rng):
+def test_an_image_without_background_fills_its_volume_unless_another_tells_where_the_brain_is(rng):
     noisy = Volume(rng.random((6, 8, 10)), np.diag([2.0, 1, 1, 1]))
-    case = Case("a", {"t1": head(rng, 0), "t2": noisy})
-    assert find_background(noisy.array) is None and find_background(np.full((2, 2, 2), np.nan)) is None
-    assert box_of(case) == Box((0, 0, 0), (6, 8, 10))
+    assert box_of(Case("a", {"t2": noisy})) == Box((0, 0, 0), (6, 8, 10))
+    assert box_of(Case("a", {"t1": head(rng, 0), "t2": noisy})) == BOX
 
 
 def test_a_lesion_outside_the_brain_does_not_move_the_box(rng):
@@ -162,8 +166,7 @@ def test_what_is_cropped_stays_where_it_was(rng):
 def test_the_box_of_a_real_brain(real_data):
     (files,) = find_cases([real_data / "tumour/brats2015/brats_2013_pat0003_1"])
     case = load_case(files, ("flair", "t1c"), BRATS2015, lesion=False)
-    background = find_background(case.reference.array)
-    assert background is not None and -4 < background < -3
+    assert -4 < find_air(case.reference.array).level < -3
     assert box_of(case) == Box((7, 51, 47), (147, 212, 193))
 
 
@@ -180,7 +183,7 @@ def image(rng, mask):
 
 
 def test_the_brain_has_median_0_and_deviation_1_and_the_rest_alone_is_0(image, mask):
-    x = normalise(image, mask, 0)
+    x = normalise(image, mask)
     assert x.dtype == np.float32 and x.flags.c_contiguous
     assert abs(np.median(x[mask])) < 1e-5 and abs(x[mask].std() - 1) < 1e-5
     assert x[mask].all()
@@ -189,16 +192,14 @@ def test_the_brain_has_median_0_and_deviation_1_and_the_rest_alone_is_0(image, m
 
 @pytest.mark.parametrize("a, b", [(1, 5), (0.001, 0), (300, -4000), (2.5, 1e5)])
 def test_gain_and_offset_of_the_scanner_do_not_matter(image, mask, a, b):
-    np.testing.assert_allclose(
-        normalise(a * image + b, mask, b), normalise(image, mask, 0), atol=2e-4 if b == 1e5 else 2e-5
-    )
+    np.testing.assert_allclose(normalise(a * image + b, mask), normalise(image, mask), atol=2e-4 if b == 1e5 else 2e-5)
 
 
 @pytest.mark.parametrize("dtype", [np.int16, np.uint8, np.int32, np.float32, ">i2"])
 def test_every_stored_type_is_normalised(mask, rng, dtype):
     image = (rng.integers(1, 250, mask.shape) * mask).astype(dtype)
     values = image[mask].astype(float)
-    np.testing.assert_allclose(normalise(image, mask, 0)[mask], (values - np.median(values)) / values.std(), atol=1e-5)
+    np.testing.assert_allclose(normalise(image, mask)[mask], (values - np.median(values)) / values.std(), atol=1e-5)
 
 
 def test_where_a_sequence_is_background_it_does_not_count(image, mask):
@@ -206,8 +207,8 @@ def test_where_a_sequence_is_background_it_does_not_count(image, mask):
     half[:, :, :6] = 0
     own = mask.copy()
     own[:, :, :6] = False
-    np.testing.assert_array_equal(normalise(half, mask, 0)[own], normalise(half, own, 0)[own])
-    assert (normalise(half, mask, 0)[mask & ~own] < 0).all()
+    np.testing.assert_array_equal(normalise(half, mask, half != 0)[own], normalise(half, own)[own])
+    assert (normalise(half, mask, half != 0)[mask & ~own] < 0).all()
 
 
 def test_an_image_without_background_counts_wholly(rng):
@@ -221,14 +222,14 @@ def test_a_large_lesion_does_not_move_the_healthy_tissue(image, mask):
     sick = image.copy()
     sick[mask & (image > np.quantile(image[mask], 0.8))] *= 3
     healthy = mask & (sick == image)
-    difference = normalise(sick, mask, 0) * sick[mask].std() - normalise(image, mask, 0) * image[mask].std()
+    difference = normalise(sick, mask) * sick[mask].std() - normalise(image, mask) * image[mask].std()
     assert np.abs(difference[healthy]).max() < 1e-2
 
 
 @pytest.mark.parametrize("value", [0, 7, 1e6])
 def test_one_value_in_the_whole_brain_is_refused(mask, value):
     with pytest.raises(ImageError, match="case a: t1 has one value in the whole brain"):
-        normalise(np.where(mask, value, 0.0), mask, 0, "case a: t1")
+        normalise(np.where(mask, value, 0.0), mask, None, "case a: t1")
 
 
 @pytest.mark.parametrize(

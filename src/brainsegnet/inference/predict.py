@@ -219,6 +219,11 @@ def finish(raw: RawPrediction, card: Card, model_folder: Path | None = None) -> 
         moved=loaded.moved,
         inputs=loaded.inputs,
         model_folder=model_folder,
+        head={
+            "skull": prepared.skull,
+            "around": dict(prepared.around),
+            "volume_ml": round(float(np.count_nonzero(prepared.mask)) * labels.voxel_ml, 1),
+        },
     )
 
 

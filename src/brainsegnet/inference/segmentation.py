@@ -55,6 +55,8 @@ class Segmentation:
         moved: For each sequence that was resampled or registered: how it was brought to the grid of the first.
         model_folder: Folder of the model.
         inputs: For each sequence that was read from a file: its size, time and hashes, as `describe_file` gives them.
+        head: "skull": whether the skull is on. "around": sequence to what surrounds the head. "volume_ml": of the head
+            or brain.
     """
 
     case: Case
@@ -77,6 +79,7 @@ class Segmentation:
     moved: Mapping[str, Any] = field(default_factory=dict)
     model_folder: Path | None = None
     inputs: Mapping[str, Any] = field(default_factory=dict)
+    head: Mapping[str, Any] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         """One line: case, model and volumes."""
@@ -158,6 +161,7 @@ class Segmentation:
             "convention": {str(value): tissue for value, tissue in card.task.labels.items()},
             "sequences": {"used": list(self.used), "absent": list(self.absent)},
             "geometry": {"grid": next(iter(self.case.images)), "moved": dict(self.moved)},
+            "head": dict(self.head),
             "volumes_ml": self.volumes_ml,
             "dropped": {"confidence_margin": margin, "components": self.components_dropped, "ml": self.dropped_ml},
             "test_time_augmentation": self.options.tta,

@@ -1,4 +1,7 @@
-"""`preprocessing.prepare` on a GPU, where the network is: the scan is turned, cropped and normalised there."""
+"""`preprocessing.prepare` on a GPU, where the network is: the scan is turned, cropped and normalised there.
+
+The CPU finds the brain.
+"""
 
 from typing import Any, cast
 
@@ -8,16 +11,17 @@ from torch import Tensor
 from torch.nn import functional
 
 from brainsegnet._types import Array, Floats
-from brainsegnet.preprocessing.geometry import Turn, find_turn
+from brainsegnet.preprocessing.geometry import Turn, find_turn, turn_array
 from brainsegnet.preprocessing.prepare import (
     DECILE,
     NEARLY_ZERO,
     Prepared,
     check_case,
-    find_background,
+    find_head,
+    find_limits,
     refuse_flat,
     refuse_labels,
-    refuse_no_brain,
+    replace_outliers,
 )
 from brainsegnet.task import Normalisation
 from brainsegnet.volume import Box, Case
@@ -61,7 +65,9 @@ class OnDevice:
 
 
 def prepare_on(case: Case, device: torch.device, normalisation: Normalisation = "median-sd") -> Prepared:
-    """As `preprocessing.prepare`, computed on a device, where the image stays; the mask is copied to the CPU.
+    """As `preprocessing.prepare`, computed on a device, where the image stays.
+
+    The CPU finds the brain and the limits of intensity, so both ways agree.
 
     Raises:
         ImageError: as `prepare`.
@@ -73,18 +79,25 @@ def prepare_on(case: Case, device: torch.device, normalisation: Normalisation = 
         if not all(_varies(scan) for scan in scans):
             check_case(case)
         refuse_labels(case)
-        backgrounds = [find_background(volume.array) for volume in case.images.values()]
-        whole = torch.zeros(scans[0].shape, dtype=torch.bool, device=device)
-        for scan, background in zip(scans, backgrounds, strict=True):
-            whole |= _foreground(scan, background)
-        box = _box_around(whole, case.name)
-        mask = whole[box.slices]
+        head = find_head(case, how)
+        box = Box.around(head.mask)
+        mask = np.ascontiguousarray(head.mask[box.slices])
+        inside = torch.from_numpy(mask).to(device)
         image = torch.empty((len(scans), *box.shape), device=device)
-        for channel, (sequence, scan, background) in enumerate(zip(case.images, scans, backgrounds, strict=True)):
-            name = f"case {case.name}: {sequence}"
-            image[channel] = _normalise(scan[box.slices], mask, background, name, normalisation)
-    d, h, w = whole.shape
-    return Prepared(cast("Floats", OnDevice(image)), tuple(case.images), mask.cpu().numpy(), box, (d, h, w), how)
+        for channel, (sequence, scan) in enumerate(zip(case.images, scans, strict=True)):
+            array, name = turn_array(case.images[sequence].array, how)[box.slices], f"case {case.name}: {sequence}"
+            own = mask & head.air[sequence].find_foreground(array)
+            own = own if own.any() else mask
+            low, centre, high = find_limits(array[own])
+            part = scan[box.slices]
+            counted = part[torch.from_numpy(own).to(device)].sort().values
+            if counted.numel() and not (low <= counted[0] and counted[-1] <= high):
+                counted = counted[(counted >= low) & (counted <= high)]
+                part = torch.from_numpy(replace_outliers(array, own, low, high)).to(device)
+            image[channel] = _normalise(part, inside, counted, centre, name, normalisation)
+    d, h, w = head.mask.shape
+    whole = cast("Floats", OnDevice(image))
+    return Prepared(whole, tuple(case.images), mask, box, (d, h, w), how, head.skull, head.around)
 
 
 def _upload(array: Array, how: Turn, device: torch.device) -> Tensor:
@@ -103,26 +116,11 @@ def _varies(scan: Tensor) -> bool:
     return bool(torch.isfinite(low) & torch.isfinite(high) & (low < high))
 
 
-def _foreground(scan: Tensor, background: float | None) -> Tensor:
-    return torch.ones_like(scan, dtype=torch.bool) if background is None else scan != background
-
-
-def _box_around(mask: Tensor, name: str) -> Box:
-    lines = [mask.any(one).any(two - 1).cpu().numpy().nonzero()[0] for one, two in ((1, 2), (0, 2), (0, 1))]
-    if not lines[0].size:
-        refuse_no_brain(name)
-    (d0, h0, w0), (d1, h1, w1) = ([int(line[end]) + more for line in lines] for end, more in ((0, 0), (-1, 1)))
-    return Box((d0, h0, w0), (d1, h1, w1))
-
-
-def _normalise(scan: Tensor, mask: Tensor, background: float | None, name: str, normalisation: Normalisation) -> Tensor:
-    """As `preprocessing.normalise`: median 0 and scale 1 in the brain, 0 outside it and nowhere else."""
-    counted = scan[mask & _foreground(scan, background)]
-    centre = scale = 0.0
-    if counted.numel():
-        ordered, middle = counted.sort().values, counted.numel() // 2
-        centre = float(ordered[[-1 - middle, middle]].double().mean())
-        scale = _find_scale(ordered, centre, normalisation)
+def _normalise(
+    scan: Tensor, mask: Tensor, ordered: Tensor, centre: float, name: str, normalisation: Normalisation
+) -> Tensor:
+    """As `preprocessing.normalise`, from intensities (n,) in ascending order and their median."""
+    scale = _find_scale(ordered, centre, normalisation) if ordered.numel() else 0.0
     refuse_flat(centre, scale, name)
     scaled = (scan.float() - float(np.float32(centre))) * float(np.float32(1 / scale))
     scaled[scaled == 0] = float(NEARLY_ZERO)

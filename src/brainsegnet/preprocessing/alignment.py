@@ -15,8 +15,8 @@ import numpy as np
 
 from brainsegnet._types import Array, Doubles, ItkObject
 from brainsegnet.errors import GridMismatch, ImageError
+from brainsegnet.preprocessing.foreground import find_air, find_foreground
 from brainsegnet.preprocessing.geometry import find_turn, turn
-from brainsegnet.preprocessing.prepare import find_background, find_foreground
 from brainsegnet.volume import LabelMap, V, Volume, build_itk, load_itk
 
 LEVELS_MM = (8.0, 4.0, 2.0)
@@ -187,12 +187,12 @@ def resample(moving: V, reference: Volume, transform: ItkObject = None) -> V:
         nearest = _interpolate(moving.array, moving, reference, transform, load_itk().sitkNearestNeighbor, 0)
         return type(moving)(nearest, reference.affine, reference.forms, moving.warnings)
     array = moving.array.astype(np.float32)
-    background = find_background(array)
-    beyond = float(array.min()) if background is None else background
+    air = find_air(array)
+    beyond = float(array.min()) if air.kind == "none" else air.level
     moved = _interpolate(array, moving, reference, transform, load_itk().sitkLinear, beyond)
-    if background is not None:
-        brain = find_foreground(array, background).astype(np.float32)
-        moved[_interpolate(brain, moving, reference, transform, load_itk().sitkLinear, 0) < 0.5] = background
+    if air.kind == "exact":
+        brain = air.find_foreground(array).astype(np.float32)
+        moved[_interpolate(brain, moving, reference, transform, load_itk().sitkLinear, 0) < 0.5] = air.level
     return type(moving)(moved, reference.affine, reference.forms, moving.warnings)
 
 
@@ -291,5 +291,5 @@ def _coarsen(volume: Volume, mm: float) -> ItkObject:
 
 def _find_middle(volume: Volume) -> Doubles:
     """The centre (x, y, z) of what differs from the background, in millimetres."""
-    inside = np.argwhere(find_foreground(volume.array, find_background(volume.array)))
+    inside = np.argwhere(find_foreground({"": volume.array}, volume.spacing_mm).mask)
     return np.asarray(volume.affine[:3] @ (*inside.mean(axis=0), 1))

@@ -3,15 +3,17 @@
 A case is checked, turned upright, cropped to the box of the brain (30 to 40 % of a skull-stripped scan) and normalised.
 """
 
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from typing import NoReturn, Self
+from dataclasses import dataclass, field, replace
+from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from brainsegnet._types import Array, Floats, Labels, Mask, Shape
 from brainsegnet.errors import ImageError
+from brainsegnet.preprocessing.foreground import Foreground, SkullState, find_foreground
 from brainsegnet.preprocessing.geometry import Turn, find_turn, turn_array
 from brainsegnet.task import Normalisation
 from brainsegnet.volume import Box, Case, V
@@ -22,49 +24,12 @@ _SMALL = 4096
 _COUNTED = ("tmax", "ttp", "mtt", "pwi_peak")
 NEARLY_ZERO = np.float32(1e-6)
 """Value that replaces the median, so that 0 means outside the brain."""
+TAIL = 0.002
+"""Share of the brightest voxels, and of the darkest, that does not set the limits of intensity."""
+REACH = 4.0
+"""Factor on the distance from the median to the quantile at `TAIL`, beyond which an intensity is an outlier."""
 DECILE = 1.2816
 """Standard deviations from the median of a normal distribution to its tenth percentile."""
-
-
-def find_background(array: Array) -> float | None:
-    """The value outside the brain, if the scan (D, H, W) has one: that of its eight corners if they agree.
-
-    It is 0 in raw scans and below -1 in z-scored ones. A scan with noise in the air has none.
-
-    Examples:
-        >>> find_background(np.pad(np.ones((2, 2, 2)), 1, constant_values=-3.5))
-        -3.5
-        >>> find_background(np.arange(8).reshape(2, 2, 2))
-    """
-    ends = [[0, n - 1] for n in array.shape]
-    corners = array[np.ix_(*ends)].ravel()
-    return float(corners[0]) if (corners == corners[0]).all() else None
-
-
-def brain_mask(case: Case) -> Mask:
-    """Voxels (D, H, W) where any sequence differs from its background; all voxels if a sequence has no background.
-
-    Raises:
-        ImageError: no voxel differs.
-    """
-    mask = np.zeros(case.reference.shape, np.bool_)
-    for volume in case.images.values():
-        mask |= find_foreground(volume.array, find_background(volume.array))
-    if not mask.any():
-        refuse_no_brain(case.name)
-    return mask
-
-
-def refuse_no_brain(case: str) -> NoReturn:
-    """Raise the `ImageError` of a case without a brain."""
-    raise ImageError(f"case {case}: no image differs from its background; give it images of a brain")
-
-
-def find_foreground(array: Array, background: float | None) -> Mask:
-    """Voxels of an image (D, H, W) that differ from the background; all of them if there is none."""
-    if background is None:
-        return np.ones(array.shape, np.bool_)
-    return np.asarray(array != array.dtype.type(background))
 
 
 def crop(volume: V, box: Box) -> V:
@@ -172,19 +137,19 @@ def refuse_labels(case: Case) -> None:
 def normalise(
     array: Array,
     mask: Mask,
-    background: float | None = None,
+    own: Mask | None = None,
     name: str = "the image",
     normalisation: Normalisation = "median-sd",
 ) -> Floats:
     """Normalise an image to median 0 and scale 1 in the brain. Outside it, and only there, it is 0.
 
-    The median is used instead of the mean, because a large lesion moves the mean away from the healthy tissue. If a
-    sequence covers less than the brain of the others and is `background` there, these voxels do not count.
+    The median is used instead of the mean, because a large lesion moves the mean away from the healthy tissue. Outliers
+    take the median of the voxels around them, and do not count for the scale.
 
     Args:
         array: Intensities (D, H, W).
         mask: The brain (D, H, W).
-        background: Value of the sequence outside the brain, or None.
+        own: What the sequence itself covers (D, H, W); elsewhere its voxels do not count. None if it covers all.
         name: What messages call the image.
         normalisation: What the scale is, see `find_scale`.
 
@@ -192,11 +157,15 @@ def normalise(
         ImageError: the image has only one value in the brain.
 
     Examples:
-        >>> normalise(np.array([[[0, 0, 1, 3]]]), np.array([[[False, True, True, True]]]), 0).tolist()
+        >>> image = np.array([[[0, 0, 1, 3]]])
+        >>> normalise(image, np.array([[[False, True, True, True]]]), image > 0).tolist()
         [[[0.0, -2.0, -1.0, 1.0]]]
     """
-    counted = array[mask & find_foreground(array, background)]
-    centre = float(np.median(counted)) if counted.size else 0.0
+    own = mask if own is None or not (mask & own).any() else mask & own
+    counted = array[own]
+    low, centre, high = find_limits(counted)
+    if counted.size and not (low <= counted.min() and counted.max() <= high):
+        counted, array = counted[(counted >= low) & (counted <= high)], replace_outliers(array, own, low, high)
     scale = find_scale(counted, centre, normalisation) if counted.size else 0.0
     refuse_flat(centre, scale, name)
     scaled = array.astype(np.float32, order="C")
@@ -205,6 +174,38 @@ def normalise(
     np.copyto(scaled, NEARLY_ZERO, where=scaled == 0)
     np.copyto(scaled, 0, where=~mask)
     return scaled
+
+
+def find_limits(counted: Array) -> tuple[float, float, float]:
+    """Lowest intensity, median, and highest intensity of a brain (n,) without outliers.
+
+    Outliers are further from the median than `REACH` times the quantiles at `TAIL` and 1 - `TAIL`.
+    """
+    if not counted.size:
+        return 0.0, 0.0, 0.0
+    centre = float(np.median(counted))
+    low, high = np.quantile(counted[:: max(1, counted.size // 100_000)], (TAIL, 1 - TAIL))
+    return centre - REACH * (centre - float(low)), centre, centre + REACH * (float(high) - centre)
+
+
+def replace_outliers(array: Array, own: Mask, low: float, high: float) -> Floats:
+    """A copy (D, H, W) in which outliers within a mask are the median of the 3 x 3 x 3 voxels, and all are clipped.
+
+    Examples:
+        >>> spike = np.ones((3, 3, 3)); spike[1, 1, 1] = 100
+        >>> replace_outliers(spike, spike > 0, -5, 5).max()
+        np.float32(1.0)
+    """
+    whole = np.issubdtype(array.dtype, np.integer)  # compared as it is stored, which is faster
+    beyond = array > array.dtype.type(np.floor(high) if whole else high)
+    beyond |= array < array.dtype.type(np.ceil(low) if whole else low)
+    places = np.argwhere(beyond & own)
+    steps = np.stack(np.meshgrid(*[(-1, 0, 1)] * 3, indexing="ij"), -1).reshape(-1, 3)
+    around = np.clip(places[:, None] + steps, 0, np.array(array.shape) - 1)
+    values = np.median(array[tuple(np.moveaxis(around, -1, 0))], axis=1)
+    changed = array.astype(np.float32)
+    changed[tuple(places.T)] = values
+    return np.clip(changed, low, high, out=changed)
 
 
 def find_scale(counted: Array, centre: float, normalisation: Normalisation) -> float:
@@ -247,6 +248,8 @@ class Prepared:
         box: Place of the box in the upright scan.
         shape: Size (D, H, W) of the upright scan.
         turn: How the scan was turned upright.
+        skull: Whether the skull is on; empty if that was not judged.
+        around: Sequence to what surrounds the head in it.
     """
 
     image: Floats
@@ -255,6 +258,8 @@ class Prepared:
     box: Box
     shape: Shape
     turn: Turn
+    skull: SkullState | Literal[""] = ""
+    around: Mapping[str, str] = field(default_factory=dict)
 
 
 def prepare(case: Case, normalisation: Normalisation = "median-sd") -> Prepared:
@@ -265,20 +270,33 @@ def prepare(case: Case, normalisation: Normalisation = "median-sd") -> Prepared:
     """
     check_case(case)
     how = find_turn(case.reference.affine)
-    whole_mask = turn_array(brain_mask(case), how)
-    box = Box.around(whole_mask)
-    mask = np.ascontiguousarray(whole_mask[box.slices])
+    head = find_head(case, how)
+    box = Box.around(head.mask)
+    mask = np.ascontiguousarray(head.mask[box.slices])
     image = np.empty((len(case.images), *box.shape), np.float32)
 
     def fill(channel: int, sequence: str) -> None:
-        array = case.images[sequence].array
-        inside = turn_array(array, how)[box.slices]
-        image[channel] = normalise(inside, mask, find_background(array), f"case {case.name}: {sequence}", normalisation)
+        inside = turn_array(case.images[sequence].array, how)[box.slices]
+        own = head.air[sequence].find_foreground(inside)
+        image[channel] = normalise(inside, mask, own, f"case {case.name}: {sequence}", normalisation)
 
     with ThreadPoolExecutor() as pool:
         list(pool.map(fill, range(len(image)), case.images))
-    d, h, w = whole_mask.shape
-    return Prepared(image, tuple(case.images), mask, box, (d, h, w), how)
+    d, h, w = head.mask.shape
+    return Prepared(image, tuple(case.images), mask, box, (d, h, w), how, head.skull, head.around)
+
+
+def find_head(case: Case, how: Turn) -> Foreground:
+    """The head or brain of a case, on its upright grid.
+
+    Raises:
+        ImageError: no voxel differs from the background.
+    """
+    d, h, w = (case.reference.spacing_mm[axis] for axis in how.axes)
+    found = find_foreground({name: turn_array(volume.array, how) for name, volume in case.images.items()}, (d, h, w))
+    if not found.mask.any():
+        raise ImageError(f"case {case.name}: no image differs from its background; give it images of a brain")
+    return found
 
 
 def follow(array: Array, prepared: Prepared) -> Array:
