@@ -82,10 +82,11 @@ def stack(samples: list[HeadSample], lesion_weight: float) -> tuple[Tensor, Tens
 def measure_loss(logits: Tensor, brain: Tensor, weight: Tensor) -> Tensor:
     """Cross-entropy and Dice loss of a batch (N, 1, D, H, W), the mean over scans."""
     axes = (1, 2, 3, 4)
-    entropy = (F.binary_cross_entropy_with_logits(logits, brain, reduction="none") * weight).sum(axes) / weight.sum(axes)
+    entropy = F.binary_cross_entropy_with_logits(logits, brain, reduction="none")
+    mean = (entropy * weight).sum(axes) / weight.sum(axes)
     p = logits.sigmoid() * weight
     overlap = 2 * (p * brain).sum(axes) + 100
-    return (entropy + 1 - overlap / (p.sum(axes) + (brain * weight).sum(axes) + 100)).mean()
+    return (mean + 1 - overlap / (p.sum(axes) + (brain * weight).sum(axes) + 100)).mean()
 
 
 class Trainer:
@@ -207,7 +208,7 @@ class Trainer:
 
     def log(self, entry: dict[str, Any]) -> None:
         """Add a line to the log."""
-        entry |= {"cpu_s": round(self.seconds), "time": time.strftime("%Y-%m-%dT%H:%M:%S"), "rate": round(self.rate(), 6)}
+        entry |= {"cpu_s": round(self.seconds), "time": time.strftime("%Y-%m-%dT%H:%M:%S")}
         with (self.folder / LOG).open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
 

@@ -128,7 +128,7 @@ def from_synthseg(labels: Volume, name: str = "the label map") -> LabelMap:
             "training label maps (FreeSurfer's values, and 502 to 530 outside the brain)"
         )
     box = Box.around(ndimage.binary_opening(tissue > 0))
-    tissue, values, solid = (np.ascontiguousarray(a[box.slices]) for a in (tissue, values, solid))
+    tissue, values, solid = tissue[box.slices].copy(), values[box.slices], solid[box.slices]
     brain = find_brain(values, solid, labels.spacing_mm)
     tissue[brain & ~solid] = HeadTissue.SULCUS
     tissue[brain & (values == 514)] = HeadTissue.SULCAL_VESSEL
@@ -159,7 +159,7 @@ def find_brain(values: Array, solid: Mask, spacing_mm: Millimetres) -> Mask:
     pad = [int(2 * SINUS_DEPTH_MM / s) + 2 for s in spacing_mm]
     wide = Box(
         tuple(max(0, a - p) for a, p in zip(box.start, pad, strict=True)),  # type: ignore[arg-type]
-        tuple(min(n, b + p) for b, p, n in zip(box.stop, pad, solid.shape, strict=True)),  # type: ignore[arg-type]
+        tuple(min(n, b + p) for b, p, n in zip(box.stop, pad, solid.shape, strict=True)),
     )
     inner, tissue = values[wide.slices], solid[wide.slices]
     closed = close(tissue, CLOSING_MM, spacing_mm) & np.isin(inner, FILLED) | tissue
@@ -185,7 +185,7 @@ def close(mask: Mask, radius_mm: float, spacing_mm: Millimetres) -> Mask:
 
 def _split_soft(tissue: Labels, spacing_mm: Millimetres) -> None:
     """Divide soft tissue into layers below the skin and, deeper, into the levels of a noise, in place."""
-    air, count = ndimage.label(np.pad(tissue == HeadTissue.AIR, 1, constant_values=True))
+    air, _ = ndimage.label(np.pad(tissue == HeadTissue.AIR, 1, constant_values=True))
     outside = (air == air[0, 0, 0])[1:-1, 1:-1, 1:-1] | (tissue == HeadTissue.SKIN)
     depth = ndimage.distance_transform_edt(~outside, spacing_mm)
     rng = np.random.default_rng(507)
@@ -214,9 +214,10 @@ def write_heads(heads: Sequence[LabelMap], path: Path) -> None:
     Raises:
         OutputError: the file cannot be written.
     """
-    entries = {f"{kind}{i}": part for i, h in enumerate(heads) for kind, part in (("tissue", h.array), ("affine", h.affine))}
+    arrays = {f"tissue{i}": head.array for i, head in enumerate(heads)}
+    affines = {f"affine{i}": head.affine for i, head in enumerate(heads)}
     with replacing(path) as temporary:
-        np.savez_compressed(temporary, **entries)
+        np.savez_compressed(temporary, allow_pickle=False, **arrays, **affines)
 
 
 def load_heads(path: Path) -> list[LabelMap]:
@@ -229,4 +230,5 @@ def load_heads(path: Path) -> list[LabelMap]:
         with np.load(path, allow_pickle=False) as entries:
             return [LabelMap(entries[f"tissue{i}"], entries[f"affine{i}"]) for i in range(len(entries.files) // 2)]
     except (OSError, EOFError, ValueError, KeyError, BadZipFile) as error:
-        raise DatasetError(f"{path} holds no label maps of whole heads; write it with tools/release/brain.py") from error
+        remedy = "write it with tools/release/brain.py"
+        raise DatasetError(f"{path} holds no label maps of whole heads; {remedy}") from error

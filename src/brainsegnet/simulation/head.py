@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from brainsegnet._types import Doubles, Floats, Labels, Mask, Millimetres, Range, Shape
+from brainsegnet._types import Doubles, Floats, Labels, Mask, Millimetres, Shape
 from brainsegnet.anatomy.heads import BRAIN, DEEP_LEVELS, KINDS, SHELLS_MM, HeadTissue, brain_centre
 from brainsegnet.anatomy.procedural import log_uniform, rotation, smooth_noise
 from brainsegnet.simulation.head_scanner import HeadScan, acquire, draw_head_scan
@@ -21,23 +21,33 @@ HEAD_SHAPE: Shape = (96, 112, 96)
 HEAD_SPACING_MM = 2.0
 WAVES_MM = ((32.0, 1.0, 5.0), (13.0, 0.2, 1.4))
 """Blur of a noise of displacement, and range of its standard deviation."""
-SEQUENCES: Mapping[str, tuple[float, ...]] = {
-    #        air  white grey vent deep cerebellar hindbrain sulcus vessel fluid dura vein artery eye orbit mucosa skin
-    "t1": (0.02, 1.0, 0.76, 0.32, 0.86, 0.77, 0.97, 0.34, 0.6, 0.34, 0.5, 0.6, 0.5, 0.34, 0.7, 0.7, 1.0)
-    + (0.9, 0.1, 1.1, 1.8, 0.65),
-    #   cord bone marrow fat muscle
-    "t1c": (0.02, 1.0, 0.8, 0.32, 0.88, 0.81, 0.96, 0.36, 2.0, 0.36, 1.3, 2.1, 1.6, 0.34, 1.0, 1.7, 1.15)
-    + (0.9, 0.1, 1.15, 1.9, 0.75),
-    "t2": (0.02, 0.55, 0.78, 2.1, 0.64, 0.77, 0.57, 1.9, 0.4, 1.9, 0.3, 0.35, 0.15, 2.0, 0.6, 1.4, 0.7)
-    + (0.6, 0.08, 0.7, 1.3, 0.33),
-    "flair": (0.02, 1.0, 1.2, 0.28, 1.1, 1.1, 1.0, 0.35, 0.6, 0.35, 0.55, 0.5, 0.3, 0.35, 0.8, 1.3, 0.95)
-    + (0.95, 0.1, 0.85, 1.3, 0.6),
-    "pd": (0.02, 0.85, 1.0, 1.05, 0.95, 1.0, 0.86, 1.0, 0.7, 1.0, 0.6, 0.6, 0.4, 1.0, 0.8, 1.1, 0.9)
-    + (0.85, 0.15, 0.9, 1.2, 0.7),
-    "t2star": (0.02, 0.75, 0.85, 1.3, 0.7, 0.85, 0.75, 1.2, 0.3, 1.2, 0.4, 0.3, 0.5, 1.3, 0.7, 0.8, 0.7)
-    + (0.8, 0.05, 0.4, 0.9, 0.7),
+SEQUENCES = ("t1", "t1c", "t2", "flair", "pd", "t2star")
+BRIGHTNESS: Mapping[str, tuple[float, ...]] = {
+    #                        t1, t1c, t2, flair, pd, t2star
+    "air": (0.02, 0.02, 0.02, 0.02, 0.02, 0.02),
+    "white": (1.0, 1.0, 0.55, 1.0, 0.85, 0.75),
+    "grey": (0.76, 0.8, 0.78, 1.2, 1.0, 0.85),
+    "ventricle": (0.32, 0.32, 2.1, 0.28, 1.05, 1.3),
+    "deep_grey": (0.86, 0.88, 0.64, 1.1, 0.95, 0.7),
+    "cerebellar_grey": (0.77, 0.81, 0.77, 1.1, 1.0, 0.85),
+    "hindbrain_white": (0.97, 0.96, 0.57, 1.0, 0.86, 0.75),
+    "sulcus": (0.34, 0.36, 1.9, 0.35, 1.0, 1.2),
+    "sulcal_vessel": (0.6, 2.0, 0.4, 0.6, 0.7, 0.3),
+    "fluid": (0.34, 0.36, 1.9, 0.35, 1.0, 1.2),
+    "dura": (0.5, 1.3, 0.3, 0.55, 0.6, 0.4),
+    "vein": (0.6, 2.1, 0.35, 0.5, 0.6, 0.3),
+    "artery": (0.5, 1.6, 0.15, 0.3, 0.4, 0.5),
+    "eye": (0.34, 0.34, 2.0, 0.35, 1.0, 1.3),
+    "orbit": (0.7, 1.0, 0.6, 0.8, 0.8, 0.7),
+    "mucosa": (0.7, 1.7, 1.4, 1.3, 1.1, 0.8),
+    "skin": (1.0, 1.15, 0.7, 0.95, 0.9, 0.7),
+    "cord": (0.9, 0.9, 0.6, 0.95, 0.85, 0.8),
+    "bone": (0.1, 0.1, 0.08, 0.1, 0.15, 0.05),
+    "marrow": (1.1, 1.15, 0.7, 0.85, 0.9, 0.4),
+    "fat": (1.8, 1.9, 1.3, 1.3, 1.2, 0.9),
+    "muscle": (0.65, 0.75, 0.33, 0.6, 0.7, 0.7),
 }
-"""Mean brightness by `HeadTissue` of common sequences, in arbitrary units; the last two are fat and muscle."""
+"""Mean brightness in arbitrary units of each `HeadTissue` up to marrow, then of fat and muscle, by sequence."""
 BORDER = 2
 """Voxels of air around a label map; below it, its lowest slice is repeated."""
 NECK: Labels = np.arange(KINDS, dtype=np.uint8)
@@ -170,8 +180,8 @@ def place(rng: np.random.Generator, head: LabelMap, pose: HeadPose, shape: Shape
 
 def draw_contrast(rng: np.random.Generator) -> HeadContrast:
     """Draw the brightness of every tissue: of a common sequence in 60 %, at random in the others."""
-    name = str(rng.choice(list(SEQUENCES))) if rng.random() < 0.6 else None
-    values = _of_sequence(rng, SEQUENCES[name]) if name else _at_random(rng)
+    name = str(rng.choice(SEQUENCES)) if rng.random() < 0.6 else None
+    values = _of_sequence(rng, name) if name else _at_random(rng)
     if rng.random() < 0.12:  # as diffusion-weighted scans and some with saturation of fat show them
         values[HeadTissue.FLUID :] *= rng.uniform(0.05, 0.5)
     if rng.random() < 0.05:
@@ -185,13 +195,14 @@ def draw_contrast(rng: np.random.Generator) -> HeadContrast:
         values=np.asarray(values, np.float32),
         mottle=np.asarray(mottle, np.float32),
         grain_mm=log_uniform(rng, 3, 9),
-        growths=tuple(_draw_growth(rng, values, name, count) for _ in range(count)),
+        growths=tuple(draw_growth(rng, values, name, count) for _ in range(count)),
     )
 
 
-def _of_sequence(rng: np.random.Generator, means: tuple[float, ...]) -> Doubles:
+def _of_sequence(rng: np.random.Generator, sequence: str) -> Doubles:
     """Brightness (KINDS,) close to that of a sequence; fat is suppressed in a quarter."""
-    *tissues, fat, muscle = np.array(means) * np.exp(rng.normal(0, 0.15, len(means)))
+    means = np.array([row[SEQUENCES.index(sequence)] for row in BRIGHTNESS.values()])
+    *tissues, fat, muscle = means * np.exp(rng.normal(0, 0.15, len(means)))
     if rng.random() < 0.25:
         fat *= rng.uniform(0.1, 0.5)
         tissues[HeadTissue.MARROW] *= rng.uniform(0.1, 0.6)
@@ -224,7 +235,7 @@ def _soft(rng: np.random.Generator, fat: float, muscle: float) -> Doubles:
     return np.asarray(np.concatenate([shells, deep]) * np.exp(rng.normal(0, 0.1, len(shells) + len(deep))))
 
 
-def _draw_growth(rng: np.random.Generator, values: Doubles, sequence: str | None, count: int) -> Growth:
+def draw_growth(rng: np.random.Generator, values: Doubles, sequence: str | None, count: int = 1) -> Growth:
     """Draw a lesion: a tumour in two thirds, an infarct or a plaque, or a cavity after resection."""
     white, fluid = values[HeadTissue.WHITE], values[HeadTissue.SULCUS]
     kind = str(rng.choice(["tumour", "patch", "cavity"], p=[0.62, 0.18, 0.2]))
@@ -261,9 +272,7 @@ def paint(rng: np.random.Generator, placed: PlacedHead, contrast: HeadContrast) 
     return image, brain, lesion
 
 
-def _grow(
-    rng: np.random.Generator, fields: tuple[Floats, Floats, Mask], tissue: Labels, growth: Growth
-) -> None:
+def _grow(rng: np.random.Generator, fields: tuple[Floats, Floats, Mask], tissue: Labels, growth: Growth) -> None:
     """Paint a lesion into an image, the share of brain and the mask of lesions, all (D, H, W), in place.
 
     Its core takes brain and the fluid and dura beside it, which then belong to the brain; oedema stays in the brain.

@@ -69,7 +69,7 @@ def draw_head_scan(rng: np.random.Generator) -> HeadScan:
         grain=rng.uniform(0, 0.9),
         ringing=(int(rng.choice(plane)), rng.uniform(0.5, 0.9)) if rng.random() < 0.15 else None,
         motion=(int(rng.choice(plane)), rng.normal(0, 1.5), rng.uniform(0.05, 0.45)) if rng.random() < 0.1 else None,
-        ghost=(int(rng.choice(plane)), rng.uniform(0.02, 0.12), int(rng.integers(2, 5))) if rng.random() < 0.1 else None,
+        ghost=_draw_ghost(rng, plane) if rng.random() < 0.1 else None,
         air_level=rng.uniform(0.03, 0.25) if rng.random() < 0.3 else None,
         defaced_mm=(rng.uniform(2, 25), rng.uniform(0.3, 1.6)) if rng.random() < 0.15 else None,
         stripped_mm=float(rng.choice([0, 2, 4, 8])) if rng.random() < 0.05 else None,
@@ -86,6 +86,10 @@ def _draw_slices(rng: np.random.Generator) -> SliceParams:
         thick_mm=max(2.0, step_mm * (rng.uniform(0.65, 1) if rng.random() < 0.6 else 1)),
         uneven=rng.exponential(0.03) * (rng.random() < 0.5),
     )
+
+
+def _draw_ghost(rng: np.random.Generator, plane: list[int]) -> tuple[int, float, int]:
+    return int(rng.choice(plane)), rng.uniform(0.02, 0.12), int(rng.integers(2, 5))
 
 
 def _draw_view(rng: np.random.Generator, chance: float) -> Range:
@@ -106,14 +110,14 @@ def acquire(
     image = _prepare_before(image, brain, scan)
     for strength, function in ((scan.motion, move), (scan.ghost, ghost), (scan.ringing, ring)):
         if strength is not None:
-            image = function(image, *strength)  # type: ignore[operator]
+            image = function(image, *strength)
     seen = _field_of_view(image.shape, scan)
     image = _measure(rng, image, scan)
     if scan.air_level is not None:
         image = np.where(ndimage.uniform_filter(image, 3) < scan.air_level, 0, image)
     image = np.sign(image) * np.abs(image) ** np.float32(scan.gamma) + np.float32(scan.offset)
     if scan.stripped_mm is None and scan.defaced_mm is not None:
-        image = np.where(_face(brain, *scan.defaced_mm), image.min(), image)
+        image = np.where(face(brain, *scan.defaced_mm), image.min(), image)
     return np.asarray(np.where(seen, image, 0), np.float32), brain * seen, lesion & seen, seen
 
 
@@ -135,7 +139,7 @@ def _prepare_before(image: Floats, brain: Floats, scan: HeadScan) -> Floats:
     return np.asarray(image * (ndimage.binary_dilation(mask, iterations=reach) if reach else mask), np.float32)
 
 
-def _face(brain: Floats, distance_mm: float, slope: float) -> Mask:
+def face(brain: Floats, distance_mm: float, slope: float) -> Mask:
     """The voxels (D, H, W) in front of and below a plane that passes the brain at a distance."""
     d, h, _ = brain.shape
     along = np.ix_(np.arange(d, dtype=np.float32) * -slope, -np.arange(h, dtype=np.float32))
@@ -149,7 +153,8 @@ def _filter_lines(image: Floats, lines: Array, axis: int) -> Floats:
     """The magnitude of an image (D, H, W) whose lines of k-space along an axis are multiplied by `lines`."""
     shape = [1, 1, 1]
     shape[axis] = -1
-    return np.asarray(np.abs(fft.ifft(fft.fft(image, axis=axis) * lines.reshape(shape).astype(np.complex64), axis=axis)))
+    factors = lines.reshape(shape).astype(np.complex64)
+    return np.asarray(np.abs(fft.ifft(fft.fft(image, axis=axis) * factors, axis=axis)))
 
 
 def move(image: Floats, axis: int, shift: float, share: float) -> Floats:
