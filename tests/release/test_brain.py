@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 import pytest
@@ -10,18 +9,17 @@ import torch
 
 from brainsegnet.anatomy.heads import from_synthseg
 from brainsegnet.model.network import read_tensors
-from brainsegnet.simulation.head import HeadSample, simulate_head, simulate_no_head
+from brainsegnet.simulation.head import HeadSample
 from release import brain
 from release.brain import BEST, LAST, LOG, VALIDATION, BrainTraining, Trainer, make_sample, measure_loss, stack
 
 SHAPE = (32, 32, 32)
-OPTIONS = BrainTraining(steps=4, batch=2, warmup=1, validate_every=2, validation_scans=2)
+OPTIONS = BrainTraining(steps=4, batch=2, shape=SHAPE, warmup=1, validate_every=2, validation_scans=2)
 
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
-    monkeypatch.setattr(brain, "simulate_head", partial(simulate_head, shape=SHAPE))
-    monkeypatch.setattr(brain, "simulate_no_head", partial(simulate_no_head, shape=SHAPE))
+    monkeypatch.setattr(brain, "HEAD_SHAPE", SHAPE)
 
 
 @pytest.fixture(scope="module")

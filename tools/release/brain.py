@@ -27,13 +27,14 @@ from torch import Tensor
 
 from brainsegnet._atomic import replacing, write_text
 from brainsegnet._machine import describe_cpu, find_versions
+from brainsegnet._types import Shape
 from brainsegnet.anatomy.heads import load_heads, read_head, write_heads
 from brainsegnet.anatomy.label_maps import find_label_maps
 from brainsegnet.metrics.scores import dice
 from brainsegnet.model.brain import REFINED, WIDTHS, BrainNet
 from brainsegnet.model.network import write_tensors
 from brainsegnet.preprocessing.head import scale_intensities
-from brainsegnet.simulation.head import HeadSample, simulate_head, simulate_no_head
+from brainsegnet.simulation.head import HEAD_SHAPE, HeadSample, simulate_head, simulate_no_head
 from brainsegnet.volume import LabelMap
 
 VALIDATION = (4, 7, 12, 15)
@@ -53,6 +54,7 @@ class BrainTraining:
     warmup: int = 100
     decay: float = 1e-4
     averaging: float = 0.998
+    shape: Shape = (80, 104, 88)
     no_head: float = 0.04
     lesion_weight: float = 3.0
     validate_every: int = 200
@@ -61,11 +63,12 @@ class BrainTraining:
 
 
 def make_sample(options: BrainTraining, heads: list[LabelMap], step: int, index: int) -> HeadSample:
-    """Sample `index` of a step; a small share of the samples holds no head."""
+    """Sample `index` of a step; a small share of the samples holds no head, and those of validation are larger."""
     rng = np.random.default_rng([options.seed, step, index])
+    shape = HEAD_SHAPE if step == VALIDATION_STREAM else options.shape
     if rng.random() < options.no_head:
-        return simulate_no_head(rng)
-    return simulate_head(rng, heads[rng.integers(len(heads))])
+        return simulate_no_head(rng, shape)
+    return simulate_head(rng, heads[rng.integers(len(heads))], shape)
 
 
 def stack(samples: list[HeadSample], lesion_weight: float) -> tuple[Tensor, Tensor, Tensor]:
