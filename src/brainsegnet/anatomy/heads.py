@@ -71,6 +71,7 @@ KINDS = int(HeadTissue.SOFT) + SOFT_KINDS
 """Number of values of a map."""
 BRAIN = tuple(range(HeadTissue.WHITE, HeadTissue.SULCAL_VESSEL + 1))
 """Values that belong to the brain."""
+_IS_BRAIN = np.isin(np.arange(KINDS), BRAIN)
 SOLID = {
     HeadTissue.WHITE: Tissue.WHITE,
     HeadTissue.GREY: Tissue.GREY,
@@ -199,7 +200,7 @@ def _split_soft(tissue: Labels, spacing_mm: Millimetres) -> None:
 
 def brain_mask(head: LabelMap) -> Mask:
     """The brain (D, H, W) of a label map of a whole head."""
-    return np.asarray(np.isin(head.array, BRAIN), np.bool_)
+    return np.asarray(_IS_BRAIN[head.array])
 
 
 def brain_centre(head: LabelMap) -> Floats:
