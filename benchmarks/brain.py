@@ -71,10 +71,10 @@ def find_brain(net: BrainNet, scan: Volume, flip: bool) -> Found:
     working = to_working_grid(scan)
     logits = run(net, scale_intensities(working.array), flip)
     native = to_scan_grid(working.with_array(logits), scan)
-    parts, count = ndimage.label(native > 0)
+    parts, _ = ndimage.label(native > 0)
     sizes = np.bincount(parts.ravel(), minlength=2)[1:]
-    largest = parts == 1 + int(sizes.argmax())
-    mask = np.asarray(ndimage.binary_fill_holes(largest) if count else largest & False, np.bool_)
+    largest = parts == 1 + int(sizes.argmax())  # no voxel where nothing was found
+    mask = np.asarray(ndimage.binary_fill_holes(largest), np.bool_)
     probability = float((1 / (1 + np.exp(-native[mask]))).mean()) if mask.any() else 0.0
     share = float(sizes.max() / max(sizes.sum(), 1))
     return Found(mask, float(mask.sum()) * scan.voxel_ml, share, probability, time.perf_counter() - start)
@@ -122,6 +122,13 @@ def judge_patient(net: BrainNet, data: Path, flip: bool, pictures: Path | None) 
             "hdbet_ml": round(float(truth.sum()) * scan.voxel_ml),
             **found.to_json(),
         }
+        other = folder / f"{PATIENT}_{sequence}_bet_mask_brainles.nii.gz"
+        if other.exists():
+            second = read_labels(other).array > 0
+            result[sequence] |= {
+                "dice_with_second_mask": round(dice(found.mask, second), 4),
+                "dice_of_the_two_masks": round(dice(truth, second), 4),
+            }
         draw(scan, found.mask, truth, pictures, f"tcga {sequence}")
     return result
 
