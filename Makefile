@@ -10,7 +10,7 @@ DOCS = .venv-docs
 PIP = bin/pip install --quiet --disable-pip-version-check
 PYTEST = $(CHECKS)/bin/pytest -q -n $(WORKERS) --dist loadfile
 
-.PHONY: help demo learn test test-fast nightly test-lowest coverage lint docs wheel clean
+.PHONY: help demo learn test test-fast nightly test-lowest coverage lint tables docs wheel clean
 
 help:  ## List these commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1: /p' Makefile
@@ -43,8 +43,11 @@ lint: $(CHECKS)/installed  ## Style, types, and the workflows against their sche
 	$(CHECKS)/bin/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	$(CHECKS)/bin/check-jsonschema --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/bug.yml .github/ISSUE_TEMPLATE/idea.yml
 
+tables: $(DOCS)/installed  ## Fill in the generated tables and the command line page
+	$(DOCS)/bin/python -m documents
+
 docs: $(DOCS)/installed  ## Build the site into site/; open site/index.html, no server needed
-	$(DOCS)/bin/mkdocs build --quiet --strict
+	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --strict
 
 wheel:  ## Build the wheel into dist/, install it into a fresh environment and segment with it
 	$(PYTHON) tools/smoke.py dist

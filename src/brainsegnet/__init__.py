@@ -3,8 +3,11 @@
 `Segmenter` segments images in memory; `segment`, `train`, `evaluate` and the other verbs of the command line work on
 files. The names in `__all__` are the stable API. They load what they need when they are first used, so that importing
 the package stays light.
+
+Importing it keeps OpenVINO and NNCF from reporting their use over the network.
 """
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +36,9 @@ if TYPE_CHECKING:
     from brainsegnet.training.recipes import Recipe
     from brainsegnet.training.train import train
     from brainsegnet.volume import LabelMap, Volume
+
+# OpenVINO and NNCF report each start to their makers unless this package is absent; it does nothing else.
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 _HOMES = {
     "inspect": "reporting.inspect",

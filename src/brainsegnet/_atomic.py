@@ -1,4 +1,4 @@
-"""Results on disk: they appear whole or not at all, and whether they can is known before the work begins."""
+"""Results on disk: files appear complete or not at all, and it is checked before the work that they can be written."""
 
 import os
 import secrets
@@ -15,18 +15,22 @@ IMAGES = (".nii.gz", ".nii", ".mha", ".nrrd")
 
 
 def write_text(text: str, path: Path) -> None:
-    """Write text as UTF-8; an `OutputError` says why it cannot be."""
+    """Write text as UTF-8.
+
+    Raises:
+        OutputError: the file cannot be written; the text says why.
+    """
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="\n")
 
 
 def writable(path: Path, suffixes: tuple[str, ...] = IMAGES) -> None:
-    """Make sure, before the work begins, that a file with one of `suffixes` can be written afterwards.
+    """Check, before the work begins, that a file with one of `suffixes` can be written afterwards.
 
-    With no `suffixes`, `path` is a folder.
+    Without `suffixes`, `path` is a folder.
 
     Raises:
-        OutputError: the suffix is unknown, or the folder cannot be made or written to.
+        OutputError: the suffix is unknown, or the folder cannot be created or written to.
     """
     check_suffix(path, suffixes)
     if suffixes and path.is_dir():
@@ -39,10 +43,10 @@ def writable(path: Path, suffixes: tuple[str, ...] = IMAGES) -> None:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary neighbour of `path` to write, file or folder, with the same suffix; it takes the place of `path`.
+    """A temporary file or folder beside `path`, with the same suffix, to write; it then takes the place of `path`.
 
-    Their folder is made if it is missing. The exchange happens when the block ends well; if it fails, the neighbour is
-    removed and `path` is as it was.
+    The folder is created if it is missing. The exchange happens at the end of the block. If the block fails, the
+    temporary file is removed and `path` is unchanged.
 
     Raises:
         OutputError: the operating system refuses to write.
@@ -65,8 +69,9 @@ def replacing(path: Path) -> Iterator[Path]:
 def find_suffix(path: Path, suffixes: tuple[str, ...]) -> str:
     """The one of `suffixes` that the name ends in, in any case; empty if none.
 
-    >>> find_suffix(Path("Pat 1.NII.GZ"), (".nii.gz", ".nii"))
-    '.nii.gz'
+    Examples:
+        >>> find_suffix(Path("Pat 1.NII.GZ"), (".nii.gz", ".nii"))
+        '.nii.gz'
     """
     return next((suffix for suffix in suffixes if path.name.lower().endswith(suffix)), "")
 
@@ -74,8 +79,9 @@ def find_suffix(path: Path, suffixes: tuple[str, ...]) -> str:
 def stem_of(path: Path, suffixes: tuple[str, ...] = IMAGES) -> str:
     """The name of a file without its suffix, of which `.nii.gz` is one.
 
-    >>> stem_of(Path("out/pat 1.nii.gz")), stem_of(Path("notes.txt"))
-    ('pat 1', 'notes.txt')
+    Examples:
+        >>> stem_of(Path("out/pat 1.nii.gz")), stem_of(Path("notes.txt"))
+        ('pat 1', 'notes.txt')
     """
     return path.name[: len(path.name) - len(find_suffix(path, suffixes))]
 

@@ -28,7 +28,7 @@ def has_bf16_units(description: Path = CPUINFO) -> bool:
     """Whether the processor has matrix units for bf16; False without a description.
 
     Vector instructions (avx512_bf16) do not count, although they halve a training step. With them, the weight gradients
-    of small maps read uninitialised memory in torch 2.13 (docs/performance.md).
+    of small maps read uninitialised memory in torch 2.13 (lab note of 2026-11-25, eight bits and speed).
     """
     return "amx_bf16" in _read(description).split()
 

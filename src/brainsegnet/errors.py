@@ -1,4 +1,7 @@
-"""The errors that a user can cause. The text of each is one sentence: the case, the value and the remedy."""
+"""The errors that a user can cause. Each text is one sentence that names the case, the value and the remedy.
+
+All of them derive from `BrainSegNetError`, except `Interrupted`.
+"""
 
 import signal
 from collections.abc import Mapping
@@ -17,12 +20,13 @@ _DEFECTS = {
 
 
 def describe_invalid(defect: Mapping[str, Any]) -> str:
-    """One of the `errors()` of pydantic's `ValidationError`, in plain words: where it is, and what is expected there.
+    """Describe one of the `errors()` of pydantic's `ValidationError`: where it is, and what is expected there.
 
-    >>> describe_invalid({"loc": ("regions", "core"), "type": "tuple_type", "msg": "Input should be a valid tuple"})
-    'regions.core: a list is due, as in [a, b]'
-    >>> describe_invalid({"loc": (), "type": "value_error", "msg": "Value error, two labels have one name"})
-    'two labels have one name'
+    Examples:
+        >>> describe_invalid({"loc": ("regions", "core"), "type": "tuple_type", "msg": "Input should be a valid tuple"})
+        'regions.core: a list is due, as in [a, b]'
+        >>> describe_invalid({"loc": (), "type": "value_error", "msg": "Value error, two labels have one name"})
+        'two labels have one name'
     """
     said = str(defect["msg"]).removeprefix("Value error, ")
     what = _DEFECTS.get(defect["type"], f": {said}")
@@ -32,7 +36,7 @@ def describe_invalid(defect: Mapping[str, Any]) -> str:
 
 
 def describe_unreadable(error: Exception) -> str:
-    """The end of a sentence on a user's YAML or table that cannot be read."""
+    """The end of a sentence about a YAML file or table of the user that cannot be read."""
     if isinstance(error, UnicodeDecodeError):
         return "is not text in UTF-8; save it as such"
     if isinstance(error, OSError):
@@ -41,15 +45,15 @@ def describe_unreadable(error: Exception) -> str:
 
 
 class BrainSegNetError(ValueError):
-    """Base of every error that a user can cause and mend; its text is one sentence, shown as it is."""
+    """Base class of the errors that a user can cause and correct. Its text is one sentence, shown as it is."""
 
 
 class ImageError(BrainSegNetError):
-    """A file is no image, or an image cannot be used: not 3-D, empty, constant, NaN or infinite."""
+    """A file is not an image, or an image cannot be used: not 3-D, empty, constant, NaN or infinite."""
 
 
 class GridMismatch(BrainSegNetError):
-    """Two volumes that must be on one grid are not."""
+    """Two volumes that must be on one grid are on different grids."""
 
 
 class MissingSequence(BrainSegNetError):
@@ -57,19 +61,19 @@ class MissingSequence(BrainSegNetError):
 
 
 class LabelError(BrainSegNetError):
-    """A label map holds values outside its task."""
+    """A label map holds values that its task does not have."""
 
 
 class DatasetError(BrainSegNetError):
-    """A folder or table holds no readable cases."""
+    """A folder or table holds no cases that can be read."""
 
 
 class TaskError(BrainSegNetError):
-    """A task or recipe is unknown or contradicts itself."""
+    """A task, a recipe or an option of a training is unknown, out of its range, or contradicts another."""
 
 
 class ModelError(BrainSegNetError):
-    """A model folder is incomplete, altered, unsafe or too new."""
+    """A model folder is incomplete, altered, in an unsafe format, or made by a newer version."""
 
 
 class OutputError(BrainSegNetError):
@@ -77,15 +81,19 @@ class OutputError(BrainSegNetError):
 
 
 class TrainingDiverged(BrainSegNetError):
-    """The loss of a training is no longer a number."""
+    """The loss of a training is no longer a finite number."""
 
 
 class MissingExtra(BrainSegNetError):
-    """An optional library is absent; the text names the extra that installs it."""
+    """An optional library is absent. The text names the extra that installs it."""
 
 
 class Interrupted(Exception):
-    """A signal stopped a training, after its state was written; `number` is the signal's."""
+    """A signal (Ctrl-C or SIGTERM) stopped a training after its state was written, so that it can be resumed.
+
+    Attributes:
+        number: Number of the signal.
+    """
 
     def __init__(self, number: int) -> None:
         super().__init__(f"stopped by {signal.Signals(number).name}")

@@ -1,4 +1,4 @@
-"""How long work reports on itself: sentences, and events that say how far it is. One callback serves every verb."""
+"""How long operations report their progress: sentences and events, to one callback that serves every operation."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,16 +7,25 @@ from typing import Any
 
 @dataclass(frozen=True)
 class ProgressEvent:
-    """How far a training or a benchmark is; what does not apply is None.
+    """How far a training or a benchmark is. Fields that do not apply are None.
 
     Attributes:
-        progress: Share of the whole work that is done, 0 to 1; `training` is that of one training in a benchmark.
-        minutes, minutes_left: Since the start, over all resumed parts; left at the speed so far.
-        step, epoch, stage: Of the training; the epoch in fractions.
-        loss: Mean since the last event.
-        samples_per_second: Over all devices; `data_wait` is the share of the time spent waiting for samples.
-        dice: Whole-scan Dice by region on the held-out cases, where they were scored at this step.
-        model, fold, folds, seed: Place in a benchmark; folds are counted from 1.
+        progress: Share of the whole work that is done, 0 to 1.
+        minutes: Minutes since the start, including those before it was resumed.
+        minutes_left: Expected minutes to the end, at the mean speed so far.
+        step: Training steps so far.
+        epoch: Epochs so far, with fractions.
+        stage: Name of the current stage of the curriculum.
+        loss: Mean loss since the last event.
+        learning_rate: Current learning rate.
+        samples_per_second: Training samples per second, over all devices.
+        data_wait: Share of the time that was spent waiting for samples, 0 to 1.
+        dice: Whole-scan Dice by region on the held-out cases, if they were scored at this step.
+        model: Name of the network in a benchmark.
+        fold: Fold of a benchmark, counted from 1.
+        folds: Number of folds of a benchmark.
+        seed: Seed of this training in a benchmark with several seeds.
+        training: Share of the current training of a benchmark that is done, 0 to 1.
     """
 
     progress: float
@@ -38,13 +47,28 @@ class ProgressEvent:
 
 
 class Callback:
-    """Hears of what happens. Derive a class from it and override what is of interest; by default nothing is done."""
+    """Receives the progress of long operations. Subclass it and override the methods that you need.
+
+    By default the methods do nothing.
+
+    Examples:
+        >>> class Printer(Callback):
+        ...     def on_message(self, text):
+        ...         print(text)
+        >>> Printer().on_message("8 training cases")
+        8 training cases
+    """
 
     def on_message(self, text: str) -> None:
-        """A sentence for the user."""
+        """Receive a sentence for the user."""
 
     def on_progress(self, event: ProgressEvent) -> None:
-        """How far the work is."""
+        """Receive how far the work is."""
 
     def on_case(self, name: str, result: Any) -> None:  # noqa: ANN401
-        """A case is done; what came of it depends on the verb."""
+        """Receive the result of a case that is done.
+
+        Args:
+            name: Name of the case.
+            result: `segment` gives a `SavedCase`, `simulate` the folder of the case.
+        """

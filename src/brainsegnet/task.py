@@ -1,4 +1,4 @@
-"""Tasks: which sequences a network sees, which tissues it finds, and how these are labelled in files.
+"""Tasks: which sequences a network takes, which tissues it finds, and how files label them.
 
 A task is a value: one of `TASKS`, or read from a user's YAML file.
 """
@@ -15,11 +15,16 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 from brainsegnet._types import Array, Labels
 from brainsegnet.errors import LabelError, TaskError, describe_invalid, describe_unreadable
 
-Normalisation = Literal["median-sd"]
+Normalisation = Literal["median-sd", "median-decile"]
+"""How intensities are normalised. The median of the brain becomes 0, and its scale 1.
+
+`median-sd` scales by the standard deviation. `median-decile` scales by the distance from the median to the tenth
+percentile, which a bright lesion cannot move (`preprocessing.prepare.find_scale`).
+"""
 Colour = Annotated[str, Field(pattern="^#[0-9a-fA-F]{6}$")]
-"""Red, green and blue as in HTML: `#ed2929`."""
+"""Red, green and blue in hexadecimal digits, as in HTML: `#ed2929`."""
 Side = Annotated[int, Field(ge=1)]
-"""Of a patch, in voxels."""
+"""Side length of a training sample in voxels."""
 
 TISSUE_COLOURS: Mapping[str, Colour] = {
     "necrosis": "#ed2929",
@@ -31,11 +36,18 @@ TISSUE_COLOURS: Mapping[str, Colour] = {
 }
 """The paper's colours (Figure 4: red, green, blue, white), and orange for stroke."""
 OTHER_COLOURS: tuple[Colour, ...] = ("#ffcc29", "#33d4e6", "#ed61cc", "#ff8775", "#9e80ff", "#addb33")
-"""For tissues without a colour of their own, in the order of their labels, repeated from the first."""
+"""Colours for other tissues, in the order of their labels; repeated if there are more tissues."""
 
 
 class Platform(BaseModel):
-    """What a challenge requires of uploaded files; a case has the number of its sequence `id_from`."""
+    """The file names and formats that the platform of a challenge requires of uploads.
+
+    Attributes:
+        prefix: First part of the file names, such as `VSD`.
+        suffix: Format of the files.
+        dtype: Type of the label values in the files.
+        id_from: Sequence whose file name holds the number by which the platform knows a case.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -46,22 +58,24 @@ class Platform(BaseModel):
 
 
 class Task(BaseModel):
-    """Sequences by name, labels in the convention of the data set, and the regions that are scored.
+    """What is to be found in which images: sequences, labels, and the regions that are scored.
 
     Attributes:
-        name: As in `--task`.
-        sequences: In the order of the channels; a model may use a part of them.
-        labels: Label value in the files to tissue; 0 is the background. Class k of the network is the k-th label.
-        colours: Label value to its colour in every picture; where none is given, one that fits the tissue.
-        regions: Region to the label values it unites, in the order of the tables.
-        patch: Training sample (D, H, W) of the paper, in voxels.
-        normalisation: How intensities are normalised.
-        platform: Where `submit` uploads to; None is nowhere.
+        name: Name of the task, shown in logs, cards and results.
+        sequences: Sequences in the order of the channels. A model may use some of them.
+        labels: Label value in files to tissue; 0 is the background. Class k of the network is the k-th label.
+        colours: Label value to its colour in pictures. A label without one gets a colour that fits its tissue.
+        regions: Region to the label values that it combines, in the order of the tables.
+        patch: Size (D, H, W) of a training sample in voxels, unless the recipe has its own.
+        normalisation: How intensities are normalised. `median-sd`: median 0 and standard deviation 1 in the brain.
+            `median-decile`: median 0, and a scale from the tenth percentile that a bright lesion cannot move.
+        platform: What the platform of a challenge requires of uploads; None if there is none.
 
-    >>> BRATS2015.classes, BRATS2021.label_values
-    (5, (0, 1, 2, 4))
-    >>> BRATS2015.colours[1], Task(name="cyst", sequences=["t1"], labels={7: "cyst"}, regions={"all": [7]}).colours
-    ('#ed2929', {7: '#ffcc29'})
+    Examples:
+        >>> BRATS2015.classes, BRATS2021.label_values
+        (5, (0, 1, 2, 4))
+        >>> BRATS2015.colours[1], Task(name="cyst", sequences=["t1"], labels={7: "cyst"}, regions={"all": [7]}).colours
+        ('#ed2929', {7: '#ffcc29'})
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -101,28 +115,37 @@ class Task(BaseModel):
 
     @property
     def classes(self) -> int:
-        """Number of classes of the network, background included."""
+        """Number of classes of the network, including the background."""
         return len(self.labels) + 1
 
     @property
     def label_values(self) -> tuple[int, ...]:
-        """Label value of each class, background first."""
+        """Label value of each class; the background comes first."""
         return (0, *self.labels)
 
     @property
     def region_classes(self) -> tuple[tuple[int, ...], ...]:
-        """The classes of the network that each region unites.
+        """The classes of the network that each region combines.
 
-        >>> BRATS2021.region_classes
-        ((1, 2, 3), (1, 3), (3,))
+        Examples:
+            >>> BRATS2021.region_classes
+            ((1, 2, 3), (1, 3), (3,))
         """
         return tuple(tuple(self.label_values.index(value) for value in values) for values in self.regions.values())
 
     def encode(self, labels: Array, case: str = "") -> Labels:
-        """Label values of the files to classes 0 to K-1, of any shape; a `LabelError` as in `check`.
+        """Convert label values of files to classes 0 to K-1.
 
-        >>> BRATS2021.encode(np.array([0, 1, 2, 4])).tolist()
-        [0, 1, 2, 3]
+        Args:
+            labels: Label values, an array of any shape.
+            case: Name of the case, for messages.
+
+        Raises:
+            LabelError: a value is outside the task.
+
+        Examples:
+            >>> BRATS2021.encode(np.array([0, 1, 2, 4])).tolist()
+            [0, 1, 2, 3]
         """
         self.check(labels, case)
         table = np.zeros(256, np.uint8)
@@ -130,15 +153,20 @@ class Task(BaseModel):
         return np.asarray(table[labels], np.uint8)
 
     def decode(self, classes: Array) -> Labels:
-        """Classes 0 to K-1 to the label values of the files, of any shape.
+        """Convert classes 0 to K-1, an array of any shape, to the label values of files.
 
-        >>> BRATS2021.decode(np.array([0, 1, 2, 3])).tolist()
-        [0, 1, 2, 4]
+        Examples:
+            >>> BRATS2021.decode(np.array([0, 1, 2, 3])).tolist()
+            [0, 1, 2, 4]
         """
         return np.asarray(np.array(self.label_values, np.uint8)[classes], np.uint8)
 
     def check(self, labels: Array, case: str = "") -> None:
-        """Refuse label values outside the task with a `LabelError`."""
+        """Check that all label values belong to the task.
+
+        Raises:
+            LabelError: a value is outside the task.
+        """
         unknown = sorted(set(present(labels)) - set(self.label_values))
         if unknown:
             where = f"case {case}: " if case else ""
@@ -148,16 +176,23 @@ class Task(BaseModel):
             )
 
     def bring(self, labels: Array, source: "Task | None", case: str = "") -> Array:
-        """Labels of a data set in the convention of this task, matched by the names of the tissues if these are known.
+        """Convert labels of a data set to the label convention of this task, if that of the data set is known.
 
-        Values mean what this task says if the data set has no convention, or one whose tissues no task here knows.
+        Tissues are matched by name. Values keep their meaning if the data set has no convention, or one with unknown
+        tissues.
+
+        Args:
+            labels: Label values, an array of any shape.
+            source: Task whose convention the labels use; None if it is unknown.
+            case: Name of the case, for messages.
 
         Raises:
             LabelError: as `check` or `translate`.
 
-        >>> hippocampus = Task(name="h", sequences=("t1",), labels={1: "head"}, regions={"head": (1,)})
-        >>> BRATS2021.bring(np.array([3]), BRATS2023).tolist(), BRATS2021.bring(np.array([1]), hippocampus).tolist()
-        ([4], [1])
+        Examples:
+            >>> hippocampus = Task(name="h", sequences=("t1",), labels={1: "head"}, regions={"head": (1,)})
+            >>> BRATS2021.bring(np.array([3]), BRATS2023).tolist(), BRATS2021.bring(np.array([1]), hippocampus).tolist()
+            ([4], [1])
         """
         known = {*TISSUES, *self.labels.values()}
         if source is not None and source.labels != self.labels and known & set(source.labels.values()):
@@ -166,15 +201,16 @@ class Task(BaseModel):
         return labels
 
     def translate(self, labels: Array, source: "Task", case: str = "") -> Labels:
-        """Labels of another task's convention in the convention of this one, matched by the names of the tissues.
+        """Convert labels of another task to the label convention of this one, matched by the names of the tissues.
 
-        A tissue of the source may be part of a united one here: `necrosis` goes to `necrosis + non-enhancing`.
+        A tissue of the source may be part of a combined one: `necrosis` becomes `necrosis + non-enhancing`.
 
         Raises:
             LabelError: a tissue that occurs has no counterpart here, or a value is outside the source.
 
-        >>> BRATS2021.translate(np.array([0, 1, 2, 3, 4]), BRATS2015).tolist()
-        [0, 1, 2, 1, 4]
+        Examples:
+            >>> BRATS2021.translate(np.array([0, 1, 2, 3, 4]), BRATS2015).tolist()
+            [0, 1, 2, 1, 4]
         """
         source.check(labels, case)
         table = np.zeros(256, np.uint8)
@@ -191,7 +227,7 @@ class Task(BaseModel):
 
 
 def present(labels: Array) -> list[int]:
-    """The values that occur, ascending; several times faster than `np.unique` on bytes."""
+    """The values that occur in an array, ascending. On bytes it is several times faster than `np.unique`."""
     values = np.flatnonzero(np.bincount(labels.ravel())) if labels.dtype == np.uint8 else np.unique(labels)
     return [int(value) for value in values]
 
@@ -228,14 +264,22 @@ ISLES2017 = Task(
 ISLES2022 = ISLES2017.model_copy(update={"name": "isles2022", "sequences": ("dwi", "adc"), "platform": None})
 TASKS: Mapping[str, Task] = {t.name: t for t in (BRATS2015, BRATS2021, BRATS2023, ISLES2017, ISLES2022)}
 TISSUES = frozenset(tissue for task in TASKS.values() for tissue in task.labels.values())
-"""The tissues that these tasks label."""
+"""The names of all tissues in these tasks."""
 
 
 def load_task(name_or_file: str | Path) -> Task:
-    """A task by name, one of `TASKS`, or from a user's YAML file with the attributes of `Task`.
+    """Look up a built-in task by name, or read a task from a YAML file.
+
+    Args:
+        name_or_file: One of `brats2015`, `brats2021`, `brats2023`, `isles2017` and `isles2022`; or a file .yaml or .yml
+            with the attributes of `Task`.
 
     Raises:
-        TaskError: no such name or file, or the file contradicts itself.
+        TaskError: there is no such name or file, or the file contradicts itself.
+
+    Examples:
+        >>> load_task("isles2022").sequences
+        ('dwi', 'adc')
     """
     if str(name_or_file) in TASKS:
         return TASKS[str(name_or_file)]

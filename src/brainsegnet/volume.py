@@ -1,7 +1,7 @@
-"""An image or a label map on its grid, a case of several images, and boxes within them.
+"""Images and label maps on their grids, cases of several images, and boxes of voxels.
 
-Arrays are always (D, H, W): slice, row, column. The affine maps an index (d, h, w, 1) to millimetres in the world of
-DICOM and ITK: x to the left, y to the back, z to the head of the patient.
+Arrays are always (D, H, W): slice, row, column. The affine (4, 4) maps an index (d, h, w, 1) to millimetres. The axes
+of the world are those of DICOM and ITK: x to the left, y to the back, z to the head of the patient.
 """
 
 from collections.abc import Mapping
@@ -14,23 +14,32 @@ from brainsegnet._types import Affine, Array, Doubles, ItkObject, Millimetres, S
 from brainsegnet.errors import GridMismatch, LabelError
 
 GRID_TOLERANCE_MM = 0.1
-"""Corners of two grids may differ by this much, and by a quarter of a voxel where voxels are small: headers round."""
+"""Largest distance between the corners of two grids that count as equal, because headers round. With small voxels the
+limit is a quarter of a voxel."""
 MAX_SKEW = 1e-4
-"""Axes are at right angles where the cosines between them are no larger: image formats cannot hold others."""
+"""Largest cosine between two axes that count as perpendicular; image formats cannot store other axes."""
 REMEDY = "segment, train and compare: --resample"
-"""The flag that brings a part of a case onto the grid of its first sequence."""
+"""Where to find the flag that brings a part of a case onto the grid of its first sequence."""
 
 
 @dataclass(frozen=True, eq=False)
 class Volume:
-    """An image (D, H, W) on its grid, whose affine (4, 4) leads from an index (d, h, w, 1) to millimetres.
+    """A 3-D image with its position in space.
+
+    Attributes:
+        array: Intensities (D, H, W): slice, row, column.
+        affine: Matrix (4, 4) from an index (d, h, w, 1) to millimetres (x to the left, y to the back, z to the head).
+            nibabel differs in both: its arrays are (I, J, K), and its x points to the right and its y to the front.
 
     Raises:
-        ValueError: `array` is not 3-D or `affine` is not (4, 4).
+        ValueError: `array` is not 3-D, or `affine` is not (4, 4).
 
-    >>> v = Volume(np.zeros((155, 240, 240)), np.diag([1.0, 1.0, 1.0, 1.0]))
-    >>> v.shape, v.spacing_mm, v.voxel_ml
-    ((155, 240, 240), (1.0, 1.0, 1.0), 0.001)
+    Examples:
+        >>> v = Volume(np.zeros((155, 240, 240)), np.diag([1.0, 1.0, 1.0, 1.0]))
+        >>> v.shape, v.spacing_mm, v.voxel_ml
+        ((155, 240, 240), (1.0, 1.0, 1.0), 0.001)
+        >>> v
+        Volume((155, 240, 240) float64, 1 x 1 x 1 mm)
     """
 
     array: Array
@@ -42,15 +51,20 @@ class Volume:
         if self.affine.shape != (4, 4):
             raise ValueError(f"an affine is (4, 4), this one is {self.affine.shape}")
 
+    def __repr__(self) -> str:
+        """One line: voxels, type and spacing."""
+        spacing = " x ".join(f"{step:.3g}" for step in self.spacing_mm)
+        return f"{type(self).__name__}({self.shape} {self.array.dtype}, {spacing} mm)"
+
     @property
     def shape(self) -> Shape:
-        """(D, H, W)."""
+        """Number of voxels (D, H, W)."""
         d, h, w = self.array.shape
         return d, h, w
 
     @property
     def spacing_mm(self) -> Millimetres:
-        """Distance between voxel centres along (D, H, W), in millimetres."""
+        """Distances between voxel centres along (D, H, W), in millimetres."""
         d, h, w = np.linalg.norm(self.affine[:3, :3], axis=0)
         return float(d), float(h), float(w)
 
@@ -60,11 +74,11 @@ class Volume:
         return float(abs(np.linalg.det(self.affine[:3, :3]))) / 1000
 
     def with_array(self, array: Array) -> Self:
-        """The same grid with other values (D, H, W)."""
+        """A volume with other values (D, H, W) on the same grid."""
         return replace(self, array=array)
 
     def on_grid_of(self, other: "Volume") -> bool:
-        """Whether both grids have the same shape and their corners agree; see `GRID_TOLERANCE_MM`."""
+        """Whether both volumes have the same shape and their corners agree within `GRID_TOLERANCE_MM`."""
         if self.shape != other.shape:
             return False
         tolerance_mm = min(GRID_TOLERANCE_MM, min(other.spacing_mm) / 4)
@@ -75,7 +89,11 @@ V = TypeVar("V", bound=Volume)
 
 
 class LabelMap(Volume):
-    """A volume of integer labels, another type is a `LabelError`; 0 is the background."""
+    """A volume whose voxels are integer labels; 0 is the background.
+
+    Raises:
+        LabelError: the array holds no integers.
+    """
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -85,10 +103,15 @@ class LabelMap(Volume):
 
 @dataclass(frozen=True)
 class Box:
-    """A box of voxels: `start` included, `stop` excluded, both (D, H, W).
+    """A box of voxels within an image.
 
-    >>> Box((0, 2, 2), (3, 5, 6)).shape
-    (3, 3, 4)
+    Attributes:
+        start: First voxel (D, H, W) of the box.
+        stop: First voxel (D, H, W) after the box.
+
+    Examples:
+        >>> Box((0, 2, 2), (3, 5, 6)).shape
+        (3, 3, 4)
     """
 
     start: Shape
@@ -96,25 +119,29 @@ class Box:
 
     @property
     def shape(self) -> Shape:
-        """(D, H, W)."""
+        """Number of voxels (D, H, W)."""
         d, h, w = (b - a for a, b in zip(self.start, self.stop, strict=True))
         return d, h, w
 
     @property
     def slices(self) -> tuple[slice, slice, slice]:
-        """To index an array (D, H, W)."""
+        """Slices that cut the box out of an array (D, H, W)."""
         d, h, w = (slice(a, b) for a, b in zip(self.start, self.stop, strict=True))
         return d, h, w
 
     @classmethod
     def around(cls, mask: Array) -> "Box":
-        """The smallest box that holds every non-zero voxel of `mask` (D, H, W).
+        """The smallest box that holds every non-zero voxel of a mask.
+
+        Args:
+            mask: Array (D, H, W).
 
         Raises:
             ValueError: the mask is empty.
 
-        >>> Box.around(np.pad(np.ones((1, 2, 3)), 4))
-        Box(start=(4, 4, 4), stop=(5, 6, 7))
+        Examples:
+            >>> Box.around(np.pad(np.ones((1, 2, 3)), 4))
+            Box(start=(4, 4, 4), stop=(5, 6, 7))
         """
         d, h, w = (np.flatnonzero(mask.any(axis=others)).tolist() for others in ((1, 2), (0, 2), (0, 1)))
         if not d:
@@ -124,10 +151,16 @@ class Box:
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """One patient's scan: images by sequence, all on one grid, and the lesion, labelled as the task says, if known.
+    """The scan of one patient at one time: its images by sequence, all on one grid, and the true label map if known.
+
+    Attributes:
+        name: Name of the case.
+        images: Sequence name to image; at least one.
+        lesion: True label map in the label convention of the task, or None.
 
     Raises:
-        GridMismatch: an image or the lesion is on another grid than the first image.
+        GridMismatch: an image or the label map is on another grid than the first image.
+        ValueError: there is no image.
     """
 
     name: str
@@ -144,23 +177,23 @@ class Case:
 
     @property
     def reference(self) -> Volume:
-        """The first image: its grid is the grid of the case."""
+        """The first image, whose grid is the grid of the case."""
         return next(iter(self.images.values()))
 
 
 def measure_gap(part: Volume, reference: Volume) -> float:
-    """The largest distance along x, y or z between corresponding corners of two grids of one shape, in millimetres."""
+    """The largest distance in millimetres, along x, y or z, between corresponding corners of two grids of one shape."""
     corners = np.array(np.meshgrid(*[(0, n - 1) for n in part.shape], [1], indexing="ij")).reshape(4, -1)
     return float(np.abs((part.affine - reference.affine) @ corners)[:3].max())
 
 
 def describe_mismatch(name: str, part: Volume, first: str, reference: Volume) -> str:
-    """How two grids differ and what to do, as in "t1c is ... but flair is ...; bring t1c onto flair's grid"."""
+    """How two grids differ and what to do: "t1c is ... but flair is ...; bring t1c onto flair's grid"."""
     return f"{describe_gap(name, part, first, reference)}; bring {name} onto {first}'s grid"
 
 
 def describe_gap(name: str, part: Volume, first: str, reference: Volume) -> str:
-    """How two grids differ, as in "t1c is (160, 240, 240) but flair is (155, 240, 240)"."""
+    """How two grids differ: "t1c is (160, 240, 240) but flair is (155, 240, 240)"."""
     if part.shape != reference.shape:
         return f"{name} is {part.shape} but {first} is {reference.shape}"
     gap_mm = measure_gap(part, reference)
@@ -168,9 +201,10 @@ def describe_gap(name: str, part: Volume, first: str, reference: Volume) -> str:
 
 
 def itk_grid(affine: Affine) -> tuple[tuple[float, ...], tuple[float, ...], Doubles]:
-    """Origin and spacing in millimetres (x, y, z) and the direction cosines (3, 3) that ITK keeps for an affine.
+    """Origin, spacing and direction cosines (3, 3) of an affine, in the order of axes that ITK uses.
 
-    ITK counts its index (w, h, d), so spacing and the columns of the direction run the other way round.
+    ITK counts an index as (w, h, d), so spacing and the columns of the direction are reversed. Origin and spacing are
+    in millimetres.
     """
     columns = affine[:3, 2::-1]
     spacing = np.linalg.norm(columns, axis=0)
@@ -178,14 +212,14 @@ def itk_grid(affine: Affine) -> tuple[tuple[float, ...], tuple[float, ...], Doub
 
 
 def load_itk() -> ItkObject:
-    """SimpleITK, loaded where it is first needed: where a GPU trains on packed scans it may be absent."""
+    """Import SimpleITK when it is first needed; a GPU machine that trains on packed scans may lack it."""
     import SimpleITK
 
     return SimpleITK
 
 
 def build_itk(array: Array, affine: Affine) -> ItkObject:
-    """An image (D, H, W) as one of SimpleITK, its voxels where they are in the world: a copy."""
+    """Copy an array (D, H, W) and its affine to an image of SimpleITK, at the same place in the world."""
     image = load_itk().GetImageFromArray(array)
     origin, spacing, direction = itk_grid(affine)
     image.SetOrigin(origin)
@@ -195,10 +229,11 @@ def build_itk(array: Array, affine: Affine) -> ItkObject:
 
 
 def is_sheared(affine: Affine) -> bool:
-    """Whether the axes of a grid are not at right angles, or not three; see `MAX_SKEW`.
+    """Whether the axes of a grid are not perpendicular, or are fewer than three; see `MAX_SKEW`.
 
-    >>> is_sheared(np.eye(4)), is_sheared(np.eye(4) + 0.3 * np.eye(4, k=1))
-    (False, True)
+    Examples:
+        >>> is_sheared(np.eye(4)), is_sheared(np.eye(4) + 0.3 * np.eye(4, k=1))
+        (False, True)
     """
     with np.errstate(invalid="ignore", divide="ignore"):
         _, _, direction = itk_grid(affine)

@@ -135,7 +135,7 @@ def test_a_case_that_waits_for_a_gpu_is_prepared_by_what_computes_it(phantoms, t
 
     def open_watched(*arguments):
         engine = opened(*arguments)
-        engine.prepare = lambda case: seen.append(case.name) or prepare(case)
+        engine.prepare = lambda case, how: seen.append(case.name) or prepare(case, how)
         return engine
 
     monkeypatch.setattr(segmentation, "open_engine", open_watched)

@@ -144,6 +144,13 @@ def test_maps_come_on_request(trained, images):
     assert found.entropy.on_grid_of(found.labels) and set(found.intervals) == set(found.volumes_ml["regions"])
 
 
+def test_a_result_is_shown_in_one_line(segmenter, images):
+    found = segmenter(images, name="pat1")
+    whole = next(iter(found.volumes_ml["regions"].values()))
+    assert repr(found).startswith("Segmentation(pat1, model ") and f"{whole:.1f} ml" in repr(found)
+    assert "\n" not in repr(found) + repr(found.labels) and "array" not in repr(found.labels)
+
+
 def test_a_notebook_shows_picture_volumes_and_warnings_as_text(segmenter, images):
     from dataclasses import replace
 

@@ -21,8 +21,8 @@ CPU = torch.device("cpu")
 class PreparesOnDevice(TorchBackend):
     """A backend that prepares as on a GPU."""
 
-    def prepare(self, case):
-        return prepare_on(case, self.device)
+    def prepare(self, case, normalisation="median-sd"):
+        return prepare_on(case, self.device, normalisation)
 
 
 def stored(case, change):

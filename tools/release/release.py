@@ -146,7 +146,7 @@ def _profile(model: Model, data: Sequence[Path]) -> Profile:
     card, known = model.card, set(model.card.training.data.cases)
     cases = (case for case in find_cases(data) if case.name in known)
     loaded = (load_case(files, card.sequences, card.task, lesion=False) for files in cases)
-    return measure_profile((prepare(case), case.reference.spacing_mm) for case in loaded)
+    return measure_profile((prepare(case, card.input.normalisation), case.reference.spacing_mm) for case in loaded)
 
 
 def _check_folds(whole: Model, folds: Sequence[Model], names: Collection[str]) -> None:

@@ -1,1 +1,1 @@
-"""Anatomical label maps: procedural, from FreeSurfer, from a template; and the territories of arteries."""
+"""Anatomical label maps (procedural, from FreeSurfer or from a template), and the territories of arteries."""

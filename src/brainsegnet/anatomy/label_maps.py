@@ -1,7 +1,7 @@
-"""Anatomical label maps to simulate lesions in: FreeSurfer segmentations, the ICBM152 template, or procedural heads.
+"""Anatomical label maps to simulate lesions in: from FreeSurfer, from the ICBM152 template, or procedural.
 
-An anatomical label map is a `LabelMap` (D, H, W) of `Tissue` values, uint8, without skull: cerebrospinal fluid counts
-where it lies within or closely around the brain. It is upright: slices go up, rows to the back, columns to the left.
+An anatomical label map is a `LabelMap` (D, H, W) of `Tissue` values, uint8, without skull. Cerebrospinal fluid counts
+if it is within or closely around the brain. The map is upright: slices go up, rows to the back, columns to the left.
 """
 
 from collections.abc import Callable
@@ -44,13 +44,13 @@ def open_anatomies(which: str | Path, shape: Shape | None = None) -> Callable[[i
     Args:
         which: `icbm152`, `procedural`, a folder of FreeSurfer label maps, or a file that benchmarks/pack.py made of
             one. The maps of a folder or file are used in turn.
-        shape: Voxels (D, H, W) of a procedural head; by default voxels of 1 mm.
+        shape: Voxels (D, H, W) of a procedural anatomy; by default voxels of 1 mm.
 
     Raises:
         TaskError: a shape is given for maps that keep their grid.
         DatasetError: the folder is missing or holds no image.
         MissingExtra: nilearn is not installed.
-        ImageError: the shape is too coarse; or later, a file is no whole-brain segmentation.
+        ImageError: the shape is too coarse; or later, a file is not a whole-brain segmentation.
     """
     if shape is not None and which != PROCEDURAL:
         raise TaskError(f"the anatomy {which} keeps its grid; leave the shape out, or take the anatomy {PROCEDURAL}")
@@ -67,7 +67,7 @@ def open_anatomies(which: str | Path, shape: Shape | None = None) -> Callable[[i
 
 
 def default_anatomy() -> str:
-    """`icbm152` where nilearn is installed, which carries the template, else `procedural`."""
+    """The default source: `icbm152` if nilearn, which carries the template, is installed, else `procedural`."""
     return PROCEDURAL if find_spec("nilearn") is None else TEMPLATE
 
 
@@ -95,7 +95,7 @@ def find_label_maps(folder: Path) -> list[Path]:
 
 
 def read_label_map(path: Path) -> LabelMap:
-    """An anatomical label map from an image of FreeSurfer's values."""
+    """Read an anatomical label map from an image with FreeSurfer's values."""
     return from_freesurfer(_read_upright(path), str(path))
 
 
@@ -117,7 +117,7 @@ def _read_upright(path: Path) -> Volume:
 
 
 def from_freesurfer(labels: Volume, name: str = "the label map") -> LabelMap:
-    """An anatomical label map from FreeSurfer's values (D, H, W); values that `FREESURFER` lacks are not brain.
+    """An anatomical label map from FreeSurfer's values (D, H, W). Values that `FREESURFER` lacks are not brain.
 
     Raises:
         ImageError: there is too little grey or white matter.

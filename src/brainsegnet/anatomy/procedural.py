@@ -51,7 +51,7 @@ class Tissue(IntEnum):
 
 @dataclass(frozen=True)
 class HeadParams:
-    """Parameters that differ from head to head."""
+    """Parameters that differ between heads."""
 
     size: Floats  # factors on (z, y, x), (3,)
     tilt_rad: tuple[float, float]  # rotation in the axial and in the coronal plane
@@ -250,7 +250,7 @@ def log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
 
 
 def ball_radius_mm(volume_mm3: float) -> float:
-    """Radius of a ball of a volume."""
+    """Radius in mm of a ball of a volume in mm3."""
     return float(np.cbrt(volume_mm3 * 3 / (4 * np.pi)))
 
 

@@ -1,4 +1,4 @@
-"""Networks trained and tested side by side, and models ranked by their scores."""
+"""Train and test networks under the same conditions, and rank models by their scores."""
 
 from dataclasses import dataclass, fields
 
@@ -7,21 +7,24 @@ from brainsegnet.training import FitOptions, TrainOptions
 
 @dataclass(frozen=True)
 class BenchmarkOptions(FitOptions):
-    """Which networks are compared, and how each of them is trained.
+    """Which networks a benchmark compares, and how it trains each of them.
+
+    The fields are the options of `brainsegnet benchmark run`.
 
     Raises:
         TaskError: a number is out of its range, or more than one budget is given.
     """
 
     models: tuple[str, ...] = ()
-    """Some of brainsegnet, unet, vnet, segresnet, dynunet (all by default), and of brainsegnet-full, -half, -quarter:
-    Brain SegNet at the paper's width, half or a quarter of it. The others are tested against the first."""
+    """Networks to compare: brainsegnet, unet, vnet, segresnet, dynunet (by default all five). Also brainsegnet-full,
+    -half and -quarter: Brain SegNet at the paper's width, or a half or a quarter of it. The others are tested against
+    the first."""
     ablation: bool = False
     "Compare Brain SegNet with itself without one part at a time, instead of with other networks."
     folds: int = 5
-    "Trainings of each model, each tested on the patients that it did not see."
+    "Number of trainings of each network. Each training is tested on the patients that it did not see."
     seeds: int = 1
-    """Trainings of each model and fold: under --seed, and the numbers after it. The folds stay, and each case counts
+    """Number of trainings of each network and fold, with consecutive seeds. The folds stay the same. Each case counts
     with its mean over the seeds."""
 
     def __post_init__(self) -> None:
@@ -29,5 +32,5 @@ class BenchmarkOptions(FitOptions):
         self._require(seeds=1)
 
     def for_reading(self) -> TrainOptions:
-        """The same choices for all cases together, none held out."""
+        """The same options for all cases together, with none held out."""
         return TrainOptions(**{one.name: getattr(self, one.name) for one in fields(FitOptions)}, validation=0)

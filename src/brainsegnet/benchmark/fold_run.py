@@ -1,4 +1,4 @@
-"""One training of a benchmark and its test: a network, trained without one fold and scored on the cases of that."""
+"""One training of a benchmark and its test: a network is trained without one fold and scored on that fold."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -31,14 +31,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FoldResult:
-    """A network trained on all folds but one, and tested on that; as a JSON it appears when it is finished.
+    """Result of a network that was trained on all folds except one, and tested on that one.
+
+    It is written as a JSON when the training is finished.
 
     Attributes:
-        fold: Counted from 1.
-        seconds: Case to seconds of the pass over its scan.
+        model: Name of the network.
+        fold: Number of the fold, counted from 1.
+        seed: Seed of the training.
+        steps: Number of steps.
+        minutes: Minutes of training.
+        samples_per_second: Training samples per second.
+        parameters: Number of learnt parameters.
+        multiply_adds_per_voxel: Multiply-adds for one voxel of a scan.
+        seconds: Case to seconds of the network for its scan.
         scores: Case to region to score on the whole scan.
-        machine: Where it ran; times of different machines cannot be compared.
-        notes: What was done for want of memory, in sentences.
+        machine: Machine that it ran on. Times of different machines cannot be compared.
+        notes: What was done for lack of memory, in sentences.
+        versions: Versions of the software.
     """
 
     model: str
@@ -56,12 +66,12 @@ class FoldResult:
     versions: Mapping[str, str] = field(default_factory=find_versions)
 
     def write(self, path: Path) -> None:
-        """Write a JSON, whole or not at all; errors as `write_text`."""
+        """Write a JSON, completely or not at all. Errors are those of `write_text`."""
         write_text(_ADAPTER.dump_json(self, indent=1).decode() + "\n", path)
 
     @staticmethod
     def read(path: Path) -> "FoldResult | None":
-        """What `write` wrote, None if there is no such file.
+        """Read what `write` wrote; None if there is no such file.
 
         Raises:
             OutputError: the file is damaged.
@@ -76,7 +86,7 @@ class FoldResult:
             ) from error
 
     def describe(self, folds: int, with_seed: bool) -> str:
-        """The mean Dice of each region over the tested cases, in a line."""
+        """The mean Dice of each region over the tested cases, in one line."""
         regions = next(iter(self.scores.values()))
         means = {region: np.mean([scores[region].dice for scores in self.scores.values()]) for region in regions}
         dice = ", ".join(f"{region} {mean:.3f}" for region, mean in means.items())
@@ -88,7 +98,7 @@ _ADAPTER = TypeAdapter(FoldResult)
 
 
 def summarise(seeds: Sequence[Sequence[FoldResult]], cases: Sequence[str]) -> ModelResults:
-    """The results of one model over its folds, seed by seed, for the leaderboard; the cases in the order given."""
+    """The results of one model over its folds, for each seed, for the leaderboard; cases in the given order."""
     merged = [{case: scores for result in of_seed for case, scores in result.scores.items()} for of_seed in seeds]
     first, *repeats = [{case: scores[case] for case in cases if case in scores} for scores in merged]
     results = [result for of_seed in seeds for result in of_seed]
@@ -106,7 +116,14 @@ def summarise(seeds: Sequence[Sequence[FoldResult]], cases: Sequence[str]) -> Mo
 
 @dataclass(frozen=True)
 class Conditions:
-    """What all trainings of a benchmark share; the spacing is the median over the scans (D, H, W)."""
+    """What all trainings of a benchmark share.
+
+    Attributes:
+        task: The task.
+        sequences: Sequences in the order of the channels.
+        budget: Length of a training.
+        spacing_mm: Median spacing (D, H, W) of the scans.
+    """
 
     task: Task
     sequences: tuple[str, ...]
@@ -116,7 +133,14 @@ class Conditions:
 
 @dataclass(frozen=True)
 class FoldRun:
-    """A training and its test; `tested` names the cases of this fold, which are not trained on."""
+    """A training and its test.
+
+    Attributes:
+        spec: The network, and how it is trained.
+        seed: Seed of the training.
+        fold: Number of the fold, counted from 1.
+        tested: Names of the cases of this fold, which are not trained on.
+    """
 
     spec: ModelSpec
     seed: int
@@ -125,11 +149,15 @@ class FoldRun:
 
     @property
     def key(self) -> tuple[int, int, str]:
-        """Seed, fold and name of the model."""
+        """Seed, fold and name of the network."""
         return self.seed, self.fold, self.spec.name
 
     def plan(self, conditions: Conditions) -> "Plan":
-        """What the loop is to train; a TaskError says that it cannot."""
+        """The plan of the training.
+
+        Raises:
+            TaskError: the network cannot be trained under these conditions.
+        """
         from brainsegnet.model.network import as_drawn
         from brainsegnet.training.loop import Plan
 
@@ -205,7 +233,7 @@ def train_and_test(
 
 
 def halo_of(spec: ModelSpec) -> int | None:
-    """Slices on either side that a slice depends on; None where that is not known of the network."""
+    """Number of slices on either side on which a slice depends; None if it is not known for the network."""
     return find_halo(len(spec.recipe.widths), spec.recipe.stride[0]) if spec.network == OURS else None
 
 

@@ -1,4 +1,4 @@
-"""The leaderboard of a benchmark: mean Dice of each model with its interval, the test against the first, and costs."""
+"""The leaderboard of a benchmark: mean Dice of each model, its interval, the test against the first, and costs."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -37,13 +37,17 @@ _SEEDS = (
 
 @dataclass(frozen=True)
 class ModelResults:
-    """Scores and costs of one model over all folds and seeds.
+    """Scores and costs of one model over all folds and seeds of a benchmark.
 
     Attributes:
-        scores: Of each case, under the first seed.
-        samples_per_second, steps, minutes: Of a training, mean over the folds.
-        seconds_per_scan: From normalised intensities to classes, mean over the cases.
-        repeats: Scores of further trainings under other seeds, each of all cases or of those that are finished.
+        scores: Scores of each case under the first seed.
+        parameters: Number of learnt parameters.
+        multiply_adds_per_voxel: Multiply-adds for one voxel of a scan.
+        samples_per_second: Training samples per second, mean over the folds.
+        seconds_per_scan: Seconds from normalised intensities to classes, mean over the cases.
+        steps: Steps of a training, mean over the folds.
+        minutes: Minutes of a training, mean over the folds.
+        repeats: Scores of further trainings under other seeds, for all finished cases.
     """
 
     scores: CaseScores
@@ -64,14 +68,17 @@ Results = Mapping[str, ModelResults]
 class LeaderboardRow:
     """Dice of a model in one region. With several seeds, each case counts with its mean over them.
 
-    Standard deviations have n - 1 in the denominator; 95 % bootstrap intervals are None of fewer than three cases.
+    Standard deviations have n - 1 in the denominator. 95 % bootstrap intervals are None for fewer than three cases.
 
     Attributes:
-        mean, sd: Over the cases; an sd of 0 for a single case.
-        difference: Mean of this model less that of the first, None for the first itself.
-        test: Paired Wilcoxon test against the first.
-        p_adjusted: Its p, adjusted for all models that are tested in this region (Holm).
-        seed_sd: Of the mean over the seeds that have all cases, None of fewer than two.
+        mean: Mean over the cases.
+        sd: Standard deviation over the cases; 0 for a single case.
+        interval: Interval of the mean.
+        difference: Mean of this model minus mean of the first; None for the first itself.
+        difference_interval: Interval of the difference.
+        test: Paired Wilcoxon test against the first model.
+        p_adjusted: p-value adjusted for all models that are tested in this region (Holm).
+        seed_sd: Standard deviation of the mean over the seeds that have all cases; None with fewer than two seeds.
     """
 
     mean: float
@@ -85,7 +92,7 @@ class LeaderboardRow:
 
     @property
     def p(self) -> float | None:
-        """Of the test alone, two-sided."""
+        """p-value of this test alone, two-sided."""
         return self.test.p_value if self.test else None
 
 

@@ -43,9 +43,13 @@ VNET_CHANNELS = (1, 2, 4, 8, 16)
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """A network of a benchmark, one of `MODELS`, under its name in tables, and how it is trained.
+    """A network of a benchmark, with its name in tables, and how it is trained.
 
-    `fused_decoder` tells whether Brain SegNet is trained with its decoder fused, which spares operations.
+    Attributes:
+        name: Name in tables.
+        recipe: How it is trained.
+        network: Name of the architecture, one of `MODELS`.
+        fused_decoder: Whether Brain SegNet is trained with its decoder fused, which saves operations.
     """
 
     name: str
@@ -55,15 +59,15 @@ class ModelSpec:
 
     @property
     def stem(self) -> str:
-        """For names of files."""
+        """The name for files."""
         return re.sub("[^a-z0-9]+", "-", self.name.lower())
 
 
 def choose_specs(options: BenchmarkOptions, cases: int) -> tuple[ModelSpec, ...]:
-    """The models of a benchmark, trained by a recipe for so many training cases.
+    """The networks of a benchmark, with the recipe for this number of training cases.
 
     Raises:
-        TaskError: a model is unknown, or named twice, or named beside an ablation.
+        TaskError: a network is unknown, named twice, or named together with an ablation.
     """
     recipe = options.chosen_recipe.fit_to(cases)
     if options.ablation and options.models:
@@ -72,14 +76,15 @@ def choose_specs(options: BenchmarkOptions, cases: int) -> tuple[ModelSpec, ...]
 
 
 def choose_models(names: Sequence[str], recipe: Recipe) -> tuple[ModelSpec, ...]:
-    """Networks by name under one recipe, Brain SegNet also at another width (`SIZES`).
+    """Networks by name with one recipe; Brain SegNet also at another width (`SIZES`).
 
     Raises:
-        TaskError: one is unknown, or named twice.
+        TaskError: a network is unknown or named twice.
 
-    >>> from brainsegnet.training.recipes import QUICK
-    >>> [spec.network for spec in choose_models(["unet", "brainsegnet-full"], QUICK)]
-    ['unet', 'brainsegnet']
+    Examples:
+        >>> from brainsegnet.training.recipes import QUICK
+        >>> [spec.network for spec in choose_models(["unet", "brainsegnet-full"], QUICK)]
+        ['unet', 'brainsegnet']
     """
     if unknown := [name for name in names if name not in (*MODELS, *SIZES)]:
         raise TaskError(f"unknown model {unknown[0]!r}; choose from {', '.join((*MODELS, *SIZES))}")
@@ -94,9 +99,10 @@ def choose_models(names: Sequence[str], recipe: Recipe) -> tuple[ModelSpec, ...]
 def resize(recipe: Recipe, divisor: int) -> Recipe:
     """The recipe at the paper's width over `divisor`; the learning rate shrinks as the width grows.
 
-    >>> from brainsegnet.training.recipes import QUICK
-    >>> resize(QUICK, 1).widths, resize(QUICK, 1).learning_rate, resize(QUICK, 4) == QUICK.fit_to(3)
-    ((32, 64, 128, 256), 0.001, True)
+    Examples:
+        >>> from brainsegnet.training.recipes import QUICK
+        >>> resize(QUICK, 1).widths, resize(QUICK, 1).learning_rate, resize(QUICK, 4) == QUICK.fit_to(3)
+        ((32, 64, 128, 256), 0.001, True)
     """
     a, b, c, d = (width // divisor for width in PAPER.widths)
     rate = recipe.learning_rate * recipe.widths[0] / a
@@ -106,9 +112,9 @@ def resize(recipe: Recipe, divisor: int) -> Recipe:
 
 
 def ablation(recipe: Recipe) -> tuple[ModelSpec, ...]:
-    """Brain SegNet as the recipe has it, and without one of its parts at a time; a part that it lacks makes no row.
+    """Brain SegNet as the recipe has it, and without one of its parts at a time. A part that it lacks adds no row.
 
-    Without curriculum, all of the training is like its last stage.
+    Without curriculum, the whole training is like its last stage.
     """
     stages, strided = recipe.stages, (2, 2, 2) if recipe.stride == (1, 2, 2) else (1, 2, 2)
     changes: dict[str, dict[str, Any]] = {
@@ -202,11 +208,12 @@ def plan_stages(patch: Sequence[int], spacing_mm: Sequence[float]) -> tuple[list
     An axis is halved while it has twice `SMALLEST` voxels and its voxels are less than twice as long as the shortest.
     Its kernels are 1 while its voxels are longer than that.
 
-    >>> strides, kernels = plan_stages((24, 96, 96), (1.0, 1.0, 1.0))
-    >>> strides
-    [(1, 1, 1), (2, 2, 2), (2, 2, 2), (1, 2, 2), (1, 2, 2)]
-    >>> plan_stages((16, 64, 64), (6.5, 1.0, 1.0))[1]
-    [(1, 3, 3), (1, 3, 3), (3, 3, 3), (3, 3, 3), (3, 3, 3)]
+    Examples:
+        >>> strides, kernels = plan_stages((24, 96, 96), (1.0, 1.0, 1.0))
+        >>> strides
+        [(1, 1, 1), (2, 2, 2), (2, 2, 2), (1, 2, 2), (1, 2, 2)]
+        >>> plan_stages((16, 64, 64), (6.5, 1.0, 1.0))[1]
+        [(1, 3, 3), (1, 3, 3), (3, 3, 3), (3, 3, 3), (3, 3, 3)]
     """
     size, spacing, kernel = list(patch), list(spacing_mm), (1, 1, 1)
     strides, kernels = [(1, 1, 1)], list[Shape]()

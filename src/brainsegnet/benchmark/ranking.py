@@ -1,8 +1,8 @@
-"""`rank`: several models on the same cases, from the scores that `evaluate` wrote, and the tables of their ranking.
+"""`rank`: rank models on the same cases, from the scores that `evaluate` wrote, and write tables of the ranking.
 
-Ranks are averaged within a case, then over cases, as in BraTS and ISLES: a metric in millimetres weighs no more than
-one between 0 and 1, and an empty mask counts as one bad rank, not as a diagonal of 373 mm. Cases are what is resampled
-and swapped, since the figures of one case are not independent of each other.
+Ranks are averaged within a case, then over cases, as in BraTS and ISLES. So a metric in millimetres weighs no more than
+one between 0 and 1, and an empty mask counts as one bad rank. Cases are resampled and permuted as a whole, because the
+scores of one case depend on each other.
 """
 
 import json
@@ -37,11 +37,11 @@ Scores = Mapping[str, Mapping[str, Mapping[str, float | str | None]]]
 """Case name to region to metric to figure."""
 
 NEAR_ZERO = ("volume_error_ml", "relative_volume_error")
-"""Metrics with a sign: they are compared by their size."""
+"""Metrics with a sign, which are compared by their absolute value."""
 LOW_IS_GOOD = ("hd95_mm", "assd_mm", "lesions_missed", "lesions_invented", *NEAR_ZERO)
 RANKABLE = tuple(metric for metric in METRICS if metric not in {"predicted_volume_ml", "true_volume_ml"})
 USUAL_METRICS = ("dice", "hd95_mm")
-"""Those that BraTS ranks by."""
+"""The metrics that BraTS ranks by."""
 _RANK_RULE = (
     "Rank 1 is best; equal figures share their mean rank. Ranks are averaged over regions and metrics within a case, "
     "then over cases. First: share of bootstrap samples of the cases in which the mean rank is the lowest."
@@ -57,11 +57,14 @@ _COMPARED = ("Difference", "95 %", "Equal", "P")
 
 @dataclass(frozen=True)
 class RankedModel:
-    """The place of one model, 1 for the lowest mean rank; models of one mean rank share a place.
+    """The place of one model in a ranking; the lowest mean rank has place 1.
 
     Attributes:
+        model: Name of the model.
+        place: Place, counted from 1. Models with equal mean ranks share a place.
+        mean_rank: Mean rank over the cases.
         interval: 95 % bootstrap interval of the mean rank over cases.
-        first: Share of the resamples in which its mean rank is the lowest; ties are shared.
+        first: Share of the bootstrap samples in which its mean rank is the lowest; ties are shared.
     """
 
     model: str
@@ -73,7 +76,15 @@ class RankedModel:
 
 @dataclass(frozen=True)
 class RankTest:
-    """Mean ranks of two models: permutation test, the models swapped case by case; adjusted over all pairs (Holm)."""
+    """Permutation test of the mean ranks of two models, which are exchanged case by case.
+
+    Attributes:
+        a: First model.
+        b: Second model.
+        difference: Mean rank of `a` minus that of `b`.
+        p_value: Two-sided p-value.
+        p_adjusted: p-value adjusted for all pairs of models (Holm).
+    """
 
     a: str
     b: str
@@ -84,7 +95,18 @@ class RankTest:
 
 @dataclass(frozen=True)
 class ScoreTest:
-    """One metric of one region in two models: mean of `a` less `b`, and Wilcoxon's test, adjusted over all pairs."""
+    """Wilcoxon's signed-rank test of one metric in one region, for two models.
+
+    Attributes:
+        region: Region of the task.
+        metric: Name of the metric.
+        a: First model.
+        b: Second model.
+        difference: Mean of `a` minus mean of `b`.
+        interval: 95 % bootstrap interval of the difference.
+        test: The test of the paired scores.
+        p_adjusted: p-value adjusted for all pairs of models (Holm).
+    """
 
     region: str
     metric: str
@@ -98,12 +120,16 @@ class ScoreTest:
 
 @dataclass(frozen=True)
 class Ranking:
-    """Models ranked on the same cases, from the first place down, and the tests of each pair of them.
+    """Models ranked on the same cases, and the tests of each pair of them.
 
     Attributes:
-        cases, regions, metrics: What the ranks were averaged over.
-        score_tests: In each region and metric.
-        means: Model to region to metric to mean; of metrics with a sign, the mean size.
+        cases: Names of the cases.
+        regions: Regions over which ranks are averaged.
+        metrics: Metrics over which ranks are averaged.
+        models: The models, from the first place to the last.
+        rank_tests: Test of the mean ranks for each pair.
+        score_tests: Test of each metric in each region for each pair.
+        means: Model to region to metric to mean. Metrics with a sign have the mean of their absolute value.
     """
 
     cases: tuple[str, ...]
@@ -118,18 +144,24 @@ class Ranking:
 def rank(
     scores: Sequence[Path], out: Path | None = None, metrics: Sequence[str] = USUAL_METRICS, seed: int = 0
 ) -> Ranking:
-    """Rank models by their scores on the same cases, and test in which scores they differ.
+    """Rank models by their scores on the same cases, and test each pair of them.
+
+    Each model gets its mean rank over cases, regions and metrics. Pairs are tested by a permutation test of the mean
+    rank, and score by score by the signed-rank test of Wilcoxon. P-values are adjusted by the rule of Holm.
 
     Args:
-        scores: A `scores.json` of each model, or the folder that holds it; a model is called after the folder, or the
-            file if it is not called scores.json.
-        out: Folder that gets `ranking.csv`, `pairs.csv`, `ranking.json` and `ranking.md`, or None.
-        metrics: What counts, each as much as the others.
-        seed: Of bootstrap and permutations.
+        scores: The `scores.json` of each model, or the folder that holds it. A model has the name of the folder, or of
+            the file if that has another name.
+        out: Folder that gets `ranking.csv`, `pairs.csv`, `ranking.json` and `ranking.md`; None writes nothing.
+        metrics: Metrics to rank by, with equal weight: names of columns in `scores.csv`, such as `dice` and `hd95_mm`.
+        seed: Seed of the bootstrap and the permutations.
+
+    Returns:
+        The ranking, with the tests of all pairs.
 
     Raises:
-        DatasetError: a file is no scores.json, or the models were not scored on the same cases, truths and rules.
-        BrainSegNetError: a metric that cannot be ranked by, or a negative seed.
+        DatasetError: a file is not a scores.json, or the models were not scored on the same cases, truths and rules.
+        BrainSegNetError: models cannot be ranked by a metric, or the seed is negative.
         OutputError: the folder cannot be written.
     """
     if seed < 0:
@@ -151,11 +183,16 @@ def rank(
 
 
 def rank_models(models: Mapping[str, Scores], metrics: Sequence[str] = USUAL_METRICS, seed: int = 0) -> Ranking:
-    """Rank two models or more that were scored on the same cases; arguments as of `rank`.
+    """Rank two or more models that were scored on the same cases.
+
+    Args:
+        models: Name of each model to its scores.
+        metrics: As for `rank`.
+        seed: As for `rank`.
 
     Raises:
-        DatasetError: fewer than two models, or cases, regions or metrics that one of them lacks.
-        BrainSegNetError: a metric that cannot be ranked by.
+        DatasetError: there are fewer than two models, or one lacks a case, region or metric.
+        BrainSegNetError: models cannot be ranked by a metric.
     """
     metrics = tuple(dict.fromkeys(metrics))
     if unknown := set(metrics) - set(RANKABLE) or (not metrics and {"none"}):
@@ -179,7 +216,7 @@ def rank_models(models: Mapping[str, Scores], metrics: Sequence[str] = USUAL_MET
 
 
 def case_ranks(figures: Doubles, low_is_good: Sequence[bool]) -> Doubles:
-    """Mean rank of each model in each case: (cases, models) from figures (cases, columns, models)."""
+    """Mean rank of each model in each case: (cases, models), from scores (cases, columns, models)."""
     from scipy import stats
 
     signs = np.where(low_is_good, 1, -1)[:, None]

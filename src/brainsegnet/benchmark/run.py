@@ -1,4 +1,4 @@
-"""`run_benchmark`: networks, or variants of Brain SegNet, trained and tested in one harness, fold by fold."""
+"""`run_benchmark`: train and test networks, or variants of Brain SegNet, under the same conditions, fold by fold."""
 
 import json
 import time
@@ -29,7 +29,12 @@ SETTINGS, RUNS, TABLE = "settings.json", "runs", "benchmark"
 
 @dataclass(frozen=True)
 class Benchmark:
-    """Results of each model on the cases of all finished folds, and sentences on what was done."""
+    """Results of a benchmark on the cases of all finished folds.
+
+    Attributes:
+        results: Name of each network to its scores and costs.
+        notes: Sentences that say what was done.
+    """
 
     results: Results
     notes: tuple[str, ...]
@@ -42,22 +47,22 @@ def run_benchmark(
     options: BenchmarkOptions | None = None,
     callback: Callback | None = None,
 ) -> Benchmark:
-    """Train and test networks on the same folds, samples, loss, augmentation and budget, one after the other.
+    """Train and test networks one after another, on the same folds, samples, loss, augmentation and budget.
 
-    Scores count the whole grid of a scan: a lesion outside the brain's box, which no network sees, is missed. Each
-    finished training is kept in `out`. Called again, the benchmark goes on where it was, and more models or seeds can
-    join. The tables are written after each fold under each seed.
+    Scores count the whole grid of a scan, also outside the box of the brain that the networks see. Each finished
+    training is kept in `out`. A second call continues the benchmark, and may add networks or seeds. The tables are
+    written after each fold of each seed.
 
     Args:
         data: Folders of cases, or tables, all with known lesions.
-        task: A task, the name of a built-in one, or a YAML file.
-        out: Gets `benchmark.md`, `.csv` and `.json`, and a folder `runs` with a JSON for each training.
+        task: A task, the name of a built-in task, or a YAML file.
+        out: Folder that gets `benchmark.md`, `.csv` and `.json`, and a folder `runs` with a JSON for each training.
         options: What is compared, and how.
-        callback: Hears of the progress.
+        callback: Receives messages and progress.
 
     Raises:
         BrainSegNetError: data, task, options or output folder cannot be used; one sentence says why.
-        Interrupted: SIGINT or SIGTERM; what is finished stays, and the same call goes on.
+        Interrupted: SIGINT or SIGTERM arrived. Finished trainings stay, and the same call continues.
     """
     options = options or BenchmarkOptions()
     task = task if isinstance(task, Task) else load_task(task)

@@ -1,6 +1,7 @@
-"""The command line, and the ends it can come to: an exit code, and at most one sentence on standard error.
+"""The command line, and how it ends: an exit code, and at most one sentence on standard error.
 
-The code is 0, 1 for what a user can mend, 2 for what was typed wrong, or 128 plus a signal's number.
+Code 0 is success, 1 an error that the user can correct, and 2 a command that is typed wrong. A signal gives 128 plus
+its number.
 """
 
 import signal
@@ -14,7 +15,7 @@ from brainsegnet.cli.app import app, complain
 
 
 def main() -> None:
-    """Run a verb, and end with an exit code and at most one sentence, whatever comes."""
+    """Run a command, and end with an exit code and at most one sentence on standard error."""
     from brainsegnet.errors import BrainSegNetError, Interrupted
 
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))

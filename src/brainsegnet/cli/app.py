@@ -1,4 +1,4 @@
-"""The program itself, and how its verbs speak: sentences and bars of progress, complaints on standard error."""
+"""The program, and how its commands report: sentences and progress bars, and errors on standard error."""
 
 import sys
 from collections.abc import Mapping
@@ -45,7 +45,7 @@ app.register_install_completion_command(help="Install the completion of this com
 
 
 def report_failures(failures: Mapping[str, str], done: int) -> None:
-    """End with exit code 1 if any of many cases could not be done, after a sentence for each."""
+    """Print a sentence for each case that failed, and end with exit code 1 if there is one."""
     if failures:
         for sentence in failures.values():
             complain(sentence)
@@ -54,30 +54,30 @@ def report_failures(failures: Mapping[str, str], done: int) -> None:
 
 
 def say(text: str) -> None:
-    """A line on standard output."""
+    """Write a line on standard output."""
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
 
 
 def complain(text: str) -> None:
-    """A line on standard error."""
+    """Write a line on standard error."""
     sys.stderr.write(f"brainsegnet: {' '.join(text.splitlines())}\n")
 
 
 class Speaker(Callback):
-    """Writes sentences on standard output."""
+    """Writes messages and finished cases on standard output."""
 
     def on_message(self, text: str) -> None:
-        """Write a line."""
+        """Write the text."""
         say(text)
 
     def on_case(self, name: str, result: Any) -> None:  # noqa: ANN401
-        """Write its name."""
+        """Write the name of the case."""
         say(name)
 
 
 class TrainingBar(Speaker):
-    """A bar on a terminal; elsewhere a line every twentieth of the budget, and one for each validation."""
+    """A progress bar on a terminal. Elsewhere a line for each twentieth of the training and for each validation."""
 
     def __init__(self) -> None:
         from rich.console import Console
@@ -100,7 +100,7 @@ class TrainingBar(Speaker):
         self._bar.stop()
 
     def on_progress(self, event: ProgressEvent) -> None:
-        """Move the bar, or write a line where there is something new to show."""
+        """Move the bar, or write a line if there is something new to show."""
         line, minutes = self.describe(event), event.minutes_left
         left = "" if minutes is None else f"{minutes:.0f} minutes left"
         self._bar.update(self._task, completed=event.progress, description=line, left=left)
@@ -114,15 +114,15 @@ class TrainingBar(Speaker):
         return describe_event(event)
 
     def place_of(self, event: ProgressEvent) -> object:
-        """Off a terminal, a line is written where this changes."""
+        """Without a terminal, a line is written when this value changes."""
         return int(20 * event.progress)
 
 
 class BenchmarkBar(TrainingBar):
-    """A bar over all trainings on a terminal; elsewhere a line every fifth of a training."""
+    """A progress bar over all trainings on a terminal. Elsewhere a line for every fifth of a training."""
 
     def describe(self, event: ProgressEvent) -> str:
-        """The line of an event, with model, seed if there are several, and fold."""
+        """The line of an event, with model, fold, and the seed if there are several."""
         seed = "" if event.seed is None else f", seed {event.seed}"
         return f"{event.model}{seed}, fold {event.fold} of {event.folds}: {describe_event(event)}"
 
@@ -132,7 +132,7 @@ class BenchmarkBar(TrainingBar):
 
 
 def describe_event(event: ProgressEvent) -> str:
-    """One line of a training's log in words."""
+    """One line of the log of a training in words."""
     scores = "".join(f", {region} {value:.3f}" for region, value in (event.dice or {}).items())
     return (
         f"{event.stage} step {event.step}: loss {event.loss:.3f}{scores}, "

@@ -1,4 +1,4 @@
-"""Groups of verbs: `brainsegnet benchmark` (run, rank) and `brainsegnet paper` (table, figure, submit)."""
+"""Groups of commands: `brainsegnet benchmark` (run, rank) and `brainsegnet paper` (table, figure, submit)."""
 
 import sys
 from pathlib import Path
@@ -23,9 +23,9 @@ def run(
     out: Path,
     options: Annotated[BenchmarkOptions | None, Parameter(name="*")] = None,
 ) -> None:
-    """Train and test networks side by side: same folds, samples, loss, augmentation and budget.
+    """Train and test networks under the same conditions: folds, samples, loss, augmentation and length.
 
-    The same command goes on where it was stopped, and repeats nothing; more models, or more seeds, can be named later.
+    The same command continues a benchmark that was stopped. Networks and seeds can be added later.
 
     Example: brainsegnet benchmark run BRATS/ --task brats2015 --models brainsegnet unet --minutes 7 --out against
 
@@ -58,9 +58,9 @@ def run(
 
 @benchmark.command
 def rank(scores: Paths, /, *, out: Path | None = None, metrics: Names = (), seed: int = 0) -> None:
-    """Rank models by their scores on the same cases, and test in what they differ.
+    """Rank models by their scores on the same cases, and test their differences.
 
-    Example: brainsegnet benchmark rank ours/scores.json unet/scores.json --out ranking/
+    Example: brainsegnet benchmark rank brainsegnet/scores.json unet/scores.json --out ranking/
 
     Parameters
     ----------
@@ -69,9 +69,9 @@ def rank(scores: Paths, /, *, out: Path | None = None, metrics: Names = (), seed
     out
         Folder for ranking.csv, pairs.csv, ranking.json and ranking.md.
     metrics
-        What counts, each as much as the others; by default dice and hd95_mm.
+        Metrics to rank by, with equal weight; by default dice and hd95_mm.
     seed
-        Governs bootstrap and permutations.
+        Seed of the bootstrap and the permutations.
     """
     from rich.console import Console
 
@@ -88,16 +88,16 @@ app.command(paper)
 
 @paper.command
 def table(scores: Paths, /, *, number: Literal[1, 2], out: Folders | None = None, labels: Names = ()) -> None:
-    """Put your scores beside the rows of the paper's Table 1 (BRATS 2015) or Table 2 (ISLES 2017).
+    """Put your scores below the rows of the paper's Table 1 (BRATS 2015) or Table 2 (ISLES 2017).
 
     Example: brainsegnet paper table scores/plain scores/focal --number 1 --out table.md table.tex
 
     Parameters
     ----------
     scores
-        scores.json of evaluate, or folders that hold one; a row each.
+        Each scores.json of evaluate, or the folder that holds it; one row each.
     number
-        Which table.
+        Number of the table.
     out
         Files to write, in the format of their endings: .md, .csv, .tex.
     labels
@@ -119,7 +119,7 @@ def figure(
     number: Literal[4, 5] = 4,
     options: Annotated[FigureOptions | None, Parameter(name="*")] = None,
 ) -> None:
-    """Draw the paper's Figure 4 (models beside the truth) or Figure 5 (probability as colours).
+    """Draw the paper's Figure 4 (models beside the truth) or Figure 5 (probabilities as colours).
 
     Example: brainsegnet paper figure BRATS/ --predictions plain/ focal/ --task brats2015 --out figure4.png
 
@@ -128,13 +128,13 @@ def figure(
     data
         Folders of cases, or tables.
     predictions
-        What segment wrote: a folder for each model; for Figure 5 one, segmented with --probabilities.
+        Output folder of segment for each model. For Figure 5 one folder, segmented with --probabilities.
     task
-        In whose label convention the predictions are.
+        Label convention of the predictions.
     out
         Files to write: .png, .svg.
     number
-        Which figure.
+        Number of the figure.
     """
     from brainsegnet.paper.figure_cases import figure as run
 
@@ -144,7 +144,7 @@ def figure(
 
 @paper.command
 def submit(predictions: Path, data: Paths, /, *, task: str, name: str, out: Path, id_from: str | None = None) -> None:
-    """Pack predictions for the platform of a challenge; all is checked before anything is written.
+    """Pack predictions for the platform of a challenge. Everything is checked before a file is written.
 
     Example: brainsegnet paper submit predictions/ BRATS2015_Testing/ --task brats2015 --name mymethod --out upload.zip
 
@@ -153,16 +153,15 @@ def submit(predictions: Path, data: Paths, /, *, task: str, name: str, out: Path
     predictions
         Folder of label maps named after their cases, as segment writes them.
     data
-        Folders of the cases, in their original names: they hold the numbers that the platform knows.
+        Folders of the cases under their original names, which hold the numbers that the platform knows.
     task
         brats2015, isles2017, or a task file that names a platform (examples/tasks/isles2017_perfusion.yaml).
     name
-        Of the method: letters, digits, - and _.
+        Name of the method: letters, digits, - and _.
     out
         The zip to write.
     id_from
-        Sequence whose number stands for the case; by default the one that the task names: flair for brats2015,
-        mtt for isles2017.
+        Sequence whose number stands for the case. By default that of the task: flair for brats2015, mtt for isles2017.
     """
     from brainsegnet.paper.submission import submit as run
 

@@ -1,4 +1,4 @@
-"""The verbs that look at cases: segment, evaluate, inspect, report. Heavy libraries load when a verb runs."""
+"""The commands that look at cases: segment, evaluate, inspect, report. Heavy libraries load when a command runs."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,14 +17,14 @@ LesionRuleName = Literal["overlap", "brats2023"]
 
 @dataclass(frozen=True)
 class NamedFiles:
-    """One case as files named by their sequences, instead of CASES."""
+    """One case as one file for each sequence, instead of CASES."""
 
     flair: Path | None = None
-    "FLAIR image of one case; name its files instead of CASES."
+    "FLAIR image of one case. Name its files by sequence instead of giving CASES."
     t1: Path | None = None
     "T1 image."
     t1c: Path | None = None
-    "T1 image after contrast agent."
+    "T1 image after contrast agent (T1c, T1Gd, T1ce)."
     t2: Path | None = None
     "T2 image."
     dwi: Path | None = None
@@ -54,7 +54,7 @@ def segment(
     options: Annotated[SegmentOptions | None, Parameter(name="*")] = None,
     timings: bool = False,
 ) -> None:
-    """Segment one case or many.
+    """Segment one case or many: write a label map and a JSON for each.
 
     Example: brainsegnet segment --flair f.nii.gz --t1c c.nii.gz --out lesion.nii.gz
 
@@ -63,11 +63,11 @@ def segment(
     cases
         Folders of cases, folders of one case, or tables.
     model
-        Model folder, output folder of train, or name of a shipped model; by default the shipped model that uses most
-        of the sequences.
+        Name of a shipped model, model folder, or output folder of train. By default the shipped model that uses most of
+        the sequences.
     out
-        Label map to write; for more than one case, the folder that gets one for each. By default segmented.nii.gz for
-        one case named by its files, else the folder segmented, if it does not exist yet.
+        Label map to write; for several cases, the folder that gets one for each. By default segmented.nii.gz for one
+        case named by its files, else the folder segmented, if it does not exist yet.
     timings
         Show the seconds of each stage as a table at the end.
     """
@@ -108,15 +108,16 @@ def evaluate(
     predicted
         A label map, or a folder of them named after their cases.
     truth
-        A label map, a folder of label maps of the same names, or folders or tables of cases.
+        A label map, a folder of label maps with the same names, or folders or tables of cases.
     task
-        In whose label convention the predictions are; where the JSON of segment lies beside one, that decides.
+        Label convention of the predictions. If the JSON of segment is beside one, that decides.
     out
         Folder for scores.csv, scores.json and scores.md.
     tolerance_mm
-        Distance within which two surfaces agree, for the surface Dice.
+        Distance in mm within which two surfaces agree, for the surface Dice.
     lesions
-        overlap: a lesion is found where any voxel of it is. brats2023: the lesion-wise scheme of that challenge.
+        When a lesion counts as found. overlap: any voxel of it is predicted. brats2023: the lesion-wise rules of that
+        challenge.
     """
     from rich.console import Console
 
@@ -134,17 +135,16 @@ def evaluate(
 
 @app.command
 def inspect(model_or_case: Path | None = None, /) -> None:
-    """Show what is in a model folder, a case or a folder of cases, and which cases are incomplete.
+    """Show what is in a model, a case or a folder of cases, and which cases are incomplete.
 
-    Without an argument, list the models inside the package: what they take and find, training data, licence, scores,
-    hashes.
+    Without an argument, list the models in the package: sequences, tissues, training data, licence, scores and hashes.
 
     Example: brainsegnet inspect BRATS/
 
     Parameters
     ----------
     model_or_case
-        Model folder, output folder of train, name of a shipped model, folder of cases, table, or image file.
+        Name of a shipped model, model folder, output folder of train, folder or table of cases, or image file.
     """
     from dataclasses import replace
 
@@ -170,7 +170,7 @@ def report(
     tolerance_mm: float = 1.0,
     lesions: LesionRuleName = "overlap",
 ) -> None:
-    """Write one HTML page that holds all it shows: scores, distributions, worst cases, curves, card, how to repeat.
+    """Write one HTML page with everything it shows: scores, distributions, worst cases, curves, card, how to repeat it.
 
     Example: brainsegnet report predictions/ BRATS/ --task brats2015 --out report.html
 
@@ -179,15 +179,17 @@ def report(
     source
         Output folder of train, model folder, or folder of predictions.
     truth
-        For predictions: folders or tables of cases, which are drawn too, or a folder of label maps.
+        For predictions: folders or tables of cases, which are also drawn, or a folder of label maps.
     out
         Page to write, .html.
     task
-        For predictions: in whose label convention they are.
+        For predictions: their label convention.
     worst
-        How many of the worst cases to show.
-    tolerance_mm, lesions
-        As of evaluate.
+        Number of the worst cases to show.
+    tolerance_mm
+        For predictions: distance in mm within which two surfaces agree, for the surface Dice.
+    lesions
+        For predictions: when a lesion counts as found, as for evaluate.
     """
     from brainsegnet.metrics.scores import ScoreRules
     from brainsegnet.metrics.shapes import LESION_RULES

@@ -1,4 +1,4 @@
-"""The verbs that make models and cases: train, export, simulate. Heavy libraries load when a verb runs."""
+"""The commands that make models and cases: train, export, simulate. Heavy libraries load when a command runs."""
 
 import os
 from pathlib import Path
@@ -23,7 +23,7 @@ def train(
     out: Path,
     options: Annotated[TrainOptions | None, Parameter(name="*")] = None,
 ) -> None:
-    """Train a model on cases with known lesions, on cases that are simulated meanwhile, or on both.
+    """Train a model on cases with known lesions, on cases that are simulated during the training, or on both.
 
     Example: brainsegnet train BRATS/ --task brats2015 --out runs/first --minutes 15
 
@@ -34,8 +34,9 @@ def train(
     Parameters
     ----------
     data
-        Folders of cases as distributed (BRATS 2015 to 2023, ISLES 2017 and 2022, BIDS, Decathlon, nnU-Net; inspect
-        tells), or tables case,sequence,path (.csv, .yaml). None are needed with --simulated.
+        Folders of cases as distributed (BRATS 2015 to 2023, ISLES 2017 and 2022, BIDS, Decathlon, nnU-Net), or tables
+        case,sequence,path (.csv, .yaml). The command inspect shows what is recognised. None are needed with
+        --simulated.
     task
         brats2015, brats2021, brats2023, isles2017, isles2022, or a YAML file.
     out
@@ -52,16 +53,16 @@ def train(
 
 @app.command
 def export(model: Path, data: Paths | None = None, /) -> None:
-    """Put a model into formats that run fast on a CPU, without torch: OpenVINO (floats and 8-bit integers), and ONNX.
+    """Write a model in formats that run fast on a CPU without torch: OpenVINO (floats and 8-bit integers) and ONNX.
 
     Example: brainsegnet export runs/first BRATS/
 
     Parameters
     ----------
     model
-        Model folder, or the output folder of train; gets a folder export/.
+        Model folder, or output folder of train. It gets a folder export/.
     data
-        Cases that the model was trained on: the ranges of 8-bit integers come from them. Without data, floats only.
+        Cases that the model was trained on. The ranges of the 8-bit integers come from them. Without data, floats only.
     """
     from brainsegnet.training.export import export as run
 
@@ -70,7 +71,7 @@ def export(model: Path, data: Paths | None = None, /) -> None:
 
 @app.command
 def simulate(out: Path, /, *, options: Annotated[SimulateOptions | None, Parameter(name="*")] = None) -> None:
-    """Simulate cases: heads with a glioma, in the folders of BRATS 2015, or with a stroke.
+    """Simulate cases: heads with a glioma, in the folders of BRATS 2015, or heads with a stroke.
 
     Example: brainsegnet simulate phantoms/ --cases 8 --seed 0
 

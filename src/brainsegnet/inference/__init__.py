@@ -1,4 +1,7 @@
-"""Engines, tiled inference, and the segmentation of one case or many; here its options, which load no heavy library."""
+"""Inference: segment one case or many. This file holds the options, which load no heavy library.
+
+The modules of this package hold the backends, tiled inference, post-processing and the out-of-distribution check.
+"""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -11,36 +14,46 @@ Precision = Literal["auto", "float", "bf16", "int8"]
 
 @dataclass(frozen=True)
 class SegmentOptions:
-    """How to segment.
+    """How to segment a case: precision, device, memory, extra maps, and what to do with sequences on different grids.
+
+    The fields are the options of `brainsegnet segment`.
 
     Raises:
-        BrainSegNetError: fewer than one thread or one slice, or no memory.
+        BrainSegNetError: threads, slabs or memory is not above zero.
+
+    Examples:
+        >>> SegmentOptions(threads=2, uncertainty=True).device
+        'auto'
     """
 
     slabs: int | None = None
-    "Slices of a slab, as the paper's 31; by default the whole brain at once."
+    """Cut the brain into slabs of this many slices, as the paper does (31). By default the whole brain goes through the
+    network in one pass."""
     probabilities: bool = False
-    "Give a probability map per tissue too."
+    "Also give a probability map for each tissue and for the background."
     uncertainty: bool = False
-    "Give an entropy map too, and intervals of the volumes."
+    "Also give an entropy map, and an interval for the volume of each region."
     keep_all_components: bool = False
-    "Keep connected components of much lower confidence than the highest; some models drop them."
+    """Keep all connected components. By default some models drop those of much lower confidence than the most confident
+    one."""
     tta: bool = False
-    "Test-time augmentation: the mean over the scan and its mirror images, which takes four times as long."
+    "Test-time augmentation: average over the scan and its mirror images. Takes about five times as long."
     device: Device = "auto"
-    "auto takes a GPU where there is one."
+    "Where the network runs; auto uses a GPU if there is one and torch is installed, else the CPU."
     threads: int | None = None
-    "Threads of the CPU; by default all cores."
+    "Number of CPU threads; by default all cores."
     precision: Precision = "auto"
-    "Of the CPU; auto is int8, else bf16, where that is fast and costs no accuracy."
+    """Arithmetic on the CPU; auto uses int8, else bf16, if the processor is fast at it and the model card shows no
+    relevant loss of Dice; else float."""
     max_memory_gb: float | None = None
-    "Memory for the network; the scan is cut as far as needed, with the same result. By default what is free."
+    "Memory for one pass of the network, in GB; by default the free memory. Larger scans are cut, with the same result."
     resample: bool = False
-    "Resample sequences on other grids to the grid of the first one instead of refusing them."
+    "Resample sequences on other grids to the grid of the first sequence. By default they are refused."
     register: bool = False
-    "As resample, after a rigid registration to the first sequence; a sequence on its grid stays as it is."
+    """Register sequences on other grids rigidly to the first sequence, then resample them. Sequences on its grid stay
+    as they are."""
     picture: bool = False
-    "Draw the result over the scan, as a PNG beside the label map."
+    "Draw the labels over the scan, as a PNG beside the label map."
 
     def __post_init__(self) -> None:
         if self.slabs is not None and self.slabs < 1:
@@ -52,5 +65,5 @@ class SegmentOptions:
 
     @property
     def max_bytes(self) -> int | None:
-        """Memory for the network in bytes; None is what is free."""
+        """`max_memory_gb` in bytes (1 GB is 10^9 bytes); None means the free memory."""
         return None if self.max_memory_gb is None else int(1e9 * self.max_memory_gb)

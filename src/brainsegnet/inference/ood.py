@@ -1,7 +1,7 @@
 """Out-of-distribution check: does a scan look like the training cases of the model? If not, sentences for the user.
 
-A network segments any image with the right number of channels. Three mistakes are common and give no error: the skull
-was not removed, sequences are exchanged, or the header gives a wrong orientation.
+A network segments any image with the right number of channels. Three common mistakes give no error: the skull was not
+removed, sequences are exchanged, or the header gives a wrong orientation.
 
 Features of each sequence, of each pair and of the shape are measured on a grid of about 4 mm, with medians and
 quantiles. So they take milliseconds, and a large lesion changes them little.
@@ -57,14 +57,15 @@ MAX_DEVIATION = 9.0
 
 @dataclass(frozen=True, eq=False)
 class ImageFeatures:
-    """What a scan looks like.
+    """Features of a scan for the out-of-distribution check.
 
     Attributes:
         single: Sequence to its `FEATURES`.
-        pairs, correlations: Two sequences, in alphabetical order, to their `PAIR_FEATURES`, and to the correlation of
-            the images.
-        rings: Sequence to the medians of the outermost layer of the mask and of the one beneath.
-        volume_ml, filled: Volume of the mask, and the share of its box that it fills.
+        pairs: Two sequences, in alphabetical order, to their `PAIR_FEATURES`.
+        correlations: Two sequences, in alphabetical order, to the correlation of the images.
+        rings: Sequence to the medians of the outermost layer of the mask and of the layer beneath.
+        volume_ml: Volume of the mask in ml.
+        filled: Share of its box that the mask fills.
         shape: Share (8, 8, 8) of each block that the mask fills.
     """
 
@@ -78,16 +79,20 @@ class ImageFeatures:
 
     @property
     def rims(self) -> dict[str, float]:
-        """The sequences with a dark layer beneath the outermost one, and the contrast of the two."""
+        """The sequences with a dark layer beneath the outermost one, to the contrast of the two."""
         return {name: rim - ring for name, (rim, ring) in self.rings.items() if ring < DARK_RING}
 
 
 def find_warnings(prepared: Prepared, spacing_mm: Millimetres, profile: Profile) -> list[str]:
-    """Sentences on what looks unlike the training cases, each with its remedy.
+    """Sentences about what looks unlike the training cases, each with its remedy.
 
-    If the skull seems to be there, nothing else is checked, because everything else is measured within the brain. Some
-    models are trained on whole heads; so the scan must also exceed every training case. `spacing_mm` is that of the
-    scan as it is stored: `case.reference.spacing_mm`.
+    If the skull seems to be present, nothing else is checked, because everything else is measured within the brain.
+    Some models are trained on whole heads, so the scan must also exceed every training case.
+
+    Args:
+        prepared: The scan.
+        spacing_mm: Spacing of the scan as it is stored: `case.reference.spacing_mm`.
+        profile: Features of the training cases.
     """
     features = measure_features(prepared, spacing_mm)
     volumes = f"{features.volume_ml:.0f} ml, the brains of the training cases {profile.volume_ml:.0f} ml"
@@ -100,7 +105,7 @@ def find_warnings(prepared: Prepared, spacing_mm: Millimetres, profile: Profile)
 
 
 def measure_features(prepared: Prepared, spacing_mm: Millimetres) -> ImageFeatures:
-    """Image features of a prepared scan; arguments as `find_warnings`."""
+    """Image features of a prepared scan. Arguments are those of `find_warnings`."""
     sample = _take_sample(prepared, spacing_mm)
     mask, names = sample.mask, prepared.sequences
     weight = ndimage.uniform_filter(mask.astype(np.float32), 3)

@@ -34,19 +34,20 @@ which gives the logits, in 32-bit floats. Without a hint it takes bf16 wherever 
 
 @cache
 def shared_core() -> openvino.Core:
-    """The only OpenVINO core of this process; it is never released.
+    """The only OpenVINO core of this process. It is never released.
 
-    A core gives the thread that first compiles with it a stack for signal handlers, and takes it back when the core is
-    released. If two cores are not released in reverse order, the thread is left with a freed stack, and the next Ctrl-C
-    is a segmentation fault.
+    The thread that first compiles with a core gets a stack for signal handlers, which is freed with the core. If two
+    cores are not released in reverse order, the thread keeps a freed stack, and the next Ctrl-C is a segmentation
+    fault.
     """
     return openvino.Core()
 
 
 class OpenVinoBackend:
-    """An exported model ready to run, from its .xml file and its card; without `threads` on all cores.
+    """An exported model ready to run on a CPU, without torch.
 
-    `arithmetic` is "int8" for an export in 8 bits, else "float", or "bf16" where the processor has units for it.
+    `arithmetic` is "int8" for an export in 8 bits, else "float", or "bf16" if the processor has units for it. `threads`
+    of None are all cores.
 
     Raises:
         ModelError: OpenVINO cannot read the file.
@@ -105,10 +106,10 @@ class OpenVinoBackend:
 
 
 def with_arg_max(network: OpenVinoModel, classes: int, confidence: bool = False) -> OpenVinoModel:
-    """The network with the arg-max inside, where it runs on all cores and no float leaves the engine.
+    """The network with the arg-max inside, so that it runs on all cores and no float leaves the engine.
 
-    From logits (1, S * K, d, h, w) to classes (S, d, h, w) in uint8, the first class of equals. With `confidence`, the
-    lesion probability in `CONFIDENCE_STEPS` is added: (2, S, d, h, w).
+    Logits (1, S * K, d, h, w) become classes (S, d, h, w) in uint8; of equal logits the first class counts. With
+    `confidence`, the lesion probability in `CONFIDENCE_STEPS` is added: (2, S, d, h, w).
     """
     copied = network.clone()
     logits = copied.get_results()[0].input_value(0)

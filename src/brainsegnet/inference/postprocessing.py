@@ -1,8 +1,8 @@
 """From predicted classes and probabilities to a result: connected components, entropy, volumes and their intervals.
 
-Errors far from the lesion are mostly components of their own with a lower lesion probability. So a component is dropped
-if its mean lesion probability is lower than that of the most confident component by more than a margin. The margin is
-chosen on unseen cases; a model that gains nothing has none. The paper keeps all components ("Testing").
+Errors far from the lesion are mostly separate components with a lower lesion probability. A component is dropped if its
+mean lesion probability is lower than that of the most confident component by more than a margin. The margin is chosen
+on unseen cases; a model that gains nothing from it has none. The paper keeps all components (section "Testing").
 
 The interval of a volume runs from the volume with a probability above 1 - alpha to the volume with a probability above
 alpha. Alpha is chosen on unseen cases, so that the interval holds the true volume in a given share of them.
@@ -27,7 +27,7 @@ SMALLEST_SHARE = 0.1
 
 
 class FilteredLabels(NamedTuple):
-    """Classes (D, H, W) after components were dropped, and how many components and voxels those were."""
+    """Classes (D, H, W) after components were dropped, and how many components and voxels were dropped."""
 
     classes: Labels
     dropped_components: int
@@ -35,14 +35,14 @@ class FilteredLabels(NamedTuple):
 
 
 def filter_components(classes: Labels, confidence: Labels, margin: float | None) -> FilteredLabels:
-    """Set components to background whose confidence is lower than the highest one by more than a margin.
+    """Set components to background if their confidence is lower than the highest one by more than a margin.
 
     The largest component is always kept, so that a large faint lesion beside a small bright one is not lost.
 
     Args:
-        classes: (D, H, W), 0 is the background. Voxels that touch at a corner are in one component.
-        confidence: Lesion probability (D, H, W) in `CONFIDENCE_STEPS`; its mean is the confidence of a component.
-        margin: As a probability; None drops nothing.
+        classes: Classes (D, H, W); 0 is the background. Voxels that touch at a corner belong to one component.
+        confidence: Lesion probability (D, H, W) in `CONFIDENCE_STEPS`. Its mean is the confidence of a component.
+        margin: Margin as a probability; None drops nothing.
     """
     unchanged = FilteredLabels(classes, 0, 0)
     if margin is None:
@@ -75,7 +75,7 @@ def segment_filtered(
 
 
 def filter_probabilities(probabilities: Floats, margin: float | None) -> FilteredLabels:
-    """The same from probabilities (K, D, H, W)."""
+    """As `segment_filtered`, from probabilities (K, D, H, W)."""
     return filter_components(*labels_and_confidence(probabilities), margin)
 
 
@@ -97,25 +97,27 @@ def suppress_dropped(probabilities: Floats, classes: Labels) -> Floats:
 
 
 def entropy(probabilities: Floats) -> Floats:
-    """Entropy (D, H, W) of class probabilities (K, D, H, W), as a share of the greatest possible one, log K.
+    """Entropy (D, H, W) of class probabilities (K, D, H, W), as a share of its maximum, log K.
 
-    >>> entropy(np.array([1, 0.5, 0, 0.5], np.float32).reshape(2, 2, 1, 1)).ravel().tolist()
-    [0.0, 1.0]
+    Examples:
+        >>> entropy(np.array([1, 0.5, 0, 0.5], np.float32).reshape(2, 2, 1, 1)).ravel().tolist()
+        [0.0, 1.0]
     """
     logs = np.log(np.maximum(probabilities, np.float32(1e-12)))
     return np.asarray(np.abs((probabilities * logs).sum(0)) / np.float32(math.log(len(probabilities))), np.float32)
 
 
 def region_probability(probabilities: Floats, classes: Sequence[int]) -> Floats:
-    """Probability (D, H, W) that a voxel is in a region, which unites some of the classes of (K, D, H, W)."""
+    """Probability (D, H, W) that a voxel is in a region, which combines some of the classes of (K, D, H, W)."""
     return np.asarray(probabilities[list(classes)].sum(0), np.float32)
 
 
 def volume_interval(probability: Floats, voxel_ml: float, alpha: float) -> tuple[float, float]:
-    """Limits in ml of the interval of a region's volume, from its probability (D, H, W).
+    """Both ends in ml of the interval of a region's volume, from its probability (D, H, W).
 
-    >>> volume_interval(np.array([0.05, 0.5, 0.95, 1], np.float32), 1.0, alpha=0.1)
-    (2.0, 3.0)
+    Examples:
+        >>> volume_interval(np.array([0.05, 0.5, 0.95, 1], np.float32), 1.0, alpha=0.1)
+        (2.0, 3.0)
     """
     least, most = (int(np.count_nonzero(probability > limit)) for limit in (1 - alpha, alpha))
     return least * voxel_ml, most * voxel_ml
@@ -123,7 +125,15 @@ def volume_interval(probability: Floats, voxel_ml: float, alpha: float) -> tuple
 
 @dataclass(frozen=True)
 class Interval:
-    """An interval of a volume in ml; `coverage` and `cases` as in `IntervalNote`."""
+    """Interval for the volume of a region.
+
+    Attributes:
+        least_ml: Lower end in ml.
+        most_ml: Upper end in ml.
+        coverage: Share of unseen cases whose interval held the true volume. None if it is not known for this
+            prediction.
+        cases: Number of these cases.
+    """
 
     least_ml: float
     most_ml: float
@@ -134,10 +144,10 @@ class Interval:
 def find_intervals(
     probabilities: Floats, card: Card, voxel_ml: float, as_validated: bool = True
 ) -> dict[str, Interval]:
-    """The interval of each region's volume, from probabilities (K, D, H, W).
+    """The interval for the volume of each region, from probabilities (K, D, H, W).
 
-    The coverage on the card was measured with all sequences and without test-time augmentation; of a prediction that
-    is not `as_validated` it is unknown.
+    The coverage on the card was measured with all sequences and without test-time augmentation. It is unknown for a
+    prediction that is not `as_validated`.
     """
     intervals = {}
     for region, classes in zip(card.task.regions, card.task.region_classes, strict=True):
@@ -149,12 +159,13 @@ def find_intervals(
 
 
 def measure_volumes(labels: LabelMap, task: Task) -> dict[str, dict[str, float]]:
-    """Volume of each tissue and of each region of the task, in ml.
+    """Volume of each tissue and of each region of a task, in ml.
 
-    >>> from brainsegnet.task import BRATS2021
-    >>> labels = LabelMap(np.array([[[0, 1, 2, 4, 4]]], np.uint8), np.diag([5.0, 1.0, 2.0, 1.0]))
-    >>> measure_volumes(labels, BRATS2021)["regions"]
-    {'whole': 0.04, 'core': 0.03, 'enhancing': 0.02}
+    Examples:
+        >>> from brainsegnet.task import BRATS2021
+        >>> labels = LabelMap(np.array([[[0, 1, 2, 4, 4]]], np.uint8), np.diag([5.0, 1.0, 2.0, 1.0]))
+        >>> measure_volumes(labels, BRATS2021)["regions"]
+        {'whole': 0.04, 'core': 0.03, 'enhancing': 0.02}
     """
     voxels = np.bincount(labels.array.ravel(), minlength=256)
 

@@ -1,6 +1,6 @@
-"""One case through the network: prepared, predicted, and brought back to its own grid, in three steps.
+"""One case through the network in three steps: prepare it, predict, and bring the result to its own grid.
 
-The steps can be taken apart, so that one case is prepared or finished while another one is in the network.
+The steps are separate, so that one case can be prepared or finished while another one is in the network.
 """
 
 import time
@@ -28,26 +28,39 @@ from brainsegnet.inference.segmentation import Segmentation, expected_dice, warn
 from brainsegnet.inference.tiling import Backend, TiledPredictor, tta_probabilities
 from brainsegnet.model.card import Card
 from brainsegnet.preprocessing.prepare import Prepared, prepare, restore
-from brainsegnet.task import Task
+from brainsegnet.task import Normalisation, Task
 from brainsegnet.volume import Case, LabelMap, Volume
 
 BACKGROUND = "background"
 
+Prepare = Callable[[Case, Normalisation], Prepared]
+"""Prepares a case, on whatever device."""
+
 
 class Engine(TiledPredictor):
-    """A tiled predictor with the card of its model; `prepare` prepares cases for it, on the device if that can."""
+    """A model ready to run: a tiled predictor with the card of the model.
+
+    `prepare` prepares cases for it, on the device if the backend can.
+    """
 
     def __init__(
         self, card: Card, backend: Backend, max_bytes: int | None = None, fallback: Callable[[], Backend] | None = None
     ) -> None:
         super().__init__(backend, max_bytes, fallback)
         self.card = card
-        self.prepare: Callable[[Case], Prepared] = getattr(backend, "prepare", prepare)
+        self.prepare: Prepare = getattr(backend, "prepare", prepare)
 
 
 @dataclass(frozen=True, eq=False)
 class LoadedCase:
-    """A case in memory; `moved`, `notes` and `seconds` as in `Segmentation`."""
+    """A case in memory, before it is prepared.
+
+    Attributes:
+        case: Its images on one grid.
+        moved: How sequences were brought to that grid, as in `Segmentation`.
+        notes: Remarks, as in `Segmentation`.
+        seconds: Seconds of each stage so far.
+    """
 
     case: Case
     moved: Mapping[str, Any] = field(default_factory=dict)
@@ -57,11 +70,13 @@ class LoadedCase:
 
 @dataclass(frozen=True, eq=False)
 class PreparedCase:
-    """A case ready for the network.
+    """A case that is ready for the network.
 
     Attributes:
-        prepared: Upright, cropped and normalised, with the sequences that the model uses.
+        loaded: The case.
+        prepared: The case upright, cropped and normalised, with the sequences that the model uses.
         image: Channels (C, d, h, w) of the model, zero for absent sequences, on the device that prepared them.
+        seconds: Seconds of each stage so far.
     """
 
     loaded: LoadedCase
@@ -72,12 +87,17 @@ class PreparedCase:
 
 @dataclass(frozen=True, eq=False)
 class RawPrediction:
-    """The prediction of a case in the brain's box, before it is brought back to the grid of the case.
+    """The prediction for a case in the box of the brain, before it is brought to the grid of the case.
 
     Attributes:
+        prepared_case: The case.
+        options: How it was segmented.
         filtered: Classes (d, h, w) without the dropped components.
-        probabilities: (K, d, h, w) if maps or intervals were asked for.
-        engine, notes, pass_bytes, seconds: As in `Segmentation`.
+        probabilities: Probabilities (K, d, h, w) if maps or intervals were asked for, else None.
+        engine: As in `Segmentation`.
+        notes: As in `Segmentation`.
+        pass_bytes: As in `Segmentation`.
+        seconds: As in `Segmentation`.
     """
 
     prepared_case: PreparedCase
@@ -91,10 +111,10 @@ class RawPrediction:
 
 
 def predict(case: Case, engine: Engine, options: SegmentOptions | None = None) -> Segmentation:
-    """Segment a case; sequences that the model does not know are ignored.
+    """Segment a case with an open engine. Sequences that the model does not use are ignored.
 
     Raises:
-        MissingSequence: a sequence is absent and the model needs it, or all are absent.
+        MissingSequence: the model needs a sequence that is absent, or all are absent.
         ImageError: an image cannot be normalised.
         MemoryError: a forward pass needs more memory than there is.
     """
@@ -102,8 +122,8 @@ def predict(case: Case, engine: Engine, options: SegmentOptions | None = None) -
     return finish(compute(prepared_case, engine, options or SegmentOptions()), engine.card)
 
 
-def prepare_case(loaded: LoadedCase, card: Card, prepare: Callable[[Case], Prepared] = prepare) -> PreparedCase:
-    """First step: check, bring upright, crop, normalise, and put the sequences in order; errors as `predict`."""
+def prepare_case(loaded: LoadedCase, card: Card, prepare: Prepare = prepare) -> PreparedCase:
+    """First step: check, turn upright, crop, normalise, and order the sequences. Errors are those of `predict`."""
     started, case = time.perf_counter(), loaded.case
     used = {name: case.images[name] for name in card.sequences if name in case.images}
     absent = [name for name in card.sequences if name not in used]
@@ -114,13 +134,13 @@ def prepare_case(loaded: LoadedCase, card: Card, prepare: Callable[[Case], Prepa
             f"case {case.name} has no {', '.join(absent)}, only {', '.join(case.images)}, "
             f"and model {card.name} {needs}; {remedy}"
         )
-    prepared = prepare(Case(case.name, used))
+    prepared = prepare(Case(case.name, used), card.input.normalisation)
     image = arrange_channels(prepared, card.sequences)
     return PreparedCase(loaded, prepared, image, {**loaded.seconds, "prepare": time.perf_counter() - started})
 
 
 def arrange_channels(prepared: Prepared, sequences: tuple[str, ...]) -> Floats:
-    """Channels (C, d, h, w) in the order of `sequences`; an absent one is zero, the median of a present one."""
+    """Channels (C, d, h, w) in the order of `sequences`. An absent one is zero, the median of a present one."""
     if prepared.sequences == sequences:
         return prepared.image
     rows = [sequences.index(name) for name in prepared.sequences]
@@ -132,7 +152,7 @@ def arrange_channels(prepared: Prepared, sequences: tuple[str, ...]) -> Floats:
 
 
 def compute(prepared_case: PreparedCase, engine: Engine, options: SegmentOptions) -> RawPrediction:
-    """Second step: the network, and the filter of connected components; errors as `predict`."""
+    """Second step: run the network and filter the connected components. Errors are those of `predict`."""
     started, image = time.perf_counter(), prepared_case.image
     margin = None if options.keep_all_components else engine.card.components.confidence_margin
     maps_needed, probabilities = options.probabilities or options.uncertainty, None
@@ -156,7 +176,7 @@ def compute(prepared_case: PreparedCase, engine: Engine, options: SegmentOptions
 
 
 def finish(raw: RawPrediction, card: Card, model_folder: Path | None = None) -> Segmentation:
-    """Third step: back to the case's own grid and the task's labels, with volumes and warnings."""
+    """Third step: bring the result to the grid of the case and the labels of the task, with volumes and warnings."""
     prepared, loaded = raw.prepared_case.prepared, raw.prepared_case.loaded
     options, soft = raw.options, raw.probabilities
     used, reference = prepared.sequences, loaded.case.reference

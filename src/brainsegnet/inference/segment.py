@@ -1,6 +1,6 @@
-"""`segment`: cases on disk to label maps on their own grids, each with a JSON beside it.
+"""`segment`: segment cases on disk, and write a label map and a JSON for each.
 
-One case is read and one is written while another is computed, and a bad case does not stop the others.
+One case is read and one is written while another is computed. A case that fails does not stop the others.
 """
 
 import time
@@ -27,7 +27,13 @@ from brainsegnet.progress import Callback
 
 @dataclass(frozen=True)
 class SavedCase:
-    """One case done: the file of its label map, and the content of the JSON beside it."""
+    """One segmented case on disk.
+
+    Attributes:
+        name: Name of the case.
+        path: File of its label map.
+        report: Content of the JSON beside the label map.
+    """
 
     name: str
     path: Path
@@ -36,12 +42,13 @@ class SavedCase:
 
 @dataclass(frozen=True)
 class BatchResult:
-    """The results of many cases, in their order, and the cases that failed.
+    """What `segment` did: the cases that succeeded, in their order, and those that failed.
 
     Attributes:
-        done: Results of the cases that succeeded.
-        failures: Case to the sentence that says why it failed.
-        seconds, computing: From the first reading to the last writing; and those in which a case was computed.
+        done: The cases that succeeded.
+        failures: Name of each case that failed, to a sentence that says why.
+        seconds: Seconds from the start of the first reading to the end of the last writing.
+        computing: Seconds of these in which a case was prepared or in the network.
     """
 
     done: Sequence[SavedCase] = ()
@@ -57,21 +64,24 @@ def segment(
     options: SegmentOptions | None = None,
     callback: Callback | None = None,
 ) -> BatchResult:
-    """Segment one case or many on disk; cases are read and written while another one is computed.
+    """Segment one case or many on disk, and write a label map and a JSON for each.
 
     Args:
-        cases: Folders of cases or tables; or one case as sequence name to file.
-        model: Model folder, output folder of `train`, or name of a shipped model; None is the shipped model that uses
-            most of the sequences of the cases.
-        out: Label map to write; for more than one case, the folder that gets one for each, named after it.
+        cases: Folders of cases, or tables; or one case as sequence name to file.
+        model: Name of a shipped model, model folder, or output folder of `train`. None chooses the shipped model that
+            uses most of the sequences.
+        out: Label map to write. For several cases, the folder that gets one label map each.
         options: How to segment.
-        callback: Hears of each case that is done, with its `SavedCase`.
+        callback: Its `on_case` is called with the `SavedCase` of each case that is done.
+
+    Returns:
+        The cases that succeeded, each with its label map and report, and a sentence for each that failed.
 
     Raises:
-        ModelError: the model cannot be used; without one, two cases need different models.
+        ModelError: the model cannot be used; or no model is named, and two cases need different ones.
         DatasetError: no case is found.
-        OutputError: the output cannot be written, or would be taken for the truth of a case that was found in a folder.
-        BrainSegNetError: the only case cannot be used; of many, the bad ones are in `failures`.
+        OutputError: the output cannot be written, or a later search would take it for the truth of a case.
+        BrainSegNetError: the only case cannot be used. Of several cases, those that fail are in `failures`.
     """
     if named := isinstance(cases, Mapping):
         case_files = [CaseFiles(stem_of(next(iter(cases.values())), READERS), cases)]
@@ -153,14 +163,19 @@ def run_batch(
     name: Callable[[CaseFiles], str] = str,
     start: Callable[[], object] = lambda: None,
 ) -> BatchResult:
-    """Read, compute and write each item; at most four items are in memory.
+    """Read, compute and write each item in a pipeline, with at most four items in memory.
 
-    Errors of the user's making, of the operating system and of too little memory become failures. Any other error, an
-    error in `start` and Ctrl-C end the batch.
+    `compute` runs in the calling thread. Meanwhile `read` runs in another thread for the next item, and `write` in a
+    third for the previous one. User errors, errors of the operating system and lack of memory become failures of their
+    item. Any other error, an error in `start` and Ctrl-C end the batch.
 
-    `read` runs in a thread for the next item, and `write` in another for the former one, while `compute` runs in the
-    calling thread. `name` gives the case of an item; names must differ. `start` is called once, while the first item is
-    read, for example to load a model.
+    Args:
+        items: Cases to process.
+        read: Reads an item.
+        compute: Runs the network.
+        write: Writes a result.
+        name: Gives the case name of an item; names must differ.
+        start: Called once, while the first item is read; for example to load a model.
     """
     done: list[SavedCase] = []
     failures: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""`Segmentation`: the result of one case, its labels, maps, volumes and warnings; how it is saved and shown."""
+"""`Segmentation`: the result of one case, with labels, maps, volumes and warnings, and how it is saved and shown."""
 
 import base64
 import json
@@ -25,24 +25,33 @@ POOR_DICE = 0.25
 
 @dataclass(frozen=True, eq=False)
 class Segmentation:
-    """The result of one case.
+    """The result of one case: its label map, the lesion volumes, warnings, and how it was computed.
+
+    A notebook shows it as a picture with volumes and warnings.
 
     Attributes:
-        case: The sequences that were segmented, on one grid, and the truth where it is known.
-        card: Of the model.
-        labels: (D, H, W) in the convention of the task, on the grid of the case.
-        used, absent: Sequences of the model that the case has, and has not.
-        volumes_ml: "labels" by tissue and "regions" by region.
-        probabilities: Tissue, and "background", to a float32 map on the same grid; components that were dropped are
-            still in it.
-        entropy: Of the class probabilities as a share of the greatest possible one, float32, 0 around the brain.
-        intervals: Of the volume of each region. This and the two before are None if not asked for.
-        warnings: Sentences on what looks unlike the training cases, or on sequences with a poor Dice.
-        components_dropped, dropped_ml: Connected components that were dropped for their low confidence.
-        seconds: By stage: "read" if files were read, "prepare", "network".
-        engine, notes: Library, device and arithmetic; what was done for lack of memory, and other remarks.
-        pass_bytes: About how much memory one forward pass takes beside weights and libraries.
-        moved: How each sequence was brought onto the grid of the first, if it was not on it.
+        case: The sequences that were segmented, all on one grid, and the true label map if it was given.
+        card: Card of the model.
+        labels: Label map (D, H, W) in the label convention of the task, on the grid of the case.
+        used: Sequences of the model that the case has.
+        absent: Sequences of the model that the case lacks.
+        volumes_ml: Volumes in millilitres: "labels" maps each tissue, "regions" maps each region.
+        probabilities: Each tissue, and "background", to a float32 map (D, H, W) on the same grid. Dropped components
+            are still in it. None if not asked for.
+        entropy: Entropy of the class probabilities as a share of its maximum, float32 (D, H, W), 0 outside the brain.
+            None if not asked for.
+        intervals: Interval for the volume of each region, built to hold the true volume in 80 % of unseen cases of the
+            model's validation. On other kinds of scans it may be too narrow. None if not asked for.
+        warnings: Sentences about a scan that looks unlike the training cases, or sequences with a poor Dice.
+        components_dropped: Number of connected components that were dropped for their low confidence.
+        dropped_ml: Volume of these components in millilitres.
+        seconds: Seconds of each stage: "read" (if files were read), "prepare", "network".
+        engine: Library, device and arithmetic that ran the network.
+        notes: Remarks, such as what was done for lack of memory.
+        pass_bytes: Estimated memory of one forward pass in bytes, without weights and libraries.
+        options: The options that were used.
+        moved: For each sequence that was resampled or registered: how it was brought to the grid of the first.
+        model_folder: Folder of the model.
     """
 
     case: Case
@@ -65,13 +74,18 @@ class Segmentation:
     moved: Mapping[str, Any] = field(default_factory=dict)
     model_folder: Path | None = None
 
+    def __repr__(self) -> str:
+        """One line: case, model and volumes."""
+        volumes = ", ".join(f"{region} {ml:.1f} ml" for region, ml in self.volumes_ml["regions"].items())
+        return f"Segmentation({self.name}, model {self.card.name}: {volumes})"
+
     @property
     def name(self) -> str:
-        """Of the case."""
+        """Name of the case."""
         return self.case.name
 
     def to_nibabel(self) -> NibabelImage:
-        """The label map as a `nibabel.Nifti1Image`; its array has the axes of an image that nibabel reads."""
+        """The label map as a `nibabel.Nifti1Image`, with the axes and the affine that nibabel uses."""
         return to_nibabel(self.labels)
 
     def to_sitk(self) -> ItkObject:
@@ -79,15 +93,15 @@ class Segmentation:
         return to_sitk(self.labels)
 
     def save(self, path: Path | str) -> dict[str, Any]:
-        """Write the label map, the maps and the picture that were asked for, and a JSON beside it.
+        """Write the label map, the maps and the picture that the options ask for, and a JSON beside them.
 
-        The JSON has the name of the label map and is written last, so if it is there, everything is.
+        The JSON has the name of the label map. It is written last, so if it exists, all files exist.
 
         Args:
-            path: Of the label map: .nii.gz, .nii, .mha or .nrrd.
+            path: File of the label map: .nii.gz, .nii, .mha or .nrrd.
 
         Returns:
-            The content of the JSON, see `report`.
+            The content of the JSON, as `report` gives it.
 
         Raises:
             OutputError: the folder is not writable, or the disk is full.
@@ -111,12 +125,12 @@ class Segmentation:
     def report(
         self, labels: str = "", maps: Mapping[str, str] | None = None, seconds: Mapping[str, float] | None = None
     ) -> dict[str, Any]:
-        """All about the result but the arrays, as written into the JSON.
+        """Everything about the result except the arrays: the content of the JSON beside the label map.
 
         Args:
             labels: File name of the label map.
             maps: Tissue, or "entropy", to the file name of its map.
-            seconds: Of further stages.
+            seconds: Seconds of further stages, such as "write".
         """
         card, maps, uncertainty = self.card, maps or {}, {}
         if self.intervals is not None:
@@ -153,7 +167,7 @@ class Segmentation:
         }
 
     def figure(self) -> Any:  # noqa: ANN401
-        """The result over the scan, beside the truth where it is known, as a matplotlib `Figure`."""
+        """Draw the labels over the scan, beside the true labels if they are known, as a matplotlib `Figure`."""
         from brainsegnet.plotting.overlays import overlay_figure
 
         return overlay_figure(self.case, self.labels.array, self.card.task, self.used[:4])
@@ -175,14 +189,14 @@ class Segmentation:
 
 
 def expected_dice(card: Card, used: Sequence[str]) -> dict[str, Mapping[str, float]]:
-    """Mean Dice on unseen cases by region, with all sequences and with those used; empty where it was not measured."""
+    """Mean Dice on unseen cases by region, with all sequences and with the sequences used; empty if not measured."""
     measured = card.training.subsets
     wanted = {"all sequences": card.sequences, "those used": used}
     return {what: measured["+".join(names)] for what, names in wanted.items() if "+".join(names) in measured}
 
 
 def warn_of_sequences(expected: Mapping[str, Mapping[str, float]], used: Sequence[str]) -> list[str]:
-    """A warning if the model found hardly anything on unseen cases with these sequences alone."""
+    """A warning if the best Dice on unseen cases with only these sequences is below `POOR_DICE`."""
     best = max(expected.get("those used", {}).values(), default=1.0)
     if best >= POOR_DICE:
         return []

@@ -1,6 +1,6 @@
-"""`Segmenter`: a model that is opened once and segments case after case in memory, from any thread.
+"""`Segmenter`: a model that is loaded once and segments case after case in memory, from any thread.
 
-`open_engine` chooses the backend, the device and the arithmetic with which the model runs.
+`open_engine` chooses the backend, the device and the arithmetic of the model.
 """
 
 import ctypes
@@ -26,28 +26,34 @@ from brainsegnet.preprocessing.alignment import Aligner
 from brainsegnet.volume import Case, Volume
 
 ImageLike = Any
-"""A `Volume`; a nibabel or SimpleITK image; an array (I, J, K) and its affine to RAS+ millimetres, as nibabel has them;
-or the path of an image file."""
+"""An image in one of these forms: a `Volume`; an image of nibabel or SimpleITK; a pair of an array (I, J, K) and its
+affine (4, 4) to RAS+ millimetres, as in nibabel; or the path of an image file."""
 
 
 class Segmenter:
-    """A model ready to segment cases in memory; files are written only if a result is saved.
+    """Finds lesions in scans in memory, with a model that is loaded once.
 
-    It may be called from several threads: cases are prepared in parallel and go through the network one at a time. A
-    pickled segmenter loads the model again where it is unpickled. A `with` block closes it at the end.
+    Call it with the sequences of one case. It returns a `Segmentation` and writes no file. Threads may share one
+    segmenter: they prepare cases in parallel, and one case at a time goes through the network. A pickled segmenter
+    loads the model again where it is unpickled. A `with` block releases the model at its end.
 
     Args:
-        model: Name of a shipped model, model folder, output folder of `train`, or an open `Model`.
-        options: How to segment; `resample` and `register` also apply to images in memory.
-        changes: Fields of `SegmentOptions` by name, in place of those of `options`.
+        model: Name of a shipped model (`tumour`, `stroke`, `perfusion`), model folder, output folder of `train`, or
+            open `Model`.
+        options: How to segment. `resample` and `register` apply to images in memory too.
+        changes: Single fields of `SegmentOptions` by name, which replace those of `options`: `probabilities=True`.
 
     Raises:
         ModelError: the model cannot be used.
         BrainSegNetError: an option is out of its range.
 
-    >>> segmenter = Segmenter("tumour", threads=2)
-    >>> segmenter.sequences
-    ('flair', 't1', 't1c', 't2')
+    Examples:
+        >>> segmenter = Segmenter("tumour", threads=2)
+        >>> segmenter.sequences
+        ('flair', 't1', 't1c', 't2')
+        >>> result = segmenter({"flair": "flair.nii.gz", "t1c": "t1c.nii.gz"})  # doctest: +SKIP
+        >>> result.volumes_ml["regions"]["whole"]  # doctest: +SKIP
+        116.816
     """
 
     def __init__(
@@ -65,31 +71,40 @@ class Segmenter:
         """Segment one case.
 
         Args:
-            images: Sequence name to image. The first sequence of the model that is present gives the grid. Sequences
-                that the model does not know are ignored.
-            name: Of the case, for messages and the report; a `Case` has its own.
+            images: Sequence name to image, in any form of `ImageLike`; or a `Case`. The first sequence of the model
+                that is present defines the grid of the result. Sequences that the model does not use are ignored.
+            name: Name of the case, for messages and the report. A `Case` has its own name.
+
+        Returns:
+            The label map on the grid of the case, with volumes in ml, warnings and the maps that the options ask for.
 
         Raises:
-            MissingSequence: a sequence is absent and the model needs it, or all are absent.
-            GridMismatch: a sequence is on another grid, and neither `resample` nor `register` is chosen.
+            MissingSequence: the model needs a sequence that is absent, or all are absent.
+            GridMismatch: a sequence is on another grid, and neither `resample` nor `register` is set.
             ImageError: an image cannot be read or used.
-            MemoryError: a forward pass needs more memory than there is.
+            MemoryError: the network needs more memory than there is, even for the thinnest slab.
         """
         loaded = LoadedCase(images) if isinstance(images, Case) else self._load(images, name)
         return self.finish(self.compute(self.prepare(loaded)))
 
     @property
     def sequences(self) -> tuple[str, ...]:
-        """Names of the sequences that the model uses, in its order."""
+        """Names of the sequences that the model uses, in the order of its channels."""
         return self.model.card.sequences
 
     @property
     def prepares_on_cpu(self) -> bool:
-        """Whether a case is prepared on the CPU, and so while another case is in the network."""
+        """Whether cases are prepared on the CPU, which can happen while another case is in the network."""
         return stays_on_cpu(self.options.device)
 
     def open(self) -> Engine:
-        """The engine; the first call loads the model. Errors as `open_engine`, and where the segmenter was closed."""
+        """Load the model if it is not loaded yet, and return the engine that runs it.
+
+        Raises:
+            BrainSegNetError: the segmenter is closed, or there is no such device or precision.
+            ModelError: an export of the model is altered or absent.
+            MissingExtra: the model has no export, and torch is not installed.
+        """
         with self._lock:
             if self._closed:
                 raise BrainSegNetError(f"the segmenter of model {self.model.card.name} is closed; make another one")
@@ -99,22 +114,25 @@ class Segmenter:
             return self._engine
 
     def close(self) -> None:
-        """Release the model; further calls are refused."""
+        """Release the model. The segmenter refuses later calls."""
         with self._lock:
             self._engine, self._closed = None, True
 
     def prepare(self, loaded: LoadedCase) -> PreparedCase:
-        """First of three steps: check, bring upright, crop and normalise."""
+        """First of the three steps of a call: check the case, turn it upright, crop it to the brain and normalise it.
+
+        Errors are those of a call.
+        """
         card = self.model.card
         return prepare_case(loaded, card) if self.prepares_on_cpu else prepare_case(loaded, card, self.open().prepare)
 
     def compute(self, prepared_case: PreparedCase) -> RawPrediction:
-        """Second step: the network, for one case at a time."""
+        """Second of the three steps of a call: run the network, for one case at a time."""
         with self._lock:
             return compute(prepared_case, self.open(), self.options)
 
     def finish(self, raw: RawPrediction) -> Segmentation:
-        """Third step: back to the grid of the case and the labels of the task."""
+        """Third of the three steps of a call: bring the result to the grid of the case and the labels of the task."""
         return finish(raw, self.model.card, self.model.folder)
 
     def __enter__(self) -> Self:
@@ -143,10 +161,14 @@ class Segmenter:
 
 
 def to_volume(image: ImageLike, name: str = "the image") -> Volume:
-    """An image in one of the forms of `ImageLike`, as a `Volume`; `name` is what it is called in messages.
+    """Convert an image in any form of `ImageLike` to a `Volume`.
+
+    Args:
+        image: The image.
+        name: What messages call it.
 
     Raises:
-        ImageError: it has none of these forms, or cannot be read.
+        ImageError: the image has none of these forms, or cannot be read.
     """
     if isinstance(image, Volume):
         return image
@@ -171,19 +193,19 @@ def open_engine(
     precision: Precision = "auto",
     max_bytes: int | None = None,
 ) -> Engine:
-    """The fastest way to run a model on this machine.
+    """Load a model in the form that runs fastest on this machine.
 
     Args:
-        model: Its exports run without torch; without exports, torch runs the weights.
+        model: Model to load. Its exports run without torch; without exports, torch runs the weights.
         device: "auto" is a GPU if there is one and torch is installed, else the CPU.
-        threads: Of the CPU; None is all cores.
-        precision: Of the CPU. "auto" is int8 where the processor has instructions for it and the card says that the
-            loss of Dice is tolerated; else bf16 on the same two conditions; else float.
-        max_bytes: Memory of a forward pass; None is what is free.
+        threads: Number of CPU threads; None means all cores.
+        precision: Arithmetic on the CPU. "auto" is int8 if the processor has instructions for it and the card shows a
+            tolerated loss of Dice. Otherwise it is bf16 on the same two conditions, else float.
+        max_bytes: Memory for one forward pass; None means the free memory.
 
     Raises:
-        ModelError: an export was altered, or the model has no export for the chosen precision (int8, bf16).
-        MissingExtra: there is no export, and no torch.
+        ModelError: an export is altered, or the model has none for the chosen precision (int8, bf16).
+        MissingExtra: the model has no export, and torch is not installed.
         BrainSegNetError: there is no such device or precision, or the processor has no units for bf16.
     """
     if precision not in get_args(Precision):
@@ -197,7 +219,7 @@ def open_engine(
 
 
 def stays_on_cpu(device: str) -> bool:
-    """Whether `open_engine` computes on the CPU with this device."""
+    """Whether `open_engine` computes on the CPU if it is given this device."""
     return device == "cpu" or (device == "auto" and not _has_gpu())
 
 

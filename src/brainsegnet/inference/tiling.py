@@ -1,8 +1,8 @@
-"""Tiled inference: a scan is cut into slabs of slices where memory asks for it, and the results are joined.
+"""Tiled inference: a scan is cut into slabs of slices if memory is short, and the results are joined.
 
-Slabs overlap by the network's receptive field, so the result is that of the whole scan in one forward pass. The paper
-takes one forward pass, or five slabs of 31 slices side by side ("Testing"). Test-time augmentation takes the mean over
-the scan and its mirror images: most recipes mirror their samples, so they are as familiar, and their errors differ.
+Slabs overlap by the receptive field of the network, so the result equals that of the whole scan in one forward pass.
+The paper (section "Testing") uses one forward pass, or five slabs of 31 slices side by side. Test-time augmentation
+averages over the scan and its mirror images, on which most recipes also train.
 """
 
 import math
@@ -22,12 +22,13 @@ FLIPS = ((2,), (3,), (2, 3))
 
 
 class Backend(Protocol):
-    """A network on some device; its methods raise MemoryError where there is not enough memory.
+    """A network on some device. Its methods raise MemoryError if there is not enough memory.
 
     Attributes:
         name: Library, device and arithmetic, for reports.
+        classes: Number of classes.
         multiples: The sizes (D, H, W) of an image must be multiples of these.
-        halo: Slices on either side that the result of a slice depends on.
+        halo: Number of slices on either side on which the result of a slice depends.
     """
 
     name: str
@@ -39,20 +40,20 @@ class Backend(Protocol):
         """The most probable class of each voxel (D, H, W), from normalised intensities (C, D, H, W)."""
 
     def classify_with_confidence(self, image: Floats) -> Labels:
-        """Classes, and the lesion probability in `CONFIDENCE_STEPS`: (2, D, H, W)."""
+        """Classes, and the lesion probability in `CONFIDENCE_STEPS`, as (2, D, H, W)."""
 
     def probabilities(self, image: Floats) -> Floats:
         """Soft-max probabilities (K, D, H, W)."""
 
     def estimate_bytes(self, shape: Shape) -> int:
-        """About how much memory a forward pass over (D, H, W) voxels takes beside weights and libraries."""
+        """Estimated memory in bytes of a forward pass over (D, H, W) voxels, without weights and libraries."""
 
     def free_bytes(self) -> int | None:
-        """Memory that is free for a forward pass; None if it is not known."""
+        """Free memory for a forward pass in bytes; None if it is not known."""
 
 
 class Tile(NamedTuple):
-    """A slab of the scan: the slices that are computed, and those of them whose result is kept."""
+    """A slab of the scan: the slices that are computed, and those whose result is kept."""
 
     computed: slice
     kept: slice
@@ -61,12 +62,12 @@ class Tile(NamedTuple):
 class TiledPredictor:
     """Runs a backend on images of any size.
 
-    Args:
-        backend: Where to compute.
-        max_bytes: Memory of a forward pass; None is what is free.
-        fallback: Makes another backend, for a case for which the first one has not enough memory even in slabs.
+    After a run, `notes` says what was done for lack of memory.
 
-    `notes` are sentences on what was done for lack of memory in the last run.
+    Args:
+        backend: Network and device.
+        max_bytes: Memory for a forward pass; None means the free memory.
+        fallback: Makes another backend, for a case that needs more memory than the first has, even in slabs.
     """
 
     def __init__(
@@ -81,12 +82,12 @@ class TiledPredictor:
 
         Args:
             image: Normalised intensities (C, D, H, W).
-            slabs: Slices of a slab as in the paper, side by side, with seams; but the paper cuts all slices of a scan,
-                here it is the brain's box. None is the whole image, or, if memory is short, overlapping slabs that give
-                the same result.
+            slabs: Slices of a slab as in the paper, side by side, with seams. The paper cuts all slices of a scan; here
+                it is the box of the brain. None is the whole image or, if memory is short, overlapping slabs with the
+                same result.
 
         Returns:
-            Classes 0 to K-1 (D, H, W).
+            Classes 0 to K-1, (D, H, W).
 
         Raises:
             MemoryError: the thinnest slab needs more memory than there is.
@@ -195,14 +196,14 @@ def tta_probabilities(predictor: TiledPredictor, image: Floats, slabs: int | Non
 
 
 def side_by_side(depth: int, thickness: int) -> Iterator[Tile]:
-    """The paper's slabs, which do not overlap, except the last one, which is moved back to fit."""
+    """The paper's slabs, which do not overlap. Only the last one is moved back to fit."""
     for start in slab_starts(depth, thickness):
         part = slice(start, min(start + thickness, depth))
         yield Tile(part, part)
 
 
 def overlapping(depth: int, thickness: int, halo: int, step: int = 1) -> Iterator[Tile]:
-    """Slabs that are computed with `halo` more slices on either side, so that what is kept is exact."""
+    """Slabs that are computed with `halo` more slices on either side, so that the kept result is exact."""
     margin = _round_up(halo, step)
     for start in range(0, depth, thickness):
         stop = min(start + thickness, depth)
@@ -210,12 +211,13 @@ def overlapping(depth: int, thickness: int, halo: int, step: int = 1) -> Iterato
 
 
 def find_halo(blocks: int, slice_stride: int) -> int:
-    """Slices on either side that a slice depends on, from the 3x3x3 convolutions and the distance of their taps.
+    """Number of slices on either side on which a slice depends, from the 3x3x3 convolutions and their distances.
 
-    The paper's network, with 17 convolutions in the blocks and four in the refinement:
+    The paper's network has 17 convolutions in the blocks and four in the refinement:
 
-    >>> find_halo(4, 1)
-    21
+    Examples:
+        >>> find_halo(4, 1)
+        21
     """
     apart: list[int] = [slice_stride**block for block in range(blocks)]
     strided, enlarged = sum(apart[:-1]), apart[-1] - 1
@@ -223,7 +225,7 @@ def find_halo(blocks: int, slice_stride: int) -> int:
 
 
 def interleave(subpixels: Any, stride: Shape) -> Any:  # noqa: ANN401
-    """Sub-pixels in their places: (..., P * Q * R, d, h, w) to (..., P * d, Q * h, R * w), numpy or torch."""
+    """Put sub-pixels in their places: (..., P * Q * R, d, h, w) to (..., P * d, Q * h, R * w), numpy or torch."""
     *lead, _, d, h, w = subpixels.shape
     n, (p, q, r) = len(lead), stride
     parts = subpixels.reshape(*lead, p, q, r, d, h, w)
@@ -233,7 +235,7 @@ def interleave(subpixels: Any, stride: Shape) -> Any:  # noqa: ANN401
 
 
 def estimate_floats(channels: int, classes: int, widths: tuple[int, ...], refined: int, stride: Shape) -> float:
-    """Peak number of floats per voxel: in the first block, in the finest refine unit, or at the end."""
+    """Peak number of floats for each voxel: in the first block, in the finest refine unit, or at the end."""
     share = 1 / math.prod(stride)
     held = channels + sum(width * share**i for i, width in enumerate(widths))
     return max(channels + 2 * widths[0], held + share * (5 + share) * refined, held + 6 * classes)

@@ -13,6 +13,7 @@ from brainsegnet.errors import BrainSegNetError
 from brainsegnet.inference.tiling import CONFIDENCE_STEPS, OUT_OF_MEMORY, estimate_floats, find_halo, interleave
 from brainsegnet.model.store import torch_needed
 from brainsegnet.preprocessing.prepare import Prepared, prepare
+from brainsegnet.task import Normalisation
 from brainsegnet.volume import Case
 
 with torch_needed():
@@ -71,10 +72,10 @@ class _TorchNetwork:
 
 
 class TorchBackend(_TorchNetwork):
-    """A `BrainSegNet` ready to run: a fused copy, in bf16 on GPUs that have units for it.
+    """A `BrainSegNet` ready to run in torch: a fused copy, in bf16 on GPUs with units for it.
 
-    On one device with one number of threads, the same image always gives the same result. `device` and errors as
-    `choose_device`; without `threads`, torch chooses their number.
+    On one device with one number of threads, the same image always gives the same result. `device` and errors are those
+    of `choose_device`. Without `threads`, torch chooses their number.
     """
 
     def __init__(self, net: BrainSegNet, device: str = "auto", threads: int | None = None) -> None:
@@ -93,14 +94,14 @@ class TorchBackend(_TorchNetwork):
         """A network on the device of its parameters, as it is in training."""
         return cls(net, str(next(net.parameters()).device))
 
-    def prepare(self, case: Case) -> Prepared:
-        """As `preprocessing.prepare`, on the GPU if it has room for the whole scan; the image then stays there."""
+    def prepare(self, case: Case, normalisation: Normalisation = "median-sd") -> Prepared:
+        """Prepare a case, on the GPU if it has room for the whole scan. The image then stays there."""
         if self.device.type != "cpu":
             try:
-                return prepare_on(case, self.device)
+                return prepare_on(case, self.device, normalisation)
             except torch.OutOfMemoryError:
                 torch.cuda.empty_cache()
-        return prepare(case)
+        return prepare(case, normalisation)
 
     def estimate_bytes(self, shape: Shape) -> int:
         """As `Backend.estimate_bytes`; on a CPU torch unfolds a small input into 27 copies before it convolves it."""
@@ -116,14 +117,15 @@ class TorchBackend(_TorchNetwork):
 
 
 class AnyNetwork(_TorchNetwork):
-    """A network of any design, in the type of numbers in which it was trained.
+    """A network of any design, in the number type in which it was trained.
 
     Args:
-        design: Of the network.
-        net: In evaluation mode, on the device that is to compute.
-        sequences, classes: Channels in and out.
-        halo: Slices on either side that a slice depends on. None if it is not known, or is the whole scan, as with a
-            norm over the scan: slabs would change the result, so the scan is never cut.
+        design: Design of the network.
+        net: The network in evaluation mode, on the device that computes.
+        sequences: Number of channels in.
+        classes: Number of channels out.
+        halo: Number of slices on either side on which a slice depends. None if it is not known or is the whole scan, as
+            with a norm over the scan. Then the scan is never cut, because slabs would change the result.
     """
 
     def __init__(self, design: Design, net: nn.Module, sequences: int, classes: int, halo: int | None = None) -> None:
@@ -171,7 +173,7 @@ def _running(device: torch.device, threads: int | None = None) -> Iterator[None]
 
 
 def choose_device(name: str) -> torch.device:
-    """The device "auto", or one that torch names so, such as "cpu", "cuda" or "cuda:1".
+    """The device for a name: "auto", or a name of torch such as "cpu", "cuda" or "cuda:1".
 
     Raises:
         BrainSegNetError: there is no such device.

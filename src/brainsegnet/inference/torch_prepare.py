@@ -10,6 +10,7 @@ from torch.nn import functional
 from brainsegnet._types import Array, Floats
 from brainsegnet.preprocessing.geometry import Turn, find_turn
 from brainsegnet.preprocessing.prepare import (
+    DECILE,
     NEARLY_ZERO,
     Prepared,
     check_case,
@@ -17,6 +18,7 @@ from brainsegnet.preprocessing.prepare import (
     refuse_flat,
     refuse_no_brain,
 )
+from brainsegnet.task import Normalisation
 from brainsegnet.volume import Box, Case
 
 TORCH_TYPES = frozenset({"uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64"})
@@ -57,7 +59,7 @@ class OnDevice:
         return OnDevice(channels)
 
 
-def prepare_on(case: Case, device: torch.device) -> Prepared:
+def prepare_on(case: Case, device: torch.device, normalisation: Normalisation = "median-sd") -> Prepared:
     """As `preprocessing.prepare`, computed on a device, where the image stays; the mask is copied to the CPU.
 
     Raises:
@@ -77,7 +79,8 @@ def prepare_on(case: Case, device: torch.device) -> Prepared:
         mask = whole[box.slices]
         image = torch.empty((len(scans), *box.shape), device=device)
         for channel, (sequence, scan, background) in enumerate(zip(case.images, scans, backgrounds, strict=True)):
-            image[channel] = _normalise(scan[box.slices], mask, background, f"case {case.name}: {sequence}")
+            name = f"case {case.name}: {sequence}"
+            image[channel] = _normalise(scan[box.slices], mask, background, name, normalisation)
     d, h, w = whole.shape
     return Prepared(cast("Floats", OnDevice(image)), tuple(case.images), mask.cpu().numpy(), box, (d, h, w), how)
 
@@ -110,15 +113,26 @@ def _box_around(mask: Tensor, name: str) -> Box:
     return Box((d0, h0, w0), (d1, h1, w1))
 
 
-def _normalise(scan: Tensor, mask: Tensor, background: float | None, name: str) -> Tensor:
-    """As `preprocessing.normalise`: median 0 and standard deviation 1 in the brain, 0 outside it and nowhere else."""
+def _normalise(scan: Tensor, mask: Tensor, background: float | None, name: str, normalisation: Normalisation) -> Tensor:
+    """As `preprocessing.normalise`: median 0 and scale 1 in the brain, 0 outside it and nowhere else."""
     counted = scan[mask & _foreground(scan, background)]
-    centre = deviation = 0.0
+    centre = scale = 0.0
     if counted.numel():
         ordered, middle = counted.sort().values, counted.numel() // 2
         centre = float(ordered[[-1 - middle, middle]].double().mean())
-        deviation = float(counted.double().std(unbiased=False))
-    refuse_flat(centre, deviation, name)
-    scaled = (scan.float() - float(np.float32(centre))) * float(np.float32(1 / deviation))
+        scale = _find_scale(ordered, centre, normalisation)
+    refuse_flat(centre, scale, name)
+    scaled = (scan.float() - float(np.float32(centre))) * float(np.float32(1 / scale))
     scaled[scaled == 0] = float(NEARLY_ZERO)
     return torch.where(mask, scaled, 0.0)
+
+
+def _find_scale(ordered: Tensor, centre: float, normalisation: Normalisation) -> float:
+    """As `preprocessing.find_scale`, of intensities (n,) in ascending order."""
+    if normalisation == "median-decile":
+        place = 0.1 * (ordered.numel() - 1)
+        low, high = ordered[int(place)].item(), ordered[min(int(place) + 1, ordered.numel() - 1)].item()
+        tenth = low + (place - int(place)) * (high - low)
+        if (scale := (centre - tenth) / DECILE) > 1e-6 * abs(centre):
+            return scale
+    return float(ordered.double().std(unbiased=False))

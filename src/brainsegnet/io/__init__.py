@@ -1,1 +1,1 @@
-"""Files: images, layouts of data sets, tables of cases, perfusion series, predictions."""
+"""Files: images, layouts of data sets, tables of cases, perfusion series and predictions."""

@@ -1,6 +1,6 @@
-"""The names that data sets use for sequences, tissues and regions, and the names used here.
+"""The names that data sets use for sequences, tissues and regions, and the names that this package uses.
 
-Channels are matched by name, never by place.
+Channels are matched by name, never by position.
 """
 
 import re
@@ -50,20 +50,22 @@ _SEQUENCE_OF, _TISSUE_OF, _REGION_OF = (
 
 
 def find_sequence(name: str) -> str:
-    """The name used here for a sequence; an unknown one keeps its own, in lower case.
+    """The name that this package uses for a sequence; an unknown one keeps its own, in lower case.
 
-    >>> [find_sequence(name) for name in ("FLAIR", "T1w", "t1gd", "T2w", "rCBF", "DCE-Ktrans")]
-    ['flair', 't1', 't1c', 't2', 'rcbf', 'dce_ktrans']
+    Examples:
+        >>> [find_sequence(name) for name in ("FLAIR", "T1w", "t1gd", "T2w", "rCBF", "DCE-Ktrans")]
+        ['flair', 't1', 't1c', 't2', 'rcbf', 'dce_ktrans']
     """
     plain = re.sub("[^a-z0-9]", "", name.lower())
     return _SEQUENCE_OF.get(plain, re.sub("[^a-z0-9]+", "_", name.lower()).strip("_"))
 
 
 def find_tissue(name: str) -> str:
-    """The name used here for a tissue; an unknown one keeps its own, in lower case.
+    """The name that this package uses for a tissue; an unknown one keeps its own, in lower case.
 
-    >>> [find_tissue(name) for name in ("edema", "GD-enhancing tumour", "Hippocampus head")]
-    ['oedema', 'enhancing', 'hippocampus head']
+    Examples:
+        >>> [find_tissue(name) for name in ("edema", "GD-enhancing tumour", "Hippocampus head")]
+        ['oedema', 'enhancing', 'hippocampus head']
     """
     return _TISSUE_OF.get(_plain(name), name.strip().lower())
 
@@ -71,16 +73,17 @@ def find_tissue(name: str) -> str:
 def build_convention(name: str, channels: Sequence[str], labels: Mapping[str, Any], where: str) -> Task | None:
     """The label convention of a `dataset.json`: value to tissue, or tissue to value, or region to values.
 
-    Tissues get the names used here. Where non-enhancing tumour is labelled and necrosis is not, the two share a label,
-    as in the gliomas of the Medical Segmentation Decathlon, which come from BraTS 2016 and 2017. None where the labels
-    are unknown regions, so that values mean what the task says.
+    Tissues get the names of this package. If non-enhancing tumour is labelled and necrosis is not, the two share a
+    label. This is so in the gliomas of the Medical Segmentation Decathlon, which come from BraTS 2016 and 2017. The
+    result is None if the labels are unknown regions; values then mean what the task says.
 
     Raises:
-        DatasetError: the labels, as they stand in the file `where`, contradict themselves.
+        DatasetError: the labels in the file `where` contradict themselves.
 
-    >>> decathlon = {"0": "background", "1": "edema", "2": "non-enhancing tumor", "3": "enhancing tumour"}
-    >>> dict(build_convention("BRATS", ("flair",), decathlon, "dataset.json").labels)
-    {1: 'oedema', 2: 'necrosis + non-enhancing', 3: 'enhancing'}
+    Examples:
+        >>> decathlon = {"0": "background", "1": "edema", "2": "non-enhancing tumor", "3": "enhancing tumour"}
+        >>> dict(build_convention("BRATS", ("flair",), decathlon, "dataset.json").labels)
+        {1: 'oedema', 2: 'necrosis + non-enhancing', 3: 'enhancing'}
     """
     try:
         if (tissues := _read_labels(labels)) is None:

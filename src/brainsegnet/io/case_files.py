@@ -1,9 +1,9 @@
-"""A case as files: which file, or which part of a file, is which sequence; tables of cases; and reading the images.
+"""A case as files: which file, or part of a file, is which sequence; tables of cases; and how images are read.
 
 A part is a frame of a 4-D file, or one of four maps of a raw perfusion series, which ISLES 2017 adds to its cases. The
-maps come from the signal alone, without arterial input or deconvolution. Contrast that passes darkens a T2* image, and
--log(signal / baseline) is proportional to its concentration (Ostergaard 2005, "Principles of cerebral perfusion imaging
-by bolus tracking").
+maps come from the signal alone, without arterial input or deconvolution. Contrast agent darkens a T2* image while it
+passes, and -log(signal / baseline) is proportional to its concentration (Ostergaard 2005, "Principles of cerebral
+perfusion imaging by bolus tracking").
 """
 
 import csv
@@ -48,15 +48,15 @@ _Row = tuple[int, tuple[str, ...]]
 
 @dataclass(frozen=True)
 class CaseFiles:
-    """The files of a case.
+    """The files of one case.
 
     Attributes:
-        name: What the case is called.
-        images: Sequence name to file, at least one.
+        name: Name of the case.
+        images: Sequence name to file; at least one.
         lesion: File of the label map, or None.
         convention: Task whose label values the label map uses; None if it is the task that is asked for.
-        parts: Of the sequences that share a file with others: which part of it they are.
-        layout: Name of the layout of its data set.
+        parts: For sequences that share a file with others: which part of the file they are.
+        layout: Name of the layout of the data set.
     """
 
     name: str
@@ -72,9 +72,10 @@ class CaseFiles:
 
         A perfusion series stands for the maps that can be made of it.
 
-        >>> case = CaseFiles.of("pat1", {"adc": Path("a.nii"), "pwi": Path("p.nii")}, None, "")
-        >>> list(case.images), case.parts["pwi_drop"]
-        (['adc', 'pwi_baseline', 'pwi_drop', 'pwi_peak', 'pwi_area'], 'drop')
+        Examples:
+            >>> case = CaseFiles.of("pat1", {"adc": Path("a.nii"), "pwi": Path("p.nii")}, None, "")
+            >>> list(case.images), case.parts["pwi_drop"]
+            (['adc', 'pwi_baseline', 'pwi_drop', 'pwi_peak', 'pwi_area'], 'drop')
         """
         images = {sequence: path for sequence, path in files.items() if sequence not in (PERFUSION, LESION)}
         parts: dict[str, Part] = {f"{PERFUSION}_{part}": part for part in MAPS} if PERFUSION in files else {}
@@ -83,13 +84,14 @@ class CaseFiles:
 
 
 def read_table(table: Path) -> list[CaseFiles]:
-    """The cases of a CSV with the columns case, sequence and path, or of a YAML {case: {sequence: path}}.
+    """Read the cases of a CSV with the columns case, sequence and path, or of a YAML {case: {sequence: path}}.
 
-    Relative paths are relative to the table's folder. Sequences get the names used here, as `T1Gd` and `T1ce` become
-    `t1c`; unknown ones keep their own, in lower case. The label map is called `lesion`, `label` or `seg`.
+    Relative paths start at the folder of the table. Sequences get the names of this package: `T1Gd` and `T1ce` become
+    `t1c`. Unknown ones keep their own, in lower case. The label map is called `lesion`, `label` or `seg`.
 
     Raises:
-        DatasetError: the table is unreadable, malformed or empty, names a thing twice or a file that is not there.
+        DatasetError: the table is unreadable, malformed or empty. Or it names something twice, or a file that does not
+            exist.
     """
     try:
         text = table.read_text(encoding="utf-8-sig")
@@ -172,7 +174,7 @@ def _defect(table: Path, line: int, fact: str) -> DatasetError:
 
 
 def read_sequences(files: CaseFiles, sequences: Sequence[str]) -> list[Volume]:
-    """Images of a case in the given order, one thread a file; a file that holds several of them is read once.
+    """Read images of a case in the given order, with one thread for each file. A shared file is read once.
 
     Raises:
         ImageError: a file cannot be used, or lacks a frame.
@@ -235,8 +237,9 @@ def find_bolus(curve: Doubles, name: str) -> tuple[int, int, int]:
     Raises:
         ImageError: the signal does not fall after a baseline.
 
-    >>> find_bolus(np.array([120, 104, 100, 101, 100, 99, 80, 50, 70, 90, 95, 96, 96, 96.0]), "perfusion.nii")
-    (2, 6, 12)
+    Examples:
+        >>> find_bolus(np.array([120, 104, 100, 101, 100, 99, 80, 50, 70, 90, 95, 96, 96, 96.0]), "perfusion.nii")
+        (2, 6, 12)
     """
     lowest = SETTLING + int(np.argmin(curve[SETTLING:]))
     before = curve[SETTLING:lowest]

@@ -1,4 +1,4 @@
-"""Cases: found in folders of the public data sets or in tables, checked before anything long starts, and read."""
+"""Cases: find them in folders of public data sets or in tables, check their files, and read them."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -21,7 +21,7 @@ Align = Callable[[str, Volume, Volume], Volume]
 
 
 class DatasetCheck(NamedTuple):
-    """A set of cases in numbers: of each layout, with each sequence, with a label map; and the defects of each case."""
+    """What `check_dataset` found: numbers of cases by layout and sequence, of label maps, and defects by case."""
 
     layouts: Mapping[str, int]
     sequences: Mapping[str, int]
@@ -30,12 +30,14 @@ class DatasetCheck(NamedTuple):
 
 
 def find_cases(data: Sequence[Path]) -> list[CaseFiles]:
-    """The cases of folders, in the given order and by name within each, and of `.csv` or `.yaml` tables.
+    """Find the cases in folders and in `.csv` or `.yaml` tables.
 
-    A folder holds cases, some levels deep, or is one.
+    A folder is a case or holds cases, also some levels deep. The cases keep the order of `data`, and are sorted by name
+    within each entry.
 
     Raises:
-        DatasetError: nothing there, unreadable, of no known layout, a case found twice or a sequence that is ambiguous.
+        DatasetError: there is no case, or a folder is unreadable or has no known layout. Or a case is found twice, or a
+            sequence is ambiguous.
     """
     cases: dict[str, tuple[CaseFiles, Path]] = {}
     for source in data:
@@ -48,7 +50,7 @@ def find_cases(data: Sequence[Path]) -> list[CaseFiles]:
 
 
 def common_sequences(cases: Sequence[CaseFiles], task: Task) -> tuple[str, ...]:
-    """The sequences of the task that every case has, in the task's order.
+    """The sequences of a task that every case has, in the order of the task.
 
     Raises:
         MissingSequence: there is none.
@@ -64,10 +66,10 @@ def common_sequences(cases: Sequence[CaseFiles], task: Task) -> tuple[str, ...]:
 
 
 def check_dataset(cases: Sequence[CaseFiles]) -> DatasetCheck:
-    """Look at the cases: names and the ends of files, no voxels.
+    """Check names and sizes of the files of cases, without reading voxels.
 
-    A case is incomplete where it lacks a sequence, or the label map, that more than half of the cases of its layout
-    have, or where a file is absent, empty or cut short.
+    A case is incomplete if it lacks a sequence or the label map that more than half of the cases of its layout have. It
+    is also incomplete if a file is absent, empty or cut short.
     """
     layouts = Counter(case.layout for case in cases)
     counts = Counter((case.layout, part) for case in cases for part in _list_parts(case))
@@ -85,7 +87,7 @@ def check_dataset(cases: Sequence[CaseFiles]) -> DatasetCheck:
 
 
 def check_whole(cases: Sequence[CaseFiles], sequences: Sequence[str]) -> None:
-    """Refuse cases whose files cannot all be there, as after a broken download.
+    """Check that the files of cases are complete, which they are not after a broken download.
 
     Raises:
         DatasetError: a file of these sequences, or a label map, is absent, empty or cut short.
@@ -106,21 +108,23 @@ def load_case(
     allow_missing: bool = False,
     align: Align | None = None,
 ) -> Case:
-    """Read a case, one thread a file; its label map in the convention of `task`.
+    """Read a case, with one thread for each file, and its label map in the convention of `task`.
 
     Args:
-        files: As found.
-        sequences: What to read, in the order of the case; the first one present gives the grid.
-        task: Whose label values the label map is to have.
-        lesion: Whether it is read too.
-        allow_missing: Go on with the sequences that are there, at least one.
-        align: Brings volumes on other grids, label map included, onto the grid of the first sequence; without it they
-            are refused.
+        files: Files of the case.
+        sequences: Sequences to read, in the order of the case. The first one present defines the grid.
+        task: Task whose label values the label map gets.
+        lesion: Whether the label map is read too.
+        allow_missing: Continue with the sequences that are present, at least one.
+        align: Brings volumes on other grids, also the label map, to the grid of the first sequence. Without it they are
+            refused.
 
     Raises:
         MissingSequence: a sequence is absent.
         DatasetError: the label map is absent.
-        ImageError, LabelError, GridMismatch: a file cannot be used.
+        ImageError: an image cannot be used.
+        LabelError: the label map holds values outside its convention.
+        GridMismatch: a volume is on another grid.
     """
     present = _choose(files, sequences, allow_missing)
     if lesion and files.lesion is None:
@@ -143,12 +147,13 @@ def load_case(
 
 
 def read_prediction(path: Path, task: Task, case: str) -> LabelMap:
-    """A predicted label map in the convention of a task, by the names of the tissues where the JSON beside it has them.
+    """Read a predicted label map in the convention of a task, matched by the tissue names in the JSON beside it.
 
     Without such a JSON, its values mean what the task says.
 
     Raises:
-        ImageError, LabelError: it cannot be read, or holds values or tissues that the task does not know.
+        ImageError: it cannot be read.
+        LabelError: it holds values or tissues that the task does not know.
     """
     labels, source = read_labels(path), _find_convention(path)
     try:

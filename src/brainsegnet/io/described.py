@@ -1,12 +1,12 @@
-"""Data sets that describe themselves: BIDS in the names of its files, the Decathlon and nnU-Net in a `dataset.json`.
+"""Data sets that describe themselves: BIDS by its file names, the Decathlon and nnU-Net by a `dataset.json`.
 
 BIDS: `sub-<label>/[ses-<label>/]anat|dwi|perf/sub-<label>_..._<suffix>.nii.gz`. Masks are beside the images or below
-`derivatives/`, as in ISLES 2022. Files of one subject and session belong together wherever they are in the data set, so
-a flat copy, with all files of a subject in one folder, is read too.
+`derivatives/`, as in ISLES 2022. Files of one subject and session belong together wherever they are in the data set. So
+a flat copy, with all files of a subject in one folder, can be read too.
 
-The Medical Segmentation Decathlon (4-D images) and nnU-Net's raw data (one file a channel, `_0000`) keep images in
-`imagesTr` and `imagesTs` and label maps in `labelsTr`. Their JSON says which channel is which sequence and which label
-which tissue; no channel gets its name from its place alone.
+The Medical Segmentation Decathlon (4-D images) and nnU-Net's raw data (one file for each channel, `_0000`) keep images
+in `imagesTr` and `imagesTs` and label maps in `labelsTr`. Their JSON names the sequence of each channel and the tissue
+of each label. No channel gets its name from its position alone.
 """
 
 import json
@@ -63,10 +63,10 @@ class _Description(NamedTuple):
 
 
 def collect_bids(paths: Iterable[Path]) -> Iterator[CaseFiles]:
-    """The cases that files with names of BIDS make up; named after the subject, and the session where it has several.
+    """The cases in files with BIDS names. A case is named after the subject, and the session if there are several.
 
-    Of several files for one sequence the one in the raw data with the shortest name is taken: `sub-1_T1w` rather than
-    `sub-1_desc-preproc_T1w`.
+    If there are several files for one sequence, the one in the raw data with the shortest name is used: `sub-1_T1w`
+    rather than `sub-1_desc-preproc_T1w`.
 
     Raises:
         DatasetError: two files for one sequence are equally plain, such as two runs.
@@ -125,7 +125,7 @@ def _choose(case: str, scans: Sequence[_Scan]) -> dict[str, _Scan]:
 
 
 def has_description(folder: Path, folders: Sequence[str]) -> bool:
-    """Whether a folder, with these folders in it, is one of a data set described by a `dataset.json`.
+    """Whether a folder that holds these folders belongs to a data set with a `dataset.json`.
 
     Raises:
         DatasetError: its folders say so, but the file is absent.
@@ -138,9 +138,9 @@ def has_description(folder: Path, folders: Sequence[str]) -> bool:
 
 
 def collect_described(folder: Path, images: Sequence[str] = tuple(FOLDERS)) -> list[CaseFiles]:
-    """The cases of a folder with a `dataset.json`, those of its folders `images`.
+    """The cases of a folder with a `dataset.json`, in its folders `images`.
 
-    A training case that the JSON lists is expected even where its file is absent: a download that is not whole.
+    A training case that the JSON lists is expected even if its file is absent, because the download may be incomplete.
 
     Raises:
         DatasetError: the JSON cannot be read or names no channels and labels, or a file is a channel without a name.

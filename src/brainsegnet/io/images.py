@@ -1,6 +1,6 @@
-"""Images to volumes and back: files .nii, .nii.gz, .mha, .mhd and .nrrd, and images of nibabel and SimpleITK in memory.
+"""Convert images to volumes and back: .nii, .nii.gz, .mha, .mhd and .nrrd, and images of nibabel and SimpleITK.
 
-A file holds one image, or several of one grid: the sequences of a 4-D image, or a perfusion series over time.
+A file holds one image, or several on one grid: the sequences of a 4-D image, or a perfusion series over time.
 """
 
 import gzip
@@ -29,7 +29,11 @@ LABEL_TOLERANCE = 1e-3
 
 @dataclass(frozen=True, eq=False)
 class Series:
-    """Images (T, D, H, W) on one grid, such as the frames of a perfusion series; a `ValueError` refuses others."""
+    """Several images (T, D, H, W) on one grid, such as the frames of a perfusion series.
+
+    Raises:
+        ValueError: the array is not 4-D.
+    """
 
     array: Array
     affine: Affine
@@ -43,24 +47,31 @@ class Series:
         return len(self.array)
 
     def frame(self, number: int) -> Volume:
-        """One image of it, counted from 0: a view."""
+        """One image of the series, counted from 0, as a view."""
         return Volume(self.array[number], self.affine)
 
 
 def read_image(path: Path) -> Volume:
-    """An image as stored: array (D, H, W) in its stored dtype, affine in millimetres (x left, y posterior, z superior).
+    """Read an image file.
+
+    Args:
+        path: File .nii, .nii.gz, .mha, .mhd or .nrrd.
+
+    Returns:
+        Array (D, H, W) in its stored dtype, and affine in millimetres (x left, y posterior, z superior).
 
     Raises:
-        ImageError: the file is missing, unreadable, cut short, damaged, no image, not 3-D or not of plain numbers.
+        ImageError: the file is missing, unreadable, cut short or damaged; or it is not an image, not 3-D, or its values
+            are not plain numbers.
     """
     array, affine = _read(path, one=True)
     return Volume(array[0], affine)
 
 
 def read_series(path: Path) -> Series:
-    """All images of a 4-D file, (T, D, H, W) in their stored dtype, on their one grid; a 3-D file is a series of one.
+    """Read all images (T, D, H, W) of a 4-D file, in their stored dtype. A 3-D file is a series of one image.
 
-    ISLES 2017 stores its perfusion in 5-D, (X, Y, Z, 1, T), which is the same series.
+    ISLES 2017 stores its perfusion series in 5-D, (X, Y, Z, 1, T), which is the same.
 
     Raises:
         ImageError: as `read_image`, except that the file may hold several images.
@@ -69,16 +80,17 @@ def read_series(path: Path) -> Series:
 
 
 def read_labels(path: Path) -> LabelMap:
-    """A label map (D, H, W) uint8; floats are accepted where they are whole numbers (BRATS 2015 stores float32).
+    """Read a label map (D, H, W) as uint8. Floats are accepted if they are integers (BRATS 2015 stores float32).
 
     Raises:
-        ImageError, LabelError: as `read_image` and `to_labels`.
+        ImageError: as `read_image`.
+        LabelError: as `to_labels`.
     """
     return to_labels(read_image(path), str(path))
 
 
 def to_labels(volume: Volume, name: str = "the label map") -> LabelMap:
-    """A volume of whole numbers, of any type, as a label map uint8.
+    """Convert a volume of integers, of any type, to a label map uint8.
 
     Raises:
         LabelError: a value is a fraction, NaN, negative or over 255.
@@ -99,12 +111,12 @@ def to_labels(volume: Volume, name: str = "the label map") -> LabelMap:
 
 
 def write_image(volume: Volume, path: Path, *, compress: bool = True) -> None:
-    """Write an image or a label map; the same volume gives the same bytes.
+    """Write an image or a label map. The same volume gives the same bytes.
 
-    A .nii.gz is always compressed, a .nii never, and other formats if `compress` says so.
+    A .nii.gz is always compressed, a .nii never, and other formats if `compress` is set.
 
     Raises:
-        OutputError: the folder refuses files, the disk is full, the suffix is unknown or the grid sheared.
+        OutputError: the folder is not writable, the disk is full, the suffix is unknown or the grid is sheared.
     """
     suffix = check_suffix(path, IMAGES)
     if is_sheared(volume.affine):
@@ -121,12 +133,12 @@ def write_image(volume: Volume, path: Path, *, compress: bool = True) -> None:
 
 
 def check_size(path: Path) -> None:
-    """Refuse a file that is shorter than its header says, at the cost of its first and last bytes: a broken download.
+    """Check that a file is as long as its header says, from its first and last bytes, to detect a broken download.
 
-    Of NRRD only the start is looked at.
+    For NRRD only the start is checked.
 
     Raises:
-        ImageError: the file is missing, empty, cut short, or does not begin as its suffix promises.
+        ImageError: the file is missing, empty or cut short, or its start does not fit its suffix.
     """
     with _in_words(path):
         if find_suffix(path, READERS) in (".nii.gz", ".nii"):
@@ -136,12 +148,12 @@ def check_size(path: Path) -> None:
 
 
 def from_array(array: ArrayLike, affine: ArrayLike, name: str = "the image") -> Volume:
-    """A 3-D array (I, J, K) and its affine to RAS+ millimetres, as nibabel has them, as a volume (D, H, W): a view.
+    """Convert a 3-D array (I, J, K) and its affine to RAS+ millimetres, as in nibabel, to a volume (D, H, W): a view.
 
     Trailing axes of length 1 are dropped.
 
     Raises:
-        ImageError: the array is not 3-D, its numbers are not plain or its axes are not at right angles.
+        ImageError: the array is not 3-D, its values are not plain numbers, or its axes are not perpendicular.
     """
     array, affine = np.asanyarray(array), np.asarray(affine, np.float64)
     _check_kind(name, True, array.shape, len(array.dtype.names or "1"), array.dtype.kind == "c")
@@ -153,10 +165,9 @@ def from_array(array: ArrayLike, affine: ArrayLike, name: str = "the image") -> 
 
 
 def from_nibabel(image: NibabelImage, name: str = "the image") -> Volume:
-    """A 3-D image of nibabel as a volume (D, H, W); its array is a view where nibabel holds it in memory.
+    """Convert a 3-D image of nibabel to a volume (D, H, W), as a view if nibabel holds it in memory.
 
-    Integers that the header rescales become float32, as they do when `read_image` reads them from a file. Errors are
-    those of `from_array`.
+    Integers that the header rescales become float32, as in `read_image`. Errors are those of `from_array`.
     """
     array = np.asanyarray(image.dataobj)
     if array.dtype == np.float64 and image.get_data_dtype() != np.float64:
@@ -165,20 +176,20 @@ def from_nibabel(image: NibabelImage, name: str = "the image") -> Volume:
 
 
 def to_nibabel(volume: Volume) -> NibabelImage:
-    """A volume or label map as a NIfTI-1 image in memory, (W, H, D), both forms set to the grid of the volume.
+    """Convert a volume or label map to a NIfTI-1 image in memory, (W, H, D), with qform and sform.
 
     Raises:
-        ImageError: the axes are not at right angles, so that no qform can hold them, or one is too long for NIfTI.
+        ImageError: the axes are not perpendicular, so that no qform can hold them, or one is too long for NIfTI.
     """
     check_axes(volume.affine, "the volume")
     return build_nibabel(_storable(volume.array), volume.affine)
 
 
 def from_sitk(image: ItkObject, name: str = "the image") -> Volume:
-    """A 3-D image of SimpleITK as a volume (D, H, W): a copy.
+    """Convert a 3-D image of SimpleITK to a volume (D, H, W): a copy.
 
     Raises:
-        ImageError: the image is not 3-D, or its numbers are not plain.
+        ImageError: the image is not 3-D, or its values are not plain numbers.
     """
     is_complex = "complex" in image.GetPixelIDTypeAsString()
     _check_kind(name, True, image.GetSize(), image.GetNumberOfComponentsPerPixel(), is_complex)
@@ -187,10 +198,10 @@ def from_sitk(image: ItkObject, name: str = "the image") -> Volume:
 
 
 def to_sitk(volume: Volume) -> ItkObject:
-    """A volume or label map as an image of SimpleITK, its voxels where they are in the world: a copy.
+    """Convert a volume or label map to an image of SimpleITK at the same place in the world: a copy.
 
     Raises:
-        ImageError: the axes are not at right angles.
+        ImageError: the axes are not perpendicular.
     """
     check_axes(volume.affine, "the volume")
     return build_itk(_storable(volume.array), volume.affine)

@@ -1,9 +1,9 @@
 """How the public data sets name their files, and the cases of a folder in any of these layouts.
 
 A layout is a value: a pattern of the path for each sequence. The group `case` of a pattern ends where the name of the
-case ends in the path, so a case is a folder, a prefix of file names or a folder of folders. A group `folder` stands for
-`<folder>/<folder>`: a file with a name of its own among files that begin with the name of their folder. Names that
-begin with `sub-`, and folders with a `dataset.json`, are left to `described`.
+case ends in the path. So a case is a folder, a prefix of file names or a folder of folders. A group `folder` stands for
+`<folder>/<folder>`: a file with its own name among files that begin with the name of their folder. Names that begin
+with `sub-`, and folders with a `dataset.json`, are left to `described`.
 """
 
 import json
@@ -32,7 +32,7 @@ from brainsegnet.task import BRATS2015, BRATS2021, BRATS2023, ISLES2017, ISLES20
 
 
 class Layout(NamedTuple):
-    """How a data set names its files: `patterns` are regular expressions for the whole path, in any case of letters."""
+    """How a data set names its files. `patterns` are regular expressions for the path, without regard to case."""
 
     name: str
     convention: Task | None
@@ -55,20 +55,22 @@ _STROKE_STEMS = {
 
 
 def vsd_path(sequence: str, identifier: int) -> Path:
-    """Where BRATS 2015 keeps a sequence, or the `lesion`, within the folder of its case.
+    """Path of a sequence, or of the `lesion`, within the folder of a case in BRATS 2015.
 
-    >>> vsd_path("t1c", 54514).as_posix()
-    'VSD.Brain.XX.O.MR_T1c.54514/VSD.Brain.XX.O.MR_T1c.54514.mha'
+    Examples:
+        >>> vsd_path("t1c", 54514).as_posix()
+        'VSD.Brain.XX.O.MR_T1c.54514/VSD.Brain.XX.O.MR_T1c.54514.mha'
     """
     stem = f"{_VSD_STEMS[sequence]}.{identifier}"
     return Path(stem) / f"{stem}.mha"
 
 
 def smir_path(sequence: str, identifier: int, prefix: str = "SMIR") -> Path:
-    """Where ISLES 2017 keeps a sequence, the raw perfusion `pwi`, or the `lesion`, within the folder of its case.
+    """Path of a sequence, the raw perfusion `pwi`, or the `lesion`, within the folder of a case in ISLES 2017.
 
-    >>> smir_path("tmax", 127019, "VSD").as_posix()
-    'VSD.Brain.XX.O.MR_Tmax.127019/VSD.Brain.XX.O.MR_Tmax.127019.nii'
+    Examples:
+        >>> smir_path("tmax", 127019, "VSD").as_posix()
+        'VSD.Brain.XX.O.MR_Tmax.127019/VSD.Brain.XX.O.MR_Tmax.127019.nii'
     """
     stem = f"{_STROKE_STEMS[sequence].replace('VSD', prefix, 1)}.{identifier}"
     return Path(stem) / f"{stem}.nii"
@@ -122,10 +124,11 @@ LAYOUTS = (
 
 
 def names_lesion(path: Path) -> bool:
-    """Whether a file beside the images of a case would be taken for its lesion, by its name.
+    """Whether a file beside the images of a case would count as its lesion, by its name.
 
-    >>> names_lesion(Path("pat1/lesion.nii.gz")), names_lesion(Path("pat1/found.nii.gz"))
-    (True, False)
+    Examples:
+        >>> names_lesion(Path("pat1/lesion.nii.gz")), names_lesion(Path("pat1/found.nii.gz"))
+        (True, False)
     """
     place = f"{path.absolute().parent.name}/{path.name}"
     patterns = (layout.patterns.get(LESION) for layout in LAYOUTS)
@@ -154,7 +157,7 @@ class _Hit(NamedTuple):
 
 
 def discover(folder: Path) -> list[CaseFiles]:
-    """The cases in a folder, or the single case that the folder is, in no order; searched `DEPTH` levels deep.
+    """Find the cases in a folder, `DEPTH` levels deep, or the single case that the folder is; in no order.
 
     Raises:
         DatasetError: a folder cannot be read, or a case has two files for one sequence.
@@ -180,7 +183,7 @@ def discover(folder: Path) -> list[CaseFiles]:
 
 
 def read_note(path: Path) -> Mapping[str, Any]:
-    """What `segment` wrote into the JSON beside a label map; empty where there is none, or it is something else."""
+    """The content of the JSON that `segment` wrote beside a label map; empty if there is none."""
     with suppress(OSError, ValueError):
         if isinstance(note := json.loads(path.read_text(encoding="utf-8")), dict):
             return note
@@ -188,7 +191,7 @@ def read_note(path: Path) -> Mapping[str, Any]:
 
 
 def find_maps(folder: Path) -> set[str]:
-    """Names of the images in a folder that its JSONs list as probabilities or entropy: these are no label maps."""
+    """Names of the images in a folder that its JSONs list as probability or entropy maps, which are not label maps."""
     notes = [read_note(path) for path in folder.glob("*.json")]
     maps = [note.get(kind) for note in notes for kind in ("probabilities", "uncertainty")]
     named = [name for files in maps if isinstance(files, dict) for name in files.values()]

@@ -78,10 +78,14 @@ def read_nifti(path: Path, check_kind: CheckKind) -> tuple[Array, Affine]:
 
 
 def check_nifti(path: Path) -> None:
-    """Refuse a .nii or .nii.gz that is shorter than its header says, at the cost of its first and last bytes.
+    """Check that a .nii or .nii.gz is as long as its header says, from its first and last bytes.
 
     Raises:
-        ImageError, EOFError, zlib.error, gzip.BadGzipFile, OSError: as `read_nifti`.
+        ImageError: as `read_nifti`.
+        EOFError: as `read_nifti`.
+        zlib.error: as `read_nifti`.
+        gzip.BadGzipFile: as `read_nifti`.
+        OSError: as `read_nifti`.
     """
     with _open(path) as file:
         header = _read_header(file, path)
@@ -129,20 +133,20 @@ def build_nibabel(array: Array, affine: Affine) -> NibabelImage:
 
 
 def damaged(path: Path) -> ImageError:
-    """The error of a file that is not whole."""
+    """The error for a file that is incomplete or damaged."""
     return ImageError(f"{path} is cut short or damaged; fetch it again")
 
 
 def misnamed(path: Path) -> ImageError:
-    """The error of a file that is of another kind than its name says."""
+    """The error for a file of another kind than its name says."""
     return ImageError(f"{path} is no image: its content does not fit its suffix")
 
 
 def check_axes(affine: Affine, name: str) -> None:
-    """Refuse a sheared grid.
+    """Check that a grid is not sheared.
 
     Raises:
-        ImageError: its axes are not at right angles.
+        ImageError: its axes are not perpendicular.
     """
     if is_sheared(affine):
         raise ImageError(

@@ -1,7 +1,7 @@
-"""`evaluate`: predicted label maps against true ones, and the tables of their scores.
+"""`evaluate`: score predicted label maps against true ones, and write tables of the scores.
 
-CSV and JSON hold every score, the console a choice. Tables for reading name the label convention, the empty masks and
-the rules.
+CSV and JSON hold every score, the console a selection. Tables for reading also name the label convention, the number of
+empty masks and the rules.
 """
 
 import json
@@ -35,7 +35,7 @@ from brainsegnet.task import Task, load_task
 from brainsegnet.volume import describe_mismatch
 
 Truths = dict[str, tuple[Path, Task | None]]
-"""Case name to its label map, and the convention of that; None for the task's own."""
+"""Case name to its label map and the convention of that map; None means the convention of the task."""
 
 COLUMNS = {
     "dice": Column("Dice"),
@@ -54,11 +54,11 @@ COLUMNS = {
     "predicted_volume_ml": Column("Pred. ml", ".2f"),
     "true_volume_ml": Column("True ml", ".2f"),
 }
-"""Metric to its column in tables for reading; Markdown shows them all."""
+"""Metric to its column in tables for reading; Markdown shows all of them."""
 _ON_CONSOLE = "dice sensitivity specificity precision hd95_mm surface_dice lesion_f1 volume_error_ml".split()
 SCORES = "scores.json"
 _NAMED = 20
-"""Cases that a sentence names; the JSON names all."""
+"""Number of cases that a sentence names; the JSON names all."""
 _ABBREVIATIONS = (
     "HD95 and ASSD (average symmetric surface distance) in mm; SDice: surface Dice; LDice, LF1: Dice and F1 by lesion; "
     "Err.: predicted less true volume."
@@ -67,11 +67,14 @@ _ABBREVIATIONS = (
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Scores of predictions, by case and region, in the label convention of a task.
+    """Scores of predictions by case and region, in the label convention of a task.
 
     Attributes:
-        failures: Cases that could not be scored, each with a sentence.
-        unpredicted: Cases of the truth that have no prediction; no mean holds them.
+        task: Task whose regions are scored.
+        scores: Case name to region to score.
+        failures: Name of each case that could not be scored, to a sentence that says why.
+        rules: Rules of the scores.
+        unpredicted: True cases that have no prediction. They are in no mean.
     """
 
     task: Task
@@ -82,7 +85,7 @@ class Evaluation:
 
 
 class ScoreFile(BaseModel):
-    """What is read of a `scores.json`."""
+    """The part of a `scores.json` that other commands read."""
 
     task: str
     regions: Mapping[str, tuple[int, ...]]
@@ -100,19 +103,22 @@ def evaluate(
     out: Path | None = None,
     rules: ScoreRules = USUAL_RULES,
 ) -> Evaluation:
-    """Score predictions: overlap, distances of surfaces, volumes and lesions of each region (`RegionScore`).
+    """Score predictions by overlap, distances of surfaces, volumes and lesions of each region.
 
     Args:
         predicted: A label map, or a folder of them named after their cases, as `segment` writes them.
-        truth: A label map, a folder of label maps of the same names, or folders or tables of cases.
-        task: The label convention of the scores. Predictions are translated to it where the JSON that `segment` writes
-            beside them names theirs, and truths where their layout does; all others must be in it.
-        out: Folder that gets `scores.csv`, `scores.json` and `scores.md`, or None.
-        rules: What the definitions of the scores leave open.
+        truth: A label map, a folder of label maps with the same names, or folders or tables of cases.
+        task: Label convention of the scores. Predictions are translated to it if the JSON of `segment` beside them
+            names their convention, and truths if their layout does. All others must already be in it.
+        out: Folder that gets `scores.csv`, `scores.json` and `scores.md`; None writes nothing.
+        rules: Choices that the definitions of the scores leave open, such as the tolerance of surface Dice.
+
+    Returns:
+        The scores by case and region, the cases that could not be scored, and those without a prediction.
 
     Raises:
-        DatasetError: nothing to score, or a prediction without a truth; a truth without one is in `unpredicted`.
-        BrainSegNetError: no pair can be scored; why the first cannot. Of many, the bad ones are in `failures`.
+        DatasetError: there is nothing to score, or a prediction has no truth.
+        BrainSegNetError: no pair can be scored; the text says why for the first. Single bad ones are in `failures`.
         OutputError: the folder cannot be written.
     """
     task = task if isinstance(task, Task) else load_task(task)
@@ -141,11 +147,12 @@ def evaluate(
 def full_table(evaluation: Evaluation) -> Table:
     """All scores of each case and region, then those of all cases together for each region, for CSV.
 
-    The latter are `mean`, `sd` and, from three cases up, `ci95_low` and `ci95_high`. The column `labels` holds the
-    label values of the region, `empty` which mask was empty (in the row `mean`: how many cases of each kind).
+    The rows of all cases are `mean`, `sd` and, with three or more cases, `ci95_low` and `ci95_high`. The column
+    `labels` holds the label values of the region. The column `empty` says which mask was empty; in the row `mean`, how
+    many cases of each kind there are.
 
     Raises:
-        DatasetError: there is no case, or a case lacks a region; so do the functions below.
+        DatasetError: there is no case, or a case lacks a region. The functions below raise it too.
     """
     summary, task, rows = summarise(evaluation.scores), evaluation.task, list[list[Cell]]()
 
@@ -165,7 +172,7 @@ def full_table(evaluation: Evaluation) -> Table:
 
 
 def reading_tables(evaluation: Evaluation) -> list[Table]:
-    """Means, their intervals with notes on convention, empty masks and rules, and all cases, for Markdown."""
+    """Tables for Markdown: means, their intervals with notes, and all cases."""
     summary = summarise(evaluation.scores)
     means: list[list[Cell]] = [
         [region, *(Estimate(row[metric], summary.sd[region][metric]) for metric in COLUMNS)]
@@ -186,7 +193,7 @@ def reading_tables(evaluation: Evaluation) -> list[Table]:
 
 
 def console_table(evaluation: Evaluation, per_case: bool = True) -> Table:
-    """The cases if wanted, then mean, deviation and interval, in 80 columns."""
+    """A table of 80 columns: the cases if wanted, then mean, standard deviation and interval."""
     summary = summarise(evaluation.scores)
     groups = {f"Mean of {count_cases(summary.cases)}": summary.mean, "Standard deviation": summary.sd}
     if summary.low:
@@ -201,9 +208,9 @@ def console_table(evaluation: Evaluation, per_case: bool = True) -> Table:
 def to_json(evaluation: Evaluation) -> str:
     """All scores in full precision, for scripts.
 
-    `convention` maps label values to tissues, `regions` their names to label values, `interval` region and metric to
-    the ends of the 95 % interval of the mean (empty for fewer than three cases). `rules` holds figures, and the keys in
-    `_rule` sentences.
+    `convention` maps label values to tissues, and `regions` maps names to label values. `interval` maps region and
+    metric to the ends of the 95 % interval of the mean; it is empty with fewer than three cases. `rules` holds numbers,
+    and the keys ending in `_rule` hold sentences.
     """
     summary, task = summarise(evaluation.scores), evaluation.task
     surface_rule, lesion_rule = evaluation.rules.describe()
@@ -228,10 +235,10 @@ def to_json(evaluation: Evaluation) -> str:
 
 
 def read_scores(path: Path) -> ScoreFile:
-    """A `scores.json` as `to_json` made it.
+    """Read a `scores.json` that `evaluate` wrote.
 
     Raises:
-        DatasetError: it cannot be read, or is something else.
+        DatasetError: the file cannot be read, or holds something else.
     """
     try:
         return ScoreFile.model_validate_json(path.read_text(encoding="utf-8"))
@@ -244,7 +251,7 @@ def read_scores(path: Path) -> ScoreFile:
 
 
 def describe_unpredicted(names: Sequence[str]) -> list[str]:
-    """A sentence on the cases of the truth that have no prediction, if there are any."""
+    """A sentence about the true cases that have no prediction, if there are any."""
     if not names:
         return []
     few = ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
@@ -259,14 +266,14 @@ def _list_rows(groups: Mapping[str, Mapping[str, Mapping[str, Any]]], metrics: I
 
 
 def describe_convention(task: Task) -> str:
-    """A sentence on what the labels of a task stand for, and which of them a region unites."""
+    """A sentence that says what the labels of a task mean, and which of them each region combines."""
     tissues = ", ".join(f"{value} {tissue}" for value, tissue in task.labels.items())
     regions = "; ".join(f"{region} = {' + '.join(map(str, values))}" for region, values in task.regions.items())
     return f"Labels of {task.name}: {tissues}. Regions: {regions}."
 
 
 def describe_empty(summary: Summary) -> str:
-    """A sentence on how many masks of each region were empty."""
+    """A sentence that says how many masks of each region were empty."""
     return f"Empty masks: {'; '.join(f'{r}: {_list_counts(counts)}' for r, counts in summary.empty.items())}."
 
 
@@ -337,10 +344,10 @@ def _find_truths(truths: Sequence[Path]) -> Truths:
 
 
 def label_files(folder: Path) -> dict[str, Path]:
-    """Name to label map: the images directly in a folder, without maps of probability or entropy; or a single file.
+    """The label maps directly in a folder, or a single file, by name; maps of probability or entropy are left out.
 
     Raises:
-        DatasetError: there is no such folder, or the file is no image.
+        DatasetError: there is no such folder, or the file is not an image.
     """
     if folder.is_file() and not find_suffix(folder, READERS):
         raise DatasetError(f"{folder} is no image ({', '.join(READERS)}); name a label map or a folder of them")

@@ -1,6 +1,6 @@
-"""Scores of a prediction against the truth, region by region, with rules for empty masks: no score is ever NaN.
+"""Scores of a prediction against the truth for each region, with rules for empty masks, so that no score is NaN.
 
-`EMPTY_RULE` says what an empty mask counts for; such cases stay in every mean and are counted apart.
+`EMPTY_RULE` says what an empty mask counts. Such cases stay in every mean and are also counted separately.
 """
 
 import math
@@ -25,7 +25,7 @@ from brainsegnet.task import Task
 
 Empty = Literal["both", "prediction", "truth"]
 EMPTY_KINDS: tuple[Empty, ...] = ("both", "prediction", "truth")
-"""Which mask of a region may be empty while the case is still scored."""
+"""Which masks of a region may be empty while the case is still scored."""
 
 EMPTY_RULE = (
     "Where prediction and truth are both empty, Dice, sensitivity, precision, surface Dice and Dice and F1 by lesion "
@@ -38,24 +38,28 @@ EMPTY_RULE = (
 
 @dataclass(frozen=True)
 class RegionScore:
-    """How well one region of one case was found.
+    """How well one region of one case was found. P is the predicted mask, T the true mask.
+
+    Source: section on the BRATS database in the paper, and the precision of ISLES.
 
     Attributes:
         dice: |P and T| / ((|P| + |T|) / 2).
-        sensitivity: |P and T| / |T|, the recall of ISLES.
+        sensitivity: |P and T| / |T|, called recall in ISLES.
         specificity: |not P and not T| / |not T|.
         precision: |P and T| / |P|.
-        hd95_mm: The larger of the two directed 95th percentiles of the distance from surface to surface.
-        predicted_volume_ml, true_volume_ml: Volumes of P and T.
-        volume_error_ml: P less T: above 0 where too much is predicted.
-        relative_volume_error: That error as a share of T.
-        assd_mm: Average symmetric surface distance, over the voxels of both surfaces.
-        surface_dice: Share of both surfaces within the tolerance of `ScoreRules` from the other one.
-        lesion_dice: Mean Dice over lesions, missed and invented ones as 0; see `metrics.lesions`.
-        lesion_f1: F1 of the detection of lesions.
-        lesions_found, lesions_missed: Numbers of true lesions.
-        lesions_invented: Number of predicted lesions that belong to no true one.
-        empty: Which mask is empty, None if neither is; see `EMPTY_RULE`.
+        hd95_mm: Hausdorff distance: the larger of the two directed 95th percentiles of the surface distances, in mm.
+        predicted_volume_ml: Volume of P in ml.
+        true_volume_ml: Volume of T in ml.
+        volume_error_ml: Volume of P minus volume of T in ml; positive if too much is predicted.
+        relative_volume_error: Volume error as a share of the volume of T.
+        assd_mm: Average symmetric surface distance in mm, over the voxels of both surfaces.
+        surface_dice: Share of both surfaces within the tolerance of `ScoreRules` from the other surface.
+        lesion_dice: Mean Dice over the lesions, with 0 for missed and invented lesions; see `metrics.shapes`.
+        lesion_f1: F1 score of the detection of lesions.
+        lesions_found: Number of true lesions that were found.
+        lesions_missed: Number of true lesions that were missed.
+        lesions_invented: Number of predicted lesions that belong to no true lesion.
+        empty: Which mask is empty: "prediction", "truth" or "both". None if neither is; see `EMPTY_RULE`.
     """
 
     dice: float
@@ -78,7 +82,7 @@ class RegionScore:
 
 
 METRICS = tuple(field.name for field in fields(RegionScore) if field.name != "empty")
-"""The figures of a `RegionScore`, in the order of the tables."""
+"""The metrics of a `RegionScore`, in the order of the tables."""
 LESION_COUNTS = ("lesions_found", "lesions_missed", "lesions_invented")
 
 CaseScores = Mapping[str, Mapping[str, RegionScore]]
@@ -90,8 +94,11 @@ class ScoreRules:
     """What the definitions of the scores leave open.
 
     Attributes:
-        tolerance_mm: Distance within which two surfaces agree, for the surface Dice.
-        lesions: How true and predicted lesions are matched.
+        tolerance_mm: Distance in mm within which two surfaces agree, for the surface Dice.
+        lesions: How predicted lesions are matched to true lesions.
+
+    Raises:
+        BrainSegNetError: the tolerance is negative or infinite.
     """
 
     tolerance_mm: float = 1.0
@@ -102,7 +109,7 @@ class ScoreRules:
             raise BrainSegNetError(f"the tolerance must be a number of millimetres from 0 up, not {self.tolerance_mm}")
 
     def describe(self) -> tuple[str, str]:
-        """Two sentences for the notes of a table."""
+        """Two sentences for the notes of a table: on the surface Dice, and on the matching of lesions."""
         return (
             "Surface Dice counts surface voxels (one of six neighbours outside) within "
             f"{self.tolerance_mm:g} mm of the other surface.",
@@ -116,17 +123,26 @@ USUAL_RULES = ScoreRules()
 def score_case(
     predicted: Array, truth: Array, task: Task, spacing_mm: Millimetres, case: str = "", rules: ScoreRules = USUAL_RULES
 ) -> dict[str, RegionScore]:
-    """Score every region of the task, in labels (D, H, W) of its convention; `case` is named in messages.
+    """Score every region of a task in one case.
+
+    Args:
+        predicted: Predicted labels (D, H, W) in the convention of the task.
+        truth: True labels (D, H, W) in the convention of the task.
+        task: Task that names the regions.
+        spacing_mm: Distances between voxel centres along (D, H, W).
+        case: Name of the case, for messages.
+        rules: What the definitions leave open.
 
     Raises:
         GridMismatch: the label maps differ in shape.
-        LabelError: a label value outside the task.
+        LabelError: a label value is outside the task.
 
-    >>> from brainsegnet.task import BRATS2015
-    >>> truth = np.repeat([0, 1, 2, 4], 9).reshape(4, 3, 3)
-    >>> predicted = np.repeat([0, 3, 0, 4], 9).reshape(4, 3, 3)
-    >>> {name: score.dice for name, score in score_case(predicted, truth, BRATS2015, (1.0, 1.0, 1.0)).items()}
-    {'whole': 0.8, 'core': 1.0, 'enhancing': 1.0}
+    Examples:
+        >>> from brainsegnet.task import BRATS2015
+        >>> truth = np.repeat([0, 1, 2, 4], 9).reshape(4, 3, 3)
+        >>> predicted = np.repeat([0, 3, 0, 4], 9).reshape(4, 3, 3)
+        >>> {name: score.dice for name, score in score_case(predicted, truth, BRATS2015, (1.0, 1.0, 1.0)).items()}
+        {'whole': 0.8, 'core': 1.0, 'enhancing': 1.0}
     """
     require_one_grid(predicted, truth, case)
     task.check(predicted, case)
@@ -146,21 +162,22 @@ def score_region(
     rules: ScoreRules = USUAL_RULES,
     shape: tuple[int, ...] | None = None,
 ) -> RegionScore:
-    """Score two boolean masks (D, H, W) by the paper's definitions (section on the BRATS database; precision of ISLES).
+    """Score two boolean masks (D, H, W) by the definitions of the paper (section on the BRATS database).
 
-    Specificity is 1 where the truth leaves no background to mistake; empty masks follow `EMPTY_RULE`. `shape` is that
-    of the image, where the masks are cut from one and both are empty outside the cut.
+    Specificity is 1 if the truth leaves no background. Empty masks follow `EMPTY_RULE`. If the masks are cut from an
+    image and both are empty outside the cut, `shape` is that of the image.
 
     Raises:
         GridMismatch: the masks differ in shape.
 
-    >>> truth = np.zeros((155, 240, 240), bool)
-    >>> truth[50:90, 100:140, 100:140] = True
-    >>> score = score_region(np.roll(truth, 4, axis=2), truth, (1.0, 1.0, 1.0))
-    >>> score.dice, score.sensitivity, score.precision, score.hd95_mm, score.true_volume_ml
-    (0.9, 0.9, 0.9, 4.0, 64.0)
-    >>> score_region(np.zeros_like(truth), truth, (1.0, 1.0, 1.0)).hd95_mm.__round__(2)
-    373.13
+    Examples:
+        >>> truth = np.zeros((155, 240, 240), bool)
+        >>> truth[50:90, 100:140, 100:140] = True
+        >>> score = score_region(np.roll(truth, 4, axis=2), truth, (1.0, 1.0, 1.0))
+        >>> score.dice, score.sensitivity, score.precision, score.hd95_mm, score.true_volume_ml
+        (0.9, 0.9, 0.9, 4.0, 64.0)
+        >>> score_region(np.zeros_like(truth), truth, (1.0, 1.0, 1.0)).hd95_mm.__round__(2)
+        373.13
     """
     require_one_grid(predicted, truth)
     shape = shape or truth.shape
@@ -190,7 +207,7 @@ def score_region(
 
 
 def dice(predicted: Mask, truth: Mask) -> float:
-    """Dice of two masks of any one shape; 1 where both are empty.
+    """Dice of two masks of the same shape; 1 if both are empty.
 
     Raises:
         GridMismatch: the masks differ in shape.
@@ -201,7 +218,7 @@ def dice(predicted: Mask, truth: Mask) -> float:
 
 
 def region_dice(found_classes: Array, true_classes: Array, task: Task) -> dict[str, float]:
-    """Dice of each region of the task, in classes (D, H, W) as the network finds and `task.encode` makes them.
+    """Dice of each region of a task, from classes (D, H, W) as the network and `Task.encode` give them.
 
     Raises:
         GridMismatch: the arrays differ in shape.
@@ -211,10 +228,10 @@ def region_dice(found_classes: Array, true_classes: Array, task: Task) -> dict[s
 
 
 def to_dicts(cases: CaseScores) -> dict[str, dict[str, dict[str, Any]]]:
-    """Case name to region to what a `RegionScore` holds, as JSON takes it."""
+    """Case name to region to the values of its `RegionScore`, for JSON."""
     return {name: {region: asdict(score) for region, score in regions.items()} for name, regions in cases.items()}
 
 
 def ratio(part: float, whole: float, if_nothing: float) -> float:
-    """The share `part / whole`, or `if_nothing` where the whole is 0."""
+    """The share `part / whole`, or `if_nothing` if the whole is 0."""
     return part / whole if whole else if_nothing

@@ -1,20 +1,20 @@
 """Shapes of masks: distances between their surfaces, and lesions matched one by one.
 
-A surface is the voxels of a mask with one of six neighbours outside it; beyond the image is outside. Distances are
-taken between the centres of surface voxels, each voxel counting once, as in MONAI. A k-d tree finds the nearest voxels:
-exact like a distance transform, but at a cost that follows the surfaces, not the box around them.
+The surface of a mask is its voxels with one of six neighbours outside it; beyond the image is outside. Distances are
+measured between the centres of surface voxels, each voxel counting once, as in MONAI. A k-d tree finds the nearest
+voxels. It is exact like a distance transform, but its cost follows the surfaces, not the box around them.
 
 A lesion is a connected component of a mask, its voxels joined over 26 neighbours. Two published schemes are values of
 one rule:
 
-- `OVERLAP`, the default, counts as ISLES 2022 does: a true lesion is found if the prediction holds any voxel of it, and
-  a predicted one is invented if it touches no true one. No length in voxels enters, so it is the same on any grid.
-- `BRATS2023_GLIOMA` is the lesion-wise scheme of BraTS 2023: true lesions that three dilations (over 18 neighbours)
-  join are one, a predicted component belongs to every true lesion whose dilation it touches, and true lesions of 50 mm3
-  or less are ignored (what was predicted there is not invented either).
+- `OVERLAP`, the default, counts as ISLES 2022 does. A true lesion is found if any voxel of it is predicted, and a
+  predicted lesion is invented if it touches no true one. No length in voxels enters, so it is the same on any grid.
+- `BRATS2023_GLIOMA` is the lesion-wise scheme of BraTS 2023. True lesions that three dilations (over 18 neighbours)
+  join are one. A predicted component belongs to every true lesion whose dilation it touches. True lesions of 50 mm3 or
+  less are ignored, and what is predicted there is not invented either.
 
-The lesion-wise Dice is BraTS 2023's in both: of each true lesion against all predicted components that belong to it,
-0 for each missed and each invented lesion, and the mean of them all.
+The lesion-wise Dice is that of BraTS 2023 in both schemes. Each true lesion is compared with all predicted components
+that belong to it. Missed and invented lesions count 0, and the mean is taken over all.
 """
 
 import math
@@ -49,10 +49,11 @@ def box_of_both(predicted: Array, truth: Array, margin: int = 0) -> tuple[slice,
 
     The box stays inside the image. Masks or label maps are (D, H, W), and what is not zero counts.
 
-    >>> a, b = np.zeros((2, 9, 9, 9), bool)
-    >>> a[2, 4, 5] = b[3, 4, 8] = True
-    >>> a[box_of_both(a, b)].shape, a[box_of_both(a, b, margin=2)].shape, a[box_of_both(a & b, a & b)].shape
-    ((2, 1, 4), (6, 5, 6), (1, 1, 1))
+    Examples:
+        >>> a, b = np.zeros((2, 9, 9, 9), bool)
+        >>> a[2, 4, 5] = b[3, 4, 8] = True
+        >>> a[box_of_both(a, b)].shape, a[box_of_both(a, b, margin=2)].shape, a[box_of_both(a & b, a & b)].shape
+        ((2, 1, 4), (6, 5, 6), (1, 1, 1))
     """
     either = np.asarray((predicted != 0) | (truth != 0))
     if not either.any():
@@ -63,10 +64,10 @@ def box_of_both(predicted: Array, truth: Array, margin: int = 0) -> tuple[slice,
 
 @dataclass(frozen=True, eq=False)
 class SurfaceDistances:
-    """From each surface voxel of one mask to the nearest one of the other, in millimetres.
+    """Distances from each surface voxel of one mask to the nearest surface voxel of the other, in millimetres.
 
-    Where only one mask is empty, each distance from the other is the diagonal of the image; where both are, there is no
-    distance at all, and the scores are those of a perfect match.
+    If only one mask is empty, each distance is the diagonal of the image. If both are, there are no distances, and the
+    scores are those of a perfect match.
     """
 
     from_predicted_mm: Doubles
@@ -107,11 +108,12 @@ def surface_distances(
     Raises:
         GridMismatch: the masks differ in shape.
 
-    >>> a, b = np.zeros((2, 20, 64, 64), bool)
-    >>> a[4, 10, 10] = b[6, 10, 10] = b[5, 10, 10] = True
-    >>> distances = surface_distances(a, b, (6.5, 1.2, 1.2))
-    >>> distances.from_predicted_mm, distances.from_truth_mm, round(distances.assd_mm, 3), distances.dice_within(7)
-    (array([6.5]), array([ 6.5, 13. ]), 8.667, 0.6666666666666666)
+    Examples:
+        >>> a, b = np.zeros((2, 20, 64, 64), bool)
+        >>> a[4, 10, 10] = b[6, 10, 10] = b[5, 10, 10] = True
+        >>> distances = surface_distances(a, b, (6.5, 1.2, 1.2))
+        >>> distances.from_predicted_mm, distances.from_truth_mm, round(distances.assd_mm, 3), distances.dice_within(7)
+        (array([6.5]), array([ 6.5, 13. ]), 8.667, 0.6666666666666666)
     """
     require_one_grid(predicted, truth)
     box = box_of_both(predicted, truth)
@@ -146,7 +148,8 @@ class LesionRule:
     """When a predicted component belongs to a true lesion, and which lesions count.
 
     Attributes:
-        dilation: Voxels by which true lesions are dilated before they are joined and matched; 0 requires overlap.
+        dilation: Number of voxels by which true lesions are dilated before they are joined and matched; 0 requires
+            overlap.
         smallest_mm3: True lesions of this volume or less are ignored.
     """
 
@@ -158,10 +161,11 @@ class LesionRule:
             raise BrainSegNetError(f"dilation and smallest lesion must be 0 or more, not {self}")
 
     def describe(self) -> str:
-        """The rule as a sentence or two, for tables.
+        """The rule in one or two sentences, for tables.
 
-        >>> LesionRule().describe()
-        'Lesions are components over 26 neighbours; one is found where any voxel of it is predicted (as in ISLES 2022).'
+        Examples:
+            >>> LesionRule().describe().split("; ")[0]
+            'Lesions are components over 26 neighbours'
         """
         if not self.dilation:
             rule = "one is found where any voxel of it is predicted (as in ISLES 2022)"
@@ -174,17 +178,18 @@ class LesionRule:
 OVERLAP = LesionRule()
 BRATS2023_GLIOMA = LesionRule(dilation=3, smallest_mm3=50.0)
 LESION_RULES: Mapping[str, LesionRule] = {"overlap": OVERLAP, "brats2023": BRATS2023_GLIOMA}
-"""Rules by the names that the command line knows."""
+"""The rules by the names that the command line uses."""
 
 
 @dataclass(frozen=True)
 class LesionScore:
-    """Lesions of one mask against those of another.
+    """Lesions of a prediction matched with the true ones.
 
     Attributes:
-        dice: Mean Dice over true and invented lesions, missed and invented ones as 0; 1 if there is no lesion at all.
-        f1: found / (found + (missed + invented) / 2); 1 if there is no lesion at all.
-        found, missed: Numbers of true lesions.
+        dice: Mean Dice over true and invented lesions, with 0 for missed and invented ones; 1 if there is no lesion.
+        f1: found / (found + (missed + invented) / 2); 1 if there is no lesion.
+        found: Number of true lesions that were found.
+        missed: Number of true lesions that were missed.
         invented: Number of predicted components that belong to no true lesion.
     """
 
@@ -201,11 +206,12 @@ def score_lesions(predicted: Mask, truth: Mask, spacing_mm: Millimetres, rule: L
     Raises:
         GridMismatch: the masks differ in shape.
 
-    >>> predicted, truth = np.zeros((2, 3, 16, 16), bool)
-    >>> truth[1, 1:3, 1:3] = truth[1, 8:10, 8:10] = True
-    >>> predicted[1, 1:3, 1:3] = predicted[1, 13:, 2:4] = True
-    >>> score_lesions(predicted, truth, (1.0, 1.0, 1.0))
-    LesionScore(dice=0.3333333333333333, f1=0.5, found=1, missed=1, invented=1)
+    Examples:
+        >>> predicted, truth = np.zeros((2, 3, 16, 16), bool)
+        >>> truth[1, 1:3, 1:3] = truth[1, 8:10, 8:10] = True
+        >>> predicted[1, 1:3, 1:3] = predicted[1, 13:, 2:4] = True
+        >>> score_lesions(predicted, truth, (1.0, 1.0, 1.0))
+        LesionScore(dice=0.3333333333333333, f1=0.5, found=1, missed=1, invented=1)
     """
     require_one_grid(predicted, truth)
     box = box_of_both(predicted, truth, margin=rule.dilation)

@@ -1,6 +1,6 @@
 """Means of a cohort with their intervals, paired tests of two models, and the correction for many tests.
 
-All is seeded, and small samples are computed exactly rather than by a normal approximation.
+Everything is seeded. Tests of small samples are exact rather than a normal approximation.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,12 +13,12 @@ from brainsegnet.errors import DatasetError
 from brainsegnet.metrics.scores import EMPTY_KINDS, LESION_COUNTS, METRICS, CaseScores, Empty
 
 Interval = tuple[float, float] | None
-"""Ends of a 95 % interval; None of fewer than three cases."""
+"""Ends of a 95 % interval; None with fewer than three cases."""
 
 RESAMPLES = 10_000
 LEVEL = 0.95
 FEWEST_CASES = 3
-"""Of fewer cases no interval is given."""
+"""Smallest number of cases for which intervals are given."""
 
 INTERVAL_RULE = (
     f"Intervals of means: {100 * LEVEL:g} % percentile bootstrap over cases, {RESAMPLES} resamples, "
@@ -34,9 +34,11 @@ class Summary:
     """Mean and spread of the scores of a cohort.
 
     Attributes:
-        cases: Number of cases, those with empty masks included.
-        mean, sd: Region to metric to figure over all cases (n - 1 in the denominator; an sd of 0 for a single case).
-        low, high: Region to metric to end of the 95 % interval of the mean; no region where the cases are too few.
+        cases: Number of cases, including those with empty masks.
+        mean: Region to metric to mean over all cases.
+        sd: Region to metric to standard deviation (n - 1 in the denominator; 0 for a single case).
+        low: Region to metric to lower end of the 95 % interval of the mean; empty with too few cases.
+        high: Region to metric to upper end of that interval.
         empty: Region to the number of cases in which "both", the "prediction" or the "truth" was empty.
         lesions: Region to the number of lesions found, missed and invented in all cases together.
     """
@@ -50,12 +52,12 @@ class Summary:
     lesions: Mapping[str, Mapping[str, int]]
 
     def interval(self, region: str, metric: str) -> Interval:
-        """The 95 % interval of a mean."""
+        """The 95 % interval of the mean of a metric in a region."""
         return (self.low[region][metric], self.high[region][metric]) if region in self.low else None
 
 
 def summarise(cases: CaseScores) -> Summary:
-    """Mean, standard deviation and interval of every metric over all cases, and how many masks were empty.
+    """Mean, standard deviation and interval of every metric over all cases, and the number of empty masks.
 
     Raises:
         DatasetError: there is no case, or a case lacks a region of the first.
@@ -85,9 +87,9 @@ def summarise(cases: CaseScores) -> Summary:
 
 
 def bootstrap_means(values: Doubles, seed: int = 0) -> Doubles:
-    """Means of `RESAMPLES` draws of as many cases with replacement: (resamples, k) from (cases, k).
+    """Means of `RESAMPLES` bootstrap samples of the cases: (resamples, k), from values (cases, k).
 
-    Columns stay together: a draw takes all figures of a case.
+    A sample takes all values of a case together.
     """
     first, rng = values[:1], np.random.default_rng(seed)
     even = np.full(len(values), 1 / len(values))
@@ -96,10 +98,10 @@ def bootstrap_means(values: Doubles, seed: int = 0) -> Doubles:
 
 
 def find_intervals(values: Doubles, seed: int = 0) -> list[Interval]:
-    """The 95 % interval of the mean of each column of figures (cases, k); None each where the cases are too few.
+    """The 95 % interval of the mean of each column of values (cases, k); None for each with too few cases.
 
-    The percentile bootstrap (Efron 1979) is the interval of challenge reports: always defined, never outside the range
-    of the values. Of few or skewed cases it covers less than it says (of ten normal ones about 90 %).
+    The percentile bootstrap (Efron 1979) is the interval of challenge reports. It is always defined and never outside
+    the range of the values. With few or skewed cases it covers less than 95 % (about 90 % with ten normal values).
     """
     if len(values) < FEWEST_CASES:
         return [None] * values.shape[1]
@@ -114,13 +116,13 @@ def _find_ends(values: Doubles, seed: int = 0) -> Doubles:
 
 @dataclass(frozen=True)
 class PairedTest:
-    """Wilcoxon's signed-rank test of paired figures.
+    """Wilcoxon's signed-rank test of paired values.
 
     Attributes:
         cases: Number of pairs.
-        equal: Pairs without a difference, left out as Wilcoxon did.
-        p_value: Two-sided; 1 if all pairs are equal.
-        smallest_p: What p is where all differences have one sign: with so many pairs it cannot be less.
+        equal: Number of pairs without a difference, which the test leaves out.
+        p_value: Two-sided p-value; 1 if all pairs are equal.
+        smallest_p: The smallest p-value that is possible with this number of pairs.
     """
 
     cases: int
@@ -130,15 +132,19 @@ class PairedTest:
 
     @property
     def too_few(self) -> bool:
-        """Whether no outcome at all could have reached 0.05: fewer than six pairs that differ."""
+        """Whether no outcome could reach 0.05, because fewer than six pairs differ."""
         return self.smallest_p > 0.05
 
 
 def paired_test(a: Doubles, b: Doubles) -> PairedTest:
-    """Wilcoxon's (1945) test of whether two models differ on the same cases, figures (cases) of each.
+    """Wilcoxon's (1945) test of whether two models differ on the same cases.
 
-    Exact up to 300 differing pairs, also where differences are tied: those share their mean rank. Beyond, scipy's
-    normal approximation with its correction for ties.
+    It is exact for up to 300 differing pairs, also if differences are tied: those share their mean rank. Beyond that it
+    is the normal approximation of scipy with its correction for ties.
+
+    Args:
+        a: Values (cases) of the first model.
+        b: Values (cases) of the second model.
     """
     differences = np.round(np.asarray(a, np.float64) - b, 12)  # 0.9 - 0.8 and 0.8 - 0.7 are a tie
     differing = differences[differences != 0]
@@ -149,7 +155,7 @@ def paired_test(a: Doubles, b: Doubles) -> PairedTest:
 
 
 def describe_too_few(tests: Sequence[PairedTest], called: str, figures: str) -> list[str]:
-    """A sentence where fewer than six cases differ, so that no figures could be significant; else none."""
+    """A sentence if fewer than six cases differ, so that no values could be significant; else none."""
     few = [test.smallest_p for test in tests if test.too_few]
     if not few:
         return []
@@ -160,10 +166,10 @@ def describe_too_few(tests: Sequence[PairedTest], called: str, figures: str) -> 
 
 
 def sign_flip_test(differences: Doubles, seed: int = 0) -> float:
-    """Two-sided permutation test of paired differences (cases): the two models are swapped case by case.
+    """Two-sided permutation test of paired differences (cases): the two models are exchanged case by case.
 
-    P is the share of swaps whose mean difference is as large in size. All 2^n swaps of up to 13 cases are tried; of
-    more, `RESAMPLES` random ones, and the observed one counts too.
+    The p-value is the share of exchanges whose mean difference is at least as large in absolute value. All 2^n
+    exchanges of up to 13 cases are computed. With more cases, `RESAMPLES` random ones and the observed one count.
     """
     from scipy import stats
 
@@ -186,10 +192,11 @@ def sign_flip_test(differences: Doubles, seed: int = 0) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """P-values adjusted for their number by Holm's (1979) step-down rule.
+    """p-values adjusted for their number by Holm's (1979) step-down rule.
 
-    >>> holm([0.01, 0.04, 0.03])
-    [0.03, 0.06, 0.06]
+    Examples:
+        >>> holm([0.01, 0.04, 0.03])
+        [0.03, 0.06, 0.06]
     """
     order = np.argsort(p_values, kind="stable")
     steps = np.asarray(p_values, np.float64)[order] * np.arange(len(order), 0, -1)

@@ -1,7 +1,7 @@
-"""One table, five renderings: Markdown, CSV, HTML, LaTeX and the console.
+"""One table in five formats: Markdown, CSV, HTML, LaTeX and the console.
 
-A cell is a number, a text, an `Estimate` (a mean with its spread), a `Span` (the ends of an interval), or None where
-nothing is known. CSV holds numbers in full precision; the others show them in the format of their column.
+A cell is a number, a text, an `Estimate` (a mean with its spread), a `Span` (the ends of an interval), or None if
+nothing is known. CSV holds numbers in full precision; the other formats round them as their column says.
 """
 
 import csv
@@ -22,10 +22,12 @@ class Estimate:
     """A mean with its spread, shown as `0.81 ± 0.02 [0.78, 0.84]`.
 
     Attributes:
-        mean, sd, interval: Over the cases; what is None is left out.
+        mean: Mean over the cases.
+        sd: Standard deviation over the cases; None leaves it out.
+        interval: Ends of the interval of the mean; None leaves it out.
         seed_sd: Standard deviation of the mean over repeated trainings, or None.
         best: Whether the mean is emphasised.
-        form: Format of the numbers, where it is not that of the column.
+        form: Format of the numbers, if it is not that of the column.
     """
 
     mean: float
@@ -38,7 +40,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Span:
-    """Two ends of an interval, shown as `0.78 to 0.84`."""
+    """The two ends of an interval, shown as `0.78 to 0.84`."""
 
     low: float
     high: float
@@ -52,9 +54,11 @@ class Column:
     """A column of a table.
 
     Attributes:
-        form: Format of its numbers, as Python's `format` takes it; whole numbers of type int are shown as they are.
-        is_text: Whether it is flush left, as words are; figures are flush right.
-        group: Second name, shared with its neighbours; LaTeX sets it above them, the others before the heading.
+        heading: Heading of the column.
+        form: Format of its numbers, for Python's `format`; whole numbers of type int are shown as they are.
+        is_text: Whether it holds words, which are flush left. Numbers are flush right.
+        group: Second heading, shared with its neighbours. LaTeX sets it above them, the other formats before the
+            heading.
     """
 
     heading: str
@@ -69,12 +73,12 @@ class Column:
 
 
 def text_columns(*headings: str) -> list[Column]:
-    """Columns of words."""
+    """Columns that hold words."""
     return [Column(heading, is_text=True) for heading in headings]
 
 
 def number_columns(*headings: str, form: str = ".3f") -> list[Column]:
-    """Columns of figures in one format."""
+    """Columns that hold numbers in one format."""
     return [Column(heading, form) for heading in headings]
 
 
@@ -94,13 +98,17 @@ class _Style:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows under headings, with a title above and notes below.
+    """A table of results, which can be written as Markdown, CSV, HTML or LaTeX, or shown on the console.
 
     Attributes:
-        rows: Each with a cell for each column.
-        missing: Text of a cell that is None; CSV leaves it empty.
-        grouped: Whether HTML and the console name the first cell of neighbouring rows once where they share it.
-        bold_rows, ruled_rows: Numbers of the rows that the console shows in bold, and that LaTeX draws a line below.
+        columns: The columns.
+        rows: The rows; each has one cell for each column.
+        title: Text above the table.
+        notes: Sentences below the table.
+        missing: Text of a cell that is None. CSV leaves it empty.
+        grouped: Whether HTML and the console name an equal first cell of neighbouring rows once.
+        bold_rows: Numbers of the rows that the console shows in bold.
+        ruled_rows: Numbers of the rows below which LaTeX draws a line.
     """
 
     columns: Sequence[Column]
@@ -113,7 +121,7 @@ class Table:
     ruled_rows: Container[int] = ()
 
     def to_csv(self) -> str:
-        """Headings and rows, numbers in full precision; title and notes are left out."""
+        """Headings and rows as CSV, with numbers in full precision, without title and notes."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow([column.full_heading for column in self.columns])
@@ -121,19 +129,20 @@ class Table:
         return text.getvalue()
 
     def to_markdown(self) -> str:
-        """A table of GitHub's Markdown whose columns line up as plain text too.
+        """A table in GitHub's Markdown whose columns also line up as plain text.
 
-        >>> rows = [["whole", 0.8613], ["core", Estimate(0.7, 0.05)]]
-        >>> print(Table([*text_columns("Region"), Column("Dice")], rows, notes=["two cases"]).to_markdown(), end="")
-        | Region |          Dice |
-        | ------ | ------------: |
-        | whole  |         0.861 |
-        | core   | 0.700 ± 0.050 |
-        <BLANKLINE>
-        - two cases
+        Examples:
+            >>> rows = [["whole", 0.8613], ["core", Estimate(0.7, 0.05)]]
+            >>> print(Table([*text_columns("Region"), Column("Dice")], rows, notes=["two cases"]).to_markdown(), end="")
+            | Region |          Dice |
+            | ------ | ------------: |
+            | whole  |         0.861 |
+            | core   | 0.700 ± 0.050 |
+            <BLANKLINE>
+            - two cases
         """
         cells = [[_escape_markdown(c.full_heading) for c in self.columns], *self._format_rows(_MARKDOWN)]
-        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+        widths = [max(2, *map(len, column)) for column in zip(*cells, strict=True)]  # a rule of ":" alone is no rule
         lines = [
             [c.ljust(w) if column.is_text else c.rjust(w) for c, w, column in zip(r, widths, self.columns, strict=True)]
             for r in cells
@@ -145,7 +154,7 @@ class Table:
         return title + body + (f"\n{notes}" if notes else "")
 
     def to_html(self) -> str:
-        """An element `table`, and a list of class `notes` below it; cells of words have the class `word`."""
+        """An element `table` and a list of class `notes` below it. Cells that hold words have the class `word`."""
         word = [' class="word"' if column.is_text else "" for column in self.columns]
         heads = "".join(f"<th{w}>{html.escape(c.full_heading)}</th>" for w, c in zip(word, self.columns, strict=True))
         rows = self._format_rows(_HTML)
@@ -160,7 +169,7 @@ class Table:
         return f"<table>\n{title}<thead><tr>{heads}</tr></thead>\n<tbody>\n{body}</tbody>\n</table>\n{notes}"
 
     def to_latex(self) -> str:
-        r"""A `table*` for LaTeX with the package booktabs, its title as caption and its notes below."""
+        """A `table*` for LaTeX with the package booktabs: the title is its caption, and the notes are below."""
         rows = [" & ".join(row) + r" \\" for row in self._format_rows(_LATEX)]
         body = [line for n, row in enumerate(rows) for line in ((row, r"\midrule") if n in self.ruled_rows else (row,))]
         lines = [
@@ -181,7 +190,7 @@ class Table:
         return "\n".join(lines) + "\n"
 
     def to_rich(self) -> "RichTable":
-        """A table for the console; where it is grouped, the first cell is a line above the rows that share it."""
+        """A table for the console. If `grouped` is set, the first cell is a line above the rows that share it."""
         from rich import box, markup
         from rich.table import Table as RichTable
 
@@ -239,8 +248,9 @@ def _format(cell: Cell, form: str, style: _Style) -> str:
 def _escape_markdown(text: str) -> str:
     r"""Text as itself in Markdown, with no more backslashes than that takes.
 
-    >>> print(_escape_markdown("a_b | *c* _d_ <e> <1"))
-    a_b \| \*c\* \_d\_ \<e> <1
+    Examples:
+        >>> print(_escape_markdown("a_b | *c* _d_ <e> <1"))
+        a_b \| \*c\* \_d\_ \<e> <1
     """
     return re.sub(r"[\\|*`~]|<(?=[A-Za-z/!?])|(?<![^\W_])_|_(?![^\W_])|\](?=[(\[])", r"\\\g<0>", text)
 
@@ -252,8 +262,9 @@ _LATEX_TEXT |= {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\te
 def _escape_latex(text: str) -> str:
     r"""Text as itself in LaTeX, where a bracket or star after a row's end would belong to that.
 
-    >>> print(_escape_latex("sub_1 & 50 % ± 2"))
-    sub\_1 \& 50 \% $\pm$ 2
+    Examples:
+        >>> print(_escape_latex("sub_1 & 50 % ± 2"))
+        sub\_1 \& 50 \% $\pm$ 2
     """
     return "".join(_LATEX_TEXT.get(letter, letter) for letter in text)
 

@@ -22,23 +22,24 @@ IN_PLANE: Stride = (1, 2, 2)
 
 
 class BrainSegNet(nn.Module):
-    """The network: four residual blocks and the 3-D refinement module.
+    """Brain SegNet: four residual blocks and the 3-D refinement module (the paper's Figures 2 and 3).
+
+    The finest refine unit is linear in either case, so that `model.fused` can replace it by fewer operations.
 
     Args:
-        sequences: Channels of the input, one per MRI sequence.
-        classes: Channels of the output, background included.
+        sequences: Channels of the input, one for each MRI sequence.
+        classes: Channels of the output, including the background.
         widths: Channels of the four blocks; the paper's are (32, 64, 128, 256).
         refined: Channels of the refinement module; the paper's are 128.
         stride: Down-sampling (D, H, W) between blocks.
-        nonlinear: Batch norm and ReLU on the sums of the coarser refine units; False is the wholly linear reading.
+        nonlinear: Whether the sums of the coarser refine units have batch norm and ReLU. False is the linear reading.
 
-    The finest refine unit is linear in either case, so `model.fused` can replace it by fewer operations.
-
-    >>> net = BrainSegNet(sequences=4, classes=5)
-    >>> sum(isinstance(m, nn.Conv3d) for m in net.blocks.modules())
-    17
-    >>> round(sum(p.numel() for p in net.parameters()) / 1e6, 1)
-    12.4
+    Examples:
+        >>> net = BrainSegNet(sequences=4, classes=5)
+        >>> sum(isinstance(m, nn.Conv3d) for m in net.blocks.modules())
+        17
+        >>> round(sum(p.numel() for p in net.parameters()) / 1e6, 1)
+        12.4
     """
 
     def __init__(
@@ -83,7 +84,7 @@ class BrainSegNet(nn.Module):
 
 
 class RefineUnit(nn.Module):
-    """Figure 3b: 1x1x1 on the finer map, plus the coarser map up-sampled, then 3x3x3."""
+    """Refine unit (Figure 3b): 1x1x1 convolution of the finer map, plus the coarser map up-sampled, then 3x3x3."""
 
     def __init__(self, channels: int, stride: Stride, nonlinear: bool) -> None:
         super().__init__()
@@ -104,7 +105,7 @@ class RefineUnit(nn.Module):
 
 
 class ResBlock(nn.Module):
-    """Two convolutions with a shortcut (He et al. 2016)."""
+    """Residual block: two convolutions with a shortcut (He et al. 2016)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -141,7 +142,7 @@ def initialise(module: nn.Module) -> None:
 
 
 def find_multiples(stride: Stride, blocks: int) -> Stride:
-    """The numbers whose multiples all blocks can halve: (1, 8, 8) for the paper's network."""
+    """The sizes whose multiples all blocks can halve: (1, 8, 8) for the paper's network."""
     d, h, w = (s ** (blocks - 1) for s in stride)
     return d, h, w
 

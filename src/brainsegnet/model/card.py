@@ -1,4 +1,4 @@
-"""The card of a model, `card.json`: all that is needed to run it, where its weights come from, and its scores."""
+"""The model card, `card.json`: everything needed to run a model, the origin of its weights, and its scores."""
 
 import datetime
 import re
@@ -10,17 +10,17 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializ
 from brainsegnet.task import Normalisation, Task
 
 FORMAT = 1
-"""Version of the card; a later one is refused, because its entries may mean something else."""
+"""Version of the card. A later version is refused, because its fields may have other meanings."""
 INTENDED_USE = "research software, not a medical device"
 UNSTATED_LICENCE = "not stated; the licence of the training data applies"
 TOLERATED = 0.005
-"""Loss of whole-scan Dice, in any region, up to which 8 bits or bf16 are used by default."""
+"""Largest loss of whole-scan Dice, in any region, with which 8 bits or bf16 are used by default."""
 BLOCKS = 8
-"""Blocks along each axis of the average brain in a profile."""
+"""Number of blocks along each axis of the average brain in a profile."""
 MAX_NAMES = 1_000_000
-"""Names that one range on a card may stand for."""
+"""Largest number of names that one range on a card may stand for."""
 Form = Literal["fp16", "int8", "onnx"]
-"""OpenVINO's format with floats in 16 bits or with 8-bit integers, or ONNX."""
+"""Format of an export: OpenVINO with 16-bit floats or with 8-bit integers, or ONNX."""
 Dice = Mapping[str, float]
 """Region to mean whole-scan Dice."""
 
@@ -28,10 +28,13 @@ _NUMBER, _FOLDED = re.compile(r"(?:0|[1-9][0-9]*)?\Z"), re.compile(r"(.*)\[([0-9
 
 
 def fold_names(names: Sequence[str]) -> list[str]:
-    """Names of cases, consecutive numbers as one range, because a card may hold thousands of simulated cases.
+    """Shorten a list of case names: consecutive numbers become one range.
 
-    >>> fold_names(["pat07", "phantom8", "phantom9", "phantom10", "x"])
-    ['pat07', 'phantom[8-10]', 'x']
+    A card may hold thousands of simulated cases.
+
+    Examples:
+        >>> fold_names(["pat07", "phantom8", "phantom9", "phantom10", "x"])
+        ['pat07', 'phantom[8-10]', 'x']
     """
     folded: list[list[str]] = []
     for name in names:
@@ -45,10 +48,11 @@ def fold_names(names: Sequence[str]) -> list[str]:
 
 
 def unfold_names(entries: Iterable[str]) -> tuple[str, ...]:
-    """The names that `fold_names` was given.
+    """The names that `fold_names` shortened.
 
-    >>> unfold_names(["pat07", "phantom[8-10]"])
-    ('pat07', 'phantom8', 'phantom9', 'phantom10')
+    Examples:
+        >>> unfold_names(["pat07", "phantom[8-10]"])
+        ('pat07', 'phantom8', 'phantom9', 'phantom10')
     """
     names: list[str] = []
     for entry in entries:
@@ -63,17 +67,23 @@ def unfold_names(entries: Iterable[str]) -> tuple[str, ...]:
 CaseNames = Annotated[
     tuple[str, ...], AfterValidator(unfold_names), PlainSerializer(fold_names, list[str], when_used="json")
 ]
-"""Names of cases, folded in JSON."""
+"""Names of cases; in JSON, consecutive numbers are one range, as in `phantom[8-10]`."""
 
 
 class CardPart(BaseModel):
-    """A part of a card; it is immutable and refuses unknown entries."""
+    """A part of a card. It is immutable and refuses unknown fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Data(CardPart):
-    """The cases that a model was trained on, their number, and their sources and terms of use."""
+    """The cases that a model was trained on.
+
+    Attributes:
+        cases: Names of the cases on disk.
+        count: Number of these cases.
+        sources: Where they come from, and under which terms.
+    """
 
     cases: CaseNames = ()
     count: int = Field(default=0, ge=0)
@@ -83,8 +93,13 @@ class Data(CardPart):
 class Parent(CardPart):
     """The model whose weights a training started from.
 
-    `ancestors` are the models that it was trained from itself, the nearest first; `seen` are all cases that it or one
-    of them was trained on. `sha256`, of its weights, is empty if it is not known.
+    Attributes:
+        name: Name of that model.
+        sha256: SHA-256 of its weights; empty if it is not known.
+        licence: Licence of that model.
+        data: Cases that it was trained on.
+        ancestors: Names of the models that it was trained from itself, the nearest first.
+        seen: All cases that it or one of its ancestors was trained on.
     """
 
     name: str = Field(min_length=1)
@@ -99,11 +114,14 @@ class Simulated(CardPart):
     """The cases that were simulated during a training, and the arguments of `simulate` that make them again.
 
     Attributes:
-        generator: "realistic" for gliomas, else the data set that the strokes imitate.
-        anatomy, shapes: Folders or names; empty for procedural heads and simulated lesion shapes.
-        shape: Voxels (D, H, W) of a procedural head; None is 1 mm.
-        seed: Of the first case; each further one has the next.
-        size, refresh_every, seen: Cases in memory at a time, steps after which one was replaced, and cases in all.
+        generator: `realistic` for gliomas, else the data set that the strokes imitate.
+        anatomy: Folder or name of the anatomies; empty for procedural anatomies.
+        shapes: Folder of lesion masks; empty for simulated lesion shapes.
+        shape: Voxels (D, H, W) of a procedural anatomy; None is 1 mm.
+        seed: Seed of the first case; each further case has the next seed.
+        size: Number of simulated cases in memory at a time.
+        refresh_every: Steps after which one of them was replaced.
+        seen: Number of simulated cases in the whole training.
     """
 
     generator: Literal["realistic", "isles2022", "isles2017"] = "realistic"
@@ -117,23 +135,24 @@ class Simulated(CardPart):
 
     @property
     def kind(self) -> str:
-        """What they are, in the plural."""
+        """What the cases are, in the plural."""
         return "gliomas" if self.generator == "realistic" else "strokes"
 
     @property
     def origin(self) -> str:
-        """What they were simulated from, in words."""
+        """What the cases were simulated from, in words."""
         shapes = f", shapes {self.shapes}" if self.shapes else ""
         return f"anatomy {self.anatomy or 'procedural'}{shapes}, seeds from {self.seed}"
 
 
 class Comparison(CardPart):
-    """Scores of models trained in another way, on the unseen cases that this model is scored on.
+    """Scores of models that were trained in another way, on the same unseen cases.
 
     Attributes:
         origin: What they were trained on, such as "simulated alone" or "simulated, then real".
-        real_cases, budget: Of the training on real cases; None is all cases but those that it is scored on.
-        subsets: As `ComponentFilter.kept`, with which they are to be compared.
+        real_cases: Number of real training cases. None is all cases except those that are scored.
+        budget: Length of the training on real cases: one of epochs, steps and minutes.
+        subsets: Subset of sequences to Dice by region, with all components; compare it with `components.kept`.
     """
 
     origin: str = Field(min_length=1)
@@ -146,14 +165,20 @@ class TrainingNote(CardPart):
     """How the weights were made, and their scores on unseen cases.
 
     Attributes:
-        recipe, budget: All values of the recipe; and one of epochs, steps and minutes.
-        started_from: None for random weights.
-        held_out, held_out_sources: The cases it was validated on, and their sources if they differ from `data`.
-        interpolated, trainings: Share of the starting weights in the final ones; and number of trainings on other cases
-            and seeds whose weights were averaged.
-        folds: Number of models trained alike, each scored on its unseen cases, if this one was trained on all cases.
-        scores: Mean whole-scan Dice on the held-out cases, by region; None where it is undefined.
-        subsets: The same for subsets of the sequences, whose names are joined by a plus in the order of the channels.
+        recipe: All values of the recipe.
+        budget: Length of the training: one of epochs, steps and minutes.
+        seed: Seed of the training.
+        started_from: Model whose weights the training started from; None for random weights.
+        data: Cases that it was trained on.
+        simulated: Cases that were simulated during the training; None if there were none.
+        held_out: Names of the cases that it was validated on.
+        held_out_sources: Sources of these cases, if they differ from those of `data`.
+        interpolated: Share of the starting weights in the final ones.
+        trainings: Number of trainings, on other cases and with other seeds, whose weights were averaged.
+        folds: Number of models trained alike, each scored on its unseen cases, if this model was trained on all cases.
+        scores: Region to mean whole-scan Dice on the held-out cases; None if it is undefined.
+        subsets: Subset of sequences, such as `flair+t1c`, to region to mean whole-scan Dice on the unseen cases.
+        comparisons: Scores of models that were trained in another way.
     """
 
     recipe: Mapping[str, Any] = Field(default_factory=dict)
@@ -173,7 +198,13 @@ class TrainingNote(CardPart):
 
 
 class Input(CardPart):
-    """The channels of the network, in order; with `any_subset`, some sequences may be absent."""
+    """The images that the network takes.
+
+    Attributes:
+        sequences: Sequences in the order of the channels.
+        normalisation: How intensities are normalised.
+        any_subset: Whether some of the sequences may be absent.
+    """
 
     sequences: tuple[str, ...] = Field(min_length=1)
     normalisation: Normalisation = "median-sd"
@@ -181,7 +212,14 @@ class Input(CardPart):
 
 
 class Architecture(CardPart):
-    """The arguments of `BrainSegNet` that do not follow from input and task."""
+    """The size of the network: the arguments of `BrainSegNet` that do not follow from input and task.
+
+    Attributes:
+        widths: Channels of the blocks.
+        refined: Channels of the refinement module.
+        nonlinear: Whether the coarser refine units have batch norm and ReLU.
+        stride: Down-sampling along (D, H, W) between blocks.
+    """
 
     widths: tuple[int, ...] = Field(min_length=2)
     refined: int = Field(gt=0)
@@ -190,10 +228,13 @@ class Architecture(CardPart):
 
 
 class IntervalNote(CardPart):
-    """How the interval of a region's volume is found, see `inference.postprocessing`.
+    """How the interval for the volume of a region is computed, see `inference.postprocessing`.
 
-    `coverage` is the share of `cases` unseen cases whose interval held the true volume, each left out of the choice of
-    alpha; None if not measured.
+    Attributes:
+        alpha: The interval runs from the volume with a probability above 1 - alpha to that with one above alpha.
+        coverage: Share of unseen cases whose interval held the true volume, each left out of the choice of alpha. None
+            if it was not measured.
+        cases: Number of these cases.
     """
 
     alpha: float = Field(default=0.1, gt=0, lt=0.5)
@@ -204,8 +245,10 @@ class IntervalNote(CardPart):
 class ComponentFilter(CardPart):
     """Which connected components are dropped, see `inference.postprocessing`, and the scores if all are kept.
 
-    The confidence of a component may be lower than the highest one by `confidence_margin`; None drops none. `kept` is
-    `TrainingNote.subsets` with all components; empty if not measured.
+    Attributes:
+        confidence_margin: A component is dropped if its confidence is lower than the highest one by more than this.
+            None drops none.
+        kept: As `training.subsets`, with all components kept; empty if it was not measured.
     """
 
     confidence_margin: float | None = Field(default=None, gt=0, lt=1)
@@ -213,7 +256,13 @@ class ComponentFilter(CardPart):
 
 
 class WeightsNote(CardPart):
-    """The file of the weights, its hash and its size."""
+    """The file of the weights.
+
+    Attributes:
+        file: Name of the file.
+        sha256: SHA-256 of the file.
+        bytes: Size of the file in bytes.
+    """
 
     file: Literal["weights.safetensors"] = "weights.safetensors"
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
@@ -224,10 +273,11 @@ class ExportNote(CardPart):
     """An export of the weights, which runs without torch.
 
     Attributes:
-        files, weights: SHA-256 of each file in the folder `export`, and of the weights they were made from.
-        cases: Training cases from which the 8-bit ranges were taken; Dice was compared on the first twelve.
-        dice_change: Mean whole-scan Dice on these minus that of fp16 in 32-bit floats, by region.
-        bf16_change: The same for fp16 computed in bf16; empty if the processor that exported has no units for it.
+        files: Name of each file in the folder `export` to its SHA-256.
+        weights: SHA-256 of the weights that it was made from.
+        cases: Training cases from which the 8-bit ranges were taken. Dice was compared on the first twelve.
+        dice_change: Region to mean whole-scan Dice on these, minus that in 32-bit floats.
+        bf16_change: The same for fp16 computed in bf16. Empty if the processor that exported has no units for it.
     """
 
     files: Mapping[str, str] = Field(min_length=1)
@@ -238,15 +288,18 @@ class ExportNote(CardPart):
 
 
 class Profile(CardPart):
-    """Image features of the training cases, with which a scan is compared; see `inference.ood`.
+    """Image features of the training cases, with which the out-of-distribution check compares a scan.
 
     Attributes:
-        single, covariance: Sequence to the means of its `FEATURES`; and their covariance within a sequence.
-        pairs, pair_spread: Two sequences in alphabetical order, as "flair t1", to the means of their `PAIR_FEATURES`;
-            and the standard deviation of these.
-        volume_ml, filled: Median volume of the brains, and largest share of its box that a mask fills.
+        cases: Number of cases that were measured.
+        single: Sequence to the means of its features, see `inference.ood`.
+        covariance: Covariance of these features within a sequence.
+        pairs: Two sequences in alphabetical order, such as "flair t1", to the means of the features of the pair.
+        pair_spread: Standard deviations of the features of a pair.
+        volume_ml: Median volume of the brains in ml.
         shape: Mean share of each block that the brain fills, in tenths, 9 for full. Each string is a slice of blocks,
-            from the feet upwards; within it, rows from front to back and columns from right to left.
+            from the feet upwards. Within it, rows run from front to back and columns from right to left.
+        filled: Largest share of its box that a brain mask fills.
         rim: Largest contrast of the outermost layer over a dark ring beneath it, in any sequence; 0 if there is none.
     """
 
@@ -262,13 +315,27 @@ class Profile(CardPart):
 
 
 class Card(CardPart):
-    """All about a model; `save_model` fills in `weights`, `save_exports` fills in `exports`.
+    """All that a model folder says about its model.
+
+    `save_model` fills in `weights`, and `save_exports` fills in `exports`.
 
     Attributes:
-        task: In full, so that a model does not depend on later changes of the task.
-        versions: Of the software that trained it, see `find_versions`.
-        threshold: Lesion probability as trained above which a voxel is lesion; the weights contain the shift to it.
-        profile: None where it was not measured; then no scan is checked.
+        format: Version of the card.
+        name: Name of the model.
+        created: Date of the training.
+        intended_use: What the model is for.
+        licence: Licence of the weights.
+        task: The task in full, so that a model does not depend on later changes of a task.
+        input: The images that the network takes.
+        network: The size of the network.
+        training: How the weights were made, and their scores on unseen cases.
+        versions: Versions of the software that trained it.
+        weights: The file of the weights.
+        exports: Format of each export to its description.
+        intervals: Region to how the interval for its volume is computed.
+        components: Which connected components are dropped.
+        threshold: Lesion probability, as trained, above which a voxel is lesion. The weights contain the shift to it.
+        profile: Image features of the training cases. None if not measured; then scans are not checked.
     """
 
     format: Literal[1] = 1
@@ -297,11 +364,11 @@ class Card(CardPart):
 
     @property
     def sequences(self) -> tuple[str, ...]:
-        """Name of each channel."""
+        """Name of the sequence of each channel."""
         return self.input.sequences
 
     def as_parent(self) -> Parent:
-        """What the card of a model says that is trained from this one."""
+        """What the card of a model that is trained from this one says about this one."""
         before = self.training.started_from
         return Parent(
             name=self.name,
@@ -314,5 +381,5 @@ class Card(CardPart):
 
 
 def is_tolerated(change: Dice) -> bool:
-    """Whether changes of Dice by region were measured, and none is a loss of more than `TOLERATED`."""
+    """Whether changes of Dice by region were measured, and no loss is larger than `TOLERATED`."""
     return bool(change) and min(change.values()) >= -TOLERATED

@@ -41,9 +41,9 @@ class Design:
     """Any network that maps scans (N, C, D, H, W) of any size to logits (N, K, D, H, W).
 
     Attributes:
-        name: Kept in the state of a training, so that another network cannot resume it.
-        build: Makes the network with new weights; its forward pass must not be random.
-        learner: Gives the module that runs in training, with the parameters of the network.
+        name: Name, kept in the state of a training, so that another network cannot resume it.
+        build: Makes the network with new weights. Its forward pass must not be random.
+        learner: Gives the module that is trained, with the parameters of the network.
         runner: Gives the function that runs on whole scans, from a network in evaluation mode.
         multiples: Sizes (D, H, W) that need no padding are multiples of these.
         layout: Memory format of parameters and inputs in which it computes fastest.
@@ -60,7 +60,7 @@ class Design:
 def brain_segnet(
     sequences: int, classes: int, widths: Sequence[int], refined: int, stride: Stride = IN_PLANE, nonlinear: bool = True
 ) -> Design:
-    """`BrainSegNet` with these arguments, its decoder fused in training and all of it fused afterwards."""
+    """The design of `BrainSegNet` with these arguments: its decoder fused in training, all of it fused afterwards."""
     return Design(
         "brainsegnet",
         lambda: BrainSegNet(sequences, classes, widths, refined, stride, nonlinear),
@@ -76,7 +76,7 @@ def as_drawn(design: Design) -> Design:
 
 
 def count_parameters(design: Design) -> int:
-    """Number of parameters that are learnt."""
+    """Number of learnt parameters of a design."""
     with torch.device("meta"):
         return sum(parameter.numel() for parameter in design.build().parameters())
 
@@ -84,8 +84,9 @@ def count_parameters(design: Design) -> int:
 def multiply_adds(design: Design, sequences: int) -> float:
     """Multiply-adds per voxel of what runs on whole scans, counted from the shapes of its convolutions.
 
-    >>> round(multiply_adds(brain_segnet(4, 5, (32, 64, 128, 256), 128), 4))
-    578048
+    Examples:
+        >>> round(multiply_adds(brain_segnet(4, 5, (32, 64, 128, 256), 128), 4))
+        578048
     """
     size = [m * math.ceil(SMALLEST_SIDE / m) for m in design.multiples]
     with torch.device("meta"), torch.inference_mode():
@@ -98,9 +99,10 @@ def multiply_adds(design: Design, sequences: int) -> float:
 def peak_bytes(run: Logits, x: Tensor) -> int:
     """Peak memory in bytes of the tensors that a network makes while it runs, its input not included.
 
-    >>> x = torch.zeros(1, 2, 8, 8, 8)
-    >>> peak_bytes(lambda x: (x + 1).mul_(2).sum(1), x) == x.nbytes + x.nbytes // 2
-    True
+    Examples:
+        >>> x = torch.zeros(1, 2, 8, 8, 8)
+        >>> peak_bytes(lambda x: (x + 1).mul_(2).sum(1), x) == x.nbytes + x.nbytes // 2
+        True
     """
     counter = _StorageCounter()
     with counter:
@@ -133,7 +135,7 @@ class _StorageCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def write_tensors(tensors: Mapping[str, Tensor], path: Path, notes: Mapping[str, str] | None = None) -> None:
-    """Write tensors by name, with text `notes` in the header; the caller sees to an atomic replacement of the file.
+    """Write tensors by name, with text `notes` in the header. The caller replaces the file atomically.
 
     A tensor with two names is written twice, because safetensors refuses tensors that share memory.
 
@@ -152,10 +154,10 @@ def write_tensors(tensors: Mapping[str, Tensor], path: Path, notes: Mapping[str,
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors by name on the CPU, and the notes of the header.
+    """Read tensors by name, on the CPU, and the notes of the header.
 
     Raises:
-        ModelError: the file does not exist, or is not safetensors (a pickle, say).
+        ModelError: the file does not exist, or is not safetensors (for example a pickle).
     """
     try:
         with safe_open(path, framework="pt") as file:

@@ -1,4 +1,4 @@
-"""Model folders: `weights.safetensors` and its `card.json`, their exports, and the models shipped with the package."""
+"""Model folders: `weights.safetensors`, `card.json` and exports; and the models shipped with the package."""
 
 import hashlib
 import json
@@ -31,13 +31,18 @@ Weights = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Model:
-    """A model folder with a valid card and the weights that the card describes; nothing in it is executed."""
+    """A model folder that was checked: a valid card, and weights that match it. Opening it executes nothing.
+
+    Attributes:
+        folder: The model folder.
+        card: Content of `card.json`.
+    """
 
     folder: Path
     card: Card
 
     def tensors(self) -> Weights:
-        """Weights by name, on the CPU.
+        """The weights by name, on the CPU.
 
         Raises:
             ModelError: the file is not safetensors.
@@ -51,7 +56,7 @@ class Model:
         """The network with its weights, in evaluation mode, on the CPU.
 
         Raises:
-            ModelError: a tensor is missing, unknown or of another shape than the card describes.
+            ModelError: a tensor is missing, unknown, or of another shape than the card describes.
             MissingExtra: torch is not installed.
         """
         with torch_needed():
@@ -63,7 +68,7 @@ class Model:
         return net.eval()
 
     def exported(self, form: Form) -> Path:
-        """The file of an export, checked.
+        """The file of an export, after a check.
 
         Raises:
             ModelError: the model has no such export, it is absent or altered, or it was made from other weights.
@@ -84,12 +89,13 @@ class Model:
 
 
 def save_model(folder: Path, card: Card, weights: Weights) -> Model:
-    """Write weights and card into a folder, which is made if needed; its other files stay, exports are forgotten.
+    """Write weights and card into a folder, which is created if needed.
 
-    Both replace former files together at the end, so a crash leaves the former model.
+    Other files of the folder stay; exports are removed from the card. Both files replace earlier ones together at the
+    end, so a crash leaves the earlier model.
 
     Raises:
-        OutputError: the folder cannot be made or written to, or the disk is full.
+        OutputError: the folder cannot be created or written to, or the disk is full.
         MissingExtra: torch is not installed.
     """
     with torch_needed():
@@ -103,7 +109,7 @@ def save_model(folder: Path, card: Card, weights: Weights) -> Model:
 
 
 def save_exports(model: Model, write: Callable[[Path], Mapping[Form, ExportNote]]) -> Model:
-    """Replace the exports of a model, by what `write` puts into an empty folder and describes.
+    """Replace the exports of a model by what `write` puts into an empty folder and describes.
 
     Raises:
         OutputError: the folder cannot be written to, or the disk is full.
@@ -127,10 +133,10 @@ def replace_card(model: Model, card: Card) -> Model:
 
 
 def open_model(folder: Path) -> Model:
-    """A model folder, checked; of the output folder of a training, the best (else the last) model.
+    """Open and check a model folder. From the output folder of a training it opens the best model, else the last.
 
     Raises:
-        ModelError: the folder is absent, incomplete, altered, of another format (a pickle, say) or too new.
+        ModelError: the folder is absent, incomplete, altered, in another format (such as a pickle) or too new.
     """
     try:
         home = _find_home(folder)
@@ -143,7 +149,7 @@ def open_model(folder: Path) -> Model:
 
 @contextmanager
 def torch_needed() -> Iterator[None]:
-    """Raise MissingExtra, with the extra that installs torch and the packages around it, where an import fails."""
+    """Turn a failed import of torch or its companions into a `MissingExtra` that names the extra to install."""
     try:
         yield
     except ModuleNotFoundError as error:
@@ -152,13 +158,13 @@ def torch_needed() -> Iterator[None]:
 
 
 def hash_file(path: Path) -> str:
-    """SHA-256 in hexadecimal digits."""
+    """SHA-256 of a file in hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def shipped_models(home: Path = HOME) -> dict[str, Model]:
-    """Every model of the package by name, checked; errors as `open_model`."""
+    """Every model of the package by its name, checked. Errors are those of `open_model`."""
     return {card.parent.name: open_model(card.parent) for card in sorted(home.glob(f"*/{CARD_FILE}"))}
 
 
@@ -168,15 +174,20 @@ def is_shipped(named: Path, home: Path = HOME) -> bool:
 
 
 def resolve_model(named: Path | str, home: Path = HOME) -> Model:
-    """The model in a folder; or, if there is no such folder, the shipped model of that name. Errors as `open_model`."""
+    """The model in a folder or, if there is no such folder, the shipped model of that name.
+
+    Errors are those of `open_model`.
+    """
     path = Path(named)
     return open_model(home / path.name if is_shipped(path, home) else path)
 
 
 def choose_model(cases: Mapping[str, Collection[str]], home: Path | None = None) -> Model:
-    """The shipped model that uses most of the sequences of each case; of several, the one that lacks fewest.
+    """The shipped model that uses most of the sequences of each case. Of several, the one that lacks fewest.
 
-    `cases` are the sequences of each case by its name. Those with no sequence that any model uses are ignored.
+    Args:
+        cases: Name of each case to its sequences. Cases without a sequence that any model uses are ignored.
+        home: Folder of the models; None is that of the package.
 
     Raises:
         ModelError: no model uses any sequence, no model is shipped, or two cases need different models.

@@ -1,6 +1,6 @@
-"""The paper's tables and figures with other results beside them, and upload files of its challenges.
+"""The paper's tables and figures with other results beside them, and upload files for its challenges.
 
-What can be chosen for a figure stands here, so that the help of the command line loads no heavy library.
+This file holds the options of a figure, which the command line shows without loading a heavy library.
 """
 
 from dataclasses import dataclass
@@ -10,20 +10,22 @@ from brainsegnet.errors import DatasetError
 
 @dataclass(frozen=True)
 class FigureOptions:
-    """What a figure shows.
+    """Which slices, sequences and models a figure of the paper shows.
+
+    The fields are options of `brainsegnet paper figure`.
 
     Raises:
-        DatasetError: fewer than one case.
+        DatasetError: fewer than one case is asked for.
     """
 
     labels: tuple[str, ...] = ()
-    "Names of the models, as 'without focal' 'with focal'; by default those of the folders."
+    "Names of the models, such as 'without focal' 'with focal'; by default those of the folders."
     slices: tuple[str, ...] = ()
-    "case:index, counted from 0 at the feet; by default the slice with most lesion of each case."
+    "Slices to show, as case:index, counted from 0 at the feet; by default the slice with most lesion of each case."
     sequences: tuple[str, ...] = ()
-    "Sequences to show; by default FLAIR, T1c and T2, or the task's first."
+    "Sequences to show; by default FLAIR, T1c and T2, or the first three of the task."
     most: int = 4
-    "Cases shown where no slice is named; by default 4."
+    "Number of cases to show if no slice is named."
 
     def __post_init__(self) -> None:
         if self.most < 1:

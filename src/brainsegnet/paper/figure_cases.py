@@ -1,4 +1,4 @@
-"""`figure`: which slices of which cases the paper's figures show, and what the models found there."""
+"""`figure`: choose the slices of the paper's figures, read what the models found there, and draw them."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -32,19 +32,19 @@ def figure(
     paper: Literal[4, 5] = 4,
     options: FigureOptions | None = None,
 ) -> list[Strip]:
-    """The paper's Figure 4 or 5.
+    """Draw the paper's Figure 4 (models beside the truth) or Figure 5 (probabilities as colours).
 
     Args:
         data: Folders of cases, or tables.
-        predictions: Figure 4: for each model, the folder of label maps that `segment` wrote. Figure 5: one folder, with
-            the probability maps of `segment --probabilities`.
-        task: In whose label convention the predictions are.
+        predictions: Figure 4: one folder of label maps from `segment` for each model. Figure 5: one folder with the
+            probability maps of `segment --probabilities`.
+        task: Label convention of the predictions.
         out: Files to write, .png or .svg.
         paper: Number of the figure.
-        options: What it shows.
+        options: Which slices, sequences and models it shows.
 
     Returns:
-        The slices shown, each with the reason why.
+        The slices shown, each with the reason for it.
 
     Raises:
         DatasetError: a case or a prediction is absent, or a slice is named that does not exist.

@@ -38,14 +38,15 @@ _LINE, _NOTE, _LETTER = 8.0, 6.5, 0.56
 
 @dataclass(frozen=True)
 class Strip:
-    """One axial slice of a case, upright in the radiological view, with all that lies on it.
+    """One axial slice of a case in the radiological view, with the layers that are drawn on it.
 
     Attributes:
-        case, why: Name of the case, and why this slice was chosen.
-        index: Of the slice, counted from 0 at the feet.
-        spacing_mm: Of rows and columns.
+        case: Name of the case.
+        index: Number of the slice, counted from 0 at the feet.
+        why: Why this slice was chosen.
+        spacing_mm: Spacing of rows and columns in mm.
         greys: Sequence to slice (H, W) between 0 and 1.
-        layers: Heading to labels or probabilities (H, W); the truth, where known, is called `TRUTH`.
+        layers: Heading to labels or probabilities (H, W). The truth, if known, is called `TRUTH`.
     """
 
     case: str
@@ -115,8 +116,9 @@ def describe(strips: Sequence[Strip]) -> str:
 def enlarge(plane: Array, spacing_mm: tuple[float, float], smooth: bool) -> Array:
     """A slice (H, W) at `PIXELS_PER_MM`, square pixels; labels keep their values where `smooth` is off.
 
-    >>> enlarge(np.array([[0, 4]]), (1.0, 1.0), smooth=False).tolist()
-    [[0, 0, 0, 4, 4, 4], [0, 0, 0, 4, 4, 4], [0, 0, 0, 4, 4, 4]]
+    Examples:
+        >>> enlarge(np.array([[0, 4]]), (1.0, 1.0), smooth=False).tolist()
+        [[0, 0, 0, 4, 4, 4], [0, 0, 0, 4, 4, 4], [0, 0, 0, 4, 4, 4]]
     """
     pixels = [max(1, round(n * mm * PIXELS_PER_MM)) for n, mm in zip(plane.shape, spacing_mm, strict=True)]
     places = [(np.arange(count) + 0.5) * n / count - 0.5 for count, n in zip(pixels, plane.shape, strict=True)]

@@ -1,7 +1,7 @@
-"""`submit`: one zip of predictions for the platforms that score BRATS 2015 and ISLES 2017.
+"""`submit`: pack predictions into one zip for the platforms that score BRATS 2015 and ISLES 2017.
 
-The task says what its platform wants. Both platforms know a case by the number of one of its images, which stands at
-the end of that image's file name.
+The task says what its platform requires. Both platforms identify a case by the number of one of its images, which ends
+the name of that image's file.
 """
 
 import re
@@ -29,7 +29,14 @@ _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 @dataclass(frozen=True, eq=False)
 class Upload:
-    """A prediction, the file of the zip that it becomes, and the affine (4, 4) of the scan, which the file gets."""
+    """A prediction and the file that it becomes in the zip.
+
+    Attributes:
+        case: Name of the case.
+        prediction: File of the predicted label map.
+        file: Name of the file in the zip.
+        affine: Affine (4, 4) of the scan, which the file gets.
+    """
 
     case: str
     prediction: Path
@@ -45,27 +52,28 @@ def submit(
     out: Path,
     id_from: str | None = None,
 ) -> list[Upload]:
-    """Pack predictions for the platform that scores BRATS 2015 or ISLES 2017; nothing is written unless all is right.
+    """Pack predictions for the platform that scores BRATS 2015 or ISLES 2017. All is checked before a file is written.
 
     Args:
         predictions: Folder of label maps named after their cases, as `segment` writes them.
         data: Folders of the cases under their original names, which hold the numbers that the platform knows.
         task: `brats2015`, `isles2017`, or a task file that names a platform.
-        name: Of the method; goes into the names of the files.
-        out: The zip.
-        id_from: Sequence whose number stands for the case; None is the one that the task names: FLAIR for BRATS 2015,
-            MTT for ISLES 2017.
+        name: Name of the method, which becomes part of the file names.
+        out: The zip to write.
+        id_from: Sequence whose number stands for the case. None takes the one of the task: FLAIR for BRATS 2015, MTT
+            for ISLES 2017.
 
     Returns:
-        What is in the zip.
+        The contents of the zip.
 
     Raises:
         TaskError: the task has no platform.
-        DatasetError: a prediction is missing or there are two, a number is missing or occurs twice.
+        DatasetError: a prediction is missing or doubled, or a number is missing or doubled.
         MissingSequence: a case has no such sequence.
         GridMismatch: a prediction is not on the grid of its scan.
-        LabelError, ImageError: a prediction cannot be read, or holds values outside the task.
-        OutputError: the zip cannot be written, or the method's name cannot be a part of file names.
+        LabelError: a prediction holds values outside the task.
+        ImageError: a prediction cannot be read.
+        OutputError: the zip cannot be written, or the name of the method cannot be part of a file name.
     """
     task = task if isinstance(task, Task) else load_task(task)
     find_platform(task)
@@ -79,7 +87,7 @@ def submit(
 def plan_uploads(
     cases: Sequence[CaseFiles], predictions: Path, task: Task, method: str, id_from: str | None = None
 ) -> list[Upload]:
-    """Which prediction becomes which file, after all has been checked; arguments and errors as of `submit`."""
+    """Decide which prediction becomes which file, and check everything. Arguments and errors are those of `submit`."""
     platform = find_platform(task)
     sequence = id_from or platform.id_from
     paths = _find_predictions(cases, predictions)
@@ -90,7 +98,7 @@ def plan_uploads(
 
 
 def write_uploads(uploads: Sequence[Upload], task: Task, out: Path) -> None:
-    """One zip of all files; they are uncompressed themselves, so that any reader of the platform takes them.
+    """Write one zip of all files. The files themselves are uncompressed, so that any platform can read them.
 
     Raises:
         OutputError: `out` cannot be written.
@@ -106,7 +114,7 @@ def find_platform(task: Task) -> Platform:
     """The platform of a task.
 
     Raises:
-        TaskError: it has none.
+        TaskError: the task has none.
     """
     if task.platform is None:
         known = ", ".join(name for name, other in TASKS.items() if other.platform)
@@ -118,10 +126,10 @@ def find_platform(task: Task) -> Platform:
 
 
 def name_file(platform: Platform, method: str, identifier: str) -> str:
-    """The name of one file; dots separate its parts.
+    """The name of one file for a platform: parts separated by dots.
 
     Raises:
-        OutputError: the method's name holds more than letters, digits, `_` and `-`.
+        OutputError: the name of the method holds other characters than letters, digits, `_` and `-`.
     """
     if not _METHOD.fullmatch(method):
         raise OutputError(f"{method!r} cannot be a part of file names; use letters, digits, - and _ only")
@@ -131,11 +139,12 @@ def name_file(platform: Platform, method: str, identifier: str) -> str:
 def find_identifier(path: Path) -> str | None:
     """The number of an image, from the name of its file or, where that was renamed, of its folder.
 
-    >>> find_identifier(Path("pat1/VSD.Brain.XX.O.MR_Flair.54193/VSD.Brain.XX.O.MR_Flair.54193.mha"))
-    '54193'
-    >>> find_identifier(Path("training_1/SMIR.Brain.XX.O.MR_MTT.127014/mtt.nii"))
-    '127014'
-    >>> find_identifier(Path("pat1/flair.nii.gz"))
+    Examples:
+        >>> find_identifier(Path("pat1/VSD.Brain.XX.O.MR_Flair.54193/VSD.Brain.XX.O.MR_Flair.54193.mha"))
+        '54193'
+        >>> find_identifier(Path("training_1/SMIR.Brain.XX.O.MR_MTT.127014/mtt.nii"))
+        '127014'
+        >>> find_identifier(Path("pat1/flair.nii.gz"))
     """
     found = _IDENTIFIER.match(path.name) or _IDENTIFIER.fullmatch(path.parent.name)
     return found["number"] if found else None

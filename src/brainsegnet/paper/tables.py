@@ -1,7 +1,7 @@
-"""`table`: the paper's Tables 1 and 2, its rows beside ours, as Markdown, CSV and LaTeX.
+"""`table`: the paper's Tables 1 and 2 with your rows below, as Markdown, CSV and LaTeX.
 
-The published rows hold what the text of the paper states; the text does not include the tables themselves. A figure
-that the text does not state is left open, never filled in from elsewhere. Who has the printed page adds it to `cells`.
+The published rows hold the values that the text of the paper states. The tables themselves are not part of that text. A
+value that the text does not state is left open. Add values from the printed page to `cells`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,7 +27,7 @@ Key = tuple[str, str]
 
 @dataclass(frozen=True)
 class PublishedRow:
-    """A row of the paper: a method, and the means over the test set that the text states, if any."""
+    """A row of a table of the paper: a method, and its means over the test set that the text states, if any."""
 
     method: str
     cells: Mapping[Key, float] = field(default_factory=dict)
@@ -38,9 +38,12 @@ class PaperTable:
     """A table of the paper.
 
     Attributes:
-        metrics, regions: Of its columns; metrics map to headings, an empty name is the only region of a task.
-        cohort: The cases its rows are means over.
-        section: Of the paper, where the figures stand.
+        caption: Caption of the table.
+        metrics: Metric to the heading of its columns.
+        regions: Regions of the columns. An empty name is the only region of a task.
+        rows: The published rows.
+        cohort: The cases over which the rows are means.
+        section: Section of the paper that states the values.
     """
 
     caption: str
@@ -88,11 +91,13 @@ TABLES: Mapping[int, PaperTable] = {1: TABLE_1, 2: TABLE_2}
 
 @dataclass(frozen=True)
 class OurRow:
-    """Means over cases with a known truth, to stand below the rows of the paper.
+    """Means over cases with a known truth, shown below the rows of the paper.
 
     Attributes:
-        label, task, cases: Name of the row, of the task that its cases were scored in, and of these.
-        estimates: (Metric, region) to mean, standard deviation and, where it was computed, the 95 % interval.
+        label: Name of the row.
+        task: Name of the task in which the cases were scored.
+        cases: Names of the cases.
+        estimates: (Metric, region) to mean, standard deviation and, if computed, the 95 % interval.
     """
 
     label: str
@@ -102,19 +107,20 @@ class OurRow:
 
 
 def table(scores: Sequence[Path], paper: Number, out: Path | Sequence[Path] = (), labels: Sequence[str] = ()) -> str:
-    """The paper's Table 1 or 2, and below its rows one of ours for each of `scores`.
+    """Put scores below the rows of the paper's Table 1 (BRATS 2015) or Table 2 (ISLES 2017).
 
     Args:
-        scores: `scores.json` of `evaluate`, or the folders that hold one.
-        paper: 1 is BRATS 2015, 2 is ISLES 2017.
-        out: Files to write, each in the format of its ending: .md, .csv or .tex.
-        labels: Names of our rows; none takes the names of the folders.
+        scores: Each `scores.json` of `evaluate`, or the folder that holds it; one row each.
+        paper: Number of the table: 1 is BRATS 2015, 2 is ISLES 2017.
+        out: Files to write, in the format of their endings: .md, .csv or .tex.
+        labels: Names of the rows; by default those of the folders.
 
     Returns:
         The table in Markdown.
 
     Raises:
         DatasetError: a file holds no scores, or scores of other regions.
+        TaskError: the paper has no such table.
         OutputError: a file cannot be written.
     """
     if paper not in TABLES:
@@ -151,7 +157,7 @@ def make_row(label: str, scores: ScoreFile, published: PaperTable) -> OurRow:
 
 
 def reading_table(published: PaperTable, ours: Sequence[OurRow]) -> Table:
-    """The rows of the paper and ours, with two decimals, and notes on what the rows are means over."""
+    """The rows of the paper and the given rows, with two decimals, and notes that say what the rows are means over."""
     rows: list[list[Cell]] = [
         [row.method, "paper", *(row.cells.get(key) for key in published.keys)] for row in published.rows
     ]

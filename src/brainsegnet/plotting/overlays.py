@@ -1,4 +1,4 @@
-"""Results over the scan: labels in the paper's colours, probability as heat, and a black sheet of such pictures."""
+"""Results over the scan: labels in the paper's colours, probability as colours, and sheets of such pictures."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -41,8 +41,9 @@ def overlay(grey: Array, labels: Array, palette: Mapping[int, Rgb], opacity: flo
     The grey is dimmed, so that a bright voxel without a label cannot be taken for one in white. Labels that the palette
     lacks stay grey.
 
-    >>> overlay(np.zeros((3, 3)), np.eye(3, dtype=int) * 4, {4: (1.0, 1.0, 1.0)})[1, 1].tolist()
-    [1.0, 1.0, 1.0]
+    Examples:
+        >>> overlay(np.zeros((3, 3)), np.eye(3, dtype=int) * 4, {4: (1.0, 1.0, 1.0)})[1, 1].tolist()
+        [1.0, 1.0, 1.0]
     """
     picture = _DIMMED * shades(grey)
     for value, colour in palette.items():
@@ -98,8 +99,9 @@ def overlay_figure(
 def heat_over(grey: Array, probability: Array, colormap: str) -> Picture:
     """A slice in grey (H, W) under a probability map (H, W) that is clear at 0, as a picture (H, W, 3).
 
-    >>> heat_over(np.full((1, 2), 0.5), np.array([[0.0, 1.0]]), "inferno").round(1).tolist()
-    [[[0.5, 0.5, 0.5], [1.0, 1.0, 0.6]]]
+    Examples:
+        >>> heat_over(np.full((1, 2), 0.5), np.array([[0.0, 1.0]]), "inferno").round(1).tolist()
+        [[[0.5, 0.5, 0.5], [1.0, 1.0, 0.6]]]
     """
     weight = np.clip(probability / _OPAQUE_FROM, 0, 1)[..., None]
     heat = np.asarray(matplotlib.colormaps[colormap](probability))[..., :3]
@@ -122,7 +124,7 @@ def shades(grey: Array) -> Picture:
 
 
 def spelt(name: str) -> str:
-    """The name of a sequence as it is written: `FLAIR`, `T1c`."""
+    """The name of a sequence as it is usually written: `FLAIR`, `T1c`."""
     return _SPELT.get(name, name.upper())
 
 

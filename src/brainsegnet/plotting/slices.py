@@ -1,7 +1,7 @@
-"""Which slices of a case to show and how they are cut; figures as files, and as SVG that stands inside HTML.
+"""Choose and cut the slices of a case that are shown; write figures as files, and as SVG within HTML.
 
-Slices are turned by the affine into the radiological view, whatever the order of the file: the patient's right is at
-the left of the picture, the nose is up in axial slices and at the left in sagittal ones.
+Slices are turned by the affine into the radiological view, independent of the order of the file: the patient's right is
+at the left of the picture. The nose is up in axial slices and at the left in sagittal ones.
 """
 
 import io
@@ -40,7 +40,12 @@ _FONT = re.compile(r"font-family:[^;]*; ?")
 
 @dataclass(frozen=True)
 class View:
-    """One slice of a turned array: `plane` 0 axial, 1 coronal, 2 sagittal, and the index along it."""
+    """One slice of a turned array.
+
+    Attributes:
+        plane: 0 axial, 1 coronal, 2 sagittal.
+        index: Index along the plane's axis.
+    """
 
     plane: int
     index: int
@@ -62,7 +67,8 @@ class Scene:
 
     Attributes:
         how: The turn that makes the axes of an array run to superior, posterior and left.
-        spacing_mm, box: Distance of voxel centres, and box of the brain, in the turned array.
+        spacing_mm: Spacing of the turned array.
+        box: Box of the brain in the turned array.
         views: The slices to show, in the turned and cropped array.
     """
 
@@ -115,10 +121,11 @@ def _choose(guide: Array, spacing_mm: Sequence[float], views: Views) -> list[Vie
 
 
 def fullest(counts: Array) -> int:
-    """The middle one of the slices that hold the most.
+    """The middle one of the slices that have the largest count.
 
-    >>> fullest(np.array([0, 3, 5, 5, 5, 1]))
-    3
+    Examples:
+        >>> fullest(np.array([0, 3, 5, 5, 5, 1]))
+        3
     """
     best = np.flatnonzero(counts == counts.max())
     return int(best[len(best) // 2])
@@ -127,8 +134,9 @@ def fullest(counts: Array) -> int:
 def _three(hits: Array, fullest: int, slices: int) -> list[int]:
     """The fullest slice and two beside it, a third of the lesion's depth apart, from head to foot.
 
-    >>> _three(np.arange(10, 40), 25, 60), _three(np.array([0]), 0, 20)
-    ([35, 25, 15], [2, 1, 0])
+    Examples:
+        >>> _three(np.arange(10, 40), 25, 60), _three(np.array([0]), 0, 20)
+        ([35, 25, 15], [2, 1, 0])
     """
     step = max(1, len(hits) // 3)
     shift = int(fullest < step) - int(fullest + step >= slices)
@@ -137,10 +145,10 @@ def _three(hits: Array, fullest: int, slices: int) -> list[int]:
 
 
 def save_figure(figure: Figure, path: Path, dpi: int = 150) -> None:
-    """Write a PNG or an SVG whole or not at all, over an older file; the same figure gives the same bytes.
+    """Write a figure as PNG or SVG, completely or not at all. The same figure gives the same bytes.
 
     Raises:
-        OutputError: the file cannot be written, or is not called .png or .svg.
+        OutputError: the file cannot be written, or its name ends in neither .png nor .svg.
     """
     kind = path.suffix.lower().removeprefix(".")
     if kind not in _METADATA:

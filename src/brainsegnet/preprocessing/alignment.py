@@ -1,8 +1,8 @@
-"""The sequences of a case on one grid: resampled where their headers place them, or registered first.
+"""Bring the sequences of a case to one grid: resample them where their headers place them, or register them first.
 
-Rigid registration moves a sequence that was taken while the head was in another position. It climbs Mattes' estimate of
-the mutual information of two images, from coarse to fine. Samples lie on a regular grid, the seed is fixed and one
-thread computes, so the same scans always give the same result.
+Rigid registration corrects motion of the head between two sequences. It maximises Mattes' estimate of the mutual
+information of two images, from coarse to fine. Samples lie on a regular grid, the seed is fixed and one thread
+computes, so the same scans always give the same result.
 """
 
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ from brainsegnet.preprocessing.prepare import find_background, find_foreground
 from brainsegnet.volume import LabelMap, V, Volume, build_itk, load_itk
 
 LEVELS_MM = (8.0, 4.0, 2.0)
-"""Voxels are averaged to about these sizes, one after the other; finer voxels than the last add time, not accuracy."""
+"""Approximate voxel sizes to which the images are averaged, one after another. Finer levels add time, not accuracy."""
 BINS = 32
 SAMPLES = 60_000
 ITERATIONS = 100
@@ -33,13 +33,14 @@ _ALONE = Lock()
 
 @dataclass(frozen=True, eq=False)
 class Registration:
-    """How one image was moved onto another, and how well the two agree then.
+    """Result of the registration of one image to another.
 
     Attributes:
-        transform: SimpleITK's, from points of the reference to points of the moved image.
-        before, after: Mutual information in nats, as the headers place the images and as the transform does.
-        translation_mm: How far the middle of the reference's grid moves.
-        rotation_degrees: About one axis.
+        transform: Transform of SimpleITK from points of the reference to points of the moved image.
+        before: Mutual information in nats, where the headers place the images.
+        after: Mutual information in nats after the transform.
+        translation_mm: Distance by which the middle of the reference's grid moves, in mm.
+        rotation_degrees: Angle of the rotation, about one axis.
     """
 
     transform: ItkObject
@@ -50,12 +51,12 @@ class Registration:
 
     @property
     def better(self) -> bool:
-        """Whether the images agree more than as their headers place them."""
+        """Whether the images agree more than where their headers place them."""
         return self.after > self.before
 
     @property
     def warning(self) -> str:
-        """What speaks against it, in words; empty if nothing does."""
+        """Why the registration is doubtful, in words; empty if it is not."""
         if not self.better:
             change = f"mutual information {self.before:.3f} before, {self.after:.3f} after"
             return f"registration made it worse ({change}), so it stays where its headers place it"
@@ -65,7 +66,7 @@ class Registration:
         return ""
 
     def to_json(self) -> dict[str, Any]:
-        """The figures for the report of a case."""
+        """The values for the report of a case."""
         return {
             "mutual_information_before": round(self.before, 4),
             "mutual_information_after": round(self.after, 4),
@@ -78,14 +79,14 @@ class Registration:
 
 @dataclass
 class Aligner:
-    """Brings volumes of one case onto the grid of its first sequence; see `io.cases.Align`.
+    """Brings volumes of one case to the grid of its first sequence; see `io.cases.Align`.
 
-    A label map follows the sequence whose grid it has: what was drawn on a moved FLAIR stays on its lesion.
+    A label map moves with the sequence whose grid it has: what was drawn on a moved FLAIR stays on its lesion.
 
     Attributes:
-        case: Its name, for messages.
-        registers: Whether images are registered; else they are only resampled where their headers place them.
-        moved: Each sequence that was brought over, and how it was registered; None if only resampled.
+        case: Name of the case, for messages.
+        registers: Whether images are registered. Otherwise they are only resampled where their headers place them.
+        moved: Each sequence that was moved, to its registration; None if it was only resampled.
     """
 
     case: str
@@ -115,11 +116,11 @@ class Aligner:
 
     @property
     def warnings(self) -> dict[str, str]:
-        """What speaks against the registration of a sequence, for those where something does."""
+        """Sequence to the reason why its registration is doubtful, for those that are."""
         return {name: found.warning for name, found in self.moved.items() if found and found.warning}
 
     def to_json(self) -> dict[str, Any]:
-        """How each sequence came onto the grid, for the report of a case."""
+        """How each sequence came to the grid, for the report of a case."""
         return {
             name: {"how": "registered", **found.to_json()} if found else {"how": "resampled"}
             for name, found in self.moved.items()
@@ -127,17 +128,17 @@ class Aligner:
 
 
 def resample(moving: V, reference: Volume, transform: ItkObject = None) -> V:
-    """A volume on the grid of another, where the headers place the two, or after a transform.
+    """Resample a volume to the grid of another, where the headers place the two, or after a transform.
 
-    A grid that only counts the same voxels along other axes costs nothing: axes are exchanged and reversed. Otherwise,
-    images are interpolated linearly into float32. They are background beyond their edge (their lowest value if they
-    have none), and wherever at least half of a voxel is background, so that a stripped brain keeps a sharp edge. Label
-    maps take the nearest label, and 0 beyond their edge.
+    If the grids hold the same voxels along other axes, axes are only exchanged and reversed. Otherwise images are
+    interpolated linearly into float32. Beyond their edge they are background (or their lowest value if they have none).
+    A voxel that is at least half background becomes background, so that a stripped brain keeps a sharp edge. Label maps
+    take the nearest label, and 0 beyond their edge.
 
     Args:
         moving: An image, or a label map.
-        reference: Gives the grid.
-        transform: SimpleITK's, from points of `reference` to points of `moving`; None leaves both in place.
+        reference: Volume that gives the grid.
+        transform: Transform of SimpleITK from points of `reference` to points of `moving`; None leaves both in place.
     """
     if transform is None:
         stored = turn(turn(moving, find_turn(moving.affine)), find_turn(reference.affine).inverse)
@@ -167,9 +168,9 @@ def _interpolate(
 
 
 def register(moving: Volume, reference: Volume) -> Registration:
-    """The rigid motion that brings `moving` onto `reference`.
+    """Find the rigid motion that brings `moving` to `reference`.
 
-    It starts from where the headers place the two, or from where their centres of mass meet if they agree more there.
+    It starts where the headers place the two, or where their centres of mass meet if they agree more there.
 
     Raises:
         ImageError: an image is constant, holds NaN or infinite values, or the two do not overlap.
@@ -197,7 +198,7 @@ def register(moving: Volume, reference: Volume) -> Registration:
 
 
 def measure(fixed: ItkObject, moving: ItkObject, transform: ItkObject) -> float:
-    """Mattes mutual information of two images of ITK in nats, all voxels of `fixed` taken; 0 where none overlap."""
+    """Mattes mutual information of two images of ITK in nats, over all voxels of `fixed`; 0 if they do not overlap."""
     method = _method()
     method.SetInitialTransform(transform)
     try:

@@ -1,7 +1,7 @@
 """Orientation and slabs of a scan.
 
-Upright, slices run from the feet to the head, rows from front to back, columns from right to left. Axes are exchanged
-and reversed, so no voxel changes its value, and an oblique scan stays oblique.
+In an upright scan, slices run from the feet to the head, rows from front to back, columns from right to left. Axes are
+exchanged and reversed, so no voxel changes its value, and an oblique scan stays oblique.
 
 Slabs are runs of slices: the paper samples 12 of 155 slices for training and segments 31 at a time.
 """
@@ -26,8 +26,9 @@ class Turn:
         axes: New axis (D, H, W) to the old one it comes from.
         flips: Whether the new axis runs the other way.
 
-    >>> Turn((2, 0, 1), (True, False, False)).inverse
-    Turn(axes=(1, 2, 0), flips=(False, False, True))
+    Examples:
+        >>> Turn((2, 0, 1), (True, False, False)).inverse
+        Turn(axes=(1, 2, 0), flips=(False, False, True))
     """
 
     axes: tuple[int, int, int] = (0, 1, 2)
@@ -35,16 +36,17 @@ class Turn:
 
     @property
     def inverse(self) -> "Turn":
-        """The turn that undoes this one."""
+        """The turn that reverses this one."""
         d, h, w = (self.axes.index(axis) for axis in range(3))
         return Turn((d, h, w), (self.flips[d], self.flips[h], self.flips[w]))
 
 
 def find_turn(affine: Affine) -> Turn:
-    """The turn that brings a grid upright: each axis goes to the axis of the world that it follows most.
+    """The turn that makes a grid upright: each axis goes to the world axis that it follows most.
 
-    >>> find_turn(np.eye(4)[[2, 1, 0, 3]])
-    Turn(axes=(0, 1, 2), flips=(False, False, False))
+    Examples:
+        >>> find_turn(np.eye(4)[[2, 1, 0, 3]])
+        Turn(axes=(0, 1, 2), flips=(False, False, False))
     """
     columns = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
     along = np.abs(columns[_WORLD_AXES, :])
@@ -54,14 +56,14 @@ def find_turn(affine: Affine) -> Turn:
 
 
 def turn_array(array: Array, how: Turn) -> Array:
-    """An array (..., D, H, W) with its last three axes turned: a view."""
+    """Turn the last three axes of an array (..., D, H, W); the result is a view."""
     lead = array.ndim - 3
     steps = tuple(slice(None, None, -1 if flip else None) for flip in how.flips)
     return array.transpose(*range(lead), *(lead + axis for axis in how.axes))[(..., *steps)]
 
 
 def turn(volume: V, how: Turn) -> V:
-    """The same scan with its axes turned, its voxels where they were in the patient; `volume` itself if upright."""
+    """Turn the axes of a volume; its voxels keep their places in the patient. An upright one is returned as is."""
     if how == Turn():
         return volume
     to_old = np.zeros((4, 4))
@@ -73,19 +75,20 @@ def turn(volume: V, how: Turn) -> V:
 
 
 def slab_starts(depth: int, thickness: int) -> tuple[int, ...]:
-    """First slice of each slab: side by side, the last moved back to fit; a single slab at 0 if the scan is thinner.
+    """First slice of each slab: side by side, the last moved back to fit; one slab at 0 if the scan is thinner.
 
     Raises:
         ValueError: `depth` or `thickness` is less than 1.
 
-    The paper's figures ("Training details" and "Testing"), 155 slices in slabs of 12 and of 31:
+    The numbers of the paper (sections "Training details" and "Testing") are 155 slices in slabs of 12 and of 31:
 
-    >>> len(slab_starts(155, 12)), slab_starts(155, 12)[-2:]
-    (13, (132, 143))
-    >>> slab_starts(155, 31)
-    (0, 31, 62, 93, 124)
-    >>> slab_starts(20, 7), slab_starts(5, 7)
-    ((0, 7, 13), (0,))
+    Examples:
+        >>> len(slab_starts(155, 12)), slab_starts(155, 12)[-2:]
+        (13, (132, 143))
+        >>> slab_starts(155, 31)
+        (0, 31, 62, 93, 124)
+        >>> slab_starts(20, 7), slab_starts(5, 7)
+        ((0, 7, 13), (0,))
     """
     if depth < 1 or thickness < 1:
         raise ValueError(f"slabs need at least one slice, not {thickness} of {depth}")

@@ -1,1 +1,1 @@
-"""One page about a training, a model or predictions; and what is in a file or folder."""
+"""Reports on a training, a model or predictions; and what is in a file or folder."""

@@ -1,4 +1,4 @@
-"""`inspect`: what is in a model folder, an image or a folder of cases, and which models are shipped."""
+"""`inspect`: show what is in a model folder, an image or a folder of cases, and which models the package holds."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -19,15 +19,25 @@ _CASE = ("case", "sequences", "labels", "convention", "incomplete")
 
 
 def inspect(model_or_case: Path | None = None) -> Table:
-    """What is in a model folder, a shipped model by its name, an image, a case, or a folder or table of cases.
+    """Show what is in a model folder, a shipped model, an image, a case, or a folder or table of cases.
 
-    Without an argument: every shipped model, a column each, with what it takes and finds, its origin, licence, scores
-    and hash.
+    Without an argument it lists the shipped models: sequences, tissues, training data, licence, scores and hash.
+
+    Args:
+        model_or_case: Model folder, output folder of `train`, name of a shipped model, folder or table of cases, or
+            image file.
+
+    Returns:
+        A table for the console or for Markdown.
 
     Raises:
-        ModelError: a model folder that cannot be used.
-        DatasetError: neither a model nor cases.
-        ImageError: an image that cannot be read.
+        ModelError: a model folder cannot be used.
+        DatasetError: there is neither a model nor a case.
+        ImageError: an image cannot be read.
+
+    Examples:
+        >>> [column.heading for column in inspect().columns]
+        ['', 'perfusion', 'stroke', 'tumour']
     """
     if model_or_case is None:
         return _list_shipped()
@@ -53,10 +63,10 @@ def inspect(model_or_case: Path | None = None) -> Table:
 
 
 def find_model(folder: Path) -> Model | None:
-    """The model in a folder, or the best of a training in its output folder; None where there is none.
+    """The model in a folder, or the best model in the output folder of a training; None if there is none.
 
     Raises:
-        ModelError: it cannot be used.
+        ModelError: the model cannot be used.
     """
     homes = (folder, folder / BEST, folder / LAST)
     return open_model(folder) if any((home / CARD_FILE).exists() for home in homes) else None
@@ -122,7 +132,7 @@ def _summary(found: DatasetCheck, count: int) -> list[str]:
 
 
 def card_rows(card: Card) -> list[tuple[str, str]]:
-    """What a card says, by name, for people to read."""
+    """The content of a model card by name, for people to read."""
     training, weights = card.training, card.weights
     budget = ", ".join(f"{value:g} {kind}" for kind, value in training.budget.items() if value)
     threshold = f"lesion where its probability is at least {card.threshold:g}"
@@ -161,7 +171,7 @@ def _labels(card: Card) -> str:
 
 
 def describe_unseen(card: Card) -> str:
-    """The cases that the scores of a card are of, counted and named."""
+    """The cases on which the scores of a card were measured, with their number and names."""
     held = card.training.held_out
     if not held:
         return "the card does not say which cases"
@@ -171,7 +181,7 @@ def describe_unseen(card: Card) -> str:
 
 
 def by_folds(card: Card) -> bool:
-    """Whether the scores are those of other models, because this one was trained on all cases."""
+    """Whether the scores are those of other models, because this model was trained on all cases."""
     return bool({*card.training.held_out} & {*card.training.data.cases})
 
 

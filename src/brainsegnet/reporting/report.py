@@ -1,4 +1,4 @@
-"""`report`: one HTML page about a training, a model, or predictions."""
+"""`report`: write one HTML page about a training, a model, or predictions."""
 
 import datetime
 import json
@@ -37,7 +37,7 @@ from brainsegnet.training.log import read_log
 from brainsegnet.training.recipes import RECIPES, Recipe
 
 Notes = Mapping[str, Mapping[str, Any]]
-"""Case to what `segment` wrote into the JSON beside its label map."""
+"""Case name to the content of the JSON that `segment` wrote beside its label map."""
 
 _SHOWN = 12
 """Validations that are listed: the last ones."""
@@ -58,22 +58,22 @@ def report(
     worst: int = 4,
     rules: ScoreRules = USUAL_RULES,
 ) -> Mapping[str, str]:
-    """One page of HTML that holds all it shows.
+    """Write one HTML page that contains everything it shows.
 
     Args:
-        source: Output folder of `train` or a model folder: card, curves, validation scores. Or a folder of predictions:
-            scores, distributions, worst cases; card and curves of the model too, where they are found.
+        source: Output folder of `train` or model folder: the page shows card, curves and validation scores. Or a folder
+            of predictions: it shows scores, distributions and the worst cases.
         out: Page to write, .html.
-        truth: For predictions: label maps, or folders or tables of cases; of cases, the worst are drawn.
-        task: For predictions: in whose label convention they are.
-        worst: How many of the worst cases to show.
-        rules: For predictions: as of `evaluate`.
+        truth: For predictions: label maps, or folders or tables of cases. From cases, the worst ones are also drawn.
+        task: For predictions: their label convention.
+        worst: Number of the worst cases to show.
+        rules: For predictions: rules of the scores, as for `evaluate`.
 
     Returns:
-        Cases that could not be scored, each with a sentence; the page holds them too.
+        Name of each case that could not be scored, to a sentence that says why. The page holds them too.
 
     Raises:
-        DatasetError: neither a training nor predictions, or no truth for predictions.
+        DatasetError: there is neither a training nor a prediction, or predictions come without a truth.
         BrainSegNetError: as `evaluate`.
         OutputError: the page cannot be written.
     """

@@ -52,14 +52,14 @@ _CHART_NOTE = (
 
 @dataclass(frozen=True)
 class Tiles:
-    """Large figures side by side: each a name, the figure, and a line below."""
+    """Large numbers side by side, each with a name above and a line below."""
 
     rows: Sequence[tuple[str, str, str]]
 
 
 @dataclass(frozen=True)
 class Facts:
-    """Names and what is known of each, below a heading if there is one."""
+    """Names and values, below a heading if there is one."""
 
     rows: Sequence[tuple[str, str]]
     heading: str = ""
@@ -74,7 +74,7 @@ class Listing:
 
 @dataclass(frozen=True)
 class Charts:
-    """Drawings of `inline_svg` side by side, each with a heading above that may be empty."""
+    """Drawings of `inline_svg` side by side, each with a heading that may be empty."""
 
     rows: Sequence[tuple[str, str]]
 
@@ -135,7 +135,7 @@ def summary_sections(evaluation: Evaluation) -> list[Section]:
 
 
 def case_section(evaluation: Evaluation) -> Section:
-    """Every case and region."""
+    """The scores of every case and region."""
     rows = [
         [name, region, *(getattr(score, metric) for metric in _LISTED)]
         for name, regions in evaluation.scores.items()
@@ -146,7 +146,7 @@ def case_section(evaluation: Evaluation) -> Section:
 
 
 def worst_cases(scores: CaseScores, count: int) -> list[str]:
-    """The cases of the lowest mean Dice over the regions, worst first; those of one score by name."""
+    """The cases with the lowest mean Dice over the regions, the worst first; equal ones by name."""
     means = {name: _mean_dice(regions) for name, regions in scores.items()}
     return sorted(means, key=lambda name: (means[name], name))[: max(0, count)]
 

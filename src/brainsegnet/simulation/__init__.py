@@ -4,11 +4,11 @@ from enum import IntEnum
 from typing import Literal
 
 StrokeTask = Literal["isles2022", "isles2017"]
-"""Data sets whose cases of stroke are simulated."""
+"""Data sets of strokes whose cases can be simulated."""
 
 
 class Part(IntEnum):
-    """Content of a voxel of a tumour; 1 to 4 are the labels of BRATS 2015."""
+    """What a voxel of a simulated tumour contains; 1 to 4 are the labels of BRATS 2015."""
 
     NONE = 0
     NECROSIS = 1

@@ -1,4 +1,4 @@
-"""Confounders: what is bright or dark in a scan without being tumour.
+"""Confounders: structures that are bright or dark in a scan without being tumour.
 
 Vessels, dural sinuses, meninges, choroid plexus, white matter hyperintensities and old infarcts are added to the
 anatomy without a label, so that a network learns to ignore them. Fluid of thin sulci and the cortex of the cerebellum

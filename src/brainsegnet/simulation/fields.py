@@ -67,8 +67,9 @@ def blur_matrix(n: int, sigma: float, device: torch.device | str = "cpu") -> Ten
 def linear_matrix(new: int, old: int, device: torch.device | str = "cpu") -> Tensor:
     """Linear interpolation (new, old) that keeps the first and the last voxel in place.
 
-    >>> linear_matrix(3, 2).tolist()
-    [[1.0, 0.0], [0.5, 0.5], [0.0, 1.0]]
+    Examples:
+        >>> linear_matrix(3, 2).tolist()
+        [[1.0, 0.0], [0.5, 0.5], [0.0, 1.0]]
     """
     at = torch.arange(new, device=device, dtype=torch.float32)[:, None] * ((old - 1) / max(new - 1, 1))
     return (1 - (at - torch.arange(old, device=device, dtype=torch.float32)[None]).abs()).clamp(min=0)

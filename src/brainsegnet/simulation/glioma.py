@@ -31,7 +31,7 @@ HABITABLE = (0.0, 0.15, 1.0, 1.0, 0.0, 1.0, 0.6, 0.6)
 
 @dataclass(frozen=True)
 class Glioma:
-    """Parameters of a tumour. A level is one of noise with unit variance; An infinite one switches a feature off."""
+    """Parameters of a tumour. A level refers to noise with unit variance; an infinite level switches a feature off."""
 
     high_grade: bool  # whether it enhances around necrosis; otherwise it is homogeneous and does not enhance
     volume_ml: float  # volume of core and oedema

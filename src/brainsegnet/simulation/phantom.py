@@ -1,4 +1,4 @@
-"""Phantoms: a head with a glioma from a seed, as a BRATS 2015 scan would show it; numpy and scipy alone.
+"""Phantoms: a head with a glioma, simulated from a seed as a BRATS 2015 scan shows it, with numpy and scipy only.
 
 The core of the tumour displaces the brain, and oedema follows the white matter. Each of the four tissues takes the
 voxels that a field ranks highest, as many as were drawn, so every tumour has all four. White matter has brightness 1.
@@ -69,8 +69,12 @@ class Tumour:
 def simulate_phantom(seed: int, shape: Shape = DEMO_SHAPE) -> Case:
     """Simulate a head with a glioma: flair, t1, t1c and t2 as int16, and labels of BRATS 2015, all (D, H, W).
 
-    The same seed, shape (D, H, W) and kind of processor give the same arrays, bit for bit. The spacing follows from the
-    shape, so that the head keeps its size.
+    The same seed, shape and kind of processor give the same arrays, bit for bit. The spacing follows from the shape, so
+    that the head keeps its size.
+
+    Args:
+        seed: Seed of everything that is random.
+        shape: Voxels (D, H, W).
 
     Raises:
         ImageError: the shape is below `SMALLEST_SHAPE` of `anatomy.procedural`.

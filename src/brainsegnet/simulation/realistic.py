@@ -67,7 +67,7 @@ def draw_artefacts(rng: np.random.Generator, coil: float = 0.0, noise_factor: fl
 
 @dataclass(frozen=True)
 class Recipe:
-    """All parameters of a case; palettes, artefacts and gains by sequence."""
+    """All parameters of a simulated glioma. Palettes, artefacts and gains are by sequence."""
 
     pose: Pose
     glioma: Glioma
@@ -78,7 +78,7 @@ class Recipe:
 
 
 def draw_recipe(rng: np.random.Generator) -> Recipe:
-    """Draw the parameters of a case; its fields of noise are drawn when it is rendered."""
+    """Draw the parameters of a case. Its fields of noise are drawn when it is rendered."""
     pose, glioma, confounders, palettes = draw_pose(rng), draw_glioma(rng), draw_confounders(rng), draw_palettes(rng)
     coil = rng.uniform(0, 0.35) if rng.random() < 0.6 else rng.uniform(0.2, 0.75)
     coil = coil if rng.random() < 0.75 else 0.0
@@ -90,8 +90,13 @@ def draw_recipe(rng: np.random.Generator) -> Recipe:
 def simulate_glioma(seed: int, anatomy: LabelMap, name: str, device: str = "cpu") -> Case:
     """Simulate a head with a glioma: flair, t1, t1c and t2 as int16, and labels of BRATS 2015, all (D, H, W).
 
-    The same seed, anatomy and machine give the same arrays, bit for bit. The anatomical label map (D, H, W) is
-    deformed, mirrored and displaced by the tumour. Torch computes on `device`.
+    The same seed, anatomy and machine give the same arrays, bit for bit.
+
+    Args:
+        seed: Seed of everything that is random.
+        anatomy: Anatomical label map (D, H, W). It is deformed, mirrored and displaced by the tumour.
+        name: Name of the case.
+        device: Device of torch that computes.
     """
     rng = np.random.default_rng(seed)
     recipe = draw_recipe(rng)

@@ -1,6 +1,6 @@
 """Simulate cases on disk, in the folders and file names of BRATS 2015, ISLES 2022 or ISLES 2017.
 
-Nothing heavy is imported before a case is made, so the command line takes its flags from `SimulateOptions`.
+Heavy libraries load when the first case is simulated, so the command line takes its flags from `SimulateOptions`.
 """
 
 from collections.abc import Callable
@@ -19,31 +19,34 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SimulateOptions:
-    """Which cases to simulate: phantoms unless `realistic` or `stroke` is chosen.
+    """Which cases to simulate: phantoms by default, or realistic gliomas or strokes.
 
-    A phantom is a head with a glioma, quick to make, for trials and tests. The other cases are made to train on.
+    A phantom is a head with a glioma, quick to make, for trials and tests. The other cases are made for training. The
+    fields are the options of `brainsegnet simulate`.
 
     Raises:
-        TaskError: no case is asked for, the seed is negative, or two options do not go together.
+        TaskError: the number of cases or the seed is out of range, or two options exclude each other.
     """
 
     cases: int = 8
-    "How many cases."
+    "Number of cases."
     seed: int = 0
-    "Case i is simulated from seed + i and named after it; a seed always gives the same bytes on one kind of processor."
+    """Seed of the first case; case i has seed + i, also in its name. A seed gives the same bytes on one kind of
+    processor."""
     shape: tuple[int, int, int] | None = None
-    "Voxels of a phantom or a procedural anatomy along slices, rows and columns; its size in millimetres is kept."
+    "Voxels of a phantom or a procedural anatomy along slices, rows and columns; its size in millimetres stays."
     realistic: bool = False
-    "Gliomas to train on: tumours that grow and infiltrate in a deformed anatomy, with scanner artefacts. Needs torch."
+    """Simulate gliomas for training: they grow and infiltrate in a deformed anatomy, with scanner artefacts. Needs
+    torch."""
     stroke: StrokeTask | None = None
-    "Ischaemic strokes to train on, in the file names of isles2022 (DWI, ADC) or isles2017 (six maps)."
+    "Simulate ischaemic strokes for training, in the file names of isles2022 (DWI, ADC) or isles2017 (six maps)."
     anatomy: str | Path | None = None
-    """With realistic or stroke: a folder of FreeSurfer label maps, icbm152 (from nilearn), or procedural. By default
-    icbm152 where nilearn is installed; procedural for strokes."""
+    """Anatomies of realistic gliomas and strokes: a folder of FreeSurfer label maps, icbm152 (from nilearn), or
+    procedural. By default icbm152 for gliomas if nilearn is installed, else procedural."""
     shapes: Path | None = None
-    "With stroke: a folder of lesion masks in MNI space to take shapes from; by default all shapes are simulated."
+    "For strokes: a folder of lesion masks in MNI space that give the shapes. By default all shapes are simulated."
     detail: float = 1.0
-    "With stroke: factor on the number of voxels along each axis; below 1 for quick trials."
+    "For strokes: factor on the number of voxels along each axis; below 1 for quick trials."
 
     def __post_init__(self) -> None:
         if self.cases < 1:
@@ -63,13 +66,19 @@ class SimulateOptions:
 
 
 def simulate(out: Path, options: SimulateOptions | None = None, callback: Callback | None = None) -> list[Path]:
-    """Simulate cases, by default eight phantoms, and write each into a folder of its own below `out`.
+    """Simulate cases, by default eight phantoms, and write each into a folder of its own.
 
-    The callback hears of each case with its folder; all folders are returned.
+    Args:
+        out: Folder that gets a folder for each case.
+        options: Which cases to simulate.
+        callback: Its `on_case` is called with the folder of each case that is done.
+
+    Returns:
+        The folders of the cases.
 
     Raises:
         OutputError: the folder cannot be written.
-        ImageError: the shape or the detail is too coarse for a head, or a label map is no whole brain.
+        ImageError: the shape or the detail is too coarse for a head, or a label map is not a whole brain.
         DatasetError: a folder of label maps or lesion masks is missing or empty.
         MissingExtra: torch, or nilearn for `icbm152`, is not installed.
     """
@@ -93,10 +102,17 @@ def simulate(out: Path, options: SimulateOptions | None = None, callback: Callba
 
 
 def open_simulator(options: SimulateOptions, device: str = "cpu") -> "Callable[[int], Case]":
-    """A function from a seed to a case in memory; realistic gliomas are computed on `device`.
+    """A function that simulates a case in memory from a seed.
+
+    Args:
+        options: Which cases to simulate.
+        device: Device of torch that computes realistic gliomas.
 
     Raises:
-        TaskError, ImageError, DatasetError, MissingExtra: as `simulate`.
+        TaskError: as `simulate`.
+        ImageError: as `simulate`.
+        DatasetError: as `simulate`.
+        MissingExtra: as `simulate`.
     """
     if options.stroke:
         from brainsegnet.simulation.stroke_case import simulate_stroke
@@ -120,10 +136,13 @@ def open_simulator(options: SimulateOptions, device: str = "cpu") -> "Callable[[
 
 
 def sequence_path(case: str, stroke: StrokeTask | None, sequence: str, identifier: int) -> Path:
-    """Path of a sequence, or of the `lesion`, in the folder of its case: as in ISLES, or BRATS 2015 without a stroke.
+    """Path of a sequence, or of the `lesion`, within the folder of its case.
 
-    >>> sequence_path("sub-strokephantom0001", "isles2022", "dwi", 0).as_posix()
-    'sub-strokephantom0001_ses-0001_dwi.nii.gz'
+    It follows ISLES 2022 or ISLES 2017 for strokes, and BRATS 2015 otherwise.
+
+    Examples:
+        >>> sequence_path("sub-strokephantom0001", "isles2022", "dwi", 0).as_posix()
+        'sub-strokephantom0001_ses-0001_dwi.nii.gz'
     """
     from brainsegnet.io.case_files import LESION
     from brainsegnet.io.layouts import smir_path, vsd_path
@@ -139,9 +158,9 @@ def open_library(shapes: Path | None = None, anatomy: str | Path | None = None) 
     """Open what strokes are simulated from: lesion shapes, arterial territories and anatomies.
 
     Args:
-        shapes: Folder of lesion masks (.nii or .nii.gz) in MNI space, in its subfolders too, read when they are drawn;
-            a file `ArterialAtlas*` among them holds arterial territories. None for simulated shapes.
-        anatomy: As for `open_anatomies`; None for procedural anatomies.
+        shapes: Folder of lesion masks (.nii or .nii.gz) in MNI space; subfolders are searched. A file `ArterialAtlas*`
+            in it holds arterial territories. None simulates the shapes.
+        anatomy: As for `open_anatomies`; None means procedural anatomies.
 
     Raises:
         DatasetError: a folder does not exist or holds no label map.

@@ -1,8 +1,8 @@
 """Lesions of a head with an ischaemic stroke: core, perfusion deficit, final infarct, and older lesions (mimics).
 
-The core takes its shape from a library of real lesions in MNI space, or is simulated in the territory of an artery: a
-lacune, a wedge of cortex with the white matter beneath, or scattered emboli. The deficit is the core with the penumbra:
-the nearest tissue of the same arteries. The final infarct lies between the two.
+The core takes its shape from a library of real lesions in MNI space, or is simulated in the territory of an artery.
+Simulated cores are a lacune, a wedge of cortex with the white matter beneath, or scattered emboli. The deficit is the
+core with the penumbra: the nearest tissue of the same arteries. The final infarct lies between the two.
 """
 
 from dataclasses import dataclass

@@ -38,7 +38,7 @@ SKIP = 3
 
 @dataclass(frozen=True)
 class Library:
-    """What strokes are simulated from, beside random numbers."""
+    """What strokes are simulated from, besides random numbers: anatomies, lesion shapes and arterial territories."""
 
     draw_anatomy: DrawMap | None = None  # draws an anatomical label map, to be deformed; None for procedural ones
     draw_shape: DrawMap | None = None  # draws a real lesion in MNI space; None for simulated lesions

@@ -1,4 +1,4 @@
-"""Training a network. Here is what a user chooses of it; the command line takes the options as they are."""
+"""Training a network. This file holds the options, which the command line shows without loading a heavy library."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,36 +18,38 @@ else:
 
 @dataclass(frozen=True)
 class FitOptions:
-    """What every training takes, by itself or as one of a benchmark; the defaults suit a CPU.
+    """Options that every training has, by itself or as a part of a benchmark. The defaults suit a CPU.
 
     Raises:
         TaskError: a number is out of its range, or more than one budget is given.
     """
 
     recipe: RecipeChoice | None = None
-    """paper: as published. quick (the default): a CPU in minutes. thorough: a CPU in hours. small-lesions: the same
-    where lesions are many and small. modern: what we found best, for a GPU. finetune (for train --from, and its
-    default): gently on from a trained model, keeping half of its weights. In Python, a Recipe too."""
+    """How to train. quick (the default): minutes on a CPU. thorough: hours on a CPU. small-lesions: as thorough, for
+    many small lesions. modern: for a GPU. paper: as published. finetune: continues from a trained model at a low
+    learning rate and keeps half of its weights (the default with --from). Python also accepts a Recipe."""
     epochs: float | None = None
-    "Budget in epochs; by default the recipe's own. The stages of the curriculum keep their shares of any budget."
+    "Length of the training in epochs; by default that of the recipe. The stages of the curriculum keep their shares."
     steps: int | None = None
-    "Budget in steps."
+    "Length of the training in steps."
     minutes: float | None = None
-    "Budget in minutes."
+    "Length of the training in minutes."
     sequences: tuple[str, ...] = ()
     "Sequences to use; by default those of the task that every case has."
     drop_sequences: float | None = None
-    "Share of samples that lose sequences, so that one model serves any subset; by default the recipe's own."
+    """Share of samples that lose some sequences, 0 to 1. The model then accepts any subset. By default that of the
+    recipe."""
     exclude: tuple[str, ...] = ()
-    "Cases not to use at all."
+    "Names of cases to leave out completely."
     resample: bool = False
-    "Bring label maps and sequences on other grids onto the first sequence's, instead of refusing them."
+    "Resample sequences and label maps on other grids to the grid of the first sequence. By default they are refused."
     register: bool = False
-    "As --resample, after a rigid registration of sequences on other grids; those on the first one's grid stay."
+    """Register sequences on other grids rigidly to the first sequence, then resample them. Sequences on its grid stay
+    as they are."""
     seed: int = 0
-    "Governs all that is random."
+    "Seed of everything that is random."
     accelerator: Device = "auto"
-    "auto takes a GPU where there is one."
+    "Where to train; auto uses a GPU if there is one, else the CPU."
 
     def __post_init__(self) -> None:
         self._require(seed=0)
@@ -65,7 +67,7 @@ class FitOptions:
 
     @property
     def budget(self) -> "Budget | None":
-        """The budget that was asked for; None is the recipe's own."""
+        """The length of the training that was asked for; None means that of the recipe."""
         if self.epochs is None and self.steps is None and self.minutes is None:
             return None
         from brainsegnet.training.recipes import Budget
@@ -74,18 +76,19 @@ class FitOptions:
 
     @property
     def default_recipe(self) -> RecipeName:
-        """What is taken where no recipe is named."""
+        """Name of the recipe that is used if none is named."""
         return "quick"
 
     @property
     def chosen_recipe(self) -> "Recipe":
-        """The recipe with what else was chosen.
+        """The recipe, with the share of dropped sequences that was asked for.
 
         Raises:
             TaskError: no recipe has this name.
 
-        >>> TrainOptions().chosen_recipe.name, TrainOptions(start=Path("tumour")).chosen_recipe.name
-        ('quick', 'finetune')
+        Examples:
+            >>> TrainOptions().chosen_recipe.name, TrainOptions(start=Path("tumour")).chosen_recipe.name
+            ('quick', 'finetune')
         """
         from brainsegnet.training.recipes import Recipe, load_recipe
 
@@ -98,42 +101,52 @@ class FitOptions:
 
 @dataclass(frozen=True)
 class TrainOptions(FitOptions):
-    """How to train a model.
+    """How to train a model: recipe, length, held-out cases, simulated cases, and the model to start from.
+
+    The fields are the options of `brainsegnet train`; `start` is `--from` there.
 
     Raises:
-        TaskError: a number is out of its range, more than one budget is given, a case is held out and excluded at once,
-            or simulated cases are described but not asked for.
+        TaskError: a number is out of its range, or more than one budget is given. Or a case is both held out and
+            excluded, or options for simulated cases are given without `simulated`.
+
+    Examples:
+        >>> str(TrainOptions(recipe="thorough", minutes=30).budget)
+        '30 minutes'
     """
 
     hold_out: tuple[str, ...] = ()
-    "Held-out cases: scored during training instead of trained on."
+    "Names of held-out cases, which are scored during training instead of trained on."
     validation: int | None = None
-    "How many cases to hold out where none are named, drawn by the seed, patient by patient; by default one in eight."
+    """Number of cases to hold out if none are named, drawn at random, all scans of a patient together. By default one
+    in eight."""
     validations: int = 10
-    "How often the held-out cases are scored during training; 0 is never."
+    "How often the held-out cases are scored during training; 0 means never."
     simulated: int | None = None
-    "Simulated gliomas or strokes to keep in memory beside DATA, which may then be left out; nothing is written."
+    """Number of simulated gliomas or strokes to keep in memory beside DATA, which may then be left out. Nothing is
+    written."""
     refresh_every: int | None = None
-    "Steps after which the oldest of them is replaced by a new one; by default 40."
+    "Number of steps after which a new simulated case replaces the oldest; by default 40."
     anatomy: str | Path | None = None
-    """Anatomies to simulate in, as in simulate: a folder of FreeSurfer label maps, icbm152 (from nilearn; the default
-    with it), or procedural."""
+    """Anatomies of simulated cases: a folder of FreeSurfer label maps, icbm152 (from nilearn), or procedural. By
+    default icbm152 for gliomas if nilearn is installed, else procedural."""
     shape: tuple[int, int, int] | None = None
-    "Voxels of a procedural anatomy along slices, rows and columns, for gliomas; by default 1 mm."
+    """Voxels of a procedural anatomy along slices, rows and columns, for gliomas; by default as many as voxels of 1 mm
+    need."""
     shapes: Path | None = None
-    "For strokes: a folder of lesion masks in MNI space to take shapes from; by default all are simulated."
+    """For simulated strokes: a folder of lesion masks in MNI space that give the shapes. By default all shapes are
+    simulated."""
     devices: int = 1
-    "Devices of each machine."
+    "Number of devices on each machine."
     nodes: int = 1
-    "Machines; start one process a device with torchrun or srun."
+    "Number of machines; start one process for each device with torchrun or srun."
     resume: bool = False
-    "Continue the training in --out."
+    "Continue the training in the output folder."
     start: Path | None = None
-    "Trained model to start from: a folder, or the name of a shipped model; its network is kept."
+    "Trained model to start from: a model folder, or the name of a shipped model. Its network is kept."
     licence: str = "not stated; the terms of the training data apply"
-    "Licence of the weights, for the card."
+    "Licence of the weights, for the model card."
     sources: str = "not stated"
-    "Where the cases come from and under which terms, for the card."
+    "Where the cases come from and under which terms, for the model card."
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -148,5 +161,5 @@ class TrainOptions(FitOptions):
 
     @property
     def default_recipe(self) -> RecipeName:
-        """Gentle where a trained model is the start."""
+        """Name of the recipe that is used if none is named: `finetune` with a model to start from, else `quick`."""
         return "finetune" if self.start else "quick"

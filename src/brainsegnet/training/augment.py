@@ -1,6 +1,6 @@
-"""Augmentation, drawn and then applied: a small record per sample, and pure functions of it on whole batches.
+"""Augmentation in two parts: a small record is drawn for each sample, and pure functions apply it to whole batches.
 
-Source: "Data Augmentation" in Hu et al. 2020, and the wider ranges of the recipes `quick` and `modern`.
+Source: section "Data Augmentation" of Hu et al. 2020, and the wider ranges of the recipes `quick` and `modern`.
 """
 
 import math
@@ -18,15 +18,21 @@ from brainsegnet.training.recipes import Augmentation
 
 @dataclass(frozen=True)
 class AugmentParams:
-    """The augmentation of one sample; the defaults leave it as it is.
+    """The augmentation of one sample. The defaults change nothing.
 
     Attributes:
-        scale, angle_deg, turns: In-plane magnification, rotation and quarter turns.
-        flips: Whether mirrored along (D, H, W).
-        slice_gain: Factor of each slice, or none.
-        gain, shift, gamma, blur: One value per sequence, or none; blur is a standard deviation in voxels.
-        noise: Standard deviation, of noise drawn from `noise_seed`.
-        kept: Whether each sequence is kept, or none dropped.
+        scale: In-plane magnification.
+        angle_deg: In-plane rotation in degrees.
+        turns: Number of quarter turns.
+        flips: Whether the sample is mirrored along (D, H, W).
+        slice_gain: Factor on each slice, or none.
+        gain: Factor on each sequence, or none.
+        shift: Offset of each sequence, or none.
+        gamma: Exponent for each sequence, or none.
+        blur: Standard deviation of a blur of each sequence in voxels, or none.
+        noise: Standard deviation of Gaussian noise.
+        noise_seed: Seed of the noise.
+        kept: Whether each sequence is kept, or none if all are.
     """
 
     scale: float = 1.0
@@ -44,7 +50,7 @@ class AugmentParams:
 
 
 def draw_params(rng: np.random.Generator, how: Augmentation, sequences: int, slices: int) -> AugmentParams:
-    """Draw the augmentation of a sample of so many sequences and slices from the ranges of a recipe."""
+    """Draw the augmentation of a sample, for a number of sequences and slices, from the ranges of a recipe."""
     return AugmentParams(
         scale=float(rng.uniform(*how.scale)),
         angle_deg=float(rng.uniform(-how.angle_deg, how.angle_deg)),
@@ -73,13 +79,13 @@ def _symmetric(rng: np.random.Generator, limits: Range) -> float:
 
 
 def drop_sequences(rng: np.random.Generator, params: AugmentParams, sequences: int) -> AugmentParams:
-    """The same augmentation with a random proper subset of the sequences kept, at least one."""
+    """The same augmentation with a random proper subset of the sequences, at least one."""
     kept = rng.permutation(sequences) < rng.integers(1, max(sequences, 2))
     return replace(params, kept=tuple(kept.tolist()))
 
 
 def reorient(x: Tensor, params: AugmentParams) -> Tensor:
-    """Flips and quarter turns of (..., D, H, W), exact; with turns, H equals W."""
+    """Flip (..., D, H, W) and turn it by quarter turns, exactly. With turns, H equals W."""
     axes = [axis for axis, flip in zip((-3, -2, -1), params.flips, strict=True) if flip]
     turned = torch.rot90(x, params.turns, (-2, -1)) if params.turns else x
     return turned.flip(axes) if axes else turned
@@ -88,7 +94,10 @@ def reorient(x: Tensor, params: AugmentParams) -> Tensor:
 def window(
     x: Tensor, centre: tuple[float, float], size: tuple[int, int], params: AugmentParams, nearest: bool
 ) -> Tensor:
-    """The in-plane window of `size` (H, W) around `centre` of (C, H, W), rotated and rescaled; zero outside `x`."""
+    """Cut the in-plane window of `size` (H, W) around `centre` out of (C, H, W), rotated and rescaled.
+
+    Places outside `x` are zero.
+    """
     angle, (h, w) = math.radians(params.angle_deg), x.shape[-2:]
     rows, cols = (torch.arange(n, device=x.device, dtype=torch.float32) - (n - 1) / 2 for n in size)
     rows, cols = rows[:, None] / params.scale, cols[None] / params.scale
@@ -100,7 +109,7 @@ def window(
 
 
 def augment_intensity(images: Tensor, batch: Sequence[AugmentParams]) -> Tensor:
-    """Change the intensities of samples (N, C, D, H, W); zero, the background, stays zero."""
+    """Change the intensities of samples (N, C, D, H, W). Zero, the background, stays zero."""
     slices = _table([params.slice_gain for params in batch], images.shape[2], 1.0, images)[:, None, :, None, None]
     gain = _table([params.gain for params in batch], images.shape[1], 1.0, images)[:, :, None, None, None]
     shift = _table([params.shift for params in batch], images.shape[1], 0.0, images)[:, :, None, None, None]

@@ -1,4 +1,4 @@
-"""A network in training, the file from which a training is resumed, and the signals that stop one between two steps."""
+"""A network in training, the file from which a training is resumed, and the signals that stop it between two steps."""
 
 import copy
 import json
@@ -29,12 +29,17 @@ class TrainState:
     """A network in training.
 
     Attributes:
-        net, module: The network, and what computes the logits with its parameters on the devices.
-        optimiser: Over the parameters of `net`.
-        average, decay: The network with the moving average of the weights, or `net` itself; and the decay of that.
-        step, minutes, validations: Done, over all resumed parts.
+        net: The network.
+        module: Computes the logits with the parameters of `net` on the devices.
+        optimiser: Optimiser of the parameters of `net`.
+        average: Network with the moving average of the weights, or `net` itself.
+        decay: Decay of that average.
+        step: Steps so far, including those before the training was resumed.
+        minutes: Minutes so far, counted likewise.
+        validations: Validations so far, counted likewise.
         best: Highest mean Dice so far, -inf before the first validation.
-        start, weight_interpolation: Weights that the training started from, and their share in those that are kept.
+        start: Weights that the training started from.
+        weight_interpolation: Share of `start` in the weights that are kept.
     """
 
     net: nn.Module
@@ -51,7 +56,7 @@ class TrainState:
 
     @torch.no_grad()
     def update_average(self) -> None:
-        """Move the average towards the weights; the first steps count more, so that it forgets the start."""
+        """Move the average towards the weights. The first steps count more, so that it forgets the start."""
         if self.average is self.net:
             return
         rate = 1 - min(self.decay, (1 + self.step) / (10 + self.step))
@@ -63,9 +68,9 @@ class TrainState:
 
     @torch.no_grad()
     def kept(self) -> nn.Module:
-        """The network that is validated and kept: the average, or a new network, its mean with the start.
+        """The network that is validated and kept: the average, or its mean with the start in a new network.
 
-        Statistics of batch norm are averaged as weights are; counters are the average's.
+        Statistics of batch norm are averaged like weights; counters are those of the average.
         """
         if not self.weight_interpolation:
             return self.average
@@ -77,20 +82,20 @@ class TrainState:
 
 
 def tensors_of(net: nn.Module) -> dict[str, Tensor]:
-    """Parameters and buffers, each once, whereas a state dict holds one that two modules share twice."""
+    """Parameters and buffers, each once. A state dict holds one that two modules share twice."""
     return {**dict(net.named_parameters()), **dict(net.named_buffers())}
 
 
 def averaged_twin(net: nn.Module, decay: float) -> nn.Module:
-    """A copy of `net` to hold the average, or `net` itself where there is none."""
+    """A copy of `net` that holds the average, or `net` itself if there is none."""
     return copy.deepcopy(net).requires_grad_(False) if decay else net
 
 
 def write_state(state: TrainState, path: Path, plan: str) -> None:
-    """Write the state into a safetensors file, whole or not at all; `plan` identifies the training.
+    """Write the state into a safetensors file, completely or not at all. `plan` identifies the training.
 
     Raises:
-        OutputError: the folder cannot be made or written to, or the disk is full; an earlier state stays as it was.
+        OutputError: the folder cannot be created or written to, or the disk is full. An earlier state stays.
     """
     tensors = {f"net.{name}": tensor for name, tensor in state.net.state_dict().items()}
     if state.average is not state.net:
@@ -104,10 +109,10 @@ def write_state(state: TrainState, path: Path, plan: str) -> None:
 
 
 def read_state(state: TrainState, path: Path, plan: str) -> None:
-    """Bring a new state to where the file was written.
+    """Set a new state to that of a file.
 
     Raises:
-        ModelError: there is no such file, it holds no training, or one of another plan.
+        ModelError: there is no such file, it holds no training, or one with another plan.
     """
     tensors, notes = read_tensors(path)
     counters = _counters(notes, path)
@@ -149,10 +154,10 @@ def _under(prefix: str, tensors: Weights) -> dict[str, Tensor]:
 
 
 def steps_and_minutes(path: Path) -> tuple[int, float]:
-    """How many steps the training in `path` has done, and in how many minutes.
+    """Number of steps and minutes of the training in a state file.
 
     Raises:
-        ModelError: there is no such file, or no training in it.
+        ModelError: there is no such file, or it holds no training.
     """
     counters = _counters(read_tensors(path)[1], path)
     return int(counters["step"]), float(counters["minutes"])

@@ -1,4 +1,4 @@
-"""`export`: forms of a trained model that run without torch, with 8-bit ranges calibrated on its training cases."""
+"""`export`: write a trained model in formats that run without torch. The 8-bit ranges come from its training cases."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,19 +23,22 @@ if TYPE_CHECKING:
     from brainsegnet.training.sampler import Scan
 
 SAMPLES = 24
-"""Samples of the training patch from which the ranges of 8-bit integers are taken."""
+"""Number of training samples from which the ranges of 8-bit integers are taken."""
 COMPARED = 12
-"""Whole scans, at most, on which the Dice in 8 bits and in bf16 is compared."""
+"""Largest number of whole scans on which Dice in 8 bits and in bf16 is compared."""
 
 
 def export(model: Path, data: Path | Sequence[Path] = (), callback: Callback | None = None) -> Model:
-    """Write a model in OpenVINO's and ONNX's formats into its own folder, so that it runs without torch.
+    """Write a model in the formats of OpenVINO and ONNX into its own folder, so that it runs without torch.
 
     Args:
-        model: Model folder, or the output folder of `train`.
-        data: Folders or tables with the cases it was trained on. Without them there is no 8-bit export, and the cost of
-            bf16 is not measured.
-        callback: Gets a sentence on what was written.
+        model: Model folder, or output folder of `train`.
+        data: Folders or tables with the cases that the model was trained on. Without them there is no 8-bit export, and
+            the loss of Dice in bf16 is not measured.
+        callback: Receives a sentence that lists what was written.
+
+    Returns:
+        The model with its exports.
 
     Raises:
         ModelError: the model cannot be used.
@@ -52,7 +55,7 @@ def export(model: Path, data: Path | Sequence[Path] = (), callback: Callback | N
 
 
 def export_with(model: Model, scans: Mapping[str, "Scan"], onnx: bool = True) -> Model:
-    """As `export`, with prepared training scans by name, without which there is no 8-bit export."""
+    """As `export`, with prepared training scans by name. Without scans there is no 8-bit export."""
     with torch_needed():
         from brainsegnet.model import graphs
 
@@ -100,7 +103,7 @@ def _write_eight_bits(
 
 
 def draw_samples(model: Model, scans: Mapping[str, "Scan"]) -> list[Floats]:
-    """Training samples (C, D, H, W), half of them centred on a lesion, none augmented."""
+    """Training samples (C, D, H, W) without augmentation; half of them are centred on a lesion."""
     import torch
 
     from brainsegnet.training.recipes import QUICK, Stage
@@ -114,7 +117,7 @@ def draw_samples(model: Model, scans: Mapping[str, "Scan"]) -> list[Floats]:
 
 
 def compare(model: Model, folder: Path, scans: Mapping[str, "Scan"]) -> dict[Arithmetic, dict[str, float]]:
-    """Change of Dice against floats by region, mean over the scans: in 8 bits, and in bf16 where that is fast."""
+    """Change of Dice against floats by region, mean over the scans: in 8 bits, and in bf16 if that is fast here."""
     card = model.card
 
     def dice(arithmetic: Arithmetic) -> dict[str, Doubles]:
@@ -131,7 +134,7 @@ def compare(model: Model, folder: Path, scans: Mapping[str, "Scan"]) -> dict[Ari
 
 
 def describe(model: Model) -> str:
-    """The exports and what 8 bits and bf16 cost, in a sentence."""
+    """The exports of a model, and the change of Dice in 8 bits and in bf16, in one sentence."""
     exports = model.card.exports
     written, note = f"{model.folder}: {', '.join(exports)}", exports.get("int8")
     if note is None:

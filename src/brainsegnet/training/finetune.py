@@ -1,4 +1,4 @@
-"""Training that starts from a trained model: its network, and its weights matched by names of sequences and tissues."""
+"""Training that starts from a trained model: its network, and its weights matched by name."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -21,11 +21,11 @@ DROPPED = 0.5
 
 
 def adopt(recipe: Recipe, card: Card, drop_sequences: float | None = None) -> Recipe:
-    """The recipe with the network of a trained model, its patch unless the recipe has one, and a lower learning rate.
+    """Adapt a recipe to a trained model: its network, its patch unless the recipe has one, and a lower learning rate.
 
-    A model of any subset of its sequences stays one: samples lose sequences at least as often as in its own training,
-    unless `drop_sequences` says how often. Small lesions weigh as much as in its training, where a recipe that keeps a
-    share of its weights does not weigh them itself.
+    A model that accepts any subset of its sequences keeps that ability. Unless `drop_sequences` says how often, samples
+    lose sequences at least as often as in its own training. A recipe that keeps a share of the weights also keeps the
+    weight of small lesions, unless it has its own.
 
     Raises:
         TaskError: the model has more or fewer blocks than a recipe can train.
@@ -51,11 +51,11 @@ def adopt(recipe: Recipe, card: Card, drop_sequences: float | None = None) -> Re
 
 
 def check_start(split: DataSplit, card: Card) -> None:
-    """Refuse a model to start from that does not suit the cases.
+    """Check that a model to start from suits the cases.
 
     Raises:
         TaskError: model and cases share no sequence.
-        DatasetError: a patient held out is one that the model, or one it goes back to, was trained on.
+        DatasetError: the model, or one of its ancestors, was trained on a patient that is held out.
     """
     if not set(card.sequences) & set(split.sequences):
         raise TaskError(
@@ -66,7 +66,11 @@ def check_start(split: DataSplit, card: Card) -> None:
 
 
 def refuse_seen(held_out: Sequence[str], parent: Parent) -> None:
-    """Refuse, as a DatasetError, to score cases of patients that a model, or one it goes back to, was trained on."""
+    """Check that held-out cases belong to no patient on whom a model, or one of its ancestors, was trained.
+
+    Raises:
+        DatasetError: one of them does.
+    """
     seen = {patient_of(name): name for name in parent.seen}
     for case in held_out:
         if known := seen.get(patient_of(case)):
@@ -78,16 +82,16 @@ def refuse_seen(held_out: Sequence[str], parent: Parent) -> None:
 
 
 def settle_interpolation(recipe: Recipe, card: Card, sequences: Sequence[str], task: Task) -> Recipe:
-    """The recipe, without weight interpolation where the model does not know all sequences and tissues.
+    """The recipe, without weight interpolation if the model does not know all sequences and tissues.
 
-    The weights of an unknown sequence or tissue start at random, and no share of those is worth keeping.
+    The weights of an unknown sequence or tissue start at random, so no share of them is worth keeping.
     """
     origins = match_channels(card, sequences) + match_tissues(card, task)
     return recipe.model_copy(update={"weight_interpolation": 0.0}) if None in origins else recipe
 
 
 def warn_of_forgetting(recipe: Recipe, card: Card, sequences: Sequence[str], task: Task) -> str:
-    """A sentence where only a low learning rate keeps what the model knows; else an empty one."""
+    """A sentence if only a low learning rate keeps what the model has learnt; else an empty text."""
     if recipe.weight_interpolation:
         return ""
     if settle_interpolation(FINETUNE, card, sequences, task).weight_interpolation:
@@ -116,19 +120,22 @@ def inherit_weights(model: Model, plan: "Plan", sequences: Sequence[str], task: 
 
 
 def match_channels(card: Card, sequences: Sequence[str]) -> list[int | None]:
-    """For each sequence its channel in the trained model, or None."""
+    """The channel in the trained model for each sequence, or None."""
     return [card.sequences.index(name) if name in card.sequences else None for name in sequences]
 
 
 def match_tissues(card: Card, task: Task) -> list[int | None]:
-    """For each class of the task, background first, that of the trained model, or None; parts stand for wholes.
+    """The class in the trained model for each class of the task, or None; the background comes first.
 
-    >>> from brainsegnet.model.card import Architecture, Input
-    >>> from brainsegnet.task import BRATS2015, BRATS2021
-    >>> shape = Architecture(widths=(1, 1), refined=1)
-    >>> card = Card(name="x", task=BRATS2021, input=Input(sequences=("t1",)), network=shape)
-    >>> match_tissues(card, BRATS2015)
-    [0, 1, 2, 1, 3]
+    A part of a combined tissue is matched with the whole.
+
+    Examples:
+        >>> from brainsegnet.model.card import Architecture, Input
+        >>> from brainsegnet.task import BRATS2015, BRATS2021
+        >>> shape = Architecture(widths=(1, 1), refined=1)
+        >>> card = Card(name="x", task=BRATS2021, input=Input(sequences=("t1",)), network=shape)
+        >>> match_tissues(card, BRATS2015)
+        [0, 1, 2, 1, 3]
     """
     known = [set(tissue.split(" + ")) for tissue in card.task.labels.values()]
     origins: list[int | None] = [0]

@@ -1,4 +1,4 @@
-"""The log of a training: a CSV that grows line by line, TensorBoard, and a JSON at the end; and its throughput.
+"""The log of a training: a CSV that grows line by line, TensorBoard, a JSON at the end, and the throughput.
 
 Reading a log loads neither torch nor Lightning.
 """
@@ -23,7 +23,7 @@ COLUMNS = ("step", "epoch", "stage", "progress", "loss", "learning_rate", "minut
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """The rows of a `log.csv`, numbers as numbers and empty cells left out; none if there is no file."""
+    """The rows of a `log.csv`, with numbers converted and empty cells left out; no rows if there is no file."""
     if not path.is_file():
         return []
     with path.open(encoding="utf-8", newline="") as file:
@@ -35,9 +35,9 @@ class RunLog(Callback):
     """Writes every event of a training to a folder.
 
     Args:
-        folder: Gets `log.csv`, `log.json` and, where TensorBoard is installed, `tensorboard/`.
+        folder: Folder that gets `log.csv`, `log.json` and, if TensorBoard is installed, `tensorboard/`.
         regions: Regions whose Dice the events may hold.
-        steps: Rows of an earlier part up to this step are kept, later ones dropped; 0 begins a new log.
+        steps: Rows of an earlier part up to this step are kept, and later ones removed; 0 starts a new log.
     """
 
     def __init__(self, folder: Path, regions: Sequence[str], steps: int = 0) -> None:
@@ -51,7 +51,11 @@ class RunLog(Callback):
         self._board = _open_board(folder)
 
     def on_progress(self, event: ProgressEvent) -> None:
-        """Add a row; a full disk is an OSError."""
+        """Add a row to the log.
+
+        Raises:
+            OSError: the disk is full.
+        """
         row = {name: getattr(event, name) for name in COLUMNS}
         row |= {f"dice_{region}": value for region, value in (event.dice or {}).items()}
         self.rows.append(row)
@@ -84,9 +88,10 @@ def _open_board(folder: Path) -> Any:  # noqa: ANN401
 
 
 class Throughput:
-    """How fast a training runs, and for how much of the time the device waits for samples.
+    """Measures how fast a training runs, and for which share of the time the device waits for samples.
 
-    On a GPU a mark is an event on its time line, read once it has passed it: measuring never makes it wait.
+    On a GPU a mark is an event on its time line, which is read after it has passed. So measuring never makes the GPU
+    wait.
     """
 
     def __init__(self, device: "torch.device") -> None:
@@ -120,12 +125,12 @@ class Throughput:
 
     @property
     def samples_per_second(self) -> float:
-        """Since the start, or since the training was resumed."""
+        """Samples per second since the start, or since the training was resumed."""
         spent = self.cutting + self.learning
         return self.samples / spent if spent else 0.0
 
     @property
     def data_wait(self) -> float:
-        """Share of the time in which the device had no samples to learn from."""
+        """Share of the time in which the device had no samples to train on."""
         spent = self.cutting + self.learning
         return self.cutting / spent if spent else 0.0

@@ -1,4 +1,4 @@
-"""The training loop: one function on Lightning Fabric, for a CPU, one GPU, several, or several machines."""
+"""The training loop: one function on Lightning Fabric, for a CPU, one GPU, several GPUs or several machines."""
 
 import math
 import time
@@ -32,14 +32,19 @@ from brainsegnet.training.simulated import SimulationBuffer
 
 @dataclass(frozen=True)
 class Plan:
-    """What is trained: a network of `sequences` channels and `classes` classes, how, and for how long.
+    """What is trained, how, and for how long.
 
     Attributes:
-        patch: Training sample (D, H, W).
-        regions: The classes of each scored region, for the Dice loss; none is each class by itself.
-        design: Another network than Brain SegNet; None is that, as the recipe has it.
-        start: Weights to start from; None is random ones, drawn by the seed.
-        origin: SHA-256 of the file that `start` comes from; only a training with the same one is resumed.
+        recipe: How to train.
+        budget: How long to train.
+        sequences: Number of channels.
+        classes: Number of classes.
+        patch: Size (D, H, W) of a training sample.
+        seed: Seed of everything that is random.
+        regions: Classes of each scored region, for the Dice loss; empty means each class by itself.
+        design: A network other than Brain SegNet; None is Brain SegNet as in the recipe.
+        start: Weights to start from; None is random weights drawn by the seed.
+        origin: SHA-256 of the file of `start`. Only a training with the same one is resumed.
     """
 
     recipe: Recipe
@@ -55,23 +60,23 @@ class Plan:
 
     @property
     def network(self) -> Design:
-        """The network to build."""
+        """The design of the network."""
         recipe = self.recipe
         return self.design or brain_segnet(
             self.sequences, self.classes, recipe.widths, recipe.refined, recipe.stride, recipe.nonlinear
         )
 
     def build(self) -> nn.Module:
-        """A new network, its weights drawn by the seed."""
+        """A new network with weights drawn by the seed."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             return self.network.build()
 
     def check(self, processes: int) -> None:
-        """Refuse what would fail in the middle of a training.
+        """Check the plan before the training, so that it does not fail in the middle.
 
         Raises:
-            TaskError: the plan cannot be carried out, on so many devices or at all.
+            TaskError: the plan cannot be carried out, on this number of processes or at all.
         """
         recipe, (_, height, width) = self.recipe, self.patch
         if recipe.weight_interpolation and self.start is None:
@@ -95,13 +100,16 @@ class Plan:
 
 @dataclass(frozen=True)
 class Monitoring:
-    """What follows a training: callbacks, scoring of held-out cases, and saving, all in the first process alone.
+    """What accompanies a training: callbacks, scoring of held-out cases, and saving. Only the first process does it.
 
     Attributes:
-        validate: Whole-scan Dice by region of a network in evaluation mode; None is never. All processes agree on that.
-        validations: How often to validate over the whole budget.
-        keep: Gets "best" or "last", and the weights.
-        state_file, state_minutes: File for everything that a resumed training needs, and how often it is written.
+        callbacks: Receive the progress.
+        validate: Gives whole-scan Dice by region for a network in evaluation mode. None is never; all processes agree
+            on that.
+        validations: Number of validations over the whole training.
+        keep: Called with "best" or "last", and the weights.
+        state_file: File for everything that a resumed training needs.
+        state_minutes: Minutes between two writings of that file.
     """
 
     callbacks: tuple[Callback, ...] = ()
@@ -121,20 +129,20 @@ def fit(
     buffer: SimulationBuffer | None = None,
     resume: bool = False,
 ) -> nn.Module:
-    """Train a network; the result holds the last weights, averaged and interpolated where the recipe says so.
+    """Train a network. The result has the last weights, averaged and interpolated as the recipe says.
 
     Args:
         scans: Prepared training scans, all with the sequences of the plan.
         plan: What to train.
         fabric: Devices, machines and precision, launched.
         monitoring: Callbacks, scoring and saving.
-        buffer: Further scans, simulated during the training; every process simulates the same.
-        resume: Continue from the state file; on a CPU the result is that of an uninterrupted training, bit for bit.
+        buffer: Further scans, simulated during the training. Every process simulates the same.
+        resume: Continue from the state file. On a CPU the result equals that of an uninterrupted training, bit for bit.
 
     Raises:
         Interrupted: SIGINT or SIGTERM arrived; the state is written.
-        ModelError: the state to resume from is absent or of another training.
-        TaskError: the plan cannot be carried out, on so many devices or at all.
+        ModelError: the state to resume from is absent or belongs to another training.
+        TaskError: the plan cannot be carried out.
         TrainingDiverged: the loss is no longer a number.
     """
     plan.check(fabric.world_size)

@@ -1,7 +1,7 @@
-"""Focal loss (the paper's equation, after Lin et al. 2017) and soft Dice; small lesions may weigh more.
+"""Focal loss (the paper's equation, after Lin et al. 2017) and soft Dice loss; small lesions may weigh more.
 
-Sums and batch statistics go over all processes, so that training in several computes what training in one does. For
-batch norm PyTorch's SyncBatchNorm serves GPUs alone; `GlobalBatchNorm3d` serves CPUs too.
+Sums and batch statistics cover all processes, so a training in several processes computes the same as one process.
+PyTorch's SyncBatchNorm serves GPUs only; `GlobalBatchNorm3d` also serves CPUs.
 """
 
 import math
@@ -23,9 +23,14 @@ Regions = Sequence[Sequence[int]]
 
 
 def loss_of(logits: Tensor, classes: Tensor, recipe: Recipe, stage: Stage, regions: Regions = ()) -> Tensor:
-    """The focal loss of a stage, weighted where the recipe favours small lesions, plus the recipe's share of soft Dice.
+    """Loss of a stage: focal loss, weighted if the recipe favours small lesions, plus the recipe's share of soft Dice.
 
-    `logits` (N, K, D, H, W), true `classes` (N, D, H, W); `regions` are those of the Dice.
+    Args:
+        logits: (N, K, D, H, W).
+        classes: True classes 0 to K-1, (N, D, H, W).
+        recipe: Weights of the parts.
+        stage: Gives the focusing parameter.
+        regions: Classes of each region of the Dice loss; empty means each lesion class.
     """
     weights = weigh_small_lesions(classes, recipe.small_lesion_power) if recipe.small_lesion_power else None
     loss = focal_loss(logits, classes, stage.gamma, weights)
@@ -33,15 +38,19 @@ def loss_of(logits: Tensor, classes: Tensor, recipe: Recipe, stage: Stage, regio
 
 
 def focal_loss(logits: Tensor, classes: Tensor, gamma: float = 2.0, weights: Tensor | None = None) -> Tensor:
-    """Mean over voxels of -(1 - p_t)^gamma log p_t, with p_t the soft-max probability of the true class.
+    """Focal loss: mean over voxels of -(1 - p_t)^gamma log p_t, with p_t the soft-max probability of the true class.
 
-    `logits` (N, K, D, H, W); true `classes` 0 to K-1 and `weights`, a factor on each voxel, (N, D, H, W). A `gamma` of
-    0 is cross entropy.
+    Args:
+        logits: (N, K, D, H, W).
+        classes: True classes 0 to K-1, (N, D, H, W).
+        gamma: Focusing parameter; 0 is cross entropy.
+        weights: Factor on each voxel, (N, D, H, W).
 
-    >>> import math
-    >>> z, y = torch.zeros(1, 4, 1, 1, 1), torch.zeros(1, 1, 1, 1, dtype=torch.long)
-    >>> round(focal_loss(z, y, 0).item() / math.log(4), 6), round(focal_loss(z, y, 2).item() / math.log(4), 6)
-    (1.0, 0.5625)
+    Examples:
+        >>> import math
+        >>> z, y = torch.zeros(1, 4, 1, 1, 1), torch.zeros(1, 1, 1, 1, dtype=torch.long)
+        >>> round(focal_loss(z, y, 0).item() / math.log(4), 6), round(focal_loss(z, y, 2).item() / math.log(4), 6)
+        (1.0, 0.5625)
     """
     cross_entropy = F.cross_entropy(logits.float(), classes.long(), reduction="none")
     loss = cross_entropy if weights is None else weights * cross_entropy
@@ -53,14 +62,15 @@ def focal_loss(logits: Tensor, classes: Tensor, gamma: float = 2.0, weights: Ten
 def weigh_small_lesions(classes: Tensor, power: float) -> Tensor:
     """Factor on each voxel (N, D, H, W): 1 in the background, and larger in a lesion the smaller the lesion is.
 
-    In a lesion it is the share of lesion in the box of `AROUND` voxels, to the power of minus `power`: 1 within a large
-    lesion, about 6 in a lesion of ten voxels at a power of a half. All tissues count as lesion; voxels beyond the
-    sample do not count.
+    In a lesion it is the share of lesion in the box of `AROUND` voxels, to the power of minus `power`. At a power of
+    0.5 it is 1 within a large lesion, and about 6 in a lesion of ten voxels. All tissues count as lesion; voxels beyond
+    the sample do not count.
 
-    >>> dots = torch.zeros(1, 9, 9, 9, dtype=torch.long)
-    >>> dots[0, 4, 4, 4] = 1
-    >>> weigh_small_lesions(dots, 0.5)[0, 4, 4, 3:5].tolist()
-    [1.0, 20.12461280822754]
+    Examples:
+        >>> dots = torch.zeros(1, 9, 9, 9, dtype=torch.long)
+        >>> dots[0, 4, 4, 4] = 1
+        >>> weigh_small_lesions(dots, 0.5)[0, 4, 4, 3:5].tolist()
+        [1.0, 20.12461280822754]
     """
     lesion = (classes > 0).float().unsqueeze(1)
     share = lesion
@@ -72,10 +82,15 @@ def weigh_small_lesions(classes: Tensor, power: float) -> Tensor:
 
 
 def dice_loss(logits: Tensor, classes: Tensor, regions: Regions = ()) -> Tensor:
-    """1 minus the soft Dice of the regions, none being each lesion class, over the whole batch of all processes.
+    """Soft Dice loss: 1 minus the soft Dice of the regions, over the whole batch of all processes.
 
-    `logits` (N, K, D, H, W), true `classes` 0 to K-1 (N, D, H, W). Only regions that occur in the batch count. Where
-    one does not, any voxel of it would cost as much as a missed lesion, and rare tissues would be found too seldom.
+    Only regions that occur in the batch count. Otherwise any voxel of an absent region would cost as much as a missed
+    lesion, and rare tissues would be found too seldom.
+
+    Args:
+        logits: (N, K, D, H, W).
+        classes: True classes 0 to K-1, (N, D, H, W).
+        regions: Classes of each region; empty means each lesion class.
     """
     regions = regions or [[k] for k in range(1, logits.shape[1])]
     rows = [[float(k in region) for k in range(logits.shape[1])] for region in regions]
@@ -90,7 +105,7 @@ def dice_loss(logits: Tensor, classes: Tensor, regions: Regions = ()) -> Tensor:
 
 
 def is_distributed() -> bool:
-    """Whether this process is one of several."""
+    """Whether the training runs in several processes."""
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
@@ -100,7 +115,7 @@ def all_sum(x: Tensor) -> Tensor:
 
 
 def all_max(value: float, device: torch.device) -> float:
-    """The largest of all processes' values, so that all take the same decision."""
+    """The largest value over all processes, so that all take the same decision."""
     if not is_distributed():
         return value
     shared = torch.tensor(value, dtype=torch.float64, device=device)
@@ -109,7 +124,7 @@ def all_max(value: float, device: torch.device) -> float:
 
 
 class GlobalBatchNorm3d(nn.BatchNorm3d):
-    """Batch norm whose statistics are those of the batch over all processes."""
+    """Batch norm with the statistics of the batch over all processes."""
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, D, H, W) to the same shape."""
@@ -131,7 +146,7 @@ class GlobalBatchNorm3d(nn.BatchNorm3d):
 
 
 def share_batch_norm(net: nn.Module) -> None:
-    """Replace every batch norm of `net`, in place, by one over all processes; names of tensors stay as they are."""
+    """Replace every batch norm of `net`, in place, by one over all processes. Names of tensors stay the same."""
     for parent in list(net.modules()):
         for name, child in parent.named_children():
             if type(child) is nn.BatchNorm3d:

@@ -1,6 +1,6 @@
-"""Recipes: how a model is trained, as values: network width, samples, augmentation, curriculum, loss and budget.
+"""Recipes: how a model is trained, as values: network width, samples, augmentation, curriculum, loss and length.
 
-The recipe `paper` is the paper's "Learning with Curriculum" and "Implementation Details".
+The recipe `paper` follows the sections "Learning with Curriculum" and "Implementation Details" of the paper.
 """
 
 import math
@@ -19,17 +19,18 @@ class _Value(BaseModel):
 
 
 class Augmentation(_Value):
-    """How strongly an augmented sample may be changed; the defaults are the paper's ("Data Augmentation").
+    """How strongly samples are augmented. The defaults are those of the paper (section "Data Augmentation").
 
     Attributes:
-        slice_gain: Factor on each slice.
-        scale: In-plane magnification of all slices; the paper's "[0:5; 1:2]" is read as 0.5 to 1.2.
+        slice_gain: Range of a factor on each slice.
+        scale: Range of the in-plane magnification of all slices. The paper's "[0:5; 1:2]" is read as 0.5 to 1.2.
         quarter_turns: Whether all slices turn by the same 0, 90, 180 or 270 degrees.
-        flips: Probability of mirroring, along (D, H, W) each.
-        angle_deg: In-plane rotation, at most this far either way.
-        gain, shift: Factor on each sequence's contrast, and what is added to it, in standard deviations.
-        gamma: Exponent of a power law on each sequence, rescaled to its range.
-        noise: Standard deviation of Gaussian noise, at most.
+        flips: Probability of mirroring along each of (D, H, W).
+        angle_deg: Largest in-plane rotation in degrees, in either direction.
+        gain: Range of a factor on the contrast of each sequence.
+        shift: Range of an offset to each sequence, in standard deviations.
+        gamma: Range of the exponent of a power law on each sequence, rescaled to its range.
+        noise: Largest standard deviation of Gaussian noise, in standard deviations of a sequence.
         blur: Probability that a sequence is smoothed in plane.
     """
 
@@ -60,10 +61,13 @@ STRONG = Augmentation(
 
 
 class Stage(_Value):
-    """A stage of the curriculum, which takes a share of the budget; the shares are scaled to a sum of 1.
+    """One stage of the curriculum (section "Learning with Curriculum" of the paper).
 
-    `augment` is the probability that a sample is augmented, `gamma` the focusing parameter of the focal loss (0 is
-    cross entropy).
+    Attributes:
+        name: Name of the stage, for the log.
+        share: Share of the training that it takes. The shares are scaled to a sum of 1.
+        augment: Probability that a sample is augmented, 0 to 1.
+        gamma: Focusing parameter of the focal loss; 0 is cross entropy.
     """
 
     name: str
@@ -83,11 +87,17 @@ PAPER_STAGES = (
 class Budget:
     """How long to train: exactly one of epochs, steps and minutes.
 
-    Raises:
-        TaskError: none or several are given, or it is no number above zero.
+    Attributes:
+        epochs: Passes over the training cases.
+        steps: Steps of the optimiser.
+        minutes: Minutes of training.
 
-    >>> str(Budget(minutes=2.5))
-    '2.5 minutes'
+    Raises:
+        TaskError: none or several are given, or the value is not a number above zero.
+
+    Examples:
+        >>> str(Budget(minutes=2.5))
+        '2.5 minutes'
     """
 
     epochs: float | None = None
@@ -111,11 +121,17 @@ class Budget:
         return "epochs" if self.epochs is not None else "steps" if self.steps is not None else "minutes"
 
     def to_json(self) -> dict[str, float]:
-        """The one that is given, by name."""
+        """The length that is given, by its name."""
         return {self.kind: getattr(self, self.kind)}
 
     def progress(self, steps: int, minutes: float, steps_per_epoch: float) -> float:
-        """Share of the budget that is spent, 0 to 1."""
+        """Share of the budget that is spent, 0 to 1.
+
+        Args:
+            steps: Steps so far.
+            minutes: Minutes so far.
+            steps_per_epoch: Steps of one epoch.
+        """
         if self.minutes is not None:
             return min(1.0, minutes / self.minutes)
         total = self.steps if self.steps is not None else math.ceil((self.epochs or 0) * steps_per_epoch)
@@ -123,27 +139,43 @@ class Budget:
 
 
 class Recipe(_Value):
-    """Everything that decides how a model is trained, apart from data, seed and devices.
+    """All values that decide how a model is trained, except data, seed and devices.
+
+    Change a built-in recipe with `model_copy(update={...})`.
 
     Attributes:
-        widths, refined: Channels of the four blocks, and of the refinement module.
-        narrow_below: With fewer training cases the network is half as wide, see `fit_to`.
-        nonlinear: Whether the coarser refine units hold batch norm and ReLU.
-        stride: Down-sampling (D, H, W) between blocks.
-        patch: Training sample (D, H, W); None is that of the model it starts from, else the task's.
-        sampling: `slabs` cuts each scan into slabs without overlap (the paper); `lesion` centres every second sample
-            on a voxel of a lesion class drawn at random, and the others anywhere in the brain.
+        name: Name of the recipe, for log and card.
+        widths: Channels of the four blocks. The paper's are (32, 64, 128, 256).
+        refined: Channels of the refinement module. The paper's are 128.
+        narrow_below: With fewer training cases than this the network has half the width; see `fit_to`.
+        nonlinear: Whether the coarser refine units have batch norm and ReLU.
+        stride: Down-sampling along (D, H, W) between blocks.
+        patch: Size (D, H, W) of a training sample in voxels. None takes that of the model to start from, else of the
+            task.
+        sampling: `slabs` cuts each scan into slabs without overlap, as the paper does. `lesion` centres every second
+            sample on a voxel of a random lesion class, and the others anywhere in the brain.
         batch: Samples per step, over all devices.
-        learning_rate: The highest. It is reached after `warmup`, a share of the budget, and kept, or with `decay`
-            lowered to zero along half a cosine.
-        dice, small_lesion_power: Weights of the soft Dice loss beside the focal loss, and in that of small lesions,
-            see `losses.weigh_small_lesions`.
-        averaging: Decay of the moving average of weights that is validated and kept; 0 is none.
+        optimiser: `adam` or `adamw`.
+        learning_rate: Highest learning rate. It is reached after `warmup` and kept, or lowered if `decay` is set.
+        weight_decay: Weight decay of the optimiser.
+        warmup: Share of the training in which the learning rate rises.
+        decay: Whether the learning rate falls towards zero along half a cosine.
+        dice: Weight of the soft Dice loss, added to the focal loss.
+        small_lesion_power: How much more small lesions weigh in the focal loss, 0 to 1; see
+            `losses.weigh_small_lesions`.
+        averaging: Decay of the moving average of weights that is validated and kept; 0 is no average.
         bf16: Whether devices with units for it (GPUs, CPUs with AMX) compute in bf16 mixed precision.
-        drop_sequences: Probability that a sample loses some of its sequences; it keeps at least one.
-        weight_interpolation: Share of the weights that the training starts from in the mean that is validated and kept
-            (Wortsman et al., Robust fine-tuning, CVPR 2022).
-        budget_epochs, budget_minutes: The budget where the user gives none; one of the two.
+        drop_sequences: Probability that a sample loses some of its sequences. It keeps at least one.
+        weight_interpolation: Share of the starting weights in the mean that is validated and kept (Wortsman et al.,
+            Robust fine-tuning, CVPR 2022).
+        augmentation: How samples are augmented.
+        stages: Stages of the curriculum, in order.
+        budget_epochs: Length in epochs if the user gives none; None if `budget_minutes` is set.
+        budget_minutes: Length in minutes if the user gives none; None if `budget_epochs` is set.
+
+    Examples:
+        >>> QUICK.model_copy(update={"name": "mine", "batch": 4}).batch
+        4
     """
 
     name: str
@@ -177,14 +209,15 @@ class Recipe(_Value):
         return self
 
     def budget(self) -> Budget:
-        """The recipe's own budget."""
+        """The length of the training that the recipe itself sets."""
         return Budget(epochs=self.budget_epochs, minutes=self.budget_minutes)
 
     def fit_to(self, cases: int) -> "Recipe":
-        """The recipe for so many training cases; where they are few, at half the width and twice the learning rate.
+        """The recipe for a number of training cases. Below `narrow_below`: half the width and twice the learning rate.
 
-        >>> QUICK.fit_to(8).widths, QUICK.fit_to(3).widths, QUICK.fit_to(3).learning_rate
-        ((16, 32, 64, 128), (8, 16, 32, 64), 0.004)
+        Examples:
+            >>> QUICK.fit_to(8).widths, QUICK.fit_to(3).widths, QUICK.fit_to(3).learning_rate
+            ((16, 32, 64, 128), (8, 16, 32, 64), 0.004)
         """
         half: dict[str, object] = {
             "widths": tuple(width // 2 for width in self.widths),
@@ -194,10 +227,11 @@ class Recipe(_Value):
         return self.model_copy(update={"narrow_below": 0} | (half if cases < self.narrow_below else {}))
 
     def stage_at(self, progress: float) -> Stage:
-        """The stage at this share of the budget.
+        """The stage of the curriculum after a share (0 to 1) of the training.
 
-        >>> PAPER.stage_at(0.4).name, PAPER.stage_at(1.0).name
-        ('augmented', 'focal')
+        Examples:
+            >>> PAPER.stage_at(0.4).name, PAPER.stage_at(1.0).name
+            ('augmented', 'focal')
         """
         total, passed = sum(stage.share for stage in self.stages), 0.0
         for stage in self.stages:
@@ -207,7 +241,7 @@ class Recipe(_Value):
         return self.stages[-1]
 
     def rate_at(self, progress: float) -> float:
-        """Learning rate at this share of the budget."""
+        """The learning rate after a share (0 to 1) of the training."""
         if progress < self.warmup:
             return self.learning_rate * max(progress / self.warmup, 0.01)
         if not self.decay:
@@ -240,7 +274,7 @@ THOROUGH = QUICK.model_copy(
     update={"name": "thorough", "narrow_below": 0, "averaging": 0.995, "drop_sequences": 0.5, "budget_minutes": 180}
 )
 SMALL_LESIONS = THOROUGH.model_copy(update={"name": "small-lesions", "small_lesion_power": 0.5})
-"""For lesions that are many and small, such as embolic strokes."""
+"""For many small lesions, such as embolic strokes."""
 MODERN = QUICK.model_copy(
     update={
         "name": "modern",
@@ -267,15 +301,19 @@ FINETUNE = THOROUGH.model_copy(
         "budget_minutes": 10,
     }
 )
-"""For a trained model, see `finetune.adopt`; the last stage alone, because unaugmented scans would be memorised."""
+"""For a trained model, see `finetune.adopt`. It has the last stage only: a network memorises unaugmented scans."""
 RECIPES: Mapping[str, Recipe] = {one.name: one for one in (PAPER, QUICK, THOROUGH, SMALL_LESIONS, MODERN, FINETUNE)}
 
 
 def load_recipe(name: str) -> Recipe:
-    """A built-in recipe by name.
+    """A built-in recipe by its name.
 
     Raises:
-        TaskError: no such recipe.
+        TaskError: there is no such recipe.
+
+    Examples:
+        >>> load_recipe("paper").budget_epochs
+        1500.0
     """
     if name not in RECIPES:
         raise TaskError(f"unknown recipe {name!r}; choose one of {', '.join(RECIPES)}")

@@ -1,6 +1,6 @@
-"""Training samples, cropped and augmented in batches from prepared scans in memory or on the GPU.
+"""Training samples, cropped and augmented in batches, from prepared scans in memory or on the GPU.
 
-Sample k of a training is a pure function of (seed, epoch, index): no worker processes, no hidden state.
+Sample k of a training is a pure function of (seed, epoch, index). There are no worker processes and no hidden state.
 """
 
 from collections.abc import Sequence
@@ -28,14 +28,15 @@ VOXELS_PER_CLASS = 20_000
 
 @dataclass(frozen=True, eq=False)
 class Scan:
-    """A prepared training scan.
+    """A training scan, prepared for the network.
 
     Attributes:
-        image: Normalised intensities (C, D, H, W) of the brain box, 0 outside the brain.
-        classes: True classes (D, H, W) of the same box.
-        depth: Slices of the whole scan, of which the box starts at slice `first`.
-        spacing_mm: Distance between voxel centres along (D, H, W).
-        outside: The whole scan around the box, and the true classes there; None where they are not known.
+        image: Normalised intensities (C, D, H, W) in the box of the brain, 0 outside the brain.
+        classes: True classes (D, H, W) in the same box.
+        depth: Number of slices of the whole scan.
+        first: Slice of the whole scan at which the box starts.
+        spacing_mm: Distances between voxel centres along (D, H, W).
+        outside: The true classes outside the box; None if they are not known.
     """
 
     image: Floats
@@ -47,13 +48,13 @@ class Scan:
 
     @classmethod
     def of(cls, case: Case, task: Task) -> Self:
-        """Prepare a case whose label map is in the values of a task; without a label map, all is background.
+        """Prepare a case whose label map uses the values of a task. Without a label map, everything is background.
 
         Raises:
             ImageError: an image cannot be used.
             LabelError: a label is outside the task.
         """
-        prepared = prepare(case)
+        prepared = prepare(case, task.normalisation)
         labels = case.lesion.array if case.lesion is not None else np.zeros(case.reference.shape, np.uint8)
         classes = task.encode(labels, case.name)
         inside = follow(classes, prepared).copy()
@@ -63,16 +64,20 @@ class Scan:
 
     @cached_property
     def centres(self) -> list[NDArray[np.int64]]:
-        """Voxels (n, 3) of each lesion class that occurs, at most about `VOXELS_PER_CLASS` of each."""
+        """Voxels (n, 3) of each lesion class that occurs, about `VOXELS_PER_CLASS` of each at most."""
         found = [np.argwhere(self.classes == k) for k in np.unique(self.classes) if k]
         return [voxels[:: max(1, len(voxels) // VOXELS_PER_CLASS)] for voxels in found]
 
 
 @dataclass(frozen=True)
 class SampleSpec:
-    """Where a sample is cut and how it is augmented: everything about it that is random.
+    """Everything that is random about a sample: where it is cut and how it is augmented.
 
-    First slice `start` and in-plane `centre` (row, column) are counted in the brain box of the scan of index `scan`.
+    Attributes:
+        scan: Index of the scan.
+        start: First slice, counted in the box of the brain.
+        centre: In-plane centre (row, column), counted in the box of the brain.
+        params: The augmentation.
     """
 
     scan: int
@@ -85,13 +90,13 @@ class Sampler:
     """Draws and cuts the samples of a training.
 
     Args:
-        scans: All with the same sequences.
-        recipe: Decides sampling and augmentation.
-        patch: Sample (D, H, W).
-        seed: Of the whole training.
+        scans: Training scans, all with the same sequences.
+        recipe: Sampling and augmentation.
+        patch: Size (D, H, W) of a sample.
+        seed: Seed of the whole training.
         device: Where the scans are kept and the samples are cut.
-        depths: Slices that each further scan counts in an epoch; `put` brings it before the first draw, and others in
-            its place later.
+        depths: Number of slices that each further scan counts in an epoch. `put` brings these scans, and may replace
+            them.
     """
 
     def __init__(
@@ -115,7 +120,7 @@ class Sampler:
             self.put(i, scan)
 
     def put(self, index: int, scan: Scan) -> None:
-        """Keep a scan at an index, instead of the one that was there."""
+        """Keep a scan at an index, in place of an earlier one."""
         stored = torch.float32 if self.device.type == "cpu" else torch.float16
         self.scans[index] = scan
         self.images[index] = torch.from_numpy(scan.image).to(self.device, stored)

@@ -1,4 +1,4 @@
-"""Gliomas and strokes that are simulated into the memory of a training, and never written to a disk."""
+"""Gliomas and strokes that are simulated in memory during a training, and never written to disk."""
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -34,22 +34,23 @@ under a usual seed."""
 
 @dataclass(eq=False)
 class SimulationBuffer:
-    """A number of simulated scans in memory, the oldest of which is replaced every so many steps.
+    """A number of simulated scans in memory. The oldest is replaced after a fixed number of steps.
 
-    Which scans it holds follows from the step alone. So no state need hold it, and all processes hold the same.
+    The step alone decides which scans it holds. So no state file has to hold it, and all processes hold the same.
 
     Attributes:
-        size: Scans at a time; 0 is an empty buffer.
-        refresh_every: Steps after which the oldest is replaced.
-        make: Simulates the scan of a number from 0, which is always the same scan.
-        depth: Slices that each scan counts in an epoch, however many it has.
-        origin: Identifies what simulates them; a training is resumed with the same only.
-        ahead: Simulate the next scan in a thread during the training, instead of when it is due.
-        seen: Scans that the training has held so far, over all resumed parts.
+        size: Number of scans at a time; 0 is an empty buffer.
+        refresh_every: Number of steps after which the oldest is replaced.
+        make: Simulates the scan with a number from 0, always the same scan for a number.
+        depth: Number of slices that each scan counts in an epoch.
+        origin: Identifies what simulates the scans. A training is resumed only with the same origin.
+        ahead: Simulate the next scan in a thread during the training, instead of when it is needed.
+        seen: Number of scans that the training has held so far, including those before it was resumed.
 
-    >>> buffer = SimulationBuffer(3, 40, make=lambda number: ...)
-    >>> buffer.numbers_at(39), buffer.numbers_at(40), buffer.numbers_at(200), buffer.count_at(200)
-    ([0, 1, 2], [3, 1, 2], [6, 7, 5], 8)
+    Examples:
+        >>> buffer = SimulationBuffer(3, 40, make=lambda number: ...)
+        >>> buffer.numbers_at(39), buffer.numbers_at(40), buffer.numbers_at(200), buffer.count_at(200)
+        ([0, 1, 2], [3, 1, 2], [6, 7, 5], 8)
     """
 
     size: int
@@ -64,29 +65,29 @@ class SimulationBuffer:
     _next: "tuple[int, Future[Scan]] | None" = None
 
     def count_at(self, step: int) -> int:
-        """Scans that have been held up to a step, which is counted from 0."""
+        """Number of scans that have been held up to a step, which is counted from 0."""
         return self.size + max(step, 0) // self.refresh_every if self.size else 0
 
     def numbers_at(self, step: int) -> list[int]:
-        """The number of the scan in each place at a step: the newest of those that the place gets."""
+        """The number of the scan in each place at a step."""
         newest = self.count_at(step) - 1
         return [newest - (newest - place) % self.size for place in range(self.size)]
 
     @property
     def fingerprint(self) -> str:
-        """What must agree for a training to be resumed."""
+        """Text that must agree for a training to be resumed."""
         made = f" {self.size} made by {self.origin}, {self.depth} deep, a new one every {self.refresh_every} steps"
         return made if self.size else ""
 
     def fill(self, step: int, put: Put) -> None:
-        """Simulate all scans of a step, whatever was held before."""
+        """Simulate all scans of a step, independent of what was held before."""
         self.close()
         self._held = [None] * self.size
         self._thread = ThreadPoolExecutor(1) if self.ahead and self.size else None
         self.update(step, put)
 
     def update(self, step: int, put: Put) -> None:
-        """Hold the scans of a step, and begin with the next one where scans are simulated ahead."""
+        """Hold the scans of a step, and start simulating the next one if scans are simulated ahead."""
         for place, number in enumerate(self.numbers_at(step)):
             if self._held[place] != number:
                 put(place, self._obtain(number))
@@ -96,7 +97,7 @@ class SimulationBuffer:
             self._next = self.seen, self._thread.submit(self.make, self.seen)
 
     def close(self) -> None:
-        """End the thread, after the scan that it is simulating."""
+        """End the thread after the scan that it is simulating."""
         if self._thread:
             self._thread.shutdown(cancel_futures=True)
         self._thread = self._next = None
@@ -125,11 +126,11 @@ KINDS: Mapping[Generator, Kind] = {
 
 
 def plan_simulation(options: TrainOptions, task: Task, sequences: Sequence[str]) -> Simulated | None:
-    """What is simulated beside the cases of a training; None where nothing is.
+    """What is simulated in addition to the cases of a training; None if nothing is.
 
     Raises:
-        TaskError: no such sequences can be simulated, the tissues that are simulated are unknown to the task, or the
-            options are for another kind of case.
+        TaskError: no such sequences can be simulated, the task does not know the simulated tissues, or an option is for
+            another kind of case.
     """
     if options.simulated is None:
         return None
@@ -175,10 +176,11 @@ def _choose_generator(task: Task, sequences: Sequence[str]) -> Generator:
 
 
 def describe_simulation(simulated: Simulated) -> str:
-    """What is simulated, in a sentence.
+    """What is simulated, in one sentence.
 
-    >>> describe_simulation(Simulated(anatomy="icbm152", seed=1000000000, size=8, refresh_every=40))
-    '8 simulated gliomas in memory, one new every 40 steps; anatomy icbm152, seeds from 1000000000'
+    Examples:
+        >>> describe_simulation(Simulated(anatomy="icbm152", seed=1000000000, size=8, refresh_every=40))
+        '8 simulated gliomas in memory, one new every 40 steps; anatomy icbm152, seeds from 1000000000'
     """
     steps = "step" if simulated.refresh_every == 1 else f"{simulated.refresh_every} steps"
     kind = simulated.kind[:-1] if simulated.size == 1 else simulated.kind
@@ -188,12 +190,14 @@ def describe_simulation(simulated: Simulated) -> str:
 def open_buffer(
     simulated: Simulated, options: TrainOptions, task: Task, sequences: Sequence[str], device: "torch.device"
 ) -> SimulationBuffer:
-    """The simulated cases of a training, gliomas rendered on its device.
+    """The buffer of simulated cases of a training. Gliomas are rendered on its device.
 
-    On a GPU they are simulated ahead, on a stream that does not wait for what the training has queued there.
+    On a GPU they are simulated ahead, on a stream that does not wait for the work of the training.
 
     Raises:
-        DatasetError, MissingExtra, ImageError: as `open_simulator`.
+        DatasetError: as `open_simulator`.
+        MissingExtra: as `open_simulator`.
+        ImageError: as `open_simulator`.
     """
     import torch
 

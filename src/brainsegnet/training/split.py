@@ -1,4 +1,4 @@
-"""Which cases a training learns from, which are held out, and with which sequences; and folds, patient by patient."""
+"""Which cases a training uses, which are held out, and with which sequences; and folds by patient."""
 
 import re
 from collections import defaultdict
@@ -37,13 +37,14 @@ A grade stands before a name of BraTS 2015 where another patient of the other gr
 def patient_of(case: str) -> str:
     """The patient whose scan a case is, as far as its name shows; else the case itself.
 
-    BraTS 2023 holds scans of BraTS 2021 under the same numbers, so both count as one patient's; BraTS 2020 has numbers
-    of its own, and one scan of each patient.
+    BraTS 2023 holds scans of BraTS 2021 under the same numbers, so both count as one patient. BraTS 2020 has its own
+    numbers, and one scan of each patient.
 
-    >>> patient_of("BraTS-GLI-00006-001") == patient_of("BraTS-GLI-00006-000") == patient_of("BraTS2021_00006")
-    True
-    >>> patient_of("brats_tcia_pat105_0012"), patient_of("sub-strokecase0001_ses-0001"), patient_of("training_4")
-    ('brats_tcia_pat105', 'sub-strokecase0001', 'training_4')
+    Examples:
+        >>> patient_of("BraTS-GLI-00006-001") == patient_of("BraTS-GLI-00006-000") == patient_of("BraTS2021_00006")
+        True
+        >>> patient_of("brats_tcia_pat105_0012"), patient_of("sub-strokecase0001_ses-0001"), patient_of("training_4")
+        ('brats_tcia_pat105', 'sub-strokecase0001', 'training_4')
     """
     for pattern, form in _PATIENTS:
         if match := pattern.fullmatch(case):
@@ -52,15 +53,16 @@ def patient_of(case: str) -> str:
 
 
 def deal_folds(cases: Sequence[str], folds: int, seed: int) -> tuple[tuple[str, ...], ...]:
-    """Deal cases, by name, into folds of about the same size, all scans of a patient into one.
+    """Divide cases, by name, into folds of about the same size, with all scans of a patient in one fold.
 
-    The seed decides which cases share a fold; the order of `cases` does not.
+    The seed decides which cases share a fold. The order of `cases` does not matter.
 
     Raises:
-        DatasetError: fewer than two folds, or fewer patients than folds.
+        DatasetError: there are fewer than two folds, or fewer patients than folds.
 
-    >>> deal_folds(["b_0", "a_0", "c_0"], 3, seed=1)
-    (('a_0',), ('b_0',), ('c_0',))
+    Examples:
+        >>> deal_folds(["b_0", "a_0", "c_0"], 3, seed=1)
+        (('a_0',), ('b_0',), ('c_0',))
     """
     patients = _by_patient(sorted(cases))
     if folds < 2:
@@ -86,7 +88,7 @@ def _by_patient(cases: Iterable[str]) -> dict[str, list[str]]:
 
 
 def check_distinct(scored: Mapping[str, "Scan"], trained: Mapping[str, "Scan"]) -> None:
-    """Refuse to score a scan, given by name, that is trained on under another name.
+    """Check that no scored scan, given by name, is also a training scan under another name.
 
     Raises:
         DatasetError: two cases hold the same intensities.
@@ -107,9 +109,16 @@ def _digest(scan: "Scan") -> tuple[object, ...]:
 
 @dataclass(frozen=True)
 class DataSplit:
-    """The cases that are trained on, those that are held out, and how they are read; sequences in the channels' order.
+    """The cases of a training, those that are held out, and how they are read.
 
-    What is `simulated` comes beside the training cases.
+    Attributes:
+        task: The task.
+        sequences: Sequences in the order of the channels.
+        training: Cases to train on.
+        validation: Held-out cases.
+        resample: Whether volumes on other grids are resampled.
+        register: Whether sequences on other grids are registered.
+        simulated: Cases that are simulated in addition, or None.
     """
 
     task: Task
@@ -124,13 +133,13 @@ class DataSplit:
 def split_cases(data: Sequence[Path], task: Task, options: TrainOptions) -> DataSplit:
     """Find the cases in folders or tables, and decide which are held out and which sequences are used.
 
-    All scans of a patient go together.
+    All scans of a patient stay together.
 
     Raises:
-        DatasetError: there is no case to train on and none simulated, a name that no case has, a held-out case whose
-            patient has another scan in the training, or a file that is absent, empty or cut short.
-        MissingSequence: a case lacks a sequence that was named, or all share none.
-        TaskError: cases are to be simulated that do not fit the task.
+        DatasetError: there is no case to train on, a name belongs to no case, or a file is absent or incomplete. Or the
+            patient of a held-out case has another scan in the training.
+        MissingSequence: a case lacks a sequence that was named, or all cases share none.
+        TaskError: the cases to simulate do not fit the task.
     """
     if not data and options.simulated is None:
         raise DatasetError(
@@ -160,10 +169,10 @@ def split_cases(data: Sequence[Path], task: Task, options: TrainOptions) -> Data
 
 
 def check_same(split: DataSplit, card: Card, where: Path) -> None:
-    """Refuse to resume a training with other cases or sequences: what was held out must stay unseen.
+    """Check that a training is resumed with the same cases and sequences, because held-out cases must stay unseen.
 
     Raises:
-        ModelError: the card of the training that is in the folder `where` says otherwise.
+        ModelError: the card of the training in the folder `where` names others.
     """
     note = card.training
     compared = {
@@ -183,10 +192,10 @@ def check_same(split: DataSplit, card: Card, where: Path) -> None:
 def load_scans(
     cases: Sequence[CaseFiles], split: DataSplit, say: Callable[[str], None] = lambda text: None
 ) -> Mapping[str, "Scan"]:
-    """Read and prepare cases of a split; `say` gets a sentence for each doubtful registration.
+    """Read and prepare cases of a split. `say` receives a sentence for each doubtful registration.
 
     Raises:
-        BrainSegNetError: a case cannot be used; one sentence says which and why.
+        BrainSegNetError: a case cannot be used; the text names the case and the reason.
     """
     from brainsegnet.preprocessing.alignment import Aligner
     from brainsegnet.training.sampler import Scan
@@ -222,7 +231,11 @@ def _draw_held_out(cases: Sequence[CaseFiles], options: TrainOptions) -> set[str
 
 
 def check_patients(training: Sequence[CaseFiles], held: Collection[str]) -> None:
-    """Refuse, as a DatasetError, a held-out case whose patient has another scan in the training."""
+    """Check that no patient of a held-out case has another scan in the training.
+
+    Raises:
+        DatasetError: a patient has.
+    """
     trained = {patient_of(case.name): case.name for case in training}
     for name in sorted(held):
         if other := trained.get(patient_of(name)):

@@ -1,4 +1,4 @@
-"""`train`: cases on disk to a model folder, with held-out cases scored on the way."""
+"""`train`: from cases on disk to a model folder. Held-out cases are scored during the training."""
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -52,21 +52,23 @@ def train(
     options: TrainOptions | None = None,
     callback: Callback | None = None,
 ) -> Path:
-    """Train Brain SegNet on cases with known lesions, on cases that are simulated meanwhile, or on both.
+    """Train Brain SegNet on cases with known lesions, on cases that are simulated during the training, or on both.
 
     Args:
-        data: Folders of cases, or tables, in any layout that `find_cases` knows; empty where all cases are simulated.
-        task: A task, the name of a built-in one, or a YAML file.
-        out: Gets `best/` and `last/` (model folders), `log.csv`, `log.json`, `tensorboard/` and the state for resuming.
+        data: Folders of cases, or tables, in any layout that `inspect` recognises. Empty if all cases are simulated.
+        task: A task, the name of a built-in task, or a YAML file.
+        out: Folder that gets `best/` and `last/` (model folders), `log.csv`, `log.json`, `tensorboard/` and the state
+            for resuming.
         options: How to train.
-        callback: Hears of the progress.
+        callback: Receives messages and progress.
 
     Returns:
-        The model folder to use: `best` where cases were held out, else `last`.
+        The model folder to use: `best` if cases were held out and scored, else `last`. The scores of `best` are
+        optimistic, because the held-out cases chose it.
 
     Raises:
         BrainSegNetError: data, task, options or output folder cannot be used; one sentence says why.
-        Interrupted: SIGINT or SIGTERM; the state is written, and `resume` continues.
+        Interrupted: SIGINT or SIGTERM arrived. The state is written, and `resume` continues.
     """
     options = options or TrainOptions()
     task = task if isinstance(task, Task) else load_task(task)
@@ -77,7 +79,7 @@ def train(
 def train_split(
     split: DataSplit, out: Path, options: TrainOptions, callback: Callback, read: Reader = load_scans
 ) -> Path:
-    """As `train`, on cases that are chosen already, and that `read` reads or has in memory."""
+    """As `train`, on cases that are already chosen. `read` reads them, or has them in memory."""
     parent = None if options.start is None else resolve_model(options.start)
     if parent is not None:
         check_start(split, parent.card)
@@ -116,7 +118,7 @@ def train_split(
 
 
 def make_plan(split: DataSplit, options: TrainOptions, parent: Model | None) -> "Plan":
-    """What is trained on these cases, from a model or from none.
+    """What is trained on these cases, from a model or from random weights.
 
     Raises:
         TaskError: the recipe is unknown, or cannot train the model.
@@ -137,7 +139,11 @@ def make_plan(split: DataSplit, options: TrainOptions, parent: Model | None) -> 
 
 
 def launch(recipe: Recipe, accelerator: Device, devices: int = 1, nodes: int = 1) -> "Fabric":
-    """Devices, machines and precision; where there are no such devices, or not as many, that is a TaskError."""
+    """Choose devices, machines and precision.
+
+    Raises:
+        TaskError: there are no such devices, or not as many.
+    """
     import torch
     from lightning.fabric import Fabric
 
@@ -266,7 +272,7 @@ class _Run:
 def score(
     predictor: TiledPredictor, scans: Iterable["Scan"], task: Task, margin: float | None = None
 ) -> dict[str, Doubles]:
-    """Whole-scan Dice by region, one of each scan, without the components that a margin drops."""
+    """Whole-scan Dice of each region, one value for each scan. A margin drops components of low confidence."""
     scores = [
         region_dice(segment_filtered(predictor, scan.image, margin).classes, scan.classes, task) for scan in scans
     ]
