@@ -22,9 +22,11 @@ if TYPE_CHECKING:
     from brainsegnet.model.store import Model
     from brainsegnet.simulation.fields import RandomStreams
     from brainsegnet.training.recipes import Recipe
-    from brainsegnet.volume import LabelMap
+    from brainsegnet.volume import LabelMap, Volume
 
 SMALL = (38, 49, 40)
+HEAD_LAYERS = {511: 46, 507: 44, 515: 38, 24: 36, 3: 30, 2: 26}
+"""Skin, soft tissue, bone, fluid, grey and white matter in SynthSeg's values: radii of balls in voxels of 2 mm."""
 BESIDE_THE_CHECKOUT = Path(__file__).parents[2] / "shared" / "data"
 
 
@@ -298,3 +300,25 @@ def shifted(phantoms: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         truth = read_labels(case.lesion)
         write_image(LabelMap(np.roll(truth.array, number + 1, 2), truth.affine), folder / f"{case.name}.nii.gz")
     return folder
+
+
+def make_onion(sulcus_voxels: int = 2) -> "Volume":
+    """A head of concentric balls with a sulcus, a sinus at the surface, and a neck."""
+    from brainsegnet.volume import Volume
+
+    z, y, x = np.ix_(*(np.arange(n) - (n - 1) / 2 for n in (104, 96, 96)))
+    radius = np.sqrt(z**2 + y**2 + x**2)
+    values = np.zeros(radius.shape, np.int16)
+    column = (np.hypot(y, x) < 24) & (z < 0)
+    values[column], values[(np.hypot(y, x) < 21) & (z < 0)] = 511, 507
+    for value, reach in HEAD_LAYERS.items():
+        values[radius < reach] = value
+    values[(radius < 36) & (radius > 22) & (np.abs(x) * 2 < sulcus_voxels) & (z > 0)] = 24
+    values[(radius < 36) & (radius > 31) & (np.abs(y) < 4) & (z < 0)] = 514
+    return Volume(values, np.diag([2.0, 2.0, 2.0, 1.0])[[2, 1, 0, 3]])
+
+
+@pytest.fixture(scope="session")
+def onion() -> Callable[..., "Volume"]:
+    """`make_onion`."""
+    return make_onion
