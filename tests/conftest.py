@@ -36,6 +36,18 @@ def real_data() -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def tcga_dicom(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The four sequences of a raw clinical study as one DICOM study, all slices in one folder; to be read only."""
+    from dicom_writer import write_study
+
+    folder = real_data / "raw/tcga-fg-6692"
+    if not folder.is_dir():
+        pytest.skip(f"the raw study is not at {folder}")
+    images = {name: folder / f"TCGA-FG-6692_{name}.nii.gz" for name in ("flair", "t1", "t1c", "t2")}
+    return write_study(images, tmp_path_factory.mktemp("tcga") / "study")
+
+
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(7)

@@ -19,6 +19,8 @@ Range = tuple[float, float]
 """Least and greatest value."""
 Millimetres = tuple[float, float, float]
 """Distances along (D, H, W)."""
+Point = tuple[float, float, float]
+"""Millimetres (x left, y posterior, z superior)."""
 ItkObject = Any
 """SimpleITK carries no types."""
 NibabelImage = Any
