@@ -1,8 +1,8 @@
 """Train the small network that tells sequences apart, on simulated heads alone (`brainsegnet.pipeline.contrast`).
 
-    python tools/release/brain.py pack LABEL_MAPS runs/brain/heads.npz
-    python tools/release/sequences.py simulate runs/brain/heads.npz runs/sequences/samples.npz --count 3000
-    python tools/release/sequences.py train runs/sequences/samples.npz src/brainsegnet/pipeline/contrast.npz
+python tools/release/brain.py pack LABEL_MAPS runs/brain/heads.npz
+python tools/release/sequences.py simulate runs/brain/heads.npz runs/sequences/samples.npz --count 3000
+python tools/release/sequences.py train runs/sequences/samples.npz src/brainsegnet/pipeline/contrast.npz
 """
 
 import argparse

@@ -80,11 +80,12 @@ def choose(
     chosen = {sequence: _find_given(findings, sequence, word) for sequence, word in given.items()}
     planes = Counter(finding.plane for finding in findings if finding.sequence in wanted)
     for sequence in wanted:
-        named = [finding for finding in findings if finding.sequence == sequence and finding.confidence >= LEAST]
-        if sequence not in chosen and named:
-            chosen[sequence] = _choose_one(sequence, named, planes)
-    if "adc" in wanted and "adc" not in chosen and (computed := _plan_adc(findings, chosen.get("dwi"))):
-        chosen["adc"] = computed
+        if sequence not in chosen and (choice := _choose_one(findings, sequence, planes)):
+            chosen[sequence] = choice
+    if "adc" in wanted and "adc" not in chosen:
+        high = chosen.get("dwi") or _choose_one(findings, "dwi", planes)
+        if high and (computed := _plan_adc(findings, high.findings[0])):
+            chosen["adc"] = computed
     return {sequence: chosen[sequence] for sequence in wanted if sequence in chosen}
 
 
@@ -101,9 +102,10 @@ Rank = Callable[[Finding], float]
 """How good a candidate is: the least is best."""
 
 
-def _choose_one(sequence: str, candidates: Sequence[Finding], planes: Counter[str]) -> Choice:
-    """The best of several candidates. Raises `DatasetError` if two are alike."""
-    left, reason = list(candidates), ""
+def _choose_one(findings: Sequence[Finding], sequence: str, planes: Counter[str]) -> Choice | None:
+    """The best candidate for a sequence; None if there is none. Raises `DatasetError` if two are alike."""
+    left = [finding for finding in findings if finding.sequence == sequence and finding.confidence >= LEAST]
+    reason = ""
     for keep, words in _rounds(sequence, planes):
         if len(left) > 1 and len(better := keep(left)) < len(left):
             dropped = next(finding for finding in left if finding not in better)
@@ -111,7 +113,7 @@ def _choose_one(sequence: str, candidates: Sequence[Finding], planes: Counter[st
     if len(left) > 1:
         both = f"{left[0].name} and {left[1].name}"
         raise DatasetError(f"two series may be {sequence}, {both}; name one of them with --{sequence}")
-    return Choice(sequence, tuple(left), reason)
+    return Choice(sequence, tuple(left), reason) if left else None
 
 
 def _rounds(sequence: str, planes: Counter[str]) -> list[tuple[Callable[[list[Finding]], list[Finding]], str]]:
@@ -162,21 +164,21 @@ def _measure_extent(finding: Finding) -> float:
     return float(min(150.0, *np.multiply(finding.shape, finding.spacing_mm)))
 
 
-def _plan_adc(findings: Sequence[Finding], high: Choice | None) -> Choice | None:
+def _plan_adc(findings: Sequence[Finding], high: Finding) -> Choice | None:
     """The two images from which an ADC can be computed; None where one of them is absent."""
-    if high is None or not (b_high := high.findings[0].header.b_value):
+    b_high = high.header.b_value
+    if not b_high:
         return None
-    first = high.findings[0]
     lows = [
         item
         for item in findings
-        if item.sequence == "b0" and (item.header.b_value or 0) < LOW_B and _on_one_grid(item, first)
+        if item.sequence == "b0" and (item.header.b_value or 0) < LOW_B and _on_one_grid(item, high)
     ]
     if not lows:
         return None
-    low = min(lows, key=lambda item: (item.header.series_uid != first.header.series_uid, item.header.b_value or 0))
+    low = min(lows, key=lambda item: (item.header.series_uid != high.header.series_uid, item.header.b_value or 0))
     reason = f"computed from b {low.header.b_value or 0:g} and b {b_high:g} s/mm2, in {ADC_UNIT}"
-    return Choice("adc", (low, first), reason)
+    return Choice("adc", (low, high), reason)
 
 
 def _on_one_grid(one: Finding, other: Finding) -> bool:

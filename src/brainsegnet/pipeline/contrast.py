@@ -112,7 +112,7 @@ def resample(volume: Volume) -> Floats:
     array = array[: d * fd, : h * fh, : w * fw].reshape(d, fd, h, fh, w, fw).mean(axis=(1, 3, 5))
     zoom = spacing * factors / FINE_MM
     if np.abs(zoom - 1).max() < 0.05:
-        return array
+        return np.asarray(array, np.float32)
     return np.asarray(ndimage.zoom(array, zoom, order=1, grid_mode=True, mode="nearest"), np.float32)
 
 

@@ -93,7 +93,8 @@ def compute_adc(low: Array, high: Array, b_low: float, b_high: float) -> Floats:
     Args:
         low: Image of the lower b-value.
         high: Image without direction of the higher one.
-        b_low, b_high: b-values in s/mm2.
+        b_low: The lower b-value in s/mm2.
+        b_high: The higher one.
 
     Raises:
         ValueError: the b-values do not differ.

@@ -176,7 +176,9 @@ def find_images(path: Path) -> list[Path]:
     for folder, folders, names in os.walk(path):
         depth = len(Path(folder).relative_to(path).parts)
         folders[:] = sorted(name for name in folders if depth < DEPTH and not is_hidden(name))
-        found += [Path(folder, name) for name in sorted(names) if not is_hidden(name) and find_suffix(Path(name), READERS)]
+        found += [
+            Path(folder, name) for name in sorted(names) if not is_hidden(name) and find_suffix(Path(name), READERS)
+        ]
     return [image for image in found if not any(is_second_half(image, other) for other in found)]
 
 

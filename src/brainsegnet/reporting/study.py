@@ -45,10 +45,9 @@ def _row(finding: Finding) -> tuple[str, ...]:
 def _tell_choices(findings: Sequence[Finding]) -> list[str]:
     """A sentence for each sequence: which series stands for it, or why none does."""
     told = []
-    dwi = any(finding.sequence == "dwi" for finding in findings)
     for sequence in ORDER:
         try:
-            found = choose(findings, ["dwi", "adc"] if sequence == "adc" and dwi else [sequence])
+            found = choose(findings, [sequence])
         except DatasetError as error:
             told.append(str(error))
             continue
