@@ -1,4 +1,4 @@
-"""The image itself: the network against PyTorch's, how a head is found and cut, and heads whose names are hidden."""
+"""The image itself: how a head is found, cut and measured, and what its fluid tells."""
 
 import numpy as np
 import pytest
@@ -7,15 +7,15 @@ from brainsegnet.io.images import read_image
 from brainsegnet.pipeline import contrast
 from brainsegnet.pipeline.contrast import (
     CLASSES,
+    COUNT,
     INPUT,
     WEIGHTS,
     classify,
-    convolve,
     find_head,
+    measure_features,
     prepare_input,
     read_contrast,
 )
-from brainsegnet.pipeline.headers import weigh
 from brainsegnet.volume import Volume
 
 AXES = np.eye(4)[[2, 1, 0, 3]]
@@ -32,14 +32,6 @@ def make_ball(spacing=(2.0, 2.0, 2.0), offset=0.0, scale=1.0, shape=(80, 100, 90
     return Volume(image.astype(np.float32), affine)
 
 
-def test_a_convolution_is_that_of_torch():
-    torch = pytest.importorskip("torch")
-    rng = np.random.default_rng(0)
-    image, kernel, bias = rng.normal(size=(2, 7, 8, 9)), rng.normal(size=(4, 2, 3, 3, 3)), rng.normal(size=4)
-    expected = torch.nn.functional.conv3d(*map(torch.from_numpy, (image[None], kernel, bias)), stride=2, padding=1)
-    np.testing.assert_allclose(convolve(image, kernel, bias), expected[0].numpy(), atol=1e-10)
-
-
 def test_the_weights_are_small():
     assert WEIGHTS.stat().st_size < 100_000
 
@@ -54,8 +46,8 @@ def test_the_head_is_found_above_the_level_of_air():
 @pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (2.0, 2.0, 2.0), (4.0, 1.0, 1.0)])
 def test_the_input_depends_neither_on_the_grid_nor_on_the_scale(spacing):
     first, other = prepare_input(make_ball()), prepare_input(make_ball(spacing, offset=-3.0, scale=250.0))
-    assert first.shape == (2, *INPUT) and np.abs(first - other).mean() < 0.04
-    assert first[0, INPUT[0] // 2, INPUT[1] // 2, INPUT[2] // 2] == pytest.approx(2 / 3, abs=0.1)
+    assert first.shape == INPUT and np.abs(first - other).mean() < 0.04
+    assert first[INPUT[0] // 2, INPUT[1] // 2, INPUT[2] // 2] == pytest.approx(2 / 3, abs=0.1)
 
 
 def test_the_input_is_upright():
@@ -78,18 +70,54 @@ def test_label_maps_and_empty_images():
 def test_doubt_is_no_evidence(monkeypatch):
     chances = dict.fromkeys(CLASSES, 1 / len(CLASSES))
     monkeypatch.setattr(contrast, "classify", lambda volume: chances)
+    volume = make_noisy_ball()
+    assert read_contrast(volume) == []
+    chances.update(t1=0.02, t2=0.9, flair=0.05, other=0.03)
+    (evidence,) = read_contrast(volume)
+    assert evidence.sequence == "t2" and evidence.confidence == 0.54 and "fluid bright" in evidence.reason
+    chances.update(t2=0.02, other=0.91)
+    assert read_contrast(volume) == []
+
+
+def make_noisy_ball():
     volume = make_ball((4.0, 4.0, 4.0), scale=1000.0)
     volume.array[:] += np.random.default_rng(0).normal(0, 1, volume.shape)
-    assert read_contrast(volume) == []
-    for given, expected in ((0.55, "t1c"), (0.44, "t1"), (0.1, "t1")):
-        chances.update(dict.fromkeys(CLASSES, 0.01), t1=0.93 - given, t1c=given)
-        (evidence,) = read_contrast(volume)
-        assert evidence.sequence == "t1" and evidence.confidence == 0.9
-    assert evidence.contrast is False and weigh([evidence]).sequence == expected
-    chances.update(dict.fromkeys(CLASSES, 0.01), none=0.9)
-    assert read_contrast(volume) == []
+    return volume
+
+
+def test_an_adc_in_mm2_s_is_known_by_its_values():
+    volume = make_noisy_ball()
+    (evidence,) = read_contrast(Volume(volume.array * np.float32(0.8e-6), volume.affine))
+    assert evidence.sequence == "adc"
+
+
+def test_features_of_a_head_are_shares_of_its_middle():
+    features = measure_features(prepare_input(make_ball()))
+    assert features.shape == (COUNT,) and features.any()
+    np.testing.assert_allclose(features, measure_features(prepare_input(make_ball(scale=9.0, offset=4.0))), atol=1e-3)
+    assert not measure_features(np.zeros(INPUT, np.float32)).any()
+    assert classify(Volume(np.zeros((9, 9, 9)), AXES)) == {"t1": 0, "t2": 0, "flair": 0, "other": 1}
 
 
 def test_probabilities_add_up():
     chances = classify(make_ball())
     assert tuple(chances) == CLASSES and sum(chances.values()) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("sequence", ["t2", "t1"])
+def test_fluid_tells_t2_from_t1(small_anatomy, sequence):
+    from brainsegnet.anatomy.procedural import Tissue
+
+    brightness = {"t2": {1: 2.0, 2: 0.8, 3: 0.55, 4: 2.1}, "t1": {1: 0.33, 2: 0.76, 3: 1.0, 4: 0.32}}[sequence]
+    table = np.zeros(len(Tissue), np.float32)
+    table[list(brightness)] = list(brightness.values())
+    table[Tissue.DEEP_GREY], table[Tissue.CEREBELLAR_GREY] = table[Tissue.GREY], table[Tissue.GREY]
+    table[Tissue.HINDBRAIN_WHITE] = table[Tissue.WHITE]
+    chances = classify(Volume(table[small_anatomy.array], small_anatomy.affine))
+    assert (chances["t2"] > 0.5) == (sequence == "t2")
+
+
+@pytest.mark.real
+def test_a_real_t2_without_a_name(real_data):
+    image = read_image(real_data / "raw/tcga-fg-6692/TCGA-FG-6692_t2.nii.gz")
+    assert all(item.sequence == "t2" for item in read_contrast(image))

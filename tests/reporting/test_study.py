@@ -19,7 +19,10 @@ def test_a_dicom_study(tmp_path):
     write_slices(VOLUME, tmp_path / "c", describe(3, series="3", **t2))
     write_slices(VOLUME, tmp_path / "d", describe(4, series="4", Modality="CT"))
     table = inspect(tmp_path)
-    assert table.title == f"study {tmp_path}" and [column.heading for column in table.columns][:2] == ["series", "sequence"]
+    assert table.title == f"study {tmp_path}" and [column.heading for column in table.columns][:2] == [
+        "series",
+        "sequence",
+    ]
     assert table.rows[0][:6] == ("series 1 (flair)", "flair", "98%", "6 x 16 x 12", "5 x 1 x 1", "axial")
     assert '"flair" in its description; TR 9000 ms, TE 120 ms, TI 2500 ms (fluid is suppressed)' == table.rows[0][6]
     assert list(table.notes) == [

@@ -37,14 +37,16 @@ from brainsegnet.simulation.head_scanner import acquire, draw_head_scan
 from brainsegnet.volume import LabelMap, Volume
 
 SHAPE = (96, 112, 96)
-WIDTH = 32
+WIDTH = 16
 """Size of the hidden layer."""
-NOISE = 0.15
+NOISE = 0.1
 """Noise that is added to scaled features during training."""
 HELD_OUT = 3
 """The first label maps serve to measure the accuracy alone."""
 SHARES = {"t1": 1.0, "t1c": 1.2, "t2": 1.0, "flair": 1.2, "pd": 0.4, "t2star": 0.4, "dwi": 0.7, "adc": 0.6, "none": 0.4}
-"""How often each class is simulated."""
+"""How often each sequence is simulated."""
+TAUGHT = {"t1": "t1", "t1c": "t1", "t2": "t2", "flair": "flair", "pd": "other", "t2star": "other", "none": "other"}
+"""What the network is to say of each; diffusion scans and ADC maps look like others, and are left out."""
 DIFFUSION: Mapping[str, tuple[float, float]] = {
     #                dwi, adc
     "air": (0.02, 0.02),
@@ -121,12 +123,12 @@ def draw_contrast(rng: np.random.Generator, name: str) -> HeadContrast:
 
 
 def simulate(heads: list[LabelMap], number: int) -> tuple[Array, int, int]:
-    """A sample: input in half precision, class, and number of its label map."""
+    """A sample: input in half precision, number of the sequence, and number of its label map."""
     rng = np.random.default_rng((17, number))
-    shares = np.array([SHARES[name] for name in CLASSES])
-    label = int(rng.choice(len(CLASSES), p=shares / shares.sum()))
+    shares = np.array(list(SHARES.values()))
+    label = int(rng.choice(len(SHARES), p=shares / shares.sum()))
     which = int(rng.integers(len(heads)))
-    name = CLASSES[label]
+    name = list(SHARES)[label]
     if name == "none":
         image = simulate_no_head(rng, SHAPE).image
     else:
@@ -163,16 +165,17 @@ def train(features: torch.Tensor, labels: torch.Tensor, held_out: torch.Tensor, 
     """Train on all samples but those `held_out`, on which its accuracy is printed."""
     torch.manual_seed(seed)
     chosen = features[~held_out]
+    weights = 1 / torch.bincount(labels[~held_out], minlength=len(CLASSES)).float()
     net = Net(chosen.mean(0), chosen.std(0).clamp(min=0.02))
     optimiser = torch.optim.AdamW(net.parameters(), 1e-2, weight_decay=0.02)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 1e-2, steps)
     for _ in range(steps):
-        loss = functional.cross_entropy(net(chosen), labels[~held_out], label_smoothing=0.05)
+        loss = functional.cross_entropy(net(chosen), labels[~held_out], weights, label_smoothing=0.05)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
         schedule.step()
-    print(f"loss {float(loss):.3f}, {score(net, features[held_out], labels[held_out])}")
+    print(f"loss {float(loss.detach()):.3f}, {score(net, features[held_out], labels[held_out])}")
     return net
 
 
@@ -220,11 +223,17 @@ def main() -> None:
             numbers = range(arguments.start, arguments.start + arguments.count)
             made = list(pool.map(partial(simulate, heads), numbers, chunksize=20))
         inputs, labels, heads_of = (np.array(part) for part in zip(*made, strict=True))
-        assert inputs.shape[1:] == (2, *INPUT)
+        assert inputs.shape[1:] == INPUT
         np.savez(arguments.out, inputs=inputs, labels=labels, heads=heads_of)
         return
     parts = [np.load(path) for path in arguments.samples]
     inputs, labels, heads_of = (np.concatenate([part[key] for part in parts]) for key in ("inputs", "labels", "heads"))
+    names = [TAUGHT.get(list(SHARES)[label], "") for label in labels]
+    known = np.array([name in CLASSES for name in names])
+    labels = np.array([CLASSES.index(name) for name in names if name in CLASSES])
+    inputs, heads_of = inputs[known], heads_of[known]
+    if inputs.ndim == 5:
+        inputs = inputs[:, 0]
     features = np.stack([measure_features(image.astype(np.float32)) for image in inputs]).astype(np.float32)
     print(f"{len(features)} samples of {features.shape[1]} features")
     held_out = torch.from_numpy(heads_of < HELD_OUT)

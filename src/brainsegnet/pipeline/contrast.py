@@ -1,8 +1,9 @@
-"""What an image itself says about its sequence: how bright fluid, tissue, fat and vessels are, read by a small network.
+"""What an image itself says about its sequence: how bright fluid, grey and white matter are in the middle of the brain.
 
-The features are measured in the upper part of the head, in voxels of 4 mm: their mean, and the largest value in each,
-which shows vessels with contrast agent. The network has one hidden layer, and was trained on simulated heads alone
-(`tools/release/sequences.py`).
+Twelve numbers, measured in voxels of 4 mm, go through a network with one hidden layer, which was trained on simulated
+heads alone (`tools/release/sequences.py`). It tells T1, T2 and FLAIR apart, and says nothing in doubt. It cannot see
+whether a contrast agent was given. A diffusion scan looks like FLAIR to it, and an ADC map like T2, unless the values
+are in mm2/s.
 """
 
 from collections.abc import Mapping
@@ -17,12 +18,12 @@ from brainsegnet.pipeline.headers import Evidence
 from brainsegnet.preprocessing.geometry import find_turn, turn
 from brainsegnet.volume import Volume
 
-CLASSES = ("t1", "t1c", "t2", "flair", "pd", "t2star", "dwi", "adc", "none")
-"""What the network tells apart; "none" is no head."""
+CLASSES = ("t1", "t2", "flair", "other")
+"""What the network tells apart; "other" is proton density, T2* and what is no head."""
 WEIGHTS = Path(__file__).with_name("contrast.npz")
 FINE_MM = 2.0
 COARSE = 2
-"""Voxels of `FINE_MM` along each side of one that the network sees."""
+"""Voxels of `FINE_MM` along each side of one that is measured."""
 INPUT = (36, 48, 40)
 """Voxels (D, H, W) of 4 mm, from the top of the head."""
 MIDDLE = (19.0, 24.0, 20.0)
@@ -31,24 +32,21 @@ LOWEST = 0.08
 """Tissue is brighter than this share of bright tissue."""
 FEWEST = 200
 """With fewer voxels in the middle, it is no head."""
-QUANTILES = (0.01, 0.05, 0.1, 0.25, 0.75, 0.9, 0.95, 0.99, 0.999)
-COUNT = 2 * len(QUANTILES) + 45
+QUANTILES = (0.01, 0.05, 0.1, 0.25, 0.75, 0.9, 0.95, 0.99)
+COUNT = len(QUANTILES) + 4
 """Number of features."""
-DEEPEST = 0.9
-"""The image alone is never surer than this."""
-LEAST = 0.5
-"""With less confidence, the image says nothing."""
+LEAST = 0.85
+"""With a smaller probability, the image says nothing."""
+TRUST = 0.6
+"""What is said counts as much as its probability times this: less than a header, or the name of a file."""
 FEW_VALUES = 32
 """An image of no more whole values is a label map."""
+MM2_S = (2e-4, 3e-3)
+"""Between these, the median of a map in mm2/s lies, and that of no other image does."""
 _LOOKS: Mapping[str, str] = {
     "t1": "fluid dark, white matter brighter than grey",
-    "t1c": "fluid dark, white matter brighter than grey, vessels or lesions bright",
     "t2": "fluid bright, grey matter brighter than white",
-    "flair": "fluid dark, grey matter brighter than white",
-    "pd": "fluid and tissue alike",
-    "t2star": "fluid bright, veins dark",
-    "dwi": "fluid and fat dark, grey matter brighter than white",
-    "adc": "fluid bright, grey and white matter alike",
+    "flair": "fluid dark, grey matter no darker than white",
 }
 
 
@@ -60,27 +58,28 @@ def read_contrast(volume: Volume) -> list[Evidence]:
     """
     if _is_label_map(volume.array):
         return [Evidence("mask", 0.9, "the image has few values, all whole")]
+    if _is_in_mm2_s(volume.array):
+        return [Evidence("adc", 0.8, "the values are those of an ADC in mm2/s")]
     chances = classify(volume)
-    t1 = chances["t1"] + chances["t1c"]
-    family = {**chances, "t1": t1}
-    family.pop("t1c")
-    best = max(family, key=lambda name: family[name])
-    sure = min(family[best], DEEPEST)
-    if best == "none" or sure < LEAST:
+    best = max(chances, key=lambda name: chances[name])
+    if best == "other" or chances[best] < LEAST:
         return []
-    if best != "t1":
-        return [Evidence(best, round(sure, 2), f"the image shows {_LOOKS[best]}")]
-    given = chances["t1c"] > chances["t1"]
-    clear = max(chances["t1"], chances["t1c"]) > 0.7 * t1
-    look = _LOOKS["t1c" if given and clear else "t1"]
-    return [Evidence("t1", round(sure, 2), f"the image shows {look}", given if clear else None)]
+    return [Evidence(best, round(TRUST * chances[best], 2), f"the image shows {_LOOKS[best]}")]
 
 
 def classify(volume: Volume) -> dict[str, float]:
-    """The probability of each of `CLASSES`."""
-    logits = run_network(measure_features(prepare_input(volume)), _load())
+    """The probability of each of `CLASSES`; "other" is certain where no head is found."""
+    features = measure_features(prepare_input(volume))
+    if not features.any():
+        return {name: float(name == "other") for name in CLASSES}
+    logits = run_network(features, _load())
     shares = np.exp(logits - logits.max())
     return dict(zip(CLASSES, (shares / shares.sum()).tolist(), strict=True))
+
+
+def _is_in_mm2_s(array: Array) -> bool:
+    inside = array[array > 0] if np.issubdtype(array.dtype, np.floating) else array[:0]
+    return bool(inside.size) and MM2_S[0] <= float(np.median(inside)) <= MM2_S[1]
 
 
 def _is_label_map(array: Array) -> bool:
@@ -91,21 +90,17 @@ def _is_label_map(array: Array) -> bool:
 
 
 def prepare_input(volume: Volume) -> Floats:
-    """The head as the network sees it, (2, D, H, W): mean and largest value of voxels of 4 mm, between 0 and 2."""
-    fine = resample(volume)
-    blocks = _to_blocks(fine)
-    mean, largest = blocks.mean(axis=(1, 3, 5)), blocks.max(axis=(1, 3, 5))
-    low, head = find_head(mean)
+    """The upper part of the head (D, H, W) in voxels of 4 mm, between 0 for air and 2, about 1 in bright tissue."""
+    image = _average_blocks(resample(volume))
+    air, head = find_head(image)
     if not head.any():
-        return np.zeros((2, *INPUT), np.float32)
-    inside = np.clip(mean[head] - low, 0, None)
-    scale = max(float(inside[inside >= inside.mean()].mean()), 1e-6)
+        return np.zeros(INPUT, np.float32)
+    inside = np.clip(image[head] - air, 0, None)
+    scale = max(float(inside[inside >= inside.mean()].mean()), 1e-12)
     top = int(np.flatnonzero(head.any(axis=(1, 2)))[-1]) + 1
-    upper = head[max(0, top - INPUT[0]) : top]
-    middle = [round(float(at)) for at in ndimage.center_of_mass(upper)[1:]]
+    middle = [round(float(at)) for at in ndimage.center_of_mass(head[max(0, top - INPUT[0]) : top])[1:]]
     starts = (top - INPUT[0] + 1, middle[0] - INPUT[1] // 2, middle[1] - INPUT[2] // 2)
-    both = [_cut(np.clip(part - np.float32(low), 0, None), starts) for part in (mean, largest)]
-    cut = np.stack(both)
+    cut = _cut(np.clip(image - np.float32(air), 0, None), starts)
     return np.asarray(2 * cut / (cut + np.float32(scale)), np.float32)
 
 
@@ -124,12 +119,12 @@ def resample(volume: Volume) -> Floats:
     return np.asarray(ndimage.zoom(array, zoom, order=1, grid_mode=True, mode="nearest"), np.float32)
 
 
-def _to_blocks(fine: Floats) -> Floats:
-    """Blocks of `COARSE` voxels along each axis, as axes 1, 3 and 5."""
-    pad = [(0, -n % COARSE) for n in fine.shape]
-    padded = np.pad(fine, pad, mode="edge")
+def _average_blocks(fine: Floats) -> Floats:
+    """The mean over blocks of `COARSE` voxels along each axis."""
+    padded = np.pad(fine, [(0, -n % COARSE) for n in fine.shape], mode="edge")
     d, h, w = (n // COARSE for n in padded.shape)
-    return np.asarray(padded.reshape(d, COARSE, h, COARSE, w, COARSE), np.float32)
+    blocks = padded.reshape(d, COARSE, h, COARSE, w, COARSE)
+    return np.asarray(blocks.mean(axis=(1, 3, 5)), np.float32)
 
 
 def find_head(image: Floats) -> tuple[float, Mask]:
@@ -159,51 +154,25 @@ def _cut(image: Floats, starts: tuple[int, int, int]) -> Floats:
 
 
 def measure_features(image: Floats) -> Doubles:
-    """Numbers that tell sequences apart, from the input (2, D, H, W) of `prepare_input`.
+    """Quantiles in the middle of the brain and around its ventricles, and the skewness of tissue, as logarithms.
 
-    All are shares of the median of the middle of the brain: quantiles there, around the ventricles and in the whole
-    head, layers from the skin inwards and shells around the middle, and how much finer structures stand out.
+    All are shares of the median of the middle, of the input (D, H, W) of `prepare_input`. They are 0 where there is no
+    head.
     """
-    mean, largest = (np.asarray(part / np.maximum(2 - part, 0.05), np.float32) for part in image)
-    head = mean > LOWEST
+    image = np.asarray(image / np.maximum(2 - image, 0.05), np.float32)
+    head = image > LOWEST
     z, y, x = (np.arange(n) - middle for n, middle in zip(INPUT, MIDDLE, strict=True))
     parts = (z[:, None, None] / 8, y[:, None] / 12, x / 9.5)
-    radius = np.sqrt(parts[0] ** 2 + parts[1] ** 2 + parts[2] ** 2)
-    core, upper = head & (radius < 1), head & (np.broadcast_to(z[:, None, None], INPUT) > -4)
+    core = head & (parts[0] ** 2 + parts[1] ** 2 + parts[2] ** 2 < 1)
     inner = head & (np.abs(parts[0]) < 0.6) & (np.abs(parts[1]) < 0.6) & (np.abs(parts[2]) < 0.5)
     if min(core.sum(), inner.sum()) < FEWEST:
         return np.zeros(COUNT)
-    middle = max(float(np.median(mean[core])), 1e-3)
-    mean, largest = mean / middle, (largest - mean) / middle
-    depth = ndimage.distance_transform_edt(np.pad(head, ((0, 1), (1, 1), (1, 1))))[:-1, 1:-1, 1:-1]
-    fine = mean - ndimage.gaussian_filter(mean, 1.5)
-    layers = [_median(mean, upper & (depth > low) & (depth <= low + 1)) for low in range(6)]
-    shells = [
-        _median(mean, head & (radius >= low) & (radius < low + 0.3) & (z[:, None, None] > floor) & (mean > bound))
-        for low in (0.0, 0.3, 0.6, 0.9, 1.2, 1.5)
-        for floor in (-6, 3)
-        for bound in (0.0, 0.6)
-    ]
-    tissue = mean[core & (mean > 0.6) & (mean < 1.5)]
+    image = image / max(float(np.median(image[core])), 1e-3)
+    tissue = image[core & (image > 0.6) & (image < 1.5)]
     low, half, high = np.quantile(tissue, (0.1, 0.5, 0.9)) if tissue.size else (1, 1, 1)
-    found = [
-        *np.quantile(mean[core], QUANTILES),
-        *np.quantile(mean[inner], (0.1, 0.5, 0.9)),
-        *np.quantile(mean[upper], QUANTILES),
-        *np.quantile(largest[core], (0.5, 0.9, 0.99)),
-        *np.quantile(largest[upper], (0.5, 0.9, 0.99)),
-        *np.quantile(fine[core], (0.01, 0.1, 0.9, 0.99)),
-        *layers,
-        *shells,
-        (low + high - 2 * half) / max(high - low, 1e-3),
-        middle,
-    ]
-    return np.asarray(np.clip(np.sign(found) * np.log1p(np.abs(found)), -2, 2), np.float64)
-
-
-def _median(image: Floats, where: Mask) -> float:
-    values = image[where]
-    return float(np.median(values)) if values.size else 0.0
+    skewness = (low + high - 2 * half) / max(high - low, 1e-3)
+    quantiles = [*np.quantile(image[core], QUANTILES), *np.quantile(image[inner], (0.1, 0.5, 0.9))]
+    return np.append(np.clip(np.log1p(quantiles), 0, 2), skewness)
 
 
 def run_network(features: Doubles, weights: Mapping[str, Floats]) -> Doubles:
