@@ -74,7 +74,7 @@ def test_doubt_is_no_evidence(monkeypatch):
     assert read_contrast(volume) == []
     chances.update(t1=0.02, t2=0.9, flair=0.05, other=0.03)
     (evidence,) = read_contrast(volume)
-    assert evidence.sequence == "t2" and evidence.confidence == 0.54 and "fluid bright" in evidence.reason
+    assert evidence.sequence == "t2" and evidence.confidence == 0.4 and "fluid bright" in evidence.reason
     chances.update(t2=0.02, other=0.91)
     assert read_contrast(volume) == []
 

@@ -13,8 +13,8 @@ from brainsegnet.pipeline.headers import LOW_B
 from brainsegnet.pipeline.identify import Finding
 from brainsegnet.volume import Volume, measure_gap
 
-LEAST = 0.4
-"""With less confidence, nothing is chosen."""
+LEAST = 0.45
+"""With less confidence, nothing is chosen; what an image alone says has less."""
 LIKE = 0.3
 """Candidates whose confidence is less below the best stay in the choice."""
 ALIKE = 1.25

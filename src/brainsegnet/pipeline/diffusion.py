@@ -48,10 +48,9 @@ def find_adc_factor(values: Array, units: str = "") -> tuple[float, str]:
         >>> find_adc_factor(np.full((2, 2, 2), 800), "um2/s")
         (1.0, 'the header gives um2/s, and the values agree')
     """
-    inside = values[np.isfinite(values) & (values > 0)]
-    if not inside.size:
+    median = find_middle(values)
+    if not median:
         return 0.0, "no value is above 0"
-    median = float(np.median(inside))
     wanted = BRAIN_ADC * _IN_MM2_S
     named = next((factor for pattern, factor in _UNITS if re.search(pattern, re.sub(r"\s|²", _plain, units))), None)
     if named and _PLAUSIBLE[0] <= median * named / wanted <= _PLAUSIBLE[1]:
@@ -62,6 +61,19 @@ def find_adc_factor(values: Array, units: str = "") -> tuple[float, str]:
     step = "mm2/s" if factor == _IN_MM2_S else f"{factor * 1e-6:.0e} mm2/s".replace("e-0", "e-")
     but = f", although the header gives {units}" if named else ""
     return factor, f"the values are in {step}, since their median is {median:.3g}{but}"
+
+
+def find_middle(values: Array) -> float:
+    """The median of the values above air and its noise; 0 if there is none.
+
+    Examples:
+        >>> find_middle(np.array([[[-1.0, 0.0, 0.001, 0.8, 0.8, 3.0]]]))
+        0.8
+    """
+    finite = values[np.isfinite(values) & (values > 0)]
+    if not finite.size:
+        return 0.0
+    return float(np.median(finite[finite > 0.05 * np.quantile(finite, 0.99)]))
 
 
 def _plain(found: re.Match[str]) -> str:
