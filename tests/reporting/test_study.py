@@ -43,3 +43,17 @@ def test_images_that_no_layout_knows(tmp_path):
 def test_a_folder_without_images(tmp_path):
     with pytest.raises(DatasetError, match="no case"):
         inspect(tmp_path)
+
+
+def test_several_studies(tmp_path):
+    for number, name in enumerate(("flair", "t2"), 1):
+        write_slices(VOLUME, tmp_path / name, describe(number, study=name, **SEQUENCES[name]))
+    table = inspect(tmp_path)
+    assert table.title == f"2 studies in {tmp_path}" and [row[1] for row in table.rows] == ["flair", "t2"]
+    assert table.notes[0] == f"{tmp_path} holds 2 studies; name the folder of one"
+
+
+def test_images_beside_a_case_are_told(tmp_path):
+    for name in ("study1_FLAIR", "study1_T1W", "study1_brainmask"):
+        write_image(VOLUME, tmp_path / f"{name}.nii.gz")
+    assert "study1_T1W.nii.gz may be t1, but is no part of the case" in inspect(tmp_path).notes

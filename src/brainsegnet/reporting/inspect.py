@@ -13,7 +13,7 @@ from brainsegnet.metrics.table import Table, count_cases, text_columns
 from brainsegnet.model.card import Card, Comparison, ExportNote, Parent, TrainingNote
 from brainsegnet.model.store import BEST, CARD_FILE, LAST, Model, is_shipped, open_model, resolve_model, shipped_models
 from brainsegnet.preprocessing.prepare import check_case
-from brainsegnet.reporting.study import describe_study
+from brainsegnet.reporting.study import describe_study, tell_others
 from brainsegnet.volume import Case, Volume
 
 Row = tuple[str, ...]
@@ -67,7 +67,10 @@ def inspect(model_or_case: Path | None = None) -> Table:
         defects += _check_volumes(case, volumes)
         volumes |= {"lesion": read_image(case.lesion)} if case.lesion else {}
         images = [_series_row(name, Series(volume.array[None], volume.affine)) for name, volume in volumes.items()]
-        return Table(text_columns(*_IMAGE), images, f"case {case.name}", [f"layout: {case.layout}", *defects])
+        used = {path.resolve() for path in (*case.images.values(), *([case.lesion] if case.lesion else ()))}
+        others = tell_others(model_or_case.resolve(), used) if model_or_case.is_dir() else []
+        notes = [f"layout: {case.layout}", *defects, *others]
+        return Table(text_columns(*_IMAGE), images, f"case {case.name}", notes)
     found = check_dataset(cases)
     rows = []
     for case in cases:
