@@ -27,6 +27,7 @@ FLOORS = {
     "inference": 5,
     "simulation": 5,
     "training": 6,
+    "pipeline": 6,
     "benchmark": 7,
     "paper": 7,
     "reporting": 7,

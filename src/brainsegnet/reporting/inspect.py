@@ -1,10 +1,11 @@
-"""`inspect`: show what is in a model folder, an image or a folder of cases, and which models the package holds."""
+"""`inspect`: show what is in a model folder, an image, a folder of cases or a raw study, and the shipped models."""
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from brainsegnet._atomic import find_suffix
-from brainsegnet.errors import BrainSegNetError, ModelError
+from brainsegnet.errors import BrainSegNetError, DatasetError, ModelError
 from brainsegnet.io.case_files import PERFUSION, CaseFiles, read_sequences
 from brainsegnet.io.cases import DatasetCheck, check_dataset, search_cases
 from brainsegnet.io.images import READERS, Series, read_image, read_labels, read_series
@@ -12,6 +13,7 @@ from brainsegnet.metrics.table import Table, count_cases, text_columns
 from brainsegnet.model.card import Card, Comparison, ExportNote, Parent, TrainingNote
 from brainsegnet.model.store import BEST, CARD_FILE, LAST, Model, is_shipped, open_model, resolve_model, shipped_models
 from brainsegnet.preprocessing.prepare import check_case
+from brainsegnet.reporting.study import describe_study, tell_others
 from brainsegnet.volume import Case, Volume
 
 Row = tuple[str, ...]
@@ -27,15 +29,15 @@ def inspect(model_or_case: Path | None = None) -> Table:
     Without an argument it lists the shipped models: sequences, tissues, training data, licence, scores and hash.
 
     Args:
-        model_or_case: Model folder, output folder of `train`, name of a shipped model, folder or table of cases, or
-            image file.
+        model_or_case: Model folder, output folder of `train`, name of a shipped model, folder or table of cases, raw
+            study (folder, zip or file of DICOM, or a folder of images), or image file.
 
     Returns:
         A table for the console or for Markdown.
 
     Raises:
         ModelError: a model folder cannot be used.
-        DatasetError: there is neither a model nor a case.
+        DatasetError: there is neither a model nor a case nor a study.
         ImageError: an image cannot be read.
 
     Examples:
@@ -51,7 +53,12 @@ def inspect(model_or_case: Path | None = None) -> Table:
         series = read_series(model_or_case)
         row = _series_row(model_or_case.name, series)
         return Table(text_columns(*_IMAGE), [row], f"image {model_or_case}", series.warnings)
-    search = search_cases([model_or_case])
+    try:
+        search = search_cases([model_or_case])
+    except DatasetError:
+        if (study := _describe_study(model_or_case)) is None:
+            raise
+        return study
     cases, unusable = search.cases, [*search.failures.values(), *search.left_out]
     if len(cases) == 1 and not unusable:
         case = cases[0]
@@ -60,7 +67,10 @@ def inspect(model_or_case: Path | None = None) -> Table:
         defects += _check_volumes(case, volumes)
         volumes |= {"lesion": read_image(case.lesion)} if case.lesion else {}
         images = [_series_row(name, Series(volume.array[None], volume.affine)) for name, volume in volumes.items()]
-        return Table(text_columns(*_IMAGE), images, f"case {case.name}", [f"layout: {case.layout}", *defects])
+        used = {path.resolve() for path in (*case.images.values(), *([case.lesion] if case.lesion else ()))}
+        others = tell_others(model_or_case.resolve(), used) if model_or_case.is_dir() else []
+        notes = [f"layout: {case.layout}", *defects, *others]
+        return Table(text_columns(*_IMAGE), images, f"case {case.name}", notes)
     found = check_dataset(cases)
     rows = []
     for case in cases:
@@ -68,6 +78,17 @@ def inspect(model_or_case: Path | None = None) -> Table:
         rows.append((case.name, _join_names(case.images), *labels, "; ".join(found.defects.get(case.name, ()))))
     title = f"{len(cases)} cases in {model_or_case}"
     return Table(text_columns(*_CASE), rows, title, [*_summary(found, len(cases), not unusable), *unusable])
+
+
+def _describe_study(path: Path) -> Table | None:
+    """The table of a raw study; None where there is no image at all.
+
+    Raises:
+        ImageError: there are images, but none can be used.
+    """
+    with suppress(DatasetError):
+        return describe_study(path)
+    return None
 
 
 def _check_volumes(case: CaseFiles, volumes: Mapping[str, Volume]) -> list[str]:

@@ -1,0 +1,1 @@
+"""From a raw study to a result."""
