@@ -46,7 +46,7 @@ FAR = 3.0
 """Multiple of the signal from which the value of padding says nothing about that of air."""
 WEAK = 0.05
 """Share of the signal below which a voxel may be ringing."""
-EDGE = 0.3
+EDGE = 0.34
 """Share of the signal, sharpened, where the surface of a brain with ringing around it lies."""
 NOISY = 0.05
 """Share of the edges above which values that differ may be noise."""
@@ -426,7 +426,7 @@ def keep_filled(surface: Mask, mask: Mask, block: tuple[int, int, int]) -> Mask:
     solid = find_solid(mask, block)
     if not solid.any():
         return np.asarray(mask)
-    inside = ndimage.binary_erosion(_fill(solid))
+    inside = ndimage.binary_erosion(_fill(solid), np.ones((3, 3, 3)))
     near = _spread(solid, 2)
     return (surface & _enlarge(near, block, mask.shape)) | _enlarge(inside, block, mask.shape)
 
