@@ -306,7 +306,7 @@ def sharpen(image: Floats) -> Floats:
         total[:-1] += along[1:]
         total[0] += along[0]
         total[-1] += along[-1]
-    return 2 * image - around / 6
+    return np.asarray(2 * image - around / 6, np.float32)
 
 
 def _measure_signal(values: Array) -> float:
@@ -426,7 +426,7 @@ def keep_filled(surface: Mask, mask: Mask, block: tuple[int, int, int]) -> Mask:
     solid = find_solid(mask, block)
     if not solid.any():
         return np.asarray(mask)
-    inside = ndimage.binary_erosion(_fill(solid), np.ones((3, 3, 3)))
+    inside = ndimage.binary_erosion(_fill(solid), np.ones((3, 3, 3), np.bool_))
     near = _spread(solid, 2)
     return (surface & _enlarge(near, block, mask.shape)) | _enlarge(inside, block, mask.shape)
 
