@@ -51,7 +51,7 @@ EDGE = 0.34
 NOISY = 0.05
 """Share of the edges above which values that differ may be noise."""
 ENOUGH_BLOCKS = 50_000
-"""Number of blocks above which every second one along each axis tells whether there is ringing."""
+"""Number of blocks above which every second one along each axis tells whether there is ringing or a skull."""
 FEW_BLOCKS = 500
 """Number of stray blocks above which it is faster to remove all at once."""
 MUCH_WEAK = 0.04
@@ -341,8 +341,10 @@ def find_skull(found: Foreground, arrays: Mapping[str, Array], spacing_mm: Milli
     outermost, shallow = (solid & _spread(~solid, number) for number in (1, steps))
     deep = (solid & ~shallow)[inner]
     outermost, shallow = outermost[inner], shallow[inner]
+    every = 1 if solid.size < ENOUGH_BLOCKS else 2
+    outermost, shallow, deep = (part[::every, ::every, ::every] for part in (outermost, shallow, deep))
     starts, stops = (np.array(end) * block + np.array(block) // 2 for end in (box.start, box.stop))
-    sparse = tuple(slice(a, b, size) for a, b, size in zip(starts, stops, block, strict=True))
+    sparse = tuple(slice(a, b, every * size) for a, b, size in zip(starts, stops, block, strict=True))
     for name, array in arrays.items():
         sample = array[sparse].astype(np.float32) - np.float32(found.air[name].level)
         parts = [part[tuple(map(slice, sample.shape))] for part in (outermost, shallow, deep)]
