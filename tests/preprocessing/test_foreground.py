@@ -140,6 +140,20 @@ def test_the_dice_of_a_case_stays_within_a_hundredth(glioma, segmenter, clean_di
     np.testing.assert_allclose(score(spoilt, glioma.lesion.array, segmenter), clean_dice, atol=0.01)
 
 
+@pytest.mark.real
+@pytest.mark.parametrize("fault", [add_strays, add_noise, add_ringing, add_outliers])
+def test_the_dice_of_a_real_case_stays_within_a_hundredth(real_data, segmenter, fault):
+    (files,) = find_cases([real_data / "tumour/brats2021/BraTS2021_00006"])
+    case = load_case(files, SEQUENCES, BRATS2021, lesion=True)
+    clean, spoilt = (score(one, case.lesion.array, segmenter) for one in (case, spoil(case, fault, 0)))
+    np.testing.assert_allclose(spoilt, clean, atol=0.01)
+
+
+def test_an_outlier_beyond_the_limits_of_a_few_voxels_is_seen(rng):
+    counted = np.append(rng.normal(100, 10, 200_000), 250.0)
+    assert find_limits(counted)[2] < 250
+
+
 @pytest.mark.parametrize("fault", FAULTS)
 def test_torch_prepares_alike(phantom, fault):
     case = spoil(phantom, fault, 1)

@@ -16,13 +16,17 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from brainsegnet._types import Array, Mask, Millimetres
+from brainsegnet._types import Array, Floats, Mask, Millimetres
 from brainsegnet.volume import Box
 
 Surroundings = Literal["exact", "noise", "none"]
 """What is outside the head: `exact` values, `noise`, or `none` if the head fills the grid."""
 SkullState = Literal["skull on", "stripped", "stripped, noise around", "no background"]
-"""What the foreground is: a head, a brain, a brain in noise or ringing, or all of the grid."""
+"""What the foreground is.
+
+`skull on` is a head, and `stripped` is a brain. `stripped, noise around` is a brain in noise or ringing, which needs no
+extraction either. `no background` is a head or brain that fills the grid, so that nothing can be said.
+"""
 
 BLOCK_MM = 4.0
 """Size of the blocks in which voxels are counted."""
@@ -42,10 +46,12 @@ FAR = 3.0
 """Multiple of the signal from which the value of padding says nothing about that of air."""
 WEAK = 0.05
 """Share of the signal below which a voxel may be ringing."""
-EDGE = 0.5
-"""Share of the signal where the surface of a brain with ringing around it lies."""
+EDGE = 0.34
+"""Share of the signal, sharpened, where the surface of a brain with ringing around it lies."""
 NOISY = 0.05
 """Share of the edges above which values that differ may be noise."""
+ENOUGH_BLOCKS = 50_000
+"""Number of blocks above which every second one along each axis tells whether there is ringing or a skull."""
 FEW_BLOCKS = 500
 """Number of stray blocks above which it is faster to remove all at once."""
 MUCH_WEAK = 0.04
@@ -97,13 +103,13 @@ class Air:
 
 @dataclass(frozen=True, eq=False)
 class Foreground:
-    """The head or brain of a case, on its grid.
+    """The head or brain of a case, on the grid that all its sequences share.
 
     Attributes:
-        mask: The head (D, H, W), as all sequences show it together.
-        air: What surrounds it in each sequence.
-        ringing: Whether weak values around the brain were left out.
-        skull: Whether the skull is on.
+        mask: Voxels (D, H, W) that at least one sequence shows as head or brain. Stray voxels are left out.
+        air: What surrounds the head, by sequence.
+        ringing: Whether a resampler left weak values around the brain, which the mask leaves out.
+        skull: Whether the mask is a head or a brain.
     """
 
     mask: Mask
@@ -249,7 +255,7 @@ def _measure_noise(array: Array, lines: Sequence[Array], values: Sequence[float]
 def find_sharp(
     seen: Mapping[str, tuple[Array, float]], mask: Mask, block: tuple[int, int, int], noisy: bool
 ) -> tuple[Mask, Mask] | None:
-    """What of a mask is not ringing: its surface at half the signal, and what is not weak; None without ringing.
+    """What of a mask is not ringing: up to its surface, and what is not weak; None without ringing.
 
     There is ringing if much of the mask is weak in all images and lies around its solid part. The skull is as weak, but
     lies within the scalp. Fluid at the surface of a brain may be as weak too, but ringing is partly below the air.
@@ -260,7 +266,7 @@ def find_sharp(
         block: Voxels of a block along each axis.
         noisy: Whether the air of an image has noise, so that ringing may be anywhere.
     """
-    step = 1 if mask.size < 2_000_000 else 2
+    step = 1 if mask.size < ENOUGH_BLOCKS * np.prod(block) else 2
     sparse = tuple(slice(size // 2, None, step * size) for size in block)
     within = mask[sparse]
     weak, signals = within.copy(), {}
@@ -270,11 +276,10 @@ def find_sharp(
         weak &= sample <= level + WEAK * signals[name]
     if np.count_nonzero(weak) <= MUCH_WEAK * np.count_nonzero(within):
         return None
-    sharp, strong = np.zeros(mask.shape, np.bool_), np.zeros(mask.shape, np.bool_)
+    bright = np.full(mask.shape, -np.inf, np.float32)
     for name, (array, level) in seen.items():
-        sharp |= array > level + EDGE * signals[name]
-        strong |= array > level + 2 * WEAK * signals[name]
-    strong &= mask
+        np.maximum(bright, (array - np.float32(level)) / np.float32(max(signals[name], 1e-30)), out=bright)
+    strong = mask & (bright > 2 * WEAK)
     solid = _fill(find_solid(strong, block))[::step, ::step, ::step]
     around = weak & ~solid[tuple(map(slice, weak.shape))]
     below = np.any([(array[sparse] < level) & around for array, level in seen.values()], axis=0)
@@ -282,7 +287,26 @@ def find_sharp(
         return None
     if not noisy and np.count_nonzero(below) < BELOW * np.count_nonzero(around):
         return None
-    return sharp & mask, strong
+    return mask & (sharpen(bright) > EDGE), strong
+
+
+def sharpen(image: Floats) -> Floats:
+    """An image (D, H, W), with its difference from the mean of the six neighbours of each voxel added.
+
+    A resampler smooths. So ringing is darker than its neighbours towards the brain, and becomes darker still.
+
+    Examples:
+        >>> sharpen(np.array([[[1, 1, 0.25, 0]]], np.float32)).round(2).tolist()
+        [[[1.0, 1.12, 0.17, -0.04]]]
+    """
+    around = np.zeros_like(image)
+    for axis in range(3):
+        along, total = np.moveaxis(image, axis, 0), np.moveaxis(around, axis, 0)
+        total[1:] += along[:-1]
+        total[:-1] += along[1:]
+        total[0] += along[0]
+        total[-1] += along[-1]
+    return np.asarray(2 * image - around / 6, np.float32)
 
 
 def _measure_signal(values: Array) -> float:
@@ -317,8 +341,10 @@ def find_skull(found: Foreground, arrays: Mapping[str, Array], spacing_mm: Milli
     outermost, shallow = (solid & _spread(~solid, number) for number in (1, steps))
     deep = (solid & ~shallow)[inner]
     outermost, shallow = outermost[inner], shallow[inner]
+    every = 1 if solid.size < ENOUGH_BLOCKS else 2
+    outermost, shallow, deep = (part[::every, ::every, ::every] for part in (outermost, shallow, deep))
     starts, stops = (np.array(end) * block + np.array(block) // 2 for end in (box.start, box.stop))
-    sparse = tuple(slice(a, b, size) for a, b, size in zip(starts, stops, block, strict=True))
+    sparse = tuple(slice(a, b, every * size) for a, b, size in zip(starts, stops, block, strict=True))
     for name, array in arrays.items():
         sample = array[sparse].astype(np.float32) - np.float32(found.air[name].level)
         parts = [part[tuple(map(slice, sample.shape))] for part in (outermost, shallow, deep)]
@@ -402,7 +428,7 @@ def keep_filled(surface: Mask, mask: Mask, block: tuple[int, int, int]) -> Mask:
     solid = find_solid(mask, block)
     if not solid.any():
         return np.asarray(mask)
-    inside = ndimage.binary_erosion(_fill(solid))
+    inside = ndimage.binary_erosion(_fill(solid), np.ones((3, 3, 3), np.bool_))
     near = _spread(solid, 2)
     return (surface & _enlarge(near, block, mask.shape)) | _enlarge(inside, block, mask.shape)
 

@@ -26,6 +26,10 @@ NEARLY_ZERO = np.float32(1e-6)
 """Value that replaces the median, so that 0 means outside the brain."""
 TAIL = 0.002
 """Share of the brightest voxels, and of the darkest, that does not set the limits of intensity."""
+SAMPLE, FEW_VOXELS = 100_000, 10_000
+"""Number of voxels, about, that set the limits of intensity, and of those that tell whether outliers are likely."""
+SURE = 0.6
+"""Share of the limits of few voxels within which an image surely has no outliers."""
 REACH = 4.0
 """Factor on the distance from the median to the quantile at `TAIL`, beyond which an intensity is an outlier."""
 DECILE = 1.2816
@@ -171,7 +175,7 @@ def normalise(
     scaled = array.astype(np.float32, order="C")
     scaled -= np.float32(centre)
     scaled *= np.float32(1 / scale)
-    np.copyto(scaled, NEARLY_ZERO, where=scaled == 0)
+    scaled[scaled == 0] = NEARLY_ZERO
     np.copyto(scaled, 0, where=~mask)
     return scaled
 
@@ -183,9 +187,17 @@ def find_limits(counted: Array) -> tuple[float, float, float]:
     """
     if not counted.size:
         return 0.0, 0.0, 0.0
-    centre = float(np.median(counted))
-    low, high = np.quantile(counted[:: max(1, counted.size // 100_000)], (TAIL, 1 - TAIL))
-    return centre - REACH * (centre - float(low)), centre, centre + REACH * (float(high) - centre)
+    centre, extremes = float(np.median(counted)), (float(counted.min()), float(counted.max()))
+    low, high = _place_limits(counted, centre, FEW_VOXELS)
+    if centre - SURE * (centre - low) <= extremes[0] and extremes[1] <= centre + SURE * (high - centre):
+        return low, centre, high  # the limits of more voxels take longer, and would not be reached either
+    low, high = _place_limits(counted, centre, SAMPLE)
+    return low, centre, high
+
+
+def _place_limits(counted: Array, centre: float, number: int) -> tuple[float, float]:
+    low, high = np.quantile(counted[:: max(1, counted.size // number)], (TAIL, 1 - TAIL))
+    return centre - REACH * (centre - float(low)), centre + REACH * (float(high) - centre)
 
 
 def replace_outliers(array: Array, own: Mask, low: float, high: float) -> Floats:
@@ -244,12 +256,13 @@ class Prepared:
         image: Channels (C, d, h, w) of the box, 0 outside the brain. An image that a GPU prepared stays there, in an
             object that is sliced like an array and converts to one.
         sequences: Name of each channel.
-        mask: The brain (d, h, w) in the box.
+        mask: Voxels (d, h, w) of the box that are the brain, or the head where the skull is on.
         box: Place of the box in the upright scan.
         shape: Size (D, H, W) of the upright scan.
         turn: How the scan was turned upright.
-        skull: Whether the skull is on; empty if that was not judged.
-        around: Sequence to what surrounds the head in it.
+        skull: Whether the mask is a head or a brain, see `SkullState`; empty if that was not judged.
+        around: What surrounds the head in each sequence: `exact` values, `noise`, `ringing`, or `none` if the head
+            fills the grid.
     """
 
     image: Floats

@@ -5,7 +5,7 @@ Source: section "Data Augmentation" of Hu et al. 2020, and the wider ranges of t
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from brainsegnet._types import Range
+from brainsegnet.training.faults import FaultParams, draw_faults
 from brainsegnet.training.recipes import Augmentation
 
 
@@ -33,6 +34,7 @@ class AugmentParams:
         noise: Standard deviation of Gaussian noise.
         noise_seed: Seed of the noise.
         kept: Whether each sequence is kept, or none if all are.
+        faults: The faults of a raw study.
     """
 
     scale: float = 1.0
@@ -47,6 +49,7 @@ class AugmentParams:
     noise: float = 0.0
     noise_seed: int = 0
     kept: tuple[bool, ...] = ()
+    faults: FaultParams = field(default_factory=FaultParams)
 
 
 def draw_params(rng: np.random.Generator, how: Augmentation, sequences: int, slices: int) -> AugmentParams:
@@ -63,6 +66,7 @@ def draw_params(rng: np.random.Generator, how: Augmentation, sequences: int, sli
         blur=tuple((rng.random(sequences) < how.blur) * rng.uniform(0.5, 1.0, sequences)),
         noise=float(rng.uniform(0, how.noise)),
         noise_seed=int(rng.integers(2**31)),
+        faults=draw_faults(rng, how.faults, sequences),
     )
 
 

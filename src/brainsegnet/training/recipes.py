@@ -18,6 +18,45 @@ class _Value(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class Faults(_Value):
+    """How often samples have the faults of a raw study, see `faults`. By default none has any.
+
+    Attributes:
+        thick: Probability that a study was scanned in thick slices, most of its sequences in other ones.
+        step_mm: Range of the distance between slices.
+        gap: Range of the gap between slices, as a share of their distance.
+        moved: Probability that a sequence is misaligned.
+        shift_mm: Largest misalignment.
+        angle_deg: Largest rotation of a misaligned sequence in each plane.
+        mask: Probability that the brain mask is too tight in some places and too wide in others.
+        margin_mm: Largest error of such a mask.
+        pole: Probability that the brain mask lacks a part of the brain at its edge.
+        pole_mm: Range of the depth of this part.
+        missing: Probability that a sequence lacks a slab at one end.
+        missing_mm: Range of the depth of this slab.
+        outliers: Probability that a sequence has outliers.
+    """
+
+    thick: float = Field(default=0.0, ge=0, le=1)
+    step_mm: Range = (2.0, 7.0)
+    gap: Range = (0.0, 0.3)
+    moved: float = Field(default=0.0, ge=0, le=1)
+    shift_mm: float = 2.0
+    angle_deg: float = 2.0
+    mask: float = Field(default=0.0, ge=0, le=1)
+    margin_mm: float = Field(default=4.0, ge=1)
+    pole: float = Field(default=0.0, ge=0, le=1)
+    pole_mm: Range = (3.0, 12.0)
+    missing: float = Field(default=0.0, ge=0, le=1)
+    missing_mm: Range = (3.0, 30.0)
+    outliers: float = Field(default=0.0, ge=0, le=1)
+
+    @property
+    def any(self) -> bool:
+        """Whether any sample has a fault."""
+        return any((self.thick, self.moved, self.mask, self.pole, self.missing, self.outliers))
+
+
 class Augmentation(_Value):
     """How strongly samples are augmented. The defaults are those of the paper (section "Data Augmentation").
 
@@ -32,6 +71,7 @@ class Augmentation(_Value):
         gamma: Range of the exponent of a power law on each sequence, rescaled to its range.
         noise: Largest standard deviation of Gaussian noise, in standard deviations of a sequence.
         blur: Probability that a sequence is smoothed in plane.
+        faults: How often an augmented sample has the faults of a raw study.
     """
 
     slice_gain: Range = (0.8, 1.2)
@@ -44,6 +84,7 @@ class Augmentation(_Value):
     gamma: Range = (1.0, 1.0)
     noise: float = 0.0
     blur: float = 0.0
+    faults: Faults = Faults()
 
 
 STRONG = Augmentation(
@@ -275,6 +316,16 @@ THOROUGH = QUICK.model_copy(
 )
 SMALL_LESIONS = THOROUGH.model_copy(update={"name": "small-lesions", "small_lesion_power": 0.5})
 """For many small lesions, such as embolic strokes."""
+RAW = THOROUGH.model_copy(
+    update={
+        "name": "raw",
+        "augmentation": STRONG.model_copy(
+            update={"faults": Faults(thick=0.5, moved=0.25, mask=0.3, pole=0.1, missing=0.05, outliers=0.1)}
+        ),
+        "stages": PAPER_STAGES[1:],
+    }
+)
+"""For raw studies, whose thick slices, alignment and brain masks are not perfect."""
 MODERN = QUICK.model_copy(
     update={
         "name": "modern",
@@ -302,7 +353,9 @@ FINETUNE = THOROUGH.model_copy(
     }
 )
 """For a trained model, see `finetune.adopt`. It has the last stage only: a network memorises unaugmented scans."""
-RECIPES: Mapping[str, Recipe] = {one.name: one for one in (PAPER, QUICK, THOROUGH, SMALL_LESIONS, MODERN, FINETUNE)}
+RECIPES: Mapping[str, Recipe] = {
+    one.name: one for one in (PAPER, QUICK, THOROUGH, SMALL_LESIONS, RAW, MODERN, FINETUNE)
+}
 
 
 def load_recipe(name: str) -> Recipe:

@@ -3,6 +3,7 @@
 Sample k of a training is a pure function of (seed, epoch, index). There are no worker processes and no hidden state.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,6 +20,7 @@ from brainsegnet.preprocessing.geometry import slab_starts, turn_array
 from brainsegnet.preprocessing.prepare import OutsideLabels, follow, prepare
 from brainsegnet.task import Task
 from brainsegnet.training.augment import AugmentParams, augment_intensity, draw_params, drop_sequences, reorient, window
+from brainsegnet.training.faults import BEYOND_MM, apply_faults
 from brainsegnet.training.recipes import Recipe, Stage
 from brainsegnet.volume import Case
 
@@ -197,14 +199,28 @@ class Sampler:
 
     def cut(self, specs: Sequence[SampleSpec]) -> tuple[Tensor, Tensor]:
         """Samples (N, C, D, H, W) in float32 and their classes (N, D, H, W), augmented."""
-        images = torch.stack([self._cut(self.images[spec.scan], spec, False) for spec in specs])
+        images = torch.stack([self._cut_image(spec) for spec in specs])
         classes = torch.stack([self._cut(self.classes[spec.scan][None], spec, True) for spec in specs])
-        return augment_intensity(images.float(), [spec.params for spec in specs]), classes[:, 0].to(torch.uint8)
+        for spec, image, truth in zip(specs, images, classes, strict=True):
+            if spec.params.faults.changes_mask:
+                truth.mul_((image != 0).any(0))
+        return augment_intensity(images, [spec.params for spec in specs]), classes[:, 0].to(torch.uint8)
 
-    def _cut(self, x: Tensor, spec: SampleSpec, nearest: bool) -> Tensor:
-        """The sample's window of (C, D, H, W), zero outside it, turned and flipped."""
+    def _cut_image(self, spec: SampleSpec) -> Tensor:
+        """A sample (C, D, H, W) with its faults, before its intensities change."""
+        faults, image = spec.params.faults, self.images[spec.scan]
+        if not faults:
+            return self._cut(image, spec, False).float()
+        spacing_mm = self.scans[spec.scan].spacing_mm
+        beyond = math.ceil(BEYOND_MM / spacing_mm[0])
+        wide = apply_faults(self._cut(image, spec, False, beyond).float(), faults, spacing_mm)
+        return wide[:, beyond : beyond + self.patch[0]]
+
+    def _cut(self, x: Tensor, spec: SampleSpec, nearest: bool, beyond: int = 0) -> Tensor:
+        """The sample's window of (C, D, H, W), zero outside it, turned and flipped, with more slices at both ends."""
         depth, *size = self.patch
-        slab = _span(x, spec.start, depth, axis=1)
+        depth += 2 * beyond
+        slab = _span(x, spec.start - beyond, depth, axis=1)
         if spec.params.scale == 1 and spec.params.angle_deg == 0:
             for axis, extent in enumerate(size):
                 slab = _span(slab, round(spec.centre[axis] - (extent - 1) / 2), extent, axis + 2)
