@@ -280,7 +280,7 @@ def small_ground(small_anatomy: "LabelMap") -> "Ground":
 def segmented(phantoms: Path, trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What `segment --probabilities` writes of all phantoms; to be read only."""
     from brainsegnet.inference import SegmentOptions
-    from brainsegnet.inference.segment import segment
+    from brainsegnet.pipeline.segment import segment
 
     folder = tmp_path_factory.mktemp("results") / "model"
     segment([phantoms], trained, folder, SegmentOptions(probabilities=True, device="cpu", threads=1))

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from brainsegnet.benchmark.ranking import rank
     from brainsegnet.benchmark.run import run_benchmark
     from brainsegnet.inference import SegmentOptions
-    from brainsegnet.inference.segment import segment
+    from brainsegnet.pipeline.segment import segment
     from brainsegnet.inference.segmentation import Segmentation
     from brainsegnet.inference.segmenter import Segmenter
     from brainsegnet.metrics.evaluate import evaluate
@@ -56,7 +56,7 @@ _HOMES = {
     "rank": "benchmark.ranking",
     "export": "training.export",
     "SegmentOptions": "inference",
-    "segment": "inference.segment",
+    "segment": "pipeline.segment",
     "Segmenter": "inference.segmenter",
     "Segmentation": "inference.segmentation",
     "submit": "paper.submission",

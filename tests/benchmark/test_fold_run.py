@@ -17,7 +17,7 @@ from brainsegnet.benchmark.fold_run import (
 )
 from brainsegnet.benchmark.models import MODELS, choose_models
 from brainsegnet.errors import TaskError
-from brainsegnet.inference.segment import segment
+from brainsegnet.pipeline.segment import segment
 from brainsegnet.inference.segmenter import open_engine
 from brainsegnet.inference.tiling import find_halo
 from brainsegnet.io.cases import find_cases

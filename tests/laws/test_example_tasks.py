@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from brainsegnet.inference import SegmentOptions
-from brainsegnet.inference.segment import segment
+from brainsegnet.pipeline.segment import segment
 from brainsegnet.io.case_files import MAPS, PERFUSION
 from brainsegnet.io.cases import find_cases, load_case
 from brainsegnet.io.images import read_image, read_labels, write_image

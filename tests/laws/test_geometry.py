@@ -10,7 +10,7 @@ from scipy.ndimage import gaussian_filter
 
 from brainsegnet.inference import SegmentOptions
 from brainsegnet.inference.predict import Engine, predict
-from brainsegnet.inference.segment import segment
+from brainsegnet.pipeline.segment import segment
 from brainsegnet.inference.segmenter import open_engine
 from brainsegnet.inference.torch_backend import TorchBackend
 from brainsegnet.io.cases import find_cases, load_case

@@ -14,7 +14,7 @@ import torch
 import brainsegnet
 from brainsegnet.inference import SegmentOptions
 from brainsegnet.inference.predict import PreparedCase, RawPrediction
-from brainsegnet.inference.segment import segment
+from brainsegnet.pipeline.segment import segment
 from brainsegnet.inference.segmentation import Segmentation
 from brainsegnet.preprocessing.prepare import Prepared
 from brainsegnet.training import TrainOptions

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from brainsegnet.errors import DatasetError, GridMismatch, LabelError, OutputError, TaskError
 from brainsegnet.inference import SegmentOptions
-from brainsegnet.inference.segment import segment
+from brainsegnet.pipeline.segment import segment
 from brainsegnet.io.cases import find_cases
 from brainsegnet.io.images import read_labels, write_image
 from brainsegnet.metrics.evaluate import (

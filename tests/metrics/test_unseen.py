@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from brainsegnet.inference.segment import segment
+from brainsegnet.pipeline.segment import segment
 from brainsegnet.io.cases import find_cases
 from brainsegnet.metrics.evaluate import console_table, evaluate, full_table, read_scores, reading_tables
 from brainsegnet.metrics.unseen import find_seen, is_trained_on

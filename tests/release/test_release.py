@@ -9,7 +9,7 @@ import torch
 
 from brainsegnet.errors import DatasetError, ModelError
 from brainsegnet.inference import SegmentOptions
-from brainsegnet.inference.segment import segment
+from brainsegnet.pipeline.segment import segment
 from brainsegnet.inference.segmentation import expected_dice
 from brainsegnet.model.card import Comparison, IntervalNote, Parent
 from brainsegnet.model.store import Candidate, choose_model, open_model, resolve_model, save_model, shipped_models

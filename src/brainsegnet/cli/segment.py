@@ -13,7 +13,7 @@ from brainsegnet.cli.messages import complain, detail, say, show, show_table
 from brainsegnet.inference import SegmentOptions
 
 if TYPE_CHECKING:
-    from brainsegnet.inference.segment import BatchResult
+    from brainsegnet.pipeline.segment import BatchResult
 
 LesionRuleName = Literal["overlap", "brats2023"]
 
@@ -76,7 +76,7 @@ def segment(
         Show the seconds of each stage as a table at the end.
     """
     from brainsegnet.errors import OutputError, UsageError
-    from brainsegnet.inference.segment import segment as run
+    from brainsegnet.pipeline.segment import segment as run
 
     named = {name: path for name, path in vars(files or NamedFiles()).items() if path is not None}
     if bool(named) == bool(cases):

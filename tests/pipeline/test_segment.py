@@ -13,7 +13,7 @@ import pytest
 from brainsegnet.errors import BrainSegNetError, ImageError, OutputError
 from brainsegnet.inference import SegmentOptions
 from brainsegnet.inference import segmenter as segmentation
-from brainsegnet.inference.segment import run_batch, segment
+from brainsegnet.pipeline.segment import run_batch, segment
 from brainsegnet.inference.segmenter import open_engine
 from brainsegnet.io.cases import find_cases
 from brainsegnet.io.images import read_image, read_labels, write_image

@@ -14,7 +14,7 @@ from typing import Any
 from brainsegnet._atomic import IMAGES, OutputOptions, claiming, find_suffix, stem_of, writable
 from brainsegnet.errors import BrainSegNetError, OutputError
 from brainsegnet.inference import SegmentOptions
-from brainsegnet.inference.existing import check_unchanged, describe_inputs, find_done
+from brainsegnet.pipeline.existing import check_unchanged, describe_inputs, find_done
 from brainsegnet.inference.predict import LoadedCase, PreparedCase, RawPrediction
 from brainsegnet.inference.segmenter import Segmenter
 from brainsegnet.io.cases import CaseFiles, CaseSearch, load_case, search_cases
