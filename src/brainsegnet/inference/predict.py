@@ -25,6 +25,7 @@ from brainsegnet.inference.postprocessing import (
     suppress_dropped,
 )
 from brainsegnet.inference.segmentation import Segmentation, expected_dice, warn_of_sequences
+from brainsegnet.inference.steps import DicomSource, Steps
 from brainsegnet.inference.tiling import Backend, TiledPredictor, tta_probabilities
 from brainsegnet.model.card import Card
 from brainsegnet.preprocessing.prepare import Prepared, prepare, restore
@@ -56,16 +57,22 @@ class LoadedCase:
     """A case in memory, before it is prepared.
 
     Attributes:
-        case: Its images on one grid.
-        moved: How sequences were brought to that grid, as in `Segmentation`.
+        case: Its images on the grid that the network sees.
+        native: Grid of the result, without voxels; None if it is that of the case.
+        steps: How they came there; None for a `Case`, which is taken as it is.
+        source: The DICOM series of the reference; None if it is none.
         notes: Remarks, as in `Segmentation`.
+        warnings: Sentences on what is doubtful about the images.
         seconds: Seconds of each stage so far.
         inputs: The files that were read, as in `Segmentation`.
     """
 
     case: Case
-    moved: Mapping[str, Any] = field(default_factory=dict)
+    native: Volume | None = None
+    steps: Steps | None = None
+    source: DicomSource | None = None
     notes: Sequence[str] = ()
+    warnings: Sequence[str] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)
     inputs: Mapping[str, Any] = field(default_factory=dict)
 
@@ -206,6 +213,8 @@ def finish(raw: RawPrediction, card: Card, model_folder: Path | None = None) -> 
         warnings=(
             *([card.warning] if card.warning else []),
             *odd,
+            *loaded.warnings,
+            *(loaded.steps.warnings if loaded.steps else ()),
             *unusual,
             *warn_of_sequences(expected_dice(card, used), used),
         ),
@@ -216,7 +225,8 @@ def finish(raw: RawPrediction, card: Card, model_folder: Path | None = None) -> 
         notes=(*raw.notes, *loaded.notes),
         pass_bytes=raw.pass_bytes,
         options=options,
-        moved=loaded.moved,
+        steps=loaded.steps,
+        source=loaded.source,
         inputs=loaded.inputs,
         model_folder=model_folder,
         head={
