@@ -12,7 +12,8 @@ import numpy as np
 import brainsegnet
 from brainsegnet.io.cases import find_cases, load_case
 from brainsegnet.io.images import write_image
-from brainsegnet.preprocessing.prepare import brain_mask, crop
+from brainsegnet.preprocessing.foreground import find_foreground
+from brainsegnet.preprocessing.prepare import crop
 from brainsegnet.volume import Box, Volume
 
 SEED, MARGIN, WHITE = 279, 2, 120
@@ -26,7 +27,8 @@ def main(out: Path) -> None:
         options = brainsegnet.SimulateOptions(cases=1, seed=SEED, realistic=True, anatomy="procedural")
         brainsegnet.simulate(Path(folder), options)
         case = load_case(find_cases([Path(folder)])[0], ("flair", "t1", "t1c", "t2"), task, lesion=True)
-    brain = Box.around(brain_mask(case))
+    arrays = {sequence: volume.array for sequence, volume in case.images.items()}
+    brain = Box.around(find_foreground(arrays, case.reference.spacing_mm).mask)
     start = [max(0, low - MARGIN) for low in brain.start]
     stop = [min(size, high + MARGIN) for size, high in zip(case.reference.shape, brain.stop, strict=True)]
     box = Box((start[0], start[1], start[2]), (stop[0], stop[1], stop[2]))
