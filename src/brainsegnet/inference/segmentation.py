@@ -18,6 +18,7 @@ from brainsegnet.inference import SegmentOptions
 from brainsegnet.inference.postprocessing import Interval
 from brainsegnet.io.images import to_nibabel, to_sitk, write_image
 from brainsegnet.model.card import Card
+from brainsegnet.preprocessing.grids import bring
 from brainsegnet.volume import Case, LabelMap, Volume
 
 ENTROPY = "entropy"
@@ -32,9 +33,10 @@ class Segmentation:
     A notebook shows it as a picture with volumes and warnings.
 
     Attributes:
-        case: The sequences that were segmented, all on one grid, and the true label map if it was given.
+        case: The sequences that were segmented, all on one grid, and the true label map if it was given. The grid has
+            the voxel size of the model, so it may differ from that of the result.
         card: Card of the model.
-        labels: Label map (D, H, W) in the label convention of the task, on the grid of the case.
+        labels: Label map (D, H, W) in the label convention of the task, on the grid of the first sequence.
         used: Sequences of the model that the case has.
         absent: Sequences of the model that the case lacks.
         volumes_ml: Volumes in millilitres: "labels" maps each tissue, "regions" maps each region.
@@ -153,6 +155,7 @@ class Segmentation:
             uncertainty = {"uncertainty": {ENTROPY: maps.get(ENTROPY, ""), "volume_intervals": intervals}}
         margin = None if self.options.keep_all_components else card.components.confidence_margin
         stages = {**self.seconds, **(seconds or {})}
+        working = [round(mm, 4) for mm in self.case.reference.spacing_mm[::-1]]
         return {
             "case": self.name,
             "labels": labels,
@@ -160,7 +163,7 @@ class Segmentation:
             "task": card.task.name,
             "convention": {str(value): tissue for value, tissue in card.task.labels.items()},
             "sequences": {"used": list(self.used), "absent": list(self.absent)},
-            "geometry": {"grid": next(iter(self.case.images)), "moved": dict(self.moved)},
+            "geometry": {"grid": next(iter(self.case.images)), "moved": dict(self.moved), "spacing_mm": working},
             "head": dict(self.head),
             "volumes_ml": self.volumes_ml,
             "dropped": {"confidence_margin": margin, "components": self.components_dropped, "ml": self.dropped_ml},
@@ -188,7 +191,9 @@ class Segmentation:
         """Draw the labels over the scan, beside the true labels if they are known, as a matplotlib `Figure`."""
         from brainsegnet.plotting.overlays import overlay_figure
 
-        return overlay_figure(self.case, self.labels.array, self.card.task, self.used[:4])
+        shown = {name: bring(self.case.images[name], self.labels) for name in self.used[:4]}
+        lesion = bring(self.case.lesion, self.labels) if self.case.lesion else None
+        return overlay_figure(Case(self.name, shown, lesion), self.labels.array, self.card.task, self.used[:4])
 
     def _repr_html_(self) -> str:
         """A picture, the volumes and the warnings, for notebooks."""
