@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ from brainsegnet._types import ItkObject, Mask
 from brainsegnet.errors import ImageError
 from brainsegnet.inference import SegmentOptions
 from brainsegnet.inference.brain import BrainExtractor, extract_brain
-from brainsegnet.inference.predict import LoadedCase
+from brainsegnet.inference.predict import LoadedCase, find_used
 from brainsegnet.inference.steps import BrainNote, DicomSource, Steps, require_dicom
 from brainsegnet.io.images import read_image, to_labels
 from brainsegnet.model.card import Card
@@ -30,36 +30,46 @@ LEAST_MASK_ML = 100.0
 """Volume of the brain within a given mask below which the mask is wrong."""
 
 
+@dataclass(frozen=True, eq=False)
+class RawCase:
+    """The images of a case as they were read.
+
+    Attributes:
+        name: Name of the case, for messages.
+        images: Each sequence on its own grid; at least one.
+        sources: Sequences that are DICOM, to their series.
+        lesion: True label map, on the grid of the reference or of the sequence on which it was drawn; or None.
+    """
+
+    name: str
+    images: Mapping[str, Volume]
+    sources: Mapping[str, DicomSource] = field(default_factory=dict)
+    lesion: LabelMap | None = None
+
+
 def load_images(
-    case: str,
-    images: Mapping[str, Volume],
-    card: Card,
-    options: SegmentOptions,
-    extractor: Callable[[], BrainExtractor] = BrainExtractor,
-    sources: Mapping[str, DicomSource] | None = None,
-    lesion: LabelMap | None = None,
+    raw: RawCase, card: Card, options: SegmentOptions, extractor: Callable[[], BrainExtractor] = BrainExtractor
 ) -> LoadedCase:
     """Align the sequences of a case, find the brain, and bring all to the grid on which the model works.
 
     Args:
-        case: Name of the case, for messages.
-        images: Each sequence on its own grid.
+        raw: The images.
         card: Card of the model.
         options: How to segment.
         extractor: Gives what finds brains; called where a skull is on.
-        sources: Sequences that are DICOM, to their series.
-        lesion: True label map, on the grid of the reference or of the sequence on which it was drawn.
 
     Raises:
+        MissingSequence: the model needs a sequence that is absent, or all are absent.
         ImageError: an image cannot be used, a sequence moved further than a patient does, or shows no brain.
         GridMismatch: sequences are on different grids, and the options say that these are not brought together.
     """
+    case, images = raw.name, {name: raw.images[name] for name in find_used(raw.name, raw.images, card)}
     for name, image in images.items():
         check_case(Case(case, {name: image}))
     seconds: dict[str, float] = {}
     with _timing(seconds, "align"):
         alignment = align(case, images, options.alignment, options.reference, card.sequences)
-    reference, source = images[alignment.reference], (sources or {}).get(alignment.reference)
+    reference, source = images[alignment.reference], raw.sources.get(alignment.reference)
     if options.dicom:
         require_dicom(case, alignment.reference, source)
     grid = build_working_grid(reference, card.input.spacing_mm if options.spacing == "model" else None)
@@ -67,12 +77,11 @@ def load_images(
         brain = find_brain(case, images, alignment, grid, options, extractor)
     with _timing(seconds, "align"):
         working = bring_all(case, images, alignment, grid, brain.mask)
-    natives = {name: _without_voxels(image) for name, image in images.items()}
-    brought = None if lesion is None else bring(lesion, grid, find_transform(lesion, images, alignment))
+        lesion = raw.lesion and bring(raw.lesion, grid, find_transform(raw.lesion, images, alignment))
     return LoadedCase(
-        Case(case, working, brought),
-        native=None if grid.on_grid_of(reference) else natives[alignment.reference],
-        steps=Steps(alignment, brain, natives, grid.spacing_mm),
+        Case(case, working, lesion),
+        native=None if grid.on_grid_of(reference) else _without_voxels(reference),
+        steps=Steps(alignment, brain, {name: _without_voxels(image) for name, image in images.items()}),
         source=source,
         seconds=seconds,
     )

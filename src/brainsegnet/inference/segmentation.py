@@ -37,7 +37,8 @@ class Segmentation:
     A notebook shows it as a picture with volumes and warnings.
 
     Attributes:
-        case: The sequences as the network saw them, all on one grid, and the true label map if it was given.
+        case: The sequences as the network saw them, all on one grid, and the true label map if it was given. The grid
+            has the voxel size of the model, so it may differ from that of the result.
         card: Card of the model.
         labels: Label map (D, H, W) in the label convention of the task, on the grid of the reference.
         used: Sequences of the model that the case has.
@@ -204,7 +205,12 @@ class Segmentation:
             "convention": {str(value): tissue for value, tissue in card.task.labels.items()},
             "sequences": {"used": list(self.used), "absent": list(self.absent)},
             "grids": {sequence: maps.get(sequence, "") for sequence in self.grids},
-            **(self.steps.to_json() if self.steps else {"geometry": {"grid": self.reference, "moved": {}}}),
+            "geometry": {
+                "grid": self.reference,
+                "spacing_mm": [round(mm, 4) for mm in self.case.reference.spacing_mm[::-1]],
+                **(self.steps.to_json() if self.steps else {"moved": {}}),
+            },
+            "brain": self.steps.brain.to_json() if self.steps else {"how": "as given"},
             "head": dict(self.head),
             "volumes_ml": self.volumes_ml,
             "dropped": {"confidence_margin": margin, "components": self.components_dropped, "ml": self.dropped_ml},
@@ -232,8 +238,9 @@ class Segmentation:
         """Draw the labels over the scan, beside the true labels if they are known, as a matplotlib `Figure`."""
         from brainsegnet.plotting.overlays import overlay_figure
 
-        labels = bring(self.labels, self.case.reference)
-        return overlay_figure(self.case, labels.array, self.card.task, self.used[:4])
+        shown = {name: bring(self.case.images[name], self.labels) for name in self.used[:4]}
+        lesion = bring(self.case.lesion, self.labels) if self.case.lesion else None
+        return overlay_figure(Case(self.name, shown, lesion), self.labels.array, self.card.task, self.used[:4])
 
     def _repr_html_(self) -> str:
         """A picture, the volumes and the warnings, for notebooks."""

@@ -5,7 +5,6 @@
 
 import ctypes
 import sys
-import time
 from collections.abc import Mapping
 from dataclasses import replace
 from importlib.util import find_spec
@@ -20,7 +19,7 @@ from brainsegnet.inference import Precision, SegmentOptions
 from brainsegnet.inference.brain import BrainExtractor
 from brainsegnet.inference.openvino_backend import Arithmetic, OpenVinoBackend
 from brainsegnet.inference.predict import Engine, LoadedCase, PreparedCase, RawPrediction, compute, finish, prepare_case
-from brainsegnet.inference.raw import load_images
+from brainsegnet.inference.raw import RawCase, load_images
 from brainsegnet.inference.segmentation import Segmentation
 from brainsegnet.inference.steps import DicomSource
 from brainsegnet.inference.tiling import Backend
@@ -28,7 +27,7 @@ from brainsegnet.io.images import READERS, from_array, from_nibabel, from_sitk, 
 from brainsegnet.io.limits import allow_voxels
 from brainsegnet.model.card import Card, Form, is_tolerated
 from brainsegnet.model.store import Model, resolve_model
-from brainsegnet.volume import Case, LabelMap, Volume
+from brainsegnet.volume import Case, Volume
 
 ImageLike = Any
 """An image in one of these forms: a `Volume`; an image of nibabel or SimpleITK; a pair of an array (I, J, K) and its
@@ -161,28 +160,20 @@ class Segmenter:
         known = [sequence for sequence in self.sequences if sequence in images] or list(images)
         volumes: dict[str, Volume] = {}
         sources: dict[str, DicomSource] = {}
-        started = time.perf_counter()
         with allow_voxels(self.options.max_voxels):
             for sequence in known:
                 if source := find_dicom(images[sequence]):
                     volumes[sequence], sources[sequence] = source.series.read(source.number), source
                 else:
                     volumes[sequence] = to_volume(images[sequence], f"case {name}: {sequence}")
-        loaded = self.load(name, volumes, sources)
-        return replace(loaded, seconds={"read": time.perf_counter() - started, **loaded.seconds})
+        return self.load(RawCase(name, volumes, sources))
 
-    def load(
-        self,
-        name: str,
-        volumes: Mapping[str, Volume],
-        sources: Mapping[str, DicomSource] | None = None,
-        lesion: LabelMap | None = None,
-    ) -> LoadedCase:
-        """Align the sequences of a case, find the brain, and bring all to the grid on which the model works.
+    def load(self, raw: RawCase) -> LoadedCase:
+        """Before the three steps: align the images, find the brain, and bring all to the voxels of the model.
 
-        Arguments are those of `load_images`, and errors those of a call.
+        Errors are those of a call.
         """
-        return load_images(name, volumes, self.model.card, self.options, self._open_extractor, sources, lesion)
+        return load_images(raw, self.model.card, self.options, self._open_extractor)
 
     def _open_extractor(self) -> BrainExtractor:
         with self._lock_extractor:

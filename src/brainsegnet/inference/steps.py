@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from brainsegnet._types import Mask, Millimetres
+from brainsegnet._types import Mask
 from brainsegnet.errors import ImageError
 from brainsegnet.preprocessing.alignment import Alignment
 from brainsegnet.preprocessing.foreground import SkullState
@@ -69,13 +69,11 @@ class Steps:
         alignment: How each sequence came to the reference.
         brain: How the brain was found.
         natives: Sequence to its own grid, without voxels.
-        working_mm: Spacing of the grid that the network saw.
     """
 
     alignment: Alignment
     brain: BrainNote
     natives: Mapping[str, Volume]
-    working_mm: Millimetres
 
     @property
     def warnings(self) -> list[str]:
@@ -84,16 +82,11 @@ class Steps:
         return [*(f"{name}: {motion.warning}" for name, motion in motions if motion.warning), *self.brain.warnings]
 
     def to_json(self) -> dict[str, Any]:
-        """The values for the report of a case."""
+        """The geometry, for the report of a case."""
         motions = {name: motion.to_json() for name, motion in self.alignment.motions.items()}
-        native_mm = self.natives[self.alignment.reference].spacing_mm
+        native_mm = self.natives[self.alignment.reference].spacing_mm[::-1]
         return {
-            "geometry": {
-                "grid": self.alignment.reference,
-                "moved": {name: told for name, told in motions.items() if told["how"] != "in place"},
-                "in_place": {name: told for name, told in motions.items() if told["how"] == "in place"},
-                "native_mm": [round(mm, 4) for mm in native_mm],
-                "working_mm": [round(mm, 4) for mm in self.working_mm],
-            },
-            "brain": self.brain.to_json(),
+            "native_spacing_mm": [round(mm, 4) for mm in native_mm],
+            "moved": {name: told for name, told in motions.items() if told["how"] != "in place"},
+            "in_place": {name: told for name, told in motions.items() if told["how"] == "in place"},
         }
