@@ -1,0 +1,205 @@
+"""Where the brain is in raw scans with the skull on: one network for any sequence, in OpenVINO, without torch.
+
+`BrainExtractor` finds it in one scan, on upright voxels of 2 mm. `extract_brain` does so in all sequences of a case,
+compares what it found, and brings the mean of the logits, never of masks, to the grid on which the model works.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from brainsegnet._machine import tells_of_memory
+from brainsegnet._types import Floats, Mask
+from brainsegnet.errors import ImageError, ModelError
+from brainsegnet.inference.brain_masks import Agreement, compare, fuse, keep_largest, sample
+from brainsegnet.inference.openvino_backend import OpenVinoRequest, shared_core
+from brainsegnet.inference.tiling import OUT_OF_MEMORY, interleave
+from brainsegnet.model.brain_card import BRAIN_HOME, BrainCard, Limits, read_brain_card
+from brainsegnet.preprocessing.head import scale_intensities, to_scan_grid, to_working_grid
+from brainsegnet.volume import Volume
+
+if TYPE_CHECKING:
+    from brainsegnet.preprocessing.alignment import Alignment
+
+REMEDY = "check that it shows a whole head, give a mask with --brain-mask, or leave it out"
+
+
+@dataclass(frozen=True, eq=False)
+class ExtractedBrain:
+    """The brain in one scan, and what tells whether it is one.
+
+    Attributes:
+        logits: Upright voxels (D, H, W) of 2 mm that cover the field of view; positive in the brain.
+        volume_ml: Volume of the largest component, its holes filled, in millilitres.
+        largest_share: Share of the largest component in all voxels of positive logit.
+        mean_probability: Mean of the probability in the largest component.
+        limits: What a scan of a head has at least.
+    """
+
+    logits: Volume
+    volume_ml: float
+    largest_share: float
+    mean_probability: float
+    limits: Limits
+
+    @property
+    def defect(self) -> str:
+        """Why this is no brain, in words; empty if it is one."""
+        least = self.limits
+        if self.volume_ml < least.volume_ml:
+            return f"{self.volume_ml:.0f} ml look like a brain, of {least.volume_ml:.0f} ml at least"
+        if self.largest_share < least.largest_share:
+            return f"what looks like a brain is in pieces, the largest has {self.largest_share:.0%} of it"
+        if self.mean_probability < least.mean_probability:
+            return f"nothing looks clearly like a brain (mean probability {self.mean_probability:.2f})"
+        return ""
+
+    @property
+    def is_brain(self) -> bool:
+        """Whether the scan shows a brain."""
+        return not self.defect
+
+    def mask_on(self, scan: Volume) -> Mask:
+        """The brain (D, H, W) on the grid of the scan itself."""
+        logits = keep_largest(np.asarray(self.logits.array))
+        return np.asarray(to_scan_grid(self.logits.with_array(logits), scan) > 0)
+
+    def to_json(self) -> dict[str, float]:
+        """The figures, for the report of a case."""
+        return {
+            "volume_ml": round(self.volume_ml, 1),
+            "largest_share": round(self.largest_share, 3),
+            "mean_probability": round(self.mean_probability, 3),
+        }
+
+
+class BrainExtractor:
+    """Finds the brain in a raw scan; one compiled network serves all scans and threads.
+
+    Args:
+        threads: Number of CPU threads; None are all cores.
+        home: Folder of the model.
+
+    Raises:
+        ModelError: the model is missing, damaged or altered.
+    """
+
+    def __init__(self, threads: int | None = None, home: Path = BRAIN_HOME) -> None:
+        self.card: BrainCard = read_brain_card(home)
+        self._path, self._threads, self._alone = home / next(iter(self.card.files)), threads, Lock()
+
+    @cached_property
+    def _request(self) -> OpenVinoRequest:
+        options: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+        if self._threads is not None:
+            options["INFERENCE_NUM_THREADS"] = self._threads
+        try:
+            return shared_core().compile_model(str(self._path), "CPU", options).create_infer_request()
+        except RuntimeError as error:
+            if tells_of_memory(error):
+                raise MemoryError(OUT_OF_MEMORY) from error
+            raise ModelError(f"{self._path} cannot be run by OpenVINO: {' '.join(str(error).split())[:200]}") from error
+
+    def __call__(self, scan: Volume) -> ExtractedBrain:
+        """The brain in a scan (D, H, W) of any sequence, orientation and spacing.
+
+        Raises:
+            MemoryError: there is not enough memory for the network.
+        """
+        working = to_working_grid(scan)
+        image = scale_intensities(np.nan_to_num(working.array, posinf=0, neginf=0))
+        logits = self.run(image) - np.float32(self.card.threshold)
+        positive = logits > 0
+        brain = keep_largest(logits) > 0
+        total = int(np.count_nonzero(positive))
+        inside = positive & brain
+        kept = int(np.count_nonzero(inside))
+        probability = float((1 / (1 + np.exp(-logits[inside]))).mean()) if kept else 0.0
+        volume_ml = float(np.count_nonzero(brain)) * working.voxel_ml
+        return ExtractedBrain(
+            working.with_array(logits), volume_ml, kept / max(total, 1), probability, self.card.limits
+        )
+
+    def run(self, image: Floats) -> Floats:
+        """Logits (D, H, W) of an image of `scale_intensities`, the mean of it and of its mirror image."""
+        padded = np.pad(image, [(0, -n % m) for n, m in zip(image.shape, self.card.multiples, strict=True)])
+        inner = tuple(map(slice, image.shape))
+        mirrored = np.pad(image[..., ::-1], [(0, b - a) for a, b in zip(image.shape, padded.shape, strict=True)])
+        with self._alone:
+            straight, turned = (self._infer(x)[inner] for x in (padded, mirrored))
+        return np.asarray((straight + turned[..., ::-1]) / 2, np.float32)
+
+    def _infer(self, image: Floats) -> Floats:
+        """Logits (D, H, W) of an image whose sizes are multiples of what the network needs."""
+        (d, h, w), (p, q, r) = image.shape, self.card.block
+        parts = image.reshape(d // p, p, h // q, q, w // r, r).transpose(1, 3, 5, 0, 2, 4)
+        blocks = np.ascontiguousarray(parts.reshape(1, p * q * r, d // p, h // q, w // r))
+        try:
+            self._request.infer({0: blocks}, share_inputs=True, share_outputs=True)
+        except RuntimeError as error:
+            if not tells_of_memory(error):
+                raise
+            raise MemoryError(OUT_OF_MEMORY) from error
+        fine = np.asarray(self._request.get_output_tensor(0).data)[0]
+        channels = interleave(fine.reshape(p * q * r, p * q * r, *fine.shape[1:]).swapaxes(0, 1), self.card.block)
+        return np.array(interleave(channels, self.card.block), np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class Brain:
+    """The brain of a case, from all its sequences.
+
+    Attributes:
+        mask: The brain (D, H, W) on the grid on which the model works.
+        found: Sequence to what was found in it alone.
+        agreement: Sequence to how that compares with the brain of all.
+        warnings: Sentences on sequences that disagree.
+    """
+
+    mask: Mask
+    found: Mapping[str, ExtractedBrain]
+    agreement: Mapping[str, Agreement]
+    warnings: tuple[str, ...]
+
+    @property
+    def volumes_ml(self) -> dict[str, float]:
+        """Sequence to the volume of the brain in its field of view, in millilitres."""
+        return {name: one.volume_ml for name, one in self.found.items()}
+
+    def to_json(self) -> dict[str, Any]:
+        """The values for the report of a case."""
+        sequences = {name: {**one.to_json(), **self.agreement[name].to_json()} for name, one in self.found.items()}
+        return {"how": "extracted", "sequences": sequences, "warnings": list(self.warnings)}
+
+
+def extract_brain(
+    case: str, images: Mapping[str, Volume], alignment: "Alignment", grid: Volume, extractor: BrainExtractor
+) -> Brain:
+    """Find the brain of a case in all its sequences, and bring it to a grid.
+
+    Args:
+        case: Name of the case, for messages.
+        images: Raw scans by sequence, each on its own grid, the skull on.
+        alignment: How each comes to the reference.
+        grid: Grid on which the model works; it lies where the reference lies.
+        extractor: The network.
+
+    Raises:
+        ImageError: a sequence shows no brain.
+    """
+    found = {name: extractor(image) for name, image in images.items()}
+    if defects := {name: one.defect for name, one in found.items() if not one.is_brain}:
+        name, defect = next(iter(defects.items()))
+        raise ImageError(f"case {case}: no brain was found in {' and '.join(defects)}: {defect}; {REMEDY}")
+    frame = found[alignment.reference].logits
+    fields = {name: sample(one.logits, frame, alignment.motions[name].transform) for name, one in found.items()}
+    fused = fuse(fields)
+    agreement = {name: compare(name, field, fused, frame) for name, field in fields.items()}
+    logits = sample(frame.with_array(fused), grid)
+    warnings = tuple(one.warning for one in agreement.values() if one.warning)
+    return Brain(np.asarray(logits > 0), found, agreement, warnings)
