@@ -14,10 +14,10 @@ from brainsegnet.errors import BrainSegNetError, GridMismatch, ImageError, Missi
 from brainsegnet.inference import SegmentOptions
 from brainsegnet.inference import segmenter as segmenter_module
 from brainsegnet.inference.predict import compute
-from brainsegnet.pipeline.segment import segment
 from brainsegnet.inference.segmenter import Segmenter, to_volume
 from brainsegnet.io.cases import find_cases
 from brainsegnet.io.images import read_image, read_labels
+from brainsegnet.pipeline.segment import segment
 from brainsegnet.volume import Volume
 
 

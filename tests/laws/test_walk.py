@@ -14,8 +14,8 @@ import torch
 import brainsegnet
 from brainsegnet.inference import SegmentOptions
 from brainsegnet.inference.predict import PreparedCase, RawPrediction
-from brainsegnet.pipeline.segment import segment
 from brainsegnet.inference.segmentation import Segmentation
+from brainsegnet.pipeline.segment import segment
 from brainsegnet.preprocessing.prepare import Prepared
 from brainsegnet.training import TrainOptions
 from brainsegnet.training.sampler import Scan

@@ -13,11 +13,12 @@ import pytest
 from brainsegnet.errors import BrainSegNetError, ImageError, OutputError
 from brainsegnet.inference import SegmentOptions
 from brainsegnet.inference import segmenter as segmentation
-from brainsegnet.pipeline.segment import run_batch, segment
 from brainsegnet.inference.segmenter import open_engine
 from brainsegnet.io.cases import find_cases
 from brainsegnet.io.images import read_image, read_labels, write_image
 from brainsegnet.model.store import open_model
+from brainsegnet.pipeline.batch import run_batch
+from brainsegnet.pipeline.segment import segment
 from brainsegnet.preprocessing.prepare import prepare
 from brainsegnet.progress import Callback
 from brainsegnet.task import BRATS2015

@@ -1,4 +1,4 @@
-"""From the images of a case, each on its own grid, to the case that the network sees: aligned, stripped, one voxel size.
+"""From images on their own grids to the case that the network sees: aligned, stripped, and of one voxel size.
 
 Scans that are prepared already, on one grid of the model's spacing and without the skull, pass unchanged.
 """
@@ -17,6 +17,7 @@ from brainsegnet.errors import ImageError
 from brainsegnet.inference import SegmentOptions
 from brainsegnet.inference.brain import BrainExtractor, extract_brain
 from brainsegnet.inference.predict import LoadedCase, find_used
+from brainsegnet.inference.scope import find_scope_warnings
 from brainsegnet.inference.steps import BrainNote, DicomSource, Steps, require_dicom
 from brainsegnet.io.images import read_image, to_labels
 from brainsegnet.model.card import Card
@@ -83,6 +84,7 @@ def load_images(
         native=None if grid.on_grid_of(reference) else _without_voxels(reference),
         steps=Steps(alignment, brain, {name: _without_voxels(image) for name, image in images.items()}),
         source=source,
+        warnings=find_scope_warnings({name: one.series.header for name, one in raw.sources.items()}),
         seconds=seconds,
     )
 

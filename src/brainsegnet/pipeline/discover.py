@@ -1,7 +1,7 @@
 """Paths to cases and studies (stand-in)."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 

@@ -16,6 +16,7 @@ from brainsegnet.model.card import Card
 from brainsegnet.pipeline.discover import StudyCase
 from brainsegnet.pipeline.inputs import COMPARED, Note, describe_inputs
 
+
 def find_done(
     cases: Sequence[CaseFiles | StudyCase],
     targets: Mapping[str, Path],
@@ -72,9 +73,7 @@ def _stay_beside(target: Path, name: str) -> Path:
     return target.parent.joinpath(*[part for part in Path(name).parts[-2:] if part not in ("..", "/")])
 
 
-def _find_difference(
-    note: Note, case: CaseFiles | StudyCase, card: Card, options: SegmentOptions, verify: bool
-) -> str:
+def _find_difference(note: Note, case: CaseFiles | StudyCase, card: Card, options: SegmentOptions, verify: bool) -> str:
     """Why a result is not the one that is asked for; empty if it is."""
     model = note.get("model")
     known = model.get("sha256") if isinstance(model, dict) else None

@@ -114,7 +114,7 @@ def _describe_series(series: DicomSeries, content: bool) -> dict[str, Any]:
 
 def _hash_file(open_file: Open, name: str) -> str:
     with open_file(name) as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+        return hashlib.sha256(stream.read()).hexdigest()
 
 
 def _hash(lines: Iterable[str]) -> str:

@@ -293,3 +293,51 @@ def _find_middle(volume: Volume) -> Doubles:
     """The centre (x, y, z) of what differs from the background, in millimetres."""
     inside = np.argwhere(find_foreground({"": volume.array}, volume.spacing_mm).mask)
     return np.asarray(volume.affine[:3] @ (*inside.mean(axis=0), 1))
+
+
+# Stand-in until the real one is merged.
+
+
+@dataclass(frozen=True, eq=False)
+class Motion:
+    how: str
+    registration: Registration | None = None
+    transform: ItkObject | None = None
+    warning: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        told = self.registration.to_json() if self.registration else {}
+        return {**told, "how": self.how, "warning": self.warning}
+
+
+@dataclass(frozen=True, eq=False)
+class Alignment:
+    reference: str
+    motions: Any
+
+
+def choose_reference(images: Any, order: Any = (), named: str | None = None) -> str:
+    if named is not None:
+        if named not in images:
+            raise ImageError(f"{named} is no sequence of the case; name one of {', '.join(images)}")
+        return named
+    names = [name for name in order if name in images] or list(images)
+    return min(names, key=lambda name: round(max(images[name].spacing_mm), 2))
+
+
+def align(case: str, images: Any, how: str = "register", reference: str | None = None, order: Any = ()) -> Alignment:
+    from brainsegnet.volume import describe_mismatch
+
+    first = choose_reference(images, order, reference)
+    motions = {}
+    for name, image in images.items():
+        if image.on_grid_of(images[first]):
+            motions[name] = Motion("in place")
+        elif how == "refuse":
+            raise GridMismatch(f"case {case}: {describe_mismatch(name, image, first, images[first])} (--resample)")
+        elif how == "resample":
+            motions[name] = Motion("resampled")
+        else:
+            found = register(image, images[first])
+            motions[name] = Motion("registered", found, found.transform if found.better else None, found.warning)
+    return Alignment(first, motions)
