@@ -20,7 +20,16 @@ from brainsegnet._types import Affine, Array, ItkObject, NibabelImage
 from brainsegnet.errors import ImageError, LabelError, OutputError
 from brainsegnet.io.itk import check_itk, find_meta_block, read_itk, read_itk_grid, unpack_itk, write_itk
 from brainsegnet.io.limits import check_voxels
-from brainsegnet.io.nifti import PAIR, build_nibabel, check_nifti, damaged, find_pair, read_nifti, read_nifti_grid, write_nifti
+from brainsegnet.io.nifti import (
+    PAIR,
+    build_nibabel,
+    check_nifti,
+    damaged,
+    find_pair,
+    read_nifti,
+    read_nifti_grid,
+    write_nifti,
+)
 from brainsegnet.io.placement import Place, check_axes, read_forms, swap_world
 from brainsegnet.volume import SCANNER, Forms, LabelMap, Volume, build_itk, is_sheared
 
