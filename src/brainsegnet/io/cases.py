@@ -70,7 +70,7 @@ def search_cases(data: Sequence[Path]) -> CaseSearch:
     failures: dict[str, str] = {}
     left_out: list[str] = []
     for source in data:
-        found = _find_in(source)
+        found = find_in(source)
         failures |= found.failures
         left_out += found.left_out
         for case in found.cases:
@@ -202,7 +202,8 @@ def read_prediction(path: Path, task: Task, case: str) -> LabelMap:
         raise LabelError(f"{error}; {path.name} is of {source.name}, says the JSON beside it") from error
 
 
-def _find_in(source: Path) -> CaseSearch:
+def find_in(source: Path) -> CaseSearch:
+    """The cases of one folder or table, those of one name all of them. Errors are those of `search_cases`."""
     if source.is_file() and source.suffix.lower() in TABLES:
         return CaseSearch(read_table(source), {})
     if not source.is_dir():

@@ -269,10 +269,10 @@ def _read_header(elements: Elements) -> SeriesHeader:
 
 
 def find_age(elements: Elements) -> float | None:
-    """The patient's age in years, from a text such as "045Y" or "018M"."""
+    """The patient's age in years, from a text such as "045Y" or "018M"; 0 stands for unknown in anonymised files."""
     if stated := re.fullmatch(r"(\d{1,3})([DWMY])", _text(elements, "PatientAge").upper()):
         years = int(stated[1]) * {"D": 1 / 365.25, "W": 7 / 365.25, "M": 1 / 12, "Y": 1.0}[stated[2]]
-        return round(years, 2) if years <= OLDEST else None
+        return round(years, 2) if 0 < years <= OLDEST else None
     return None
 
 

@@ -59,7 +59,7 @@ def read_itk(path: Path, check_kind: CheckKind) -> tuple[Array, Place]:
 
 
 def read_itk_grid(path: Path, check_kind: CheckKind) -> tuple[Array, Place]:
-    """Zeros (..., D, H, W) that take no memory, and their place, from the header alone. Errors are those of `read_itk`."""
+    """Zeros (..., D, H, W) that take no memory, and their place: the header alone. Errors are those of `read_itk`."""
     reader = _open(path)
     try:
         reader.ReadImageInformation()
