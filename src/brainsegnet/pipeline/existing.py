@@ -13,8 +13,8 @@ from brainsegnet.inference import SegmentOptions
 from brainsegnet.io.case_files import CaseFiles
 from brainsegnet.io.layouts import read_note
 from brainsegnet.model.card import Card
-from brainsegnet.pipeline.discover import StudyCase
 from brainsegnet.pipeline.inputs import COMPARED, Note, describe_inputs
+from brainsegnet.pipeline.study_case import StudyCase
 
 
 def find_done(

@@ -12,7 +12,7 @@ from brainsegnet.io.dicom import DicomSeries
 from brainsegnet.io.dicom_files import Open, read_each
 from brainsegnet.io.images import describe_file
 from brainsegnet.pipeline.choose import Choice
-from brainsegnet.pipeline.discover import StudyCase
+from brainsegnet.pipeline.study_case import StudyCase
 
 Note = Mapping[str, Any]
 COMPARED = ("bytes", "modified", "header_sha256")

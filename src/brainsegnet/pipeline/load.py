@@ -13,8 +13,8 @@ from brainsegnet.inference.steps import DicomSource
 from brainsegnet.io.case_files import CaseFiles, read_sequences
 from brainsegnet.io.images import read_labels
 from brainsegnet.model.card import Card
-from brainsegnet.pipeline.discover import StudyCase
 from brainsegnet.pipeline.inputs import check_unchanged, describe_inputs, to_relative
+from brainsegnet.pipeline.study_case import StudyCase
 from brainsegnet.volume import LabelMap, Volume, describe_mismatch
 
 
@@ -54,7 +54,7 @@ def load(case: CaseFiles | StudyCase, segmenter: Segmenter, folder: Path) -> Loa
 
 def read_study(case: StudyCase, card: Card) -> RawCase:
     """The sequences of a study that a model uses, each on its own grid."""
-    used = find_used(case.name, case.choices, card)
+    used = find_used(case.name, case.check(card.sequences), card)
     series = {name: case.series_of(name) for name in used}
     numbers = {name: case.choices[name].findings[0].volumes[0] for name in used}
     sources = {name: DicomSource(one, numbers[name]) for name, one in series.items() if one is not None}

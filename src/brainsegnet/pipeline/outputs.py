@@ -8,7 +8,7 @@ from brainsegnet.errors import OutputError
 from brainsegnet.io.case_files import CaseFiles
 from brainsegnet.io.dicom import DicomSeries
 from brainsegnet.io.layouts import names_lesion
-from brainsegnet.pipeline.discover import StudyCase
+from brainsegnet.pipeline.study_case import StudyCase
 
 
 def plan_targets(cases: Sequence[CaseFiles | StudyCase], out: Path, searched: bool, total: int) -> dict[str, Path]:

@@ -5,22 +5,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from brainsegnet._atomic import OutputOptions, claiming, find_suffix, stem_of
-from brainsegnet.errors import BrainSegNetError, DatasetError
+from brainsegnet._atomic import OutputOptions, claiming
+from brainsegnet.errors import BrainSegNetError
 from brainsegnet.inference import SegmentOptions
 from brainsegnet.inference.predict import LoadedCase, PreparedCase, RawPrediction
 from brainsegnet.inference.segmenter import Segmenter
 from brainsegnet.io.case_files import CaseFiles
-from brainsegnet.io.images import READERS
 from brainsegnet.io.limits import allow_voxels
-from brainsegnet.model.store import Candidate, Model, choose_model, resolve_model, shipped_models
+from brainsegnet.model.store import Model, choose_model, resolve_model, shipped_models
 from brainsegnet.pipeline.batch import BatchResult, SavedCase, run_batch
-from brainsegnet.pipeline.choose import Choice
-from brainsegnet.pipeline.discover import Discovered, StudyCase, find_all
+from brainsegnet.pipeline.discover import Discovered, find_all, name_files
 from brainsegnet.pipeline.existing import find_done
-from brainsegnet.pipeline.identify import identify_study
 from brainsegnet.pipeline.load import load
 from brainsegnet.pipeline.outputs import plan_targets
+from brainsegnet.pipeline.study_case import StudyCase, know
 from brainsegnet.progress import Callback, CaseCounter
 
 
@@ -87,30 +85,10 @@ def _find(
 ) -> Discovered:
     """The cases and studies to segment. Errors are those of `segment`."""
     if isinstance(cases, Mapping):
-        return Discovered([name_case(cases)], {})
+        return Discovered([name_files(cases)])
     models = [model] if model else shipped_models().values()
     wanted = dict.fromkeys(name for one in models for name in one.card.sequences)
     return find_all([cases] if isinstance(cases, Path) else cases, [*wanted], given, callback)
-
-
-def name_case(files: Mapping[str, Path]) -> CaseFiles | StudyCase:
-    """One case whose images are named by sequence; each may be a DICOM series.
-
-    Raises:
-        DatasetError: a folder holds no DICOM, or several series.
-        ImageError: a series cannot be used.
-    """
-    name = stem_of(next(iter(files.values())), READERS)
-    if all(find_suffix(path, READERS) or not path.exists() for path in files.values()):
-        return CaseFiles(name, files)
-    choices = {}
-    for sequence, path in files.items():
-        findings = identify_study(path, look=False)
-        if len(findings) > 1:
-            names = ", ".join(finding.name for finding in findings)
-            raise DatasetError(f"{path} holds {len(findings)} series, {names}; name the folder of one")
-        choices[sequence] = Choice(sequence, tuple(findings), "named by the user")
-    return StudyCase(name, choices)
 
 
 def _check_options(options: SegmentOptions, total: int) -> None:
@@ -149,13 +127,7 @@ def _segment_all(
 
 def _choose_model(cases: Sequence[CaseFiles | StudyCase], callback: Callback | None) -> Model:
     """The shipped model for these cases. The callback hears which, and why."""
-    choice = choose_model({case.name: _describe_candidate(case) for case in cases})
+    choice = choose_model({case.name: know(case) for case in cases})
     if callback:
         callback.on_message(f"model {choice.model.card.name}, because {choice.reason}; --model names another")
     return choice.model
-
-
-def _describe_candidate(case: CaseFiles | StudyCase) -> Candidate:
-    if isinstance(case, StudyCase):
-        return Candidate([*case.choices])
-    return Candidate([*case.images], case.disease, case.source)
