@@ -38,11 +38,13 @@ class Discovered:
         cases: Files of data sets and raw studies, in the order of the paths, and by name within each.
         failures: Name of each case that cannot be used, to a sentence that says why.
         left_out: A sentence on each folder whose images are not recognised.
+        rejected: Raw studies without a sequence that is wanted; they are among the failures too.
     """
 
     cases: Sequence[CaseFiles | StudyCase] = ()
     failures: Mapping[str, str] = field(default_factory=dict)
     left_out: Sequence[str] = ()
+    rejected: Sequence[StudyCase] = ()
 
 
 def find_all(
@@ -72,7 +74,8 @@ def find_all(
         by_name[case.name].append(case)
     failures |= {name: _tell_twins(name, cases) for name, cases in by_name.items() if len(cases) > 1}
     cases = [cases[0] for name, cases in by_name.items() if name not in failures]
-    return Discovered(cases, failures, [sentence for part in parts for sentence in part.left_out])
+    left_out = [sentence for part in parts for sentence in part.left_out]
+    return Discovered(cases, failures, left_out, [case for part in parts for case in part.rejected])
 
 
 def name_files(given: Mapping[str, Path]) -> CaseFiles | StudyCase:
@@ -121,23 +124,24 @@ def _find_studies_at(
     if dicom.cases and not images.cases:
         return replace(dicom, left_out=[*images.failures.values()])
     cases = sorted([*images.cases, *dicom.cases], key=lambda case: case.name)
-    return Discovered(cases, {**images.failures, **dicom.failures})
+    return Discovered(cases, {**images.failures, **dicom.failures}, (), [*images.rejected, *dicom.rejected])
 
 
 def _try_all(builders: Sequence[Builder], wanted: Sequence[str], callback: Callback | None = None) -> Discovered:
     """The cases that can be built and have a sequence that is wanted."""
     cases: list[StudyCase] = []
+    rejected: list[StudyCase] = []
     failures: dict[str, str] = {}
     for done, (name, build) in enumerate(builders, 1):
         try:
-            case = build()
+            rejected.append(case := build())
             case.check_any(wanted)
-            cases.append(case)
+            cases.append(rejected.pop())
         except BrainSegNetError as error:
             failures[name] = str(error) if name in str(error) else f"case {name}: {error}"
         if callback:
             callback.on_progress(ProgressEvent(done / len(builders)))
-    return Discovered(cases, failures)
+    return Discovered(cases, failures, (), rejected)
 
 
 def _list_images(path: Path, given: Mapping[str, str]) -> list[Builder]:
