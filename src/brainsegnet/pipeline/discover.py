@@ -12,7 +12,7 @@ from brainsegnet._atomic import find_suffix, is_hidden, stem_of
 from brainsegnet.errors import BrainSegNetError, DatasetError, ImageError
 from brainsegnet.io.aliases import ORDER
 from brainsegnet.io.case_files import TABLES, CaseFiles
-from brainsegnet.io.cases import CaseSearch, find_in
+from brainsegnet.io.cases import CaseSearch, describe_strangers, find_in
 from brainsegnet.io.dicom import Study, find_studies
 from brainsegnet.io.images import READERS, is_second_half, read_grid
 from brainsegnet.io.layouts import LAYOUTS, find_home
@@ -98,7 +98,7 @@ def name_files(given: Mapping[str, Path]) -> CaseFiles | StudyCase:
 def _find_at(path: Path, wanted: Sequence[str], given: Mapping[str, str], callback: Callback | None) -> Discovered:
     if path.is_dir() or not path.exists() or path.suffix.lower() in TABLES:
         try:
-            found = _complete(find_in(path), path, wanted, given)
+            search = find_in(path)
         except DatasetError:
             if not path.is_dir():
                 raise
@@ -106,7 +106,9 @@ def _find_at(path: Path, wanted: Sequence[str], given: Mapping[str, str], callba
             if not found.cases and not found.failures:
                 raise
             return found
-        if found.left_out and not any(isinstance(case, CaseFiles) for case in found.cases):
+        found = _complete(search, path, wanted, given)
+        apart = {*search.strangers} - {find_home(case) for case in search.cases}
+        if apart and not any(isinstance(case, CaseFiles) for case in found.cases):
             return _find_studies_at(path, wanted, given, callback)
         return found
     found = _find_studies_at(path, wanted, given, callback)
@@ -147,7 +149,7 @@ def _try_all(builders: Sequence[Builder], wanted: Sequence[str], callback: Callb
 def _list_images(path: Path, given: Mapping[str, str]) -> list[Builder]:
     """Name and builder of the study of each patient whose images are files."""
     groups = group_images(path)
-    names = [stem_of(path, READERS)] if path.is_file() else name_cases(path, groups)
+    names = [stem_of(path, READERS) for _ in groups] if path.is_file() else name_cases(path, groups)
 
     def build(name: str, home: Path, images: Sequence[Path]) -> StudyCase:
         return build_case(name, home, identify_images(images, home), given)
@@ -204,7 +206,11 @@ def _complete(found: CaseSearch, path: Path, wanted: Sequence[str], given: Mappi
     kept = {id(case) for case in cases}
     nested = [case for case in found.cases if id(case) not in kept]
     told = [f"{find_home(case)} is left out: {path} itself has a case {case.name}" for case in nested]
-    return Discovered(done, failures, [*found.left_out, *told])
+    taken = {file for files in others.values() for file in files}
+    for folder, names_there in sorted(found.strangers.items()):
+        if rest := [image for image in names_there if folder / image not in taken]:
+            told.append(describe_strangers(folder, rest))
+    return Discovered(done, failures, told)
 
 
 def _prefer_top(cases: Sequence[CaseFiles], path: Path) -> list[CaseFiles]:
