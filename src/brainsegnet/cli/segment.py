@@ -1,5 +1,6 @@
 """The commands that look at cases: segment, evaluate, inspect, report. Heavy libraries load when a command runs."""
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -145,7 +146,7 @@ def evaluate(
 
 @verb(app)
 def inspect(model_or_case: Path | None = None, /) -> None:
-    """Show what is in a model, a case or a folder of cases, and which cases are incomplete.
+    """Show what is in a model, a case, a raw study or a folder of cases, and which of them cannot be used.
 
     Without an argument, list the models in the package: sequences, tissues, training data, licence, scores and hashes.
 
@@ -154,16 +155,22 @@ def inspect(model_or_case: Path | None = None, /) -> None:
     Parameters
     ----------
     model_or_case
-        Name of a shipped model, model folder, output folder of train, folder or table of cases, or image file.
+        Name of a shipped model, model folder, output folder of train, folder or table of cases, raw study (folder, zip
+        or file of DICOM, or a folder of images), or image file. The exit code is 1 if segment could not use a case.
     """
     from dataclasses import replace
 
+    from brainsegnet.metrics.table import count_cases
     from brainsegnet.reporting.inspect import inspect as run
 
-    found = run(model_or_case)
+    with CasesBar() as bar:
+        found = run(model_or_case, bar)
     show_table(replace(found, notes=()))
     for note in found.notes:
         show(note)
+    if found.unusable:
+        complain(f"{count_cases(len(found.unusable))} cannot be segmented, see above")
+        sys.exit(1)
 
 
 @verb(app)

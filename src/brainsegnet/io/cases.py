@@ -37,11 +37,13 @@ class CaseSearch(NamedTuple):
         failures: Name of each case that cannot be used, to the reason: it is found twice or has two files for one
             sequence.
         left_out: A sentence on each folder whose images are not recognised by their names.
+        strangers: These folders, to the names of the images.
     """
 
     cases: Sequence[CaseFiles]
     failures: Mapping[str, str]
     left_out: Sequence[str] = ()
+    strangers: Mapping[Path, Sequence[str]] = {}
 
 
 def find_cases(data: Sequence[Path]) -> list[CaseFiles]:
@@ -213,12 +215,12 @@ def find_in(source: Path) -> CaseSearch:
     if not found.cases and not found.ambiguous:
         known = f"a known layout ({'; '.join(LAYOUT_NAMES)})"
         raise DatasetError(f"{source} holds no case of {known}; list its files in a .csv table instead")
-    left_out = [_describe_strangers(folder, names) for folder, names in sorted(found.strangers.items())]
+    left_out = [describe_strangers(folder, names) for folder, names in sorted(found.strangers.items())]
     failures = {case.name: case.sentence for case in sorted(found.ambiguous, key=lambda case: case.name)}
-    return CaseSearch(sorted(found.cases, key=lambda case: case.name), failures, left_out)
+    return CaseSearch(sorted(found.cases, key=lambda case: case.name), failures, left_out, found.strangers)
 
 
-def _describe_strangers(folder: Path, names: Sequence[str]) -> str:
+def describe_strangers(folder: Path, names: Sequence[str]) -> str:
     """A sentence on why the images of a folder belong to no case."""
     if len(names) == 1:
         return f"{folder} is left out: its image {names[0]} is named in no known way; list it in a .csv table"

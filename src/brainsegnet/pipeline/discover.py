@@ -12,7 +12,7 @@ from brainsegnet._atomic import find_suffix, is_hidden, stem_of
 from brainsegnet.errors import BrainSegNetError, DatasetError, ImageError
 from brainsegnet.io.aliases import ORDER
 from brainsegnet.io.case_files import TABLES, CaseFiles
-from brainsegnet.io.cases import CaseSearch, find_in
+from brainsegnet.io.cases import CaseSearch, describe_strangers, find_in
 from brainsegnet.io.dicom import Study, find_studies
 from brainsegnet.io.images import READERS, is_second_half, read_grid
 from brainsegnet.io.layouts import LAYOUTS, find_home
@@ -38,11 +38,13 @@ class Discovered:
         cases: Files of data sets and raw studies, in the order of the paths, and by name within each.
         failures: Name of each case that cannot be used, to a sentence that says why.
         left_out: A sentence on each folder whose images are not recognised.
+        rejected: Raw studies without a sequence that is wanted; they are among the failures too.
     """
 
     cases: Sequence[CaseFiles | StudyCase] = ()
     failures: Mapping[str, str] = field(default_factory=dict)
     left_out: Sequence[str] = ()
+    rejected: Sequence[StudyCase] = ()
 
 
 def find_all(
@@ -72,7 +74,8 @@ def find_all(
         by_name[case.name].append(case)
     failures |= {name: _tell_twins(name, cases) for name, cases in by_name.items() if len(cases) > 1}
     cases = [cases[0] for name, cases in by_name.items() if name not in failures]
-    return Discovered(cases, failures, [sentence for part in parts for sentence in part.left_out])
+    left_out = [sentence for part in parts for sentence in part.left_out]
+    return Discovered(cases, failures, left_out, [case for part in parts for case in part.rejected])
 
 
 def name_files(given: Mapping[str, Path]) -> CaseFiles | StudyCase:
@@ -95,7 +98,7 @@ def name_files(given: Mapping[str, Path]) -> CaseFiles | StudyCase:
 def _find_at(path: Path, wanted: Sequence[str], given: Mapping[str, str], callback: Callback | None) -> Discovered:
     if path.is_dir() or not path.exists() or path.suffix.lower() in TABLES:
         try:
-            found = _complete(find_in(path), path, wanted, given)
+            search = find_in(path)
         except DatasetError:
             if not path.is_dir():
                 raise
@@ -103,7 +106,9 @@ def _find_at(path: Path, wanted: Sequence[str], given: Mapping[str, str], callba
             if not found.cases and not found.failures:
                 raise
             return found
-        if found.left_out and not any(isinstance(case, CaseFiles) for case in found.cases):
+        found = _complete(search, path, wanted, given)
+        apart = {*search.strangers} - {find_home(case) for case in search.cases}
+        if apart and not any(isinstance(case, CaseFiles) for case in found.cases):
             return _find_studies_at(path, wanted, given, callback)
         return found
     found = _find_studies_at(path, wanted, given, callback)
@@ -121,29 +126,30 @@ def _find_studies_at(
     if dicom.cases and not images.cases:
         return replace(dicom, left_out=[*images.failures.values()])
     cases = sorted([*images.cases, *dicom.cases], key=lambda case: case.name)
-    return Discovered(cases, {**images.failures, **dicom.failures})
+    return Discovered(cases, {**images.failures, **dicom.failures}, (), [*images.rejected, *dicom.rejected])
 
 
 def _try_all(builders: Sequence[Builder], wanted: Sequence[str], callback: Callback | None = None) -> Discovered:
     """The cases that can be built and have a sequence that is wanted."""
     cases: list[StudyCase] = []
+    rejected: list[StudyCase] = []
     failures: dict[str, str] = {}
     for done, (name, build) in enumerate(builders, 1):
         try:
-            case = build()
+            rejected.append(case := build())
             case.check_any(wanted)
-            cases.append(case)
+            cases.append(rejected.pop())
         except BrainSegNetError as error:
             failures[name] = str(error) if name in str(error) else f"case {name}: {error}"
         if callback:
             callback.on_progress(ProgressEvent(done / len(builders)))
-    return Discovered(cases, failures)
+    return Discovered(cases, failures, (), rejected)
 
 
 def _list_images(path: Path, given: Mapping[str, str]) -> list[Builder]:
     """Name and builder of the study of each patient whose images are files."""
     groups = group_images(path)
-    names = [stem_of(path, READERS)] if path.is_file() else name_cases(path, groups)
+    names = [stem_of(path, READERS) for _ in groups] if path.is_file() else name_cases(path, groups)
 
     def build(name: str, home: Path, images: Sequence[Path]) -> StudyCase:
         return build_case(name, home, identify_images(images, home), given)
@@ -200,7 +206,11 @@ def _complete(found: CaseSearch, path: Path, wanted: Sequence[str], given: Mappi
     kept = {id(case) for case in cases}
     nested = [case for case in found.cases if id(case) not in kept]
     told = [f"{find_home(case)} is left out: {path} itself has a case {case.name}" for case in nested]
-    return Discovered(done, failures, [*found.left_out, *told])
+    taken = {file for files in others.values() for file in files}
+    for folder, names_there in sorted(found.strangers.items()):
+        if rest := [image for image in names_there if folder / image not in taken]:
+            told.append(describe_strangers(folder, rest))
+    return Discovered(done, failures, told)
 
 
 def _prefer_top(cases: Sequence[CaseFiles], path: Path) -> list[CaseFiles]:

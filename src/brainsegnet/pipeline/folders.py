@@ -10,12 +10,10 @@ from brainsegnet.io.layouts import find_labels, find_maps
 from brainsegnet.pipeline.headers import read_words, weigh
 from brainsegnet.pipeline.identify import find_images
 
-_GENERIC = re.compile(
-    r"anat|func|nifti?s?|niigz|nii|ima?ge?s?|dicoms?|dcm|mris?|mr|scans?|raw|data|series|study|"
-    r"(dicom|pat?|st|stu|se|ser|s|im|img|i)[-_ ]?\d*",
-    re.IGNORECASE,
-)
-"""Names of folders that say nothing of the patient, such as the DICOM, PA000001 and ST000001 of exported discs."""
+_DISC = re.compile(r"dicoms?|dcm|(pat?|st|stu|se|ser|im|img)[-_ ]?\d+|(s|i)\d{4,}", re.IGNORECASE)
+"""Names of folders on exported discs, such as DICOM, PA000001 and ST000001."""
+_GENERIC = re.compile(r"anat|func|nifti?s?|niigz|nii|ima?ge?s?|mris?|mr|scans?|raw|data|series|study", re.IGNORECASE)
+"""Other names of folders that say nothing of the patient."""
 
 
 def group_images(top: Path) -> dict[Path, list[Path]]:
@@ -67,7 +65,7 @@ def is_generic(name: str) -> bool:
         >>> [is_generic(name) for name in ("DICOM", "ST000001", "anat", "patient7")]
         [True, True, True, False]
     """
-    return bool(_GENERIC.fullmatch(name))
+    return bool(_GENERIC.fullmatch(name) or _DISC.fullmatch(name))
 
 
 def name_cases(top: Path, folders: Iterable[Path]) -> list[str]:
@@ -84,8 +82,7 @@ def name_cases(top: Path, folders: Iterable[Path]) -> list[str]:
         ['p1_1', 'p1_2', 'july']
     """
     folders = list(folders)
-    short = [_shorten(top, folder, also_kinds=True) for folder in folders]
-    short = _lengthen(short, [_shorten(top, folder, also_kinds=False) for folder in folders])
+    short = _lengthen([_shorten(top, folder, folders) for folder in folders], folders)
     names = [folder.name for folder in short]
     if len({*names}) < len({*short}):
         names = ["_".join(_relative(top, folder)) for folder in short]
@@ -101,13 +98,19 @@ def _relative(top: Path, folder: Path) -> Sequence[str]:
     return folder.relative_to(top).parts if folder.is_relative_to(top) and folder != top else (folder.name,)
 
 
-def _shorten(top: Path, folder: Path, also_kinds: bool) -> Path:
-    """The nearest folder above that says whose the images are; those named after a sequence only below `top`."""
-    for above in (folder, *folder.parents):
-        below = above != top and above.is_relative_to(top)
-        if above.name and not is_generic(above.name) and not (also_kinds and below and name_kind(above.name)):
-            return above
-    return folder
+def _shorten(top: Path, folder: Path, others: Sequence[Path]) -> Path:
+    """The nearest folder above, up to `top`, that says whose the images are; names of sequences do not.
+
+    Where `top` is a folder of a disc, such as DICOM, the first above it that is none.
+    """
+    while folder != top and top in folder.parents:
+        single = len({*others}) == 1 or folder.parent != top
+        if not is_generic(folder.name) and not (single and name_kind(folder.name)):
+            return folder
+        folder = folder.parent
+    while folder.name and _DISC.fullmatch(folder.name):
+        folder = folder.parent
+    return folder if folder.name else top
 
 
 def _lengthen(short: Sequence[Path], long: Sequence[Path]) -> list[Path]:
