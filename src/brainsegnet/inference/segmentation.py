@@ -163,7 +163,7 @@ class Segmentation:
             "task": card.task.name,
             "convention": {str(value): tissue for value, tissue in card.task.labels.items()},
             "sequences": {"used": list(self.used), "absent": list(self.absent)},
-            "geometry": {"grid": next(iter(self.case.images)), "moved": dict(self.moved), "spacing_mm": working},
+            "geometry": {"grid": next(iter(self.case.images)), "spacing_mm": working, "moved": dict(self.moved)},
             "head": dict(self.head),
             "volumes_ml": self.volumes_ml,
             "dropped": {"confidence_margin": margin, "components": self.components_dropped, "ml": self.dropped_ml},
