@@ -17,7 +17,6 @@ from brainsegnet.inference import SegmentOptions
 from brainsegnet.inference.ood import find_warnings
 from brainsegnet.inference.postprocessing import (
     FilteredLabels,
-    Interval,
     choose_classes,
     entropy,
     filter_probabilities,
