@@ -14,6 +14,7 @@ TABLES: Mapping[str, Callable[[], Generated]] = {
     "tumour-components": accuracy.tumour_components,
     "tumour-intervals": accuracy.tumour_intervals,
     "tumour-tta": accuracy.tumour_tta,
+    "spacing": accuracy.spacing,
     "tumour-few-shot": training.tumour_few_shot,
     "stroke-left-out": accuracy.stroke_left_out,
     "stroke-subsets": accuracy.stroke_subsets,

@@ -6,12 +6,12 @@ tissue between two voxels may be a third one.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 from scipy import ndimage
 
-from brainsegnet._types import Array, Floats, ItkObject
+from brainsegnet._types import Array, Floats, ItkObject, Millimetres
 from brainsegnet.preprocessing.foreground import find_air
 from brainsegnet.preprocessing.geometry import find_turn, turn
 from brainsegnet.volume import LabelMap, V, Volume, build_itk, load_itk
@@ -54,6 +54,22 @@ def build_working_grid(reference: Volume, spacing_mm: float | None) -> Volume:
         affine[:3, 3] += reference.affine[:3, axis] * (n - 1 - (counts[axis] - 1) * ratio) / 2
         affine[:3, axis] *= ratio
     return Volume(np.broadcast_to(np.uint8(0), counts), affine, reference.forms, reference.warnings)
+
+
+def find_common_spacing(spacings_mm: Iterable[Millimetres]) -> float | None:
+    """The size of the cubic voxels that some grids share in millimetres; None if they share none.
+
+    Examples:
+        >>> find_common_spacing([(1.0, 1.0, 1.0), (1.05, 1.0, 1.0)])
+        1.0
+        >>> find_common_spacing([(5.0, 0.9, 0.9)]) is None
+        True
+    """
+    every = [mm for spacing in spacings_mm for mm in spacing]
+    if not every:
+        return None
+    middle = float(np.median(every))
+    return round(middle, 2) if all(abs(mm - middle) <= NEAR * middle for mm in every) else None
 
 
 def bring(moving: V, grid: Volume, transform: ItkObject = None) -> V:
