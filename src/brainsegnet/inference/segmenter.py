@@ -156,7 +156,7 @@ class Segmenter:
         if self.options.resample or self.options.register:
             first = next(iter(volumes.values()))
             volumes = {
-                sequence: volume if volume.on_grid_of(first) else aligner(sequence, volume, first)
+                sequence: volume if volume is first else aligner(sequence, volume, first)
                 for sequence, volume in volumes.items()
             }
         return LoadedCase(Case(name, volumes), aligner.to_json())

@@ -156,8 +156,8 @@ def load_case(
         task: Task whose label values the label map gets.
         lesion: Whether the label map is read too.
         allow_missing: Continue with the sequences that are present, at least one.
-        align: Brings volumes on other grids, also the label map, to the grid of the first sequence. Without it they are
-            refused.
+        align: Brings the other sequences, and a label map on another grid, to the grid of the first sequence. Without
+            it other grids are refused.
 
     Raises:
         MissingSequence: a sequence is absent.
@@ -177,9 +177,7 @@ def load_case(
         labels = labels.with_array(task.bring(labels.array, files.convention, files.name))
     images, first = dict(zip(present, volumes, strict=True)), volumes[0]
     if align is not None:
-        images = {
-            name: image if image.on_grid_of(first) else align(name, image, first) for name, image in images.items()
-        }
+        images = {name: image if image is first else align(name, image, first) for name, image in images.items()}
         if labels is not None and not labels.on_grid_of(first):
             moved = align(LESION, labels, first)
             labels = moved.with_labels(moved.array)
