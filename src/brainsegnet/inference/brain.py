@@ -34,10 +34,11 @@ class ExtractedBrain:
     """The brain in one scan, and what tells whether it is one.
 
     Attributes:
-        logits: Upright voxels (D, H, W) of 2 mm that cover the field of view; positive in the brain.
+        logits: Upright voxels (D, H, W) of 2 mm that cover the field of view, above the threshold of the card;
+            positive in the brain.
         volume_ml: Volume of the largest component, its holes filled, in millilitres.
-        largest_share: Share of the largest component in all voxels of positive logit.
-        mean_probability: Mean of the probability in the largest component.
+        largest_share: Share of the largest component in all voxels with a probability above 0.5.
+        mean_probability: Mean of the probability over these voxels of the largest component.
         limits: What a scan of a head has at least.
     """
 
@@ -51,13 +52,20 @@ class ExtractedBrain:
     def defect(self) -> str:
         """Why this is no brain, in words; empty if it is one."""
         least = self.limits
-        if self.volume_ml < least.volume_ml:
+        if self.is_absent:
             return f"{self.volume_ml:.0f} ml look like a brain, of {least.volume_ml:.0f} ml at least"
+        if self.volume_ml > least.most_ml:
+            return f"{self.volume_ml:.0f} ml look like a brain, of {least.most_ml:.0f} ml at most"
         if self.largest_share < least.largest_share:
             return f"what looks like a brain is in pieces, the largest has {self.largest_share:.0%} of it"
         if self.mean_probability < least.mean_probability:
             return f"nothing looks clearly like a brain (mean probability {self.mean_probability:.2f})"
         return ""
+
+    @property
+    def is_absent(self) -> bool:
+        """Whether there is not even a doubtful brain."""
+        return self.volume_ml < self.limits.volume_ml
 
     @property
     def is_brain(self) -> bool:
@@ -112,17 +120,17 @@ class BrainExtractor:
             MemoryError: there is not enough memory for the network.
         """
         working = to_working_grid(scan)
-        image = scale_intensities(np.nan_to_num(working.array, posinf=0, neginf=0))
-        logits = self.run(image) - np.float32(self.card.threshold)
-        positive = logits > 0
-        brain = keep_largest(logits) > 0
-        total = int(np.count_nonzero(positive))
-        inside = positive & brain
-        kept = int(np.count_nonzero(inside))
-        probability = float((1 / (1 + np.exp(-logits[inside]))).mean()) if kept else 0.0
-        volume_ml = float(np.count_nonzero(brain)) * working.voxel_ml
+        raw = self.run(scale_intensities(np.nan_to_num(working.array, posinf=0, neginf=0)))
+        logits = raw - np.float32(self.card.threshold)
+        brain, positive = keep_largest(logits) > 0, raw > 0
+        sure = positive & brain
+        kept, total = int(np.count_nonzero(sure)), int(np.count_nonzero(positive))
         return ExtractedBrain(
-            working.with_array(logits), volume_ml, kept / max(total, 1), probability, self.card.limits
+            logits=working.with_array(logits),
+            volume_ml=float(np.count_nonzero(brain)) * working.voxel_ml,
+            largest_share=kept / max(total, 1),
+            mean_probability=float((1 / (1 + np.exp(-raw[sure]))).mean()) if kept else 0.0,
+            limits=self.card.limits,
         )
 
     def run(self, image: Floats) -> Floats:
@@ -190,16 +198,18 @@ def extract_brain(
         extractor: The network.
 
     Raises:
-        ImageError: a sequence shows no brain.
+        ImageError: a sequence shows no brain, or half of them or more show no clear one.
     """
     found = {name: extractor(image) for name, image in images.items()}
-    if defects := {name: one.defect for name, one in found.items() if not one.is_brain}:
-        name, defect = next(iter(defects.items()))
-        raise ImageError(f"case {case}: no brain was found in {' and '.join(defects)}: {defect}; {REMEDY}")
+    defects = {name: one.defect for name, one in found.items() if not one.is_brain}
+    if 2 * len(defects) >= len(found) or any(one.is_absent for one in found.values()):
+        name = next((name for name, one in found.items() if one.is_absent), next(iter(defects)))
+        raise ImageError(f"case {case}: no brain was found in {name}: {defects[name]}; {REMEDY}")
     frame = found[alignment.reference].logits
     fields = {name: sample(one.logits, frame, alignment.motions[name].transform) for name, one in found.items()}
-    fused = fuse(fields)
+    fused = fuse({name: field for name, field in fields.items() if name not in defects})
     agreement = {name: compare(name, field, fused, frame) for name, field in fields.items()}
-    logits = sample(frame.with_array(fused), grid)
-    warnings = tuple(one.warning for one in agreement.values() if one.warning)
-    return Brain(np.asarray(logits > 0), found, agreement, warnings)
+    doubts = [f"{name} shows no clear brain ({defects[name]}), so that of the others counts" for name in defects]
+    warnings = (*doubts, *(one.warning for name, one in agreement.items() if one.warning and name not in defects))
+    mask = np.asarray(sample(frame.with_array(fused), grid) > 0)
+    return Brain(mask, found, agreement, warnings)

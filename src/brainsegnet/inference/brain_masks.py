@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
-from brainsegnet._types import Floats, ItkObject, Mask
+from brainsegnet._types import Floats, ItkObject, Mask, Shape
 from brainsegnet.metrics.scores import dice
-from brainsegnet.volume import Volume, build_itk, load_itk
+from brainsegnet.volume import Box, Volume, build_itk, load_itk
 
 FAR = 8.0
 """Logits are cut to this size before they are averaged, so that no sequence outvotes all others."""
@@ -130,7 +130,7 @@ def compare(name: str, field: Floats, fused: Floats, frame: Volume) -> Agreement
     own = keep_largest(np.where(seen, field, np.float32(-FAR))) > 0
     lacks = find_patches(brain & ~own & seen, frame)
     adds = find_patches(own & ~brain, frame)
-    lacks_ml, adds_ml, unseen_ml = (np.count_nonzero(part) * frame.voxel_ml for part in (lacks, adds, brain & ~seen))
+    lacks_ml, adds_ml, unseen_ml = (float(np.count_nonzero(part)) * frame.voxel_ml for part in (lacks, adds, brain & ~seen))
     said = []
     if lacks_ml >= PATCH_ML:
         said.append(f"lacks {lacks_ml:.0f} ml of brain {find_side(lacks, brain)}")
@@ -144,12 +144,22 @@ def compare(name: str, field: Floats, fused: Floats, frame: Volume) -> Agreement
 
 def find_patches(mask: Mask, frame: Volume) -> Mask:
     """The parts of a mask (D, H, W) into which a ball of `PATCH_MM` fits, without layers along a surface."""
-    if not mask.any():
-        return mask
-    core = ndimage.distance_transform_edt(np.pad(mask, 1), frame.spacing_mm)[1:-1, 1:-1, 1:-1] > PATCH_MM
+    result, core = np.zeros_like(mask), ndimage.binary_erosion(mask, border_value=1)
     if not core.any():
-        return np.zeros_like(mask)
-    return np.asarray(mask & (ndimage.distance_transform_edt(~core, frame.spacing_mm) <= PATCH_MM))
+        return result
+    box = _widen(Box.around(core), 3, mask.shape).slices
+    depth = ndimage.distance_transform_edt(np.pad(mask[box], 1, mode="edge"), frame.spacing_mm)
+    core = depth[1:-1, 1:-1, 1:-1] > PATCH_MM
+    if core.any():
+        near = ndimage.distance_transform_edt(~core, frame.spacing_mm) <= PATCH_MM
+        result[box] = mask[box] & near
+    return result
+
+
+def _widen(box: Box, reach: int, shape: Shape) -> Box:
+    start = tuple(max(0, a - reach) for a in box.start)
+    stop = tuple(min(n, b + reach) for b, n in zip(box.stop, shape, strict=True))
+    return Box(start, stop)  # type: ignore[arg-type]
 
 
 def find_side(part: Mask, brain: Mask) -> str:

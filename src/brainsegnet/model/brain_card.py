@@ -23,15 +23,17 @@ Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
 class Limits(CardPart):
-    """What a scan of a head has at least; a scan below one of these shows no brain.
+    """What a scan of a head has; a scan beyond one of these shows no brain.
 
     Attributes:
         volume_ml: Smallest volume of the brain in the field of view, in millilitres.
+        most_ml: Largest volume of a brain.
         largest_share: Smallest share of the largest component in all voxels of positive logit.
         mean_probability: Smallest mean of the probability over the brain.
     """
 
     volume_ml: float = Field(ge=0)
+    most_ml: float = Field(ge=0)
     largest_share: float = Field(ge=0, le=1)
     mean_probability: float = Field(ge=0, le=1)
 
