@@ -205,7 +205,8 @@ def extract_brain(
     if 2 * len(defects) >= len(found) or any(one.is_absent for one in found.values()):
         name = next((name for name, one in found.items() if one.is_absent), next(iter(defects)))
         raise ImageError(f"case {case}: no brain was found in {name}: {defects[name]}; {REMEDY}")
-    frame = found[alignment.reference].logits
+    stripped = alignment.reference not in found
+    frame = to_working_grid(grid) if stripped else found[alignment.reference].logits
     fields = {name: sample(one.logits, frame, alignment.motions[name].transform) for name, one in found.items()}
     fused = fuse({name: field for name, field in fields.items() if name not in defects})
     agreement = {name: compare(name, field, fused, frame) for name, field in fields.items()}

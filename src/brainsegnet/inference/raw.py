@@ -15,7 +15,7 @@ import numpy as np
 from brainsegnet._types import ItkObject, Mask
 from brainsegnet.errors import ImageError
 from brainsegnet.inference import SegmentOptions
-from brainsegnet.inference.brain import BrainExtractor, extract_brain
+from brainsegnet.inference.brain import REMEDY, BrainExtractor, extract_brain
 from brainsegnet.inference.predict import LoadedCase, find_used
 from brainsegnet.inference.scope import find_scope_warnings
 from brainsegnet.inference.steps import BrainNote, DicomSource, Steps, require_dicom
@@ -75,7 +75,7 @@ def load_images(
         require_dicom(case, alignment.reference, source)
     grid = build_working_grid(reference, card.input.spacing_mm if options.spacing == "model" else None)
     with _timing(seconds, "brain"):
-        brain = find_brain(case, images, alignment, grid, options, extractor)
+        brain = find_brain(replace(raw, images=images), alignment, grid, options, extractor)
     with _timing(seconds, "align"):
         working = bring_all(case, images, alignment, grid, brain.mask)
         lesion = raw.lesion and bring(raw.lesion, grid, find_transform(raw.lesion, images, alignment))
@@ -90,8 +90,7 @@ def load_images(
 
 
 def find_brain(
-    case: str,
-    images: Mapping[str, Volume],
+    raw: RawCase,
     alignment: Alignment,
     grid: Volume,
     options: SegmentOptions,
@@ -99,14 +98,22 @@ def find_brain(
 ) -> BrainNote:
     """The brain of a case on the working grid; its mask is None where the scans are stripped, or taken as they are.
 
+    What comes from the scanner as DICOM without a skull must show a brain too: it may be a phantom, or no head.
+
     Errors are those of `load_images`.
     """
+    case, images = raw.name, raw.images
     with ThreadPoolExecutor() as pool:
         skull = dict(zip(images, pool.map(find_skull_state, images.values()), strict=True))
     if options.brain_mask is not None:
         return _read_brain(case, images, alignment, grid, options.brain_mask, skull)
     heads = {name: images[name] for name, state in skull.items() if state in ("skull on", "no background")}
-    if not heads or not options.extract_brain:
+    if not options.extract_brain:
+        return BrainNote("as given", skull)
+    for name in raw.sources.keys() & (images.keys() - heads.keys()):
+        if defect := extractor()(images[name]).defect:
+            raise ImageError(f"case {case}: no brain was found in {name}: {defect}; {REMEDY}")
+    if not heads:
         return BrainNote("as given", skull)
     found = extract_brain(case, heads, alignment, grid, extractor())
     volume_ml = float(np.count_nonzero(found.mask)) * grid.voxel_ml

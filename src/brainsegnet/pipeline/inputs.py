@@ -77,7 +77,9 @@ def _describe_file(path: Path, content: bool) -> dict[str, Any]:
 def _describe_choice(choice: Choice, content: bool) -> dict[str, Any]:
     sources = list(dict.fromkeys(finding.source for finding in choice.findings))
     facts = [
-        _describe_series(source, content) if isinstance(source, DicomSeries) else _describe_file(source.path, content)
+        _describe_series(source, content)
+        if isinstance(source, DicomSeries)
+        else {"series": choice.name, **_describe_file(source.path, content)}
         for source in sources
     ]
     if len(facts) == 1:
