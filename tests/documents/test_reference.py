@@ -13,7 +13,7 @@ from brainsegnet.errors import BrainSegNetError
 from brainsegnet.inference import SegmentOptions
 from brainsegnet.inference.postprocessing import Interval
 from brainsegnet.model.store import resolve_model
-from brainsegnet.preprocessing.alignment import Registration
+from brainsegnet.preprocessing.registration import Registration
 from brainsegnet.volume import Case
 from documents.fields import CLASSES, ROOT, fields_pages
 
