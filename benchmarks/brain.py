@@ -26,8 +26,9 @@ from brainsegnet.io.images import from_sitk, read_image, read_labels
 from brainsegnet.metrics.scores import dice
 from brainsegnet.model.brain import BrainNet
 from brainsegnet.model.network import load_into, read_tensors
-from brainsegnet.preprocessing.alignment import register, resample
+from brainsegnet.preprocessing.alignment import resample
 from brainsegnet.preprocessing.head import scale_intensities, to_scan_grid, to_working_grid
+from brainsegnet.preprocessing.registration import register
 from brainsegnet.volume import Volume, load_itk
 
 PATIENT = "TCGA-FG-6692"

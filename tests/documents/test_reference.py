@@ -13,7 +13,7 @@ from brainsegnet.errors import BrainSegNetError
 from brainsegnet.inference import SegmentOptions
 from brainsegnet.inference.postprocessing import Interval
 from brainsegnet.model.store import resolve_model
-from brainsegnet.preprocessing.alignment import Registration
+from brainsegnet.preprocessing.registration import Registration
 from brainsegnet.volume import Case
 from documents.fields import CLASSES, ROOT, fields_pages
 
@@ -52,7 +52,7 @@ def make_result() -> Segmentation:
     """A result with everything in it, that no network computed."""
     card = resolve_model("tumour").card
     volume = Volume(np.zeros((2, 3, 4), np.float32), np.eye(4))
-    moved = Registration(None, 0.1, 0.2, 1.0, 2.0)
+    moved = Registration(np.eye(4), 0.1, 0.2, 1.0, 2.0)
     return Segmentation(
         case=Case("pat1", {"flair": volume, "t1c": volume}),
         card=card,

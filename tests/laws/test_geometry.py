@@ -18,8 +18,9 @@ from brainsegnet.model.architecture import BrainSegNet
 from brainsegnet.model.card import Architecture, Card, Input
 from brainsegnet.model.store import open_model, save_model
 from brainsegnet.pipeline.segment import segment
-from brainsegnet.preprocessing.alignment import register, resample
+from brainsegnet.preprocessing.alignment import resample
 from brainsegnet.preprocessing.geometry import Turn, turn
+from brainsegnet.preprocessing.registration import register
 from brainsegnet.simulation.phantom import simulate_phantom
 from brainsegnet.task import BRATS2015, ISLES2022
 from brainsegnet.volume import Case, Volume

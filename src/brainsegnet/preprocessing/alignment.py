@@ -165,21 +165,23 @@ def find_motion(case: str, name: str, image: Volume, first: str, base: Pyramid, 
             raise ImageError(f"case {case}: {name} cannot be registered: {error}; mend it, or leave it out") from error
         found = None
     if found and (found.clear or (found.better and not found.exceeds(PLAUSIBLE_MM, PLAUSIBLE_DEGREES))):
-        return Motion("registered", found, found.transform, _doubt(found))
+        return Motion("registered", found, found.transform, _doubt(found, first, on_grid))
     if on_grid:
         return Motion("in place")
     _check_overlap(case, name, image, first, base.volume)
     if found is None:
         return Motion("resampled")
-    return Motion("resampled", found, None, f"registration found no better place ({found.gain}), so its header decides")
+    why = f"registration found no clearly better place ({found.gain}), so it stays where its headers place it"
+    return Motion("resampled", found, None, why if found.exceeds(PLAUSIBLE_MM, PLAUSIBLE_DEGREES) else "")
 
 
-def _doubt(found: Registration) -> str:
-    if not found.exceeds(PLAUSIBLE_MM, PLAUSIBLE_DEGREES):
-        return ""
+def _doubt(found: Registration, first: str, on_grid: bool) -> str:
+    """Why a registration is to be looked at: it is large, or the images were aligned by their headers."""
+    if found.exceeds(PLAUSIBLE_MM, PLAUSIBLE_DEGREES):
+        how = f"moved it by {found.motion}, more than a patient is likely to move ({found.gain}); look at the result"
+        return f"registration {how}"
     return (
-        f"registration moved it by {found.motion}, more than a patient is likely to move ({found.gain}); look at the "
-        "result"
+        f"it shares the grid of {first}, but registration moved it by {found.motion} ({found.gain})" if on_grid else ""
     )
 
 

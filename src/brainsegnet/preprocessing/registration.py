@@ -212,7 +212,7 @@ class Pyramid:
 
     Attributes:
         volume: The image.
-        name: What messages call it.
+        name: What messages call it, if it cannot be registered.
 
     Raises:
         ImageError: on first use, if it is constant, or holds NaN or infinite values.
@@ -326,12 +326,18 @@ def climb(likeness: Callable[[Doubles], tuple[float, Doubles]], start: Doubles, 
     return at
 
 
-def register(moving: Pyramid, reference: Pyramid) -> Registration:
+def register(moving: Volume | Pyramid, reference: Volume | Pyramid) -> Registration:
     """Find the rigid motion that brings an image to a reference.
+
+    Args:
+        moving: The image.
+        reference: The reference; a `Pyramid` serves for several images.
 
     Raises:
         ImageError: an image is constant, or holds NaN or infinite values.
     """
+    moving = moving if isinstance(moving, Pyramid) else Pyramid(moving)
+    reference = reference if isinstance(reference, Pyramid) else Pyramid(reference, "the reference")
     coarse = Likeness(reference.points(0), moving.level(0))
     shifts = [np.zeros(3), moving.middle - reference.middle]
     tilts = [np.zeros(3), *(np.radians(t) * axis * RADIUS_MM for t in TILTS_DEGREES for axis in np.eye(3))]
