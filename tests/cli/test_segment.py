@@ -216,7 +216,8 @@ def test_inspect_says_what_is_incomplete_and_train_refuses_it_at_the_start(run, 
     shutil.copytree(phantoms, tmp_path / "data")
     find_cases([tmp_path / "data"])[2].images["t1"].write_bytes(b"")
     ended = run("inspect", tmp_path / "data")
-    assert ended.code == 0 and "layout: BRATS 2015 (3 cases)" in ended.out
+    assert ended.code == 1 and "layout: BRATS 2015 (3 cases)" in ended.out
+    assert ended.err == "brainsegnet: 1 case cannot be segmented, see above\n"
     assert ended.out.endswith("incomplete: 1 of 3: phantom0002\n")
     ended = run("train", tmp_path / "data", "--task", "brats2015", "--out", tmp_path / "run")
     assert ended.code == 1 and "case phantom0002: " in ended.sentence and "is empty (0 bytes)" in ended.sentence
