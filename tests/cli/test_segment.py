@@ -218,11 +218,23 @@ def test_inspect_says_what_is_incomplete_and_train_refuses_it_at_the_start(run, 
     shutil.copytree(phantoms, tmp_path / "data")
     find_cases([tmp_path / "data"])[2].images["t1"].write_bytes(b"")
     ended = run("inspect", tmp_path / "data")
-    assert ended.code == 0 and "layout: BRATS 2015 (3 cases)" in ended.out
+    assert ended.code == 1 and "layout: BRATS 2015 (3 cases)" in ended.out
+    assert ended.err == "brainsegnet: 1 case cannot be segmented, see above\n"
     assert ended.out.endswith("incomplete: 1 of 3: phantom0002\n")
     ended = run("train", tmp_path / "data", "--task", "brats2015", "--out", tmp_path / "run")
     assert ended.code == 1 and "case phantom0002: " in ended.sentence and "is empty (0 bytes)" in ended.sentence
     assert not left(tmp_path / "run")
+
+
+def test_inspect_exits_with_1_where_segment_could_not_use_a_case(run, phantoms, tmp_path):
+    image = read_image(find_cases([phantoms])[0].images["flair"])
+    for name in ("x_FLAIR_tra", "x_T2_first", "x_T2_second"):
+        write_image(image, tmp_path / "p1" / f"{name}.nii.gz")
+    ended = run("inspect", tmp_path / "p1")
+    assert ended.code == 1 and ended.err == "brainsegnet: 1 case cannot be segmented, see above\n"
+    assert "two series may be t2, x_T2_first.nii.gz and x_T2_second.nii.gz" in ended.out and "24 x 40 x 40" in ended.out
+    (tmp_path / "p1" / "x_T2_second.nii.gz").unlink()
+    assert run("inspect", tmp_path / "p1").code == 0
 
 
 def test_inspect_refuses_what_it_does_not_know(run, tmp_path):

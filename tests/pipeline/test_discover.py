@@ -151,11 +151,13 @@ def test_the_name_of_a_disc_gives_way_to_the_folder_above(tmp_path):
 
 def test_studies_that_cannot_be_used_are_told(tmp_path):
     write_series(tmp_path / "ct", 1, "ct", Modality="CT")
+    (alone,) = find_all([tmp_path]).failures.values()
+    assert alone == "case ct: series 1 is CT, not MR"
     write_series(tmp_path / "loc", 1, "loc", SeriesDescription="localizer")
     write_dicom(tmp_path / "good", "good", ["t2"])
     found = find_all([tmp_path])
     assert [case.name for case in found.cases] == ["good"] and [case.name for case in found.rejected] == ["loc"]
-    assert found.failures["ct"] == "case ct: series 1 is CT, not MR"
+    assert found.left_out == [f"{tmp_path / 'ct'} is left out: series 1 is CT, not MR"]
     assert found.failures["loc"].endswith(
         f"in {tmp_path / 'loc'}, which has series 1 (localizer) (localizer); name the series, as in --flair SERIES"
     )
@@ -221,7 +223,10 @@ def test_other_files_beside_dicom_do_no_harm(tmp_path):
 
 def test_there_must_be_something(tmp_path):
     (tmp_path / "notes.txt").write_text("")
-    for name, said in (("absent", "does not exist"), ("notes.txt", "is no image, DICOM file, zip or table")):
+    for name, said in (
+        ("absent", "does not exist"),
+        ("notes.txt", "is neither a folder nor a .csv or .yaml table, an image"),
+    ):
         with pytest.raises(DatasetError, match=said):
             find_all([tmp_path / name])
     with pytest.raises(DatasetError, match="holds no case of a known layout"):

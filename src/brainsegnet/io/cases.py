@@ -37,13 +37,25 @@ class CaseSearch(NamedTuple):
         failures: Name of each case that cannot be used, to the reason: it is found twice or has two files for one
             sequence.
         left_out: A sentence on each folder whose images are not recognised by their names.
-        strangers: These folders, to the names of the images.
     """
 
     cases: Sequence[CaseFiles]
     failures: Mapping[str, str]
     left_out: Sequence[str] = ()
-    strangers: Mapping[Path, Sequence[str]] = {}
+
+
+class Found(NamedTuple):
+    """What is in one folder or table.
+
+    Attributes:
+        cases: All cases, also those of one name, by name.
+        failures: Name of each case with two files for one sequence, to a sentence that says so.
+        strangers: Folders whose images are not recognised by their names, to these names.
+    """
+
+    cases: Sequence[CaseFiles]
+    failures: Mapping[str, str]
+    strangers: Mapping[Path, Sequence[str]]
 
 
 def find_cases(data: Sequence[Path]) -> list[CaseFiles]:
@@ -74,7 +86,7 @@ def search_cases(data: Sequence[Path]) -> CaseSearch:
     for source in data:
         found = find_in(source)
         failures |= found.failures
-        left_out += found.left_out
+        left_out += [describe_strangers(folder, names) for folder, names in sorted(found.strangers.items())]
         for case in found.cases:
             if case.name in cases:
                 places = " and in ".join(_tell_apart(cases[case.name], case))
@@ -204,10 +216,10 @@ def read_prediction(path: Path, task: Task, case: str) -> LabelMap:
         raise LabelError(f"{error}; {path.name} is of {source.name}, says the JSON beside it") from error
 
 
-def find_in(source: Path) -> CaseSearch:
-    """The cases of one folder or table, those of one name all of them. Errors are those of `search_cases`."""
+def find_in(source: Path) -> Found:
+    """The cases of one folder or table. Errors are those of `search_cases`."""
     if source.is_file() and source.suffix.lower() in TABLES:
-        return CaseSearch(read_table(source), {})
+        return Found(read_table(source), {}, {})
     if not source.is_dir():
         fact = "is neither a folder nor a .csv or .yaml table" if source.exists() else "does not exist"
         raise DatasetError(f"{source} {fact}; name a folder of cases")
@@ -215,9 +227,8 @@ def find_in(source: Path) -> CaseSearch:
     if not found.cases and not found.ambiguous:
         known = f"a known layout ({'; '.join(LAYOUT_NAMES)})"
         raise DatasetError(f"{source} holds no case of {known}; list its files in a .csv table instead")
-    left_out = [describe_strangers(folder, names) for folder, names in sorted(found.strangers.items())]
     failures = {case.name: case.sentence for case in sorted(found.ambiguous, key=lambda case: case.name)}
-    return CaseSearch(sorted(found.cases, key=lambda case: case.name), failures, left_out, found.strangers)
+    return Found(sorted(found.cases, key=lambda case: case.name), failures, found.strangers)
 
 
 def describe_strangers(folder: Path, names: Sequence[str]) -> str:

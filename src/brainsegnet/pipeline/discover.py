@@ -12,8 +12,9 @@ from brainsegnet._atomic import find_suffix, is_hidden, stem_of
 from brainsegnet.errors import BrainSegNetError, DatasetError, ImageError
 from brainsegnet.io.aliases import ORDER
 from brainsegnet.io.case_files import TABLES, CaseFiles
-from brainsegnet.io.cases import CaseSearch, describe_strangers, find_in
+from brainsegnet.io.cases import Found, describe_strangers, find_in
 from brainsegnet.io.dicom import Study, find_studies
+from brainsegnet.io.dicom_files import is_zip
 from brainsegnet.io.images import READERS, is_second_half, read_grid
 from brainsegnet.io.layouts import LAYOUTS, find_home
 from brainsegnet.pipeline.folders import group_images, list_written, name_cases
@@ -67,7 +68,7 @@ def find_all(
         ImageError: a zip is damaged.
     """
     wanted = tuple(wanted) or ORDER
-    parts = [_find_at(Path(os.path.abspath(path)), wanted, given or {}, callback) for path in paths]
+    parts = [_find_at(Path(path), wanted, given or {}, callback) for path in paths]
     failures = {name: said for part in parts for name, said in part.failures.items()}
     by_name: defaultdict[str, list[CaseFiles | StudyCase]] = defaultdict(list)
     for case in (case for part in parts for case in part.cases):
@@ -95,25 +96,25 @@ def name_files(given: Mapping[str, Path]) -> CaseFiles | StudyCase:
     return StudyCase(name, first, findings, choices)
 
 
-def _find_at(path: Path, wanted: Sequence[str], given: Mapping[str, str], callback: Callback | None) -> Discovered:
-    if path.is_dir() or not path.exists() or path.suffix.lower() in TABLES:
-        try:
-            search = find_in(path)
-        except DatasetError:
-            if not path.is_dir():
-                raise
-            found = _find_studies_at(path, wanted, given, callback)
-            if not found.cases and not found.failures:
-                raise
-            return found
-        found = _complete(search, path, wanted, given)
-        apart = {*search.strangers} - {find_home(case) for case in search.cases}
-        if apart and not any(isinstance(case, CaseFiles) for case in found.cases):
-            return _find_studies_at(path, wanted, given, callback)
+def _find_at(named: Path, wanted: Sequence[str], given: Mapping[str, str], callback: Callback | None) -> Discovered:
+    path = Path(os.path.abspath(named))
+    if not path.is_dir() and path.exists() and path.suffix.lower() not in TABLES:
+        found = _find_studies_at(path, wanted, given, callback)
+        if not found.cases and not found.failures:
+            kinds = "a .csv or .yaml table, an image, a DICOM file or a zip of such files"
+            raise DatasetError(f"{named} is neither a folder nor {kinds}; name a folder of cases or of a study")
         return found
-    found = _find_studies_at(path, wanted, given, callback)
-    if not found.cases and not found.failures:
-        raise DatasetError(f"{path} is no image, DICOM file, zip or table; name a folder of cases or of a study")
+    try:
+        search = find_in(named)
+    except DatasetError:
+        found = _find_studies_at(path, wanted, given, callback) if path.is_dir() else Discovered()
+        if not found.cases and not found.failures:
+            raise
+        return found
+    found = _complete(search, path, wanted, given)
+    apart = {*search.strangers} - {find_home(case) for case in search.cases}
+    if apart and not any(isinstance(case, CaseFiles) for case in found.cases):
+        return _find_studies_at(path, wanted, given, callback)
     return found
 
 
@@ -122,11 +123,12 @@ def _find_studies_at(
 ) -> Discovered:
     """The studies below a path whose images no layout knows."""
     images = _try_all(_list_images(path, given), wanted, callback)
-    dicom = _try_all(_list_dicom(path, given, callback), wanted) if _may_hold_dicom(path) else Discovered()
+    builders, others = _list_dicom(path, given, callback) if _may_hold_dicom(path) else ([], [])
+    dicom = _try_all(builders, wanted)
     if dicom.cases and not images.cases:
-        return replace(dicom, left_out=[*images.failures.values()])
+        return replace(dicom, left_out=[*images.failures.values(), *others])
     cases = sorted([*images.cases, *dicom.cases], key=lambda case: case.name)
-    return Discovered(cases, {**images.failures, **dicom.failures}, (), [*images.rejected, *dicom.rejected])
+    return Discovered(cases, {**images.failures, **dicom.failures}, others, [*images.rejected, *dicom.rejected])
 
 
 def _try_all(builders: Sequence[Builder], wanted: Sequence[str], callback: Callback | None = None) -> Discovered:
@@ -157,24 +159,41 @@ def _list_images(path: Path, given: Mapping[str, str]) -> list[Builder]:
     return [(name, partial(build, name, *group)) for name, group in zip(names, groups.items(), strict=True)]
 
 
-def _list_dicom(path: Path, given: Mapping[str, str], callback: Callback | None) -> list[Builder]:
-    """Name and builder of each DICOM study. Raises `ImageError` where a zip is damaged."""
+def _list_dicom(path: Path, given: Mapping[str, str], callback: Callback | None) -> tuple[list[Builder], list[str]]:
+    """Name and builder of each DICOM study, and sentences on those of other modalities that are beside them.
+
+    Raises:
+        ImageError: a zip is damaged.
+    """
     try:
         studies = find_studies(path, callback)
     except DatasetError:
-        return []
+        return [], []
     top = path if path.is_dir() else path.with_name(path.stem)
     studies = sorted(studies, key=lambda study: (study.folder, study.header.study_date))
-
-    def build(name: str, study: Study) -> StudyCase:
-        if not study.series:
-            more = f"; {len(study.refused) - 1} more series cannot be used either" if study.refused[1:] else ""
-            raise ImageError(f"{study.refused[0]}{more}")
-        home = path / study.folder if path.is_dir() else path
-        return build_case(name, home, identify_study(study), given, study)
-
+    if any(map(_is_mr, studies)):
+        others = [f"{top / study.folder} is left out: {study.refused[0]}" for study in studies if not _is_mr(study)]
+        studies = [study for study in studies if _is_mr(study)]
+    else:
+        others = []
     names = name_cases(top, [top / study.folder for study in studies])
-    return [(name, partial(build, name, study)) for name, study in zip(names, studies, strict=True)]
+    builders = [
+        (name, partial(_build_study, name, path, study, given)) for name, study in zip(names, studies, strict=True)
+    ]
+    return builders, others
+
+
+def _is_mr(study: Study) -> bool:
+    return bool(study.series) or any(refusal.header.modality == "MR" for refusal in study.refused)
+
+
+def _build_study(name: str, path: Path, study: Study, given: Mapping[str, str]) -> StudyCase:
+    if not study.series:
+        more = f"; {len(study.refused) - 1} more series cannot be used either" if study.refused[1:] else ""
+        remedy = "; name the folder of all slices" if path.is_file() and not is_zip(path) else ""
+        raise ImageError(f"{study.refused[0]}{more or remedy}")
+    home = path / study.folder if path.is_dir() else path
+    return build_case(name, home, identify_study(study), given, study)
 
 
 def _may_hold_dicom(path: Path) -> bool:
@@ -185,7 +204,7 @@ def _may_hold_dicom(path: Path) -> bool:
     return any(not is_hidden(name) and not find_suffix(Path(name), OTHER_FILES) for name in names)
 
 
-def _complete(found: CaseSearch, path: Path, wanted: Sequence[str], given: Mapping[str, str]) -> Discovered:
+def _complete(found: Found, path: Path, wanted: Sequence[str], given: Mapping[str, str]) -> Discovered:
     """The cases of known layouts. One of which its layout took a part, or that has 4-D images, becomes a study."""
     cases = _prefer_top(found.cases, path)
     others, homes = _find_others(cases, wanted), [find_home(case) for case in cases]
