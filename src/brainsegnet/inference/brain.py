@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -20,11 +20,9 @@ from brainsegnet.inference.brain_masks import Agreement, compare, fuse, keep_lar
 from brainsegnet.inference.openvino_backend import OpenVinoRequest, shared_core
 from brainsegnet.inference.tiling import OUT_OF_MEMORY, interleave
 from brainsegnet.model.brain_card import BRAIN_HOME, BrainCard, Limits, read_brain_card
+from brainsegnet.preprocessing.alignment import Alignment
 from brainsegnet.preprocessing.head import scale_intensities, to_scan_grid, to_working_grid
 from brainsegnet.volume import Volume
-
-if TYPE_CHECKING:
-    from brainsegnet.preprocessing.alignment import Alignment
 
 REMEDY = "check that it shows a whole head, give a mask with --brain-mask, or leave it out"
 
@@ -186,7 +184,7 @@ class Brain:
 
 
 def extract_brain(
-    case: str, images: Mapping[str, Volume], alignment: "Alignment", grid: Volume, extractor: BrainExtractor
+    case: str, images: Mapping[str, Volume], alignment: Alignment, grid: Volume, extractor: BrainExtractor
 ) -> Brain:
     """Find the brain of a case in all its sequences, and bring it to a grid.
 

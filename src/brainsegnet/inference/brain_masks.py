@@ -20,7 +20,7 @@ AGREE = 0.85
 """Dice with the others below which a sequence of three or more has no vote."""
 PATCH_MM = 3.0
 """Disagreement counts where a ball of this radius fits in, so that a shifted surface does not."""
-PATCH_ML = 12.0
+PATCH_ML = 15.0
 """Disagreement of this volume or more in one place is a warning."""
 _OUTSIDE = np.float32(-1e4)
 _SIDES = (("bottom", "top"), ("front", "back"), ("right", "left"))
@@ -110,12 +110,13 @@ def fuse(fields: Mapping[str, Floats]) -> Floats:
 
 def _mean(fields: Mapping[str, Floats], without: str = "") -> Floats:
     """The mean over all fields but one, of those that are no NaN; NaN where all are."""
-    total, count = np.float32(0), np.float32(0)
+    shape = next(iter(fields.values())).shape
+    total, count = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
     for name, field in fields.items():
         if name != without:
             seen = ~np.isnan(field)
-            total = total + np.where(seen, np.clip(field, -FAR, FAR), 0)
-            count = count + seen
+            total += np.where(seen, np.clip(field, -FAR, FAR), 0)
+            count += seen
     return np.asarray(np.where(count > 0, total / np.maximum(count, 1), np.nan), np.float32)
 
 
@@ -130,7 +131,9 @@ def compare(name: str, field: Floats, fused: Floats, frame: Volume) -> Agreement
     own = keep_largest(np.where(seen, field, np.float32(-FAR))) > 0
     lacks = find_patches(brain & ~own & seen, frame)
     adds = find_patches(own & ~brain, frame)
-    lacks_ml, adds_ml, unseen_ml = (float(np.count_nonzero(part)) * frame.voxel_ml for part in (lacks, adds, brain & ~seen))
+    lacks_ml, adds_ml, unseen_ml = (
+        float(np.count_nonzero(part)) * frame.voxel_ml for part in (lacks, adds, brain & ~seen)
+    )
     said = []
     if lacks_ml >= PATCH_ML:
         said.append(f"lacks {lacks_ml:.0f} ml of brain {find_side(lacks, brain)}")
@@ -170,7 +173,7 @@ def find_side(part: Mask, brain: Mask) -> str:
     'at the bottom'
     """
     middle, own = (np.array(ndimage.center_of_mass(mask)) for mask in (brain, part))
-    reach = np.array([max(np.ptp(at), 1) / 2 for at in np.nonzero(brain)])
+    reach = np.maximum(Box.around(brain).shape, 2) / 2
     shift = (own - middle) / reach
     axis = int(np.abs(shift).argmax())
     if abs(shift[axis]) < 0.3:

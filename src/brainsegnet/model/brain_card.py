@@ -14,10 +14,9 @@ from brainsegnet._documents import load_json, read_text
 from brainsegnet._types import Shape
 from brainsegnet.errors import ModelError, describe_invalid
 from brainsegnet.model.card import INTENDED_USE, CardPart
-from brainsegnet.model.store import HOME
+from brainsegnet.model.store import BRAIN_CARD_FILE, HOME
 
 BRAIN_HOME = HOME / "brain"
-BRAIN_CARD_FILE = "brain.json"
 BRAIN_FORMAT = 1
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 

@@ -43,10 +43,10 @@ def scale_intensities(image: Array, seen: Mask | None = None) -> Floats:
 def to_working_grid(scan: Volume, spacing_mm: float = WORKING_MM) -> Volume:
     """A scan as an upright image (D, H, W) of cubic voxels, float32, that covers the same field of view."""
     upright = turn(scan, find_turn(scan.affine))
-    array = np.ascontiguousarray(upright.array, np.float32)
+    array = np.asarray(upright.array, np.float32)
     ratios = [spacing_mm / s for s in upright.spacing_mm]
     for axis in sorted(range(3), key=lambda axis: -ratios[axis]):
-        array = _apply(_coarsening(array.shape[axis], ratios[axis]), array, axis)
+        array = _coarsen(array, ratios[axis], axis)
     first = [(r - 1) / 2 + _slack(n, r) for n, r in zip(upright.shape, ratios, strict=True)]
     affine = upright.affine.copy()
     affine[:3, 3] += affine[:3, :3] @ first
@@ -66,19 +66,12 @@ def to_scan_grid(working: Volume, scan: Volume) -> Floats:
     return np.asarray(turn(Volume(array, upright.affine), how.inverse).array)
 
 
-def _coarsening(n: int, ratio: float) -> Floats:
-    """The matrix that blurs n voxels and samples them at steps of `ratio` voxels."""
-    blurred = np.eye(n, dtype=np.float32)
+def _coarsen(array: Floats, ratio: float, axis: int) -> Floats:
+    """An array (D, H, W) blurred along an axis and sampled at steps of `ratio` voxels."""
+    n = array.shape[axis]
     if ratio > 1.2:
-        blurred = ndimage.gaussian_filter1d(blurred, ANTI_ALIAS * np.sqrt(ratio**2 - 1), 0, mode="nearest")
-    return _interpolate(blurred[..., None], _positions(n, ratio, max(1, round(n / ratio))), 0)[..., 0]
-
-
-def _apply(matrix: Floats, array: Floats, axis: int) -> Floats:
-    """A matrix (m, n) applied along an axis with n voxels of an array (D, H, W)."""
-    if axis == 0:
-        return np.asarray((matrix @ array.reshape(len(array), -1)).reshape(-1, *array.shape[1:]))
-    return np.asarray(matrix @ array if axis == 1 else array @ matrix.T)
+        array = ndimage.gaussian_filter1d(array, ANTI_ALIAS * np.sqrt(ratio**2 - 1), axis, mode="nearest")
+    return _interpolate(array, _positions(n, ratio, max(1, round(n / ratio))), axis)
 
 
 def _positions(n: int, ratio: float, count: int) -> Floats:

@@ -9,8 +9,21 @@ from brainsegnet.io.case_files import PERFUSION, CaseFiles, read_sequences
 from brainsegnet.io.cases import DatasetCheck, check_dataset
 from brainsegnet.io.images import READERS, Series, read_image, read_labels, read_series
 from brainsegnet.metrics.table import count_cases, text_columns
+from brainsegnet.model.brain_card import BrainCard, read_brain_card
 from brainsegnet.model.card import Card, Comparison, ExportNote, Parent, TrainingNote
-from brainsegnet.model.store import BEST, CARD_FILE, LAST, Model, is_shipped, open_model, resolve_model, shipped_models
+from brainsegnet.model.store import (
+    BEST,
+    BRAIN_CARD_FILE,
+    CARD_FILE,
+    HOME,
+    LAST,
+    Model,
+    is_brain_model,
+    is_shipped,
+    open_model,
+    resolve_model,
+    shipped_models,
+)
 from brainsegnet.pipeline.discover import Discovered, find_all
 from brainsegnet.preprocessing.prepare import check_case
 from brainsegnet.progress import Callback
@@ -21,6 +34,7 @@ Row = tuple[str, ...]
 _IMAGE = ("name", "voxels (D, H, W)", "spacing mm", "type", "smallest", "largest")
 _NAMED = 24
 """A model's cases are all named up to this number; of more, half of it. The card names all."""
+_BRAIN_USE = "the brain in scans with the skull on; segment runs it where it is needed"
 _CASE = ("case", "sequences", "labels", "convention", "incomplete")
 
 
@@ -48,6 +62,9 @@ def inspect(model_or_case: Path | None = None, callback: Callback | None = None)
     """
     if model_or_case is None:
         return _list_shipped()
+    if is_brain_model(model_or_case):
+        home = HOME / model_or_case.name
+        return Inventory(text_columns("what", "value"), brain_rows(read_brain_card(home)), f"model {home}")
     if model := resolve_model(model_or_case) if is_shipped(model_or_case) else find_model(model_or_case):
         title = f"model {model.folder}"
         return Inventory(text_columns("what", "value"), card_rows(model.card), title, _check_exports(model))
@@ -157,7 +174,32 @@ def _list_shipped() -> Inventory:
     columns = {name: _facts(model) for name, model in shipped.items()}
     kinds = list(next(iter(columns.values()), {}))
     rows: list[Row] = [(kind, *(facts[kind] for facts in columns.values())) for kind in kinds]
-    return Inventory(text_columns("", *columns), rows, f"{len(shipped)} models in the package")
+    notes = [f"{card.name}: {_BRAIN_USE}; {card.licence}" for card in _find_brain_cards()]
+    return Inventory(text_columns("", *columns), rows, f"{len(shipped)} models in the package", notes)
+
+
+def _find_brain_cards() -> list[BrainCard]:
+    return [read_brain_card(path.parent) for path in sorted(HOME.glob(f"*/{BRAIN_CARD_FILE}"))]
+
+
+def brain_rows(card: BrainCard) -> list[tuple[str, str]]:
+    """The content of the card of a model that extracts brains by name, for people to read."""
+    limits = card.limits
+    rows = {
+        "name": card.name,
+        "finds": _BRAIN_USE,
+        "sequences": card.sequences,
+        "parameters": f"{card.parameters:,}",
+        "brain": f"where the logit is at least {card.threshold:g}",
+        "refuses": f"less than {limits.volume_ml:g} ml, more than {limits.most_ml:g} ml, a largest component below "
+        f"{limits.largest_share:g} of all, a mean probability below {limits.mean_probability:g}",
+        "trained on": f"{card.data}; {card.steps} steps",
+        "scores": "; ".join(f"{name} {value:g}" for name, value in card.scores.items()),
+        "licence": card.licence,
+        "intended use": card.intended_use,
+        **{f"SHA-256 of {name}": sha256 for name, sha256 in card.files.items()},
+    }
+    return list(rows.items())
 
 
 def _facts(model: Model) -> dict[str, str]:
