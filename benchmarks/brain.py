@@ -23,7 +23,7 @@ from scipy import ndimage
 
 from brainsegnet._atomic import write_text
 from brainsegnet._machine import describe_cpu, find_versions
-from brainsegnet._types import Mask
+from brainsegnet._types import Doubles, Mask
 from brainsegnet.inference.brain import BrainExtractor, ExtractedBrain, extract_brain
 from brainsegnet.io.cases import find_cases
 from brainsegnet.io.dicom import read_study
@@ -33,7 +33,7 @@ from brainsegnet.model.brain_card import BRAIN_HOME
 from brainsegnet.model.store import BRAIN_CARD_FILE, hash_file
 from brainsegnet.preprocessing.alignment import align, resample
 from brainsegnet.preprocessing.head import to_working_grid
-from brainsegnet.volume import Volume
+from brainsegnet.volume import LabelMap, Volume
 
 PATIENT = "TCGA-FG-6692"
 SEQUENCES = ("flair", "t1", "t1c", "t2")
@@ -73,9 +73,18 @@ def tumour_on(scan: Volume, mask: Mask, sequence: str, prepared: Path) -> Mask:
     """The tumour of the prepared images (D, H, W) on the grid of a raw sequence."""
     moving = read_image(prepared / f"{PATIENT}_{sequence}.nii.gz")
     stripped = scan.with_array(np.where(mask, scan.array, 0).astype(np.float32))
-    alignment = align(PATIENT, {sequence: stripped, "prepared": moving}, reference=sequence)
+    affine = moving.affine.copy()
+    affine[:3, 3] += find_middle(stripped) - find_middle(moving)
+    images = {"raw": stripped, "prepared": Volume(moving.array, affine)}
+    transform = align(PATIENT, images, reference="raw").motions["prepared"].transform
     labels = read_labels(prepared / f"{PATIENT}_seg_fused_simple.nii.gz")
-    return np.asarray(resample(labels, scan, alignment.motions["prepared"].transform).array > 0)
+    return np.asarray(resample(LabelMap(labels.array, affine), scan, transform).array > 0)
+
+
+def find_middle(stripped: Volume) -> Doubles:
+    """Middle (x, y, z) of the brain in millimetres."""
+    inside = np.argwhere(np.asarray(stripped.array) > 0).mean(axis=0)
+    return np.asarray(stripped.affine[:3] @ (*inside, 1))
 
 
 def judge_patient(extractor: BrainExtractor, data: Path, pictures: Path | None) -> dict[str, dict]:

@@ -54,7 +54,12 @@ def brain_others() -> Generated:
     record = read_result("brain")
     others: Mapping[str, Mapping[str, Any]] = record.data["others"]
     rows: list[list[Cell]] = [
-        [words, "yes" if others[name]["accepted"] else "no", others[name]["volume_ml"], others[name]["mean_probability"]]
+        [
+            words,
+            "yes" if others[name]["accepted"] else "no",
+            others[name]["volume_ml"],
+            others[name]["mean_probability"],
+        ]
         for name, words in NAMED.items()
     ]
     kept = others["thick t1c"]["tumour_kept"]
