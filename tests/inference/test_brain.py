@@ -182,7 +182,7 @@ def test_what_was_not_scanned_is_said_and_no_vote_against_it(images, whole, extr
     brain = extract_brain("p7", scans, in_place(), images["flair"], extractor)
     (warning,) = (said for said in brain.warnings if said.startswith("t2 "))
     assert "was not scanned in" in warning and "at the bottom" in warning
-    assert brain.agreement["t2"].unseen_ml > 60
+    assert brain.agreement["t2"].unseen_ml > 20
     assert dice(brain.mask, whole.mask) > 0.95
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
-from documents import accuracy, speed, training
+from documents import accuracy, brains, speed, training
 from documents.cells import Generated
 
 TABLES: Mapping[str, Callable[[], Generated]] = {
@@ -34,6 +34,9 @@ TABLES: Mapping[str, Callable[[], Generated]] = {
     "floor": speed.floor,
     "training-step": speed.training_step,
     "seams": speed.seams,
+    "brain": brains.brain,
+    "brain-others": brains.brain_others,
+    "brain-simulated": brains.brain_simulated,
     "int8": accuracy.int8,
     "generator": speed.generator,
 }
