@@ -324,7 +324,7 @@ def onion() -> Callable[..., "Volume"]:
     return make_onion
 
 
-LOOKS = {"flair": (100, 130, 20, 240), "t1": (170, 110, 50, 90), "t1c": (170, 115, 55, 300)}
+LOOKS = {"flair": (100, 130, 20, 240), "t2": (90, 130, 320, 220), "t1c": (170, 115, 55, 300)}
 """White matter, cortex, fluid and lesion in each sequence of a raw head."""
 
 
@@ -356,12 +356,12 @@ def make_raw_head(
     return Volume(np.rint(np.abs(values + noise)).astype(np.int16), affine)
 
 
-RAW = {"flair": ((5, 3, 3), (0, 0, 0)), "t1": ((3, 3, 3), (0, 0, 0)), "t1c": ((4, 2.5, 2.5), (6, -5, 4))}
+RAW = {"flair": ((5, 3, 3), (0, 0, 0)), "t2": ((3, 3, 3), (0, 0, 0)), "t1c": ((4, 2.5, 2.5), (6, -5, 4))}
 
 
 @pytest.fixture(scope="session")
 def raw_heads() -> "dict[str, Volume]":
-    """Sequences of one head with its skull on, on three grids; T1 has the thinnest slices, T1c is moved."""
+    """Sequences of one head with its skull on, on three grids; T2 has the thinnest slices, T1c is moved."""
     return {name: make_raw_head(name, *how) for name, how in RAW.items()}
 
 
@@ -382,7 +382,7 @@ class DepthExtractor:
     def __init__(self, threads: int | None = None) -> None:
         self.calls = 0
 
-    def __call__(self, scan: "Volume"):  # noqa: ANN204
+    def __call__(self, scan: "Volume"):
         from scipy import ndimage
 
         from brainsegnet.inference.brain import ExtractedBrain
