@@ -3,8 +3,8 @@
 Images are averaged to about 8, 4 and 2 mm, one after another, and compared at points in and around the head of the
 reference. The intensities of the moved image spread over bins by cubic B-splines (Mattes et al. 2003), which gives a
 gradient. The climb starts where the headers place the images, where their centres of mass meet, and from small
-rotations of both.
-All sums have a fixed order and all random numbers a fixed seed, so the same scans give the same motion on any machine.
+rotations of both. All sums have a fixed order and all random numbers a fixed seed, so the same scans give the same
+motion, whatever the number of threads.
 """
 
 from collections.abc import Callable, Sequence
