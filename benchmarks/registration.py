@@ -52,7 +52,8 @@ def judge_raw(images: Mapping[str, Volume], rng: np.random.Generator) -> dict[st
     """Motions, errors and seconds of a raw study."""
     bases = {name: Pyramid(image, name) for name, image in images.items()}
     found: dict[tuple[str, str], Registration] = {}
-    seconds, errors = [], {f"{mm:g} mm, {degrees:g} degrees": [] for mm, degrees in RAW_MOTIONS}
+    seconds: list[float] = []
+    errors: dict[str, list[float]] = {f"{mm:g} mm, {degrees:g} degrees": [] for mm, degrees in RAW_MOTIONS}
     for first, name in permutations(images, 2):
         started = time.process_time()
         found[first, name] = register(images[name], images[first])
