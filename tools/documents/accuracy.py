@@ -181,10 +181,10 @@ def spacing() -> Generated:
     for grid in record.data["mean"]:
         means, ceiling = record.data["mean"][grid][way], record.data["mean"][grid]["ceiling"]
         changes = [case[grid][way]["whole"] - case["1"][way]["whole"] for case in dice.values()]
-        change = (
-            [] if grid == "1" else [describe_mean(changes, "+.2f"), f"{median(changes):+.2f}", f"{min(changes):+.2f}"]
-        )
-        rows.append([grid, *(f"{means[r]:.2f} ({ceiling[r]:.2f})" for r in regions), *(change or [None] * 3)])
+        change: list[Cell] = [None] * 3
+        if grid != "1":
+            change = [describe_mean(changes, "+.2f"), *(f"{one:+.2f}" for one in (median(changes), min(changes)))]
+        rows.append([grid, *(f"{means[r]:.2f} ({ceiling[r]:.2f})" for r in regions), *change])
     notes = [
         f"Mean Dice on the true label map of 1 mm, n = {len(dice)} cases. "
         "Round brackets: the true label map itself, brought to these voxels and back.",

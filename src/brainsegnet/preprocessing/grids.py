@@ -57,7 +57,7 @@ def build_working_grid(reference: Volume, spacing_mm: float | None) -> Volume:
             continue
         if n * mm > LARGEST_MM:
             raise ImageError(
-                f"{n} voxels of {mm:.3g} mm are {n * mm:.0f} mm, longer than any head; check the voxel size in the header"
+                f"{n} voxels of {mm:.3g} mm are {n * mm:.0f} mm, longer than a head; check the voxel size in the header"
             )
         ratio = spacing_mm / mm
         counts[axis] = max(1, math.ceil(n / ratio - MARGIN))
