@@ -14,6 +14,7 @@ import datetime
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import mean
 
@@ -31,7 +32,7 @@ from brainsegnet.preprocessing.geometry import turn
 from brainsegnet.preprocessing.grids import ANTI_ALIAS, FINER, bring, build_working_grid, each_back, find_ratios
 from brainsegnet.preprocessing.prepare import crop
 from brainsegnet.task import Task
-from brainsegnet.volume import Box, Case, LabelMap, Volume, build_itk
+from brainsegnet.volume import Box, Case, LabelMap, V, Volume, build_itk
 
 PLANES = {"flair": (5, 1, 1), "t1": (1, 1, 5), "t1c": (5, 1, 1), "t2": (1, 5, 1)}
 GRIDS: Mapping[str, Mapping[str, tuple[float, float, float]]] = {
@@ -70,7 +71,7 @@ def cut_array(array: np.ndarray, ratios: Sequence[float]) -> np.ndarray:
     return array
 
 
-def cut(image: Volume, spacing_mm: Sequence[float]) -> Volume:
+def cut(image: V, spacing_mm: Sequence[float]) -> V:
     """An image or label map as a scanner with other voxels shows it."""
     ratios = [to / mm for to, mm in zip(spacing_mm, image.spacing_mm, strict=True)]
     counts = [max(1, round(n / ratio)) for n, ratio in zip(image.shape, ratios, strict=True)]
@@ -81,20 +82,30 @@ def cut(image: Volume, spacing_mm: Sequence[float]) -> Volume:
     if isinstance(image, LabelMap):
         values = np.unique(image.array)
         shares = [cut_array((image.array == value).astype(np.float32), ratios) for value in values]
-        return LabelMap(values[np.argmax(shares, 0)].astype(np.uint8), affine)
+        return replace(image, array=values[np.argmax(shares, 0)].astype(np.uint8), affine=affine)
     array = image.array.astype(np.float32)
     brain = cut_array((array != 0).astype(np.float32), ratios) >= 0.5
-    return Volume(np.where(brain, cut_array(array, ratios), 0).astype(np.float32), affine)
+    return replace(image, array=np.where(brain, cut_array(array, ratios), 0).astype(np.float32), affine=affine)
 
 
-def interpolate(image: Volume, grid: Volume, how: int) -> Volume:
-    """An image on a grid through an interpolator of SimpleITK, with the edge of the brain as `bring` gives it."""
-    array, brain = image.array, bring(image, grid).array != 0
-    for axis, ratio in enumerate(find_ratios(image, grid)):
-        if ratio > FINER:
-            array = ndimage.gaussian_filter1d(array, ANTI_ALIAS * np.sqrt(ratio**2 - 1), axis, mode="nearest")
+def interpolate(image: Volume, grid: Volume, how: int, clean: bool = True) -> Volume:
+    """An image on a grid through an interpolator of SimpleITK, with the brain that `bring` finds.
+
+    Its edge is `clean` if the background does not blend into it, as with `bring`.
+    """
     target = build_itk(np.empty(grid.shape, np.uint8), grid.affine)
-    moved = sitk.GetArrayFromImage(sitk.Resample(build_itk(array, image.affine), target, sitk.Transform(), how, 0.0))
+
+    def move(array: np.ndarray) -> np.ndarray:
+        for axis, ratio in enumerate(find_ratios(image, grid)):
+            if ratio > FINER:
+                array = ndimage.gaussian_filter1d(array, ANTI_ALIAS * np.sqrt(ratio**2 - 1), axis, mode="nearest")
+        moved = sitk.Resample(build_itk(array, image.affine), target, sitk.Transform(), how, 0.0)
+        return np.asarray(sitk.GetArrayFromImage(moved))
+
+    brain = bring(image, grid).array != 0
+    moved = move(image.array)
+    if clean:
+        moved = moved / np.maximum(move((image.array != 0).astype(np.float32)), np.float32(0.5))
     return Volume(np.where(brain, moved, 0).astype(np.float32), grid.affine)
 
 
@@ -106,7 +117,7 @@ def sharpen(image: Volume, grid: Volume) -> Volume:
         seen = cut_array(found.array, ratios)
         if seen.shape != image.shape:
             return found
-        missing = interpolate(image.with_array(image.array - seen), grid, sitk.sitkLinear).array
+        missing = interpolate(image.with_array(image.array - seen), grid, sitk.sitkLinear, clean=False).array
         found = found.with_array(np.where(brain, found.array + missing, 0).astype(np.float32))
     return found
 
@@ -115,7 +126,7 @@ SEEN: Mapping[str, Callable[[Volume, Volume], Volume]] = {
     "linear": bring,
     "native": bring,
     "cubic voxels": bring,
-    "dark edges": lambda image, grid: interpolate(image, grid, sitk.sitkLinear),
+    "dark edges": lambda image, grid: interpolate(image, grid, sitk.sitkLinear, clean=False),
     "cubic": lambda image, grid: interpolate(image, grid, sitk.sitkBSpline3),
     "sinc": lambda image, grid: interpolate(image, grid, sitk.sitkLanczosWindowedSinc),
     "steps": lambda image, grid: interpolate(image, grid, sitk.sitkNearestNeighbor),
@@ -176,7 +187,7 @@ def try_case(segmenter: Segmenter, case: Case, scan: Mapping[str, Volume], metho
         return {region: round(dice, 4) for region, dice in region_dice(task.encode(back), true_classes, task).items()}
 
     spacing_mm = native.spacing_mm
-    dice = {"ceiling": judge(cut(truth, spacing_mm) if spacing_mm != truth.spacing_mm else truth)}
+    dice = {"ceiling": judge(truth if spacing_mm == truth.spacing_mm else cut(truth, spacing_mm))}
     for method in methods:
         grid = working_grid(native, segmenter.model.card.input.spacing_mm or 1.0, method)
         images = {name: SEEN[method](volume, grid) for name, volume in scan.items()}

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
+from brainsegnet.errors import ImageError
 from brainsegnet.preprocessing.geometry import Turn, turn
 from brainsegnet.preprocessing.grids import bring, bring_back, build_working_grid
 from brainsegnet.volume import LabelMap, Volume, measure_gap
@@ -61,6 +62,12 @@ def test_a_grid_of_the_spacing_of_the_model_stays_and_so_does_every_voxel(rng, s
     working = build_working_grid(image, spacing_mm)
     assert working.shape == image.shape and measure_gap(working, image) == 0
     assert bring(image, working) is image
+
+
+def test_a_field_of_view_larger_than_any_head_is_refused():
+    with pytest.raises(ImageError, match="20 voxels of 100 mm are 2000 mm"):
+        build_working_grid(grid((20, 30, 30), (100, 1, 1)), 1.0)
+    assert build_working_grid(grid((20, 30, 30), (100, 1, 1)), None).shape == (20, 30, 30)
 
 
 def test_only_axes_are_exchanged_where_a_grid_holds_the_same_voxels(rng):

@@ -181,16 +181,18 @@ def spacing() -> Generated:
     for grid in record.data["mean"]:
         means, ceiling = record.data["mean"][grid][way], record.data["mean"][grid]["ceiling"]
         changes = [case[grid][way]["whole"] - case["1"][way]["whole"] for case in dice.values()]
-        change = None if grid == "1" else describe_mean(changes, "+.2f")
-        rows.append([grid, *(f"{means[r]:.2f} ({ceiling[r]:.2f})" for r in regions), change])
+        change: list[Cell] = [None] * 3
+        if grid != "1":
+            change = [describe_mean(changes, "+.2f"), *(f"{one:+.2f}" for one in (median(changes), min(changes)))]
+        rows.append([grid, *(f"{means[r]:.2f} ({ceiling[r]:.2f})" for r in regions), *change])
     notes = [
         f"Mean Dice on the true label map of 1 mm, n = {len(dice)} cases. "
         "Round brackets: the true label map itself, brought to these voxels and back.",
-        f"Change: of whole-tumour Dice from 1 mm, case by case. {spread_note(len(dice))}",
+        f"Change: of whole-tumour Dice from 1 mm, case by case; mean, median and lowest. {spread_note(len(dice))}",
         f"The model was trained on {record.data['trained_on']} of these cases at 1 mm, so only the changes count.",
-        "Voxels are in-plane, in-plane, slice. Each is the mean of the scan of 1 mm over its extent.",
+        "Voxels: in-plane, in-plane, slice. Each is the mean of the scan of 1 mm over its extent.",
     ]
-    columns = [*text_columns("Voxels in mm", *name_regions(regions)), *text_columns("Change")]
+    columns = [*text_columns("Voxels in mm", *name_regions(regions)), *text_columns("Change", "Median", "Lowest")]
     return Generated(Table(columns, rows, notes=notes), [record])
 
 

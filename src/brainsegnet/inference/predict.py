@@ -167,7 +167,7 @@ def to_working_grid(loaded: LoadedCase, spacing_mm: float | None) -> LoadedCase:
     """The case at the spacing of the model, and the grid that it had; unchanged if its own grid is near enough.
 
     Raises:
-        ImageError: an image is empty, constant, or holds NaN or infinite values.
+        ImageError: an image is empty, constant, or holds NaN or infinite values. Or the scan is larger than any head.
     """
     case, native = loaded.case, loaded.case.reference
     grid = build_working_grid(native, spacing_mm)

@@ -12,6 +12,7 @@ import numpy as np
 from scipy import ndimage
 
 from brainsegnet._types import Array, Floats, ItkObject, Millimetres
+from brainsegnet.errors import ImageError
 from brainsegnet.preprocessing.foreground import find_air
 from brainsegnet.preprocessing.geometry import find_turn, turn
 from brainsegnet.volume import LabelMap, V, Volume, build_itk, load_itk
@@ -22,6 +23,8 @@ FINER = 1.2
 """Ratio of two spacings above which the finer image is smoothed before it is sampled at the coarser spacing."""
 ANTI_ALIAS = 0.42
 """Standard deviation of this smoothing, as a share of the coarser spacing."""
+LARGEST_MM = 1000.0
+"""Longest field of view that is interpolated; a longer one would fill the memory, and its header must be wrong."""
 MARGIN = 0.01
 """Share of a voxel by which a field of view may be longer than the grid."""
 
@@ -38,6 +41,9 @@ def build_working_grid(reference: Volume, spacing_mm: float | None) -> Volume:
     Returns:
         A volume of zeros that takes no memory.
 
+    Raises:
+        ImageError: the field of view is longer than `LARGEST_MM`.
+
     Examples:
         >>> scan = Volume(np.zeros((31, 480, 480), np.int16), np.diag([5.0, 0.5, 0.5, 1.0]))
         >>> build_working_grid(scan, 1.0)
@@ -49,6 +55,10 @@ def build_working_grid(reference: Volume, spacing_mm: float | None) -> Volume:
     for axis, (n, mm) in enumerate(zip(reference.shape, reference.spacing_mm, strict=True)):
         if spacing_mm is None or abs(mm - spacing_mm) <= NEAR * spacing_mm * (1 + 1e-6):
             continue
+        if n * mm > LARGEST_MM:
+            raise ImageError(
+                f"{n} voxels of {mm:.3g} mm are {n * mm:.0f} mm, longer than a head; check the voxel size in the header"
+            )
         ratio = spacing_mm / mm
         counts[axis] = max(1, math.ceil(n / ratio - MARGIN))
         affine[:3, 3] += reference.affine[:3, axis] * (n - 1 - (counts[axis] - 1) * ratio) / 2

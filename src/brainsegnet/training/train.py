@@ -126,6 +126,8 @@ def train_split(
         check_distinct(held_out, scans)
         hashes = hash_images(split) if fabric.is_global_zero else {}
         spacing_mm = find_common_spacing(scan.spacing_mm for scan in scans.values())
+        if parent is not None and not scans:
+            spacing_mm = parent.card.input.spacing_mm
         run = _Run(out, split, plan, options, parent, buffer, list(held_out.values()), hashes, spacing_mm)
         try:
             log = run.open_log() if fabric.is_global_zero else None
