@@ -194,6 +194,12 @@ def test_the_grid_of_the_model_may_be_another(images, whole, truth, extractor):
     assert brain.mask.sum() / 8 == pytest.approx(whole.mask.sum(), rel=0.02)
 
 
+def test_the_reference_may_be_stripped_and_have_no_part(images, whole, extractor):
+    rest = {name: image for name, image in images.items() if name != "flair"}
+    brain = extract_brain("p7", rest, in_place(), images["flair"], extractor)
+    assert set(brain.found) == set(rest) and dice(brain.mask, whole.mask) > 0.95
+
+
 def test_a_doubtful_sequence_has_no_vote_among_three(images, extractor):
     class Doubting(BrainExtractor):
         def __call__(self, scan):

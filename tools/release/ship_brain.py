@@ -52,6 +52,11 @@ class HeadScores:
     volume_ratio: tuple[float, ...]  # found over true
     lesion_kept: tuple[float, ...]  # of the heads with a lesion
 
+    @property
+    def accepted(self) -> list[float]:
+        """Dice of the heads that are not refused."""
+        return [score for score, one in zip(self.dice, self.heads, strict=True) if one.is_brain]
+
     def to_json(self) -> dict[str, float]:
         """The figures of a card."""
         return {
@@ -59,6 +64,7 @@ class HeadScores:
             "dice": round(float(np.mean(self.dice)), 4),
             "median dice": round(float(np.median(self.dice)), 4),
             "worst dice": round(float(np.min(self.dice)), 4),
+            "worst dice of accepted heads": round(min(self.accepted, default=0.0), 4),
             "volume over true volume": round(float(np.mean(self.volume_ratio)), 4),
             "lesion kept": round(float(np.mean(self.lesion_kept)), 4),
             "heads refused": sum(not one.is_brain for one in self.heads),

@@ -162,12 +162,14 @@ class Brain:
 
     Attributes:
         mask: The brain (D, H, W) on the grid on which the model works.
+        logits: What the mask comes from, on upright voxels of 2 mm in the space of the reference.
         found: Sequence to what was found in it alone.
         agreement: Sequence to how that compares with the brain of all.
         warnings: Sentences on sequences that disagree.
     """
 
     mask: Mask
+    logits: Volume
     found: Mapping[str, ExtractedBrain]
     agreement: Mapping[str, Agreement]
     warnings: tuple[str, ...]
@@ -191,7 +193,7 @@ def extract_brain(
     Args:
         case: Name of the case, for messages.
         images: Raw scans by sequence, each on its own grid, the skull on.
-        alignment: How each comes to the reference.
+        alignment: How each comes to the reference, which need not be one of them.
         grid: Grid on which the model works; it lies where the reference lies.
         extractor: The network.
 
@@ -210,5 +212,5 @@ def extract_brain(
     agreement = {name: compare(name, field, fused, frame) for name, field in fields.items()}
     doubts = [f"{name} shows no clear brain ({defects[name]}), so that of the others counts" for name in defects]
     warnings = (*doubts, *(one.warning for name, one in agreement.items() if one.warning and name not in defects))
-    mask = np.asarray(sample(frame.with_array(fused), grid) > 0)
-    return Brain(mask, found, agreement, warnings)
+    logits = frame.with_array(fused)
+    return Brain(np.asarray(sample(logits, grid) > 0), logits, found, agreement, warnings)
