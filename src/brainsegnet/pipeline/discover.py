@@ -179,9 +179,9 @@ def _list_dicom(path: Path, given: Mapping[str, str], callback: Callback | None)
     else:
         others = []
     names = name_cases(top, [top / study.folder for study in studies])
-    builders = [
-        (name, partial(_build_study, name, path, study, given)) for name, study in zip(names, studies, strict=True)
-    ]
+    builders: list[Builder] = []
+    for name, study in zip(names, studies, strict=True):
+        builders.append((name, partial(_build_study, name, path, study, given)))
     return builders, others
 
 
