@@ -25,6 +25,8 @@ from brainsegnet.progress import Callback, ProgressEvent
 
 _BY_NAME = {layout.name for layout in LAYOUTS}
 """Layouts that know files by their names alone."""
+_SECOND = (".img", ".img.gz")
+"""Endings of the second file of an image in two files."""
 Builder = tuple[str, Callable[[], StudyCase]]
 """Name of a case, and what makes it."""
 OTHER_FILES = (*READERS, ".json", ".bval", ".bvec", ".tsv", ".csv", ".txt", ".md", ".pdf", ".png", ".jpg", ".html")
@@ -177,9 +179,9 @@ def _list_dicom(path: Path, given: Mapping[str, str], callback: Callback | None)
     else:
         others = []
     names = name_cases(top, [top / study.folder for study in studies])
-    builders = [
-        (name, partial(_build_study, name, path, study, given)) for name, study in zip(names, studies, strict=True)
-    ]
+    builders: list[Builder] = []
+    for name, study in zip(names, studies, strict=True):
+        builders.append((name, partial(_build_study, name, path, study, given)))
     return builders, others
 
 
@@ -208,12 +210,13 @@ def _complete(found: Found, path: Path, wanted: Sequence[str], given: Mapping[st
     """The cases of known layouts. One of which its layout took a part, or that has 4-D images, becomes a study."""
     cases = _prefer_top(found.cases, path)
     others, homes = _find_others(cases, wanted), [find_home(case) for case in cases]
+    crowd = Counter(homes)
     raw = [i for i, case in enumerate(cases) if others[i] or any(map(_is_diffusion_series, case.images.values()))]
     names = dict(zip(raw, name_cases(path, [homes[i] for i in raw]), strict=True))
     done: list[CaseFiles | StudyCase] = []
     failures = dict(found.failures)
     for number, (case, home) in enumerate(zip(cases, homes, strict=True)):
-        name = names.get(number, "") if homes.count(home) == 1 else case.name
+        name = names.get(number, "") if crowd[home] == 1 else case.name
         try:
             if number in names:
                 images = sorted({*case.images.values(), *others[number]})
@@ -261,7 +264,7 @@ def _name_images(folder: Path, used: Collection[Path]) -> Iterator[tuple[str, Pa
     written = list_written(folder)
     files = [file for file in sorted(folder.iterdir()) if find_suffix(file, READERS) and not is_hidden(file.name)]
     for file in files:
-        half = any(is_second_half(file, other) for other in files)
+        half = find_suffix(file, _SECOND) and any(is_second_half(file, other) for other in files)
         if file not in used and file.name not in written and not half:
             yield weigh(read_words(stem_of(file, READERS), "name")).sequence, file
 
