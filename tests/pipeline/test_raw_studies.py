@@ -272,3 +272,22 @@ def test_results_in_a_folder_of_cases_are_no_cases(raw_study, trained, tmp_path)
     segment(raw_study, trained, tmp_path / "out", replace(CPU, all_grids=True))
     with pytest.raises(BrainSegNetError):
         segment(tmp_path / "out", trained, tmp_path / "again", CPU)
+
+
+@pytest.mark.real
+def test_real_raw_studies(real_data, tcga_dicom, tmp_path, monkeypatch):
+    """Four sequences of a tumour as DICOM; a raw study without a tumour; a test pattern. The network finds brains."""
+    monkeypatch.undo()
+    (done,) = segment(tcga_dicom, None, tmp_path / "tcga", replace(CPU, dicom=True, all_grids=True)).done
+    report = done.report
+    assert report["sequences"]["used"] == ["flair", "t1", "t1c", "t2"] and report["model"]["name"] == "tumour"
+    assert {name: motion["how"] for name, motion in report["geometry"]["moved"].items()} == dict.fromkeys(
+        ("t1", "t1c", "t2"), "registered"
+    )
+    assert 1300 < report["brain"]["volume_ml"] < 1700 and 10 < report["volumes_ml"]["regions"]["whole"] < 40
+    assert sum(report["seconds"].values()) > 0 and {"align", "brain"} <= set(report["seconds"])
+    (healthy,) = segment(real_data / "raw/lesjak-p01", "tumour", tmp_path / "lesjak", CPU).done
+    assert healthy.report["volumes_ml"]["regions"]["whole"] < 10
+    with pytest.raises(BrainSegNetError, match="no brain was found in t1"):
+        segment(real_data / "dicom/ge_t1", "tumour", tmp_path / "pattern", CPU)
+    assert left(tmp_path / "pattern") == []
