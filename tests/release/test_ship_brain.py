@@ -8,7 +8,7 @@ import pytest
 from brainsegnet.anatomy.heads import from_synthseg, write_heads
 from brainsegnet.errors import ModelError
 from brainsegnet.model.brain import BrainNet
-from brainsegnet.model.brain_card import read_brain_card
+from brainsegnet.model.brain_card import BRAIN_HOME, read_brain_card
 from brainsegnet.model.network import write_tensors
 from brainsegnet.simulation.head import HeadSample
 from release import ship_brain
@@ -47,3 +47,12 @@ def test_a_model_that_is_too_large_is_refused(made, monkeypatch):
     with pytest.raises(ModelError, match="of 1000 at most"):
         ship_brain.ship_brain(made / "weights.safetensors", made / "heads.npz", made / "large", (1,), count=1)
     assert not (made / "large").exists()
+
+
+@pytest.mark.real
+def test_masks_of_others_are_a_little_larger_than_the_tissue(real_data):
+    case = real_data / "tumour" / "brats2021" / "BraTS2021_01477"
+    found = ship_brain.measure_margins(BRAIN_HOME, [case])
+    ratios = [row["volume over theirs"] for row in found.values()]
+    assert list(found) == sorted(found, reverse=True) and ratios == sorted(ratios)
+    assert ratios[0] < 1 and found[-1.25]["tumour kept"] > 0.98

@@ -6,7 +6,7 @@ compares what it found, and brings the mean of the logits, never of masks, to th
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -84,8 +84,22 @@ class ExtractedBrain:
         }
 
 
+@cache
+def _compile(path: Path, threads: int | None) -> tuple[OpenVinoRequest, Lock]:
+    """The network ready to run, and what lets one thread at a time use it."""
+    options: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+    if threads is not None:
+        options["INFERENCE_NUM_THREADS"] = threads
+    try:
+        return shared_core().compile_model(str(path), "CPU", options).create_infer_request(), Lock()
+    except RuntimeError as error:
+        if tells_of_memory(error):
+            raise MemoryError(OUT_OF_MEMORY) from error
+        raise ModelError(f"{path} cannot be run by OpenVINO: {' '.join(str(error).split())[:200]}") from error
+
+
 class BrainExtractor:
-    """Finds the brain in a raw scan; one compiled network serves all scans and threads.
+    """Finds the brain in a raw scan; all extractors, scans and threads of a process share one compiled network.
 
     Args:
         threads: Number of CPU threads; None are all cores.
@@ -97,19 +111,7 @@ class BrainExtractor:
 
     def __init__(self, threads: int | None = None, home: Path = BRAIN_HOME) -> None:
         self.card: BrainCard = read_brain_card(home)
-        self._path, self._threads, self._alone = home / next(iter(self.card.files)), threads, Lock()
-
-    @cached_property
-    def _request(self) -> OpenVinoRequest:
-        options: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
-        if self._threads is not None:
-            options["INFERENCE_NUM_THREADS"] = self._threads
-        try:
-            return shared_core().compile_model(str(self._path), "CPU", options).create_infer_request()
-        except RuntimeError as error:
-            if tells_of_memory(error):
-                raise MemoryError(OUT_OF_MEMORY) from error
-            raise ModelError(f"{self._path} cannot be run by OpenVINO: {' '.join(str(error).split())[:200]}") from error
+        self._path, self._threads = home / next(iter(self.card.files)), threads
 
     def __call__(self, scan: Volume) -> ExtractedBrain:
         """The brain in a scan (D, H, W) of any sequence, orientation and spacing.
@@ -136,22 +138,23 @@ class BrainExtractor:
         padded = np.pad(image, [(0, -n % m) for n, m in zip(image.shape, self.card.multiples, strict=True)])
         inner = tuple(map(slice, image.shape))
         mirrored = np.pad(image[..., ::-1], [(0, b - a) for a, b in zip(image.shape, padded.shape, strict=True)])
-        with self._alone:
-            straight, turned = (self._infer(x)[inner] for x in (padded, mirrored))
+        request, alone = _compile(self._path, self._threads)
+        with alone:
+            straight, turned = (self._infer(request, x)[inner] for x in (padded, mirrored))
         return np.asarray((straight + turned[..., ::-1]) / 2, np.float32)
 
-    def _infer(self, image: Floats) -> Floats:
+    def _infer(self, request: OpenVinoRequest, image: Floats) -> Floats:
         """Logits (D, H, W) of an image whose sizes are multiples of what the network needs."""
         (d, h, w), (p, q, r) = image.shape, self.card.block
         parts = image.reshape(d // p, p, h // q, q, w // r, r).transpose(1, 3, 5, 0, 2, 4)
         blocks = np.ascontiguousarray(parts.reshape(1, p * q * r, d // p, h // q, w // r))
         try:
-            self._request.infer({0: blocks}, share_inputs=True, share_outputs=True)
+            request.infer({0: blocks}, share_inputs=True, share_outputs=True)
         except RuntimeError as error:
             if not tells_of_memory(error):
                 raise
             raise MemoryError(OUT_OF_MEMORY) from error
-        fine = np.asarray(self._request.get_output_tensor(0).data)[0]
+        fine = np.asarray(request.get_output_tensor(0).data)[0]
         channels = interleave(fine.reshape(p * q * r, p * q * r, *fine.shape[1:]).swapaxes(0, 1), self.card.block)
         return np.array(interleave(channels, self.card.block), np.float32)
 
