@@ -1,7 +1,6 @@
 """The generated parts of the pages are what their sources give, and every table is used."""
 
 import re
-import re
 from importlib.util import find_spec
 
 import numpy as np
