@@ -13,7 +13,7 @@ from pathlib import Path
 from rich.console import Console
 
 import brainsegnet
-from brainsegnet.inference.segment import SavedCase
+from brainsegnet.pipeline.batch import SavedCase
 
 CASE = Path(__file__).parent / "glioma"
 

@@ -280,7 +280,7 @@ def small_ground(small_anatomy: "LabelMap") -> "Ground":
 def segmented(phantoms: Path, trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What `segment --probabilities` writes of all phantoms; to be read only."""
     from brainsegnet.inference import SegmentOptions
-    from brainsegnet.inference.segment import segment
+    from brainsegnet.pipeline.segment import segment
 
     folder = tmp_path_factory.mktemp("results") / "model"
     segment([phantoms], trained, folder, SegmentOptions(probabilities=True, device="cpu", threads=1))
@@ -322,3 +322,84 @@ def make_onion(sulcus_voxels: int = 2) -> "Volume":
 def onion() -> Callable[..., "Volume"]:
     """`make_onion`."""
     return make_onion
+
+
+LOOKS = {"flair": (100, 130, 20, 240), "t2": (90, 130, 320, 220), "t1c": (170, 115, 55, 300)}
+"""White matter, cortex, fluid and lesion in each sequence of a raw head."""
+
+
+def make_raw_head(
+    sequence: str, spacing_mm: tuple[float, float, float], shift_mm: tuple[float, float, float] = (0, 0, 0)
+) -> "Volume":
+    """A head with scalp, skull, ventricles and a lesion, in noise; `shift_mm` (x, y, z) is how the patient moved."""
+    from brainsegnet.volume import Volume
+
+    shape = [round(190 / mm) for mm in spacing_mm]
+    z, y, x = np.ix_(*((np.arange(n) - (n - 1) / 2) * mm for n, mm in zip(shape, spacing_mm, strict=True)))
+    x, y, z = (axis - moved for axis, moved in zip((x, y, z), shift_mm, strict=True))
+
+    def inside(centre: tuple[float, ...], radii: tuple[float, ...]) -> "np.ndarray":
+        return sum(((a - c) / r) ** 2 for a, c, r in zip((x, y, z), centre, radii, strict=True)) < 1
+
+    white, cortex, fluid, lesion = LOOKS[sequence]
+    values = np.zeros(shape)
+    layers = [
+        ((0, 0, 0), (72, 86, 76), 400), ((0, 0, 0), (67, 81, 71), 12), ((0, 0, 0), (62, 76, 66), cortex),
+        ((0, 0, 0), (55, 68, 58), white), ((9, 4, 8), (6, 30, 12), fluid), ((-9, 4, 8), (6, 26, 10), fluid),
+        ((-14, 40, -30), (12, 10, 9), fluid), ((30, -20, 15), (16, 14, 15), lesion),
+    ]  # fmt: skip
+    for centre, radii, value in layers:
+        values[inside(centre, radii)] = value
+    noise = np.random.default_rng(len(sequence)).normal(0, 4, values.shape)
+    affine = np.diag([*spacing_mm, 1.0])[[2, 1, 0, 3]]
+    affine[:3, 3] = [-(n - 1) / 2 * mm for n, mm in zip(shape[::-1], spacing_mm[::-1], strict=True)]
+    return Volume(np.rint(np.abs(values + noise)).astype(np.int16), affine)
+
+
+RAW = {"flair": ((5, 3, 3), (0, 0, 0)), "t2": ((3, 3, 3), (0, 0, 0)), "t1c": ((4, 2.5, 2.5), (6, -5, 4))}
+
+
+@pytest.fixture(scope="session")
+def raw_heads() -> "dict[str, Volume]":
+    """Sequences of one head with its skull on, on three grids; T2 has the thinnest slices, T1c is moved."""
+    return {name: make_raw_head(name, *how) for name, how in RAW.items()}
+
+
+@pytest.fixture
+def raw_study(raw_heads: "dict[str, Volume]", tmp_path: Path) -> Path:
+    """These as one DICOM study, all slices in one folder."""
+    from dicom_writer import SEQUENCES, describe, write_slices
+
+    for number, (name, volume) in enumerate(raw_heads.items(), 1):
+        tags = describe(number, series=name, SeriesDescription=name, **SEQUENCES[name])
+        write_slices(volume, tmp_path / "olga", tags)
+    return tmp_path / "olga"
+
+
+class DepthExtractor:
+    """In place of the network that finds the brain: what lies 10 mm below the surface of the head."""
+
+    def __init__(self, threads: int | None = None) -> None:
+        self.calls = 0
+
+    def __call__(self, scan: "Volume"):
+        from scipy import ndimage
+
+        from brainsegnet.inference.brain import ExtractedBrain
+        from brainsegnet.model.brain_card import Limits
+        from brainsegnet.preprocessing.head import to_working_grid
+
+        self.calls += 1
+        working = to_working_grid(scan)
+        head = ndimage.binary_fill_holes(ndimage.gaussian_filter(working.array, 1) > 40)
+        logits = (ndimage.distance_transform_edt(head, working.spacing_mm) - 10) / 2
+        volume_ml = float(np.count_nonzero(logits > 0)) * working.voxel_ml
+        limits = Limits(volume_ml=400, most_ml=2500, largest_share=0.5, mean_probability=0.5)
+        return ExtractedBrain(working.with_array(logits.astype(np.float32)), volume_ml, 1.0, 0.95, limits)
+
+
+@pytest.fixture
+def depth_extractor(monkeypatch: pytest.MonkeyPatch) -> type[DepthExtractor]:
+    """`DepthExtractor` in place of the network, for whatever opens a segmenter."""
+    monkeypatch.setattr("brainsegnet.inference.segmenter.BrainExtractor", DepthExtractor)
+    return DepthExtractor

@@ -117,7 +117,7 @@ class Bench:
     def run_segment(self, cases: Any, model: str | None, out: Path, options: Any) -> Record:  # noqa: ANN401
         """What becomes of cases: hashes and reports, or the sentence that refuses them."""
         from brainsegnet.errors import BrainSegNetError
-        from brainsegnet.inference.segment import segment
+        from brainsegnet.pipeline.segment import segment
 
         out.mkdir(parents=True)
         try:

@@ -16,12 +16,15 @@ import sys
 import tempfile
 import tomllib
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLE = ROOT / "examples" / "glioma"
 MOST_MEGABYTES = 25
 MODELS = ("tumour", "stroke", "perfusion")
+BRAIN = "brain"
+"""The model that extracts brains, which has a card of its own."""
 LEAST_DICE = 0.8
 """Of the whole tumour in the example."""
 
@@ -51,15 +54,23 @@ def check_models(wheel: Path) -> None:
         cards = [name for name in archive.namelist() if name.endswith("/card.json")]
         require(len(cards) == len(MODELS), f"the wheel holds {len(cards)} cards, of {len(MODELS)} models")
         for name in cards:
-            home, card = name.removesuffix("card.json"), json.loads(archive.read(name))
+            card = json.loads(archive.read(name))
             sums = {card["weights"]["file"]: card["weights"]["sha256"]}
             for export in card["exports"].values():
                 sums |= {f"export/{file}": known for file, known in export["files"].items()}
-            held = {found.removeprefix(home) for found in archive.namelist() if found.startswith(home)} - {"card.json"}
-            require(held == set(sums), f"{home} holds {sorted(held)}, its card names {sorted(sums)}")
-            for file, known in sums.items():
-                found = hashlib.sha256(archive.read(home + file)).hexdigest()
-                require(found == known, f"{home}{file} has the SHA-256 {found}, its card says {known}")
+            check_sums(archive, name, sums)
+        (brain,) = (name for name in archive.namelist() if name.endswith(f"/{BRAIN}/brain.json"))
+        check_sums(archive, brain, json.loads(archive.read(brain))["files"])
+
+
+def check_sums(archive: zipfile.ZipFile, card: str, sums: Mapping[str, str]) -> None:
+    """Compare the files beside a card with their sums."""
+    home = card.rpartition("/")[0] + "/"
+    held = {name.removeprefix(home) for name in archive.namelist() if name.startswith(home)} - {card.removeprefix(home)}
+    require(held == set(sums), f"{home} holds {sorted(held)}, its card names {sorted(sums)}")
+    for file, known in sums.items():
+        found = hashlib.sha256(archive.read(home + file)).hexdigest()
+        require(found == known, f"{home}{file} has the SHA-256 {found}, its card says {known}")
 
 
 def declared_version() -> str:
@@ -81,7 +92,7 @@ def try_out(programs: Path, scratch: Path) -> None:
     program = programs / "brainsegnet"
     version = call(program, "--version", folder=scratch)
     require(declared_version() in version, f"--version says {version}, pyproject.toml {declared_version()}")
-    for name in MODELS:
+    for name in (*MODELS, BRAIN):
         require(name in call(program, "inspect", name, folder=scratch), f"inspect {name} does not name the model")
     call(program, "segment", EXAMPLE, "--out", "lesion.nii.gz", folder=scratch)
     truth = EXAMPLE / "lesion.nii.gz"

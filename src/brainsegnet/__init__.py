@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from brainsegnet.benchmark.ranking import rank
     from brainsegnet.benchmark.run import run_benchmark
     from brainsegnet.inference import SegmentOptions
-    from brainsegnet.inference.segment import segment
     from brainsegnet.inference.segmentation import Segmentation
     from brainsegnet.inference.segmenter import Segmenter
     from brainsegnet.metrics.evaluate import evaluate
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from brainsegnet.paper.figure_cases import figure
     from brainsegnet.paper.submission import submit
     from brainsegnet.paper.tables import table
+    from brainsegnet.pipeline.segment import segment
     from brainsegnet.progress import Callback, ProgressEvent
     from brainsegnet.reporting.inspect import inspect
     from brainsegnet.reporting.report import report
@@ -56,7 +56,7 @@ _HOMES = {
     "rank": "benchmark.ranking",
     "export": "training.export",
     "SegmentOptions": "inference",
-    "segment": "inference.segment",
+    "segment": "pipeline.segment",
     "Segmenter": "inference.segmenter",
     "Segmentation": "inference.segmentation",
     "submit": "paper.submission",

@@ -17,13 +17,13 @@ from brainsegnet.benchmark.fold_run import (
 )
 from brainsegnet.benchmark.models import MODELS, choose_models
 from brainsegnet.errors import TaskError
-from brainsegnet.inference.segment import segment
 from brainsegnet.inference.segmenter import open_engine
 from brainsegnet.inference.tiling import find_halo
 from brainsegnet.io.cases import find_cases
 from brainsegnet.io.images import read_image, read_labels, write_image
 from brainsegnet.metrics.evaluate import evaluate
 from brainsegnet.model.store import open_model
+from brainsegnet.pipeline.segment import segment
 from brainsegnet.task import BRATS2015
 from brainsegnet.training import TrainOptions
 from brainsegnet.training.recipes import Budget

@@ -1,13 +1,9 @@
-"""The brain of a scan from logits: its largest component without holes, on the grid of the scan, or nothing."""
+"""The benchmark of brain extraction: what it compares, and that the tumour it looks for lies where others saw it."""
 
 import numpy as np
 import pytest
-import torch
 
 from brainsegnet.volume import Volume
-
-AFFINE = np.diag([1.0, 1.0, 5.0, 1.0])[:, [2, 1, 0, 3]]
-SHAPE = (24, 110, 100)
 
 
 @pytest.fixture(scope="module")
@@ -15,44 +11,17 @@ def brain(benchmark_called):
     return benchmark_called("brain")
 
 
-@pytest.fixture(scope="module")
-def head():
-    z, y, x = np.ix_(*((np.arange(n) - (n - 1) / 2) * s for n, s in zip(SHAPE, (5.0, 1.0, 1.0), strict=True)))
-    radius = np.sqrt(z**2 + y**2 + x**2)
-    image = np.where(radius < 40, 100.0, 0.0)
-    image[radius < 8] = 0
-    image[:3, :12, :12] = 100
-    return Volume(image.astype(np.float32), AFFINE), radius < 40
+def test_a_mask_is_compared_with_another_and_with_the_tumour(brain):
+    mask, truth, tumour = (np.zeros((4, 4, 4), bool) for _ in range(3))
+    mask[:2], truth[:3], tumour[1:3, 0] = True, True, True
+    assert brain.compare(mask, truth, tumour) == {"dice": 0.8, "volume_ratio": 0.6667, "tumour_kept": 0.5}
 
 
-def bright(x):
-    return 8 * (x - 0.5)
-
-
-def nothing(x):
-    return torch.full_like(x, -5.0)
-
-
-@pytest.mark.parametrize("flip", [False, True])
-def test_the_largest_component_without_holes(brain, head, flip):
-    scan, ball = head
-    found = brain.find_brain(bright, scan, flip)
-    assert found.mask.shape == scan.shape
-    assert 2 * (found.mask & ball).sum() / (found.mask.sum() + ball.sum()) > 0.97
-    assert found.mask[12, 55, 50] and not found.mask[:3, :12, :12].any()
-    assert found.volume_ml == pytest.approx(ball.sum() * 0.005, rel=0.05)
-    assert 0.9 < found.largest_share < 1 and found.mean_probability > 0.8
-
-
-def test_where_nothing_is_found_nothing_is_returned(brain, head):
-    found = brain.find_brain(nothing, head[0], True)
-    assert not found.mask.any()
-    assert found.to_json() | {"seconds": 0} == {
-        "volume_ml": 0,
-        "largest_share": 0.0,
-        "mean_probability": 0.0,
-        "seconds": 0,
-    }
+def test_the_middle_is_that_of_what_is_not_zero(brain):
+    array = np.zeros((5, 6, 7))
+    array[2, 3, 4] = 1
+    scan = Volume(array, np.diag([2.0, 1.0, 1.0, 1.0])[[2, 1, 0, 3]])
+    assert brain.find_middle(scan).tolist() == [4, 3, 4]
 
 
 @pytest.mark.real
@@ -61,5 +30,5 @@ def test_the_tumour_of_the_patient_lies_in_the_other_tools_mask(brain, real_data
     scan = brain.read_image(folder / "TCGA-FG-6692_t1c.nii.gz")
     mask = brain.read_labels(folder / "TCGA-FG-6692_t1c_hdbet_mask.nii.gz").array > 0
     tumour = brain.tumour_on(scan, mask, "t1c", folder / "reference_1mm")
-    assert tumour.sum() * scan.voxel_ml == pytest.approx(30.2, abs=1)
+    assert tumour.sum() * scan.voxel_ml == pytest.approx(30.2, abs=1.5)
     assert mask[tumour].mean() > 0.97

@@ -120,8 +120,8 @@ def world(phantoms, strict, tmp_path_factory):
 def make_json(home, case, model):
     """What else JSON stands in: a model, a prediction by torch, its scores, and a data set."""
     from brainsegnet.inference import SegmentOptions
-    from brainsegnet.inference.segment import segment
     from brainsegnet.metrics.evaluate import evaluate
+    from brainsegnet.pipeline.segment import segment
 
     documents = home / "json"
     shutil.copytree(home / "model", documents / "model")

@@ -135,7 +135,7 @@ def test_segment_resamples_on_request(run, phantoms, strict, tmp_path):
     volume = read_image(path)
     write_image(type(volume)(volume.array[:, :, ::2], volume.affine @ np.diag([1, 1, 2, 1.0])), path)
     common = ("segment", tmp_path / "case", "--model", strict, "--out", tmp_path / "a.nii.gz", *CPU)
-    assert "resample" in run(*common).sentence
+    assert "resample" in run(*common, "--no-register").sentence
     assert run(*common, "--resample").code == 0 and (tmp_path / "a.nii.gz").is_file()
 
 
@@ -149,7 +149,9 @@ def test_segment_and_train_register_on_request(run, quick, phantoms, strict, tmp
     out = tmp_path / "a.nii.gz"
     ended = run("segment", tmp_path / "data", "--model", strict, "--out", out, "--register", *CPU)
     assert ended.code == 0 and read_labels(out).on_grid_of(read_image(find_cases([tmp_path])[0].images["flair"]))
-    assert "case: t2: registration moved it by 4" in ended.out and "more than a patient is likely to move" in ended.out
+    assert "case: on the grid of flair: t2 moved by 40.0 mm" in ended.out
+    assert "case: warning: t2: registration moved it by 4" in ended.err
+    assert "more than a patient is likely to move" in ended.err
     told = json.loads((tmp_path / "a.json").read_text())["geometry"]
     assert told["moved"]["t2"]["translation_mm"] == pytest.approx(40, abs=2.5)
 
@@ -163,8 +165,8 @@ def test_segment_and_train_register_on_request(run, quick, phantoms, strict, tmp
 @pytest.mark.parametrize(
     ("flags", "sentence"),
     [
-        ((), "name either folders of cases or the files of one case"),
-        (("CASE", "--flair", "FLAIR"), "name either folders of cases or the files of one case"),
+        ((), "name either studies and folders of cases, or the files of one case"),
+        (("CASE", "--no-register", "--register"), "--register"),
         (("--flair", "FLAIR"), "has no t1, t1c, t2, only flair"),
         (("CASE", "--slabs", 0), "a slab has at least one slice, not 0"),
         (("CASE", "--threads", 0), "threads must be 1 or more, not 0"),
@@ -216,11 +218,23 @@ def test_inspect_says_what_is_incomplete_and_train_refuses_it_at_the_start(run, 
     shutil.copytree(phantoms, tmp_path / "data")
     find_cases([tmp_path / "data"])[2].images["t1"].write_bytes(b"")
     ended = run("inspect", tmp_path / "data")
-    assert ended.code == 0 and "layout: BRATS 2015 (3 cases)" in ended.out
+    assert ended.code == 1 and "layout: BRATS 2015 (3 cases)" in ended.out
+    assert ended.err == "brainsegnet: 1 case cannot be segmented, see above\n"
     assert ended.out.endswith("incomplete: 1 of 3: phantom0002\n")
     ended = run("train", tmp_path / "data", "--task", "brats2015", "--out", tmp_path / "run")
     assert ended.code == 1 and "case phantom0002: " in ended.sentence and "is empty (0 bytes)" in ended.sentence
     assert not left(tmp_path / "run")
+
+
+def test_inspect_exits_with_1_where_segment_could_not_use_a_case(run, phantoms, tmp_path):
+    image = read_image(find_cases([phantoms])[0].images["flair"])
+    for name in ("x_FLAIR_tra", "x_T2_first", "x_T2_second"):
+        write_image(image, tmp_path / "p1" / f"{name}.nii.gz")
+    ended = run("inspect", tmp_path / "p1")
+    assert ended.code == 1 and ended.err == "brainsegnet: 1 case cannot be segmented, see above\n"
+    assert "two series may be t2, x_T2_first.nii.gz and x_T2_second.nii.gz" in ended.out and "85%" in ended.out
+    (tmp_path / "p1" / "x_T2_second.nii.gz").unlink()
+    assert run("inspect", tmp_path / "p1").code == 0
 
 
 def test_inspect_refuses_what_it_does_not_know(run, tmp_path):

@@ -12,8 +12,10 @@ from brainsegnet import LabelMap, Segmentation, Volume
 from brainsegnet.errors import BrainSegNetError
 from brainsegnet.inference import SegmentOptions
 from brainsegnet.inference.postprocessing import Interval
+from brainsegnet.inference.steps import BrainNote, Steps
 from brainsegnet.model.store import resolve_model
-from brainsegnet.preprocessing.alignment import Registration
+from brainsegnet.preprocessing.alignment import Alignment, Motion
+from brainsegnet.preprocessing.registration import Registration
 from brainsegnet.volume import Case
 from documents.fields import CLASSES, ROOT, fields_pages
 
@@ -52,7 +54,9 @@ def make_result() -> Segmentation:
     """A result with everything in it, that no network computed."""
     card = resolve_model("tumour").card
     volume = Volume(np.zeros((2, 3, 4), np.float32), np.eye(4))
-    moved = Registration(None, 0.1, 0.2, 1.0, 2.0)
+    moved = Motion("registered", Registration(np.eye(4), 0.1, 0.2, 1.0, 2.0), warning="far")
+    alignment = Alignment("flair", {"flair": Motion("in place"), "t1c": moved})
+    brain = BrainNote("extracted", {"t1c": "skull on"}, None, 1400.0, {"sequences": {}, "warnings": []})
     return Segmentation(
         case=Case("pat1", {"flair": volume, "t1c": volume}),
         card=card,
@@ -64,7 +68,7 @@ def make_result() -> Segmentation:
         entropy=volume,
         intervals={"whole": Interval(0.0, 1.0, None, 11)},
         options=SegmentOptions(uncertainty=True, probabilities=True),
-        moved={"t1c": {"how": "registered", **moved.to_json()}},
+        steps=Steps(alignment, brain, {"flair": volume, "t1c": volume}),
     )
 
 
@@ -77,7 +81,7 @@ def names_in(content: object) -> set[str]:
 
 def test_every_field_of_a_result_is_on_its_page():
     page, task = read("result-json.md"), make_result().card.task
-    of_the_case = {*task.regions, *task.labels.values(), *map(str, task.labels), "t1c"}
+    of_the_case = {*task.regions, *task.labels.values(), *map(str, task.labels), "flair", "t1c"}
     fields = names_in(make_result().report("pat1.nii.gz", {"entropy": "pat1_entropy.nii.gz"})) - of_the_case
     assert len(fields) > 30
     assert not {name for name in fields if not re.search(rf"`(\w+\.)*{name}(\.\w+)*`", page)}

@@ -7,7 +7,7 @@ import pytest
 from brainsegnet.errors import BrainSegNetError, ImageError, MissingSequence
 from brainsegnet.inference import SegmentOptions
 from brainsegnet.inference.postprocessing import filter_components, measure_volumes
-from brainsegnet.inference.predict import LoadedCase, compute, predict, prepare_case
+from brainsegnet.inference.predict import LoadedCase, compute, finish, predict, prepare_case
 from brainsegnet.model.card import ComponentFilter, IntervalNote
 from brainsegnet.preprocessing.geometry import Turn, turn
 from brainsegnet.preprocessing.prepare import prepare
@@ -196,3 +196,72 @@ def test_probabilities_are_kept_only_if_asked_for(engine, case, tta):
     prepared_case = prepare_case(LoadedCase(case), engine.card)
     assert compute(prepared_case, engine, SegmentOptions(tta=tta)).probabilities is None
     assert compute(prepared_case, engine, SegmentOptions(tta=tta, uncertainty=True)).probabilities is not None
+
+
+def at_spacing(engine, monkeypatch, spacing_mm):
+    given = engine.card.input.model_copy(update={"spacing_mm": spacing_mm, "any_subset": True})
+    monkeypatch.setattr(engine, "card", engine.card.model_copy(update={"input": given}))
+    return engine
+
+
+@pytest.mark.parametrize("tta", [False, True])
+@pytest.mark.parametrize("keep", [False, True])
+def test_a_scan_of_other_voxels_is_computed_at_the_spacing_of_the_model(engine, case, monkeypatch, tta, keep):
+    engine = at_spacing(engine, monkeypatch, 1.0)
+    options = SegmentOptions(tta=tta, keep_all_components=keep, probabilities=True, uncertainty=True)
+    found = predict(case, engine, options)
+    native = case.reference
+    assert found.case.reference.spacing_mm == pytest.approx((1, 1, 1)) and found.case.reference.shape == (20, 22, 10)
+    every = [found.labels, found.entropy, *found.probabilities.values()]
+    assert all(one.shape == native.shape and one.on_grid_of(native) for one in every)
+    total = sum(one.array for one in found.probabilities.values())
+    np.testing.assert_allclose(total, 1, atol=1e-5)
+    voxels = np.count_nonzero(found.labels.array)
+    assert voxels and found.volumes_ml["regions"]["whole"] == pytest.approx(voxels * native.voxel_ml)
+    assert found.intervals["whole"].least_ml <= native.array.size * native.voxel_ml
+    assert found.notes == ("interpolated from voxels of 0.5 x 1 x 2 mm to 1 x 1 x 1 mm, the voxel size of the model",)
+    assert found.report()["geometry"]["spacing_mm"] == [1, 1, 1]
+
+
+def test_labels_are_the_most_probable_tissue_on_the_grid_of_the_scan(engine, case, monkeypatch):
+    engine = at_spacing(engine, monkeypatch, 1.0)
+    found = predict(case, engine, SegmentOptions(probabilities=True, keep_all_components=True))
+    maps = np.array([one.array for one in found.probabilities.values()])
+    np.testing.assert_array_equal(engine.card.task.encode(found.labels.array), maps.argmax(0))
+    plain = predict(case, engine, SegmentOptions(keep_all_components=True))
+    np.testing.assert_array_equal(plain.labels.array, found.labels.array)
+    assert plain.probabilities is None and plain.entropy is None and plain.intervals is None
+
+
+@pytest.mark.parametrize("tta", [False, True])
+def test_dropped_components_stay_dropped_on_the_grid_of_the_scan(engine, case, monkeypatch, tta):
+    engine = at_spacing(engine, monkeypatch, 1.0)
+    raw = compute(prepare_case(LoadedCase(case), engine.card), engine, SegmentOptions(tta=tta, uncertainty=True))
+    nothing = raw.filtered._replace(classes=np.zeros_like(raw.filtered.classes), dropped_components=1, dropped_voxels=9)
+    found = finish(replace(raw, filtered=nothing), engine.card)
+    assert not found.labels.array.any() and found.entropy.array.any()
+    assert found.dropped_ml == pytest.approx(9 / 1000)
+    whole = finish(raw, engine.card).intervals["whole"]
+    assert found.intervals["whole"].most_ml < whole.most_ml
+
+
+def test_a_scan_of_the_spacing_of_the_model_is_computed_as_it_is(engine, case, monkeypatch):
+    expected = predict(case, engine)
+    cube = {name: image.with_array(image.array) for name, image in case.images.items()}
+    for image in cube.values():
+        image.affine[:3, :3] = image.affine[:3, :3] / np.linalg.norm(image.affine[:3, :3], axis=0) * 0.95
+    found = predict(Case("pat1", cube), at_spacing(engine, monkeypatch, 1.0))
+    np.testing.assert_array_equal(found.labels.array, expected.labels.array)
+    assert not found.notes and found.labels.on_grid_of(cube["flair"])
+
+
+def test_a_picture_shows_the_scan_on_the_grid_of_the_result(engine, case, monkeypatch):
+    found = predict(case, at_spacing(engine, monkeypatch, 1.0))
+    assert found.figure() is not None
+
+
+def test_a_label_map_given_as_a_sequence_is_refused_before_it_is_interpolated(engine, case, monkeypatch, rng):
+    labels = rng.integers(0, 4, case.reference.shape).astype(np.uint8)
+    images = {**case.images, "t1c": case.reference.with_array(np.kron(labels[:2, :2, :2], np.ones((5, 11, 10))))}
+    with pytest.raises(ImageError, match="t1c holds only"):
+        predict(Case("pat1", images), at_spacing(engine, monkeypatch, 1.0))

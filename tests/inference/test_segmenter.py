@@ -14,10 +14,10 @@ from brainsegnet.errors import BrainSegNetError, GridMismatch, ImageError, Missi
 from brainsegnet.inference import SegmentOptions
 from brainsegnet.inference import segmenter as segmenter_module
 from brainsegnet.inference.predict import compute
-from brainsegnet.inference.segment import segment
 from brainsegnet.inference.segmenter import Segmenter, to_volume
 from brainsegnet.io.cases import find_cases
 from brainsegnet.io.images import read_image, read_labels
+from brainsegnet.pipeline.segment import segment
 from brainsegnet.volume import Volume
 
 
@@ -135,7 +135,7 @@ def test_nothing_is_written_unless_asked_and_then_what_segment_writes(segmenter,
     report = found.save(str(tmp_path / "out" / "found.nii.gz"))
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["found.json", "found.nii.gz"]
     np.testing.assert_array_equal(read_labels(tmp_path / "out" / "found.nii.gz").array, found.labels.array)
-    assert report["case"] == "pat1" and set(report["seconds"]) == {"prepare", "network", "write"}
+    assert report["case"] == "pat1" and set(report["seconds"]) == {"align", "brain", "prepare", "network", "write"}
 
 
 def test_tissues_named_like_places_are_written_beside_the_labels(segmenter, images, tmp_path):
@@ -186,9 +186,10 @@ def test_another_grid_is_refused_or_brought_over(trained, images):
     t2 = volumes["t2"]
     volumes["t2"] = Volume(t2.array[:, ::2], t2.affine @ np.diag([1, 2, 1, 1.0]))
     with pytest.raises(GridMismatch, match="case pat1: t2 is"):
-        Segmenter(trained)(volumes, "pat1")
+        Segmenter(trained, register=False)(volumes, "pat1")
     found = Segmenter(trained, resample=True)(volumes, "pat1")
-    assert found.labels.on_grid_of(volumes["flair"]) and found.moved == {"t2": {"how": "resampled"}}
+    assert found.labels.on_grid_of(volumes["flair"])
+    assert found.report()["geometry"]["moved"] == {"t2": {"how": "resampled"}}
 
 
 def test_unknown_sequences_are_ignored_and_a_case_without_known_ones_is_refused(segmenter, images, expected):

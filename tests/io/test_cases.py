@@ -217,9 +217,9 @@ def test_another_grid_is_refused_or_aligned(files):
         return type(moving)(moving.array, reference.affine)
 
     case = load_case(files, ("flair", "t1", "t2"), BRATS2015, lesion=True, align=align)
-    assert moved == [("t2", Volume)] and case.images["t2"].on_grid_of(case.images["flair"])
+    assert moved == [("t1", Volume), ("t2", Volume)] and case.images["t2"].on_grid_of(case.images["flair"])
     assert load_case(files, ("t2",), BRATS2015, lesion=True, align=align).lesion is not None
-    assert moved == [("t2", Volume), ("lesion", LabelMap)]
+    assert moved == [("t1", Volume), ("t2", Volume), ("lesion", LabelMap)]
 
 
 @pytest.mark.real

@@ -30,6 +30,15 @@ def test_a_header_tells_how_a_series_was_acquired():
     assert frame.position == (0.0, 0.0, 4.0) and frame.orientation == (1, 0, 0, 0, 1, 0) and not frame.problem
 
 
+@pytest.mark.parametrize(
+    ("stored", "years"), [("045Y", 45), ("018M", 1.5), ("000Y", None), ("010W", 0.19), ("999Y", None), ("old", None)]
+)
+def test_age_and_part_of_the_body(stored, years):
+    header = one_frame(PatientAge=stored, BodyPartExamined="BRAIN").header
+    assert header.age_years == years and header.body_part == "BRAIN"
+    assert one_frame().header.age_years is None and one_frame().header.body_part == ""
+
+
 def test_nothing_names_the_patient():
     frame = one_frame(SeriesDescription="t1")
     text = repr(frame)

@@ -13,7 +13,7 @@ import SimpleITK as sitk
 from scipy.ndimage import shift
 
 from brainsegnet.errors import ImageError, LabelError, OutputError
-from brainsegnet.io.images import check_size, read_image, read_labels, write_image
+from brainsegnet.io.images import check_size, read_grid, read_image, read_labels, read_series, write_image
 from brainsegnet.volume import LabelMap, Volume
 
 SUFFIXES = [".nii.gz", ".nii", ".mha", ".nrrd"]
@@ -360,3 +360,23 @@ def test_several_gzip_members_and_4d_files_are_whole(tmp_path):
     (tmp_path / "b.nii.gz").write_bytes(gzip.compress(content[:500]) + gzip.compress(content[500:-1]))
     with pytest.raises(ImageError, match="cut short"):
         check_size(tmp_path / "b.nii.gz")
+
+
+@pytest.mark.parametrize("name", ["a.nii.gz", "a.nii", "a.mha", "a.nrrd"])
+def test_a_grid_is_read_from_the_header_alone(name, tmp_path):
+    affine = np.diag([5.0, 2.0, 1.0, 1.0])[[2, 1, 0, 3]]
+    affine[:3, 3] = 3, -4, 5
+    write_image(Volume(np.arange(24, dtype=np.int16).reshape(2, 3, 4), affine), tmp_path / name)
+    grid, whole = read_grid(tmp_path / name), read_series(tmp_path / name)
+    assert grid.array.shape == whole.array.shape == (1, 2, 3, 4)
+    assert grid.array.strides[1:] == (0, 0, 0) and not grid.array.any()
+    np.testing.assert_array_equal(grid.affine, whole.affine)
+    assert (repr(grid.forms), grid.warnings) == (repr(whole.forms), whole.warnings)
+
+
+@pytest.mark.parametrize(("name", "message"), [("a.nii", "is empty"), ("a.mha", "is empty"), ("b.nii.gz", "not exist")])
+def test_a_grid_that_cannot_be_read_is_told(name, message, tmp_path):
+    for path in (tmp_path / "a.nii", tmp_path / "a.mha"):
+        path.write_bytes(b"")
+    with pytest.raises(ImageError, match=message):
+        read_grid(tmp_path / name)

@@ -10,7 +10,6 @@ from scipy.ndimage import gaussian_filter
 
 from brainsegnet.inference import SegmentOptions
 from brainsegnet.inference.predict import Engine, predict
-from brainsegnet.inference.segment import segment
 from brainsegnet.inference.segmenter import open_engine
 from brainsegnet.inference.torch_backend import TorchBackend
 from brainsegnet.io.cases import find_cases, load_case
@@ -18,8 +17,10 @@ from brainsegnet.io.images import read_image, read_labels, write_image
 from brainsegnet.model.architecture import BrainSegNet
 from brainsegnet.model.card import Architecture, Card, Input
 from brainsegnet.model.store import open_model, save_model
-from brainsegnet.preprocessing.alignment import register, resample
+from brainsegnet.pipeline.segment import segment
+from brainsegnet.preprocessing.alignment import resample
 from brainsegnet.preprocessing.geometry import Turn, turn
+from brainsegnet.preprocessing.registration import register
 from brainsegnet.simulation.phantom import simulate_phantom
 from brainsegnet.task import BRATS2015, ISLES2022
 from brainsegnet.volume import Case, Volume

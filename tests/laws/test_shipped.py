@@ -7,7 +7,8 @@ import pytest
 
 import brainsegnet
 from brainsegnet.inference.openvino_backend import shared_core
-from brainsegnet.model.store import HOME, shipped_models
+from brainsegnet.model.brain_card import BRAIN_HOME, read_brain_card
+from brainsegnet.model.store import BRAIN_CARD_FILE, HOME, shipped_models
 from release.validation import parts_of
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "glioma"
@@ -45,6 +46,22 @@ def test_eight_bits_overflow_on_no_processor(name):
     constants = [op.data for op in network.get_ops() if op.get_type_name() == "Constant"]
     kernels = [array for array in constants if array.dtype == np.int8 and array.ndim == 5]
     assert len(kernels) == 24
+    assert max(2 * 255 * int(np.abs(kernel.astype(int)).max()) for kernel in kernels) < 2**15
+
+
+def test_the_model_of_brains_is_small_whole_and_says_where_it_comes_from():
+    card = read_brain_card()
+    files = {path.name: path.stat().st_size for path in BRAIN_HOME.iterdir()}
+    assert set(files) == {BRAIN_CARD_FILE, *card.files} and sum(files[name] for name in card.files) <= 1e6
+    assert "no scan of a patient" in card.data and card.licence == "Apache-2.0"
+    assert card.scores["dice"] > 0.9 and card.scores["lesion kept"] > 0.9
+
+
+def test_eight_bits_of_the_model_of_brains_overflow_on_no_processor():
+    network = shared_core().read_model(BRAIN_HOME / next(iter(read_brain_card().files)))
+    constants = [op.data for op in network.get_ops() if op.get_type_name() == "Constant"]
+    kernels = [array for array in constants if array.dtype == np.int8 and array.ndim == 5]
+    assert len(kernels) > 15
     assert max(2 * 255 * int(np.abs(kernel.astype(int)).max()) for kernel in kernels) < 2**15
 
 

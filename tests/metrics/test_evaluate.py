@@ -14,7 +14,6 @@ from rich.console import Console
 
 from brainsegnet.errors import DatasetError, GridMismatch, LabelError, OutputError, TaskError
 from brainsegnet.inference import SegmentOptions
-from brainsegnet.inference.segment import segment
 from brainsegnet.io.cases import find_cases
 from brainsegnet.io.images import read_labels, write_image
 from brainsegnet.metrics.evaluate import (
@@ -29,6 +28,7 @@ from brainsegnet.metrics.evaluate import (
 )
 from brainsegnet.metrics.scores import METRICS, RegionScore, ScoreRules, score_case
 from brainsegnet.metrics.shapes import BRATS2023_GLIOMA
+from brainsegnet.pipeline.segment import segment
 from brainsegnet.task import BRATS2015, BRATS2021, BRATS2023, ISLES2017, Task
 from brainsegnet.volume import LabelMap
 

@@ -5,13 +5,13 @@ import shutil
 
 import pytest
 
-from brainsegnet.inference.segment import segment
 from brainsegnet.io.cases import find_cases
 from brainsegnet.metrics.evaluate import console_table, evaluate, full_table, read_scores, reading_tables
 from brainsegnet.metrics.unseen import find_seen, is_trained_on
 from brainsegnet.model.card import HASH_DIGITS, Data, Parent
 from brainsegnet.model.store import hash_file, open_model
 from brainsegnet.paper.tables import TABLES, make_row
+from brainsegnet.pipeline.segment import segment
 from brainsegnet.reporting.report import report
 
 NAMES = ("phantom0000", "phantom0001", "phantom0002")

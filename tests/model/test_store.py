@@ -11,7 +11,7 @@ import torch
 from brainsegnet._machine import find_host, find_versions
 from brainsegnet.errors import ModelError, OutputError
 from brainsegnet.model.card import Data, ExportNote, TrainingNote
-from brainsegnet.model.store import open_model, save_exports, save_model
+from brainsegnet.model.store import open_model, resolve_model, save_exports, save_model
 
 
 def test_a_model_comes_back_bit_for_bit(net, model, image):
@@ -264,3 +264,10 @@ def test_a_network_that_would_fill_the_memory_is_refused_before_it_is_built(mode
     with pytest.raises(ModelError, match=sentence):
         open_model(model.folder).build()
     assert time.process_time() - began < 5
+
+
+def test_the_model_of_brains_segments_no_lesions():
+    with pytest.raises(
+        ModelError, match=r"^model brain finds the brain .* name another one: perfusion, stroke, tumour$"
+    ):
+        resolve_model("brain")

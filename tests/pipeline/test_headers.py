@@ -45,6 +45,13 @@ DESCRIPTIONS = {
     "AAHScout": "localizer",
     "relCBF": "rcbf",
     "ep2d_perf": "pwi",
+    "Ax DWI ASSET": "dwi",
+    "ASSET calibration": "derived",
+    "Cal 8HRBRAIN": "derived",
+    "AX T1 POST ASSET": "t1c",
+    "Average DC": "adc",
+    "VEN_BOLD": "swi",
+    "resting state BOLD": "bold",
     "fl3d": "",
     "": "",
 }

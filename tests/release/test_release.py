@@ -9,10 +9,10 @@ import torch
 
 from brainsegnet.errors import DatasetError, ModelError
 from brainsegnet.inference import SegmentOptions
-from brainsegnet.inference.segment import segment
 from brainsegnet.inference.segmentation import expected_dice
 from brainsegnet.model.card import Comparison, IntervalNote, Parent
 from brainsegnet.model.store import Candidate, choose_model, open_model, resolve_model, save_model, shipped_models
+from brainsegnet.pipeline.segment import segment
 from brainsegnet.reporting.inspect import describe_unseen
 from brainsegnet.simulation.simulate import SimulateOptions, simulate
 from brainsegnet.task import BRATS2015, BRATS2021, ISLES2017, ISLES2022

@@ -118,6 +118,12 @@ def test_without_an_argument_the_shipped_models_are_listed():
     )
 
 
+def test_the_model_of_brains_is_shown_apart():
+    assert [note for note in inspect().notes if note.startswith("brain: the brain in scans with the skull on")]
+    rows = dict(inspect(Path("brain")).rows)
+    assert rows["name"] == "brain" and "100 ml" in rows["refuses"] and len(rows["SHA-256 of brain.bin"]) == 64
+
+
 def test_a_model_that_needs_all_sequences_says_so(strict):
     assert dict(inspect(strict).rows)["sequences"] == "flair, t1, t1c, t2 (all needed)"
 

@@ -30,6 +30,7 @@ def test_a_dicom_study(tmp_path):
         "two series may be t2, series 2 (t2) and series 3 (t2); name one of them with --t2",
         "not used: series 4 is CT, not MR",
     ]
+    assert [*table.unusable] == [f"case {tmp_path.name}: {table.notes[1]}"]
 
 
 def test_images_that_no_layout_knows(tmp_path):
@@ -49,11 +50,26 @@ def test_several_studies(tmp_path):
     for number, name in enumerate(("flair", "t2"), 1):
         write_slices(VOLUME, tmp_path / name, describe(number, study=name, **SEQUENCES[name]))
     table = inspect(tmp_path)
-    assert table.title == f"2 studies in {tmp_path}" and [row[1] for row in table.rows] == ["flair", "t2"]
-    assert table.notes[0] == f"{tmp_path} holds 2 studies; name the folder of one"
+    assert table.title == f"2 studies in {tmp_path}" and not table.unusable
+    assert [row[:3] for row in table.rows] == [("flair", "series 1", "flair"), ("t2", "series 2", "t2")]
+    assert table.notes == ["flair: flair: series 1", "t2: t2: series 2"]
 
 
 def test_images_beside_a_case_are_told(tmp_path):
-    for name in ("study1_FLAIR", "study1_T1W", "study1_brainmask"):
+    for name in ("study1_flair", "study1_t1", "study1_sag_T1W", "study1_brainmask"):
         write_image(VOLUME, tmp_path / f"{name}.nii.gz")
-    assert "study1_T1W.nii.gz may be t1, but is no part of the case" in inspect(tmp_path).notes
+    table = inspect(tmp_path)
+    assert "study1_sag_T1W.nii.gz may be t1, but is no part of the case" in table.notes and not table.unusable
+
+
+def test_a_study_without_a_sequence_is_shown_and_unusable(tmp_path):
+    write_slices(VOLUME, tmp_path, describe(1, SeriesDescription="localizer"))
+    table = inspect(tmp_path)
+    assert [row[:2] for row in table.rows] == [("series 1 (localizer)", "localizer")]
+    assert len(table.unusable) == 1 and "none of flair, t1" in table.unusable[0]
+
+
+def test_a_folder_with_nothing_that_can_be_used(tmp_path):
+    write_slices(VOLUME, tmp_path / "ct", describe(1, Modality="CT"))
+    with pytest.raises(DatasetError, match="case ct: series 1 is CT, not MR"):
+        inspect(tmp_path)

@@ -11,11 +11,11 @@ from brainsegnet._machine import has_bf16_units
 from brainsegnet.errors import BrainSegNetError, DatasetError, ModelError
 from brainsegnet.inference import SegmentOptions
 from brainsegnet.inference.postprocessing import FilteredLabels
-from brainsegnet.inference.segment import segment
 from brainsegnet.io.images import read_labels
 from brainsegnet.model.card import Card, ComponentFilter, is_tolerated
 from brainsegnet.model.graphs import quantise
 from brainsegnet.model.store import open_model
+from brainsegnet.pipeline.segment import segment
 from brainsegnet.reporting.inspect import inspect
 from brainsegnet.training.export import compare, describe, export, training_scans
 

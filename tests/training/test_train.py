@@ -72,6 +72,14 @@ def test_a_run_keeps_best_last_logs_and_state(trained):
     assert list((trained / "tensorboard").glob("events.out.tfevents.*"))
 
 
+@pytest.mark.parametrize(("mm", "said"), [((1, 1, 1), 1.0), ((2, 2.1, 1.95), 2.0), ((5, 1, 1), None)])
+def test_the_card_says_the_voxel_size_of_the_training_cases(options, phantoms, tmp_path, monkeypatch, mm, said):
+    of = Scan.of
+    monkeypatch.setattr(Scan, "of", lambda *given: replace(of(*given), spacing_mm=mm))
+    card = open_model(train(phantoms, "brats2015", tmp_path / "run", replace(options, steps=1, validations=0))).card
+    assert card.input.spacing_mm == said
+
+
 def test_the_card_says_where_the_model_comes_from(trained):
     card = open_model(trained / "last").card
     note = card.training

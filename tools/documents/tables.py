@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
-from documents import accuracy, speed, training
+from documents import accuracy, brains, speed, training
 from documents.cells import Generated
 
 TABLES: Mapping[str, Callable[[], Generated]] = {
@@ -14,6 +14,7 @@ TABLES: Mapping[str, Callable[[], Generated]] = {
     "tumour-components": accuracy.tumour_components,
     "tumour-intervals": accuracy.tumour_intervals,
     "tumour-tta": accuracy.tumour_tta,
+    "spacing": accuracy.spacing,
     "tumour-few-shot": training.tumour_few_shot,
     "stroke-left-out": accuracy.stroke_left_out,
     "stroke-subsets": accuracy.stroke_subsets,
@@ -33,6 +34,9 @@ TABLES: Mapping[str, Callable[[], Generated]] = {
     "floor": speed.floor,
     "training-step": speed.training_step,
     "seams": speed.seams,
+    "brain": brains.brain,
+    "brain-others": brains.brain_others,
+    "brain-simulated": brains.brain_simulated,
     "int8": accuracy.int8,
     "generator": speed.generator,
 }

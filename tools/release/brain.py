@@ -1,9 +1,11 @@
 """Train the network of brain extraction on simulated raw scans.
 
-    python tools/release/brain.py pack LABEL_MAPS runs/brain/heads.npz
-    python tools/release/brain.py train runs/brain/heads.npz runs/brain --steps 4000
+    python -m release.brain pack LABEL_MAPS runs/brain/heads.npz
+    python -m release.brain train runs/brain/heads.npz runs/brain --steps 4000
+    python -m release.brain ship runs/brain/heads.npz runs/brain/best.safetensors src/brainsegnet/models/brain
+    python -m release.brain margin src/brainsegnet/models/brain DATA/tumour/brats2021 DATA/tumour/brats2023
 
-The same command continues a training that was interrupted, and then gives the same weights. Sample i of step s follows
+`train` continues a training that was interrupted, and then gives the same weights. Sample i of step s follows
 from (seed, s, i) alone. Maps whose number is in `VALIDATION` are kept for validation; checkpoints are chosen by them.
 Arithmetic is float32: bf16 is not used.
 """
@@ -261,9 +263,28 @@ def main() -> None:
     training.add_argument("--steps", type=int, default=BrainTraining.steps)
     training.add_argument("--seed", type=int, default=BrainTraining.seed)
     training.add_argument("--threads", type=int, default=1)
+    shipping = verbs.add_parser("ship", help="make the shipped model, and score it on simulated scans")
+    shipping.add_argument("maps", type=Path)
+    shipping.add_argument("weights", type=Path)
+    shipping.add_argument("out", type=Path)
+    shipping.add_argument("--count", type=int, default=60, help="simulated scans with a head, and without one")
+    margin = verbs.add_parser("margin", help="compare thresholds of a model with the brains that others left")
+    margin.add_argument("home", type=Path)
+    margin.add_argument("folders", type=Path, nargs="+", help="prepared cases of BraTS with labels")
     arguments = parser.parse_args()
     if arguments.verb == "pack":
         write_heads([read_head(path) for path in find_label_maps(arguments.folder)], arguments.out)
+        return
+    if arguments.verb == "ship":
+        from release.ship_brain import ship_brain
+
+        scores = ship_brain(arguments.weights, arguments.maps, arguments.out, VALIDATION, arguments.count)
+        print(json.dumps(scores.to_json(), indent=2))
+        return
+    if arguments.verb == "margin":
+        from release.ship_brain import measure_margins
+
+        print(json.dumps(measure_margins(arguments.home, arguments.folders), indent=2))
         return
     torch.set_num_threads(arguments.threads)
     train(arguments.maps, arguments.out, BrainTraining(steps=arguments.steps, seed=arguments.seed))

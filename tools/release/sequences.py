@@ -146,6 +146,9 @@ def simulate(heads: list[LabelMap], number: int) -> tuple[Array, int, int]:
 class Net(nn.Module):
     """The network of `pipeline.contrast.run_network`, for training."""
 
+    mean: torch.Tensor
+    deviation: torch.Tensor
+
     def __init__(self, mean: torch.Tensor, deviation: torch.Tensor) -> None:
         super().__init__()
         self.register_buffer("mean", mean)
@@ -172,7 +175,7 @@ def train(features: torch.Tensor, labels: torch.Tensor, held_out: torch.Tensor, 
     for _ in range(steps):
         loss = functional.cross_entropy(net(chosen), labels[~held_out], weights, label_smoothing=0.05)
         optimiser.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         schedule.step()
     print(f"loss {float(loss.detach()):.3f}, {score(net, features[held_out], labels[held_out])}")
@@ -183,9 +186,9 @@ def score(net: Net, features: torch.Tensor, labels: torch.Tensor) -> str:
     """Accuracy, and how each class is read."""
     net.eval()
     with torch.no_grad():
-        found = net(features).argmax(1)
-    each = [f"{name} {float((found[labels == i] == i).float().mean()):.2f}" for i, name in enumerate(CLASSES)]
-    return f"held out {float((found == labels).float().mean()):.3f}: {', '.join(each)}"
+        right: torch.Tensor = torch.eq(net(features).argmax(1), labels).float()
+    each = [f"{name} {float(right[labels == i].mean()):.2f}" for i, name in enumerate(CLASSES)]
+    return f"held out {float(right.mean()):.3f}: {', '.join(each)}"
 
 
 def export(net: Net, path: Path) -> None:
@@ -237,7 +240,8 @@ def main() -> None:
     features = np.stack([measure_features(image.astype(np.float32)) for image in inputs]).astype(np.float32)
     print(f"{len(features)} samples of {features.shape[1]} features")
     held_out = torch.from_numpy(heads_of < HELD_OUT)
-    export(train(*map(torch.from_numpy, (features, labels)), held_out, arguments.steps), arguments.out)
+    net = train(torch.from_numpy(features), torch.from_numpy(labels), held_out, arguments.steps)
+    export(net, arguments.out)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """The program: its settings, how a verb is registered, and how the cases that failed are reported."""
 
+import dataclasses
 import functools
 import inspect
 import sys
@@ -71,6 +72,14 @@ def verb(group: App) -> Callable[[Callable[..., None]], Callable[..., None]]:
         return run
 
     return register
+
+
+def allow_no(options: type) -> None:
+    """Give each option that is on by default a flag that switches it off: `--no-register` beside `--register`."""
+    for field in dataclasses.fields(options):
+        if field.default is True:
+            negative = f"--no-{field.name.replace('_', '-')}"
+            options.__annotations__[field.name] = Annotated[bool, Parameter(negative=negative)]
 
 
 def keep_existing(outputs: Iterable[Path], overwrite: bool) -> None:

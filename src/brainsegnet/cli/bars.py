@@ -110,6 +110,8 @@ class BenchmarkBar(TrainingBar):
 class CasesBar(Bar):
     """A progress bar over several cases on a terminal. Elsewhere a line every half minute. One case has neither.
 
+    A long search of files has a bar too.
+
     Args:
         every_seconds: Least time between two lines.
     """
@@ -120,6 +122,8 @@ class CasesBar(Bar):
 
     def on_progress(self, event: ProgressEvent) -> None:
         """Move the bar, or write a line if it is time."""
+        if event.cases is None:
+            self._show_reading(event)
         if not event.cases or event.cases == 1:
             return
         if not self._started:
@@ -129,6 +133,14 @@ class CasesBar(Bar):
         now = due and event.done != event.cases and not self._shown
         self._last = time.monotonic() if now else self._last
         self.move(event, f"{event.done} of {event.cases} cases", now=now)
+
+    def _show_reading(self, event: ProgressEvent) -> None:
+        """The bar while files are searched, if that takes longer than a second."""
+        if time.monotonic() - self._last > 1:
+            if not self._started:
+                self._started = True
+                self.start()
+            self.move(event, "reading headers", now=False)
 
 
 def describe_event(event: ProgressEvent) -> str:

@@ -1,5 +1,7 @@
 """The commands that look at cases: segment, evaluate, inspect, report. Heavy libraries load when a command runs."""
 
+import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -7,42 +9,44 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from brainsegnet._atomic import OutputOptions
-from brainsegnet.cli.app import Overwrite, Paths, app, keep_existing, report_failures, report_left_out, verb
+from brainsegnet.cli.app import Overwrite, Paths, allow_no, app, keep_existing, report_failures, report_left_out, verb
 from brainsegnet.cli.bars import CasesBar
 from brainsegnet.cli.messages import complain, detail, say, show, show_table
 from brainsegnet.inference import SegmentOptions
 
 if TYPE_CHECKING:
-    from brainsegnet.inference.segment import BatchResult
+    from brainsegnet.pipeline.batch import BatchResult
 
+allow_no(SegmentOptions)
 LesionRuleName = Literal["overlap", "brats2023"]
 
 
 @dataclass(frozen=True)
 class NamedFiles:
-    """One case as one file for each sequence, instead of CASES."""
+    """What stands for each sequence: instead of CASES a file, beside a study one of its series."""
 
-    flair: Path | None = None
-    "FLAIR image of one case. Name its files by sequence instead of giving CASES."
-    t1: Path | None = None
+    flair: str | None = None
+    """FLAIR image: a file, or a folder of one DICOM series, to name one case instead of giving CASES. Beside a study:
+    the number or name of its series, whatever that seems to be."""
+    t1: str | None = None
     "T1 image."
-    t1c: Path | None = None
+    t1c: str | None = None
     "T1 image after contrast agent (T1c, T1Gd, T1ce)."
-    t2: Path | None = None
+    t2: str | None = None
     "T2 image."
-    dwi: Path | None = None
+    dwi: str | None = None
     "Diffusion-weighted image."
-    adc: Path | None = None
+    adc: str | None = None
     "Apparent diffusion coefficient map."
-    rcbf: Path | None = None
+    rcbf: str | None = None
     "Relative cerebral blood flow map."
-    rcbv: Path | None = None
+    rcbv: str | None = None
     "Relative cerebral blood volume map."
-    mtt: Path | None = None
+    mtt: str | None = None
     "Mean transit time map."
-    tmax: Path | None = None
+    tmax: str | None = None
     "Map of the time to the maximum of the residue function."
-    ttp: Path | None = None
+    ttp: str | None = None
     "Time to peak map."
 
 
@@ -58,14 +62,14 @@ def segment(
     output: Annotated[OutputOptions | None, Parameter(name="*")] = None,
     timings: bool = False,
 ) -> None:
-    """Segment one case or many: write a label map and a JSON for each.
+    """Segment studies from the scanner, or prepared cases: write a label map and a JSON for each.
 
-    Example: brainsegnet segment --flair f.nii.gz --t1c c.nii.gz --out lesion.nii.gz
+    Example: brainsegnet segment STUDY --out lesion.nii.gz
 
     Parameters
     ----------
     cases
-        Folders of cases, folders of one case, or tables.
+        Studies (folder, zip or file of DICOM, or folder of other images), folders of cases, or tables.
     model
         Name of a shipped model, model folder, or output folder of train. By default the shipped model for the
         disease that the data set tells. Where it tells none, DWI or ADC means stroke, else tumour is meant.
@@ -76,17 +80,18 @@ def segment(
         Show the seconds of each stage as a table at the end.
     """
     from brainsegnet.errors import OutputError, UsageError
-    from brainsegnet.inference.segment import segment as run
+    from brainsegnet.pipeline.segment import segment as run
 
-    named = {name: path for name, path in vars(files or NamedFiles()).items() if path is not None}
-    if bool(named) == bool(cases):
-        raise UsageError("name either folders of cases or the files of one case (--flair, --t1c, ...), not both")
-    target = out or Path("segmented.nii.gz" if named else "segmented")
+    named = {name: word for name, word in vars(files or NamedFiles()).items() if word is not None}
+    if not (named or cases):
+        raise UsageError("name either studies and folders of cases, or the files of one case (--flair, --t1c, ...)")
+    target = out or Path("segmented" if cases else "segmented.nii.gz")
     output = output or OutputOptions()
     if out is None and target.exists() and not (output.overwrite or output.skip_existing):
         raise OutputError(f"{target} is there already, perhaps of another scan; name where to write with --out")
     with _SavedCases() as bar:
-        done = run(named or cases or [], model, target, options, bar, output)
+        alone = {name: Path(word) for name, word in named.items()}
+        done = run(cases or alone, model, target, options, bar, output, named if cases else None)
     if timings:
         _show_timings(done)
     report_left_out(done.left_out)
@@ -141,7 +146,7 @@ def evaluate(
 
 @verb(app)
 def inspect(model_or_case: Path | None = None, /) -> None:
-    """Show what is in a model, a case or a folder of cases, and which cases are incomplete.
+    """Show what is in a model, a case, a raw study or a folder of cases, and which of them cannot be used.
 
     Without an argument, list the models in the package: sequences, tissues, training data, licence, scores and hashes.
 
@@ -150,16 +155,22 @@ def inspect(model_or_case: Path | None = None, /) -> None:
     Parameters
     ----------
     model_or_case
-        Name of a shipped model, model folder, output folder of train, folder or table of cases, or image file.
+        Name of a shipped model, model folder, output folder of train, folder or table of cases, raw study (folder, zip
+        or file of DICOM, or a folder of images), or image file. The exit code is 1 if segment could not use a case.
     """
     from dataclasses import replace
 
+    from brainsegnet.metrics.table import count_cases
     from brainsegnet.reporting.inspect import inspect as run
 
-    found = run(model_or_case)
+    with CasesBar() as bar:
+        found = run(model_or_case, bar)
     show_table(replace(found, notes=()))
     for note in found.notes:
         show(note)
+    if found.unusable:
+        complain(f"{count_cases(len(found.unusable))} cannot be segmented, see above")
+        sys.exit(1)
 
 
 @verb(app)
@@ -216,6 +227,8 @@ class _SavedCases(CasesBar):
     def on_case(self, name: str, result: Any) -> None:  # noqa: ANN401
         """Say volumes, seconds, what was dropped, what absent sequences cost, and warnings."""
         report = result.report
+        for line in describe_steps(report):
+            say(f"{name}: {line}")
         volumes = ", ".join(f"{region} {ml:.1f} ml" for region, ml in report["volumes_ml"]["regions"].items())
         found = "nothing found" if result.is_empty else volumes
         absent = f"; without {', '.join(report['sequences']['absent'])}" if report["sequences"]["absent"] else ""
@@ -227,9 +240,6 @@ class _SavedCases(CasesBar):
             whole, part = report["validation"].values()
             changes = ", ".join(f"{region} {part[region]:.2f} instead of {whole[region]:.2f}" for region in part)
             say(f"{name}: Dice in validation on {report['validated_on']} with these sequences alone: {changes}")
-        for sequence, moved in report["geometry"]["moved"].items():
-            if moved.get("warning"):
-                say(f"{name}: {sequence}: {moved['warning']}")
         for warning in report["warnings"]:
             about_model = warning.startswith(f"model {report['model']['name']} ")
             if not (about_model and self._warned):
@@ -241,13 +251,38 @@ class _SavedCases(CasesBar):
             detail(f"{name}: {note}")
 
 
+def describe_steps(report: Mapping[str, Any]) -> list[str]:
+    """What was done to the images before the network, a line each: sequences found, alignment, brain."""
+    lines = []
+    found = {name: facts["series"] for name, facts in report["inputs"].items() if "series" in facts}
+    if found:
+        lines.append("; ".join(f"{name} is {series}" for name, series in found.items()))
+    if moved := report["geometry"]["moved"]:
+        words = "; ".join(f"{name} {describe_motion(motion)}" for name, motion in moved.items())
+        lines.append(f"on the grid of {report['geometry']['grid']}: {words}")
+    brain = report["brain"]
+    if brain["how"] != "as given":
+        how = "found in the scans" if brain["how"] == "extracted" else "of the mask that was given"
+        lines.append(f"brain {brain['volume_ml']:.0f} ml, {how}")
+    return lines
+
+
+def describe_motion(motion: Mapping[str, Any]) -> str:
+    """How a sequence came to the reference, in words."""
+    if motion["how"] != "registered":
+        return f"{motion['how']} by its header"
+    before, after = motion["mutual_information_before"], motion["mutual_information_after"]
+    moved = f"{motion['translation_mm']:.1f} mm and {motion['rotation_degrees']:.1f} degrees"
+    return f"moved by {moved} (mutual information {before:.2f} to {after:.2f})"
+
+
 def _show_timings(cases: "BatchResult") -> None:
     from brainsegnet.metrics.table import Cell, Table, number_columns, text_columns
 
-    stages = ("read", "prepare", "network", "write")
+    stages = ("read", "align", "brain", "prepare", "network", "write")
     rows: list[list[Cell]] = []
     for case in cases.done:
-        seconds = [case.report["seconds"][stage] for stage in stages]
+        seconds = [case.report["seconds"].get(stage, 0.0) for stage in stages]
         rows.append([case.name, *seconds, sum(seconds), case.seconds, case.report["memory"]["one_pass_gb"]])
     columns = [*text_columns("case"), *number_columns(*stages, "sum", "files to files", "one pass, GB", form=".2f")]
     show_table(Table(columns, rows, "seconds, and memory"))

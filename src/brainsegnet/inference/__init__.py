@@ -4,7 +4,8 @@ The modules of this package hold the backends, tiled inference, post-processing 
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, Literal, get_args
 
 from brainsegnet.errors import BrainSegNetError
 
@@ -12,11 +13,12 @@ Device = Literal["auto", "cpu", "cuda"]
 _LIMITS = {"threads", "max_memory_gb", "max_voxels"}
 """Options that change no result."""
 Precision = Literal["auto", "float", "bf16", "int8"]
+Spacing = Literal["model", "keep"]
 
 
 @dataclass(frozen=True)
 class SegmentOptions:
-    """How to segment a case: precision, device, memory, extra maps, and what to do with sequences on different grids.
+    """How to segment a case: precision, device, memory, and the steps from a raw study to a result and its files.
 
     The fields are the options of `brainsegnet segment`.
 
@@ -49,11 +51,27 @@ class SegmentOptions:
     relevant loss of Dice; else float."""
     max_memory_gb: float | None = None
     "Memory for one pass of the network, in GB; by default the free memory. Larger scans are cut, with the same result."
+    register: bool = True
+    """Register sequences to the reference rigidly where that makes them agree better. With --no-register, sequences on
+    different grids are refused."""
     resample: bool = False
-    "Resample sequences on other grids to the grid of the first sequence. By default they are refused."
-    register: bool = False
-    """Register sequences on other grids rigidly to the first sequence, then resample them. Sequences on its grid stay
-    as they are."""
+    "Trust the headers: resample sequences on other grids to the reference where their headers place them."
+    reference: str | None = None
+    "Sequence that gives the grid of the result; by default the one with the thinnest slices."
+    extract_brain: bool = True
+    """Find the brain in scans whose skull is on, and leave out the rest. With --no-extract-brain, scans are taken as
+    they are."""
+    brain_mask: Path | None = None
+    "Mask of the brain of one case, on any grid of the patient's space. It replaces the extraction."
+    spacing: Spacing = "model"
+    """Voxels that the network sees: model resamples to the spacing at which the model works, and brings the result
+    back; keep takes those of the reference."""
+    all_grids: bool = False
+    "Also write a label map on the grid of each sequence."
+    save_preprocessed: bool = False
+    "Also write the aligned and stripped images that the network saw, and the brain mask."
+    dicom: bool = False
+    "Also write a DICOM segmentation and a DICOM report of the volumes; the reference must be DICOM."
     picture: bool = False
     "Draw the labels over the scan, as a PNG beside the label map."
     max_voxels: int | None = None
@@ -66,6 +84,8 @@ class SegmentOptions:
             raise BrainSegNetError(f"threads must be 1 or more, not {self.threads}")
         if self.max_voxels is not None and self.max_voxels < 1:
             raise BrainSegNetError(f"a file of at least one voxel must be allowed, not {self.max_voxels}")
+        if self.spacing not in get_args(Spacing):
+            raise BrainSegNetError(f"unknown spacing {self.spacing!r}; choose one of {', '.join(get_args(Spacing))}")
         if self.max_memory_gb is not None and not self.max_memory_gb > 0:
             raise BrainSegNetError(f"the memory for the network must be above 0 GB, not {self.max_memory_gb}")
 
@@ -76,7 +96,15 @@ class SegmentOptions:
             >>> SegmentOptions(threads=2, tta=True).to_json()["tta"], "threads" in SegmentOptions().to_json()
             (True, False)
         """
-        return {name: value for name, value in vars(self).items() if name not in _LIMITS}
+        changing = {name: value for name, value in vars(self).items() if name not in _LIMITS}
+        return {**changing, "brain_mask": None if self.brain_mask is None else self.brain_mask.name}
+
+    @property
+    def alignment(self) -> Literal["register", "resample", "refuse"]:
+        """What is done with sequences that do not lie on each other, see `preprocessing.alignment.align`."""
+        if self.resample:
+            return "resample"
+        return "register" if self.register else "refuse"
 
     @property
     def max_bytes(self) -> int | None:

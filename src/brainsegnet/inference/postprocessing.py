@@ -9,7 +9,7 @@ alpha. Alpha is chosen on unseen cases, so that the interval holds the true volu
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -94,6 +94,30 @@ def suppress_dropped(probabilities: Floats, classes: Labels) -> Floats:
     suppressed[:, dropped] = 0
     suppressed[0, dropped] = 1
     return suppressed
+
+
+def choose_classes(lesion: Iterable[Floats]) -> Labels:
+    """The most probable class (D, H, W), from the probability of each class but the background, one after another.
+
+    Raises:
+        ValueError: there is no class.
+
+    Examples:
+        >>> necrosis, oedema = np.array([0.1, 0.3, 0.2]), np.array([0.2, 0.4, 0.5])
+        >>> choose_classes([necrosis, oedema]).tolist()
+        [0, 2, 2]
+    """
+    maps = iter(lesion)
+    highest = next(maps, None)
+    if highest is None:
+        raise ValueError("there is no class besides the background")
+    total, classes = highest.copy(), np.ones(highest.shape, np.uint8)
+    for number, one in enumerate(maps, 2):
+        classes[one > highest] = number
+        highest = np.maximum(highest, one)
+        total += one
+    classes[highest <= 1 - total] = 0
+    return classes
 
 
 def entropy(probabilities: Floats) -> Floats:

@@ -4,7 +4,7 @@ import base64
 import json
 import re
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from html import escape
@@ -16,11 +16,16 @@ from brainsegnet._atomic import replacing, stem_of, write_text
 from brainsegnet._types import ItkObject, NibabelImage
 from brainsegnet.inference import SegmentOptions
 from brainsegnet.inference.postprocessing import Interval
+from brainsegnet.inference.steps import DicomSource, Steps, require_dicom
 from brainsegnet.io.images import to_nibabel, to_sitk, write_image
 from brainsegnet.model.card import Card
+from brainsegnet.preprocessing.grids import bring
 from brainsegnet.volume import Case, LabelMap, Volume
 
 ENTROPY = "entropy"
+BRAIN_MASK = "brain_mask"
+DICOM_ENDINGS = ("_seg.dcm", "_sr.dcm")
+"""Endings of the names of the DICOM segmentation and of the DICOM report."""
 POOR_DICE = 0.25
 """Mean Dice on unseen cases below which a warning is given."""
 
@@ -32,9 +37,10 @@ class Segmentation:
     A notebook shows it as a picture with volumes and warnings.
 
     Attributes:
-        case: The sequences that were segmented, all on one grid, and the true label map if it was given.
+        case: The sequences as the network saw them, all on one grid, and the true label map if it was given. The grid
+            has the voxel size of the model, so it may differ from that of the result.
         card: Card of the model.
-        labels: Label map (D, H, W) in the label convention of the task, on the grid of the case.
+        labels: Label map (D, H, W) in the label convention of the task, on the grid of the reference.
         used: Sequences of the model that the case has.
         absent: Sequences of the model that the case lacks.
         volumes_ml: Volumes in millilitres: "labels" maps each tissue, "regions" maps each region.
@@ -52,7 +58,10 @@ class Segmentation:
         notes: Remarks, such as what was done for lack of memory.
         pass_bytes: Estimated memory of one forward pass in bytes, without weights and libraries.
         options: The options that were used.
-        moved: For each sequence that was resampled or registered: how it was brought to the grid of the first.
+        steps: How the sequences came to the grid that the network saw; None for a `Case`, which is taken as it is.
+        source: The DICOM series of the reference; None if it is none.
+        grids: Sequence to the label map on its own grid, if asked for.
+        brain_mask: The brain on the grid that the network saw, if the preprocessed images are asked for.
         model_folder: Folder of the model.
         inputs: For each sequence that was read from a file: its size, time and hashes, as `describe_file` gives them.
         head: "skull": whether the skull is on. "around": sequence to what surrounds the head. "volume_ml": of the head
@@ -76,7 +85,10 @@ class Segmentation:
     notes: Sequence[str] = ()
     pass_bytes: int = 0
     options: SegmentOptions = field(default_factory=SegmentOptions)
-    moved: Mapping[str, Any] = field(default_factory=dict)
+    steps: Steps | None = None
+    source: DicomSource | None = None
+    grids: Mapping[str, LabelMap] = field(default_factory=dict)
+    brain_mask: LabelMap | None = None
     model_folder: Path | None = None
     inputs: Mapping[str, Any] = field(default_factory=dict)
     head: Mapping[str, Any] = field(default_factory=dict)
@@ -90,6 +102,11 @@ class Segmentation:
     def name(self) -> str:
         """Name of the case."""
         return self.case.name
+
+    @property
+    def reference(self) -> str:
+        """The sequence that gives the grid of the result."""
+        return self.steps.alignment.reference if self.steps else next(iter(self.case.images))
 
     def to_nibabel(self) -> NibabelImage:
         """The label map as a `nibabel.Nifti1Image`, with the axes and the affine that nibabel uses."""
@@ -115,9 +132,9 @@ class Segmentation:
             OutputError: the folder is not writable, or the disk is full.
         """
         path, started = Path(path), time.perf_counter()
-        maps = dict(self.probabilities or {}) | ({ENTROPY: self.entropy} if self.entropy else {})
-        files = {name: path.with_name(f"{stem_of(path)}_{part}.nii.gz") for name, part in name_parts(maps).items()}
-        done = path.with_name(f"{stem_of(path)}.json")
+        maps = {**(self.probabilities or {}), **({ENTROPY: self.entropy} if self.entropy else {}), **self.grids}
+        files = {name: beside(path, f"_{part}.nii.gz") for name, part in name_parts(maps).items()}
+        done = beside(path, ".json")
         with ExitStack() as stack:  # files get their names where it ends, the last one first
 
             def begin(file: Path) -> Path:
@@ -130,12 +147,39 @@ class Segmentation:
             if self.options.picture:
                 from brainsegnet.plotting.slices import save_figure
 
-                save_figure(self.figure(), begin(path.with_name(f"{stem_of(path)}.png")))
+                save_figure(self.figure(), begin(beside(path, ".png")))
             written = {name: file.name for name, file in files.items()}
-            report = self.report(path.name, written, {"write": time.perf_counter() - started})
+            more = {**self._save_preprocessed(path, begin), **self._save_dicom(path, begin)}
+            report = {**self.report(path.name, written, {"write": time.perf_counter() - started}), **more}
             write_text(json.dumps(report, indent=2) + "\n", new_json)
             done.unlink(missing_ok=True)
         return report
+
+    def _save_preprocessed(self, path: Path, begin: Callable[[Path], Path]) -> dict[str, Any]:
+        """Write the images as the network saw them, and the brain mask, if asked for. Returns a part of the JSON."""
+        if self.brain_mask is None:
+            return {}
+        folder = beside(path, "_preprocessed")
+        images = {**self.case.images, BRAIN_MASK: self.brain_mask}
+        (unfinished := begin(folder)).mkdir()
+        for name, image in images.items():
+            write_image(image, unfinished / f"{name}.nii.gz")
+        return {"preprocessed": {name: f"{folder.name}/{name}.nii.gz" for name in images}}
+
+    def _save_dicom(self, path: Path, begin: Callable[[Path], Path]) -> dict[str, Any]:
+        """Write a DICOM segmentation and a report, if asked for. Returns a part of the JSON."""
+        if not self.options.dicom:
+            return {}
+        source = require_dicom(self.name, self.reference, self.source)
+        from brainsegnet.io.dicom_out import Findings, build_dicom
+
+        software = version("brainsegnet")
+        made = Findings(self.card.task, self.labels, self.volumes_ml, self.card.name, software, source.number)
+        result = build_dicom(source.series, made)
+        files = [beside(path, ending) for ending in DICOM_ENDINGS]
+        result.save(*map(begin, files))
+        names = dict(zip(("segmentation", "report"), (file.name for file in files), strict=True))
+        return {"dicom": {**names, "notes": list(result.notes)}}
 
     def report(
         self, labels: str = "", maps: Mapping[str, str] | None = None, seconds: Mapping[str, float] | None = None
@@ -160,7 +204,13 @@ class Segmentation:
             "task": card.task.name,
             "convention": {str(value): tissue for value, tissue in card.task.labels.items()},
             "sequences": {"used": list(self.used), "absent": list(self.absent)},
-            "geometry": {"grid": next(iter(self.case.images)), "moved": dict(self.moved)},
+            "grids": {sequence: maps.get(sequence, "") for sequence in self.grids},
+            "geometry": {
+                "grid": self.reference,
+                "spacing_mm": [round(mm, 4) for mm in self.case.reference.spacing_mm[::-1]],
+                **(self.steps.to_json() if self.steps else {"moved": {}}),
+            },
+            "brain": self.steps.brain.to_json() if self.steps else {"how": "as given"},
             "head": dict(self.head),
             "volumes_ml": self.volumes_ml,
             "dropped": {"confidence_margin": margin, "components": self.components_dropped, "ml": self.dropped_ml},
@@ -188,7 +238,9 @@ class Segmentation:
         """Draw the labels over the scan, beside the true labels if they are known, as a matplotlib `Figure`."""
         from brainsegnet.plotting.overlays import overlay_figure
 
-        return overlay_figure(self.case, self.labels.array, self.card.task, self.used[:4])
+        shown = {name: bring(self.case.images[name], self.labels) for name in self.used[:4]}
+        lesion = bring(self.case.lesion, self.labels) if self.case.lesion else None
+        return overlay_figure(Case(self.name, shown, lesion), self.labels.array, self.card.task, self.used[:4])
 
     def _repr_html_(self) -> str:
         """A picture, the volumes and the warnings, for notebooks."""
@@ -204,6 +256,16 @@ class Segmentation:
         picture = f"<img style='max-width:100%' alt='{alt}' src='data:image/png;base64,{png}'>"
         model = f"<p>Model {escape(self.card.name)}; {escape(self.card.intended_use)}.</p>"
         return f"{picture}<table>{rows}</table>{warnings}{model}"
+
+
+def beside(path: Path, ending: str) -> Path:
+    """A file that is named after a label map.
+
+    Examples:
+        >>> beside(Path("out/pat1.nii.gz"), "_seg.dcm").as_posix()
+        'out/pat1_seg.dcm'
+    """
+    return path.with_name(f"{stem_of(path)}{ending}")
 
 
 def name_parts(names: Iterable[str]) -> dict[str, str]:

@@ -12,23 +12,27 @@ from pathlib import Path
 from threading import RLock
 from typing import Any, Self, get_args
 
+from brainsegnet._atomic import find_suffix
 from brainsegnet._machine import has_bf16_units, has_integer_units
-from brainsegnet.errors import BrainSegNetError, ImageError, MissingExtra, MissingSequence, ModelError
+from brainsegnet.errors import BrainSegNetError, DatasetError, ImageError, MissingExtra, MissingSequence, ModelError
 from brainsegnet.inference import Precision, SegmentOptions
+from brainsegnet.inference.brain import BrainExtractor
 from brainsegnet.inference.openvino_backend import Arithmetic, OpenVinoBackend
 from brainsegnet.inference.predict import Engine, LoadedCase, PreparedCase, RawPrediction, compute, finish, prepare_case
+from brainsegnet.inference.raw import RawCase, load_images
 from brainsegnet.inference.segmentation import Segmentation
+from brainsegnet.inference.steps import DicomSource
 from brainsegnet.inference.tiling import Backend
-from brainsegnet.io.images import from_array, from_nibabel, from_sitk, read_image
+from brainsegnet.io.images import READERS, from_array, from_nibabel, from_sitk, read_image
 from brainsegnet.io.limits import allow_voxels
 from brainsegnet.model.card import Card, Form, is_tolerated
 from brainsegnet.model.store import Model, resolve_model
-from brainsegnet.preprocessing.alignment import Aligner
 from brainsegnet.volume import Case, Volume
 
 ImageLike = Any
 """An image in one of these forms: a `Volume`; an image of nibabel or SimpleITK; a pair of an array (I, J, K) and its
-affine (4, 4) to RAS+ millimetres, as in nibabel; or the path of an image file."""
+affine (4, 4) to RAS+ millimetres, as in nibabel; or the path of an image file, or of the folder or zip of a DICOM
+series."""
 
 
 class Segmenter:
@@ -41,7 +45,7 @@ class Segmenter:
     Args:
         model: Name of a shipped model (`tumour`, `stroke`, `perfusion`), model folder, output folder of `train`, or
             open `Model`.
-        options: How to segment. `resample` and `register` apply to images in memory too.
+        options: How to segment.
         changes: Single fields of `SegmentOptions` by name, which replace those of `options`: `probabilities=True`.
 
     Raises:
@@ -67,22 +71,26 @@ class Segmenter:
         self.options = replace(options or SegmentOptions(), **changes)
         self._lock, self._closed = RLock(), False
         self._engine: Engine | None = None
+        self._extractor: BrainExtractor | None = None
+        self._lock_extractor = RLock()
 
     def __call__(self, images: Mapping[str, ImageLike] | Case, name: str = "case") -> Segmentation:
         """Segment one case.
 
         Args:
-            images: Sequence name to image, in any form of `ImageLike`; or a `Case`. The first sequence of the model
-                that is present defines the grid of the result. Sequences that the model does not use are ignored.
+            images: Sequence name to image, in any form of `ImageLike`, each on its own grid, with or without the skull.
+                Sequences that the model does not use are ignored. A `Case` is taken as it is, so it must be prepared.
             name: Name of the case, for messages and the report. A `Case` has its own name.
 
         Returns:
-            The label map on the grid of the case, with volumes in ml, warnings and the maps that the options ask for.
+            The label map on the grid of the reference (by default the sequence with the thinnest slices), with volumes
+            in ml, warnings and the maps that the options ask for.
 
         Raises:
             MissingSequence: the model needs a sequence that is absent, or all are absent.
-            GridMismatch: a sequence is on another grid, and neither `resample` nor `register` is set.
-            ImageError: an image cannot be read or used.
+            GridMismatch: a sequence is on another grid, and `register` is off.
+            ImageError: an image cannot be read or used, or shows no brain.
+            DatasetError: a folder of DICOM holds no series, or several.
             MemoryError: the network needs more memory than there is, even for the thinnest slab.
         """
         loaded = LoadedCase(images) if isinstance(images, Case) else self._load(images, name)
@@ -150,16 +158,49 @@ class Segmenter:
         if not images:
             raise MissingSequence(f"case {name} has no image; give one or more of {', '.join(self.sequences)}")
         known = [sequence for sequence in self.sequences if sequence in images] or list(images)
+        volumes: dict[str, Volume] = {}
+        sources: dict[str, DicomSource] = {}
         with allow_voxels(self.options.max_voxels):
-            volumes = {sequence: to_volume(images[sequence], f"case {name}: {sequence}") for sequence in known}
-        aligner = Aligner(name, self.options.register, known[0])
-        if self.options.resample or self.options.register:
-            first = next(iter(volumes.values()))
-            volumes = {
-                sequence: volume if volume.on_grid_of(first) else aligner(sequence, volume, first)
-                for sequence, volume in volumes.items()
-            }
-        return LoadedCase(Case(name, volumes), aligner.to_json())
+            for sequence in known:
+                if source := find_dicom(images[sequence]):
+                    volumes[sequence], sources[sequence] = source.series.read(source.number), source
+                else:
+                    volumes[sequence] = to_volume(images[sequence], f"case {name}: {sequence}")
+        return self.load(RawCase(name, volumes, sources))
+
+    def load(self, raw: RawCase) -> LoadedCase:
+        """Before the three steps: align the images, find the brain, and bring all to the voxels of the model.
+
+        Errors are those of a call.
+        """
+        return load_images(raw, self.model.card, self.options, self._open_extractor)
+
+    def _open_extractor(self) -> BrainExtractor:
+        with self._lock_extractor:
+            if self._extractor is None:
+                self._extractor = BrainExtractor(self.options.threads)
+            return self._extractor
+
+
+def find_dicom(image: ImageLike) -> DicomSource | None:
+    """The DICOM series in a folder, a zip or a file; None if the image is something else.
+
+    Raises:
+        DatasetError: a folder holds no DICOM, or several series.
+        ImageError: the series cannot be used.
+    """
+    if not isinstance(image, (str, Path)):
+        return None
+    path = Path(image)
+    if not path.is_dir() and (find_suffix(path, READERS) or not path.is_file()):
+        return None
+    from brainsegnet.io.dicom import read_study
+
+    series = read_study(path).series
+    if len(series) > 1:
+        names = ", ".join(one.name for one in series)
+        raise DatasetError(f"{path} holds {len(series)} series, {names}; name the folder of one")
+    return DicomSource(series[0])
 
 
 def to_volume(image: ImageLike, name: str = "the image") -> Volume:

@@ -44,6 +44,20 @@ class CaseSearch(NamedTuple):
     left_out: Sequence[str] = ()
 
 
+class Found(NamedTuple):
+    """What is in one folder or table.
+
+    Attributes:
+        cases: All cases, also those of one name, by name.
+        failures: Name of each case with two files for one sequence, to a sentence that says so.
+        strangers: Folders whose images are not recognised by their names, to these names.
+    """
+
+    cases: Sequence[CaseFiles]
+    failures: Mapping[str, str]
+    strangers: Mapping[Path, Sequence[str]]
+
+
 def find_cases(data: Sequence[Path]) -> list[CaseFiles]:
     """Find the cases in folders and in `.csv` or `.yaml` tables.
 
@@ -70,9 +84,9 @@ def search_cases(data: Sequence[Path]) -> CaseSearch:
     failures: dict[str, str] = {}
     left_out: list[str] = []
     for source in data:
-        found = _find_in(source)
+        found = find_in(source)
         failures |= found.failures
-        left_out += found.left_out
+        left_out += [describe_strangers(folder, names) for folder, names in sorted(found.strangers.items())]
         for case in found.cases:
             if case.name in cases:
                 places = " and in ".join(_tell_apart(cases[case.name], case))
@@ -156,8 +170,8 @@ def load_case(
         task: Task whose label values the label map gets.
         lesion: Whether the label map is read too.
         allow_missing: Continue with the sequences that are present, at least one.
-        align: Brings volumes on other grids, also the label map, to the grid of the first sequence. Without it they are
-            refused.
+        align: Brings the other sequences, and a label map on another grid, to the grid of the first sequence. Without
+            it other grids are refused.
 
     Raises:
         MissingSequence: a sequence is absent.
@@ -177,9 +191,7 @@ def load_case(
         labels = labels.with_array(task.bring(labels.array, files.convention, files.name))
     images, first = dict(zip(present, volumes, strict=True)), volumes[0]
     if align is not None:
-        images = {
-            name: image if image.on_grid_of(first) else align(name, image, first) for name, image in images.items()
-        }
+        images = {name: image if image is first else align(name, image, first) for name, image in images.items()}
         if labels is not None and not labels.on_grid_of(first):
             moved = align(LESION, labels, first)
             labels = moved.with_labels(moved.array)
@@ -204,9 +216,10 @@ def read_prediction(path: Path, task: Task, case: str) -> LabelMap:
         raise LabelError(f"{error}; {path.name} is of {source.name}, says the JSON beside it") from error
 
 
-def _find_in(source: Path) -> CaseSearch:
+def find_in(source: Path) -> Found:
+    """The cases of one folder or table. Errors are those of `search_cases`."""
     if source.is_file() and source.suffix.lower() in TABLES:
-        return CaseSearch(read_table(source), {})
+        return Found(read_table(source), {}, {})
     if not source.is_dir():
         fact = "is neither a folder nor a .csv or .yaml table" if source.exists() else "does not exist"
         raise DatasetError(f"{source} {fact}; name a folder of cases")
@@ -214,12 +227,11 @@ def _find_in(source: Path) -> CaseSearch:
     if not found.cases and not found.ambiguous:
         known = f"a known layout ({'; '.join(LAYOUT_NAMES)})"
         raise DatasetError(f"{source} holds no case of {known}; list its files in a .csv table instead")
-    left_out = [_describe_strangers(folder, names) for folder, names in sorted(found.strangers.items())]
     failures = {case.name: case.sentence for case in sorted(found.ambiguous, key=lambda case: case.name)}
-    return CaseSearch(sorted(found.cases, key=lambda case: case.name), failures, left_out)
+    return Found(sorted(found.cases, key=lambda case: case.name), failures, found.strangers)
 
 
-def _describe_strangers(folder: Path, names: Sequence[str]) -> str:
+def describe_strangers(folder: Path, names: Sequence[str]) -> str:
     """A sentence on why the images of a folder belong to no case."""
     if len(names) == 1:
         return f"{folder} is left out: its image {names[0]} is named in no known way; list it in a .csv table"

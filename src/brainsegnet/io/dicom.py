@@ -5,6 +5,7 @@ contrasts (echoes, b-values, phase beside magnitude), and each becomes a `DicomS
 direction stay together. What cannot be used is refused with a sentence, and what is corrected is said in a note.
 """
 
+import posixpath
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -16,7 +17,7 @@ import numpy as np
 from brainsegnet._types import Affine, Array, Doubles, Millimetres, Shape
 from brainsegnet.errors import DatasetError, ImageError
 from brainsegnet.io.dicom_convert import REMEDY, convert_series
-from brainsegnet.io.dicom_files import BROKEN, Open, find_root, list_files, read_dataset, read_each
+from brainsegnet.io.dicom_files import BROKEN, Open, find_root, is_zip, list_files, read_dataset, read_each
 from brainsegnet.io.dicom_geometry import (
     SAME_DIRECTION,
     SAME_PLACE_MM,
@@ -92,6 +93,14 @@ class DicomSeries:
         return float(d), float(h), float(w)
 
     @property
+    def files(self) -> list[Path]:
+        """Its files; the zip where they are in one, and none where it was converted."""
+        if is_zip(self.root):
+            return [self.root]
+        names = dict.fromkeys(frame.file for stack in self.stacks for frame in stack.frames)
+        return [self.root / name for name in names]
+
+    @property
     def plane(self) -> str:
         """In which the slices lie most: "axial", "coronal" or "sagittal"."""
         return _PLANES[int(np.abs(self.affine[:3, 0]).argmax())]
@@ -137,17 +146,24 @@ class Study:
         series: What can be used.
         refused: What cannot, with the reason.
         notes: On the files, as sentences without a stop.
+        folder: The deepest folder that holds all its files, relative to the root; empty if that is the root.
     """
 
     root: Path
     series: tuple[DicomSeries, ...]
     refused: tuple[Refusal, ...] = ()
     notes: tuple[str, ...] = ()
+    folder: str = ""
 
     @property
     def uid(self) -> str:
         """Of the study."""
-        return self.series[0].header.study_uid
+        return self.header.study_uid
+
+    @property
+    def header(self) -> SeriesHeader:
+        """Of its first series."""
+        return self.series[0].header if self.series else self.refused[0].header
 
 
 def read_study(path: Path | str, callback: Callback | None = None, convert: bool = False) -> Study:
@@ -175,28 +191,37 @@ def read_studies(path: Path | str, callback: Callback | None = None, convert: bo
 
     Arguments and errors are those of `read_study`, except that several studies are welcome.
     """
+    studies = find_studies(path, callback, convert)
+    if not any(study.series for study in studies):
+        reasons = [reason for study in studies for reason in study.refused]
+        more = "; name the folder of all slices" if studies[0].root.is_file() and not is_zip(studies[0].root) else ""
+        more = f"; {len(reasons) - 1} more series cannot be used either" if len(reasons) > 1 else more
+        raise ImageError(f"{path}: {reasons[0]}{more}")
+    return [study for study in studies if study.series]
+
+
+def find_studies(path: Path | str, callback: Callback | None = None, convert: bool = False) -> list[Study]:
+    """All studies of `read_studies`, and also those in which no series can be used, with the reasons.
+
+    Raises:
+        DatasetError: there is no DICOM image.
+        ImageError: the zip is damaged, or a file cannot be opened.
+        MissingExtra: there is something to convert, and dcm2niix is not installed.
+    """
     root = find_root(Path(path))
     names = list_files(root)
     found = read_each(root, names, read_file, callback)
-    frames, notes = _drop_copies([frame for part in found for frame in part or ()])
+    frames = [frame for part in found for frame in part or ()]
     if not frames:
         what = "holds no DICOM images" if root.is_dir() or len(names) != 1 else "is no DICOM image"
         raise DatasetError(f"{path} {what}; name a study folder, a zip of it, or a DICOM file")
     others = sum(part is None for part in found)
-    if others:
-        notes.append("1 file is not DICOM" if others == 1 else f"{others} files are not DICOM")
+    notes = ["1 file is not DICOM" if others == 1 else f"{others} files are not DICOM"] if others else []
     by_study: defaultdict[str, list[Frame]] = defaultdict(list)
     for frame in frames:
         by_study[frame.header.study_uid].append(frame)
     studies = [build_study(root, part, notes) for part in by_study.values()]
-    if convert:
-        studies = [convert_refused(study) for study in studies]
-    if not any(study.series for study in studies):
-        reasons = [reason for study in studies for reason in study.refused]
-        more = "; name the folder of all slices" if names == [""] else ""
-        more = f"; {len(reasons) - 1} more series cannot be used either" if len(reasons) > 1 else more
-        raise ImageError(f"{path}: {reasons[0]}{more}")
-    return [study for study in studies if study.series]
+    return [convert_refused(study) for study in studies] if convert else studies
 
 
 def read_file(open_file: Open, name: str) -> list[Frame] | None:
@@ -210,6 +235,8 @@ def read_file(open_file: Open, name: str) -> list[Frame] | None:
 
 def build_study(root: Path, frames: Sequence[Frame], notes: Sequence[str] = ()) -> Study:
     """The frames of a study as series, those that cannot be used with the reason."""
+    folder = posixpath.commonpath([posixpath.dirname(frame.file.lstrip("/")) for frame in frames])
+    frames, copies = _drop_copies(frames)
     by_series: defaultdict[str, list[Frame]] = defaultdict(list)
     for frame in frames:
         by_series[frame.header.series_uid].append(frame)
@@ -231,7 +258,7 @@ def build_study(root: Path, frames: Sequence[Frame], notes: Sequence[str] = ()) 
             else:
                 refused.append(part)
     by_reason = {refusal.reason: refusal for refusal in reversed(refused)}
-    return Study(root, tuple(series), tuple(reversed(by_reason.values())), tuple(notes))
+    return Study(root, tuple(series), tuple(reversed(by_reason.values())), (*copies, *notes), folder)
 
 
 def convert_refused(study: Study) -> Study:

@@ -44,7 +44,7 @@ def opening(root: Path) -> Iterator[Open]:
     Raises:
         ImageError: the zip is damaged.
     """
-    if not _is_zip(root):
+    if not is_zip(root):
         yield lambda name: (root / name if name else root).open("rb")
         return
     try:
@@ -69,7 +69,7 @@ def list_files(root: Path) -> list[str]:
         names = [path.relative_to(root).as_posix() for path in found]
     elif not root.is_file():
         raise DatasetError(f"{root} does not exist; name a study folder, a zip of it, or a DICOM file")
-    elif _is_zip(root):
+    elif is_zip(root):
         names = _list_members(root)
     else:
         return [""]
@@ -87,7 +87,8 @@ def _list_members(root: Path) -> list[str]:
     return [entry.filename for entry in members if entry.file_size < MAX_MEMBER]
 
 
-def _is_zip(root: Path) -> bool:
+def is_zip(root: Path) -> bool:
+    """Whether it is a zip file."""
     return root.is_file() and zipfile.is_zipfile(root)
 
 

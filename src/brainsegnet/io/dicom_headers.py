@@ -26,14 +26,15 @@ _PRIVATE = (
     *(CSA_IMAGE, TILES),
 )
 _KEYWORDS = """
-    AcquisitionNumber AcquisitionTime Columns ContrastBolusAgent ContrastBolusAgentSequence DiffusionBValue
-    DiffusionDirectionality EchoTime FlipAngle FrameOfReferenceUID ImageOrientationPatient ImagePositionPatient
-    ImagesInAcquisition ImageType InstanceNumber InversionTime MagneticFieldStrength Manufacturer
-    ManufacturerModelName Modality MRAcquisitionType NumberOfFrames PerFrameFunctionalGroupsSequence
-    PhotometricInterpretation PixelSpacing ProtocolName PulseSequenceName RealWorldValueMappingSequence
-    RepetitionTime RescaleIntercept RescaleSlope RescaleType Rows SamplesPerPixel ScanningSequence SequenceName
-    SequenceVariant SeriesDescription SeriesInstanceUID SeriesNumber SharedFunctionalGroupsSequence SliceThickness
-    SOPInstanceUID SpacingBetweenSlices SpecificCharacterSet StudyDate StudyInstanceUID TemporalPositionIdentifier
+    AcquisitionNumber AcquisitionTime BodyPartExamined Columns ContrastBolusAgent ContrastBolusAgentSequence
+    DiffusionBValue DiffusionDirectionality EchoTime FlipAngle FrameOfReferenceUID ImageOrientationPatient
+    ImagePositionPatient ImagesInAcquisition ImageType InstanceNumber InversionTime MagneticFieldStrength
+    Manufacturer ManufacturerModelName Modality MRAcquisitionType NumberOfFrames PatientAge
+    PerFrameFunctionalGroupsSequence PhotometricInterpretation PixelSpacing ProtocolName PulseSequenceName
+    RealWorldValueMappingSequence RepetitionTime RescaleIntercept RescaleSlope RescaleType Rows SamplesPerPixel
+    ScanningSequence SequenceName SequenceVariant SeriesDescription SeriesInstanceUID SeriesNumber
+    SharedFunctionalGroupsSequence SliceThickness SOPInstanceUID SpacingBetweenSlices SpecificCharacterSet
+    StudyDate StudyInstanceUID TemporalPositionIdentifier
 """.split()
 TAGS = (*(tag for word in _KEYWORDS if (tag := tag_for_keyword(word)) is not None), *_PRIVATE)
 """The elements that are read; the patient's name and number are not among them."""
@@ -41,6 +42,8 @@ Elements = Mapping[int, Any]
 """Tag to value: of a file, and over it those of the functional groups of one frame."""
 GE_MEAN = 15
 """What GE writes where the image is the mean of all directions."""
+OLDEST = 120
+"""A greater age, in years, is none."""
 MAX_B = 20_000.0
 """A larger b-value, in s/mm2, is none: GE writes other numbers at its place."""
 
@@ -66,6 +69,8 @@ class SeriesHeader:
         contrast_agent: Its name, empty if none was given.
         thickness_mm: Of a slice, which differs from the distance of the slices.
         acquisition_time: Hours, minutes and seconds, as HHMMSS.
+        age_years: Of the patient; None if it is absent or not plausible.
+        body_part: As stored, such as "BRAIN"; empty if absent.
         units: Of the values, as the headers name them; empty if they do not.
     """
 
@@ -95,6 +100,8 @@ class SeriesHeader:
     thickness_mm: float | None = None
     acquisition_time: str = ""
     units: str = ""
+    age_years: float | None = None
+    body_part: str = ""
 
     @property
     def name(self) -> str:
@@ -256,7 +263,17 @@ def _read_header(elements: Elements) -> SeriesHeader:
         thickness_mm=_number(elements, "SliceThickness"),
         acquisition_time=(_text(elements, "FrameAcquisitionDateTime")[8:] or _text(elements, "AcquisitionTime"))[:6],
         units=_find_units(elements),
+        age_years=find_age(elements),
+        body_part=_text(elements, "BodyPartExamined"),
     )
+
+
+def find_age(elements: Elements) -> float | None:
+    """The patient's age in years, from a text such as "045Y" or "018M"; 0 stands for unknown in anonymised files."""
+    if stated := re.fullmatch(r"(\d{1,3})([DWMY])", _text(elements, "PatientAge").upper()):
+        years = int(stated[1]) * {"D": 1 / 365.25, "W": 7 / 365.25, "M": 1 / 12, "Y": 1.0}[stated[2]]
+        return round(years, 2) if 0 < years <= OLDEST else None
+    return None
 
 
 def find_b_value(elements: Elements) -> float | None:

@@ -18,9 +18,18 @@ from numpy.typing import ArrayLike
 from brainsegnet._atomic import IMAGES, check_suffix, final_name, find_suffix, replacing, stem_of
 from brainsegnet._types import Affine, Array, ItkObject, NibabelImage
 from brainsegnet.errors import ImageError, LabelError, OutputError
-from brainsegnet.io.itk import check_itk, find_meta_block, read_itk, unpack_itk, write_itk
+from brainsegnet.io.itk import check_itk, find_meta_block, read_itk, read_itk_grid, unpack_itk, write_itk
 from brainsegnet.io.limits import check_voxels
-from brainsegnet.io.nifti import PAIR, build_nibabel, check_nifti, damaged, find_pair, read_nifti, write_nifti
+from brainsegnet.io.nifti import (
+    PAIR,
+    build_nibabel,
+    check_nifti,
+    damaged,
+    find_pair,
+    read_nifti,
+    read_nifti_grid,
+    write_nifti,
+)
 from brainsegnet.io.placement import Place, check_axes, read_forms, swap_world
 from brainsegnet.volume import SCANNER, Forms, LabelMap, Volume, build_itk, is_sheared
 
@@ -86,6 +95,15 @@ def read_series(path: Path) -> Series:
         ImageError: as `read_image`, except that the file may hold several images.
     """
     array, place = _read(path, one=False)
+    return Series(array, *place)
+
+
+def read_grid(path: Path) -> Series:
+    """The images (T, D, H, W) of a file with zeros for voxels, which take no memory: only the header is read.
+
+    Errors are those of `read_series`, as far as the header tells them.
+    """
+    array, place = _read(path, one=False, voxels=False)
     return Series(array, *place)
 
 
@@ -278,12 +296,13 @@ def to_sitk(volume: Volume) -> ItkObject:
     return build_itk(_storable(volume.array), volume.affine)
 
 
-def _read(path: Path, one: bool) -> tuple[Array, Place]:
+def _read(path: Path, one: bool, voxels: bool = True) -> tuple[Array, Place]:
     """The images (T, D, H, W) of a file, which may hold but `one`, and their place."""
     suffix = find_suffix(path, READERS)
     if not suffix:
         raise ImageError(f"{path} is no image that can be read; its name must end in one of {', '.join(READERS)}")
-    read = read_itk if suffix in ITK_READERS else read_nifti
+    whole, header = (read_itk, read_itk_grid) if suffix in ITK_READERS else (read_nifti, read_nifti_grid)
+    read = whole if voxels else header
     with _in_words(path):
         array, place = read(path, partial(_check_kind, str(path), one))
     return array.reshape(-1, *array.shape[-3:]), place

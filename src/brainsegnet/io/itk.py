@@ -44,11 +44,7 @@ def read_itk(path: Path, check_kind: CheckKind) -> tuple[Array, Place]:
         ImageError: the file is no such image, cut short or damaged.
         OSError: it cannot be opened or read.
     """
-    check_itk(path)
-    load_itk().ProcessObject.SetGlobalWarningDisplay(False)
-    reader = load_itk().ImageFileReader()
-    reader.SetImageIO("NrrdImageIO" if path.suffix.lower() == _NRRD else "MetaImageIO")
-    reader.SetFileName(str(path))
+    reader = _open(path)
     try:
         reader.ReadImageInformation()
         numbers = load_itk().GetPixelIDValueAsString(reader.GetPixelIDValue())
@@ -60,6 +56,28 @@ def read_itk(path: Path, check_kind: CheckKind) -> tuple[Array, Place]:
         raise ImageError(f"{path} cannot be read as an image: {_shorten(error)}") from error
     _check_sum(path, array)
     return array, Place(affine)
+
+
+def read_itk_grid(path: Path, check_kind: CheckKind) -> tuple[Array, Place]:
+    """Zeros (..., D, H, W) that take no memory, and their place: the header alone. Errors are those of `read_itk`."""
+    reader = _open(path)
+    try:
+        reader.ReadImageInformation()
+    except RuntimeError as error:
+        raise ImageError(f"{path} cannot be read as an image: {_shorten(error)}") from error
+    numbers = load_itk().GetPixelIDValueAsString(reader.GetPixelIDValue())
+    check_kind(reader.GetSize(), reader.GetNumberOfComponents(), "complex" in numbers)
+    return np.broadcast_to(np.float32(0), reader.GetSize()[::-1]), Place(find_affine(reader))
+
+
+def _open(path: Path) -> ItkObject:
+    """A reader of the file, after a check of its start and its length."""
+    check_itk(path)
+    load_itk().ProcessObject.SetGlobalWarningDisplay(False)
+    reader = load_itk().ImageFileReader()
+    reader.SetImageIO("NrrdImageIO" if path.suffix.lower() == _NRRD else "MetaImageIO")
+    reader.SetFileName(str(path))
+    return reader
 
 
 def _count_packed(path: Path) -> int | None:
@@ -106,10 +124,15 @@ def write_itk(array: Array, affine: Affine, path: Path, *, compress: bool) -> No
 
 def unpack_itk(image: ItkObject) -> tuple[Array, Affine]:
     """The voxels (..., D, H, W) of an image of SimpleITK, a copy, and their affine."""
+    return load_itk().GetArrayFromImage(image), find_affine(image)
+
+
+def find_affine(image: ItkObject) -> Affine:
+    """The affine (4, 4) of an image of SimpleITK, or of a reader that has read the header."""
     affine, axes = np.eye(4), image.GetDimension()
     columns = np.reshape(image.GetDirection(), (axes, axes))[:3, :3] * image.GetSpacing()[:3]
     affine[:3, :3], affine[:3, 3] = columns[:, ::-1], image.GetOrigin()[:3]
-    return load_itk().GetArrayFromImage(image), affine
+    return affine
 
 
 def _check_name(path: Path) -> None:

@@ -146,8 +146,6 @@ def names_lesion(path: Path) -> bool:
 DEPTH = 6
 """Folders below the one that is named: an archive, `derivatives`, a pipeline, a subject, a session, `anat`."""
 LAYOUT_NAMES = (*(layout.name for layout in LAYOUTS), "BIDS", DECATHLON, NNUNET)
-_NOTE = re.compile(r"sub-[a-z0-9]+(_ses-[a-z0-9]+)?\.json", re.IGNORECASE)
-"""What `segment` calls the JSON of a case of BIDS; those of BIDS itself end in a suffix such as `_dwi`."""
 _COMPILED = [
     (layout, sequence, re.compile(f".*/{pattern}", re.IGNORECASE))
     for layout in LAYOUTS
@@ -196,7 +194,7 @@ def discover(folder: Path) -> Discovery:
             folders.clear()
             described += collect_described(directory)
             continue
-        maps = find_maps(directory) if any(map(_NOTE.fullmatch, names)) else set()
+        maps = find_maps(directory) if any(name.endswith(".json") for name in names) else set()
         for name in sorted({*names} - maps):
             if BIDS_FILE.fullmatch(name):
                 bids.append(directory / name)
@@ -246,9 +244,9 @@ def read_note(path: Path) -> Mapping[str, Any]:
 
 
 def find_maps(folder: Path) -> set[str]:
-    """Names of the images in a folder that its JSONs list as probability or entropy maps, which are not label maps."""
+    """Names of the images that JSONs in a folder list beside the label maps: probabilities, entropy, other grids."""
     notes = _read_notes(folder)
-    maps = [note.get(kind) for note in notes for kind in ("probabilities", "uncertainty")]
+    maps = [note.get(kind) for note in notes for kind in ("probabilities", "uncertainty", "grids")]
     named = [name for files in maps if isinstance(files, dict) for name in files.values()]
     return {name for name in named if isinstance(name, str)}
 

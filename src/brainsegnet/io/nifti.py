@@ -99,6 +99,17 @@ def read_nifti(path: Path, check_kind: CheckKind) -> tuple[Array, Place]:
     return _rescale(array, header.fields, path), place
 
 
+def read_nifti_grid(path: Path, check_kind: CheckKind) -> tuple[Array, Place]:
+    """Zeros (..., D, H, W) that take no memory, of the type of the stored numbers, and their place: the header alone.
+
+    Errors are those of `read_nifti`.
+    """
+    header = _read_header(path)
+    check_kind(header.size, header.parts, header.dtype.kind == "c")
+    place = _check_header(header, path)
+    return np.broadcast_to(np.zeros((), header.dtype.newbyteorder("=")), header.size[::-1]), place
+
+
 def check_nifti(path: Path) -> None:
     """Check that a NIfTI or MGH file can be read and is as long as its header says, from its first and last bytes.
 

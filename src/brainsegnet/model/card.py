@@ -220,11 +220,13 @@ class Input(CardPart):
         sequences: Sequences in the order of the channels.
         normalisation: How intensities are normalised.
         any_subset: Whether some of the sequences may be absent.
+        spacing_mm: Size of the cubic voxels on which the model works, in millimetres. None is the voxels of each scan.
     """
 
     sequences: tuple[str, ...] = Field(min_length=1)
     normalisation: Normalisation = "median-sd"
     any_subset: bool = False
+    spacing_mm: float | None = Field(default=None, ge=0.25, le=10)
 
 
 class Architecture(CardPart):

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from brainsegnet.model.architecture import BrainSegNet
 
 CARD_FILE, WEIGHTS_FILE, EXPORT_FOLDER = "card.json", "weights.safetensors", "export"
+BRAIN_CARD_FILE = "brain.json"
+"""The card of the model that extracts brains; see `model.brain_card`."""
 BEST, LAST = "best", "last"
 """The two model folders inside the output folder of a training."""
 HOME = Path(__file__).parents[1] / "models"
@@ -193,12 +195,23 @@ def is_shipped(named: Path, home: Path = HOME) -> bool:
     return not named.exists() and named == Path(named.name) and (home / named.name / CARD_FILE).is_file()
 
 
+def is_brain_model(named: Path, home: Path = HOME) -> bool:
+    """Whether this is the name of the shipped model that extracts brains, and no file or folder has that name."""
+    return not named.exists() and named == Path(named.name) and (home / named.name / BRAIN_CARD_FILE).is_file()
+
+
 def resolve_model(named: Path | str, home: Path = HOME) -> Model:
     """The model in a folder or, if there is no such folder, the shipped model of that name.
 
-    Errors are those of `open_model`.
+    Errors are those of `open_model`, and ModelError for the model that extracts brains.
     """
     path = Path(named)
+    if is_brain_model(path, home):
+        names = ", ".join(card.parent.name for card in sorted(home.glob(f"*/{CARD_FILE}")))
+        raise ModelError(
+            f"model {path} finds the brain in scans with the skull on, and no lesions; segment runs it by itself where "
+            f"it is needed, so name another one: {names}"
+        )
     return open_model(home / path.name if is_shipped(path, home) else path)
 
 

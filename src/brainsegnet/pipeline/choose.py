@@ -20,6 +20,8 @@ LIKE = 0.3
 ALIKE = 1.25
 """Spacings, and heights that are covered, with a smaller ratio count as the same."""
 SAME_GRID_MM = 0.5
+NAMED = "named by the user"
+"""The reason of a choice that was given."""
 _DERIVED = ("DERIVED", "REFORMATTED", "MPR", "SECONDARY")
 
 
@@ -76,23 +78,45 @@ def choose(
     Raises:
         DatasetError: two candidates are alike; or what is given is not there, or is there twice.
     """
+    chosen, unclear = choose_each(findings, wanted, given)
+    if unclear:
+        raise DatasetError(next(iter(unclear.values())))
+    return chosen
+
+
+def choose_each(
+    findings: Sequence[Finding], wanted: Iterable[str], given: Mapping[str, str] | None = None
+) -> tuple[dict[str, Choice], dict[str, str]]:
+    """The choices of `choose`, and for each sequence with two candidates that are alike a sentence that names them.
+
+    Raises:
+        DatasetError: what is given is not there, or is there twice.
+    """
     wanted, given = list(wanted), dict(given or {})
     chosen = {sequence: _find_given(findings, sequence, word) for sequence, word in given.items()}
+    unclear: dict[str, str] = {}
     planes = Counter(finding.plane for finding in findings if finding.sequence in wanted)
     for sequence in wanted:
-        if sequence not in chosen and (choice := _choose_one(findings, sequence, planes)):
-            chosen[sequence] = choice
-    if "adc" in wanted and "adc" not in chosen:
-        high = chosen.get("dwi") or _choose_one(findings, "dwi", planes)
-        if high and (computed := _plan_adc(findings, high.findings[0])):
-            chosen["adc"] = computed
-    return {sequence: chosen[sequence] for sequence in wanted if sequence in chosen}
+        if sequence not in chosen:
+            try:
+                choice = _choose_one(findings, sequence, planes)
+                if sequence == "adc" and not choice:
+                    high = chosen.get("dwi") or _choose_one(findings, "dwi", planes)
+                    choice = _plan_adc(findings, high.findings[0]) if high else None
+            except DatasetError as error:
+                unclear[sequence] = str(error)
+                continue
+            if choice:
+                chosen[sequence] = choice
+    return {sequence: chosen[sequence] for sequence in wanted if sequence in chosen}, unclear
 
 
 def _find_given(findings: Sequence[Finding], sequence: str, word: str) -> Choice:
-    fitting = [item for item in findings if word in (item.name, item.source.name, str(item.header.number))]
+    fitting = [item for item in findings if item.is_called(word)]
     if len(fitting) == 1:
-        return Choice(sequence, tuple(fitting), "named by the user")
+        return Choice(sequence, tuple(fitting), NAMED)
+    if best := _choose_one(fitting, sequence, Counter(item.plane for item in fitting)):
+        return Choice(sequence, best.findings, NAMED)
     known = ", ".join(finding.name for finding in findings)
     what = "fits several series of" if fitting else "is none of"
     raise DatasetError(f"{sequence}: {word!r} {what} the study, which has {known}; name one of them")

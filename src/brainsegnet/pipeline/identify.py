@@ -5,7 +5,8 @@ the others leave doubt.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -13,10 +14,10 @@ import numpy as np
 
 from brainsegnet._atomic import find_suffix, is_hidden, stem_of
 from brainsegnet._documents import load_json, read_text
-from brainsegnet._types import Affine, Millimetres, Shape
+from brainsegnet._types import Affine, Array, Millimetres, Shape
 from brainsegnet.io.dicom import DicomSeries, Study, read_study
 from brainsegnet.io.dicom_headers import SeriesHeader
-from brainsegnet.io.images import READERS, is_second_half, read_series
+from brainsegnet.io.images import READERS, Series, is_second_half, read_grid, read_series
 from brainsegnet.pipeline.contrast import read_contrast
 from brainsegnet.pipeline.diffusion import average_directions, read_b_values
 from brainsegnet.pipeline.headers import (
@@ -29,7 +30,7 @@ from brainsegnet.pipeline.headers import (
     read_words,
     weigh,
 )
-from brainsegnet.progress import Callback
+from brainsegnet.progress import Callback, ProgressEvent
 from brainsegnet.volume import Volume
 
 SURE = 0.8
@@ -72,6 +73,10 @@ class StoredImage:
         """One volume. Errors are those of `read_series`."""
         return read_series(self.path).frame(number)
 
+    def read_all(self) -> Series:
+        """All volumes (T, D, H, W). Errors are those of `read_series`."""
+        return read_series(self.path)
+
 
 @dataclass(frozen=True, eq=False)
 class Finding:
@@ -91,9 +96,13 @@ class Finding:
 
     @property
     def name(self) -> str:
-        """Name of the series or file, with the b-value if a source has several."""
-        several = len(self.volumes) < len(self.source) and self.header.b_value is not None
-        return f"{self.source.name}, b {self.header.b_value:g}" if several else self.source.name
+        """Name of the series or file; of a diffusion scan, with its b-value."""
+        b_value = self.header.b_value if self.sequence in ("dwi", "b0") else None
+        return self.source.name if b_value is None else f"{self.source.name}, b {b_value:g}"
+
+    def is_called(self, word: str) -> bool:
+        """Whether a word is its name, that of its series or file, or its number."""
+        return word in (self.name, self.source.name, str(self.header.number))
 
     @property
     def sequence(self) -> str:
@@ -140,11 +149,11 @@ class Finding:
         Raises:
             ImageError: a file is gone or damaged.
         """
-        first = self.source.read(self.volumes[0])
         if len(self.volumes) == 1 or self.sequence not in ("dwi", "b0"):
-            return first
-        others = [self.source.read(number).array for number in self.volumes[1:]]
-        return first.with_array(average_directions([first.array, *others]))
+            return self.source.read(self.volumes[0])
+        series = self.source.read_all()
+        images: list[Array] = [series.array[number] for number in self.volumes]
+        return series.frame(self.volumes[0]).with_array(average_directions(images))
 
 
 def identify_study(study: Study | Path | str, look: bool = True, callback: Callback | None = None) -> list[Finding]:
@@ -159,13 +168,40 @@ def identify_study(study: Study | Path | str, look: bool = True, callback: Callb
         DatasetError: there is no image, or there are several studies.
         ImageError: no series can be used.
     """
-    if isinstance(study, Study):
-        findings = [_from_series(series) for series in study.series]
-    elif images := find_images(Path(study)):
-        findings = [finding for path in images for finding in _from_file(path, Path(study))]
-    else:
-        findings = [_from_series(series) for series in read_study(study, callback).series]
+    if not isinstance(study, Study):
+        if images := find_images(Path(study)):
+            return identify_images(images, Path(study), look, callback)
+        study = read_study(study, callback)
+    findings = [_from_series(series) for series in study.series]
     return [_look(finding) for finding in findings] if look else findings
+
+
+def identify_images(
+    paths: Sequence[Path], root: Path, look: bool = True, callback: Callback | None = None
+) -> list[Finding]:
+    """Which sequence every image file is, in their order; of a 4-D diffusion scan, one finding for each b-value.
+
+    Args:
+        paths: Files of one patient.
+        root: Folder to which their names are relative; or the only file.
+        look: Whether the image itself is read where headers and names leave doubt.
+        callback: Hears the share of the files that is read.
+
+    Raises:
+        ImageError: a file is no image, empty or damaged.
+    """
+
+    def identify(path: Path) -> list[Finding]:
+        findings = list(_from_file(path, root))
+        return [_look(finding) for finding in findings] if look else findings
+
+    found: list[Finding] = []
+    with ThreadPoolExecutor() as pool:
+        for done, findings in enumerate(pool.map(identify, paths), 1):
+            found += findings
+            if callback:
+                callback.on_progress(ProgressEvent(done / len(paths)))
+    return found
 
 
 def find_images(path: Path) -> list[Path]:
@@ -200,8 +236,8 @@ def _from_file(path: Path, root: Path) -> Iterator[Finding]:
 
 
 def _open(path: Path, root: Path) -> StoredImage:
-    series = read_series(path)
-    name = path.relative_to(root).as_posix() if root.is_dir() else path.name
+    series = read_grid(path)
+    name = path.relative_to(root).as_posix() if path.is_relative_to(root) and path != root else path.name
     stem = path.with_name(stem_of(path, READERS))
     header, b_values = _read_sidecar(stem.with_name(f"{stem.name}.json")), _read_bval(stem, len(series))
     return StoredImage(path, name, series.frame(0).shape, series.affine, len(series), header, b_values)

@@ -1,80 +1,196 @@
 """Bring the sequences of a case to one grid: resample them where their headers place them, or register them first.
 
-Rigid registration corrects motion of the head between two sequences. It maximises Mattes' estimate of the mutual
-information of two images, from coarse to fine. Samples lie on a regular grid, the seed is fixed and one thread
-computes, so the same scans always give the same result.
+`align` chooses the reference of a case and finds the motion of each other sequence. `Aligner` does the same for one
+sequence after another and interpolates them, where the first sequence is the reference.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from threading import Lock
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from brainsegnet._types import Array, Doubles, ItkObject
-from brainsegnet.errors import GridMismatch, ImageError
-from brainsegnet.preprocessing.foreground import find_air, find_foreground
+from brainsegnet._types import Array, ItkObject
+from brainsegnet.errors import GridMismatch, ImageError, MissingSequence
+from brainsegnet.preprocessing.foreground import find_air
 from brainsegnet.preprocessing.geometry import find_turn, turn
-from brainsegnet.volume import LabelMap, V, Volume, build_itk, load_itk
+from brainsegnet.preprocessing.registration import Pyramid, Registration, check, register
+from brainsegnet.volume import REMEDY, LabelMap, V, Volume, build_itk, describe_mismatch, load_itk
 
-LEVELS_MM = (8.0, 4.0, 2.0)
-"""Approximate voxel sizes to which the images are averaged, one after another. Finer levels add time, not accuracy."""
-BINS = 32
-SAMPLES = 60_000
-ITERATIONS = 100
-SEED = 1
-PLAUSIBLE_MM = 25.0
-PLAUSIBLE_DEGREES = 15.0
+PLAUSIBLE_MM, PLAUSIBLE_DEGREES = 25.0, 15.0
 """Within one examination, patients move less than this; scanners of several examinations may place them otherwise."""
-_ALONE = Lock()
+LARGEST_MM, LARGEST_DEGREES = 60.0, 30.0
+"""A larger motion is not that of a patient."""
+EQUAL_SPACING = 1.02
+"""Ratio up to which two slice spacings count as equal."""
+
+How = Literal["register", "resample", "refuse"]
+"""What to do with sequences: register them, trust their headers, or refuse those on other grids."""
 
 
 @dataclass(frozen=True, eq=False)
-class Registration:
-    """Result of the registration of one image to another.
+class Motion:
+    """How one sequence is brought to the reference.
 
     Attributes:
-        transform: Transform of SimpleITK from points of the reference to points of the moved image.
-        before: Mutual information in nats, where the headers place the images.
-        after: Mutual information in nats after the transform.
-        translation_mm: Distance by which the middle of the reference's grid moves, in mm.
-        rotation_degrees: Angle of the rotation, about one axis.
+        how: `in place` on the grid of the reference, `registered`, or `resampled` where its header places it.
+        registration: What registration found, also if it is not applied.
+        transform: Transform of SimpleITK from points of the reference to points of the sequence; None leaves it.
+        warning: Why this is doubtful, in words; empty if it is not.
     """
 
-    transform: ItkObject
-    before: float
-    after: float
-    translation_mm: float
-    rotation_degrees: float
-
-    @property
-    def better(self) -> bool:
-        """Whether the images agree more than where their headers place them."""
-        return self.after > self.before
-
-    @property
-    def warning(self) -> str:
-        """Why the registration is doubtful, in words; empty if it is not."""
-        if not self.better:
-            change = f"mutual information {self.before:.3f} before, {self.after:.3f} after"
-            return f"registration made it worse ({change}), so it stays where its headers place it"
-        if self.translation_mm > PLAUSIBLE_MM or self.rotation_degrees > PLAUSIBLE_DEGREES:
-            motion = f"{self.translation_mm:.1f} mm and {self.rotation_degrees:.1f} degrees"
-            return f"registration moved it by {motion}, more than a patient is likely to move; look at the result"
-        return ""
+    how: Literal["in place", "registered", "resampled"]
+    registration: Registration | None = None
+    transform: ItkObject | None = None
+    warning: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """The values for the report of a case."""
-        return {
-            "mutual_information_before": round(self.before, 4),
-            "mutual_information_after": round(self.after, 4),
-            "translation_mm": round(self.translation_mm, 2),
-            "rotation_degrees": round(self.rotation_degrees, 2),
-            "applied": self.better,
-            "warning": self.warning,
-        }
+        if self.registration is None:
+            return {"how": self.how}
+        applied = self.transform is not None
+        return {"how": self.how, **self.registration.to_json(), "applied": applied, "warning": self.warning}
+
+
+@dataclass(frozen=True, eq=False)
+class Alignment:
+    """How the sequences of a case are brought to one of them.
+
+    Attributes:
+        reference: The sequence that stays.
+        motions: Each sequence to its motion, that of the reference too.
+    """
+
+    reference: str
+    motions: Mapping[str, Motion]
+
+    @property
+    def warnings(self) -> dict[str, str]:
+        """Sequence to the reason why its motion is doubtful, for those where it is."""
+        return {name: motion.warning for name, motion in self.motions.items() if motion.warning}
+
+    def to_json(self) -> dict[str, Any]:
+        """The values for the report of a case, by sequence."""
+        return {name: motion.to_json() for name, motion in self.motions.items()}
+
+
+def choose_reference(images: Mapping[str, Volume], order: Sequence[str] = (), named: str | None = None) -> str:
+    """The sequence to which the others are brought: the one of smallest slice spacing, unless another is named.
+
+    Args:
+        images: Each sequence on its own grid.
+        order: Sequences of which the first wins where spacings are equal; then those of `images`.
+        named: The sequence to take.
+
+    Raises:
+        MissingSequence: there is no such sequence.
+
+    Examples:
+        >>> thick, thin = (Volume(np.zeros((4, 4, 4)), np.diag([mm, 1.0, 1.0, 1.0])) for mm in (5, 1))
+        >>> choose_reference({"flair": thick, "t1": thin, "t2": thin}, ("flair", "t2", "t1"))
+        't2'
+    """
+    if named is not None:
+        if named not in images:
+            raise MissingSequence(
+                f"{named} cannot be the reference, it is not there; choose one of {', '.join(images)}"
+            )
+        return named
+    names = [*(name for name in order if name in images), *(name for name in images if name not in order)]
+    slices_mm = {name: max(images[name].spacing_mm) for name in names}
+    return next(name for name in names if slices_mm[name] <= EQUAL_SPACING * min(slices_mm.values()))
+
+
+def align(
+    case: str,
+    images: Mapping[str, Volume],
+    how: How = "register",
+    reference: str | None = None,
+    order: Sequence[str] = (),
+) -> Alignment:
+    """Find how each sequence of a case is brought to the reference. No image is interpolated.
+
+    Args:
+        case: Name of the case, for messages.
+        images: Each sequence on its own grid.
+        how: `register` finds the motion of sequences on other grids, and checks those on the reference's grid.
+            `resample` trusts the headers. `refuse` allows one grid only.
+        reference: Sequence that stays; None for the choice of `choose_reference`.
+        order: Sequences in the order of preference as reference.
+
+    Raises:
+        GridMismatch: a sequence is on another grid and that is refused, or does not overlap the reference.
+        ImageError: a sequence on another grid cannot be registered, or only by a motion that no patient makes.
+        MissingSequence: the named reference is not there.
+    """
+    first = choose_reference(images, order, reference)
+    fixed, base = images[first], Pyramid(images[first], first)
+    motions = {}
+    for name, image in images.items():
+        if name == first:
+            motions[name] = Motion("in place")
+            continue
+        if how == "refuse" and not image.on_grid_of(fixed):
+            raise GridMismatch(f"case {case}: {describe_mismatch(name, image, first, fixed)} ({REMEDY})")
+        motions[name] = find_motion(case, name, image, first, base, how == "register")
+        found = motions[name].registration
+        if found and found.exceeds(LARGEST_MM, LARGEST_DEGREES):
+            raise ImageError(
+                f"case {case}: {name} fits {first} only if it is moved by {found.motion} ({found.gain}); it may show "
+                "another patient or another part of the body, or its header is wrong; leave it out or mend it"
+            )
+    return Alignment(first, motions)
+
+
+def find_motion(case: str, name: str, image: Volume, first: str, base: Pyramid, registers: bool) -> Motion:
+    """How a sequence is brought to a reference.
+
+    Args:
+        case: Name of the case, for messages.
+        name: Name of the sequence, for messages.
+        image: The sequence.
+        first: Name of the reference, for messages.
+        base: The reference.
+        registers: Whether the sequence is registered, or checked if it is on the grid of the reference.
+
+    Raises:
+        ImageError: it cannot be registered.
+        GridMismatch: by their headers, the two do not overlap, and registration does not help.
+    """
+    on_grid = image.on_grid_of(base.volume)
+    try:
+        found = (check if on_grid else register)(Pyramid(image, name), base) if registers else None
+    except ImageError as error:
+        if not on_grid:
+            raise ImageError(f"case {case}: {name} cannot be registered: {error}; mend it, or leave it out") from error
+        found = None
+    if found and (found.clear or (found.better and not found.exceeds(PLAUSIBLE_MM, PLAUSIBLE_DEGREES))):
+        return Motion("registered", found, found.transform, _doubt(found, first, on_grid))
+    if on_grid:
+        return Motion("in place")
+    _check_overlap(case, name, image, first, base.volume)
+    if found is None:
+        return Motion("resampled")
+    why = f"registration found no clearly better place ({found.gain}), so it stays where its headers place it"
+    return Motion("resampled", found, None, why if found.exceeds(PLAUSIBLE_MM, PLAUSIBLE_DEGREES) else "")
+
+
+def _doubt(found: Registration, first: str, on_grid: bool) -> str:
+    """Why a registration is to be looked at: it is large, or the images were aligned by their headers."""
+    if found.exceeds(PLAUSIBLE_MM, PLAUSIBLE_DEGREES):
+        how = f"moved it by {found.motion}, more than a patient is likely to move ({found.gain}); look at the result"
+        return f"registration {how}"
+    return (
+        f"it shares the grid of {first}, but registration moved it by {found.motion} ({found.gain})" if on_grid else ""
+    )
+
+
+def _check_overlap(case: str, name: str, image: Volume, first: str, reference: Volume) -> None:
+    if apart_mm := measure_distance(image, reference):
+        raise GridMismatch(
+            f"case {case}: {name} does not overlap {first}: the headers put them {apart_mm:.0f} mm apart; check the "
+            "headers, or leave it out"
+        )
 
 
 @dataclass
@@ -87,17 +203,17 @@ class Aligner:
         case: Name of the case, for messages.
         registers: Whether images are registered. Otherwise they are only resampled where their headers place them.
         first: Name of the first sequence, for messages.
-        moved: Each sequence that was moved, to its registration; None if it was only resampled.
+        moved: Each sequence that was moved or resampled, to how.
     """
 
     case: str
     registers: bool = False
     first: str = "the first sequence"
-    moved: dict[str, Registration | None] = field(default_factory=dict)
+    moved: dict[str, Motion] = field(default_factory=dict)
     _grids: list[tuple[Volume, ItkObject]] = field(default_factory=list)
 
     def __call__(self, name: str, moving: Volume, reference: Volume) -> Volume:
-        """The volume on the grid of `reference`.
+        """The volume on the grid of `reference`; the same volume if it is there already and has not moved.
 
         Raises:
             ImageError: it cannot be registered.
@@ -107,44 +223,28 @@ class Aligner:
             transforms = (transform for grid, transform in self._grids if moving.on_grid_of(grid))
             transform = next(transforms, None)
             if transform is None:
-                self._check_overlap("the label map", moving, reference)
+                _check_overlap(self.case, "the label map", moving, self.first, reference)
             return resample(moving, reference, transform)
-        try:
-            found = register(moving, reference) if self.registers else None
-        except ImageError as error:
-            raise ImageError(
-                f"case {self.case}: {name} cannot be registered: {error}; mend it, or leave it out"
-            ) from error
-        transform = found.transform if found and found.better else None
-        if transform is None:
-            self._check_overlap(name, moving, reference)
-        self.moved[name] = found
-        self._grids.append((moving.with_array(np.broadcast_to(np.uint8(0), moving.shape)), transform))
-        result = resample(moving, reference, transform)
+        motion = find_motion(self.case, name, moving, self.first, Pyramid(reference, self.first), self.registers)
+        if motion.how == "in place":
+            return moving
+        self.moved[name] = motion
+        self._grids.append((moving.with_array(np.broadcast_to(np.uint8(0), moving.shape)), motion.transform))
+        result = resample(moving, reference, motion.transform)
         if result.array.min() == result.array.max() and moving.array.min() < moving.array.max():
             raise GridMismatch(
                 f"case {self.case}: {name} shows nothing where {self.first} lies; check the headers, or leave it out"
             )
         return result
 
-    def _check_overlap(self, name: str, moving: Volume, reference: Volume) -> None:
-        if apart_mm := measure_distance(moving, reference):
-            raise GridMismatch(
-                f"case {self.case}: {name} does not overlap {self.first}: the headers put them {apart_mm:.0f} mm "
-                "apart; check the headers, or leave it out"
-            )
-
     @property
     def warnings(self) -> dict[str, str]:
-        """Sequence to the reason why its registration is doubtful, for those that are."""
-        return {name: found.warning for name, found in self.moved.items() if found and found.warning}
+        """Sequence to the reason why its motion is doubtful, for those where it is."""
+        return {name: motion.warning for name, motion in self.moved.items() if motion.warning}
 
     def to_json(self) -> dict[str, Any]:
         """How each sequence came to the grid, for the report of a case."""
-        return {
-            name: {"how": "registered", **found.to_json()} if found else {"how": "resampled"}
-            for name, found in self.moved.items()
-        }
+        return {name: motion.to_json() for name, motion in self.moved.items()}
 
 
 def measure_distance(one: Volume, other: Volume) -> float:
@@ -204,92 +304,3 @@ def _interpolate(
     target = build_itk(np.empty(reference.shape, np.uint8), reference.affine)
     moved = load_itk().Resample(image, target, transform or load_itk().Transform(), how, beyond)
     return np.asarray(load_itk().GetArrayFromImage(moved))
-
-
-def register(moving: Volume, reference: Volume) -> Registration:
-    """Find the rigid motion that brings `moving` to `reference`.
-
-    It starts where the headers place the two, or where their centres of mass meet if they agree more there.
-
-    Raises:
-        ImageError: an image is constant, holds NaN or infinite values, or the two do not overlap.
-    """
-    for volume in (moving, reference):
-        low, high = float(volume.array.min()), float(volume.array.max())
-        if not np.isfinite(high - low):
-            raise ImageError("NaN or infinite values are in it, or in the first sequence")
-        if low == high:
-            raise ImageError(f"it, or the first sequence, is {low:g} everywhere")
-    levels = [(_coarsen(reference, mm), _coarsen(moving, mm), mm) for mm in LEVELS_MM]
-    centre = reference.affine[:3] @ (*((n - 1) / 2 for n in reference.shape), 1)
-    still = load_itk().Euler3DTransform()
-    still.SetCenter(centre.tolist())
-    centred = load_itk().Euler3DTransform(still)
-    centred.SetTranslation((_find_middle(moving) - _find_middle(reference)).tolist())
-    with _one_thread():
-        transform = max((still, centred), key=lambda start: measure(*levels[0][:2], start))
-        for fixed, moved, mm in levels:
-            transform = _climb(fixed, moved, transform, mm)
-        before, after = (measure(*levels[-1][:2], motion) for motion in (still, transform))
-    shift_mm = float(np.linalg.norm(transform.GetTranslation()))
-    cosine = (np.trace(np.reshape(transform.GetMatrix(), (3, 3))) - 1) / 2
-    return Registration(transform, before, after, shift_mm, float(np.degrees(np.arccos(np.clip(cosine, -1, 1)))))
-
-
-def measure(fixed: ItkObject, moving: ItkObject, transform: ItkObject) -> float:
-    """Mattes mutual information of two images of ITK in nats, over all voxels of `fixed`; 0 if they do not overlap."""
-    method = _method()
-    method.SetInitialTransform(transform)
-    try:
-        return -float(method.MetricEvaluate(fixed, moving))
-    except RuntimeError:
-        return 0.0
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Several threads would add up the samples in another order each time; ITK's metric heeds no other setting."""
-    with _ALONE:
-        before = load_itk().ProcessObject.GetGlobalDefaultNumberOfThreads()
-        load_itk().ProcessObject.SetGlobalDefaultNumberOfThreads(1)
-        try:
-            yield
-        finally:
-            load_itk().ProcessObject.SetGlobalDefaultNumberOfThreads(before)
-
-
-def _method() -> ItkObject:
-    method = load_itk().ImageRegistrationMethod()
-    method.SetMetricAsMattesMutualInformation(BINS)
-    method.SetInterpolator(load_itk().sitkLinear)
-    return method
-
-
-def _climb(fixed: ItkObject, moving: ItkObject, start: ItkObject, mm: float) -> ItkObject:
-    """One level: gradient ascent whose steps begin at half a voxel and are halved whenever they turn back."""
-    method = _method()
-    method.SetMetricSamplingStrategy(method.REGULAR)
-    share = min(1.0, SAMPLES / np.prod(fixed.GetSize()))
-    method.SetMetricSamplingPercentage(float(share), SEED)
-    method.SetOptimizerAsRegularStepGradientDescent(mm / 2, mm / 200, ITERATIONS)
-    method.SetOptimizerScalesFromPhysicalShift()
-    transform = load_itk().Euler3DTransform(start)
-    method.SetInitialTransform(transform, inPlace=True)
-    try:
-        method.Execute(fixed, moving)
-    except RuntimeError as error:
-        raise ImageError("it does not overlap with the first sequence") from error
-    return transform
-
-
-def _coarsen(volume: Volume, mm: float) -> ItkObject:
-    """Voxels averaged in blocks of about `mm`, along each axis by itself, so that thick slices stay."""
-    d, h, w = (max(1, round(mm / size)) for size in volume.spacing_mm)
-    factors = [min(factor, n) for factor, n in zip((w, h, d), volume.shape[::-1], strict=True)]
-    return load_itk().BinShrink(build_itk(volume.array.astype(np.float32), volume.affine), factors)
-
-
-def _find_middle(volume: Volume) -> Doubles:
-    """The centre (x, y, z) of what differs from the background, in millimetres."""
-    inside = np.argwhere(find_foreground({"": volume.array}, volume.spacing_mm).mask)
-    return np.asarray(volume.affine[:3] @ (*inside.mean(axis=0), 1))

@@ -45,12 +45,8 @@ def to_working_grid(scan: Volume, spacing_mm: float = WORKING_MM) -> Volume:
     upright = turn(scan, find_turn(scan.affine))
     array = np.asarray(upright.array, np.float32)
     ratios = [spacing_mm / s for s in upright.spacing_mm]
-    for axis, ratio in enumerate(ratios):
-        if ratio > 1.2:
-            array = ndimage.gaussian_filter1d(array, ANTI_ALIAS * np.sqrt(ratio**2 - 1), axis, mode="nearest")
-    for axis, ratio in enumerate(ratios):
-        count = max(1, round(array.shape[axis] / ratio))
-        array = _interpolate(array, _positions(array.shape[axis], ratio, count), axis)
+    for axis in sorted(range(3), key=lambda axis: -ratios[axis]):
+        array = _coarsen(array, ratios[axis], axis)
     first = [(r - 1) / 2 + _slack(n, r) for n, r in zip(upright.shape, ratios, strict=True)]
     affine = upright.affine.copy()
     affine[:3, 3] += affine[:3, :3] @ first
@@ -68,6 +64,14 @@ def to_scan_grid(working: Volume, scan: Volume) -> Floats:
         at = (np.arange(n) - (ratio - 1) / 2 - _slack(n, ratio)) / ratio
         array = _interpolate(array, at, axis)
     return np.asarray(turn(Volume(array, upright.affine), how.inverse).array)
+
+
+def _coarsen(array: Floats, ratio: float, axis: int) -> Floats:
+    """An array (D, H, W) blurred along an axis and sampled at steps of `ratio` voxels."""
+    n = array.shape[axis]
+    if ratio > 1.2:
+        array = ndimage.gaussian_filter1d(array, ANTI_ALIAS * np.sqrt(ratio**2 - 1), axis, mode="nearest")
+    return _interpolate(array, _positions(n, ratio, max(1, round(n / ratio))), axis)
 
 
 def _positions(n: int, ratio: float, count: int) -> Floats:

@@ -1,29 +1,44 @@
 """`inspect`: show what is in a model folder, an image, a folder of cases or a raw study, and the shipped models."""
 
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from brainsegnet._atomic import find_suffix
 from brainsegnet.errors import BrainSegNetError, DatasetError, ModelError
 from brainsegnet.io.case_files import PERFUSION, CaseFiles, read_sequences
-from brainsegnet.io.cases import DatasetCheck, check_dataset, search_cases
+from brainsegnet.io.cases import DatasetCheck, check_dataset
 from brainsegnet.io.images import READERS, Series, read_image, read_labels, read_series
-from brainsegnet.metrics.table import Table, count_cases, text_columns
+from brainsegnet.metrics.table import count_cases, text_columns
+from brainsegnet.model.brain_card import BrainCard, read_brain_card
 from brainsegnet.model.card import Card, Comparison, ExportNote, Parent, TrainingNote
-from brainsegnet.model.store import BEST, CARD_FILE, LAST, Model, is_shipped, open_model, resolve_model, shipped_models
+from brainsegnet.model.store import (
+    BEST,
+    BRAIN_CARD_FILE,
+    CARD_FILE,
+    HOME,
+    LAST,
+    Model,
+    is_brain_model,
+    is_shipped,
+    open_model,
+    resolve_model,
+    shipped_models,
+)
+from brainsegnet.pipeline.discover import Discovered, find_all
 from brainsegnet.preprocessing.prepare import check_case
-from brainsegnet.reporting.study import describe_study, tell_others
-from brainsegnet.volume import Case, Volume
+from brainsegnet.progress import Callback
+from brainsegnet.reporting.study import Inventory, describe_studies, tell_others
+from brainsegnet.volume import Case, Volume, describe_gap
 
 Row = tuple[str, ...]
 _IMAGE = ("name", "voxels (D, H, W)", "spacing mm", "type", "smallest", "largest")
 _NAMED = 24
 """A model's cases are all named up to this number; of more, half of it. The card names all."""
+_BRAIN_USE = "the brain in scans with the skull on; segment runs it where it is needed"
 _CASE = ("case", "sequences", "labels", "convention", "incomplete")
 
 
-def inspect(model_or_case: Path | None = None) -> Table:
+def inspect(model_or_case: Path | None = None, callback: Callback | None = None) -> Inventory:
     """Show what is in a model folder, a shipped model, an image, a case, or a folder or table of cases.
 
     Without an argument it lists the shipped models: sequences, tissues, training data, licence, scores and hash.
@@ -31,9 +46,10 @@ def inspect(model_or_case: Path | None = None) -> Table:
     Args:
         model_or_case: Model folder, output folder of `train`, name of a shipped model, folder or table of cases, raw
             study (folder, zip or file of DICOM, or a folder of images), or image file.
+        callback: Hears the share of the files of raw studies that is read.
 
     Returns:
-        A table for the console or for Markdown.
+        A table for the console or for Markdown, with a sentence on each case that `segment` could not use.
 
     Raises:
         ModelError: a model folder cannot be used.
@@ -46,64 +62,90 @@ def inspect(model_or_case: Path | None = None) -> Table:
     """
     if model_or_case is None:
         return _list_shipped()
+    if is_brain_model(model_or_case):
+        home = HOME / model_or_case.name
+        return Inventory(text_columns("what", "value"), brain_rows(read_brain_card(home)), f"model {home}")
     if model := resolve_model(model_or_case) if is_shipped(model_or_case) else find_model(model_or_case):
         title = f"model {model.folder}"
-        return Table(text_columns("what", "value"), card_rows(model.card), title, _check_exports(model))
+        return Inventory(text_columns("what", "value"), card_rows(model.card), title, _check_exports(model))
     if find_suffix(model_or_case, READERS):
         series = read_series(model_or_case)
         row = _series_row(model_or_case.name, series)
-        return Table(text_columns(*_IMAGE), [row], f"image {model_or_case}", series.warnings)
-    try:
-        search = search_cases([model_or_case])
-    except DatasetError:
-        if (study := _describe_study(model_or_case)) is None:
-            raise
-        return study
-    cases, unusable = search.cases, [*search.failures.values(), *search.left_out]
-    if len(cases) == 1 and not unusable:
-        case = cases[0]
-        volumes = dict(zip(case.images, read_sequences(case, [*case.images]), strict=True))
-        defects = [f"{name}: {said}" for name, volume in volumes.items() for said in volume.warnings]
-        defects += _check_volumes(case, volumes)
-        volumes |= {"lesion": read_image(case.lesion)} if case.lesion else {}
-        images = [_series_row(name, Series(volume.array[None], volume.affine)) for name, volume in volumes.items()]
-        used = {path.resolve() for path in (*case.images.values(), *([case.lesion] if case.lesion else ()))}
-        others = tell_others(model_or_case.resolve(), used) if model_or_case.is_dir() else []
-        notes = [f"layout: {case.layout}", *defects, *others]
-        return Table(text_columns(*_IMAGE), images, f"case {case.name}", notes)
-    found = check_dataset(cases)
+        return Inventory(text_columns(*_IMAGE), [row], f"image {model_or_case}", series.warnings)
+    found = find_all([model_or_case], callback=callback)
+    if not found.cases and not found.rejected:
+        raise DatasetError("; ".join(found.failures.values()))
+    cases = [case for case in found.cases if isinstance(case, CaseFiles)]
+    if not cases:
+        return describe_studies(model_or_case, found)
+    if len(found.cases) == 1 and not found.failures and not found.left_out:
+        return _describe_case(cases[0], model_or_case)
+    return _list_cases(found, cases, model_or_case)
+
+
+def _describe_case(case: CaseFiles, path: Path) -> Inventory:
+    """The images of one case, and what is odd about them."""
+    volumes = dict(zip(case.images, read_sequences(case, [*case.images]), strict=True))
+    odd = [f"{name}: {said}" for name, volume in volumes.items() for said in volume.warnings]
+    (first, reference), *others = volumes.items()
+    odd += [describe_gap(name, volume, first, reference) for name, volume in others if not volume.on_grid_of(reference)]
+    unusable = _check_volumes(case, volumes)
+    volumes |= {"lesion": read_image(case.lesion)} if case.lesion else {}
+    images = [_series_row(name, Series(volume.array[None], volume.affine)) for name, volume in volumes.items()]
+    used = {path.resolve() for path in (*case.images.values(), *([case.lesion] if case.lesion else ()))}
+    others_told = tell_others(path.resolve(), used) if path.is_dir() else []
+    notes = [f"layout: {case.layout}", *odd, *unusable, *_check_labels(case), *others_told]
+    return Inventory(text_columns(*_IMAGE), images, f"case {case.name}", notes, unusable=unusable)
+
+
+def _list_cases(found: Discovered, cases: Sequence[CaseFiles], path: Path) -> Inventory:
+    """Several cases: sequences, label maps, and what is wrong with each."""
+    checked = check_dataset(cases)
     rows = []
-    for case in cases:
+    for case in found.cases:
+        if not isinstance(case, CaseFiles):
+            rows.append((case.name, _join_names(case.sequences), "no", "", "; ".join(case.unclear.values())))
+            continue
         labels = ("yes" if case.lesion else "no", case.convention.name if case.convention else "the task's")
-        rows.append((case.name, _join_names(case.images), *labels, "; ".join(found.defects.get(case.name, ()))))
-    title = f"{len(cases)} cases in {model_or_case}"
-    return Table(text_columns(*_CASE), rows, title, [*_summary(found, len(cases), not unusable), *unusable])
+        rows.append((case.name, _join_names(case.images), *labels, "; ".join(checked.defects.get(case.name, ()))))
+    out = [*found.failures.values(), *found.left_out]
+    studies = len(found.cases) - len(cases)
+    raw = [f"raw studies: {studies}"] if studies else []
+    notes = [*_summary(checked, len(cases), not out), *raw, *out]
+    unusable = [*found.failures.values(), *(f"case {name}: {said}" for name, said in _find_damaged(checked, cases))]
+    title = f"{len(found.cases)} cases in {path}"
+    return Inventory(text_columns(*_CASE), rows, title, notes, unusable=unusable)
 
 
-def _describe_study(path: Path) -> Table | None:
-    """The table of a raw study; None where there is no image at all.
-
-    Raises:
-        ImageError: there are images, but none can be used.
-    """
-    with suppress(DatasetError):
-        return describe_study(path)
-    return None
+def _find_damaged(checked: DatasetCheck, cases: Sequence[CaseFiles]) -> Iterator[tuple[str, str]]:
+    """Name of each case with an image that is absent, empty or cut short, and the reason."""
+    for case in cases:
+        files = [str(path) for path in case.images.values()]
+        for said in checked.defects.get(case.name, ()):
+            if said.startswith(tuple(files)):
+                yield case.name, said
+                break
 
 
 def _check_volumes(case: CaseFiles, volumes: Mapping[str, Volume]) -> list[str]:
-    """Sentences on why `segment` would refuse these images, or `evaluate` the label map."""
-    checks: tuple[Callable[[], object], ...] = (
-        lambda: check_case(Case(case.name, volumes)),
-        lambda: read_labels(case.lesion) if case.lesion else None,
-    )
+    """Sentences on why `segment` would refuse these images."""
     defects = []
-    for check in checks:
+    for name, volume in volumes.items():
         try:
-            check()
+            check_case(Case(case.name, {name: volume}))
         except BrainSegNetError as error:
             defects.append(str(error))
     return defects
+
+
+def _check_labels(case: CaseFiles) -> list[str]:
+    """A sentence on why `evaluate` would refuse the label map."""
+    try:
+        if case.lesion:
+            read_labels(case.lesion)
+    except BrainSegNetError as error:
+        return [str(error)]
+    return []
 
 
 def _check_exports(model: Model) -> list[str]:
@@ -127,12 +169,37 @@ def find_model(folder: Path) -> Model | None:
     return open_model(folder) if any((home / CARD_FILE).exists() for home in homes) else None
 
 
-def _list_shipped() -> Table:
+def _list_shipped() -> Inventory:
     shipped = shipped_models()
     columns = {name: _facts(model) for name, model in shipped.items()}
     kinds = list(next(iter(columns.values()), {}))
     rows: list[Row] = [(kind, *(facts[kind] for facts in columns.values())) for kind in kinds]
-    return Table(text_columns("", *columns), rows, f"{len(shipped)} models in the package")
+    notes = [f"{card.name}: {_BRAIN_USE}; {card.licence}" for card in _find_brain_cards()]
+    return Inventory(text_columns("", *columns), rows, f"{len(shipped)} models in the package", notes)
+
+
+def _find_brain_cards() -> list[BrainCard]:
+    return [read_brain_card(path.parent) for path in sorted(HOME.glob(f"*/{BRAIN_CARD_FILE}"))]
+
+
+def brain_rows(card: BrainCard) -> list[tuple[str, str]]:
+    """The content of the card of a model that extracts brains by name, for people to read."""
+    limits = card.limits
+    rows = {
+        "name": card.name,
+        "finds": _BRAIN_USE,
+        "sequences": card.sequences,
+        "parameters": f"{card.parameters:,}",
+        "brain": f"where the logit is at least {card.threshold:g}",
+        "refuses": f"less than {limits.volume_ml:g} ml, more than {limits.most_ml:g} ml, a largest component below "
+        f"{limits.largest_share:g} of all, a mean probability below {limits.mean_probability:g}",
+        "trained on": f"{card.data}; {card.steps} steps",
+        "scores": "; ".join(f"{name} {value:g}" for name, value in card.scores.items()),
+        "licence": card.licence,
+        "intended use": card.intended_use,
+        **{f"SHA-256 of {name}": sha256 for name, sha256 in card.files.items()},
+    }
+    return list(rows.items())
 
 
 def _facts(model: Model) -> dict[str, str]:

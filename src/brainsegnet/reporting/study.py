@@ -1,44 +1,60 @@
-"""The series of a raw study as a table: which sequence each is, and why, and which of them `segment` would take."""
+"""Raw studies as a table: which sequence each series is, and why, and which of them `segment` would take."""
 
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from brainsegnet._atomic import stem_of
-from brainsegnet.errors import DatasetError
+from brainsegnet.errors import BrainSegNetError
 from brainsegnet.io.aliases import ORDER
-from brainsegnet.io.dicom import read_studies
 from brainsegnet.io.images import READERS
 from brainsegnet.metrics.table import Table, text_columns
-from brainsegnet.pipeline.choose import choose
+from brainsegnet.model.store import choose_model
+from brainsegnet.pipeline.discover import Discovered
 from brainsegnet.pipeline.headers import KINDS, read_words, weigh
-from brainsegnet.pipeline.identify import Finding, find_images, identify_study
-from brainsegnet.progress import Callback
+from brainsegnet.pipeline.identify import Finding, find_images
+from brainsegnet.pipeline.study_case import StudyCase, know
 
 _COLUMNS = ("series", "sequence", "confidence", "voxels (D, H, W)", "spacing mm", "plane", "reason")
 
 
-def describe_study(path: Path, callback: Callback | None = None) -> Table:
-    """Which sequence every series of a study is, with the reason.
+@dataclass(frozen=True)
+class Inventory(Table):
+    """What is in a model, an image, a folder of cases or a study.
 
-    Args:
-        path: Folder, zip or file of DICOM, or a folder of other images.
-        callback: Hears the share of the DICOM files that is read.
-
-    Raises:
-        DatasetError: there is no image.
-        ImageError: no series can be used.
+    Attributes:
+        unusable: A sentence on each case that `segment` could not use; the notes repeat it.
     """
-    if find_images(path):
-        findings = identify_study(path)
-        return _build_table(f"study {path}", findings, _tell_choices(findings))
-    studies = read_studies(path, callback)
-    findings = [finding for study in studies for finding in identify_study(study)]
-    refused = [f"not used: {refusal}" for study in studies for refusal in study.refused]
-    notes = [*studies[0].notes, *refused]
-    if len(studies) == 1:
-        return _build_table(f"study {path}", findings, [*_tell_choices(findings), *notes])
-    remedy = f"{path} holds {len(studies)} studies; name the folder of one"
-    return _build_table(f"{len(studies)} studies in {path}", findings, [remedy, *notes])
+
+    unusable: Sequence[str] = ()
+
+
+def describe_studies(path: Path, found: Discovered) -> Inventory:
+    """Which sequence every series of the studies at a path is, with the reason, and what `segment` would use."""
+    studies = [case for case in (*found.cases, *found.rejected) if isinstance(case, StudyCase)]
+    several = len(studies) + len({*found.failures} - {study.name for study in studies}) > 1
+    rows: list[tuple[str, ...]] = []
+    notes: list[str] = []
+    for study in studies:
+        before = f"{study.name}: " if several else ""
+        rows += [((study.name,) if several else ()) + _row(finding) for finding in study.findings]
+        notes += [before + sentence for sentence in (*tell_choices(study), *study.notes)]
+    unusable = [*found.failures.values(), *(said for study in found.cases if (said := _refuse(study)))]
+    notes += [sentence for sentence in (*unusable, *found.left_out) if not any(sentence.endswith(n) for n in notes)]
+    columns = text_columns(*(("case",) if several else ()), *_COLUMNS)
+    title = f"{len(studies)} studies in {path}" if several else f"study {path}"
+    return Inventory(columns, rows, title, notes, grouped=several, unusable=unusable)
+
+
+def tell_choices(study: StudyCase) -> list[str]:
+    """A sentence for each sequence: which series stands for it, or why none does."""
+    told = []
+    for sequence in ORDER:
+        if choice := study.choices.get(sequence):
+            told.append(f"{sequence}: {choice.name}{f', {choice.reason}' if choice.reason else ''}")
+        elif sequence in study.unclear:
+            told.append(study.unclear[sequence])
+    return told or ["no sequence is recognised; name the files, as in --flair FILE"]
 
 
 def tell_others(folder: Path, used: Collection[Path]) -> list[str]:
@@ -51,8 +67,15 @@ def tell_others(folder: Path, used: Collection[Path]) -> list[str]:
     return told
 
 
-def _build_table(title: str, findings: Sequence[Finding], notes: Sequence[str]) -> Table:
-    return Table(text_columns(*_COLUMNS), [_row(finding) for finding in findings], title, notes)
+def _refuse(case: object) -> str:
+    """Why the shipped model for a study could not use it; empty if it could."""
+    if not isinstance(case, StudyCase):
+        return ""
+    try:
+        case.check(choose_model({case.name: know(case)}).model.card.sequences)
+    except BrainSegNetError as error:
+        return str(error)
+    return ""
 
 
 def _row(finding: Finding) -> tuple[str, ...]:
@@ -61,17 +84,3 @@ def _row(finding: Finding) -> tuple[str, ...]:
     sequence = KINDS.get(finding.sequence, finding.sequence) or "unknown"
     sure = f"{finding.confidence:.0%}" if finding.sequence else ""
     return finding.name, sequence, sure, volumes + shape, spacing, finding.plane, finding.reason
-
-
-def _tell_choices(findings: Sequence[Finding]) -> list[str]:
-    """A sentence for each sequence: which series stands for it, or why none does."""
-    told = []
-    for sequence in ORDER:
-        try:
-            found = choose(findings, [sequence])
-        except DatasetError as error:
-            told.append(str(error))
-            continue
-        if choice := found.get(sequence):
-            told.append(f"{sequence}: {choice.name}{f', {choice.reason}' if choice.reason else ''}")
-    return told or ["no sequence is recognised; name the files, as in --flair FILE"]

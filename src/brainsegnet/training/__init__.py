@@ -45,8 +45,8 @@ class FitOptions:
     resample: bool = False
     "Resample sequences and label maps on other grids to the grid of the first sequence. By default they are refused."
     register: bool = False
-    """Register sequences on other grids rigidly to the first sequence, then resample them. Sequences on its grid stay
-    as they are."""
+    """Register sequences on other grids rigidly to the first sequence, then resample them. So are sequences on its grid
+    that have clearly moved."""
     seed: int = 0
     "Seed of everything that is random."
     accelerator: Device = "auto"

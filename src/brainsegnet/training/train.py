@@ -30,6 +30,7 @@ from brainsegnet.model.store import (
     settle,
     torch_needed,
 )
+from brainsegnet.preprocessing.grids import find_common_spacing
 from brainsegnet.progress import Callback
 from brainsegnet.task import Task, load_task
 from brainsegnet.training import TrainOptions
@@ -124,7 +125,10 @@ def train_split(
         held_out = read(split.validation, split, callback.on_message) if scored and fabric.is_global_zero else {}
         check_distinct(held_out, scans)
         hashes = hash_images(split) if fabric.is_global_zero else {}
-        run = _Run(out, split, plan, options, parent, buffer, list(held_out.values()), hashes)
+        spacing_mm = find_common_spacing(scan.spacing_mm for scan in scans.values())
+        if parent is not None and not scans:
+            spacing_mm = parent.card.input.spacing_mm
+        run = _Run(out, split, plan, options, parent, buffer, list(held_out.values()), hashes, spacing_mm)
         try:
             log = run.open_log() if fabric.is_global_zero else None
             monitoring = Monitoring(
@@ -256,6 +260,7 @@ class _Run:
     buffer: "SimulationBuffer | None"
     held_out: Sequence["Scan"]
     hashes: Hashes
+    spacing_mm: float | None = None
     scores: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -295,6 +300,7 @@ class _Run:
                 sequences=split.sequences,
                 normalisation=split.task.normalisation,
                 any_subset=recipe.drop_sequences > 0 and len(split.sequences) > 1,
+                spacing_mm=self.spacing_mm,
             ),
             network=Architecture.model_validate(recipe.model_dump(include=set(Architecture.model_fields))),
             training=TrainingNote(

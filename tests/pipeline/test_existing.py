@@ -10,10 +10,11 @@ import pytest
 
 from brainsegnet._atomic import OutputOptions
 from brainsegnet.errors import BrainSegNetError, OutputError, UsageError
-from brainsegnet.inference import SegmentOptions, existing
-from brainsegnet.inference.segment import segment
+from brainsegnet.inference import SegmentOptions
 from brainsegnet.io.cases import find_cases
 from brainsegnet.io.images import describe_file, read_image, write_image
+from brainsegnet.pipeline.inputs import describe_inputs
+from brainsegnet.pipeline.segment import segment
 
 CPU = SegmentOptions(device="cpu", threads=1)
 OVERWRITE, CONTINUE = OutputOptions(overwrite=True), OutputOptions(skip_existing=True)
@@ -137,14 +138,12 @@ def test_a_json_that_says_nothing_is_no_result(results, data, trained, text):
 
 
 def test_a_file_that_changes_while_it_is_read_is_refused(data, trained, tmp_path, monkeypatch):
-    read = existing.describe_inputs
-
-    def change(files, sequences, content):
+    def change(files, sequences, content, mask):
         if content:
             os.utime(files.images["t1"], (5, 5))
-        return read(files, sequences, content)
+        return describe_inputs(files, sequences, content, mask)
 
-    monkeypatch.setattr("brainsegnet.inference.segment.describe_inputs", change)
+    monkeypatch.setattr("brainsegnet.pipeline.load.describe_inputs", change)
     with pytest.raises(BrainSegNetError, match="t1 was changed while it was read"):
         segment(data / "phantom0000", trained, tmp_path / "a.nii.gz", CPU)
     assert not list(tmp_path.glob("a.*"))

@@ -6,48 +6,23 @@ it lists exist.
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from brainsegnet._atomic import OutputOptions, refuse_existing, stem_of
 from brainsegnet.errors import ImageError
 from brainsegnet.inference import SegmentOptions
 from brainsegnet.io.case_files import CaseFiles
-from brainsegnet.io.images import describe_file
 from brainsegnet.io.layouts import read_note
 from brainsegnet.model.card import Card
-
-Note = Mapping[str, Any]
-
-
-def describe_inputs(files: CaseFiles, sequences: Sequence[str], content: bool) -> dict[str, dict[str, Any]]:
-    """What tells whether the files of a case are still the same, by sequence, as `describe_file` gives it.
-
-    Args:
-        files: Files of the case.
-        sequences: Sequences of the model; those that the case lacks are left out.
-        content: Whether the hash of all bytes is given too.
-
-    Raises:
-        ImageError: a file cannot be read.
-    """
-    used = {name: files.images[name] for name in sequences if name in files.images}
-    described = {path: describe_file(path, content) for path in dict.fromkeys(used.values())}
-    return {name: described[path] for name, path in used.items()}
-
-
-def check_unchanged(case: str, before: Mapping[str, Note], after: Mapping[str, Note]) -> None:
-    """Check that no file was written to while it was read.
-
-    Raises:
-        ImageError: one was.
-    """
-    for name, facts in before.items():
-        if any(after[name][key] != value for key, value in facts.items()):
-            raise ImageError(f"case {case}: {name} was changed while it was read; wait until it is complete")
+from brainsegnet.pipeline.inputs import COMPARED, Note, describe_inputs
+from brainsegnet.pipeline.study_case import StudyCase
 
 
 def find_done(
-    cases: Sequence[CaseFiles], targets: Mapping[str, Path], card: Card, options: SegmentOptions, output: OutputOptions
+    cases: Sequence[CaseFiles | StudyCase],
+    targets: Mapping[str, Path],
+    card: Card,
+    options: SegmentOptions,
+    output: OutputOptions,
 ) -> dict[str, Note]:
     """The cases that are done, with the content of their JSON. Without `skip_existing` there are none.
 
@@ -83,14 +58,22 @@ def find_done(
 
 def _is_complete(note: Note, target: Path) -> bool:
     """Whether a JSON is that of a label map, and all files that it lists exist."""
-    maps, uncertainty = note.get("probabilities"), note.get("uncertainty", {})
-    entropy = uncertainty.get("entropy") if isinstance(uncertainty, dict) else None
-    names = [note.get("labels"), *(maps.values() if isinstance(maps, dict) else ()), *([entropy] if entropy else ())]
-    there = all(isinstance(name, str) and target.with_name(Path(name).name).is_file() for name in names)
+    named: list[object] = [note.get("labels")]
+    for kind in ("probabilities", "grids", "preprocessed"):
+        named += files.values() if isinstance(files := note.get(kind), dict) else ()
+    for kind, keys in (("uncertainty", ("entropy",)), ("dicom", ("segmentation", "report"))):
+        if isinstance(files := note.get(kind), dict):
+            named += [files[key] for key in keys if files.get(key)]
+    there = all(isinstance(name, str) and _stay_beside(target, name).is_file() for name in named)
     return there and note.get("labels") == target.name
 
 
-def _find_difference(note: Note, case: CaseFiles, card: Card, options: SegmentOptions, verify: bool) -> str:
+def _stay_beside(target: Path, name: str) -> Path:
+    """A file beside the target, or in a folder beside it, whatever a JSON says."""
+    return target.parent.joinpath(*[part for part in Path(name).parts[-2:] if part not in ("..", "/")])
+
+
+def _find_difference(note: Note, case: CaseFiles | StudyCase, card: Card, options: SegmentOptions, verify: bool) -> str:
     """Why a result is not the one that is asked for; empty if it is."""
     model = note.get("model")
     known = model.get("sha256") if isinstance(model, dict) else None
@@ -103,12 +86,12 @@ def _find_difference(note: Note, case: CaseFiles, card: Card, options: SegmentOp
         return f"it was made with another --{other[0].replace('_', '-')}"
     recorded = note.get("inputs")
     try:
-        inputs = describe_inputs(case, card.sequences, content=verify)
+        inputs = describe_inputs(case, card.sequences, verify, options.brain_mask)
     except ImageError as error:
         return str(error)
     if not isinstance(recorded, dict) or recorded.keys() != inputs.keys():
         return "it was made of other sequences"
-    keys = ("sha256",) if verify else ("bytes", "modified", "header_sha256")
+    keys = ("sha256",) if verify else COMPARED
     for name, facts in inputs.items():
         earlier = recorded[name] if isinstance(recorded[name], dict) else {}
         if any(earlier.get(key) != facts[key] for key in keys):

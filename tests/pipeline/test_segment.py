@@ -13,11 +13,12 @@ import pytest
 from brainsegnet.errors import BrainSegNetError, ImageError, OutputError
 from brainsegnet.inference import SegmentOptions
 from brainsegnet.inference import segmenter as segmentation
-from brainsegnet.inference.segment import run_batch, segment
 from brainsegnet.inference.segmenter import open_engine
 from brainsegnet.io.cases import find_cases
 from brainsegnet.io.images import read_image, read_labels, write_image
 from brainsegnet.model.store import open_model
+from brainsegnet.pipeline.batch import run_batch
+from brainsegnet.pipeline.segment import segment
 from brainsegnet.preprocessing.prepare import prepare
 from brainsegnet.progress import Callback
 from brainsegnet.task import BRATS2015
@@ -58,7 +59,7 @@ def test_a_case_gets_labels_on_its_own_grid_and_a_report_that_fits_them(phantoms
     assert report["case"] == "phantom0002" and report["convention"]["4"] == "enhancing"
     assert report["sequences"] == {"used": ["flair", "t1", "t1c", "t2"], "absent": []}
     assert report["model"]["sha256"] == open_model(trained).card.weights.sha256
-    assert set(report["seconds"]) == {"read", "prepare", "network", "write"}
+    assert set(report["seconds"]) == {"read", "align", "brain", "prepare", "network", "write"}
     assert all(seconds > 0 for seconds in report["seconds"].values())
     assert sorted(path.name for path in out.parent.iterdir()) == ["lesion.json", "lesion.nii.gz"]
 
@@ -201,7 +202,7 @@ def test_another_grid_is_resampled_on_request(phantoms, trained, tmp_path):
     write_image(type(volume)(volume.array[:, ::2], volume.affine @ np.diag([1, 2, 1, 1.0])), tmp_path / "t2.nii.gz")
     images["t2"] = tmp_path / "t2.nii.gz"
     with pytest.raises(BrainSegNetError, match=r"t2 is \(24, 20, 40\) but flair is \(24, 40, 40\)"):
-        segment(images, trained, tmp_path / "a.nii.gz", CPU)
+        segment(images, trained, tmp_path / "a.nii.gz", replace(CPU, register=False))
     options = SegmentOptions(resample=True, device="cpu", threads=1)
     (done,) = segment(images, trained, tmp_path / "a.nii.gz", options).done
     assert read_labels(done.path).on_grid_of(read_image(images["flair"]))

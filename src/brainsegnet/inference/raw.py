@@ -1,0 +1,188 @@
+"""From images on their own grids to the case that the network sees: aligned, stripped, and of one voxel size.
+
+Scans that are prepared already, on one grid of the model's spacing and without the skull, pass unchanged.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from brainsegnet._types import ItkObject, Mask
+from brainsegnet.errors import ImageError
+from brainsegnet.inference import SegmentOptions
+from brainsegnet.inference.brain import REMEDY, BrainExtractor, extract_brain
+from brainsegnet.inference.predict import LoadedCase, find_used
+from brainsegnet.inference.scope import find_scope_warnings
+from brainsegnet.inference.steps import BrainNote, DicomSource, Steps, require_dicom
+from brainsegnet.io.images import read_image, to_labels
+from brainsegnet.model.card import Card
+from brainsegnet.preprocessing.alignment import Alignment, align
+from brainsegnet.preprocessing.foreground import SkullState, find_foreground
+from brainsegnet.preprocessing.grids import bring, build_working_grid
+from brainsegnet.preprocessing.prepare import check_case
+from brainsegnet.volume import Case, LabelMap, Volume
+
+LEAST_MASK_ML = 100.0
+"""Volume of the brain within a given mask below which the mask is wrong."""
+
+
+@dataclass(frozen=True, eq=False)
+class RawCase:
+    """The images of a case as they were read.
+
+    Attributes:
+        name: Name of the case, for messages.
+        images: Each sequence on its own grid; at least one.
+        sources: Sequences that are DICOM, to their series.
+        lesion: True label map, on the grid of the reference or of the sequence on which it was drawn; or None.
+    """
+
+    name: str
+    images: Mapping[str, Volume]
+    sources: Mapping[str, DicomSource] = field(default_factory=dict)
+    lesion: LabelMap | None = None
+
+
+def load_images(
+    raw: RawCase, card: Card, options: SegmentOptions, extractor: Callable[[], BrainExtractor] = BrainExtractor
+) -> LoadedCase:
+    """Align the sequences of a case, find the brain, and bring all to the grid on which the model works.
+
+    Args:
+        raw: The images.
+        card: Card of the model.
+        options: How to segment.
+        extractor: Gives what finds brains; called where a skull is on.
+
+    Raises:
+        MissingSequence: the model needs a sequence that is absent, or all are absent.
+        ImageError: an image cannot be used, a sequence moved further than a patient does, or shows no brain.
+        GridMismatch: sequences are on different grids, and the options say that these are not brought together.
+    """
+    case, images = raw.name, {name: raw.images[name] for name in find_used(raw.name, raw.images, card)}
+    for name, image in images.items():
+        check_case(Case(case, {name: image}))
+    seconds: dict[str, float] = {}
+    with _timing(seconds, "align"):
+        alignment = align(case, images, options.alignment, options.reference, card.sequences)
+    reference, source = images[alignment.reference], raw.sources.get(alignment.reference)
+    if options.dicom:
+        require_dicom(case, alignment.reference, source)
+    grid = build_working_grid(reference, card.input.spacing_mm if options.spacing == "model" else None)
+    with _timing(seconds, "brain"):
+        brain = find_brain(replace(raw, images=images), alignment, grid, options, extractor)
+    with _timing(seconds, "align"):
+        working = bring_all(case, images, alignment, grid, brain.mask)
+        lesion = raw.lesion and bring(raw.lesion, grid, find_transform(raw.lesion, images, alignment))
+    return LoadedCase(
+        Case(case, working, lesion),
+        native=None if grid.on_grid_of(reference) else _without_voxels(reference),
+        steps=Steps(alignment, brain, {name: _without_voxels(image) for name, image in images.items()}),
+        source=source,
+        warnings=find_scope_warnings({name: one.series.header for name, one in raw.sources.items()}),
+        seconds=seconds,
+    )
+
+
+def find_brain(
+    raw: RawCase,
+    alignment: Alignment,
+    grid: Volume,
+    options: SegmentOptions,
+    extractor: Callable[[], BrainExtractor],
+) -> BrainNote:
+    """The brain of a case on the working grid; its mask is None where the scans are stripped, or taken as they are.
+
+    What comes from the scanner as DICOM without a skull must show a brain too: it may be a phantom, or no head.
+
+    Errors are those of `load_images`.
+    """
+    case, images = raw.name, raw.images
+    with ThreadPoolExecutor() as pool:
+        skull = dict(zip(images, pool.map(find_skull_state, images.values()), strict=True))
+    if options.brain_mask is not None:
+        return _read_brain(case, images, alignment, grid, options.brain_mask, skull)
+    heads = {name: images[name] for name, state in skull.items() if state in ("skull on", "no background")}
+    if not options.extract_brain:
+        return BrainNote("as given", skull)
+    for name in raw.sources.keys() & (images.keys() - heads.keys()):
+        if defect := extractor()(images[name]).defect:
+            raise ImageError(f"case {case}: no brain was found in {name}: {defect}; {REMEDY}")
+    if not heads:
+        return BrainNote("as given", skull)
+    found = extract_brain(case, heads, alignment, grid, extractor())
+    volume_ml = float(np.count_nonzero(found.mask)) * grid.voxel_ml
+    return BrainNote("extracted", skull, found.mask, volume_ml, found.to_json(), tuple(found.warnings))
+
+
+def find_skull_state(image: Volume) -> SkullState:
+    """Whether the skull is on in one image."""
+    return find_foreground({"": image.array}, image.spacing_mm).skull
+
+
+def _read_brain(
+    case: str,
+    images: Mapping[str, Volume],
+    alignment: Alignment,
+    grid: Volume,
+    path: Path,
+    skull: Mapping[str, SkullState],
+) -> BrainNote:
+    """The brain in the file of the user, which lies where the sequence lies whose grid it has, else the reference."""
+    stored = read_image(path)
+    drawn = to_labels(stored.with_array(stored.array != 0))
+    mask = bring(drawn, grid, find_transform(drawn, images, alignment)).array > 0
+    volume_ml = float(np.count_nonzero(mask)) * grid.voxel_ml
+    if volume_ml < LEAST_MASK_ML:
+        raise ImageError(
+            f"case {case}: the brain mask {path} covers {volume_ml:.0f} ml of "
+            f"{alignment.reference}; name the mask of this patient, on the grid of one of the sequences"
+        )
+    return BrainNote("file", skull, mask, volume_ml)
+
+
+def bring_all(
+    case: str, images: Mapping[str, Volume], alignment: Alignment, grid: Volume, mask: Mask | None
+) -> dict[str, Volume]:
+    """Each sequence on the working grid, by one interpolation, and 0 outside the brain.
+
+    Raises:
+        ImageError: a sequence shows nothing of the brain.
+    """
+
+    def bring_one(name: str) -> Volume:
+        image = bring(images[name], grid, alignment.motions[name].transform)
+        if mask is not None:
+            image = image.with_array(np.where(mask, image.array, image.array.dtype.type(0)))
+        if image.array.min() == image.array.max():
+            place = "in the brain" if mask is not None else f"where {alignment.reference} lies"
+            raise ImageError(f"case {case}: {name} shows nothing {place}; check its headers, or leave it out")
+        return image
+
+    with ThreadPoolExecutor() as pool:
+        return dict(zip(images, pool.map(bring_one, images), strict=True))
+
+
+def find_transform(part: LabelMap, images: Mapping[str, Volume], alignment: Alignment) -> ItkObject:
+    """How a label map comes to the reference: as the sequence whose grid it has, so what was drawn stays in place."""
+    if part.on_grid_of(images[alignment.reference]):
+        return None
+    transforms = (alignment.motions[name].transform for name, image in images.items() if part.on_grid_of(image))
+    return next(transforms, None)
+
+
+def _without_voxels(image: Volume) -> Volume:
+    """The grid of an image, in no memory."""
+    return replace(image, array=np.broadcast_to(np.uint8(0), image.shape))
+
+
+@contextmanager
+def _timing(seconds: dict[str, float], stage: str) -> Iterator[None]:
+    started = time.perf_counter()
+    yield
+    seconds[stage] = seconds.get(stage, 0.0) + time.perf_counter() - started

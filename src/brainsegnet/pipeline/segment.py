@@ -1,0 +1,133 @@
+"""`segment`: studies and cases on disk, one or many; a label map and a JSON for each, in the space of the scanner."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from brainsegnet._atomic import OutputOptions, claiming
+from brainsegnet.errors import BrainSegNetError
+from brainsegnet.inference import SegmentOptions
+from brainsegnet.inference.predict import LoadedCase, PreparedCase, RawPrediction
+from brainsegnet.inference.segmenter import Segmenter
+from brainsegnet.io.case_files import CaseFiles
+from brainsegnet.io.limits import allow_voxels
+from brainsegnet.model.store import Model, choose_model, resolve_model, shipped_models
+from brainsegnet.pipeline.batch import BatchResult, SavedCase, run_batch
+from brainsegnet.pipeline.discover import Discovered, find_all, name_files
+from brainsegnet.pipeline.existing import find_done
+from brainsegnet.pipeline.load import load
+from brainsegnet.pipeline.outputs import plan_targets
+from brainsegnet.pipeline.study_case import StudyCase, know
+from brainsegnet.progress import Callback, CaseCounter
+
+
+def segment(
+    cases: Path | Sequence[Path] | Mapping[str, Path],
+    model: Path | str | None,
+    out: Path,
+    options: SegmentOptions | None = None,
+    callback: Callback | None = None,
+    output: OutputOptions | None = None,
+    given: Mapping[str, str] | None = None,
+) -> BatchResult:
+    """Segment one case or many on disk, and write a label map and a JSON for each.
+
+    Args:
+        cases: Studies as they come from the scanner (folder, zip or file of DICOM, or folder of other images), folders
+            of cases, or tables; or one case as sequence name to file, or to a folder of one DICOM series.
+        model: Name of a shipped model, model folder, or output folder of `train`. None chooses the shipped model for
+            the disease that the data set tells. Where it tells none, DWI or ADC means stroke, else it is a tumour.
+        out: Label map to write. For several cases, the folder that gets one label map each.
+        options: How to segment.
+        callback: Its `on_message` receives the reason for a chosen model, its `on_case` the `SavedCase` of each case,
+            and its `on_progress` how many are done.
+        output: What happens to results that exist already. By default they are refused.
+        given: Sequence to what stands for it in a study, whatever it seems to be: the number or name of a series, or a
+            file.
+
+    Returns:
+        The cases that succeeded, each with its label map and report, and a sentence for each that failed.
+
+    Raises:
+        ModelError: the model cannot be used. Or no model is named, and none fits, or two cases need different ones.
+        DatasetError: no case is found.
+        OutputError: the output exists or cannot be written, or a later search would take it for the truth of a case.
+        BrainSegNetError: the only case cannot be used. Of several cases, those that fail are in `failures`.
+    """
+    opened = None if model is None else resolve_model(model)
+    search = _find(cases, opened, given or {}, callback)
+    found, total = search.cases, len(search.cases) + len(search.failures)
+    if not found:
+        raise BrainSegNetError("; ".join(search.failures.values()))
+    opened = opened or _choose_model(found, callback)
+    options, output = options or SegmentOptions(), output or OutputOptions()
+    _check_options(options, total)
+    targets = plan_targets(found, out, searched=not isinstance(cases, Mapping), total=total)
+    segmenter = Segmenter(opened, options)
+    with claiming(next(iter(targets.values())).parent, [path.name for path in targets.values()]):
+        notes = find_done(found, targets, opened.card, options, output)
+        if notes and callback:
+            callback.on_message(f"{len(notes)} of {total} cases are done already and are left out")
+        batch = _segment_all([case for case in found if case.name not in notes], targets, segmenter, callback)
+    if total == 1 and batch.failures:
+        raise BrainSegNetError(next(iter(batch.failures.values())))
+    skipped = [SavedCase(name, targets[name], note) for name, note in notes.items()]
+    failures = {**search.failures, **batch.failures}
+    return replace(batch, failures=failures, left_out=search.left_out, skipped=skipped)
+
+
+def _find(
+    cases: Path | Sequence[Path] | Mapping[str, Path],
+    model: Model | None,
+    given: Mapping[str, str],
+    callback: Callback | None,
+) -> Discovered:
+    """The cases and studies to segment. Errors are those of `segment`."""
+    if isinstance(cases, Mapping):
+        return Discovered([name_files(cases)])
+    models = [model] if model else shipped_models().values()
+    wanted = dict.fromkeys(name for one in models for name in one.card.sequences)
+    return find_all([cases] if isinstance(cases, Path) else cases, [*wanted], given, callback)
+
+
+def _check_options(options: SegmentOptions, total: int) -> None:
+    if options.brain_mask is not None and total > 1:
+        raise BrainSegNetError(f"{options.brain_mask} is the brain mask of one case, and there are {total}; name one")
+
+
+def _segment_all(
+    cases: Sequence[CaseFiles | StudyCase],
+    targets: Mapping[str, Path],
+    segmenter: Segmenter,
+    callback: Callback | None,
+) -> BatchResult:
+    started, counter = dict[str, float](), CaseCounter(callback, len(cases))
+
+    def read(case: CaseFiles | StudyCase) -> LoadedCase | PreparedCase:
+        started[case.name] = time.perf_counter()
+        with allow_voxels(segmenter.options.max_voxels):
+            loaded = load(case, segmenter, targets[case.name].parent)
+        return segmenter.prepare(loaded) if segmenter.prepares_on_cpu else loaded
+
+    def compute(case: LoadedCase | PreparedCase) -> RawPrediction:
+        return segmenter.compute(case if isinstance(case, PreparedCase) else segmenter.prepare(case))
+
+    def write(raw: RawPrediction) -> SavedCase:
+        result = segmenter.finish(raw)
+        path = targets[result.name]
+        report = result.save(path)
+        saved = SavedCase(result.name, path, report, time.perf_counter() - started[result.name])
+        if callback:
+            callback.on_case(saved.name, saved)
+        return saved
+
+    return run_batch(cases, read, compute, write, lambda case: case.name, segmenter.open, counter.advance)
+
+
+def _choose_model(cases: Sequence[CaseFiles | StudyCase], callback: Callback | None) -> Model:
+    """The shipped model for these cases. The callback hears which, and why."""
+    choice = choose_model({case.name: know(case) for case in cases})
+    if callback:
+        callback.on_message(f"model {choice.model.card.name}, because {choice.reason}; --model names another")
+    return choice.model

@@ -1,0 +1,91 @@
+"""From raw images to what the network sees: prepared scans unchanged, skulls taken off, and who is out of scope."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from brainsegnet.errors import MissingSequence
+from brainsegnet.inference import SegmentOptions
+from brainsegnet.inference.raw import RawCase, find_transform, load_images
+from brainsegnet.inference.scope import find_scope_warnings
+from brainsegnet.io.cases import find_cases
+from brainsegnet.io.dicom_headers import SeriesHeader
+from brainsegnet.io.images import read_image
+from brainsegnet.model.store import open_model
+from brainsegnet.preprocessing.alignment import align
+
+
+@pytest.fixture
+def trained_card(trained):
+    return open_model(trained).card
+
+
+def at(card, spacing_mm):
+    return card.model_copy(update={"input": card.input.model_copy(update={"spacing_mm": spacing_mm})})
+
+
+def refuse():
+    raise AssertionError("no brain is to be looked for")
+
+
+def test_prepared_scans_pass_unchanged(phantoms, trained_card):
+    case = find_cases([phantoms])[0]
+    images = {name: read_image(path) for name, path in case.images.items()}
+    loaded = load_images(RawCase("a", images), trained_card, SegmentOptions(), refuse)
+    assert loaded.native is None and not loaded.warnings and loaded.steps.brain.how == "as given"
+    assert all(loaded.case.images[name] is image for name, image in images.items())
+
+
+def test_raw_scans_come_to_the_voxels_of_the_model_and_the_grid_of_the_result_is_kept(
+    raw_heads, trained_card, depth_extractor
+):
+    extractor = depth_extractor()
+    loaded = load_images(RawCase("a", raw_heads), at(trained_card, 2.0), SegmentOptions(), lambda: extractor)
+    assert extractor.calls == 3 and loaded.native.on_grid_of(raw_heads["t2"])
+    assert all(image.spacing_mm == pytest.approx((2, 2, 2)) for image in loaded.case.images.values())
+    mask = loaded.steps.brain.mask
+    assert all((image.array[~mask] == 0).all() for image in loaded.case.images.values())
+    keep = SegmentOptions(spacing="keep")
+    kept = load_images(RawCase("a", raw_heads), at(trained_card, 2.0), keep, lambda: extractor)
+    assert kept.native is None and kept.case.reference.on_grid_of(raw_heads["t2"])
+
+
+def test_a_stripped_reference_among_raw_scans_gets_the_brain_of_the_others(raw_heads, trained_card, depth_extractor):
+    head = raw_heads["t2"]
+    near = np.sqrt(sum(((np.arange(n) - (n - 1) / 2) * 3).reshape([-1 if a == axis else 1 for a in range(3)]) ** 2
+                       for axis, n in enumerate(head.shape)))  # fmt: skip
+    stripped = head.with_array(np.where(near < 60, head.array, 0))
+    images = {**raw_heads, "t2": stripped}
+    loaded = load_images(RawCase("a", images), trained_card, SegmentOptions(), depth_extractor)
+    assert loaded.steps.brain.skull["t2"] == "stripped" and loaded.steps.brain.how == "extracted"
+    assert loaded.case.reference.on_grid_of(head)
+
+
+def test_a_label_map_moves_with_the_sequence_on_which_it_was_drawn(raw_heads):
+    alignment = align("a", raw_heads, "register", None, ("flair", "t1", "t1c", "t2"))
+    drawn = {name: image.with_labels((image.array > 9).astype(np.uint8)) for name, image in raw_heads.items()}
+    assert find_transform(drawn["t2"], raw_heads, alignment) is None
+    assert find_transform(drawn["t1c"], raw_heads, alignment) is alignment.motions["t1c"].transform
+    elsewhere = replace(drawn["t1c"], affine=drawn["t1c"].affine + np.eye(4, k=3) * 50)
+    assert find_transform(elsewhere, raw_heads, alignment) is None
+
+
+def test_a_sequence_that_the_model_needs_is_missed_before_any_work(raw_heads, strict):
+    with pytest.raises(MissingSequence, match="case a has no t1, only flair, t2, t1c"):
+        load_images(RawCase("a", raw_heads), open_model(strict).card, SegmentOptions(), refuse)
+
+
+@pytest.mark.parametrize(
+    ("header", "said"),
+    [
+        (SeriesHeader(age_years=45, body_part="BRAIN"), ""),
+        (SeriesHeader(), ""),
+        (SeriesHeader(body_part="HeadNeck"), ""),
+        (SeriesHeader(age_years=0.5), "the patient is 0 years old"),
+        (SeriesHeader(body_part="LSPINE"), "t1: the header says that it shows LSPINE, not the head"),
+    ],
+)
+def test_whom_the_models_are_not_for_is_said(header, said):
+    warnings = find_scope_warnings({"t1": header})
+    assert [warning.startswith(said) for warning in warnings] == ([True] if said else [])
