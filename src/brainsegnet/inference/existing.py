@@ -20,7 +20,9 @@ Note = Mapping[str, Any]
 
 
 def describe_inputs(files: CaseFiles, sequences: Sequence[str], content: bool) -> dict[str, dict[str, Any]]:
-    """What tells whether the files of a case are still the same, by sequence, as `describe_file` gives it.
+    """Which files a case has and what tells whether they are still the same, by sequence, as `describe_file` gives it.
+
+    "path" is the file, and "part" which part of a shared file the sequence is.
 
     Args:
         files: Files of the case.
@@ -32,7 +34,8 @@ def describe_inputs(files: CaseFiles, sequences: Sequence[str], content: bool) -
     """
     used = {name: files.images[name] for name in sequences if name in files.images}
     described = {path: describe_file(path, content) for path in dict.fromkeys(used.values())}
-    return {name: described[path] for name, path in used.items()}
+    parts = {name: {"part": part} for name, part in files.parts.items()}
+    return {name: {"path": str(path), **parts.get(name, {}), **described[path]} for name, path in used.items()}
 
 
 def check_unchanged(case: str, before: Mapping[str, Note], after: Mapping[str, Note]) -> None:

@@ -10,15 +10,19 @@ from dataclasses import dataclass, field
 from html import escape
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from brainsegnet._atomic import replacing, stem_of, write_text
 from brainsegnet._types import ItkObject, NibabelImage
 from brainsegnet.inference import SegmentOptions
 from brainsegnet.inference.postprocessing import Interval
 from brainsegnet.io.images import to_nibabel, to_sitk, write_image
+from brainsegnet.io.results import describe_place
 from brainsegnet.model.card import Card
 from brainsegnet.volume import Case, LabelMap, Volume
+
+if TYPE_CHECKING:
+    from brainsegnet.plotting.viewer import Viewer
 
 ENTROPY = "entropy"
 POOR_DICE = 0.25
@@ -133,6 +137,7 @@ class Segmentation:
                 save_figure(self.figure(), begin(path.with_name(f"{stem_of(path)}.png")))
             written = {name: file.name for name, file in files.items()}
             report = self.report(path.name, written, {"write": time.perf_counter() - started})
+            report["inputs"] = relate_inputs(self.inputs, path.parent)
             write_text(json.dumps(report, indent=2) + "\n", new_json)
             done.unlink(missing_ok=True)
         return report
@@ -190,6 +195,14 @@ class Segmentation:
 
         return overlay_figure(self.case, self.labels.array, self.card.task, self.used[:4])
 
+    def view(self) -> "Viewer":
+        """A page to scroll through the result, which a notebook shows and `save` writes: see `brainsegnet.view`."""
+        from brainsegnet.plotting.viewer import Shown, show
+
+        maps = dict(self.probabilities or {}) | ({ENTROPY: self.entropy} if self.entropy else {})
+        case = self.case
+        return show(Shown(self.name, self.labels, self.card.task, case.images, maps, case.lesion, self.report()))
+
     def _repr_html_(self) -> str:
         """A picture, the volumes and the warnings, for notebooks."""
         from brainsegnet.plotting.slices import render
@@ -222,6 +235,14 @@ def name_parts(names: Iterable[str]) -> dict[str, str]:
             part = f"{stem}-{number}"
         parts[name] = part
     return parts
+
+
+def relate_inputs(inputs: Mapping[str, Mapping[str, Any]], folder: Path) -> dict[str, dict[str, Any]]:
+    """Descriptions of files whose "path" is relative to a folder."""
+    return {
+        name: {**facts, **({"path": describe_place(facts["path"], folder)} if "path" in facts else {})}
+        for name, facts in inputs.items()
+    }
 
 
 def expected_dice(card: Card, used: Sequence[str]) -> dict[str, Mapping[str, float]]:
