@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from brainsegnet._atomic import find_suffix, stem_of
-from brainsegnet.errors import BrainSegNetError, ImageError
+from brainsegnet.errors import ImageError
 from brainsegnet.io.case_files import CaseFiles
 from brainsegnet.io.images import READERS, describe_file
 from brainsegnet.io.layouts import discover, read_note
@@ -42,7 +42,8 @@ def find_result(labels: Path, given: Sequence[Path] = ()) -> ResultFiles:
     """
     note = read_note(labels.with_name(f"{stem_of(labels, READERS)}.json"))
     recorded = note.get("inputs")
-    inputs = {name: facts for name, facts in recorded.items() if isinstance(facts, dict)} if _is_map(recorded) else {}
+    listed = recorded.items() if isinstance(recorded, dict) else ()
+    inputs = {sequence: facts for sequence, facts in listed if isinstance(facts, dict)}
     name = str(note.get("case") or stem_of(labels, READERS))
     if not inputs:
         return ResultFiles(_take_given(name, labels, given), note)
@@ -123,7 +124,3 @@ def _list_images(given: Sequence[Path]) -> Iterator[Path]:
             yield path
         else:
             raise ImageError(f"{path} does not exist; {NAME_THEM}")
-
-
-def _is_map(value: object) -> bool:
-    return isinstance(value, dict)

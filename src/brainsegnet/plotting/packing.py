@@ -4,9 +4,8 @@ Bytes are predicted from their neighbours before they are compressed. This makes
 """
 
 import base64
-import gzip
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import reduce
 from operator import or_
@@ -130,38 +129,17 @@ def frame_head(labels: LabelMap, head: Mask) -> Frame:
 
 
 def pack(levels: Labels) -> str:
-    """Bytes (D, H, W) as text: the difference of each voxel to what its neighbours predict, compressed.
-
-    Examples:
-        >>> unpack(pack(np.arange(24, dtype=np.uint8).reshape(2, 3, 4)), (2, 3, 4))[1, 2].tolist()
-        [20, 21, 22, 23]
-    """
+    """Bytes (D, H, W) as text: the difference of each to what the seven voxels before it predict, compressed."""
     wide = np.pad(levels.astype(np.int16), ((1, 0),) * 3)
-    predicted = predict_voxels(
-        lambda *back: wide[tuple(slice(1 - b, n - b) for b, n in zip(back, wide.shape, strict=True))]
-    )
-    return to_text(np.asarray((levels - predicted).astype(np.uint8)).tobytes(), zlib.Z_RLE)
+    d, h, w = levels.shape
 
+    def before(z: int, y: int, x: int) -> Array:
+        return np.asarray(wide[1 - z : d + 1 - z, 1 - y : h + 1 - y, 1 - x : w + 1 - x])
 
-def predict_voxels(before: Callable[[int, int, int], Any]) -> Any:  # noqa: ANN401
-    """What the seven neighbours before a voxel predict, from 0 to 255.
-
-    Args:
-        before: Gives the value so many voxels before, along (D, H, W); 0 outside.
-    """
     sides = before(0, 0, 1) + before(0, 1, 0) + before(1, 0, 0)
     edges = before(0, 1, 1) + before(1, 0, 1) + before(1, 1, 0)
-    return np.clip((5 * sides - 3 * edges + before(1, 1, 1)) // 7, 0, LEVELS - 1)
-
-
-def unpack(text: str, shape: Shape) -> Labels:
-    """What `pack` packed, in the way of the page; slow, for tests."""
-    found = np.zeros([n + 1 for n in shape], int)
-    found[1:, 1:, 1:] = np.frombuffer(gzip.decompress(base64.b64decode(text)), np.uint8).reshape(shape)
-    for d, h, w in np.ndindex(shape):
-        predicted = predict_voxels(lambda z, y, x, at=(d + 1, h + 1, w + 1): found[at[0] - z, at[1] - y, at[2] - x])
-        found[d + 1, h + 1, w + 1] = (found[d + 1, h + 1, w + 1] + predicted) % LEVELS
-    return found[1:, 1:, 1:].astype(np.uint8)
+    predicted = np.clip((5 * sides - 3 * edges + before(1, 1, 1)) // 7, 0, LEVELS - 1)
+    return to_text(np.asarray((levels - predicted).astype(np.uint8)).tobytes(), zlib.Z_RLE)
 
 
 def to_text(content: bytes, strategy: int = zlib.Z_DEFAULT_STRATEGY) -> str:
@@ -186,7 +164,7 @@ def pack_image(image: Array, head: Mask) -> Packed:
     low, high = (float(value) for value in np.percentile(inside, OUTLIERS))
     air = find_air(image)
     first = int(air.kind == "exact")
-    step = max(high - low, np.finfo(np.float32).tiny) / (LEVELS - 1 - first)
+    step = max(high - low, float(np.finfo(np.float32).tiny)) / (LEVELS - 1 - first)
     levels = (first + np.rint((np.clip(image, low, high) - low) / step)).astype(np.uint8)
     if first:
         levels[image == air.level] = 0

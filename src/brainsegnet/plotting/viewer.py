@@ -217,7 +217,7 @@ def _describe_labels(shown: Shown) -> list[dict[str, Any]]:
 
 def _describe_lesion(lesion: Lesion, frame: Frame) -> dict[str, Any]:
     x, y, z = (frame.to_ras @ (*lesion.place, 1))[:3].tolist()
-    return {"ml": lesion.ml, "place": lesion.place, "mm": f"{x:.0f}, {y:.0f}, {z:.0f}".replace("-", "−")}
+    return {"ml": lesion.ml, "place": lesion.place, "mm": f"{x:.0f}, {y:.0f}, {z:.0f}".replace("-", "\N{MINUS SIGN}")}
 
 
 def _describe_regions(shown: Shown, truth: Array | None) -> list[dict[str, Any]]:
