@@ -1,0 +1,151 @@
+"""The page of a result as a file: one file that asks for nothing, in which text stays text; and how it is refused."""
+
+import json
+import re
+from importlib.resources import files
+
+import numpy as np
+import pytest
+
+from brainsegnet.errors import BrainSegNetError, ImageError, LabelError, OutputError
+from brainsegnet.io.images import write_image
+from brainsegnet.plotting.result import view
+from brainsegnet.plotting.viewer import Shown, show
+from brainsegnet.preprocessing.alignment import resample
+from brainsegnet.preprocessing.geometry import Turn, turn
+from brainsegnet.task import BRATS2021
+from brainsegnet.volume import LabelMap, Volume
+
+NASTY = "</script><img src=x onerror=alert(1)>&\"'{{ 7 * 7 }}"
+AFFINE = np.diag([2.0, 1.0, 1.0, 1.0])[[2, 1, 0, 3]]
+
+
+def make_shown(**changes):
+    rng = np.random.default_rng(2)
+    image = np.zeros((8, 20, 16), np.float32)
+    image[1:-1, 3:-3, 3:-3] = rng.normal(500, 90, (6, 14, 10))
+    labels = np.zeros(image.shape, np.uint8)
+    labels[3:5, 6:10, 5:8], labels[3, 7, 6] = 2, 4
+    images = {"flair": Volume(image, AFFINE), "t1c": Volume(image[::-1].copy(), AFFINE)}
+    return Shown(**{"name": "pat1", "labels": LabelMap(labels, AFFINE), "task": BRATS2021, "images": images} | changes)
+
+
+def meta_of(html):
+    return json.loads(re.search(r'id="meta">(.*?)</script>', html, re.DOTALL)[1])
+
+
+def test_the_script_is_small_and_everything_is_in_the_page():
+    assert len(files("brainsegnet.plotting").joinpath("viewer.js").read_bytes()) <= 20_000
+    html = show(make_shown()).html.replace("link.href = URL.createObjectURL(", "").replace("URL.revokeObjectURL(", "")
+    assert not re.findall(r"""(?:src|href)\s*=|https?:|url\(|@import|fetch\(|XMLHttp|webgl""", html, re.IGNORECASE)
+    assert "default-src 'none'" in html
+
+
+def test_a_name_with_html_in_it_stays_text():
+    note = {"warnings": [NASTY], "model": {"name": NASTY}, "sequences": {"used": [NASTY], "absent": [NASTY]}}
+    shown = make_shown(name=NASTY, note=note, file=(NASTY, b"1"), warnings=("odd",))
+    html = show(Shown(**vars(shown) | {"images": {NASTY: shown.images["flair"]}})).html
+    assert "<img" not in html and "49" not in re.search(r"<title>.*?</title>", html)[0]
+    assert html.count("</script>") == html.count("<script")
+    assert meta_of(html)["case"] == NASTY and meta_of(html)["file"] == NASTY
+
+
+def test_warnings_stand_first():
+    moved = {"t1c": {"how": "resampled", "warning": "moved far"}}
+    page = show(make_shown(note={"warnings": ["unlike"], "geometry": {"moved": moved}}, warnings=("absent",)))
+    assert page.warnings == ("unlike", "t1c: moved far", "absent")
+    assert page.html.index("unlike") < page.html.index("<canvas") and "3 warnings" in page.html
+
+
+def test_volumes_intervals_and_scores_are_those_of_the_result():
+    shown = make_shown()
+    truth = shown.labels.with_array(np.where(shown.labels.array == 4, 2, shown.labels.array))
+    ends = {"least_ml": 1.25, "most_ml": 3.5, "coverage": 0.8, "cases": 11}
+    note = {"uncertainty": {"volume_intervals": {"whole": ends}}, "validation": {"those used": {"whole": 0.812}}}
+    html = show(make_shown(note=note)).html
+    row = re.search(r"<tr><td>whole</td>.*?</tr>", html, re.DOTALL)[0]
+    whole_ml = np.count_nonzero(shown.labels.array) * 0.002
+    assert f"<td>{whole_ml:.1f}</td>" in row and re.search(r"1\.2.3\.5", row) and "0.81" in row
+    html = show(make_shown(truth=truth)).html
+    assert "<td>1.00</td>" in re.search(r"<tr><td>whole</td>.*?</tr>", html, re.DOTALL)[0]
+    assert "<td>0.00</td>" in re.search(r"<tr><td>enhancing</td>.*?</tr>", html, re.DOTALL)[0]
+
+
+@pytest.mark.parametrize(
+    "note", [{}, {"geometry": 3, "uncertainty": [], "validation": {"those used": {"whole": "x"}}, "warnings": "no"}]
+)
+def test_any_json_gives_a_page(note):
+    assert "143" not in show(make_shown(note=note)).warnings
+
+
+def test_an_empty_label_map_says_so():
+    shown = make_shown()
+    html = show(make_shown(labels=shown.labels.with_array(np.zeros_like(shown.labels.array)))).html
+    assert "No lesion was found." in html and meta_of(html)["lesions"] == []
+
+
+def test_images_truth_and_maps_may_lie_on_other_grids():
+    shown = make_shown()
+    how = Turn((2, 0, 1), (True, False, True))
+    coarse = Volume(np.full((4, 10, 8), 300.0, np.float32), AFFINE @ np.diag([2.0, 2.0, 2.0, 1.0]))
+    other = show(make_shown(images={"flair": turn(shown.images["flair"], how), "t1c": coarse}))
+    same = show(make_shown(images={"flair": shown.images["flair"], "t1c": coarse}))
+    assert other.html == same.html
+    assert [image["resampled"] for image in meta_of(same.html)["images"]] == [False, True]
+
+
+def test_what_was_registered_is_registered_again():
+    """By the matrix of the JSON: millimetres to the right, front and top, from the grid of the labels to the image."""
+    shown = make_shown()
+    moved = Volume(shown.images["t1c"].array, AFFINE + np.eye(4)[:, 3:] @ np.array([[0, 0, 0, 0]]))
+    moved.affine[:3, 3] = (3.0, -2.0, 4.0)
+    matrix = np.eye(4)
+    matrix[:3, 3] = (-3.0, 2.0, 4.0)
+    note = {"geometry": {"moved": {"t1c": {"how": "registered", "matrix": matrix.tolist()}}}}
+    found = show(make_shown(images={"flair": shown.images["flair"], "t1c": moved}, note=note)).html
+    straight = show(shown).html
+    data = [re.search(r'id="data-image1">([^<]*)<', html)[1] for html in (found, straight)]
+    assert data[0] == data[1]
+    unmoved = resample(moved, shown.labels).array
+    assert not np.array_equal(unmoved, shown.images["t1c"].array)
+
+
+def test_the_same_result_gives_the_same_page():
+    assert show(make_shown()).html == show(make_shown()).html
+
+
+def test_a_notebook_shows_the_page_in_a_frame():
+    html = show(make_shown())._repr_html_()
+    assert html.startswith("<iframe") and html.count("<") == 2 and html.endswith("</iframe>")
+
+
+@pytest.fixture
+def on_disk(tmp_path):
+    shown = make_shown()
+    write_image(shown.images["flair"], tmp_path / "flair.nii.gz")
+    write_image(shown.labels, tmp_path / "labels.nii.gz")
+    return tmp_path
+
+
+def test_a_label_map_without_a_json_is_shown_with_the_images_named(on_disk):
+    page = view(on_disk / "labels.nii.gz", on_disk / "v.html", [on_disk / "flair.nii.gz"])
+    assert (on_disk / "v.html").read_text() == page.html
+    assert [label["name"] for label in meta_of(page.html)["labels"]] == ["label 2", "label 4"]
+    page = view(on_disk / "labels.nii.gz", on_disk / "v.html", [on_disk / "flair.nii.gz"], task="brats2021")
+    assert [label["name"] for label in meta_of(page.html)["labels"]][2] == "enhancing"
+
+
+def test_what_cannot_be_shown_is_refused_and_nothing_is_written(on_disk):
+    labels, flair = on_disk / "labels.nii.gz", on_disk / "flair.nii.gz"
+    with pytest.raises(OutputError, match="html"):
+        view(labels, on_disk / "v.txt", [flair])
+    with pytest.raises(ImageError, match="--images"):
+        view(labels, on_disk / "v.html")
+    with pytest.raises(LabelError, match="3"):
+        write_image(LabelMap(np.full((8, 20, 16), 3, np.uint8), AFFINE), on_disk / "truth.nii.gz")
+        view(labels, on_disk / "v.html", [flair], on_disk / "truth.nii.gz", "brats2021")
+    with pytest.raises(BrainSegNetError, match="does not exist"):
+        view(on_disk / "none.nii.gz", on_disk / "v.html", [flair])
+    with pytest.raises(ImageError, match="case pat1: there is no image to show"):
+        show(make_shown(images={}))
+    assert sorted(path.name for path in on_disk.iterdir()) == ["flair.nii.gz", "labels.nii.gz", "truth.nii.gz"]
