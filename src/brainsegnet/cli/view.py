@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from brainsegnet.cli.app import Overwrite, Paths, app, keep_existing, verb
+from brainsegnet.cli.app import Folders, Overwrite, app, keep_existing, verb
 from brainsegnet.cli.messages import complain, say
 
 
@@ -12,7 +12,7 @@ def view(
     /,
     *,
     out: Path,
-    images: Paths = (),  # type: ignore[assignment]
+    images: Folders | None = None,
     truth: Path | None = None,
     task: str | None = None,
     overwrite: Overwrite = False,
@@ -37,6 +37,6 @@ def view(
     from brainsegnet.plotting.result import view as run
 
     keep_existing([out], overwrite)
-    for warning in run(result, out, images, truth, task).warnings:
+    for warning in run(result, out, images or [], truth, task).warnings:
         complain(f"warning: {warning}")
     say(f"done; open {out}")
