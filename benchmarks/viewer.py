@@ -15,6 +15,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 from brainsegnet._machine import describe_cpu, find_versions
 from brainsegnet.io.cases import CaseFiles, find_cases
@@ -22,17 +23,17 @@ from brainsegnet.plotting.result import view
 from browser import Browser, find_browser
 
 
-def measure(files: CaseFiles, browser: Browser, folder: Path, repeat: int) -> dict:
+def measure(files: CaseFiles, labels: Path, browser: Browser, folder: Path, repeat: int) -> dict:
     """Bytes of the page, seconds to make it, and seconds until pictures and all volumes are there."""
     page, started = folder / f"{files.name}.html", time.perf_counter()
-    view(files.lesion, page, [*files.images.values()], task=files.convention)
+    view(labels, page, [*files.images.values()], task=files.convention)
     made = time.perf_counter() - started
-    times = []
+    times: list[list[float]] = []
     for _ in range(repeat):
         browser.open(page)
         browser.wait("window.viewer && viewer.loaded", 60)
         times.append(browser.run("[viewer.firstPicture, viewer.loaded].map(ms => ms / 1000)"))
-    first, loaded = (round(median(one), 3) for one in zip(*times, strict=True))
+    first, loaded = (round(median(one[k] for one in times), 3) for k in (0, 1))
     return {"bytes": page.stat().st_size, "make": round(made, 2), "first_picture": first, "loaded": loaded}
 
 
@@ -46,12 +47,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     program = find_browser()
     if program is None:
         parser.error("no Chromium is installed")
-    about = {"date": datetime.date.today().isoformat(), "machine": describe_cpu(), "versions": find_versions()}
+    about: dict[str, Any] = {
+        "date": datetime.date.today().isoformat(),
+        "machine": describe_cpu(),
+        "versions": find_versions(),
+    }
     with tempfile.TemporaryDirectory() as profile, tempfile.TemporaryDirectory() as folder:
         with Browser(program, Path(profile)) as browser:
             about["browser"] = browser.run("navigator.userAgent")
             cases = {
-                files.name: measure(files, browser, Path(folder), arguments.repeat)
+                files.name: measure(files, files.lesion, browser, Path(folder), arguments.repeat)
                 for files in find_cases(arguments.data)
                 if files.lesion
             }

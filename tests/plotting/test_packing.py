@@ -75,11 +75,9 @@ def test_many_values_are_within_half_a_step_and_air_is_exact(rng, air):
     np.testing.assert_allclose(found[within], image[within], atol=scale["step"] * 0.501)
 
 
-@pytest.mark.parametrize("fill", [np.nan, np.inf, 7.0])
-def test_odd_images_are_packed(fill):
-    image = np.full((3, 4, 5), fill, np.float32)
-    image[1, 1, 1] = 9.0
-    assert values_of(pack_image(image, np.zeros(image.shape, bool)), image.shape)[1, 1, 1] == 9.0
+def test_an_image_of_one_value_is_packed():
+    image = np.full((3, 4, 5), 7.0, np.float32)
+    assert (values_of(pack_image(image, np.zeros(image.shape, bool)), image.shape) == 7.0).all()
 
 
 def test_shares_keep_two_digits(rng):

@@ -8,13 +8,16 @@ import numpy as np
 import pytest
 
 from brainsegnet.errors import BrainSegNetError, ImageError, LabelError, OutputError
+from brainsegnet.inference.postprocessing import measure_volumes
+from brainsegnet.inference.segmentation import Segmentation
 from brainsegnet.io.images import write_image
+from brainsegnet.model.card import Architecture, Card, Input
 from brainsegnet.plotting.result import view
 from brainsegnet.plotting.viewer import Shown, show
 from brainsegnet.preprocessing.alignment import resample
 from brainsegnet.preprocessing.geometry import Turn, turn
 from brainsegnet.task import BRATS2021
-from brainsegnet.volume import LabelMap, Volume
+from brainsegnet.volume import Case, LabelMap, Volume
 
 NASTY = "</script><img src=x onerror=alert(1)>&\"'{{ 7 * 7 }}"
 AFFINE = np.diag([2.0, 1.0, 1.0, 1.0])[[2, 1, 0, 3]]
@@ -76,6 +79,48 @@ def test_volumes_intervals_and_scores_are_those_of_the_result():
 )
 def test_any_json_gives_a_page(note):
     assert "143" not in show(make_shown(note=note)).warnings
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        np.zeros((4, 5, 6), np.float32),
+        np.full((4, 5, 6), 7, np.int16),
+        np.full((4, 5, 6), np.nan),
+        np.ones((1, 1, 1)),
+        np.arange(1000).reshape(1, 25, 40) > 500,
+        np.where(np.arange(4000).reshape(10, 20, 20) % 7, np.inf, 1e30),
+        np.arange(4000).reshape(10, 20, 20) * 1e-30,
+    ],
+    ids=["zeros", "constant", "nan", "voxel", "truths", "infinite", "tiny"],
+)
+@pytest.mark.filterwarnings("error")
+def test_any_image_gives_a_page(image):
+    labels = LabelMap(np.zeros(image.shape, np.uint8), AFFINE)
+    page = show(Shown("pat1", labels, BRATS2021, {"flair": Volume(image, AFFINE)}))
+    assert np.prod(meta_of(page.html)["shape"]) <= image.size
+
+
+def test_a_result_in_memory_shows_itself():
+    shown = make_shown()
+    result = Segmentation(
+        case=Case("pat1", shown.images, shown.labels),
+        card=Card(
+            name="tiny",
+            task=BRATS2021,
+            input=Input(sequences=("flair", "t1c")),
+            network=Architecture(widths=(4, 4, 8, 8), refined=8),
+        ),
+        labels=shown.labels,
+        used=("flair", "t1c"),
+        absent=("t1", "t2"),
+        volumes_ml=measure_volumes(shown.labels, BRATS2021),
+        entropy=shown.images["flair"].with_array(np.full((8, 20, 16), 0.5, np.float32)),
+        warnings=("odd",),
+    )
+    page = result.view()
+    assert page.warnings == ("odd",) and [one["name"] for one in meta_of(page.html)["maps"]] == ["entropy"]
+    assert "Found by the model tiny in FLAIR, T1c, without T1, T2." in page.html and "Dice to the truth" in page.html
 
 
 def test_an_empty_label_map_says_so():

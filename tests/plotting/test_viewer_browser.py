@@ -127,8 +127,8 @@ def changed(page, plane, act):
 
 def test_value_and_position_are_those_of_nibabel_wherever_the_cross_hair_is(opened, folder):
     return_to(opened, folder / "files.html")
-    labels = nibabel.load(folder / "labels.nii.gz")
-    images = [nibabel.load(folder / f"{name}.nii.gz") for name in ("flair", "t1c")]
+    labels = nibabel.nifti1.load(folder / "labels.nii.gz")
+    images = [nibabel.nifti1.load(folder / f"{name}.nii.gz") for name in ("flair", "t1c")]
     names = {0: "no lesion", 1: "necrosis + non-enhancing", 2: "oedema", 4: "enhancing"}
     rng = np.random.default_rng(0)
     for number, image in enumerate(images):
@@ -175,7 +175,7 @@ def test_the_sides_are_written_on_every_picture(page):
     )
     page.press("x")
     written = page.run("written")
-    for number, (left, right, top, bottom) in enumerate(["RLAP", "RLSI", "APSI"]):
+    for number, (left, right, top, bottom) in enumerate([[*"RLAP"], [*"RLSI"], [*"APSI"]]):
         at = {text: (x, y) for text, x, y in written[5 * number : 5 * number + 5]}
         assert at[left][0] < 0.1 and at[right][0] > 0.9 and at[top][1] < 0.1 and at[bottom][1] > 0.9
         assert sum(text.endswith(" mm") for text in at) == 1

@@ -148,13 +148,27 @@ def to_text(content: bytes, strategy: int = zlib.Z_DEFAULT_STRATEGY) -> str:
     return base64.b64encode(writer.compress(content) + writer.flush()).decode()
 
 
+def to_finite(image: Array) -> Array:
+    """An image whose NaN and infinite values have become its lowest finite value, and whose truths are 0 and 1.
+
+    Examples:
+        >>> to_finite(np.array([3.0, np.nan, 2.0, np.inf])).tolist(), to_finite(np.array([True])).tolist()
+        ([3.0, 2.0, 2.0, 2.0], [1])
+    """
+    if image.dtype == np.bool_:
+        return image.astype(np.uint8)
+    finite = np.isfinite(image)
+    if finite.all():
+        return image
+    return np.where(finite, image, image[finite].min() if finite.any() else 0).astype(image.dtype)
+
+
 def pack_image(image: Array, head: Mask) -> Packed:
     """An image (D, H, W) in 8 bits, exact if it has at most `LEVELS` values.
 
     Otherwise byte 0 is the air, if it has one value, and the others are equal steps between two percentiles of the
     head (D, H, W).
     """
-    image = np.where(np.isfinite(image), image, image[np.isfinite(image)].min(initial=0))
     values, inside = np.unique(image), image[head] if head.any() else image.ravel()
     low, high = (float(value) for value in np.percentile(inside, CONTRAST))
     window = [low, high if high > low else low + 1]

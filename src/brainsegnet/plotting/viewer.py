@@ -27,6 +27,7 @@ from brainsegnet.plotting.packing import (
     pack,
     pack_image,
     pack_share,
+    to_finite,
     to_text,
 )
 from brainsegnet.preprocessing.alignment import register, resample
@@ -134,7 +135,8 @@ def _bring_all(shown: Shown) -> dict[str, Array]:
     arrays = {}
     for name, image in shown.images.items():
         transform = _find_transform(_get(moved, name), image, reference)
-        arrays[name] = resample(image, shown.labels, transform).array
+        finite = image.with_array(to_finite(image.array))
+        arrays[name] = resample(finite, shown.labels, transform).array
     if not arrays:
         raise ImageError(f"case {shown.name}: there is no image to show; give one at least")
     return arrays
