@@ -10,7 +10,7 @@ import pytest
 from brainsegnet.errors import BrainSegNetError, ImageError, LabelError, OutputError
 from brainsegnet.inference.postprocessing import measure_volumes
 from brainsegnet.inference.segmentation import Segmentation
-from brainsegnet.io.images import write_image
+from brainsegnet.io.images import describe_file, write_image
 from brainsegnet.model.card import Architecture, Card, Input
 from brainsegnet.plotting.result import view
 from brainsegnet.plotting.viewer import Shown, show
@@ -74,11 +74,35 @@ def test_volumes_intervals_and_scores_are_those_of_the_result():
     assert "<td>0.00</td>" in re.search(r"<tr><td>enhancing</td>.*?</tr>", html, re.DOTALL)[0]
 
 
-@pytest.mark.parametrize(
-    "note", [{}, {"geometry": 3, "uncertainty": [], "validation": {"those used": {"whole": "x"}}, "warnings": "no"}]
-)
-def test_any_json_gives_a_page(note):
-    assert "143" not in show(make_shown(note=note)).warnings
+def spoil(content, odd):
+    """Copies of a JSON, each with another field replaced."""
+    for name, value in content.items():
+        yield content | {name: odd}
+        if isinstance(value, dict):
+            yield from (content | {name: spoilt} for spoilt in spoil(value, odd))
+
+
+@pytest.mark.parametrize("odd", [3, "x", [None], {"a": [1]}, None])
+def test_any_json_gives_a_page_or_a_sentence(on_disk, odd):
+    note = {
+        "case": "pat1",
+        "task": "mine",
+        "convention": {"2": "odd", "4": "bad"},
+        "probabilities": {"odd": "flair.nii.gz"},
+        "inputs": {"flair": {"path": "flair.nii.gz", "part": 0, **describe_file(on_disk / "flair.nii.gz", True)}},
+        "geometry": {"moved": {"flair": {"how": "registered", "matrix": np.eye(4).tolist(), "warning": "far"}}},
+        "uncertainty": {"entropy": "", "volume_intervals": {"all": {"least_ml": 1.0, "most_ml": 2.0}}},
+        "validation": {"those used": {"all": 0.5}},
+        "sequences": {"used": ["flair"], "absent": ["t1"]},
+        "model": {"name": "tiny", "folder": "nowhere"},
+        "warnings": ["odd"],
+    }
+    for number, spoilt in enumerate((note, *spoil(note, odd))):
+        (on_disk / "labels.json").write_text(json.dumps(spoilt))
+        try:
+            view(on_disk / "labels.nii.gz", on_disk / "v.html")
+        except BrainSegNetError as error:
+            assert number and re.search("--images|segment it again|fetch it again", str(error))
 
 
 @pytest.mark.parametrize(
@@ -126,7 +150,7 @@ def test_a_result_in_memory_shows_itself():
 def test_an_empty_label_map_says_so():
     shown = make_shown()
     html = show(make_shown(labels=shown.labels.with_array(np.zeros_like(shown.labels.array)))).html
-    assert "No lesion was found." in html and meta_of(html)["lesions"] == []
+    assert "<h2>No lesions</h2>" in html and meta_of(html)["lesions"] == []
 
 
 def test_images_truth_and_maps_may_lie_on_other_grids():

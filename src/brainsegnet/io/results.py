@@ -4,11 +4,11 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from brainsegnet._atomic import find_suffix, stem_of
 from brainsegnet.errors import ImageError
-from brainsegnet.io.case_files import CaseFiles
+from brainsegnet.io.case_files import MAPS, CaseFiles, Part
 from brainsegnet.io.images import READERS, describe_file
 from brainsegnet.io.layouts import discover, read_note
 
@@ -59,7 +59,7 @@ def find_result(labels: Path, given: Sequence[Path] = ()) -> ResultFiles:
         warnings += [warning] if warning else []
     if not images:
         raise ImageError(f"case {name}: no image of {labels} is where it was; {NAME_THEM}")
-    parts = {sequence: facts["part"] for sequence, facts in inputs.items() if "part" in facts and sequence in images}
+    parts = {sequence: inputs[sequence]["part"] for sequence in images if _is_part(inputs[sequence].get("part"))}
     return ResultFiles(CaseFiles(name, images, parts=parts), note, tuple(warnings))
 
 
@@ -96,6 +96,10 @@ def _find_image(
     if named[0] not in given:
         raise ImageError(f"{changed}; segment it again, or name the file itself with --images to see it all the same")
     return named[0], changed
+
+
+def _is_part(part: object) -> TypeGuard[Part]:
+    return part in MAPS if isinstance(part, str) else type(part) is int and part >= 0
 
 
 def _take_given(name: str, labels: Path, given: Sequence[Path]) -> CaseFiles:

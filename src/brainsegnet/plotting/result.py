@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from brainsegnet._atomic import writable
 from brainsegnet.errors import BrainSegNetError, ImageError
 from brainsegnet.io.case_files import read_sequences
@@ -82,7 +84,8 @@ def _read_maps(note: Mapping[str, Any], folder: Path) -> tuple[dict[str, Volume]
 def _find_task(note: Mapping[str, Any], labels: LabelMap) -> Task:
     """The task of a result: by its name, by the card of its model, or made of the names of its labels alone."""
     convention = note.get("convention")
-    named = {int(value): str(tissue) for value, tissue in convention.items()} if isinstance(convention, dict) else {}
+    listed = convention.items() if isinstance(convention, dict) else ()
+    named = {int(value): str(tissue) for value, tissue in listed if value.isdecimal()}
     model = note.get("model")
     folder = model.get("folder") if isinstance(model, dict) else None
     candidates = [TASKS.get(str(note.get("task")))]
@@ -94,5 +97,12 @@ def _find_task(note: Mapping[str, Any], labels: LabelMap) -> Task:
     for task in candidates:
         if task and named and dict(task.labels) == named:
             return task
-    named = named or {value: f"label {value}" for value in present(labels.array) if value} or {1: "label 1"}
-    return Task(name=str(note.get("task") or "labels"), sequences=("image",), labels=named, regions={"all": [*named]})
+    found = {value: f"label {value}" for value in present(labels.array) if value} or {1: "label 1"}
+    try:
+        return _make_task(named or found)
+    except ValidationError:
+        return _make_task(found)
+
+
+def _make_task(labels: Mapping[int, str]) -> Task:
+    return Task(name="labels", sequences=("image",), labels=labels, regions={"all": (*labels,)})

@@ -134,7 +134,11 @@ def _bring_all(shown: Shown) -> dict[str, Array]:
     reference = next((image for image in shown.images.values() if _is_on_grid(image, shown.labels)), None)
     arrays = {}
     for name, image in shown.images.items():
-        transform = _find_transform(_get(moved, name), image, reference)
+        try:
+            transform = _find_transform(_get(moved, name), image, reference)
+        except (TypeError, ValueError) as error:
+            told = f"case {shown.name}: the JSON does not tell how {name} was registered"
+            raise ImageError(f"{told} ({error}); segment it again") from error
         finite = image.with_array(to_finite(image.array))
         arrays[name] = resample(finite, shown.labels, transform).array
     if not arrays:
@@ -255,8 +259,7 @@ def _list_warnings(shown: Shown) -> tuple[str, ...]:
     """The sentences of the result, of its registrations, and of what was found while it was read."""
     moved = _get(shown.note, "geometry", "moved")
     of_moved = [f"{name}: {_get(moved, name).get('warning')}" for name in moved if _get(moved, name).get("warning")]
-    noted = shown.note.get("warnings")
-    found = [*(noted if isinstance(noted, list) else []), *of_moved, *shown.warnings]
+    found = [*_list(shown.note, "warnings"), *of_moved, *shown.warnings]
     return tuple(dict.fromkeys(str(sentence) for sentence in found))
 
 
@@ -265,9 +268,8 @@ def _describe_origin(shown: Shown) -> str:
     model, used = _get(shown.note, "model").get("name"), _get(shown.note, "sequences")
     if not model:
         return ""
-    absent = used.get("absent") or []
-    without = f", without {', '.join(map(spelt, absent))}" if absent else ""
-    return f"Found by the model {model} in {', '.join(map(spelt, used.get('used') or shown.images))}{without}"
+    found, absent = (", ".join(spelt(str(name)) for name in _list(used, which)) for which in ("used", "absent"))
+    return f"Found by the model {model}" + (f" in {found}" if found else "") + (f", without {absent}" if absent else "")
 
 
 def _to_nifti(labels: LabelMap) -> bytes:
@@ -275,6 +277,12 @@ def _to_nifti(labels: LabelMap) -> bytes:
         path = Path(folder) / "labels.nii.gz"
         write_image(labels, path)
         return path.read_bytes()
+
+
+def _list(content: Mapping[str, Any], name: str) -> list[Any]:
+    """A list within a JSON; empty if there is none."""
+    found = content.get(name)
+    return found if isinstance(found, list) else []
 
 
 def _get(content: Mapping[str, Any], *names: str) -> Mapping[str, Any]:
