@@ -8,13 +8,13 @@ import pytest
 
 from brainsegnet.errors import ImageError
 from brainsegnet.inference import SegmentOptions
-from brainsegnet.inference.existing import describe_inputs
 from brainsegnet.inference.segment import segment
-from brainsegnet.io.case_files import CaseFiles
 from brainsegnet.io.cases import find_cases
-from brainsegnet.io.images import write_image
-from brainsegnet.io.results import describe_place, find_result
+from brainsegnet.io.dicom import read_study
+from brainsegnet.io.images import describe_file, read_image, write_image
+from brainsegnet.io.results import describe_place, find_result, hash_series
 from brainsegnet.volume import LabelMap, Volume
+from dicom_writer import write_study
 
 
 @pytest.fixture
@@ -26,9 +26,10 @@ def result(tmp_path):
         write_image(Volume(rng.normal(size=(3, 4, 5)).astype("f4"), np.eye(4)), path)
     labels = tmp_path / "results" / "pat1.nii.gz"
     write_image(LabelMap(np.zeros((3, 4, 5), np.uint8), np.eye(4)), labels)
-    inputs = describe_inputs(CaseFiles("pat1", images), [*images], content=True)
-    for facts in inputs.values():
-        facts["path"] = describe_place(facts["path"], labels.parent)
+    inputs = {
+        name: {"path": describe_place(str(path), labels.parent), **describe_file(path, content=True)}
+        for name, path in images.items()
+    }
     labels.with_name("pat1.json").write_text(json.dumps({"case": "pat1", "inputs": inputs}))
     return labels
 
@@ -119,3 +120,31 @@ def test_a_record_of_anything_is_refused_in_a_sentence(result, record):
     result.with_name("pat1.json").write_text(json.dumps({"inputs": {"flair": record, "t1": {}}}))
     with pytest.raises(ImageError, match="--images"):
         find_result(result)
+
+
+def test_series_of_a_study_are_found_where_it_was_and_where_it_went(result, tmp_path):
+    scans = {name: tmp_path / "scans" / f"pat1_{name}.nii.gz" for name in ("flair", "t1c")}
+    for number, path in enumerate(scans.values()):
+        values = np.arange(60, dtype=np.int16).reshape(3, 4, 5) + 100 * number
+        write_image(Volume(values, np.diag([3.0, 1, 1, 1])[[2, 1, 0, 3]]), path)
+    study = write_study(scans, tmp_path / "study")
+    inputs = {
+        name: {"path": "../study", "series": series.name, "files": 3, "sha256": hash_series(series)}
+        for name, series in zip(scans, read_study(study).series, strict=True)
+    }
+    inputs["brain_mask"] = {"path": "mask.nii.gz"}
+    result.with_name("pat1.json").write_text(json.dumps({"case": "pat1", "inputs": inputs}))
+    expected = {name: read_image(path).array for name, path in scans.items()}
+    found = find_result(result)
+    read = found.read()
+    assert list(read) == ["flair", "t1c"] and not found.warnings
+    for name, volume in read.items():
+        np.testing.assert_array_equal(np.sort(volume.array.ravel()), np.sort(expected[name].ravel()))
+    shutil.move(study, tmp_path / "went")
+    with pytest.raises(ImageError, match="--images"):
+        find_result(result)
+    assert list(find_result(result, [tmp_path / "went"]).read()) == ["flair", "t1c"]
+    inputs["t1c"]["sha256"] = "0" * 64
+    result.with_name("pat1.json").write_text(json.dumps({"case": "pat1", "inputs": inputs}))
+    with pytest.raises(ImageError, match="case pat1: t1c has changed since it was segmented"):
+        find_result(result, [tmp_path / "went"])

@@ -90,7 +90,7 @@ def test_any_json_gives_a_page_or_a_sentence(on_disk, odd):
         "convention": {"2": "odd", "4": "bad"},
         "probabilities": {"odd": "flair.nii.gz"},
         "inputs": {"flair": {"path": "flair.nii.gz", "part": 0, **describe_file(on_disk / "flair.nii.gz", True)}},
-        "geometry": {"moved": {"flair": {"how": "registered", "matrix": np.eye(4).tolist(), "warning": "far"}}},
+        "geometry": {"moved": {"flair": {"how": "registered", "matrix_ras": np.eye(4).tolist(), "warning": "far"}}},
         "uncertainty": {"entropy": "", "volume_intervals": {"all": {"least_ml": 1.0, "most_ml": 2.0}}},
         "validation": {"those used": {"all": 0.5}},
         "sequences": {"used": ["flair"], "absent": ["t1"]},
@@ -170,7 +170,7 @@ def test_what_was_registered_is_registered_again():
     moved.affine[:3, 3] = (3.0, -2.0, 4.0)
     matrix = np.eye(4)
     matrix[:3, 3] = (-3.0, 2.0, 4.0)
-    note = {"geometry": {"moved": {"t1c": {"how": "registered", "matrix": matrix.tolist()}}}}
+    note = {"geometry": {"moved": {"t1c": {"how": "registered", "matrix_ras": matrix.tolist()}}}}
     found = show(make_shown(images={"flair": shown.images["flair"], "t1c": moved}, note=note)).html
     straight = show(shown).html
     data = [re.search(r'id="data-image1">([^<]*)<', html)[1] for html in (found, straight)]

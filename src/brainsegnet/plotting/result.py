@@ -8,7 +8,6 @@ from pydantic import ValidationError
 
 from brainsegnet._atomic import writable
 from brainsegnet.errors import BrainSegNetError, ImageError
-from brainsegnet.io.case_files import read_sequences
 from brainsegnet.io.images import read_image, read_labels
 from brainsegnet.io.results import find_result
 from brainsegnet.model.store import open_model
@@ -45,14 +44,12 @@ def view(
     """
     writable(out, (".html",))
     labels, found = read_labels(result), find_result(result, images)
-    sequences = list(found.case.images)
-    volumes = dict(zip(sequences, read_sequences(found.case, sequences), strict=True))
     maps, absent = _read_maps(found.note, result.parent)
     shown = Shown(
         name=found.case.name,
         labels=labels,
         task=load_task(task) if isinstance(task, str) else task or _find_task(found.note, labels),
-        images=volumes,
+        images=found.read(),
         maps=maps,
         truth=read_labels(truth) if truth else None,
         note=found.note,

@@ -150,7 +150,7 @@ def _find_transform(motion: Mapping[str, Any], image: Volume, reference: Volume 
     """How an image was registered for the result: by the matrix of the JSON, or registered again where it has none."""
     if motion.get("how") != "registered" or motion.get("applied") is False:
         return None
-    if (matrix := motion.get("matrix")) is None:
+    if (matrix := motion.get("matrix_ras")) is None:
         return register(image, reference).transform if reference else None
     mirror = np.diag([-1.0, -1.0, 1.0, 1.0])
     lps = mirror @ np.asarray(matrix, np.float64).reshape(4, 4) @ mirror
