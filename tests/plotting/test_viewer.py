@@ -170,11 +170,14 @@ def test_what_was_registered_is_registered_again():
     moved.affine[:3, 3] = (3.0, -2.0, 4.0)
     matrix = np.eye(4)
     matrix[:3, 3] = (-3.0, 2.0, 4.0)
-    note = {"geometry": {"moved": {"t1c": {"how": "registered", "matrix_ras": matrix.tolist()}}}}
-    found = show(make_shown(images={"flair": shown.images["flair"], "t1c": moved}, note=note)).html
+    motions = {"t1c": {"how": "registered", "matrix_ras": matrix.tolist()}}
+    found = show(make_shown(images={"flair": shown.images["flair"], "t1c": moved}, motions=motions)).html
     straight = show(shown).html
     data = [re.search(r'id="data-image1">([^<]*)<', html)[1] for html in (found, straight)]
     assert data[0] == data[1]
+    assert [image["resampled"] for image in meta_of(found)["images"]] == [False, True]
+    aligned = show(make_shown(note={"geometry": {"moved": motions}})).html
+    assert re.search(r'id="data-image1">([^<]*)<', aligned)[1] == data[1], "what is aligned is moved no more"
     unmoved = resample(moved, shown.labels).array
     assert not np.array_equal(unmoved, shown.images["t1c"].array)
 

@@ -53,6 +53,7 @@ def view(
         maps=maps,
         truth=read_labels(truth) if truth else None,
         note=found.note,
+        motions=_find_motions(found.note),
         file=(result.name, result.read_bytes()),
         warnings=(*found.warnings, *absent),
     )
@@ -76,6 +77,12 @@ def _read_maps(note: Mapping[str, Any], folder: Path) -> tuple[dict[str, Volume]
         except ImageError as error:
             sentences.append(f"the map of {name} is not shown: {error}")
     return maps, sentences
+
+
+def _find_motions(note: Mapping[str, Any]) -> Mapping[str, Any]:
+    geometry = note.get("geometry")
+    moved = geometry.get("moved") if isinstance(geometry, dict) else None
+    return moved if isinstance(moved, dict) else {}
 
 
 def _find_task(note: Mapping[str, Any], labels: LabelMap) -> Task:

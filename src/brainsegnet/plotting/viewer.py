@@ -53,6 +53,8 @@ class Shown:
         maps: Tissue, "background" or "entropy" to its map of numbers from 0 to 1.
         truth: True labels in the same convention, on any grid, if they are known.
         note: Content of the JSON of the result, as `Segmentation.report` gives it; it may be empty.
+        motions: Sequence to how it was moved for the result, as `geometry.moved` of the note tells, where images are as
+            scanned. Empty if they are aligned already.
         file: Name and content of the file of the label map. By default it is a .nii.gz, named after the case.
         warnings: Sentences beside those of the note.
     """
@@ -64,6 +66,7 @@ class Shown:
     maps: Mapping[str, Volume] = field(default_factory=dict)
     truth: LabelMap | None = None
     note: Mapping[str, Any] = field(default_factory=dict)
+    motions: Mapping[str, Any] = field(default_factory=dict)
     file: tuple[str, bytes] | None = None
     warnings: tuple[str, ...] = ()
 
@@ -130,12 +133,11 @@ def show(shown: Shown) -> Viewer:
 
 def _bring_all(shown: Shown) -> dict[str, Array]:
     """Each image (D, H, W) on the grid of the label map; what was registered for the result is registered again."""
-    moved = _get(shown.note, "geometry", "moved")
     reference = next((image for image in shown.images.values() if _is_on_grid(image, shown.labels)), None)
     arrays = {}
     for name, image in shown.images.items():
         try:
-            transform = _find_transform(_get(moved, name), image, reference)
+            transform = _find_transform(shown, name, reference) if _is_registered(shown, name) else None
         except (TypeError, ValueError) as error:
             told = f"case {shown.name}: the JSON does not tell how {name} was registered"
             raise ImageError(f"{told} ({error}); segment it again") from error
@@ -146,12 +148,15 @@ def _bring_all(shown: Shown) -> dict[str, Array]:
     return arrays
 
 
-def _find_transform(motion: Mapping[str, Any], image: Volume, reference: Volume | None) -> ItkObject:
+def _is_registered(shown: Shown, name: str) -> bool:
+    motion = _get(shown.motions, name)
+    return motion.get("how") == "registered" and motion.get("applied") is not False
+
+
+def _find_transform(shown: Shown, name: str, reference: Volume | None) -> ItkObject:
     """How an image was registered for the result: by the matrix of the JSON, or registered again where it has none."""
-    if motion.get("how") != "registered" or motion.get("applied") is False:
-        return None
-    if (matrix := motion.get("matrix_ras")) is None:
-        return register(image, reference).transform if reference else None
+    if (matrix := _get(shown.motions, name).get("matrix_ras")) is None:
+        return register(shown.images[name], reference).transform if reference else None
     mirror = np.diag([-1.0, -1.0, 1.0, 1.0])
     lps = mirror @ np.asarray(matrix, np.float64).reshape(4, 4) @ mirror
     transform = load_itk().AffineTransform(3)
@@ -177,7 +182,7 @@ def _pack_all(shown: Shown, arrays: Mapping[str, Array], truth: Array | None) ->
     for number, (name, array) in enumerate(arrays.items()):
         packed = pack_image(frame.take(array), head)
         volumes[f"image{number}"] = packed.data
-        resampled = not _is_on_grid(shown.images[name], shown.labels)
+        resampled = _is_registered(shown, name) or not _is_on_grid(shown.images[name], shown.labels)
         images.append({"name": spelt(name), "resampled": resampled, **packed.scale})
     for number, (name, share) in enumerate(_list_maps(shown).items()):
         packed = pack_share(frame.take(share))
