@@ -22,7 +22,8 @@ import numpy as np
 from brainsegnet._machine import describe_cpu, find_versions
 from brainsegnet._types import Array
 from brainsegnet.io.images import read_image, read_labels
-from brainsegnet.preprocessing.alignment import register, resample
+from brainsegnet.preprocessing.alignment import resample
+from brainsegnet.preprocessing.registration import register
 from brainsegnet.task import load_task
 from brainsegnet.volume import LabelMap
 

@@ -339,7 +339,7 @@ def make_raw_head(
     x, y, z = (axis - moved for axis, moved in zip((x, y, z), shift_mm, strict=True))
 
     def inside(centre: tuple[float, ...], radii: tuple[float, ...]) -> "np.ndarray":
-        return sum(((a - c) / r) ** 2 for a, c, r in zip((x, y, z), centre, radii, strict=True)) < 1
+        return np.asarray(sum(((a - c) / r) ** 2 for a, c, r in zip((x, y, z), centre, radii, strict=True)) < 1)
 
     white, cortex, fluid, lesion = LOOKS[sequence]
     values = np.zeros(shape)

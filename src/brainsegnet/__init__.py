@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from brainsegnet.paper.submission import submit
     from brainsegnet.paper.tables import table
     from brainsegnet.pipeline.segment import segment
+    from brainsegnet.plotting.result import view
     from brainsegnet.progress import Callback, ProgressEvent
     from brainsegnet.reporting.inspect import inspect
     from brainsegnet.reporting.report import report
@@ -60,6 +61,7 @@ _HOMES = {
     "Segmenter": "inference.segmenter",
     "Segmentation": "inference.segmentation",
     "submit": "paper.submission",
+    "view": "plotting.result",
     "TrainOptions": "training",
     "train": "training.train",
     "Callback": "progress",
@@ -100,6 +102,7 @@ __all__ = [
     "submit",
     "table",
     "train",
+    "view",
 ]
 
 

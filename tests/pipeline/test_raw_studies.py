@@ -98,7 +98,10 @@ def test_every_file_that_is_asked_for_appears_and_lies_where_it_should(raw_study
     assert seg.StudyInstanceUID == report.StudyInstanceUID == read_study(raw_study).uid
     segments = [item.SegmentLabel for item in seg.SegmentSequence]
     assert segments == [name for name, ml in done.report["volumes_ml"]["labels"].items() if ml]
-    frames = {int(group.SegmentIdentificationSequence[0].ReferencedSegmentNumber) for group in seg[0x52009230]}
+    frames = {
+        int(group.SegmentIdentificationSequence[0].ReferencedSegmentNumber)
+        for group in seg.PerFrameFunctionalGroupsSequence
+    }
     assert frames == set(range(1, len(segments) + 1))
     assert int(seg.pixel_array.sum()) == int((read_labels(done.path).array > 0).sum())
 

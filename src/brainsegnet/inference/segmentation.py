@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from html import escape
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from brainsegnet._atomic import replacing, stem_of, write_text
 from brainsegnet._types import ItkObject, NibabelImage
@@ -21,6 +21,9 @@ from brainsegnet.io.images import to_nibabel, to_sitk, write_image
 from brainsegnet.model.card import Card
 from brainsegnet.preprocessing.grids import bring
 from brainsegnet.volume import Case, LabelMap, Volume
+
+if TYPE_CHECKING:
+    from brainsegnet.plotting.viewer import Viewer
 
 ENTROPY = "entropy"
 BRAIN_MASK = "brain_mask"
@@ -241,6 +244,14 @@ class Segmentation:
         shown = {name: bring(self.case.images[name], self.labels) for name in self.used[:4]}
         lesion = bring(self.case.lesion, self.labels) if self.case.lesion else None
         return overlay_figure(Case(self.name, shown, lesion), self.labels.array, self.card.task, self.used[:4])
+
+    def view(self) -> "Viewer":
+        """A page to scroll through the result, which a notebook shows and `save` writes: see `brainsegnet.view`."""
+        from brainsegnet.plotting.viewer import Shown, show
+
+        maps = dict(self.probabilities or {}) | ({ENTROPY: self.entropy} if self.entropy else {})
+        case = self.case
+        return show(Shown(self.name, self.labels, self.card.task, case.images, maps, case.lesion, self.report()))
 
     def _repr_html_(self) -> str:
         """A picture, the volumes and the warnings, for notebooks."""

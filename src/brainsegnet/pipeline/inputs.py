@@ -1,7 +1,6 @@
 """What tells whether the files of a case are still the same: their place, size, time and hashes, for the JSON."""
 
 import hashlib
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from brainsegnet.io.case_files import CaseFiles
 from brainsegnet.io.dicom import DicomSeries
 from brainsegnet.io.dicom_files import Open, read_each
 from brainsegnet.io.images import describe_file
+from brainsegnet.io.results import describe_place
 from brainsegnet.pipeline.choose import Choice
 from brainsegnet.pipeline.study_case import StudyCase
 
@@ -32,8 +32,8 @@ def describe_inputs(
         mask: File of the brain mask, which counts as an input too.
 
     Returns:
-        As `describe_file` gives it, with the "path". A DICOM series has the "series", its number of "files", and one
-        hash over all of them.
+        As `describe_file` gives it, with the "path", and the "part" of a file of several images. A DICOM series has the
+        "series", its number of "files", and one hash over all of them.
 
     Raises:
         ImageError: a file cannot be read.
@@ -41,7 +41,8 @@ def describe_inputs(
     if isinstance(case, CaseFiles):
         used = {name: case.images[name] for name in sequences if name in case.images}
         described = {path: _describe_file(path, content) for path in dict.fromkeys(used.values())}
-        found = {name: described[path] for name, path in used.items()}
+        parts = {name: {"part": part} for name, part in case.parts.items()}
+        found = {name: {**described[path], **parts.get(name, {})} for name, path in used.items()}
     else:
         found = {name: _describe_choice(case.choices[name], content) for name in sequences if name in case.choices}
     return found if mask is None else {**found, MASK: _describe_file(mask, content)}
@@ -49,7 +50,7 @@ def describe_inputs(
 
 def to_relative(inputs: Mapping[str, Note], folder: Path) -> dict[str, Note]:
     """The same with paths relative to a folder, so that results and scans may move together."""
-    return {name: {**facts, "path": _relative(Path(facts["path"]), folder)} for name, facts in inputs.items()}
+    return {name: {**facts, "path": describe_place(facts["path"], folder)} for name, facts in inputs.items()}
 
 
 def check_unchanged(case: str, before: Mapping[str, Note], after: Mapping[str, Note]) -> None:
@@ -61,13 +62,6 @@ def check_unchanged(case: str, before: Mapping[str, Note], after: Mapping[str, N
     for name, facts in before.items():
         if any(after[name][key] != value for key, value in facts.items()):
             raise ImageError(f"case {case}: {name} was changed while it was read; wait until it is complete")
-
-
-def _relative(path: Path, folder: Path) -> str:
-    try:
-        return Path(os.path.relpath(path, folder)).as_posix()
-    except ValueError:  # another drive
-        return path.absolute().as_posix()
 
 
 def _describe_file(path: Path, content: bool) -> dict[str, Any]:
