@@ -24,7 +24,7 @@ def plan_targets(cases: Sequence[CaseFiles | StudyCase], out: Path, searched: bo
     targets = {case.name: out if one_file else out / f"{case.name}.nii.gz" for case in cases}
     scans = {path.resolve() for case in cases for path in list_scans(case)}
     folders = {scan.parent for scan in scans} if searched else set()
-    studies = [path.resolve() for case in cases if isinstance(case, StudyCase) for path in list_folders(case)]
+    studies = [case.home.resolve() for case in cases if isinstance(case, StudyCase) and case.home.is_dir()]
     lesions = {case.lesion.resolve() for case in cases if isinstance(case, CaseFiles) and case.lesion}
     for target in targets.values():
         place = target.resolve()
@@ -48,8 +48,3 @@ def list_scans(case: CaseFiles | StudyCase) -> list[Path]:
         return [*case.images.values()]
     sources = [finding.source for choice in case.choices.values() for finding in choice.findings]
     return [source.root if isinstance(source, DicomSeries) else source.path for source in sources]
-
-
-def list_folders(case: StudyCase) -> list[Path]:
-    """The folders in which the images of a study are."""
-    return [path if path.is_dir() else path.parent for path in list_scans(case)]
