@@ -66,6 +66,9 @@ class SegmentOptions:
     spacing: Spacing = "model"
     """Voxels that the network sees: model resamples to the spacing at which the model works, and brings the result
     back; keep takes those of the reference."""
+    allow_poor: bool = False
+    """Segment with sequences with which the model found hardly anything on unseen cases. By default they are refused.
+    """
     all_grids: bool = False
     "Also write a label map on the grid of each sequence."
     save_preprocessed: bool = False

@@ -18,6 +18,7 @@ from brainsegnet.inference import SegmentOptions
 from brainsegnet.inference.brain import REMEDY, BrainExtractor, extract_brain
 from brainsegnet.inference.predict import LoadedCase, find_used
 from brainsegnet.inference.scope import find_scope_warnings
+from brainsegnet.inference.segmentation import refuse_poor
 from brainsegnet.inference.steps import BrainNote, DicomSource, Steps, require_dicom
 from brainsegnet.io.images import read_image, to_labels
 from brainsegnet.model.card import Card
@@ -60,11 +61,13 @@ def load_images(
         extractor: Gives what finds brains; called where a skull is on.
 
     Raises:
-        MissingSequence: the model needs a sequence that is absent, or all are absent.
+        MissingSequence: the model needs a sequence that is absent, or finds hardly anything with those that are there.
         ImageError: an image cannot be used, a sequence moved further than a patient does, or shows no brain.
         GridMismatch: sequences are on different grids, and the options say that these are not brought together.
     """
     case, images = raw.name, {name: raw.images[name] for name in find_used(raw.name, raw.images, card)}
+    if not options.allow_poor:
+        refuse_poor(case, card, [*images])
     for name, image in images.items():
         check_case(Case(case, {name: image}))
     seconds: dict[str, float] = {}

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from brainsegnet._atomic import replacing, stem_of, write_text
 from brainsegnet._types import ItkObject, NibabelImage
+from brainsegnet.errors import MissingSequence
 from brainsegnet.inference import SegmentOptions
 from brainsegnet.inference.postprocessing import Interval
 from brainsegnet.inference.steps import DicomSource, Steps, require_dicom
@@ -30,7 +31,7 @@ BRAIN_MASK = "brain_mask"
 DICOM_ENDINGS = ("_seg.dcm", "_sr.dcm")
 """Endings of the names of the DICOM segmentation and of the DICOM report."""
 POOR_DICE = 0.25
-"""Mean Dice on unseen cases below which a warning is given."""
+"""Mean Dice on unseen cases below which sequences are refused, or warned of if the user allows them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -311,3 +312,13 @@ def warn_of_sequences(expected: Mapping[str, Mapping[str, float]], used: Sequenc
         return []
     found = f"found hardly anything on unseen cases (best Dice {best:.2f})"
     return [f"with {' and '.join(used)} alone the model {found}; add sequences"]
+
+
+def refuse_poor(case: str, card: Card, used: Sequence[str]) -> None:
+    """Refuse the sequences of which `warn_of_sequences` warns: what is found with them is mostly false.
+
+    Raises:
+        MissingSequence: these are such sequences.
+    """
+    for said in warn_of_sequences(expected_dice(card, used), used):
+        raise MissingSequence(f"case {case}: {said}, or segment all the same with --allow-poor")
