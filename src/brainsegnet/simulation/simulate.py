@@ -9,13 +9,13 @@ from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from brainsegnet._atomic import OutputOptions, claiming, hash_file, refuse_existing, replacing, writable, write_text
 from brainsegnet._documents import load_json, read_text
 from brainsegnet.errors import DatasetError, MissingExtra, TaskError
 from brainsegnet.progress import Callback, CaseCounter
-from brainsegnet.simulation import StrokeTask
+from brainsegnet.simulation import RealisticLesion, StrokeTask
 
 if TYPE_CHECKING:
     from brainsegnet.simulation.stroke_case import Library
@@ -27,7 +27,7 @@ RECORD = "simulated.json"
 
 @dataclass(frozen=True)
 class SimulateOptions:
-    """Which cases to simulate: phantoms by default, or realistic gliomas or strokes.
+    """Which cases to simulate: phantoms by default, or realistic cases or strokes.
 
     A phantom is a head with a glioma, quick to make, for trials and tests. The other cases are made for training. The
     fields are the options of `brainsegnet simulate`.
@@ -44,13 +44,15 @@ class SimulateOptions:
     shape: tuple[int, int, int] | None = None
     "Voxels of a phantom or a procedural anatomy along slices, rows and columns; its size in millimetres stays."
     realistic: bool = False
-    """Simulate gliomas for training: they grow and infiltrate in a deformed anatomy, with scanner artefacts. Needs
+    """Simulate cases for training: the lesions of --lesion in a deformed anatomy, with scanner artefacts. Needs
     torch."""
+    lesion: RealisticLesion = "glioma"
+    "What realistic cases show: a glioma, or white matter lesions as in multiple sclerosis."
     stroke: StrokeTask | None = None
     "Simulate ischaemic strokes for training, in the file names of isles2022 (DWI, ADC) or isles2017 (six maps)."
     anatomy: str | Path | None = None
-    """Anatomies of realistic gliomas and strokes: a folder of FreeSurfer label maps, icbm152 (from nilearn), or
-    procedural. By default icbm152 for gliomas if nilearn is installed, else procedural."""
+    """Anatomies of realistic cases and strokes: a folder of FreeSurfer label maps, icbm152 (from nilearn), or
+    procedural. By default icbm152 for realistic cases if nilearn is installed, else procedural."""
     shapes: Path | None = None
     "For strokes: a folder of lesion masks in MNI space that give the shapes. By default all shapes are simulated."
     detail: float = 1.0
@@ -67,10 +69,12 @@ class SimulateOptions:
             raise TaskError("a stroke is scanned on the grid of its data set; leave out --shape or --stroke")
         if not self.stroke and (self.shapes or self.detail != 1):
             raise TaskError("--shapes and --detail are for strokes; add --stroke isles2022 or --stroke isles2017")
+        if self.lesion not in get_args(RealisticLesion):
+            raise TaskError(f"unknown lesion {self.lesion!r}; choose one of {', '.join(get_args(RealisticLesion))}")
+        if self.lesion != "glioma" and not self.realistic:
+            raise TaskError(f"--lesion {self.lesion} is for realistic cases; add --realistic")
         if self.anatomy and not (self.realistic or self.stroke):
-            raise TaskError(
-                f"--anatomy {self.anatomy} is for realistic gliomas and strokes; add --realistic or --stroke"
-            )
+            raise TaskError(f"--anatomy {self.anatomy} is for realistic cases and strokes; add --realistic or --stroke")
 
 
 def simulate(
@@ -101,7 +105,7 @@ def simulate(
     writable(out / "case", ())
     numbers = range(options.seed, options.seed + options.cases)
     homes = {number: out / name_case(options, number) for number in numbers}
-    kind = options.stroke or ("glioma" if options.realistic else "phantom")
+    kind = options.stroke or (options.lesion if options.realistic else "phantom")
     with claiming(out, [f"{kind} of seed {number}" for number in numbers]):
         done = _find_done(homes, options, output)
         if done and callback:
@@ -122,10 +126,13 @@ def name_case(options: SimulateOptions, seed: int) -> str:
     Examples:
         >>> name_case(SimulateOptions(), 7), name_case(SimulateOptions(stroke="isles2017"), 7)
         ('phantom0007', 'phantom_7')
+        >>> name_case(SimulateOptions(realistic=True, lesion="white-matter"), 7)
+        'whitematter0007'
     """
     if options.stroke == "isles2017":
         return f"phantom_{seed}"
-    kind = "sub-strokephantom" if options.stroke else "glioma" if options.realistic else "phantom"
+    realistic = {"glioma": "glioma", "white-matter": "whitematter"}
+    kind = "sub-strokephantom" if options.stroke else realistic[options.lesion] if options.realistic else "phantom"
     return f"{kind}{seed:04d}"
 
 
@@ -195,7 +202,7 @@ def open_simulator(options: SimulateOptions, device: str = "cpu") -> "Callable[[
 
     Args:
         options: Which cases to simulate.
-        device: Device of torch that computes realistic gliomas.
+        device: Device of torch that computes realistic cases.
 
     Raises:
         TaskError: as `simulate`.
@@ -216,12 +223,14 @@ def open_simulator(options: SimulateOptions, device: str = "cpu") -> "Callable[[
 
     try:
         from brainsegnet.simulation.realistic import simulate_glioma
+        from brainsegnet.simulation.white_matter_case import simulate_white_matter_lesions
     except ModuleNotFoundError as error:
         if error.name != "torch":
             raise
         raise MissingExtra('realistic cases need torch; run: pip install "brainsegnet[train]"') from error
     anatomies = open_anatomies(options.anatomy or default_anatomy(), options.shape)
-    return lambda seed: simulate_glioma(seed, anatomies(seed), name_case(options, seed), device)
+    make = simulate_glioma if options.lesion == "glioma" else simulate_white_matter_lesions
+    return lambda seed: make(seed, anatomies(seed), name_case(options, seed), device)
 
 
 def sequence_path(case: str, stroke: StrokeTask | None, sequence: str, identifier: int) -> Path:
