@@ -83,7 +83,7 @@ def simulate(
     options: Annotated[SimulateOptions | None, Parameter(name="*")] = None,
     output: Annotated[OutputOptions | None, Parameter(name="*")] = None,
 ) -> None:
-    """Simulate cases: heads with a glioma or white matter lesions, in the folders of BRATS 2015, or with a stroke.
+    """Simulate cases: heads with a glioma, in the folders of BRATS 2015, with a stroke, or with white matter lesions.
 
     Example: brainsegnet simulate phantoms/ --cases 8 --seed 0
 

@@ -1,4 +1,4 @@
-"""Simulate cases on disk, in the folders and file names of BRATS 2015, ISLES 2022 or ISLES 2017.
+"""Simulate cases on disk, in the folders and file names of BRATS 2015, ISLES 2022, ISLES 2017, or with plain names.
 
 Heavy libraries load when the first case is simulated, so the command line takes its flags from `SimulateOptions`.
 """
@@ -146,7 +146,7 @@ def _write_case(case: "Case", home: Path, seed: int, options: SimulateOptions) -
         (home / RECORD).unlink(missing_ok=True)
     with nullcontext(home) if home.exists() else replacing(home) as folder:
         for channel, (name, volume) in enumerate(volumes.items()):
-            file = sequence_path(case.name, options.stroke, name, 10 * seed + channel)
+            file = sequence_path(case.name, options, name, 10 * seed + channel)
             write_image(volume, folder / file)
             files[file.as_posix()] = hash_file(folder / file)
         record = {
@@ -233,21 +233,24 @@ def open_simulator(options: SimulateOptions, device: str = "cpu") -> "Callable[[
     return lambda seed: make(seed, anatomies(seed), name_case(options, seed), device)
 
 
-def sequence_path(case: str, stroke: StrokeTask | None, sequence: str, identifier: int) -> Path:
+def sequence_path(case: str, options: SimulateOptions, sequence: str, identifier: int) -> Path:
     """Path of a sequence, or of the `lesion`, within the folder of its case.
 
-    It follows ISLES 2022 or ISLES 2017 for strokes, and BRATS 2015 otherwise.
+    It follows ISLES 2022 or ISLES 2017 for strokes, and BRATS 2015 for phantoms and gliomas. White matter lesions have
+    plain names.
 
     Examples:
-        >>> sequence_path("sub-strokephantom0001", "isles2022", "dwi", 0).as_posix()
+        >>> sequence_path("sub-strokephantom0001", SimulateOptions(stroke="isles2022"), "dwi", 0).as_posix()
         'sub-strokephantom0001_ses-0001_dwi.nii.gz'
     """
     from brainsegnet.io.case_files import LESION
     from brainsegnet.io.layouts import smir_path, vsd_path
 
-    if stroke is None:
+    if options.lesion == "white-matter":
+        return Path(f"{sequence}.nii.gz")
+    if options.stroke is None:
         return vsd_path(sequence, identifier)
-    if stroke == "isles2017":
+    if options.stroke == "isles2017":
         return smir_path(sequence, identifier, "VSD")
     return Path(f"{case}_ses-0001_{'msk' if sequence == LESION else sequence}.nii.gz")
 

@@ -115,7 +115,7 @@ def draw_disease(rng: np.random.Generator) -> WhiteMatterDisease:
         sites=tuple(rng.dirichlet(10 * np.array([0.36, 0.24, 0.32, 0.08]))),
         typical_mm3=typical_mm3,
         spread=spread,
-        faint=rng.uniform(0.4, 0.9),
+        faint=rng.uniform(0.55, 0.95),
         holes=rng.uniform(0, 0.4),
         enhancing=int(rng.integers(1, 5)) if rng.random() < 0.35 else 0,
         roughness=rng.uniform(0.08, 0.3),
@@ -163,14 +163,16 @@ def scatter_ovoids(rng: np.random.Generator, disease: WhiteMatterDisease, ground
 
 
 def find_sites(ground: Ground) -> dict[Site, Mask]:
-    """Where ovoids of each site start (d, h, w)."""
+    """Where ovoids of each site start (d, h, w); not in the thin white matter between the folia of the cerebellum."""
     white = ground.tissue == Tissue.WHITE
     wall, rim = ground.to_ventricle_mm, ground.to_cortex_mm
+    hindbrain = ground.tissue == Tissue.HINDBRAIN_WHITE
+    stem = ndimage.binary_erosion(hindbrain)
     return {
         Site.PERIVENTRICULAR: white & (wall < NEAR_MM),
         Site.JUXTACORTICAL: white & (rim < NEAR_MM) & (wall > FAR_MM),
         Site.DEEP: white & (rim > NEAR_MM) & (wall > FAR_MM),
-        Site.INFRATENTORIAL: ground.tissue == Tissue.HINDBRAIN_WHITE,
+        Site.INFRATENTORIAL: stem if stem.any() else hindbrain,
     }
 
 
@@ -256,7 +258,7 @@ def merge_lesions(
         for mm in (ground.to_ventricle_mm, ground.to_cortex_mm)
     )
     coarse, middle = (noise(streams, tissue.shape, spacing_mm, grain)[0] for grain in (9.0, 3.5))
-    away_mm = wall + 3.5 * coarse + 1.2 * middle + 2.5 * (3.0 - rim).clamp(min=0)
+    away_mm = wall + 4.0 * coarse + 2.0 * middle + 2.5 * (3.0 - rim).clamp(min=0)
     open_to = (tissue == Tissue.WHITE) & (wall < REACH_MM)
     places = away_mm[open_to]
     count = min(int(1000 * disease.confluent_ml / float(np.prod(spacing_mm))), len(places) // 2)
