@@ -43,6 +43,10 @@ class Site(IntEnum):
     INFRATENTORIAL = 3
 
 
+INWARDS = {Site.PERIVENTRICULAR: 0.8, Site.JUXTACORTICAL: 0.6}
+"""Distance of the centre of an ovoid from the wall or the cortex that it touches, in radii along its first axis."""
+
+
 class Content(IntEnum):
     """What a voxel of a lesion contains."""
 
@@ -152,11 +156,8 @@ def scatter_ovoids(rng: np.random.Generator, disease: WhiteMatterDisease, ground
         drawn_mm3 = disease.typical_mm3 * exp(disease.spread * rng.normal())
         volume_mm3 = float(np.clip(drawn_mm3, SMALLEST_MM3, max(min(most_mm3, left_mm3), SMALLEST_MM3)))
         at = places[site][int(rng.integers(len(places[site])))]
-        content = Content.PLAQUE
-        if len(found) < disease.enhancing:
-            content = Content.ENHANCING
-        elif rng.random() < disease.holes:
-            content = Content.BLACK_HOLE
+        content = Content.BLACK_HOLE if rng.random() < disease.holes else Content.PLAQUE
+        content = Content.ENHANCING if len(found) < disease.enhancing else content
         found.append(draw_ovoid(rng, site, at, ground, (volume_mm3, content, rng.uniform(disease.faint, 1))))
         left_mm3 -= volume_mm3
     return found
@@ -184,7 +185,8 @@ def draw_ovoid(
     Periventricular ovoids are long perpendicular to the wall, or flat along it; juxtacortical ones follow the cortex.
     """
     volume_mm3, content, strength = what
-    away = ground.direction(ground.to_cortex_mm if site is Site.JUXTACORTICAL else ground.to_ventricle_mm, at)
+    from_mm = ground.to_cortex_mm if site is Site.JUXTACORTICAL else ground.to_ventricle_mm
+    away = ground.direction(from_mm, at)
     longer = {
         Site.PERIVENTRICULAR: rng.uniform(1.1, 2.4) if rng.random() < 0.7 else rng.uniform(0.5, 0.9),
         Site.JUXTACORTICAL: rng.uniform(0.5, 1.0),
@@ -196,8 +198,9 @@ def draw_ovoid(
     radius_mm, uneven = ball_radius_mm(volume_mm3), exp(rng.normal(0, 0.15))
     thick = radius_mm * longer ** (-1 / 3)
     radii_mm = np.array([radius_mm * longer ** (2 / 3), thick * uneven, thick / uneven])
-    inwards = {Site.PERIVENTRICULAR: 0.7, Site.JUXTACORTICAL: 0.5}.get(site, 0.0)
-    centre_mm = (at + rng.uniform(-0.5, 0.5, 3)) * ground.spacing_mm + inwards * radii_mm[0] * axes[0]
+    centre_mm = (at + rng.uniform(-0.5, 0.5, 3)) * ground.spacing_mm
+    if site in INWARDS:
+        centre_mm = centre_mm + (INWARDS[site] * radii_mm[0] - from_mm[tuple(at)]) * away
     hollow = rng.uniform(0.3, 0.7) if radius_mm > 3 and rng.random() < 0.5 else 0.0
     return Ovoid(centre_mm, axes, radii_mm, content, hollow, strength)
 
@@ -258,7 +261,7 @@ def merge_lesions(
         for mm in (ground.to_ventricle_mm, ground.to_cortex_mm)
     )
     coarse, middle = (noise(streams, tissue.shape, spacing_mm, grain)[0] for grain in (9.0, 3.5))
-    away_mm = wall + 4.0 * coarse + 2.0 * middle + 2.5 * (3.0 - rim).clamp(min=0)
+    away_mm = wall + 3.5 * coarse + 1.6 * middle + 2.5 * (3.0 - rim).clamp(min=0)
     open_to = (tissue == Tissue.WHITE) & (wall < REACH_MM)
     places = away_mm[open_to]
     count = min(int(1000 * disease.confluent_ml / float(np.prod(spacing_mm))), len(places) // 2)
