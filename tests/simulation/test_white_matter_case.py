@@ -24,8 +24,8 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 @pytest.fixture(scope="module")
 def fine():
-    """A procedural head of voxels of 2 mm."""
-    return simulate_anatomy(np.random.default_rng(3), (77, 98, 80))
+    """A procedural head of voxels of 2.5 mm."""
+    return simulate_anatomy(np.random.default_rng(3), (62, 78, 64))
 
 
 def calm(seed=0, look_alikes=NOTHING, **disease):
