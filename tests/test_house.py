@@ -37,6 +37,7 @@ TORCH_ROOMS = {"model", "training", "benchmark"}
 TORCH_FILES = {
     *(f"inference/{name}.py" for name in ("torch_backend", "torch_prepare")),
     *(f"simulation/{name}.py" for name in ("fields", "glioma", "confounders", "rendering", "realistic")),
+    *(f"simulation/{name}.py" for name in ("white_matter", "white_matter_case")),
 }
 HEAVY = {"torch", "lightning", "matplotlib", "SimpleITK", "scipy", "numpy", "monai", "pydantic", "openvino", "nibabel"}
 

@@ -22,6 +22,12 @@ from matplotlib import pyplot as plt
 ROWS: tuple[tuple[str, str, SimulateOptions, int], ...] = (
     ("phantom", "brats2015", SimulateOptions(), 2),
     ("glioma", "brats2015", SimulateOptions(realistic=True, anatomy="procedural"), 279),
+    (
+        "white matter",
+        "white-matter-lesions",
+        SimulateOptions(realistic=True, lesion="white-matter", anatomy="procedural"),
+        28,
+    ),
     ("stroke, diffusion", "isles2022", SimulateOptions(stroke="isles2022"), 3),
     ("stroke, perfusion", "isles2017", SimulateOptions(stroke="isles2017"), 8),
 )

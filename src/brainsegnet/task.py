@@ -294,7 +294,16 @@ ISLES2017 = Task(
     platform=Platform(prefix="SMIR", suffix=".nii", dtype="uint8", id_from="mtt"),
 )
 ISLES2022 = ISLES2017.model_copy(update={"name": "isles2022", "sequences": ("dwi", "adc"), "platform": None})
-TASKS: Mapping[str, Task] = {t.name: t for t in (BRATS2015, BRATS2021, BRATS2023, ISLES2017, ISLES2022)}
+WHITE_MATTER_LESIONS = Task(
+    name="white-matter-lesions",
+    sequences=_GLIOMA,
+    labels={1: "white-matter lesion"},
+    regions={"lesion": (1,)},
+    normalisation="median-decile",
+)
+TASKS: Mapping[str, Task] = {
+    t.name: t for t in (BRATS2015, BRATS2021, BRATS2023, ISLES2017, ISLES2022, WHITE_MATTER_LESIONS)
+}
 TISSUES = frozenset(tissue for task in TASKS.values() for tissue in task.labels.values())
 """The names of all tissues in these tasks."""
 
@@ -303,8 +312,8 @@ def load_task(name_or_file: str | Path) -> Task:
     """Look up a built-in task by name, or read a task from a YAML file.
 
     Args:
-        name_or_file: One of `brats2015`, `brats2021`, `brats2023`, `isles2017` and `isles2022`; or a file .yaml or .yml
-            with the attributes of `Task`.
+        name_or_file: One of `brats2015`, `brats2021`, `brats2023`, `isles2017`, `isles2022` and
+            `white-matter-lesions`; or a file .yaml or .yml with the attributes of `Task`.
 
     Raises:
         TaskError: there is no such name or file, or the file contradicts itself.

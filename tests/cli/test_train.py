@@ -80,6 +80,17 @@ def test_simulate_realistic_cases(run, left, tmp_path):
     assert "holds no label maps" in run("simulate", tmp_path / "b", "--realistic", "--anatomy", tmp_path).sentence
 
 
+def test_simulate_white_matter_lesions(run, left, tmp_path):
+    how = ("--anatomy", "procedural", "--shape", 32, 44, 40)
+    ended = run("simulate", tmp_path / "a", "--cases", 1, "--realistic", "--lesion", "white-matter", *how)
+    assert ended.code == 0 and ended.out == "whitematter0000\n"
+    names = {f"{name}.nii.gz" for name in ("flair", "t1", "t1c", "t2", "lesion")}
+    assert {name.split("/")[-1] for name in left(tmp_path / "a")} == {*names, "simulated.json"}
+    assert "add --realistic" in run("simulate", tmp_path / "b", "--lesion", "white-matter").sentence
+    assert run("simulate", tmp_path / "b", "--realistic", "--lesion", "cyst").code == 2
+    assert not left(tmp_path / "b")
+
+
 def test_simulate_strokes_and_refuse_options_that_do_not_go_together(run, left, tmp_path):
     ended = run("simulate", tmp_path / "a", "--stroke", "isles2022", "--cases", 1, "--seed", 3)
     assert ended.code == 0 and ended.out == "sub-strokephantom0003\n" and not ended.err

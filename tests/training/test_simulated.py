@@ -16,7 +16,7 @@ from brainsegnet.model.network import read_tensors
 from brainsegnet.model.store import open_model
 from brainsegnet.reporting.inspect import card_rows
 from brainsegnet.simulation.simulate import SimulateOptions, simulate
-from brainsegnet.task import BRATS2015, BRATS2021, ISLES2017, ISLES2022, TASKS
+from brainsegnet.task import BRATS2015, BRATS2021, ISLES2017, ISLES2022, TASKS, WHITE_MATTER_LESIONS
 from brainsegnet.training import TrainOptions
 from brainsegnet.training.simulated import SEED_STEP, open_buffer, plan_simulation
 from brainsegnet.training.split import load_scans, split_cases
@@ -33,12 +33,16 @@ def options(tiny):
     return TrainOptions(tiny, steps=4, simulated=1, refresh_every=2, anatomy="procedural", shape=SHAPE)
 
 
-@pytest.mark.parametrize("task", [BRATS2015, BRATS2021])
+@pytest.mark.parametrize("task", [BRATS2015, BRATS2021, WHITE_MATTER_LESIONS])
 def test_a_case_in_memory_is_the_one_that_simulate_writes_and_train_reads(options, tmp_path, task):
     options = replace(options, sequences=("flair", "t1c"), validation=0)
     simulated, held = plan_simulation(options, task, options.sequences), {}
     open_buffer(simulated, options, task, options.sequences, CPU).fill(4, held.__setitem__)
-    simulate(tmp_path, SimulateOptions(1, simulated.seed + 2, SHAPE, realistic=True, anatomy="procedural"))
+    lesion = "white-matter" if task is WHITE_MATTER_LESIONS else "glioma"
+    assert simulated.generator == ("white-matter" if task is WHITE_MATTER_LESIONS else "realistic")
+    simulate(
+        tmp_path, SimulateOptions(1, simulated.seed + 2, SHAPE, realistic=True, lesion=lesion, anatomy="procedural")
+    )
     split = split_cases(
         [tmp_path], task, replace(options, simulated=None, refresh_every=None, anatomy=None, shape=None)
     )
@@ -63,6 +67,25 @@ def test_a_stroke_in_memory_is_the_one_that_simulate_writes_and_train_reads(tiny
     (written,) = load_scans(split.training, split).values()
     assert written.classes.any() and np.array_equal(held[0].classes, written.classes)
     np.testing.assert_allclose(held[0].image, written.image, atol=1e-5)
+
+
+def test_a_model_of_white_matter_lesions_trains_on_cases_that_nobody_wrote(options, recorder, tmp_path):
+    heard = recorder()
+    home = train([], "white-matter-lesions", tmp_path / "run", options, heard)
+    expected = (
+        f"1 simulated white-matter case in memory, one new every 2 steps; anatomy procedural, seeds from {SEED_STEP}"
+    )
+    assert heard.messages[1] == expected
+    card = open_model(home).card
+    assert (card.training.simulated.generator, card.task) == ("white-matter", WHITE_MATTER_LESIONS)
+    row = dict(card_rows(card))["trained on"]
+    assert row.startswith("0 cases; 2 white-matter cases simulated meanwhile (white-matter, anatomy procedural")
+
+
+def test_the_tissues_of_a_task_decide_between_tumours_and_white_matter_lesions(options):
+    lesions = WHITE_MATTER_LESIONS.model_copy(update={"name": "ms", "sequences": ("t1", "flair")})
+    for task, generator in ((lesions, "white-matter"), (BRATS2021, "realistic")):
+        assert plan_simulation(options, task, ("t1", "flair")).generator == generator
 
 
 @pytest.mark.parametrize(("task", "generator"), [(ISLES2017, "isles2017"), (ISLES2022, "isles2022")])
@@ -156,8 +179,13 @@ ODD = BRATS2015.model_copy(update={"name": "odd", "sequences": ("t1", "pet")})
             TaskError,
             "task odd is trained on t1, pet; what can be simulated is gliomas with flair, t1, t1c, t2; str",
         ),
-        (ODD, {}, TaskError, "rcbv, tmax, ttp; name those of one of them with --sequences"),
-        (CT, {}, TaskError, "tmax, ttp; leave out --simulated"),
+        (
+            ODD,
+            {},
+            TaskError,
+            "rcbv, tmax, ttp; white matter lesions with flair, t1, t1c, t2; name those of one of them with --seq",
+        ),
+        (CT, {}, TaskError, "white matter lesions with flair, t1, t1c, t2; leave out --simulated"),
         (
             ISLES2022,
             {},

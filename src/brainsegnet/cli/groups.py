@@ -36,7 +36,7 @@ def run(
     data
         Folders of cases, or tables case,sequence,path (.csv, .yaml), all with label maps.
     task
-        brats2015, brats2021, brats2023, isles2017, isles2022, or a YAML file.
+        brats2015, brats2021, brats2023, isles2017, isles2022, white-matter-lesions, or a YAML file.
     out
         Folder for benchmark.md, .csv and .json, and for the result of each training.
     """

@@ -41,7 +41,7 @@ def train(
         case,sequence,path (.csv, .yaml). The command inspect shows what is recognised. None are needed with
         --simulated.
     task
-        brats2015, brats2021, brats2023, isles2017, isles2022, or a YAML file.
+        brats2015, brats2021, brats2023, isles2017, isles2022, white-matter-lesions, or a YAML file.
     out
         Folder for the models best/ and last/, the log and the state.
     """
@@ -83,7 +83,7 @@ def simulate(
     options: Annotated[SimulateOptions | None, Parameter(name="*")] = None,
     output: Annotated[OutputOptions | None, Parameter(name="*")] = None,
 ) -> None:
-    """Simulate cases: heads with a glioma, in the folders of BRATS 2015, or heads with a stroke.
+    """Simulate cases: heads with a glioma, in the folders of BRATS 2015, with a stroke, or with white matter lesions.
 
     Example: brainsegnet simulate phantoms/ --cases 8 --seed 0
 

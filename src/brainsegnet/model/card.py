@@ -128,7 +128,8 @@ class Simulated(CardPart):
     """The cases that were simulated during a training, and the arguments of `simulate` that make them again.
 
     Attributes:
-        generator: `realistic` for gliomas, else the data set that the strokes imitate.
+        generator: `realistic` for gliomas, `white-matter` for white matter lesions, else the data set that the strokes
+            imitate.
         anatomy: Folder or name of the anatomies; empty for procedural anatomies.
         shapes: Folder of lesion masks; empty for simulated lesion shapes.
         shape: Voxels (D, H, W) of a procedural anatomy; None is 1 mm.
@@ -138,7 +139,7 @@ class Simulated(CardPart):
         seen: Number of simulated cases in the whole training.
     """
 
-    generator: Literal["realistic", "isles2022", "isles2017"] = "realistic"
+    generator: Literal["realistic", "isles2022", "isles2017", "white-matter"] = "realistic"
     anatomy: str
     shapes: str = ""
     shape: tuple[int, int, int] | None = None
@@ -150,7 +151,8 @@ class Simulated(CardPart):
     @property
     def kind(self) -> str:
         """What the cases are, in the plural."""
-        return "gliomas" if self.generator == "realistic" else "strokes"
+        of = {"realistic": "gliomas", "white-matter": "white-matter cases"}
+        return of.get(self.generator, "strokes")
 
     @property
     def origin(self) -> str:

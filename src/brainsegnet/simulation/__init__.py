@@ -1,10 +1,12 @@
-"""Simulated cases: phantoms, realistic gliomas and ischaemic strokes, with the artefacts of scanners."""
+"""Simulated cases: phantoms, and gliomas, white matter lesions and strokes with the artefacts of scanners."""
 
 from enum import IntEnum
 from typing import Literal
 
 StrokeTask = Literal["isles2022", "isles2017"]
 """Data sets of strokes whose cases can be simulated."""
+RealisticLesion = Literal["glioma", "white-matter"]
+"""What realistic cases show: a glioma, or white matter lesions as in multiple sclerosis."""
 
 
 class Part(IntEnum):

@@ -4,6 +4,7 @@ All parameters of a case are drawn into a `Recipe`, then applied. The artefacts 
 slices, noise, motion, ghosts and an incomplete field of view. Images are (D, H, W) in torch, with white matter at 1.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,7 +16,16 @@ from brainsegnet.anatomy.procedural import log_uniform
 from brainsegnet.simulation.confounders import Confounders, draw_confounders, mix_cerebellum, tilt_cerebellum
 from brainsegnet.simulation.fields import Pose, RandomStreams, along, blur, blur_matrix, draw_pose, linear_matrix, noise
 from brainsegnet.simulation.glioma import Glioma, draw_glioma, efface
-from brainsegnet.simulation.rendering import NOISE, Palette, build_scene, draw_palettes, draw_texture, margins, paint
+from brainsegnet.simulation.rendering import (
+    NOISE,
+    Palette,
+    Scene,
+    build_scene,
+    draw_palettes,
+    draw_texture,
+    margins,
+    paint,
+)
 from brainsegnet.volume import Case, LabelMap, Volume
 
 LARGEST_INTENSITY = 32000.0
@@ -80,11 +90,15 @@ class Recipe:
 def draw_recipe(rng: np.random.Generator) -> Recipe:
     """Draw the parameters of a case. Its fields of noise are drawn when it is rendered."""
     pose, glioma, confounders, palettes = draw_pose(rng), draw_glioma(rng), draw_confounders(rng), draw_palettes(rng)
+    return Recipe(pose, glioma, confounders, palettes, *draw_scans(rng, tuple(palettes)))
+
+
+def draw_scans(rng: np.random.Generator, sequences: Sequence[str]) -> tuple[dict[str, Artefacts], dict[str, float]]:
+    """Draw the artefacts of each sequence, with one coil for all of them, and the gains with which they are stored."""
     coil = rng.uniform(0, 0.35) if rng.random() < 0.6 else rng.uniform(0.2, 0.75)
     coil = coil if rng.random() < 0.75 else 0.0
-    artefacts = {sequence: draw_artefacts(rng, coil, NOISE[sequence]) for sequence in palettes}
-    gains = {sequence: log_uniform(rng, 300, 1500) for sequence in palettes}
-    return Recipe(pose, glioma, confounders, palettes, artefacts, gains)
+    artefacts = {sequence: draw_artefacts(rng, coil, NOISE[sequence]) for sequence in sequences}
+    return artefacts, {sequence: log_uniform(rng, 300, 1500) for sequence in sequences}
 
 
 def simulate_glioma(seed: int, anatomy: LabelMap, name: str, device: str = "cpu") -> Case:
@@ -101,11 +115,21 @@ def simulate_glioma(seed: int, anatomy: LabelMap, name: str, device: str = "cpu"
     rng = np.random.default_rng(seed)
     recipe = draw_recipe(rng)
     images, labels = render(RandomStreams.of(rng, device), recipe, anatomy)
+    return store(name, images, labels, recipe.gains, anatomy)
+
+
+def store(
+    name: str, images: Mapping[str, Tensor], labels: Tensor, gains: Mapping[str, float], anatomy: LabelMap
+) -> Case:
+    """A case as files hold it, from images and labels (D, H, W) on the grid of an anatomy with `margins`.
+
+    Images are int16 with these gains, and at least 1 in the brain.
+    """
     affine = anatomy.affine.copy()
     affine[:3, 3] -= affine[:3, :3] @ margins(anatomy.spacing_mm)
     volumes = {}
-    for sequence, image in images.items():  # as a file holds them: int16, the brain at least 1
-        stored = (image * recipe.gains[sequence]).clamp(max=LARGEST_INTENSITY).clamp(min=1)
+    for sequence, image in images.items():
+        stored = (image * gains[sequence]).clamp(max=LARGEST_INTENSITY).clamp(min=1)
         volumes[sequence] = Volume(torch.where(image > 0, stored, 0).to(torch.int16).cpu().numpy(), affine)
     return Case(name, volumes, LabelMap(labels.cpu().numpy(), affine))
 
@@ -115,28 +139,36 @@ def render(streams: RandomStreams, recipe: Recipe, anatomy: LabelMap) -> tuple[d
 
     Returns four sequences by name, 0 outside the brain, and the labels of BRATS 2015, all (D, H, W).
     """
-    drawn, spacing = recipe.confounders, anatomy.spacing_mm
+    spacing = anatomy.spacing_mm
     scene = build_scene(streams, recipe.pose, recipe.glioma, anatomy)
     labels = torch.zeros_like(scene.tissue)
     labels[scene.box] = scene.lesions.labels
-    tissue = drawn.add_csf(scene.tissue, spacing)
-    brain = drawn.strip(streams, tissue, spacing)
-    extras, opacity = drawn.scatter(streams, tissue, brain, spacing)
-    scene = replace(
-        scene,
-        tissue=tissue,
-        extras=extras,
-        opacity=opacity,
-        fluid=drawn.fill_sulci(streams, tissue, spacing) * efface(recipe.glioma, labels > 0, spacing),
-        cortex=mix_cerebellum(drawn.mixing_mm, tissue, spacing),
-        hindbrain=tilt_cerebellum(drawn.slope, tissue, spacing),
-    )
+    scene, brain = add_confounders(streams, scene, recipe.confounders)
+    scene = replace(scene, fluid=scene.fluid * efface(recipe.glioma, labels > 0, spacing))
     texture, near = draw_texture(streams, scene), near_coil(brain, spacing)
     images = {}
     for sequence, palette in recipe.palettes.items():
         image = paint(streams, scene, palette, texture)
         images[sequence] = degrade(image, brain, near, streams, recipe.artefacts[sequence], spacing)
     return images, labels * brain
+
+
+def add_confounders(streams: RandomStreams, scene: Scene, drawn: Confounders) -> tuple[Scene, Tensor]:
+    """A bare scene with confounders, and the mask (D, H, W) of the brain that its extraction gives."""
+    spacing = scene.spacing_mm
+    tissue = drawn.add_csf(scene.tissue, spacing)
+    brain = drawn.strip(streams, tissue, spacing)
+    extras, opacity = drawn.scatter(streams, tissue, brain, spacing)
+    changed = replace(
+        scene,
+        tissue=tissue,
+        extras=extras,
+        opacity=opacity,
+        fluid=drawn.fill_sulci(streams, tissue, spacing),
+        cortex=mix_cerebellum(drawn.mixing_mm, tissue, spacing),
+        hindbrain=tilt_cerebellum(drawn.slope, tissue, spacing),
+    )
+    return changed, brain
 
 
 def degrade(

@@ -6,6 +6,7 @@ with a margin. A share of the images gets a random contrast, so that a network l
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import torch
@@ -67,7 +68,7 @@ class Palette:
     sequence: str  # its name
     physical: bool  # whether the order of the tissues is that of the sequence
     tissues: tuple[float, ...]  # brightness of each `Tissue`, and of each `Extra` after them
-    parts: tuple[float, ...]  # brightness of each `Part`
+    parts: tuple[float, ...]  # brightness of each `Part`, or of each `Content` of white matter lesions
     mottle: float  # factor on the texture within the tumour
     texture: tuple[float, float]  # weights of slow and of fine texture
     glow: tuple[float, float]  # logarithm by which grey and white matter are brighter in places
@@ -113,7 +114,7 @@ def _draw_palette(
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """What a scan shows, all (D, H, W); the tumour in a box of it."""
+    """What a scan shows, all (D, H, W); the lesions in a box of it."""
 
     tissue: Tensor  # uint8 of `Tissue`, displaced by the tumour
     extras: Tensor  # uint8 of `Extra`
@@ -121,13 +122,52 @@ class Scene:
     fluid: Tensor  # share of fluid in CSF and in the cortex of the cerebellum; the rest is grey matter
     cortex: Tensor  # share of cortex in the hindbrain; the rest is white matter
     hindbrain: Tensor  # weight of the brightness of the hindbrain
-    lesions: Lesions  # the tumour, on the grid of the box
+    lesions: Lesions  # the tumour or the white matter lesions, on the grid of the box
     box: tuple[slice, slice, slice]  # slices of the three axes
     spacing_mm: Millimetres  # along (D, H, W)
+
+    @classmethod
+    def bare(cls, tissue: Tensor, lesions: Lesions, box: tuple[slice, slice, slice], spacing_mm: Millimetres) -> Self:
+        """A scene without confounders, on the grid of `tissue` (D, H, W)."""
+        nothing, share = torch.zeros_like(tissue), torch.zeros_like(tissue, dtype=torch.float32)
+        cortex = (tissue == Tissue.CEREBELLAR_GREY).float()
+        return cls(tissue, nothing, share, share, cortex, share, lesions, box, spacing_mm)
 
 
 def build_scene(streams: RandomStreams, pose: Pose, glioma: Glioma, anatomy: LabelMap) -> Scene:
     """Deform an anatomy, simulate a tumour in it, and displace the brain by the tumour; no confounders yet."""
+    spacing, head = anatomy.spacing_mm, deform(streams, pose, anatomy)
+    before = head.coarse(head.where)
+    cells = grow_cells(streams, glioma, before, head.coarse_mm)
+    where = displace(head.where, push(glioma, cells, before, head.coarse_mm))
+    water = infiltrate(streams, glioma, cells, head.coarse(where), head.coarse_mm)
+    tissue = head.fine(where)
+    spread = resize(torch.stack([cells, water]), tissue.shape)
+    box = box_around(spread.max(dim=0).values > 0.1, spacing)
+    lesions = render_labels(streams, glioma, spread[0][box], spread[1][box], tissue[box], spacing)
+    return Scene.bare(tissue, lesions, box, spacing)
+
+
+@dataclass(frozen=True, eq=False)
+class DeformedHead:
+    """A template and where the values of a head come from in it."""
+
+    template: Tensor  # (1, D', H', W') of `Tissue`, as floats
+    where: Tensor  # (3, d, h, w), position in the template in voxels of each node of a coarse grid
+    shape: list[int]  # voxels (D, H, W) of the head
+    coarse_mm: Millimetres  # spacing of the coarse grid
+
+    def coarse(self, where: Tensor) -> Tensor:
+        """The `Tissue` (d, h, w) at positions (3, d, h, w) in the template, as floats."""
+        return sample(self.template, where, "nearest")[0].round()
+
+    def fine(self, where: Tensor) -> Tensor:
+        """The `Tissue` (D, H, W), uint8, on the grid of the head, from positions (3, d, h, w) on the coarse grid."""
+        return self.coarse(resize(where, self.shape)).to(torch.uint8)
+
+
+def deform(streams: RandomStreams, pose: Pose, anatomy: LabelMap) -> DeformedHead:
+    """Pose and deform an anatomy, on a coarse grid over it with `margins`."""
     spacing, device = anatomy.spacing_mm, streams.torch_rng.device
     template = torch.as_tensor(anatomy.array, device=device).float()[None]
     shape = [n + 2 * p for n, p in zip(anatomy.shape, margins(spacing), strict=True)]
@@ -135,19 +175,7 @@ def build_scene(streams: RandomStreams, pose: Pose, glioma: Glioma, anatomy: Lab
     nodes, coarse_mm = _coarsen(shape, spacing)
     where = place(pose, shape, spacing, template.shape[1:], nodes).to(device)
     velocity = pose_velocity(streams, pose, sample(template, where, "nearest")[0], coarse_mm)
-    first = displace(where, velocity)
-    before = sample(template, first, "nearest")[0].round()
-    cells = grow_cells(streams, glioma, before, coarse_mm)
-    first = displace(first, push(glioma, cells, before, coarse_mm))
-    after = sample(template, first, "nearest")[0].round()
-    water = infiltrate(streams, glioma, cells, after, coarse_mm)
-    tissue = sample(template, resize(first, shape), "nearest")[0].round().to(torch.uint8)
-    spread = resize(torch.stack([cells, water]), shape)
-    box = _box_around(spread.max(dim=0).values > 0.1, spacing)
-    lesions = render_labels(streams, glioma, spread[0][box], spread[1][box], tissue[box], spacing)
-    nothing, share = torch.zeros_like(tissue), torch.zeros_like(spread[0])
-    cortex = (tissue == Tissue.CEREBELLAR_GREY).float()
-    return Scene(tissue, nothing, share, share, cortex, share, lesions, box, spacing)
+    return DeformedHead(template, displace(where, velocity), shape, coarse_mm)
 
 
 def margins(spacing_mm: Millimetres) -> list[int]:
@@ -162,7 +190,7 @@ def _coarsen(shape: Sequence[int], spacing_mm: Millimetres) -> tuple[list[int], 
     return nodes, (z, y, x)
 
 
-def _box_around(mask: Tensor, spacing_mm: Millimetres) -> tuple[slice, slice, slice]:
+def box_around(mask: Tensor, spacing_mm: Millimetres) -> tuple[slice, slice, slice]:
     """Slices around a mask (D, H, W) with 6 mm of room."""
     box, room = Box.around(mask.cpu().numpy()), [round(6 / step) for step in spacing_mm]
     d, h, w = (slice(max(0, a - r), b + r) for a, b, r in zip(box.start, box.stop, room, strict=True))
@@ -189,6 +217,13 @@ def draw_texture(streams: RandomStreams, scene: Scene) -> Texture:
 
 def paint(streams: RandomStreams, scene: Scene, palette: Palette, texture: Texture) -> Tensor:
     """One sequence (D, H, W) of a scene before blur and noise; the background shows what surrounds a brain."""
+    image = paint_head(scene, palette, texture)
+    image[scene.box] = _paint_tumour(streams, image[scene.box], scene, palette, texture)
+    return image
+
+
+def paint_head(scene: Scene, palette: Palette, texture: Texture) -> Tensor:
+    """As `paint`, without the lesions."""
     shades = torch.tensor(palette.tissues, device=scene.tissue.device)
     image = _paint_tissues(shades, scene)
     where = torch.nonzero(scene.opacity.ravel() > 0).ravel()
@@ -199,7 +234,6 @@ def paint(streams: RandomStreams, scene: Scene, palette: Palette, texture: Textu
     glow = torch.tensor((0, 0, g, w, 0, w, g, w), device=image.device)[scene.tissue.int()]
     uneven = slow * texture.slow + fine * texture.fine + glow * texture.places
     image *= torch.exp(uneven + palette.hindbrain * scene.hindbrain)
-    image[scene.box] = _paint_tumour(streams, image[scene.box], scene, palette, texture)
     return image
 
 

@@ -1,4 +1,4 @@
-"""Simulate cases on disk, in the folders and file names of BRATS 2015, ISLES 2022 or ISLES 2017.
+"""Simulate cases on disk, in the folders and file names of BRATS 2015, ISLES 2022, ISLES 2017, or with plain names.
 
 Heavy libraries load when the first case is simulated, so the command line takes its flags from `SimulateOptions`.
 """
@@ -9,13 +9,13 @@ from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from brainsegnet._atomic import OutputOptions, claiming, hash_file, refuse_existing, replacing, writable, write_text
 from brainsegnet._documents import load_json, read_text
 from brainsegnet.errors import DatasetError, MissingExtra, TaskError
 from brainsegnet.progress import Callback, CaseCounter
-from brainsegnet.simulation import StrokeTask
+from brainsegnet.simulation import RealisticLesion, StrokeTask
 
 if TYPE_CHECKING:
     from brainsegnet.simulation.stroke_case import Library
@@ -27,7 +27,7 @@ RECORD = "simulated.json"
 
 @dataclass(frozen=True)
 class SimulateOptions:
-    """Which cases to simulate: phantoms by default, or realistic gliomas or strokes.
+    """Which cases to simulate: phantoms by default, or realistic cases or strokes.
 
     A phantom is a head with a glioma, quick to make, for trials and tests. The other cases are made for training. The
     fields are the options of `brainsegnet simulate`.
@@ -44,13 +44,15 @@ class SimulateOptions:
     shape: tuple[int, int, int] | None = None
     "Voxels of a phantom or a procedural anatomy along slices, rows and columns; its size in millimetres stays."
     realistic: bool = False
-    """Simulate gliomas for training: they grow and infiltrate in a deformed anatomy, with scanner artefacts. Needs
+    """Simulate cases for training: the lesions of --lesion in a deformed anatomy, with scanner artefacts. Needs
     torch."""
+    lesion: RealisticLesion = "glioma"
+    "What realistic cases show: a glioma, or white matter lesions as in multiple sclerosis."
     stroke: StrokeTask | None = None
     "Simulate ischaemic strokes for training, in the file names of isles2022 (DWI, ADC) or isles2017 (six maps)."
     anatomy: str | Path | None = None
-    """Anatomies of realistic gliomas and strokes: a folder of FreeSurfer label maps, icbm152 (from nilearn), or
-    procedural. By default icbm152 for gliomas if nilearn is installed, else procedural."""
+    """Anatomies of realistic cases and strokes: a folder of FreeSurfer label maps, icbm152 (from nilearn), or
+    procedural. By default icbm152 for realistic cases if nilearn is installed, else procedural."""
     shapes: Path | None = None
     "For strokes: a folder of lesion masks in MNI space that give the shapes. By default all shapes are simulated."
     detail: float = 1.0
@@ -67,10 +69,12 @@ class SimulateOptions:
             raise TaskError("a stroke is scanned on the grid of its data set; leave out --shape or --stroke")
         if not self.stroke and (self.shapes or self.detail != 1):
             raise TaskError("--shapes and --detail are for strokes; add --stroke isles2022 or --stroke isles2017")
+        if self.lesion not in get_args(RealisticLesion):
+            raise TaskError(f"unknown lesion {self.lesion!r}; choose one of {', '.join(get_args(RealisticLesion))}")
+        if self.lesion != "glioma" and not self.realistic:
+            raise TaskError(f"--lesion {self.lesion} is for realistic cases; add --realistic")
         if self.anatomy and not (self.realistic or self.stroke):
-            raise TaskError(
-                f"--anatomy {self.anatomy} is for realistic gliomas and strokes; add --realistic or --stroke"
-            )
+            raise TaskError(f"--anatomy {self.anatomy} is for realistic cases and strokes; add --realistic or --stroke")
 
 
 def simulate(
@@ -101,7 +105,7 @@ def simulate(
     writable(out / "case", ())
     numbers = range(options.seed, options.seed + options.cases)
     homes = {number: out / name_case(options, number) for number in numbers}
-    kind = options.stroke or ("glioma" if options.realistic else "phantom")
+    kind = options.stroke or (options.lesion if options.realistic else "phantom")
     with claiming(out, [f"{kind} of seed {number}" for number in numbers]):
         done = _find_done(homes, options, output)
         if done and callback:
@@ -122,10 +126,13 @@ def name_case(options: SimulateOptions, seed: int) -> str:
     Examples:
         >>> name_case(SimulateOptions(), 7), name_case(SimulateOptions(stroke="isles2017"), 7)
         ('phantom0007', 'phantom_7')
+        >>> name_case(SimulateOptions(realistic=True, lesion="white-matter"), 7)
+        'whitematter0007'
     """
     if options.stroke == "isles2017":
         return f"phantom_{seed}"
-    kind = "sub-strokephantom" if options.stroke else "glioma" if options.realistic else "phantom"
+    realistic = {"glioma": "glioma", "white-matter": "whitematter"}
+    kind = "sub-strokephantom" if options.stroke else realistic[options.lesion] if options.realistic else "phantom"
     return f"{kind}{seed:04d}"
 
 
@@ -139,7 +146,7 @@ def _write_case(case: "Case", home: Path, seed: int, options: SimulateOptions) -
         (home / RECORD).unlink(missing_ok=True)
     with nullcontext(home) if home.exists() else replacing(home) as folder:
         for channel, (name, volume) in enumerate(volumes.items()):
-            file = sequence_path(case.name, options.stroke, name, 10 * seed + channel)
+            file = sequence_path(case.name, options, name, 10 * seed + channel)
             write_image(volume, folder / file)
             files[file.as_posix()] = hash_file(folder / file)
         record = {
@@ -195,7 +202,7 @@ def open_simulator(options: SimulateOptions, device: str = "cpu") -> "Callable[[
 
     Args:
         options: Which cases to simulate.
-        device: Device of torch that computes realistic gliomas.
+        device: Device of torch that computes realistic cases.
 
     Raises:
         TaskError: as `simulate`.
@@ -216,29 +223,34 @@ def open_simulator(options: SimulateOptions, device: str = "cpu") -> "Callable[[
 
     try:
         from brainsegnet.simulation.realistic import simulate_glioma
+        from brainsegnet.simulation.white_matter_case import simulate_white_matter_lesions
     except ModuleNotFoundError as error:
         if error.name != "torch":
             raise
         raise MissingExtra('realistic cases need torch; run: pip install "brainsegnet[train]"') from error
     anatomies = open_anatomies(options.anatomy or default_anatomy(), options.shape)
-    return lambda seed: simulate_glioma(seed, anatomies(seed), name_case(options, seed), device)
+    make = simulate_glioma if options.lesion == "glioma" else simulate_white_matter_lesions
+    return lambda seed: make(seed, anatomies(seed), name_case(options, seed), device)
 
 
-def sequence_path(case: str, stroke: StrokeTask | None, sequence: str, identifier: int) -> Path:
+def sequence_path(case: str, options: SimulateOptions, sequence: str, identifier: int) -> Path:
     """Path of a sequence, or of the `lesion`, within the folder of its case.
 
-    It follows ISLES 2022 or ISLES 2017 for strokes, and BRATS 2015 otherwise.
+    It follows ISLES 2022 or ISLES 2017 for strokes, and BRATS 2015 for phantoms and gliomas. White matter lesions have
+    plain names.
 
     Examples:
-        >>> sequence_path("sub-strokephantom0001", "isles2022", "dwi", 0).as_posix()
+        >>> sequence_path("sub-strokephantom0001", SimulateOptions(stroke="isles2022"), "dwi", 0).as_posix()
         'sub-strokephantom0001_ses-0001_dwi.nii.gz'
     """
     from brainsegnet.io.case_files import LESION
     from brainsegnet.io.layouts import smir_path, vsd_path
 
-    if stroke is None:
+    if options.lesion == "white-matter":
+        return Path(f"{sequence}.nii.gz")
+    if options.stroke is None:
         return vsd_path(sequence, identifier)
-    if stroke == "isles2017":
+    if options.stroke == "isles2017":
         return smir_path(sequence, identifier, "VSD")
     return Path(f"{case}_ses-0001_{'msk' if sequence == LESION else sequence}.nii.gz")
 

@@ -125,16 +125,16 @@ class TrainOptions(FitOptions):
     validations: int = 10
     "How often the held-out cases are scored during training; 0 means never."
     simulated: int | None = None
-    """Number of simulated gliomas or strokes to keep in memory beside DATA, which may then be left out. Nothing is
-    written."""
+    """Number of simulated cases to keep in memory beside DATA, which may then be left out: gliomas, strokes or white
+    matter lesions, by the task. Nothing is written."""
     refresh_every: int | None = None
     "Number of steps after which a new simulated case replaces the oldest; by default 40."
     anatomy: str | Path | None = None
     """Anatomies of simulated cases: a folder of FreeSurfer label maps, icbm152 (from nilearn), or procedural. By
-    default icbm152 for gliomas if nilearn is installed, else procedural."""
+    default icbm152 if nilearn is installed, else procedural; procedural for strokes."""
     shape: tuple[int, int, int] | None = None
-    """Voxels of a procedural anatomy along slices, rows and columns, for gliomas; by default as many as voxels of 1 mm
-    need."""
+    """Voxels of a procedural anatomy along slices, rows and columns, except for strokes; by default as many as voxels
+    of 1 mm need."""
     shapes: Path | None = None
     """For simulated strokes: a folder of lesion masks in MNI space that give the shapes. By default all shapes are
     simulated."""

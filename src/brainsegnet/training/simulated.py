@@ -1,10 +1,10 @@
-"""Gliomas and strokes that are simulated in memory during a training, and never written to disk."""
+"""Cases that are simulated in memory during a training, and never written to disk."""
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
@@ -12,8 +12,9 @@ from brainsegnet.anatomy.label_maps import default_anatomy
 from brainsegnet.anatomy.procedural import FIELD_MM
 from brainsegnet.errors import LabelError, TaskError
 from brainsegnet.model.card import Simulated
+from brainsegnet.simulation import StrokeTask
 from brainsegnet.simulation.simulate import SimulateOptions, open_simulator
-from brainsegnet.task import BRATS2015, ISLES2017, ISLES2022, Task
+from brainsegnet.task import BRATS2015, ISLES2017, ISLES2022, WHITE_MATTER_LESIONS, Task
 from brainsegnet.training import TrainOptions
 from brainsegnet.volume import Case, LabelMap
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from brainsegnet.training.sampler import Scan
 
-Generator = Literal["realistic", "isles2022", "isles2017"]
+Generator = Literal["realistic", "isles2022", "isles2017", "white-matter"]
 Put = Callable[[int, "Scan"], None]
 """Takes a place in the buffer and the scan that is in it from now on."""
 REFRESH_EVERY = 40
@@ -117,11 +118,20 @@ class Kind:
     convention: Task
     depth: int
 
+    def suits(self, task: Task) -> bool:
+        """Whether a task knows the simulated tissues."""
+        try:
+            task.translate(np.array(self.convention.label_values, np.uint8), self.convention)
+        except LabelError:
+            return False
+        return True
+
 
 KINDS: Mapping[Generator, Kind] = {
     "realistic": Kind("gliomas", BRATS2015, FIELD_MM[0]),
     "isles2022": Kind("strokes", ISLES2022, 73),
     "isles2017": Kind("strokes", ISLES2017, 22),
+    "white-matter": Kind("white matter lesions", WHITE_MATTER_LESIONS, FIELD_MM[0]),
 }
 
 
@@ -135,21 +145,19 @@ def plan_simulation(options: TrainOptions, task: Task, sequences: Sequence[str])
     if options.simulated is None:
         return None
     generator = _choose_generator(task, sequences)
-    kind, gliomas = KINDS[generator], generator == "realistic"
-    try:
-        task.translate(np.array(kind.convention.label_values, np.uint8), kind.convention)
-    except LabelError as error:
+    kind, stroke = KINDS[generator], generator in get_args(StrokeTask)
+    if not kind.suits(task):
         known, simulated = (", ".join(convention.labels.values()) for convention in (task, kind.convention))
         raise TaskError(
             f"task {task.name} knows {known}, and simulated {kind.name} consist of {simulated}; leave out --simulated, "
             f"or choose a task of {kind.name}"
-        ) from error
-    if (stray := options.shapes if gliomas else options.shape) is not None:
+        )
+    if (stray := options.shape if stroke else options.shapes) is not None:
         raise TaskError(
-            f"{stray} is for simulated {'strokes (--shapes)' if gliomas else 'gliomas (--shape)'}, and task "
+            f"{stray} is for simulated {'gliomas (--shape)' if stroke else 'strokes (--shapes)'}, and task "
             f"{task.name} gets {kind.name}; leave it out"
         )
-    anatomy = str(options.anatomy or (default_anatomy() if gliomas else ""))
+    anatomy = str(options.anatomy or ("" if stroke else default_anatomy()))
     return Simulated(
         generator=generator,
         anatomy=anatomy and Path(anatomy).resolve().name,
@@ -162,9 +170,10 @@ def plan_simulation(options: TrainOptions, task: Task, sequences: Sequence[str])
 
 
 def _choose_generator(task: Task, sequences: Sequence[str]) -> Generator:
-    """What simulates cases with all these sequences; if several do, the one with exactly those of the task."""
+    """What simulates cases with all these sequences; if several do, one that suits the task and has its sequences."""
     offered = {name: kind.convention.sequences for name, kind in KINDS.items()}
     fitting = [name for name, them in offered.items() if {*sequences} <= {*them}]
+    fitting = [name for name in fitting if KINDS[name].suits(task)] or fitting
     if fitting:
         return next((name for name in fitting if offered[name] == task.sequences), fitting[0])
     kinds = "; ".join(f"{kind.name} with {', '.join(offered[name])}" for name, kind in KINDS.items())
@@ -203,10 +212,15 @@ def open_buffer(
 
     from brainsegnet.training.sampler import Scan
 
-    kind, ahead = KINDS[simulated.generator], device.type == "cuda"
-    stroke = None if simulated.generator == "realistic" else simulated.generator
+    kind, ahead, generator = KINDS[simulated.generator], device.type == "cuda", simulated.generator
+    stroke = generator if generator == "isles2022" or generator == "isles2017" else None
     chosen = SimulateOptions(
-        realistic=stroke is None, stroke=stroke, anatomy=options.anatomy, shape=options.shape, shapes=options.shapes
+        realistic=stroke is None,
+        lesion="white-matter" if generator == "white-matter" else "glioma",
+        stroke=stroke,
+        anatomy=options.anatomy,
+        shape=options.shape,
+        shapes=options.shapes,
     )
     simulate = open_simulator(chosen, str(device))
     stream = torch.cuda.Stream(device) if ahead else None  # type: ignore[no-untyped-call]
