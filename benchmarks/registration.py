@@ -44,8 +44,7 @@ def draw_motion(rng: np.random.Generator, mm: float, degrees: float, centre: np.
 
 def measure_gap(one: np.ndarray, other: np.ndarray, reference: Pyramid) -> float:
     """Mean distance in mm between two motions (4, 4) over the head of a reference."""
-    places = reference.points(0).places + reference.centre[:, None]
-    return float(np.linalg.norm((one - other)[:3, :3] @ places + (one - other)[:3, 3:], axis=0).mean())
+    return float(np.linalg.norm((one - other)[:3, :3] @ reference.places + (one - other)[:3, 3:], axis=0).mean())
 
 
 def judge_raw(images: Mapping[str, Volume], rng: np.random.Generator) -> dict[str, Any]:
