@@ -48,7 +48,7 @@ def head(real_data):
 
 
 def draw_motion(rng, mm, degrees):
-    """(6,), in random directions; see `to_matrix`."""
+    """(6,), in random directions; see `build_motion`."""
     shift, axis = rng.normal(size=(2, 3))
     tilt = np.radians(degrees) * RADIUS_MM * axis / np.linalg.norm(axis)
     return np.concatenate([mm * shift / np.linalg.norm(shift), tilt])
@@ -78,7 +78,8 @@ def errors(found, truth, reference):
 
 
 def assert_recovered(image, reference, mm, degrees, seed=0):
-    truth = to_matrix(draw_motion(np.random.default_rng(seed), mm, degrees), Pyramid(reference).centre)
+    motion = build_motion(draw_motion(np.random.default_rng(seed), mm, degrees), Pyramid(reference).centre)
+    truth = to_matrix(motion)
     found = register(moved(image, truth), reference)
     gap_mm, angle = errors(found.matrix, truth, reference)
     assert gap_mm < 1 and angle < 1, f"{gap_mm:.2f} mm and {angle:.2f} degrees"
@@ -129,7 +130,8 @@ def test_thick_slices_in_other_planes_are_registered(phantom, axis, mm, degrees)
 @pytest.mark.parametrize("degrees", [0, 0.2])
 def test_a_motion_too_small_to_matter_is_no_motion(phantom, degrees):
     centre = Pyramid(phantom["flair"]).centre
-    image = moved(phantom["t1"], to_matrix(draw_motion(np.random.default_rng(2), 0.2, degrees), centre))
+    motion = build_motion(draw_motion(np.random.default_rng(2), 0.2, degrees), centre)
+    image = moved(phantom["t1"], to_matrix(motion))
     assert check(Pyramid(image), Pyramid(phantom["flair"])) is None
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from threading import RLock
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -41,10 +41,12 @@ CLEAR_GAIN, LEAST_GAIN = 0.04, 0.01
 """Relative gain of mutual information that is clear, beyond a gain in nats that noise may have."""
 MOVED_MM = 1.0
 """Mean distance, over the head, below which images on one grid count as aligned."""
-FEWEST_POINTS = 300
-"""Points below which a check at the coarsest level tells nothing."""
+FEWEST_POINTS = 2400
+"""Voxels of `HEAD_MM` in and around the head, below which a check tells nothing."""
+LEAST_OVERLAP = 0.2
+"""Share of the head of the reference that another image must show."""
 TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
-_ALONE = RLock()
+_ALONE = Lock()
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,8 +129,8 @@ class Pyramid:
     def level(self, number: int) -> ItkObject:
         """The image of SimpleITK at a size of `LEVELS_MM`, with values from 0 to 2."""
         if number not in self._levels:
-            fine = self._head[0] if LEVELS_MM[number] >= HEAD_MM else self.volume
-            image = average(fine, LEVELS_MM[number])
+            mm = LEVELS_MM[number]
+            image = average(self._head[0] if mm >= HEAD_MM else self.volume, mm)
             self._levels[number] = build_itk(scale_intensities(image.array), image.affine)
         return self._levels[number]
 
@@ -155,8 +157,7 @@ class Pyramid:
     def places(self) -> Doubles:
         """Points (3, N) in and around the head, in millimetres."""
         inside = np.argwhere(load_itk().GetArrayViewFromImage(self.near)).T
-        affine = self._head[0].affine
-        return np.asarray(affine[:3, :3] @ inside + affine[:3, 3:])
+        return _move(self._head[0].affine, inside)
 
     @cached_property
     def middle(self) -> Doubles:
@@ -198,15 +199,13 @@ def register(moving: Volume | Pyramid, reference: Volume | Pyramid) -> Registrat
     shifts = [np.zeros(3), moving.middle - reference.middle]
     tilts = [np.zeros(3), *(np.radians(t) * axis * RADIUS_MM for t in TILTS_DEGREES for axis in np.eye(3))]
     starts = [build_motion((*shift, *tilt), reference.middle) for shift in shifts for tilt in tilts]
-    starts = [_turn_about(reference.centre, start) for start in starts]
 
     def judge(motion: ItkObject) -> float:
         return measure(moving, reference, motion, 0)
 
     with _one_thread():
         starts = sorted(starts, key=judge, reverse=True)[:CLIMBS]
-        top = max((climb(moving, reference, start, 0) for start in starts), key=judge)
-        return _refine(moving, reference, top)
+        return _refine(moving, reference, max((climb(moving, reference, start, 0) for start in starts), key=judge))
 
 
 def check(moving: Pyramid, reference: Pyramid) -> Registration | None:
@@ -215,31 +214,33 @@ def check(moving: Pyramid, reference: Pyramid) -> Registration | None:
     Returns:
         The registration if the image has clearly moved, else None.
     """
-    if reference.places.shape[1] * HEAD_MM**3 < FEWEST_POINTS * LEVELS_MM[0] ** 3:
+    if reference.places.shape[1] < FEWEST_POINTS:
         return None
-    motion = build_motion(np.zeros(6), reference.centre)
+    motion = build_motion(np.zeros(6), reference.middle)
     with _one_thread():
         for number in (0, 1):
             motion = climb(moving, reference, motion, number)
-            matrix = _to_matrix(motion) - np.eye(4)
-            gap = np.linalg.norm(matrix[:3, :3] @ reference.places + matrix[:3, 3:], axis=0)
-            if gap.mean() < MOVED_MM:
+            if np.linalg.norm(_move(to_matrix(motion) - np.eye(4), reference.places), axis=0).mean() < MOVED_MM:
                 return None
         found = _refine(moving, reference, motion)
     return found if found.clear else None
 
 
-def measure(moving: Pyramid, reference: Pyramid, motion: ItkObject, number: int) -> float:
-    """Mattes mutual information in nats, at a level, in and around the head; 0 if the images do not overlap."""
+def measure(moving: Pyramid, reference: Pyramid, motion: ItkObject, level: int) -> float:
+    """Mattes mutual information in nats in and around the head; 0 if the images hardly overlap."""
+    at = _move(np.linalg.inv(moving.volume.affine) @ to_matrix(motion), reference.places)
+    inside = np.abs(at + 0.5 - np.array(moving.volume.shape)[:, None] / 2) < np.array(moving.volume.shape)[:, None] / 2
+    if inside.all(axis=0).mean() < LEAST_OVERLAP:
+        return 0.0
     try:
-        return -float(_compare(reference, motion).MetricEvaluate(reference.level(number), moving.level(number)))
+        return -float(_compare(reference, motion).MetricEvaluate(reference.level(level), moving.level(level)))
     except RuntimeError:
         return 0.0
 
 
-def climb(moving: Pyramid, reference: Pyramid, start: ItkObject, number: int) -> ItkObject:
-    """The best motion near another, at a level, by steps that are halved whenever they turn back."""
-    fixed, mm = reference.level(number), LEVELS_MM[number]
+def climb(moving: Pyramid, reference: Pyramid, start: ItkObject, level: int) -> ItkObject:
+    """The best motion near another, by steps that are halved whenever they turn back; `start` if there is none."""
+    fixed, mm = reference.level(level), LEVELS_MM[level]
     motion = load_itk().Euler3DTransform(start)
     method = _compare(reference, motion)
     points = reference.places.shape[1] * np.prod(reference.near.GetSpacing()) / np.prod(fixed.GetSpacing())
@@ -248,7 +249,7 @@ def climb(moving: Pyramid, reference: Pyramid, start: ItkObject, number: int) ->
     method.SetOptimizerAsRegularStepGradientDescent(mm / 2, mm / 100, ITERATIONS)
     method.SetOptimizerScales([RADIUS_MM**2] * 3 + [1.0] * 3)
     try:
-        method.Execute(fixed, moving.level(number))
+        method.Execute(fixed, moving.level(level))
     except RuntimeError:
         return start
     return motion
@@ -257,32 +258,22 @@ def climb(moving: Pyramid, reference: Pyramid, start: ItkObject, number: int) ->
 def build_motion(motion: Sequence[float], centre: Doubles) -> ItkObject:
     """A transform of SimpleITK: mm along x, y, z, and radians about them times `RADIUS_MM`, about a centre (3,)."""
     transform = load_itk().Euler3DTransform()
-    transform.SetComputeZYX(True)
     transform.SetCenter([float(mm) for mm in centre])
     transform.SetTranslation([float(mm) for mm in motion[:3]])
     transform.SetRotation(*(float(mm) / RADIUS_MM for mm in motion[3:]))
     return transform
 
 
-def to_matrix(motion: Sequence[float], centre: Doubles) -> Affine:
-    """(4, 4) of the motion (6,) of `build_motion`."""
-    return _to_matrix(build_motion(motion, centre))
-
-
-def _to_matrix(transform: ItkObject) -> Affine:
+def to_matrix(motion: ItkObject) -> Affine:
+    """(4, 4) of a transform of SimpleITK."""
     matrix = np.eye(4)
-    matrix[:3, :3] = np.reshape(transform.GetMatrix(), (3, 3))
-    matrix[:3, 3] = transform.TransformPoint((0.0, 0.0, 0.0))
+    matrix[:3, :3] = np.reshape(motion.GetMatrix(), (3, 3))
+    matrix[:3, 3] = motion.TransformPoint((0.0, 0.0, 0.0))
     return matrix
 
 
-def _turn_about(centre: Doubles, motion: ItkObject) -> ItkObject:
-    """The same motion, as a rotation about another centre (3,)."""
-    shift = np.array(motion.TransformPoint(centre.tolist())) - centre
-    turned = load_itk().Euler3DTransform(motion)
-    turned.SetCenter(centre.tolist())
-    turned.SetTranslation(shift.tolist())
-    return turned
+def _move(matrix: Affine, points: Doubles) -> Doubles:
+    return np.asarray(matrix[:3, :3] @ points + matrix[:3, 3:])
 
 
 def _refine(moving: Pyramid, reference: Pyramid, motion: ItkObject) -> Registration:
@@ -290,14 +281,15 @@ def _refine(moving: Pyramid, reference: Pyramid, motion: ItkObject) -> Registrat
     last = len(LEVELS_MM) - 1
     for number in range(1, last + 1):
         motion = climb(moving, reference, motion, number)
-    still = build_motion(np.zeros(6), reference.centre)
+    still = build_motion(np.zeros(6), reference.middle)
     before, after = (measure(moving, reference, each, last) for each in (still, motion))
-    matrix = _to_matrix(motion)
+    matrix, centre = to_matrix(motion), reference.centre[:, None]
     angle = np.degrees(np.arccos(np.clip((np.trace(matrix[:3, :3]) - 1) / 2, -1, 1)))
-    return Registration(matrix, before, after, float(np.linalg.norm(motion.GetTranslation())), float(angle))
+    return Registration(matrix, before, after, float(np.linalg.norm(_move(matrix, centre) - centre)), float(angle))
 
 
 def _compare(reference: Pyramid, motion: ItkObject) -> ItkObject:
+    """SimpleITK's method with the metric, in and around the head; it changes `motion` if it is executed."""
     method = load_itk().ImageRegistrationMethod()
     method.SetMetricAsMattesMutualInformation(BINS)
     method.SetMetricFixedMask(reference.near)
