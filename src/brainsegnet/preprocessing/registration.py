@@ -26,7 +26,8 @@ LEVELS_MM = (8.0, 4.0, 2.0)
 HEAD_MM = 4.0
 """Voxel size at which the head is found."""
 BINS = 32
-MOST_POINTS = 30_000
+MOST_POINTS = (15_000, 30_000, 30_000)
+"""Number of points at which the images are compared during a climb, by level."""
 AROUND_MM = 10.0
 """Width of the air around the head that counts too: it tells where the surface is."""
 RADIUS_MM = 60.0
@@ -90,10 +91,7 @@ class Registration:
     @property
     def transform(self) -> ItkObject:
         """The motion as a transform of SimpleITK, from points of the reference to points of the moved image."""
-        transform = load_itk().AffineTransform(3)
-        transform.SetMatrix(self.matrix[:3, :3].ravel().tolist())
-        transform.SetTranslation(self.matrix[:3, 3].tolist())
-        return transform
+        return load_itk().AffineTransform(self.matrix[:3, :3].ravel().tolist(), self.matrix[:3, 3].tolist())
 
     def exceeds(self, mm: float, degrees: float) -> bool:
         """Whether the motion is larger than this in either."""
@@ -130,40 +128,44 @@ class Pyramid:
         """The image of SimpleITK at a size of `LEVELS_MM`, with values from 0 to 2."""
         if number not in self._levels:
             mm = LEVELS_MM[number]
-            image = average(self._head[0] if mm >= HEAD_MM else self.volume, mm)
+            image = average(self._coarse if mm >= HEAD_MM else self.volume, mm)
             self._levels[number] = build_itk(scale_intensities(image.array), image.affine)
         return self._levels[number]
 
     @cached_property
-    def _head(self) -> tuple[Volume, Mask]:
-        """The image at `HEAD_MM`, and the head in it (D, H, W)."""
+    def _coarse(self) -> Volume:
+        """The image at `HEAD_MM`."""
         image = average(self.volume, HEAD_MM)
         low, high = float(image.array.min()), float(image.array.max())
         if not np.isfinite(high - low):
             raise ImageError(f"NaN or infinite values are in {self.name}")
         if low == high:
             raise ImageError(f"{self.name} is {low:g} everywhere")
-        head = find_foreground({"": image.array}, image.spacing_mm).mask
-        return image, head if head.any() else np.ones(image.shape, np.bool_)
+        return image
+
+    @cached_property
+    def _head(self) -> Mask:
+        """The head (D, H, W) at `HEAD_MM`."""
+        head = find_foreground({"": self._coarse.array}, self._coarse.spacing_mm).mask
+        return head if head.any() else np.ones(head.shape, np.bool_)
 
     @cached_property
     def near(self) -> ItkObject:
         """The head and `AROUND_MM` of air around it, as a mask of SimpleITK."""
-        image, head = self._head
-        steps = [round(AROUND_MM / mm) for mm in image.spacing_mm[::-1]]
-        return load_itk().BinaryDilate(build_itk(head.astype(np.uint8), image.affine), steps, load_itk().sitkBox)
+        steps = [round(AROUND_MM / mm) for mm in self._coarse.spacing_mm[::-1]]
+        head = build_itk(self._head.astype(np.uint8), self._coarse.affine)
+        return load_itk().BinaryDilate(head, steps, load_itk().sitkBox)
 
     @cached_property
     def places(self) -> Doubles:
         """Points (3, N) in and around the head, in millimetres."""
         inside = np.argwhere(load_itk().GetArrayViewFromImage(self.near)).T
-        return _move(self._head[0].affine, inside)
+        return _move(self._coarse.affine, inside)
 
     @cached_property
     def middle(self) -> Doubles:
         """The centre (3,) of the head in millimetres."""
-        image, head = self._head
-        return np.asarray(image.affine[:3] @ (*np.argwhere(head).mean(axis=0), 1))
+        return np.asarray(self._coarse.affine[:3] @ (*np.argwhere(self._head).mean(axis=0), 1))
 
     @cached_property
     def centre(self) -> Doubles:
@@ -218,8 +220,8 @@ def check(moving: Pyramid, reference: Pyramid) -> Registration | None:
         return None
     motion = build_motion(np.zeros(6), reference.middle)
     with _one_thread():
-        for number in (0, 1):
-            motion = climb(moving, reference, motion, number)
+        for level in (0, 1):
+            motion = climb(moving, reference, motion, level)
             if np.linalg.norm(_move(to_matrix(motion) - np.eye(4), reference.places), axis=0).mean() < MOVED_MM:
                 return None
         found = _refine(moving, reference, motion)
@@ -228,9 +230,9 @@ def check(moving: Pyramid, reference: Pyramid) -> Registration | None:
 
 def measure(moving: Pyramid, reference: Pyramid, motion: ItkObject, level: int) -> float:
     """Mattes mutual information in nats in and around the head; 0 if the images hardly overlap."""
+    half = np.array(moving.volume.shape)[:, None] / 2
     at = _move(np.linalg.inv(moving.volume.affine) @ to_matrix(motion), reference.places)
-    inside = np.abs(at + 0.5 - np.array(moving.volume.shape)[:, None] / 2) < np.array(moving.volume.shape)[:, None] / 2
-    if inside.all(axis=0).mean() < LEAST_OVERLAP:
+    if (np.abs(at + 0.5 - half) < half).all(axis=0).mean() < LEAST_OVERLAP:
         return 0.0
     try:
         return -float(_compare(reference, motion).MetricEvaluate(reference.level(level), moving.level(level)))
@@ -245,8 +247,8 @@ def climb(moving: Pyramid, reference: Pyramid, start: ItkObject, level: int) -> 
     method = _compare(reference, motion)
     points = reference.places.shape[1] * np.prod(reference.near.GetSpacing()) / np.prod(fixed.GetSpacing())
     method.SetMetricSamplingStrategy(method.REGULAR)
-    method.SetMetricSamplingPercentage(min(1.0, MOST_POINTS / float(points)), SEED)
-    method.SetOptimizerAsRegularStepGradientDescent(mm / 2, mm / 100, ITERATIONS)
+    method.SetMetricSamplingPercentage(min(1.0, MOST_POINTS[level] / float(points)), SEED)
+    method.SetOptimizerAsRegularStepGradientDescent(mm / 4, mm / 50, ITERATIONS)
     method.SetOptimizerScales([RADIUS_MM**2] * 3 + [1.0] * 3)
     try:
         method.Execute(fixed, moving.level(level))
@@ -257,11 +259,8 @@ def climb(moving: Pyramid, reference: Pyramid, start: ItkObject, level: int) -> 
 
 def build_motion(motion: Sequence[float], centre: Doubles) -> ItkObject:
     """A transform of SimpleITK: mm along x, y, z, and radians about them times `RADIUS_MM`, about a centre (3,)."""
-    transform = load_itk().Euler3DTransform()
-    transform.SetCenter([float(mm) for mm in centre])
-    transform.SetTranslation([float(mm) for mm in motion[:3]])
-    transform.SetRotation(*(float(mm) / RADIUS_MM for mm in motion[3:]))
-    return transform
+    angles = [float(mm) / RADIUS_MM for mm in motion[3:]]
+    return load_itk().Euler3DTransform(centre.tolist(), *angles, [float(mm) for mm in motion[:3]])
 
 
 def to_matrix(motion: ItkObject) -> Affine:
@@ -278,11 +277,10 @@ def _move(matrix: Affine, points: Doubles) -> Doubles:
 
 def _refine(moving: Pyramid, reference: Pyramid, motion: ItkObject) -> Registration:
     """Climb on from a motion that was found at the coarsest level."""
-    last = len(LEVELS_MM) - 1
-    for number in range(1, last + 1):
-        motion = climb(moving, reference, motion, number)
     still = build_motion(np.zeros(6), reference.middle)
-    before, after = (measure(moving, reference, each, last) for each in (still, motion))
+    for level in (1, 2):
+        motion = climb(moving, reference, motion, level)
+    before, after = (measure(moving, reference, each, 2) for each in (still, motion))
     matrix, centre = to_matrix(motion), reference.centre[:, None]
     angle = np.degrees(np.arccos(np.clip((np.trace(matrix[:3, :3]) - 1) / 2, -1, 1)))
     return Registration(matrix, before, after, float(np.linalg.norm(_move(matrix, centre) - centre)), float(angle))
