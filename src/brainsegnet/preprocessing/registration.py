@@ -159,8 +159,8 @@ class Pyramid:
     @cached_property
     def places(self) -> Doubles:
         """Points (3, N) in and around the head, in millimetres."""
-        inside = np.argwhere(load_itk().GetArrayViewFromImage(self.near)).T
-        return _move(self._coarse.affine, inside)
+        inside = np.argwhere(load_itk().GetArrayViewFromImage(self.near))
+        return _move(self._coarse.affine, inside.T.astype(np.float64))
 
     @cached_property
     def middle(self) -> Doubles:
@@ -257,7 +257,7 @@ def climb(moving: Pyramid, reference: Pyramid, start: ItkObject, level: int) -> 
     return motion
 
 
-def build_motion(motion: Sequence[float], centre: Doubles) -> ItkObject:
+def build_motion(motion: Sequence[float] | Doubles, centre: Doubles) -> ItkObject:
     """A transform of SimpleITK: mm along x, y, z, and radians about them times `RADIUS_MM`, about a centre (3,)."""
     angles = [float(mm) / RADIUS_MM for mm in motion[3:]]
     return load_itk().Euler3DTransform(centre.tolist(), *angles, [float(mm) for mm in motion[:3]])
