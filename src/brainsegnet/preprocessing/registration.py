@@ -39,7 +39,8 @@ CLIMBS = 4
 ITERATIONS = 100
 SEED = 1
 CLEAR_GAIN, LEAST_GAIN = 0.04, 0.01
-"""Relative gain of mutual information that is clear, beyond a gain in nats that noise may have."""
+"""Relative gain of mutual information that is clear, beyond a gain in nats that noise may have. Aligned scans of public
+data gain at most 0.034."""
 MOVED_MM = 1.0
 """Mean distance, over the head, below which images on one grid count as aligned."""
 FEWEST_POINTS = 2400
