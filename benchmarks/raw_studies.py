@@ -3,8 +3,8 @@
     python benchmarks/raw_studies.py DATA --out benchmarks/results/raw-studies.json
 
 DATA holds `raw/` and `dicom/`. One patient, tcga-fg-6692, has a reference: a fusion of five algorithms on images that
-other tools prepared. It is moved onto the raw T1c by a registration of the two T1c. Each study is a run of its own. A study that is refused for
-its few sequences runs once more with `--allow-poor`.
+other tools prepared. It is moved onto the raw T1c by a registration of the two T1c. Each study is a run of its own. A
+study that is refused for its few sequences runs once more with `--allow-poor`.
 """
 
 import argparse
