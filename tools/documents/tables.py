@@ -16,6 +16,7 @@ TABLES: Mapping[str, Callable[[], Generated]] = {
     "tumour-tta": accuracy.tumour_tta,
     "spacing": raw.spacing,
     "spacing-brats2015": raw.spacing_brats2015,
+    "registration": raw.registration,
     "raw-study": raw.raw_study,
     "raw-others": raw.raw_others,
     "tumour-few-shot": training.tumour_few_shot,
