@@ -115,7 +115,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     images = {name: read_image(folder / f"{STUDY}_{name}.nii.gz") for name in ("flair", "t1", "t1c", "t2")}
     result = {
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "processor": describe_cpu(),
+        "machine": describe_cpu(),
         "versions": find_versions(),
         "raw": judge_raw(images, rng),
         "one_grid": judge_one_grid([options.data / name for name in FOLDERS], rng),

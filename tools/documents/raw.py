@@ -114,7 +114,7 @@ def raw_others() -> Generated:
         whole = None if shown["refused"] else shown["volumes_ml"]["regions"]["whole"]
         rows.append([words, refused if one["refused"] else "segmented", whole, *_cost(shown)])
     notes = [
-        "Whole lesion: in ml. Of a study that was refused for its one sequence: what `--allow-poor` gives.",
+        "Whole lesion: in ml. Of a study that was refused for its one sequence: what --allow-poor gives.",
         f"Of the T1c of a tumour, the Dice of anything found is {record.data['thick_t1c']['dice']:.2f}.",
     ]
     columns = [*text_columns("Study", "Result"), *number_columns("Whole lesion, ml", form=".1f"), *_cost_columns()]
