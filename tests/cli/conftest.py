@@ -96,7 +96,9 @@ def obey(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., bo
         scratch = tmp_path_factory.mktemp("out")
         out, began = scratch / "out", time.monotonic()
         places = {"page.html": scratch / "page.html", "table.md": scratch / "table.md"}
-        given = [out if part is ... else places.get(part, part) if isinstance(part, str) else part for part in arguments]
+        given = [
+            out if part is ... else places.get(part, part) if isinstance(part, str) else part for part in arguments
+        ]
         ended = run(*given)
         assert time.monotonic() - began < SECONDS, "too slow"
         assert ended.code in (0, 1, 2) and "Traceback" not in ended.err, ended.err
