@@ -11,13 +11,13 @@ import zlib
 from pathlib import Path
 
 import pytest
-from damage import changed, damage
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from brainsegnet.io.cases import find_cases
 from brainsegnet.io.images import read_image, read_labels, write_image
 from brainsegnet.model.store import hash_file, open_model
+from damage import changed, damage
 
 CPU = ("--device", "cpu", "--threads", 1)
 SHARES = {"images": 0.3, "tables": 0.15, "YAML": 0.15, "JSON": 0.15, "weights": 0.15, "exports": 0.1}

@@ -11,18 +11,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from damage import VALUES, changed, damage
-from dicom_writer import SEQUENCES, describe, write_slices
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from brainsegnet.io.images import read_labels, write_image
+from damage import VALUES, changed, damage
+from dicom_writer import SEQUENCES, describe, write_slices
 
 CPU = ("--device", "cpu", "--threads", 1)
 GARBAGE = {
     "nothing": b"", "text": b"notes on the patient\n", "pdf": b"%PDF-1.4\n%\xe2\xe3\n1 0 obj\n<<>>\nendobj\n",
     "zeros": bytes(4096), "preamble": bytes(128) + b"DICM", "cut": bytes(128) + b"DICM\x02\x00\x00\x00UL",
-    "group": b"\x08\x00\x05\x00" + b"\xff" * 60, "json": b"{", "zip": b"PK\x03\x04" + bytes(40), "gzip": b"\x1f\x8b\x08",
+    "group": b"\x08\x00\x05\x00" + b"\xff" * 60, "json": b"{",
+    "zip": b"PK\x03\x04" + bytes(40), "gzip": b"\x1f\x8b\x08",
 }  # fmt: skip
 NAMES = ["IM0001", "report.pdf", "Thumbs.db", "DICOMDIR", "a.dcm", "b.json", "c.zip", ".hidden", "x/y/z", "VERSION"]
 BAD = [b"\xff\xfe", b"M\xfcller", b"a\xe9.dcm", b"\x80"]
