@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import brainsegnet
-from brainsegnet.errors import MissingSequence
+from brainsegnet.errors import BrainSegNetError
 from brainsegnet.inference import SegmentOptions
 from brainsegnet.inference.openvino_backend import shared_core
 from brainsegnet.model.brain_card import BRAIN_HOME, read_brain_card
@@ -84,7 +84,7 @@ def test_fewer_sequences_suffice_and_the_report_says_what_they_cost(tmp_path):
 def test_insufficient_sequences_are_refused_and_if_allowed_give_a_warning(tmp_path):
     case, out = {"t1": EXAMPLE / "t1.nii.gz"}, tmp_path / "out.nii.gz"
     poor = "with t1 alone the model found hardly anything on unseen cases"
-    with pytest.raises(MissingSequence, match=f"{poor}.*--allow-poor"):
+    with pytest.raises(BrainSegNetError, match=f"{poor}.*--allow-poor"):
         brainsegnet.segment(case, None, out)
     assert not [*tmp_path.iterdir()]
     done = brainsegnet.segment(case, None, out, SegmentOptions(allow_poor=True))
