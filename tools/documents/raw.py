@@ -78,8 +78,8 @@ def registration() -> Generated:
         "Raw: the four sequences of TCGA-FG-6692, which guided the choice of the levels. Over a third sequence: the "
         "distance between the direct way and the way over another sequence.",
         "One grid: 45 sequences of 20 prepared cases. The limit of a clear gain was set on them.",
-        f"Processor seconds: {raw['median_processor_seconds']:.2f} for a registration of raw scans, {check:.2f} for the "
-        "check of a sequence on one grid.",
+        f"Processor seconds: {raw['median_processor_seconds']:.2f} for a registration of raw scans, {check:.2f} for "
+        "the check of a sequence on one grid.",
     ]
     words, numbers = text_columns("Scans and motion", "Registered"), number_columns("Error, mm", "At most, mm")
     return Generated(Table([*words, *numbers], rows, notes=notes), [record])
