@@ -71,6 +71,7 @@ def test_it_finds_the_brain_in_any_sequence(name, images, truth, extractor):
             "volume_ml": found.volume_ml,
             "largest_share": found.largest_share,
             "mean_probability": found.mean_probability,
+            "detail": found.detail,
         },
         abs=0.06,
     )
@@ -281,3 +282,11 @@ def test_the_brain_of_a_patient_agrees_with_that_of_another_tool(real_data, extr
         if name == alignment.reference:
             assert dice(brain.mask, mask) > 0.94
     assert np.mean(scores) > 0.95
+
+
+def test_a_bottle_of_the_size_of_a_head_is_no_brain(extractor, rng):
+    z, y, x = np.ix_(*((np.arange(96) - 47.5) * 2,) * 3)
+    bottle = np.where((np.hypot(y, x) < 85) & (np.abs(z) < 85), 800 + 80 * np.cos(x / 40), 0.0)
+    noisy = np.abs(bottle + rng.normal(0, 15, bottle.shape)).astype(np.float32)
+    found = extractor(Volume(noisy, np.diag([2.0, 2.0, 2.0, 1.0])[[2, 1, 0, 3]]))
+    assert not found.is_brain and found.volume_ml > 500 and "as a phantom is" in found.defect

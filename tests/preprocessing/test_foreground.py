@@ -261,3 +261,10 @@ def test_real_heads_are_told_from_real_brains(real_data, path, skull):
     how = find_turn(volume.affine)
     d, h, w = (volume.spacing_mm[axis] for axis in how.axes)
     assert find_foreground({"image": turn_array(volume.array, how)}, (d, h, w)).skull == skull
+
+
+def test_an_image_darker_than_its_air_has_no_signal(recwarn):
+    z, y, x = np.ix_(*(np.arange(40) - 19.5,) * 3)
+    dark = np.where(z**2 + y**2 + x**2 < 15**2, -300, 0) + np.arange(40) % 7
+    found = find_foreground({"a": np.where(dark < 0, dark, 0)}, (1, 1, 1))
+    assert not found.ringing and not recwarn.list

@@ -16,7 +16,7 @@ import numpy as np
 from brainsegnet._machine import tells_of_memory
 from brainsegnet._types import Floats, Mask
 from brainsegnet.errors import ImageError, ModelError
-from brainsegnet.inference.brain_masks import Agreement, compare, fuse, keep_largest, sample
+from brainsegnet.inference.brain_masks import Agreement, compare, fuse, keep_largest, measure_detail, sample
 from brainsegnet.inference.openvino_backend import OpenVinoRequest, shared_core
 from brainsegnet.inference.tiling import OUT_OF_MEMORY, interleave
 from brainsegnet.model.brain_card import BRAIN_HOME, BrainCard, Limits, read_brain_card
@@ -38,6 +38,7 @@ class ExtractedBrain:
         largest_share: Share of the largest component in all voxels with a probability above 0.5.
         mean_probability: Mean of the probability over these voxels of the largest component.
         limits: What a scan of a head has at least.
+        detail: Mean slope of the scaled intensities within it, per voxel; a phantom is even.
     """
 
     logits: Volume
@@ -45,6 +46,7 @@ class ExtractedBrain:
     largest_share: float
     mean_probability: float
     limits: Limits
+    detail: float = 1.0
 
     @property
     def defect(self) -> str:
@@ -58,6 +60,8 @@ class ExtractedBrain:
             return f"what looks like a brain is in pieces, the largest has {self.largest_share:.0%} of it"
         if self.mean_probability < least.mean_probability:
             return f"nothing looks clearly like a brain (mean probability {self.mean_probability:.2f})"
+        if self.detail < least.detail:
+            return "what has the size of a brain is even, as a phantom is"
         return ""
 
     @property
@@ -81,6 +85,7 @@ class ExtractedBrain:
             "volume_ml": round(self.volume_ml, 1),
             "largest_share": round(self.largest_share, 3),
             "mean_probability": round(self.mean_probability, 3),
+            "detail": round(self.detail, 4),
         }
 
 
@@ -120,7 +125,8 @@ class BrainExtractor:
             MemoryError: there is not enough memory for the network.
         """
         working = to_working_grid(scan)
-        raw = self.run(scale_intensities(np.nan_to_num(working.array, posinf=0, neginf=0)))
+        image = scale_intensities(np.nan_to_num(working.array, posinf=0, neginf=0))
+        raw = self.run(image)
         logits = raw - np.float32(self.card.threshold)
         brain, positive = keep_largest(logits) > 0, raw > 0
         sure = positive & brain
@@ -131,6 +137,7 @@ class BrainExtractor:
             largest_share=kept / max(total, 1),
             mean_probability=float((1 / (1 + np.exp(-raw[sure]))).mean()) if kept else 0.0,
             limits=self.card.limits,
+            detail=measure_detail(image, brain),
         )
 
     def run(self, image: Floats) -> Floats:

@@ -3,6 +3,7 @@
 Scans that are prepared already, on one grid of the model's spacing and without the skull, pass unchanged.
 """
 
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -24,12 +25,16 @@ from brainsegnet.io.images import read_image, to_labels
 from brainsegnet.model.card import Card
 from brainsegnet.preprocessing.alignment import Alignment, align
 from brainsegnet.preprocessing.foreground import SkullState, find_foreground
+from brainsegnet.preprocessing.geometry import turn_like
 from brainsegnet.preprocessing.grids import bring, build_working_grid
 from brainsegnet.preprocessing.prepare import check_case
 from brainsegnet.volume import Case, LabelMap, Volume
 
-LEAST_MASK_ML = 100.0
-"""Volume of the brain within a given mask below which the mask is wrong."""
+LEAST_MASK_ML, MOST_MASK_ML = 100.0, 2500.0
+"""Volumes of the brain within a given mask below and above which the mask is wrong."""
+LEAST_SLICES = 3
+_SHOW_BRAIN = ("flair", "t1", "t1c", "t2", "dwi", "adc")
+"""Sequences that show a whole brain; maps of perfusion may not."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +73,9 @@ def load_images(
     case, images = raw.name, {name: raw.images[name] for name in find_used(raw.name, raw.images, card)}
     for name, image in images.items():
         check_case(Case(case, {name: image}))
+        if (count := min(image.shape)) < LEAST_SLICES:
+            slices = "1 slice" if count == 1 else f"{count} slices"
+            raise ImageError(f"case {case}: {name} has only {slices}; give a scan of the whole head, or leave it out")
     seconds: dict[str, float] = {}
     with _timing(seconds, "align"):
         alignment = align(case, images, options.alignment, options.reference, card.sequences)
@@ -87,7 +95,10 @@ def load_images(
         native=None if grid.on_grid_of(reference) else _without_voxels(reference),
         steps=Steps(alignment, brain, {name: _without_voxels(image) for name, image in images.items()}),
         source=source,
-        warnings=find_scope_warnings({name: one.series.header for name, one in raw.sources.items()}),
+        warnings=(
+            *find_scope_warnings({name: one.series.header for name, one in raw.sources.items()}),
+            *_warn_of_spacing(grid, card.input.spacing_mm),
+        ),
         seconds=seconds,
     )
 
@@ -101,7 +112,8 @@ def find_brain(
 ) -> BrainNote:
     """The brain of a case on the working grid; its mask is None where the scans are stripped, or taken as they are.
 
-    What comes from the scanner as DICOM without a skull must show a brain too: it may be a phantom, or no head.
+    Where the skull is not on and the scans are not prepared, they must show a brain too: it may be a phantom, or no
+    head.
 
     Errors are those of `load_images`.
     """
@@ -113,14 +125,30 @@ def find_brain(
     heads = {name: images[name] for name, state in skull.items() if state in ("skull on", "no background")}
     if not options.extract_brain:
         return BrainNote("as given", skull)
-    for name in raw.sources.keys() & (images.keys() - heads.keys()):
+    stripped = {name: image for name, image in images.items() if name not in heads}
+    for name in raw.sources.keys() & stripped.keys():
         if defect := extractor()(images[name]).defect:
             raise ImageError(f"case {case}: no brain was found in {name}: {defect}; {REMEDY}")
     if not heads:
+        prepared = all(skull[name] == "stripped" and image.on_grid_of(grid) for name, image in images.items())
+        if not (prepared or raw.sources):
+            _require_brain(case, stripped, extractor)
         return BrainNote("as given", skull)
     found = extract_brain(case, heads, alignment, grid, extractor())
     volume_ml = float(np.count_nonzero(found.mask)) * grid.voxel_ml
     return BrainNote("extracted", skull, found.mask, volume_ml, found.to_json(), tuple(found.warnings))
+
+
+def _require_brain(case: str, images: Mapping[str, Volume], extractor: Callable[[], BrainExtractor]) -> None:
+    """Raise `ImageError` if none of the images shows a clear brain, maps of perfusion aside."""
+    absent = ""
+    for name in (name for name in _SHOW_BRAIN if name in images):
+        found = extractor()(images[name])
+        if found.is_brain:
+            return
+        absent = absent or f"case {case}: no brain was found in {name}: {found.defect}; {REMEDY}"
+    if absent:
+        raise ImageError(absent)
 
 
 def find_skull_state(image: Volume) -> SkullState:
@@ -138,15 +166,24 @@ def _read_brain(
 ) -> BrainNote:
     """The brain in the file of the user, which lies where the sequence lies whose grid it has, else the reference."""
     stored = read_image(path)
-    drawn = to_labels(stored.with_array(stored.array != 0))
-    mask = bring(drawn, grid, find_transform(drawn, images, alignment)).array > 0
+    drawn = to_labels(stored.with_array(stored.array > 0.5))
+    homes = find_homes(drawn, images, alignment)
+    named = [name for name in homes if name in re.split(r"[^a-z0-9]+", path.name.lower())]
+    home = (named or homes or [alignment.reference])[0]
+    moved = [name for name in homes if alignment.motions[name].transform is not alignment.motions[home].transform]
+    doubt = (
+        f"the brain mask {path.name} has the grid of {' and '.join(homes)}, which moved against each other; it was "
+        f"taken as drawn on {home}; put the name of its sequence into its file name"
+    )
+    mask = bring(drawn, grid, alignment.motions[home].transform).array > 0
     volume_ml = float(np.count_nonzero(mask)) * grid.voxel_ml
-    if volume_ml < LEAST_MASK_ML:
+    if not LEAST_MASK_ML <= volume_ml <= MOST_MASK_ML:
         raise ImageError(
-            f"case {case}: the brain mask {path} covers {volume_ml:.0f} ml of "
-            f"{alignment.reference}; name the mask of this patient, on the grid of one of the sequences"
+            f"case {case}: the brain mask {path} covers {volume_ml:.0f} ml of {alignment.reference}, "
+            f"and a brain has {LEAST_MASK_ML:.0f} to {MOST_MASK_ML:.0f} ml; name the mask of this patient, on the grid "
+            "of one of the sequences"
         )
-    return BrainNote("file", skull, mask, volume_ml)
+    return BrainNote("file", skull, mask, volume_ml, warnings=(doubt,) if moved and not named else ())
 
 
 def bring_all(
@@ -173,10 +210,23 @@ def bring_all(
 
 def find_transform(part: LabelMap, images: Mapping[str, Volume], alignment: Alignment) -> ItkObject:
     """How a label map comes to the reference: as the sequence whose grid it has, so what was drawn stays in place."""
-    if part.on_grid_of(images[alignment.reference]):
-        return None
-    transforms = (alignment.motions[name].transform for name, image in images.items() if part.on_grid_of(image))
-    return next(transforms, None)
+    homes = find_homes(part, images, alignment)
+    return alignment.motions[homes[0]].transform if homes else None
+
+
+def find_homes(part: LabelMap, images: Mapping[str, Volume], alignment: Alignment) -> list[str]:
+    """The sequences whose voxels a label map has, whatever the order of its axes; the reference first."""
+    empty = _without_voxels(part)
+    homes = [name for name, image in images.items() if turn_like(empty, image).on_grid_of(image)]
+    return sorted(homes, key=lambda name: name != alignment.reference)
+
+
+def _warn_of_spacing(grid: Volume, spacing_mm: float | None) -> list[str]:
+    """A warning if the network sees other voxels than those of its training."""
+    if build_working_grid(grid, spacing_mm).on_grid_of(grid):
+        return []
+    seen = " x ".join(f"{mm:.3g}" for mm in grid.spacing_mm[::-1])
+    return [f"the network sees voxels of {seen} mm, and it knows those of {spacing_mm:g} mm; leave out --spacing keep"]
 
 
 def _without_voxels(image: Volume) -> Volume:

@@ -29,12 +29,15 @@ class Limits(CardPart):
         most_ml: Largest volume of a brain.
         largest_share: Smallest share of the largest component in all voxels of positive logit.
         mean_probability: Smallest mean of the probability over the brain.
+        detail: Smallest mean slope of the scaled intensities within the brain, per voxel of 2 mm. 72 real scans have
+            0.015 or more, a uniform phantom has 0.002.
     """
 
     volume_ml: float = Field(ge=0)
     most_ml: float = Field(ge=0)
     largest_share: float = Field(ge=0, le=1)
     mean_probability: float = Field(ge=0, le=1)
+    detail: float = Field(default=0.01, ge=0)
 
 
 class BrainCard(CardPart):

@@ -13,7 +13,7 @@ import numpy as np
 from brainsegnet._types import Array, ItkObject
 from brainsegnet.errors import GridMismatch, ImageError, MissingSequence
 from brainsegnet.preprocessing.foreground import find_air
-from brainsegnet.preprocessing.geometry import find_turn, turn
+from brainsegnet.preprocessing.geometry import turn_like
 from brainsegnet.preprocessing.registration import Pyramid, Registration, check, register
 from brainsegnet.volume import REMEDY, LabelMap, V, Volume, build_itk, describe_mismatch, load_itk
 
@@ -280,7 +280,7 @@ def resample(moving: V, reference: Volume, transform: ItkObject = None) -> V:
         transform: Transform of SimpleITK from points of `reference` to points of `moving`; None leaves both in place.
     """
     if transform is None:
-        stored = turn(turn(moving, find_turn(moving.affine)), find_turn(reference.affine).inverse)
+        stored = turn_like(moving, reference)
         if stored.on_grid_of(reference):
             return stored
     if isinstance(moving, LabelMap):

@@ -5,6 +5,7 @@ or noise. What differs from them is foreground, if it is solid: blocks of about 
 together. Values near those of the air that surround the brain, as a resampler leaves, do not count.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
@@ -310,10 +311,11 @@ def sharpen(image: Floats) -> Floats:
 
 
 def _measure_signal(values: Array) -> float:
-    """The median of the values (n,) that are not far below the brightest, however many are."""
+    """The median of the values (n,) that are not far below the brightest; NaN if nearly all are below zero."""
     if not values.size:
         return 0.0
-    return float(np.median(values[values >= 0.25 * np.percentile(values, 99)]))
+    bright = values[values >= 0.25 * np.percentile(values, 99)]
+    return float(np.median(bright)) if bright.size else math.nan
 
 
 def find_skull(found: Foreground, arrays: Mapping[str, Array], spacing_mm: Millimetres) -> SkullState:

@@ -12,7 +12,7 @@ from itertools import permutations
 import numpy as np
 
 from brainsegnet._types import Affine, Array
-from brainsegnet.volume import V
+from brainsegnet.volume import V, Volume
 
 _WORLD_AXES = (2, 1, 0)
 """D runs along z, H along y, W along x, all in the positive sense of the world (left, posterior, superior)."""
@@ -72,6 +72,11 @@ def turn(volume: V, how: Turn) -> V:
         to_old[old, new] = -1 if flip else 1
         to_old[old, 3] = volume.shape[old] - 1 if flip else 0
     return replace(volume, array=turn_array(volume.array, how), affine=volume.affine @ to_old)
+
+
+def turn_like(volume: V, grid: Volume) -> V:
+    """A volume with its axes exchanged and reversed so that they run as those of another."""
+    return turn(turn(volume, find_turn(volume.affine)), find_turn(grid.affine).inverse)
 
 
 def slab_starts(depth: int, thickness: int) -> tuple[int, ...]:

@@ -14,7 +14,7 @@ from scipy import ndimage
 from brainsegnet._types import Array, Floats, ItkObject, Millimetres
 from brainsegnet.errors import ImageError
 from brainsegnet.preprocessing.foreground import find_air
-from brainsegnet.preprocessing.geometry import find_turn, turn
+from brainsegnet.preprocessing.geometry import turn_like
 from brainsegnet.volume import LabelMap, V, Volume, build_itk, load_itk
 
 NEAR = 0.1
@@ -99,7 +99,7 @@ def bring(moving: V, grid: Volume, transform: ItkObject = None) -> V:
     if transform is None:
         if moving.on_grid_of(grid):
             return moving
-        stored = turn(turn(moving, find_turn(moving.affine)), find_turn(grid.affine).inverse)
+        stored = turn_like(moving, grid)
         if stored.on_grid_of(grid):
             return stored
     if isinstance(moving, LabelMap):
