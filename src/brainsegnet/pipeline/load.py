@@ -37,7 +37,7 @@ def load(case: CaseFiles | StudyCase, segmenter: Segmenter, folder: Path) -> Loa
     started, mask = time.perf_counter(), options.brain_mask
     before = describe_inputs(case, card.sequences, content=False, mask=mask)
     if isinstance(case, StudyCase):
-        raw, notes = read_study(case, card), list(case.notes)
+        raw, notes = read_study(case, card), [*case.notes, *case.tell_corrections(card.sequences)]
     else:
         raw, notes = read_files(case, card, truth=options.picture)
     inputs = describe_inputs(case, card.sequences, content=True, mask=mask)

@@ -109,6 +109,21 @@ class StudyCase:
         source = choice.findings[0].source if choice else None
         return source if isinstance(source, DicomSeries) else None
 
+    def tell_corrections(self, sequences: Iterable[str]) -> list[str]:
+        """What the reader corrected in the series of those of the sequences that the study has, as sentences."""
+        chosen = [
+            (name, finding.source)
+            for name in sequences
+            if name in self.choices
+            for finding in self.choices[name].findings
+        ]
+        return [
+            f"{name}: {source.name}: {note}"
+            for name, source in chosen
+            if isinstance(source, DicomSeries)
+            for note in source.notes
+        ]
+
     def files_of(self, sequence: str) -> list[Path]:
         """The files of a sequence; of a zip, the zip itself."""
         paths: list[Path] = []
