@@ -310,5 +310,5 @@ def test_real_raw_studies(real_data, tcga_dicom, tmp_path, monkeypatch):
 def test_a_slice_that_is_missing_and_filled_is_told(raw_study, trained, tmp_path):
     sorted(raw_study.glob("2-*"))[30].unlink()
     (done,) = segment(raw_study, trained, tmp_path / "a.nii.gz", CPU).done
-    told = [note for note in done.report["notes"] if "filled from the neighbours" in note]
-    assert len(told) == 1 and told[0].startswith("t2: series 2 (t2): 1 slice is missing")
+    told = [warning for warning in done.report["warnings"] if "filled from the neighbours" in warning]
+    assert len(told) == 1 and told[0].startswith("t2 (series 2 (t2)): 1 slice is missing")

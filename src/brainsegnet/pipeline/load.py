@@ -37,7 +37,7 @@ def load(case: CaseFiles | StudyCase, segmenter: Segmenter, folder: Path) -> Loa
     started, mask = time.perf_counter(), options.brain_mask
     before = describe_inputs(case, card.sequences, content=False, mask=mask)
     if isinstance(case, StudyCase):
-        raw, notes = read_study(case, card), [*case.notes, *case.tell_corrections(card.sequences)]
+        raw, notes = read_study(case, card), list(case.notes)
     else:
         raw, notes = read_files(case, card, truth=options.picture)
     inputs = describe_inputs(case, card.sequences, content=True, mask=mask)
@@ -47,6 +47,10 @@ def load(case: CaseFiles | StudyCase, segmenter: Segmenter, folder: Path) -> Loa
     return replace(
         loaded,
         notes=(*notes, *loaded.notes),
+        warnings=(
+            *(case.tell_corrections(loaded.case.images) if isinstance(case, StudyCase) else ()),
+            *loaded.warnings,
+        ),
         seconds={**seconds, **loaded.seconds},
         inputs=to_relative(inputs, folder),
     )

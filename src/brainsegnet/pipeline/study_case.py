@@ -110,19 +110,15 @@ class StudyCase:
         return source if isinstance(source, DicomSeries) else None
 
     def tell_corrections(self, sequences: Iterable[str]) -> list[str]:
-        """What the reader corrected in the series of those of the sequences that the study has, as sentences."""
-        chosen = [
-            (name, finding.source)
-            for name in sequences
-            if name in self.choices
-            for finding in self.choices[name].findings
-        ]
-        return [
-            f"{name}: {source.name}: {note}"
-            for name, source in chosen
-            if isinstance(source, DicomSeries)
-            for note in source.notes
-        ]
+        """Which slices the reader filled or moved in those of the sequences that the study has, as sentences."""
+        told: dict[str, None] = {}
+        for name in self.choices.keys() & {*sequences}:
+            for source in (finding.source for finding in self.choices[name].findings):
+                notes = (
+                    [note for stack in source.stacks for note in stack.notes] if isinstance(source, DicomSeries) else []
+                )
+                told |= dict.fromkeys(f"{name} ({source.name}): {note}" for note in notes)
+        return sorted(told)
 
     def files_of(self, sequence: str) -> list[Path]:
         """The files of a sequence; of a zip, the zip itself."""
