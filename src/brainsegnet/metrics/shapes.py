@@ -24,7 +24,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
-from scipy.spatial import cKDTree
 
 from brainsegnet._types import Array, Doubles, Mask, Millimetres
 from brainsegnet.errors import BrainSegNetError, GridMismatch
@@ -129,6 +128,8 @@ def surface(mask: Mask) -> Mask:
 
 def _directed_mm(a: Mask, b: Mask, spacing_mm: Millimetres, longest_mm: float) -> Doubles:
     """From each voxel of surface `a` to surface `b`; 0 without a search where they share it."""
+    from scipy.spatial import cKDTree  # slow to import, and prepared cases do not need it
+
     points, targets = np.argwhere(a), np.argwhere(b)
     if not len(targets):
         return np.full(len(points), longest_mm)
