@@ -123,6 +123,12 @@ def test_a_single_slice_is_refused(raw_heads, trained_card):
         load_images(RawCase("a", {"flair": image.with_array(image.array[20:21])}), trained_card, SegmentOptions())
 
 
+def test_ct_is_refused(raw_heads, trained_card):
+    image = raw_heads["flair"]
+    with pytest.raises(ImageError, match="flair looks like CT, its air is near -1000"):
+        load_images(RawCase("a", {"flair": image.with_array(image.array - 1020)}), trained_card, SegmentOptions())
+
+
 def test_what_the_scanner_shows_without_a_skull_must_be_a_brain(trained_card, rng):
     z, y, x = np.ix_(*((np.arange(64) - 31.5) * 3,) * 3)
     leg = np.where((np.hypot(z, y) < 60) & (np.abs(x) < 80), 600.0, 0.0)
