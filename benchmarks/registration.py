@@ -26,7 +26,7 @@ from brainsegnet._machine import describe_cpu, find_versions
 from brainsegnet.io.cases import find_cases
 from brainsegnet.io.images import read_image
 from brainsegnet.preprocessing.alignment import align, resample
-from brainsegnet.preprocessing.registration import RADIUS_MM, Pyramid, Registration, register, to_matrix
+from brainsegnet.preprocessing.registration import RADIUS_MM, Pyramid, Registration, build_motion, register, to_matrix
 from brainsegnet.volume import Volume
 
 STUDY = "TCGA-FG-6692"
@@ -39,13 +39,12 @@ FOLDERS = ("tumour/brats2015", "tumour/brats2021", "tumour/brats2023", "stroke/i
 def draw_motion(rng: np.random.Generator, mm: float, degrees: float, centre: np.ndarray) -> np.ndarray:
     """A motion (4, 4) in random directions."""
     shift, axis = (v / np.linalg.norm(v) for v in rng.normal(size=(2, 3)))
-    return to_matrix(np.concatenate([mm * shift, np.radians(degrees) * RADIUS_MM * axis]), centre)
+    return to_matrix(build_motion((*mm * shift, *np.radians(degrees) * RADIUS_MM * axis), centre))
 
 
 def measure_gap(one: np.ndarray, other: np.ndarray, reference: Pyramid) -> float:
     """Mean distance in mm between two motions (4, 4) over the head of a reference."""
-    places = reference.points(0).places + reference.centre[:, None]
-    return float(np.linalg.norm((one - other)[:3, :3] @ places + (one - other)[:3, 3:], axis=0).mean())
+    return float(np.linalg.norm((one - other)[:3, :3] @ reference.places + (one - other)[:3, 3:], axis=0).mean())
 
 
 def judge_raw(images: Mapping[str, Volume], rng: np.random.Generator) -> dict[str, Any]:
@@ -116,7 +115,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     images = {name: read_image(folder / f"{STUDY}_{name}.nii.gz") for name in ("flair", "t1", "t1c", "t2")}
     result = {
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "processor": describe_cpu(),
+        "machine": describe_cpu(),
         "versions": find_versions(),
         "raw": judge_raw(images, rng),
         "one_grid": judge_one_grid([options.data / name for name in FOLDERS], rng),

@@ -1,15 +1,20 @@
 """The command line in this process: what it wrote, and the code it ended with."""
 
+import json
+import shutil
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from brainsegnet.cli import STOPPING, main
+from brainsegnet.io.images import read_labels
 from brainsegnet.training import recipes
 
 
@@ -74,3 +79,47 @@ def left() -> Callable[[Path], list[str]]:
         return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir())
 
     return find
+
+
+SECONDS = 60
+"""A run takes at most so long, on a machine that does other things too."""
+
+
+@pytest.fixture
+def obey(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., bool]:
+    """Runs a verb, which writes to a place of its own, and checks the laws; whether it came to a result.
+
+    `...` among the arguments is the place. With `partly`, a refusal may leave whole results of other cases.
+    """
+
+    def call(*arguments: object, partly: bool = False, check: Callable[[Path], None] = lambda out: None) -> bool:
+        scratch = tmp_path_factory.mktemp("out")
+        out, began = scratch / "out", time.monotonic()
+        places = {"page.html": scratch / "page.html", "table.md": scratch / "table.md"}
+        given = [
+            out if part is ... else places.get(part, part) if isinstance(part, str) else part for part in arguments
+        ]
+        ended = run(*given)
+        assert time.monotonic() - began < SECONDS, "too slow"
+        assert ended.code in (0, 1, 2) and "Traceback" not in ended.err, ended.err
+        assert ended.code == 0 or ended.err.startswith("brainsegnet: "), ended.err
+        assert len(ended.err) < 5000
+        files = [path for path in scratch.rglob("*") if path.is_file()]
+        assert not [path for path in files if ".brainsegnet" in path.name]
+        assert not ended.code or partly or not files, files
+        for path in files:
+            if path.name.endswith(".nii.gz"):
+                check_result(path)
+        if not ended.code:
+            check(out)
+        shutil.rmtree(scratch)
+        return ended.code == 0
+
+    return call
+
+
+def check_result(path: Path) -> None:
+    """A label map is whole, and so is its JSON."""
+    assert set(np.unique(read_labels(path).array)) <= {0, 1, 2, 3, 4}
+    note = json.loads(path.with_name(path.name.replace(".nii.gz", ".json")).read_text())
+    assert all(np.isfinite(ml) and ml >= 0 for ml in note["volumes_ml"]["regions"].values())

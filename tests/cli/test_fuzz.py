@@ -7,11 +7,9 @@ with exit code 0, 1 or 2 and without a traceback. With 1, it has written nothing
 import csv
 import json
 import shutil
-import time
 import zlib
 from pathlib import Path
 
-import numpy as np
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
@@ -19,10 +17,9 @@ from hypothesis import strategies as st
 from brainsegnet.io.cases import find_cases
 from brainsegnet.io.images import read_image, read_labels, write_image
 from brainsegnet.model.store import hash_file, open_model
+from damage import changed, damage
 
 CPU = ("--device", "cpu", "--threads", 1)
-SECONDS = 60
-"""A run takes at most so long, on a machine that does other things too."""
 SHARES = {"images": 0.3, "tables": 0.15, "YAML": 0.15, "JSON": 0.15, "weights": 0.15, "exports": 0.1}
 NIGHTLY, DAILY = 500, 40
 
@@ -35,67 +32,6 @@ def share_of(kind):
         phases=(Phase.reuse, Phase.generate),  # a counterexample is as small as what was drawn: runs take seconds
         suppress_health_check=list(HealthCheck),
     )
-
-
-@st.composite
-def damage(draw, content: bytes) -> bytes:
-    """Bytes cut, changed, doubled, put in or left out."""
-    data = bytearray(content)
-    for _ in range(draw(st.integers(1, 3))):
-        place, count = int(draw(st.floats(0, 1)) * max(len(data) - 1, 0)), draw(st.integers(1, 64))
-        kind = draw(st.sampled_from(["cut", "set", "bit", "double", "insert", "drop", "start"]))
-        if kind == "cut":
-            del data[place:]
-        elif kind == "set":
-            data[place : place + count] = draw(st.binary(min_size=1, max_size=count))
-        elif kind == "bit" and data:
-            data[place] ^= 1 << draw(st.integers(0, 7))
-        elif kind == "double":
-            data[place:place] = data[place : place + count]
-        elif kind == "insert":
-            data[place:place] = draw(st.binary(min_size=1, max_size=count))
-        elif kind == "drop":
-            del data[place : place + count]
-        elif kind == "start" and data:
-            place = draw(st.integers(0, min(400, len(data) - 1)))
-            data[place : place + 1] = draw(st.binary(min_size=1, max_size=8))
-    return bytes(data)
-
-
-VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers(-(10**20), 10**20) | st.floats() | st.text(max_size=12)
-    | st.sampled_from(["", ".", "..", "/", "../x", "a" * 300, "\0", "7" * 5000, "1e999", "t1", "[b]x[/b]"]),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
-    max_leaves=12,
-)  # fmt: skip
-
-
-@st.composite
-def changed(draw, document):
-    """A document of JSON in which some values, at any depth, are others, are missing, or are new."""
-    copy = json.loads(json.dumps(document))
-    for _ in range(draw(st.integers(1, 3))):
-        node = copy
-        for _ in range(draw(st.integers(0, 3))):
-            inner = [
-                part for part in (node.values() if isinstance(node, dict) else node) if isinstance(part, dict | list)
-            ]
-            if not inner:
-                break
-            node = draw(st.sampled_from(inner))
-        keys = list(node) if isinstance(node, dict) else list(range(len(node)))
-        how = draw(st.sampled_from(["other", "missing", "new"]))
-        if keys and how != "new":
-            key = draw(st.sampled_from(keys))
-            if how == "missing":
-                del node[key]
-            else:
-                node[key] = draw(VALUES)
-        elif isinstance(node, dict):
-            node[draw(st.text(max_size=8))] = draw(VALUES)
-        else:
-            node.append(draw(VALUES))
-    return copy
 
 
 @pytest.fixture(scope="module")
@@ -133,35 +69,6 @@ def make_json(home, case, model):
     names = {"modality": {"0": "FLAIR"}, "labels": {"0": "background", "1": "tumour"}}
     listed = {"training": [{"image": "./imagesTr/a.nii.gz", "label": "./labelsTr/a.nii.gz"}], "test": []}
     (documents / "decathlon" / "dataset.json").write_text(json.dumps({"name": "x", **names, **listed}))
-
-
-@pytest.fixture
-def obey(run, world, tmp_path_factory):
-    """Runs a verb, which writes to a place of its own, and checks the laws; whether it came to a result."""
-
-    def call(*arguments):
-        scratch = tmp_path_factory.mktemp("out")
-        out, began = scratch / "out", time.monotonic()
-        places = {...: out, "page.html": scratch / "page.html", "table.md": scratch / "table.md"}
-        ended = run(*[places.get(argument, argument) for argument in arguments])
-        assert time.monotonic() - began < SECONDS, "too slow"
-        assert ended.code in (0, 1, 2) and "Traceback" not in ended.err, ended.err
-        assert ended.code == 0 or ended.err.startswith("brainsegnet: "), ended.err
-        assert len(ended.err) < 5000
-        files = [path for path in scratch.rglob("*") if path.is_file()]
-        assert not [path for path in files if ".brainsegnet" in path.name]
-        if ended.code:
-            assert not files, files
-        for path in files:
-            if path.name.endswith(".nii.gz"):
-                labels = read_labels(path)
-                assert set(np.unique(labels.array)) <= {0, 1, 2, 3, 4}
-                note = json.loads(path.with_name(path.name.replace(".nii.gz", ".json")).read_text())
-                assert all(np.isfinite(ml) and ml >= 0 for ml in note["volumes_ml"]["regions"].values())
-        shutil.rmtree(scratch)
-        return ended.code == 0
-
-    return call
 
 
 def is_whole_gzip(content):

@@ -7,6 +7,7 @@ import pytest
 
 import brainsegnet
 from brainsegnet.errors import BrainSegNetError
+from brainsegnet.inference import SegmentOptions
 from brainsegnet.inference.openvino_backend import shared_core
 from brainsegnet.model.brain_card import BRAIN_HOME, read_brain_card
 from brainsegnet.model.store import BRAIN_CARD_FILE, HOME, shipped_models
@@ -80,12 +81,11 @@ def test_fewer_sequences_suffice_and_the_report_says_what_they_cost(tmp_path):
     assert set(validation) == {"all sequences", "those used"}
 
 
-def test_insufficient_sequences_are_refused_and_give_a_warning_where_they_are_allowed(tmp_path):
-    files, out = {"t1": EXAMPLE / "t1.nii.gz"}, tmp_path / "out.nii.gz"
-    with pytest.raises(BrainSegNetError, match="with t1 alone the model found hardly anything on unseen cases"):
-        brainsegnet.segment(files, None, out)
-    done = brainsegnet.segment(files, None, out, brainsegnet.SegmentOptions(allow_poor=True))
-    warnings = done.done[0].report["warnings"]
-    assert any(
-        warning.startswith("with t1 alone the model found hardly anything on unseen cases") for warning in warnings
-    )
+def test_insufficient_sequences_are_refused_and_if_allowed_give_a_warning(tmp_path):
+    case, out = {"t1": EXAMPLE / "t1.nii.gz"}, tmp_path / "out.nii.gz"
+    poor = "with t1 alone the model found hardly anything on unseen cases"
+    with pytest.raises(BrainSegNetError, match=f"{poor}.*--allow-poor"):
+        brainsegnet.segment(case, None, out)
+    assert not [*tmp_path.iterdir()]
+    done = brainsegnet.segment(case, None, out, SegmentOptions(allow_poor=True))
+    assert any(warning.startswith(poor) for warning in done.done[0].report["warnings"])

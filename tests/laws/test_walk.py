@@ -24,7 +24,8 @@ from brainsegnet.volume import Case, Volume
 
 SOURCE = str(Path(brainsegnet.__file__).parent)
 CARRIERS = (Volume, Case, Prepared, PreparedCase, RawPrediction, Segmentation, Scan)
-MOST_FILES = {"scan": 20, "training": 20}
+MOST_FILES = {"scan": 20, "study": 30, "training": 20}
+"""Of a prepared case, of a raw study of DICOM with all that can be asked for, and of a training run."""
 
 
 def carries_voxels(value: object) -> bool:
@@ -65,6 +66,16 @@ def test_a_scan_walks_through_few_files(tmp_path: Path) -> None:
     with walked() as files:
         segment(example, "tumour", tmp_path / "found.nii.gz", SegmentOptions(device="cpu", threads=1))
     assert 5 < len(files) <= MOST_FILES["scan"], "\n".join(names(files))
+
+
+def test_a_raw_study_walks_through_few_more(
+    raw_study: Path, trained: Path, depth_extractor: Any, tmp_path: Path
+) -> None:
+    everything = SegmentOptions(device="cpu", threads=1, all_grids=True, save_preprocessed=True, dicom=True)
+    with walked() as files:
+        segment(raw_study, trained, tmp_path / "found.nii.gz", everything)
+    assert {"inference/brain.py", "io/dicom_out.py", "preprocessing/registration.py"} <= {*names(files)}
+    assert len(files) <= MOST_FILES["study"], "\n".join(names(files))
 
 
 def test_a_training_run_walks_through_few_files(phantoms: Path, tiny: Any, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import os
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -63,6 +64,16 @@ def test_a_folder_of_raw_images_gives_what_the_same_images_give_in_memory(raw_fi
     (done,) = segment(raw_files, trained, tmp_path / "a.nii.gz", CPU).done
     in_memory = Segmenter(trained, CPU)(raw_heads)
     np.testing.assert_array_equal(read_labels(done.path).array, in_memory.labels.array)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_result_may_lie_beside_the_folder_or_the_zip_of_a_study(packed, raw_study, trained, tmp_path):
+    study = tmp_path / "study"
+    if packed:
+        study = Path(shutil.make_archive(str(study), "zip", raw_study))
+    else:
+        shutil.copytree(raw_study, study)
+    assert segment(study, trained, tmp_path / "lesion.nii.gz", CPU).done
 
 
 def test_a_dicom_folder_stands_for_a_sequence_in_memory_and_as_a_named_file(raw_study, raw_heads, trained, tmp_path):

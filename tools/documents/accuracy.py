@@ -9,7 +9,6 @@ from documents.cells import (
     INTERVAL_NOTE,
     RANGE_NOTE,
     Generated,
-    describe_mean,
     describe_means,
     dice_columns,
     name_regions,
@@ -170,30 +169,6 @@ def tumour_tta() -> Generated:
     ]
     columns = dice_columns("Prediction", one.data["left_out"], "s")
     return Generated(Table(columns, rows, notes=notes), [one, four, cost])
-
-
-def spacing() -> Generated:
-    """Scans of other voxels beside those of 1 mm, and beside the truth on the way there and back."""
-    record = read_result("spacing-tumour")
-    dice, way = record.data["dice"], "linear, linear"
-    regions = next(iter(dice.values()))["1"]["ceiling"]
-    rows: list[list[Cell]] = []
-    for grid in record.data["mean"]:
-        means, ceiling = record.data["mean"][grid][way], record.data["mean"][grid]["ceiling"]
-        changes = [case[grid][way]["whole"] - case["1"][way]["whole"] for case in dice.values()]
-        change: list[Cell] = [None] * 3
-        if grid != "1":
-            change = [describe_mean(changes, "+.2f"), *(f"{one:+.2f}" for one in (median(changes), min(changes)))]
-        rows.append([grid, *(f"{means[r]:.2f} ({ceiling[r]:.2f})" for r in regions), *change])
-    notes = [
-        f"Mean Dice on the true label map of 1 mm, n = {len(dice)} cases. "
-        "Round brackets: the true label map itself, brought to these voxels and back.",
-        f"Change: of whole-tumour Dice from 1 mm, case by case; mean, median and lowest. {spread_note(len(dice))}",
-        f"The model was trained on {record.data['trained_on']} of these cases at 1 mm, so only the changes count.",
-        "Voxels: in-plane, in-plane, slice. Each is the mean of the scan of 1 mm over its extent.",
-    ]
-    columns = [*text_columns("Voxels in mm", *name_regions(regions)), *text_columns("Change", "Median", "Lowest")]
-    return Generated(Table(columns, rows, notes=notes), [record])
 
 
 def tumour_intervals() -> Generated:

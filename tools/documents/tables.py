@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
-from documents import accuracy, brains, speed, training
+from documents import accuracy, brains, raw, speed, training
 from documents.cells import Generated
 
 TABLES: Mapping[str, Callable[[], Generated]] = {
@@ -14,7 +14,11 @@ TABLES: Mapping[str, Callable[[], Generated]] = {
     "tumour-components": accuracy.tumour_components,
     "tumour-intervals": accuracy.tumour_intervals,
     "tumour-tta": accuracy.tumour_tta,
-    "spacing": accuracy.spacing,
+    "spacing": raw.spacing,
+    "spacing-brats2015": raw.spacing_brats2015,
+    "registration": raw.registration,
+    "raw-study": raw.raw_study,
+    "raw-others": raw.raw_others,
     "tumour-few-shot": training.tumour_few_shot,
     "stroke-left-out": accuracy.stroke_left_out,
     "stroke-subsets": accuracy.stroke_subsets,

@@ -75,8 +75,6 @@ def load_images(
         GridMismatch: sequences are on different grids, and the options say that these are not brought together.
     """
     case, images = raw.name, {name: raw.images[name] for name in find_used(raw.name, raw.images, card)}
-    if not options.allow_poor:
-        refuse_poor(case, card, [*images])
     for name, image in images.items():
         check_image(case, name, image)
     seconds: dict[str, float] = {}
@@ -88,6 +86,8 @@ def load_images(
     grid = build_working_grid(reference, card.input.spacing_mm if options.spacing == "model" else None)
     with _timing(seconds, "brain"):
         brain = find_brain(replace(raw, images=images), alignment, grid, options, extractor)
+    if not options.allow_poor:
+        refuse_poor(case, card, [*images])
     with _timing(seconds, "align"):
         working = bring_all(case, images, alignment, grid, brain.mask)
         lesion = raw.lesion and bring(raw.lesion, grid, find_transform(raw.lesion, images, alignment))

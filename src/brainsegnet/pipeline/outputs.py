@@ -7,6 +7,7 @@ from brainsegnet._atomic import IMAGES, find_suffix, writable
 from brainsegnet.errors import OutputError
 from brainsegnet.io.case_files import CaseFiles
 from brainsegnet.io.dicom import DicomSeries
+from brainsegnet.io.images import READERS
 from brainsegnet.io.layouts import names_lesion
 from brainsegnet.pipeline.study_case import StudyCase
 
@@ -23,7 +24,7 @@ def plan_targets(cases: Sequence[CaseFiles | StudyCase], out: Path, searched: bo
         raise OutputError(f"{total} cases do not fit into {out}; name a folder with --out")
     targets = {case.name: out if one_file else out / f"{case.name}.nii.gz" for case in cases}
     scans = {path.resolve() for case in cases for path in list_scans(case)}
-    folders = {scan.parent for scan in scans} if searched else set()
+    folders = {scan.parent for scan in scans if find_suffix(scan, READERS)} if searched else set()
     studies = [case.home.resolve() for case in cases if isinstance(case, StudyCase) and case.home.is_dir()]
     lesions = {case.lesion.resolve() for case in cases if isinstance(case, CaseFiles) and case.lesion}
     for target in targets.values():
