@@ -123,6 +123,19 @@ def test_a_single_slice_is_refused(raw_heads, trained_card):
         load_images(RawCase("a", {"flair": image.with_array(image.array[20:21])}), trained_card, SegmentOptions())
 
 
+def test_slices_as_far_apart_as_those_of_a_localizer_are_refused(raw_heads, trained_card):
+    image = raw_heads["flair"]
+    few = replace(image, array=image.array[::8], affine=image.affine @ np.diag([8, 1, 1, 1]))
+    with pytest.raises(ImageError, match="flair has slices 40 mm apart, as a localizer has"):
+        load_images(RawCase("a", {"flair": few}), trained_card, SegmentOptions())
+
+
+def test_ct_is_refused(raw_heads, trained_card):
+    image = raw_heads["flair"]
+    with pytest.raises(ImageError, match="flair looks like CT, its air is near -1000"):
+        load_images(RawCase("a", {"flair": image.with_array(image.array - 1020)}), trained_card, SegmentOptions())
+
+
 def test_what_the_scanner_shows_without_a_skull_must_be_a_brain(trained_card, rng):
     z, y, x = np.ix_(*((np.arange(64) - 31.5) * 3,) * 3)
     leg = np.where((np.hypot(z, y) < 60) & (np.abs(x) < 80), 600.0, 0.0)

@@ -145,7 +145,7 @@ def test_the_mask_of_the_user_lies_where_the_sequence_lies_on_which_it_was_drawn
     shift = np.subtract(*(np.argwhere(one).mean(0) for one in (drawn, own))) * 3
     assert np.abs(shift).max() < 1.5, "the mask moved with T1c, by less than half a voxel from the brain"
     write_image(LabelMap(np.zeros_like(mask.array), mask.affine), tmp_path / "empty.nii.gz")
-    with pytest.raises(BrainSegNetError, match=r"the brain mask .*empty.nii.gz covers 0 ml of t2; name the mask"):
+    with pytest.raises(BrainSegNetError, match=r"the brain mask .*empty.nii.gz covers 0 ml of t2, and a brain has"):
         segment(raw_files, trained, tmp_path / "c", replace(CPU, brain_mask=tmp_path / "empty.nii.gz"))
     with pytest.raises(BrainSegNetError, match="is the brain mask of one case, and there are 2"):
         shutil.copytree(raw_files, tmp_path / "both/one")

@@ -12,7 +12,8 @@ from scipy import ndimage
 
 from brainsegnet._types import Floats, ItkObject, Mask, Shape
 from brainsegnet.metrics.scores import dice
-from brainsegnet.volume import Box, Volume, build_itk, load_itk
+from brainsegnet.preprocessing.grids import resample_array
+from brainsegnet.volume import Box, Volume
 
 FAR = 8.0
 """Logits are cut to this size before they are averaged, so that no sequence outvotes all others."""
@@ -22,6 +23,7 @@ PATCH_MM = 3.0
 """Disagreement counts where a ball of this radius fits in, so that a shifted surface does not."""
 PATCH_ML = 15.0
 """Disagreement of this volume or more in one place is a warning."""
+MARGIN = 2
 DEEP = 3
 """Voxels below the surface of the brain where detail is measured."""
 _OUTSIDE = np.float32(-1e4)
@@ -88,7 +90,7 @@ def measure_detail(image: Floats, brain: Mask) -> float:
 
 
 def sample(logits: Volume, grid: Volume, transform: ItkObject = None) -> Floats:
-    """Logits (D, H, W) on another grid by linear interpolation; the ends are repeated for 2 voxels, then come NaN.
+    """Logits (D, H, W) on another grid by linear interpolation; ends are repeated for `MARGIN` voxels, then comes NaN.
 
     Args:
         logits: Logits on their own grid.
@@ -97,13 +99,10 @@ def sample(logits: Volume, grid: Volume, transform: ItkObject = None) -> Floats:
     """
     if transform is None and logits.on_grid_of(grid):
         return np.asarray(logits.array)
-    itk, margin = load_itk(), 2
     affine = logits.affine.copy()
-    affine[:3, 3] -= affine[:3, :3].sum(axis=1) * margin
-    image = build_itk(np.pad(np.asarray(logits.array), margin, mode="edge"), affine)
-    target = build_itk(np.empty(grid.shape, np.uint8), grid.affine)
-    moved = itk.Resample(image, target, transform or itk.Transform(), itk.sitkLinear, float(_OUTSIDE))
-    result = itk.GetArrayFromImage(moved)
+    affine[:3, 3] -= affine[:3, :3].sum(axis=1) * MARGIN
+    padded = Volume(np.pad(np.asarray(logits.array), MARGIN, mode="edge"), affine)
+    result = resample_array(padded.array, padded, grid, transform, float(_OUTSIDE))
     result[result <= _OUTSIDE / 2] = np.nan
     return np.asarray(result, np.float32)
 

@@ -24,7 +24,7 @@ from brainsegnet.inference.steps import BrainNote, DicomSource, Steps, require_d
 from brainsegnet.io.images import read_image, to_labels
 from brainsegnet.model.card import Card
 from brainsegnet.preprocessing.alignment import Alignment, align
-from brainsegnet.preprocessing.foreground import SkullState, find_foreground
+from brainsegnet.preprocessing.foreground import SkullState, find_air, find_foreground
 from brainsegnet.preprocessing.geometry import turn_like
 from brainsegnet.preprocessing.grids import bring, build_working_grid
 from brainsegnet.preprocessing.prepare import check_case
@@ -33,6 +33,10 @@ from brainsegnet.volume import Case, LabelMap, Volume
 LEAST_MASK_ML, MOST_MASK_ML = 100.0, 2500.0
 """Volumes of the brain within a given mask below and above which the mask is wrong."""
 LEAST_SLICES = 3
+LARGEST_STEP_MM = 15.0
+"""Distance of slices that no scan of a whole head exceeds."""
+CT_AIR = (-1100.0, -900.0)
+"""Air in CT, in Hounsfield units."""
 _SHOW_BRAIN = ("flair", "t1", "t1c", "t2", "dwi", "adc")
 """Sequences that show a whole brain; maps of perfusion may not."""
 
@@ -72,10 +76,7 @@ def load_images(
     """
     case, images = raw.name, {name: raw.images[name] for name in find_used(raw.name, raw.images, card)}
     for name, image in images.items():
-        check_case(Case(case, {name: image}))
-        if (count := min(image.shape)) < LEAST_SLICES:
-            slices = "1 slice" if count == 1 else f"{count} slices"
-            raise ImageError(f"case {case}: {name} has only {slices}; give a scan of the whole head, or leave it out")
+        check_image(case, name, image)
     seconds: dict[str, float] = {}
     with _timing(seconds, "align"):
         alignment = align(case, images, options.alignment, options.reference, card.sequences)
@@ -101,6 +102,26 @@ def load_images(
         ),
         seconds=seconds,
     )
+
+
+def check_image(case: str, name: str, image: Volume) -> None:
+    """Check that an image is a scan of a head by MRI, as far as its size and its values tell.
+
+    Raises:
+        ImageError: it is flat, empty, a label map or damaged, has too few slices or too far apart, or is CT.
+    """
+    check_case(Case(case, {name: image}))
+    if (count := min(image.shape)) < LEAST_SLICES:
+        slices = "1 slice" if count == 1 else f"{count} slices"
+        raise ImageError(f"case {case}: {name} has only {slices}; give a scan of the whole head, or leave it out")
+    if (apart_mm := max(image.spacing_mm)) > LARGEST_STEP_MM:
+        raise ImageError(
+            f"case {case}: {name} has slices {apart_mm:.0f} mm apart, as a localizer has, or its header is wrong; give "
+            "a scan of the whole head, or leave it out"
+        )
+    air = find_air(image.array)
+    if name in _SHOW_BRAIN and any(CT_AIR[0] <= value <= CT_AIR[1] for value in (air.level, *air.values)):
+        raise ImageError(f"case {case}: {name} looks like CT, its air is near -1000; give an image of MRI")
 
 
 def find_brain(

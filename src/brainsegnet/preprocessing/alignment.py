@@ -10,12 +10,13 @@ from typing import Any, Literal
 
 import numpy as np
 
-from brainsegnet._types import Array, ItkObject
+from brainsegnet._types import ItkObject
 from brainsegnet.errors import GridMismatch, ImageError, MissingSequence
 from brainsegnet.preprocessing.foreground import find_air
 from brainsegnet.preprocessing.geometry import turn_like
+from brainsegnet.preprocessing.grids import resample_array
 from brainsegnet.preprocessing.registration import Pyramid, Registration, check, register
-from brainsegnet.volume import REMEDY, LabelMap, V, Volume, build_itk, describe_mismatch, load_itk
+from brainsegnet.volume import REMEDY, LabelMap, V, Volume, describe_mismatch, load_itk
 
 PLAUSIBLE_MM, PLAUSIBLE_DEGREES = 25.0, 15.0
 """Within one examination, patients move less than this; scanners of several examinations may place them otherwise."""
@@ -284,23 +285,13 @@ def resample(moving: V, reference: Volume, transform: ItkObject = None) -> V:
         if stored.on_grid_of(reference):
             return stored
     if isinstance(moving, LabelMap):
-        nearest = _interpolate(moving.array, moving, reference, transform, load_itk().sitkNearestNeighbor, 0)
+        nearest = resample_array(moving.array, moving, reference, transform, 0, load_itk().sitkNearestNeighbor)
         return type(moving)(nearest, reference.affine, reference.forms, moving.warnings)
     array = moving.array.astype(np.float32)
     air = find_air(array)
     beyond = float(array.min()) if air.kind == "none" else air.level
-    moved = _interpolate(array, moving, reference, transform, load_itk().sitkLinear, beyond)
+    moved = resample_array(array, moving, reference, transform, beyond)
     if air.kind == "exact":
         brain = air.find_foreground(array).astype(np.float32)
-        moved[_interpolate(brain, moving, reference, transform, load_itk().sitkLinear, 0) < 0.5] = air.level
+        moved[resample_array(brain, moving, reference, transform) < 0.5] = air.level
     return type(moving)(moved, reference.affine, reference.forms, moving.warnings)
-
-
-def _interpolate(
-    array: Array, grid: Volume, reference: Volume, transform: ItkObject, how: ItkObject, beyond: float
-) -> Array:
-    """An array (D, H, W) on `grid`, brought onto the grid of `reference`, with `beyond` outside."""
-    image = build_itk(array, grid.affine)
-    target = build_itk(np.empty(reference.shape, np.uint8), reference.affine)
-    moved = load_itk().Resample(image, target, transform or load_itk().Transform(), how, beyond)
-    return np.asarray(load_itk().GetArrayFromImage(moved))

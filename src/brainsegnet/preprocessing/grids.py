@@ -103,7 +103,7 @@ def bring(moving: V, grid: Volume, transform: ItkObject = None) -> V:
         if stored.on_grid_of(grid):
             return stored
     if isinstance(moving, LabelMap):
-        nearest = _resample(moving.array, moving, grid, transform, 0, load_itk().sitkNearestNeighbor)
+        nearest = resample_array(moving.array, moving, grid, transform, 0, load_itk().sitkNearestNeighbor)
         return type(moving)(nearest, grid.affine, grid.forms, moving.warnings)
     array = moving.array.astype(np.float32)
     air = find_air(array)
@@ -111,9 +111,9 @@ def bring(moving: V, grid: Volume, transform: ItkObject = None) -> V:
     inside = air.find_foreground(array) if air.kind == "exact" else None
     if inside is not None:
         array = np.where(inside, array, level)
-    moved = _resample(_smooth(array - level, moving, grid), moving, grid, transform)
+    moved = resample_array(_smooth(array - level, moving, grid), moving, grid, transform)
     if inside is not None:
-        share = _resample(_smooth(inside.astype(np.float32), moving, grid), moving, grid, transform)
+        share = resample_array(_smooth(inside.astype(np.float32), moving, grid), moving, grid, transform)
         moved = np.where(share >= 0.5, moved / np.maximum(share, np.float32(0.5)), np.float32(0))
     return type(moving)(moved + level, grid.affine, grid.forms, moving.warnings)
 
@@ -140,7 +140,7 @@ def each_back(maps: Floats, grid: Volume, native: Volume, transform: ItkObject =
     """As `bring_back`, one map after another, so that a large grid takes the memory of one."""
     inverse = transform.GetInverse() if transform is not None else None
     for one in maps:
-        yield _resample(np.asarray(one, np.float32), grid, native, inverse)
+        yield resample_array(np.asarray(one, np.float32), grid, native, inverse)
 
 
 def _smooth(array: Floats, moving: Volume, grid: Volume) -> Floats:
@@ -163,10 +163,19 @@ def find_ratios(moving: Volume, grid: Volume) -> list[float]:
     return [float(1 / length) for length in np.linalg.norm(steps, axis=0)]
 
 
-def _resample(
+def resample_array(
     array: Array, source: Volume, grid: Volume, transform: ItkObject, beyond: float = 0, how: ItkObject = None
 ) -> Array:
-    """An array (D, H, W) on the grid of `source`, brought onto `grid`, with `beyond` outside; linearly by default."""
+    """An array (D, H, W) on the grid of `source`, brought onto `grid`, with `beyond` outside.
+
+    Args:
+        array: The array.
+        source: Volume that gives its grid.
+        grid: Volume that gives the grid of the result.
+        transform: Transform of SimpleITK from points of `grid` to points of `source`; None leaves both in place.
+        beyond: Value outside the grid of `source`.
+        how: Interpolator of SimpleITK; linear by default.
+    """
     itk = load_itk()
     image = build_itk(array, source.affine)
     method = itk.ResampleImageFilter()
