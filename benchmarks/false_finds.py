@@ -140,7 +140,7 @@ def main() -> None:
                 files.images,
                 arguments.model,
                 out,
-                brainsegnet.SegmentOptions(probabilities=True, keep_all_components=True),
+                brainsegnet.SegmentOptions(probabilities=True, keep_all_components=True, allow_poor=True),
             )
             found = read_labels(out).array
             probability = 1 - read_image(Path(folder) / "found_background.nii.gz").array

@@ -70,7 +70,7 @@ def score(model: Path, tested: Sequence[str], part: str, arguments: argparse.Nam
     for name in tested:
         out, images = work / f"{name}.nii.gz", files[name].images
         given = {sequence: path for sequence, path in images.items() if part == ALL or sequence in part.split("+")}
-        options = brainsegnet.SegmentOptions(keep_all_components=True)
+        options = brainsegnet.SegmentOptions(keep_all_components=True, allow_poor=True)
         brainsegnet.segment(given, model, out, options, output=brainsegnet.OutputOptions(overwrite=True))
         found = brainsegnet.evaluate(out, arguments.data, arguments.task).scores[name]
         scores[name] = {region: finite(vars(score)) for region, score in found.items()}

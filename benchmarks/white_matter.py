@@ -47,7 +47,7 @@ def score_subsets(segmenter: Segmenter, files: CaseFiles) -> dict[str, RegionSco
 
 def judge(model: str, data: Sequence[Path], threads: int) -> dict:
     """What the JSON holds of a model: scores by case and set of sequences, and their means over the cases."""
-    with Segmenter(model, threads=threads) as segmenter:
+    with Segmenter(model, threads=threads, allow_poor=True) as segmenter:
         card = segmenter.model.card
         scores = {files.name: score_subsets(segmenter, files) for files in find_cases(data)}
     first = next(iter(scores.values()))

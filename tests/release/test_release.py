@@ -67,7 +67,11 @@ def test_the_card_tells_what_every_part_of_the_sequences_reaches(home):
 def test_a_case_with_less_gets_the_dice_of_what_it_has(home, phantoms, tmp_path):
     model = shipped_models(home)["tiny"]
     files = {"t1c": next(phantoms.rglob("*T1c*.mha"))}
-    report = segment(files, model.folder, tmp_path / "out.nii.gz", SegmentOptions(uncertainty=True)).done[0].report
+    report = (
+        segment(files, model.folder, tmp_path / "out.nii.gz", SegmentOptions(uncertainty=True, allow_poor=True))
+        .done[0]
+        .report
+    )
     assert report["validation"] == expected_dice(model.card, ["t1c"]) and len(report["validation"]) == 2
     for region, interval in report["uncertainty"]["volume_intervals"].items():
         assert interval["least_ml"] <= interval["most_ml"] and region in model.card.task.regions
@@ -252,7 +256,8 @@ def test_a_model_of_simulated_cases_is_scored_on_cases_from_elsewhere(runs, phan
     assert card.training.subsets == expected
     assert describe_unseen(card) == "1 case (simulated in another way): phantom0500"
     files = {"t1c": next(elsewhere.rglob("*T1c*.mha"))}
-    report = segment(files, tmp_path / "simulated", tmp_path / "out.nii.gz").done[0].report
+    allowed = SegmentOptions(allow_poor=True)
+    report = segment(files, tmp_path / "simulated", tmp_path / "out.nii.gz", allowed).done[0].report
     assert report["validated_on"] == "simulated in another way" and len(report["validation"]) == 2
 
 

@@ -297,8 +297,8 @@ def sharpen(image: Floats) -> Floats:
     A resampler smooths. So ringing is darker than its neighbours towards the brain, and becomes darker still.
 
     Examples:
-        >>> sharpen(np.array([[[1, 1, 0.25, 0]]], np.float32)).round(2).tolist()
-        [[[1.0, 1.12, 0.17, -0.04]]]
+        >>> sharpen(np.array([[[1, 1, 0.25, 0.25]]], np.float32)).tolist()
+        [[[1.0, 1.125, 0.125, 0.25]]]
     """
     around = np.zeros_like(image)
     for axis in range(3):
