@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from brainsegnet._atomic import OutputOptions, claiming
+from brainsegnet._machine import require_space
 from brainsegnet.errors import BrainSegNetError
 from brainsegnet.inference import SegmentOptions
 from brainsegnet.inference.predict import LoadedCase, PreparedCase, RawPrediction
@@ -20,6 +21,9 @@ from brainsegnet.pipeline.load import load
 from brainsegnet.pipeline.outputs import plan_targets
 from brainsegnet.pipeline.study_case import StudyCase, know
 from brainsegnet.progress import Callback, CaseCounter
+
+LEAST_SPACE = 1_900_000_000
+"""Bytes of address space for the libraries, their threads and a scan; with less, a library may end the process."""
 
 
 def segment(
@@ -54,7 +58,9 @@ def segment(
         DatasetError: no case is found.
         OutputError: the output exists or cannot be written, or a later search would take it for the truth of a case.
         BrainSegNetError: the only case cannot be used. Of several cases, those that fail are in `failures`.
+        MemoryError: the limit on memory (`ulimit -v`) leaves less than libraries and a scan of 1 mm need.
     """
+    require_space(LEAST_SPACE)
     opened = None if model is None else resolve_model(model)
     search = _find(cases, opened, given or {}, callback)
     found, total = search.cases, len(search.cases) + len(search.failures)
