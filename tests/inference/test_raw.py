@@ -54,6 +54,16 @@ def test_raw_scans_come_to_the_voxels_of_the_model_and_the_grid_of_the_result_is
     assert kept.native is None and kept.case.reference.on_grid_of(raw_heads["t2"])
 
 
+def test_sequences_that_moved_lie_on_each_other_on_the_working_grid(raw_heads, trained_card):
+    def spread_mm(register):
+        options = SegmentOptions(extract_brain=False, register=register, resample=not register)
+        images = load_images(RawCase("a", raw_heads), at(trained_card, 2.0), options).case.images.values()
+        middles = [np.argwhere(image.array > image.array.max() / 8).mean(axis=0) * 2 for image in images]
+        return np.ptp(middles, axis=0).max()
+
+    assert spread_mm(register=True) < 1 < 3 < spread_mm(register=False)
+
+
 def test_a_stripped_reference_among_raw_scans_gets_the_brain_of_the_others(raw_heads, trained_card, depth_extractor):
     head = raw_heads["t2"]
     near = np.sqrt(sum(((np.arange(n) - (n - 1) / 2) * 3).reshape([-1 if a == axis else 1 for a in range(3)]) ** 2

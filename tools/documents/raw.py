@@ -95,8 +95,9 @@ def raw_study() -> Generated:
         for one in [patient[name]]
     ]
     notes = [
-        "One patient, TCGA-FG-6692, who had no part in any choice. The reference is a fusion of five algorithms on the "
-        "prepared images, not a truth. It was moved onto the raw T1c by a registration of the two T1c.",
+        "One patient, TCGA-FG-6692. The steps of the alignment were chosen with this study, the models were not. The "
+        "reference is a fusion of five algorithms on the prepared images, not a truth. It was moved onto the raw T1c by "
+        "a registration of the two T1c.",
         "Seconds: of the whole command, from files to files, while other programs ran. Peak: of its memory.",
     ]
     columns = [*text_columns("Images", "Whole lesion", "Core", "Enhancing"), *_cost_columns()]
