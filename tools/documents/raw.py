@@ -96,8 +96,8 @@ def raw_study() -> Generated:
     ]
     notes = [
         "One patient, TCGA-FG-6692. The steps of the alignment were chosen with this study, the models were not. The "
-        "reference is a fusion of five algorithms on the prepared images, not a truth. It was moved onto the raw T1c by "
-        "a registration of the two T1c.",
+        "reference is a fusion of five algorithms on the prepared images, not a truth. It was moved onto the raw T1c "
+        "by a registration of the two T1c.",
         "Seconds: of the whole command, from files to files, while other programs ran. Peak: of its memory.",
     ]
     columns = [*text_columns("Images", "Whole lesion", "Core", "Enhancing"), *_cost_columns()]
