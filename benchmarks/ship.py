@@ -18,6 +18,7 @@ benchmarks/false_finds.py. What is there is not made again, so a run that was st
 """
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,6 +26,7 @@ from pathlib import Path
 import brainsegnet
 from brainsegnet.benchmark.models import resize
 from brainsegnet.io.cases import find_cases
+from brainsegnet.model.card import PresenceRule
 from brainsegnet.model.store import LAST, open_model
 from brainsegnet.training.export import export
 from brainsegnet.training.recipes import FINETUNE, RECIPES, Recipe
@@ -107,6 +109,7 @@ def read_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--beside", type=int, default=0, help="simulated cases that the trainings on real ones keep")
     parser.add_argument("--threshold", type=float, help="lesion probability from which on a voxel is called lesion")
+    parser.add_argument("--presence", type=Path, help="JSON of benchmarks/presence.py, whose rule the model gets")
     parser.add_argument("--folds", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--licence", required=True)
@@ -178,7 +181,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     if start is not None:
         recipe = RECIPES[arguments.tuning].model_copy(update={"weight_interpolation": arguments.weight_interpolation})
     whole, folds = train_real(arguments, recipe, start)
-    say(str(release(whole, folds, arguments.real, arguments.out, say).card.training.subsets))
+    rule = arguments.presence and PresenceRule(**json.loads(arguments.presence.read_text())["rule"])
+    say(str(release(whole, folds, arguments.real, arguments.out, say, presence=rule).card.training.subsets))
 
 
 if __name__ == "__main__":

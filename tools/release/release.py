@@ -1,14 +1,14 @@
 """A trained model made ready to be shipped: half-size weights, exports, and on its card what it reaches unseen."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from brainsegnet.errors import DatasetError, ModelError
 from brainsegnet.io.cases import find_cases, load_case
-from brainsegnet.model.card import Card, Comparison, ComponentFilter, IntervalNote, Profile
+from brainsegnet.model.card import Card, Comparison, ComponentFilter, IntervalNote, PresenceRule, Profile
 from brainsegnet.model.store import LAST, Model, open_model, replace_card, save_model
 from brainsegnet.preprocessing.prepare import prepare
 from brainsegnet.training.export import export_with, training_scans
@@ -48,6 +48,7 @@ def release(
     out: Path,
     say: Callable[[str], None] = lambda text: None,
     unseen: Unseen | None = None,
+    presence: PresenceRule | None = None,
 ) -> Model:
     """Write a model as it is shipped.
 
@@ -63,6 +64,7 @@ def release(
         out: Model folder; its name is the model's.
         say: Told of each case that is scored.
         unseen: Cases from elsewhere, instead of folds.
+        presence: How it is decided whether a scan has a tissue at all. The scores are with it.
 
     Raises:
         ModelError, DatasetError: a model or a case is not there, a case is held out twice or by no fold, a fold was
@@ -78,7 +80,12 @@ def release(
     else:
         _check_unseen(whole, parts_of_it, unseen)
         judges = [(whole, partial(other_scans, whole, unseen.data))]
-    margin, margins = choose_margins(_merge(try_margins(judge, load()) for judge, load in judges))
+    trials = _merge(try_margins(judge, load()) for judge, load in judges)
+    margin, margins = choose_margins(trials)
+    if presence:
+        without = {name: {"all": dict(trial[margins[name]])} for name, trial in trials.items()}
+        presence = presence.model_copy(update={"without": mean_scores(without)["all"]})
+        judges = [(_with_rule(judge, presence), load) for judge, load in judges]
     scores, kept, alphas = _score(judges, margins, say)
     parts = mean_scores(scores)
     components = ComponentFilter(confidence_margin=margin, kept=mean_scores(kept) if margin else {})
@@ -88,12 +95,18 @@ def release(
     found = {
         "training": training,
         "components": components,
+        "presence": presence,
         "intervals": calibrate(alphas),
         "profile": _profile(whole, data),
     }
     card = whole.card.model_copy(update={"name": out.name, **found})
     halved = {name: t.half() if t.is_floating_point() else t for name, t in whole.tensors().items()}
     return export_with(save_model(out, card, halved), training_scans(whole, data), onnx=False)
+
+
+def _with_rule(model: Model, presence: PresenceRule) -> Model:
+    """A model that decides by the rule."""
+    return replace(model, card=model.card.model_copy(update={"presence": presence}))
 
 
 def compare_with(model: Path, comparisons: Sequence[Comparison], tested: Collection[str]) -> Model:

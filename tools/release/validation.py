@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from brainsegnet._types import Labels
 from brainsegnet.errors import DatasetError
 from brainsegnet.inference.postprocessing import (
     filter_components,
@@ -16,6 +17,7 @@ from brainsegnet.inference.postprocessing import (
     region_probability,
     suppress_dropped,
 )
+from brainsegnet.inference.presence import decide_presence
 from brainsegnet.inference.segmenter import open_engine
 from brainsegnet.inference.tiling import TiledPredictor, tta_probabilities
 from brainsegnet.metrics.scores import region_dice
@@ -93,10 +95,19 @@ def score_parts(
     left, kept = {}, {}
     for name, scan in scans.items():
         margin = margins[name] if margins else None
-        both = {"+".join(part): _score(predictor, _keep(scan, card, part), card, margin) for part in parts}
+        both = {"+".join(part): _score(predictor, _keep(scan, card, part), card, margin, part) for part in parts}
         left[name], kept[name] = ({part: scores[i] for part, scores in both.items()} for i in (0, 1))
         say(f"{name}: {left[name]['+'.join(card.sequences)]}")
     return left, kept
+
+
+def decide(card: Card, classes: Labels, scan: "Scan", part: Sequence[str]) -> Labels:
+    """Classes (D, H, W) after the decision whether a tissue is there, with some of the sequences."""
+    shown = {name: np.asarray(scan.image[card.sequences.index(name)]) for name in part}
+    brain = np.asarray((scan.image != 0).any(0))
+    voxel_ml = float(np.prod(scan.spacing_mm)) / 1000
+    decision = decide_presence(card, classes, shown, brain, voxel_ml)
+    return decision.apply(classes) if decision else classes
 
 
 def try_margins(model: Model, scans: Mapping[str, "Scan"], tta: bool = False) -> Trials:
@@ -111,6 +122,7 @@ def try_margins(model: Model, scans: Mapping[str, "Scan"], tta: bool = False) ->
         else:
             found = predictor.classify_with_confidence(scan.image)
         kept = {margin: filter_components(*found, margin).classes for margin in (None, *MARGINS)}
+        kept = {margin: decide(card, left, scan, card.sequences) for margin, left in kept.items()}
         trials[name] = {margin: region_dice(left, scan.classes, card.task) for margin, left in kept.items()}
     return trials
 
@@ -208,11 +220,12 @@ def _keep(scan: "Scan", card: Card, part: Sequence[str]) -> "Scan":
 
 
 def _score(
-    predictor: TiledPredictor, scan: "Scan", card: Card, margin: float | None
+    predictor: TiledPredictor, scan: "Scan", card: Card, margin: float | None, part: Sequence[str]
 ) -> tuple[Mapping[str, float], Mapping[str, float]]:
-    """Dice by region without the components that are dropped, and with them."""
+    """Dice by region as `segment` has it, and of the arg-max."""
     classes, confidence = predictor.classify_with_confidence(scan.image)
-    found = filter_components(classes, confidence, margin).classes, classes
+    filtered = filter_components(classes, confidence, margin).classes
+    found = decide(card, filtered, scan, part), classes
     left, kept = (
         {region: round(value, 4) for region, value in region_dice(one, scan.classes, card.task).items()}
         for one in found

@@ -236,6 +236,10 @@ class _SavedCases(CasesBar):
         if count := report["dropped"]["components"]:
             parts = f"{count} component{'s' if count > 1 else ''} of {report['dropped']['ml']:.1f} ml in all"
             say(f"{name}: dropped {parts}, of lower confidence; --keep-all-components keeps them")
+        if (decided := report["presence"]) and not decided["kept"]:
+            said = f"{decided['marked_ml']:.1f} ml of {decided['tissue']} became {decided['becomes']}"
+            chance = f"probability {decided['probability']:.2f} that the scan has any"
+            say(f"{name}: {said} ({chance}); --no-presence-check keeps it")
         if absent and len(report["validation"]) == 2:
             whole, part = report["validation"].values()
             changes = ", ".join(f"{region} {part[region]:.2f} instead of {whole[region]:.2f}" for region in part)

@@ -40,6 +40,9 @@ class SegmentOptions:
     keep_all_components: bool = False
     """Keep all connected components. By default some models drop those of much lower confidence than the most confident
     one."""
+    presence_check: bool = True
+    """Decide from the whole scan whether it has enhancing tumour at all, where the model has a rule for that. With
+    --no-presence-check, the voxels of each tissue stay as the network marks them."""
     tta: bool = False
     "Test-time augmentation: average over the scan and its mirror images. Takes about five times as long."
     device: Device = "auto"

@@ -25,6 +25,7 @@ from brainsegnet.inference.postprocessing import (
     segment_filtered,
     suppress_dropped,
 )
+from brainsegnet.inference.presence import Decision, decide_presence
 from brainsegnet.inference.segmentation import Segmentation, expected_dice, warn_of_sequences
 from brainsegnet.inference.steps import DicomSource, Steps
 from brainsegnet.inference.tiling import Backend, TiledPredictor, tta_probabilities
@@ -104,7 +105,8 @@ class RawPrediction:
     Attributes:
         prepared_case: The case.
         options: How it was segmented.
-        filtered: Classes (d, h, w) without the dropped components.
+        filtered: Classes (d, h, w) without the dropped components, after the decision.
+        decision: Whether a tissue is there at all; None if it was not decided.
         probabilities: Probabilities (K, d, h, w) if maps or intervals were asked for, or if the result has another
             grid; else None.
         engine: As in `Segmentation`.
@@ -116,6 +118,7 @@ class RawPrediction:
     prepared_case: PreparedCase
     options: SegmentOptions
     filtered: FilteredLabels
+    decision: Decision | None
     probabilities: Floats | None
     engine: str
     notes: tuple[str, ...]
@@ -206,17 +209,30 @@ def compute(prepared_case: PreparedCase, engine: Engine, options: SegmentOptions
         filtered = filter_probabilities(probabilities, margin)
     else:
         filtered = segment_filtered(engine, image, margin, options.slabs)
+    decision = _decide(prepared_case, engine.card, filtered) if options.presence_check else None
+    if decision:
+        filtered = filtered._replace(classes=decision.apply(filtered.classes))
     d, h, w = filtered.classes.shape
     return RawPrediction(
         prepared_case,
         options,
         filtered,
+        decision,
         probabilities if maps_needed else None,
         engine.backend.name,
         tuple(engine.notes),
         engine.backend.estimate_bytes((d, h, w)),
         {**prepared_case.seconds, "network": time.perf_counter() - started},
     )
+
+
+def _decide(prepared_case: PreparedCase, card: Card, filtered: FilteredLabels) -> Decision | None:
+    """Whether the tissue of the card's rule is there, from the scan as the network sees it."""
+    rule, prepared = card.presence, prepared_case.prepared
+    if rule is None or rule.sequence not in prepared.sequences:
+        return None
+    shown = {rule.sequence: np.asarray(prepared.image[prepared.sequences.index(rule.sequence)])}
+    return decide_presence(card, filtered.classes, shown, prepared.mask, prepared_case.loaded.case.reference.voxel_ml)
 
 
 def finish(raw: RawPrediction, card: Card, model_folder: Path | None = None) -> Segmentation:
@@ -230,6 +246,7 @@ def finish(raw: RawPrediction, card: Card, model_folder: Path | None = None) -> 
     if raw.options.uncertainty:
         as_validated = not raw.options.tta and not absent
         intervals = find_intervals(result.suppressed, card, result.labels.voxel_ml, as_validated)
+        intervals = raw.decision.widen(intervals, card.task) if raw.decision else intervals
     return Segmentation(
         case=loaded.case,
         card=card,
@@ -249,6 +266,7 @@ def finish(raw: RawPrediction, card: Card, model_folder: Path | None = None) -> 
             *warn_of_sequences(expected_dice(card, used), used),
         ),
         components_dropped=raw.filtered.dropped_components,
+        decision=raw.decision,
         dropped_ml=round(raw.filtered.dropped_voxels * reference.voxel_ml, 6),
         seconds=raw.seconds,
         engine=raw.engine,
@@ -299,7 +317,8 @@ def _change_grid(raw: RawPrediction, card: Card, native: Volume) -> _Result:
         raise ValueError("a result on another grid needs probabilities")
     box = crop(turn(raw.prepared_case.loaded.case.reference, prepared.turn), prepared.box)
     kept = suppress_dropped(soft, raw.filtered.classes)
-    labels = native.with_labels(card.task.decode(choose_classes(each_back(kept[1:], box, native))))
+    decided = raw.decision.merge(kept) if raw.decision else kept
+    labels = native.with_labels(card.task.decode(choose_classes(each_back(decided[1:], box, native))))
     if not (raw.options.probabilities or raw.options.uncertainty):
         return _Result(labels, None, None, kept)
     maps = _complete(bring_back(soft, box, native))
@@ -317,7 +336,8 @@ def _label_grids(raw: RawPrediction, card: Card, labels: LabelMap) -> dict[str, 
     if loaded.steps is None or soft is None:
         return {}
     box = crop(turn(loaded.case.reference, prepared.turn), prepared.box)
-    lesion = suppress_dropped(soft, raw.filtered.classes)[1:]
+    lesion = suppress_dropped(soft, raw.filtered.classes)
+    lesion = (raw.decision.merge(lesion) if raw.decision else lesion)[1:]
     found = {}
     for name, native in loaded.steps.natives.items():
         transform = loaded.steps.alignment.motions[name].transform

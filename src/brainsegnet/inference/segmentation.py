@@ -17,6 +17,7 @@ from brainsegnet._types import ItkObject, NibabelImage
 from brainsegnet.errors import MissingSequence
 from brainsegnet.inference import SegmentOptions
 from brainsegnet.inference.postprocessing import Interval
+from brainsegnet.inference.presence import Decision
 from brainsegnet.inference.steps import DicomSource, Steps, require_dicom
 from brainsegnet.io.images import to_nibabel, to_sitk, write_image
 from brainsegnet.model.card import Card
@@ -57,6 +58,7 @@ class Segmentation:
         warnings: Sentences about a scan that looks unlike the training cases, or sequences with a poor Dice.
         components_dropped: Number of connected components that were dropped for their low confidence.
         dropped_ml: Volume of these components in millilitres.
+        decision: Whether a tissue that the network marked is there at all; None if it was not decided.
         seconds: Seconds of each stage: "read" (if files were read), "prepare", "network".
         engine: Library, device and arithmetic that ran the network.
         notes: Remarks, such as what was done for lack of memory.
@@ -84,6 +86,7 @@ class Segmentation:
     warnings: Sequence[str] = ()
     components_dropped: int = 0
     dropped_ml: float = 0.0
+    decision: Decision | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)
     engine: str = ""
     notes: Sequence[str] = ()
@@ -218,6 +221,7 @@ class Segmentation:
             "head": dict(self.head),
             "volumes_ml": self.volumes_ml,
             "dropped": {"confidence_margin": margin, "components": self.components_dropped, "ml": self.dropped_ml},
+            "presence": self.decision.to_json() if self.decision else None,
             "test_time_augmentation": self.options.tta,
             "inputs": dict(self.inputs),
             "options": self.options.to_json(),

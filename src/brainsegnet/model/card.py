@@ -275,6 +275,41 @@ class ComponentFilter(CardPart):
     kept: Mapping[str, Dice] = Field(default_factory=dict)
 
 
+PRESENCE_FEATURES = ("log_voxels", "log_share", "rank", "low_rank")
+"""Features of `PresenceRule`: logarithms to base 10 of the marked voxels, and of their share of the lesion; and the
+share of healthy brain that is darker than the median, and than the lower quartile, of the marked voxels, as a logit."""
+
+
+class PresenceRule(CardPart):
+    """How it is decided whether a scan has a tissue at all, see `inference.presence`.
+
+    Attributes:
+        label: Label of the tissue.
+        becomes: Label that its voxels get if there is none.
+        sequence: Sequence that shows the tissue.
+        intercept: Constant of the logistic regression.
+        coefficients: Feature, one of `PRESENCE_FEATURES`, to its coefficient.
+        threshold: Probability from which on the tissue is there.
+        cases: Number of simulated cases that the rule was fitted to.
+        without: Region to mean Dice without the decision, where `training.scores` are with it; else empty.
+    """
+
+    label: int = Field(ge=1, le=255)
+    becomes: int = Field(ge=1, le=255)
+    sequence: str
+    intercept: float
+    coefficients: Mapping[str, float]
+    threshold: float = Field(default=0.5, gt=0, lt=1)
+    cases: int = Field(ge=0)
+    without: Dice = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _check_features(self) -> Self:
+        if set(self.coefficients) != set(PRESENCE_FEATURES):
+            raise ValueError(f"the coefficients are of {', '.join(PRESENCE_FEATURES)}, not {list(self.coefficients)}")
+        return self
+
+
 class WeightsNote(CardPart):
     """The file of the weights.
 
@@ -354,6 +389,7 @@ class Card(CardPart):
         exports: Format of each export to its description.
         intervals: Region to how the interval for its volume is computed.
         components: Which connected components are dropped.
+        presence: How it is decided whether a scan has a tissue at all; None if it is not.
         threshold: Lesion probability, as trained, above which a voxel is lesion. The weights contain the shift to it.
         profile: Image features of the training cases. None if not measured; then scans are not checked.
     """
@@ -372,6 +408,7 @@ class Card(CardPart):
     exports: Mapping[Form, ExportNote] = Field(default_factory=dict)
     intervals: Mapping[str, IntervalNote] = Field(default_factory=dict)
     components: ComponentFilter = ComponentFilter()
+    presence: PresenceRule | None = None
     threshold: float = Field(default=0.5, gt=0, lt=1)
     profile: Profile | None = None
 
@@ -380,6 +417,9 @@ class Card(CardPart):
         names = self.input.sequences
         if len(set(names)) != len(names):
             raise ValueError(f"a sequence is named twice in {names}")
+        rule = self.presence
+        if rule and not ({rule.label, rule.becomes} <= set(self.task.labels) and rule.sequence in names):
+            raise ValueError("the rule of presence names a label or a sequence that the model has not")
         return self
 
     @property
