@@ -36,6 +36,7 @@ LINKS: Mapping[type[BaseModel], tuple[str, str]] = {
     card.ExportNote: ("exports", "#export"),
     card.IntervalNote: ("intervals", "#interval"),
     card.ComponentFilter: ("components", "#components"),
+    card.PresenceRule: ("a rule of presence", "#presence"),
     card.Profile: ("a profile", "#profile"),
 }
 """Class to its name in a cell, and where its table is."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from brainsegnet._types import Array, Mask, Floats, Labels
+from brainsegnet._types import Array, Floats, Labels, Mask
 from brainsegnet.inference.postprocessing import Interval
 from brainsegnet.model.card import PRESENCE_FEATURES, Card, PresenceRule
 from brainsegnet.task import Task
