@@ -13,7 +13,7 @@ import argparse
 import datetime
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,33 +21,48 @@ import numpy as np
 
 from brainsegnet._atomic import write_text
 from brainsegnet._machine import describe_cpu, find_versions
-from brainsegnet._types import Doubles
-from brainsegnet.inference.postprocessing import segment_filtered
+from brainsegnet._types import Doubles, Floats
+from brainsegnet.inference.postprocessing import filter_components
+from brainsegnet.inference.predict import Engine
 from brainsegnet.inference.presence import measure_presence
 from brainsegnet.inference.segmenter import open_engine
-from brainsegnet.model.card import PRESENCE_FEATURES, PresenceRule
+from brainsegnet.model.card import PRESENCE_FEATURES, Card, PresenceRule
 from brainsegnet.model.store import LAST, Model, open_model
 from brainsegnet.preprocessing.prepare import prepare
 from brainsegnet.simulation.simulate import SimulateOptions, open_simulator
 from brainsegnet.volume import Case
 
+Simulated = tuple[Floats, float]
 TRUE_ML = 0.05
 RIDGE = 1.0
 """Penalty on the squared coefficients, of standardised features."""
 PARTS = 10
 
 
-def measure(model: Model, engine: Any, case: Case, label: int, sequence: str) -> dict[str, float] | None:  # noqa: ANN401
-    """The features and the truth of one case; None where the model marks nothing."""
-    card = model.card
+def prepare_case(simulate: Callable[[int], Case], seed: int, card: Card, label: int, kept: Path | None) -> Simulated:
+    """Channels (C, D, H, W) as the network sees them, and the true volume in ml of a simulated case."""
+    file = kept / f"{seed}.npz" if kept else None
+    if file and file.exists():
+        with np.load(file) as found:
+            return found["image"].astype(np.float32), float(found["true_ml"])
+    case = simulate(seed)
     prepared = prepare(Case(case.name, {name: case.images[name] for name in card.sequences}), card.input.normalisation)
-    classes = segment_filtered(engine, prepared.image, card.components.confidence_margin).classes
-    channel = prepared.image[card.sequences.index(sequence)]
-    features = measure_presence(classes, card.task.label_values.index(label), channel, prepared.mask)
-    if features is None or case.lesion is None:
-        return None
-    true = float(np.count_nonzero(case.lesion.array == label)) * case.lesion.voxel_ml
-    return {**features, "true_ml": round(true, 3)}
+    assert case.lesion is not None
+    true_ml = float(np.count_nonzero(case.lesion.array == label)) * case.lesion.voxel_ml
+    if file:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        np.savez(file, image=prepared.image.astype(np.float16), true_ml=true_ml)
+    return prepared.image, true_ml
+
+
+def measure(model: Model, engine: Engine, case: Simulated, label: int, sequence: str) -> dict[str, float] | None:
+    """The features and the truth of one case; None where the model marks nothing."""
+    card, (image, true_ml) = model.card, case
+    found, confidence, certainty = engine.classify_with_certainty(image)
+    classes = filter_components(found, confidence, card.components.confidence_margin).classes
+    channel, brain = image[card.sequences.index(sequence)], (image != 0).any(0)
+    features = measure_presence(classes, certainty, card.task.label_values.index(label), channel, brain)
+    return None if features is None else {**features, "true_ml": round(true_ml, 3)}
 
 
 def fit(features: Doubles, there: Doubles) -> tuple[float, Doubles]:
@@ -104,6 +119,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--label", type=int, default=4)
     parser.add_argument("--becomes", type=int, default=1)
     parser.add_argument("--sequence", default="t1c")
+    parser.add_argument(
+        "--keep", type=Path, help="folder of the prepared cases, for other models of this normalisation"
+    )
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args(argv)
     folder = arguments.model / LAST
@@ -116,7 +134,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     for seed in range(arguments.seed, arguments.seed + arguments.cases):
         if str(seed) in cases:
             continue
-        cases[str(seed)] = measure(model, engine, simulate(seed), arguments.label, arguments.sequence)
+        case = prepare_case(simulate, seed, model.card, arguments.label, arguments.keep)
+        cases[str(seed)] = measure(model, engine, case, arguments.label, arguments.sequence)
         rows = [row for row in cases.values() if row]
         document = {
             "date": datetime.date.today().isoformat(),

@@ -41,7 +41,12 @@ def say(text: str) -> None:
 
 
 def train(
-    data: Sequence[Path], out: Path, arguments: argparse.Namespace, recipe: Recipe, minutes: float, **options: object
+    data: Sequence[Path],
+    out: Path,
+    arguments: argparse.Namespace,
+    recipe: Recipe,
+    minutes: float | None,
+    **options: object,
 ) -> Path:
     """A model of these cases, or what there is of it, continued."""
     if (out / "done").exists():
@@ -108,6 +113,10 @@ def read_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         help="share of the model of simulated cases in the mean",
     )
     parser.add_argument("--beside", type=int, default=0, help="simulated cases that the trainings on real ones keep")
+    parser.add_argument("--simulate", type=int, help="cases simulated during the trainings on real ones, in memory")
+    parser.add_argument("--refresh-every", type=int, help="steps after which a new one replaces the oldest")
+    parser.add_argument("--anatomy", help="their anatomies, as for `brainsegnet train`")
+    parser.add_argument("--steps", type=int, help="length of the trainings on real cases, instead of the minutes")
     parser.add_argument("--threshold", type=float, help="lesion probability from which on a voxel is called lesion")
     parser.add_argument("--presence", type=Path, help="JSON of benchmarks/presence.py, whose rule the model gets")
     parser.add_argument("--folds", type=int, default=3)
@@ -147,16 +156,19 @@ def train_real(arguments: argparse.Namespace, recipe: Recipe, start: Path | None
     """The model of all real cases, and one a fold without some of them."""
     names = [case.name for case in find_cases(arguments.real)]
     left = [case.name for case in find_cases(arguments.simulated)][arguments.beside :]
-    data, minutes = [*arguments.real, *arguments.simulated], arguments.minutes[1]
+    data = [*arguments.real, *arguments.simulated]
+    minutes = None if arguments.steps else arguments.minutes[1]
+    more = {"simulated": arguments.simulate, "refresh_every": arguments.refresh_every, "anatomy": arguments.anatomy}
+    more |= {"steps": arguments.steps, "start": start, "exclude": left}
     runs = []
     for number, fold in enumerate(deal_folds(names, arguments.folds, arguments.seed)):
         out = arguments.work / f"fold{number}"
-        run = train(data, out, arguments, recipe, minutes, start=start, hold_out=fold, exclude=left)
+        run = train(data, out, arguments, recipe, minutes, hold_out=fold, **more)
         run = threshold(run, arguments.threshold)
         if not open_model(run).card.exports:
             export(run, arguments.real, Log())
         runs.append(run)
-    whole = train(data, arguments.work / "whole", arguments, recipe, minutes, start=start, exclude=left)
+    whole = train(data, arguments.work / "whole", arguments, recipe, minutes, **more)
     return threshold(whole, arguments.threshold), runs
 
 

@@ -6,9 +6,11 @@ import pytest
 from pydantic import ValidationError
 
 from brainsegnet.inference import SegmentOptions
+from brainsegnet.inference.postprocessing import find_certainty
 from brainsegnet.inference.predict import predict
 from brainsegnet.inference.presence import Decision, decide_presence, measure_presence, predict_presence
 from brainsegnet.model.card import PRESENCE_FEATURES, PresenceRule
+from brainsegnet.preprocessing.prepare import prepare
 from brainsegnet.task import BRATS2021
 
 NOTHING = dict.fromkeys(PRESENCE_FEATURES, 0.0)
@@ -36,20 +38,22 @@ def test_features_are_those_of_a_known_scan():
     classes = np.zeros((10, 10, 10), np.uint8)
     classes[9, 9] = 3  # the ten brightest voxels
     classes[0, 0] = 1
-    found = measure_presence(classes, 3, channel, np.ones(classes.shape, bool))
+    certainty = np.where(classes == 3, 204, 255).astype(np.uint8)
+    found = measure_presence(classes, certainty, 3, channel, np.ones(classes.shape, bool))
+    assert found["certainty"] == pytest.approx(math.log(0.8 / 0.2))
     assert found["log_voxels"] == 1 and found["log_share"] == pytest.approx(math.log10(0.5))
     assert found["rank"] == found["low_rank"] == pytest.approx(math.log(0.9999 / 0.0001))
-    darkest = measure_presence(classes, 1, channel, np.ones(classes.shape, bool))
+    darkest = measure_presence(classes, certainty, 1, channel, np.ones(classes.shape, bool))
     assert darkest["rank"] == pytest.approx(-found["rank"])
-    assert measure_presence(classes, 2, channel, classes == 0) is None
+    assert measure_presence(classes, certainty, 2, channel, classes == 0) is None
 
 
 def test_features_do_not_depend_on_the_scale_of_the_sequence():
     rng = np.random.default_rng(0)
     channel, classes = rng.normal(size=(8, 9, 10)).astype(np.float32), rng.integers(0, 4, (8, 9, 10)).astype(np.uint8)
     brain = rng.random(classes.shape) < 0.7
-    first = measure_presence(classes, 3, channel, brain)
-    assert measure_presence(classes, 3, 8 * channel + 4, brain) == pytest.approx(first)
+    first = measure_presence(classes, classes, 3, channel, brain)
+    assert measure_presence(classes, classes, 3, 8 * channel + 4, brain) == pytest.approx(first)
 
 
 def test_the_probability_is_that_of_a_logistic_regression():
@@ -120,4 +124,13 @@ def test_a_rule_that_does_not_fit_the_model_is_refused(engine, change):
 
 def test_no_rule_decides_nothing(engine):
     classes = np.full((2, 2, 2), 3, np.uint8)
-    assert decide_presence(engine.card, classes, {}, classes > 0, 0.001) is None
+    assert decide_presence(engine.card, classes, classes, {}, classes > 0, 0.001) is None
+
+
+def test_certainty_is_the_probability_of_the_class(engine, case):
+    image = prepare(case).image
+    classes, confidence, certainty = engine.classify_with_certainty(image)
+    first, second = engine.classify_with_confidence(image)
+    np.testing.assert_array_equal(classes, first)
+    np.testing.assert_array_equal(confidence, second)
+    np.testing.assert_allclose(certainty, find_certainty(engine.probabilities(image)), atol=1)

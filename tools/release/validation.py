@@ -13,6 +13,7 @@ from brainsegnet.errors import DatasetError
 from brainsegnet.inference.postprocessing import (
     filter_components,
     filter_probabilities,
+    find_certainty,
     labels_and_confidence,
     region_probability,
     suppress_dropped,
@@ -101,12 +102,12 @@ def score_parts(
     return left, kept
 
 
-def decide(card: Card, classes: Labels, scan: "Scan", part: Sequence[str]) -> Labels:
+def decide(card: Card, classes: Labels, certainty: Labels, scan: "Scan", part: Sequence[str]) -> Labels:
     """Classes (D, H, W) after the decision whether a tissue is there, with some of the sequences."""
     shown = {name: np.asarray(scan.image[card.sequences.index(name)]) for name in part}
     brain = np.asarray((scan.image != 0).any(0))
     voxel_ml = float(np.prod(scan.spacing_mm)) / 1000
-    decision = decide_presence(card, classes, shown, brain, voxel_ml)
+    decision = decide_presence(card, classes, certainty, shown, brain, voxel_ml)
     return decision.apply(classes) if decision else classes
 
 
@@ -118,11 +119,12 @@ def try_margins(model: Model, scans: Mapping[str, "Scan"], tta: bool = False) ->
     card, predictor, trials = model.card, open_engine(model, "cpu"), {}
     for name, scan in scans.items():
         if tta:
-            found = labels_and_confidence(tta_probabilities(predictor, scan.image))
+            mean = tta_probabilities(predictor, scan.image)
+            (classes, confidence), certainty = labels_and_confidence(mean), find_certainty(mean)
         else:
-            found = predictor.classify_with_confidence(scan.image)
-        kept = {margin: filter_components(*found, margin).classes for margin in (None, *MARGINS)}
-        kept = {margin: decide(card, left, scan, card.sequences) for margin, left in kept.items()}
+            classes, confidence, certainty = predictor.classify_with_certainty(scan.image)
+        kept = {margin: filter_components(classes, confidence, margin).classes for margin in (None, *MARGINS)}
+        kept = {margin: decide(card, left, certainty, scan, card.sequences) for margin, left in kept.items()}
         trials[name] = {margin: region_dice(left, scan.classes, card.task) for margin, left in kept.items()}
     return trials
 
@@ -223,9 +225,9 @@ def _score(
     predictor: TiledPredictor, scan: "Scan", card: Card, margin: float | None, part: Sequence[str]
 ) -> tuple[Mapping[str, float], Mapping[str, float]]:
     """Dice by region as `segment` has it, and of the arg-max."""
-    classes, confidence = predictor.classify_with_confidence(scan.image)
+    classes, confidence, certainty = predictor.classify_with_certainty(scan.image)
     filtered = filter_components(classes, confidence, margin).classes
-    found = decide(card, filtered, scan, part), classes
+    found = decide(card, filtered, certainty, scan, part), classes
     left, kept = (
         {region: round(value, 4) for region, value in region_dice(one, scan.classes, card.task).items()}
         for one in found

@@ -20,6 +20,7 @@ OpenVinoRequest = Any
 """`openvino.Model` and `openvino.InferRequest`, which carry no types."""
 
 Arithmetic = Literal["float", "bf16", "int8"]
+Output = Literal["classes", "confidence", "certainty", "logits"]
 """What the network is computed in."""
 
 
@@ -74,7 +75,7 @@ class OpenVinoBackend:
         try:
             self._network = shared_core().read_model(str(path))
             self._check_channels(path, len(card.sequences), math.prod(shape.stride) * self.classes)
-            self._request("classes" if card.components.confidence_margin is None else "confidence")
+            self._request(choose_output(card))
         except RuntimeError as error:
             if tells_of_memory(error):
                 raise MemoryError(OUT_OF_MEMORY) from error
@@ -84,9 +85,10 @@ class OpenVinoBackend:
         """As `Backend.classify`."""
         return _fitting(interleave(_infer(self._request("classes"), image), self.stride), image)
 
-    def classify_with_confidence(self, image: Floats) -> Labels:
+    def classify_with_confidence(self, image: Floats, certainty: bool = False) -> Labels:
         """As `Backend.classify_with_confidence`."""
-        return _fitting(interleave(_infer(self._request("confidence"), image), self.stride), image)
+        request = self._request("certainty" if certainty else "confidence")
+        return _fitting(interleave(_infer(request, image), self.stride), image)
 
     def probabilities(self, image: Floats) -> Floats:
         """As `Backend.probabilities`."""
@@ -112,22 +114,30 @@ class OpenVinoBackend:
             if shape.rank.get_length() != 5 or shape[1].is_dynamic or shape[1].get_length() != channels:
                 raise ModelError(f"{path} is not of the network that its card describes; export the model again")
 
-    def _request(self, output: Literal["classes", "confidence", "logits"]) -> OpenVinoRequest:
+    def _request(self, output: Output) -> OpenVinoRequest:
         """The network compiled for one kind of output, at its first use."""
         if output not in self._requests:
             network = self._network
             if output != "logits":
-                network = with_arg_max(network, self.classes, confidence=output == "confidence")
+                network = with_arg_max(network, self.classes, output)
             compiled = shared_core().compile_model(network, "CPU", self._options)
             self._requests[output] = compiled.create_infer_request()
         return self._requests[output]
 
 
-def with_arg_max(network: OpenVinoModel, classes: int, confidence: bool = False) -> OpenVinoModel:
+def choose_output(card: Card) -> Output:
+    """What the network of a card gives by default."""
+    if card.presence is not None:
+        return "certainty"
+    return "classes" if card.components.confidence_margin is None else "confidence"
+
+
+def with_arg_max(network: OpenVinoModel, classes: int, output: Output = "classes") -> OpenVinoModel:
     """The network with the arg-max inside, so that it runs on all cores and no float leaves the engine.
 
     Logits (1, S * K, d, h, w) become classes (S, d, h, w) in uint8; of equal logits the first class counts. With
-    `confidence`, the lesion probability in `CONFIDENCE_STEPS` is added: (2, S, d, h, w).
+    "confidence", the lesion probability in `CONFIDENCE_STEPS` is added: (2, S, d, h, w). With "certainty", that of the
+    class itself is added too: (3, S, d, h, w).
     """
     copied = network.clone()
     logits = copied.get_results()[0].input_value(0)
@@ -135,11 +145,13 @@ def with_arg_max(network: OpenVinoModel, classes: int, confidence: bool = False)
     apart = ops.reshape(logits, np.array([subpixels, classes, 0, 0, 0]), True)
     best = ops.topk(apart, np.array(1), 1, "max", "value", "i32", True).output(1)
     result = ops.convert(ops.squeeze(best, np.array([1])), "u8")
-    if confidence:
-        background = ops.gather(ops.softmax(apart, 1), np.array(0), np.array(1))
-        lesion = ops.multiply(ops.subtract(np.float32(1), background), np.float32(CONFIDENCE_STEPS))
-        steps = ops.convert(ops.round(lesion, "half_to_even"), "u8")
-        result = ops.concat([ops.unsqueeze(part, np.array([0])) for part in (result, steps)], 0)
+    if output != "classes":
+        soft = ops.softmax(apart, 1)
+        maps = [ops.subtract(np.float32(1), ops.gather(soft, np.array(0), np.array(1)))]
+        maps += [ops.reduce_max(soft, np.array([1]))] if output == "certainty" else []
+        scaled = [ops.multiply(one, np.float32(CONFIDENCE_STEPS)) for one in maps]
+        steps = [ops.convert(ops.round(one, "half_to_even"), "u8") for one in scaled]
+        result = ops.concat([ops.unsqueeze(part, np.array([0])) for part in (result, *steps)], 0)
     return openvino.Model([ops.result(result)], copied.get_parameters())
 
 

@@ -85,6 +85,11 @@ def labels_and_confidence(probabilities: Floats) -> tuple[Labels, Labels]:
     return np.argmax(probabilities, 0).astype(np.uint8), confidence
 
 
+def find_certainty(probabilities: Floats) -> Labels:
+    """Probability (D, H, W) of the most probable class in `CONFIDENCE_STEPS`, from probabilities (K, D, H, W)."""
+    return np.asarray(np.rint(probabilities.max(0) * CONFIDENCE_STEPS), np.uint8)
+
+
 def suppress_dropped(probabilities: Floats, classes: Labels) -> Floats:
     """Probabilities (K, D, H, W) with certain background where components were dropped from `classes` (D, H, W)."""
     dropped = (classes == 0) & (probabilities[1:].max(0) > probabilities[0])

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from brainsegnet._types import Floats
+from brainsegnet._types import Floats, Labels
 from brainsegnet.errors import MissingSequence
 from brainsegnet.inference import SegmentOptions
 from brainsegnet.inference.ood import find_warnings
@@ -19,7 +19,9 @@ from brainsegnet.inference.postprocessing import (
     FilteredLabels,
     choose_classes,
     entropy,
+    filter_components,
     filter_probabilities,
+    find_certainty,
     find_intervals,
     measure_volumes,
     segment_filtered,
@@ -203,13 +205,20 @@ def compute(prepared_case: PreparedCase, engine: Engine, options: SegmentOptions
     margin = None if options.keep_all_components else engine.card.components.confidence_margin
     elsewhere, probabilities = prepared_case.loaded.native is not None or options.all_grids, None
     maps_needed = options.probabilities or options.uncertainty or elsewhere
+    rule = engine.card.presence if options.presence_check else None
+    decides = rule is not None and rule.sequence in prepared_case.prepared.sequences
+    certainty = None
     if maps_needed or options.tta:
         average = tta_probabilities if options.tta else Engine.probabilities
         probabilities = average(engine, image, options.slabs)
         filtered = filter_probabilities(probabilities, margin)
+        certainty = find_certainty(probabilities) if decides else None
+    elif decides:
+        classes, confidence, certainty = engine.classify_with_certainty(image, options.slabs)
+        filtered = filter_components(classes, confidence, margin)
     else:
         filtered = segment_filtered(engine, image, margin, options.slabs)
-    decision = _decide(prepared_case, engine.card, filtered) if options.presence_check else None
+    decision = None if certainty is None else _decide(prepared_case, engine.card, filtered.classes, certainty)
     if decision:
         filtered = filtered._replace(classes=decision.apply(filtered.classes))
     d, h, w = filtered.classes.shape
@@ -226,13 +235,15 @@ def compute(prepared_case: PreparedCase, engine: Engine, options: SegmentOptions
     )
 
 
-def _decide(prepared_case: PreparedCase, card: Card, filtered: FilteredLabels) -> Decision | None:
+def _decide(prepared_case: PreparedCase, card: Card, classes: Labels, certainty: Labels) -> Decision | None:
     """Whether the tissue of the card's rule is there, from the scan as the network sees it."""
-    rule, prepared = card.presence, prepared_case.prepared
-    if rule is None or rule.sequence not in prepared.sequences:
-        return None
-    shown = {rule.sequence: np.asarray(prepared.image[prepared.sequences.index(rule.sequence)])}
-    return decide_presence(card, filtered.classes, shown, prepared.mask, prepared_case.loaded.case.reference.voxel_ml)
+    prepared, voxel_ml = prepared_case.prepared, prepared_case.loaded.case.reference.voxel_ml
+    shown = {
+        name: np.asarray(prepared.image[number])
+        for number, name in enumerate(prepared.sequences)
+        if card.presence and name == card.presence.sequence
+    }
+    return decide_presence(card, classes, certainty, shown, prepared.mask, voxel_ml)
 
 
 def finish(raw: RawPrediction, card: Card, model_folder: Path | None = None) -> Segmentation:

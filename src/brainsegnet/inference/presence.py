@@ -1,6 +1,6 @@
 """Whether a tissue is there at all: a network marks a little enhancing tissue in most tumours that do not enhance.
 
-The decision is a logistic regression on four features of the whole scan. It is fitted to simulated cases, and the card
+The decision is a logistic regression on five features of the whole scan. It is fitted to simulated cases, and the card
 holds its coefficients. Voxels of a tissue that is decided to be absent become another tissue of the lesion.
 """
 
@@ -13,6 +13,7 @@ import numpy as np
 
 from brainsegnet._types import Array, Floats, Labels, Mask
 from brainsegnet.inference.postprocessing import Interval
+from brainsegnet.inference.tiling import CONFIDENCE_STEPS
 from brainsegnet.model.card import PRESENCE_FEATURES, Card, PresenceRule
 from brainsegnet.task import Task
 
@@ -70,11 +71,14 @@ class Decision:
         return intervals | {name: replace(intervals[name], least_ml=0.0) for name in alone}
 
 
-def measure_presence(classes: Labels, tissue: int, channel: Array, brain: Mask) -> dict[str, float] | None:
+def measure_presence(
+    classes: Labels, certainty: Labels, tissue: int, channel: Array, brain: Mask
+) -> dict[str, float] | None:
     """The features of the decision, see `PRESENCE_FEATURES`; None where no voxel has the tissue.
 
     Args:
         classes: Classes (D, H, W); 0 is the background.
+        certainty: Probability (D, H, W) of the class of each voxel, in `CONFIDENCE_STEPS`.
         tissue: The class that is decided about.
         channel: Normalised intensities (D, H, W) of the sequence that shows it.
         brain: The brain (D, H, W).
@@ -91,17 +95,19 @@ def measure_presence(classes: Labels, tissue: int, channel: Array, brain: Mask) 
         "log_share": math.log10(count / np.count_nonzero(classes)),
         "rank": _logit(float(np.mean(healthy < middle)) if healthy.size else 0.5),
         "low_rank": _logit(float(np.mean(healthy < low)) if healthy.size else 0.5),
+        "certainty": _logit(float(certainty[marked].mean()) / CONFIDENCE_STEPS),
     }
 
 
 def decide_presence(
-    card: Card, classes: Labels, sequences: Mapping[str, Array], brain: Mask, voxel_ml: float
+    card: Card, classes: Labels, certainty: Labels, sequences: Mapping[str, Array], brain: Mask, voxel_ml: float
 ) -> Decision | None:
     """Decide whether the tissue of the card's rule is there; None without a rule, its sequence or a marked voxel.
 
     Args:
         card: Card of the model.
         classes: Classes (D, H, W) without dropped components.
+        certainty: Probability (D, H, W) of the class of each voxel, in `CONFIDENCE_STEPS`.
         sequences: Each sequence of the scan to its normalised intensities (D, H, W).
         brain: The brain (D, H, W).
         voxel_ml: Volume of a voxel in ml.
@@ -110,7 +116,7 @@ def decide_presence(
     if rule is None or rule.sequence not in sequences:
         return None
     source, target = map(card.task.label_values.index, (rule.label, rule.becomes))
-    features = measure_presence(classes, source, sequences[rule.sequence], brain)
+    features = measure_presence(classes, certainty, source, sequences[rule.sequence], brain)
     if features is None:
         return None
     probability = predict_presence(rule, features)

@@ -39,8 +39,11 @@ class Backend(Protocol):
     def classify(self, image: Floats) -> Labels:
         """The most probable class of each voxel (D, H, W), from normalised intensities (C, D, H, W)."""
 
-    def classify_with_confidence(self, image: Floats) -> Labels:
-        """Classes, and the lesion probability in `CONFIDENCE_STEPS`, as (2, D, H, W)."""
+    def classify_with_confidence(self, image: Floats, certainty: bool = False) -> Labels:
+        """Classes, and the lesion probability in `CONFIDENCE_STEPS`, as (2, D, H, W).
+
+        With `certainty`, the probability of the class itself is added in the same steps: (3, D, H, W).
+        """
 
     def probabilities(self, image: Floats) -> Floats:
         """Soft-max probabilities (K, D, H, W)."""
@@ -101,6 +104,12 @@ class TiledPredictor:
         result = np.empty((2, *image.shape[1:]), np.uint8)
         self._fill(result, image, slabs, lambda part: self.backend.classify_with_confidence(part))
         return result[0], result[1]
+
+    def classify_with_certainty(self, image: Floats, slabs: int | None = None) -> tuple[Labels, Labels, Labels]:
+        """As `classify_with_confidence`, and the probability of the class of each voxel in the same steps."""
+        result = np.empty((3, *image.shape[1:]), np.uint8)
+        self._fill(result, image, slabs, lambda part: self.backend.classify_with_confidence(part, certainty=True))
+        return result[0], result[1], result[2]
 
     def probabilities(self, image: Floats, slabs: int | None = None) -> Floats:
         """Soft-max probabilities (K, D, H, W); arguments and errors as `classify`."""

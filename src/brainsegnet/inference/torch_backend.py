@@ -43,13 +43,14 @@ class _TorchNetwork:
         with _running(self.device, self.threads):
             return self._arrange(self._logits(image).argmax(1).to(torch.uint8))
 
-    def classify_with_confidence(self, image: Floats) -> Labels:
+    def classify_with_confidence(self, image: Floats, certainty: bool = False) -> Labels:
         """As `Backend.classify_with_confidence`."""
         with _running(self.device, self.threads):
             logits = self._logits(image)
-            lesion = 1 - logits.float().softmax(1)[:, 0]
-            both = [logits.argmax(1).to(torch.uint8), (lesion * CONFIDENCE_STEPS).round().to(torch.uint8)]
-            return self._arrange(torch.stack(both))
+            soft = logits.float().softmax(1)
+            maps = [1 - soft[:, 0], *([soft.amax(1)] if certainty else [])]
+            steps = [(one * CONFIDENCE_STEPS).round().to(torch.uint8) for one in maps]
+            return self._arrange(torch.stack([logits.argmax(1).to(torch.uint8), *steps]))
 
     def probabilities(self, image: Floats) -> Floats:
         """As `Backend.probabilities`."""

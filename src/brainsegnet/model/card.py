@@ -275,9 +275,10 @@ class ComponentFilter(CardPart):
     kept: Mapping[str, Dice] = Field(default_factory=dict)
 
 
-PRESENCE_FEATURES = ("log_voxels", "log_share", "rank", "low_rank")
-"""Features of `PresenceRule`: logarithms to base 10 of the marked voxels, and of their share of the lesion; and the
-share of healthy brain that is darker than the median, and than the lower quartile, of the marked voxels, as a logit."""
+PRESENCE_FEATURES = ("log_voxels", "log_share", "rank", "low_rank", "certainty")
+"""Features of `PresenceRule`: logarithms to base 10 of the marked voxels, and of their share of the lesion; as logits,
+the share of healthy brain that is darker than the median, and than the lower quartile, of the marked voxels, and the
+mean probability of the tissue in them."""
 
 
 class PresenceRule(CardPart):
