@@ -140,6 +140,7 @@ def _take(x: Array, low: NDArray[np.int64], high: NDArray[np.int64]) -> Array:
     """The box from `low` to `high` of (..., D, H, W) with a rim, zero where there is nothing."""
     shape = np.array(x.shape[-3:])
     first, last = np.maximum(low - RIM, 0), np.minimum(high + RIM, shape)
-    inside = x[(..., *map(slice, first, last))]
-    pads = list(zip(first - (low - RIM), high + RIM - last, strict=True))
+    d, h, w = (slice(int(a), int(b)) for a, b in zip(first, last, strict=True))
+    inside = x[..., d, h, w]
+    pads = [(int(a), int(b)) for a, b in zip(first - (low - RIM), high + RIM - last, strict=True)]
     return np.pad(inside, [(0, 0)] * (x.ndim - 3) + pads)

@@ -207,8 +207,8 @@ class Recipe(_Value):
         averaging: Decay of the moving average of weights that is validated and kept; 0 is no average.
         bf16: Whether devices with units for it (GPUs, CPUs with AMX) compute in bf16 mixed precision.
         drop_sequences: Probability that a sample loses some of its sequences. It keeps at least one.
-        transplant: Probability that a sample gets a lesion of another patient of the training, see `transplant`. Samples
-            are then those of `lesion`.
+        transplant: Probability that a sample gets a lesion of another patient of the training, see `transplant`.
+            Above 0, the sampling must be `lesion`.
         weight_interpolation: Share of the starting weights in the mean that is validated and kept (Wortsman et al.,
             Robust fine-tuning, CVPR 2022).
         augmentation: How samples are augmented.

@@ -203,7 +203,8 @@ def _nearest(places: Tensor, lesion: Lesion) -> Tensor:
     """The voxels that are nearest to places (3, ...), as indices into the flattened lesion."""
     sizes = lesion.classes.shape
     d, h, w = (p.round().clamp_(0, n - 1) for p, n in zip(places, sizes, strict=True))
-    return (d.mul_(sizes[1]).add_(h).mul_(sizes[2]).add_(w)).long()
+    indices: Tensor = d.mul_(sizes[1]).add_(h).mul_(sizes[2]).add_(w)
+    return indices.long()
 
 
 def _bend(places: Tensor, seed: int, lesion: Lesion) -> Tensor:
@@ -221,4 +222,5 @@ def _interpolate(layers: Tensor, places: Tensor) -> Tensor:
     """Values (C, n) of layers (C, D, H, W) at places (3, n) in voxels, linear; beyond the edge those of the edge."""
     last = torch.tensor([n - 1 for n in layers.shape[1:]]).to(places)[:, None]
     grid = (places * (2 / last) - 1).flip(0).T[None, None, None]
-    return F.grid_sample(layers[None], grid, padding_mode="border", align_corners=True)[0, :, 0, 0]
+    found: Tensor = F.grid_sample(layers[None], grid, padding_mode="border", align_corners=True)
+    return found[0, :, 0, 0]
