@@ -246,6 +246,9 @@ def test_a_part_of_a_scan_gets_the_part_of_the_lesion(scans, still):
     transplant(*part, (12, 10, 5), lesion, how, target.tissue, MM)
     assert np.allclose(part[0], whole[0][:, 12:18, 10:30, 5:40], atol=1e-4)
     assert (part[1].numpy() != whole[1][12:18, 10:30, 5:40]).mean() < 1e-3
+    away = torch.from_numpy(target.image.copy()), torch.zeros(SHAPE, dtype=torch.uint8)
+    transplant(*away, (0, 0, 0), lesion, replace(how, place=(-7.5, -7.0, -7.0)), target.tissue, MM)
+    assert np.array_equal(away[0], target.image) and not away[1].any(), "a corner of its box, and nothing of it"
     assert part[1].any() and (whole[1][:12].any() or whole[1][18:].any())
 
 

@@ -4,6 +4,8 @@ A lesion comes with the tissue around it, to about its own place in another brai
 mirrored, scaled and bent, and its edge is soft. In each sequence, its intensities keep their difference to the median
 of the healthy brain, as shares of the range of the healthy brain on that side. As in `augment`, a small record is
 drawn for each sample, and a pure function applies it.
+
+Related: CarveMix (Zhang et al., NeuroImage 2023), which pastes lesions where they were, unchanged and with hard edges.
 """
 
 import itertools
@@ -23,8 +25,9 @@ from brainsegnet.training.lesion_bank import Lesion, Tissue
 TRIES = 24
 """Number of places that are tried. If a lesion fits in none of them, the sample stays as it is."""
 SCALE = (0.7, 1.3)
-"""Range of the magnification; along each axis it differs by up to `STRETCH` more."""
+"""Range of the magnification along each axis."""
 STRETCH = 0.1
+"""Largest difference of the magnification along an axis from that of the lesion, as a share."""
 ANGLE_DEG = 25.0
 """Largest rotation in each plane."""
 ASIDE = 0.15
@@ -202,7 +205,7 @@ def _trace_back(
 def _nearest(places: Tensor, lesion: Lesion) -> Tensor:
     """The voxels that are nearest to places (3, ...), as indices into the flattened lesion."""
     sizes = lesion.classes.shape
-    d, h, w = (p.round().clamp_(0, n - 1) for p, n in zip(places, sizes, strict=True))
+    d, h, w = (p.round().clamp_(0, n - 1).int() for p, n in zip(places, sizes, strict=True))
     indices: Tensor = d.mul_(sizes[1]).add_(h).mul_(sizes[2]).add_(w)
     return indices.long()
 
