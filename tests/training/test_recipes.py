@@ -110,7 +110,8 @@ def test_the_names_of_the_options_are_those_of_the_recipes():
 
 def test_an_unknown_recipe_is_refused_with_the_known_ones():
     with pytest.raises(
-        TaskError, match=r"'speedy'; choose one of paper, quick, thorough, small-lesions, raw, modern, finetune$"
+        TaskError,
+        match=r"'speedy'; choose one of paper, quick, thorough, small-lesions, raw, modern, finetune, transplant$",
     ):
         load_recipe("speedy")
 

@@ -75,7 +75,11 @@ def read_pack(path: Path) -> Pack:
             notes = json.loads(entries["notes"].tobytes())
             scans = {
                 name: Scan(
-                    *_unpack(entries, name), depth, first, tuple(spacing_mm[0]) if spacing_mm else (1.0, 1.0, 1.0)
+                    *_unpack(entries, name),
+                    depth,
+                    first,
+                    tuple(spacing_mm[0]) if spacing_mm else (1.0, 1.0, 1.0),
+                    name=name,
                 )
                 for name, (depth, first, *spacing_mm) in notes["scans"].items()
             }

@@ -84,6 +84,11 @@ class Plan:
                 f"recipe {recipe.name} keeps a share of the weights that a training starts from, and this one starts "
                 "from none; name a model with --from, or another recipe"
             )
+        if recipe.transplant and recipe.sampling != "lesion":
+            raise TaskError(
+                f"recipe {recipe.name}: lesions are transplanted only with sampling 'lesion', and this one has "
+                f"'{recipe.sampling}'; change the sampling, or set transplant to 0"
+            )
         if recipe.batch % processes:
             raise TaskError(
                 f"recipe {recipe.name}: a batch of {recipe.batch} cannot be shared evenly by {processes} devices; "

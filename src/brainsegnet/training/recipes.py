@@ -207,6 +207,8 @@ class Recipe(_Value):
         averaging: Decay of the moving average of weights that is validated and kept; 0 is no average.
         bf16: Whether devices with units for it (GPUs, CPUs with AMX) compute in bf16 mixed precision.
         drop_sequences: Probability that a sample loses some of its sequences. It keeps at least one.
+        transplant: Probability that a sample gets a lesion of another patient of the training, see `transplant`.
+            Above 0, the sampling must be `lesion`.
         weight_interpolation: Share of the starting weights in the mean that is validated and kept (Wortsman et al.,
             Robust fine-tuning, CVPR 2022).
         augmentation: How samples are augmented.
@@ -238,6 +240,7 @@ class Recipe(_Value):
     averaging: float = Field(default=0.0, ge=0, lt=1)
     bf16: bool = False
     drop_sequences: float = Field(default=0.0, ge=0, le=1)
+    transplant: float = Field(default=0.0, ge=0, le=1)
     weight_interpolation: float = Field(default=0.0, ge=0, lt=1)
     augmentation: Augmentation = Augmentation()
     stages: tuple[Stage, ...] = PAPER_STAGES
@@ -353,8 +356,10 @@ FINETUNE = THOROUGH.model_copy(
     }
 )
 """For a trained model, see `finetune.adopt`. It has the last stage only: a network memorises unaugmented scans."""
+TRANSPLANT = FINETUNE.model_copy(update={"name": "transplant", "drop_sequences": 0.5, "transplant": 0.5})
+"""As `finetune`, with lesions of real training cases in simulated ones and in each other."""
 RECIPES: Mapping[str, Recipe] = {
-    one.name: one for one in (PAPER, QUICK, THOROUGH, SMALL_LESIONS, RAW, MODERN, FINETUNE)
+    one.name: one for one in (PAPER, QUICK, THOROUGH, SMALL_LESIONS, RAW, MODERN, FINETUNE, TRANSPLANT)
 }
 
 
