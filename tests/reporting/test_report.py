@@ -12,8 +12,8 @@ from brainsegnet.errors import DatasetError, OutputError, TaskError
 from brainsegnet.io.cases import find_cases
 from brainsegnet.io.images import read_labels, write_image
 from brainsegnet.metrics.evaluate import evaluate
+from brainsegnet.metrics.lesion_matching import BRATS2023_GLIOMA
 from brainsegnet.metrics.scores import USUAL_RULES, ScoreRules
-from brainsegnet.metrics.shapes import BRATS2023_GLIOMA
 from brainsegnet.model.card import Parent
 from brainsegnet.model.store import open_model, save_model
 from brainsegnet.reporting.report import report
