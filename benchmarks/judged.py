@@ -1,7 +1,7 @@
 """How often other tools agree with the scores of `evaluate`, and what they answer on special masks.
 
     python -m judges
-    python benchmarks/judges.py --out benchmarks/results/judges.json
+    python benchmarks/judged.py --out benchmarks/results/judges.json
 
 The masks are made here (tools/judges/masks.py); none is of a patient, and none took part in a choice. A tool that is
 not installed is left out. `answers` holds what each says of the special masks, with texts for what is no number.
@@ -83,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     pairs = make_pairs(options.random)
     record = {
         "date": datetime.date.today().isoformat(),
-        "cpu": describe_cpu(),
+        "machine": describe_cpu(),
         "libraries": find_versions(),
         "pairs": len(pairs),
         "masks": len(pairs) * len(REGIONS),
