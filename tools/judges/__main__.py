@@ -16,7 +16,7 @@ def main(names: list[str]) -> None:
             continue
         folder = ENVIRONMENTS / judge.name
         venv.create(folder, with_pip=True)
-        pip = [folder / "bin" / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         subprocess.run([*pip, *judge.packages], check=True)
         print(f"{judge.title}: {folder}")
         if judge.checkout:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 
 from brainsegnet.metrics import ScoreOptions
 from brainsegnet.metrics.scores import RegionScore, ScoreRules, score_region
@@ -42,7 +43,7 @@ def _plain(judge: str, *metrics: str, options: ScoreOptions = USUAL) -> Iterator
     """Claims on scores that are fields of `RegionScore`, which scorers call by the same name without its unit."""
     for metric in metrics:
         name = metric.removesuffix("_mm").removeprefix("lesions_").replace("_", " ")
-        yield Claim(judge, name, metric, lambda score, metric=metric: float(getattr(score, metric)), options)
+        yield Claim(judge, name, metric, attrgetter(metric), options)
 
 
 def _pair_dice(score: RegionScore) -> float:

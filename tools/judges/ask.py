@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import nibabel
 import numpy as np
 
+from brainsegnet.io.images import write_image
+from brainsegnet.volume import LabelMap
 from judges.masks import REGIONS, Pair
 from judges.panel import Judge
 
@@ -31,11 +32,13 @@ def write_pairs(pairs: Sequence[Pair], folder: Path) -> None:
     for kind in ("predicted", "truth"):
         (folder / kind).mkdir()
     for number, pair in enumerate(pairs):
-        arrays = {"predicted": pair.predicted, "truth": pair.truth}
-        np.savez_compressed(folder / f"{number:05d}.npz", spacing_mm=pair.spacing_mm, **arrays)
-        for kind, labels in arrays.items():
-            image = nibabel.Nifti1Image(labels.T, np.diag([*pair.spacing_mm[::-1], 1.0]))
-            nibabel.save(image, folder / kind / f"BraTS-GLI-{number:05d}-000.nii.gz")
+        spacing_mm = np.array(pair.spacing_mm)
+        np.savez_compressed(
+            folder / f"{number:05d}.npz", predicted=pair.predicted, truth=pair.truth, spacing_mm=spacing_mm
+        )
+        affine = np.diag([*spacing_mm, 1.0])[[2, 1, 0, 3]]
+        for kind, labels in (("predicted", pair.predicted), ("truth", pair.truth)):
+            write_image(LabelMap(labels, affine), folder / kind / f"BraTS-GLI-{number:05d}-000.nii.gz")
 
 
 def ask(judge: Judge, pairs: Sequence[Pair], folder: Path) -> Verdict:
@@ -44,7 +47,7 @@ def ask(judge: Judge, pairs: Sequence[Pair], folder: Path) -> Verdict:
     Raises:
         RuntimeError: the tool failed; the text holds the end of what it said.
     """
-    command = [judge.python, "-m", f"judges.scorers.{judge.name}", folder, *judge.arguments]
+    command = [str(judge.python), "-m", f"judges.scorers.{judge.name}", str(folder), *judge.arguments]
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1]), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     if done.returncode:

@@ -1,6 +1,6 @@
 """Pairs of label maps for scoring: special cases by name, and random ones. Labels are those of BraTS 2023: 1, 2, 3."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -83,7 +83,7 @@ def _layers(noise: NDArray[np.float64], share: float) -> Labels:
     return np.array((0, 2, 1, 3), np.uint8)[np.searchsorted(edges, noise)]
 
 
-def _tumour(shape: Shape, centre: Sequence[float], radius: float) -> Labels:
+def _tumour(shape: Shape, centre: Iterable[float], radius: float) -> Labels:
     """Nested balls: oedema, enhancement, necrosis."""
     axes = np.ogrid[tuple(slice(size) for size in shape)]
     distance = np.sqrt(sum((axis - c) ** 2 for axis, c in zip(axes, centre, strict=True)))

@@ -49,7 +49,8 @@ class Judge:
         """Why it cannot be asked, or an empty text."""
         if not self.python.exists():
             return f"no interpreter at {self.python}; run: python -m judges {self.name}"
-        if self.checkout and not (folder := os.environ.get(self.checkout_variable)):
+        folder = os.environ.get(self.checkout_variable, "")
+        if self.checkout and not folder:
             return f"set {self.checkout_variable} to a checkout of github.com/{self.checkout}"
         if self.checkout and not Path(folder).is_dir():
             return f"{self.checkout_variable} is {folder}, which is no folder"

@@ -28,7 +28,8 @@ def open_tool(folder: Path) -> Any:  # noqa: ANN401
     It replaces infinite values in columns of arrays too, and passes masks of integers to surface-distance: pandas and
     surface-distance refuse both. Here columns of numbers alone are replaced, and masks are turned to bool.
     """
-    pandas, distances = importlib.import_module("pandas"), importlib.import_module("surface_distance")
+    pandas: Any = importlib.import_module("pandas")
+    distances: Any = importlib.import_module("surface_distance")
     replace, measure = pandas.DataFrame.replace, distances.compute_surface_distances
 
     def replace_numbers(frame: Any, *args: Any, **options: Any) -> Any:  # noqa: ANN401

@@ -26,8 +26,8 @@ def main() -> None:
     folder = Path(sys.argv[1])
     out = folder / "brats2026.json"
     command = [
-        Path(sys.executable).with_name("brats-evaluate"), "--config", "gli", "--summary_json", out,
-        "--ref_path", folder / "truth", "--pred_path", folder / "predicted",
+        str(Path(sys.executable).with_name("brats-evaluate")), "--config", "gli", "--summary_json", str(out),
+        "--ref_path", str(folder / "truth"), "--pred_path", str(folder / "predicted"),
     ]  # fmt: skip
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     answers = {}
