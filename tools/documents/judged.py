@@ -9,6 +9,19 @@ from documents.records import read_result
 from judges.panel import JUDGES
 
 TITLES = {judge.name: judge.title for judge in JUDGES}
+NAMES = {
+    "hd95_mm": "HD95",
+    "assd_mm": "ASSD",
+    "dice": "Dice",
+    "surface_dice": "surface Dice",
+    "lesion_dice": "Dice by lesion",
+    "lesion_f1": "F1 by lesion",
+    "lesion_dice, of found lesions": "Dice of found lesions",
+    "volume_error_ml, unsigned": "volume error without sign",
+}
+"""What pages call a score, where that is not its name in the code without the low lines."""
+OWN = ("monai", "SimpleITK", "MedPy", "surface-distance", "BraTS-evaluation", "panoptica")
+"""The packages whose versions the page names."""
 SHOWN = {
     "shifted, one focus missed": ("whole", "enhancing"),
     "twelve foci": ("whole", "enhancing"),
@@ -22,7 +35,7 @@ SURFACE_MASKS = ("shifted, one focus missed", "twelve foci")
 def _options(row: Mapping[str, Any]) -> str:
     named = {"--hd95 pooled": row["hd95"] == "pooled" and row["ours"] == "hd95_mm"}
     named[f"--lesions {row['lesions']}"] = row["lesions"] != "overlap" and "lesion" in row["ours"]
-    return ", ".join(f"`{option}`" for option, used in named.items() if used)
+    return ", ".join(option for option, used in named.items() if used)
 
 
 def agreement() -> Generated:
@@ -31,20 +44,19 @@ def agreement() -> Generated:
     groups: dict[tuple[str, str, str, int, int], list[str]] = {}
     for row in record.data["agreement"]:
         key = TITLES[row["judge"]], _options(row), row["limits"], row["equal"], row["compared"]
-        groups.setdefault(key, []).append(f"`{row['ours']}`")
+        groups.setdefault(key, []).append(NAMES.get(row["ours"], row["ours"].replace("_", " ")))
     rows: list[list[Cell]] = [
         [title, ", ".join(scores), options, f"{equal} of {compared}", limits]
         for (title, options, limits, equal, compared), scores in groups.items()
     ]
-    versions: Mapping[str, Mapping[str, str]] = record.data["versions"]
-    named = [f"{TITLES[name]} ({', '.join(f'{k} {v}' for k, v in found.items())})" for name, found in versions.items()]
+    versions = {name: number for found in record.data["versions"].values() for name, number in found.items()}
     notes = [
         f"{record.data['pairs']} pairs of simulated label maps, three regions each: {record.data['masks']} masks.",
         "Masks for which a tool gives no number are not compared; in each of them a mask is empty.",
         "Equal: to 0.0001. No mask is of a patient, and none took part in a choice.",
-        f"Versions: {'; '.join(named)}.",
+        f"Versions: {', '.join(f'{name} {versions[name]}' for name in OWN if name in versions)}.",
     ]
-    columns = text_columns("Tool", "Scores that are equal", "Options of `evaluate`", "Equal on", "Only where")
+    columns = text_columns("Tool", "Scores that are equal", "Options of evaluate", "Equal on", "Only where")
     return Generated(Table(columns, rows, notes=notes), [record])
 
 
@@ -59,7 +71,7 @@ def distances() -> Generated:
         for name, regions in SHOWN.items()
         for region in regions
     ]
-    headings = ["`max`", "MONAI", "`pooled`", "MedPy", "Surface elements", "BraTS 2026"]
+    headings = ["max", "MONAI", "pooled", "MedPy", "Surface elements", "BraTS 2026"]
     notes = [
         "Millimetres. Surface elements: surface-distance, and with it the scripts of BraTS 2023.",
         "Thick slices: 6.5 mm, pixels of 1.2 mm. Each single voxel is in another place.",
