@@ -46,17 +46,19 @@ def agreement() -> Generated:
         key = TITLES[row["judge"]], _options(row), row["limits"], row["equal"], row["compared"]
         groups.setdefault(key, []).append(NAMES.get(row["ours"], row["ours"].replace("_", " ")))
     rows: list[list[Cell]] = [
-        [title, ", ".join(scores), options, f"{equal} of {compared}", limits]
-        for (title, options, limits, equal, compared), scores in groups.items()
+        [title, ", ".join(scores), options, f"{equal}/{compared}"]
+        for (title, options, _, equal, compared), scores in groups.items()
     ]
     versions = {name: number for found in record.data["versions"].values() for name, number in found.items()}
+    limited = {f"{title}, {', '.join(scores)}: {key[1]}" for (title, *key, _, _), scores in groups.items() if key[1]}
     notes = [
+        *(f"{limit}." for limit in sorted(limited)),
         f"{record.data['pairs']} pairs of simulated label maps, three regions each: {record.data['masks']} masks.",
         "Masks for which a tool gives no number are not compared; in each of them a mask is empty.",
         "Equal: to 0.0001. No mask is of a patient, and none took part in a choice.",
         f"Versions: {', '.join(f'{name} {versions[name]}' for name in OWN if name in versions)}.",
     ]
-    columns = text_columns("Tool", "Scores that are equal", "Options of evaluate", "Equal on", "Only where")
+    columns = text_columns("Tool", "Scores that are equal", "Options of evaluate", "Equal on")
     return Generated(Table(columns, rows, notes=notes), [record])
 
 

@@ -72,7 +72,7 @@ CLAIMS: Sequence[Claim] = (
         "hd95_mm",
         lambda score: score.hd95_mm,
         POOLED,
-        "Voxels of 1 mm, and at least one lesion found",
+        "only on voxels of 1 mm, and where at least one lesion is found",
         lambda pair, score: pair.spacing_mm == UNIT and score.dice > 0,
     ),
 )
