@@ -12,8 +12,8 @@ from brainsegnet.errors import DatasetError, OutputError, TaskError
 from brainsegnet.io.cases import find_cases
 from brainsegnet.io.images import read_labels, write_image
 from brainsegnet.metrics.evaluate import evaluate
+from brainsegnet.metrics.lesion_matching import BRATS2023_GLIOMA
 from brainsegnet.metrics.scores import USUAL_RULES, ScoreRules
-from brainsegnet.metrics.shapes import BRATS2023_GLIOMA
 from brainsegnet.model.card import Parent
 from brainsegnet.model.store import open_model, save_model
 from brainsegnet.reporting.report import report
@@ -107,10 +107,11 @@ def test_a_report_on_predictions_draws_the_worst_and_finds_the_model(phantoms, s
 
 
 def test_a_report_scores_by_the_rules_of_evaluate_and_tells_them(phantoms, shifted, tmp_path):
-    rules = ScoreRules(8.0, BRATS2023_GLIOMA)
+    rules = ScoreRules(8.0, BRATS2023_GLIOMA, "pooled")
     report(shifted, tmp_path / "r.html", [phantoms], "brats2015", worst=0, rules=rules)
     text = parse(tmp_path / "r.html")[1]
-    assert "within 8 mm" in text and "--task brats2015 --tolerance-mm 8 --lesions brats2023" in text
+    assert "within 8 mm" in text and "in both directions together (pooled" in text
+    assert "--task brats2015 --tolerance-mm 8 --hd95 pooled --lesions brats2023" in text
     strict, loose = (evaluate(shifted, phantoms, "brats2015", rules=r).scores for r in (USUAL_RULES, rules))
     strictly, loosely = (np.mean([case["whole"].surface_dice for case in r.values()]) for r in (strict, loose))
     assert loosely > strictly and f"{loosely:.3f}" in text and f"{strictly:.3f}" not in text

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
-from documents import accuracy, brains, raw, speed, training
+from documents import accuracy, brains, judged, raw, speed, training
 from documents.cells import Generated
 
 TABLES: Mapping[str, Callable[[], Generated]] = {
@@ -41,6 +41,10 @@ TABLES: Mapping[str, Callable[[], Generated]] = {
     "brain": brains.brain,
     "brain-others": brains.brain_others,
     "brain-simulated": brains.brain_simulated,
+    "judges-agreement": judged.agreement,
+    "judges-hd95": judged.distances,
+    "judges-surface-dice": judged.surface_dice,
+    "judges-empty": judged.empty_masks,
     "int8": accuracy.int8,
     "generator": speed.generator,
 }

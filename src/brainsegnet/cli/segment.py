@@ -4,7 +4,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
@@ -13,12 +13,12 @@ from brainsegnet.cli.app import Overwrite, Paths, allow_no, app, keep_existing, 
 from brainsegnet.cli.bars import CasesBar
 from brainsegnet.cli.messages import complain, detail, say, show, show_table
 from brainsegnet.inference import SegmentOptions
+from brainsegnet.metrics import ScoreOptions
 
 if TYPE_CHECKING:
     from brainsegnet.pipeline.batch import BatchResult
 
 allow_no(SegmentOptions)
-LesionRuleName = Literal["overlap", "brats2023"]
 
 
 @dataclass(frozen=True)
@@ -106,8 +106,7 @@ def evaluate(
     *,
     task: str,
     out: Path | None = None,
-    tolerance_mm: float = 1.0,
-    lesions: LesionRuleName = "overlap",
+    options: Annotated[ScoreOptions | None, Parameter(name="*")] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Score predicted label maps against true ones, region by region.
@@ -124,20 +123,14 @@ def evaluate(
         Label convention of the predictions. If the JSON of segment is beside one, that decides.
     out
         Folder for scores.csv, scores.json and scores.md.
-    tolerance_mm
-        Distance in mm within which two surfaces agree, for the surface Dice.
-    lesions
-        When a lesion counts as found. overlap: any voxel of it is predicted. brats2023: the lesion-wise rules of that
-        challenge.
     """
-    from brainsegnet.metrics.evaluate import console_table, describe_unpredicted
     from brainsegnet.metrics.evaluate import evaluate as run
+    from brainsegnet.metrics.score_tables import console_table, describe_unpredicted
     from brainsegnet.metrics.scores import ScoreRules
-    from brainsegnet.metrics.shapes import LESION_RULES
 
     keep_existing([out / name for name in ("scores.csv", "scores.json", "scores.md")] if out else [], overwrite)
     with CasesBar() as bar:
-        evaluation = run(predicted, truth, task, out, ScoreRules(tolerance_mm, LESION_RULES[lesions]), bar)
+        evaluation = run(predicted, truth, task, out, ScoreRules.of(options or ScoreOptions()), bar)
     show_table(console_table(evaluation))
     for sentence in describe_unpredicted(evaluation.unpredicted):
         complain(sentence)
@@ -182,8 +175,7 @@ def report(
     out: Path,
     task: str | None = None,
     worst: int = 4,
-    tolerance_mm: float = 1.0,
-    lesions: LesionRuleName = "overlap",
+    options: Annotated[ScoreOptions | None, Parameter(name="*")] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Write one HTML page with everything it shows: scores, distributions, worst cases, curves, card, how to repeat it.
@@ -202,17 +194,12 @@ def report(
         For predictions: their label convention.
     worst
         Number of the worst cases to show.
-    tolerance_mm
-        For predictions: distance in mm within which two surfaces agree, for the surface Dice.
-    lesions
-        For predictions: when a lesion counts as found, as for evaluate.
     """
     from brainsegnet.metrics.scores import ScoreRules
-    from brainsegnet.metrics.shapes import LESION_RULES
     from brainsegnet.reporting.report import report as run
 
     keep_existing([out], overwrite)
-    failures = run(source, out, truth or [], task, worst, ScoreRules(tolerance_mm, LESION_RULES[lesions]))
+    failures = run(source, out, truth or [], task, worst, ScoreRules.of(options or ScoreOptions()))
     say(f"done; open {out}")
     report_failures(failures, 1)
 

@@ -11,7 +11,7 @@ from brainsegnet.errors import DatasetError, GridMismatch, TaskError
 from brainsegnet.io.cases import CaseFiles, find_cases, load_case, read_prediction
 from brainsegnet.io.images import read_image
 from brainsegnet.io.layouts import read_note
-from brainsegnet.metrics.evaluate import label_files
+from brainsegnet.metrics.pairs import label_files
 from brainsegnet.paper import FigureOptions
 from brainsegnet.paper.figures import DPI, SEQUENCES, TRUTH, Strip, comparison_figure, probability_row_figure
 from brainsegnet.paper.tables import check_targets, name_rows

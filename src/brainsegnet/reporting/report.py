@@ -11,9 +11,11 @@ from typing import Any
 
 from brainsegnet._atomic import writable, write_text
 from brainsegnet.errors import BrainSegNetError, DatasetError
-from brainsegnet.metrics.evaluate import Evaluation, evaluate, search_label_files
+from brainsegnet.metrics.evaluate import evaluate
+from brainsegnet.metrics.evaluation import Evaluation
+from brainsegnet.metrics.lesion_matching import LESION_RULES
+from brainsegnet.metrics.pairs import search_label_files
 from brainsegnet.metrics.scores import USUAL_RULES, ScoreRules
-from brainsegnet.metrics.shapes import LESION_RULES
 from brainsegnet.metrics.table import Column, Table, number_columns, text_columns
 from brainsegnet.metrics.unseen import Notes, read_notes
 from brainsegnet.model.card import Card
@@ -190,6 +192,7 @@ def _repeat_predictions(
 ) -> Section:
     task, rules = _typed(evaluation.task.name), evaluation.rules
     task += "" if rules.tolerance_mm == USUAL_RULES.tolerance_mm else f" --tolerance-mm {rules.tolerance_mm:g}"
+    task += "" if rules.hd95 == USUAL_RULES.hd95 else f" --hd95 {rules.hd95}"
     names = [name for name, rule in LESION_RULES.items() if rule == rules.lesions != USUAL_RULES.lesions]
     task += "".join(f" --lesions {name}" for name in names)
     first: Mapping[str, Any] = next(iter(notes.values()), {})

@@ -13,16 +13,16 @@ from pathlib import Path
 
 from brainsegnet.errors import BrainSegNetError, DatasetError
 from brainsegnet.io.cases import CaseFiles, load_case, read_prediction, search_cases
-from brainsegnet.metrics.evaluate import (
+from brainsegnet.metrics.evaluation import Evaluation
+from brainsegnet.metrics.pairs import search_label_files
+from brainsegnet.metrics.score_tables import (
     COLUMNS,
-    Evaluation,
     count_headline,
     describe_all,
     describe_convention,
     describe_empty,
     describe_unpredicted,
     mark_seen,
-    search_label_files,
 )
 from brainsegnet.metrics.scores import EMPTY_RULE, METRICS, CaseScores, RegionScore
 from brainsegnet.metrics.statistics import INTERVAL_RULE, Summary, summarise
@@ -131,7 +131,7 @@ def summary_sections(evaluation: Evaluation) -> list[Section]:
     over = f"Mean Dice ± standard deviation over {count_headline(evaluation)}."
     every = [_tell_all(evaluation)] if evaluation.is_mixed else []
     drawn = ["Training cases of the model are not drawn."] if evaluation.is_mixed else []
-    rules = [EMPTY_RULE, INTERVAL_RULE, *evaluation.rules.describe()]
+    rules = [EMPTY_RULE, INTERVAL_RULE, *evaluation.rules.describe().values()]
     notes = [describe_convention(evaluation.task), *rules, describe_empty(summary)]
     return [
         Section(
