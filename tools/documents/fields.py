@@ -35,6 +35,9 @@ LINKS: Mapping[type[BaseModel], tuple[str, str]] = {
     card.WeightsNote: ("weights", "#weights"),
     card.ExportNote: ("exports", "#export"),
     card.IntervalNote: ("intervals", "#interval"),
+    card.SubsetInterval: ("intervals", "#interval-with-fewer-sequences"),
+    card.CalibrationNote: ("calibrations", "#calibration"),
+    card.CalibrationBin: ("bins", "#bin"),
     card.ComponentFilter: ("components", "#components"),
     card.Profile: ("a profile", "#profile"),
 }

@@ -158,7 +158,8 @@ class Interval:
         coverage: Share of unseen cases whose interval held the true volume. None if it is not known for this
             prediction.
         cases: Number of these cases.
-        alpha: The interval runs from the volume with a probability above 1 - alpha to that with one above alpha.
+        alpha: The interval runs from the volume with a probability above 1 - alpha to that with one above alpha. To
+            four digits.
         sequences: Sequences with which alpha was chosen. They are those of the case, or all of the model if the card
             has no alpha for fewer. Empty if the card has none at all.
     """
@@ -189,7 +190,7 @@ def find_intervals(
         alpha, coverage, cases, sequences = _choose_alpha(card, region, tuple(used or card.sequences))
         least, most = volume_interval(region_probability(probabilities, classes), voxel_ml, alpha)
         measured = (None, 0) if tta else (coverage, cases)
-        intervals[region] = Interval(round(least, 6), round(most, 6), *measured, alpha, sequences)
+        intervals[region] = Interval(round(least, 6), round(most, 6), *measured, float(f"{alpha:.4g}"), sequences)
     return intervals
 
 

@@ -27,6 +27,7 @@ from brainsegnet.model.store import (
 from brainsegnet.pipeline.discover import Discovered, find_all
 from brainsegnet.preprocessing.prepare import check_case
 from brainsegnet.progress import Callback
+from brainsegnet.reporting.calibration import describe_calibration
 from brainsegnet.reporting.study import Inventory, describe_studies, tell_others
 from brainsegnet.volume import Case, Volume, describe_gap
 
@@ -279,6 +280,7 @@ def card_rows(card: Card) -> list[tuple[str, str]]:
         "decision": "most probable class" if card.threshold == 0.5 else threshold,
         "connected components": _components(card),
         "volume intervals": _intervals(card),
+        "calibration": describe_calibration(card.calibration),
         "exports": ", ".join(f"{form}{_change(note)}" for form, note in card.exports.items()) or "none",
         "licence": card.licence,
         "intended use": card.intended_use,
@@ -365,7 +367,14 @@ def _intervals(card: Card) -> str:
         measured = "not measured"
         if note.coverage is not None:
             measured = f"contained {note.coverage:.0%} of the volumes of {note.cases} cases, each left out in turn"
-        texts.append(f"{region}: alpha {note.alpha:.3g}, {measured}")
+        fewer = ""
+        if note.subsets:
+            listed = (
+                f"{part} {one.alpha:.3g}{'' if one.coverage is None else f' ({one.coverage:.0%})'}"
+                for part, one in note.subsets.items()
+            )
+            fewer = f", and with fewer sequences: {', '.join(listed)}"
+        texts.append(f"{region}: alpha {note.alpha:.3g}, {measured}{fewer}")
     return "; ".join(texts) or "not measured"
 
 
