@@ -203,7 +203,7 @@ def test_each_subset_has_its_own_interval_and_coverage(engine, case, monkeypatch
     part = replace(case, images={name: case.images[name] for name in reversed(names)})
     plain, mirrored = (predict(part, engine, SegmentOptions(uncertainty=True, tta=tta)) for tta in (False, True))
     found = plain.report()["uncertainty"]["volume_intervals"]["whole"]
-    assert [found[key] for key in ("coverage", "cases", "alpha", "sequences")] == [0.7, 11, 0.001, names]
+    assert [found[key] for key in ("coverage", "cases", "alpha", "sequences")] == [0.7, 11, 0.001, list(names)]
     found = mirrored.intervals["whole"]
     assert (found.coverage, found.cases, found.alpha, found.sequences) == (None, 0, 0.001, names)
     wide, whole = plain.intervals["whole"], predict(case, engine, SegmentOptions(uncertainty=True)).intervals["whole"]
