@@ -373,7 +373,7 @@ def _intervals(card: Card) -> str:
                 f"{part} {one.alpha:.3g}{'' if one.coverage is None else f' ({one.coverage:.0%})'}"
                 for part, one in note.subsets.items()
             )
-            fewer = f", and with fewer sequences: {', '.join(listed)}"
+            fewer = f"; with fewer sequences: {', '.join(listed)}"
         texts.append(f"{region}: alpha {note.alpha:.3g}, {measured}{fewer}")
     return "; ".join(texts) or "not measured"
 
