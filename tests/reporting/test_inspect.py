@@ -65,7 +65,7 @@ def test_a_card_tells_intervals_of_subsets_and_how_far_probabilities_are_to_be_t
     rows = dict(
         card_rows(card.model_copy(update={"intervals": {"whole": note}, "calibration": {"whole": calibration}}))
     )
-    assert rows["volume intervals"].endswith("; with fewer sequences: flair 0.02 (75%), t1 0.001")
+    assert rows["intervals by sequences"] == "flair: whole alpha 0.02 (75%); t1: whole alpha 0.001"
     assert rows["calibration"] == (
         "expected calibration error above 0.01, 4 cases: whole 0.100 (mean over cases 0.120, whole brain 0.0090, "
         "true voxels missed 0.100)"

@@ -125,19 +125,20 @@ def reliability_figure(notes: Mapping[str, CalibrationNote]) -> Figure:
         colour = _LINES[number % len(_LINES)]
         points = [(b.probability, b.share) for b in note.bins if b.probability is not None]
         label = literal(region) if note.error is None else f"{literal(region)}, error {note.error:.3f}"
-        shares.plot(*np.array(points).reshape(-1, 2).T, "o-", color=colour, markersize=5, linewidth=1.8, label=label)
+        style: dict[str, Any] = {"color": colour, "markersize": 5, "linewidth": 1.8, "clip_on": False, "zorder": 3}
+        shares.plot(*np.array(points).reshape(-1, 2).T, "o-", label=label, **style)
         edges, voxels = np.linspace(0, 1, len(note.bins) + 1), [b.voxels or np.nan for b in note.bins]
         counts.stairs(voxels, edges, baseline=None, color=colour, linewidth=1.6)
     shares.set(xlim=(0, 1), ylim=(0, 1))
-    shares.set_ylabel("Share of true voxels", color=_TEXT)
-    shares.legend(edgecolor="none", loc="best", labelcolor=_TEXT)
+    shares.set_ylabel("Share of true voxels", color=_TEXT, size=13)
+    shares.legend(edgecolor="none", loc="best", labelcolor=_TEXT, fontsize=12)
     counts.set_yscale("log")
-    counts.set_ylabel("Voxels", color=_TEXT)
-    counts.set_xlabel("Predicted probability", color=_TEXT)
+    counts.set_ylabel("Voxels", color=_TEXT, size=13)
+    counts.set_xlabel("Predicted probability", color=_TEXT, size=13)
     for panel in (shares, counts):
         panel.grid(color=_GRID)
         panel.set_axisbelow(True)
-        panel.tick_params(which="both", length=0, colors=_FAINT)
+        panel.tick_params(which="both", length=0, colors=_FAINT, labelsize=11)
         panel.spines[:].set_visible(False)
     return figure
 
