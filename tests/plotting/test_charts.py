@@ -47,8 +47,9 @@ def test_a_reliability_diagram_shows_each_bin_that_has_voxels(calibration):
     assert predicted == pytest.approx(0.15 + np.arange(9) / 10) and true == pytest.approx(predicted - 0.1)
     assert to_hex(whole.get_color()) != to_hex(core.get_color())
     assert shares.get_legend().get_texts()[0].get_text() == "whole, error 0.100"
-    steps = counts.patches[0].get_data()
-    assert np.isnan(steps.values[0]) and steps.values[1:].tolist() == [100] * 9
+    steps: Any = counts.patches[0]
+    voxels = steps.get_data().values
+    assert np.isnan(voxels[0]) and voxels[1:].tolist() == [100] * 9
     assert b"core" in render(reliability_figure({"$core$": calibration}), "svg")
 
 
