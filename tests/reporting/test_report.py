@@ -45,6 +45,20 @@ def test_a_report_on_a_training_shows_card_curves_and_how_to_repeat(trained, tmp
         assert region in text and f"{score:.3f}" in text
 
 
+def test_a_report_on_a_model_shows_how_far_its_probabilities_are_to_be_trusted(trained, calibration, tmp_path):
+    model = open_model(trained)
+    card = model.card.model_copy(update={"calibration": {"whole": calibration, "<core>": calibration}})
+    save_model(tmp_path / "model", card, model.tensors())
+    report(tmp_path / "model", tmp_path / "model.html")
+    root, text = parse(tmp_path / "model.html")
+    assert headings(root) == ["Validation", "Calibration of probabilities", "Model card", "How to repeat"]
+    (diagram,) = root.iter("svg")
+    assert diagram.get("aria-label").startswith("Share of true voxels")
+    assert "whole, error 0.100" in "".join(diagram.itertext()) and "&lt;core&gt;" in text and "Guo et al. 2017" in text
+    cells = [[cell.text for cell in row] for row in root.iter("tr")]
+    assert ["whole", "0.100", "0.120", "0.009", "0.011", "0.100"] in cells
+
+
 def test_what_a_card_knows_of_its_training_stands_in_the_command(trained, tmp_path):
     """Of a model started from another, by a built-in recipe, that dropped sequences and held nothing out."""
     model = open_model(trained)

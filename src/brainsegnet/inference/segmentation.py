@@ -200,7 +200,7 @@ class Segmentation:
         """
         card, maps, uncertainty = self.card, maps or {}, {}
         if self.intervals is not None:
-            intervals = {region: vars(interval) for region, interval in self.intervals.items()}
+            intervals = {r: vars(one) | {"sequences": list(one.sequences)} for r, one in self.intervals.items()}
             uncertainty = {"uncertainty": {ENTROPY: maps.get(ENTROPY, ""), "volume_intervals": intervals}}
         margin = None if self.options.keep_all_components else card.components.confidence_margin
         stages = {**self.seconds, **(seconds or {})}

@@ -5,6 +5,7 @@ import json
 import platform
 import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,9 @@ from brainsegnet.metrics.table import Column, Table, number_columns, text_column
 from brainsegnet.metrics.unseen import Notes, read_notes
 from brainsegnet.model.card import Card
 from brainsegnet.model.store import Model, hash_file
-from brainsegnet.plotting.charts import training_curve_figure
+from brainsegnet.plotting.charts import reliability_figure, training_curve_figure
 from brainsegnet.plotting.slices import inline_svg
+from brainsegnet.reporting.calibration import calibration_table
 from brainsegnet.reporting.inspect import by_folds, card_rows, describe_unseen, find_model
 from brainsegnet.reporting.sections import (
     Charts,
@@ -41,6 +43,8 @@ from brainsegnet.training.recipes import RECIPES, Recipe
 _SHOWN = 12
 """Validations that are listed: the last ones."""
 _DIGITS = 16
+_DIAGRAM = 480
+"""Width of the reliability diagram in pixels; it is higher than wide."""
 _UNKNOWN = (
     "The card does not hold which cases were left out by --exclude, how often the model was validated, whether images "
     "were resampled or registered, nor on how many devices of which kind it ran."
@@ -116,10 +120,24 @@ def _describe_predictions(
 
 
 def _model_sections(source: Path, folder: Path, card: Card) -> list[Section]:
-    """Curves, where the log of the training is found: in its output folder, above `best` and `last`; and the card."""
+    """Curves, where the log of the training is found: in its output folder, above `best` and `last`; and the card.
+
+    Between them the calibration of the probabilities, if it was measured.
+    """
     logs = (home / "log.csv" for home in (source, folder, folder.parent))
     rows = read_log(next((log for log in logs if log.is_file()), source / "log.csv"))
-    return [*([_curve_section(rows)] if rows else []), Section("Model card", [Facts(card_rows(card))])]
+    measured = [_calibration_section(card)] if card.calibration else []
+    return [*([_curve_section(rows)] if rows else []), *measured, Section("Model card", [Facts(card_rows(card))])]
+
+
+def _calibration_section(card: Card) -> Section:
+    """The reliability diagram and the errors."""
+    label = "Share of true voxels over the predicted probability, a line for each region"
+    drawn = inline_svg(reliability_figure(card.calibration), "calibration", label)
+    diagram = f'<div style="max-width: {_DIAGRAM}px">{drawn}</div>'
+    table = calibration_table(card.calibration)
+    notes = [f"Unseen cases: {describe_unseen(card)}.", *table.notes]
+    return Section("Calibration of probabilities", [Charts([("", diagram)]), replace(table, notes=())], notes)
 
 
 def _curve_section(rows: Sequence[Mapping[str, Any]]) -> Section:
