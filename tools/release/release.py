@@ -94,7 +94,7 @@ def release(
     if presence:
         without = {name: {"all": dict(trial[margins[name]])} for name, trial in trials.items()}
         presence = presence.model_copy(update={"without": mean_scores(without)["all"]})
-        judges = [(_with_rule(judge, presence), load) for judge, load in judges]
+        judges = [(with_rule(judge, presence), load) for judge, load in judges]
     scores, kept, alphas, tallies = _score(judges, margins, say)
     parts = mean_scores(scores)
     components = ComponentFilter(confidence_margin=margin, kept=mean_scores(kept) if margin else {})
@@ -114,8 +114,8 @@ def release(
     return export_with(save_model(out, card, halved), training_scans(whole, data), onnx=False)
 
 
-def _with_rule(model: Model, presence: PresenceRule) -> Model:
-    """A model that decides by the rule."""
+def with_rule(model: Model, presence: PresenceRule | None) -> Model:
+    """The model, deciding by a rule."""
     return replace(model, card=model.card.model_copy(update={"presence": presence}))
 
 
