@@ -173,7 +173,7 @@ def describe_place(lesion: Lesion) -> str:
     """Where a lesion lies, as in "left cerebrum, deep (72 %)"; empty if it is not known."""
     if not lesion.place:
         return ""
-    share = f" ({lesion.share:.0%})" if lesion.share < _WHOLE else ""
+    share = f" ({100 * lesion.share:.0f} %)" if lesion.share < _WHOLE else ""
     if lesion.side == "both":
         return f"{lesion.place}, both sides{share}"
     return f"{lesion.side} {lesion.place}{share}"
@@ -186,9 +186,9 @@ def tabulate_volumes(shown: Shown) -> Table:
     for row in describe_regions(shown, None):
         ends = Span(*row["interval"]) if row["interval"] else None
         rows.append([row["name"], row["ml"], ends, _tell_coverage(intervals.get(row["name"], {})), row["expected"]])
-    of_tissues = {tissue: _measure_ml(shown, (value,)) for value, tissue in shown.task.labels.items()}
-    regions = {row[0] for row in rows}
-    rows += [[f"tissue: {tissue}", ml, None, None, None] for tissue, ml in of_tissues.items() if tissue not in regions]
+    known = {*shown.task.regions.values()}
+    of_tissues = [(tissue, value) for value, tissue in shown.task.labels.items() if (value,) not in known]
+    rows += [[f"tissue: {tissue}", _measure_ml(shown, value), None, None, None] for tissue, value in of_tissues]
     columns = [*text_columns("Region"), *number_columns("Volume, ml", "80 % interval, ml", form=".1f")]
     columns += [*text_columns("Interval held the truth"), Column("Dice on unseen cases", ".2f")]
     notes = [] if intervals else ["Intervals are given with segment --report or --uncertainty."]
@@ -265,5 +265,5 @@ def _name_region(region: str) -> str:
     return {ENHANCING: "enhancing lesion", ANY_LESION: "lesion", "lesion": "lesion"}.get(region, f"{region} lesion")
 
 
-def _measure_ml(shown: Shown, values: tuple[int, ...]) -> float:
-    return float(np.isin(shown.labels.array, values).sum()) * shown.labels.voxel_ml
+def _measure_ml(shown: Shown, value: int) -> float:
+    return float(np.count_nonzero(shown.labels.array == value)) * shown.labels.voxel_ml
