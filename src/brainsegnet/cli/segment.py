@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from brainsegnet._atomic import OutputOptions, stem_of
+from brainsegnet._atomic import IMAGES, OutputOptions, find_suffix, stem_of
 from brainsegnet.cli.app import (
     Overwrite,
     Paths,
@@ -100,6 +100,8 @@ def segment(
     target = out or Path("segmented" if cases else "segmented.nii.gz")
     output, pages = output or OutputOptions(), pages or ReportOptions()
     if pages.report:
+        if find_suffix(target, IMAGES) and not output.skip_existing:
+            keep_existing([name_page(target)], output.overwrite)
         options = replace(options or SegmentOptions(), uncertainty=True)
     if out is None and target.exists() and not (output.overwrite or output.skip_existing):
         raise OutputError(f"{target} is there already, perhaps of another scan; name where to write with --out")

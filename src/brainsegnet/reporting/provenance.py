@@ -35,7 +35,7 @@ def describe_work(note: Mapping[str, Any]) -> Facts:
         volume = f", {brain['volume_ml']:.0f} ml" if isinstance(brain.get("volume_ml"), int | float) else ""
         rows.append(("Brain", how.get(str(brain.get("how")), "as given; the skull was removed before") + volume))
     if spacing := geometry.get("spacing_mm"):
-        rows.append(("Network", f"{note.get('engine', '')}; voxels of {_spell_mm(spacing)}"))
+        rows.append(("Network", f"{note.get('engine') or 'engine not stated'}; voxels of {_spell_mm(spacing)}"))
     dropped = _get(note, "dropped")
     if count := dropped.get("components"):
         rows.append(("Left out", f"{count} components of {dropped.get('ml', 0):.1f} ml, of lower confidence"))
