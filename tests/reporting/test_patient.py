@@ -175,6 +175,36 @@ def test_a_page_is_written_where_the_images_were_moved(tmp_path):
     assert (tmp_path / "p.html").exists()
 
 
+def test_a_label_map_without_a_json_names_nobody_either(tmp_path):
+    result = lay_down(tmp_path)
+    result.with_name("result.json").unlink()
+    images = sorted((tmp_path / "Clinic").rglob("*.nii.gz"))
+    write_patient_report(result, tmp_path / "p.html", images=images)
+    page = (tmp_path / "p.html").read_text(encoding="utf-8")
+    assert "IMAGE 1, axial" in page
+    assert not re.findall(IDENTITY, re.sub(r"base64,[A-Za-z0-9+/=]+", "", page).casefold())
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"uncertainty": 7, "validation": [1], "model": "x", "sequences": None, "dropped": "no", "brain": 3},
+        {"geometry": {"grid": 5, "spacing_mm": "wide"}},
+        {"geometry": {"moved": {"t1c": {"how": "registered"}}}},
+        {"options": [], "warnings": {"a": 1}, "notes": 5, "corrected": "yes"},
+        {"uncertainty": {"volume_intervals": {"whole": {"least_ml": "a", "cases": "b"}}}, "inputs": {"flair": 7}},
+    ],
+)
+def test_a_damaged_json_gives_a_page_or_one_sentence(tmp_path, wrong):
+    result = lay_down(tmp_path, **wrong)
+    try:
+        write_patient_report(result, tmp_path / "p.html", images=[tmp_path / "Clinic"])
+    except ImageError as error:
+        assert str(error).count("\n") == 0 and not (tmp_path / "p.html").exists()
+    else:
+        assert "Volumes" in (tmp_path / "p.html").read_text(encoding="utf-8")
+
+
 def test_the_command_that_repeats_it_can_be_typed(result):
     command = describe_command(json.loads(result.with_suffix("").with_suffix(".json").read_text()))
     assert "--spacing keep" in command and "--no-register" in command and "--uncertainty" not in command
