@@ -20,6 +20,7 @@ def report(
     worst: int = 4,
     tolerance_mm: float = 1.0,
     lesions: LesionRuleName = "overlap",
+    viewer: bool = False,
     images: Folders | None = None,
     identify: bool = False,
     overwrite: Overwrite = False,
@@ -46,6 +47,8 @@ def report(
         For predictions: distance in mm within which two surfaces agree, for the surface Dice.
     lesions
         For predictions: when a lesion counts as found, as for evaluate.
+    viewer
+        For predictions: make the worst cases ones to scroll through, with a script; up to 5 MB for each.
     images
         For a label map: images, or folders that hold them, where they are no longer where its JSON tells.
     identify
@@ -63,6 +66,7 @@ def report(
     from brainsegnet.reporting.report import report as run
 
     keep_existing([out], overwrite)
-    failures = run(source, out, truth or [], task, worst, ScoreRules(tolerance_mm, LESION_RULES[lesions]))
+    rules = ScoreRules(tolerance_mm, LESION_RULES[lesions])
+    failures = run(source, out, truth or [], task, worst, rules, viewer)
     say(f"done; open {out}")
     report_failures(failures, 1)
