@@ -159,6 +159,15 @@ def test_what_enhances_is_measured_and_the_whole_where_nothing_does():
         measure_lesions(ones, WHITE_MATTER_LESIONS, region="core")
 
 
+def test_a_speck_that_enhances_does_not_make_the_whole_lesion_disappear():
+    array = np.where(some_case().array == 4, 2, 0).astype(np.uint8)
+    array[4, 20, 25:27] = 4
+    speck = some_case().with_labels(array)
+    assert [lesion.region for lesion in measure_lesions(speck, BRATS2021)] == ["whole"]
+    array[4, 20, 25:31] = 4
+    assert [lesion.region for lesion in measure_lesions(speck, BRATS2021)] == ["enhancing"]
+
+
 def test_an_empty_label_map_has_no_lesion():
     assert measure_lesions(LabelMap(np.zeros((4, 4, 4), np.uint8), UPRIGHT), BRATS2021) == []
 

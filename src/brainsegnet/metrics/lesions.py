@@ -8,9 +8,9 @@ middles of the pixel edges, where the outline between lesion and background runs
 the other is the longest chord of the same hull that is perpendicular to it. On an oblique grid the slices nearest to
 axial count.
 
-RANO measures what enhances (Wen et al. 2010, 2023). Where nothing enhances, the whole lesion is measured. A lesion is
-measurable if both diameters have at least 10 mm, or two slices where these are thicker than 5 mm, and if it is in two
-slices at least.
+RANO measures what enhances (Wen et al. 2010, 2023). Where nothing but specks enhances, the whole lesion is measured. A
+lesion is measurable if both diameters have at least 10 mm, or two slices where these are thicker than 5 mm, and if it
+is in two slices at least.
 """
 
 from collections.abc import Iterator
@@ -34,6 +34,8 @@ LEAST_MM = 10.0
 THICK_MM = 5.0
 """Where slices are farther apart, a measurable lesion has twice their distance."""
 LEAST_SLICES = 2
+SPECK_MM = 3.0
+"""Lesions with a smaller largest diameter are specks."""
 MOST_POINTS = 20_000
 """Voxels of a lesion that are looked up in an atlas."""
 _ROUNDING_MM = 1e-3
@@ -140,17 +142,22 @@ def measure_lesions(labels: LabelMap, task: Task, atlas: Atlas | None = None, re
 
 
 def choose_region(labels: LabelMap, task: Task) -> str:
-    """The region whose lesions are measured: what enhances; where nothing does, the whole lesion.
+    """The region whose lesions are measured: what enhances; where nothing but specks does, the whole lesion.
 
     Examples:
         >>> from brainsegnet.task import BRATS2021
-        >>> oedema = LabelMap(np.full((2, 2, 2), 2, np.uint8), np.eye(4))
+        >>> oedema = LabelMap(np.full((4, 4, 4), 2, np.uint8), np.eye(4))
         >>> choose_region(oedema, BRATS2021), choose_region(oedema.with_labels(oedema.array + 2), BRATS2021)
         ('whole', 'enhancing')
     """
-    if ENHANCING in task.regions and _select(labels, task, ENHANCING).any():
+    if ENHANCING in task.regions and any(map(is_larger_than_speck, measure_lesions(labels, task, region=ENHANCING))):
         return ENHANCING
     return next((name for name, values in task.regions.items() if set(values) == set(task.labels)), ANY_LESION)
+
+
+def is_larger_than_speck(lesion: Lesion) -> bool:
+    """Whether the largest diameter of a lesion is at least `SPECK_MM`."""
+    return lesion.diameters_mm[0] >= SPECK_MM
 
 
 def _select(labels: LabelMap, task: Task, region: str) -> Mask:

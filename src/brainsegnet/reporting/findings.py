@@ -7,7 +7,14 @@ from typing import Any
 import numpy as np
 
 from brainsegnet._types import Array
-from brainsegnet.metrics.lesions import ANY_LESION, ENHANCING, Lesion, choose_region, measure_lesions
+from brainsegnet.metrics.lesions import (
+    ANY_LESION,
+    ENHANCING,
+    Lesion,
+    choose_region,
+    is_larger_than_speck,
+    measure_lesions,
+)
 from brainsegnet.metrics.table import Cell, Column, Span, Table, number_columns, text_columns
 from brainsegnet.plotting.viewer import Shown, bring_images, describe_regions, get
 from brainsegnet.reporting.places import Places, find_places
@@ -15,8 +22,6 @@ from brainsegnet.task import TUMOUR
 
 MOST_LISTED = 25
 """Number of lesions that are listed: the largest."""
-SPECK_MM = 3.0
-"""Lesions with a smaller largest diameter are counted, not listed, unless all are."""
 _WHOLE = 0.995
 """Share of a lesion in one part of the brain from which no share is told."""
 _TIMES = "\N{MULTIPLICATION SIGN}"
@@ -75,7 +80,7 @@ def list_tiles(found: Findings) -> list[Tile]:
     whole = next(iter(rows.values()))
     tiles = [Tile("Lesion", "None found")]
     if found.lesions:
-        first, count = found.lesions[0], sum(map(is_listed, found.lesions))
+        first, count = found.lesions[0], sum(map(is_larger_than_speck, found.lesions))
         more = f"the largest of {count}" if count > 1 else "the only one"
         lines = [f"{first.volume_ml:.1f} ml"]
         if found.is_tumour:
@@ -92,11 +97,6 @@ def list_tiles(found: Findings) -> list[Tile]:
         lines = [f"{measured['name']}: mean on unseen cases", *([", ".join(others)] if others else [])]
         tiles.append(Tile("How sure", f"Dice {measured['expected']:.2f}", lines))
     return tiles
-
-
-def is_listed(lesion: Lesion) -> bool:
-    """Whether a lesion is more than a speck."""
-    return lesion.diameters_mm[0] >= SPECK_MM
 
 
 def _tell_interval(row: Mapping[str, Any]) -> list[str]:
@@ -148,11 +148,11 @@ def tabulate_lesions(lesions: Sequence[Lesion], tumour: bool) -> Table | None:
     """One lesion in each row, the largest first; None if there is none."""
     if not lesions:
         return None
-    listed = [lesion for lesion in lesions if is_listed(lesion)] or list(lesions)
+    listed = [lesion for lesion in lesions if is_larger_than_speck(lesion)] or list(lesions)
     rows = list[list[Cell]]()
     for lesion in listed[:MOST_LISTED]:
         x, y, z = lesion.centre_mm
-        centre = ", ".join(f"{mm:.0f}".replace("-", "\N{MINUS SIGN}") for mm in (-x, -y, z))
+        centre = ", ".join(str(round(mm)).replace("-", "\N{MINUS SIGN}") for mm in (-x, -y, z))
         told, yes = describe_place(lesion) or "not known", "yes" if lesion.measurable else "no"
         measures: list[Cell] = [spell_size(lesion, ".1f"), lesion.volume_ml, *([yes] if tumour else [])]
         rows.append([lesion.number, told, *measures, lesion.slice_index, centre])
