@@ -168,6 +168,19 @@ def test_a_speck_that_enhances_does_not_make_the_whole_lesion_disappear():
     assert [lesion.region for lesion in measure_lesions(speck, BRATS2021)] == ["enhancing"]
 
 
+def test_pieces_of_a_lesion_in_one_slice_are_measured_by_themselves():
+    """A horseshoe that is joined one slice below: no diameter runs across the gap."""
+    array = np.zeros((4, 30, 40), np.uint8)
+    array[2, 5:15, 2:12] = array[2, 5:15, 28:36] = 4
+    array[1, 9:11, 11:29] = 4
+    (lesion,) = measure_lesions(LabelMap(array, UPRIGHT), BRATS2021)
+    assert lesion.slice_index == 1 and lesion.diameters_mm[0] == pytest.approx(18, abs=0.2)
+    array[1, 9:11, 11:29] = 0
+    array[1, 9:11, 11] = array[1, 9:11, 28] = 4
+    found = measure_lesions(LabelMap(array, UPRIGHT), BRATS2021)
+    assert [lesion.diameters_mm[0] for lesion in found] == pytest.approx([np.hypot(10, 9), np.hypot(10, 7)])
+
+
 def test_an_empty_label_map_has_no_lesion():
     assert measure_lesions(LabelMap(np.zeros((4, 4, 4), np.uint8), UPRIGHT), BRATS2021) == []
 

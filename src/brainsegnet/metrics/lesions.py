@@ -2,8 +2,8 @@
 
 A lesion is a connected component of a region, its voxels joined over 26 neighbours, as in `shapes`.
 
-Diameters are those of the convex hull of a lesion in one axial slice of the label map's grid. The hull is that of the
-middles of the pixel edges, where the outline between lesion and background runs. So ten pixels of 1 mm in a row are
+Diameters are those of the convex hull of a lesion in one axial slice of the label map's grid. Of a lesion that is in
+pieces in a slice, each piece is measured by itself. The hull is that of the middles of the pixel edges, where the outline between lesion and background runs. So ten pixels of 1 mm in a row are
 10 mm long, and a digital disc has the diameter of the disc. The largest diameter is taken over all axial slices, and
 the other is the longest chord of the same hull that is perpendicular to it. On an oblique grid the slices nearest to
 axial count.
@@ -40,6 +40,7 @@ MOST_POINTS = 20_000
 """Voxels of a lesion that are looked up in an atlas."""
 _ROUNDING_MM = 1e-3
 """Lengths come from affines in single precision."""
+_IN_PLANE = np.ones((1, 3, 3)) * np.array([0, 1, 0])[:, None, None]
 Line = tuple[Point, Point]
 
 
@@ -191,7 +192,7 @@ def _measure(
     mask = parts[box] == number
     start = np.array([side.start for side in box])
     sizes = np.linalg.norm(affine[:3, :3], axis=0)
-    index, ends = _find_widest(mask, sizes[1:])
+    index, pixels, ends = _find_widest(mask, sizes[1:])
 
     def to_world(points: Doubles) -> Doubles:
         return np.asarray((points + start) @ affine[:3, :3].T + affine[:3, 3])
@@ -199,7 +200,6 @@ def _measure(
     lines = [to_world(np.insert(line / sizes[1:], 0, index, axis=1)) for line in ends]
     first, second = (_as_line(line) for line in lines)
     longest, across = (float(np.linalg.norm(line[1] - line[0])) for line in ends)
-    pixels = np.argwhere(mask[index])
     nearest = pixels[(((pixels - pixels.mean(axis=0)) * sizes[1:]) ** 2).sum(axis=1).argmin()]
     middle = np.array([index, *nearest]) + start
     d, h, w = np.rint(to_stored[:3] @ (*middle, 1)).astype(int).tolist()
@@ -238,26 +238,29 @@ def _finish(part: _Component, number: int, region: str, atlas: Atlas | None, axi
     )
 
 
-def _find_widest(mask: Mask, sizes: Doubles) -> tuple[int, tuple[Doubles, Doubles]]:
-    """The slice with the largest diameter, and the ends (2, 2) of both diameters in it, in millimetres.
+def _find_widest(mask: Mask, sizes: Doubles) -> tuple[int, Doubles, tuple[Doubles, Doubles]]:
+    """The part of a slice with the largest diameter: its slice, its pixels (N, 2), and the ends (2, 2) in millimetres.
 
-    Slices whose box is shorter than a diameter that was found are not looked at.
+    Parts are joined over 8 neighbours within their slice. Those whose box is shorter than a diameter that was found are
+    not looked at.
     """
-    found: tuple[int, tuple[Doubles, Doubles]] | None = None
+    parts, _ = ndimage.label(mask, _IN_PLANE)
+    boxes = ndimage.find_objects(parts)
+    reach = np.array(
+        [np.hypot(*((side.stop - side.start) * mm for side, mm in zip(box[1:], sizes, strict=True))) for box in boxes]
+    )
+    found: tuple[int, Doubles, tuple[Doubles, Doubles]] | None = None
     largest = (0.0, 0.0)
-    rows, columns = np.asarray(mask.any(axis=2)), np.asarray(mask.any(axis=1))
-    reach = np.hypot(rows.sum(axis=1) * sizes[0], columns.sum(axis=1) * sizes[1])
-    for index in np.argsort(-reach, kind="stable").tolist():
-        pixels = mask[index]
-        if not pixels.any():
-            continue
-        box = [np.flatnonzero(along) for along in (rows[index], columns[index])]
-        if np.hypot(*((along[-1] - along[0] + 1) * size for along, size in zip(box, sizes, strict=True))) < largest[0]:
-            continue
-        ends = measure_hull(find_hull(pixels, sizes))
+    for number in np.argsort(-reach, kind="stable").tolist():
+        if reach[number] < largest[0]:
+            break
+        box = boxes[number]
+        pixels, corner = parts[box][0] == number + 1, np.array([side.start for side in box[1:]])
+        longest, across = measure_hull(find_hull(pixels, sizes))
+        ends = longest + corner * sizes, across + corner * sizes
         lengths = tuple(round(float(np.linalg.norm(line[1] - line[0])), 6) for line in ends)
         if found is None or lengths > largest:
-            found, largest = (index, ends), (lengths[0], lengths[1])
+            found, largest = (box[0].start, np.argwhere(pixels) + corner, ends), (lengths[0], lengths[1])
     if found is None:
         raise ValueError("an empty mask has no diameter")
     return found
