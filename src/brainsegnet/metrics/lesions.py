@@ -3,10 +3,10 @@
 A lesion is a connected component of a region, its voxels joined over 26 neighbours, as in `shapes`.
 
 Diameters are those of the convex hull of a lesion in one axial slice of the label map's grid. Of a lesion that is in
-pieces in a slice, each piece is measured by itself. The hull is that of the middles of the pixel edges, where the outline between lesion and background runs. So ten pixels of 1 mm in a row are
-10 mm long, and a digital disc has the diameter of the disc. The largest diameter is taken over all axial slices, and
-the other is the longest chord of the same hull that is perpendicular to it. On an oblique grid the slices nearest to
-axial count.
+pieces in a slice, each piece is measured by itself. The hull is that of the middles of the pixel edges, where the
+outline between lesion and background runs. So ten pixels of 1 mm in a row are 10 mm long, and a digital disc has the
+diameter of the disc. The largest diameter is taken over all axial slices, and the other is the longest chord of the
+same hull that is perpendicular to it. On an oblique grid the slices nearest to axial count.
 
 RANO measures what enhances (Wen et al. 2010, 2023). Where nothing but specks enhances, the whole lesion is measured. A
 lesion is measurable if both diameters have at least 10 mm, or two slices where these are thicker than 5 mm, and if it
@@ -246,9 +246,8 @@ def _find_widest(mask: Mask, sizes: Doubles) -> tuple[int, Doubles, tuple[Double
     """
     parts, _ = ndimage.label(mask, _IN_PLANE)
     boxes = ndimage.find_objects(parts)
-    reach = np.array(
-        [np.hypot(*((side.stop - side.start) * mm for side, mm in zip(box[1:], sizes, strict=True))) for box in boxes]
-    )
+    extents = np.array([[side.stop - side.start for side in box[1:]] for box in boxes])
+    reach = np.hypot(*(extents * sizes).T)
     found: tuple[int, Doubles, tuple[Doubles, Doubles]] | None = None
     largest = (0.0, 0.0)
     for number in np.argsort(-reach, kind="stable").tolist():
