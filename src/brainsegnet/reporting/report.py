@@ -60,6 +60,7 @@ def report(
     task: Task | str | None = None,
     worst: int = 4,
     rules: ScoreRules = USUAL_RULES,
+    viewer: bool = False,
 ) -> Mapping[str, str]:
     """Write one HTML page that contains everything it shows.
 
@@ -71,6 +72,7 @@ def report(
         task: For predictions: their label convention.
         worst: Number of the worst cases to show.
         rules: For predictions: rules of the scores, as for `evaluate`.
+        viewer: For predictions: whether the worst cases can be scrolled through. This adds megabytes and a script.
 
     Returns:
         Name of each case that could not be scored, to a sentence that says why. The page holds them too.
@@ -93,7 +95,8 @@ def report(
             raise DatasetError(f"{source} holds no model; to report on predictions, name their truth too, and --task")
         evaluation = evaluate(source, truth, task, rules=rules)
         title, subtitle = f"Predictions: {source.resolve().name}", f"task {evaluation.task.name}"
-        sections, failures = _describe_predictions(evaluation, source, truth, worst, out), evaluation.failures
+        shown = score_sections(evaluation, source, truth, worst, viewer)
+        sections, failures = _describe_predictions(shown, evaluation, source, truth, out), evaluation.failures
     subtitle += f"; report of {datetime.date.today().isoformat()}"
     footer = f"Made by brainsegnet {version('brainsegnet')}. Research software, not a medical device."
     write_text(render_page(title, subtitle, sections, footer), out)
@@ -109,14 +112,13 @@ def _describe_training(source: Path, folder: Path, card: Card) -> list[Section]:
 
 
 def _describe_predictions(
-    evaluation: Evaluation, predicted: Path, truth: Sequence[Path], worst: int, out: Path
+    sections: Sequence[Section], evaluation: Evaluation, predicted: Path, truth: Sequence[Path], out: Path
 ) -> list[Section]:
     """Scores, worst cases, model, and how to repeat predictions."""
     notes = read_notes(predicted, evaluation.scores)
-    model = _model_of(notes)
-    sections = score_sections(evaluation, predicted, truth, worst)
-    sections += _model_sections(model.folder, model.folder, model.card) if model else []
-    return [*sections, _repeat_predictions(predicted, truth, evaluation, notes, out)]
+    model = model_of(notes)
+    about = _model_sections(model.folder, model.folder, model.card) if model else []
+    return [*sections, *about, _repeat_predictions(predicted, truth, evaluation, notes, out)]
 
 
 def _model_sections(source: Path, folder: Path, card: Card) -> list[Section]:
@@ -233,7 +235,7 @@ def _repeat_predictions(
     return Section("How to repeat", [Listing(lines), Facts([row for row in known if row[1]]), table])
 
 
-def _model_of(notes: Notes) -> Model | None:
+def model_of(notes: Notes) -> Model | None:
     """The model that made all predictions, if it is still where it was and has the same weights."""
     models = {(note["model"].get("folder"), note["model"].get("sha256")) for note in notes.values()}
     if len(models) != 1:
