@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from brainsegnet.paper.submission import submit
     from brainsegnet.paper.tables import table
     from brainsegnet.pipeline.segment import segment
+    from brainsegnet.plotting import DrawingOptions
     from brainsegnet.plotting.result import view
     from brainsegnet.progress import Callback, ProgressEvent
     from brainsegnet.reporting.inspect import inspect
@@ -61,6 +62,7 @@ _HOMES = {
     "Segmenter": "inference.segmenter",
     "Segmentation": "inference.segmentation",
     "submit": "paper.submission",
+    "DrawingOptions": "plotting",
     "view": "plotting.result",
     "TrainOptions": "training",
     "train": "training.train",
@@ -77,6 +79,7 @@ __all__ = [
     "BenchmarkOptions",
     "BrainSegNetError",
     "Callback",
+    "DrawingOptions",
     "FigureOptions",
     "LabelMap",
     "OutputOptions",

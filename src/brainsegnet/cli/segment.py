@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from brainsegnet._atomic import OutputOptions
-from brainsegnet.cli.app import Overwrite, Paths, allow_no, app, keep_existing, report_failures, report_left_out, verb
+from brainsegnet.cli.app import (
+    Overwrite,
+    Paths,
+    allow_no,
+    app,
+    flatten,
+    keep_existing,
+    report_failures,
+    report_left_out,
+    verb,
+)
 from brainsegnet.cli.bars import CasesBar
 from brainsegnet.cli.messages import complain, detail, say, show, show_table
 from brainsegnet.inference import SegmentOptions
@@ -18,6 +28,7 @@ if TYPE_CHECKING:
     from brainsegnet.pipeline.batch import BatchResult
 
 allow_no(SegmentOptions)
+flatten(SegmentOptions)
 LesionRuleName = Literal["overlap", "brats2023"]
 
 
