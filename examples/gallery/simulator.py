@@ -9,7 +9,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from brainsegnet import SimulateOptions
-from brainsegnet.plotting.overlays import draw_outlines, fill, shades, spelt
+from brainsegnet.plotting.overlays import overlay, shades, spelt
 from brainsegnet.plotting.palettes import colours
 from brainsegnet.plotting.slices import arrange
 from brainsegnet.simulation.simulate import open_simulator
@@ -29,13 +29,9 @@ def main(out: Path) -> None:
         scene = arrange(case.images["flair"], [truth], "slice")
         cut = scene.views[0].cut
         pictures = {spelt(name): shades(cut(scene.grey(image))) for name, image in case.images.items()}
-        labels, palette = cut(scene.turn(truth)), colours(BRATS2015, "safe")
-        pictures["Truth"] = fill(pictures["FLAIR"][..., 0], labels, palette)
+        pictures["Truth"] = overlay(pictures["FLAIR"][..., 0], cut(scene.turn(truth)), colours(BRATS2015))
         for axes, (name, picture) in zip(row, pictures.items(), strict=True):
             axes.imshow(picture, interpolation="bicubic")
-            if name == "Truth":
-                high, wide = labels.shape
-                draw_outlines(axes, labels, (-0.5, wide - 0.5, high - 0.5, -0.5), palette)
             axes.set_title(name if seed == SEEDS[0] else "", color="white")
             axes.set_axis_off()
     figure.savefig(out / "simulator.webp", dpi=100, pil_kwargs={"quality": 80})

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from brainsegnet.paper.figure_cases import figure
     from brainsegnet.paper.submission import submit
     from brainsegnet.paper.tables import table
+    from brainsegnet.pipeline import MeasureOptions
+    from brainsegnet.pipeline.measure import measure
     from brainsegnet.pipeline.segment import segment
     from brainsegnet.plotting import DrawingOptions
     from brainsegnet.plotting.result import view
@@ -58,6 +60,8 @@ _HOMES = {
     "rank": "benchmark.ranking",
     "export": "training.export",
     "SegmentOptions": "inference",
+    "MeasureOptions": "pipeline",
+    "measure": "pipeline.measure",
     "segment": "pipeline.segment",
     "Segmenter": "inference.segmenter",
     "Segmentation": "inference.segmentation",
@@ -82,6 +86,7 @@ __all__ = [
     "DrawingOptions",
     "FigureOptions",
     "LabelMap",
+    "MeasureOptions",
     "OutputOptions",
     "ProgressEvent",
     "Recipe",
@@ -97,6 +102,7 @@ __all__ = [
     "figure",
     "inspect",
     "load_task",
+    "measure",
     "rank",
     "report",
     "run_benchmark",

@@ -7,6 +7,7 @@ import matplotlib.image
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from brainsegnet.plotting import DrawingOptions
 from brainsegnet.plotting.marks import BAR, Marks, choose_bar, describe_length, draw_marks, name_direction
@@ -136,7 +137,7 @@ def test_every_panel_has_letters_position_and_bar(tmp_path):
     for axes, marks in zip(panels, [marks for marks in marks_at(volume, labels) for _ in range(3)], strict=True):
         written = [text.get_text() for text in axes.texts]
         assert written[:5] == [marks.left, marks.right, marks.top, marks.bottom, marks.position]
-        (bar,) = [patch for patch in axes.patches if patch.get_gid() == BAR]
+        (bar,) = [patch for patch in axes.patches if isinstance(patch, Rectangle) and patch.get_gid() == BAR]
         assert describe_length(bar.get_width()) == written[5]
         (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
         assert left < bar.get_x() and bar.get_x() + bar.get_width() < right

@@ -25,7 +25,9 @@ TO_XYZ = np.array(
 WHITE = TO_XYZ.sum(axis=1)
 APART = 15.0
 """Distance in CIELAB; from 2.3 on, two colours side by side differ."""
-PALETTES = {name: colours(task, "safe") for name, task in TASKS.items()} | {"all": dict(enumerate(map(to_rgb, SAFE_COLOURS)))}
+PALETTES = {name: colours(task, "safe") for name, task in TASKS.items()} | {
+    "all": dict(enumerate(map(to_rgb, SAFE_COLOURS)))
+}
 
 
 def linear(colour):

@@ -1,9 +1,13 @@
-"""The command view: a result as one page to scroll through."""
+"""The commands on a result: view, a page to scroll through, and measure, for results that were corrected by hand."""
 
 from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
 
 from brainsegnet.cli.app import Folders, Overwrite, app, keep_existing, verb
 from brainsegnet.cli.messages import complain, say
+from brainsegnet.pipeline import MeasureOptions
 
 
 @verb(app)
@@ -40,3 +44,42 @@ def view(
     for warning in run(result, out, images or [], truth, task).warnings:
         complain(f"warning: {warning}")
     say(f"done; open {out}")
+
+
+@verb(app)
+def measure(
+    mask: Path,
+    /,
+    *,
+    like: Path,
+    out: Path | None = None,
+    options: Annotated[MeasureOptions | None, Parameter(name="*")] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Measure a result that was corrected by hand, in 3D Slicer or ITK-SNAP, and write it again, marked as corrected.
+
+    Example: brainsegnet measure corrected.seg.nrrd --like lesion.json --out lesion_corrected.nii.gz
+
+    Parameters
+    ----------
+    mask
+        The corrected label map: .seg.nrrd of 3D Slicer, whose segments have the names of the tissues, or an image with
+        the label values of the result.
+    like
+        JSON of the result that was corrected.
+    out
+        Label map to write; by default it is named after the result, with _corrected.
+    """
+    from brainsegnet.inference.segmentation import beside
+    from brainsegnet.pipeline.measure import measure as run
+    from brainsegnet.pipeline.measure import name_corrected
+
+    target = out or name_corrected(like)
+    keep_existing([target, beside(target, ".json")], overwrite)
+    saved = run(mask, like, target, options)
+    before = saved.report["original"]["volumes_ml"].get("regions", {})
+    for region, ml in saved.report["volumes_ml"]["regions"].items():
+        known = f", before {before[region]:.1f} ml" if region in before else ""
+        say(f"{saved.name}: {region} {ml:.1f} ml{known}")
+    changed = ", ".join(f"{what.removesuffix('_ml')} {ml:.2f} ml" for what, ml in saved.report["changed"].items())
+    say(f"{saved.name}: {changed}; {saved.path}")

@@ -151,7 +151,10 @@ class Segmentation:
             for name, file in files.items():
                 write_image(maps[name], begin(file))
             written = {name: file.name for name, file in files.items()}
-            more = {**self._save_picture(path, begin), **save_label_files(self.options.label_files, self.card.task, path, begin)}
+            more = {
+                **self._save_picture(path, begin),
+                **save_label_files(self.options.label_files, self.card.task, path, begin),
+            }
             more |= {**self._save_preprocessed(path, begin), **self._save_dicom(path, begin)}
             report = {**self.report(path.name, written, {"write": time.perf_counter() - started}), **more}
             write_text(json.dumps(report, indent=2) + "\n", new_json)

@@ -1,8 +1,8 @@
 """Labels between this software and the programs in which people correct them, ITK-SNAP and 3D Slicer.
 
-Names and colours of labels are written as files that both programs load. Segments that 3D Slicer saved are read with
-their names, for it numbers them anew. Formats: ITK-SNAP's label descriptions, and the pages "Colors" and "Segmentations"
-of the developer guide of 3D Slicer 5.6.
+Names and colours of labels are written as files that both programs load. Segments that 3D Slicer saved are read by
+their names, because it changes their numbers. Formats: label descriptions of ITK-SNAP, and the pages "Colors" and
+"Segmentations" of the developer guide of 3D Slicer 5.6.
 """
 
 import re
@@ -91,7 +91,9 @@ def read_corrected(path: Path, task: Task, case: str = "") -> LabelMap:
         name = segments.get(value, f"label {value}")
         if _fold(name) not in tissues:
             known = ", ".join(task.labels.values())
-            raise LabelError(f"case {case}: segment {name!r} of {path} is no tissue of task {task.name}; name it {known}")
+            raise LabelError(
+                f"case {case}: segment {name!r} of {path} is no tissue of task {task.name}; name it {known}"
+            )
         table[value] = tissues[_fold(name)]
     return labels.with_labels(table[labels.array])
 

@@ -18,7 +18,7 @@ from brainsegnet._types import Array
 from brainsegnet.errors import DatasetError, ImageError
 from brainsegnet.plotting import DrawingOptions
 from brainsegnet.plotting.marks import Marks, draw_marks
-from brainsegnet.plotting.overlays import MARGIN, Tile, draw_outlines, fill, heat_over, shades, spelt
+from brainsegnet.plotting.overlays import MARGIN, Tile, draw_outlines, heat_over, overlay, shades, spelt
 from brainsegnet.plotting.palettes import colours
 from brainsegnet.plotting.slices import Picture, Rgb, enlarge, literal
 from brainsegnet.task import ISLES2022, Task
@@ -134,9 +134,7 @@ def describe(strips: Sequence[Strip]) -> str:
 
 def _enlarge(strip: Strip, plane: Array, smooth: bool) -> Array:
     """A slice (H, W) at `PIXELS_PER_MM`, square pixels; labels keep their values where `smooth` is off."""
-    rows, columns = (
-        max(1, round(n * mm * PIXELS_PER_MM)) for n, mm in zip(plane.shape, strip.spacing_mm, strict=True)
-    )
+    rows, columns = (max(1, round(n * mm * PIXELS_PER_MM)) for n, mm in zip(plane.shape, strip.spacing_mm, strict=True))
     return enlarge(plane, (rows, columns), smooth)
 
 
@@ -164,7 +162,7 @@ def _draw_over(
 ) -> Tile:
     if drawing.outline:
         return Tile(under, labels, strip.marks)
-    return Tile(fill(under[..., 0], _enlarge(strip, labels, smooth=False), palette, 1.0), labels, strip.marks)
+    return Tile(overlay(under[..., 0], _enlarge(strip, labels, smooth=False), palette, 1.0), labels, strip.marks)
 
 
 def _heat(strip: Strip, layer: str) -> Picture:

@@ -27,12 +27,12 @@ class DrawingOptions:
     """
 
     palette: Palette | None = None
-    """Colours of the tissues: safe differ also for colour-blind readers and are bright on every grey; paper has those of
-    the paper, with enhancing in white. By default safe for pictures, and paper for the figures of the paper."""
+    """Colours of the tissues: safe differ also for colour-blind readers, and are seen on every grey; paper has those of
+    the paper, with enhancing in white. By default safe for pictures, and paper for figures of the paper."""
     outline: bool = False
     "Draw the outlines of the tissues alone, so that the scan is seen inside. By default they are filled too."
     dpi: int | None = None
-    "Resolution in dots per inch; by default 150 for pictures, and 300 for the figures of the paper."
+    "Resolution in dots per inch; by default 150 for pictures, and 300 for figures of the paper."
 
     def __post_init__(self) -> None:
         if self.palette is not None and self.palette not in get_args(Palette):

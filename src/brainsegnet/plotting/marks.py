@@ -1,13 +1,13 @@
 """What is written on a slice: the directions of the patient at its edges, its position, and a bar of a known length."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
+from numpy.typing import ArrayLike
 
 OBLIQUE = math.sin(math.radians(15))
 """Share of a direction above which its second letter is written: 15 degrees."""
@@ -34,7 +34,7 @@ class Marks:
     position: str
 
 
-def name_direction(direction: Sequence[float]) -> str:
+def name_direction(direction: ArrayLike) -> str:
     """The letters of a direction (x to the left, y to the back, z to the head), the strongest first.
 
     L and R are left and right, P and A the back and the front, S and I the head and the feet. A second letter tells of
@@ -49,7 +49,7 @@ def name_direction(direction: Sequence[float]) -> str:
     return "".join(_LETTERS[axis][int(parts[axis] < 0)] for axis in order if abs(parts[axis]) > OBLIQUE)
 
 
-def name_position(centre_mm: Sequence[float], normal: Sequence[float]) -> str:
+def name_position(centre_mm: ArrayLike, normal: ArrayLike) -> str:
     """The place of a slice along the axis of the patient that is nearest to its normal, as DICOM viewers write it.
 
     An oblique slice has one place for each voxel; that of its centre counts.
@@ -63,7 +63,7 @@ def name_position(centre_mm: Sequence[float], normal: Sequence[float]) -> str:
         ('I 12.3 mm', 'L 8.0 mm')
     """
     axis = int(np.argmax(np.abs(normal)))
-    value = round(float(centre_mm[axis]), 1)
+    value = round(float(np.asarray(centre_mm)[axis]), 1)
     return f"{_LETTERS[axis][int(value < 0)]} {abs(value):.1f} mm"
 
 
@@ -107,15 +107,14 @@ def draw_marks(axes: Axes, marks: Marks, size: float, unit: float = 1.0) -> None
     )
     halo = [withStroke(linewidth=size / 4, foreground="black")]
     for x, y, text, across, along in edges:
-        style = {"color": _INK, "size": size, "transform": axes.transAxes, "path_effects": halo}
-        axes.text(x, y, text, ha=across, va=along, **style)
+        place = axes.transAxes
+        axes.text(x, y, text, ha=across, va=along, color=_INK, size=size, transform=place, path_effects=halo)
     (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
     length_mm = choose_bar((right - left) / unit)
     wide, tall = right - left, bottom - top
     start, thick = right - 0.03 * wide - length_mm * unit, 0.012 * tall
-    place = (start, bottom - 0.025 * tall - thick)
-    bar = Rectangle(place, length_mm * unit, thick, facecolor=_INK, linewidth=0, gid=BAR, path_effects=halo)
+    upper = bottom - 0.025 * tall - thick
+    bar = Rectangle((start, upper), length_mm * unit, thick, facecolor=_INK, linewidth=0, gid=BAR, path_effects=halo)
     axes.add_patch(bar)
-    middle = (start + length_mm * unit / 2, place[1] - 0.008 * tall)
-    text = describe_length(length_mm)
-    axes.text(*middle, text, ha="center", va="bottom", color=_INK, size=size, path_effects=halo)
+    middle, text = start + length_mm * unit / 2, describe_length(length_mm)
+    axes.text(middle, upper - 0.008 * tall, text, ha="center", va="bottom", color=_INK, size=size, path_effects=halo)

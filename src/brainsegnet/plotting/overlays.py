@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from scipy import ndimage
 
 from brainsegnet._types import Array
 from brainsegnet.errors import GridMismatch, MissingSequence
@@ -123,23 +124,25 @@ def _draw_row(
     tiles = [Tile(shades(cut), marks=marks) for cut in cuts]
     for labels in map(view.cut, maps):
         large = enlarge(labels, (rows, columns), smooth=False)
-        drawn = shades(cuts[0]) if drawing.outline else fill(cuts[0], large, palette)
+        drawn = shades(cuts[0]) if drawing.outline else overlay(cuts[0], large, palette)
         tiles.append(Tile(drawn, labels, marks))
     return tiles
 
 
-def fill(grey: Array, labels: Array, palette: Mapping[int, Rgb], opacity: float = 0.6) -> Picture:
-    """A slice in grey (H, W) under its labels at one opacity, as a picture (H, W, 3). Labels without a colour stay grey.
+def overlay(grey: Array, labels: Array, palette: Mapping[int, Rgb], opacity: float = 0.6) -> Picture:
+    """A slice in grey (H, W) under its labels as a picture (H, W, 3): outlines opaque, insides at `opacity`.
 
-    The grey is dimmed, so that a bright voxel without a label cannot be taken for one in white.
+    The grey is dimmed, so that a bright voxel without a label cannot be taken for one in white. Labels that the palette
+    lacks stay grey.
 
     Examples:
-        >>> fill(np.zeros((1, 2)), np.array([[0, 4]]), {4: (1.0, 1.0, 1.0)})[0].tolist()
-        [[0.0, 0.0, 0.0], [0.6, 0.6, 0.6]]
+        >>> overlay(np.zeros((3, 3)), np.eye(3, dtype=int) * 4, {4: (1.0, 1.0, 1.0)})[1, 1].tolist()
+        [1.0, 1.0, 1.0]
     """
     picture = _DIMMED * shades(grey)
     for value, colour in palette.items():
-        weight = (opacity * (labels == value))[..., None]
+        mask = labels == value
+        weight = np.where(mask & ~ndimage.binary_erosion(mask), 1.0, opacity * mask)[..., None]
         picture = (1 - weight) * picture + weight * np.array(colour)
     return picture
 

@@ -7,12 +7,12 @@ from typing import Any
 from pydantic import ValidationError
 
 from brainsegnet._atomic import writable
-from brainsegnet.errors import BrainSegNetError, ImageError
+from brainsegnet.errors import ImageError
 from brainsegnet.io.images import read_image, read_labels
 from brainsegnet.io.results import find_result
-from brainsegnet.model.store import open_model
+from brainsegnet.model.store import find_task
 from brainsegnet.plotting.viewer import Shown, Viewer, show
-from brainsegnet.task import TASKS, Task, load_task, present
+from brainsegnet.task import Task, load_task, present
 from brainsegnet.volume import LabelMap, Volume
 
 ENTROPY = "entropy"
@@ -86,21 +86,12 @@ def _find_motions(note: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _find_task(note: Mapping[str, Any], labels: LabelMap) -> Task:
-    """The task of a result: by its name, by the card of its model, or made of the names of its labels alone."""
+    """The task of a result, or one made of the names of its labels alone."""
+    if task := find_task(note):
+        return task
     convention = note.get("convention")
     listed = convention.items() if isinstance(convention, dict) else ()
     named = {int(value): str(tissue) for value, tissue in listed if value.isdecimal()}
-    model = note.get("model")
-    folder = model.get("folder") if isinstance(model, dict) else None
-    candidates = [TASKS.get(str(note.get("task")))]
-    if isinstance(folder, str) and folder:
-        try:
-            candidates.append(open_model(Path(folder)).card.task)
-        except BrainSegNetError:  # it was moved, which is no reason not to look at its result
-            candidates.append(None)
-    for task in candidates:
-        if task and named and dict(task.labels) == named:
-            return task
     found = {value: f"label {value}" for value in present(labels.array) if value} or {1: "label 1"}
     try:
         return _make_task(named or found)

@@ -100,14 +100,17 @@ class Scene:
         middle = [(n - 1) / 2 for n in self.box.shape]
         middle[view.plane] = view.index
         centre = self.affine @ (*middle, 1)
-        edges = (name_direction(direction) for direction in (-right, right, -lower, lower))
-        return Marks(*edges, position=name_position(centre[:3].tolist(), directions[view.plane].tolist()))
+        return Marks(
+            left=name_direction(-right),
+            right=name_direction(right),
+            top=name_direction(-lower),
+            bottom=name_direction(lower),
+            position=name_position(centre[:3], directions[view.plane]),
+        )
 
 
 def find_brain(image: Volume) -> Mask:
-    """Voxels (D, H, W) that are not air, which is measured along the edges of the grid; all of them where it has none.
-
-    """
+    """Voxels (D, H, W) that are not air, as the edges of the grid show it; all voxels where they show none."""
     brain = find_air(image.array).find_foreground(image.array)
     return brain if brain.any() else np.ones(image.shape, np.bool_)
 
@@ -121,7 +124,9 @@ def enlarge(plane: Array, pixels: tuple[int, int], smooth: bool) -> Array:
     """
     places = [(np.arange(count) + 0.5) * n / count - 0.5 for count, n in zip(pixels, plane.shape, strict=True)]
     if not smooth:
-        rows, columns = (np.rint(place).astype(int).clip(0, n - 1) for place, n in zip(places, plane.shape, strict=True))
+        rows, columns = (
+            np.rint(place).astype(int).clip(0, n - 1) for place, n in zip(places, plane.shape, strict=True)
+        )
         return np.asarray(plane[np.ix_(rows, columns)])
     for axis, place in enumerate(places):
         last = plane.shape[axis] - 1
