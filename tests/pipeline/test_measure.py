@@ -5,7 +5,6 @@ import json
 import shutil
 
 import numpy as np
-import pydicom
 import pytest
 
 from brainsegnet._atomic import hash_file
@@ -138,13 +137,13 @@ def test_what_cannot_be_measured_is_refused_in_one_sentence(result, corrected, t
         measure(mask, result, mask)
     with pytest.raises(OutputError, match="is the file that is measured or was corrected"):
         measure(mask, result, result.with_name("lesion.nii.gz"))
-    with pytest.raises(ImageError, match="is not DICOM, so no DICOM segmentation can refer to it; leave out --dicom"):
+    with pytest.raises(ImageError, match=r"is not DICOM, so no DICOM segmentation can refer to it; leave out --dicom"):
         measure(mask, result, tmp_path / "out.nii.gz", MeasureOptions(dicom=True))
     (tmp_path / "lone.json").write_text("{}")
-    with pytest.raises(ImageError, match="lone.json is not the JSON of a result of segment"):
+    with pytest.raises(ImageError, match=r"lone\.json is not the JSON of a result of segment"):
         measure(mask, tmp_path / "lone.json", tmp_path / "out.nii.gz")
     shutil.copy(result, tmp_path / "lone.json")
-    with pytest.raises(ImageError, match="the label map of .*lone.json, is not there; put it back"):
+    with pytest.raises(ImageError, match=r"the label map of .*lone\.json, is not there; put it back"):
         measure(mask, tmp_path / "lone.json", tmp_path / "out.nii.gz")
     unknown = json.loads(result.read_text()) | {"task": "mine", "model": {}}
     shutil.copy(result.with_name("lesion.nii.gz"), tmp_path)

@@ -21,11 +21,11 @@ from brainsegnet.io.results import describe_place, find_result
 from brainsegnet.model.store import find_task
 from brainsegnet.pipeline import MeasureOptions
 from brainsegnet.pipeline.batch import SavedCase
+from brainsegnet.pipeline.inputs import Note
 from brainsegnet.preprocessing.grids import paste
 from brainsegnet.task import Task, load_task
 from brainsegnet.volume import LabelMap, Volume
 
-Note = Mapping[str, Any]
 _OF_THE_MODEL = ("uncertainty", "preprocessed", "picture", "dicom", "label_files", "report", "original")
 """Entries of a JSON that tell of files or numbers which the correction does not have."""
 

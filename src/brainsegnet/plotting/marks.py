@@ -107,8 +107,8 @@ def draw_marks(axes: Axes, marks: Marks, size: float, unit: float = 1.0) -> None
     )
     halo = [withStroke(linewidth=size / 4, foreground="black")]
     for x, y, text, across, along in edges:
-        place = axes.transAxes
-        axes.text(x, y, text, ha=across, va=along, color=_INK, size=size, transform=place, path_effects=halo)
+        drawn = axes.text(x, y, text, ha=across, va=along, color=_INK, size=size, transform=axes.transAxes)
+        drawn.set(path_effects=halo, weight="normal" if text == marks.position else "bold")
     (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
     length_mm = choose_bar((right - left) / unit)
     wide, tall = right - left, bottom - top

@@ -36,7 +36,7 @@ _INSET = 0.75
 """Level of a mask at which its outline is drawn: a quarter of a voxel inside, so that those of neighbours are seen."""
 _LINE, _CASING = 0.8, 1.9
 """Points of an outline, and with its black edge."""
-_LETTER = 7.0
+_LETTER = 7.5
 _DIM = "0.65"
 
 
