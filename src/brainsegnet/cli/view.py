@@ -8,6 +8,7 @@ from cyclopts import Parameter
 from brainsegnet.cli.app import Folders, Overwrite, app, keep_existing, verb
 from brainsegnet.cli.messages import complain, say
 from brainsegnet.pipeline import MeasureOptions
+from brainsegnet.reporting import ReportOptions
 
 
 @verb(app)
@@ -54,6 +55,7 @@ def measure(
     like: Path,
     out: Path | None = None,
     options: Annotated[MeasureOptions | None, Parameter(name="*")] = None,
+    reporting: Annotated[ReportOptions | None, Parameter(name="*")] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Measure a result that was corrected by hand, in 3D Slicer or ITK-SNAP, and write it again, marked as corrected.
@@ -74,8 +76,9 @@ def measure(
     from brainsegnet.pipeline.measure import measure as run
     from brainsegnet.pipeline.measure import name_corrected
 
-    target = out or name_corrected(like)
-    keep_existing([target, beside(target, ".json")], overwrite)
+    target, reporting = out or name_corrected(like), reporting or ReportOptions()
+    page = beside(target, ".html")
+    keep_existing([target, beside(target, ".json"), *([page] if reporting.report else [])], overwrite)
     saved = run(mask, like, target, options)
     before = saved.report["original"]["volumes_ml"].get("regions", {})
     for region, ml in saved.report["volumes_ml"]["regions"].items():
@@ -83,3 +86,8 @@ def measure(
         say(f"{saved.name}: {region} {ml:.1f} ml{known}")
     changed = ", ".join(f"{what.removesuffix('_ml')} {ml:.2f} ml" for what, ml in saved.report["changed"].items())
     say(f"{saved.name}: {changed}; {saved.path}")
+    if reporting.report:
+        from brainsegnet.reporting.patient import write_patient_report
+
+        write_patient_report(target, page, reporting, options.images if options else ())
+        say(f"{saved.name}: {page}")

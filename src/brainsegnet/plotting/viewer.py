@@ -16,12 +16,11 @@ from brainsegnet._atomic import writable, write_text
 from brainsegnet._types import Array, ItkObject
 from brainsegnet.errors import ImageError
 from brainsegnet.io.images import write_image
+from brainsegnet.metrics.lesions import ANY_LESION, Lesion, measure_lesions
 from brainsegnet.metrics.scores import dice
 from brainsegnet.plotting.overlays import spelt
 from brainsegnet.plotting.packing import (
     Frame,
-    Lesion,
-    find_lesions,
     frame_head,
     mask_head,
     pack,
@@ -36,7 +35,7 @@ from brainsegnet.preprocessing.registration import register
 from brainsegnet.task import Task
 from brainsegnet.volume import LabelMap, Volume, load_itk
 
-ANY_LESION, BACKGROUND = "any lesion", "background"
+BACKGROUND = "background"
 MOST_LESIONS = 50
 _HEIGHT = 860
 """Pixels of a viewer in a notebook."""
@@ -111,16 +110,16 @@ def show(shown: Shown) -> Viewer:
     truth = None if shown.truth is None else resample(shown.truth, shown.labels).array
     if truth is not None:
         shown.task.check(truth, f"{shown.name} (truth)")
-    meta, volumes = _pack_all(shown, _bring_all(shown), truth)
+    meta, volumes = _pack_all(shown, bring_images(shown), truth)
     home = files("brainsegnet.plotting")
     page, style, script = (home.joinpath(f"viewer.{end}").read_text("utf-8") for end in ("html.j2", "css", "js"))
-    warnings = _list_warnings(shown)
+    warnings = list_warnings(shown)
     writer = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     html = writer.from_string(page).render(
         name=shown.name,
         warnings=warnings,
         about=_describe_origin(shown),
-        regions=_describe_regions(shown, truth),
+        regions=describe_regions(shown, truth),
         truth=truth is not None,
         meta=meta,
         meta_json=json.dumps(meta, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c"),
@@ -132,7 +131,7 @@ def show(shown: Shown) -> Viewer:
     return Viewer(html, warnings)
 
 
-def _bring_all(shown: Shown) -> dict[str, Array]:
+def bring_images(shown: Shown) -> dict[str, Array]:
     """Each image (D, H, W) on the grid of the label map; what was registered for the result is registered again."""
     reference = next((image for image in shown.images.values() if _is_on_grid(image, shown.labels)), None)
     arrays = {}
@@ -196,9 +195,10 @@ def _pack_all(shown: Shown, arrays: Mapping[str, Array], truth: Array | None) ->
 
 def _describe_grid(shown: Shown, frame: Frame, head: Array) -> dict[str, Any]:
     """Shape, place, labels and lesions, with axes in the order (w, h, d)."""
-    lesions = find_lesions(shown.labels, frame)
+    lesions = measure_lesions(shown.labels, shown.task, region=ANY_LESION)
+    more = lesions[MOST_LESIONS:]
     middle = tuple(n // 2 for n in frame.shape[::-1])
-    start = lesions[0].place if lesions else middle
+    start = frame.find(lesions[0].voxel) if lesions else middle
     return {
         "case": shown.name,
         "shape": frame.shape[::-1],
@@ -209,7 +209,7 @@ def _describe_grid(shown: Shown, frame: Frame, head: Array) -> dict[str, Any]:
         "labels": _describe_labels(shown),
         "regions": [{"name": region, "values": values} for region, values in shown.task.regions.items()],
         "lesions": [_describe_lesion(lesion, frame) for lesion in lesions[:MOST_LESIONS]],
-        "more": {"count": len(lesions[MOST_LESIONS:]), "ml": sum(lesion.ml for lesion in lesions[MOST_LESIONS:])},
+        "more": {"count": len(more), "ml": sum(lesion.volume_ml for lesion in more)},
         "start": start,
     }
 
@@ -228,11 +228,12 @@ def _describe_labels(shown: Shown) -> list[dict[str, Any]]:
 
 
 def _describe_lesion(lesion: Lesion, frame: Frame) -> dict[str, Any]:
-    x, y, z = (frame.to_ras @ (*lesion.place, 1))[:3].tolist()
-    return {"ml": lesion.ml, "place": lesion.place, "mm": f"{x:.0f}, {y:.0f}, {z:.0f}".replace("-", "\N{MINUS SIGN}")}
+    place = frame.find(lesion.voxel)
+    x, y, z = (frame.to_ras @ (*place, 1))[:3].tolist()
+    return {"ml": lesion.volume_ml, "place": place, "mm": f"{x:.0f}, {y:.0f}, {z:.0f}".replace("-", "\N{MINUS SIGN}")}
 
 
-def _describe_regions(shown: Shown, truth: Array | None) -> list[dict[str, Any]]:
+def describe_regions(shown: Shown, truth: Array | None) -> list[dict[str, Any]]:
     """Of each region: volume, interval, mean Dice on unseen cases, Dice to the truth; None for what is not known."""
     intervals, expected = (
         _get(shown.note, *where) for where in (("uncertainty", "volume_intervals"), ("validation", "those used"))
@@ -261,7 +262,7 @@ def _list_maps(shown: Shown) -> dict[str, Array]:
     return ({} if background is None else {ANY_LESION: 1 - background}) | found
 
 
-def _list_warnings(shown: Shown) -> tuple[str, ...]:
+def list_warnings(shown: Shown) -> tuple[str, ...]:
     """The sentences of the result, of its registrations, and of what was found while it was read."""
     moved = _get(shown.note, "geometry", "moved")
     of_moved = [f"{name}: {_get(moved, name).get('warning')}" for name in moved if _get(moved, name).get("warning")]
