@@ -8,6 +8,7 @@ from cyclopts import Parameter
 from brainsegnet.cli.app import Folders, Overwrite, app, keep_existing, verb
 from brainsegnet.cli.messages import complain, say
 from brainsegnet.pipeline import MeasureOptions
+from brainsegnet.plotting import ViewerName
 from brainsegnet.reporting import ReportOptions
 
 
@@ -20,6 +21,7 @@ def view(
     images: Folders | None = None,
     truth: Path | None = None,
     task: str | None = None,
+    viewer: ViewerName = "canvas",
     overwrite: Overwrite = False,
 ) -> None:
     """Write one HTML page to scroll through a result. It opens offline, in any browser.
@@ -38,11 +40,14 @@ def view(
         True label map in the same label convention.
     task
         Label convention of a label map without a JSON.
+    viewer
+        What draws. canvas: a small script that runs in any browser. niivue: NiiVue, with WebGL 2; needs
+        brainsegnet[niivue], and shows images and labels alone.
     """
     from brainsegnet.plotting.result import view as run
 
     keep_existing([out], overwrite)
-    for warning in run(result, out, images or [], truth, task).warnings:
+    for warning in run(result, out, images or [], truth, task, viewer).warnings:
         complain(f"warning: {warning}")
     say(f"done; open {out}")
 

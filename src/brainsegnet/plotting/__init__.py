@@ -9,6 +9,7 @@ from typing import Literal, get_args
 from brainsegnet.errors import OutputError
 
 Palette = Literal["safe", "paper"]
+ViewerName = Literal["canvas", "niivue"]
 LEAST_DPI, MOST_DPI = 30, 1200
 
 
