@@ -1,5 +1,6 @@
 """A result as one HTML page with NiiVue, which draws it with WebGL. Its script comes from nilearn, and is checked."""
 
+import base64
 import hashlib
 import json
 from collections.abc import Mapping
@@ -14,7 +15,7 @@ from brainsegnet._types import Array
 from brainsegnet.errors import MissingExtra
 from brainsegnet.io.images import from_array
 from brainsegnet.plotting.overlays import spelt
-from brainsegnet.plotting.packing import Frame, frame_head, mask_head, to_text
+from brainsegnet.plotting.packing import Frame, frame_head, mask_head
 from brainsegnet.plotting.viewer import Shown, Viewer, bring_images, list_warnings, to_nifti
 from brainsegnet.task import Task
 
@@ -91,8 +92,9 @@ def to_levels(image: Array, inside: Array) -> Array:
 
 
 def _to_volume(array: Array, frame: Frame) -> str:
-    """What is shown of an array (D, H, W), as NIfTI in base64."""
-    return to_text(to_nifti(from_array(np.asarray(array, np.uint8).T, frame.to_ras)))
+    """What is shown of an array (D, H, W), as .nii.gz in base64."""
+    volume = from_array(np.asarray(array, np.uint8).T, frame.to_ras)
+    return base64.b64encode(to_nifti(volume)).decode("ascii")
 
 
 def _list_colours(task: Task) -> dict[str, list[int] | list[str]]:
