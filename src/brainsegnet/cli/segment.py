@@ -14,6 +14,7 @@ from brainsegnet.cli.app import (
     Paths,
     allow_no,
     app,
+    flatten,
     keep_existing,
     report_failures,
     report_left_out,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from brainsegnet.pipeline.batch import BatchResult, SavedCase
 
 allow_no(SegmentOptions)
+flatten(SegmentOptions)
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,9 @@ import numpy as np
 
 from brainsegnet._types import Array, Doubles, Mask
 from brainsegnet.metrics.lesions import Lesion, Line
-from brainsegnet.plotting.overlays import SIDES, colours, overlay
+from brainsegnet.plotting.overlays import overlay
 from brainsegnet.plotting.packing import CONTRAST, Frame, frame_head
+from brainsegnet.plotting.palettes import colours
 from brainsegnet.plotting.slices import Picture, Rgb, View
 from brainsegnet.task import Task
 from brainsegnet.volume import LabelMap
@@ -25,6 +26,7 @@ OUTLINE, FILL = 0.0, 0.35
 SCALE_MM = 20
 AXIAL, CORONAL, SAGITTAL = range(3)
 PLANES = ("axial", "coronal", "sagittal")
+SIDES = (("R", "L"), ("R", "L"), ("A", "P"))
 _TEXT_MM = 9.0
 """Height of letters, in a panel 160 mm wide."""
 

@@ -188,7 +188,7 @@ def _pack_all(shown: Shown, arrays: Mapping[str, Array], truth: Array | None) ->
         packed = pack_share(frame.take(share))
         volumes[f"map{number}"] = packed.data
         maps.append({"name": name, **packed.scale})
-    file, content = shown.file or (f"{shown.name}.nii.gz", _to_nifti(shown.labels))
+    file, content = shown.file or (f"{shown.name}.nii.gz", to_nifti(shown.labels))
     volumes["mask"] = to_text(content)
     return {**_describe_grid(shown, frame, head), "images": images, "maps": maps, "file": file}, volumes
 
@@ -279,10 +279,11 @@ def _describe_origin(shown: Shown) -> str:
     return f"Found by the model {model}" + (f" in {found}" if found else "") + (f", without {absent}" if absent else "")
 
 
-def _to_nifti(labels: LabelMap) -> bytes:
+def to_nifti(volume: Volume) -> bytes:
+    """A volume as the bytes of a .nii.gz."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "labels.nii.gz"
-        write_image(labels, path)
+        write_image(volume, path)
         return path.read_bytes()
 
 
