@@ -14,7 +14,7 @@ from brainsegnet.inference import SegmentOptions
 from brainsegnet.io.images import describe_file, write_image
 from brainsegnet.reporting import ReportOptions
 from brainsegnet.reporting.patient import write_patient_report
-from brainsegnet.reporting.provenance import describe_command
+from brainsegnet.reporting.provenance import describe_commands
 from brainsegnet.volume import LabelMap, Volume
 from browser import Browser, find_browser
 
@@ -138,7 +138,16 @@ def test_a_name_is_shown_on_request_and_stays_text(result, tmp_path):
 def test_a_corrected_result_says_so(tmp_path):
     result = lay_down(tmp_path, corrected=True, warnings=[])
     write_patient_report(result, tmp_path / "c.html")
-    assert "The label map was corrected by hand." in (tmp_path / "c.html").read_text(encoding="utf-8")
+    page = (tmp_path / "c.html").read_text(encoding="utf-8")
+    assert "The label map was corrected by hand." in page and "brainsegnet measure MASK" in page
+    assert "80 % interval, ml" not in page and "Dice on unseen cases" not in page
+
+
+def test_a_folder_named_out_does_not_change_the_command(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = lay_down(tmp_path).relative_to(tmp_path)
+    write_patient_report(result, tmp_path / "p.html")
+    assert "--out result.nii.gz" in (tmp_path / "p.html").read_text(encoding="utf-8")
 
 
 def test_nothing_found_is_said(tmp_path):
@@ -206,7 +215,7 @@ def test_a_damaged_json_gives_a_page_or_one_sentence(tmp_path, wrong):
 
 
 def test_the_command_that_repeats_it_can_be_typed(result):
-    command = describe_command(json.loads(result.with_suffix("").with_suffix(".json").read_text()))
+    (command,) = describe_commands(json.loads(result.with_suffix("").with_suffix(".json").read_text()), str)
     assert "--spacing keep" in command and "--no-register" in command and "--uncertainty" not in command
     app.parse_args(command.split()[1:], exit_on_error=False, print_error=False)
 

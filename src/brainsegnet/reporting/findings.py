@@ -133,6 +133,8 @@ def tabulate_volumes(shown: Shown) -> Table:
     rows += [[f"tissue: {tissue}", _measure_ml(shown, value), None, None, None] for tissue, value in of_tissues]
     columns = [*text_columns("Region"), *number_columns("Volume, ml", "80 % interval, ml", form=".1f")]
     columns += [*text_columns("Interval held the truth"), Column("Dice on unseen cases", ".2f")]
+    if shown.note.get("corrected") is True:
+        return Table(columns[:2], [row[:2] for row in rows])
     notes = [] if intervals else ["Intervals are given with segment --report or --uncertainty."]
     return Table(columns, rows, notes=tuple(notes))
 

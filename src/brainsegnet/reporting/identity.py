@@ -13,6 +13,8 @@ from brainsegnet.io.images import READERS
 _PATH = re.compile(r"(?<![\w.])(?:[A-Za-z]:[\\/]|\.{0,2}[\\/])[^\s,;()'\"]+")
 """What looks like the path of a file."""
 THIS_CASE, SOME_FILE = "[case]", "[file]"
+PLAIN = frozenset({"", ".", "data", "image", "images", "in", "out", "output", "result", "results", "scans", "study"})
+"""Names of folders and files that tell nothing, and that sentences use as words."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class Names:
             for name in _list_names(facts if isinstance(facts, dict) else {}):
                 said.setdefault(name, str(sequence))
         said |= {str(path): SOME_FILE for path in (result, result.parent, result.resolve(), result.parent.resolve())}
-        return cls({name: word for name, word in said.items() if name.casefold() not in {*ORDER, "", "."}}, shown)
+        return cls({name: word for name, word in said.items() if name.casefold() not in {*ORDER, *PLAIN}}, shown)
 
     def hide(self, text: str) -> str:
         """A sentence with what stands for each name, the longest names first.

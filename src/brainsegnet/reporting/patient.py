@@ -31,7 +31,7 @@ from brainsegnet.reporting.findings import (
     tabulate_volumes,
 )
 from brainsegnet.reporting.identity import Names
-from brainsegnet.reporting.provenance import describe_command, describe_images, describe_model, describe_work
+from brainsegnet.reporting.provenance import describe_commands, describe_images, describe_model, describe_work
 from brainsegnet.volume import Volume
 
 MOST_DRAWN = 4
@@ -128,7 +128,7 @@ def _describe_origin(found: Findings, result: Path, options: ReportOptions) -> d
         "work": [(name, names.hide(fact)) for name, fact in describe_work(note)],
         "model": [(name, names.hide(fact)) for name, fact in describe_model(note)],
         "images": describe_images(note, digest, options.identify),
-        "command": names.hide(describe_command(note)),
+        "commands": describe_commands(note, names.hide),
         "named": options.identify,
         "version": version("brainsegnet"),
     }

@@ -1,7 +1,7 @@
 """How a result came about, from its JSON: what was done to the study, the model, the files and the command."""
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,11 @@ def describe_work(note: Mapping[str, Any]) -> Facts:
         rows.append(("Network", f"{note.get('engine') or 'engine not stated'}; voxels of {_spell_mm(spacing)}"))
     dropped = get(note, "dropped")
     if count := dropped.get("components"):
-        rows.append(("Left out", f"{count} components of {dropped.get('ml', 0):.1f} ml, of lower confidence"))
+        parts = "1 component" if count == 1 else f"{count} components"
+        rows.append(("Left out", f"{parts} of {dropped.get('ml', 0):.1f} ml, of lower confidence"))
+    if (decided := get(note, "presence")) and decided.get("kept") is False:
+        change = f"{decided['marked_ml']:.1f} ml of {decided['tissue']} became {decided['becomes']}"
+        rows.append(("Decided", f"{change}: probability {decided['probability']:.2f} that the scan has any"))
     rows += [("Note", str(sentence)) for sentence in note.get("notes", [])]
     return rows
 
@@ -87,12 +91,25 @@ def describe_images(note: Mapping[str, Any], digest: str, identify: bool) -> Tab
     return Table(text_columns("Image", *names, f"SHA-256, first {_SHOWN_DIGITS} digits"), rows)
 
 
-def describe_command(note: Mapping[str, Any]) -> str:
-    """The command that segments the study again; STUDY, MASK and MODEL stand for what the page does not name."""
+def describe_commands(note: Mapping[str, Any], hide: Callable[[str], str]) -> list[str]:
+    """The commands that make the result again; STUDY and MASK stand for what the page does not name.
+
+    Args:
+        note: Content of the JSON.
+        hide: Hides the names in the value of an option.
+    """
+    commands = [_describe_segment(note, hide)]
+    if note.get("corrected") is True:
+        words = ("brainsegnet", "measure", "MASK", "--like", "result.json", "--out", "corrected.nii.gz", "--report")
+        commands.append(shlex.join(words))
+    return commands
+
+
+def _describe_segment(note: Mapping[str, Any], hide: Callable[[str], str]) -> str:
     options, plain = get(note, "options"), SegmentOptions()
     words = ["brainsegnet", "segment", "STUDY", "--out", "result.nii.gz", "--report"]
     if name := get(note, "model").get("name"):
-        words[3:3] = ["--model", str(name)]
+        words[3:3] = ["--model", hide(str(name))]
     for field in fields(SegmentOptions):
         value, flag = options.get(field.name), field.name.replace("_", "-")
         if field.name not in options or value == getattr(plain, field.name) or field.name == "uncertainty":
@@ -100,5 +117,5 @@ def describe_command(note: Mapping[str, Any]) -> str:
         if isinstance(value, bool):
             words.append(f"--{flag}" if value else f"--no-{flag}")
         else:
-            words += [f"--{flag}", "MASK" if field.name == "brain_mask" else str(value)]
+            words += [f"--{flag}", "MASK" if field.name == "brain_mask" else hide(str(value))]
     return shlex.join(words)
