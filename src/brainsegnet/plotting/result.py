@@ -43,9 +43,18 @@ def view(
         OutputError: the page cannot be written.
     """
     writable(out, (".html",))
+    viewer = show(read_shown(result, images, truth, task))
+    viewer.save(out)
+    return viewer
+
+
+def read_shown(
+    result: Path, images: Sequence[Path] = (), truth: Path | None = None, task: Task | str | None = None
+) -> Shown:
+    """A label map on disk, with its images and everything that its JSON tells. Arguments and errors: see `view`."""
     labels, found = read_labels(result), find_result(result, images)
     maps, absent = _read_maps(found.note, result.parent)
-    shown = Shown(
+    return Shown(
         name=found.case.name,
         labels=labels,
         task=load_task(task) if isinstance(task, str) else task or _find_task(found.note, labels),
@@ -57,9 +66,6 @@ def view(
         file=(result.name, result.read_bytes()),
         warnings=(*found.warnings, *absent),
     )
-    viewer = show(shown)
-    viewer.save(out)
-    return viewer
 
 
 def _read_maps(note: Mapping[str, Any], folder: Path) -> tuple[dict[str, Volume], list[str]]:

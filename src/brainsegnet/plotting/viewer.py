@@ -111,7 +111,7 @@ def show(shown: Shown) -> Viewer:
     truth = None if shown.truth is None else resample(shown.truth, shown.labels).array
     if truth is not None:
         shown.task.check(truth, f"{shown.name} (truth)")
-    meta, volumes = _pack_all(shown, _bring_all(shown), truth)
+    meta, volumes = _pack_all(shown, bring_images(shown), truth)
     home = files("brainsegnet.plotting")
     page, style, script = (home.joinpath(f"viewer.{end}").read_text("utf-8") for end in ("html.j2", "css", "js"))
     warnings = _list_warnings(shown)
@@ -132,8 +132,12 @@ def show(shown: Shown) -> Viewer:
     return Viewer(html, warnings)
 
 
-def _bring_all(shown: Shown) -> dict[str, Array]:
-    """Each image (D, H, W) on the grid of the label map; what was registered for the result is registered again."""
+def bring_images(shown: Shown) -> dict[str, Array]:
+    """Each image (D, H, W) on the grid of the label map; what was registered for the result is registered again.
+
+    Raises:
+        ImageError: there is no image, or one cannot be registered again.
+    """
     reference = next((image for image in shown.images.values() if _is_on_grid(image, shown.labels)), None)
     arrays = {}
     for name, image in shown.images.items():
