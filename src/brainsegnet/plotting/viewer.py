@@ -16,12 +16,11 @@ from brainsegnet._atomic import writable, write_text
 from brainsegnet._types import Array, ItkObject
 from brainsegnet.errors import ImageError
 from brainsegnet.io.images import write_image
+from brainsegnet.metrics.lesions import ANY_LESION, Lesion, measure_lesions
 from brainsegnet.metrics.scores import dice
 from brainsegnet.plotting.overlays import spelt
 from brainsegnet.plotting.packing import (
     Frame,
-    Lesion,
-    find_lesions,
     frame_head,
     mask_head,
     pack,
@@ -36,7 +35,7 @@ from brainsegnet.preprocessing.registration import register
 from brainsegnet.task import Task
 from brainsegnet.volume import LabelMap, Volume, load_itk
 
-ANY_LESION, BACKGROUND = "any lesion", "background"
+BACKGROUND = "background"
 MOST_LESIONS = 50
 _HEIGHT = 860
 """Pixels of a viewer in a notebook."""
@@ -200,9 +199,10 @@ def _pack_all(shown: Shown, arrays: Mapping[str, Array], truth: Array | None) ->
 
 def _describe_grid(shown: Shown, frame: Frame, head: Array) -> dict[str, Any]:
     """Shape, place, labels and lesions, with axes in the order (w, h, d)."""
-    lesions = find_lesions(shown.labels, frame)
+    lesions = measure_lesions(shown.labels, shown.task, region=ANY_LESION)
+    more = lesions[MOST_LESIONS:]
     middle = tuple(n // 2 for n in frame.shape[::-1])
-    start = lesions[0].place if lesions else middle
+    start = frame.find(lesions[0].voxel) if lesions else middle
     return {
         "case": shown.name,
         "shape": frame.shape[::-1],
@@ -213,7 +213,7 @@ def _describe_grid(shown: Shown, frame: Frame, head: Array) -> dict[str, Any]:
         "labels": _describe_labels(shown),
         "regions": [{"name": region, "values": values} for region, values in shown.task.regions.items()],
         "lesions": [_describe_lesion(lesion, frame) for lesion in lesions[:MOST_LESIONS]],
-        "more": {"count": len(lesions[MOST_LESIONS:]), "ml": sum(lesion.ml for lesion in lesions[MOST_LESIONS:])},
+        "more": {"count": len(more), "ml": sum(lesion.volume_ml for lesion in more)},
         "start": start,
     }
 
@@ -232,8 +232,9 @@ def _describe_labels(shown: Shown) -> list[dict[str, Any]]:
 
 
 def _describe_lesion(lesion: Lesion, frame: Frame) -> dict[str, Any]:
-    x, y, z = (frame.to_ras @ (*lesion.place, 1))[:3].tolist()
-    return {"ml": lesion.ml, "place": lesion.place, "mm": f"{x:.0f}, {y:.0f}, {z:.0f}".replace("-", "\N{MINUS SIGN}")}
+    place = frame.find(lesion.voxel)
+    x, y, z = (frame.to_ras @ (*place, 1))[:3].tolist()
+    return {"ml": lesion.volume_ml, "place": place, "mm": f"{x:.0f}, {y:.0f}, {z:.0f}".replace("-", "\N{MINUS SIGN}")}
 
 
 def _describe_regions(shown: Shown, truth: Array | None) -> list[dict[str, Any]]:
