@@ -1,15 +1,18 @@
 """What a repeat of a scan changes in volumes and diameters: test and retest of one head, segmented by a shipped model.
 
-    python benchmarks/retest.py scan tumour DATA/tumour SIMULATED --work /scratch/retest
-    python benchmarks/retest.py fit tumour --work /scratch/retest --out benchmarks/results/retest-tumour.json
+    brainsegnet simulate SIMULATED --realistic --cases 12 --seed 7000
+    python benchmarks/retest.py scan tumour DATA/brats2021 DATA/brats2023 DATA/brats2015 SIMULATED --work WORK
+    python benchmarks/retest.py fit tumour --work WORK --out benchmarks/results/retest-tumour.json
 
 `scan` moves each head (up to 10 degrees about any axis, up to 10 mm), resamples it, gives every sequence a new bias
 field and new noise, and segments it, `--trials` times. It leaves out what it finds in its folder, so it can be stopped
-and started again. `fit` compares all pairs of scans of one head. `brainsegnet.followup.retest` says what is fitted.
+and started again. `fit` compares all pairs of scans of one head by the law of `brainsegnet.followup.retest`, and writes
+its constants into the package too.
 
 The constants are fitted on all heads. `coverage` is judged on each head with the constants of the others, all scans of
-one patient left out together. `real` and `simulated` tell it for each kind. `trained_on` counts the heads whose
-patients the model was trained on: their scans may be segmented more steadily than others.
+one patient left out together. The share of pairs at which the law is fitted is raised in steps until this coverage
+reaches 95 %, so the coverage had that part in a choice. `itself` judges each original scan against its own repeats.
+`trained_on` counts the heads that the card of the model names: their scans may be repeated more steadily than others.
 """
 
 import argparse
@@ -17,7 +20,8 @@ import datetime
 import itertools
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +32,17 @@ from brainsegnet import Segmenter
 from brainsegnet._atomic import replacing, write_text
 from brainsegnet._machine import describe_cpu, find_versions
 from brainsegnet._types import Affine, Array
+from brainsegnet.followup.compare import bring_numbers, choose_regions, number_lesions
+from brainsegnet.followup.matching import match_lesions
+from brainsegnet.followup.retest import COVERAGE, find_radius
 from brainsegnet.io.cases import CaseFiles, find_cases, load_case
 from brainsegnet.io.patients import patient_of
+from brainsegnet.metrics.lesions import Lesion, measure_lesions
 from brainsegnet.model.store import resolve_model
 from brainsegnet.preprocessing.alignment import resample
-from brainsegnet.volume import Box, Case, Volume, load_itk
+from brainsegnet.simulation.simulate import RECORD
+from brainsegnet.task import Task
+from brainsegnet.volume import Box, Case, LabelMap, Volume, load_itk
 
 MOST_DEGREES, MOST_MM = 10.0, 10.0
 FIELD_SD = (0.02, 0.08)
@@ -43,7 +53,13 @@ NOISE = (0.01, 0.04)
 """Standard deviation of the new noise, as a share of the median of the brain: drawn between these."""
 ROOM_MM = 16.0
 """What the new field of view adds on every side, so that the moved head stays inside."""
-SIMULATED = "simulated"
+REAL, SIMULATED = "real", "simulated"
+SHARES = np.arange(0, 0.401, 0.01)
+"""Values of `share` that are tried."""
+LEVELS = (0.95, 0.96, 0.97, 0.98, 0.99, 1.0)
+SIZES = (0, 2, 5, 10, 20, 40)
+"""Edges of the classes of radius or diameter in mm, by which coverage is told."""
+PACKAGE = Path(__file__).parents[1] / "src" / "brainsegnet" / "followup" / "retest.json"
 
 
 def draw_motion(rng: np.random.Generator, centre: Array) -> Affine:
@@ -117,11 +133,194 @@ def run_scan(model: str, data: Sequence[Path], work: Path, trials: int, threads:
     """Segment all cases and their repeats."""
     work.mkdir(parents=True, exist_ok=True)
     with Segmenter(model, threads=threads, allow_poor=True, device="cpu") as segmenter:
-        for source in data:
-            for files in find_cases([source]):
-                kind = SIMULATED if SIMULATED in str(source) or (source / files.name / "simulated.json").is_file() else "real"
-                seconds = scan_all(segmenter, files, kind, work, trials)
-                print(f"{files.name} ({kind}): {seconds:.0f} s of the processor", flush=True)
+        for files in find_cases(data):
+            simulated = (next(iter(files.images.values())).parents[1] / RECORD).is_file()
+            kind = SIMULATED if simulated else REAL
+            seconds = scan_all(segmenter, files, kind, work, trials)
+            print(f"{files.name} ({kind}): {seconds:.0f} s of the processor", flush=True)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A radius or diameter in two scans of an unchanged head.
+
+    Attributes:
+        patient: Whose head it is.
+        kind: `REAL` or `SIMULATED`.
+        before, after: In mm.
+        itself: Whether the first one is of the original scan.
+    """
+
+    patient: str
+    kind: str
+    before: float
+    after: float
+    itself: bool
+
+    @property
+    def larger(self) -> float:
+        """The larger of the two."""
+        return max(self.before, self.after)
+
+    @property
+    def apart(self) -> float:
+        """Their difference."""
+        return abs(self.after - self.before)
+
+
+Measured = dict[str, dict[str, list[Pair]]]
+"""`volumes`, `lesions` or `diameters` to region to pairs."""
+
+
+@dataclass(frozen=True, eq=False)
+class Scan:
+    """A segmented scan: its labels, the motion from it to the original, and which kind of head it is."""
+
+    labels: LabelMap
+    motion: Affine
+    kind: str
+
+
+def read_scans(work: Path) -> dict[str, list[Scan]]:
+    """The scans of each case, the original first."""
+    found: dict[str, list[Scan]] = {}
+    for path in sorted(work.glob("*.npz")):
+        with np.load(path) as content:
+            scan = Scan(LabelMap(content["labels"], content["affine"]), content["motion"], str(content["kind"]))
+        found.setdefault(path.name.rsplit(".", 2)[0], []).append(scan)
+    return found
+
+
+def measure_pairs(case: str, scans: Sequence[Scan], task: Task) -> Measured:
+    """All pairs of scans of a case, measured."""
+    grid, patient = scans[0].labels, patient_of(case)
+    measured: Measured = {"volumes": {}, "lesions": {}, "diameters": {}}
+    for region, values in task.regions.items():
+        counts = [np.count_nonzero(np.isin(scan.labels.array, values)) * scan.labels.voxel_ml for scan in scans]
+        radii = [find_radius(ml) for ml in counts]
+        pairs = itertools.combinations(range(len(scans)), 2)
+        measured["volumes"][region] = [Pair(patient, scans[0].kind, radii[a], radii[b], a == 0) for a, b in pairs]
+    for region in choose_regions(task):
+        found = [measure_lesions(scan.labels, task, region=region) for scan in scans]
+        numbers = [number(scan, lesions, task, region, grid) for scan, lesions in zip(scans, found, strict=True)]
+        volumes, diameters = (measured[kind].setdefault(region, []) for kind in ("lesions", "diameters"))
+        for a, b in itertools.combinations(range(len(scans)), 2):
+            for match in match_lesions(numbers[a], numbers[b], grid.spacing_mm):
+                before, after = (
+                    [one for one in found[scan] if one.number in mine]
+                    for scan, mine in ((a, match.before), (b, match.after))
+                )
+                ml = [sum(one.volume_ml for one in lesions) for lesions in (before, after)]
+                volumes.append(Pair(patient, scans[0].kind, find_radius(ml[0]), find_radius(ml[1]), a == 0))
+                if before and after:
+                    mm = [max(one.diameters_mm[0] for one in lesions) for lesions in (before, after)]
+                    diameters.append(Pair(patient, scans[0].kind, mm[0], mm[1], a == 0))
+    return measured
+
+
+def number(scan: Scan, lesions: Sequence[Lesion], task: Task, region: str, grid: LabelMap) -> Array:
+    """The numbers of the lesions of a scan on the grid of the original."""
+    numbers = number_lesions(scan.labels, lesions, task, region)
+    return bring_numbers(numbers, lesions, np.linalg.inv(scan.motion), grid).array
+
+
+def fit_law(pairs: Sequence[Pair], level: float) -> tuple[float, float]:
+    """`mm` and `share` of the law that a share of the pairs keep to, with the smallest quantile loss."""
+    apart, larger = np.array([[pair.apart, pair.larger] for pair in pairs]).T
+    rank = min(len(pairs) - 1, int(np.ceil(level * (len(pairs) + 1))) - 1)
+    best = (np.inf, 0.0, 0.0)
+    for share in SHARES:
+        mm = max(0.0, float(np.sort(apart - share * larger)[rank]))
+        over = apart - mm - share * larger
+        loss = float(np.where(over > 0, level * over, (level - 1) * over).mean())
+        best = min(best, (round(loss, 9), float(share), mm))
+    return best[2], best[1]
+
+
+def judge_left_out(pairs: Sequence[Pair], level: float) -> list[bool]:
+    """For each pair, whether it keeps to the law that was fitted on the other patients."""
+    laws = {
+        patient: fit_law([pair for pair in pairs if pair.patient != patient] or pairs, level)
+        for patient in {pair.patient for pair in pairs}
+    }
+    return [pair.apart <= laws[pair.patient][0] + laws[pair.patient][1] * pair.larger for pair in pairs]
+
+
+def fit(pairs: Sequence[Pair]) -> dict[str, Any]:
+    """The constants of a measure of a region, and how well they hold."""
+    for level in LEVELS:
+        kept = judge_left_out(pairs, level)
+        if np.mean(kept) >= COVERAGE:
+            break
+    mm, share = fit_law(pairs, level)
+    return {
+        "mm": round(mm, 3),
+        "share": round(share, 3),
+        "coverage": round(float(np.mean(kept)), 4),
+        "pairs": len(pairs),
+        "patients": len({pair.patient for pair in pairs}),
+        "level": level,
+        "by_kind": _share_by(pairs, kept, lambda pair: pair.kind),
+        "by_size_mm": _share_by(pairs, kept, lambda pair: _name_size(pair.larger)),
+        "itself": _judge_itself(pairs, kept),
+    }
+
+
+def _judge_itself(pairs: Sequence[Pair], kept: Sequence[bool]) -> dict[str, Any]:
+    """The original scans against their own repeats: how many, and which share shows neither change nor growth."""
+    own = [(pair, inside) for pair, inside in zip(pairs, kept, strict=True) if pair.itself]
+    grown = [not inside and pair.after > pair.before for pair, inside in own]
+    return {
+        "pairs": len(own),
+        "no_change": round(float(np.mean([inside for _, inside in own])), 4),
+        "no_growth": round(1 - float(np.mean(grown)), 4),
+    }
+
+
+def _share_by(pairs: Sequence[Pair], kept: Sequence[bool], key: Callable[[Pair], str]) -> dict[str, Any]:
+    groups: dict[str, list[bool]] = {}
+    for pair, inside in zip(pairs, kept, strict=True):
+        groups.setdefault(key(pair), []).append(inside)
+    return {name: {"pairs": len(found), "coverage": round(float(np.mean(found)), 4)} for name, found in groups.items()}
+
+
+def _name_size(mm: float) -> str:
+    low = max(edge for edge in SIZES if edge <= mm)
+    return f"{low} and more" if low == SIZES[-1] else f"{low} to {SIZES[SIZES.index(low) + 1]}"
+
+
+def run_fit(model: str, work: Path, out: Path, package: Path) -> None:
+    """Fit the constants, and write the results and those that ship."""
+    card = resolve_model(model).card
+    all_pairs: Measured = {"volumes": {}, "lesions": {}, "diameters": {}}
+    scans = read_scans(work)
+    for case, found in scans.items():
+        for kind, regions in measure_pairs(case, found, card.task).items():
+            for region, pairs in regions.items():
+                all_pairs[kind].setdefault(region, []).extend(pairs)
+    fitted = {kind: {r: fit(pairs) for r, pairs in regions.items() if pairs} for kind, regions in all_pairs.items()}
+    date = datetime.date.today().isoformat()
+    seen = set(card.as_parent().seen)
+    result = {
+        "date": date,
+        "machine": describe_cpu(),
+        "versions": find_versions(),
+        "model": card.name,
+        "sha256": card.weights.sha256 if card.weights else None,
+        "heads": {name: len(found) for name, found in scans.items()},
+        "kinds": {kind: sum(found[0].kind == kind for found in scans.values()) for kind in (REAL, SIMULATED)},
+        "trained_on": len(seen & set(scans)),
+        "motion": {"degrees": MOST_DEGREES, "mm": MOST_MM},
+        "field_sd": FIELD_SD,
+        "noise": NOISE,
+        **fitted,
+    }
+    write_text(json.dumps(result, indent=1) + "\n", out)
+    shipped = json.loads(package.read_text(encoding="utf-8")) if package.is_file() else {}
+    keep = ("mm", "share", "coverage", "pairs", "patients")
+    short = {kind: {r: {key: one[key] for key in keep} for r, one in found.items()} for kind, found in fitted.items()}
+    shipped[card.name] = {"sha256": result["sha256"], "date": date, **short}
+    write_text(json.dumps(dict(sorted(shipped.items())), indent=1) + "\n", package)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -132,10 +331,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("data", type=Path, nargs="*")
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--package", type=Path, default=PACKAGE)
     parser.add_argument("--trials", type=int, default=4)
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args(argv)
-    run_scan(arguments.model, arguments.data, arguments.work, arguments.trials, arguments.threads)
+    if arguments.step == "scan":
+        run_scan(arguments.model, arguments.data, arguments.work, arguments.trials, arguments.threads)
+    else:
+        run_fit(arguments.model, arguments.work, arguments.out, arguments.package)
 
 
 if __name__ == "__main__":

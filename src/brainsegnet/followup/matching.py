@@ -20,7 +20,7 @@ from scipy import ndimage
 
 from brainsegnet._types import Array, Millimetres
 from brainsegnet.errors import GridMismatch
-from brainsegnet.metrics.shapes import surface
+from brainsegnet.metrics.shapes import box_of_both, surface
 
 RULE = "overlap-then-nearest"
 LEAST_SHARE = 0.1
@@ -88,6 +88,8 @@ def match_lesions(before: Array, after: Array, spacing_mm: Millimetres) -> list[
     """
     if before.shape != after.shape:
         raise GridMismatch(f"lesions before are {before.shape} but after {after.shape}; bring both to one grid")
+    box = box_of_both(before, after)
+    before, after = before[box], after[box]
     links = find_overlaps(before, after)
     free = [_present(one) - {link[side] for link in links} for side, one in enumerate((before, after))]
     links += find_nearest(before, after, spacing_mm, *free)
@@ -102,14 +104,11 @@ def match_lesions(before: Array, after: Array, spacing_mm: Millimetres) -> list[
 
 def find_overlaps(before: Array, after: Array) -> list[tuple[int, int]]:
     """The pairs of numbers of lesions that share `LEAST_SHARE` of the smaller one or more."""
-    sizes = [np.bincount(one.ravel()) for one in (before, after)]
-    both = (before > 0) & (after > 0)
-    pairs, shared = np.unique(np.stack((before[both], after[both])), axis=1, return_counts=True)
-    return [
-        (a, b)
-        for (a, b), count in zip(pairs.T.tolist(), shared.tolist(), strict=True)
-        if count >= LEAST_SHARE * min(sizes[0][a], sizes[1][b])
-    ]
+    sizes = [np.bincount(one[one > 0]) for one in (before, after)]
+    both, width = (before > 0) & (after > 0), len(sizes[1])
+    shared = np.bincount(before[both].astype(np.int64) * width + after[both])
+    pairs = [(*divmod(int(code), width), int(shared[code])) for code in np.flatnonzero(shared)]
+    return [(a, b) for a, b, count in pairs if count >= LEAST_SHARE * min(sizes[0][a], sizes[1][b])]
 
 
 def find_nearest(
@@ -122,8 +121,7 @@ def find_nearest(
     near: list[tuple[float, int, int]] = []
     for a in sorted(free_before):
         box = tuple(
-            slice(max(0, side.start - more), side.stop + more)
-            for side, more in zip(boxes[a - 1], margin, strict=True)
+            slice(max(0, side.start - more), side.stop + more) for side, more in zip(boxes[a - 1], margin, strict=True)
         )
         mine, others = before[box] == a, after[box]
         found = _present(others) & free_after
@@ -131,7 +129,7 @@ def find_nearest(
             apart = ndimage.distance_transform_edt(~surface(mine), spacing_mm)
             near += [(float(apart[others == b].min()), a, b) for b in found]
     links: list[tuple[int, int]] = []
-    for mm, a, b in sorted((mm, a, b) for mm, a, b in near if mm <= REACH_MM):
+    for _, a, b in sorted(pair for pair in near if pair[0] <= REACH_MM):
         if all(a != one and b != other for one, other in links):
             links.append((a, b))
     return links
@@ -178,4 +176,4 @@ def join(nodes: Iterable[T], edges: Iterable[tuple[T, T]]) -> list[list[T]]:
 
 
 def _present(numbers: Array) -> set[int]:
-    return set(np.unique(numbers[numbers > 0]).tolist())
+    return set(np.flatnonzero(np.bincount(numbers[numbers > 0])).tolist())

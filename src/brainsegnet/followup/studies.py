@@ -124,5 +124,3 @@ def _to_day(written: str) -> date | None:
         return date.fromisoformat(written.replace(".", ""))
     except ValueError:
         return None
-
-
