@@ -181,19 +181,39 @@ class Scan:
     kind: str
 
 
-def read_scans(work: Path) -> dict[str, list[Scan]]:
-    """The scans of each case, the original first."""
-    found: dict[str, list[Scan]] = {}
-    for path in sorted(work.glob("*.npz")):
+def read_scans(work: Path, case: str) -> list[Scan]:
+    """The scans of a case, the original first; label maps are cut to the box of their labels."""
+    found = []
+    for path in sorted(work.glob(f"{case}.*.npz")):
         with np.load(path) as content:
-            scan = Scan(LabelMap(content["labels"], content["affine"]), content["motion"], str(content["kind"]))
-        found.setdefault(path.name.rsplit(".", 2)[0], []).append(scan)
+            labels = crop(LabelMap(content["labels"], content["affine"]))
+            found.append(Scan(labels, content["motion"], str(content["kind"])))
     return found
+
+
+def crop(labels: LabelMap) -> LabelMap:
+    """A label map cut to the box of its labels."""
+    box = Box.around(labels.array if labels.array.any() else np.ones_like(labels.array))
+    affine = labels.affine.copy()
+    affine[:3, 3] += affine[:3, :3] @ box.start
+    return LabelMap(labels.array[box.slices], affine)
+
+
+def unite(scans: Sequence[Scan]) -> Volume:
+    """An empty volume on the voxels of the original, around the labels of all scans."""
+    first, corners = scans[0].labels, []
+    for scan in scans:
+        ends = np.array(np.meshgrid(*[(0, n - 1) for n in scan.labels.shape], [1], indexing="ij")).reshape(4, -1)
+        corners.append((np.linalg.inv(first.affine) @ scan.motion @ scan.labels.affine @ ends)[:3])
+    low, high = (np.rint(edge).astype(int) for edge in (np.min(corners, (0, 2)) - 2, np.max(corners, (0, 2)) + 2))
+    affine = first.affine.copy()
+    affine[:3, 3] += affine[:3, :3] @ low
+    return Volume(np.zeros(high - low + 1, np.uint8), affine)
 
 
 def measure_pairs(case: str, scans: Sequence[Scan], task: Task) -> Measured:
     """All pairs of scans of a case, measured."""
-    grid, patient = scans[0].labels, patient_of(case)
+    grid, patient = unite(scans), patient_of(case)
     measured: Measured = {"volumes": {}, "lesions": {}, "diameters": {}}
     for region, values in task.regions.items():
         counts = [np.count_nonzero(np.isin(scan.labels.array, values)) * scan.labels.voxel_ml for scan in scans]
@@ -218,7 +238,7 @@ def measure_pairs(case: str, scans: Sequence[Scan], task: Task) -> Measured:
     return measured
 
 
-def number(scan: Scan, lesions: Sequence[Lesion], task: Task, region: str, grid: LabelMap) -> Array:
+def number(scan: Scan, lesions: Sequence[Lesion], task: Task, region: str, grid: Volume) -> Array:
     """The numbers of the lesions of a scan on the grid of the original."""
     numbers = number_lesions(scan.labels, lesions, task, region)
     return bring_numbers(numbers, lesions, np.linalg.inv(scan.motion), grid).array
@@ -293,11 +313,13 @@ def run_fit(model: str, work: Path, out: Path, package: Path) -> None:
     """Fit the constants, and write the results and those that ship."""
     card = resolve_model(model).card
     all_pairs: Measured = {"volumes": {}, "lesions": {}, "diameters": {}}
-    scans = read_scans(work)
-    for case, found in scans.items():
-        for kind, regions in measure_pairs(case, found, card.task).items():
+    scans: dict[str, list[Scan]] = {}
+    for case in sorted({path.name.rsplit(".", 2)[0] for path in work.glob("*.npz")}):
+        scans[case] = read_scans(work, case)
+        for kind, regions in measure_pairs(case, scans[case], card.task).items():
             for region, pairs in regions.items():
                 all_pairs[kind].setdefault(region, []).extend(pairs)
+        print(case, flush=True)
     fitted = {kind: {r: fit(pairs) for r, pairs in regions.items() if pairs} for kind, regions in all_pairs.items()}
     date = datetime.date.today().isoformat()
     seen = set(card.as_parent().seen)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 
 from brainsegnet.followup.compare import Placed, Timeline, TrackedLesion
 from brainsegnet.followup.retest import find_interval
@@ -16,8 +17,8 @@ from brainsegnet.preprocessing.alignment import resample
 _INK, _FAINT, _GRID, _BAND = "#1d2733", "#5d6b7a", "#e3e8ed", "#e8eef4"
 _VERDICTS = {"grown": "#d55e00", "shrunk": "#0072b2", "stable": "#5d6b7a", "not known": "#5d6b7a"}
 """Colours that the colour-blind tell apart (Okabe and Ito)."""
-_PANEL = 2.3
-"""Inches: width of a picture of one study."""
+_PANEL, _KEY = 2.9, 0.35
+"""Inches: width of a picture of one study, height of the key."""
 APART_MM = 6.0
 """Levels nearer to each other than this are drawn once."""
 MOST_STUDIES = 4
@@ -58,6 +59,7 @@ def chart_volumes(timeline: Timeline, region: str) -> Figure:
         axes.plot([x], [ml], "o", color=_VERDICTS[verdict], markersize=7, zorder=3)
         axes.annotate(f"{ml:.1f}", (x, ml), (9, 5), textcoords="offset points", color=_INK, fontsize=10)
     _finish(axes, at, dated)
+    axes.set_ylim(0, 1.15 * max(axes.get_ylim()[1], *volumes, 0.1))
     return figure
 
 
@@ -95,7 +97,7 @@ def draw_level(timeline: Timeline, scene: Scene, level: Level, names: Sequence[s
     rows = choose_sequences(timeline.placed)
     tall, wide = View(0, level.index).size_mm(scene.spacing_mm, scene.box.shape)
     panel = _PANEL * tall / wide
-    width, height = len(placed) * _PANEL, len(rows) * panel + 0.3
+    width, height = len(placed) * _PANEL, len(rows) * panel + 0.3 + _KEY
     figure = Figure(figsize=(width, height), facecolor="black")
     grid = timeline.placed[0].study.shown.labels
     palette = colours(timeline.task)
@@ -115,6 +117,9 @@ def draw_level(timeline: Timeline, scene: Scene, level: Level, names: Sequence[s
             _annotate(axes, spelt(sequence) if column == 0 else "", scale=row == len(rows) - 1, size=(tall, wide))
         figure.text((column + 0.5) / len(placed), 1 - 0.16 / height, literal(names[numbers[column]]), color="white",
                     size=10, ha="center", va="center")  # fmt: skip
+    tissues = [Patch(color=palette[value], label=literal(name)) for value, name in timeline.task.labels.items()]
+    figure.legend(handles=tissues, loc="lower center", ncols=len(tissues), frameon=False, labelcolor="white",
+                  fontsize=9, handlelength=1.0, handleheight=1.0)  # fmt: skip
     return figure
 
 
@@ -169,10 +174,8 @@ def _finish(axes: Axes, at: Sequence[float], dated: bool) -> None:
     axes.set_xticklabels([f"{x:.0f}" for x in at])
     axes.set_xlabel("Days since the first study" if dated else "Study", color=_FAINT)
     axes.set_ylabel("ml", color=_FAINT)
-    axes.set_ylim(bottom=0)
     room = 0.08 * (at[-1] - at[0])
     axes.set_xlim(at[0] - room, at[-1] + 2 * room)
-    axes.margins(y=0.15)
     axes.grid(axis="y", color=_GRID, linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)

@@ -2,7 +2,7 @@
 
 Lesions are brought to one grid by rigid registration. Two lesions of successive scans are linked if they share a tenth
 or more of the smaller one. A lesion that is linked to none is then linked to the nearest such lesion of the other scan,
-if their surfaces are no more than `REACH_MM` apart: a small lesion may miss itself by the error of the registration.
+if their centres are no more than `REACH_MM` apart: a small lesion may miss itself by the error of the registration.
 The nearest pair is linked first, and equal distances go to the larger lesions.
 
 Linked lesions are one group. One with several lesions before and one after has merged, one with one before and several
@@ -20,13 +20,13 @@ from scipy import ndimage
 
 from brainsegnet._types import Array, Millimetres
 from brainsegnet.errors import GridMismatch
-from brainsegnet.metrics.shapes import box_of_both, surface
+from brainsegnet.metrics.shapes import box_of_both
 
 RULE = "overlap-then-nearest"
 LEAST_SHARE = 0.1
 """Share of the smaller lesion that two lesions must have in common."""
 REACH_MM = 3.0
-"""Distance between the surfaces of two lesions that overlap no other, up to which they count as one."""
+"""Distance between the centres of two lesions that overlap no other, up to which they count as one."""
 Kind = Literal["new", "vanished", "same", "merged", "split", "merged and split"]
 T = TypeVar("T", bound=Hashable)
 
@@ -114,23 +114,19 @@ def find_overlaps(before: Array, after: Array) -> list[tuple[int, int]]:
 def find_nearest(
     before: Array, after: Array, spacing_mm: Millimetres, free_before: Iterable[int], free_after: Iterable[int]
 ) -> list[tuple[int, int]]:
-    """Pairs of free lesions with surfaces no more than `REACH_MM` apart, the nearest first, each lesion once."""
-    free_after = set(free_after)
-    boxes = ndimage.find_objects(before)
-    margin = [int(np.ceil(REACH_MM / mm)) + 1 for mm in spacing_mm]
-    near: list[tuple[float, int, int]] = []
-    for a in sorted(free_before):
-        box = tuple(
-            slice(max(0, side.start - more), side.stop + more) for side, more in zip(boxes[a - 1], margin, strict=True)
-        )
-        mine, others = before[box] == a, after[box]
-        found = _present(others) & free_after
-        if found:
-            apart = ndimage.distance_transform_edt(~surface(mine), spacing_mm)
-            near += [(float(apart[others == b].min()), a, b) for b in found]
+    """Pairs of free lesions with centres no more than `REACH_MM` apart, the nearest first, each lesion once."""
+    names = sorted(free_before), sorted(free_after)
+    if not (names[0] and names[1]):
+        return []
+    centres = [
+        np.array(ndimage.center_of_mass(one > 0, one, found)) * spacing_mm
+        for one, found in zip((before, after), names, strict=True)
+    ]
+    apart = np.linalg.norm(centres[0][:, None] - centres[1][None], axis=2).round(6)
+    near = sorted((apart[i, j], a, b) for i, a in enumerate(names[0]) for j, b in enumerate(names[1]))
     links: list[tuple[int, int]] = []
-    for _, a, b in sorted(pair for pair in near if pair[0] <= REACH_MM):
-        if all(a != one and b != other for one, other in links):
+    for mm, a, b in near:
+        if mm <= REACH_MM and all(a != one and b != other for one, other in links):
             links.append((a, b))
     return links
 

@@ -19,7 +19,9 @@ from brainsegnet.metrics.table import Cell, Column, Span, Table, number_columns,
 from brainsegnet.plotting.slices import inline_svg, render
 from brainsegnet.reporting.sections import Charts, Facts, Picture, Section, Tiles, render_page
 
-MOST_LEVELS, MOST_LESIONS = 4, 30
+MOST_LEVELS, MOST_LESIONS = 3, 30
+LEAST_ML = 0.1
+"""Lesions that are smaller in every study are not listed on the page."""
 _COLUMNS = (
     "kind,region,lesion,study,name,date,volume_ml,change_percent,repeat_low_ml,repeat_high_ml,status,diameter_mm,"
     "perpendicular_mm"
@@ -90,25 +92,19 @@ def name_studies(timeline: Timeline) -> list[str]:
 
 def tabulate_volumes(timeline: Timeline) -> Table:
     """Of each region and study: volume, change, and between which volumes a repeat would lie."""
-    names = name_studies(timeline)
+    names, several = name_studies(timeline), len(timeline.placed) > 2
     rows: list[list[Cell]] = []
     for region, volumes in timeline.volumes.items():
-        rows.append([region, names[0], volumes[0], None, None, None, None, ""])
+        rows.append([region, names[0], volumes[0], *([None] * (6 if several else 3))])
         changes = zip(timeline.since_first[region], timeline.since_previous[region], strict=True)
-        for name, (since_first, since_previous) in zip(names[1:], changes, strict=True):
-            rows.append(
-                [region, name, since_first.after, since_first.percent, _to_span(since_first), since_previous.percent,
-                 _to_span(since_previous), since_first.verdict]
-            )  # fmt: skip
-    columns = [
-        *text_columns("Region", "Study"),
-        Column("ml", ".1f"),
-        Column("since first, %", "+.0f"),
-        Column("repeat of first, ml", ".1f"),
-        Column("since previous, %", "+.0f"),
-        Column("repeat of previous, ml", ".1f"),
-        *text_columns("Since first"),
-    ]
+        for name, pair in zip(names[1:], changes, strict=True):
+            row: list[Cell] = [region, name, pair[0].after]
+            for change in pair[: 2 if several else 1]:
+                row += [change.percent, _to_span(change), change.verdict]
+            rows.append(row)
+    columns = [*text_columns("Region", "Study"), Column("ml", ".1f")]
+    for group in ("Since first", "Since previous")[: 2 if several else 1]:
+        columns += [Column("%", "+.0f", group=group), Column("repeat of it, ml", ".1f"), *text_columns("verdict")]
     return Table(columns, rows, grouped=True, missing="")
 
 
@@ -135,8 +131,11 @@ def _list_tiles(timeline: Timeline) -> list[tuple[str, str, str]]:
     tiles = []
     for region, changes in timeline.since_first.items():
         last = changes[-1]
-        percent = "" if last.percent is None else f" ({last.percent:+.0f} %)"
-        tiles.append((region, last.verdict, f"{last.before:.1f} to {last.after:.1f} ml{percent}"))
+        percent = "" if last.percent is None else f"{last.percent:+.0f} %"
+        span = f", repeat {last.interval[0]:.1f} to {last.interval[1]:.1f} ml" if last.interval else ""
+        figure = percent if last.verdict == "not known" else last.verdict
+        told = f"{last.before:.1f} to {last.after:.1f} ml{f' ({percent})' if percent else ''}{span}"
+        tiles.append((region, figure or "new", told))
     counts: dict[str, int] = {}
     for track in timeline.tracks:
         if track.region == timeline.tracks[0].region:
@@ -159,18 +158,20 @@ def _list_charts(timeline: Timeline) -> list[tuple[str, str]]:
 def _describe_lesions(timeline: Timeline, region: str) -> Section:
     """The lesions of a region over time."""
     names = name_studies(timeline)
-    tracks = [track for track in timeline.tracks if track.region == region]
+    every = [track for track in timeline.tracks if track.region == region]
+    tracks = [track for track in every if max(track.volumes_ml) >= LEAST_ML][:MOST_LESIONS]
     columns = [Column("No.", ".0f")]
     for name in names:
         columns += [Column("ml", ".2f", group=name), Column("mm", is_text=True, group=name)]
     columns += text_columns(*(["What happened"] if len(names) == 2 else [f"to {name}" for name in names[1:]]))
     rows: list[list[Cell]] = []
-    for track in tracks[:MOST_LESIONS]:
+    for track in tracks:
         row: list[Cell] = [track.number]
         for ml, mm, inside in zip(track.volumes_ml, track.diameters_mm, track.inside, strict=True):
             row += [ml if mm else None, f"{mm[0]:.0f} x {mm[1]:.0f}" if mm else "" if inside else "outside the scan"]
         rows.append([*row, *(step.status for step in track.steps)])
-    more = [f"{len(tracks) - MOST_LESIONS} smaller lesions are in the CSV alone."] if tracks[MOST_LESIONS:] else []
+    fewer = len(every) - len(tracks)
+    more = [f"{fewer} smaller ones are in the CSV and JSON alone."] if fewer else []
     notes = [
         "A row is a lesion, or several that merge or split, with their volume together and the largest diameters in an "
         "axial slice of the study.",
@@ -234,13 +235,13 @@ def _rows(timeline: Timeline) -> Iterator[list[Cell]]:
         for number, ml in enumerate(volumes):
             change = timeline.since_previous[region][number - 1] if number else None
             status = change.verdict if change else ""
-            yield ["region", region, "", *_name(timeline, number), ml, *_columns(change), status, None, None]
+            yield ["region", region, "", *_name(timeline, number), round(ml, 4), *_columns(change), status, None, None]
     for track in timeline.tracks:
         for number, (ml, mm) in enumerate(zip(track.volumes_ml, track.diameters_mm, strict=True)):
             step = track.steps[number - 1] if number else None
             cells = _columns(step.volume if step and step.kind else None)
-            row = ["lesion", track.region, str(track.number), *_name(timeline, number), ml, *cells]
-            yield [*row, step.status if step else "", *(mm or (None, None))]
+            row = ["lesion", track.region, str(track.number), *_name(timeline, number), round(ml, 4), *cells]
+            yield [*row, step.status if step else "", *(_round(mm) if mm else (None, None))]
 
 
 def _name(timeline: Timeline, number: int) -> list[Cell]:
@@ -249,7 +250,10 @@ def _name(timeline: Timeline, number: int) -> list[Cell]:
 
 
 def _columns(change: Change | None) -> list[Cell]:
-    return [change.percent, *(change.interval or (None, None))] if change else [None, None, None]
+    if change is None:
+        return [None, None, None]
+    percent = None if change.percent is None else round(change.percent, 2)
+    return [percent, *(_round(change.interval) if change.interval else (None, None))]
 
 
 def _describe_study(timeline: Timeline, number: int) -> dict[str, Any]:
