@@ -1,7 +1,6 @@
 """The commands that look at cases: segment, evaluate, inspect, report. Heavy libraries load when a command runs."""
 
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -227,6 +226,8 @@ class _SavedCases(CasesBar):
     def on_case(self, name: str, result: Any) -> None:  # noqa: ANN401
         """Say volumes, seconds, what was dropped, what absent sequences cost, and warnings."""
         report = result.report
+        from brainsegnet.inference.steps import describe_steps
+
         for line in describe_steps(report):
             say(f"{name}: {line}")
         volumes = ", ".join(f"{region} {ml:.1f} ml" for region, ml in report["volumes_ml"]["regions"].items())
@@ -249,31 +250,6 @@ class _SavedCases(CasesBar):
         detail(f"{name}: {report['engine']}; one pass {report['memory']['one_pass_gb']} GB; {stages}")
         for note in report["notes"]:
             detail(f"{name}: {note}")
-
-
-def describe_steps(report: Mapping[str, Any]) -> list[str]:
-    """What was done to the images before the network, a line each: sequences found, alignment, brain."""
-    lines = []
-    found = {name: facts["series"] for name, facts in report["inputs"].items() if "series" in facts}
-    if found:
-        lines.append("; ".join(f"{name} is {series}" for name, series in found.items()))
-    if moved := report["geometry"]["moved"]:
-        words = "; ".join(f"{name} {describe_motion(motion)}" for name, motion in moved.items())
-        lines.append(f"on the grid of {report['geometry']['grid']}: {words}")
-    brain = report["brain"]
-    if brain["how"] != "as given":
-        how = "found in the scans" if brain["how"] == "extracted" else "of the mask that was given"
-        lines.append(f"brain {brain['volume_ml']:.0f} ml, {how}")
-    return lines
-
-
-def describe_motion(motion: Mapping[str, Any]) -> str:
-    """How a sequence came to the reference, in words."""
-    if motion["how"] != "registered":
-        return f"{motion['how']} by its header"
-    before, after = motion["mutual_information_before"], motion["mutual_information_after"]
-    moved = f"{motion['translation_mm']:.1f} mm and {motion['rotation_degrees']:.1f} degrees"
-    return f"moved by {moved} (mutual information {before:.2f} to {after:.2f})"
 
 
 def _show_timings(cases: "BatchResult") -> None:

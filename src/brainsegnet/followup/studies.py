@@ -9,7 +9,7 @@ from typing import Any
 from brainsegnet.errors import DatasetError, ImageError, ModelError
 from brainsegnet.io.patients import patient_of
 from brainsegnet.io.results import NAME_THEM, find_result
-from brainsegnet.plotting.result import read_shown
+from brainsegnet.plotting.result import open_result
 from brainsegnet.plotting.viewer import Shown
 
 SAME_PATIENT = "--same-patient follows them all the same"
@@ -58,7 +58,7 @@ def read_study(result: Path) -> Study:
         DatasetError: no JSON of `segment` is beside the label map.
     """
     try:
-        found, shown = find_result(result), read_shown(result)
+        found, shown = find_result(result), open_result(result)
     except ImageError as error:
         said = str(error).replace(f"; {NAME_THEM}", "")
         raise type(error)(f"{said}; give follow the study itself, so that it is segmented again") from error

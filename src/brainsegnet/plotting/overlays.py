@@ -24,7 +24,7 @@ _OPAQUE_FROM = 0.2
 """Lowest probability that hides the scan."""
 _SPELT = {"t1c": "T1c", "rcbf": "rCBF", "rcbv": "rCBV", "tmax": "Tmax"}
 _PLANES = ("axial", "coronal", "sagittal")
-_SIDES = (("R", "L"), ("R", "L"), ("A", "P"))
+SIDES = (("R", "L"), ("R", "L"), ("A", "P"))
 _COLUMN, _EDGE, _TOP, _GAP, _KEY_ROW = 2.4, 0.45, 1.1, 0.06, 0.27
 """Inches: width of a column, edges at left and right, head, gap between pictures, a row of the key."""
 _DIM = "0.65"
@@ -156,7 +156,7 @@ def _sheet(
         if row == 0:
             axes.set_title(literal(headings[column]), color="white", fontsize=11, pad=6)
         if column == 0:
-            for place, side, align in zip((0.03, 0.97), _SIDES[scene.views[row].plane], ("left", "right"), strict=True):
+            for place, side, align in zip((0.03, 0.97), SIDES[scene.views[row].plane], ("left", "right"), strict=True):
                 axes.text(place, 0.96, side, color=_DIM, size=9, ha=align, va="top", transform=axes.transAxes)
             middle = (bottom + heights[row] / 2) / height
             name = _PLANES[scene.views[row].plane]
@@ -189,5 +189,5 @@ def _draw_key(figure: Figure, tissues: Mapping[str, Rgb], rows: int) -> None:
 
 
 def _mark_sides(axes: Axes, plane: int) -> None:
-    for place, side, align in zip((0.03, 0.97), _SIDES[plane], ("left", "right"), strict=True):
+    for place, side, align in zip((0.03, 0.97), SIDES[plane], ("left", "right"), strict=True):
         axes.text(place, 0.96, side, color=_DIM, size=9, ha=align, va="top", transform=axes.transAxes)

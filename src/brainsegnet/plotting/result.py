@@ -43,15 +43,15 @@ def view(
         OutputError: the page cannot be written.
     """
     writable(out, (".html",))
-    viewer = show(read_shown(result, images, truth, task))
+    viewer = show(open_result(result, images, truth, task))
     viewer.save(out)
     return viewer
 
 
-def read_shown(
+def open_result(
     result: Path, images: Sequence[Path] = (), truth: Path | None = None, task: Task | str | None = None
 ) -> Shown:
-    """A label map on disk, with its images and everything that its JSON tells. Arguments and errors: see `view`."""
+    """A label map on disk, with its images and all that its JSON tells. Arguments and errors are those of `view`."""
     labels, found = read_labels(result), find_result(result, images)
     maps, absent = _read_maps(found.note, result.parent)
     return Shown(

@@ -113,13 +113,13 @@ def show(shown: Shown) -> Viewer:
     meta, volumes = _pack_all(shown, bring_images(shown), truth)
     home = files("brainsegnet.plotting")
     page, style, script = (home.joinpath(f"viewer.{end}").read_text("utf-8") for end in ("html.j2", "css", "js"))
-    warnings = _list_warnings(shown)
+    warnings = list_warnings(shown)
     writer = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     html = writer.from_string(page).render(
         name=shown.name,
         warnings=warnings,
         about=_describe_origin(shown),
-        regions=_describe_regions(shown, truth),
+        regions=describe_regions(shown, truth),
         truth=truth is not None,
         meta=meta,
         meta_json=json.dumps(meta, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c"),
@@ -132,11 +132,7 @@ def show(shown: Shown) -> Viewer:
 
 
 def bring_images(shown: Shown) -> dict[str, Array]:
-    """Each image (D, H, W) on the grid of the label map; what was registered for the result is registered again.
-
-    Raises:
-        ImageError: there is no image, or one cannot be registered again.
-    """
+    """Each image (D, H, W) on the grid of the label map; what was registered for the result is registered again."""
     reference = next((image for image in shown.images.values() if _is_on_grid(image, shown.labels)), None)
     arrays = {}
     for name, image in shown.images.items():
@@ -237,7 +233,7 @@ def _describe_lesion(lesion: Lesion, frame: Frame) -> dict[str, Any]:
     return {"ml": lesion.volume_ml, "place": place, "mm": f"{x:.0f}, {y:.0f}, {z:.0f}".replace("-", "\N{MINUS SIGN}")}
 
 
-def _describe_regions(shown: Shown, truth: Array | None) -> list[dict[str, Any]]:
+def describe_regions(shown: Shown, truth: Array | None) -> list[dict[str, Any]]:
     """Of each region: volume, interval, mean Dice on unseen cases, Dice to the truth; None for what is not known."""
     intervals, expected = (
         _get(shown.note, *where) for where in (("uncertainty", "volume_intervals"), ("validation", "those used"))
@@ -266,7 +262,7 @@ def _list_maps(shown: Shown) -> dict[str, Array]:
     return ({} if background is None else {ANY_LESION: 1 - background}) | found
 
 
-def _list_warnings(shown: Shown) -> tuple[str, ...]:
+def list_warnings(shown: Shown) -> tuple[str, ...]:
     """The sentences of the result, of its registrations, and of what was found while it was read."""
     moved = _get(shown.note, "geometry", "moved")
     of_moved = [f"{name}: {_get(moved, name).get('warning')}" for name in moved if _get(moved, name).get("warning")]

@@ -107,7 +107,7 @@ def _describe_predictions(
 ) -> list[Section]:
     """Scores, worst cases, model, and how to repeat predictions."""
     notes = read_notes(predicted, evaluation.scores)
-    model = _model_of(notes)
+    model = model_of(notes)
     sections = score_sections(evaluation, predicted, truth, worst)
     sections += _model_sections(model.folder, model.folder, model.card) if model else []
     return [*sections, _repeat_predictions(predicted, truth, evaluation, notes, out)]
@@ -212,7 +212,7 @@ def _repeat_predictions(
     return Section("How to repeat", [Listing(lines), Facts([row for row in known if row[1]]), table])
 
 
-def _model_of(notes: Notes) -> Model | None:
+def model_of(notes: Notes) -> Model | None:
     """The model that made all predictions, if it is still where it was and has the same weights."""
     models = {(note["model"].get("folder"), note["model"].get("sha256")) for note in notes.values()}
     if len(models) != 1:
