@@ -54,6 +54,7 @@ NOISE = (0.01, 0.04)
 ROOM_MM = 16.0
 """What the new field of view adds on every side, so that the moved head stays inside."""
 REAL, SIMULATED = "real", "simulated"
+KINDS = ("volumes", "lesions", "diameters", "appearing")
 SHARES = np.arange(0, 0.401, 0.01)
 """Values of `share` that are tried."""
 LEVELS = (0.95, 0.96, 0.97, 0.98, 0.99, 1.0)
@@ -169,7 +170,7 @@ class Pair:
 
 
 Measured = dict[str, dict[str, list[Pair]]]
-"""`volumes`, `lesions` or `diameters` to region to pairs."""
+"""One of `KINDS` to region to pairs."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -214,7 +215,7 @@ def unite(scans: Sequence[Scan]) -> Volume:
 def measure_pairs(case: str, scans: Sequence[Scan], task: Task) -> Measured:
     """All pairs of scans of a case, measured."""
     grid, patient = unite(scans), patient_of(case)
-    measured: Measured = {"volumes": {}, "lesions": {}, "diameters": {}}
+    measured: Measured = {kind: {} for kind in KINDS}
     for region, values in task.regions.items():
         counts = [np.count_nonzero(np.isin(scan.labels.array, values)) * scan.labels.voxel_ml for scan in scans]
         radii = [find_radius(ml) for ml in counts]
@@ -223,19 +224,35 @@ def measure_pairs(case: str, scans: Sequence[Scan], task: Task) -> Measured:
     for region in choose_regions(task):
         found = [measure_lesions(scan.labels, task, region=region) for scan in scans]
         numbers = [number(scan, lesions, task, region, grid) for scan, lesions in zip(scans, found, strict=True)]
-        volumes, diameters = (measured[kind].setdefault(region, []) for kind in ("lesions", "diameters"))
         for a, b in itertools.combinations(range(len(scans)), 2):
-            for match in match_lesions(numbers[a], numbers[b], grid.spacing_mm):
-                before, after = (
-                    [one for one in found[scan] if one.number in mine]
-                    for scan, mine in ((a, match.before), (b, match.after))
+            matches = match_lesions(numbers[a], numbers[b], grid.spacing_mm)
+            pairs = [
+                tuple(
+                    [one for one in found[scan] if one.number in mine] for scan, mine in zip((a, b), each, strict=True)
                 )
-                ml = [sum(one.volume_ml for one in lesions) for lesions in (before, after)]
-                volumes.append(Pair(patient, scans[0].kind, find_radius(ml[0]), find_radius(ml[1]), a == 0))
-                if before and after:
-                    mm = [max(one.diameters_mm[0] for one in lesions) for lesions in (before, after)]
-                    diameters.append(Pair(patient, scans[0].kind, mm[0], mm[1], a == 0))
+                for each in ((match.before, match.after) for match in matches)
+            ]
+            for kind, lengths in measure_matches(pairs).items():
+                into = measured[kind].setdefault(region, [])
+                into += [Pair(patient, scans[0].kind, before, after, a == 0) for before, after in lengths]
     return measured
+
+
+def measure_matches(pairs: Sequence[tuple[list[Lesion], ...]]) -> dict[str, list[tuple[float, float]]]:
+    """Radii and diameters in mm of matched lesions of two scans, and the radius of the largest that has no match."""
+    both = [pair for pair in pairs if all(pair)]
+    alone = [sum(lesion.volume_ml for lesion in (*before, *after)) for before, after in pairs if not (before and after)]
+    return {
+        "lesions": [
+            (find_radius(sum(one.volume_ml for one in before)), find_radius(sum(one.volume_ml for one in after)))
+            for before, after in both
+        ],
+        "diameters": [
+            (max(one.diameters_mm[0] for one in before), max(one.diameters_mm[0] for one in after))
+            for before, after in both
+        ],
+        "appearing": [(0.0, find_radius(max(alone, default=0.0)))],
+    }
 
 
 def number(scan: Scan, lesions: Sequence[Lesion], task: Task, region: str, grid: Volume) -> Array:
@@ -245,11 +262,14 @@ def number(scan: Scan, lesions: Sequence[Lesion], task: Task, region: str, grid:
 
 
 def fit_law(pairs: Sequence[Pair], level: float) -> tuple[float, float]:
-    """`mm` and `share` of the law that a share of the pairs keep to, with the smallest quantile loss."""
+    """`mm` and `share` of the law that a share of the pairs keep to, with the smallest quantile loss.
+
+    Where one of the two is always 0, as of lesions without a match, `share` is 0.
+    """
     apart, larger = np.array([[pair.apart, pair.larger] for pair in pairs]).T
     rank = min(len(pairs) - 1, int(np.ceil(level * (len(pairs) + 1))) - 1)
     best = (np.inf, 0.0, 0.0)
-    for share in SHARES:
+    for share in SHARES if any(pair.before for pair in pairs) else (0.0,):
         mm = max(0.0, float(np.sort(apart - share * larger)[rank]))
         over = apart - mm - share * larger
         loss = float(np.where(over > 0, level * over, (level - 1) * over).mean())
@@ -312,7 +332,7 @@ def _name_size(mm: float) -> str:
 def run_fit(model: str, work: Path, out: Path, package: Path) -> None:
     """Fit the constants, and write the results and those that ship."""
     card = resolve_model(model).card
-    all_pairs: Measured = {"volumes": {}, "lesions": {}, "diameters": {}}
+    all_pairs: Measured = {kind: {} for kind in KINDS}
     scans: dict[str, list[Scan]] = {}
     for case in sorted({path.name.rsplit(".", 2)[0] for path in work.glob("*.npz")}):
         scans[case] = read_scans(work, case)

@@ -9,6 +9,7 @@ from brainsegnet._atomic import OutputOptions
 from brainsegnet.cli.app import Paths, app, verb
 from brainsegnet.cli.bars import CasesBar
 from brainsegnet.cli.messages import complain, say
+from brainsegnet.followup import FollowOptions
 from brainsegnet.inference import SegmentOptions
 
 
@@ -19,7 +20,7 @@ def follow(
     *,
     out: Path,
     model: Path | None = None,
-    same_patient: bool = False,
+    asked: Annotated[FollowOptions | None, Parameter(name="*")] = None,
     options: Annotated[SegmentOptions | None, Parameter(name="*")] = None,
     output: Annotated[OutputOptions | None, Parameter(name="*")] = None,
 ) -> None:
@@ -36,14 +37,12 @@ def follow(
         Folder for follow-up.html, follow-up.json and follow-up.csv, and for the results of studies segmented here.
     model
         Model for studies that are not segmented yet, as for segment.
-    same_patient
-        Go on where headers, names or the registration tell of two patients.
     """
     from brainsegnet.followup.follow import PAGE
     from brainsegnet.followup.follow import follow as run
 
     with CasesBar() as bar:
-        timeline = run(studies, out, model, options, bar, output, same_patient)
+        timeline = run(studies, out, model, options, bar, output, asked)
     for sentence in timeline.warnings:
         complain(f"warning: {sentence}")
     say(timeline.ordered)

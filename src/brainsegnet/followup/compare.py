@@ -31,6 +31,8 @@ from brainsegnet.volume import LabelMap, Volume, load_itk
 LEAST_SHARED = 0.5
 """Share of the smaller of two images' own information that scans of one patient have in common after registration.
 The heads of two patients had 0.34 to 0.46, and one head with new noise and bias 0.84 and more."""
+MOST_RATIO = 1.5
+"""Ratio of the slice spacings of two studies from which the interval of a repeat is doubtful."""
 FINEST = 2
 """Level of the pyramid at which agreement is measured."""
 
@@ -311,26 +313,27 @@ def bring_numbers(numbers: LabelMap, lesions: Sequence[Lesion], matrix: Affine, 
 def list_warnings(placed: Sequence[Placed], note: RetestNote | None) -> list[str]:
     """Sentences on what makes a comparison doubtful."""
     first, told = placed[0].study, []
-    for one in placed[1:]:
+    for number, one in enumerate(placed[1:], start=2):
         study = one.study
         if study.sequences != first.sequences:
             told.append(
-                f"{study.name} was segmented from {', '.join(study.sequences)}, but {first.name} from "
+                f"study {number} was segmented from {', '.join(study.sequences)}, but study 1 from "
                 f"{', '.join(first.sequences)}; volumes may differ for this reason alone"
             )
         sizes = [max(each.shown.labels.spacing_mm) for each in (study, first)]
-        if max(sizes) > 1.5 * min(sizes):
+        if max(sizes) > MOST_RATIO * min(sizes):
             told.append(
-                f"slices are {sizes[0]:.1f} mm apart in {study.name} but {sizes[1]:.1f} mm in {first.name}; "
+                f"slices are {sizes[0]:.1f} mm apart in study {number} but {sizes[1]:.1f} mm in study 1; "
                 "the interval of a repeat does not cover this"
             )
         if one.registration and one.shared is None:
-            told.append(f"{study.name} and {first.name} have no sequence in common, so the registration is less sure")
-    model = first.model
+            told.append(f"study {number} and study 1 have no sequence in common, so the registration is less sure")
+        if study.day and study.day == first.day:
+            told.append(f"study {number} is of the same day as study 1")
     if note is None:
-        told.append(f"repeats were not measured with model {model.get('name')}, so no change is judged")
-    elif note.sha256 != model.get("sha256"):
-        told.append(f"repeats were measured with another version of model {model.get('name')}")
+        told.append(f"repeats were not measured with model {first.model.get('name')}, so no change is judged")
+    elif note.sha256 != first.model.get("sha256"):
+        told.append(f"repeats were measured with another version of model {first.model.get('name')}")
     return told
 
 
@@ -358,9 +361,9 @@ def _step(before: Sequence[Lesion], after: Sequence[Lesion], region: str, note: 
         return Step(None, Change(0.0, 0.0, None, "not known"))
     kind = Match(*(tuple(lesion.number for lesion in found) for found in (before, after))).kind
     volumes = [sum(lesion.volume_ml for lesion in found) for found in (before, after)]
-    volume = _change(volumes[0], volumes[1], note.lesions.get(region) if note else None)
     if not (before and after):
-        return Step(kind, volume)
+        return Step(kind, _change(volumes[0], volumes[1], note.appearing.get(region) if note else None))
+    volume = _change(volumes[0], volumes[1], note.lesions.get(region) if note else None)
     a, b = (max(lesion.diameters_mm[0] for lesion in found) for found in (before, after))
     repeat = note.diameters.get(region) if note else None
     interval = find_range(a, repeat) if repeat else None

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from brainsegnet._atomic import OutputOptions, find_suffix, refuse_existing, replacing, stem_of, writable, write_text
 from brainsegnet.errors import BrainSegNetError, DatasetError
+from brainsegnet.followup import FollowOptions
 from brainsegnet.followup.compare import Timeline, compare
 from brainsegnet.followup.page import build_page, tabulate, to_json
 from brainsegnet.followup.studies import order, read_study, require_one_model, require_one_patient
@@ -26,7 +27,7 @@ def follow(
     options: SegmentOptions | None = None,
     callback: Callback | None = None,
     output: OutputOptions | None = None,
-    same_patient: bool = False,
+    asked: FollowOptions | None = None,
 ) -> Timeline:
     """Compare studies of one patient over time.
 
@@ -38,7 +39,7 @@ def follow(
         options: How to segment.
         callback: As for `segment`.
         output: What happens to results that exist already.
-        same_patient: Whether to go on where names, headers or the registration tell of two patients.
+        asked: What to compare and to show.
 
     Returns:
         What was found.
@@ -49,7 +50,7 @@ def follow(
         OutputError: the files exist already, or cannot be written.
         BrainSegNetError: as `segment`.
     """
-    output = output or OutputOptions()
+    output, asked = output or OutputOptions(), asked or FollowOptions()
     if find_suffix(out, (*READERS, ".html", ".json", ".csv")):
         raise DatasetError(f"{out} names a file, but a follow-up writes several; name a folder with --out")
     for name in (PAGE, NOTE, ROWS):
@@ -61,11 +62,11 @@ def follow(
         results += [path] if is_result(path) else _segment(path, number, out, model, options, callback, output)
     studies = [read_study(result) for result in results]
     require_one_model(studies)
-    if not same_patient:
+    if not asked.same_patient:
         require_one_patient(studies)
     studies, ordered = order(studies)
-    timeline = compare(studies, ordered, same_patient)
-    save(timeline, out)
+    timeline = compare(studies, ordered, asked.same_patient)
+    save(timeline, out, asked.identify)
     return timeline
 
 
@@ -77,10 +78,10 @@ def is_result(path: Path) -> bool:
     return isinstance(note.get("model"), dict) and note.get("labels") == path.name
 
 
-def save(timeline: Timeline, out: Path) -> None:
-    """Write page, CSV and JSON; all get their names together."""
+def save(timeline: Timeline, out: Path, identify: bool = False) -> None:
+    """Write page, CSV and JSON; all get their names together. Only the page hides the names of cases and dates."""
     contents = {
-        PAGE: build_page(timeline),
+        PAGE: build_page(timeline, identify),
         ROWS: tabulate(timeline).to_csv(),
         NOTE: json.dumps(to_json(timeline), indent=2) + "\n",
     }

@@ -1,10 +1,11 @@
 """A follow-up as a page, as rows of a table, and as the content of a JSON file."""
 
 import datetime
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from typing import Any
 
+from brainsegnet._atomic import hash_file
 from brainsegnet.followup.compare import Change, Timeline, TrackedLesion
 from brainsegnet.followup.drawing import (
     arrange_studies,
@@ -16,7 +17,11 @@ from brainsegnet.followup.drawing import (
 from brainsegnet.followup.matching import LEAST_SHARE, REACH_MM, RULE
 from brainsegnet.followup.retest import COVERAGE, Repeat, find_interval
 from brainsegnet.metrics.table import Cell, Column, Span, Table, number_columns, text_columns
+from brainsegnet.model.card import INTENDED_USE
+from brainsegnet.plotting.overlays import spelt
 from brainsegnet.plotting.slices import inline_svg, render
+from brainsegnet.plotting.viewer import list_warnings
+from brainsegnet.reporting.identity import Names
 from brainsegnet.reporting.sections import Charts, Facts, Picture, Section, Tiles, render_page
 
 MOST_LEVELS, MOST_LESIONS = 3, 30
@@ -28,25 +33,35 @@ _COLUMNS = (
 ).split(",")
 
 
-def build_page(timeline: Timeline) -> str:
-    """The page: warnings first, then volumes, lesions, pictures, and how it was done."""
-    names = name_studies(timeline)
-    warned = list(timeline.warnings) + [
-        f"{one.study.name}: {sentence}" for one in timeline.placed for sentence in _list_own(one.study.shown.note)
-    ]
+def build_page(timeline: Timeline, identify: bool = False) -> str:
+    """The page: warnings first, then volumes, lesions, pictures, and how it was done.
+
+    Args:
+        timeline: The follow-up.
+        identify: Whether names of cases and dates are shown, which may tell who the patient is.
+    """
+    names, warned = name_studies(timeline, identify), list(timeline.warnings)
+    for number, one in enumerate(timeline.placed, start=1):
+        shown = one.study.shown
+        hidden = Names.of(one.study.name, one.study.result, shown.note, identify)
+        warned += [f"study {number}: {hidden.hide(sentence)}" for sentence in list_warnings(shown)]
+    regions = dict.fromkeys(track.region for track in timeline.tracks)
     sections = [
         *([Section("Warnings", notes=warned)] if warned else []),
         Section("Change at a glance", [Tiles(_list_tiles(timeline))], [_describe_glance(timeline)]),
-        Section("Volumes", [Charts(_list_charts(timeline)), tabulate_volumes(timeline)], describe_interval(timeline)),
-        *(_describe_lesions(timeline, region) for region in dict.fromkeys(track.region for track in timeline.tracks)),
-        Section("Side by side", _draw_levels(timeline), [_describe_pictures(timeline)]),
-        Section("Studies", [_tabulate_studies(timeline)], [timeline.ordered]),
+        Section(
+            "Volumes",
+            [Charts(_list_charts(timeline)), tabulate_volumes(timeline, names)],
+            describe_interval(timeline),
+        ),
+        *(_describe_lesions(timeline, region, names) for region in regions),
+        Section("Side by side", _draw_levels(timeline, names), [_describe_pictures(timeline)]),
+        Section("Studies", [_tabulate_studies(timeline, names)], [timeline.ordered]),
         Section("How it was done", [Facts(_list_facts(timeline))]),
     ]
-    title = f"Follow-up: {len(names)} studies"
-    subtitle = f"{names[0]} to {names[-1]}; made on {datetime.date.today().isoformat()}"
-    footer = f"Made by brainsegnet {version('brainsegnet')}. Research software, not a medical device."
-    return render_page(title, subtitle, sections, footer)
+    footer = f"Made by brainsegnet {version('brainsegnet')}. {INTENDED_USE[0].upper()}{INTENDED_USE[1:]}."
+    made = f"{names[0]} to {names[-1]}; made on {datetime.date.today().isoformat()}"
+    return render_page(f"Follow-up: {len(names)} studies", made, sections, footer)
 
 
 def tabulate(timeline: Timeline) -> Table:
@@ -78,21 +93,31 @@ def to_json(timeline: Timeline) -> dict[str, Any]:
                      "measured": note.model_dump() if note else None},
         "warnings": list(timeline.warnings),
         "brainsegnet": version("brainsegnet"),
-        "intended_use": "research use only, not a medical device",
+        "intended_use": INTENDED_USE,
     }  # fmt: skip
 
 
-def name_studies(timeline: Timeline) -> list[str]:
-    """What each study is called: its date, or its number and name where dates are unknown or one day has two."""
-    days = [one.study.day for one in timeline.placed]
-    if all(days) and len(set(days)) == len(days):
-        return [str(day) for day in days]
-    return [f"{number} {one.study.name}" for number, one in enumerate(timeline.placed, start=1)]
+def name_studies(timeline: Timeline, identify: bool = False) -> list[str]:
+    """What each study is called: its number, with the days since the first or, if asked for, its name and date."""
+    names = []
+    for number, one in enumerate(timeline.placed, start=1):
+        days = count_days(timeline, number - 1)
+        if identify:
+            names.append(f"{number} {one.study.name}{f', {one.study.day}' if one.study.day else ''}")
+        else:
+            names.append(f"study {number}{'' if days is None else f', day {days}'}")
+    return names
 
 
-def tabulate_volumes(timeline: Timeline) -> Table:
+def count_days(timeline: Timeline, number: int) -> int | None:
+    """Days from the first study to another; None if a date is unknown."""
+    first, day = timeline.placed[0].study.day, timeline.placed[number].study.day
+    return (day - first).days if day and first else None
+
+
+def tabulate_volumes(timeline: Timeline, names: Sequence[str]) -> Table:
     """Of each region and study: volume, change, and between which volumes a repeat would lie."""
-    names, several = name_studies(timeline), len(timeline.placed) > 2
+    several = len(timeline.placed) > 2
     rows: list[list[Cell]] = []
     for region, volumes in timeline.volumes.items():
         rows.append([region, names[0], volumes[0], *([None] * (6 if several else 3))])
@@ -155,9 +180,8 @@ def _list_charts(timeline: Timeline) -> list[tuple[str, str]]:
     return charts
 
 
-def _describe_lesions(timeline: Timeline, region: str) -> Section:
+def _describe_lesions(timeline: Timeline, region: str, names: Sequence[str]) -> Section:
     """The lesions of a region over time."""
-    names = name_studies(timeline)
     every = [track for track in timeline.tracks if track.region == region]
     tracks = [track for track in every if max(track.volumes_ml) >= LEAST_ML][:MOST_LESIONS]
     columns = [Column("No.", ".0f")]
@@ -181,8 +205,8 @@ def _describe_lesions(timeline: Timeline, region: str) -> Section:
     return Section(f"Lesions: {region}", [Table(columns, rows, missing="")], notes)
 
 
-def _draw_levels(timeline: Timeline) -> list[Picture]:
-    scene, names = arrange_studies(timeline), name_studies(timeline)
+def _draw_levels(timeline: Timeline, names: Sequence[str]) -> list[Picture]:
+    scene = arrange_studies(timeline)
     pictures = []
     for level in choose_levels(timeline, scene, MOST_LEVELS):
         png = render(draw_level(timeline, scene, level, names), "png", dpi=110)
@@ -203,17 +227,15 @@ def _describe_pictures(timeline: Timeline) -> str:
     )
 
 
-def _tabulate_studies(timeline: Timeline) -> Table:
+def _tabulate_studies(timeline: Timeline, names: Sequence[str]) -> Table:
     rows: list[list[Cell]] = []
-    for number, one in enumerate(timeline.placed, start=1):
+    for name, one in zip(names, timeline.placed, strict=True):
         study, found = one.study, one.registration
         moved = f"{one.sequence[0]}: {found.motion}" if found else "stays"
         voxels = " x ".join(f"{mm:.3g}" for mm in study.shown.labels.spacing_mm[::-1])
-        day = study.day.isoformat() if study.day else None
-        rows.append([number, study.name, day, ", ".join(study.sequences), voxels, moved, one.shared])
+        rows.append([name, ", ".join(map(spelt, study.sequences)), voxels, moved, one.shared])
     columns = [
-        Column("No.", ".0f"),
-        *text_columns("Name", "Date", "Sequences", "Voxels, mm", "Moved to the first by"),
+        *text_columns("Study", "Sequences", "Voxels, mm", "Moved to the first by"),
         *number_columns("Shared information", form=".2f"),
     ]
     return Table(columns, rows, missing="")
@@ -223,10 +245,11 @@ def _list_facts(timeline: Timeline) -> list[tuple[str, str]]:
     model = timeline.placed[0].study.model
     return [
         ("model", f"{model.get('name')}, weights SHA-256 {model.get('sha256')}"),
-        ("matching", f"{RULE}: lesions that share {LEAST_SHARE:.0%} of the smaller one, then the nearest within "
-                     f"{REACH_MM:g} mm"),
+        ("matching", f"{RULE}: lesions that share {LEAST_SHARE:.0%} of the smaller one, then the nearest centres "
+                     f"within {REACH_MM:g} mm"),
         ("registration", "rigid, by mutual information"),
-        ("results", ", ".join(str(one.study.result.name) for one in timeline.placed)),
+        *((f"label map of study {number}", f"SHA-256 {hash_file(one.study.result)}")
+          for number, one in enumerate(timeline.placed, start=1)),
     ]  # fmt: skip
 
 
@@ -257,12 +280,12 @@ def _columns(change: Change | None) -> list[Cell]:
 
 
 def _describe_study(timeline: Timeline, number: int) -> dict[str, Any]:
-    one, first = timeline.placed[number], timeline.placed[0].study.day
+    one = timeline.placed[number]
     study = one.study
     return {
         "name": study.name,
         "date": study.day.isoformat() if study.day else None,
-        "days": (study.day - first).days if study.day and first else None,
+        "days": count_days(timeline, number),
         "result": study.result.name,
         "sequences": list(study.sequences),
         "spacing_mm": [round(mm, 4) for mm in study.shown.labels.spacing_mm[::-1]],
@@ -318,8 +341,3 @@ def _to_span(change: Change) -> Span | None:
 def _tell(repeat: Repeat) -> str:
     low, high = find_interval(10.0, repeat)
     return f"{repeat.coverage:.0%} of {repeat.pairs} ({low:.1f} to {high:.1f} ml around 10 ml)"
-
-
-def _list_own(note: Any) -> list[str]:  # noqa: ANN401
-    found = note.get("warnings")
-    return [str(sentence) for sentence in found] if isinstance(found, list) else []

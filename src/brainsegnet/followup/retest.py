@@ -53,8 +53,9 @@ class RetestNote(BaseModel):
         sha256: Of the weights of the model that was used.
         date: Of the measurement.
         volumes: Region to that of its whole volume.
-        lesions: Region to that of the volume of a single lesion.
-        diameters: Region to that of the largest diameter of a lesion.
+        lesions: Region to that of the volume of a lesion that both scans show.
+        diameters: Region to that of the largest diameter of such a lesion.
+        appearing: Region to that of the largest lesion that only one of two scans shows.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -64,6 +65,7 @@ class RetestNote(BaseModel):
     volumes: Mapping[str, Repeat]
     lesions: Mapping[str, Repeat]
     diameters: Mapping[str, Repeat]
+    appearing: Mapping[str, Repeat]
 
 
 @cache
