@@ -12,7 +12,8 @@ its constants into the package too.
 The constants are fitted on all heads. `coverage` is judged on each head with the constants of the others, all scans of
 one patient left out together. The share of pairs at which the law is fitted is raised in steps until this coverage
 reaches 95 %, so the coverage had that part in a choice. `itself` judges each original scan against its own repeats.
-`trained_on` counts the heads that the card of the model names: their scans may be repeated more steadily than others.
+`others` tells
+how the constants hold on repeats in another folder (`--judge`). `trained_on` counts the heads that the card of the model names: their scans may be repeated more steadily than others.
 """
 
 import argparse
@@ -20,7 +21,7 @@ import datetime
 import itertools
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,10 @@ from brainsegnet.volume import Box, Case, LabelMap, Volume, load_itk
 
 MOST_DEGREES, MOST_MM = 10.0, 10.0
 FIELD_SD = (0.02, 0.08)
-"""Standard deviation of the logarithm of the new bias field: drawn between these."""
+"""Standard deviation of the logarithm of the new bias field: drawn between these. The simulator draws 0.06 on average
+for the whole field of a scan, so this is a new field in full, as of another coil."""
+LEAST_VOXELS = 10
+"""Single lesions of fewer voxels have no part in the fit, because there are thousands of them."""
 FIELD_NODES = 4
 """Of the bias field, along each axis of the head."""
 NOISE = (0.01, 0.04)
@@ -85,16 +89,16 @@ def frame_head(case: Case) -> Volume:
     return Volume(np.zeros([n + 2 * step for n, step in zip(box.shape, steps, strict=True)], np.float32), affine)
 
 
-def draw_field(rng: np.random.Generator, shape: Sequence[int]) -> Array:
+def draw_field(rng: np.random.Generator, shape: Sequence[int], sd: tuple[float, float]) -> Array:
     """A smooth field (D, H, W) with mean 1."""
     smooth = rng.normal(size=(FIELD_NODES,) * 3).astype(np.float32)
     for axis, n in enumerate(shape):
         spread = ndimage.zoom(np.eye(FIELD_NODES), (n / FIELD_NODES, 1), order=3, grid_mode=True, mode="nearest")
         smooth = np.moveaxis(np.tensordot(spread.astype(np.float32), smooth, (1, axis)), 0, axis)
-    return np.asarray(np.exp(rng.uniform(*FIELD_SD) / smooth.std() * smooth))
+    return np.asarray(np.exp(rng.uniform(*sd) / smooth.std() * smooth))
 
 
-def scan_again(case: Case, rng: np.random.Generator) -> tuple[Case, Affine]:
+def scan_again(case: Case, rng: np.random.Generator, field_sd: tuple[float, float] = FIELD_SD) -> tuple[Case, Affine]:
     """The case as another scan of the same head, and the motion from the new scan to the old one."""
     grid = frame_head(case)
     centre = grid.affine[:3] @ (*((n - 1) / 2 for n in grid.shape), 1)
@@ -108,37 +112,36 @@ def scan_again(case: Case, rng: np.random.Generator) -> tuple[Case, Affine]:
         inside = array > 0
         level = float(np.median(array[inside]))
         noise = level * rng.uniform(*NOISE) * rng.standard_normal(array.shape, np.float32)
-        array = np.where(inside, np.maximum(array * draw_field(rng, array.shape) + noise, level / 1000), 0)
+        array = np.where(inside, np.maximum(array * draw_field(rng, array.shape, field_sd) + noise, level / 1000), 0)
         images[name] = grid.with_array(array.astype(np.float32))
     return Case(case.name, images), motion
 
 
-def scan_all(segmenter: Segmenter, files: CaseFiles, kind: str, work: Path, trials: int) -> float:
+def scan_all(segmenter: Segmenter, files: CaseFiles, kind: str, how: argparse.Namespace) -> float:
     """Segment a case and its repeats into one file each. Returns the seconds of the processor."""
     card, started, case = segmenter.model.card, time.process_time(), None
-    for trial in range(trials + 1):
-        path = work / f"{files.name}.{trial}.npz"
+    for trial in range(how.trials + 1):
+        path = how.work / f"{files.name}.{trial}.npz"
         if path.exists():
             continue
         if case is None:
             case = load_case(files, card.sequences, card.task, lesion=False, allow_missing=True)
         seed = [trial, *files.name.encode()]
-        scan, motion = scan_again(case, np.random.default_rng(seed)) if trial else (case, np.eye(4))
+        scan, motion = scan_again(case, np.random.default_rng(seed), how.field) if trial else (case, np.eye(4))
         labels = segmenter(scan).labels
         with replacing(path) as part, part.open("wb") as stream:
             np.savez_compressed(stream, labels=labels.array, affine=labels.affine, motion=motion, kind=kind)
     return time.process_time() - started
 
 
-def run_scan(model: str, data: Sequence[Path], work: Path, trials: int, threads: int) -> None:
+def run_scan(how: argparse.Namespace) -> None:
     """Segment all cases and their repeats."""
-    work.mkdir(parents=True, exist_ok=True)
-    with Segmenter(model, threads=threads, allow_poor=True, device="cpu") as segmenter:
-        for files in find_cases(data):
+    how.work.mkdir(parents=True, exist_ok=True)
+    with Segmenter(how.model, threads=how.threads, allow_poor=True, device="cpu") as segmenter:
+        for files in find_cases(how.data):
             simulated = (next(iter(files.images.values())).parents[1] / RECORD).is_file()
-            kind = SIMULATED if simulated else REAL
-            seconds = scan_all(segmenter, files, kind, work, trials)
-            print(f"{files.name} ({kind}): {seconds:.0f} s of the processor", flush=True)
+            seconds = scan_all(segmenter, files, SIMULATED if simulated else REAL, how)
+            print(f"{files.name}: {seconds:.0f} s of the processor", flush=True)
 
 
 @dataclass(frozen=True)
@@ -222,7 +225,7 @@ def measure_pairs(case: str, scans: Sequence[Scan], task: Task) -> Measured:
         pairs = itertools.combinations(range(len(scans)), 2)
         measured["volumes"][region] = [Pair(patient, scans[0].kind, radii[a], radii[b], a == 0) for a, b in pairs]
     for region in choose_regions(task):
-        found = [measure_lesions(scan.labels, task, region=region) for scan in scans]
+        found = [measure_lesions(drop_specks(scan.labels, task, region), task, region=region) for scan in scans]
         numbers = [number(scan, lesions, task, region, grid) for scan, lesions in zip(scans, found, strict=True)]
         for a, b in itertools.combinations(range(len(scans)), 2):
             matches = match_lesions(numbers[a], numbers[b], grid.spacing_mm)
@@ -236,6 +239,15 @@ def measure_pairs(case: str, scans: Sequence[Scan], task: Task) -> Measured:
                 into = measured[kind].setdefault(region, [])
                 into += [Pair(patient, scans[0].kind, before, after, a == 0) for before, after in lengths]
     return measured
+
+
+def drop_specks(labels: LabelMap, task: Task, region: str) -> LabelMap:
+    """A label map with the lesions of a region alone, without those of fewer than `LEAST_VOXELS`."""
+    inside = np.isin(labels.array, task.regions[region])
+    parts, _ = ndimage.label(inside, np.ones((3, 3, 3)))
+    keep = np.bincount(parts.ravel()) >= LEAST_VOXELS
+    keep[0] = False
+    return labels.with_labels(np.where(keep[parts], labels.array, 0).astype(np.uint8))
 
 
 def measure_matches(pairs: Sequence[tuple[list[Lesion], ...]]) -> dict[str, list[tuple[float, float]]]:
@@ -329,40 +341,60 @@ def _name_size(mm: float) -> str:
     return f"{low} and more" if low == SIZES[-1] else f"{low} to {SIZES[SIZES.index(low) + 1]}"
 
 
-def run_fit(model: str, work: Path, out: Path, package: Path) -> None:
-    """Fit the constants, and write the results and those that ship."""
-    card = resolve_model(model).card
-    all_pairs: Measured = {kind: {} for kind in KINDS}
+def collect(model: str, work: Path) -> tuple[Measured, dict[str, list[Scan]]]:
+    """All pairs of scans in a folder, and the scans by case."""
+    task = resolve_model(model).card.task
+    pairs: Measured = {kind: {} for kind in KINDS}
     scans: dict[str, list[Scan]] = {}
     for case in sorted({path.name.rsplit(".", 2)[0] for path in work.glob("*.npz")}):
         scans[case] = read_scans(work, case)
-        for kind, regions in measure_pairs(case, scans[case], card.task).items():
-            for region, pairs in regions.items():
-                all_pairs[kind].setdefault(region, []).extend(pairs)
+        for kind, regions in measure_pairs(case, scans[case], task).items():
+            for region, found in regions.items():
+                pairs[kind].setdefault(region, []).extend(found)
         print(case, flush=True)
-    fitted = {kind: {r: fit(pairs) for r, pairs in regions.items() if pairs} for kind, regions in all_pairs.items()}
+    return pairs, scans
+
+
+def run_fit(how: argparse.Namespace) -> None:
+    """Fit the constants, and write the results and those that ship."""
+    card, (pairs, scans) = resolve_model(how.model).card, collect(how.model, how.work)
+    fitted = {kind: {r: fit(found) for r, found in regions.items() if found} for kind, regions in pairs.items()}
     date = datetime.date.today().isoformat()
-    seen = set(card.as_parent().seen)
     result = {
         "date": date,
         "machine": describe_cpu(),
         "versions": find_versions(),
         "model": card.name,
         "sha256": card.weights.sha256 if card.weights else None,
-        "heads": {name: len(found) for name, found in scans.items()},
-        "kinds": {kind: sum(found[0].kind == kind for found in scans.values()) for kind in (REAL, SIMULATED)},
-        "trained_on": len(seen & set(scans)),
+        "scans": {name: len(found) for name, found in scans.items()},
+        "heads": {kind: sum(found[0].kind == kind for found in scans.values()) for kind in (REAL, SIMULATED)},
+        "trained_on": len(set(card.as_parent().seen) & set(scans)),
         "motion": {"degrees": MOST_DEGREES, "mm": MOST_MM},
-        "field_sd": FIELD_SD,
+        "field_sd": how.field,
         "noise": NOISE,
         **fitted,
     }
-    write_text(json.dumps(result, indent=1) + "\n", out)
-    shipped = json.loads(package.read_text(encoding="utf-8")) if package.is_file() else {}
+    if how.judge:
+        result["others"] = judge_others(fitted, collect(how.model, how.judge)[0])
+    write_text(json.dumps(result, indent=1) + "\n", how.out)
+    shipped = json.loads(how.package.read_text(encoding="utf-8")) if how.package.is_file() else {}
     keep = ("mm", "share", "coverage", "pairs", "patients")
     short = {kind: {r: {key: one[key] for key in keep} for r, one in found.items()} for kind, found in fitted.items()}
     shipped[card.name] = {"sha256": result["sha256"], "date": date, **short}
-    write_text(json.dumps(dict(sorted(shipped.items())), indent=1) + "\n", package)
+    write_text(json.dumps(dict(sorted(shipped.items())), indent=1) + "\n", how.package)
+
+
+def judge_others(fitted: Mapping[str, Mapping[str, Any]], pairs: Measured) -> dict[str, Any]:
+    """The share of other pairs of the same heads that keep to the constants, such as those with stronger fields."""
+    return {
+        kind: {
+            region: round(
+                float(np.mean([p.apart <= law["mm"] + law["share"] * p.larger for p in pairs[kind][region]])), 4
+            )
+            for region, law in regions.items()
+        }
+        for kind, regions in fitted.items()
+    }
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -372,15 +404,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("model")
     parser.add_argument("data", type=Path, nargs="*")
     parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--field", type=float, nargs=2, default=FIELD_SD)
+    parser.add_argument("--judge", type=Path, help="folder of other repeats, with another --field")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--package", type=Path, default=PACKAGE)
     parser.add_argument("--trials", type=int, default=4)
     parser.add_argument("--threads", type=int, default=1)
-    arguments = parser.parse_args(argv)
-    if arguments.step == "scan":
-        run_scan(arguments.model, arguments.data, arguments.work, arguments.trials, arguments.threads)
-    else:
-        run_fit(arguments.model, arguments.work, arguments.out, arguments.package)
+    how = parser.parse_args(argv)
+    (run_scan if how.step == "scan" else run_fit)(how)
 
 
 if __name__ == "__main__":
