@@ -12,8 +12,8 @@ its constants into the package too.
 The constants are fitted on all heads. `coverage` is judged on each head with the constants of the others, all scans of
 one patient left out together. The share of pairs at which the law is fitted is raised in steps until this coverage
 reaches 95 %, so the coverage had that part in a choice. `itself` judges each original scan against its own repeats.
-`others` tells
-how the constants hold on repeats in another folder (`--judge`). `trained_on` counts the heads that the card of the model names: their scans may be repeated more steadily than others.
+`others` tells how the constants hold on repeats in another folder (`--judge`). `trained_on` counts the heads that the
+card of the model names: their scans may be repeated more steadily than others.
 """
 
 import argparse
@@ -21,6 +21,7 @@ import datetime
 import itertools
 import json
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -341,18 +342,23 @@ def _name_size(mm: float) -> str:
     return f"{low} and more" if low == SIZES[-1] else f"{low} to {SIZES[SIZES.index(low) + 1]}"
 
 
-def collect(model: str, work: Path) -> tuple[Measured, dict[str, list[Scan]]]:
-    """All pairs of scans in a folder, and the scans by case."""
+def collect(model: str, work: Path) -> tuple[Measured, dict[str, int]]:
+    """All pairs of scans in a folder, and the number of scans by case. What was measured before is read."""
     task = resolve_model(model).card.task
     pairs: Measured = {kind: {} for kind in KINDS}
-    scans: dict[str, list[Scan]] = {}
-    for case in sorted({path.name.rsplit(".", 2)[0] for path in work.glob("*.npz")}):
-        scans[case] = read_scans(work, case)
-        for kind, regions in measure_pairs(case, scans[case], task).items():
-            for region, found in regions.items():
-                pairs[kind].setdefault(region, []).extend(found)
-        print(case, flush=True)
-    return pairs, scans
+    scans = Counter(path.name.rsplit(".", 2)[0] for path in sorted(work.glob("*.npz")))
+    for case, count in scans.items():
+        cache = work / f"{case}.pairs-{count}.json"
+        if not cache.is_file():
+            found = measure_pairs(case, read_scans(work, case), task)
+            rows = {kind: {r: [list(vars(pair).values()) for pair in one] for r, one in regions.items()}
+                    for kind, regions in found.items()}  # fmt: skip
+            write_text(json.dumps(rows), cache)
+            print(case, flush=True)
+        for kind, regions in json.loads(cache.read_text(encoding="utf-8")).items():
+            for region, rows_of in regions.items():
+                pairs[kind].setdefault(region, []).extend(Pair(*row) for row in rows_of)
+    return pairs, dict(scans)
 
 
 def run_fit(how: argparse.Namespace) -> None:
@@ -366,8 +372,8 @@ def run_fit(how: argparse.Namespace) -> None:
         "versions": find_versions(),
         "model": card.name,
         "sha256": card.weights.sha256 if card.weights else None,
-        "scans": {name: len(found) for name, found in scans.items()},
-        "heads": {kind: sum(found[0].kind == kind for found in scans.values()) for kind in (REAL, SIMULATED)},
+        "scans": scans,
+        "heads": count_heads(pairs),
         "trained_on": len(set(card.as_parent().seen) & set(scans)),
         "motion": {"degrees": MOST_DEGREES, "mm": MOST_MM},
         "field_sd": how.field,
@@ -382,6 +388,12 @@ def run_fit(how: argparse.Namespace) -> None:
     short = {kind: {r: {key: one[key] for key in keep} for r, one in found.items()} for kind, found in fitted.items()}
     shipped[card.name] = {"sha256": result["sha256"], "date": date, **short}
     write_text(json.dumps(dict(sorted(shipped.items())), indent=1) + "\n", how.package)
+
+
+def count_heads(pairs: Measured) -> dict[str, int]:
+    """Number of patients and of simulated heads."""
+    every = {(pair.kind, pair.patient) for one in pairs["volumes"].values() for pair in one}
+    return dict(Counter(kind for kind, _ in every))
 
 
 def judge_others(fitted: Mapping[str, Mapping[str, Any]], pairs: Measured) -> dict[str, Any]:

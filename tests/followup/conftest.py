@@ -104,6 +104,12 @@ class Maker:
 
 
 @pytest.fixture
+def motion() -> Callable[..., "np.ndarray"]:
+    """`make_motion`."""
+    return make_motion
+
+
+@pytest.fixture
 def make(tmp_path: Path) -> Callable[..., Path]:
     """`Maker` in a folder of its own."""
     return Maker(tmp_path / "results")

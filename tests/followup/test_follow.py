@@ -1,4 +1,4 @@
-"""A follow-up finds what grew, appeared and vanished, with known volumes, in a patient who moved; and refuses others."""
+"""A follow-up finds what grew, appeared and vanished in a patient who moved, and refuses two patients."""
 
 import csv
 import json
@@ -15,9 +15,7 @@ from brainsegnet.followup.studies import order, read_study, require_one_patient
 from brainsegnet.io.dicom import read_studies
 from brainsegnet.task import BRATS2023
 from dicom_writer import write_study
-from tests.followup.conftest import make_motion
 
-MOVED = make_motion()
 LEFT, RIGHT, BACK = (30.0, 10.0, 5.0), (-30.0, -10.0, 10.0), (5.0, 45.0, -10.0)
 HALF_A_MM = retest.Repeat(mm=0.5, share=0.0, coverage=0.95, pairs=100, patients=10)
 
@@ -39,9 +37,9 @@ def whole(timeline):
     return [track for track in timeline.tracks if track.region == "whole"]
 
 
-def test_what_grew_appeared_and_vanished_is_found_with_its_volume(make, tmp_path):
+def test_what_grew_appeared_and_vanished_is_found_with_its_volume(make, motion, tmp_path):
     first = make("first", [(LEFT, 10, 4), (RIGHT, 8, 4), (BACK, 9, 4)])
-    second = make("second", [(LEFT, 13, 4), (RIGHT, 8, 4), ((-5, -50, 0), 7, 4)], MOVED)
+    second = make("second", [(LEFT, 13, 4), (RIGHT, 8, 4), ((-5, -50, 0), 7, 4)], motion())
     timeline = follow([first, second], tmp_path / "out")
     found = {tuple(step.status for step in track.steps): track for track in whole(timeline)}
     assert found.keys() == {("grown",), ("stable",), ("vanished",), ("new",)}
@@ -51,22 +49,22 @@ def test_what_grew_appeared_and_vanished_is_found_with_its_volume(make, tmp_path
     assert found[("grown",)].steps[0].diameter.verdict == "grown"
     moved = timeline.placed[1].registration
     corners = np.array([[60, 70, 60, 1], [-60, -70, -60, 1.0]]).T
-    assert np.abs((moved.matrix - MOVED) @ corners).max() < 1
+    assert np.abs((moved.matrix - motion()) @ corners).max() < 1
 
 
 @pytest.mark.parametrize("degrees", [-9.0, 4.0, 9.0])
-def test_a_study_against_itself_moved_shows_no_change(make, tmp_path, degrees):
+def test_a_study_against_itself_moved_shows_no_change(make, motion, tmp_path, degrees):
     balls = [(LEFT, 12, 2), (LEFT, 8, 4), (RIGHT, 6, 4)]
-    results = [make("a", balls), make("b", balls, make_motion(degrees))]
+    results = [make("a", balls), make("b", balls, motion(degrees))]
     timeline = follow(results, tmp_path / "out")
     assert {change.verdict for changes in timeline.since_first.values() for change in changes} == {"stable"}
     assert {step.status for track in timeline.tracks for step in track.steps} == {"stable"}
 
 
-def test_lesions_that_merge_and_split_are_one_row(make, tmp_path):
+def test_lesions_that_merge_and_split_are_one_row(make, motion, tmp_path):
     apart = [((20.0, 0, 0), 8, 4), ((40.0, 0, 0), 8, 4)]
     joined = [*apart, ((30.0, 0, 0), 6, 4)]
-    timeline = follow([make("a", apart), make("b", joined, MOVED), make("c", apart)], tmp_path / "out")
+    timeline = follow([make("a", apart), make("b", joined, motion()), make("c", apart)], tmp_path / "out")
     (track,) = whole(timeline)
     assert [step.kind for step in track.steps] == ["merged", "split"]
     assert [len(found) for found in track.lesions] == [2, 1, 2]
@@ -74,8 +72,8 @@ def test_lesions_that_merge_and_split_are_one_row(make, tmp_path):
     assert [change.verdict for change in timeline.since_previous["whole"]] == ["grown", "shrunk"]
 
 
-def test_a_study_in_other_voxels_is_measured_in_its_own_and_warned_of(make, tmp_path):
-    thick = make("thick", [(LEFT, 12, 4)], MOVED, spacing=(6.0, 1.5, 1.5))
+def test_a_study_in_other_voxels_is_measured_in_its_own_and_warned_of(make, motion, tmp_path):
+    thick = make("thick", [(LEFT, 12, 4)], motion(), spacing=(6.0, 1.5, 1.5))
     timeline = follow([make("first", [(LEFT, 12, 4)]), thick], tmp_path / "out")
     assert timeline.volumes["whole"] == pytest.approx([ball_ml(12)] * 2, rel=0.05)
     assert whole(timeline)[0].steps[0].kind == "same"
@@ -83,8 +81,8 @@ def test_a_study_in_other_voxels_is_measured_in_its_own_and_warned_of(make, tmp_
     assert any("another version of model" in warning for warning in timeline.warnings)
 
 
-def test_files_hold_the_same_and_the_page_hides_names(make, tmp_path):
-    results = [make("Doe_Jane", [(LEFT, 10, 4)]), make("Doe_Jane_later", [(LEFT, 14, 4)], MOVED)]
+def test_files_hold_the_same_and_the_page_hides_names(make, motion, tmp_path):
+    results = [make("Doe_Jane", [(LEFT, 10, 4)]), make("Doe_Jane_later", [(LEFT, 14, 4)], motion())]
     follow(results, tmp_path / "out")
     note, page = json.loads((tmp_path / "out" / NOTE).read_text()), (tmp_path / "out" / PAGE).read_text()
     rows = list(csv.DictReader((tmp_path / "out" / ROWS).open()))
@@ -98,8 +96,8 @@ def test_files_hold_the_same_and_the_page_hides_names(make, tmp_path):
     assert "Doe_Jane_later" in (tmp_path / "named" / PAGE).read_text()
 
 
-def test_the_same_studies_give_the_same_files(make, tmp_path):
-    results = [make("a", [(LEFT, 10, 4)]), make("b", [(LEFT, 12, 4), (RIGHT, 4, 4)], MOVED)]
+def test_the_same_studies_give_the_same_files(make, motion, tmp_path):
+    results = [make("a", [(LEFT, 10, 4)]), make("b", [(LEFT, 12, 4), (RIGHT, 4, 4)], motion())]
     for name in ("one", "two"):
         follow(results, tmp_path / name)
     for name in (PAGE, NOTE, ROWS):
@@ -113,8 +111,8 @@ def test_a_model_without_repeats_is_not_judged(make, tmp_path):
     assert "no change is judged" in timeline.warnings[0]
 
 
-def test_studies_without_lesions_are_stable(make, tmp_path):
-    timeline = follow([make("a", []), make("b", [], MOVED)], tmp_path / "out")
+def test_studies_without_lesions_are_stable(make, motion, tmp_path):
+    timeline = follow([make("a", []), make("b", [], motion())], tmp_path / "out")
     assert not timeline.tracks and timeline.since_first["whole"][0].verdict == "stable"
 
 
