@@ -150,7 +150,8 @@ def main() -> None:
     write_text(json.dumps(result, indent=2) + "\n", options.json)
     print(json.dumps(result, indent=2))
     atlas = average_atlas(heads)
-    tested = np.array([result["lesions"], result["side"], result["part"]])
+    deep = result["by truth"][PARTS[1]]["right"]
+    tested = np.array([result["lesions"], result["side"], result["part"], deep])
     brain = np.rint(atlas.brain.array * 15).astype(np.uint8) * 17
     with replacing(options.out) as temporary:
         np.savez_compressed(temporary, parts=atlas.parts.array, brain=brain, affine=atlas.parts.affine, tested=tested)

@@ -106,6 +106,16 @@ def test_a_report_on_predictions_draws_the_worst_and_finds_the_model(phantoms, s
     assert count["phantom0001"] == 0 and "Training cases of the model are not drawn." in text
 
 
+def test_the_worst_cases_can_be_scrolled_through_on_request(phantoms, segmented, tmp_path):
+    report(segmented, tmp_path / "r.html", [phantoms], "brats2015", worst=2, viewer=True)
+    root, _ = parse(tmp_path / "r.html")
+    frames = list(root.iter("iframe"))
+    ranked = [element.text.removeprefix("Scroll through ") for element in root.iter("summary")]
+    assert len(frames) == 2 and all(frame.get("sandbox") == "allow-scripts allow-downloads" for frame in frames)
+    for name, frame in zip(ranked, frames, strict=True):
+        assert f"<h1>{name}</h1>" in frame.get("srcdoc") and 'id="truth"' in frame.get("srcdoc")
+
+
 def test_a_report_scores_by_the_rules_of_evaluate_and_tells_them(phantoms, shifted, tmp_path):
     rules = ScoreRules(8.0, BRATS2023_GLIOMA)
     report(shifted, tmp_path / "r.html", [phantoms], "brats2015", worst=0, rules=rules)

@@ -44,6 +44,23 @@ LEAST_AGREEMENT = 0.85
 STEPS = 150
 
 
+@dataclass(frozen=True)
+class Tested:
+    """How often an atlas was right.
+
+    Attributes:
+        lesions: Number of balls that were tried.
+        side: Share of them with the right side.
+        part: Share of them with the right part.
+        deep: Share of the balls that are deep in the cerebrum with the right part.
+    """
+
+    lesions: int
+    side: float
+    part: float
+    deep: float
+
+
 @dataclass(frozen=True, eq=False)
 class BrainAtlas:
     """The atlas in its own space, whose x is 0 between the sides.
@@ -51,13 +68,12 @@ class BrainAtlas:
     Attributes:
         parts: Values of `PARTS` and sides (D, H, W); voxels outside the brain have the value of the nearest inside.
         brain: Share of the heads whose brain covers a voxel (D, H, W), 0 to 1, on the same grid.
-        tested: Number of lesions that were tried in heads left out of the average, and the shares of them with the
-            right side and with the right part. None if it was not tested.
+        tested: How often it was right in heads left out of the average. None if it was not tested.
     """
 
     parts: LabelMap
     brain: Volume
-    tested: tuple[int, float, float] | None = None
+    tested: Tested | None = None
 
     def fit(self, brain: LabelMap) -> "PlacedAtlas":
         """Bring the atlas to a patient.
@@ -128,8 +144,8 @@ def load_atlas() -> BrainAtlas:
     """The atlas of the package."""
     with np.load(ATLAS, allow_pickle=False) as entries:
         parts, brain, affine = entries["parts"], entries["brain"], entries["affine"]
-        lesions, side, part = entries["tested"].tolist()
-    tested = (int(lesions), float(side), float(part))
+        lesions, *shares = entries["tested"].tolist()
+    tested = Tested(int(lesions), *shares)
     return BrainAtlas(LabelMap(parts, affine), Volume(brain.astype(np.float32) / 255, affine), tested)
 
 

@@ -1,20 +1,32 @@
-"""The commands that look at cases: segment, evaluate, inspect, report. Heavy libraries load when a command runs."""
+"""The commands that look at cases: segment, evaluate, inspect. Heavy libraries load when a command runs."""
 
 import sys
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from brainsegnet._atomic import OutputOptions
-from brainsegnet.cli.app import Overwrite, Paths, allow_no, app, keep_existing, report_failures, report_left_out, verb
+from brainsegnet._atomic import IMAGES, OutputOptions, find_suffix, stem_of
+from brainsegnet.cli.app import (
+    Overwrite,
+    Paths,
+    allow_no,
+    app,
+    keep_existing,
+    report_failures,
+    report_left_out,
+    verb,
+)
 from brainsegnet.cli.bars import CasesBar
 from brainsegnet.cli.messages import complain, detail, say, show, show_table
+from brainsegnet.errors import BrainSegNetError
 from brainsegnet.inference import SegmentOptions
+from brainsegnet.reporting import ReportOptions
 
 if TYPE_CHECKING:
-    from brainsegnet.pipeline.batch import BatchResult
+    from brainsegnet.pipeline.batch import BatchResult, SavedCase
 
 allow_no(SegmentOptions)
 LesionRuleName = Literal["overlap", "brats2023"]
@@ -59,6 +71,7 @@ def segment(
     files: Annotated[NamedFiles | None, Parameter(name="*")] = None,
     options: Annotated[SegmentOptions | None, Parameter(name="*")] = None,
     output: Annotated[OutputOptions | None, Parameter(name="*")] = None,
+    pages: Annotated[ReportOptions | None, Parameter(name="*")] = None,
     timings: bool = False,
 ) -> None:
     """Segment studies from the scanner, or prepared cases: write a label map and a JSON for each.
@@ -85,16 +98,21 @@ def segment(
     if not (named or cases):
         raise UsageError("name either studies and folders of cases, or the files of one case (--flair, --t1c, ...)")
     target = out or Path("segmented" if cases else "segmented.nii.gz")
-    output = output or OutputOptions()
+    output, pages = output or OutputOptions(), pages or ReportOptions()
+    if pages.report:
+        if find_suffix(target, IMAGES) and not output.skip_existing:
+            keep_existing([name_page(target)], output.overwrite)
+        options = replace(options or SegmentOptions(), uncertainty=True)
     if out is None and target.exists() and not (output.overwrite or output.skip_existing):
         raise OutputError(f"{target} is there already, perhaps of another scan; name where to write with --out")
-    with _SavedCases() as bar:
+    with _SavedCases(pages, output.overwrite) as bar:
         alone = {name: Path(word) for name, word in named.items()}
         done = run(cases or alone, model, target, options, bar, output, named if cases else None)
+        failures = {**done.failures, **bar.complete(done.skipped)}
     if timings:
         _show_timings(done)
     report_left_out(done.left_out)
-    report_failures(done.failures, len(done.done) + len(done.skipped))
+    report_failures(failures, len(done.done) + len(done.skipped) + len(done.failures) - len(failures))
 
 
 @verb(app)
@@ -172,56 +190,31 @@ def inspect(model_or_case: Path | None = None, /) -> None:
         sys.exit(1)
 
 
-@verb(app)
-def report(
-    source: Path,
-    truth: Paths | None = None,
-    /,
-    *,
-    out: Path,
-    task: str | None = None,
-    worst: int = 4,
-    tolerance_mm: float = 1.0,
-    lesions: LesionRuleName = "overlap",
-    overwrite: Overwrite = False,
-) -> None:
-    """Write one HTML page with everything it shows: scores, distributions, worst cases, curves, card, how to repeat it.
-
-    Example: brainsegnet report predictions/ BRATS/ --task brats2015 --out report.html
-
-    Parameters
-    ----------
-    source
-        Output folder of train, model folder, or folder of predictions.
-    truth
-        For predictions: folders or tables of cases, which are also drawn, or a folder of label maps.
-    out
-        Page to write, .html.
-    task
-        For predictions: their label convention.
-    worst
-        Number of the worst cases to show.
-    tolerance_mm
-        For predictions: distance in mm within which two surfaces agree, for the surface Dice.
-    lesions
-        For predictions: when a lesion counts as found, as for evaluate.
-    """
-    from brainsegnet.metrics.scores import ScoreRules
-    from brainsegnet.metrics.shapes import LESION_RULES
-    from brainsegnet.reporting.report import report as run
-
-    keep_existing([out], overwrite)
-    failures = run(source, out, truth or [], task, worst, ScoreRules(tolerance_mm, LESION_RULES[lesions]))
-    say(f"done; open {out}")
-    report_failures(failures, 1)
-
-
 class _SavedCases(CasesBar):
     """Says what was found in each case that is done. What is odd about the model is said once."""
 
-    def __init__(self) -> None:
+    def __init__(self, pages: ReportOptions, overwrite: bool) -> None:
         super().__init__()
-        self._warned = False
+        self._pages, self._overwrite, self._warned = pages, overwrite, False
+
+    def complete(self, skipped: Sequence["SavedCase"]) -> dict[str, str]:
+        """Write the pages that cases lack which were done before. Returns a sentence for each that fails."""
+        failures = {}
+        for case in skipped if self._pages.report else ():
+            if not name_page(case.path).exists() or self._overwrite:
+                try:
+                    self._write_page(case.path)
+                except (BrainSegNetError, OSError, MemoryError) as error:
+                    failures[case.name] = f"case {case.name}: {error or 'there is not enough memory for its report'}"
+        return failures
+
+    def _write_page(self, path: Path) -> None:
+        from brainsegnet.reporting.patient import write_patient_report
+
+        page = name_page(path)
+        keep_existing([page], self._overwrite)
+        write_patient_report(path, page, self._pages)
+        say(f"report: {page}")
 
     def on_case(self, name: str, result: Any) -> None:  # noqa: ANN401
         """Say volumes, seconds, what was dropped, what absent sequences cost, and warnings."""
@@ -250,6 +243,18 @@ class _SavedCases(CasesBar):
         detail(f"{name}: {report['engine']}; one pass {report['memory']['one_pass_gb']} GB; {stages}")
         for note in report["notes"]:
             detail(f"{name}: {note}")
+        if self._pages.report:
+            self._write_page(result.path)
+
+
+def name_page(path: Path) -> Path:
+    """The report beside a label map.
+
+    Examples:
+        >>> name_page(Path("out/pat1.nii.gz")).as_posix()
+        'out/pat1.html'
+    """
+    return path.with_name(f"{stem_of(path)}.html")
 
 
 def _show_timings(cases: "BatchResult") -> None:

@@ -149,13 +149,13 @@ def bring_images(shown: Shown) -> dict[str, Array]:
 
 
 def _is_registered(shown: Shown, name: str) -> bool:
-    motion = _get(shown.motions, name)
+    motion = get(shown.motions, name)
     return motion.get("how") == "registered" and motion.get("applied") is not False
 
 
 def _find_transform(shown: Shown, name: str, reference: Volume | None) -> ItkObject:
     """How an image was registered for the result: by the matrix of the JSON, or registered again where it has none."""
-    if (matrix := _get(shown.motions, name).get("matrix_ras")) is None:
+    if (matrix := get(shown.motions, name).get("matrix_ras")) is None:
         return register(shown.images[name], reference).transform if reference else None
     mirror = np.diag([-1.0, -1.0, 1.0, 1.0])
     lps = mirror @ np.asarray(matrix, np.float64).reshape(4, 4) @ mirror
@@ -236,11 +236,11 @@ def _describe_lesion(lesion: Lesion, frame: Frame) -> dict[str, Any]:
 def describe_regions(shown: Shown, truth: Array | None) -> list[dict[str, Any]]:
     """Of each region: volume, interval, mean Dice on unseen cases, Dice to the truth; None for what is not known."""
     intervals, expected = (
-        _get(shown.note, *where) for where in (("uncertainty", "volume_intervals"), ("validation", "those used"))
+        get(shown.note, *where) for where in (("uncertainty", "volume_intervals"), ("validation", "those used"))
     )
     rows = []
     for region, values in shown.task.regions.items():
-        mask, interval = np.isin(shown.labels.array, values), _get(intervals, region)
+        mask, interval = np.isin(shown.labels.array, values), get(intervals, region)
         ends = [interval.get(end) for end in ("least_ml", "most_ml")]
         score = expected.get(region)
         rows.append(
@@ -264,15 +264,15 @@ def _list_maps(shown: Shown) -> dict[str, Array]:
 
 def list_warnings(shown: Shown) -> tuple[str, ...]:
     """The sentences of the result, of its registrations, and of what was found while it was read."""
-    moved = _get(shown.note, "geometry", "moved")
-    of_moved = [f"{name}: {_get(moved, name).get('warning')}" for name in moved if _get(moved, name).get("warning")]
+    moved = get(shown.note, "geometry", "moved")
+    of_moved = [f"{name}: {get(moved, name).get('warning')}" for name in moved if get(moved, name).get("warning")]
     found = [*_list(shown.note, "warnings"), *of_moved, *shown.warnings]
     return tuple(dict.fromkeys(str(sentence) for sentence in found))
 
 
 def _describe_origin(shown: Shown) -> str:
     """Which model found it, from which sequences."""
-    model, used = _get(shown.note, "model").get("name"), _get(shown.note, "sequences")
+    model, used = get(shown.note, "model").get("name"), get(shown.note, "sequences")
     if not model:
         return ""
     found, absent = (", ".join(spelt(str(name)) for name in _list(used, which)) for which in ("used", "absent"))
@@ -292,7 +292,7 @@ def _list(content: Mapping[str, Any], name: str) -> list[Any]:
     return found if isinstance(found, list) else []
 
 
-def _get(content: Mapping[str, Any], *names: str) -> Mapping[str, Any]:
+def get(content: Mapping[str, Any], *names: str) -> Mapping[str, Any]:
     """A map within a JSON, at these names; empty if there is none."""
     for name in names:
         found = content.get(name)

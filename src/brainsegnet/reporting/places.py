@@ -35,10 +35,10 @@ class Places:
         """How often the atlas was right, as a sentence; empty if that was not tested."""
         if (tested := load_atlas().tested) is None:
             return ""
-        lesions, side, part = tested
+        side, part, deep = (f"{100 * share:.0f} %" for share in (tested.side, tested.part, tested.deep))
         return (
-            f"Of {lesions} balls in label maps of healthy heads left out of the average, the side was right for "
-            f"{side:.0%} and the part for {part:.0%}."
+            f"Of {tested.lesions} balls in label maps of healthy heads left out of the average, the side was right for "
+            f"{side}, and the part for {part} ({deep} of the deep ones)."
         )
 
 

@@ -11,6 +11,7 @@ from brainsegnet.inference.steps import describe_motion
 from brainsegnet.metrics.table import Cell, Table, text_columns
 from brainsegnet.model.card import Card
 from brainsegnet.plotting.overlays import spelt
+from brainsegnet.plotting.viewer import get
 from brainsegnet.reporting.report import model_of
 
 Facts = list[tuple[str, str]]
@@ -19,7 +20,7 @@ _SHOWN_DIGITS = 16
 
 def describe_work(note: Mapping[str, Any]) -> Facts:
     """What was done to the images before and after the network, by step. Parts that a JSON lacks are left out."""
-    used, geometry, brain = (_get(note, name) for name in ("sequences", "geometry", "brain"))
+    used, geometry, brain = (get(note, name) for name in ("sequences", "geometry", "brain"))
     rows: Facts = []
     if used:
         absent = [spelt(name) for name in used.get("absent", [])]
@@ -28,15 +29,15 @@ def describe_work(note: Mapping[str, Any]) -> Facts:
     if grid := geometry.get("grid"):
         native = _spell_mm(geometry.get("native_spacing_mm") or geometry.get("spacing_mm", []))
         rows.append(("Reference", f"{spelt(grid)}, voxels of {native}; the label map is on its grid"))
-    moved = [f"{spelt(name)} {describe_motion(motion)}" for name, motion in _get(geometry, "moved").items()]
+    moved = [f"{spelt(name)} {describe_motion(motion)}" for name, motion in get(geometry, "moved").items()]
     rows.append(("Alignment", "; ".join(moved) or "all sequences are on one grid and were taken as they are"))
     if brain:
         how = {"extracted": "found in the scans by the brain network", "file": "from the mask that was given"}
         volume = f", {brain['volume_ml']:.0f} ml" if isinstance(brain.get("volume_ml"), int | float) else ""
         rows.append(("Brain", how.get(str(brain.get("how")), "as given; the skull was removed before") + volume))
     if spacing := geometry.get("spacing_mm"):
-        rows.append(("Network", f"{note.get('engine', '')}; voxels of {_spell_mm(spacing)}"))
-    dropped = _get(note, "dropped")
+        rows.append(("Network", f"{note.get('engine') or 'engine not stated'}; voxels of {_spell_mm(spacing)}"))
+    dropped = get(note, "dropped")
     if count := dropped.get("components"):
         rows.append(("Left out", f"{count} components of {dropped.get('ml', 0):.1f} ml, of lower confidence"))
     rows += [("Note", str(sentence)) for sentence in note.get("notes", [])]
@@ -49,7 +50,7 @@ def _spell_mm(spacing: Sequence[float]) -> str:
 
 def describe_model(note: Mapping[str, Any]) -> Facts:
     """The essentials of the model card. They name no training case."""
-    told, found = _get(note, "model"), model_of({"": note}) if "model" in note else None
+    told, found = get(note, "model"), model_of({"": note}) if "model" in note else None
     rows = [("Name", str(told.get("name", "not stated")))]
     if found:
         rows += _describe_card(found.card)
@@ -77,7 +78,7 @@ def _describe_card(card: Card) -> Facts:
 def describe_images(note: Mapping[str, Any], digest: str, identify: bool) -> Table:
     """Each image and the label map with its hash; with the names of files and series if they may be shown."""
     rows: list[list[Cell]] = []
-    for name, facts in _get(note, "inputs").items():
+    for name, facts in get(note, "inputs").items():
         known = facts if isinstance(facts, dict) else {}
         shown = [str(known.get("series") or Path(str(known.get("path", ""))).name)] if identify else []
         rows.append([spelt(name), *shown, str(known.get("sha256", "not stated"))[:_SHOWN_DIGITS]])
@@ -88,9 +89,9 @@ def describe_images(note: Mapping[str, Any], digest: str, identify: bool) -> Tab
 
 def describe_command(note: Mapping[str, Any]) -> str:
     """The command that segments the study again; STUDY, MASK and MODEL stand for what the page does not name."""
-    options, plain = _get(note, "options"), SegmentOptions()
+    options, plain = get(note, "options"), SegmentOptions()
     words = ["brainsegnet", "segment", "STUDY", "--out", "result.nii.gz", "--report"]
-    if name := _get(note, "model").get("name"):
+    if name := get(note, "model").get("name"):
         words[3:3] = ["--model", str(name)]
     for field in fields(SegmentOptions):
         value, flag = options.get(field.name), field.name.replace("_", "-")
@@ -101,8 +102,3 @@ def describe_command(note: Mapping[str, Any]) -> str:
         else:
             words += [f"--{flag}", "MASK" if field.name == "brain_mask" else str(value)]
     return shlex.join(words)
-
-
-def _get(content: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    found = content.get(name)
-    return found if isinstance(found, dict) else {}

@@ -54,6 +54,7 @@ def report(
     task: Task | str | None = None,
     worst: int = 4,
     rules: ScoreRules = USUAL_RULES,
+    viewer: bool = False,
 ) -> Mapping[str, str]:
     """Write one HTML page that contains everything it shows.
 
@@ -65,6 +66,7 @@ def report(
         task: For predictions: their label convention.
         worst: Number of the worst cases to show.
         rules: For predictions: rules of the scores, as for `evaluate`.
+        viewer: For predictions: whether the worst cases can be scrolled through. This adds megabytes and a script.
 
     Returns:
         Name of each case that could not be scored, to a sentence that says why. The page holds them too.
@@ -87,7 +89,8 @@ def report(
             raise DatasetError(f"{source} holds no model; to report on predictions, name their truth too, and --task")
         evaluation = evaluate(source, truth, task, rules=rules)
         title, subtitle = f"Predictions: {source.resolve().name}", f"task {evaluation.task.name}"
-        sections, failures = _describe_predictions(evaluation, source, truth, worst, out), evaluation.failures
+        shown = score_sections(evaluation, source, truth, worst, viewer)
+        sections, failures = _describe_predictions(shown, evaluation, source, truth, out), evaluation.failures
     subtitle += f"; report of {datetime.date.today().isoformat()}"
     footer = f"Made by brainsegnet {version('brainsegnet')}. Research software, not a medical device."
     write_text(render_page(title, subtitle, sections, footer), out)
@@ -103,14 +106,13 @@ def _describe_training(source: Path, folder: Path, card: Card) -> list[Section]:
 
 
 def _describe_predictions(
-    evaluation: Evaluation, predicted: Path, truth: Sequence[Path], worst: int, out: Path
+    sections: Sequence[Section], evaluation: Evaluation, predicted: Path, truth: Sequence[Path], out: Path
 ) -> list[Section]:
     """Scores, worst cases, model, and how to repeat predictions."""
     notes = read_notes(predicted, evaluation.scores)
     model = model_of(notes)
-    sections = score_sections(evaluation, predicted, truth, worst)
-    sections += _model_sections(model.folder, model.folder, model.card) if model else []
-    return [*sections, _repeat_predictions(predicted, truth, evaluation, notes, out)]
+    about = _model_sections(model.folder, model.folder, model.card) if model else []
+    return [*sections, *about, _repeat_predictions(predicted, truth, evaluation, notes, out)]
 
 
 def _model_sections(source: Path, folder: Path, card: Card) -> list[Section]:
