@@ -141,8 +141,9 @@ def describe_interval(timeline: Timeline) -> list[str]:
     held = "; ".join(f"{region} {_tell(repeat)}" for region, repeat in timeline.note.volumes.items())
     return [
         *told,
-        f"A repeat of an unchanged head lies in the interval in {COVERAGE:.0%} of cases: it was fitted to heads that "
-        "were moved, resampled, given new noise and bias, and segmented again.",
+        "The band is where a repeat of the first study would lie, and the bars where one of each study would.",
+        f"The interval holds {100 * COVERAGE:.0f} % of repeats of unchanged heads, which were moved, resampled, given "
+        "new noise and new bias fields, and segmented again.",
         f"Share of pairs that it held, each patient left out in turn: {held}.",
         "It does not cover another scanner, protocol or slice thickness, and it is no error against the truth.",
     ]
@@ -243,14 +244,14 @@ def _tabulate_studies(timeline: Timeline, names: Sequence[str]) -> Table:
 
 def _list_facts(timeline: Timeline) -> list[tuple[str, str]]:
     model = timeline.placed[0].study.model
+    share = f"lesions that share {100 * LEAST_SHARE:.0f} % of the smaller one"
+    files = [(f"label map of study {k}", one.study.result) for k, one in enumerate(timeline.placed, start=1)]
     return [
         ("model", f"{model.get('name')}, weights SHA-256 {model.get('sha256')}"),
-        ("matching", f"{RULE}: lesions that share {LEAST_SHARE:.0%} of the smaller one, then the nearest centres "
-                     f"within {REACH_MM:g} mm"),
+        ("matching", f"{RULE}: {share}, then the nearest centres within {REACH_MM:g} mm"),
         ("registration", "rigid, by mutual information"),
-        *((f"label map of study {number}", f"SHA-256 {hash_file(one.study.result)}")
-          for number, one in enumerate(timeline.placed, start=1)),
-    ]  # fmt: skip
+        *((name, f"SHA-256 {hash_file(path)}") for name, path in files),
+    ]
 
 
 def _rows(timeline: Timeline) -> Iterator[list[Cell]]:
@@ -340,4 +341,4 @@ def _to_span(change: Change) -> Span | None:
 
 def _tell(repeat: Repeat) -> str:
     low, high = find_interval(10.0, repeat)
-    return f"{repeat.coverage:.0%} of {repeat.pairs} ({low:.1f} to {high:.1f} ml around 10 ml)"
+    return f"{100 * repeat.coverage:.0f} % of {repeat.pairs} ({low:.1f} to {high:.1f} ml around 10 ml)"
