@@ -67,7 +67,7 @@ def test_distance_counts_in_millimetres():
 def test_each_lesion_is_in_one_match_and_reversal_mirrors_it(rng):
     for _ in range(20):
         arrays = [draw(*(_box(rng) for _ in range(6))) for _ in range(2)]
-        matches = match_lesions(*arrays, MM)
+        matches = match_lesions(arrays[0], arrays[1], MM)
         for side, array in enumerate(arrays):
             numbers = [n for match in matches for n in (match.before, match.after)[side]]
             assert sorted(numbers) == sorted(set(np.unique(array).tolist()) - {0})

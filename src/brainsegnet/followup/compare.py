@@ -260,12 +260,12 @@ def track_lesions(placed: Sequence[Placed], task: Task, region: str, note: Retes
     found = [measure_lesions(one.study.shown.labels, task, region=region) for one in placed]
     grid = placed[0].study.shown.labels
     numbers = []
-    for one, lesions in zip(placed, found, strict=True):
-        own = number_lesions(one.study.shown.labels, lesions, task, region)
-        numbers.append(bring_numbers(own, lesions, one.matrix, grid).array)
+    for one, measured in zip(placed, found, strict=True):
+        own = number_lesions(one.study.shown.labels, measured, task, region)
+        numbers.append(bring_numbers(own, measured, one.matrix, grid).array)
     matches = [match_lesions(before, after, grid.spacing_mm) for before, after in pairwise(numbers)]
     tracks = []
-    for group in follow_lesions([[lesion.number for lesion in lesions] for lesions in found], matches):
+    for group in follow_lesions([[lesion.number for lesion in measured] for measured in found], matches):
         lesions = tuple(
             tuple(one for one in measured if one.number in mine)
             for measured, mine in zip(found, group.lesions, strict=True)

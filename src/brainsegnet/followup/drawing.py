@@ -11,7 +11,7 @@ from matplotlib.patches import Patch
 from brainsegnet.followup.compare import Placed, Timeline, TrackedLesion
 from brainsegnet.followup.retest import find_interval
 from brainsegnet.plotting.overlays import colours, overlay, shades, spelt
-from brainsegnet.plotting.slices import Scene, View, arrange, literal
+from brainsegnet.plotting.slices import Picture, Scene, View, arrange, literal
 from brainsegnet.preprocessing.alignment import resample
 
 _INK, _FAINT, _GRID, _BAND = "#1d2733", "#5d6b7a", "#e3e8ed", "#e8eef4"
@@ -141,7 +141,7 @@ def choose_sequences(placed: Sequence[Placed]) -> list[str]:
     return sorted(names, key=lambda name: (-count[name], rank.get(name, len(rank))))[:2]
 
 
-def _cut_grey(one: Placed, sequence: str, timeline: Timeline, scene: Scene, level: Level):  # noqa: ANN202
+def _cut_grey(one: Placed, sequence: str, timeline: Timeline, scene: Scene, level: Level) -> Picture | None:
     if sequence not in one.images:
         return None
     image = resample(one.images[sequence], timeline.placed[0].study.shown.labels, one.transform)
