@@ -230,13 +230,14 @@ def measure_pairs(case: str, scans: Sequence[Scan], task: Task) -> Measured:
         numbers = [number(scan, lesions, task, region, grid) for scan, lesions in zip(scans, found, strict=True)]
         for a, b in itertools.combinations(range(len(scans)), 2):
             matches = match_lesions(numbers[a], numbers[b], grid.spacing_mm)
-            pairs = [
-                tuple(
-                    [one for one in found[scan] if one.number in mine] for scan, mine in zip((a, b), each, strict=True)
+            matched = [
+                (
+                    [one for one in found[a] if one.number in match.before],
+                    [one for one in found[b] if one.number in match.after],
                 )
-                for each in ((match.before, match.after) for match in matches)
+                for match in matches
             ]
-            for kind, lengths in measure_matches(pairs).items():
+            for kind, lengths in measure_matches(matched).items():
                 into = measured[kind].setdefault(region, [])
                 into += [Pair(patient, scans[0].kind, before, after, a == 0) for before, after in lengths]
     return measured
@@ -251,7 +252,7 @@ def drop_specks(labels: LabelMap, task: Task, region: str) -> LabelMap:
     return labels.with_labels(np.where(keep[parts], labels.array, 0).astype(np.uint8))
 
 
-def measure_matches(pairs: Sequence[tuple[list[Lesion], ...]]) -> dict[str, list[tuple[float, float]]]:
+def measure_matches(pairs: Sequence[tuple[list[Lesion], list[Lesion]]]) -> dict[str, list[tuple[float, float]]]:
     """Radii and diameters in mm of matched lesions of two scans, and the radius of the largest that has no match."""
     both = [pair for pair in pairs if all(pair)]
     alone = [sum(lesion.volume_ml for lesion in (*before, *after)) for before, after in pairs if not (before and after)]
@@ -271,7 +272,8 @@ def measure_matches(pairs: Sequence[tuple[list[Lesion], ...]]) -> dict[str, list
 def number(scan: Scan, lesions: Sequence[Lesion], task: Task, region: str, grid: Volume) -> Array:
     """The numbers of the lesions of a scan on the grid of the original."""
     numbers = number_lesions(scan.labels, lesions, task, region)
-    return bring_numbers(numbers, lesions, np.linalg.inv(scan.motion), grid).array
+    back = np.asarray(np.linalg.inv(scan.motion), np.float64)
+    return bring_numbers(numbers, lesions, back, grid).array
 
 
 def fit_law(pairs: Sequence[Pair], level: float) -> tuple[float, float]:
