@@ -63,7 +63,7 @@ def test_a_study_against_itself_moved_shows_no_change(make, motion, tmp_path, de
 
 def test_lesions_that_merge_and_split_are_one_row(make, motion, tmp_path):
     apart = [((20.0, 0, 0), 8, 4), ((40.0, 0, 0), 8, 4)]
-    joined = [*apart, ((30.0, 0, 0), 6, 4)]
+    joined = [*apart, ((30.0, 0, 0), 12, 4)]
     timeline = follow([make("a", apart), make("b", joined, motion()), make("c", apart)], tmp_path / "out")
     (track,) = whole(timeline)
     assert [step.kind for step in track.steps] == ["merged", "split"]

@@ -55,9 +55,12 @@ def chart_volumes(timeline: Timeline, region: str) -> Figure:
         for x, ml, verdict in zip(at, volumes, verdicts, strict=True):
             axes.vlines(x, *find_interval(ml, repeat), color=_VERDICTS[verdict], linewidth=1.6)
     axes.plot(at, volumes, color=_FAINT, linewidth=1.2, zorder=2)
-    for x, ml, verdict in zip(at, volumes, verdicts, strict=True):
+    for x, ml, verdict, later in zip(at, volumes, verdicts, [*volumes[1:], 0.0], strict=True):
         axes.plot([x], [ml], "o", color=_VERDICTS[verdict], markersize=7, zorder=3)
-        axes.annotate(f"{ml:.1f}", (x, ml), (9, 5), textcoords="offset points", color=_INK, fontsize=10)
+        below = later > ml  # where no line runs
+        axes.annotate(
+            f"{ml:.1f}", (x, ml), (8, -14 if below else 6), textcoords="offset points", color=_INK, fontsize=10
+        )
     _finish(axes, at, dated)
     axes.set_ylim(0, 1.15 * max(axes.get_ylim()[1], *volumes, 0.1))
     return figure
