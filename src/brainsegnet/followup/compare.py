@@ -9,7 +9,7 @@ from scipy import ndimage
 
 from brainsegnet._types import Affine, ItkObject
 from brainsegnet.errors import DatasetError
-from brainsegnet.followup.matching import Kind, Match, follow_lesions, match_lesions
+from brainsegnet.followup.matching import Outcome, Match, follow_lesions, match_lesions
 from brainsegnet.followup.retest import (
     Repeat,
     RetestNote,
@@ -98,7 +98,7 @@ class Step:
         diameter: Largest diameters of the group; None where there is no lesion before or after.
     """
 
-    kind: Kind | None
+    kind: Outcome | None
     volume: Change
     diameter: Change | None = None
 

@@ -27,7 +27,7 @@ LEAST_SHARE = 0.1
 """Share of the smaller lesion that two lesions must have in common."""
 REACH_MM = 3.0
 """Distance between the centres of two lesions that overlap no other, up to which they count as one."""
-Kind = Literal["new", "vanished", "same", "merged", "split", "merged and split"]
+Outcome = Literal["new", "vanished", "same", "merged", "split", "merged and split"]
 T = TypeVar("T", bound=Hashable)
 
 
@@ -44,7 +44,7 @@ class Match:
     after: tuple[int, ...]
 
     @property
-    def kind(self) -> Kind:
+    def kind(self) -> Outcome:
         """What happened, apart from volumes."""
         if not self.before:
             return "new"
