@@ -9,7 +9,7 @@ from scipy import ndimage
 
 from brainsegnet._types import Affine, ItkObject
 from brainsegnet.errors import DatasetError
-from brainsegnet.followup.matching import Outcome, Match, follow_lesions, match_lesions
+from brainsegnet.followup.matching import Match, Outcome, follow_lesions, match_lesions
 from brainsegnet.followup.retest import (
     Repeat,
     RetestNote,
