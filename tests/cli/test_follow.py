@@ -23,7 +23,7 @@ def test_follow_segments_two_studies_and_finds_no_change(run, repeated, trained,
     for region in note["regions"].values():
         assert region["volumes_ml"][0] == region["volumes_ml"][1]
     again = run("follow", *repeated, "--model", trained, "--out", out, "--device", "cpu", "--threads", 1)
-    assert "add --overwrite" in again.sentence
+    assert "--overwrite" in again.sentence
 
 
 def test_follow_takes_results_and_refuses_one_study(run, segmented, tmp_path):
