@@ -10,7 +10,8 @@ from matplotlib.patches import Patch
 
 from brainsegnet.followup.compare import Placed, Timeline, TrackedLesion
 from brainsegnet.followup.retest import find_interval
-from brainsegnet.plotting.overlays import colours, overlay, shades, spelt
+from brainsegnet.plotting.overlays import overlay, shades, spelt
+from brainsegnet.plotting.palettes import colours
 from brainsegnet.plotting.slices import Picture, Scene, View, arrange, literal
 from brainsegnet.preprocessing.alignment import resample
 
