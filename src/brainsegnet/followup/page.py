@@ -129,7 +129,7 @@ def tabulate_volumes(timeline: Timeline, names: Sequence[str]) -> Table:
             rows.append(row)
     columns = [*text_columns("Region", "Study"), Column("ml", ".1f")]
     for group in ("Since first", "Since previous")[: 2 if several else 1]:
-        columns += [Column("%", "+.0f", group=group), Column("repeat of it, ml", ".1f"), *text_columns("verdict")]
+        columns += [Column("%", "+.0f", group=group), Column("Repeat, ml", ".1f"), *text_columns("Verdict")]
     return Table(columns, rows, grouped=True, missing="")
 
 
