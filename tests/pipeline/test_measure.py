@@ -13,7 +13,7 @@ from brainsegnet.inference import SegmentOptions
 from brainsegnet.io.images import read_labels, write_image
 from brainsegnet.pipeline import MeasureOptions
 from brainsegnet.pipeline.existing import _is_complete
-from brainsegnet.pipeline.measure import measure, name_corrected
+from brainsegnet.pipeline.measure import find_doubts, measure, name_corrected
 from brainsegnet.pipeline.segment import segment
 from brainsegnet.plotting.result import view
 from brainsegnet.preprocessing.geometry import Turn, turn
@@ -159,3 +159,28 @@ def test_a_correction_of_a_correction_is_one_too(result, corrected, tmp_path):
     assert again.path == name_corrected(tmp_path / "one.json") == tmp_path / "one_corrected.nii.gz"
     assert again.report["original"]["json"] == "one.json" and set(again.report["changed"].values()) == {0}
     assert again.report["volumes_ml"] == first.report["volumes_ml"]
+
+
+def test_a_mirrored_mask_and_one_of_another_case_are_told(result, tmp_path):
+    """The lesion lies off the middle, so its mirror image has no voxel in common with it."""
+    found = read_labels(result.with_name("lesion.nii.gz"))
+    array = np.zeros_like(found.array)
+    array[4:8, 10:20, 4:12] = 2
+    shifted = np.roll(array, 12, axis=1)
+    width = array.shape[2]
+    assert width > 24
+    for number, (before, after, told) in enumerate(
+        [
+            (array, array[..., ::-1], "check left and right"),
+            (array, shifted, "shares no voxel"),
+            (array, np.where(shifted, array, 0), None),
+            (array | array[..., ::-1], array, None),
+            (array, np.zeros_like(array), None),
+        ]
+    ):
+        said = find_doubts(found.with_labels(before), found.with_labels(np.ascontiguousarray(after)))
+        assert [told in sentence for sentence in said] == ([True] if told else []), number
+    array = np.zeros_like(found.array)
+    array[0, 0, 0] = 2
+    note = measure(write(found.with_labels(array), tmp_path / "mask.nii.gz"), result, tmp_path / "out.nii.gz").report
+    assert "shares no voxel" in note["warnings"][-1]

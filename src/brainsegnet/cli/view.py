@@ -85,6 +85,8 @@ def measure(
     page = beside(target, ".html")
     keep_existing([target, beside(target, ".json"), *([page] if reporting.report else [])], overwrite)
     saved = run(mask, like, target, options)
+    for sentence in saved.report["warnings"]:
+        complain(f"warning: {saved.name}: {sentence}")
     before = saved.report["original"]["volumes_ml"].get("regions", {})
     for region, ml in saved.report["volumes_ml"]["regions"].items():
         known = f", before {before[region]:.1f} ml" if region in before else ""

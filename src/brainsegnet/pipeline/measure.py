@@ -22,6 +22,7 @@ from brainsegnet.model.store import find_task
 from brainsegnet.pipeline import MeasureOptions
 from brainsegnet.pipeline.batch import SavedCase
 from brainsegnet.pipeline.inputs import Note
+from brainsegnet.preprocessing.geometry import find_turn
 from brainsegnet.preprocessing.grids import paste
 from brainsegnet.task import Task, load_task
 from brainsegnet.volume import LabelMap, Volume
@@ -153,8 +154,26 @@ def _describe(original: Original, mask: Path, labels: LabelMap, out: Path) -> di
         "dropped": {"confidence_margin": None, "components": 0, "ml": 0.0},
         "inputs": _move_inputs(original, out),
         "validation": {},
+        "warnings": [*_list_warnings(original.note), *find_doubts(original.labels, labels)],
         "brainsegnet": version("brainsegnet"),
     }
+
+
+def find_doubts(before: LabelMap, after: LabelMap) -> list[str]:
+    """What tells that a correction may be of another case, or mirrored: sentences on two label maps of one grid."""
+    old, new = before.array != 0, after.array != 0
+    if not (old.any() and new.any()):
+        return []
+    across = find_turn(before.affine).axes[2]
+    kept, mirrored = (int(np.count_nonzero(new & mask)) for mask in (old, np.flip(old, across)))
+    if mirrored > kept:
+        return ["the correction lies on the mirror image of the result rather than on the result; check left and right"]
+    return [] if kept else ["the correction shares no voxel with the result; check that both are of one case"]
+
+
+def _list_warnings(note: Note) -> list[str]:
+    found = note.get("warnings")
+    return [str(sentence) for sentence in found] if isinstance(found, list) else []
 
 
 def _describe_file(path: Path, out: Path, name: str, hashed: str) -> dict[str, str]:
