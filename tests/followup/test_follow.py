@@ -7,9 +7,10 @@ from datetime import date
 import numpy as np
 import pytest
 
-from brainsegnet._atomic import OutputOptions
+from brainsegnet._atomic import OutputOptions, stem_of
 from brainsegnet.errors import DatasetError, ImageError, ModelError, OutputError
 from brainsegnet.followup import FollowOptions, retest
+from brainsegnet.followup.drawing import LEAST_ML, arrange_studies, choose_levels
 from brainsegnet.followup.follow import NOTE, PAGE, ROWS, follow
 from brainsegnet.followup.studies import order, read_study, require_one_patient
 from brainsegnet.io.dicom import read_studies
@@ -180,3 +181,21 @@ def test_headers_tell_two_patients_apart_without_naming_them(raw_heads, tmp_path
         write_slices(raw_heads["flair"], folder, describe(PatientID=patient, **SEQUENCES["flair"]))
         hashes += [read_studies(folder)[0].series[0].hash_patient()]
     assert hashes[0] == hashes[1] != hashes[2] and all(len(one) == 64 for one in hashes)
+
+
+def test_a_corrected_study_is_told(make, motion, tmp_path):
+    first, second = make("first", [(LEFT, 10, 4)]), make("second", [(LEFT, 10, 4)], motion())
+    place = second.with_name(f"{stem_of(second)}.json")
+    place.write_text(json.dumps(json.loads(place.read_text()) | {"corrected": True}))
+    timeline = follow([first, second], tmp_path / "out")
+    assert [said for said in timeline.warnings if said.startswith("study 2 was corrected by hand")]
+    assert not [said for said in timeline.warnings if said.startswith("study 1")]
+
+
+def test_lesions_that_the_page_omits_are_not_drawn(make, motion, tmp_path):
+    """A ball of 2 mm has 0.03 ml; it vanishes, but a picture of it would show nothing."""
+    studies = [make("first", [(LEFT, 10, 4), (BACK, 2, 4)]), make("second", [(LEFT, 10, 4)], motion())]
+    timeline = follow(studies, tmp_path / "out")
+    assert min(max(track.volumes_ml) for track in whole(timeline)) < LEAST_ML
+    drawn = choose_levels(timeline, arrange_studies(timeline), 9)
+    assert drawn and all(max(level.track.volumes_ml) >= LEAST_ML for level in drawn)

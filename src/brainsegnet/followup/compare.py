@@ -313,6 +313,12 @@ def bring_numbers(numbers: LabelMap, lesions: Sequence[Lesion], matrix: Affine, 
 def list_warnings(placed: Sequence[Placed], note: RetestNote | None) -> list[str]:
     """Sentences on what makes a comparison doubtful."""
     first, told = placed[0].study, []
+    for number, one in enumerate(placed, start=1):
+        if one.study.shown.note.get("corrected") is True:
+            told.append(
+                f"study {number} was corrected by hand; the interval is that of repeats without corrections, so "
+                "it does not cover this"
+            )
     for number, one in enumerate(placed[1:], start=2):
         study = one.study
         if study.sequences != first.sequences:

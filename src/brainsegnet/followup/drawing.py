@@ -22,6 +22,8 @@ _PANEL, _KEY = 2.9, 0.35
 """Inches: width of a picture of one study, height of the key."""
 APART_MM = 6.0
 """Levels nearer to each other than this are drawn once."""
+LEAST_ML = 0.1
+"""Lesions that are smaller in every study are neither listed nor drawn."""
 MOST_STUDIES = 4
 """Studies side by side: the first and the last ones."""
 SHOWN = ("flair", "t1c", "dwi", "t2", "adc", "t1")
@@ -68,9 +70,10 @@ def chart_volumes(timeline: Timeline, region: str) -> Figure:
 
 
 def choose_levels(timeline: Timeline, scene: Scene, most: int) -> list[Level]:
-    """The slices to show: through lesions that changed first, then through the largest."""
-    changed = [track for track in timeline.tracks if _changed(track)]
-    others = [track for track in timeline.tracks if not _changed(track)]
+    """The slices to show: through lesions that changed first, then through the largest; none that the page omits."""
+    tracks = [track for track in timeline.tracks if _largest_ml(track) >= LEAST_ML]
+    changed = [track for track in tracks if _changed(track)]
+    others = [track for track in tracks if not _changed(track)]
     ranked = [*sorted(changed, key=_change_ml, reverse=True), *sorted(others, key=_largest_ml, reverse=True)]
     levels: list[Level] = []
     for track in ranked:

@@ -8,6 +8,7 @@ from typing import Any
 from brainsegnet._atomic import hash_file
 from brainsegnet.followup.compare import Change, Timeline, TrackedLesion
 from brainsegnet.followup.drawing import (
+    LEAST_ML,
     arrange_studies,
     chart_volumes,
     choose_columns,
@@ -25,8 +26,6 @@ from brainsegnet.reporting.identity import Names
 from brainsegnet.reporting.sections import Charts, Facts, Picture, Section, Tiles, render_page
 
 MOST_LEVELS, MOST_LESIONS = 3, 30
-LEAST_ML = 0.1
-"""Lesions that are smaller in every study are not listed on the page."""
 _COLUMNS = (
     "kind,region,lesion,study,name,date,volume_ml,change_percent,repeat_low_ml,repeat_high_ml,status,diameter_mm,"
     "perpendicular_mm"
@@ -201,6 +200,7 @@ def _describe_lesions(timeline: Timeline, region: str, names: Sequence[str]) -> 
         "A row is a lesion, or several that merge or split, with their volume together and the largest diameters in an "
         "axial slice of the study.",
         "Of 20 lesions that have not changed, about one is outside its interval by chance.",
+        "Single lesions repeat less well than the volume of a region. So one may be stable where its region is not.",
         *more,
     ]
     return Section(f"Lesions: {region}", [Table(columns, rows, missing="")], notes)
@@ -224,7 +224,7 @@ def _describe_pictures(timeline: Timeline) -> str:
     which = "" if shown == len(timeline.placed) else f" The first and the last {shown - 1} studies are drawn."
     return (
         "Every study is moved to the first one, so that the same level of the head is shown. The patient's right is at "
-        "the left. Outlines are the tissues that the model found." + which
+        "the left. Outlines are the tissues of each label map." + which
     )
 
 
