@@ -163,6 +163,18 @@ def test_images_truth_and_maps_may_lie_on_other_grids():
     assert [image["resampled"] for image in meta_of(same.html)["images"]] == [False, True]
 
 
+def test_a_truth_on_other_voxels_and_a_correction_are_told():
+    shown = make_shown()
+    how = Turn((2, 0, 1), (True, False, True))
+    same = show(make_shown(truth=turn(shown.labels, how)))
+    moved = LabelMap(shown.labels.array, shown.labels.affine + np.eye(4)[:, 3:] @ np.array([[0, 0, 0, 0]]))
+    moved.affine[:3, 3] += 0.5
+    other = show(make_shown(truth=moved))
+    assert not same.warnings and len(other.warnings) == 1 and "other voxels" in other.warnings[0]
+    note = {"model": {"name": "tiny"}, "corrected": True}
+    assert "Found by the model tiny, corrected by hand" in show(make_shown(note=note)).html
+
+
 def test_what_was_registered_is_registered_again():
     """By the matrix of the JSON: millimetres to the right, front and top, from the grid of the labels to the image."""
     shown = make_shown()

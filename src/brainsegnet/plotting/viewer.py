@@ -267,6 +267,11 @@ def list_warnings(shown: Shown) -> tuple[str, ...]:
     moved = get(shown.note, "geometry", "moved")
     of_moved = [f"{name}: {get(moved, name).get('warning')}" for name in moved if get(moved, name).get("warning")]
     found = [*_list(shown.note, "warnings"), *of_moved, *shown.warnings]
+    if shown.truth is not None and not _is_on_grid(shown.truth, shown.labels):
+        found.append(
+            "the truth is on other voxels than the label map, and the nearest of them is shown; "
+            "the Dice is that of these voxels"
+        )
     return tuple(dict.fromkeys(str(sentence) for sentence in found))
 
 
@@ -276,7 +281,9 @@ def _describe_origin(shown: Shown) -> str:
     if not model:
         return ""
     found, absent = (", ".join(spelt(str(name)) for name in _list(used, which)) for which in ("used", "absent"))
-    return f"Found by the model {model}" + (f" in {found}" if found else "") + (f", without {absent}" if absent else "")
+    corrected = ", corrected by hand" if shown.note.get("corrected") is True else ""
+    seen = (f" in {found}" if found else "") + (f", without {absent}" if absent else "")
+    return f"Found by the model {model}{seen}{corrected}"
 
 
 def to_nifti(volume: Volume) -> bytes:
