@@ -12,9 +12,12 @@ from brainsegnet.cli.app import app
 from brainsegnet.errors import ImageError, OutputError
 from brainsegnet.inference import SegmentOptions
 from brainsegnet.io.images import describe_file, write_image
+from brainsegnet.metrics.lesions import measure_lesions
 from brainsegnet.reporting import ReportOptions
+from brainsegnet.reporting.findings import tell_rank
 from brainsegnet.reporting.patient import write_patient_report
 from brainsegnet.reporting.provenance import describe_commands
+from brainsegnet.task import BRATS2021
 from brainsegnet.volume import LabelMap, Volume
 from browser import Browser, find_browser
 
@@ -233,3 +236,19 @@ def test_in_a_browser_nothing_is_asked_for_and_nothing_is_wider_than_the_screen(
             drawn = "[...document.querySelectorAll('svg.panel')].map(e => e.getBoundingClientRect().width)"
             assert all(wide > 80 for wide in browser.run(drawn))
         assert not browser.errors and not browser.requests
+
+
+@pytest.mark.parametrize(
+    ("sides", "told"),
+    [
+        ((5,), "the only one"),
+        ((5, 1, 1), "the only one of 3 mm or more"),
+        ((5, 4, 1), "the largest of 2"),
+        ((1, 1, 1), "the largest of 3, all below 3 mm"),
+    ],
+)
+def test_the_rank_of_the_largest_lesion_counts_specks_only_alone(sides, told):
+    array = np.zeros((8, 8, 40), np.uint8)
+    for number, side in enumerate(sides):
+        array[1 : 1 + side, 1 : 1 + side, 10 * number : 10 * number + side] = 2
+    assert tell_rank(measure_lesions(LabelMap(array, np.eye(4)), BRATS2021)) == told

@@ -10,6 +10,7 @@ from brainsegnet._types import Array
 from brainsegnet.metrics.lesions import (
     ANY_LESION,
     ENHANCING,
+    SPECK_MM,
     Lesion,
     choose_region,
     is_larger_than_speck,
@@ -80,8 +81,7 @@ def list_tiles(found: Findings) -> list[Tile]:
     whole = next(iter(rows.values()))
     tiles = [Tile("Lesion", "None found")]
     if found.lesions:
-        first, count = found.lesions[0], sum(map(is_larger_than_speck, found.lesions))
-        more = f"the largest of {count}" if count > 1 else "the only one"
+        first, more = found.lesions[0], tell_rank(found.lesions)
         lines = [f"{first.volume_ml:.1f} ml"]
         if found.is_tumour:
             lines.append("measurable (RANO)" if first.measurable else "not measurable (RANO)")
@@ -97,6 +97,16 @@ def list_tiles(found: Findings) -> list[Tile]:
         lines = [f"{measured['name']}: mean on unseen cases", *([", ".join(others)] if others else [])]
         tiles.append(Tile("How sure", f"Dice {measured['expected']:.2f}", lines))
     return tiles
+
+
+def tell_rank(lesions: Sequence[Lesion]) -> str:
+    """Of how many lesions the first is the largest; specks count only where there is nothing else."""
+    count, every = sum(map(is_larger_than_speck, lesions)), len(lesions)
+    if count > 1:
+        return f"the largest of {count}"
+    if count == 1 and every > 1:
+        return f"the only one of {SPECK_MM:g} mm or more"
+    return "the only one" if every == 1 else f"the largest of {every}, all below {SPECK_MM:g} mm"
 
 
 def _tell_interval(row: Mapping[str, Any]) -> list[str]:
@@ -175,7 +185,9 @@ def tabulate_rest(found: Findings) -> Table | None:
 
 
 def _name_region(region: str) -> str:
-    return {ENHANCING: "enhancing lesion", ANY_LESION: "lesion", "lesion": "lesion"}.get(region, f"{region} lesion")
+    return {ENHANCING: "enhancing lesion", ANY_LESION: "lesion", "lesion": "lesion", "all": "lesion"}.get(
+        region, f"{region} lesion"
+    )
 
 
 def _measure_ml(shown: Shown, value: int) -> float:
