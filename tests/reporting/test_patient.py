@@ -15,6 +15,7 @@ from brainsegnet.io.images import describe_file, write_image
 from brainsegnet.metrics.lesions import measure_lesions
 from brainsegnet.reporting import ReportOptions
 from brainsegnet.reporting.findings import tell_rank
+from brainsegnet.reporting.identity import Names
 from brainsegnet.reporting.patient import write_patient_report
 from brainsegnet.reporting.provenance import describe_commands
 from brainsegnet.task import BRATS2021
@@ -94,6 +95,14 @@ class Texts(HTMLParser):
 
     def handle_data(self, data):
         self.text += f"{data} "
+
+
+def test_the_centre_of_a_lesion_counts_towards_the_right(page):
+    """The lesion is 40 mm to the left, 5 mm to the front and 25 mm to the head."""
+    text = " ".join(Texts(page).text.split()).replace("\N{MINUS SIGN}", "-")
+    told = re.search(r"left cerebrum.*?(-?\d+), (-?\d+), (-?\d+)", text)
+    assert np.abs(np.array([*map(int, told.groups())]) - (-40, 5, 25)).max() <= 3
+    assert "Centre: in mm towards the right, the front and the head" in text
 
 
 def test_the_page_tells_where_how_large_and_how_sure(page):
@@ -252,3 +261,8 @@ def test_the_rank_of_the_largest_lesion_counts_specks_only_alone(sides, told):
     for number, side in enumerate(sides):
         array[1 : 1 + side, 1 : 1 + side, 10 * number : 10 * number + side] = 2
     assert tell_rank(measure_lesions(LabelMap(array, np.eye(4)), BRATS2021)) == told
+
+
+def test_a_plain_name_of_a_file_does_not_blank_the_word(tmp_path):
+    names = Names.of("Doe_J", tmp_path / "lesion.nii.gz", {})
+    assert names.hide("Doe_J: the lesion is odd") == "[case]: the lesion is odd"

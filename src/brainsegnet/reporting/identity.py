@@ -13,7 +13,9 @@ from brainsegnet.io.images import READERS
 _PATH = re.compile(r"(?<![\w.])(?:[A-Za-z]:[\\/]|\.{0,2}[\\/])[^\s,;()'\"]+")
 """What looks like the path of a file."""
 THIS_CASE, SOME_FILE = "[case]", "[file]"
-PLAIN = frozenset({"", ".", "data", "image", "images", "in", "out", "output", "result", "results", "scans", "study"})
+PLAIN = frozenset(
+    {"", ".", "data", "image", "images", "in", "lesion", "mask", "out", "output", "result", "results", "scans", "study"}
+)
 """Names of folders and files that tell nothing, and that sentences use as words."""
 
 
