@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from brainsegnet.cli import messages
+from brainsegnet.cli import _describe, messages
 from brainsegnet.cli.app import app
 from brainsegnet.cli.bars import Bar, CasesBar, describe_time_left
 from brainsegnet.io.cases import find_cases
@@ -211,3 +211,12 @@ def test_a_bar_of_a_quiet_command_is_not_shown(monkeypatch, capsys):
         bar.start()
         bar.move(ProgressEvent(0.5, 1, 1), "half", now=True)
     assert capsys.readouterr() == ("", "")
+
+
+def test_ctrl_c_while_a_library_is_loaded_is_an_interrupt():
+    """A compiled library turns it into an ImportError."""
+    error = ImportError("initialization failed")
+    error.__cause__ = KeyboardInterrupt()
+    assert _describe(error) == ("interrupted", 130)
+    with pytest.raises(ImportError):
+        _describe(ImportError("initialization failed"))

@@ -69,6 +69,8 @@ def _describe(error: BaseException) -> tuple[str, int]:
         case BrainSegNetError():
             usage = isinstance(error, UsageError) or not messages.has_begun()
             return str(error), 2 if usage else 1
+        case ImportError() if isinstance(error.__cause__ or error.__context__, KeyboardInterrupt):
+            return "interrupted", 130
         case MemoryError() | RuntimeError() | ImportError() | SystemError() if tells_of_memory(error):
             return (
                 "there is not enough memory, or its limit (ulimit -v) is too small; "
