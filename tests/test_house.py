@@ -31,7 +31,8 @@ FLOORS = {
     "benchmark": 7,
     "paper": 7,
     "reporting": 7,
-    "cli": 8,
+    "cohort": 8,
+    "cli": 9,
 }
 TORCH_ROOMS = {"model", "training", "benchmark"}
 TORCH_FILES = {
