@@ -58,3 +58,19 @@ class CohortOptions:
         """Number of the part, from 1, and of all parts."""
         match = _SHARD.fullmatch(self.shard)
         return (int(match[1]), int(match[2])) if match else (1, 1)
+
+
+@dataclass(frozen=True)
+class BidsOptions:
+    """Which participants of a BIDS data set are processed. The fields are options of `brainsegnet bids`."""
+
+    participant_label: tuple[str, ...] = ()
+    "Participants, with or without sub-. By default all."
+    session_label: tuple[str, ...] = ()
+    "Sessions, with or without ses-. By default all."
+    skip_bids_validation: bool = False
+    "Take a data set without a valid dataset_description.json. The files are checked all the same when they are read."
+    verify: bool = False
+    "Compare the inputs of existing results by their content (SHA-256). By default size, time and header are compared."
+    overwrite: bool = False
+    "Replace results that were made with other inputs, options or another model. By default they are refused."

@@ -61,6 +61,7 @@ def is_complete(note: Note, target: Path) -> bool:
     named: list[object] = [note.get("labels")]
     for kind in ("probabilities", "grids", "preprocessed"):
         named += files.values() if isinstance(files := note.get(kind), dict) else ()
+    named += others if isinstance(others := note.get("derivatives"), list) else ()
     for kind, keys in (("uncertainty", ("entropy",)), ("dicom", ("segmentation", "report"))):
         if isinstance(files := note.get(kind), dict):
             named += [files[key] for key in keys if files.get(key)]

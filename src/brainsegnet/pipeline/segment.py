@@ -12,6 +12,7 @@ from brainsegnet._machine import require_space
 from brainsegnet.errors import BrainSegNetError
 from brainsegnet.inference import SegmentOptions
 from brainsegnet.inference.predict import LoadedCase, PreparedCase, RawPrediction
+from brainsegnet.inference.segmentation import Segmentation
 from brainsegnet.inference.segmenter import Segmenter
 from brainsegnet.io.case_files import CaseFiles
 from brainsegnet.io.limits import allow_voxels
@@ -38,6 +39,7 @@ class Pending:
         open: Finds its files, in the thread that reads.
         begin: Called before the network; an error there drops the case.
         check: Called before its files are written; an error there drops the result.
+        save: Writes the result to `target` with what is added to the JSON, and gives the content of the JSON.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Pending:
     open: Callable[[], CaseFiles | StudyCase]
     begin: Callable[[], object] = lambda: None
     check: Callable[[], object] = lambda: None
+    save: Callable[[Segmentation, Path, Mapping[str, Any]], Mapping[str, Any]] = Segmentation.save
 
 
 def segment(
@@ -191,7 +194,7 @@ class _Steps:
         result = self._segmenter.finish(raw)
         pending, begun = self._started.pop(result.name)
         pending.check()
-        report = result.save(pending.target, self._record(result.name))
+        report = pending.save(result, pending.target, self._record(result.name))
         return SavedCase(result.name, pending.target, report, time.perf_counter() - begun)
 
 
