@@ -116,8 +116,6 @@ def _describe(name: str, keys: Sequence[str], columns: Iterable[str]) -> dict[st
     for column in (*keys, *columns):
         words = column.removesuffix("_ml").replace("_", " ")
         told[column] = (
-            {"Description": others[column]}
-            if column in others
-            else {"Description": f"Volume, {words}", "Units": "mL"}
+            {"Description": others[column]} if column in others else {"Description": f"Volume, {words}", "Units": "mL"}
         )
     return told

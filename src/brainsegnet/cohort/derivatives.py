@@ -30,6 +30,8 @@ IGNORED = ("*.html", "*_dseg.png", "*_entropy.nii.gz", "group_*")
 """Files that BIDS does not know."""
 BIDS_VERSION = "1.10.0"
 _SOFTWARE = "brainsegnet"
+_ABOUT_SOURCE = {"DOI": "DatasetDOI", "Version": "DatasetVersion"}
+"""What is said of the raw data set, to where its own description says it."""
 _BACKGROUND, _BACKGROUND_LABEL = "background", "BG"
 _README = """# Lesions found by Brain SegNet
 
@@ -133,7 +135,9 @@ class Derivatives:
 
     def _describe(self) -> dict[str, Any]:
         known, place = read_description(self.raw), describe_place(str(self.raw), self.out)
-        about = {key: known[source] for key, source in (("DOI", "DatasetDOI"), ("Version", "Version")) if known.get(source)}
+        about = {
+            key: known[source] for key, source in (("DOI", "DatasetDOI"), ("Version", "Version")) if known.get(source)
+        }
         return {
             "Name": f"Lesions found by Brain SegNet in {known.get('Name') or self.raw.name}",
             "BIDSVersion": BIDS_VERSION,
