@@ -22,7 +22,7 @@ FLOORS = {
     "preprocessing": 2,
     "model": 2,
     "metrics": 3,
-    "anatomy": 3,
+    "anatomy": 4,
     "plotting": 4,
     "inference": 5,
     "simulation": 5,

@@ -45,6 +45,20 @@ def test_a_report_on_a_training_shows_card_curves_and_how_to_repeat(trained, tmp
         assert region in text and f"{score:.3f}" in text
 
 
+def test_a_report_on_a_model_shows_how_far_its_probabilities_are_to_be_trusted(trained, calibration, tmp_path):
+    model = open_model(trained)
+    card = model.card.model_copy(update={"calibration": {"whole": calibration, "<core>": calibration}})
+    save_model(tmp_path / "model", card, model.tensors())
+    report(tmp_path / "model", tmp_path / "model.html")
+    root, text = parse(tmp_path / "model.html")
+    assert headings(root) == ["Validation", "Calibration of probabilities", "Model card", "How to repeat"]
+    (diagram,) = root.iter("svg")
+    assert diagram.get("aria-label").startswith("Share of true voxels")
+    assert "whole, error 0.100" in "".join(diagram.itertext()) and "&lt;core&gt;" in text and "Guo et al. 2017" in text
+    cells = [[cell.text for cell in row] for row in root.iter("tr")]
+    assert ["whole", "0.100", "0.120", "0.009", "0.011", "0.100"] in cells
+
+
 def test_what_a_card_knows_of_its_training_stands_in_the_command(trained, tmp_path):
     """Of a model started from another, by a built-in recipe, that dropped sequences and held nothing out."""
     model = open_model(trained)
@@ -104,6 +118,16 @@ def test_a_report_on_predictions_draws_the_worst_and_finds_the_model(phantoms, s
     count = {name: sum(title.startswith(f"{name}: ") for title in titles) for name in evaluation.scores}
     assert count["phantom0002"] == 7 * 3, "a dot in each of seven charts of three regions"
     assert count["phantom0001"] == 0 and "Training cases of the model are not drawn." in text
+
+
+def test_the_worst_cases_can_be_scrolled_through_on_request(phantoms, segmented, tmp_path):
+    report(segmented, tmp_path / "r.html", [phantoms], "brats2015", worst=2, viewer=True)
+    root, _ = parse(tmp_path / "r.html")
+    frames = list(root.iter("iframe"))
+    ranked = [element.text.removeprefix("Scroll through ") for element in root.iter("summary")]
+    assert len(frames) == 2 and all(frame.get("sandbox") == "allow-scripts allow-downloads" for frame in frames)
+    for name, frame in zip(ranked, frames, strict=True):
+        assert f"<h1>{name}</h1>" in frame.get("srcdoc") and 'id="truth"' in frame.get("srcdoc")
 
 
 def test_a_report_scores_by_the_rules_of_evaluate_and_tells_them(phantoms, shifted, tmp_path):

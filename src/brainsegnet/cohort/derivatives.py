@@ -30,8 +30,6 @@ IGNORED = ("*.html", "*_dseg.png", "*_entropy.nii.gz", "group_*")
 """Files that BIDS does not know."""
 BIDS_VERSION = "1.10.0"
 _SOFTWARE = "brainsegnet"
-_ABOUT_SOURCE = {"DOI": "DatasetDOI", "Version": "DatasetVersion"}
-"""What is said of the raw data set, to where its own description says it."""
 _BACKGROUND, _BACKGROUND_LABEL = "background", "BG"
 _README = """# Lesions found by Brain SegNet
 
