@@ -111,6 +111,6 @@ def _arrow() -> tuple[Any, Any]:
         from pyarrow import parquet
     except ImportError as error:
         raise MissingExtra(
-            'cohorts need pyarrow, which is not installed; run: pip install "brainsegnet[cohort]"'
+            'a cohort needs pyarrow, which is absent; run: pip install "brainsegnet[cohort]"'
         ) from error
     return pyarrow, parquet
