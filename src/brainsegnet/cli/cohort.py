@@ -102,9 +102,7 @@ def ledger(folders: Paths, /, *, out: Path | None = None, overwrite: Overwrite =
 
     if out is None:
         if files := [path for path in folders if not path.is_dir()]:
-            raise UsageError(
-                f"{files[0]} is no folder of a cohort; name one, or merge ledgers with --out"
-            )
+            raise UsageError(f"{files[0]} is no folder of a cohort; name one, or merge ledgers with --out")
         for folder in folders:
             for path in write_ledgers(folder):
                 say(f"done; see {path}")

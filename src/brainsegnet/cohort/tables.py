@@ -110,7 +110,5 @@ def _arrow() -> tuple[Any, Any]:
         import pyarrow
         from pyarrow import parquet
     except ImportError as error:
-        raise MissingExtra(
-            'a cohort needs pyarrow, which is absent; run: pip install "brainsegnet[cohort]"'
-        ) from error
+        raise MissingExtra('a cohort needs pyarrow, which is absent; run: pip install "brainsegnet[cohort]"') from error
     return pyarrow, parquet
