@@ -35,6 +35,8 @@ from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+for library in ("SimpleITK", "nibabel", "scipy.ndimage", "scipy.stats", "pyarrow.parquet"):
+    __import__(library)  # once, for all processes that are forked
 
 import numpy as np
 
