@@ -35,10 +35,12 @@ from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-for library in ("SimpleITK", "nibabel", "scipy.ndimage", "scipy.stats", "pyarrow.parquet"):
-    __import__(library)  # once, for all processes that are forked
 
+import nibabel  # noqa: F401
 import numpy as np
+import pyarrow.parquet  # noqa: F401
+import scipy.ndimage  # noqa: F401
+import SimpleITK  # noqa: F401
 
 from brainsegnet._atomic import replacing, write_text
 from brainsegnet._machine import describe_cpu, find_versions

@@ -49,7 +49,7 @@ def test_cases_keep_their_numbers_when_others_are_added(phantoms, tmp_path):
 
 def test_a_manifest_of_other_sources_is_not_mixed(phantoms, tmp_path):
     prepare_manifest([phantoms], tmp_path / "out", rescan=False)
-    with pytest.raises(OutputError, match="lists the cases of .*--rescan"):
+    with pytest.raises(OutputError, match=r"lists the cases of .*--rescan"):
         prepare_manifest([tmp_path / "others"], tmp_path / "out", rescan=False)
 
 
