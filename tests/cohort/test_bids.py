@@ -148,7 +148,7 @@ def test_what_is_done_is_left_out_and_what_is_missing_is_made(copied, trained, t
     assert [case.name for case in run_participants(copied, out, trained, one, OPTIONS).done] == ["sub-01"]
     before = {path: path.stat().st_mtime_ns for path in (out / "sub-01").rglob("*") if path.is_file()}
     listener = Listener()
-    again = run_participants(copied, out, trained, None, OPTIONS, listener)
+    again = run_participants(copied, out, trained, None, OPTIONS, None, listener)
     assert [case.name for case in again.done] == ["sub-02_ses-a", "sub-02_ses-b"]
     assert [case.name for case in again.skipped] == ["sub-01"]
     assert listener.messages == ["1 of 3 cases are done already and are left out"]
@@ -256,7 +256,7 @@ def test_the_derivatives_of_other_software_are_refused(raw, trained, tmp_path):
         Derivatives(raw, tmp_path).begin()
 
 
-@pytest.mark.parametrize("option", ["dicom", "all_grids", "save_preprocessed"])
+@pytest.mark.parametrize("option", ["dicom", "all_grids", "label_files", "picture", "save_preprocessed"])
 def test_options_whose_files_bids_does_not_know_are_refused(raw, trained, tmp_path, option):
     with pytest.raises(UsageError, match="no place in BIDS derivatives"):
         run_participants(raw, tmp_path / "out", trained, None, SegmentOptions(**{option: True}))

@@ -10,6 +10,7 @@ from brainsegnet.cli.bars import CasesBar
 from brainsegnet.cli.messages import complain, say
 from brainsegnet.cohort import BidsOptions
 from brainsegnet.inference import SegmentOptions
+from brainsegnet.reporting import ReportOptions
 
 Level = Literal["participant", "group"]
 ALIASES = {"skip_bids_validation": "--skip-bids-validator", "session_label": "--session-id"}
@@ -28,6 +29,7 @@ def bids(
     model: Path | None = None,
     which: Annotated[BidsOptions | None, Parameter(name="*")] = None,
     options: Annotated[SegmentOptions | None, Parameter(name="*")] = None,
+    pages: Annotated[ReportOptions | None, Parameter(name="*")] = None,
 ) -> None:
     """Segment a BIDS data set, and write BIDS derivatives: the interface of a BIDS App.
 
@@ -54,7 +56,7 @@ def bids(
     from brainsegnet.cohort.bids import run_participants
 
     with _VisitsBar() as bar:
-        done = run_participants(bids_dir, output_dir, model, which, options, bar)
+        done = run_participants(bids_dir, output_dir, model, which, options, pages, bar)
     report_left_out(done.left_out)
     report_failures(done.failures, len(done.done) + len(done.skipped))
 

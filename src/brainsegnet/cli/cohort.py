@@ -1,4 +1,4 @@
-"""The group `brainsegnet cohort`: run, status, ledger. Heavy libraries load when a command runs."""
+"""The group `brainsegnet cohort`: find, run, status, ledger. Heavy libraries load when a command runs."""
 
 import sys
 from pathlib import Path
@@ -17,6 +17,28 @@ if TYPE_CHECKING:
 
 cohort = App(name="cohort", help="Segment any number of cases, on one machine or on many, and keep a ledger of them.")
 app.command(cohort)
+
+
+@verb(cohort)
+def find(studies: Paths, /, *, out: Path, rescan: bool = False) -> None:
+    """Find the cases of a cohort and write DIR/manifest.parquet, before an array of jobs shares them.
+
+    Example: brainsegnet cohort find STUDIES --out DIR
+
+    Parameters
+    ----------
+    studies
+        Folders of cases or raw studies, tables of cases, and tables case,path of raw studies (.csv, .parquet).
+    out
+        Folder of the cohort.
+    rescan
+        Search again, and add the cases that are new.
+    """
+    from brainsegnet.cohort.manifest import prepare_manifest
+
+    with _CohortBar() as bar:
+        path = prepare_manifest(studies, out, rescan, bar)
+    show(str(path))
 
 
 @verb(cohort)
@@ -40,8 +62,7 @@ def run(
     Parameters
     ----------
     studies
-        Folders of cases or raw studies, tables of cases, and tables case,path of raw studies (.csv, .parquet). They are
-        searched once, for DIR/manifest.parquet; after that none need be named.
+        As for cohort find. They are searched once, for DIR/manifest.parquet; after that none need be named.
     model
         Name of a shipped model, model folder, or output folder of train.
     out
@@ -102,9 +123,7 @@ def ledger(folders: Paths, /, *, out: Path | None = None, overwrite: Overwrite =
 
     if out is None:
         if files := [path for path in folders if not path.is_dir()]:
-            raise UsageError(
-                f"{files[0]} is no folder of a cohort; name one, or write one ledger of several with --out"
-            )
+            raise UsageError(f"{files[0]} is no folder of a cohort; name one, or merge ledgers with --out")
         for folder in folders:
             for path in write_ledgers(folder):
                 say(f"done; see {path}")

@@ -19,14 +19,15 @@ from brainsegnet.inference import SegmentOptions
 from brainsegnet.inference.segmenter import Segmenter
 from brainsegnet.io.case_files import CaseFiles
 from brainsegnet.model.store import Model, choose_model, resolve_model, shipped_models
-from brainsegnet.pipeline.batch import BatchResult, SavedCase
+from brainsegnet.pipeline.batch import BatchResult, Outcome, SavedCase
 from brainsegnet.pipeline.discover import find_all
 from brainsegnet.pipeline.existing import find_done
 from brainsegnet.pipeline.segment import LEAST_SPACE, Pending, segment_each
 from brainsegnet.pipeline.study_case import StudyCase, know
 from brainsegnet.progress import Callback, CaseCounter
+from brainsegnet.reporting import ReportOptions
 
-_NOT_HERE = {"dicom": "--dicom", "all_grids": "--all-grids", "save_preprocessed": "--save-preprocessed"}
+_NOT_HERE = ("all_grids", "dicom", "label_files", "picture", "save_preprocessed")
 """Options whose files have no place in BIDS derivatives."""
 
 
@@ -51,6 +52,7 @@ def run_participants(
     model: Path | str | None = None,
     which: BidsOptions | None = None,
     options: SegmentOptions | None = None,
+    pages: ReportOptions | None = None,
     callback: Callback | None = None,
 ) -> BatchResult:
     """Segment the participants of a BIDS data set, and write BIDS derivatives. Complete results are left out.
@@ -63,6 +65,7 @@ def run_participants(
         model: Name of a shipped model, or a model folder. None chooses as `segment` does, from all these participants.
         which: Participants and sessions, and what happens to results that exist already.
         options: How to segment.
+        pages: Whether a report on each is written, into the folder of the derivatives.
         callback: As for `segment`.
 
     Returns:
@@ -75,7 +78,7 @@ def run_participants(
         UsageError: an option is not for BIDS derivatives.
     """
     require_space(LEAST_SPACE)
-    which, options = which or BidsOptions(), options or SegmentOptions()
+    which, options, pages = which or BidsOptions(), options or SegmentOptions(), pages or ReportOptions()
     _check_options(options)
     raw, out = (Path(os.path.abspath(path)) for path in (raw, out))
     visits = list_visits(raw, which)
@@ -87,8 +90,8 @@ def run_participants(
     if options.brain_mask is not None and len(visits) > 1:
         raise UsageError(f"{options.brain_mask} is the brain mask of one visit, and there are {len(visits)}; name one")
     opened = opened or _choose_model(found, callback)
-    segmenter = Segmenter(opened, replace(options, save_preprocessed=True))
-    batch = _segment(found, Derivatives(raw, out), segmenter, which, callback)
+    options = replace(options, save_preprocessed=True, uncertainty=options.uncertainty or pages.report)
+    batch = _segment(found, Derivatives(raw, out, pages), Segmenter(opened, options), which, callback)
     return replace(batch, failures={**found.failures, **batch.failures}, left_out=found.left_out)
 
 
@@ -173,9 +176,9 @@ def _choose_model(found: Found, callback: Callback | None) -> Model:
 
 
 def _check_options(options: SegmentOptions) -> None:
-    for name, flag in _NOT_HERE.items():
+    for name in _NOT_HERE:
         if getattr(options, name):
-            raise UsageError(f"{flag} has no place in BIDS derivatives; leave it out, or use brainsegnet segment")
+            raise UsageError(f"--{name.replace('_', '-')} has no place in BIDS derivatives; leave it out, or use brainsegnet segment")
 
 
 def _check_place(raw: Path, out: Path) -> None:
@@ -204,25 +207,42 @@ def _segment(
             callback.on_message(f"{len(notes)} of {len(targets)} cases are done already and are left out")
         cases = [case for case in found.cases.values() if case.name not in notes]
         pending = [Pending(case.name, targets[case.name], _give(case), save=derivatives.save) for case in cases]
-        batch = _collect(pending, segmenter, callback)
-    return replace(batch, skipped=[SavedCase(name, targets[name], note) for name, note in notes.items()])
+        skipped = [SavedCase(name, targets[name], note) for name, note in notes.items()]
+        return _collect(pending, skipped, segmenter, derivatives, callback)
 
 
 def _give(case: CaseFiles | StudyCase) -> Callable[[], CaseFiles | StudyCase]:
     return partial(replace, case)
 
 
-def _collect(pending: Sequence[Pending], segmenter: Segmenter, callback: Callback | None) -> BatchResult:
-    """Segment, and tell the callback of each case as it is done."""
+def _collect(
+    pending: Sequence[Pending],
+    skipped: Sequence[SavedCase],
+    segmenter: Segmenter,
+    derivatives: Derivatives,
+    callback: Callback | None,
+) -> BatchResult:
+    """Segment, write reports, also those that earlier results lack, and tell the callback of each case."""
     done: list[SavedCase] = []
     failures: dict[str, str] = {}
     counter = CaseCounter(callback, len(pending))
+
+    def report(case: SavedCase, known: list[SavedCase]) -> None:
+        said = Outcome(case.name, error=derivatives.report(case.name, case.path))
+        if said.error:
+            failures[case.name] = said.sentence
+        else:
+            known.append(case)
+
     for outcome in segment_each(pending, segmenter):
-        if outcome.saved:
-            done.append(outcome.saved)
+        if saved := outcome.saved:
             if callback:
-                callback.on_case(outcome.name, outcome.saved)
+                callback.on_case(saved.name, saved)
+            report(saved, done)
         else:
             failures[outcome.name] = outcome.sentence
         counter.advance()
-    return BatchResult(done, failures)
+    before: list[SavedCase] = []
+    for case in skipped:
+        report(case, before)
+    return BatchResult(done, failures, skipped=before)

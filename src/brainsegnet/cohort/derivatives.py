@@ -11,22 +11,23 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from brainsegnet._atomic import replacing, write_text
 from brainsegnet._documents import load_json, read_text
-from brainsegnet.errors import DatasetError, OutputError
+from brainsegnet.errors import BrainSegNetError, DatasetError, OutputError
 from brainsegnet.inference.segmentation import ENTROPY, Segmentation
 from brainsegnet.io.images import write_image
 from brainsegnet.io.results import describe_place
 from brainsegnet.preprocessing.grids import bring
+from brainsegnet.reporting import ReportOptions
 from brainsegnet.task import Task
 
 DESCRIPTION, LABEL_MAP, RAW = "dataset_description.json", "dseg", "raw"
-IGNORED = ("*.html", "*_dseg.png", "*_entropy.nii.gz", "group_*")
+IGNORED = ("*.html", "*_entropy.nii.gz", "group_*")
 """Files that BIDS does not know."""
 BIDS_VERSION = "1.10.0"
 _SOFTWARE = "brainsegnet"
@@ -40,6 +41,7 @@ Label maps of brain lesions, as BIDS derivatives. Research software, not a medic
 - `*_dseg.json`: volumes in ml, warnings, model, options and inputs.
 - `*_desc-brain_mask.nii.gz`: the brain in which lesions were looked for, on the same grid.
 - `*_probseg.nii.gz`: probability of each tissue, if it was asked for.
+- `*.html`: a report on each participant and session, if it was asked for.
 - `group_*_volumes.tsv`: volumes of all participants, made by the analysis level `group`.
 """
 
@@ -108,10 +110,12 @@ class Derivatives:
     Attributes:
         raw: Folder of the BIDS data set.
         out: Folder of the derivatives.
+        pages: Whether there is a report on each participant and session.
     """
 
     raw: Path
     out: Path
+    pages: ReportOptions = field(default_factory=ReportOptions)
 
     def begin(self) -> None:
         """Write what describes the data set, where it is absent or has changed: description, README, ignored files.
@@ -174,10 +178,6 @@ class Derivatives:
             write_text(_tabulate(result.card.task), begin(f"{stem}_{LABEL_MAP}.tsv"))
             _write_mask(result, stem.partition("_seg-")[0], about, begin)
             maps = _write_maps(result, stem, about, begin)
-            if result.options.picture:
-                from brainsegnet.plotting.slices import save_figure
-
-                save_figure(result.figure(), begin(f"{stem}_{LABEL_MAP}.png"))
             note = {
                 **{"Description": "Tissues of the lesion; the table beside it names the labels", "Manual": False},
                 **about,
@@ -188,6 +188,28 @@ class Derivatives:
             write_text(json.dumps(note, indent=2) + "\n", new_json)
             done.unlink(missing_ok=True)
         return note
+
+    def report(self, name: str, path: Path) -> Exception | None:
+        """Write the report on a result, if there are to be reports and it is older than the result or absent.
+
+        Args:
+            name: Name of the visit.
+            path: Label map.
+
+        Returns:
+            Why it could not be written.
+        """
+        segmentation = path.name.partition("_seg-")[2].partition("_")[0]
+        page = self.out / f"{name}_seg-{segmentation}.html"
+        if not self.pages.report or (page.exists() and page.stat().st_mtime >= path.stat().st_mtime):
+            return None
+        from brainsegnet.reporting.patient import write_patient_report
+
+        try:
+            write_patient_report(path, page, self.pages)
+        except (BrainSegNetError, OSError, MemoryError) as error:
+            return error
+        return None
 
     def _describe_sources(self, result: Segmentation, home: Path) -> dict[str, Any]:
         """The images of a result as addresses in the raw data set."""

@@ -96,9 +96,7 @@ def find_places(out: Path) -> list[Places]:
     """
     found = [Places(path.parents[1], _read(path)["output_layout"]) for path in sorted(out.glob(f"*/{RUN}"))]
     if not found:
-        raise DatasetError(
-            f"{out} is no cohort with results; begin one with brainsegnet cohort run STUDIES --out {out}"
-        )
+        raise DatasetError(f"{out} has no results of a cohort; begin with brainsegnet cohort run STUDIES --out {out}")
     return found
 
 

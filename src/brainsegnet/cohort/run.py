@@ -29,6 +29,8 @@ from brainsegnet.model.store import resolve_model
 from brainsegnet.pipeline.batch import Outcome
 from brainsegnet.progress import Callback, ProgressEvent
 
+START = "spawn"
+"""How a process begins; forked ones would share the threads of libraries."""
 TERMINATED = 128 + 15
 PATIENCE_SECONDS = 20.0
 """How long a process that is to end may take until it is killed."""
@@ -138,7 +140,7 @@ class _Crew:
                 self._end_all()
 
     def _start(self) -> None:
-        context = multiprocessing.get_context("spawn")
+        context = multiprocessing.get_context(START)
         ours, theirs = context.Pipe()
         process = context.Process(target=serve, args=(self.job, theirs), name="cohort")
         process.start()

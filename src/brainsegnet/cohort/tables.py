@@ -72,9 +72,10 @@ def read_columns(path: Path) -> dict[str, str]:
     arrow, parquet = _arrow()
     kinds = {str(_type_of(arrow, kind)): kind for kind in (TEXT, WHOLE, NUMBER, TEXTS, IMAGES)}
     try:
-        return {field.name: kinds.get(str(field.type), str(field.type)) for field in parquet.read_schema(path)}
+        found = {field.name: str(field.type).replace("<element:", "<item:") for field in parquet.read_schema(path)}
     except (OSError, arrow.ArrowInvalid) as error:
         raise DatasetError(f"{path} cannot be read as Parquet: {error}") from error
+    return {name: kinds.get(kind, kind) for name, kind in found.items()}
 
 
 def read_notes(path: Path) -> dict[str, str]:
@@ -110,7 +111,5 @@ def _arrow() -> tuple[Any, Any]:
         import pyarrow
         from pyarrow import parquet
     except ImportError as error:
-        raise MissingExtra(
-            'cohorts need pyarrow, which is not installed; run: pip install "brainsegnet[cohort]"'
-        ) from error
+        raise MissingExtra('a cohort needs pyarrow, which is absent; run: pip install "brainsegnet[cohort]"') from error
     return pyarrow, parquet

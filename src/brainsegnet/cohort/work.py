@@ -1,4 +1,4 @@
-"""One process of a cohort: it takes cases that no other process has, segments them, and marks each as done or failed."""
+"""One process of a cohort: it segments the cases that no other has, and marks each as done or failed."""
 
 import json
 import os
