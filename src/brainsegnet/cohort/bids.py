@@ -178,7 +178,9 @@ def _choose_model(found: Found, callback: Callback | None) -> Model:
 def _check_options(options: SegmentOptions) -> None:
     for name in _NOT_HERE:
         if getattr(options, name):
-            raise UsageError(f"--{name.replace('_', '-')} has no place in BIDS derivatives; leave it out, or use brainsegnet segment")
+            raise UsageError(
+                f"--{name.replace('_', '-')} has no place in BIDS derivatives; leave it out, or use brainsegnet segment"
+            )
 
 
 def _check_place(raw: Path, out: Path) -> None:
