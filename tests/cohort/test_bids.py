@@ -19,6 +19,7 @@ from brainsegnet.inference import SegmentOptions
 from brainsegnet.io.cases import find_cases
 from brainsegnet.io.images import read_image, read_labels, write_image
 from brainsegnet.progress import Callback
+from brainsegnet.reporting import ReportOptions
 
 SUFFIXES = {"flair": "FLAIR", "t1": "T1w", "t1c": "ce-gadolinium_T1w", "t2": "T2w"}
 PLACES = (("sub-01",), ("sub-02", "ses-a"), ("sub-02", "ses-b"))
@@ -210,6 +211,26 @@ def test_other_data_of_a_participant_is_passed_over(copied):
     assert not found.failures and not found.left_out and {*SUFFIXES} <= {*case.images}
 
 
+def test_a_participant_without_a_scan_that_a_model_uses_is_named(copied):
+    shutil.rmtree(copied / "sub-02")
+    scan = copied / "sub-01" / "anat" / "sub-01_T1w.nii.gz"
+    (copied / "sub-01" / "func").mkdir()
+    shutil.copy(scan, copied / "sub-01" / "func" / "sub-01_task-rest_bold.nii.gz")
+    shutil.rmtree(scan.parent)
+    found = find_visits(list_visits(copied, BidsOptions()))
+    assert not found.cases and found.failures["sub-01"].startswith("case sub-01: none of ")
+    assert found.failures["sub-01"].endswith("; name the other participants with --participant-label")
+
+
+def test_two_files_for_one_sequence_are_named(copied):
+    scan = copied / "sub-01" / "anat" / "sub-01_T2w.nii.gz"
+    for run in (1, 2):
+        shutil.copy(scan, scan.with_name(f"sub-01_run-{run}_T2w.nii.gz"))
+    scan.unlink()
+    found = find_visits(list_visits(copied, BidsOptions()))
+    assert len(found.cases) == 2 and "two files for t2" in found.failures["sub-01"]
+
+
 @pytest.mark.parametrize(
     ("which", "said"),
     [
@@ -261,6 +282,17 @@ def test_options_whose_files_bids_does_not_know_are_refused(raw, trained, tmp_pa
     with pytest.raises(UsageError, match="no place in BIDS derivatives"):
         run_participants(raw, tmp_path / "out", trained, None, SegmentOptions(**{option: True}))
     assert not (tmp_path / "out").exists()
+
+
+def test_a_report_on_each_is_written_once_and_where_it_is_absent(done, raw, trained, tmp_path):
+    out, one = shutil.copytree(done, tmp_path / "out"), BidsOptions(("01",))
+    page = out / "sub-01_seg-tumour.html"
+    batch = run_participants(raw, out, trained, one, OPTIONS, ReportOptions(report=True))
+    assert len(batch.skipped) == 1 and "sub-01" not in page.read_text(encoding="utf-8")
+    before = page.stat().st_mtime_ns
+    run_participants(raw, out, trained, one, OPTIONS, ReportOptions(report=True))
+    assert page.stat().st_mtime_ns == before
+    assert validate(out) == []
 
 
 def test_a_group_without_results_is_refused(raw, tmp_path):

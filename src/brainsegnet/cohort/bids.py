@@ -20,10 +20,10 @@ from brainsegnet.inference.segmenter import Segmenter
 from brainsegnet.io.case_files import CaseFiles
 from brainsegnet.model.store import Model, choose_model, resolve_model, shipped_models
 from brainsegnet.pipeline.batch import BatchResult, Outcome, SavedCase
-from brainsegnet.pipeline.discover import find_all
+from brainsegnet.pipeline.discover import Discovered, find_all
 from brainsegnet.pipeline.existing import find_done
 from brainsegnet.pipeline.segment import LEAST_SPACE, Pending, segment_each
-from brainsegnet.pipeline.study_case import StudyCase, know
+from brainsegnet.pipeline.study_case import StudyCase, describe_findings, know
 from brainsegnet.progress import Callback, CaseCounter
 from brainsegnet.reporting import ReportOptions
 
@@ -158,10 +158,19 @@ def find_visits(visits: Sequence[Visit], model: Model | None = None) -> Found:
         if len(found.cases) == 1 and not found.failures:
             cases[visit] = replace(found.cases[0], name=visit.name)
         else:
-            said = "; ".join(found.failures.values())
-            more = f"{visit.folder} holds {len(found.cases)} studies where one is due; give each a session of its own"
-            failures[visit.name] = _name(visit, said or more)
+            failures[visit.name] = _name(visit, _tell_failure(visit, found, wanted))
     return Found(cases, failures, left_out)
+
+
+def _tell_failure(visit: Visit, found: Discovered, wanted: Sequence[str]) -> str:
+    """Why there is not exactly one case in the folder of a visit."""
+    if any(not case.unclear for case in found.rejected):
+        has = describe_findings([finding for case in found.rejected for finding in case.findings])
+        remedy = "name the other participants with --participant-label"
+        return f"none of {', '.join(wanted)} is found in {visit.folder}, which has {has}; {remedy}"
+    if found.failures:
+        return "; ".join(found.failures.values())
+    return f"{visit.folder} holds {len(found.cases)} studies where one is due; give each a session of its own"
 
 
 def _name(visit: Visit, sentence: str) -> str:
