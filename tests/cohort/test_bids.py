@@ -194,6 +194,13 @@ def test_derivatives_are_never_taken_for_scans_or_truths(copied, done):
     assert all("derivatives" not in path.parts for case in found.cases.values() for path in case.images.values())
 
 
+def test_a_later_search_does_not_take_results_for_truths(copied, done):
+    shutil.copytree(done, copied / "derivatives" / "brainsegnet")
+    cases = find_cases([copied])
+    assert [case.name for case in cases] == ["sub-01", "sub-02_ses-a", "sub-02_ses-b"]
+    assert all(case.lesion is None for case in cases)
+
+
 def test_sessions_are_chosen_by_label(raw):
     visits = list_visits(raw, BidsOptions(("sub-02",), ("ses-b",)))
     assert [visit.name for visit in visits] == ["sub-02_ses-b"]

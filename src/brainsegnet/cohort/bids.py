@@ -80,9 +80,9 @@ def run_participants(
     require_space(LEAST_SPACE)
     which, options, pages = which or BidsOptions(), options or SegmentOptions(), pages or ReportOptions()
     _check_options(options)
-    raw, out = (Path(os.path.abspath(path)) for path in (raw, out))
+    raw = Path(os.path.abspath(raw))
     visits = list_visits(raw, which)
-    _check_place(raw, out)
+    _check_place(raw, Path(os.path.abspath(out)))
     opened = None if model is None else resolve_model(model)
     found = find_visits(visits, opened)
     if not found.cases:

@@ -4,6 +4,7 @@ BIDS has no table with a row for each session of each participant, so `.bidsigno
 """
 
 import json
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -51,7 +52,7 @@ def write_tables(raw: Path, out: Path, which: BidsOptions | None = None) -> list
         ImageError: the JSON of a result is damaged.
         OutputError: a table cannot be written.
     """
-    raw, out = raw.absolute(), out.absolute()
+    raw = Path(os.path.abspath(raw))
     visits = list_visits(raw, which or BidsOptions())
     notes: dict[str, dict[Visit, Mapping[str, Any]]] = {}
     for visit in visits:
