@@ -103,6 +103,13 @@ def test_studies_of_a_table_are_looked_through_when_their_turn_comes(raw_heads, 
         second.open()
 
 
+def test_a_row_whose_path_holds_several_cases_is_refused_in_its_turn(phantoms, tmp_path):
+    table = write_table([{"case": "p1", "path": str(phantoms)}], tmp_path / "t.csv")
+    (entry,) = read_manifest(prepare_manifest([table], tmp_path / "out", rescan=False))
+    with pytest.raises(DatasetError, match=r"case p1: .* holds 3 cases; name one a row"):
+        entry.open()
+
+
 def test_raw_studies_of_a_folder_are_opened_again_by_their_place(raw_study, tmp_path):
     path = prepare_manifest([raw_study], tmp_path / "out", rescan=False)
     (entry,) = read_manifest(path)

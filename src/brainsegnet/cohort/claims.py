@@ -32,6 +32,12 @@ def read_server_clock(file: Path) -> float:
     return file.stat().st_mtime
 
 
+def refresh(folder: Path) -> None:
+    """Let the next look at a folder see what other machines wrote: NFS asks again for a folder that is opened."""
+    with suppress(OSError):
+        os.close(os.open(folder, os.O_RDONLY))
+
+
 @dataclass
 class Claim:
     """A case that this process works on.
@@ -99,6 +105,7 @@ class Claims:
         Raises:
             OutputError: the folder cannot be written to.
         """
+        refresh(self._folder)
         *_, last = (0, *self._numbers(case))
         if last and not self._is_stale(self._path(case, last)):
             return None
@@ -111,6 +118,7 @@ class Claims:
             raise OutputError(f"{self._folder} cannot be written: {error.strerror or error}") from error
         with suppress(OSError), os.fdopen(file, "w", encoding="utf-8") as stream:  # on a full disk its name is enough
             stream.write(json.dumps(self._token))
+        refresh(self._folder)
         overtaken = self._path(case, claim.attempt + 1).exists()
         if overtaken or (last and not self._is_stale(self._path(case, last))):
             self._path(case, claim.attempt).unlink(missing_ok=True)

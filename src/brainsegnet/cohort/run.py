@@ -13,7 +13,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Literal
 
 import brainsegnet.errors
 from brainsegnet.cohort import CohortOptions
@@ -29,7 +29,7 @@ from brainsegnet.model.store import resolve_model
 from brainsegnet.pipeline.batch import Outcome
 from brainsegnet.progress import Callback, ProgressEvent
 
-START = "spawn"
+START: Literal["spawn", "fork"] = "spawn"
 """How a process begins; forked ones would share the threads of libraries."""
 TERMINATED = 128 + 15
 PATIENCE_SECONDS = 20.0

@@ -14,7 +14,7 @@ from typing import Any
 from brainsegnet._atomic import OutputOptions, write_text
 from brainsegnet._machine import describe_cpu, find_host
 from brainsegnet.cohort import CohortOptions
-from brainsegnet.cohort.claims import BEAT_SECONDS, Claim, Claims
+from brainsegnet.cohort.claims import BEAT_SECONDS, Claim, Claims, refresh
 from brainsegnet.cohort.manifest import Entry, read_manifest
 from brainsegnet.cohort.places import Places, sweep_after
 from brainsegnet.errors import BrainSegNetError, OutputError
@@ -177,6 +177,7 @@ class _Worker:
             if self._is_settled(entry):
                 continue
             claim = self.claims.take(entry.case)
+            refresh(self.job.places.home_of(entry.number))
             if claim is None:
                 self._later.append(entry)
             elif self._is_settled(entry):  # by the process that had the claim a moment ago
