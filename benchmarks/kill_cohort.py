@@ -81,9 +81,10 @@ class Threshold:
         """One or zero, (K, d, h, w)."""
         return np.eye(self.classes, dtype=np.float32)[self.classify(image)].transpose(3, 0, 1, 2)
 
-    def classify_with_confidence(self, image: Floats) -> tuple[Labels, Labels]:
-        """Classes, and no doubt."""
-        return self.classify(image), np.full(image.shape[1:], 255, np.uint8)
+    def classify_with_confidence(self, image: Floats, certainty: bool = False) -> Labels:
+        """Classes, and no doubt, (2, d, h, w)."""
+        classes = self.classify(image)
+        return np.stack([classes, *[np.full_like(classes, 255)] * (1 + certainty)])
 
     def estimate_bytes(self, shape: tuple[int, ...]) -> int:
         """It needs no memory."""

@@ -1,9 +1,9 @@
 """One process of a cohort, with a threshold in place of the network."""
 
+import importlib.util
 import json
 import os
 import shutil
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +12,6 @@ import pytest
 pytest.importorskip("pyarrow")
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
-import kill_cohort
 from brainsegnet.cohort import CohortOptions
 from brainsegnet.cohort.ledger import COLUMNS, VARYING, merge_ledgers, write_ledgers
 from brainsegnet.cohort.manifest import prepare_manifest, read_manifest
@@ -25,12 +24,22 @@ from brainsegnet.inference import SegmentOptions
 from brainsegnet.inference.segmenter import Segmenter
 from brainsegnet.model.store import resolve_model
 
+SCRIPT = Path(__file__).parents[2] / "benchmarks" / "kill_cohort.py"
 SEGMENTING = SegmentOptions(device="cpu", threads=1, keep_all_components=True, presence_check=False)
 ALL = ["phantom0000", "phantom0001", "phantom0002"]
 
 
+@pytest.fixture(scope="module")
+def open_threshold():
+    """Opens a threshold in place of a network."""
+    spec = importlib.util.spec_from_file_location("kill_cohort", SCRIPT)
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    return script.open_threshold
+
+
 @pytest.fixture
-def computed(monkeypatch):
+def computed(monkeypatch, open_threshold):
     """Names of the cases that the network was given."""
     names, compute = [], Segmenter.compute
 
@@ -39,7 +48,7 @@ def computed(monkeypatch):
         return compute(self, prepared)
 
     monkeypatch.setattr(Segmenter, "compute", note)
-    monkeypatch.setattr("brainsegnet.inference.segmenter.open_engine", kill_cohort.open_threshold)
+    monkeypatch.setattr("brainsegnet.inference.segmenter.open_engine", open_threshold)
     return names
 
 

@@ -221,6 +221,8 @@ def _find_entries(sources: Sequence[Path], callback: Callback | None) -> Iterato
     if not others:
         return
     found = find_all(others, callback=callback)
+    if found.twins:
+        raise DatasetError(found.failures[found.twins[0]])
     for sentence in found.left_out if callback else ():
         callback.on_message(sentence)  # type: ignore[union-attr]
     entries = [*_describe_found(found.cases), *(Entry(name, problem=said) for name, said in found.failures.items())]

@@ -13,7 +13,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import FrameType
-from typing import Any, Literal
+from typing import Any
 
 import brainsegnet.errors
 from brainsegnet.cohort import CohortOptions
@@ -29,7 +29,7 @@ from brainsegnet.model.store import resolve_model
 from brainsegnet.pipeline.batch import Outcome
 from brainsegnet.progress import Callback, ProgressEvent
 
-START: Literal["spawn", "fork"] = "spawn"
+START = "spawn"
 """How a process begins; forked ones would share the threads of libraries."""
 TERMINATED = 128 + 15
 PATIENCE_SECONDS = 20.0
@@ -140,7 +140,7 @@ class _Crew:
                 self._end_all()
 
     def _start(self) -> None:
-        context = multiprocessing.get_context(START)
+        context: Any = multiprocessing.get_context(START)
         ours, theirs = context.Pipe()
         process = context.Process(target=serve, args=(self.job, theirs), name="cohort")
         process.start()

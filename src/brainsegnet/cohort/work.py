@@ -138,12 +138,12 @@ class _Worker:
 
     def _process(self, pending: Iterator[Pending]) -> None:
         for outcome in segment_each(pending, self._segmenter, self._describe):
-            entry, *_ = self._held.pop(outcome.name)
             if isinstance(outcome.error, _Left):
                 self.claims.give_back(outcome.name)
-                continue
-            self._settle(entry, outcome)
-            self.claims.release(outcome.name)
+            else:
+                self._settle(self._held[outcome.name][0], outcome)
+                self.claims.release(outcome.name)
+            del self._held[outcome.name]
 
     def _settle(self, entry: Entry, outcome: Outcome) -> None:
         if isinstance(outcome.error, OutputError):
@@ -183,8 +183,7 @@ class _Worker:
             elif self._is_settled(entry):  # by the process that had the claim a moment ago
                 self.claims.release(entry.case)
             elif claim.attempt > self.job.options.attempts:
-                tries = self.job.options.attempts
-                self._fail(entry, "ProcessEnded", f"case {entry.case}: {tries} processes ended while they worked on it")
+                self._fail(entry, "ProcessEnded", f"case {entry.case}: {claim.attempt - 1} processes ended on it")
                 self.claims.release(entry.case)
             elif claim.attempt > 1 and not alone:
                 self.claims.give_back(entry.case)
