@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("pyarrow")
-sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
 from brainsegnet.cohort import CohortOptions
 from brainsegnet.cohort.ledger import COLUMNS, VARYING, merge_ledgers, write_ledgers
@@ -256,6 +255,16 @@ def test_a_case_on_which_processes_ended_comes_last_and_fails_in_the_end(make_jo
     assert states(job) == (2, 1, 0, 0)
     assert look_at(job.manifest.parent)[0].kinds == {"ProcessEnded": 1}
     assert json.loads((job.places.folder / "phantom0000.json").read_text())["cohort"]["attempt"] == 2
+
+
+def test_the_claim_of_a_process_that_died_after_its_case_was_done_is_removed(make_job, computed):
+    job = make_job()
+    work(job)
+    for name in ("phantom0000~1", ".clock~elsewhere~1~0"):
+        (job.places.claims / name).write_text('"elsewhere~1~0"')
+        os.utime(job.places.claims / name, (0, 0))
+    work(job)
+    assert list(job.places.claims.iterdir()) == []
 
 
 def test_what_a_dead_process_of_another_host_left_is_removed(make_job, computed):

@@ -161,6 +161,21 @@ class Claims:
         for case in list(self._held):
             self.give_back(case)
 
+    def list_stale(self) -> dict[str, list[Path]]:
+        """Cases with claims of dead processes alone, and these claims. Clocks of dead processes are removed."""
+        refresh(self._folder)
+        found: dict[str, list[Path]] = {}
+        alive = set()
+        for path in self._folder.iterdir():
+            if path.name.startswith(".clock~"):
+                if self._is_of_dead(path.name.split("~")[1:], path):
+                    path.unlink(missing_ok=True)
+            elif self._is_stale(path):
+                found.setdefault(path.name.rpartition("~")[0], []).append(path)
+            else:
+                alive.add(path.name.rpartition("~")[0])
+        return {case: paths for case, paths in found.items() if case not in alive}
+
     def _path(self, case: str, number: int) -> Path:
         return self._folder / f"{case}~{number}"
 
@@ -172,14 +187,19 @@ class Claims:
             number += 1
 
     def _is_stale(self, path: Path) -> bool:
-        """Whether the process of a claim is dead. A file that is opened has its newest time, also over a network."""
-        try:
-            with path.open(encoding="utf-8") as stream:
-                owner, touched = stream.read().strip('"').split("~"), os.fstat(stream.fileno()).st_mtime
-        except OSError:
-            return False
+        """Whether the process of a claim is dead."""
+        owner = self._read(path)
+        return owner is not None and self._is_of_dead(owner.split("~"), path)
+
+    def _is_of_dead(self, owner: list[str], path: Path) -> bool:
+        """Whether a file is of a dead process. One that is opened has its newest time, also over a network."""
         if len(owner) == 3 and owner[0] == find_host() and not is_running(int(owner[1])):
             return True
+        try:
+            with path.open(encoding="utf-8") as stream:
+                touched = os.fstat(stream.fileno()).st_mtime
+        except OSError:
+            return False
         return self._now() - touched > self._stale
 
     def _read(self, path: Path) -> str | None:
@@ -199,4 +219,6 @@ class Claims:
             for claim in held:
                 with suppress(OSError):
                     os.utime(self._path(claim.case, claim.attempt))
+            with suppress(OSError):
+                self._now()  # so that its clock tells that it lives
             self._watch(held)

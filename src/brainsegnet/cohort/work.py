@@ -121,6 +121,15 @@ class _Worker:
                 self._process(self._take_each([entry], alone=True))
             if self._later:
                 time.sleep(LOOK_SECONDS)
+        self._sweep()
+
+    def _sweep(self) -> None:
+        """Remove the claims of processes that died when a case was done, but its claim was still there."""
+        stale, places = self.claims.list_stale(), self.job.places
+        for entry in read_manifest(self.job.manifest) if stale else ():
+            if entry.case in stale and (places.json_of(entry).exists() or places.error_of(entry).exists()):
+                for claim in stale[entry.case]:
+                    claim.unlink(missing_ok=True)
 
     def watch(self, claims: list[Claim]) -> None:
         """End this process if a case takes too long: nothing else ends a library that hangs."""
