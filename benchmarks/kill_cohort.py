@@ -47,11 +47,13 @@ from brainsegnet._machine import describe_cpu, find_versions
 from brainsegnet._types import Floats, Labels
 from brainsegnet.cohort import CohortOptions, run
 from brainsegnet.cohort.ledger import VARYING
+from brainsegnet.cohort.manifest import prepare_manifest
 from brainsegnet.cohort.run import run_cohort
 from brainsegnet.cohort.tables import read_parquet
 from brainsegnet.errors import BrainSegNetError
 from brainsegnet.inference import SegmentOptions, segmentation, segmenter
 from brainsegnet.inference.predict import Engine, PreparedCase, RawPrediction
+from brainsegnet.io.images import write_image
 from brainsegnet.model.store import Model
 from brainsegnet.simulation.simulate import SimulateOptions, simulate
 from brainsegnet.volume import Volume
@@ -79,6 +81,11 @@ class Threshold:
         """One or zero, (K, d, h, w)."""
         return np.eye(self.classes, dtype=np.float32)[self.classify(image)].transpose(3, 0, 1, 2)
 
+    def classify_with_confidence(self, image: Floats, certainty: bool = False) -> Labels:
+        """Classes, and no doubt, (2, d, h, w)."""
+        classes = self.classify(image)
+        return np.stack([classes, *[np.full_like(classes, 255)] * (1 + certainty)])
+
     def estimate_bytes(self, shape: tuple[int, ...]) -> int:
         """It needs no memory."""
         return 0
@@ -96,7 +103,7 @@ class Faults:
 
     def install(self) -> None:
         """Put the faults, and the threshold, into this process."""
-        compute, write = segmenter.Segmenter.compute, segmentation.write_image
+        compute = segmenter.Segmenter.compute
 
         def compute_with_faults(self_: segmenter.Segmenter, prepared: PreparedCase) -> RawPrediction:
             case = prepared.loaded.case.name
@@ -110,17 +117,23 @@ class Faults:
             return compute(self_, prepared)
 
         def write_with_faults(volume: Volume, path: Path, *, compress: bool = True) -> None:
-            write(volume, path, compress=compress)
+            write_image(volume, path, compress=compress)
             first = self.out.parent / "killed"
             if self.way == "write" and path.name.endswith(f"{self.case}.nii.gz") and not first.exists():
                 first.touch()
                 path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
                 os.kill(os.getpid(), signal.SIGKILL)
 
-        segmenter.Segmenter.compute = compute_with_faults  # type: ignore[method-assign]
-        segmentation.write_image = write_with_faults
-        segmenter.open_engine = open_threshold
-        run.START = "fork"
+        replace_each(segmenter.Segmenter, compute=compute_with_faults)
+        replace_each(segmentation, write_image=write_with_faults)
+        replace_each(segmenter, open_engine=open_threshold)
+        replace_each(run, START="fork")
+
+
+def replace_each(place: object, **values: object) -> None:
+    """Give attributes of a module or class other values."""
+    for name, value in values.items():
+        setattr(place, name, value)
 
 
 def open_threshold(model: Model, *_: object) -> Engine:
@@ -253,6 +266,9 @@ def disturb(way: str, number: int, cases: Path, calm: tuple[dict[str, Any], floa
         assert (bad["status"], bad["kind"]) == ("failed", FAILURES[way]), bad
         expected = {case: row for case, row in expected.items() if case != chosen}
     assert found == expected, {case: (found.get(case), row) for case, row in expected.items() if found.get(case) != row}
+    deadline = time.monotonic() + 60
+    while [*out.glob("*/claims/*")] and time.monotonic() < deadline:  # a process whose first process was killed ends
+        time.sleep(0.1)
     left = [path.name for path in out.rglob("*") if path.name.startswith(MARK)]
     left += [path.name for path in out.glob("*/claims/*")]
     assert not left, left
@@ -263,14 +279,13 @@ def disturb(way: str, number: int, cases: Path, calm: tuple[dict[str, Any], floa
 
 def limited(cases: Path, out: Path, faults: Faults, draw: random.Random) -> int:
     """A command whose disk is full after its manifest: no file may grow beyond a random size."""
-    prepare = run.prepare_manifest
 
     def prepare_then_fill(*given: Any) -> Path:  # noqa: ANN401
-        path = prepare(*given)
+        path = prepare_manifest(*given)
         resource.setrlimit(resource.RLIMIT_FSIZE, (draw.randrange(30, 250), resource.RLIM_INFINITY))
         return path
 
-    run.prepare_manifest = prepare_then_fill
+    replace_each(run, prepare_manifest=prepare_then_fill)
     return work(cases, out, faults)
 
 
@@ -287,8 +302,8 @@ def main() -> int:
         simulate(cases, SimulateOptions(CASES, 0, SHAPE))
         (calm := folder / "calm").mkdir()
         process = start(lambda: work(cases, calm / "out", Faults(calm / "out")), calm / "log.txt")
-        while not (calm / "out" / "manifest.parquet").exists() and not time.sleep(0.01):
-            pass
+        while not (calm / "out" / "manifest.parquet").exists():
+            time.sleep(0.01)
         begun = time.monotonic()
         if code := finish(process):
             raise RuntimeError(f"exit {code}: {(calm / 'log.txt').read_text()[-2000:]}")

@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -103,6 +104,13 @@ def test_studies_of_a_table_are_looked_through_when_their_turn_comes(raw_heads, 
         second.open()
 
 
+def test_a_row_whose_path_holds_several_cases_is_refused_in_its_turn(phantoms, tmp_path):
+    table = write_table([{"case": "p1", "path": str(phantoms)}], tmp_path / "t.csv")
+    (entry,) = read_manifest(prepare_manifest([table], tmp_path / "out", rescan=False))
+    with pytest.raises(DatasetError, match=r"case p1: .* holds 3 cases; name one a row"):
+        entry.open()
+
+
 def test_raw_studies_of_a_folder_are_opened_again_by_their_place(raw_study, tmp_path):
     path = prepare_manifest([raw_study], tmp_path / "out", rescan=False)
     (entry,) = read_manifest(path)
@@ -112,17 +120,16 @@ def test_raw_studies_of_a_folder_are_opened_again_by_their_place(raw_study, tmp_
     assert {*case.choices} == {"flair", "t2", "t1c"}
 
 
-def test_a_case_that_cannot_be_used_is_listed_with_the_reason(phantoms, tmp_path):
-    (tmp_path / "more" / "empty").mkdir(parents=True)
-    (tmp_path / "more" / "empty" / "empty_flair.nii.gz").write_bytes(b"")
-    path = prepare_manifest([phantoms, tmp_path / "more"], tmp_path / "out", rescan=False)
-    (bad,) = [entry for entry in read_manifest(path) if entry.problem or entry.case not in {*PHANTOMS}]
-    with pytest.raises((DatasetError, ValueError), match="empty"):
-        case = bad.open()
-        case.read(["flair"])
+def test_two_cases_of_one_name_in_two_folders_are_refused(phantoms, tmp_path):
+    twin = shutil.copytree(phantoms / "phantom0001", tmp_path / "others" / "phantom0001")
+    with pytest.raises(DatasetError, match=r"case phantom0001 is found twice, in .* and in .*; rename"):
+        prepare_manifest([phantoms, twin.parent], tmp_path / "out", rescan=False)
 
 
-PHANTOMS = ("phantom0000", "phantom0001", "phantom0002")
+def test_a_case_with_a_problem_says_it_in_its_turn():
+    entry = Entry("a", problem="case a: two files are t1")
+    with pytest.raises(DatasetError, match="case a: two files are t1"):
+        Entry.of(entry.to_row()).open()
 
 
 def test_an_entry_is_its_row():

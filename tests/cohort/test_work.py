@@ -1,18 +1,16 @@
 """One process of a cohort, with a threshold in place of the network."""
 
+import importlib.util
 import json
 import os
 import shutil
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 pytest.importorskip("pyarrow")
-sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
-import kill_cohort
 from brainsegnet.cohort import CohortOptions
 from brainsegnet.cohort.ledger import COLUMNS, VARYING, merge_ledgers, write_ledgers
 from brainsegnet.cohort.manifest import prepare_manifest, read_manifest
@@ -25,12 +23,22 @@ from brainsegnet.inference import SegmentOptions
 from brainsegnet.inference.segmenter import Segmenter
 from brainsegnet.model.store import resolve_model
 
+SCRIPT = Path(__file__).parents[2] / "benchmarks" / "kill_cohort.py"
 SEGMENTING = SegmentOptions(device="cpu", threads=1, keep_all_components=True, presence_check=False)
 ALL = ["phantom0000", "phantom0001", "phantom0002"]
 
 
+@pytest.fixture(scope="module")
+def open_threshold():
+    """Opens a threshold in place of a network."""
+    spec = importlib.util.spec_from_file_location("kill_cohort", SCRIPT)
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    return script.open_threshold
+
+
 @pytest.fixture
-def computed(monkeypatch):
+def computed(monkeypatch, open_threshold):
     """Names of the cases that the network was given."""
     names, compute = [], Segmenter.compute
 
@@ -39,7 +47,7 @@ def computed(monkeypatch):
         return compute(self, prepared)
 
     monkeypatch.setattr(Segmenter, "compute", note)
-    monkeypatch.setattr("brainsegnet.inference.segmenter.open_engine", kill_cohort.open_threshold)
+    monkeypatch.setattr("brainsegnet.inference.segmenter.open_engine", open_threshold)
     return names
 
 
@@ -247,6 +255,16 @@ def test_a_case_on_which_processes_ended_comes_last_and_fails_in_the_end(make_jo
     assert states(job) == (2, 1, 0, 0)
     assert look_at(job.manifest.parent)[0].kinds == {"ProcessEnded": 1}
     assert json.loads((job.places.folder / "phantom0000.json").read_text())["cohort"]["attempt"] == 2
+
+
+def test_the_claim_of_a_process_that_died_after_its_case_was_done_is_removed(make_job, computed):
+    job = make_job()
+    work(job)
+    for name in ("phantom0000~1", ".clock~elsewhere~1~0"):
+        (job.places.claims / name).write_text('"elsewhere~1~0"')
+        os.utime(job.places.claims / name, (0, 0))
+    work(job)
+    assert list(job.places.claims.iterdir()) == []
 
 
 def test_what_a_dead_process_of_another_host_left_is_removed(make_job, computed):

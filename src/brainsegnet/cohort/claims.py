@@ -32,6 +32,12 @@ def read_server_clock(file: Path) -> float:
     return file.stat().st_mtime
 
 
+def refresh(folder: Path) -> None:
+    """Let the next look at a folder see what other machines wrote: NFS asks again for a folder that is opened."""
+    with suppress(OSError):
+        os.close(os.open(folder, os.O_RDONLY))
+
+
 @dataclass
 class Claim:
     """A case that this process works on.
@@ -99,6 +105,7 @@ class Claims:
         Raises:
             OutputError: the folder cannot be written to.
         """
+        refresh(self._folder)
         *_, last = (0, *self._numbers(case))
         if last and not self._is_stale(self._path(case, last)):
             return None
@@ -111,6 +118,7 @@ class Claims:
             raise OutputError(f"{self._folder} cannot be written: {error.strerror or error}") from error
         with suppress(OSError), os.fdopen(file, "w", encoding="utf-8") as stream:  # on a full disk its name is enough
             stream.write(json.dumps(self._token))
+        refresh(self._folder)
         overtaken = self._path(case, claim.attempt + 1).exists()
         if overtaken or (last and not self._is_stale(self._path(case, last))):
             self._path(case, claim.attempt).unlink(missing_ok=True)
@@ -153,6 +161,21 @@ class Claims:
         for case in list(self._held):
             self.give_back(case)
 
+    def list_stale(self) -> dict[str, list[Path]]:
+        """Cases with claims of dead processes alone, and these claims. Clocks of dead processes are removed."""
+        refresh(self._folder)
+        found: dict[str, list[Path]] = {}
+        alive = set()
+        for path in self._folder.iterdir():
+            if path.name.startswith(".clock~"):
+                if self._is_of_dead(path.name.split("~")[1:], path):
+                    path.unlink(missing_ok=True)
+            elif self._is_stale(path):
+                found.setdefault(path.name.rpartition("~")[0], []).append(path)
+            else:
+                alive.add(path.name.rpartition("~")[0])
+        return {case: paths for case, paths in found.items() if case not in alive}
+
     def _path(self, case: str, number: int) -> Path:
         return self._folder / f"{case}~{number}"
 
@@ -164,14 +187,19 @@ class Claims:
             number += 1
 
     def _is_stale(self, path: Path) -> bool:
-        """Whether the process of a claim is dead. A file that is opened has its newest time, also over a network."""
-        try:
-            with path.open(encoding="utf-8") as stream:
-                owner, touched = stream.read().strip('"').split("~"), os.fstat(stream.fileno()).st_mtime
-        except OSError:
-            return False
+        """Whether the process of a claim is dead."""
+        owner = self._read(path)
+        return owner is not None and self._is_of_dead(owner.split("~"), path)
+
+    def _is_of_dead(self, owner: list[str], path: Path) -> bool:
+        """Whether a file is of a dead process. One that is opened has its newest time, also over a network."""
         if len(owner) == 3 and owner[0] == find_host() and not is_running(int(owner[1])):
             return True
+        try:
+            with path.open(encoding="utf-8") as stream:
+                touched = os.fstat(stream.fileno()).st_mtime
+        except OSError:
+            return False
         return self._now() - touched > self._stale
 
     def _read(self, path: Path) -> str | None:
@@ -191,4 +219,6 @@ class Claims:
             for claim in held:
                 with suppress(OSError):
                     os.utime(self._path(claim.case, claim.attempt))
+            with suppress(OSError):
+                self._now()  # so that its clock tells that it lives
             self._watch(held)

@@ -34,6 +34,7 @@ COLUMNS = {
     "bytes": WHOLE,
     "problem": TEXT,
 }
+ONLY = -1
 _SOURCES = "sources"
 _STUDIES = {"case", "path"}
 """Columns of a table of raw studies; bytes may be a third."""
@@ -47,7 +48,7 @@ class Entry:
         case: Its name, which no other case has.
         number: Its place in the manifest, which stays the same when cases are added.
         path: Folder, zip or file of a raw study; empty for a case whose images are known.
-        place: Which of the studies at that path it is, in the order of their names.
+        place: Which of the studies at that path it is, in the order of their names; `ONLY` if it must be the only one.
         images: Sequence to file.
         parts: Which part of its file a sequence is, where several share one.
         bytes: Size of its files; 0 if it is unknown.
@@ -77,10 +78,12 @@ class Entry:
         found = find_all([Path(self.path)])
         homes = [case for case in found.cases if not isinstance(case, StudyCase) or case.home == Path(self.path)]
         cases = sorted(homes or found.cases, key=lambda case: case.name)
-        if self.place >= len(cases):
+        if self.place == ONLY and len(cases) > 1:
+            raise DatasetError(f"case {self.case}: {self.path} holds {len(cases)} cases; name one a row")
+        if max(self.place, 0) >= len(cases):
             said = "; ".join(found.failures.values()) or f"{self.path} holds {len(cases)} studies now"
             raise DatasetError(f"case {self.case}: {said}")
-        return replace(cases[self.place], name=self.case)
+        return replace(cases[max(self.place, 0)], name=self.case)
 
     def to_row(self) -> dict[str, Any]:
         """The values of the columns."""
@@ -218,6 +221,8 @@ def _find_entries(sources: Sequence[Path], callback: Callback | None) -> Iterato
     if not others:
         return
     found = find_all(others, callback=callback)
+    if found.twins:
+        raise DatasetError(found.failures[found.twins[0]])
     for sentence in found.left_out if callback else ():
         callback.on_message(sentence)  # type: ignore[union-attr]
     entries = [*_describe_found(found.cases), *(Entry(name, problem=said) for name, said in found.failures.items())]
@@ -271,7 +276,7 @@ def _check_rows(rows: Iterable[Mapping[str, Any]], table: Path) -> Iterator[Entr
             raise DatasetError(f"table {table}, row {line}: {case!r} cannot be the name of a file; rename the case")
         place = Path(os.path.abspath(table.parent / path))
         size = row.get("bytes")
-        yield Entry(case, path=str(place), bytes=int(size) if size else _measure(place, _size_of))
+        yield Entry(case, path=str(place), place=ONLY, bytes=int(size) if size else _measure(place, _size_of))
 
 
 def _measure(path: Path, size_of: Callable[[str], int]) -> int:

@@ -140,7 +140,7 @@ class _Crew:
                 self._end_all()
 
     def _start(self) -> None:
-        context = multiprocessing.get_context(START)
+        context: Any = multiprocessing.get_context(START)
         ours, theirs = context.Pipe()
         process = context.Process(target=serve, args=(self.job, theirs), name="cohort")
         process.start()

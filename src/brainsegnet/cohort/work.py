@@ -14,7 +14,7 @@ from typing import Any
 from brainsegnet._atomic import OutputOptions, write_text
 from brainsegnet._machine import describe_cpu, find_host
 from brainsegnet.cohort import CohortOptions
-from brainsegnet.cohort.claims import BEAT_SECONDS, Claim, Claims
+from brainsegnet.cohort.claims import BEAT_SECONDS, Claim, Claims, refresh
 from brainsegnet.cohort.manifest import Entry, read_manifest
 from brainsegnet.cohort.places import Places, sweep_after
 from brainsegnet.errors import BrainSegNetError, OutputError
@@ -121,6 +121,15 @@ class _Worker:
                 self._process(self._take_each([entry], alone=True))
             if self._later:
                 time.sleep(LOOK_SECONDS)
+        self._sweep()
+
+    def _sweep(self) -> None:
+        """Remove the claims of processes that died when a case was done, but its claim was still there."""
+        stale, places = self.claims.list_stale(), self.job.places
+        for entry in read_manifest(self.job.manifest) if stale else ():
+            if entry.case in stale and (places.json_of(entry).exists() or places.error_of(entry).exists()):
+                for claim in stale[entry.case]:
+                    claim.unlink(missing_ok=True)
 
     def watch(self, claims: list[Claim]) -> None:
         """End this process if a case takes too long: nothing else ends a library that hangs."""
@@ -138,12 +147,12 @@ class _Worker:
 
     def _process(self, pending: Iterator[Pending]) -> None:
         for outcome in segment_each(pending, self._segmenter, self._describe):
-            entry, *_ = self._held.pop(outcome.name)
             if isinstance(outcome.error, _Left):
                 self.claims.give_back(outcome.name)
-                continue
-            self._settle(entry, outcome)
-            self.claims.release(outcome.name)
+            else:
+                self._settle(self._held[outcome.name][0], outcome)
+                self.claims.release(outcome.name)
+            del self._held[outcome.name]
 
     def _settle(self, entry: Entry, outcome: Outcome) -> None:
         if isinstance(outcome.error, OutputError):
@@ -177,13 +186,13 @@ class _Worker:
             if self._is_settled(entry):
                 continue
             claim = self.claims.take(entry.case)
+            refresh(self.job.places.home_of(entry.number))
             if claim is None:
                 self._later.append(entry)
             elif self._is_settled(entry):  # by the process that had the claim a moment ago
                 self.claims.release(entry.case)
             elif claim.attempt > self.job.options.attempts:
-                tries = self.job.options.attempts
-                self._fail(entry, "ProcessEnded", f"case {entry.case}: {tries} processes ended while they worked on it")
+                self._fail(entry, "ProcessEnded", f"case {entry.case}: {claim.attempt - 1} processes ended on it")
                 self.claims.release(entry.case)
             elif claim.attempt > 1 and not alone:
                 self.claims.give_back(entry.case)
