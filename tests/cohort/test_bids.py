@@ -121,6 +121,18 @@ def test_the_description_names_the_source(done):
     assert about["SourceDatasets"][0]["DOI"] == "doi:10.0000/phantoms"
 
 
+def test_authors_and_notes_of_the_user_stay(raw, tmp_path):
+    Derivatives(raw, tmp_path).begin()
+    path, notes = tmp_path / "dataset_description.json", tmp_path / "README.md"
+    about = json.loads(path.read_text(encoding="utf-8")) | {"Authors": ["A", "B"], "Name": "Ours", "GeneratedBy": []}
+    path.write_text(json.dumps(about | {"GeneratedBy": [{"Name": "brainsegnet", "Version": "0"}]}), encoding="utf-8")
+    notes.write_text("ours", encoding="utf-8")
+    Derivatives(raw, tmp_path).begin()
+    now = json.loads(path.read_text(encoding="utf-8"))
+    assert (now["Authors"], now["Name"], notes.read_text(encoding="utf-8")) == (["A", "B"], "Ours", "ours")
+    assert now["GeneratedBy"][0]["Version"] != "0"
+
+
 def test_the_table_of_the_group_has_the_volumes_of_each_json(done):
     with (done / "group_tumour_volumes.tsv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file, delimiter="\t"))

@@ -31,6 +31,8 @@ IGNORED = ("*.html", "*_entropy.nii.gz", "group_*")
 """Files that BIDS does not know."""
 BIDS_VERSION = "1.10.0"
 _SOFTWARE = "brainsegnet"
+_MADE = ("GeneratedBy", "SourceDatasets", "DatasetLinks")
+"""What a description says of this run; the user may add or change the rest."""
 _BACKGROUND, _BACKGROUND_LABEL = "background", "BG"
 _README = """# Lesions found by Brain SegNet
 
@@ -118,7 +120,7 @@ class Derivatives:
     pages: ReportOptions = field(default_factory=ReportOptions)
 
     def begin(self) -> None:
-        """Write what describes the data set, where it is absent or has changed: description, README, ignored files.
+        """Write what describes the data set: description, README, ignored files. What a user changed in them stays.
 
         Raises:
             OutputError: the folder holds a data set of other software, or cannot be written.
@@ -126,13 +128,12 @@ class Derivatives:
         path = self.out / DESCRIPTION
         if path.exists() and not _is_own(path):
             raise OutputError(f"{self.out} holds a data set that other software made; name another folder")
-        texts = {
-            DESCRIPTION: json.dumps(self._describe(), indent=2) + "\n",
-            "README.md": _README,
-            ".bidsignore": "".join(f"{pattern}\n" for pattern in IGNORED),
-        }
-        for name, text in texts.items():
-            if name == DESCRIPTION or not (self.out / name).exists():
+        known, made = read_description(self.out), self._describe()
+        merged = {**made, **known, **{key: made[key] for key in _MADE}}
+        if merged != known:
+            write_text(json.dumps(merged, indent=2) + "\n", path)
+        for name, text in {"README.md": _README, ".bidsignore": "".join(f"{one}\n" for one in IGNORED)}.items():
+            if not (self.out / name).exists():
                 write_text(text, self.out / name)
 
     def _describe(self) -> dict[str, Any]:
