@@ -241,6 +241,14 @@ def test_a_participant_without_a_scan_that_a_model_uses_is_named(copied):
     assert found.failures["sub-01"].endswith("; name the other participants with --participant-label")
 
 
+def test_what_is_named_in_no_way_of_bids_is_told(copied):
+    shutil.copytree(copied / "sub-01", copied / "sub-0_3")
+    shutil.copytree(copied / "sub-02" / "ses-a" / "anat", copied / "sub-02" / "anat")
+    found = find_visits(list_visits(copied, BidsOptions()))
+    assert len(found.cases) == 3 and "rename it" in found.failures["sub-0_3"]
+    assert found.left_out == [f"{copied / 'sub-02' / 'anat'} is left out: sub-02 has sessions"]
+
+
 def test_two_files_for_one_sequence_are_named(copied):
     scan = copied / "sub-01" / "anat" / "sub-01_T2w.nii.gz"
     for run in (1, 2):

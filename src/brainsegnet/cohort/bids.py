@@ -5,6 +5,7 @@ that derivatives in the same data set are never taken for its images.
 """
 
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -29,6 +30,7 @@ from brainsegnet.reporting import ReportOptions
 
 _NOT_HERE = ("all_grids", "dicom", "label_files", "picture", "save_preprocessed")
 """Options whose files have no place in BIDS derivatives."""
+_VALID = re.compile(r"sub-[A-Za-z0-9+]+(_ses-[A-Za-z0-9+]+)?")
 
 
 @dataclass(frozen=True)
@@ -150,6 +152,7 @@ def find_visits(visits: Sequence[Visit], model: Model | None = None) -> Found:
     left_out: list[str] = []
     for visit in visits:
         try:
+            _check_labels(visit)
             found = find_all([visit.folder], wanted)
         except BrainSegNetError as error:
             failures[visit.name] = _name(visit, str(error))
@@ -159,7 +162,20 @@ def find_visits(visits: Sequence[Visit], model: Model | None = None) -> Found:
             cases[visit] = replace(found.cases[0], name=visit.name)
         else:
             failures[visit.name] = _name(visit, _tell_failure(visit, found, wanted))
-    return Found(cases, failures, left_out)
+    return Found(cases, failures, [*left_out, *_list_beside_sessions(visits)])
+
+
+def _check_labels(visit: Visit) -> None:
+    """Refuse a folder whose name would not be valid in BIDS."""
+    if not _VALID.fullmatch(visit.name):
+        raise DatasetError(f"{visit.folder} is named in no way of BIDS; rename it, with letters and digits after the -")
+
+
+def _list_beside_sessions(visits: Sequence[Visit]) -> list[str]:
+    """A sentence on each folder of images that belong to a participant with sessions, but to none of these."""
+    folders = {visit.folder.parent / kind: visit for visit in visits if visit.session for kind in ("anat", "dwi")}
+    left_out = {folder: visit for folder, visit in folders.items() if folder.is_dir()}
+    return [f"{folder} is left out: {visit.participant} has sessions" for folder, visit in left_out.items()]
 
 
 def _tell_failure(visit: Visit, found: Discovered, wanted: Sequence[str]) -> str:
