@@ -254,6 +254,10 @@ class NoisyPredictor:
     def classify_with_confidence(self, image, slabs=None):
         return self.classify(image), np.rint(255 * (1 - self.probabilities(image)[0])).astype(np.uint8)
 
+    def classify_with_certainty(self, image, slabs=None):
+        certainty = np.rint(255 * self.probabilities(image).max(0)).astype(np.uint8)
+        return *self.classify_with_confidence(image), certainty
+
 
 @pytest.fixture
 def noisy_predictor():
