@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from brainsegnet.model.card import Card
 from brainsegnet.model.store import resolve_model
 from brainsegnet.pipeline.batch import Outcome
 from brainsegnet.pipeline.existing import find_done, is_complete
-from brainsegnet.pipeline.segment import Pending, segment_each
+from brainsegnet.pipeline.segment import Pending, Stage, segment_each
 from brainsegnet.progress import Callback, CaseCounter
 
 LOOK_SECONDS = 2.0
@@ -225,17 +226,13 @@ class _Worker:
 
     def _pend(self, entry: Entry, claim: Claim) -> Pending:
         self._held[entry.case] = (entry, claim, time.perf_counter())
-        self.claims.begin(entry.case)
-        return Pending(
-            entry.case,
-            self.job.places.target_of(entry),
-            entry.open,
-            lambda: self._leave_if(self._stops()),
-            lambda: self._leave_if(not self.claims.holds(entry.case)),
-        )
+        target = self.job.places.target_of(entry)
+        return Pending(entry.case, target, entry.open, partial(self._enter, entry.case))
 
-    def _leave_if(self, leaves: bool) -> None:
-        if leaves:
+    def _enter(self, case: str, stage: Stage) -> None:
+        """The time of a stage is limited, that of waiting for it is not. A case may be left before two stages."""
+        self.claims.begin(case, waits=stage == "wait")
+        if (stage == "network" and self._stops()) or (stage == "write" and not self.claims.holds(case)):
             raise _Left("left to another process")
 
     def _describe(self, case: str) -> Mapping[str, Any]:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from brainsegnet._atomic import OutputOptions, claiming
 from brainsegnet._machine import require_space
@@ -28,6 +28,9 @@ LEAST_SPACE = 1_900_000_000
 """Bytes of address space for the libraries, their threads and a scan; with less, a library may end the process."""
 
 
+Stage = Literal["read", "wait", "network", "write"]
+
+
 @dataclass(frozen=True)
 class Pending:
     """A case that is still to be segmented.
@@ -36,15 +39,13 @@ class Pending:
         name: Of the case.
         target: Its label map.
         open: Finds its files, in the thread that reads.
-        begin: Called before the network; an error there drops the case.
-        check: Called before its files are written; an error there drops the result.
+        enter: Called with each stage that the case enters; an error there drops the case.
     """
 
     name: str
     target: Path
     open: Callable[[], CaseFiles | StudyCase]
-    begin: Callable[[], object] = lambda: None
-    check: Callable[[], object] = lambda: None
+    enter: Callable[[Stage], object] = lambda stage: None
 
 
 def segment(
@@ -173,26 +174,32 @@ class _Steps:
 
     def read(self, pending: Pending) -> LoadedCase | PreparedCase:
         begun = time.perf_counter()
+        pending.enter("read")
         segmenter = self._segmenter
         with allow_voxels(segmenter.options.max_voxels):
             loaded = load(pending.open(), segmenter, pending.target.parent)
         self._started[pending.name] = (pending, begun)
-        return segmenter.prepare(loaded) if segmenter.prepares_on_cpu else loaded
+        read = segmenter.prepare(loaded) if segmenter.prepares_on_cpu else loaded
+        pending.enter("wait")
+        return read
 
     def compute(self, case: LoadedCase | PreparedCase) -> RawPrediction:
         loaded = case.loaded if isinstance(case, PreparedCase) else case
-        self._started[loaded.case.name][0].begin()
-        return self._segmenter.compute(case if isinstance(case, PreparedCase) else self._segmenter.prepare(case))
+        pending, _ = self._started[loaded.case.name]
+        pending.enter("network")
+        raw = self._segmenter.compute(case if isinstance(case, PreparedCase) else self._segmenter.prepare(case))
+        pending.enter("wait")
+        return raw
+
+    def write(self, raw: RawPrediction) -> SavedCase:
+        pending, begun = self._started.pop(raw.prepared_case.loaded.case.name)
+        pending.enter("write")
+        result = self._segmenter.finish(raw)
+        report = result.save(pending.target, self._record(result.name))
+        return SavedCase(result.name, pending.target, report, time.perf_counter() - begun)
 
     def forget(self, name: str) -> None:
         self._started.pop(name, None)
-
-    def write(self, raw: RawPrediction) -> SavedCase:
-        result = self._segmenter.finish(raw)
-        pending, begun = self._started.pop(result.name)
-        pending.check()
-        report = result.save(pending.target, self._record(result.name))
-        return SavedCase(result.name, pending.target, report, time.perf_counter() - begun)
 
 
 def _choose_model(cases: Sequence[CaseFiles | StudyCase], callback: Callback | None) -> Model:
