@@ -136,9 +136,10 @@ class _Worker:
         """End this process if a case takes too long: nothing else ends a library that hangs."""
         limit = 60 * self.job.options.case_minutes
         for claim in claims:
-            if claim.since is None or time.monotonic() - claim.since < limit or claim.case not in self._held:
+            held, since = self._held.get(claim.case), claim.since
+            if held is None or since is None or time.monotonic() - since < limit:
                 continue
-            entry = self._held[claim.case][0]
+            entry = held[0]
             sentence = f"case {entry.case}: it took longer than {self.job.options.case_minutes:g} minutes"
             with suppress(OutputError):
                 self._write_error(entry, "TimedOut", f"{sentence}; look at its images, or raise --case-minutes")
@@ -172,6 +173,13 @@ class _Worker:
         self._counter.advance()
         self._tell(Outcome(entry.case, error=BrainSegNetError(sentence)))
 
+    def _give_up(self, entry: Entry, claim: Claim) -> None:
+        self._held[entry.case] = (entry, claim, time.perf_counter())
+        ended = f"case {entry.case}: {claim.attempt - 1} processes ended while they worked on it"
+        self._fail(entry, "ProcessEnded", f"{ended}; look at its images, or whether there is enough memory")
+        self.claims.release(entry.case)
+        del self._held[entry.case]
+
     def _tell(self, outcome: Outcome) -> None:
         if self._callback:
             self._callback.on_case(outcome.name, outcome)
@@ -193,8 +201,7 @@ class _Worker:
             elif self._is_settled(entry):  # by the process that had the claim a moment ago
                 self.claims.release(entry.case)
             elif claim.attempt > self.job.options.attempts:
-                self._fail(entry, "ProcessEnded", f"case {entry.case}: {claim.attempt - 1} processes ended on it")
-                self.claims.release(entry.case)
+                self._give_up(entry, claim)
             elif claim.attempt > 1 and not alone:
                 self.claims.give_back(entry.case)
                 self._later.append(entry)

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -165,6 +166,16 @@ def _itself(case: CaseFiles | StudyCase) -> CaseFiles | StudyCase:
     return case
 
 
+@contextmanager
+def _stage(pending: Pending, stage: Stage) -> Iterator[None]:
+    """A stage of a case, after which it waits for the next one."""
+    try:
+        pending.enter(stage)
+        yield
+    finally:
+        pending.enter("wait")
+
+
 class _Steps:
     """What is done with each case: it is read, computed and written. One of each may run at a time."""
 
@@ -173,30 +184,23 @@ class _Steps:
         self._started: dict[str, tuple[Pending, float]] = {}
 
     def read(self, pending: Pending) -> LoadedCase | PreparedCase:
-        begun = time.perf_counter()
-        pending.enter("read")
-        segmenter = self._segmenter
-        with allow_voxels(segmenter.options.max_voxels):
+        begun, segmenter = time.perf_counter(), self._segmenter
+        with _stage(pending, "read"), allow_voxels(segmenter.options.max_voxels):
             loaded = load(pending.open(), segmenter, pending.target.parent)
-        self._started[pending.name] = (pending, begun)
-        read = segmenter.prepare(loaded) if segmenter.prepares_on_cpu else loaded
-        pending.enter("wait")
-        return read
+            self._started[pending.name] = (pending, begun)
+            return segmenter.prepare(loaded) if segmenter.prepares_on_cpu else loaded
 
     def compute(self, case: LoadedCase | PreparedCase) -> RawPrediction:
         loaded = case.loaded if isinstance(case, PreparedCase) else case
-        pending, _ = self._started[loaded.case.name]
-        pending.enter("network")
-        raw = self._segmenter.compute(case if isinstance(case, PreparedCase) else self._segmenter.prepare(case))
-        pending.enter("wait")
-        return raw
+        with _stage(self._started[loaded.case.name][0], "network"):
+            return self._segmenter.compute(case if isinstance(case, PreparedCase) else self._segmenter.prepare(case))
 
     def write(self, raw: RawPrediction) -> SavedCase:
         pending, begun = self._started.pop(raw.prepared_case.loaded.case.name)
-        pending.enter("write")
-        result = self._segmenter.finish(raw)
-        report = result.save(pending.target, self._record(result.name))
-        return SavedCase(result.name, pending.target, report, time.perf_counter() - begun)
+        with _stage(pending, "write"):
+            result = self._segmenter.finish(raw)
+            report = result.save(pending.target, self._record(result.name))
+            return SavedCase(result.name, pending.target, report, time.perf_counter() - begun)
 
     def forget(self, name: str) -> None:
         self._started.pop(name, None)
