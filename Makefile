@@ -11,7 +11,7 @@ BILL = .venv-sbom
 PIP = bin/pip install --quiet --disable-pip-version-check
 PYTEST = $(CHECKS)/bin/pytest -q -n $(WORKERS) --dist loadfile
 
-.PHONY: help demo learn test test-fast nightly test-lowest coverage lint tables docs sbom audit wheel clean
+.PHONY: help demo learn test test-fast nightly test-lowest judges judges-install coverage lint tables docs sbom audit wheel clean
 
 help:  ## List these commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1: /p' Makefile
@@ -33,6 +33,12 @@ nightly: $(CHECKS)/installed  ## Random seeds, and property-based tests with man
 
 test-lowest: $(LOWEST)/installed  ## What needs no torch, with the lowest versions that pyproject.toml allows
 	$(LOWEST)/bin/pytest -q -m "not nightly"
+
+judges: $(CHECKS)/installed  ## Compare the scores of evaluate with other tools; those that are not installed are counted
+	$(CHECKS)/bin/pytest -q -m "not nightly" tests/judges
+
+judges-install: $(CHECKS)/installed  ## Install these tools, each into an environment of its own in .venv-judges
+	PYTHONPATH=tools $(CHECKS)/bin/python -m judges
 
 coverage: $(CHECKS)/installed  ## As test, without style and types; fails below 90 % of the lines
 	$(PYTEST) -m "not nightly" --cov --cov-report=term:skip-covered --cov-fail-under=90
@@ -93,4 +99,4 @@ sbom: $(BILL)/installed  ## List the libraries of an install for segmenting, in 
 		--output-file dist/brainsegnet.cdx.json $(DEMO)/bin/python
 
 clean:  ## Remove what these commands made
-	rm -rf $(DEMO) $(LEARN) $(CHECKS) $(LOWEST) $(DOCS) $(BILL) demo learnt build dist site .coverage
+	rm -rf $(DEMO) $(LEARN) $(CHECKS) $(LOWEST) $(DOCS) $(BILL) .venv-judges demo learnt build dist site .coverage

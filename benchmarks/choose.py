@@ -22,15 +22,19 @@ import numpy as np
 from brainsegnet._atomic import write_text
 from brainsegnet._machine import describe_cpu, find_versions
 from brainsegnet.metrics.statistics import holm, sign_flip_test
+from brainsegnet.model.card import PresenceRule
 from brainsegnet.model.store import LAST, Model, open_model
 from brainsegnet.training.finetune import refuse_seen
+from release.release import with_rule
 from release.validation import choose_margins, held_out_scans, other_scans, score_parts, try_margins
 
 Dice = dict[str, dict[str, float]]
 """Case to region to Dice."""
 
 
-def score(folds: Sequence[Path], data: Sequence[Path], every_part: bool) -> dict[str, Any]:
+def score(
+    folds: Sequence[Path], data: Sequence[Path], every_part: bool, rule: PresenceRule | None = None
+) -> dict[str, Any]:
     """Dice by case: all components kept, with the other patients' margin, and perhaps with each part of the sequences.
 
     Raises:
@@ -39,6 +43,7 @@ def score(folds: Sequence[Path], data: Sequence[Path], every_part: bool) -> dict
     parts: dict = {}
     trials: dict = {}
     judges = [open_model(fold / LAST if (fold / LAST).exists() else fold) for fold in folds]
+    judges = [with_rule(judge, rule) for judge in judges]
     for judge in judges:
         scans = held_out_scans(judge, data) if len(judges) > 1 else _all(judge, data)
         parts |= score_parts(judge, scans)[1] if every_part else {}
@@ -92,15 +97,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, nargs="+")
     parser.add_argument("--models", nargs="+", required=True, metavar="NAME=FOLDER[,FOLDER...]")
+    parser.add_argument("--presence", type=Path, help="JSON of benchmarks/presence.py, whose rule all models get")
     parser.add_argument("--parts", action="store_true", help="score every part of the sequences too")
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args(argv)
     written = json.loads(arguments.out.read_text()) if arguments.out.exists() else {"models": {}}
     models = written["models"]
+    rule = arguments.presence and PresenceRule(**json.loads(arguments.presence.read_text())["rule"])
     for text in arguments.models:
         name, _, folders = text.partition("=")
         if name not in models:
-            models[name] = describe(score([Path(one) for one in folders.split(",")], arguments.data, arguments.parts))
+            models[name] = describe(
+                score([Path(one) for one in folders.split(",")], arguments.data, arguments.parts, rule)
+            )
         row = models[name]
         sys.stdout.write(f"{name}: {row['kept']}, filtered {row['filtered']} (margin {row['margin']})\n")
         first = models[arguments.models[0].partition("=")[0]]

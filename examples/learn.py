@@ -13,7 +13,7 @@ from rich.console import Console
 
 import brainsegnet
 from brainsegnet.cli.bars import TrainingBar
-from brainsegnet.metrics.evaluate import console_table
+from brainsegnet.metrics.score_tables import console_table
 from brainsegnet.plotting.charts import training_curve_figure
 from brainsegnet.plotting.slices import save_figure
 from brainsegnet.training.log import read_log

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from brainsegnet._types import Floats
     from brainsegnet.anatomy.territories import Ground
     from brainsegnet.model.architecture import BrainSegNet
-    from brainsegnet.model.card import Card
+    from brainsegnet.model.card import CalibrationNote, Card
     from brainsegnet.model.store import Model
     from brainsegnet.simulation.fields import RandomStreams
     from brainsegnet.training.recipes import Recipe
@@ -203,6 +203,24 @@ def card() -> "Card":
 
 
 @pytest.fixture
+def calibration() -> "CalibrationNote":
+    """Probabilities that are too high by a tenth in nine bins; the first is empty, and a tenth of the lesion missed."""
+    from brainsegnet.model.card import CalibrationBin, CalibrationNote
+
+    bins = [CalibrationBin(voxels=100, probability=0.05 + k / 10, share=k / 10 - 0.05) for k in range(1, 10)]
+    true = sum(one.share * one.voxels for one in bins)
+    return CalibrationNote(
+        cases=4,
+        error=0.1,
+        error_by_case=0.12,
+        brain_error=0.009,
+        brain_error_by_case=0.011,
+        bins=(CalibrationBin(voxels=0), *bins),
+        below=CalibrationBin(voxels=9100, probability=0.0, share=true / 9 / 9100),
+    )
+
+
+@pytest.fixture
 def model(net: "BrainSegNet", card: "Card", tmp_path: Path) -> "Model":
     """The model folder of the tiny network."""
     from brainsegnet.model.store import save_model
@@ -235,6 +253,10 @@ class NoisyPredictor:
 
     def classify_with_confidence(self, image, slabs=None):
         return self.classify(image), np.rint(255 * (1 - self.probabilities(image)[0])).astype(np.uint8)
+
+    def classify_with_certainty(self, image, slabs=None):
+        certainty = np.rint(255 * self.probabilities(image).max(0)).astype(np.uint8)
+        return *self.classify_with_confidence(image), certainty
 
 
 @pytest.fixture

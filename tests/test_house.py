@@ -22,7 +22,7 @@ FLOORS = {
     "preprocessing": 2,
     "model": 2,
     "metrics": 3,
-    "anatomy": 3,
+    "anatomy": 4,
     "plotting": 4,
     "inference": 5,
     "simulation": 5,
@@ -32,6 +32,7 @@ FLOORS = {
     "paper": 7,
     "reporting": 7,
     "cohort": 8,
+    "followup": 8,
     "cli": 9,
 }
 TORCH_ROOMS = {"model", "training", "benchmark"}

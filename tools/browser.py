@@ -18,6 +18,8 @@ _FLAGS = (
     "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-3d-apis", "--disable-background-networking",
     "--disable-dev-shm-usage", "--hide-scrollbars", "--no-first-run", "--remote-debugging-pipe",
 )  # fmt: skip
+_WEBGL = ("--use-angle=swiftshader", "--enable-unsafe-swiftshader")
+"""WebGL on the CPU."""
 _EXEC = (
     "import fcntl, os, sys\n"
     "ends = [fcntl.fcntl(int(end), fcntl.F_DUPFD, 10) for end in sys.argv[1:3]]\n"
@@ -35,20 +37,21 @@ def find_browser() -> str | None:
 
 
 class Browser:
-    """A Chromium with one page.
+    """A Chromium with one page, without WebGL unless it is asked for.
 
     Attributes:
         errors: What the page wrote to its console as an error, and what was not caught.
         requests: Addresses that the page asked for, but for `file:`, `data:` and `blob:`.
     """
 
-    def __init__(self, program: str, profile: Path, width: int = 1280, height: int = 900) -> None:
+    def __init__(self, program: str, profile: Path, width: int = 1280, height: int = 900, webgl: bool = False) -> None:
         commands, self._to = os.pipe()
         self._from, answers = os.pipe()
         self.errors: list[str] = []
         self.requests: list[str] = []
         self._numbers, self._rest, self._session = itertools.count(1), b"", ""
-        command = [sys.executable, "-c", _EXEC, str(commands), str(answers), program, *_FLAGS]
+        flags = [flag for flag in _FLAGS if flag != "--disable-3d-apis"] + [*_WEBGL] if webgl else _FLAGS
+        command = [sys.executable, "-c", _EXEC, str(commands), str(answers), program, *flags]
         self._process = subprocess.Popen(
             [*command, f"--user-data-dir={profile}"],
             pass_fds=(commands, answers),

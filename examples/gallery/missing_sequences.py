@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 from brainsegnet import Segmenter
 from brainsegnet.io.images import read_image, read_labels
 from brainsegnet.metrics.scores import score_case
-from brainsegnet.plotting.overlays import colours, overlay, spelt
+from brainsegnet.plotting.overlays import overlay, spelt
+from brainsegnet.plotting.palettes import colours
 from brainsegnet.plotting.slices import arrange
 
 GLIOMA = Path(__file__).parents[1] / "glioma"

@@ -9,7 +9,8 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from brainsegnet import SimulateOptions
-from brainsegnet.plotting.overlays import colours, overlay, shades, spelt
+from brainsegnet.plotting.overlays import overlay, shades, spelt
+from brainsegnet.plotting.palettes import colours
 from brainsegnet.plotting.slices import arrange
 from brainsegnet.simulation.simulate import open_simulator
 from brainsegnet.task import BRATS2015

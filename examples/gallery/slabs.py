@@ -11,7 +11,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from brainsegnet import Segmenter
-from brainsegnet.plotting.overlays import colours, overlay
+from brainsegnet.plotting.overlays import overlay
+from brainsegnet.plotting.palettes import colours
 from brainsegnet.plotting.slices import arrange
 
 GLIOMA = Path(__file__).parents[1] / "glioma"

@@ -10,7 +10,8 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from brainsegnet import Segmenter, SimulateOptions
-from brainsegnet.plotting.overlays import colours, heat_over, overlay, shades
+from brainsegnet.plotting.overlays import heat_over, overlay, shades
+from brainsegnet.plotting.palettes import colours
 from brainsegnet.plotting.slices import arrange
 from brainsegnet.simulation.simulate import open_simulator
 

@@ -26,7 +26,10 @@ if TYPE_CHECKING:
     from brainsegnet.paper.figure_cases import figure
     from brainsegnet.paper.submission import submit
     from brainsegnet.paper.tables import table
+    from brainsegnet.pipeline import MeasureOptions
+    from brainsegnet.pipeline.measure import measure
     from brainsegnet.pipeline.segment import segment
+    from brainsegnet.plotting import DrawingOptions
     from brainsegnet.plotting.result import view
     from brainsegnet.progress import Callback, ProgressEvent
     from brainsegnet.reporting.inspect import inspect
@@ -57,10 +60,13 @@ _HOMES = {
     "rank": "benchmark.ranking",
     "export": "training.export",
     "SegmentOptions": "inference",
+    "MeasureOptions": "pipeline",
+    "measure": "pipeline.measure",
     "segment": "pipeline.segment",
     "Segmenter": "inference.segmenter",
     "Segmentation": "inference.segmentation",
     "submit": "paper.submission",
+    "DrawingOptions": "plotting",
     "view": "plotting.result",
     "TrainOptions": "training",
     "train": "training.train",
@@ -77,8 +83,10 @@ __all__ = [
     "BenchmarkOptions",
     "BrainSegNetError",
     "Callback",
+    "DrawingOptions",
     "FigureOptions",
     "LabelMap",
+    "MeasureOptions",
     "OutputOptions",
     "ProgressEvent",
     "Recipe",
@@ -94,6 +102,7 @@ __all__ = [
     "figure",
     "inspect",
     "load_task",
+    "measure",
     "rank",
     "report",
     "run_benchmark",

@@ -24,8 +24,8 @@ from brainsegnet.errors import BrainSegNetError, DatasetError, OutputError
 from brainsegnet.io.cases import find_cases
 from brainsegnet.io.images import read_labels, write_image
 from brainsegnet.metrics.evaluate import evaluate
+from brainsegnet.metrics.lesion_matching import LesionRule
 from brainsegnet.metrics.scores import ScoreRules
-from brainsegnet.metrics.shapes import LesionRule
 from brainsegnet.volume import LabelMap
 
 

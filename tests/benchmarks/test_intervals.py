@@ -8,7 +8,7 @@ import pytest
 
 from brainsegnet.errors import DatasetError
 from brainsegnet.io.cases import find_cases, load_case
-from brainsegnet.model.card import Data, IntervalNote
+from brainsegnet.model.card import Data, IntervalNote, SubsetInterval
 from brainsegnet.model.store import open_model, replace_card
 from brainsegnet.task import BRATS2015
 from release.validation import calibrate, find_alphas, held_out_scans
@@ -43,6 +43,11 @@ def test_each_case_has_the_interval_that_the_others_ask_for(intervals, fold, pha
     assert {region: row["held"] for region, row in report["regions"].items()} == {
         region: note.coverage for region, note in notes.items()
     }
+    assert len(report["subsets"]) == 14 and len(report["alphas"]) == 15
+    for part, regions in report["subsets"].items():
+        assert {region: row["held"] for region, row in regions.items()} == {
+            region: note.subsets[part].coverage for region, note in notes.items()
+        }
 
 
 def test_a_model_with_intervals_is_tested_as_users_get_them(intervals, trained, phantoms, tmp_path, capsys):
@@ -50,7 +55,10 @@ def test_a_model_with_intervals_is_tested_as_users_get_them(intervals, trained, 
     shipped = rewrite(trained, tmp_path / "shipped", notes, data=Data(), held_out=())
     intervals.main([str(shipped), "--data", str(phantoms)])
     report = json.loads(capsys.readouterr().out)
-    assert report["alphas"] == {region: note.alpha for region, note in notes.items()} and len(report["ml"]) == 3
+    alphas = {region: note.alpha for region, note in notes.items()}
+    assert report["alphas"] == {"flair+t1+t1c+t2": alphas} and len(report["ml"]) == 3
+    whole = report["calibration"]["whole"]
+    assert whole["cases"] == 3 and sum(one["voxels"] for one in (whole["below"], *whole["bins"])) > 1000
     assert all(case[r]["least"] <= case[r]["most"] for case in report["ml"].values() for r in notes)
     truth = open_truth(phantoms, "phantom0001")
     assert report["ml"]["phantom0001"]["whole"]["true"] == pytest.approx(truth, abs=0.01)
@@ -101,5 +109,20 @@ def test_they_go_onto_the_card_of_the_model_that_was_scored_on_the_same_cases(
     old = open_model(shipped).card
     intervals.main([str(fold), "--data", str(phantoms), "--card", str(shipped)])
     report, new = json.loads(capsys.readouterr().out), open_model(shipped).card
-    assert {region: round(note.alpha, 4) for region, note in new.intervals.items()} == report["alphas"]
-    assert new.model_copy(update={"intervals": old.intervals}) == old
+    assert intervals.list_alphas(new.intervals, "flair+t1+t1c+t2") == {
+        part: pytest.approx(alphas, abs=1e-7) for part, alphas in report["alphas"].items()
+    }
+    assert {r: note.model_dump(mode="json") for r, note in new.calibration.items()} == report["calibration"]
+    assert new.model_copy(update={"intervals": old.intervals, "calibration": {}}) == old
+
+
+def test_a_case_with_fewer_sequences_is_tested_with_the_alpha_of_these(intervals, trained, phantoms, tmp_path, capsys):
+    subsets = {"flair+t1c": SubsetInterval(alpha=0.003)}
+    notes = {region: IntervalNote(alpha=0.4, subsets=subsets) for region in BRATS2015.regions}
+    shipped = rewrite(trained, tmp_path / "shipped", notes, data=Data(), held_out=())
+    for image in [*copytree(phantoms, tmp_path / "fewer").rglob("*.mha")]:
+        if any(f".{name}." in image.name for name in ("MR_T1", "MR_T2")):
+            image.unlink()
+    intervals.main([str(shipped), "--data", str(tmp_path / "fewer")])
+    report = json.loads(capsys.readouterr().out)
+    assert report["alphas"] == {"flair+t1c": dict.fromkeys(BRATS2015.regions, 0.003)}

@@ -105,12 +105,30 @@ def test_evaluate_and_rank_make_a_ranking_of_two_models(run, phantoms, tmp_path)
     assert document["metrics"] == ["surface_dice", "lesion_f1"]
 
 
+def test_evaluate_names_the_definition_of_hd95(run, phantoms, shifted, tmp_path):
+    definitions = {"max": ("HD95 ", "the larger of the two"), "pooled": ("HD95 pooled", "both directions together")}
+    means = {}
+    for name, (heading, words) in definitions.items():
+        how = ("--hd95", name, "--lesions", "brats2026", "--out", tmp_path / name)
+        ended = run("evaluate", shifted, phantoms, "--task", "brats2015", *how)
+        assert ended.code == 0 and heading in ended.out and words in " ".join(ended.out.split())
+        assert max(map(len, ended.out.splitlines())) <= 80
+        page, document = (tmp_path / name / f"scores.{kind}" for kind in ("md", "json"))
+        assert heading in page.read_text() and words in page.read_text() and "as in BraTS 2026" in page.read_text()
+        scores = json.loads(document.read_text())
+        assert scores["rules"]["hd95"] == name and words in scores["hd95_rule"]
+        means[name] = scores["mean"]["whole"]["hd95_mm"]
+    assert means["pooled"] <= means["max"]
+    ended = run("benchmark", "rank", tmp_path / "max", tmp_path / "pooled", "--out", tmp_path / "ranking")
+    assert ended.code == 1 and "evaluate all by the same" in ended.sentence
+
+
 def test_flags_that_cannot_be_meant_are_refused(run, left, phantoms, tmp_path):
     lesion = find_cases([phantoms])[0].lesion
     common = ("evaluate", lesion, lesion, "--task", "brats2015", "--out", tmp_path / "out")
     ended = run(*common, "--tolerance-mm", -1)
     assert ended.code == 1 and "tolerance must be a number of millimetres from 0 up, not -1.0" in ended.sentence
-    assert run(*common, "--lesions", "all").code == 2
+    assert run(*common, "--lesions", "all").code == 2 and run(*common, "--hd95", "mean").code == 2
     ended = run("benchmark", "rank", tmp_path / "a.json", tmp_path / "b.json", "--out", tmp_path / "out")
     assert ended.code == 1 and "a.json cannot be read: No such file or directory" in ended.sentence
     assert "seed must be 0 or more, not -1" in run("benchmark", "rank", tmp_path / "a.json", "--seed", -1).sentence

@@ -52,7 +52,7 @@ def test_what_a_header_says_of_a_patient_stays_there(run, quick, phantoms, tmp_p
     for command in (
         ("train", data, "--task", "brats2015", "--out", out / "run", "--steps", 2, "--hold-out", "phantom0002"),
         ("segment", data, "--model", out / "run", "--out", out / "found", "--device", "cpu", "--probabilities",
-         "--uncertainty", "--picture"),
+         "--report", "--picture"),
         ("evaluate", out / "found", data, "--task", "brats2015", "--out", out / "scores"),
         ("report", out / "found", data, "--task", "brats2015", "--out", out / "found.html"),
         ("report", out / "run", "--out", out / "run.html"),

@@ -2,7 +2,7 @@
 
 import pytest
 
-from brainsegnet.cli.segment import describe_motion, describe_steps
+from brainsegnet.inference.steps import describe_motion, describe_steps
 from brainsegnet.io.images import write_image
 
 CPU = ("--device", "cpu", "--threads", 1)

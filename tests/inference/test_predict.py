@@ -8,7 +8,7 @@ from brainsegnet.errors import BrainSegNetError, ImageError, MissingSequence
 from brainsegnet.inference import SegmentOptions
 from brainsegnet.inference.postprocessing import filter_components, measure_volumes
 from brainsegnet.inference.predict import LoadedCase, compute, finish, predict, prepare_case
-from brainsegnet.model.card import ComponentFilter, IntervalNote
+from brainsegnet.model.card import ComponentFilter, IntervalNote, SubsetInterval
 from brainsegnet.preprocessing.geometry import Turn, turn
 from brainsegnet.preprocessing.prepare import prepare
 from brainsegnet.task import BRATS2021
@@ -178,7 +178,7 @@ def test_with_tta_labels_maps_and_intervals_are_those_of_the_mean(engine, case):
     assert flipped.intervals["whole"] != plain.intervals["whole"]
 
 
-def test_coverage_is_given_only_without_tta_and_with_all_sequences(engine, case, monkeypatch):
+def test_a_card_with_one_alpha_gives_a_coverage_only_without_tta_and_with_all_sequences(engine, case, monkeypatch):
     note = IntervalNote(alpha=0.05, coverage=0.8, cases=11)
     given = engine.card.input.model_copy(update={"any_subset": True})
     card = engine.card.model_copy(update={"intervals": {"whole": note}, "input": given})
@@ -189,6 +189,29 @@ def test_coverage_is_given_only_without_tta_and_with_all_sequences(engine, case,
     part = replace(case, images={name: case.images[name] for name in tuple(case.images)[1:]})
     fewer = predict(part, engine, SegmentOptions(uncertainty=True))
     assert fewer.absent and (fewer.intervals["whole"].coverage, fewer.intervals["whole"].cases) == (None, 0)
+    assert (fewer.intervals["whole"].alpha, fewer.intervals["whole"].sequences) == (0.05, card.sequences)
+    assert (fewer.intervals["core"].alpha, fewer.intervals["core"].sequences) == (0.1, ())
+
+
+def test_each_subset_has_its_own_interval_and_coverage(engine, case, monkeypatch):
+    names = engine.card.sequences[1:]
+    subset = SubsetInterval(alpha=0.001, coverage=0.7)
+    note = IntervalNote(alpha=0.4, coverage=0.8, cases=11, subsets={"+".join(names): subset})
+    given = engine.card.input.model_copy(update={"any_subset": True})
+    card = engine.card.model_copy(update={"intervals": {"whole": note}, "input": given})
+    monkeypatch.setattr(engine, "card", card)
+    part = replace(case, images={name: case.images[name] for name in reversed(names)})
+    plain, mirrored = (predict(part, engine, SegmentOptions(uncertainty=True, tta=tta)) for tta in (False, True))
+    found = plain.report()["uncertainty"]["volume_intervals"]["whole"]
+    assert [found[key] for key in ("coverage", "cases", "alpha", "sequences")] == [0.7, 11, 0.001, list(names)]
+    found = mirrored.intervals["whole"]
+    assert (found.coverage, found.cases, found.alpha, found.sequences) == (None, 0, 0.001, names)
+    wide, whole = plain.intervals["whole"], predict(case, engine, SegmentOptions(uncertainty=True)).intervals["whole"]
+    assert (whole.alpha, whole.coverage, whole.sequences) == (0.4, 0.8, card.sequences)
+    old = card.model_copy(update={"intervals": {"whole": note.model_copy(update={"subsets": {}})}})
+    monkeypatch.setattr(engine, "card", old)
+    narrow = predict(part, engine, SegmentOptions(uncertainty=True)).intervals["whole"]
+    assert wide.least_ml <= narrow.least_ml <= narrow.most_ml <= wide.most_ml and wide != narrow
 
 
 @pytest.mark.parametrize("tta", [False, True])

@@ -34,9 +34,9 @@ class Sums:
         wide = np.pad(image[0], [(self.halo, self.halo), (0, 0), (0, 0)])
         return (sum(wide[i : i + image.shape[1]] for i in range(2 * self.halo + 1)) % 7).astype(np.uint8)
 
-    def classify_with_confidence(self, image):
+    def classify_with_confidence(self, image, certainty=False):
         classes = self.classify(image)
-        return np.stack([classes, 30 * classes])
+        return np.stack([classes, 30 * classes, *([20 * classes] if certainty else [])])
 
     def probabilities(self, image):
         return np.eye(7, dtype=np.float32)[self.classify(image)].transpose(3, 0, 1, 2)

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import highdicom as hd
@@ -117,6 +118,19 @@ def test_the_objects_belong_to_the_study_and_name_every_tissue(series, tmp_path)
     assert data.ReferencedSeriesSequence[0].SeriesInstanceUID == series.header.series_uid
     assert {report.Modality, data.Modality} == {"SR", "SEG"} and report.CompletionFlag == "COMPLETE"
     assert report.VerificationFlag == "UNVERIFIED"
+
+
+@pytest.mark.parametrize("algorithm", ["tumour", "a model whose name is longer than the standard allows a line to be"])
+def test_a_correction_is_marked_and_valid(series, tmp_path, algorithm):
+    """Semiautomatic: calculated, with the assistance of a user (PS3.3 C.8.20.4)."""
+    found = replace(find(label(series)), algorithm=algorithm, corrected=True)
+    seg, sr, _ = write(series, tmp_path, found)
+    data, report = pydicom.dcmread(seg), pydicom.dcmread(sr)
+    assert {part.SegmentAlgorithmType for part in data.SegmentSequence} == {"SEMIAUTOMATIC"}
+    assert all(part.SegmentAlgorithmName for part in data.SegmentSequence)
+    assert data.SeriesDescription.endswith(": labels, corrected") and len(data.SeriesDescription) <= 64
+    assert report.SeriesDescription.endswith(": volumes, corrected") and len(report.SeriesDescription) <= 64
+    check_valid(seg, sr)
 
 
 def test_dciodvfy_dsrdump_and_dcmqi_accept_them(series, tmp_path):

@@ -126,7 +126,7 @@ def test_scores_are_symmetric_and_perfect_for_the_truth_alone(mask, data):
     assert dice(mask, other) == dice(other, mask) and 0 <= dice(mask, other) <= 1
     assert (dice(mask, other) == 1) == np.array_equal(mask, other)
     there, back = surface_distances(mask, other, spacing), surface_distances(other, mask, spacing)
-    assert surface_distances(mask, mask, spacing).hd95_mm == 0 and there.hd95_mm == back.hd95_mm
+    assert surface_distances(mask, mask, spacing).hd95_mm() == 0 and there.hd95_mm() == back.hd95_mm()
     np.testing.assert_array_equal(there.from_predicted_mm, back.from_truth_mm)
 
 

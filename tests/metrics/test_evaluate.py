@@ -16,18 +16,13 @@ from brainsegnet.errors import DatasetError, GridMismatch, LabelError, OutputErr
 from brainsegnet.inference import SegmentOptions
 from brainsegnet.io.cases import find_cases
 from brainsegnet.io.images import read_labels, write_image
-from brainsegnet.metrics.evaluate import (
-    Evaluation,
-    console_table,
-    describe_unpredicted,
-    evaluate,
-    full_table,
-    label_files,
-    reading_tables,
-    to_json,
-)
+from brainsegnet.metrics.evaluate import evaluate
+from brainsegnet.metrics.evaluation import Evaluation
+from brainsegnet.metrics.lesion_matching import BRATS2023_GLIOMA
+from brainsegnet.metrics.pairs import label_files
+from brainsegnet.metrics.score_file import to_json
+from brainsegnet.metrics.score_tables import console_table, describe_unpredicted, full_table, reading_tables
 from brainsegnet.metrics.scores import METRICS, RegionScore, ScoreRules, score_case
-from brainsegnet.metrics.shapes import BRATS2023_GLIOMA
 from brainsegnet.pipeline.segment import segment
 from brainsegnet.task import BRATS2015, BRATS2021, BRATS2023, ISLES2017, Task
 from brainsegnet.volume import LabelMap
@@ -326,7 +321,8 @@ def test_json_gives_back_the_scores(cases):
 def test_json_says_by_which_rules_and_how_surely(cases):
     rules = ScoreRules(2.5, BRATS2023_GLIOMA)
     document = in_json(cases, rules)
-    assert document["rules"] == {"tolerance_mm": 2.5, "lesions": {"dilation": 3, "smallest_mm3": 50.0}}
+    lesions = {"dilation": 3, "smallest_mm3": 50.0, "one_to_one": False}
+    assert document["rules"] == {"tolerance_mm": 2.5, "lesions": lesions, "hd95": "max"}
     assert "within 2.5 mm" in document["surface_rule"] and "BraTS 2023" in document["lesion_rule"]
     assert document["lesions"]["enhancing"]["lesions_missed"] == sum(
         s["enhancing"].lesions_missed for s in cases.values()

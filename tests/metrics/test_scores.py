@@ -10,8 +10,8 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from brainsegnet.errors import BrainSegNetError, GridMismatch, LabelError
+from brainsegnet.metrics.lesion_matching import BRATS2023_GLIOMA
 from brainsegnet.metrics.scores import METRICS, ScoreRules, dice, region_dice, score_case, score_region
-from brainsegnet.metrics.shapes import BRATS2023_GLIOMA
 from brainsegnet.task import BRATS2015, BRATS2021, ISLES2017
 
 UNIT = (1.0, 1.0, 1.0)

@@ -21,7 +21,7 @@ def blob(rng: np.random.Generator, shape: tuple[int, int, int], share: float = 0
 
 def ours(predicted, truth, spacing_mm):
     distances = surface_distances(predicted, truth, spacing_mm)
-    return distances.hd95_mm, distances.assd_mm, distances.dice_within(TOLERANCE_MM)
+    return distances.hd95_mm(), distances.assd_mm, distances.dice_within(TOLERANCE_MM)
 
 
 def monais(predicted, truth, spacing_mm):
@@ -90,9 +90,19 @@ def test_distances_scale_with_the_spacing_and_ignore_the_surroundings(rng):
     a, b = blob(rng, (10, 20, 20)), blob(rng, (10, 20, 20))
     once = surface_distances(a, b, (2.0, 1.0, 1.0))
     large = surface_distances(a, b, (6.0, 3.0, 3.0))
-    assert large.hd95_mm == pytest.approx(3 * once.hd95_mm) and large.assd_mm == pytest.approx(3 * once.assd_mm)
+    assert large.hd95_mm() == pytest.approx(3 * once.hd95_mm()) and large.assd_mm == pytest.approx(3 * once.assd_mm)
     assert large.dice_within(3.0) == once.dice_within(1.0)
-    assert surface_distances(np.pad(a, 9), np.pad(b, 9), (2.0, 1.0, 1.0)).hd95_mm == once.hd95_mm
+    assert surface_distances(np.pad(a, 9), np.pad(b, 9), (2.0, 1.0, 1.0)).hd95_mm() == once.hd95_mm()
+
+
+def test_pooled_hd95_is_the_percentile_of_both_directions_and_never_larger(rng):
+    a, b = blob(rng, (10, 20, 20)), blob(rng, (10, 20, 20), 0.02)
+    distances = surface_distances(a, b, (2.0, 1.0, 1.0))
+    both = np.concatenate((distances.from_predicted_mm, distances.from_truth_mm))
+    assert distances.hd95_mm("pooled") == np.percentile(both, 95) < distances.hd95_mm("max")
+    nothing = np.zeros_like(a)
+    assert surface_distances(nothing, nothing, UNIT).hd95_mm("pooled") == 0
+    assert surface_distances(a, nothing, UNIT).hd95_mm("pooled") == pytest.approx(np.hypot(10, np.hypot(20, 20)))
 
 
 def test_a_surface_is_what_an_erosion_takes_away(rng):

@@ -6,7 +6,9 @@ import shutil
 import pytest
 
 from brainsegnet.io.cases import find_cases
-from brainsegnet.metrics.evaluate import console_table, evaluate, full_table, read_scores, reading_tables
+from brainsegnet.metrics.evaluate import evaluate
+from brainsegnet.metrics.score_file import read_scores
+from brainsegnet.metrics.score_tables import console_table, full_table, reading_tables
 from brainsegnet.metrics.unseen import find_seen, is_trained_on
 from brainsegnet.model.card import HASH_DIGITS, Data, Parent
 from brainsegnet.model.store import hash_file, open_model

@@ -10,7 +10,7 @@ import torch
 
 from brainsegnet._machine import find_host, find_versions
 from brainsegnet.errors import ModelError, OutputError
-from brainsegnet.model.card import Data, ExportNote, TrainingNote
+from brainsegnet.model.card import Data, ExportNote, IntervalNote, SubsetInterval, TrainingNote
 from brainsegnet.model.store import open_model, resolve_model, save_exports, save_model
 
 
@@ -20,6 +20,20 @@ def test_a_model_comes_back_bit_for_bit(net, model, image):
     with torch.inference_mode():
         assert torch.equal(again.build()(x), net(x))
     assert again == model and not again.build().training
+
+
+def test_a_card_without_subsets_and_calibration_loads_and_one_with_them_comes_back(net, card, calibration, tmp_path):
+    """Cards of earlier releases have neither; what is read is as if nothing was measured."""
+    note = IntervalNote(alpha=0.2, coverage=0.8, cases=11, subsets={"t1": SubsetInterval(alpha=0.01)})
+    full = card.model_copy(update={"intervals": {"whole": note}, "calibration": {"whole": calibration}})
+    save_model(tmp_path / "full", full, net.state_dict())
+    written = json.loads((tmp_path / "full" / "card.json").read_text())
+    read = open_model(tmp_path / "full").card
+    assert read.intervals == full.intervals and read.calibration == full.calibration
+    del written["calibration"], written["intervals"]["whole"]["subsets"]
+    (tmp_path / "full" / "card.json").write_text(json.dumps(written))
+    old = open_model(tmp_path / "full").card
+    assert old.calibration == {} and old.intervals == {"whole": note.model_copy(update={"subsets": {}})}
 
 
 def test_a_card_says_the_same_after_a_round_trip(net, card, tmp_path):

@@ -10,7 +10,7 @@ import pytest
 from brainsegnet.errors import DatasetError, GridMismatch, ImageError
 from brainsegnet.paper.figure_cases import cut_strip
 from brainsegnet.paper.figures import comparison_figure, describe, probability_row_figure
-from brainsegnet.plotting.overlays import colours
+from brainsegnet.plotting.palettes import colours
 from brainsegnet.plotting.slices import save_figure
 from brainsegnet.task import BRATS2015, Task
 from brainsegnet.volume import Case, LabelMap, Volume

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from brainsegnet.errors import BrainSegNetError, DatasetError
-from brainsegnet.metrics.evaluate import Evaluation, ScoreFile, evaluate, to_json
+from brainsegnet.metrics.evaluate import evaluate
+from brainsegnet.metrics.evaluation import Evaluation
+from brainsegnet.metrics.score_file import ScoreFile, to_json
 from brainsegnet.metrics.scores import score_case
 from brainsegnet.paper.tables import TABLE_1, TABLE_2, full_table, make_row, reading_table, table
 from brainsegnet.task import BRATS2015, ISLES2017

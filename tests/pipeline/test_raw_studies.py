@@ -15,6 +15,8 @@ from brainsegnet.inference import SegmentOptions
 from brainsegnet.inference.segmenter import Segmenter
 from brainsegnet.io.dicom import read_study
 from brainsegnet.io.images import read_image, read_labels, write_image
+from brainsegnet.pipeline import MeasureOptions
+from brainsegnet.pipeline.measure import measure
 from brainsegnet.pipeline.segment import segment
 from brainsegnet.volume import LabelMap
 
@@ -115,6 +117,21 @@ def test_every_file_that_is_asked_for_appears_and_lies_where_it_should(raw_study
     }
     assert frames == set(range(1, len(segments) + 1))
     assert int(seg.pixel_array.sum()) == int((read_labels(done.path).array > 0).sum())
+
+
+def test_a_correction_goes_back_to_the_archive_as_one(raw_study, trained, tmp_path):
+    (done,) = segment(raw_study, trained, tmp_path / "out", replace(CPU, dicom=True)).done
+    found = read_labels(done.path)
+    first = next(iter(found.array[found.array > 0]))
+    write_image(found.with_labels(np.where(found.array == first, first, 0).astype(np.uint8)), tmp_path / "mask.nii.gz")
+    saved = measure(tmp_path / "mask.nii.gz", done.path, tmp_path / "new" / "olga.nii.gz", MeasureOptions(dicom=True))
+    assert saved.report["dicom"]["segmentation"] == "olga_seg.dcm"
+    seg, report = (dcmread(tmp_path / "new" / f"olga_{part}.dcm") for part in ("seg", "sr"))
+    assert seg.StudyInstanceUID == report.StudyInstanceUID == read_study(raw_study).uid
+    assert [part.SegmentAlgorithmType for part in seg.SegmentSequence] == ["SEMIAUTOMATIC"]
+    assert seg.SeriesDescription.endswith(": labels, corrected") and "corrected by hand" in seg.ContentDescription
+    assert report.SeriesDescription.endswith(": volumes, corrected")
+    assert int(seg.pixel_array.sum()) == np.count_nonzero(found.array == first)
 
 
 def test_preprocessed_images_are_a_prepared_case(raw_files, trained, tmp_path):

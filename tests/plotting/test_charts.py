@@ -12,10 +12,11 @@ from brainsegnet.plotting.charts import (
     distribution_figure,
     find_ticks,
     point_titles,
+    reliability_figure,
     smooth,
     training_curve_figure,
 )
-from brainsegnet.plotting.slices import inline_svg
+from brainsegnet.plotting.slices import inline_svg, render
 
 
 def log(steps: int = 120, every: int = 20) -> list[dict[str, object]]:
@@ -36,6 +37,20 @@ def test_loss_and_dice_are_drawn_as_measured():
     assert values == pytest.approx(steps / 120)
     assert [text.get_text() for text in dice.get_legend().get_texts()] == ["whole", "core"]
     assert len({to_hex(line.get_color()) for line in dice.lines[:2]}) == 2
+
+
+def test_a_reliability_diagram_shows_each_bin_that_has_voxels(calibration):
+    shares, counts = reliability_figure({"whole": calibration, "$core$": calibration}).axes
+    diagonal, whole, core = shares.lines
+    assert [*diagonal.get_xdata()] == [*diagonal.get_ydata()] == [0, 1]
+    predicted, true = whole.get_data()
+    assert predicted == pytest.approx(0.15 + np.arange(9) / 10) and true == pytest.approx(predicted - 0.1)
+    assert to_hex(whole.get_color()) != to_hex(core.get_color())
+    assert shares.get_legend().get_texts()[0].get_text() == "whole, error 0.100"
+    steps: Any = counts.patches[0]
+    voxels = steps.get_data().values
+    assert np.isnan(voxels[0]) and voxels[1:].tolist() == [100] * 9
+    assert b"core" in render(reliability_figure({"$core$": calibration}), "svg")
 
 
 def test_a_line_marks_where_each_stage_begins():

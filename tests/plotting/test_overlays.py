@@ -1,15 +1,22 @@
 """Laws of the overlays: the paper's colours, the right panels, and what does not belong to the case is refused."""
 
+import io
+
+import matplotlib.image
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
 from brainsegnet.errors import GridMismatch, LabelError, MissingSequence
-from brainsegnet.plotting.overlays import colours, heat_over, overlay, overlay_figure
+from brainsegnet.plotting import DrawingOptions
+from brainsegnet.plotting.overlays import draw_outlines, heat_over, overlay, overlay_figure
+from brainsegnet.plotting.palettes import colours
+from brainsegnet.plotting.slices import arrange
 from brainsegnet.task import BRATS2015, BRATS2021, BRATS2023, ISLES2017, ISLES2022, TASKS, Task
 from brainsegnet.volume import Case, LabelMap, Volume
 
 SHAPE = (30, 36, 34)
+PAPER = DrawingOptions(palette="paper")
 
 
 def ball(radius: float, centre=(15, 18, 20)) -> np.ndarray:
@@ -92,17 +99,64 @@ def test_a_row_for_each_plane_and_a_column_for_each_sequence_and_layer(names, tr
     assert len(pictures(overlay_figure(case, labels, BRATS2015, views="slice"))) == columns
 
 
+BLACK = (0.0, 0.0, 0.0)
+
+
+def lines_of(axes) -> dict[tuple[float, ...], np.ndarray]:
+    """Colour to the points of the outlines in it, in the order in which they are drawn."""
+    found = {}
+    for lines in axes.collections:
+        colour = tuple(float(part) for part in lines.get_edgecolor()[0][:3])
+        found[colour] = np.concatenate([path.vertices for path in lines.get_paths()])
+    return found
+
+
 def test_prediction_and_truth_are_drawn_where_they_are():
     case, labels = patient()
     predicted = np.where(labels == 1, 4, 0).astype(np.uint8)
-    *_, under, drawn, truth = pictures(overlay_figure(case, predicted, BRATS2015, ["t1c"], "slice"))
-    palette = {value: np.array(rgb) for value, rgb in colours(BRATS2015).items()}
-    for value in (1, 2, 3):
-        assert (truth == palette[value]).all(axis=-1).any()
-        assert not (drawn == palette[value]).all(axis=-1).any()
-    rows, columns = np.nonzero((drawn == palette[4]).all(axis=-1))
-    assert (np.ptp(rows), np.ptp(columns)) == (6, 6)
-    assert columns.mean() > under.shape[1] / 2, "a lesion of the patient's left is at the right of the picture"
+    figure = overlay_figure(case, predicted, BRATS2015, ["t1c"], "slice", PAPER)
+    scan, drawn, truth = [lines_of(axes) for axes in figure.axes if axes.images]
+    palette = colours(BRATS2015)
+    assert (scan, {*drawn}, {*truth}) == ({}, {BLACK, palette[4]}, {BLACK, *palette.values()})
+    assert np.ptp(drawn[palette[4]], axis=0) == pytest.approx((6.5, 6.5)), "7 voxels of 1 mm, and a quarter inside"
+    middle_mm = figure.axes[0].images[0].get_extent()[1] / 2
+    assert drawn[palette[4]][:, 0].mean() > middle_mm, "a lesion of the patient's left is at the right of the picture"
+    under = pictures(figure)[0]
+    blend = 0.4 * 0.7 * under + 0.6
+    painted = np.isclose(pictures(figure)[1], blend).all(axis=-1) | (pictures(figure)[1] == palette[4]).all(axis=-1)
+    inside = painted & (under[..., 0] > 0)
+    assert inside.sum() / inside.size == pytest.approx((predicted[15] > 0).sum() / area_mm2(figure), rel=0.05)
+
+
+def area_mm2(figure: Figure) -> float:
+    left, right, lower, upper = figure.axes[0].images[0].get_extent()
+    return abs((right - left) * (lower - upper))
+
+
+def test_outlines_alone_leave_the_scan_as_it_is():
+    case, labels = patient()
+    scan, drawn, truth = pictures(
+        overlay_figure(case, labels, BRATS2015, ["t1c"], "slice", DrawingOptions(outline=True))
+    )
+    assert np.array_equal(scan, drawn) and np.array_equal(scan, truth)
+
+
+@pytest.mark.parametrize("palette", ["safe", "paper"])
+def test_every_outline_has_a_black_edge_on_either_side(palette):
+    """On white, where white lines would be lost: a line through the outline meets black, the colour and black."""
+    found = colours(BRATS2015, palette)
+    for value, colour in found.items():
+        figure = Figure(figsize=(2, 2), dpi=300)
+        axes = figure.add_axes((0, 0, 1, 1))
+        axes.imshow(np.ones((20, 20, 3)))
+        labels = np.zeros((20, 20), np.uint8)
+        labels[5:15, 5:15] = value
+        draw_outlines(axes, labels, (-0.5, 19.5, 19.5, -0.5), found)
+        memory = io.BytesIO()
+        figure.savefig(memory, format="png")
+        row = matplotlib.image.imread(io.BytesIO(memory.getvalue()))[300, :300, :3]
+        is_black, is_colour = (np.abs(row - tone).max(axis=1) < 0.02 for tone in (BLACK, colour))
+        assert is_colour.any() and is_black[: is_colour.argmax()].any() and is_black[is_colour.argmax() :].any()
 
 
 def test_pictures_keep_the_proportions_of_the_patient():
@@ -111,10 +165,12 @@ def test_pictures_keep_the_proportions_of_the_patient():
     stretched = Case("wide", {n: Volume(v.array, affine) for n, v in case.images.items()})
     figure = overlay_figure(stretched, labels, BRATS2015, views="planes")
     panels = [axes for axes in figure.axes if axes.images]
-    for axes, plane in zip(panels[:: len(panels) // 3], ((1.0, 2.0), (3.0, 2.0), (3.0, 1.0)), strict=True):
+    scene = arrange(stretched.images["flair"], [labels], "planes")
+    for axes, view in zip(panels[:: len(panels) // 3], scene.views, strict=True):
         rows, columns, _ = axes.images[0].get_array().shape
         left, right, bottom, top = axes.images[0].get_extent()
-        assert (bottom - top) / (right - left) == pytest.approx(rows * plane[0] / (columns * plane[1]))
+        assert (bottom - top, right - left) == view.size_mm((3.0, 1.0, 2.0), scene.box.shape)
+        assert (bottom - top) / (right - left) == pytest.approx(rows / columns, rel=0.01)
         assert axes.get_aspect() == 1
 
 
@@ -132,7 +188,7 @@ def test_the_key_names_every_tissue_in_its_colour():
     case, labels = patient()
     (key,) = overlay_figure(case, labels, BRATS2015).legends
     drawn = {t.get_text(): p.get_facecolor()[:3] for t, p in zip(key.get_texts(), key.get_patches(), strict=True)}
-    assert drawn == {tissue: colours(BRATS2015)[value] for value, tissue in BRATS2015.labels.items()}
+    assert drawn == {tissue: colours(BRATS2015, "safe")[value] for value, tissue in BRATS2015.labels.items()}
 
 
 def test_nothing_found_still_makes_a_picture():

@@ -15,7 +15,6 @@ from brainsegnet.io.images import to_nibabel
 from brainsegnet.plotting.packing import (
     MARGIN_VOXELS,
     MOST_VOXELS,
-    find_lesions,
     frame_head,
     pack,
     pack_image,
@@ -134,12 +133,9 @@ def test_a_very_large_grid_is_shown_at_fewer_voxels(monkeypatch):
     assert labels.array.T[tuple(voxel)] == frame.take(labels.array)[d, h, w]
 
 
-def test_lesions_are_components_the_largest_first_and_their_places_lie_in_them():
+def test_a_voxel_of_the_file_is_found_in_what_is_shown():
     labels = case()
     frame = frame_head(labels, np.ones(labels.shape, bool))
-    lesions = find_lesions(labels, frame)
-    assert [round(lesion.ml / labels.voxel_ml) for lesion in lesions] == [18, 2, 1]
     shown = frame.take(labels.array)
-    assert [shown[lesion.place[::-1]] for lesion in lesions] == [1, 4, 2]
-    empty = labels.with_array(np.zeros_like(labels.array))
-    assert find_lesions(empty, frame) == []
+    for voxel in np.argwhere(labels.array).tolist():
+        assert shown[frame.find(tuple(voxel))[::-1]] == labels.array[tuple(voxel)]

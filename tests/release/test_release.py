@@ -9,6 +9,7 @@ import torch
 
 from brainsegnet.errors import DatasetError, ModelError
 from brainsegnet.inference import SegmentOptions
+from brainsegnet.inference.postprocessing import volume_interval
 from brainsegnet.inference.segmentation import expected_dice
 from brainsegnet.model.card import Comparison, IntervalNote, Parent
 from brainsegnet.model.store import Candidate, choose_model, open_model, resolve_model, save_model, shipped_models
@@ -18,8 +19,9 @@ from brainsegnet.simulation.simulate import SimulateOptions, simulate
 from brainsegnet.task import BRATS2015, BRATS2021, ISLES2017, ISLES2022
 from brainsegnet.training import TrainOptions
 from brainsegnet.training.train import train
-from release.calibration import ALPHAS, MARGINS
+from release.calibration import ALPHAS, MARGINS, largest_alpha
 from release.release import Unseen, bound_with, compare_with, release
+from release.reliability import describe_reliability, find_tallies
 from release.validation import (
     calibrate,
     choose_margins,
@@ -62,6 +64,29 @@ def test_the_card_tells_what_every_part_of_the_sequences_reaches(home):
     card = shipped_models(home)["tiny"].card
     assert set(card.training.subsets) == {"+".join(part) for part in parts_of(card.sequences)}
     assert len(card.training.subsets) == 15 and set(card.intervals) == set(card.task.regions)
+    for note in card.intervals.values():
+        assert set(note.subsets) == set(card.training.subsets) - {"+".join(card.sequences)}
+
+
+def test_the_card_tells_how_far_probabilities_are_to_be_trusted(home, runs, phantoms):
+    card = shipped_models(home)["tiny"].card
+    tallies = {}
+    for fold in ("one", "two"):
+        model = open_model(runs / fold / "last")
+        tallies |= find_tallies(model, held_out_scans(model, [phantoms]))
+    assert len(tallies) == 3 and card.calibration == describe_reliability(tallies)
+    assert set(card.calibration) == set(card.task.regions)
+    scans = [scan for fold in ("one", "two") for scan in held_out_of(runs / fold, phantoms)]
+    for region, classes in zip(card.task.regions, card.task.region_classes, strict=True):
+        bins = (card.calibration[region].below, *card.calibration[region].bins)
+        assert sum(one.voxels for one in bins) == sum(int((scan.image != 0).any(0).sum()) for scan in scans)
+        true = sum(np.isin(scan.classes[(scan.image != 0).any(0)], classes).sum() for scan in scans)
+        assert sum((one.share or 0) * one.voxels for one in bins) == pytest.approx(true, rel=1e-3)
+
+
+def held_out_of(fold, phantoms):
+    """The scans that a fold has not seen."""
+    return held_out_scans(open_model(fold / "last"), [phantoms]).values()
 
 
 def test_a_case_with_less_gets_the_dice_of_what_it_has(home, phantoms, tmp_path):
@@ -75,6 +100,9 @@ def test_a_case_with_less_gets_the_dice_of_what_it_has(home, phantoms, tmp_path)
     assert report["validation"] == expected_dice(model.card, ["t1c"]) and len(report["validation"]) == 2
     for region, interval in report["uncertainty"]["volume_intervals"].items():
         assert interval["least_ml"] <= interval["most_ml"] and region in model.card.task.regions
+        subset = model.card.intervals[region].subsets["t1c"]
+        assert interval["sequences"] == ["t1c"] and interval["alpha"] == pytest.approx(subset.alpha, rel=1e-3)
+        assert (interval["coverage"], interval["cases"]) == (subset.coverage, 3)
     assert (tmp_path / report["uncertainty"]["entropy"]).is_file()
 
 
@@ -90,9 +118,11 @@ def test_an_interval_may_miss_by_a_volume_that_does_not_matter(trained, phantoms
     model = open_model(trained / "last")
     scans = held_out_scans(model, [phantoms])
     monkeypatch.setattr("release.validation.SLACK_ML", 0.0)
-    strict = find_alphas(model, scans)["phantom0002"]
+    strict = find_alphas(model, scans)["phantom0002"]["flair+t1+t1c+t2"]
     monkeypatch.setattr("release.validation.SLACK_ML", 1e6)
-    assert set(find_alphas(model, scans)["phantom0002"].values()) == {ALPHAS[0]} and min(strict.values()) < ALPHAS[0]
+    loose = find_alphas(model, scans)["phantom0002"]
+    assert len(loose) == 15 and all(set(one.values()) == {ALPHAS[0]} for one in loose.values())
+    assert min(strict.values()) < ALPHAS[0]
 
 
 GOOD, BAD = {"lesion": 0.8}, {"lesion": 0.5}
@@ -238,6 +268,8 @@ def test_intervals_of_the_same_cases_replace_those_on_the_card(home, tmp_path):
     with pytest.raises(ModelError, match="has the regions whole, core, enhancing"):
         bound_with(model.folder, {"whole": IntervalNote()}, tested)
     assert open_model(model.folder).card == card
+    other = {region: card.calibration["core"] for region in regions}
+    assert bound_with(model.folder, notes, tested, other).card.calibration == other
 
 
 @pytest.fixture(scope="module")
@@ -339,14 +371,43 @@ def test_a_disease_without_a_model_is_refused_though_a_model_takes_the_sequences
 def test_the_tail_of_eleven_cases_holds_the_twelfth_as_often_as_is_asked(coverage):
     """Whatever they are: as often as the cases are exchangeable. The share of the eleven themselves would not do."""
     rng = np.random.default_rng(0)
-    cases = [{str(i): {"lesion": float(t)} for i, t in enumerate(rng.lognormal(-3, 1, 12))} for _ in range(400)]
+    cases = [{str(i): {"t1": {"lesion": t}} for i, t in enumerate(rng.lognormal(-3, 1, 12))} for _ in range(400)]
     held = np.mean([calibrate(alphas, coverage)["lesion"].coverage for alphas in cases])
     assert coverage - 0.02 < held < coverage + 1 / 11
 
 
 def test_more_coverage_needs_a_smaller_tail():
     rng = np.random.default_rng(1)
-    alphas = {str(i): {"lesion": float(t)} for i, t in enumerate(rng.uniform(0.001, 0.49, 20))}
+    alphas = {str(i): {"t1": {"lesion": float(t)}} for i, t in enumerate(rng.uniform(0.001, 0.49, 20))}
     chosen = [calibrate(alphas, coverage)["lesion"].alpha for coverage in (0.5, 0.8, 0.9, 1.0)]
     assert all(a >= b for a, b in pairwise(chosen))
-    assert np.mean([t["lesion"] >= chosen[1] for t in alphas.values()]) >= 0.8
+    assert np.mean([t["t1"]["lesion"] >= chosen[1] for t in alphas.values()]) >= 0.8
+
+
+def soft_lesion(rng, spread):
+    """A probability of a lesion (n,), and its true number of voxels, which the probability misjudges by a spread."""
+    probability = rng.uniform(0, 1, 4000).astype(np.float32) ** 3
+    return probability, int(np.clip(probability.sum() * (1 + spread * rng.normal()), 50, 3950))
+
+
+def test_the_alpha_of_a_subset_holds_at_least_the_coverage_of_the_cases_that_chose_it():
+    """Whatever the other subsets ask for, by the intervals themselves."""
+    rng, spreads = np.random.default_rng(2), {"flair+t1c": 0.02, "flair": 0.1, "t1c": 0.3}
+    for _ in range(20):
+        cases = {str(i): {part: soft_lesion(rng, spread) for part, spread in spreads.items()} for i in range(11)}
+        alphas = {n: {p: {"lesion": largest_alpha(*one)} for p, one in case.items()} for n, case in cases.items()}
+        note = calibrate(alphas)["lesion"]
+        assert list(note.subsets) == ["flair", "t1c"] and note.cases == 11
+        for part, alpha in {"flair+t1c": note.alpha, **{p: one.alpha for p, one in note.subsets.items()}}.items():
+            ends = {name: volume_interval(case[part][0], 1.0, alpha) for name, case in cases.items()}
+            held = [low <= cases[name][part][1] <= high for name, (low, high) in ends.items()]
+            assert np.mean(held) >= 0.8
+        assert note.alpha > note.subsets["t1c"].alpha, "worse sequences need wider intervals"
+
+
+def test_what_no_interval_holds_does_not_count_as_held():
+    missed = {"t1": {"lesion": largest_alpha(np.zeros(10, np.float32), 5)}}
+    note = calibrate({name: missed for name in "abcdef"})["lesion"]
+    assert note.coverage == 0 and note.alpha == ALPHAS[-1]
+    half = {name: missed for name in "abc"} | {name: {"t1": {"lesion": 0.1}} for name in "defghi"}
+    assert calibrate(half)["lesion"].coverage == pytest.approx(6 / 9, abs=1e-3)

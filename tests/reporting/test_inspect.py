@@ -10,7 +10,7 @@ import SimpleITK as sitk
 from brainsegnet.errors import DatasetError, ImageError, ModelError
 from brainsegnet.io.cases import find_cases
 from brainsegnet.io.images import read_image, read_labels, write_image
-from brainsegnet.model.card import Comparison, ComponentFilter, IntervalNote, Parent
+from brainsegnet.model.card import Comparison, ComponentFilter, IntervalNote, Parent, SubsetInterval
 from brainsegnet.model.store import HOME, open_model, shipped_models
 from brainsegnet.reporting.inspect import card_rows, inspect
 from brainsegnet.volume import Forms, Volume
@@ -55,6 +55,21 @@ def test_a_released_card_says_who_scored_its_cases_and_what_parts_of_the_sequenc
         "core: alpha 0.1, not measured"
     )
     assert rows["started from"].startswith("glioma, trained on 2 cases")
+
+
+def test_a_card_tells_intervals_of_subsets_and_how_far_probabilities_are_to_be_trusted(trained, calibration):
+    card = released(open_model(trained).card)
+    assert dict(card_rows(card))["calibration"] == "not measured"
+    subsets = {"flair": SubsetInterval(alpha=0.02, coverage=0.75), "t1": SubsetInterval(alpha=0.001)}
+    note = card.intervals["whole"].model_copy(update={"subsets": subsets})
+    rows = dict(
+        card_rows(card.model_copy(update={"intervals": {"whole": note}, "calibration": {"whole": calibration}}))
+    )
+    assert rows["intervals by sequences"] == "flair: whole alpha 0.02 (75%); t1: whole alpha 0.001"
+    assert rows["calibration"] == (
+        "expected calibration error above 0.01, 4 cases: whole 0.100 (mean over cases 0.120, whole brain 0.0090, "
+        "true voxels missed 0.100)"
+    )
 
 
 def test_of_hundreds_of_cases_the_first_are_named_and_the_others_counted(trained):

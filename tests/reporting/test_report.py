@@ -12,8 +12,8 @@ from brainsegnet.errors import DatasetError, OutputError, TaskError
 from brainsegnet.io.cases import find_cases
 from brainsegnet.io.images import read_labels, write_image
 from brainsegnet.metrics.evaluate import evaluate
+from brainsegnet.metrics.lesion_matching import BRATS2023_GLIOMA
 from brainsegnet.metrics.scores import USUAL_RULES, ScoreRules
-from brainsegnet.metrics.shapes import BRATS2023_GLIOMA
 from brainsegnet.model.card import Parent
 from brainsegnet.model.store import open_model, save_model
 from brainsegnet.reporting.report import report
@@ -43,6 +43,20 @@ def test_a_report_on_a_training_shows_card_curves_and_how_to_repeat(trained, tmp
     assert "are not those of --recipe quick" in text, "the recipe of the tests is smaller than quick"
     for region, score in card["training"]["scores"].items():
         assert region in text and f"{score:.3f}" in text
+
+
+def test_a_report_on_a_model_shows_how_far_its_probabilities_are_to_be_trusted(trained, calibration, tmp_path):
+    model = open_model(trained)
+    card = model.card.model_copy(update={"calibration": {"whole": calibration, "<core>": calibration}})
+    save_model(tmp_path / "model", card, model.tensors())
+    report(tmp_path / "model", tmp_path / "model.html")
+    root, text = parse(tmp_path / "model.html")
+    assert headings(root) == ["Validation", "Calibration of probabilities", "Model card", "How to repeat"]
+    (diagram,) = root.iter("svg")
+    assert diagram.get("aria-label").startswith("Share of true voxels")
+    assert "whole, error 0.100" in "".join(diagram.itertext()) and "&lt;core&gt;" in text and "Guo et al. 2017" in text
+    cells = [[cell.text for cell in row] for row in root.iter("tr")]
+    assert ["whole", "0.100", "0.120", "0.009", "0.011", "0.100"] in cells
 
 
 def test_what_a_card_knows_of_its_training_stands_in_the_command(trained, tmp_path):
@@ -106,11 +120,22 @@ def test_a_report_on_predictions_draws_the_worst_and_finds_the_model(phantoms, s
     assert count["phantom0001"] == 0 and "Training cases of the model are not drawn." in text
 
 
+def test_the_worst_cases_can_be_scrolled_through_on_request(phantoms, segmented, tmp_path):
+    report(segmented, tmp_path / "r.html", [phantoms], "brats2015", worst=2, viewer=True)
+    root, _ = parse(tmp_path / "r.html")
+    frames = list(root.iter("iframe"))
+    ranked = [element.text.removeprefix("Scroll through ") for element in root.iter("summary")]
+    assert len(frames) == 2 and all(frame.get("sandbox") == "allow-scripts allow-downloads" for frame in frames)
+    for name, frame in zip(ranked, frames, strict=True):
+        assert f"<h1>{name}</h1>" in frame.get("srcdoc") and 'id="truth"' in frame.get("srcdoc")
+
+
 def test_a_report_scores_by_the_rules_of_evaluate_and_tells_them(phantoms, shifted, tmp_path):
-    rules = ScoreRules(8.0, BRATS2023_GLIOMA)
+    rules = ScoreRules(8.0, BRATS2023_GLIOMA, "pooled")
     report(shifted, tmp_path / "r.html", [phantoms], "brats2015", worst=0, rules=rules)
     text = parse(tmp_path / "r.html")[1]
-    assert "within 8 mm" in text and "--task brats2015 --tolerance-mm 8 --lesions brats2023" in text
+    assert "within 8 mm" in text and "in both directions together (pooled" in text
+    assert "--task brats2015 --tolerance-mm 8 --hd95 pooled --lesions brats2023" in text
     strict, loose = (evaluate(shifted, phantoms, "brats2015", rules=r).scores for r in (USUAL_RULES, rules))
     strictly, loosely = (np.mean([case["whole"].surface_dice for case in r.values()]) for r in (strict, loose))
     assert loosely > strictly and f"{loosely:.3f}" in text and f"{strictly:.3f}" not in text

@@ -6,7 +6,7 @@ import xml.etree.ElementTree as ET
 import numpy as np
 import pytest
 
-from brainsegnet.metrics.evaluate import Evaluation
+from brainsegnet.metrics.evaluation import Evaluation
 from brainsegnet.metrics.scores import METRICS, score_case
 from brainsegnet.metrics.statistics import summarise
 from brainsegnet.metrics.table import Column, Table, text_columns

@@ -27,15 +27,16 @@ Scores = Mapping[str, Mapping[str, float]]
 
 @dataclass(frozen=True)
 class Generated:
-    """A table and the files that its figures come from."""
+    """A table, the files that its figures come from, and a line of Markdown with a picture, which may be empty."""
 
     table: Table
     records: Sequence[Record]
+    picture: str = ""
 
     def to_markdown(self) -> str:
-        """The table, its notes, and where its figures come from."""
+        """The table, its notes, where its figures come from, and the picture."""
         lines = self.table.to_markdown() + ("" if self.table.notes else "\n")
-        return f"{lines}- {name_sources(self.records)}\n"
+        return f"{lines}- {name_sources(self.records)}\n" + (f"\n{self.picture}\n" if self.picture else "")
 
 
 def describe_mean(values: Sequence[float], form: str = ".2f") -> str:

@@ -1,8 +1,9 @@
 """Every table of results that a page can ask for, by its name between the markers."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
-from documents import accuracy, brains, raw, speed, training
+from documents import accuracy, brains, calibration, judged, raw, speed, training
 from documents.cells import Generated
 
 TABLES: Mapping[str, Callable[[], Generated]] = {
@@ -13,6 +14,10 @@ TABLES: Mapping[str, Callable[[], Generated]] = {
     "tumour-subsets": accuracy.tumour_subsets,
     "tumour-components": accuracy.tumour_components,
     "tumour-intervals": accuracy.tumour_intervals,
+    "tumour-interval-subsets": calibration.tumour_interval_subsets,
+    "tumour-calibration": partial(calibration.calibration, "tumour"),
+    "stroke-calibration": partial(calibration.calibration, "stroke"),
+    "perfusion-calibration": partial(calibration.calibration, "perfusion"),
     "tumour-tta": accuracy.tumour_tta,
     "spacing": raw.spacing,
     "spacing-brats2015": raw.spacing_brats2015,
@@ -41,6 +46,10 @@ TABLES: Mapping[str, Callable[[], Generated]] = {
     "brain": brains.brain,
     "brain-others": brains.brain_others,
     "brain-simulated": brains.brain_simulated,
+    "judges-agreement": judged.agreement,
+    "judges-hd95": judged.distances,
+    "judges-surface-dice": judged.surface_dice,
+    "judges-empty": judged.empty_masks,
     "int8": accuracy.int8,
     "generator": speed.generator,
 }

@@ -39,7 +39,7 @@ def average(models: Sequence[Path], out: Path, *, name: str = "", sources: str =
     trained = [model.card for model in opened if not _is(model.card, start)]
     kept = 1 - sum(1 - card.training.interpolated for card in trained) / len(opened)
     note = _merge(trained, kept, sources)
-    unscored = {"intervals": {}, "components": ComponentFilter()}
+    unscored = {"intervals": {}, "calibration": {}, "components": ComponentFilter()}
     card = trained[0].model_copy(update={"name": name or trained[0].name, "training": note} | unscored)
     tensors = [model.tensors() for model in opened]
     mean = {name: _mean([weights[name] for weights in tensors], half) for name in tensors[0]}

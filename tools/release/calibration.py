@@ -45,18 +45,21 @@ def choose_margin(scores: Sequence[Mapping[float | None, float]]) -> float | Non
 def largest_alpha(probability: Floats, true_voxels: int, slack: float = 0.0) -> float:
     """The greatest of `ALPHAS` whose interval holds the true volume, or misses it by `slack` voxels at most.
 
-    The smallest where none does.
+    0 where none does.
 
     >>> round(largest_alpha(np.array([0.05, 0.5, 0.95, 1], np.float32), 4), 3)
     0.049
     >>> largest_alpha(np.array([0.05, 0.5, 0.95, 1], np.float32), 4, slack=1) == ALPHAS[0]
     True
+    >>> largest_alpha(np.array([0.05, 0.5, 0.95, 1], np.float32), 5)
+    0.0
     """
+    probability = probability[probability > ALPHAS[-1]]
     for alpha in ALPHAS:
         least, most = volume_interval(probability, 1.0, alpha)
         if least - slack <= true_voxels <= most + slack:
             return alpha
-    return ALPHAS[-1]
+    return 0.0
 
 
 def choose_alpha(needed: Sequence[float], coverage: float = 0.8) -> float:
@@ -64,13 +67,14 @@ def choose_alpha(needed: Sequence[float], coverage: float = 0.8) -> float:
 
     That is the one that (n + 1) times the coverage of them ask for, rounded up, and not n times: the case to come may
     be worse than all (split conformal prediction, Vovk et al. 2005). With fewer cases than the coverage needs, four for
-    0.8, that is more than there are, and the one that all ask for is as much as they can tell.
+    0.8, that is more than there are, and the one that all ask for is as much as they can tell. Where no interval is
+    wide enough, it is the smallest of `ALPHAS`, whose interval does not hold the cases that ask for less.
 
     >>> choose_alpha([0.3, 0.2, 0.1, 0.04, 0.001]), choose_alpha([0.3, 0.2, 0.1, 0.04, 0.001], 0.6)
     (0.001, 0.04)
     """
     rank = math.ceil(coverage * (len(needed) + 1) - 1e-9)
-    return sorted(needed, reverse=True)[min(len(needed), rank) - 1]
+    return max(sorted(needed, reverse=True)[min(len(needed), rank) - 1], ALPHAS[-1])
 
 
 def measure_profile(cases: Iterable[tuple[Prepared, Millimetres]]) -> Profile:

@@ -8,12 +8,21 @@ from typing import TYPE_CHECKING, TypeVar
 
 from brainsegnet.errors import DatasetError, ModelError
 from brainsegnet.io.cases import find_cases, load_case
-from brainsegnet.model.card import Card, Comparison, ComponentFilter, IntervalNote, PresenceRule, Profile
+from brainsegnet.model.card import (
+    CalibrationNote,
+    Card,
+    Comparison,
+    ComponentFilter,
+    IntervalNote,
+    PresenceRule,
+    Profile,
+)
 from brainsegnet.model.store import LAST, Model, open_model, replace_card, save_model
 from brainsegnet.preprocessing.prepare import prepare
 from brainsegnet.training.export import export_with, training_scans
 from brainsegnet.training.finetune import refuse_seen
 from release.calibration import measure_profile
+from release.reliability import Tallies, describe_reliability, find_tallies
 from release.validation import (
     Alphas,
     Scores,
@@ -85,8 +94,8 @@ def release(
     if presence:
         without = {name: {"all": dict(trial[margins[name]])} for name, trial in trials.items()}
         presence = presence.model_copy(update={"without": mean_scores(without)["all"]})
-        judges = [(_with_rule(judge, presence), load) for judge, load in judges]
-    scores, kept, alphas = _score(judges, margins, say)
+        judges = [(with_rule(judge, presence), load) for judge, load in judges]
+    scores, kept, alphas, tallies = _score(judges, margins, say)
     parts = mean_scores(scores)
     components = ComponentFilter(confidence_margin=margin, kept=mean_scores(kept) if margin else {})
     measured = {"subsets": parts, "scores": parts["+".join(whole.card.sequences)], "held_out": tuple(sorted(scores))}
@@ -97,6 +106,7 @@ def release(
         "components": components,
         "presence": presence,
         "intervals": calibrate(alphas),
+        "calibration": describe_reliability(tallies),
         "profile": _profile(whole, data),
     }
     card = whole.card.model_copy(update={"name": out.name, **found})
@@ -104,8 +114,8 @@ def release(
     return export_with(save_model(out, card, halved), training_scans(whole, data), onnx=False)
 
 
-def _with_rule(model: Model, presence: PresenceRule) -> Model:
-    """A model that decides by the rule."""
+def with_rule(model: Model, presence: PresenceRule | None) -> Model:
+    """The model, deciding by a rule."""
     return replace(model, card=model.card.model_copy(update={"presence": presence}))
 
 
@@ -133,17 +143,25 @@ def compare_with(model: Path, comparisons: Sequence[Comparison], tested: Collect
     return replace_card(opened, card.model_copy(update={"training": told}))
 
 
-def bound_with(model: Path, intervals: Mapping[str, IntervalNote], tested: Collection[str]) -> Model:
+def bound_with(
+    model: Path,
+    intervals: Mapping[str, IntervalNote],
+    tested: Collection[str],
+    calibration: Mapping[str, CalibrationNote] | None = None,
+) -> Model:
     """Put other volume intervals on the card of a model, found on the same unseen cases as its scores.
+
+    The calibration of its probabilities is put there too if it is given.
 
     Raises:
         ModelError: the model is not there, or the intervals are of other cases or regions than its scores.
         OutputError: the card cannot be written.
     """
     opened = _open_for(model, tested)
-    if set(intervals) != set(opened.card.task.regions):
+    if {*intervals} != {*opened.card.task.regions} or {*(calibration or intervals)} != {*intervals}:
         raise ModelError(f"model {model} has the regions {', '.join(opened.card.task.regions)}; give each an interval")
-    return replace_card(opened, opened.card.model_copy(update={"intervals": dict(intervals)}))
+    found = {"intervals": dict(intervals), **({"calibration": dict(calibration)} if calibration else {})}
+    return replace_card(opened, opened.card.model_copy(update=found))
 
 
 def _open_for(model: Path, tested: Collection[str]) -> Model:
@@ -199,14 +217,15 @@ def _check_unseen(whole: Model, folds: Sequence[Model], unseen: Unseen) -> None:
 
 def _score(
     judges: Sequence[Judge], margins: Mapping[str, float | None], say: Callable[[str], None]
-) -> tuple[Scores, Scores, Alphas]:
-    """Scores without the components that are dropped and with them, and what intervals need, of each case."""
+) -> tuple[Scores, Scores, Alphas, Tallies]:
+    """Of each case: scores without dropped components and with them, and what intervals and calibration need."""
     found = []
     for judge, load in judges:
         scans = load()
-        found.append((*score_parts(judge, scans, say, margins), find_alphas(judge, scans, margins)))
-    left, kept, alphas = zip(*found, strict=True)
-    return _merge(left), _merge(kept), _merge(alphas)
+        scores = score_parts(judge, scans, say, margins)
+        found.append((*scores, find_alphas(judge, scans, margins), find_tallies(judge, scans)))
+    left, kept, alphas, tallies = zip(*found, strict=True)
+    return _merge(left), _merge(kept), _merge(alphas), _merge(tallies)
 
 
 def _merge(parts: Iterable[Mapping[str, T]]) -> dict[str, T]:

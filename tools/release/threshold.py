@@ -38,7 +38,7 @@ def shift_threshold(model: Path, out: Path, threshold: float) -> Model:
     bias = weights[BIAS].clone()
     bias[BACKGROUND] += _logit(threshold) - _logit(opened.card.threshold)
     unscored = opened.card.training.model_copy(update={"scores": {}, "subsets": {}, "comparisons": ()})
-    unmeasured = {"training": unscored, "intervals": {}, "components": ComponentFilter()}
+    unmeasured = {"training": unscored, "intervals": {}, "calibration": {}, "components": ComponentFilter()}
     card = opened.card.model_copy(update={"threshold": threshold} | unmeasured)
     return save_model(out, card, {**weights, BIAS: bias})
 

@@ -1,4 +1,4 @@
-"""How a model does on cases it has not seen: with every part of the sequences, and how wide intervals must be."""
+"""How a model does on cases it has not seen, with every part of the sequences, and how wide intervals must be."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -22,7 +22,7 @@ from brainsegnet.inference.presence import decide_presence
 from brainsegnet.inference.segmenter import open_engine
 from brainsegnet.inference.tiling import TiledPredictor, tta_probabilities
 from brainsegnet.metrics.scores import region_dice
-from brainsegnet.model.card import TOLERATED, Card, IntervalNote
+from brainsegnet.model.card import TOLERATED, Card, IntervalNote, SubsetInterval
 from brainsegnet.model.store import Model
 from brainsegnet.training import TrainOptions
 from brainsegnet.training.split import DataSplit, load_scans, patient_of, split_cases
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 
 Scores = Mapping[str, Mapping[str, Mapping[str, float]]]
 """Case to the sequences used, joined by a plus, to region to Dice."""
-Alphas = Mapping[str, Mapping[str, float]]
-"""Case to region to the widest alpha whose interval holds the true volume."""
+Alphas = Mapping[str, Mapping[str, Mapping[str, float]]]
+"""Case to the sequences used, joined by a plus and all of them first, to region to what `largest_alpha` gives."""
 Trials = Mapping[str, Mapping[float | None, Mapping[str, float]]]
 """Case to the margin by which components are dropped, None for none, to region to Dice."""
 FEWEST_CASES = 6
@@ -81,6 +81,11 @@ def parts_of(sequences: Sequence[str]) -> list[tuple[str, ...]]:
     return [part for size in range(len(sequences), 0, -1) for part in combinations(sequences, size)]
 
 
+def parts_for(card: Card) -> list[tuple[str, ...]]:
+    """Every part of the sequences that a model takes, the whole first."""
+    return parts_of(card.sequences) if card.input.any_subset else [card.sequences]
+
+
 def score_parts(
     model: Model,
     scans: Mapping[str, "Scan"],
@@ -92,11 +97,12 @@ def score_parts(
     Once without the components that the margin of the case drops, none without `margins`, and once with all of them.
     """
     card, predictor = model.card, open_engine(model, "cpu")
-    parts = parts_of(card.sequences) if card.input.any_subset else [card.sequences]
     left, kept = {}, {}
     for name, scan in scans.items():
         margin = margins[name] if margins else None
-        both = {"+".join(part): _score(predictor, _keep(scan, card, part), card, margin, part) for part in parts}
+        both = {
+            "+".join(part): _score(predictor, keep(scan, card, part), card, margin, part) for part in parts_for(card)
+        }
         left[name], kept[name] = ({part: scores[i] for part, scores in both.items()} for i in (0, 1))
         say(f"{name}: {left[name]['+'.join(card.sequences)]}")
     return left, kept
@@ -161,40 +167,54 @@ def find_alphas(model: Model, scans: Mapping[str, "Scan"], margins: Mapping[str,
     card, predictor = model.card, open_engine(model, "cpu")
     alphas = {}
     for name, scan in scans.items():
-        probabilities = predictor.probabilities(scan.image)
-        probabilities = suppress_dropped(
-            probabilities, filter_probabilities(probabilities, margins[name] if margins else None).classes
-        )
-        regions = zip(card.task.regions, card.task.region_classes, strict=True)
-        alphas[name] = {
-            region: largest_alpha(
-                region_probability(probabilities, classes),
-                int(np.isin(scan.classes, classes).sum()),
-                SLACK_ML * 1000 / float(np.prod(scan.spacing_mm)),
-            )
-            for region, classes in regions
-        }
+        margin = margins[name] if margins else None
+        parts = parts_for(card)
+        alphas[name] = {"+".join(part): _alphas_of(predictor, keep(scan, card, part), card, margin) for part in parts}
     return alphas
+
+
+def _alphas_of(predictor: TiledPredictor, scan: "Scan", card: Card, margin: float | None) -> dict[str, float]:
+    """Region to what `largest_alpha` gives."""
+    probabilities = predictor.probabilities(scan.image)
+    probabilities = suppress_dropped(probabilities, filter_probabilities(probabilities, margin).classes)
+    slack = SLACK_ML * 1000 / float(np.prod(scan.spacing_mm))
+    return {
+        region: largest_alpha(
+            region_probability(probabilities, classes), int(np.isin(scan.classes, classes).sum()), slack
+        )
+        for region, classes in zip(card.task.regions, card.task.region_classes, strict=True)
+    }
 
 
 def calibrate(alphas: Alphas, coverage: float = 0.8) -> dict[str, IntervalNote]:
     """The alpha of each region that reaches the coverage, and how often the alpha of the other patients held a case.
 
     That is the share which the rank of `choose_alpha` leaves, or more where cases ask for the same: it tells that the
-    choice is no better on the cases that made it, and not how far it holds elsewhere.
+    choice is no better on the cases that made it, and not how far it holds elsewhere. Each part of the sequences has
+    its own alpha, chosen in the same way.
 
-    >>> notes = calibrate({"a": {"lesion": 0.3}, "b": {"lesion": 0.1}, "c": {"lesion": 0.05}})
-    >>> notes["lesion"].alpha, notes["lesion"].cases
-    (0.05, 3)
+    >>> needed = {"a": {"lesion": 0.3}, "b": {"lesion": 0.1}, "c": {"lesion": 0.05}}
+    >>> note = calibrate({name: {"dwi+adc": one, "dwi": {"lesion": 0.01}} for name, one in needed.items()})["lesion"]
+    >>> note.alpha, note.cases, note.subsets["dwi"].alpha
+    (0.05, 3, 0.01)
     """
+    first = next(iter(alphas.values()))
+    (whole, regions), *parts = first.items()
     notes = {}
-    for region in next(iter(alphas.values())):
-        needed = [case[region] for case in alphas.values()]
-        others = {name: [alphas[other][region] for other in other_patients(name, alphas)] for name in alphas}
-        hits = [alphas[name][region] >= choose_alpha(known, coverage) for name, known in others.items() if known]
-        reached = round(float(np.mean(hits)), 3) if hits else None
-        notes[region] = IntervalNote(alpha=choose_alpha(needed, coverage), coverage=reached, cases=len(needed))
+    for region in regions:
+        alpha, reached = _calibrate(alphas, whole, region, coverage)
+        chosen = {part: _calibrate(alphas, part, region, coverage) for part, _ in parts}
+        subsets = {part: SubsetInterval(alpha=one, coverage=held) for part, (one, held) in chosen.items()}
+        notes[region] = IntervalNote(alpha=alpha, coverage=reached, cases=len(alphas), subsets=subsets)
     return notes
+
+
+def _calibrate(alphas: Alphas, part: str, region: str, coverage: float) -> tuple[float, float | None]:
+    """The alpha that all cases ask for, and the share of cases that the alpha of the other patients holds."""
+    needed = {name: case[part][region] for name, case in alphas.items()}
+    others = {name: [needed[other] for other in other_patients(name, needed)] for name in needed}
+    hits = [needed[name] >= choose_alpha(known, coverage) for name, known in others.items() if known]
+    return choose_alpha(list(needed.values()), coverage), round(float(np.mean(hits)), 3) if hits else None
 
 
 def other_patients(name: str, cases: Iterable[str]) -> list[str]:
@@ -211,7 +231,7 @@ def mean_scores(scores: Scores) -> dict[str, dict[str, float]]:
     }
 
 
-def _keep(scan: "Scan", card: Card, part: Sequence[str]) -> "Scan":
+def keep(scan: "Scan", card: Card, part: Sequence[str]) -> "Scan":
     """The scan with the other sequences set to 0.
 
     Box and brain mask stay those of all sequences, while a user who has some of them alone gets the box and mask of

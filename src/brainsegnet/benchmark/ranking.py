@@ -18,7 +18,7 @@ import numpy as np
 from brainsegnet._atomic import writable, write_text
 from brainsegnet._types import Doubles
 from brainsegnet.errors import BrainSegNetError, DatasetError
-from brainsegnet.metrics.evaluate import SCORES, ScoreFile, read_scores
+from brainsegnet.metrics.score_file import SCORES, ScoreFile, read_scores
 from brainsegnet.metrics.scores import METRICS
 from brainsegnet.metrics.statistics import (
     INTERVAL_RULE,

@@ -82,6 +82,13 @@ def allow_no(options: type) -> None:
             options.__annotations__[field.name] = Annotated[bool, Parameter(negative=negative)]
 
 
+def flatten(options: type) -> None:
+    """Give the options within other options flags of their own: `--palette` for `drawing.palette`."""
+    for field in dataclasses.fields(options):
+        if dataclasses.is_dataclass(field.type):
+            options.__annotations__[field.name] = Annotated[field.type, Parameter(name="*")]
+
+
 def keep_existing(outputs: Iterable[Path], overwrite: bool) -> None:
     """Refuse to replace files, before any work.
 

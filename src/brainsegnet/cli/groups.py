@@ -7,11 +7,12 @@ from typing import Annotated, Literal
 from cyclopts import App, Parameter
 
 from brainsegnet.benchmark import BenchmarkOptions
-from brainsegnet.cli.app import Folders, Names, Overwrite, Paths, app, keep_existing, verb
+from brainsegnet.cli.app import Folders, Names, Overwrite, Paths, app, flatten, keep_existing, verb
 from brainsegnet.cli.bars import BenchmarkBar
 from brainsegnet.cli.messages import complain, say, show, show_table
 from brainsegnet.paper import FigureOptions
 
+flatten(FigureOptions)
 benchmark = App(name="benchmark", help="Train and test networks side by side, and rank models by their scores.")
 app.command(benchmark)
 

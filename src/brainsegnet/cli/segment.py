@@ -1,24 +1,37 @@
-"""The commands that look at cases: segment, evaluate, inspect, report. Heavy libraries load when a command runs."""
+"""The commands that look at cases: segment, evaluate, inspect. Heavy libraries load when a command runs."""
 
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from brainsegnet._atomic import OutputOptions
-from brainsegnet.cli.app import Overwrite, Paths, allow_no, app, keep_existing, report_failures, report_left_out, verb
+from brainsegnet._atomic import IMAGES, OutputOptions, find_suffix, stem_of
+from brainsegnet.cli.app import (
+    Overwrite,
+    Paths,
+    allow_no,
+    app,
+    flatten,
+    keep_existing,
+    report_failures,
+    report_left_out,
+    verb,
+)
 from brainsegnet.cli.bars import CasesBar
 from brainsegnet.cli.messages import complain, detail, say, show, show_table
+from brainsegnet.errors import BrainSegNetError
 from brainsegnet.inference import SegmentOptions
+from brainsegnet.metrics import ScoreOptions
+from brainsegnet.reporting import ReportOptions
 
 if TYPE_CHECKING:
-    from brainsegnet.pipeline.batch import BatchResult
+    from brainsegnet.pipeline.batch import BatchResult, SavedCase
 
 allow_no(SegmentOptions)
-LesionRuleName = Literal["overlap", "brats2023"]
+flatten(SegmentOptions)
 
 
 @dataclass(frozen=True)
@@ -60,6 +73,7 @@ def segment(
     files: Annotated[NamedFiles | None, Parameter(name="*")] = None,
     options: Annotated[SegmentOptions | None, Parameter(name="*")] = None,
     output: Annotated[OutputOptions | None, Parameter(name="*")] = None,
+    pages: Annotated[ReportOptions | None, Parameter(name="*")] = None,
     timings: bool = False,
 ) -> None:
     """Segment studies from the scanner, or prepared cases: write a label map and a JSON for each.
@@ -86,16 +100,21 @@ def segment(
     if not (named or cases):
         raise UsageError("name either studies and folders of cases, or the files of one case (--flair, --t1c, ...)")
     target = out or Path("segmented" if cases else "segmented.nii.gz")
-    output = output or OutputOptions()
+    output, pages = output or OutputOptions(), pages or ReportOptions()
+    if pages.report:
+        if find_suffix(target, IMAGES) and not output.skip_existing:
+            keep_existing([name_page(target)], output.overwrite)
+        options = replace(options or SegmentOptions(), uncertainty=True)
     if out is None and target.exists() and not (output.overwrite or output.skip_existing):
         raise OutputError(f"{target} is there already, perhaps of another scan; name where to write with --out")
-    with _SavedCases() as bar:
+    with _SavedCases(pages, output.overwrite) as bar:
         alone = {name: Path(word) for name, word in named.items()}
         done = run(cases or alone, model, target, options, bar, output, named if cases else None)
+        failures = {**done.failures, **bar.complete(done.skipped)}
     if timings:
         _show_timings(done)
     report_left_out(done.left_out)
-    report_failures(done.failures, len(done.done) + len(done.skipped))
+    report_failures(failures, len(done.done) + len(done.skipped) + len(done.failures) - len(failures))
 
 
 @verb(app)
@@ -106,8 +125,7 @@ def evaluate(
     *,
     task: str,
     out: Path | None = None,
-    tolerance_mm: float = 1.0,
-    lesions: LesionRuleName = "overlap",
+    options: Annotated[ScoreOptions | None, Parameter(name="*")] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Score predicted label maps against true ones, region by region.
@@ -124,20 +142,14 @@ def evaluate(
         Label convention of the predictions. If the JSON of segment is beside one, that decides.
     out
         Folder for scores.csv, scores.json and scores.md.
-    tolerance_mm
-        Distance in mm within which two surfaces agree, for the surface Dice.
-    lesions
-        When a lesion counts as found. overlap: any voxel of it is predicted. brats2023: the lesion-wise rules of that
-        challenge.
     """
-    from brainsegnet.metrics.evaluate import console_table, describe_unpredicted
     from brainsegnet.metrics.evaluate import evaluate as run
+    from brainsegnet.metrics.score_tables import console_table, describe_unpredicted
     from brainsegnet.metrics.scores import ScoreRules
-    from brainsegnet.metrics.shapes import LESION_RULES
 
     keep_existing([out / name for name in ("scores.csv", "scores.json", "scores.md")] if out else [], overwrite)
     with CasesBar() as bar:
-        evaluation = run(predicted, truth, task, out, ScoreRules(tolerance_mm, LESION_RULES[lesions]), bar)
+        evaluation = run(predicted, truth, task, out, ScoreRules.of(options or ScoreOptions()), bar)
     show_table(console_table(evaluation))
     for sentence in describe_unpredicted(evaluation.unpredicted):
         complain(sentence)
@@ -173,60 +185,37 @@ def inspect(model_or_case: Path | None = None, /) -> None:
         sys.exit(1)
 
 
-@verb(app)
-def report(
-    source: Path,
-    truth: Paths | None = None,
-    /,
-    *,
-    out: Path,
-    task: str | None = None,
-    worst: int = 4,
-    tolerance_mm: float = 1.0,
-    lesions: LesionRuleName = "overlap",
-    overwrite: Overwrite = False,
-) -> None:
-    """Write one HTML page with everything it shows: scores, distributions, worst cases, curves, card, how to repeat it.
-
-    Example: brainsegnet report predictions/ BRATS/ --task brats2015 --out report.html
-
-    Parameters
-    ----------
-    source
-        Output folder of train, model folder, or folder of predictions.
-    truth
-        For predictions: folders or tables of cases, which are also drawn, or a folder of label maps.
-    out
-        Page to write, .html.
-    task
-        For predictions: their label convention.
-    worst
-        Number of the worst cases to show.
-    tolerance_mm
-        For predictions: distance in mm within which two surfaces agree, for the surface Dice.
-    lesions
-        For predictions: when a lesion counts as found, as for evaluate.
-    """
-    from brainsegnet.metrics.scores import ScoreRules
-    from brainsegnet.metrics.shapes import LESION_RULES
-    from brainsegnet.reporting.report import report as run
-
-    keep_existing([out], overwrite)
-    failures = run(source, out, truth or [], task, worst, ScoreRules(tolerance_mm, LESION_RULES[lesions]))
-    say(f"done; open {out}")
-    report_failures(failures, 1)
-
-
 class _SavedCases(CasesBar):
     """Says what was found in each case that is done. What is odd about the model is said once."""
 
-    def __init__(self) -> None:
+    def __init__(self, pages: ReportOptions, overwrite: bool) -> None:
         super().__init__()
-        self._warned = False
+        self._pages, self._overwrite, self._warned = pages, overwrite, False
+
+    def complete(self, skipped: Sequence["SavedCase"]) -> dict[str, str]:
+        """Write the pages that cases lack which were done before. Returns a sentence for each that fails."""
+        failures = {}
+        for case in skipped if self._pages.report else ():
+            if not name_page(case.path).exists() or self._overwrite:
+                try:
+                    self._write_page(case.path)
+                except (BrainSegNetError, OSError, MemoryError) as error:
+                    failures[case.name] = f"case {case.name}: {error or 'there is not enough memory for its report'}"
+        return failures
+
+    def _write_page(self, path: Path) -> None:
+        from brainsegnet.reporting.patient import write_patient_report
+
+        page = name_page(path)
+        keep_existing([page], self._overwrite)
+        write_patient_report(path, page, self._pages)
+        say(f"report: {page}")
 
     def on_case(self, name: str, result: Any) -> None:  # noqa: ANN401
         """Say volumes, seconds, what was dropped, what absent sequences cost, and warnings."""
         report = result.report
+        from brainsegnet.inference.steps import describe_steps
+
         for line in describe_steps(report):
             say(f"{name}: {line}")
         volumes = ", ".join(f"{region} {ml:.1f} ml" for region, ml in report["volumes_ml"]["regions"].items())
@@ -253,31 +242,18 @@ class _SavedCases(CasesBar):
         detail(f"{name}: {report['engine']}; one pass {report['memory']['one_pass_gb']} GB; {stages}")
         for note in report["notes"]:
             detail(f"{name}: {note}")
+        if self._pages.report:
+            self._write_page(result.path)
 
 
-def describe_steps(report: Mapping[str, Any]) -> list[str]:
-    """What was done to the images before the network, a line each: sequences found, alignment, brain."""
-    lines = []
-    found = {name: facts["series"] for name, facts in report["inputs"].items() if "series" in facts}
-    if found:
-        lines.append("; ".join(f"{name} is {series}" for name, series in found.items()))
-    if moved := report["geometry"]["moved"]:
-        words = "; ".join(f"{name} {describe_motion(motion)}" for name, motion in moved.items())
-        lines.append(f"on the grid of {report['geometry']['grid']}: {words}")
-    brain = report["brain"]
-    if brain["how"] != "as given":
-        how = "found in the scans" if brain["how"] == "extracted" else "of the mask that was given"
-        lines.append(f"brain {brain['volume_ml']:.0f} ml, {how}")
-    return lines
+def name_page(path: Path) -> Path:
+    """The report beside a label map.
 
-
-def describe_motion(motion: Mapping[str, Any]) -> str:
-    """How a sequence came to the reference, in words."""
-    if motion["how"] != "registered":
-        return f"{motion['how']} by its header"
-    before, after = motion["mutual_information_before"], motion["mutual_information_after"]
-    moved = f"{motion['translation_mm']:.1f} mm and {motion['rotation_degrees']:.1f} degrees"
-    return f"moved by {moved} (mutual information {before:.2f} to {after:.2f})"
+    Examples:
+        >>> name_page(Path("out/pat1.nii.gz")).as_posix()
+        'out/pat1.html'
+    """
+    return path.with_name(f"{stem_of(path)}.html")
 
 
 def _show_timings(cases: "BatchResult") -> None:

@@ -3,17 +3,20 @@
 The modules of this package hold the backends, tiled inference, post-processing and the out-of-distribution check.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from brainsegnet.errors import BrainSegNetError
+from brainsegnet.plotting import DrawingOptions
 
 Device = Literal["auto", "cpu", "cuda"]
 _LIMITS = {"threads", "max_memory_gb", "max_voxels"}
 """Options that change no result."""
+_OF_PICTURE = {"picture_format", "drawing"}
 Precision = Literal["auto", "float", "bf16", "int8"]
 Spacing = Literal["model", "keep"]
+PictureFormat = Literal["png", "svg"]
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,13 @@ class SegmentOptions:
     dicom: bool = False
     "Also write a DICOM segmentation and a DICOM report of the volumes; the reference must be DICOM."
     picture: bool = False
-    "Draw the labels over the scan, as a PNG beside the label map."
+    "Draw the labels over the scan, as a picture beside the label map."
+    picture_format: PictureFormat = "png"
+    "Format of the picture."
+    drawing: DrawingOptions = field(default_factory=DrawingOptions)
+    "How labels are drawn in the picture."
+    label_files: bool = False
+    "Also write the names and colours of the labels for ITK-SNAP (.txt) and for 3D Slicer (.ctbl)."
     max_voxels: int | None = None
     "Largest number of voxels that the header of a file may declare; by default 500 million, which is 2 GB in floats."
 
@@ -90,20 +99,24 @@ class SegmentOptions:
             raise BrainSegNetError(f"threads must be 1 or more, not {self.threads}")
         if self.max_voxels is not None and self.max_voxels < 1:
             raise BrainSegNetError(f"a file of at least one voxel must be allowed, not {self.max_voxels}")
+        if self.picture_format not in get_args(PictureFormat):
+            formats = ", ".join(get_args(PictureFormat))
+            raise BrainSegNetError(f"unknown format of pictures {self.picture_format!r}; choose one of {formats}")
         if self.spacing not in get_args(Spacing):
             raise BrainSegNetError(f"unknown spacing {self.spacing!r}; choose one of {', '.join(get_args(Spacing))}")
         if self.max_memory_gb is not None and not self.max_memory_gb > 0:
             raise BrainSegNetError(f"the memory for the network must be above 0 GB, not {self.max_memory_gb}")
 
     def to_json(self) -> dict[str, Any]:
-        """The options that can change the result, for its JSON.
+        """The options that can change the result and its files, for its JSON; those of a picture only if one is drawn.
 
         Examples:
             >>> SegmentOptions(threads=2, tta=True).to_json()["tta"], "threads" in SegmentOptions().to_json()
             (True, False)
         """
-        changing = {name: value for name, value in vars(self).items() if name not in _LIMITS}
-        return {**changing, "brain_mask": None if self.brain_mask is None else self.brain_mask.name}
+        changing = {name: value for name, value in vars(self).items() if name not in _LIMITS | _OF_PICTURE}
+        drawn = {"picture_format": self.picture_format, **vars(self.drawing)} if self.picture else {}
+        return {**changing, "brain_mask": None if self.brain_mask is None else self.brain_mask.name, **drawn}
 
     @property
     def alignment(self) -> Literal["register", "resample", "refuse"]:

@@ -5,7 +5,8 @@ mean lesion probability is lower than that of the most confident component by mo
 on unseen cases; a model that gains nothing from it has none. The paper keeps all components (section "Testing").
 
 The interval of a volume runs from the volume with a probability above 1 - alpha to the volume with a probability above
-alpha. Alpha is chosen on unseen cases, so that the interval holds the true volume in a given share of them.
+alpha. Alpha is chosen on unseen cases, so that the interval holds the true volume in a given share of them. Each subset
+of the sequences has its own alpha, if the card holds it.
 """
 
 import math
@@ -162,29 +163,53 @@ class Interval:
         coverage: Share of unseen cases whose interval held the true volume. None if it is not known for this
             prediction.
         cases: Number of these cases.
+        alpha: The interval runs from the volume with a probability above 1 - alpha to that with one above alpha. To
+            four digits.
+        sequences: Sequences with which alpha was chosen. They are those of the case, or all of the model if the card
+            has no alpha for fewer. Empty if the card has none at all.
     """
 
     least_ml: float
     most_ml: float
     coverage: float | None
     cases: int
+    alpha: float = IntervalNote().alpha
+    sequences: tuple[str, ...] = ()
 
 
 def find_intervals(
-    probabilities: Floats, card: Card, voxel_ml: float, as_validated: bool = True
+    probabilities: Floats, card: Card, voxel_ml: float, used: Sequence[str] | None = None, tta: bool = False
 ) -> dict[str, Interval]:
     """The interval for the volume of each region, from probabilities (K, D, H, W).
 
-    The coverage on the card was measured with all sequences and without test-time augmentation. It is unknown for a
-    prediction that is not `as_validated`.
+    Args:
+        probabilities: Probabilities without the dropped components.
+        card: Card of the model.
+        voxel_ml: Volume of a voxel in ml.
+        used: Sequences of the case, in the order of the model; None is all.
+        tta: Whether the probabilities are a mean over mirror images. The coverage was measured without them, so it is
+            unknown then.
     """
     intervals = {}
     for region, classes in zip(card.task.regions, card.task.region_classes, strict=True):
-        note = card.intervals.get(region, IntervalNote())
-        least, most = volume_interval(region_probability(probabilities, classes), voxel_ml, note.alpha)
-        measured = (note.coverage, note.cases) if as_validated else (None, 0)
-        intervals[region] = Interval(round(least, 6), round(most, 6), *measured)
+        alpha, coverage, cases, sequences = _choose_alpha(card, region, tuple(used or card.sequences))
+        least, most = volume_interval(region_probability(probabilities, classes), voxel_ml, alpha)
+        measured = (None, 0) if tta else (coverage, cases)
+        intervals[region] = Interval(round(least, 6), round(most, 6), *measured, float(f"{alpha:.4g}"), sequences)
     return intervals
+
+
+def _choose_alpha(card: Card, region: str, used: tuple[str, ...]) -> tuple[float, float | None, int, tuple[str, ...]]:
+    """Alpha, coverage and cases for these sequences, and the sequences with which alpha was chosen."""
+    note = card.intervals.get(region)
+    if note is None:
+        return IntervalNote().alpha, None, 0, ()
+    if used == card.sequences:
+        return note.alpha, note.coverage, note.cases, used
+    subset = note.subsets.get("+".join(used))
+    if subset is None:
+        return note.alpha, None, 0, card.sequences
+    return subset.alpha, subset.coverage, note.cases, used
 
 
 def measure_volumes(labels: LabelMap, task: Task) -> dict[str, dict[str, float]]:

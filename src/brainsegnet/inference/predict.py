@@ -255,8 +255,7 @@ def finish(raw: RawPrediction, card: Card, model_folder: Path | None = None) -> 
     result = _keep_grid(raw, card) if loaded.native is None else _change_grid(raw, card, loaded.native)
     intervals = None
     if raw.options.uncertainty:
-        as_validated = not raw.options.tta and not absent
-        intervals = find_intervals(result.suppressed, card, result.labels.voxel_ml, as_validated)
+        intervals = find_intervals(result.suppressed, card, result.labels.voxel_ml, used, raw.options.tta)
         intervals = raw.decision.widen(intervals, card.task) if raw.decision else intervals
     return Segmentation(
         case=loaded.case,

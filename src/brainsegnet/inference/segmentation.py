@@ -20,8 +20,10 @@ from brainsegnet.inference.postprocessing import Interval
 from brainsegnet.inference.presence import Decision
 from brainsegnet.inference.steps import DicomSource, Steps, require_dicom
 from brainsegnet.io.images import to_nibabel, to_sitk, write_image
+from brainsegnet.io.label_files import ENDINGS, write_label_files
 from brainsegnet.model.card import Card
 from brainsegnet.preprocessing.grids import bring
+from brainsegnet.task import Task
 from brainsegnet.volume import Case, LabelMap, Volume
 
 if TYPE_CHECKING:
@@ -152,17 +154,28 @@ class Segmentation:
             write_image(self.labels, begin(path))
             for name, file in files.items():
                 write_image(maps[name], begin(file))
-            if self.options.picture:
-                from brainsegnet.plotting.slices import save_figure
-
-                save_figure(self.figure(), begin(beside(path, ".png")))
             written = {name: file.name for name, file in files.items()}
-            more = {**self._save_preprocessed(path, begin), **self._save_dicom(path, begin)}
+            more = {
+                **self._save_picture(path, begin),
+                **save_label_files(self.options.label_files, self.card.task, path, begin),
+            }
+            more |= {**self._save_preprocessed(path, begin), **self._save_dicom(path, begin)}
             own = self.report(path.name, written, {"write": time.perf_counter() - started})
             report = {**own, **more, **(record or {})}
             write_text(json.dumps(report, indent=2) + "\n", new_json)
             done.unlink(missing_ok=True)
         return report
+
+    def _save_picture(self, path: Path, begin: Callable[[Path], Path]) -> dict[str, Any]:
+        """Draw the labels over the scan, if asked for. Returns a part of the JSON."""
+        if not self.options.picture:
+            return {}
+        from brainsegnet.plotting.overlays import DPI
+        from brainsegnet.plotting.slices import save_figure
+
+        file = beside(path, f".{self.options.picture_format}")
+        save_figure(self.figure(), begin(file), self.options.drawing.dpi or DPI)
+        return {"picture": file.name}
 
     def _save_preprocessed(self, path: Path, begin: Callable[[Path], Path]) -> dict[str, Any]:
         """Write the images as the network saw them, and the brain mask, if asked for. Returns a part of the JSON."""
@@ -202,7 +215,7 @@ class Segmentation:
         """
         card, maps, uncertainty = self.card, maps or {}, {}
         if self.intervals is not None:
-            intervals = {region: vars(interval) for region, interval in self.intervals.items()}
+            intervals = {r: vars(one) | {"sequences": list(one.sequences)} for r, one in self.intervals.items()}
             uncertainty = {"uncertainty": {ENTROPY: maps.get(ENTROPY, ""), "volume_intervals": intervals}}
         margin = None if self.options.keep_all_components else card.components.confidence_margin
         stages = {**self.seconds, **(seconds or {})}
@@ -250,7 +263,8 @@ class Segmentation:
 
         shown = {name: bring(self.case.images[name], self.labels) for name in self.used[:4]}
         lesion = bring(self.case.lesion, self.labels) if self.case.lesion else None
-        return overlay_figure(Case(self.name, shown, lesion), self.labels.array, self.card.task, self.used[:4])
+        case, drawing = Case(self.name, shown, lesion), self.options.drawing
+        return overlay_figure(case, self.labels.array, self.card.task, self.used[:4], drawing=drawing)
 
     def view(self) -> "Viewer":
         """A page to scroll through the result, which a notebook shows and `save` writes: see `brainsegnet.view`."""
@@ -274,6 +288,15 @@ class Segmentation:
         picture = f"<img style='max-width:100%' alt='{alt}' src='data:image/png;base64,{png}'>"
         model = f"<p>Model {escape(self.card.name)}; {escape(self.card.intended_use)}.</p>"
         return f"{picture}<table>{rows}</table>{warnings}{model}"
+
+
+def save_label_files(asked: bool, task: Task, path: Path, begin: Callable[[Path], Path]) -> dict[str, Any]:
+    """Write names and colours of the labels for other programs, if asked for. Returns a part of the JSON."""
+    if not asked:
+        return {}
+    files = {program: beside(path, ending) for program, ending in ENDINGS.items()}
+    write_label_files(task, *map(begin, files.values()))
+    return {"label_files": {program: file.name for program, file in files.items()}}
 
 
 def beside(path: Path, ending: str) -> Path:

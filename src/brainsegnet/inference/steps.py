@@ -90,3 +90,28 @@ class Steps:
             "moved": {name: told for name, told in motions.items() if told["how"] != "in place"},
             "in_place": {name: told for name, told in motions.items() if told["how"] == "in place"},
         }
+
+
+def describe_steps(report: Mapping[str, Any]) -> list[str]:
+    """What was done to the images before the network, a line each: sequences found, alignment, brain."""
+    lines = []
+    found = {name: facts["series"] for name, facts in report["inputs"].items() if "series" in facts}
+    if found:
+        lines.append("; ".join(f"{name} is {series}" for name, series in found.items()))
+    if moved := report["geometry"]["moved"]:
+        words = "; ".join(f"{name} {describe_motion(motion)}" for name, motion in moved.items())
+        lines.append(f"on the grid of {report['geometry']['grid']}: {words}")
+    brain = report["brain"]
+    if brain["how"] != "as given":
+        how = "found in the scans" if brain["how"] == "extracted" else "of the mask that was given"
+        lines.append(f"brain {brain['volume_ml']:.0f} ml, {how}")
+    return lines
+
+
+def describe_motion(motion: Mapping[str, Any]) -> str:
+    """How a sequence came to the reference, in words."""
+    if motion["how"] != "registered":
+        return f"{motion['how']} by its header"
+    before, after = motion["mutual_information_before"], motion["mutual_information_after"]
+    moved = f"{motion['translation_mm']:.1f} mm and {motion['rotation_degrees']:.1f} degrees"
+    return f"moved by {moved} (mutual information {before:.2f} to {after:.2f})"

@@ -5,6 +5,7 @@ contrasts (echoes, b-values, phase beside magnitude), and each becomes a `DicomS
 direction stay together. What cannot be used is refused with a sentence, and what is corrected is said in a note.
 """
 
+import hashlib
 import posixpath
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -27,7 +28,7 @@ from brainsegnet.io.dicom_geometry import (
     find_axes,
     measure_heights,
 )
-from brainsegnet.io.dicom_headers import INSTANCE, TAGS, Frame, SeriesHeader, read_frames
+from brainsegnet.io.dicom_headers import IDENTITY, INSTANCE, TAGS, Frame, SeriesHeader, read_frames
 from brainsegnet.io.dicom_pixels import read_pixels
 from brainsegnet.io.images import Series
 from brainsegnet.progress import Callback
@@ -104,6 +105,15 @@ class DicomSeries:
     def plane(self) -> str:
         """In which the slices lie most: "axial", "coronal" or "sagittal"."""
         return _PLANES[int(np.abs(self.affine[:3, 0]).argmax())]
+
+    def hash_patient(self) -> str:
+        """SHA-256 of the patient's number and date of birth, to compare two studies; empty if the headers hold neither.
+
+        Raises:
+            ImageError: the file of a slice is gone, or the zip is damaged.
+        """
+        names = [frame.file for stack in self.stacks[:1] for frame in stack.frames[:1]]
+        return next(iter(read_each(self.root, names, hash_patient)), "")
 
     def read(self, number: int = 0, callback: Callback | None = None) -> Volume:
         """One volume, its first by default, in stored integers or, where the header rescales them, real values.
@@ -231,6 +241,16 @@ def read_file(open_file: Open, name: str) -> list[Frame] | None:
     with suppress(*BROKEN):
         return None if data is None else read_frames(data, name)
     return None
+
+
+def hash_patient(open_file: Open, name: str) -> str:
+    """What identifies the patient in a file, as `DicomSeries.hash_patient` gives it."""
+    with open_file(name) as stream:
+        data = read_dataset(stream, IDENTITY)
+    with suppress(*BROKEN):
+        parts = [str(data.get(tag).value).strip() if data is not None and tag in data else "" for tag in IDENTITY]
+        return hashlib.sha256("\n".join(parts).encode("utf-8", "surrogateescape")).hexdigest() if any(parts) else ""
+    return ""
 
 
 def build_study(root: Path, frames: Sequence[Frame], notes: Sequence[str] = ()) -> Study:

@@ -38,6 +38,8 @@ _KEYWORDS = """
 """.split()
 TAGS = (*(tag for word in _KEYWORDS if (tag := tag_for_keyword(word)) is not None), *_PRIVATE)
 """The elements that are read; the patient's name and number are not among them."""
+IDENTITY = (0x00100020, 0x00100030)
+"""Number and date of birth of the patient, which are only compared."""
 Elements = Mapping[int, Any]
 """Tag to value: of a file, and over it those of the functional groups of one frame."""
 GE_MEAN = 15

@@ -44,6 +44,7 @@ MAKER = "brainsegnet developers"
 SERIES_NUMBERS = (9001, 9002)
 """Of the segmentation and of the report."""
 _REMARK = "Automatic, for research; not verified by a physician"
+_REMARK_CORRECTED = "Automatic, corrected by hand, for research"
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +57,7 @@ class Findings:
         volumes_ml: "labels" by tissue and "regions" by region, in millilitres.
         algorithm, version: Name of the model and version of the software.
         number: Of the volume in the series that the labels belong to.
+        corrected: Whether a person has corrected the labels.
     """
 
     task: Task
@@ -64,6 +66,12 @@ class Findings:
     algorithm: str
     version: str
     number: int = 0
+    corrected: bool = False
+
+    def describe(self, content: str) -> str:
+        """The description of a series, in the 64 characters that the standard allows."""
+        ending = f": {content}{', corrected' if self.corrected else ''}"
+        return f"{f'brainsegnet {self.algorithm}'[: 64 - len(ending)]}{ending}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,7 +139,6 @@ def _build_segmentation(
 ) -> Segmentation:
     table = np.zeros(256, np.uint8)
     table[list(segments)] = np.arange(1, len(segments) + 1)
-    name = findings.algorithm
     return Segmentation(
         source_images=list(sources),
         pixel_array=table[slices],
@@ -148,15 +155,15 @@ def _build_segmentation(
         manufacturer_model_name="brainsegnet",
         software_versions=findings.version,
         device_serial_number="none",
-        content_description=_REMARK,
+        content_description=_REMARK_CORRECTED if findings.corrected else _REMARK,
         content_label="LESIONS",
-        series_description=f"brainsegnet {name}: labels"[:64],
+        series_description=findings.describe("labels"),
         omit_empty_frames=omit_empty,
     )
 
 
 def _describe_segment(number: int, task: Task, value: int, findings: Findings) -> SegmentDescription:
-    tissue = task.labels[value]
+    tissue, kinds = task.labels[value], hd.seg.SegmentAlgorithmTypeValues
     algorithm = hd.AlgorithmIdentificationSequence(
         name=f"brainsegnet {findings.algorithm}"[:64],
         family=codes.cid7162.ArtificialIntelligence,
@@ -167,7 +174,7 @@ def _describe_segment(number: int, task: Task, value: int, findings: Findings) -
         segment_label=tissue[:64],
         segmented_property_category=ABNORMAL,
         segmented_property_type=TISSUES.get(tissue, LESION),
-        algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
+        algorithm_type=kinds.SEMIAUTOMATIC if findings.corrected else kinds.AUTOMATIC,
         algorithm_identification=algorithm,
         tracking_uid=hd.UID(),
         tracking_id=tissue[:64],
@@ -213,7 +220,7 @@ def _build_report(
         manufacturer_model_name="brainsegnet",
         software_versions=findings.version,
         is_complete=True,
-        series_description=f"brainsegnet {findings.algorithm}: volumes"[:64],
+        series_description=findings.describe("volumes"),
     )
 
 

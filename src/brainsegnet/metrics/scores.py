@@ -13,14 +13,9 @@ import numpy as np
 
 from brainsegnet._types import Array, Mask, Millimetres
 from brainsegnet.errors import BrainSegNetError
-from brainsegnet.metrics.shapes import (
-    OVERLAP,
-    LesionRule,
-    box_of_both,
-    require_one_grid,
-    score_lesions,
-    surface_distances,
-)
+from brainsegnet.metrics import Hd95, ScoreOptions
+from brainsegnet.metrics.lesion_matching import LESION_RULES, OVERLAP, LesionRule, score_lesions
+from brainsegnet.metrics.shapes import HD95_RULES, box_of_both, require_one_grid, surface_distances
 from brainsegnet.task import Task
 
 Empty = Literal["both", "prediction", "truth"]
@@ -47,14 +42,14 @@ class RegionScore:
         sensitivity: |P and T| / |T|, called recall in ISLES.
         specificity: |not P and not T| / |not T|.
         precision: |P and T| / |P|.
-        hd95_mm: Hausdorff distance: the larger of the two directed 95th percentiles of the surface distances, in mm.
+        hd95_mm: Hausdorff distance, 95th percentile, in mm, by the definition that `ScoreRules` names.
         predicted_volume_ml: Volume of P in ml.
         true_volume_ml: Volume of T in ml.
         volume_error_ml: Volume of P minus volume of T in ml; positive if too much is predicted.
         relative_volume_error: Volume error as a share of the volume of T.
         assd_mm: Average symmetric surface distance in mm, over the voxels of both surfaces.
         surface_dice: Share of both surfaces within the tolerance of `ScoreRules` from the other surface.
-        lesion_dice: Mean Dice over the lesions, with 0 for missed and invented lesions; see `metrics.shapes`.
+        lesion_dice: Mean Dice over the lesions, with 0 for missed and invented lesions; see `metrics.lesion_matching`.
         lesion_f1: F1 score of the detection of lesions.
         lesions_found: Number of true lesions that were found.
         lesions_missed: Number of true lesions that were missed.
@@ -96,25 +91,35 @@ class ScoreRules:
     Attributes:
         tolerance_mm: Distance in mm within which two surfaces agree, for the surface Dice.
         lesions: How predicted lesions are matched to true lesions.
+        hd95: Definition of HD95: `max` or `pooled`, see `SurfaceDistances.hd95_mm`.
 
     Raises:
-        BrainSegNetError: the tolerance is negative or infinite.
+        BrainSegNetError: the tolerance is negative or infinite, or the definition of HD95 is unknown.
     """
 
     tolerance_mm: float = 1.0
     lesions: LesionRule = OVERLAP
+    hd95: Hd95 = "max"
 
     def __post_init__(self) -> None:
         if not 0 <= self.tolerance_mm < math.inf:
             raise BrainSegNetError(f"the tolerance must be a number of millimetres from 0 up, not {self.tolerance_mm}")
+        if self.hd95 not in HD95_RULES:
+            raise BrainSegNetError(f"hd95 must be {' or '.join(HD95_RULES)}, not {self.hd95!r}")
 
-    def describe(self) -> tuple[str, str]:
-        """Two sentences for the notes of a table: on the surface Dice, and on the matching of lesions."""
-        return (
-            "Surface Dice counts surface voxels (one of six neighbours outside) within "
+    @classmethod
+    def of(cls, options: ScoreOptions) -> "ScoreRules":
+        """The rules that options name."""
+        return cls(options.tolerance_mm, LESION_RULES[options.lesions], options.hd95)
+
+    def describe(self) -> dict[str, str]:
+        """Sentences for the notes of a table: on HD95, on the surface Dice, and on the matching of lesions."""
+        return {
+            "hd95_rule": HD95_RULES[self.hd95],
+            "surface_rule": "Surface Dice counts surface voxels (one of six neighbours outside) within "
             f"{self.tolerance_mm:g} mm of the other surface.",
-            self.lesions.describe(),
-        )
+            "lesion_rule": self.lesions.describe(),
+        }
 
 
 USUAL_RULES = ScoreRules()
@@ -190,7 +195,7 @@ def score_region(
         sensitivity=ratio(hits, t, if_nothing=float(p == 0)),
         specificity=ratio(background - (p - hits), background, if_nothing=1.0),
         precision=ratio(hits, p, if_nothing=float(t == 0)),
-        hd95_mm=distances.hd95_mm,
+        hd95_mm=distances.hd95_mm(rules.hd95),
         predicted_volume_ml=p * voxel_ml,
         true_volume_ml=t * voxel_ml,
         volume_error_ml=(p - t) * voxel_ml,

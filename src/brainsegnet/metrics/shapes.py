@@ -1,20 +1,11 @@
-"""Shapes of masks: distances between their surfaces, and lesions matched one by one.
+"""Surfaces of masks, and the distances between them.
 
 The surface of a mask is its voxels with one of six neighbours outside it; beyond the image is outside. Distances are
-measured between the centres of surface voxels, each voxel counting once, as in MONAI. A k-d tree finds the nearest
-voxels. It is exact like a distance transform, but its cost follows the surfaces, not the box around them.
+measured between the centres of surface voxels, each voxel counting once, as in MONAI and MedPy. A k-d tree finds the
+nearest voxels. It is exact like a distance transform, but its cost follows the surfaces, not the box around them.
 
-A lesion is a connected component of a mask, its voxels joined over 26 neighbours. Two published schemes are values of
-one rule:
-
-- `OVERLAP`, the default, counts as ISLES 2022 does. A true lesion is found if any voxel of it is predicted, and a
-  predicted lesion is invented if it touches no true one. No length in voxels enters, so it is the same on any grid.
-- `BRATS2023_GLIOMA` is the lesion-wise scheme of BraTS 2023. True lesions that three dilations (over 18 neighbours)
-  join are one. A predicted component belongs to every true lesion whose dilation it touches. True lesions of 50 mm3 or
-  less are ignored, and what is predicted there is not invented either.
-
-The lesion-wise Dice is that of BraTS 2023 in both schemes. Each true lesion is compared with all predicted components
-that belong to it. Missed and invented lesions count 0, and the mean is taken over all.
+Two definitions of HD95 are in use, see `SurfaceDistances.hd95_mm`. A third counts areas of surface elements instead of
+voxels (`surface-distance`, and with it the scripts of BraTS 2023). It is not computed here.
 """
 
 import math
@@ -22,13 +13,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import ndimage
 
 from brainsegnet._types import Array, Doubles, Mask, Millimetres
-from brainsegnet.errors import BrainSegNetError, GridMismatch
+from brainsegnet.errors import GridMismatch
+from brainsegnet.metrics import Hd95
 from brainsegnet.volume import Box
 
+HD95_RULES: Mapping[Hd95, str] = {
+    "max": "HD95 is the larger of the two directed 95th percentiles of the surface distances (as in MONAI).",
+    "pooled": "HD95 is the 95th percentile of the surface distances in both directions together (pooled, as in MedPy "
+    "and BraTS 2026).",
+}
+"""The definitions of HD95 by the names that the command line uses, in words for tables."""
 SLACK_MM = 1e-4
 """Spacings come from affines in single precision; this much more than the tolerance is still within it."""
 
@@ -72,11 +69,25 @@ class SurfaceDistances:
     from_predicted_mm: Doubles
     from_truth_mm: Doubles
 
-    @property
-    def hd95_mm(self) -> float:
-        """The larger of the two directed 95th percentiles (interpolated), as MONAI and BraTS have it."""
+    def hd95_mm(self, definition: Hd95 = "max") -> float:
+        """The Hausdorff distance as a 95th percentile, interpolated; 0 if both masks are empty.
+
+        Args:
+            definition: `max` takes the percentile of each direction and then the larger one, as MONAI. `pooled` takes
+                that of both directions together, as MedPy, panoptica and the evaluation of BraTS 2026. The smaller
+                surface weighs less in it.
+
+        Examples:
+            >>> distances = SurfaceDistances(np.zeros(20), np.full(5, 4.0))
+            >>> distances.hd95_mm("max"), distances.hd95_mm("pooled")
+            (4.0, 4.0)
+            >>> distances = SurfaceDistances(np.zeros(200), np.full(5, 4.0))
+            >>> distances.hd95_mm("max"), distances.hd95_mm("pooled")
+            (4.0, 0.0)
+        """
         directed = (self.from_predicted_mm, self.from_truth_mm)
-        return max((float(np.percentile(mm, 95)) for mm in directed if len(mm)), default=0.0)
+        parts = (self._both_mm,) if definition == "pooled" else directed
+        return max((float(np.percentile(mm, 95)) for mm in parts if len(mm)), default=0.0)
 
     @property
     def assd_mm(self) -> float:
@@ -138,116 +149,3 @@ def _directed_mm(a: Mask, b: Mask, spacing_mm: Millimetres, longest_mm: float) -
         tree = cKDTree(targets * spacing_mm, balanced_tree=False)
         found[apart] = tree.query(points[apart] * spacing_mm)[0]
     return found
-
-
-_NEIGHBOURS_26 = np.ones((3, 3, 3), bool)
-_NEIGHBOURS_18 = ndimage.generate_binary_structure(3, 2)
-
-
-@dataclass(frozen=True)
-class LesionRule:
-    """When a predicted component belongs to a true lesion, and which lesions count.
-
-    Attributes:
-        dilation: Number of voxels by which true lesions are dilated before they are joined and matched; 0 requires
-            overlap.
-        smallest_mm3: True lesions of this volume or less are ignored.
-    """
-
-    dilation: int = 0
-    smallest_mm3: float = 0.0
-
-    def __post_init__(self) -> None:
-        if self.dilation < 0 or not self.smallest_mm3 >= 0:
-            raise BrainSegNetError(f"dilation and smallest lesion must be 0 or more, not {self}")
-
-    def describe(self) -> str:
-        """The rule in one or two sentences, for tables.
-
-        Examples:
-            >>> LesionRule().describe().split("; ")[0]
-            'Lesions are components over 26 neighbours'
-        """
-        if not self.dilation:
-            rule = "one is found where any voxel of it is predicted (as in ISLES 2022)"
-        else:
-            rule = f"true ones are joined and matched after {self.dilation} dilations over 18 (as in BraTS 2023)"
-        small = f"; true ones up to {self.smallest_mm3:g} mm3 are ignored" if self.smallest_mm3 else ""
-        return f"Lesions are components over 26 neighbours; {rule}{small}."
-
-
-OVERLAP = LesionRule()
-BRATS2023_GLIOMA = LesionRule(dilation=3, smallest_mm3=50.0)
-LESION_RULES: Mapping[str, LesionRule] = {"overlap": OVERLAP, "brats2023": BRATS2023_GLIOMA}
-"""The rules by the names that the command line uses."""
-
-
-@dataclass(frozen=True)
-class LesionScore:
-    """Lesions of a prediction matched with the true ones.
-
-    Attributes:
-        dice: Mean Dice over true and invented lesions, with 0 for missed and invented ones; 1 if there is no lesion.
-        f1: found / (found + (missed + invented) / 2); 1 if there is no lesion.
-        found: Number of true lesions that were found.
-        missed: Number of true lesions that were missed.
-        invented: Number of predicted components that belong to no true lesion.
-    """
-
-    dice: float
-    f1: float
-    found: int
-    missed: int
-    invented: int
-
-
-def score_lesions(predicted: Mask, truth: Mask, spacing_mm: Millimetres, rule: LesionRule = OVERLAP) -> LesionScore:
-    """Match the lesions of a prediction with the true ones, in boolean masks (D, H, W).
-
-    Raises:
-        GridMismatch: the masks differ in shape.
-
-    Examples:
-        >>> predicted, truth = np.zeros((2, 3, 16, 16), bool)
-        >>> truth[1, 1:3, 1:3] = truth[1, 8:10, 8:10] = True
-        >>> predicted[1, 1:3, 1:3] = predicted[1, 13:, 2:4] = True
-        >>> score_lesions(predicted, truth, (1.0, 1.0, 1.0))
-        LesionScore(dice=0.3333333333333333, f1=0.5, found=1, missed=1, invented=1)
-    """
-    require_one_grid(predicted, truth)
-    box = box_of_both(predicted, truth, margin=rule.dilation)
-    lesions, count = ndimage.label(_dilate(truth[box], rule.dilation), _NEIGHBOURS_26)
-    lesions = np.where(truth[box], lesions, 0)
-    parts, number = ndimage.label(predicted[box], _NEIGHBOURS_26)
-    lesion, part = _match(lesions, parts, rule.dilation)
-
-    sizes = np.bincount(lesions.ravel(), minlength=count + 1)
-    part_sizes = np.bincount(parts.ravel(), minlength=number + 1)
-    hits = np.bincount(lesions[parts > 0], minlength=count + 1)
-    claimed = np.bincount(lesion, weights=part_sizes[part], minlength=count + 1)
-    dice = np.divide(2 * hits, sizes + claimed, out=np.zeros(count + 1), where=sizes > 0)
-
-    counted = sizes * np.prod(spacing_mm) > rule.smallest_mm3
-    counted[0] = False
-    found = int(np.count_nonzero(counted & (claimed > 0)))
-    missed = int(np.count_nonzero(counted)) - found
-    invented = number - len(np.unique(part))
-    if not found + missed + invented:
-        return LesionScore(1.0, 1.0, 0, 0, 0)
-    mean_dice = float(dice[counted].sum()) / (found + missed + invented)
-    return LesionScore(mean_dice, 2 * found / (2 * found + missed + invented), found, missed, invented)
-
-
-def _dilate(mask: Mask, times: int) -> Mask:
-    return ndimage.binary_dilation(mask, _NEIGHBOURS_18, times) if times else mask
-
-
-def _match(lesions: Array, parts: Array, dilation: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Numbers of true lesions, from 1, and of the predicted parts that belong to them: each pair once."""
-    pairs = []
-    for index, tight in enumerate(ndimage.find_objects(lesions), start=1):
-        box = tuple(slice(max(0, side.start - dilation), side.stop + dilation) for side in tight)
-        reach = _dilate(lesions[box] == index, dilation)
-        pairs += [(index, part) for part in np.unique(parts[box][reach]) if part]
-    lesion, part = np.array(pairs, np.int64).reshape(-1, 2).T
-    return lesion, part

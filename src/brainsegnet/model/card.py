@@ -247,6 +247,18 @@ class Architecture(CardPart):
     stride: tuple[Step, Step, Step] = (1, 2, 2)
 
 
+class SubsetInterval(CardPart):
+    """How the interval for the volume of a region is computed where only some of the sequences are present.
+
+    Attributes:
+        alpha: As in the interval of all sequences, and chosen in the same way.
+        coverage: As in the interval of all sequences, with these sequences only.
+    """
+
+    alpha: float = Field(gt=0, lt=0.5)
+    coverage: float | None = None
+
+
 class IntervalNote(CardPart):
     """How the interval for the volume of a region is computed, see `inference.postprocessing`.
 
@@ -255,11 +267,66 @@ class IntervalNote(CardPart):
         coverage: Share of unseen cases whose interval held the true volume, each left out of the choice of alpha. None
             if it was not measured.
         cases: Number of these cases.
+        subsets: Subset of sequences, such as `flair+t1c`, to its own alpha and coverage on the same cases. The set of
+            all sequences is not in it. Empty if not measured; then every subset has the alpha of all sequences.
     """
 
     alpha: float = Field(default=0.1, gt=0, lt=0.5)
     coverage: float | None = None
     cases: int = 0
+    subsets: Mapping[str, SubsetInterval] = Field(default_factory=dict)
+
+
+LEAST_PROBABILITY = 0.01
+"""Voxels with a probability above this are compared with the truth; nearly all of a brain has less."""
+BINS = 10
+"""Number of bins of probability, of equal width."""
+
+
+class CalibrationBin(CardPart):
+    """Voxels of similar predicted probability, of all cases together.
+
+    Attributes:
+        voxels: Number of voxels.
+        probability: Their mean predicted probability; None if there are no voxels.
+        share: Share of them that are in the region in truth; None if there are no voxels.
+    """
+
+    voxels: int = Field(ge=0)
+    probability: float | None = None
+    share: float | None = None
+
+
+class CalibrationNote(CardPart):
+    """How well the predicted probability of a region agrees with the truth on unseen cases, with all sequences.
+
+    The expected calibration error is the mean difference between probability and share over the bins, weighted by the
+    number of voxels (Guo et al. 2017, for the probability of one class as in Kull et al. 2019).
+
+    Attributes:
+        cases: Number of unseen cases.
+        error: Expected calibration error of the voxels with a probability above 0.01, of all cases together. None if
+            there are none.
+        error_by_case: Mean over the cases of their own errors, of the same voxels. A case without such voxels has none.
+        brain_error: Expected calibration error of all voxels of the brains, of all cases together.
+        brain_error_by_case: Mean over the cases of their own errors, of all voxels of the brain.
+        bins: The voxels with a probability above 0.01, in ten bins from 0 to 1, each with its upper limit.
+        below: The other voxels of the brains.
+    """
+
+    cases: int = Field(gt=0)
+    error: float | None = None
+    error_by_case: float | None = None
+    brain_error: float
+    brain_error_by_case: float
+    bins: tuple[CalibrationBin, ...] = Field(min_length=BINS, max_length=BINS)
+    below: CalibrationBin
+
+    @property
+    def missed(self) -> float | None:
+        """Share of the true voxels with a probability of at most 0.01; None if there are no true voxels."""
+        below, *true = ((one.share or 0) * one.voxels for one in (self.below, *self.bins))
+        return below / (below + sum(true)) if below + sum(true) else None
 
 
 class ComponentFilter(CardPart):
@@ -389,6 +456,7 @@ class Card(CardPart):
         weights: The file of the weights.
         exports: Format of each export to its description.
         intervals: Region to how the interval for its volume is computed.
+        calibration: Region to how well its probability agrees with the truth on unseen cases; empty if not measured.
         components: Which connected components are dropped.
         presence: How it is decided whether a scan has a tissue at all; None if it is not.
         threshold: Lesion probability, as trained, above which a voxel is lesion. The weights contain the shift to it.
@@ -408,6 +476,7 @@ class Card(CardPart):
     weights: WeightsNote | None = None
     exports: Mapping[Form, ExportNote] = Field(default_factory=dict)
     intervals: Mapping[str, IntervalNote] = Field(default_factory=dict)
+    calibration: Mapping[str, CalibrationNote] = Field(default_factory=dict)
     components: ComponentFilter = ComponentFilter()
     presence: PresenceRule | None = None
     threshold: float = Field(default=0.5, gt=0, lt=1)

@@ -12,9 +12,9 @@ from pydantic import ValidationError
 from brainsegnet._atomic import hash_file as hash_file
 from brainsegnet._atomic import replacing, sweep, unfinished
 from brainsegnet._documents import load_json, read_text
-from brainsegnet.errors import MissingExtra, ModelError, describe_invalid
+from brainsegnet.errors import BrainSegNetError, MissingExtra, ModelError, describe_invalid
 from brainsegnet.model.card import FORMAT, Card, ExportNote, Form, WeightsNote
-from brainsegnet.task import STROKE, TUMOUR
+from brainsegnet.task import STROKE, TASKS, TUMOUR, Task
 
 if TYPE_CHECKING:
     from brainsegnet.model.architecture import BrainSegNet
@@ -239,6 +239,19 @@ class Choice(NamedTuple):
 
     model: Model
     reason: str
+
+
+def find_task(note: Mapping[str, Any]) -> Task | None:
+    """The task of a result, by the name or the model in its JSON; None if neither has the labels of the JSON."""
+    convention, model = note.get("convention"), note.get("model")
+    listed = convention.items() if isinstance(convention, dict) else ()
+    labels = {int(value): str(tissue) for value, tissue in listed if value.isdecimal()}
+    candidates = [TASKS.get(str(note.get("task")))]
+    folder = model.get("folder") if isinstance(model, dict) else None
+    if isinstance(folder, str) and folder:
+        with suppress(BrainSegNetError):  # a model that was moved is no reason not to look at its result
+            candidates.append(open_model(Path(folder)).card.task)
+    return next((task for task in candidates if task and labels and dict(task.labels) == labels), None)
 
 
 def choose_model(cases: Mapping[str, Candidate], home: Path | None = None) -> Choice:

@@ -3,9 +3,10 @@
 This file holds the options of a figure, which the command line shows without loading a heavy library.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from brainsegnet.errors import DatasetError
+from brainsegnet.plotting import DrawingOptions
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,8 @@ class FigureOptions:
     "Sequences to show; by default FLAIR, T1c and T2, or the first three of the task."
     most: int = 4
     "Number of cases to show if no slice is named."
+    drawing: DrawingOptions = field(default_factory=DrawingOptions)
+    "How labels are drawn."
 
     def __post_init__(self) -> None:
         if self.most < 1:

@@ -11,7 +11,7 @@ from brainsegnet.errors import DatasetError, GridMismatch, TaskError
 from brainsegnet.io.cases import CaseFiles, find_cases, load_case, read_prediction
 from brainsegnet.io.images import read_image
 from brainsegnet.io.layouts import read_note
-from brainsegnet.metrics.evaluate import label_files
+from brainsegnet.metrics.pairs import label_files
 from brainsegnet.paper import FigureOptions
 from brainsegnet.paper.figures import DPI, SEQUENCES, TRUTH, Strip, comparison_figure, probability_row_figure
 from brainsegnet.paper.tables import check_targets, name_rows
@@ -67,9 +67,13 @@ def figure(
         lesion = files.lesion is not None
         case = load_case(files, sequences, task, lesion=lesion, allow_missing=True, align=Aligner(files.name))
         strips.append(cut_strip(case, {name: read(folder, case, task) for name, folder in models.items()}, index))
-    drawn = comparison_figure(strips, task, sequences) if paper == 4 else probability_row_figure(strips, _PREDICTION)
+    drawing = options.drawing
+    if paper == 4:
+        drawn = comparison_figure(strips, task, sequences, drawing)
+    else:
+        drawn = probability_row_figure(strips, _PREDICTION, drawing)
     for target in targets:
-        save_figure(drawn, target, DPI)
+        save_figure(drawn, target, drawing.dpi or DPI)
     return strips
 
 
@@ -121,7 +125,7 @@ def cut_strip(case: Case, layers: Mapping[str, Array], index: int | None = None)
     greys = {name: view.cut(scene.grey(image)) for name, image in case.images.items()}
     cuts = {name: view.cut(scene.turn(layer)) for name, layer in known.items()}
     _, down, across = scene.spacing_mm
-    return Strip(case.name, view.index + scene.box.start[0], why, (down, across), greys, cuts)
+    return Strip(case.name, view.index + scene.box.start[0], why, (down, across), greys, cuts, scene.mark(view))
 
 
 def _choose_view(case: str, scene: Scene, guides: Mapping[str, Array], index: int | None) -> tuple[View, str]:

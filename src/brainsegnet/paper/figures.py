@@ -11,16 +11,17 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
-from scipy import ndimage
 
 from brainsegnet._types import Array
 from brainsegnet.errors import DatasetError, ImageError
-from brainsegnet.plotting.overlays import colours, heat_over, overlay, shades, spelt
-from brainsegnet.plotting.slices import Picture, Rgb, literal
-from brainsegnet.task import TISSUE_COLOURS, Task
+from brainsegnet.plotting import DrawingOptions
+from brainsegnet.plotting.marks import Marks, draw_marks
+from brainsegnet.plotting.overlays import MARGIN, Tile, draw_outlines, heat_over, overlay, shades, spelt
+from brainsegnet.plotting.palettes import colours
+from brainsegnet.plotting.slices import Picture, Rgb, enlarge, literal
+from brainsegnet.task import ISLES2022, Task
 
 SEQUENCES = ("flair", "t1c", "t2")
 """The columns of Figure 4 before those of the models."""
@@ -32,8 +33,10 @@ _TILE, _GAP, _SIDE, _EDGE, _BAR = 1.15, 0.04, 0.36, 0.06, 0.54
 """Inches: width of a tile, gap between two, room for the names of the rows, white border, room for a colour bar."""
 _HEAD, _KEY, _NOTE_LINE = 0.22, 0.26, 0.115
 _INK, _FAINT = "0.1", "0.42"
-_LINE, _NOTE, _LETTER = 8.0, 6.5, 0.56
-"""Points of the text and of the note below, and the mean width of a letter as a share of them."""
+_LINE, _NOTE, _MARK, _LETTER = 8.0, 6.5, 5.0, 0.56
+"""Points of the text, of the note below and of the marks; the mean width of a letter as a share of them."""
+_THIN = 0.5
+"""Width of outlines, as a share of that in pictures of one case."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,7 @@ class Strip:
         spacing_mm: Spacing of rows and columns in mm.
         greys: Sequence to slice (H, W) between 0 and 1.
         layers: Heading to labels or probabilities (H, W). The truth, if known, is called `TRUTH`.
+        marks: What is written on each tile of the slice.
     """
 
     case: str
@@ -55,9 +59,15 @@ class Strip:
     spacing_mm: tuple[float, float]
     greys: Mapping[str, Array]
     layers: Mapping[str, Array] = field(default_factory=dict)
+    marks: Marks | None = None
 
 
-def comparison_figure(strips: Sequence[Strip], task: Task, sequences: Sequence[str] = SEQUENCES) -> Figure:
+def comparison_figure(
+    strips: Sequence[Strip],
+    task: Task,
+    sequences: Sequence[str] = SEQUENCES,
+    drawing: DrawingOptions | None = None,
+) -> Figure:
     """Figure 4: a row for each slice; columns are sequences, what each model found, and the truth.
 
     A sequence that no slice has is left out; one that some have is marked where it is absent. If the slices have none
@@ -70,9 +80,15 @@ def comparison_figure(strips: Sequence[Strip], task: Task, sequences: Sequence[s
     names = [name for name in sequences if name in there] or there[:3]
     layers = list(dict.fromkeys(name for strip in strips for name in strip.layers if name != TRUTH))
     layers += [TRUTH] if any(TRUTH in strip.layers for strip in strips) else []
-    rows = [[_grey(s, n) for n in names] + [_labels(s, n, names[0], task) for n in layers] for s in strips]
-    tissues = {tissue: colours(task)[value] for value, tissue in task.labels.items()}
-    figure, grid = _page(rows, describe(strips), tissues)
+    drawing = drawing or DrawingOptions()
+    palette = colours(task, drawing.palette or "paper")
+    rows = [
+        [Tile(_grey(s, n), marks=s.marks) for n in names]
+        + [_draw_labels(s, n, names[0], palette, drawing) for n in layers]
+        for s in strips
+    ]
+    tissues = {tissue: palette[value] for value, tissue in task.labels.items()}
+    figure, grid = _page(rows, describe(strips), palette, tissues)
     for number, heading in enumerate([*map(spelt, names), *layers]):
         _head(grid[0][number], f"({chr(97 + number)}) {heading}")
     for strip, tiles in zip(strips, grid, strict=True):
@@ -83,7 +99,7 @@ def comparison_figure(strips: Sequence[Strip], task: Task, sequences: Sequence[s
     return figure
 
 
-def probability_row_figure(strips: Sequence[Strip], layer: str) -> Figure:
+def probability_row_figure(strips: Sequence[Strip], layer: str, drawing: DrawingOptions | None = None) -> Figure:
     """Figure 5: a column for each slice; the truth above, the predicted probability as a colour map below.
 
     Both lie over the first sequence of each case. `layer` is the name of the probabilities, between 0 and 1.
@@ -92,9 +108,12 @@ def probability_row_figure(strips: Sequence[Strip], layer: str) -> Figure:
         DatasetError: there is no slice.
         ImageError: a probability lies outside 0 to 1.
     """
+    drawing = drawing or DrawingOptions()
     known = any(TRUTH in strip.layers for strip in strips)
-    rows = [[_truth(strip) for strip in strips], [_heat(strip, layer) for strip in strips]]
-    figure, grid = _page(rows, describe(strips), right=_EDGE + _BAR)
+    truth = colours(ISLES2022, drawing.palette or "paper")
+    heats = [Tile(_heat(strip, layer), marks=strip.marks) for strip in strips]
+    rows = [[_draw_truth(strip, truth, drawing) for strip in strips], heats]
+    figure, grid = _page(rows, describe(strips), truth, right=_EDGE + _BAR)
     for strip, upper in zip(strips, grid[0], strict=True):
         _head(upper, strip.case, f"slice {strip.index}")
     _name_row(grid[0][0], "truth" if known else spelt(next(iter(strips[0].greys))))
@@ -113,38 +132,37 @@ def describe(strips: Sequence[Strip]) -> str:
     return f"Axial slice (0 at the feet) {whys}; right side of the patient at the left.{which}"
 
 
-def enlarge(plane: Array, spacing_mm: tuple[float, float], smooth: bool) -> Array:
-    """A slice (H, W) at `PIXELS_PER_MM`, square pixels; labels keep their values where `smooth` is off.
-
-    Examples:
-        >>> enlarge(np.array([[0, 4]]), (1.0, 1.0), smooth=False).tolist()
-        [[0, 0, 0, 4, 4, 4], [0, 0, 0, 4, 4, 4], [0, 0, 0, 4, 4, 4]]
-    """
-    pixels = [max(1, round(n * mm * PIXELS_PER_MM)) for n, mm in zip(plane.shape, spacing_mm, strict=True)]
-    places = [(np.arange(count) + 0.5) * n / count - 0.5 for count, n in zip(pixels, plane.shape, strict=True)]
-    grid = np.stack(np.meshgrid(*places, indexing="ij"))
-    return np.asarray(ndimage.map_coordinates(plane, grid, order=1 if smooth else 0, mode="nearest"))
+def _enlarge(strip: Strip, plane: Array, smooth: bool) -> Array:
+    """A slice (H, W) at `PIXELS_PER_MM`, square pixels; labels keep their values where `smooth` is off."""
+    rows, columns = (max(1, round(n * mm * PIXELS_PER_MM)) for n, mm in zip(plane.shape, strip.spacing_mm, strict=True))
+    return enlarge(plane, (rows, columns), smooth)
 
 
 def _grey(strip: Strip, name: str | None = None) -> Picture:
     """A sequence, by default the first; black of the same size where the case lacks it."""
     first, *_ = strip.greys.values()
     plane = first if name is None else strip.greys.get(name, np.zeros_like(first))
-    return shades(enlarge(plane, strip.spacing_mm, smooth=True))
+    return shades(_enlarge(strip, plane, smooth=True))
 
 
-def _labels(strip: Strip, name: str, under: str, task: Task) -> Picture:
+def _draw_labels(strip: Strip, name: str, under: str, palette: Mapping[int, Rgb], drawing: DrawingOptions) -> Tile:
     if name not in strip.layers:
-        return _grey(strip, "")
-    labels = enlarge(strip.layers[name], strip.spacing_mm, smooth=False)
-    return overlay(_grey(strip, under)[..., 0], labels, colours(task), opacity=1.0)
+        return Tile(_grey(strip, ""))
+    return _draw_over(strip, _grey(strip, under), strip.layers[name], palette, drawing)
 
 
-def _truth(strip: Strip) -> Picture:
+def _draw_truth(strip: Strip, palette: Mapping[int, Rgb], drawing: DrawingOptions) -> Tile:
     if TRUTH not in strip.layers:
-        return _grey(strip)
-    mask = enlarge((strip.layers[TRUTH] > 0).astype(np.uint8), strip.spacing_mm, smooth=False)
-    return np.where(mask[..., None] > 0, to_rgb(TISSUE_COLOURS["infarct"]), _grey(strip))
+        return Tile(_grey(strip), marks=strip.marks)
+    return _draw_over(strip, _grey(strip), (strip.layers[TRUTH] > 0).astype(np.uint8), palette, drawing)
+
+
+def _draw_over(
+    strip: Strip, under: Picture, labels: Array, palette: Mapping[int, Rgb], drawing: DrawingOptions
+) -> Tile:
+    if drawing.outline:
+        return Tile(under, labels, strip.marks)
+    return Tile(overlay(under[..., 0], _enlarge(strip, labels, smooth=False), palette, 1.0), labels, strip.marks)
 
 
 def _heat(strip: Strip, layer: str) -> Picture:
@@ -152,21 +170,26 @@ def _heat(strip: Strip, layer: str) -> Picture:
     low, high = float(probability.min()), float(probability.max())
     if not (low >= 0 and high <= 1):
         raise ImageError(f"case {strip.case}: probabilities lie between 0 and 1, not {low:.3g} and {high:.3g}")
-    heat = enlarge(np.asarray(probability, np.float64), strip.spacing_mm, smooth=True)
+    heat = _enlarge(strip, np.asarray(probability, np.float64), smooth=True)
     return heat_over(_grey(strip)[..., 0], heat, COLORMAP)
 
 
 def _page(
-    rows: Sequence[Sequence[Picture]], caption: str, tissues: Mapping[str, Rgb] | None = None, right: float = _EDGE
+    rows: Sequence[Sequence[Tile]],
+    caption: str,
+    palette: Mapping[int, Rgb],
+    tissues: Mapping[str, Rgb] | None = None,
+    right: float = _EDGE,
 ) -> tuple[Figure, list[list[Axes]]]:
-    """A white page with a tile for each picture (H, W, 3), all of one scale, and the axes of the tiles.
+    """A white page of tiles, all of one scale, and their axes. The labels have the colours of the palette.
 
     The caption is a faint note below, with a key of the tissues above it; `right` inches are left at the right.
     """
-    pictures = [picture for row in rows for picture in row]
+    pictures = [tile.picture for row in rows for tile in row]
     if not pictures:
         raise DatasetError("there is no slice to show; name at least one case")
-    size = max(p.shape[0] for p in pictures), max(p.shape[1] for p in pictures)
+    margin = round(MARGIN * max(p.shape[1] for p in pictures))
+    size = max(p.shape[0] for p in pictures) + 2 * margin, max(p.shape[1] for p in pictures) + 2 * margin
     tall, columns = _TILE * size[0] / size[1], max(map(len, rows))
     wide = _SIDE + columns * (_TILE + _GAP) - _GAP + right
     lines = textwrap.wrap(caption, int((wide - _SIDE - _EDGE) * 72 / _NOTE / 0.53))
@@ -178,19 +201,27 @@ def _page(
         bottom = high - _EDGE - _HEAD - (number + 1) * tall - number * _GAP
         lefts = [_SIDE + column * (_TILE + _GAP) for column in range(len(row))]
         grid.append([figure.add_axes((x / wide, bottom / high, _TILE / wide, tall / high)) for x in lefts])
-        for axes, picture in zip(grid[-1], row, strict=True):
-            room = [whole - part for whole, part in zip(size, picture.shape[:2], strict=True)]
-            sides = [(space // 2, space - space // 2) for space in room]
-            axes.imshow(np.pad(picture, [*sides, (0, 0)]), aspect="auto")
-            axes.set_axis_off()
-    for place, side, align in ((0.04, "R", "left"), (0.96, "L", "right")):
-        _write(grid[0][0], place, 0.97, side, color="0.75", size=_NOTE, ha=align, va="top")
+        for axes, tile in zip(grid[-1], row, strict=True):
+            _draw_tile(axes, tile, size, palette)
     for number, line in enumerate(reversed(lines)):
         at = (_EDGE + number * _NOTE_LINE) / high
         figure.text(_SIDE / wide, at, literal(line), color=_FAINT, size=_NOTE, va="bottom")
     if tissues:
         _key(figure, tissues, (_EDGE + len(lines) * _NOTE_LINE + 0.08) / high, (_SIDE + (wide - right)) / 2 / wide)
     return figure, grid
+
+
+def _draw_tile(axes: Axes, tile: Tile, size: tuple[int, int], palette: Mapping[int, Rgb]) -> None:
+    """Draw a tile in the middle of a black picture of a size (H, W) in pixels."""
+    room = [whole - part for whole, part in zip(size, tile.picture.shape[:2], strict=True)]
+    (above, below), (left, beside) = ((space // 2, space - space // 2) for space in room)
+    axes.imshow(np.pad(tile.picture, [(above, below), (left, beside), (0, 0)]), aspect="auto")
+    if tile.labels is not None:
+        extent = (left - 0.5, size[1] - beside - 0.5, size[0] - below - 0.5, above - 0.5)
+        draw_outlines(axes, tile.labels, extent, palette, _THIN)
+    axes.set_axis_off()
+    if tile.marks:
+        draw_marks(axes, tile.marks, _MARK, PIXELS_PER_MM)
 
 
 def _write(axes: Axes, x: float, y: float, text: str, **style: Any) -> None:  # noqa: ANN401

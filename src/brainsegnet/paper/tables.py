@@ -11,7 +11,7 @@ from typing import Literal
 
 from brainsegnet._atomic import check_suffix, writable, write_text
 from brainsegnet.errors import DatasetError, TaskError
-from brainsegnet.metrics.evaluate import SCORES, ScoreFile, read_scores
+from brainsegnet.metrics.score_file import SCORES, ScoreFile, read_scores
 from brainsegnet.metrics.table import Cell, Column, Estimate, Span, Table, count_cases, number_columns, text_columns
 
 SOURCE = "Hu et al., Brain SegNet, BMC Medical Imaging 20:17, 2020"

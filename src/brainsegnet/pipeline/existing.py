@@ -59,7 +59,9 @@ def find_done(
 def is_complete(note: Note, target: Path) -> bool:
     """Whether a JSON is that of a label map, and all files that it lists exist."""
     named: list[object] = [note.get("labels")]
-    for kind in ("probabilities", "grids", "preprocessed"):
+    if isinstance(options := note.get("options"), dict) and options.get("picture"):
+        named.append(note.get("picture", f"{stem_of(target)}.png"))
+    for kind in ("probabilities", "grids", "preprocessed", "label_files"):
         named += files.values() if isinstance(files := note.get(kind), dict) else ()
     for kind, keys in (("uncertainty", ("entropy",)), ("dicom", ("segmentation", "report"))):
         if isinstance(files := note.get(kind), dict):
@@ -82,6 +84,7 @@ def _find_difference(note: Note, case: CaseFiles | StudyCase, card: Card, option
     before, asked = note.get("options"), options.to_json()
     if not isinstance(before, dict):
         return "its JSON does not state the options"
+    before = {**SegmentOptions().to_json(), **before}  # an older release may lack some
     if other := [name for name in asked if before.get(name) != asked[name]]:
         return f"it was made with another --{other[0].replace('_', '-')}"
     recorded = note.get("inputs")

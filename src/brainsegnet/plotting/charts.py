@@ -1,4 +1,4 @@
-"""Charts: the course of a training, and how the scores of many cases are distributed."""
+"""Charts: the course of a training, distributions of scores, and the calibration of probabilities."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -13,6 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from brainsegnet._types import Doubles
 from brainsegnet.errors import DatasetError
 from brainsegnet.metrics.statistics import Interval
+from brainsegnet.model.card import CalibrationNote
 from brainsegnet.plotting.slices import literal
 
 Rows = Sequence[Mapping[str, Any]]
@@ -106,6 +107,40 @@ def point_titles(values: Values) -> dict[str, list[str]]:
     rows = list(enumerate(values.values()))
     dots = {f"cases-{row}": [f"{case}: {value:.4g}" for case, value in cases.items()] for row, cases in rows}
     return dots | {f"mean-{row}": [f"mean {np.mean([*cases.values()]):.4g}"] for row, cases in rows}
+
+
+def reliability_figure(notes: Mapping[str, CalibrationNote]) -> Figure:
+    """Share of true voxels over the predicted probability, a line for each region; below, the voxels of each bin.
+
+    A point above the diagonal is a bin in which more voxels are true than the probability says.
+
+    Args:
+        notes: Region to its calibration, as on a card.
+    """
+    figure = Figure(figsize=(_WIDTH / 72, 7.4), facecolor="white")
+    figure.set_layout_engine("constrained", w_pad=0.08, h_pad=0.08)
+    shares, counts = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
+    shares.plot((0, 1), (0, 1), color=_FAINT, linewidth=1, linestyle=(0, (4, 3)))
+    for number, (region, note) in enumerate(notes.items()):
+        colour = _LINES[number % len(_LINES)]
+        points = [(b.probability, b.share) for b in note.bins if b.probability is not None]
+        label = literal(region) if note.error is None else f"{literal(region)}, error {note.error:.3f}"
+        style: dict[str, Any] = {"color": colour, "markersize": 5, "linewidth": 1.8, "clip_on": False, "zorder": 3}
+        shares.plot(*np.array(points).reshape(-1, 2).T, "o-", label=label, **style)
+        edges, voxels = np.linspace(0, 1, len(note.bins) + 1), [b.voxels or np.nan for b in note.bins]
+        counts.stairs(voxels, edges, baseline=None, color=colour, linewidth=1.6)
+    shares.set(xlim=(0, 1), ylim=(0, 1))
+    shares.set_ylabel("Share of true voxels", color=_TEXT, size=13)
+    shares.legend(edgecolor="none", loc="best", labelcolor=_TEXT, fontsize=12)
+    counts.set_yscale("log")
+    counts.set_ylabel("Voxels", color=_TEXT, size=13)
+    counts.set_xlabel("Predicted probability", color=_TEXT, size=13)
+    for panel in (shares, counts):
+        panel.grid(color=_GRID)
+        panel.set_axisbelow(True)
+        panel.tick_params(which="both", length=0, colors=_FAINT, labelsize=11)
+        panel.spines[:].set_visible(False)
+    return figure
 
 
 def find_ticks(values: Sequence[float], ratio: bool) -> list[float]:

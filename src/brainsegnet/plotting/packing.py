@@ -12,9 +12,8 @@ from operator import or_
 from typing import Any
 
 import numpy as np
-from scipy import ndimage
 
-from brainsegnet._types import Affine, Array, Doubles, Labels, Mask, Millimetres, Shape
+from brainsegnet._types import Affine, Array, Labels, Mask, Millimetres, Shape
 from brainsegnet.preprocessing.foreground import find_air, find_foreground
 from brainsegnet.preprocessing.geometry import Turn, find_turn, turn, turn_array
 from brainsegnet.volume import Box, LabelMap
@@ -76,6 +75,12 @@ class Frame:
         stored = np.linalg.inv(self.grid.affine) @ turn(self.grid, self.how).affine @ self._to_upright
         return np.rint(stored[[2, 1, 0, 3]])
 
+    def find(self, voxel: Shape) -> tuple[int, int, int]:
+        """Where a voxel (D, H, W) of the stored array is shown: (w, h, d)."""
+        place = np.linalg.inv(self.to_voxel) @ (*voxel[::-1], 1)
+        w, h, d = np.floor(place[:3] + 1e-6).astype(int).tolist()
+        return w, h, d
+
     @property
     def _to_upright(self) -> Affine:
         matrix = np.zeros((4, 4))
@@ -97,19 +102,6 @@ class Packed:
 
     data: str
     scale: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Lesion:
-    """A connected component of the labels, joined over 26 neighbours.
-
-    Attributes:
-        ml: Its volume.
-        place: A voxel (w, h, d) of it in what is shown, in its largest axial slice.
-    """
-
-    ml: float
-    place: tuple[int, int, int]
 
 
 def frame_head(labels: LabelMap, head: Mask) -> Frame:
@@ -191,31 +183,6 @@ def pack_share(share: Array) -> Packed:
     """A map of numbers from 0 to 1 (D, H, W), such as probabilities, in steps of `SHARE_STEP`."""
     levels = np.rint(np.clip(np.nan_to_num(share), 0, 1) / SHARE_STEP).astype(np.uint8)
     return Packed(pack(levels), {"air": None, "low": 0, "step": SHARE_STEP, "window": [0, 1], "cut": [False, False]})
-
-
-def find_lesions(labels: LabelMap, frame: Frame) -> list[Lesion]:
-    """The connected components of a label map, the largest first."""
-    upright = turn_array(labels.array, frame.how)[frame.box.slices]
-    parts, _ = ndimage.label(upright != 0, np.ones((3, 3, 3)))
-    counts = np.bincount(parts.ravel())[1:]
-    boxes = ndimage.find_objects(parts)
-    order = np.argsort(-counts, kind="stable")
-    return [
-        Lesion(float(counts[number]) * labels.voxel_ml, _find_place(parts, boxes[number], number + 1, frame.step))
-        for number in order.tolist()
-    ]
-
-
-def _find_place(parts: Array, box: tuple[slice, slice, slice], number: int, step: Shape) -> tuple[int, int, int]:
-    """A voxel (w, h, d) of a component: in its largest axial slice, nearest to the middle of it."""
-    mask = parts[box] == number
-    areas = mask.sum(axis=(1, 2))
-    largest = np.flatnonzero(areas == areas.max())
-    d = int(largest[len(largest) // 2])
-    points: Doubles = np.argwhere(mask[d]).astype(np.float64)
-    h, w = points[((points - points.mean(axis=0)) ** 2).sum(axis=1).argmin()].astype(int).tolist()
-    d, h, w = ((part.start + index) // every for part, index, every in zip(box, (d, h, w), step, strict=True))
-    return w, h, d
 
 
 def mask_head(images: Mapping[str, Array], spacing_mm: Millimetres) -> Mask:

@@ -7,12 +7,13 @@ from typing import Any
 from pydantic import ValidationError
 
 from brainsegnet._atomic import writable
-from brainsegnet.errors import BrainSegNetError, ImageError
+from brainsegnet.errors import ImageError, UsageError
 from brainsegnet.io.images import read_image, read_labels
 from brainsegnet.io.results import find_result
-from brainsegnet.model.store import open_model
+from brainsegnet.model.store import find_task
+from brainsegnet.plotting import ViewerName
 from brainsegnet.plotting.viewer import Shown, Viewer, show
-from brainsegnet.task import TASKS, Task, load_task, present
+from brainsegnet.task import Task, load_task, present
 from brainsegnet.volume import LabelMap, Volume
 
 ENTROPY = "entropy"
@@ -24,6 +25,7 @@ def view(
     images: Sequence[Path] = (),
     truth: Path | None = None,
     task: Task | str | None = None,
+    viewer: ViewerName = "canvas",
 ) -> Viewer:
     """Write one HTML page that shows a label map over its images, and everything that its JSON tells.
 
@@ -33,6 +35,7 @@ def view(
         images: Images, or folders that hold them, where the JSON does not tell them, or where they were moved.
         truth: True label map in the same label convention, on any grid.
         task: Label convention of a label map without a JSON.
+        viewer: What draws: the package's own script, or NiiVue, which needs WebGL 2 and nilearn.
 
     Returns:
         The page.
@@ -41,11 +44,30 @@ def view(
         ImageError: a file cannot be read, no image is found, or one has changed since it was segmented.
         LabelError: a label map holds values that the task does not have.
         OutputError: the page cannot be written.
+        MissingExtra: NiiVue is asked for, and nilearn is not installed.
+        UsageError: NiiVue is asked for with a truth, which its page does not show.
     """
     writable(out, (".html",))
+    if viewer == "niivue" and truth:
+        raise UsageError("the page of NiiVue shows no truth; leave out --viewer or --truth")
+    shown = open_result(result, images, truth, task)
+    if viewer == "niivue":
+        from brainsegnet.plotting.niivue import show_niivue
+
+        page = show_niivue(shown)
+    else:
+        page = show(shown)
+    page.save(out)
+    return page
+
+
+def open_result(
+    result: Path, images: Sequence[Path] = (), truth: Path | None = None, task: Task | str | None = None
+) -> Shown:
+    """A label map on disk, with its images and all that its JSON tells. Arguments and errors are those of `view`."""
     labels, found = read_labels(result), find_result(result, images)
     maps, absent = _read_maps(found.note, result.parent)
-    shown = Shown(
+    return Shown(
         name=found.case.name,
         labels=labels,
         task=load_task(task) if isinstance(task, str) else task or _find_task(found.note, labels),
@@ -57,9 +79,6 @@ def view(
         file=(result.name, result.read_bytes()),
         warnings=(*found.warnings, *absent),
     )
-    viewer = show(shown)
-    viewer.save(out)
-    return viewer
 
 
 def _read_maps(note: Mapping[str, Any], folder: Path) -> tuple[dict[str, Volume], list[str]]:
@@ -86,21 +105,12 @@ def _find_motions(note: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _find_task(note: Mapping[str, Any], labels: LabelMap) -> Task:
-    """The task of a result: by its name, by the card of its model, or made of the names of its labels alone."""
+    """The task of a result, or one made of the names of its labels alone."""
+    if task := find_task(note):
+        return task
     convention = note.get("convention")
     listed = convention.items() if isinstance(convention, dict) else ()
     named = {int(value): str(tissue) for value, tissue in listed if value.isdecimal()}
-    model = note.get("model")
-    folder = model.get("folder") if isinstance(model, dict) else None
-    candidates = [TASKS.get(str(note.get("task")))]
-    if isinstance(folder, str) and folder:
-        try:
-            candidates.append(open_model(Path(folder)).card.task)
-        except BrainSegNetError:  # it was moved, which is no reason not to look at its result
-            candidates.append(None)
-    for task in candidates:
-        if task and named and dict(task.labels) == named:
-            return task
     found = {value: f"label {value}" for value in present(labels.array) if value} or {1: "label 1"}
     try:
         return _make_task(named or found)

@@ -18,9 +18,11 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from brainsegnet._atomic import replacing
-from brainsegnet._types import Array
+from brainsegnet._types import Affine, Array, Mask
 from brainsegnet.errors import OutputError
-from brainsegnet.preprocessing.geometry import Turn, find_turn, turn_array
+from brainsegnet.plotting.marks import Marks, name_direction, name_position
+from brainsegnet.preprocessing.foreground import find_air
+from brainsegnet.preprocessing.geometry import Turn, find_turn, turn, turn_array
 from brainsegnet.volume import Box, Volume
 
 Picture = NDArray[np.float64]
@@ -70,12 +72,14 @@ class Scene:
         spacing_mm: Spacing of the turned array.
         box: Box of the brain in the turned array.
         views: The slices to show, in the turned and cropped array.
+        affine: Affine (4, 4) of the turned and cropped array, as that of a `Volume`.
     """
 
     how: Turn
     spacing_mm: tuple[float, ...]
     box: Box
     views: Sequence[View]
+    affine: Affine
 
     def turn(self, array: Array) -> Array:
         """An array (D, H, W) of the file as (superior, posterior, left), cropped to the brain."""
@@ -83,20 +87,63 @@ class Scene:
 
     def grey(self, image: Volume) -> Picture:
         """An image between 0 and 1, from the 1st to the 99.5th percentile of the brain; what surrounds it is black."""
-        turned = self.turn(image.array)
-        brain = turned != image.array[0, 0, 0]
+        turned, brain = self.turn(image.array), self.turn(find_brain(image))
         low, high = np.percentile(turned[brain], (1, 99.5)) if brain.any() else (0.0, 1.0)
         grey = (turned - low) / max(high - low, 1e-12)
         return np.asarray(np.where(brain, np.clip(grey, 0, 1), 0.0), np.float64)
+
+    def mark(self, view: View) -> Marks:
+        """What is written on a slice: the directions of its edges, and the position of its centre."""
+        down, across = (axis for axis in range(3) if axis != view.plane)
+        directions = self.affine[:3, :3].T
+        right, lower = directions[across], directions[down] * (1 if view.plane == 0 else -1)
+        middle = [(n - 1) / 2 for n in self.box.shape]
+        middle[view.plane] = view.index
+        centre = self.affine @ (*middle, 1)
+        return Marks(
+            left=name_direction(-right),
+            right=name_direction(right),
+            top=name_direction(-lower),
+            bottom=name_direction(lower),
+            position=name_position(centre[:3], directions[view.plane]),
+        )
+
+
+def find_brain(image: Volume) -> Mask:
+    """Voxels (D, H, W) that are not air, as the edges of the grid show it; all voxels where they show none."""
+    brain = find_air(image.array).find_foreground(image.array)
+    return brain if brain.any() else np.ones(image.shape, np.bool_)
+
+
+def enlarge(plane: Array, pixels: tuple[int, int], smooth: bool) -> Array:
+    """A slice (H, W) on a grid of `pixels` (rows, columns) over the same area, interpolated linearly or not at all.
+
+    Examples:
+        >>> enlarge(np.array([[0, 4]]), (1, 6), smooth=False).tolist()
+        [[0, 0, 0, 4, 4, 4]]
+    """
+    places = [(np.arange(count) + 0.5) * n / count - 0.5 for count, n in zip(pixels, plane.shape, strict=True)]
+    if not smooth:
+        rows, columns = (
+            np.rint(place).astype(int).clip(0, n - 1) for place, n in zip(places, plane.shape, strict=True)
+        )
+        return np.asarray(plane[np.ix_(rows, columns)])
+    for axis, place in enumerate(places):
+        last = plane.shape[axis] - 1
+        before = np.floor(place.clip(0, last)).astype(int)
+        share = (place.clip(0, last) - before).reshape(-1, *([1] * (1 - axis)))
+        after = np.minimum(before + 1, last)
+        plane = plane.take(before, axis) * (1 - share) + plane.take(after, axis) * share
+    return plane
 
 
 def arrange(image: Volume, guides: Sequence[Array], views: Views) -> Scene:
     """Choose slices through the most voxels of the first guide (D, H, W) that is not empty, or of the brain if all are.
 
-    The brain is what differs from the corner of the image.
+    The brain is what `find_brain` finds.
     """
     how = find_turn(image.affine)
-    known, *turned = (turn_array(array, how) > 0 for array in (image.array != image.array[0, 0, 0], *guides))
+    known, *turned = (turn_array(array, how) > 0 for array in (find_brain(image), *guides))
     brain = known | np.any(turned, axis=0)
     tight = Box.around(brain if brain.any() else ~brain)
     z, y, x = (max(0, a - MARGIN_VOXELS) for a in tight.start)
@@ -104,7 +151,9 @@ def arrange(image: Volume, guides: Sequence[Array], views: Views) -> Scene:
     box = Box((z, y, x), (d, h, w))
     guide = next((guide for guide in turned if guide.any()), brain)[box.slices]
     spacing_mm = tuple(image.spacing_mm[axis] for axis in how.axes)
-    return Scene(how, spacing_mm, box, _choose(guide, spacing_mm, views))
+    affine = turn(image, how).affine.copy()
+    affine[:3, 3] += affine[:3, :3] @ box.start
+    return Scene(how, spacing_mm, box, _choose(guide, spacing_mm, views), affine)
 
 
 def _choose(guide: Array, spacing_mm: Sequence[float], views: Views) -> list[View]:

@@ -16,12 +16,11 @@ from brainsegnet._atomic import writable, write_text
 from brainsegnet._types import Array, ItkObject
 from brainsegnet.errors import ImageError
 from brainsegnet.io.images import write_image
+from brainsegnet.metrics.lesions import ANY_LESION, Lesion, measure_lesions
 from brainsegnet.metrics.scores import dice
 from brainsegnet.plotting.overlays import spelt
 from brainsegnet.plotting.packing import (
     Frame,
-    Lesion,
-    find_lesions,
     frame_head,
     mask_head,
     pack,
@@ -36,7 +35,7 @@ from brainsegnet.preprocessing.registration import register
 from brainsegnet.task import Task
 from brainsegnet.volume import LabelMap, Volume, load_itk
 
-ANY_LESION, BACKGROUND = "any lesion", "background"
+BACKGROUND = "background"
 MOST_LESIONS = 50
 _HEIGHT = 860
 """Pixels of a viewer in a notebook."""
@@ -111,16 +110,16 @@ def show(shown: Shown) -> Viewer:
     truth = None if shown.truth is None else resample(shown.truth, shown.labels).array
     if truth is not None:
         shown.task.check(truth, f"{shown.name} (truth)")
-    meta, volumes = _pack_all(shown, _bring_all(shown), truth)
+    meta, volumes = _pack_all(shown, bring_images(shown), truth)
     home = files("brainsegnet.plotting")
     page, style, script = (home.joinpath(f"viewer.{end}").read_text("utf-8") for end in ("html.j2", "css", "js"))
-    warnings = _list_warnings(shown)
+    warnings = list_warnings(shown)
     writer = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     html = writer.from_string(page).render(
         name=shown.name,
         warnings=warnings,
         about=_describe_origin(shown),
-        regions=_describe_regions(shown, truth),
+        regions=describe_regions(shown, truth),
         truth=truth is not None,
         meta=meta,
         meta_json=json.dumps(meta, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c"),
@@ -132,7 +131,7 @@ def show(shown: Shown) -> Viewer:
     return Viewer(html, warnings)
 
 
-def _bring_all(shown: Shown) -> dict[str, Array]:
+def bring_images(shown: Shown) -> dict[str, Array]:
     """Each image (D, H, W) on the grid of the label map; what was registered for the result is registered again."""
     reference = next((image for image in shown.images.values() if _is_on_grid(image, shown.labels)), None)
     arrays = {}
@@ -150,13 +149,13 @@ def _bring_all(shown: Shown) -> dict[str, Array]:
 
 
 def _is_registered(shown: Shown, name: str) -> bool:
-    motion = _get(shown.motions, name)
+    motion = get(shown.motions, name)
     return motion.get("how") == "registered" and motion.get("applied") is not False
 
 
 def _find_transform(shown: Shown, name: str, reference: Volume | None) -> ItkObject:
     """How an image was registered for the result: by the matrix of the JSON, or registered again where it has none."""
-    if (matrix := _get(shown.motions, name).get("matrix_ras")) is None:
+    if (matrix := get(shown.motions, name).get("matrix_ras")) is None:
         return register(shown.images[name], reference).transform if reference else None
     mirror = np.diag([-1.0, -1.0, 1.0, 1.0])
     lps = mirror @ np.asarray(matrix, np.float64).reshape(4, 4) @ mirror
@@ -189,16 +188,17 @@ def _pack_all(shown: Shown, arrays: Mapping[str, Array], truth: Array | None) ->
         packed = pack_share(frame.take(share))
         volumes[f"map{number}"] = packed.data
         maps.append({"name": name, **packed.scale})
-    file, content = shown.file or (f"{shown.name}.nii.gz", _to_nifti(shown.labels))
+    file, content = shown.file or (f"{shown.name}.nii.gz", to_nifti(shown.labels))
     volumes["mask"] = to_text(content)
     return {**_describe_grid(shown, frame, head), "images": images, "maps": maps, "file": file}, volumes
 
 
 def _describe_grid(shown: Shown, frame: Frame, head: Array) -> dict[str, Any]:
     """Shape, place, labels and lesions, with axes in the order (w, h, d)."""
-    lesions = find_lesions(shown.labels, frame)
+    lesions = measure_lesions(shown.labels, shown.task, region=ANY_LESION)
+    more = lesions[MOST_LESIONS:]
     middle = tuple(n // 2 for n in frame.shape[::-1])
-    start = lesions[0].place if lesions else middle
+    start = frame.find(lesions[0].voxel) if lesions else middle
     return {
         "case": shown.name,
         "shape": frame.shape[::-1],
@@ -209,7 +209,7 @@ def _describe_grid(shown: Shown, frame: Frame, head: Array) -> dict[str, Any]:
         "labels": _describe_labels(shown),
         "regions": [{"name": region, "values": values} for region, values in shown.task.regions.items()],
         "lesions": [_describe_lesion(lesion, frame) for lesion in lesions[:MOST_LESIONS]],
-        "more": {"count": len(lesions[MOST_LESIONS:]), "ml": sum(lesion.ml for lesion in lesions[MOST_LESIONS:])},
+        "more": {"count": len(more), "ml": sum(lesion.volume_ml for lesion in more)},
         "start": start,
     }
 
@@ -228,18 +228,19 @@ def _describe_labels(shown: Shown) -> list[dict[str, Any]]:
 
 
 def _describe_lesion(lesion: Lesion, frame: Frame) -> dict[str, Any]:
-    x, y, z = (frame.to_ras @ (*lesion.place, 1))[:3].tolist()
-    return {"ml": lesion.ml, "place": lesion.place, "mm": f"{x:.0f}, {y:.0f}, {z:.0f}".replace("-", "\N{MINUS SIGN}")}
+    place = frame.find(lesion.voxel)
+    x, y, z = (frame.to_ras @ (*place, 1))[:3].tolist()
+    return {"ml": lesion.volume_ml, "place": place, "mm": f"{x:.0f}, {y:.0f}, {z:.0f}".replace("-", "\N{MINUS SIGN}")}
 
 
-def _describe_regions(shown: Shown, truth: Array | None) -> list[dict[str, Any]]:
+def describe_regions(shown: Shown, truth: Array | None) -> list[dict[str, Any]]:
     """Of each region: volume, interval, mean Dice on unseen cases, Dice to the truth; None for what is not known."""
     intervals, expected = (
-        _get(shown.note, *where) for where in (("uncertainty", "volume_intervals"), ("validation", "those used"))
+        get(shown.note, *where) for where in (("uncertainty", "volume_intervals"), ("validation", "those used"))
     )
     rows = []
     for region, values in shown.task.regions.items():
-        mask, interval = np.isin(shown.labels.array, values), _get(intervals, region)
+        mask, interval = np.isin(shown.labels.array, values), get(intervals, region)
         ends = [interval.get(end) for end in ("least_ml", "most_ml")]
         score = expected.get(region)
         rows.append(
@@ -261,27 +262,28 @@ def _list_maps(shown: Shown) -> dict[str, Array]:
     return ({} if background is None else {ANY_LESION: 1 - background}) | found
 
 
-def _list_warnings(shown: Shown) -> tuple[str, ...]:
+def list_warnings(shown: Shown) -> tuple[str, ...]:
     """The sentences of the result, of its registrations, and of what was found while it was read."""
-    moved = _get(shown.note, "geometry", "moved")
-    of_moved = [f"{name}: {_get(moved, name).get('warning')}" for name in moved if _get(moved, name).get("warning")]
+    moved = get(shown.note, "geometry", "moved")
+    of_moved = [f"{name}: {get(moved, name).get('warning')}" for name in moved if get(moved, name).get("warning")]
     found = [*_list(shown.note, "warnings"), *of_moved, *shown.warnings]
     return tuple(dict.fromkeys(str(sentence) for sentence in found))
 
 
 def _describe_origin(shown: Shown) -> str:
     """Which model found it, from which sequences."""
-    model, used = _get(shown.note, "model").get("name"), _get(shown.note, "sequences")
+    model, used = get(shown.note, "model").get("name"), get(shown.note, "sequences")
     if not model:
         return ""
     found, absent = (", ".join(spelt(str(name)) for name in _list(used, which)) for which in ("used", "absent"))
     return f"Found by the model {model}" + (f" in {found}" if found else "") + (f", without {absent}" if absent else "")
 
 
-def _to_nifti(labels: LabelMap) -> bytes:
+def to_nifti(volume: Volume) -> bytes:
+    """A volume as the bytes of a .nii.gz."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "labels.nii.gz"
-        write_image(labels, path)
+        write_image(volume, path)
         return path.read_bytes()
 
 
@@ -291,7 +293,7 @@ def _list(content: Mapping[str, Any], name: str) -> list[Any]:
     return found if isinstance(found, list) else []
 
 
-def _get(content: Mapping[str, Any], *names: str) -> Mapping[str, Any]:
+def get(content: Mapping[str, Any], *names: str) -> Mapping[str, Any]:
     """A map within a JSON, at these names; empty if there is none."""
     for name in names:
         found = content.get(name)

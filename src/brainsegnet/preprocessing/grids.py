@@ -12,10 +12,10 @@ import numpy as np
 from scipy import ndimage
 
 from brainsegnet._types import Array, Floats, ItkObject, Millimetres
-from brainsegnet.errors import ImageError
+from brainsegnet.errors import GridMismatch, ImageError
 from brainsegnet.preprocessing.foreground import find_air
 from brainsegnet.preprocessing.geometry import turn_like
-from brainsegnet.volume import LabelMap, V, Volume, build_itk, load_itk
+from brainsegnet.volume import LabelMap, V, Volume, build_itk, load_itk, measure_gap
 
 NEAR = 0.1
 """Largest difference between a spacing and that of a model, as a share of it, at which an axis stays as it is."""
@@ -188,3 +188,41 @@ def resample_array(
     method.SetInterpolator(itk.sitkLinear if how is None else how)
     method.SetDefaultPixelValue(beyond)
     return np.asarray(itk.GetArrayFromImage(method.Execute(image)))
+
+
+def paste(labels: LabelMap, grid: Volume, name: str = "the label map") -> LabelMap:
+    """Put a label map on a grid whose voxels it shares: it may be cropped, padded, or have its axes in another order.
+
+    Args:
+        labels: The label map.
+        grid: The grid.
+        name: What messages call the label map.
+
+    Raises:
+        GridMismatch: its voxels are not those of the grid, or labels lie outside the grid.
+
+    Examples:
+        >>> part = LabelMap(np.full((1, 2, 1), 4, np.uint8), np.eye(4))
+        >>> paste(part, Volume(np.zeros((1, 3, 2)), np.eye(4))).array.tolist()
+        [[[4, 0], [4, 0], [0, 0]]]
+    """
+    turned = turn_like(labels, grid)
+    start = np.rint(np.linalg.solve(grid.affine, turned.affine[:, 3])[:3]).astype(int)
+    affine = grid.affine.copy()
+    affine[:3, 3] += grid.affine[:3, :3] @ start
+    expected = Volume(np.broadcast_to(np.uint8(0), turned.shape), affine)
+    if not turned.on_grid_of(expected):
+        sizes = (" x ".join(f"{mm:.3g}" for mm in one.spacing_mm) for one in (turned, grid))
+        raise GridMismatch(
+            f"{name} is not on the voxels of the result: it has {' mm, the result '.join(sizes)} mm, and they lie up "
+            f"to {measure_gap(turned, expected):.3g} mm apart; save it on the grid of the result"
+        )
+    whole = np.zeros(grid.shape, labels.array.dtype)
+    stop = np.minimum(start + turned.shape, grid.shape)
+    first = np.maximum(start, 0)
+    if (stop > first).all():
+        into = tuple(slice(a, b) for a, b in zip(first, stop, strict=True))
+        whole[into] = turned.array[tuple(slice(a - o, b - o) for a, b, o in zip(first, stop, start, strict=True))]
+    if lost := int(np.count_nonzero(turned.array) - np.count_nonzero(whole)):
+        raise GridMismatch(f"{name} has {lost} labelled voxels outside the grid of the result; erase them")
+    return LabelMap(whole, grid.affine, grid.forms)

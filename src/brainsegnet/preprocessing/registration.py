@@ -206,7 +206,7 @@ def register(moving: Volume | Pyramid, reference: Volume | Pyramid) -> Registrat
     def judge(motion: ItkObject) -> float:
         return measure(moving, reference, motion, 0)
 
-    with _one_thread():
+    with one_thread():
         starts = sorted(starts, key=judge, reverse=True)[:CLIMBS]
         return _refine(moving, reference, max((climb(moving, reference, start, 0) for start in starts), key=judge))
 
@@ -220,7 +220,7 @@ def check(moving: Pyramid, reference: Pyramid) -> Registration | None:
     if reference.places.shape[1] < FEWEST_POINTS:
         return None
     motion = build_motion(np.zeros(6), reference.middle)
-    with _one_thread():
+    with one_thread():
         for level in (0, 1):
             motion = climb(moving, reference, motion, level)
             if np.linalg.norm(_move(to_matrix(motion) - np.eye(4), reference.places), axis=0).mean() < MOVED_MM:
@@ -300,7 +300,7 @@ def _compare(reference: Pyramid, motion: ItkObject) -> ItkObject:
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """Several threads would add up the samples in another order each time; ITK's metric heeds no other setting."""
     with _ALONE:
         before = load_itk().ProcessObject.GetGlobalDefaultNumberOfThreads()

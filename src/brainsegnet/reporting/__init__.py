@@ -1,1 +1,28 @@
-"""Reports on a training, a model or predictions; and what is in a file or folder."""
+"""Reports on a patient, a training, a model or predictions; and what is in a file or folder.
+
+This file holds the options, which load no heavy library.
+"""
+
+from dataclasses import dataclass
+
+from brainsegnet.errors import UsageError
+
+
+@dataclass(frozen=True)
+class ReportOptions:
+    """The report on each case that `brainsegnet segment` writes.
+
+    Raises:
+        UsageError: identify is set without report.
+    """
+
+    report: bool = False
+    """Also write a report on each case: one HTML page beside its label map, which opens offline. With the intervals of
+    --uncertainty."""
+    identify: bool = False
+    """With --report: show the name of the case, and the names of its files and series. By default the page holds none,
+    because they may tell who the patient is."""
+
+    def __post_init__(self) -> None:
+        if self.identify and not self.report:
+            raise UsageError("--identify is for the report; add --report")

@@ -27,6 +27,7 @@ from brainsegnet.model.store import (
 from brainsegnet.pipeline.discover import Discovered, find_all
 from brainsegnet.preprocessing.prepare import check_case
 from brainsegnet.progress import Callback
+from brainsegnet.reporting.calibration import describe_calibration
 from brainsegnet.reporting.study import Inventory, describe_studies, tell_others
 from brainsegnet.volume import Case, Volume, describe_gap
 
@@ -279,6 +280,8 @@ def card_rows(card: Card) -> list[tuple[str, str]]:
         "decision": "most probable class" if card.threshold == 0.5 else threshold,
         "connected components": _components(card),
         "volume intervals": _intervals(card),
+        "intervals by sequences": _intervals_by_sequences(card),
+        "calibration": describe_calibration(card.calibration),
         "exports": ", ".join(f"{form}{_change(note)}" for form, note in card.exports.items()) or "none",
         "licence": card.licence,
         "intended use": card.intended_use,
@@ -367,6 +370,16 @@ def _intervals(card: Card) -> str:
             measured = f"contained {note.coverage:.0%} of the volumes of {note.cases} cases, each left out in turn"
         texts.append(f"{region}: alpha {note.alpha:.3g}, {measured}")
     return "; ".join(texts) or "not measured"
+
+
+def _intervals_by_sequences(card: Card) -> str:
+    """Alpha of each region, with the coverage in brackets, for each subset of the sequences."""
+    parts: dict[str, list[str]] = {}
+    for region, note in card.intervals.items():
+        for part, one in note.subsets.items():
+            held = "" if one.coverage is None else f" ({one.coverage:.0%})"
+            parts.setdefault(part, []).append(f"{region} alpha {one.alpha:.3g}{held}")
+    return "; ".join(f"{part}: {', '.join(texts)}" for part, texts in parts.items()) or "not measured"
 
 
 def _scores(scores: Mapping[str, float | None]) -> str:

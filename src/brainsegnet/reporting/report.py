@@ -5,21 +5,25 @@ import json
 import platform
 import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from brainsegnet._atomic import writable, write_text
 from brainsegnet.errors import BrainSegNetError, DatasetError
-from brainsegnet.metrics.evaluate import Evaluation, evaluate, search_label_files
+from brainsegnet.metrics.evaluate import evaluate
+from brainsegnet.metrics.evaluation import Evaluation
+from brainsegnet.metrics.lesion_matching import LESION_RULES
+from brainsegnet.metrics.pairs import search_label_files
 from brainsegnet.metrics.scores import USUAL_RULES, ScoreRules
-from brainsegnet.metrics.shapes import LESION_RULES
 from brainsegnet.metrics.table import Column, Table, number_columns, text_columns
 from brainsegnet.metrics.unseen import Notes, read_notes
 from brainsegnet.model.card import Card
 from brainsegnet.model.store import Model, hash_file
-from brainsegnet.plotting.charts import training_curve_figure
+from brainsegnet.plotting.charts import reliability_figure, training_curve_figure
 from brainsegnet.plotting.slices import inline_svg
+from brainsegnet.reporting.calibration import calibration_table
 from brainsegnet.reporting.inspect import by_folds, card_rows, describe_unseen, find_model
 from brainsegnet.reporting.sections import (
     Charts,
@@ -39,6 +43,8 @@ from brainsegnet.training.recipes import RECIPES, Recipe
 _SHOWN = 12
 """Validations that are listed: the last ones."""
 _DIGITS = 16
+_DIAGRAM = 480
+"""Width of the reliability diagram in pixels; it is higher than wide."""
 _UNKNOWN = (
     "The card does not hold which cases were left out by --exclude, how often the model was validated, whether images "
     "were resampled or registered, nor on how many devices of which kind it ran."
@@ -54,6 +60,7 @@ def report(
     task: Task | str | None = None,
     worst: int = 4,
     rules: ScoreRules = USUAL_RULES,
+    viewer: bool = False,
 ) -> Mapping[str, str]:
     """Write one HTML page that contains everything it shows.
 
@@ -65,6 +72,7 @@ def report(
         task: For predictions: their label convention.
         worst: Number of the worst cases to show.
         rules: For predictions: rules of the scores, as for `evaluate`.
+        viewer: For predictions: whether the worst cases can be scrolled through. This adds megabytes and a script.
 
     Returns:
         Name of each case that could not be scored, to a sentence that says why. The page holds them too.
@@ -87,7 +95,8 @@ def report(
             raise DatasetError(f"{source} holds no model; to report on predictions, name their truth too, and --task")
         evaluation = evaluate(source, truth, task, rules=rules)
         title, subtitle = f"Predictions: {source.resolve().name}", f"task {evaluation.task.name}"
-        sections, failures = _describe_predictions(evaluation, source, truth, worst, out), evaluation.failures
+        shown = score_sections(evaluation, source, truth, worst, viewer)
+        sections, failures = _describe_predictions(shown, evaluation, source, truth, out), evaluation.failures
     subtitle += f"; report of {datetime.date.today().isoformat()}"
     footer = f"Made by brainsegnet {version('brainsegnet')}. Research software, not a medical device."
     write_text(render_page(title, subtitle, sections, footer), out)
@@ -103,21 +112,34 @@ def _describe_training(source: Path, folder: Path, card: Card) -> list[Section]:
 
 
 def _describe_predictions(
-    evaluation: Evaluation, predicted: Path, truth: Sequence[Path], worst: int, out: Path
+    sections: Sequence[Section], evaluation: Evaluation, predicted: Path, truth: Sequence[Path], out: Path
 ) -> list[Section]:
     """Scores, worst cases, model, and how to repeat predictions."""
     notes = read_notes(predicted, evaluation.scores)
-    model = _model_of(notes)
-    sections = score_sections(evaluation, predicted, truth, worst)
-    sections += _model_sections(model.folder, model.folder, model.card) if model else []
-    return [*sections, _repeat_predictions(predicted, truth, evaluation, notes, out)]
+    model = model_of(notes)
+    about = _model_sections(model.folder, model.folder, model.card) if model else []
+    return [*sections, *about, _repeat_predictions(predicted, truth, evaluation, notes, out)]
 
 
 def _model_sections(source: Path, folder: Path, card: Card) -> list[Section]:
-    """Curves, where the log of the training is found: in its output folder, above `best` and `last`; and the card."""
+    """Curves, where the log of the training is found: in its output folder, above `best` and `last`; and the card.
+
+    Between them the calibration of the probabilities, if it was measured.
+    """
     logs = (home / "log.csv" for home in (source, folder, folder.parent))
     rows = read_log(next((log for log in logs if log.is_file()), source / "log.csv"))
-    return [*([_curve_section(rows)] if rows else []), Section("Model card", [Facts(card_rows(card))])]
+    measured = [_calibration_section(card)] if card.calibration else []
+    return [*([_curve_section(rows)] if rows else []), *measured, Section("Model card", [Facts(card_rows(card))])]
+
+
+def _calibration_section(card: Card) -> Section:
+    """The reliability diagram and the errors."""
+    label = "Share of true voxels over the predicted probability, a line for each region"
+    drawn = inline_svg(reliability_figure(card.calibration), "calibration", label)
+    diagram = f'<div style="max-width: {_DIAGRAM}px">{drawn}</div>'
+    table = calibration_table(card.calibration)
+    notes = [f"Unseen cases: {describe_unseen(card)}.", *table.notes]
+    return Section("Calibration of probabilities", [Charts([("", diagram)]), replace(table, notes=())], notes)
 
 
 def _curve_section(rows: Sequence[Mapping[str, Any]]) -> Section:
@@ -190,6 +212,7 @@ def _repeat_predictions(
 ) -> Section:
     task, rules = _typed(evaluation.task.name), evaluation.rules
     task += "" if rules.tolerance_mm == USUAL_RULES.tolerance_mm else f" --tolerance-mm {rules.tolerance_mm:g}"
+    task += "" if rules.hd95 == USUAL_RULES.hd95 else f" --hd95 {rules.hd95}"
     names = [name for name, rule in LESION_RULES.items() if rule == rules.lesions != USUAL_RULES.lesions]
     task += "".join(f" --lesions {name}" for name in names)
     first: Mapping[str, Any] = next(iter(notes.values()), {})
@@ -212,7 +235,7 @@ def _repeat_predictions(
     return Section("How to repeat", [Listing(lines), Facts([row for row in known if row[1]]), table])
 
 
-def _model_of(notes: Notes) -> Model | None:
+def model_of(notes: Notes) -> Model | None:
     """The model that made all predictions, if it is still where it was and has the same weights."""
     models = {(note["model"].get("folder"), note["model"].get("sha256")) for note in notes.values()}
     if len(models) != 1:

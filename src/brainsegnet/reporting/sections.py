@@ -13,16 +13,16 @@ from pathlib import Path
 
 from brainsegnet.errors import BrainSegNetError, DatasetError
 from brainsegnet.io.cases import CaseFiles, load_case, read_prediction, search_cases
-from brainsegnet.metrics.evaluate import (
+from brainsegnet.metrics.evaluation import Evaluation
+from brainsegnet.metrics.pairs import search_label_files
+from brainsegnet.metrics.score_tables import (
     COLUMNS,
-    Evaluation,
     count_headline,
     describe_all,
     describe_convention,
     describe_empty,
     describe_unpredicted,
     mark_seen,
-    search_label_files,
 )
 from brainsegnet.metrics.scores import EMPTY_RULE, METRICS, CaseScores, RegionScore
 from brainsegnet.metrics.statistics import INTERVAL_RULE, Summary, summarise
@@ -30,8 +30,10 @@ from brainsegnet.metrics.table import Cell, Column, Estimate, Table, number_colu
 from brainsegnet.plotting.charts import distribution_figure, point_titles
 from brainsegnet.plotting.overlays import overlay_figure
 from brainsegnet.plotting.slices import inline_svg, render
+from brainsegnet.plotting.viewer import Shown, show
 from brainsegnet.preprocessing.alignment import Aligner
 from brainsegnet.task import Task
+from brainsegnet.volume import Case, LabelMap
 
 _NAMES: Mapping[str, str] = {
     "hd95_mm": "HD95, mm",
@@ -97,7 +99,15 @@ class Picture:
         return f"data:image/png;base64,{base64.b64encode(self.png or b'').decode('ascii')}"
 
 
-SectionPart = Table | Tiles | Facts | Listing | Charts | Picture
+@dataclass(frozen=True)
+class Scrolled:
+    """A page to scroll through a case, which opens on a click: its name, and the page as HTML."""
+
+    name: str
+    html: str
+
+
+SectionPart = Table | Tiles | Facts | Listing | Charts | Picture | Scrolled
 
 
 @dataclass(frozen=True)
@@ -109,8 +119,13 @@ class Section:
     notes: Sequence[str] = ()
 
 
-def score_sections(evaluation: Evaluation, predicted: Path, truth: Sequence[Path], worst: int) -> list[Section]:
-    """All that is known of the scores, and the `worst` cases, drawn if their scans lie beside the truths."""
+def score_sections(
+    evaluation: Evaluation, predicted: Path, truth: Sequence[Path], worst: int, viewer: bool = False
+) -> list[Section]:
+    """All that is known of the scores, and the `worst` cases, drawn if their scans lie beside the truths.
+
+    With `viewer`, these can be scrolled through too.
+    """
     first, *others = summary_sections(evaluation)
     lone = describe_unpredicted(evaluation.unpredicted)
     failed = Table(text_columns("Case", "Why"), list(evaluation.failures.items()))
@@ -119,7 +134,7 @@ def score_sections(evaluation: Evaluation, predicted: Path, truth: Sequence[Path
         *([Section("Cases without a prediction", notes=lone)] if lone else []),
         *([Section("Cases that could not be scored", [failed])] if evaluation.failures else []),
         *others,
-        _worst_section(evaluation, predicted, truth, worst),
+        _worst_section(evaluation, predicted, truth, worst, viewer),
         case_section(evaluation),
     ]
 
@@ -131,7 +146,7 @@ def summary_sections(evaluation: Evaluation) -> list[Section]:
     over = f"Mean Dice ± standard deviation over {count_headline(evaluation)}."
     every = [_tell_all(evaluation)] if evaluation.is_mixed else []
     drawn = ["Training cases of the model are not drawn."] if evaluation.is_mixed else []
-    rules = [EMPTY_RULE, INTERVAL_RULE, *evaluation.rules.describe()]
+    rules = [EMPTY_RULE, INTERVAL_RULE, *evaluation.rules.describe().values()]
     notes = [describe_convention(evaluation.task), *rules, describe_empty(summary)]
     return [
         Section(
@@ -209,32 +224,45 @@ def _chart(summary: Summary, scores: CaseScores, metric: str) -> tuple[str, str]
     return name, inline_svg(figure, metric, f"Distribution of {name}", point_titles(values))
 
 
-def _worst_section(evaluation: Evaluation, predicted: Path, truth: Sequence[Path], count: int) -> Section:
+def _worst_section(evaluation: Evaluation, predicted: Path, truth: Sequence[Path], count: int, viewer: bool) -> Section:
     """The worst cases, drawn where the truth is given with its scans."""
     scans: dict[str, CaseFiles] = {}
     with suppress(DatasetError):
         scans = {case.name: case for case in search_cases(truth).cases if case.lesion}
-    maps, parts, rank = search_label_files(predicted)[0], [], worst_cases(evaluation.scores, count)
+    maps, rank = search_label_files(predicted)[0], worst_cases(evaluation.scores, count)
+    parts: list[SectionPart] = []
     for name in rank:
         regions = evaluation.scores[name]
         dices = ", ".join(f"{region} {score.dice:.3f}" for region, score in regions.items())
-        drawn = _draw(scans[name], maps[name], evaluation.task) if name in scans and name in maps else None
+        found = _load(scans[name], maps[name], evaluation.task) if name in scans and name in maps else None
+        drawn = _draw(*found, evaluation.task) if found else None
         line = f"mean Dice {_mean_dice(regions):.3f} ({dices})"
         parts.append(Picture(drawn, f"Prediction and truth of {name}", mark_seen(name, evaluation), line))
+        parts += [_scroll(*found, evaluation.task)] if found and viewer else []
     why = f"The {len(rank)} of {len(evaluation.scores)} cases with the lowest mean Dice over the regions, worst first."
     undrawn = ["Pictures need the scans: name folders of cases as the truth."] if not scans else []
     return Section("Worst cases", parts, [why, *undrawn])
 
 
-def _draw(files: CaseFiles, predicted: Path, task: Task) -> bytes | None:
-    """A case as a PNG, or None where its scans do not fit its prediction."""
+def _load(files: CaseFiles, predicted: Path, task: Task) -> tuple[Case, LabelMap] | None:
+    """A case and its prediction on one grid, or None where the scans do not fit the prediction."""
     try:
         case = load_case(files, task.sequences, task, lesion=True, allow_missing=True, align=Aligner(files.name))
-        names = [name for name in ("flair", "t1c", "t2") if name in case.images] or list(case.images)[:3]
-        labels = read_prediction(predicted, task, files.name).array
-        return render(overlay_figure(case, labels, task, names, "slice"), "png", dpi=96)
+        labels = read_prediction(predicted, task, files.name)
     except BrainSegNetError:
         return None
+    return (case, labels) if labels.shape == case.reference.shape else None
+
+
+def _draw(case: Case, labels: LabelMap, task: Task) -> bytes:
+    """A case as a PNG."""
+    names = [name for name in ("flair", "t1c", "t2") if name in case.images] or list(case.images)[:3]
+    return render(overlay_figure(case, labels.array, task, names, "slice"), "png", dpi=96)
+
+
+def _scroll(case: Case, labels: LabelMap, task: Task) -> Scrolled:
+    """A case with its truth to scroll through."""
+    return Scrolled(case.name, show(Shown(case.name, labels, task, case.images, truth=case.lesion)).html)
 
 
 def render_page(title: str, subtitle: str, sections: Sequence[Section], footer: str) -> str:

@@ -6,7 +6,14 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from brainsegnet.errors import BrainSegNetError, GridMismatch
-from brainsegnet.metrics.shapes import BRATS2023_GLIOMA, OVERLAP, LesionRule, LesionScore, score_lesions
+from brainsegnet.metrics.lesion_matching import (
+    BRATS2023_GLIOMA,
+    BRATS2026_GLIOMA,
+    OVERLAP,
+    LesionRule,
+    LesionScore,
+    score_lesions,
+)
 
 UNIT = (1.0, 1.0, 1.0)
 
@@ -73,9 +80,53 @@ def test_real_lesions_are_matched_by_the_book(real_data, pattern):
     assert score.found and score.missed and score.invented
 
 
-def test_exchanging_prediction_and_truth_exchanges_missed_and_invented(rng):
+def best_pairs(dices):
+    """The one-to-one choice of pairs with the largest sum of Dice, by trying them all: the sum, and how many."""
+    if not dices:
+        return 0.0, 0
+    first = next(iter(dices))[0]
+    others = {pair: dice for pair, dice in dices.items() if pair[0] != first}
+    choices = [best_pairs(others)]
+    for (lesion, part), dice in dices.items():
+        if lesion == first:
+            total, count = best_pairs({pair: dice for pair, dice in others.items() if pair[1] != part})
+            choices.append((total + dice, count + 1))
+    return max(choices)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_pairs_have_the_largest_sum_of_dice(seed):
+    rng = np.random.default_rng(seed)
+    truth = specks(rng, (6, 22, 22), 0.2)
+    predicted = np.roll(truth, 2, 1) | specks(rng, (6, 22, 22), 0.05)
+    lesions, parts = components(truth), components(predicted)
+    dices = {}
+    for i, j in {(i, j) for i, j in zip(lesions.ravel(), parts.ravel(), strict=True) if i and j}:
+        a, b = lesions == i, parts == j
+        dices[i, j] = 2 * (a & b).sum() / (a.sum() + b.sum())
+    total, found = best_pairs(dices)
+    missed, invented = lesions.max() - found, parts.max() - found
+    expected = total / (found + missed + invented), found / (found + (missed + invented) / 2), found, missed, invented
+    assert close(score_lesions(predicted, truth, UNIT, BRATS2026_GLIOMA), expected)
+    assert found < len(dices), "one-to-one matching makes a difference"
+
+
+def test_one_prediction_over_two_lesions_finds_one_of_them_one_to_one():
+    truth, predicted = np.zeros((2, 3, 9, 20), bool)
+    truth[1, 2:5, 2:6] = truth[1, 2:5, 8:11] = True
+    predicted[1, 2:5, 2:11] = True
+    assert score_lesions(predicted, truth, UNIT).found == 2
+    score = score_lesions(predicted, truth, UNIT, BRATS2026_GLIOMA)
+    assert (score.found, score.missed, score.invented) == (1, 1, 0)
+    assert score.dice == pytest.approx(2 * 12 / (12 + 27) / 2)
+    turned = score_lesions(truth, predicted, UNIT, BRATS2026_GLIOMA)
+    assert (turned.found, turned.missed, turned.invented) == (1, 0, 1)
+
+
+@pytest.mark.parametrize("rule", [OVERLAP, BRATS2026_GLIOMA], ids=str)
+def test_exchanging_prediction_and_truth_exchanges_missed_and_invented(rng, rule):
     a, b = specks(rng), specks(rng)
-    ab, ba = score_lesions(a, b, UNIT), score_lesions(b, a, UNIT)
+    ab, ba = score_lesions(a, b, UNIT, rule), score_lesions(b, a, UNIT, rule)
     assert (ab.missed, ab.invented) == (ba.invented, ba.missed)
 
 
@@ -109,3 +160,5 @@ def test_shapes_that_differ_and_rules_that_cannot_be_meant_are_refused():
     for rule in ((-1, 0.0), (0, -1.0), (0, float("nan"))):
         with pytest.raises(BrainSegNetError, match="must be 0 or more"):
             LesionRule(*rule)
+    with pytest.raises(BrainSegNetError, match="one-to-one matching takes no dilation, not 3"):
+        LesionRule(3, one_to_one=True)

@@ -1,0 +1,1 @@
+"""What runs inside the environment of a tool: reads masks, asks the tool, prints its answers. No brainsegnet here."""
