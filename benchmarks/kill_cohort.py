@@ -61,7 +61,7 @@ from brainsegnet.volume import Volume
 SHAPE, CASES, PAUSE = (24, 40, 40), 8, 0.04
 WAYS = ("worker", "run", "write", "disk", "hang", "crash")
 MARK, LOG = ".brainsegnet~", "computed.txt"
-HANG_MINUTES = 0.05
+HANG_MINUTES = 0.5
 FAILURES = {"hang": "TimedOut", "crash": "ProcessEnded"}
 
 

@@ -31,8 +31,8 @@ FLOORS = {
     "benchmark": 7,
     "paper": 7,
     "reporting": 7,
-    "followup": 8,
     "cohort": 8,
+    "followup": 8,
     "cli": 9,
 }
 TORCH_ROOMS = {"model", "training", "benchmark"}

@@ -37,7 +37,7 @@ class CohortOptions:
     workers: int = 1
     "Processes on this machine that share the cases. Each has its own model and its share of the cores."
     case_minutes: float = 60.0
-    "Longest time for one case. A case that takes longer is stopped, and fails."
+    "Longest time for reading, computing or writing one case. A case that takes longer is stopped, and fails."
     attempts: int = 3
     "How often a case is tried whose process ended on it, for example for lack of memory, until it counts as failed."
     verify: bool = False

@@ -46,7 +46,7 @@ class Claim:
         case: Name of the case.
         attempt: How many processes have tried it, this one included.
         former: Host and number of the dead process that had it before, as in "host~123"; empty if there was none.
-        since: When it was begun, on the clock of `time.monotonic`; None if it only waits for its turn.
+        since: When its stage began, on the clock of `time.monotonic`; None while it waits for its turn.
     """
 
     case: str
@@ -127,11 +127,11 @@ class Claims:
             self._held[case] = claim
         return claim
 
-    def begin(self, case: str) -> None:
-        """The time of a case begins to count."""
+    def begin(self, case: str, *, waits: bool = False) -> None:
+        """A case begins a stage, or waits for the next one."""
         with self._lock:
             if case in self._held:
-                self._held[case].since = time.monotonic()
+                self._held[case].since = None if waits else time.monotonic()
 
     def holds(self, case: str) -> bool:
         """Whether the claim on a case is still that of this process; not if it slept so long that another took over."""

@@ -13,7 +13,7 @@ ROWS = 10_000
 TEXT, WHOLE, NUMBER, TEXTS = "text", "whole number", "number", "texts"
 IMAGES = "images"
 """Types of columns; `IMAGES` is a list of sequence, path and part."""
-Row = Mapping[str, Any]
+_Row = Mapping[str, Any]
 
 
 def require_parquet() -> None:
@@ -25,7 +25,7 @@ def require_parquet() -> None:
     _arrow()
 
 
-def write_parquet(rows: Iterable[Row], columns: Mapping[str, str], path: Path, notes: Mapping[str, str]) -> None:
+def write_parquet(rows: Iterable[_Row], columns: Mapping[str, str], path: Path, notes: Mapping[str, str]) -> None:
     """Write a table as a whole. The same rows give the same bytes, with the same version of pyarrow.
 
     Args:
@@ -95,8 +95,8 @@ def _type_of(arrow: ModuleType, kind: str) -> Any:  # noqa: ANN401
     return plain.get(kind) or {TEXTS: arrow.list_(text), IMAGES: arrow.list_(image)}[kind]
 
 
-def _in_parts(rows: Iterable[Row]) -> Iterator[list[Row]]:
-    part: list[Row] = []
+def _in_parts(rows: Iterable[_Row]) -> Iterator[list[_Row]]:
+    part: list[_Row] = []
     for row in rows:
         part.append(row)
         if len(part) == ROWS:

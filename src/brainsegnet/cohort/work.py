@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from brainsegnet.model.card import Card
 from brainsegnet.model.store import resolve_model
 from brainsegnet.pipeline.batch import Outcome
 from brainsegnet.pipeline.existing import find_done, is_complete
-from brainsegnet.pipeline.segment import Pending, segment_each
+from brainsegnet.pipeline.segment import Pending, Stage, segment_each
 from brainsegnet.progress import Callback, CaseCounter
 
 LOOK_SECONDS = 2.0
@@ -135,9 +136,10 @@ class _Worker:
         """End this process if a case takes too long: nothing else ends a library that hangs."""
         limit = 60 * self.job.options.case_minutes
         for claim in claims:
-            if claim.since is None or time.monotonic() - claim.since < limit or claim.case not in self._held:
+            held, since = self._held.get(claim.case), claim.since
+            if held is None or since is None or time.monotonic() - since < limit:
                 continue
-            entry = self._held[claim.case][0]
+            entry = held[0]
             sentence = f"case {entry.case}: it took longer than {self.job.options.case_minutes:g} minutes"
             with suppress(OutputError):
                 self._write_error(entry, "TimedOut", f"{sentence}; look at its images, or raise --case-minutes")
@@ -171,6 +173,13 @@ class _Worker:
         self._counter.advance()
         self._tell(Outcome(entry.case, error=BrainSegNetError(sentence)))
 
+    def _give_up(self, entry: Entry, claim: Claim) -> None:
+        self._held[entry.case] = (entry, claim, time.perf_counter())
+        ended = f"case {entry.case}: {claim.attempt - 1} processes ended while they worked on it"
+        self._fail(entry, "ProcessEnded", f"{ended}; look at its images, or whether there is enough memory")
+        self.claims.release(entry.case)
+        del self._held[entry.case]
+
     def _tell(self, outcome: Outcome) -> None:
         if self._callback:
             self._callback.on_case(outcome.name, outcome)
@@ -192,8 +201,7 @@ class _Worker:
             elif self._is_settled(entry):  # by the process that had the claim a moment ago
                 self.claims.release(entry.case)
             elif claim.attempt > self.job.options.attempts:
-                self._fail(entry, "ProcessEnded", f"case {entry.case}: {claim.attempt - 1} processes ended on it")
-                self.claims.release(entry.case)
+                self._give_up(entry, claim)
             elif claim.attempt > 1 and not alone:
                 self.claims.give_back(entry.case)
                 self._later.append(entry)
@@ -225,17 +233,13 @@ class _Worker:
 
     def _pend(self, entry: Entry, claim: Claim) -> Pending:
         self._held[entry.case] = (entry, claim, time.perf_counter())
-        self.claims.begin(entry.case)
-        return Pending(
-            entry.case,
-            self.job.places.target_of(entry),
-            entry.open,
-            lambda: self._leave_if(self._stops()),
-            lambda: self._leave_if(not self.claims.holds(entry.case)),
-        )
+        target = self.job.places.target_of(entry)
+        return Pending(entry.case, target, entry.open, partial(self._enter, entry.case))
 
-    def _leave_if(self, leaves: bool) -> None:
-        if leaves:
+    def _enter(self, case: str, stage: Stage) -> None:
+        """The time of a stage is limited, that of waiting for it is not. A case may be left before two stages."""
+        self.claims.begin(case, waits=stage == "wait")
+        if (stage == "network" and self._stops()) or (stage == "write" and not self.claims.holds(case)):
             raise _Left("left to another process")
 
     def _describe(self, case: str) -> Mapping[str, Any]:

@@ -2,10 +2,11 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from brainsegnet._atomic import OutputOptions, claiming
 from brainsegnet._machine import require_space
@@ -29,6 +30,9 @@ LEAST_SPACE = 1_900_000_000
 """Bytes of address space for the libraries, their threads and a scan; with less, a library may end the process."""
 
 
+Stage = Literal["read", "wait", "network", "write"]
+
+
 @dataclass(frozen=True)
 class Pending:
     """A case that is still to be segmented.
@@ -37,16 +41,14 @@ class Pending:
         name: Of the case.
         target: Its label map.
         open: Finds its files, in the thread that reads.
-        begin: Called before the network; an error there drops the case.
-        check: Called before its files are written; an error there drops the result.
+        enter: Called with each stage that the case enters; an error there drops the case.
         save: Writes the result to `target` with what is added to the JSON, and gives the content of the JSON.
     """
 
     name: str
     target: Path
     open: Callable[[], CaseFiles | StudyCase]
-    begin: Callable[[], object] = lambda: None
-    check: Callable[[], object] = lambda: None
+    enter: Callable[[Stage], object] = lambda stage: None
     save: Callable[[Segmentation, Path, Mapping[str, Any]], Mapping[str, Any]] = Segmentation.save
 
 
@@ -167,6 +169,16 @@ def _itself(case: CaseFiles | StudyCase) -> CaseFiles | StudyCase:
     return case
 
 
+@contextmanager
+def _stage(pending: Pending, stage: Stage) -> Iterator[None]:
+    """A stage of a case, after which it waits for the next one."""
+    try:
+        pending.enter(stage)
+        yield
+    finally:
+        pending.enter("wait")
+
+
 class _Steps:
     """What is done with each case: it is read, computed and written. One of each may run at a time."""
 
@@ -175,27 +187,26 @@ class _Steps:
         self._started: dict[str, tuple[Pending, float]] = {}
 
     def read(self, pending: Pending) -> LoadedCase | PreparedCase:
-        begun = time.perf_counter()
-        segmenter = self._segmenter
-        with allow_voxels(segmenter.options.max_voxels):
+        begun, segmenter = time.perf_counter(), self._segmenter
+        with _stage(pending, "read"), allow_voxels(segmenter.options.max_voxels):
             loaded = load(pending.open(), segmenter, pending.target.parent)
-        self._started[pending.name] = (pending, begun)
-        return segmenter.prepare(loaded) if segmenter.prepares_on_cpu else loaded
+            self._started[pending.name] = (pending, begun)
+            return segmenter.prepare(loaded) if segmenter.prepares_on_cpu else loaded
 
     def compute(self, case: LoadedCase | PreparedCase) -> RawPrediction:
         loaded = case.loaded if isinstance(case, PreparedCase) else case
-        self._started[loaded.case.name][0].begin()
-        return self._segmenter.compute(case if isinstance(case, PreparedCase) else self._segmenter.prepare(case))
+        with _stage(self._started[loaded.case.name][0], "network"):
+            return self._segmenter.compute(case if isinstance(case, PreparedCase) else self._segmenter.prepare(case))
+
+    def write(self, raw: RawPrediction) -> SavedCase:
+        pending, begun = self._started.pop(raw.prepared_case.loaded.case.name)
+        with _stage(pending, "write"):
+            result = self._segmenter.finish(raw)
+            report = pending.save(result, pending.target, self._record(result.name))
+            return SavedCase(result.name, pending.target, report, time.perf_counter() - begun)
 
     def forget(self, name: str) -> None:
         self._started.pop(name, None)
-
-    def write(self, raw: RawPrediction) -> SavedCase:
-        result = self._segmenter.finish(raw)
-        pending, begun = self._started.pop(result.name)
-        pending.check()
-        report = pending.save(result, pending.target, self._record(result.name))
-        return SavedCase(result.name, pending.target, report, time.perf_counter() - begun)
 
 
 def _choose_model(cases: Sequence[CaseFiles | StudyCase], callback: Callback | None) -> Model:
