@@ -107,6 +107,14 @@ def test_the_images_lie_on_the_grid_of_the_scan_that_the_json_names(done, raw):
         assert len(note["Sources"]) == 4 and all((raw / one.split(":")[2]).is_file() for one in note["Sources"])
 
 
+def test_the_images_are_those_of_segment(done, segmented):
+    found = sorted(done.rglob("*_dseg.nii.gz"))
+    for path, other in zip(found, sorted(segmented.glob("phantom????.nii.gz")), strict=True):
+        assert np.array_equal(read_labels(path).array, read_labels(other).array)
+        soft = read_image(path.with_name(path.name.replace("_dseg", "_label-Oedema_probseg")))
+        assert np.array_equal(soft.array, read_image(other.with_name(other.name.replace(".", "_oedema.", 1))).array)
+
+
 def test_the_table_of_labels_names_every_value(done):
     with next(done.rglob("*_dseg.tsv")).open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file, delimiter="\t"))
@@ -193,6 +201,20 @@ def test_a_damaged_participant_fails_alone_and_leaves_no_file(copied, trained, t
     assert not any(path.is_file() for path in (tmp_path / "out" / "sub-01").rglob("*"))
     (table,) = write_tables(copied, tmp_path / "out")
     assert table.visits == 2 and table.absent == ["sub-01"]
+
+
+def test_a_result_that_cannot_be_written_leaves_no_file_and_the_former_stays(done, raw, trained, tmp_path, monkeypatch):
+    def refuse(*anything):
+        raise OutputError("the mask cannot be written: the disk is full")
+
+    monkeypatch.setattr("brainsegnet.cohort.derivatives._write_mask", refuse)
+    out, new = shutil.copytree(done, tmp_path / "out"), tmp_path / "new"
+    before, which = names(out), BidsOptions(("02",), ("a",), overwrite=True)
+    for place in (out, new):
+        batch = run_participants(raw, place, trained, which, SegmentOptions(device="cpu", threads=1))
+        assert list(batch.failures) == ["sub-02_ses-a"] and "the disk is full" in batch.failures["sub-02_ses-a"]
+    assert names(out) == before
+    assert names(new) == [".bidsignore", "README.md", "dataset_description.json"]
 
 
 def test_derivatives_are_never_taken_for_scans_or_truths(copied, done):
@@ -325,3 +347,18 @@ def test_a_report_on_each_is_written_once_and_where_it_is_absent(done, raw, trai
 def test_a_group_without_results_is_refused(raw, tmp_path):
     with pytest.raises(DatasetError, match="make them first"):
         write_tables(raw, tmp_path)
+
+
+def test_a_real_stroke_of_isles_2022(real_data, tmp_path):
+    """Diffusion in `dwi`, FLAIR on its own grid in `anat`, and the shipped model; images are linked, not copied."""
+    name, visit = "sub-strokecase0009", "sub-strokecase0009_ses-0001"
+    for kind, sequence, suffix in (("dwi", "dwi", "dwi"), ("dwi", "adc", "adc"), ("anat", "flair", "FLAIR")):
+        place = tmp_path / "raw" / name / "ses-0001" / kind / f"{visit}_{suffix}.nii.gz"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.symlink_to(real_data / "stroke" / "isles2022" / name / f"{visit}_{sequence}.nii.gz")
+    describe(tmp_path / "raw")
+    (case,) = run_participants(tmp_path / "raw", tmp_path / "out").done
+    truth = read_labels(real_data / "stroke" / "isles2022" / name / f"{visit}_msk.nii.gz").array > 0
+    found = read_labels(case.path).array > 0
+    assert 2 * np.count_nonzero(truth & found) > 0.5 * (truth.sum() + found.sum())
+    assert case.path.name == f"{visit}_space-orig_seg-stroke_dseg.nii.gz"
