@@ -220,7 +220,10 @@ class Derivatives:
             for name, place in places.items()
             if Path(place).is_relative_to(self.raw)
         }
-        return {"Sources": list(addresses.values()), "SpatialReference": addresses.get(result.reference, "orig")}
+        return {
+            "Sources": list(dict.fromkeys(addresses.values())),
+            "SpatialReference": addresses.get(result.reference, "orig"),
+        }
 
 
 def _write_mask(result: Segmentation, stem: str, about: Mapping[str, Any], begin: Callable[[str], Path]) -> None:
