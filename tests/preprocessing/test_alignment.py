@@ -11,6 +11,7 @@ from scipy.spatial.transform import Rotation
 from brainsegnet.errors import GridMismatch, ImageError, MissingSequence
 from brainsegnet.preprocessing.alignment import (
     Aligner,
+    _doubt,
     align,
     choose_reference,
     measure_distance,
@@ -381,3 +382,12 @@ def test_what_is_brought_over_keeps_its_own_warnings_and_takes_the_forms_of_the_
     for kind in (moving, moving.with_labels(moving.array.astype(np.uint8))):
         brought = resample(kind, reference)
         assert (brought.forms, brought.warnings) == (forms, ("odd",))
+
+
+def test_two_patients_in_one_study_are_warned_of_and_one_is_not():
+    def registration(after):
+        return Registration(np.eye(4), 0.1, after, 1.0, 2.0)
+
+    assert "hardly agrees with flair" in _doubt(registration(0.4), "t1", "flair", False)
+    assert _doubt(registration(0.7), "t1", "flair", False) == ""
+    assert _doubt(registration(0.4), "adc", "dwi", False) == ""
