@@ -172,7 +172,8 @@ def test_the_page_has_every_option_of_a_verb_with_its_example(verb):
         assert all(label in section for label in entry.display_labels)
     assert "```sh\nbrainsegnet " in section
     flags = set(re.findall(r"`(--no-[a-z-]+)`", section))
-    assert flags == ({"--no-register", "--no-extract-brain"} if verb == ("segment",) else set())
+    switched = {"--no-register", "--no-extract-brain", "--no-presence-check"}
+    assert flags == (switched if verb in (("segment",), ("cohort", "run")) else set())
     assert "--empty-" not in section  # a flag that the program does not take
 
 
