@@ -173,7 +173,7 @@ def test_the_page_has_every_option_of_a_verb_with_its_example(verb):
     assert "```sh\nbrainsegnet " in section
     flags = set(re.findall(r"`(--no-[a-z-]+)`", section))
     switched = {"--no-register", "--no-extract-brain", "--no-presence-check"}
-    assert flags == (switched if verb in (("segment",), ("cohort", "run")) else set())
+    assert flags == (switched if verb in (("segment",), ("follow",), ("cohort", "run")) else set())
     assert "--empty-" not in section  # a flag that the program does not take
 
 
