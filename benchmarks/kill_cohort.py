@@ -5,6 +5,8 @@ around it: claims, files, processes. Ways to disturb:
 
 - worker: `kill -9` of the process that segments; the first process starts another.
 - run: `kill -9` of the first process; the command is given again.
+- stop: Ctrl-C; the current case is done, nothing is claimed any more, and the command is given again.
+- end: SIGTERM; nothing is claimed any more, and the command is given again.
 - write: `kill -9` in the middle of writing a label map.
 - disk: no file may grow beyond a random size, as on a full disk; the command is given again without that limit.
 - hang: one case never ends; it must fail, and no other.
@@ -59,7 +61,8 @@ from brainsegnet.simulation.simulate import SimulateOptions, simulate
 from brainsegnet.volume import Volume
 
 SHAPE, CASES, PAUSE = (24, 40, 40), 8, 0.04
-WAYS = ("worker", "run", "write", "disk", "hang", "crash")
+WAYS = ("worker", "run", "stop", "end", "write", "disk", "hang", "crash")
+SIGNALS = {"worker": signal.SIGKILL, "run": signal.SIGKILL, "stop": signal.SIGINT, "end": signal.SIGTERM}
 MARK, LOG = ".brainsegnet~", "computed.txt"
 HANG_MINUTES = 0.5
 FAILURES = {"hang": "TimedOut", "crash": "ProcessEnded"}
@@ -143,6 +146,7 @@ def open_threshold(model: Model, *_: object) -> Engine:
 def work(cases: Path, out: Path, faults: Faults) -> int:
     """One command, in this process. Returns its exit code."""
     faults.install()
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # as the command line does
     minutes = HANG_MINUTES if faults.way == "hang" else 60
     options = CohortOptions(case_minutes=minutes)
     segmenting = SegmentOptions(device="cpu", threads=1, keep_all_components=True, presence_check=False)
@@ -238,23 +242,26 @@ def disturb(way: str, number: int, cases: Path, calm: tuple[dict[str, Any], floa
     faults = Faults(out, chosen if way in ("write", "hang", "crash") else "", way)
     process = start(lambda: limited(cases, out, faults, draw) if way == "disk" else work(cases, out, faults), log)
     done_before, size = set[str](), 0
-    if way in ("worker", "run"):
+    if way in SIGNALS:
         while not (out / "manifest.parquet").exists():
             time.sleep(0.01)
         time.sleep(draw.uniform(0, seconds))
         victims = children_of(process) if way == "worker" else [process]
         for victim in victims:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(victim, signal.SIGKILL)
+                os.kill(victim, SIGNALS[way])
+        if way in ("stop", "end"):
+            finish(process)
+            assert not [*out.glob("*/claims/*")], [*out.glob("*/claims/*")]
         done_before = {*results_of(out)}
         size = (folder / LOG).stat().st_size if (folder / LOG).exists() else 0
         check_whole(out)
-    code = finish(process)
+    code = 0 if way in ("stop", "end") else finish(process)
     check_whole(out)
     if way == "disk":
         assert code == 1, f"exit {code}: {log.read_text()[-800:]}"
         done_before, size = {*results_of(out)}, (folder / LOG).stat().st_size if (folder / LOG).exists() else 0
-    if way in ("run", "disk"):
+    if way in ("run", "stop", "end", "disk"):
         code = finish(start(lambda: work(cases, out, Faults(out)), log))
     assert code == int(way in FAILURES), f"exit {code}: {log.read_text()[-800:]}"
     check_whole(out)

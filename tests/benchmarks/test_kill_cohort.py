@@ -12,7 +12,7 @@ SCRIPT = Path(__file__).parents[2] / "benchmarks" / "kill_cohort.py"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="processes with all libraries loaded are forked")
-@pytest.mark.parametrize("way", ["worker", "run", "write", "disk", "hang", "crash"])
+@pytest.mark.parametrize("way", ["worker", "run", "stop", "end", "write", "disk", "hang", "crash"])
 def test_a_disturbed_cohort_ends_as_a_calm_one(way, tmp_path):
     counts = tmp_path / "kills.json"
     command = [sys.executable, str(SCRIPT), "--kills", "3", "--ways", way, "--out", str(counts)]

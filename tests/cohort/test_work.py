@@ -4,6 +4,7 @@ import importlib.util
 import json
 import os
 import shutil
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -190,6 +191,19 @@ def test_it_stops_after_the_current_case_and_gives_the_others_back(make_job, com
     assert sorted(computed) == ALL
 
 
+def test_the_rate_is_that_of_the_last_ten_minutes_while_a_process_is_at_work(make_job, computed):
+    job = make_job()
+    work(job)
+    now = time.time()
+    for case, age_seconds in zip(ALL, (120, 60, 3000), strict=True):
+        os.utime(job.places.folder / f"{case}.json", (now - age_seconds,) * 2)
+    assert count_cases(job.manifest, job.places).per_hour is None
+    (job.places.claims / "another~1").touch()
+    status = count_cases(job.manifest, job.places)
+    assert status.per_hour == pytest.approx(60, rel=0.1)
+    assert status.hours_left == 0
+
+
 def test_two_results_of_shards_merge_into_the_ledger_of_the_whole(make_job, computed, tmp_path):
     job = make_job()
     for part in ("1/2", "2/2"):
@@ -278,3 +292,16 @@ def test_what_a_dead_process_of_another_host_left_is_removed(make_job, computed)
         path.write_bytes(b"half")
     work(job)
     assert [path.exists() for path in left] == [False, True]
+
+
+def test_a_raw_study_is_segmented_and_stays_done(raw_study, depth_extractor, tmp_path, computed, monkeypatch):
+    out = tmp_path / "out"
+    manifest = prepare_manifest([raw_study], out, rescan=False)
+    places = open_places(out, resolve_model("tumour").card, SEGMENTING, "flat")
+    job = Job(manifest, places, "tumour", SEGMENTING)
+    assert work(job).done == 1
+    (row,) = rows_of(*write_ledgers(out)).values()
+    assert (row["status"], row["sequences"]) == ("done", ["flair", "t1c", "t2"])
+    monkeypatch.setattr("brainsegnet.cohort.manifest.find_all", lambda *_: pytest.fail("it is looked through again"))
+    assert work(job).done == 0
+    assert len(computed) == 1

@@ -16,6 +16,8 @@ from brainsegnet.io.layouts import read_note
 
 WINDOW_SECONDS = 600.0
 """The rate is that of the last ten minutes."""
+LEAST_SECONDS = 30.0
+"""No rate is told of a shorter time."""
 SAMPLE = 20_000
 """Of more results, only so many are asked for their time."""
 
@@ -141,16 +143,17 @@ def _scan(folder: Path) -> Iterator[os.DirEntry[str]]:
 
 
 def _measure_rate(places: Places, done: int) -> float | None:
-    """Cases in an hour, by the times of a sample of the results."""
+    """Cases in an hour, by the times of a sample of the results, up to the last sign of life of a process."""
     step = max(done // SAMPLE, 1)
-    times = []
-    for number, entry in enumerate(_scan_results(places)):
-        if number % step == 0:
-            with suppress(OSError):
-                times.append(entry.stat().st_mtime)
-    if len(times) < 2 or max(times) == min(times):
-        return None
-    last = max(times)
-    recent = [when for when in times if last - when <= WINDOW_SECONDS]
-    span = last - min(recent)
-    return 3600 * step * (len(recent) - 1) / span if span else None
+    sample = (entry for number, entry in enumerate(_scan_results(places)) if number % step == 0)
+    times = [when for entry in sample for when in _time_of(entry)]
+    now = max((when for entry in _scan(places.claims) for when in _time_of(entry)), default=0.0)
+    recent = [when for when in times if now - when <= WINDOW_SECONDS]
+    span = now - min(recent, default=now)
+    return 3600 * step * len(recent) / span if span >= LEAST_SECONDS else None
+
+
+def _time_of(entry: os.DirEntry[str]) -> Iterator[float]:
+    """When a file was written; none if it is gone."""
+    with suppress(OSError):
+        yield entry.stat().st_mtime
