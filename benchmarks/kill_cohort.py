@@ -8,7 +8,7 @@ around it: claims, files, processes. Ways to disturb:
 - stop: Ctrl-C; the current case is done, nothing is claimed any more, and the command is given again.
 - end: SIGTERM; nothing is claimed any more, and the command is given again.
 - write: `kill -9` in the middle of writing a label map.
-- disk: no file may grow beyond a random size, as on a full disk; the command is given again without that limit.
+- disk: after a random case, no file may grow beyond a random size, as on a full disk; the command is given again.
 - hang: one case never ends; it must fail, and no other.
 - crash: one case ends its process each time; it must fail, and no other.
 
@@ -49,7 +49,6 @@ from brainsegnet._machine import describe_cpu, find_versions
 from brainsegnet._types import Floats, Labels
 from brainsegnet.cohort import CohortOptions, run
 from brainsegnet.cohort.ledger import VARYING
-from brainsegnet.cohort.manifest import prepare_manifest
 from brainsegnet.cohort.run import run_cohort
 from brainsegnet.cohort.tables import read_parquet
 from brainsegnet.errors import BrainSegNetError
@@ -117,6 +116,9 @@ class Faults:
                 time.sleep(3600)
             if case == self.case and self.way == "crash":
                 os.kill(os.getpid(), signal.SIGSEGV)
+            if case == self.case and self.way == "disk":
+                limit = random.Random(case).randrange(200, 1500)  # the log of cases is shorter, each JSON is longer
+                resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
             return compute(self_, prepared)
 
         def write_with_faults(volume: Volume, path: Path, *, compress: bool = True) -> None:
@@ -239,8 +241,8 @@ def disturb(way: str, number: int, cases: Path, calm: tuple[dict[str, Any], floa
     draw = random.Random(f"{way} {number}")
     out, log = folder / "out", folder / "log.txt"
     chosen = draw.choice(sorted(expected))
-    faults = Faults(out, chosen if way in ("write", "hang", "crash") else "", way)
-    process = start(lambda: limited(cases, out, faults, draw) if way == "disk" else work(cases, out, faults), log)
+    faults = Faults(out, "" if way in SIGNALS else chosen, way)
+    process = start(lambda: work(cases, out, faults), log)
     done_before, size = set[str](), 0
     if way in SIGNALS:
         while not (out / "manifest.parquet").exists():
@@ -282,18 +284,6 @@ def disturb(way: str, number: int, cases: Path, calm: tuple[dict[str, Any], floa
     twice = sum(count - 1 for case, count in computed_in(folder).items() if case != chosen or way not in FAILURES)
     assert twice <= 2 * (2 if way == "crash" else 1), computed_in(folder)  # one in the network, one being written
     return {"done before": len(done_before), "computed twice": twice}
-
-
-def limited(cases: Path, out: Path, faults: Faults, draw: random.Random) -> int:
-    """A command whose disk is full after its manifest: no file may grow beyond a random size."""
-
-    def prepare_then_fill(*given: Any) -> Path:  # noqa: ANN401
-        path = prepare_manifest(*given)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (draw.randrange(30, 250), resource.RLIM_INFINITY))
-        return path
-
-    replace_each(run, prepare_manifest=prepare_then_fill)
-    return work(cases, out, faults)
 
 
 def main() -> int:

@@ -22,7 +22,7 @@ from brainsegnet.cohort.ledger import write_ledger
 from brainsegnet.cohort.manifest import prepare_manifest
 from brainsegnet.cohort.places import open_places
 from brainsegnet.cohort.status import Status, count_cases
-from brainsegnet.cohort.work import HUNG, Job, Tally, work
+from brainsegnet.cohort.work import HUNG, Job, work
 from brainsegnet.errors import BrainSegNetError, UsageError
 from brainsegnet.inference import SegmentOptions
 from brainsegnet.model.store import resolve_model
@@ -102,7 +102,7 @@ def run_cohort(
     status = count_cases(manifest, places, options.part)
     if options.part == (1, 1):
         write_ledger(manifest, places)
-    return CohortResult(status, crew.tally.done, time.monotonic() - begun, crew.tally.changed, crew.stopping)
+    return CohortResult(status, crew.done, time.monotonic() - begun, crew.changed, crew.stopping)
 
 
 @dataclass
@@ -112,7 +112,6 @@ class _Member:
     process: BaseProcess
     line: Connection
     seen: int = 0
-    settled: int = 0
     ended: bool = False
 
 
@@ -122,14 +121,16 @@ class _Crew:
 
     job: Job
     callback: Callback | None
-    tally: Tally = field(default_factory=Tally)
+    done: int = 0
+    settled: int = 0
+    changed: list[str] = field(default_factory=list)
     stopping: bool = False
     members: list[_Member] = field(default_factory=list)
     vain: int = 0
     """Processes that ended one after another without a case settled."""
 
     def run(self) -> None:
-        self._begun, self._settled = time.monotonic(), 0
+        self._begun = time.monotonic()
         with self._hearing_signals():
             try:
                 for _ in range(self.job.options.workers):
@@ -163,8 +164,8 @@ class _Crew:
             member.seen, cases = content
             self._tell_progress(cases)
         elif kind == "case":
-            self.vain, self._settled = 0, self._settled + 1
             name, sentence = content
+            self.vain, self.settled, self.done = 0, self.settled + 1, self.done + (not sentence)
             if self.callback:
                 self.callback.on_case(name, Outcome(name, error=BrainSegNetError(sentence) if sentence else None))
         elif kind == "error":
@@ -172,9 +173,7 @@ class _Crew:
             raise getattr(brainsegnet.errors, name, BrainSegNetError)(sentence)
         elif kind == "tally":
             member.ended = True
-            self.tally.done += content.done
-            self.tally.failed += content.failed
-            self.tally.changed += [said for said in content.changed if said not in self.tally.changed]
+            self.changed += [said for said in content.changed if said not in self.changed]
 
     def _bury(self, member: _Member) -> None:
         """A process is gone. If it did not end by itself, another takes its place."""
@@ -197,7 +196,7 @@ class _Crew:
 
     def _tell_progress(self, cases: int) -> None:
         seen, minutes = max(member.seen for member in self.members), (time.monotonic() - self._begun) / 60
-        rate = self._settled / minutes if self._settled else None
+        rate = self.settled / minutes if self.settled else None
         left = (cases - seen) / rate if rate else None
         event = ProgressEvent(
             seen / cases, minutes, left, done=seen, cases=cases, cases_per_hour=60 * rate if rate else None

@@ -32,7 +32,7 @@ from brainsegnet.progress import Callback, CaseCounter
 LOOK_SECONDS = 2.0
 """Time between two looks whether the cases of other processes are done."""
 HUNG = 75
-"""Exit code of a process that ends itself because a case took too long (EX_TEMPFAIL)."""
+"""Exit code of a process that ends itself because a case took too long, which is noted (EX_TEMPFAIL)."""
 
 
 @dataclass(frozen=True)
@@ -141,11 +141,13 @@ class _Worker:
                 continue
             entry = held[0]
             sentence = f"case {entry.case}: it took longer than {self.job.options.case_minutes:g} minutes"
+            code = 1
             with suppress(OutputError):
                 self._write_error(entry, "TimedOut", f"{sentence}; look at its images, or raise --case-minutes")
+                code = HUNG
             self.claims.give_all_back()
             print(f"brainsegnet: {sentence}; this process ends", file=sys.stderr, flush=True)
-            os._exit(HUNG)
+            os._exit(code)
 
     def _process(self, pending: Iterator[Pending]) -> None:
         for outcome in segment_each(pending, self._segmenter, self._describe):
