@@ -31,6 +31,7 @@ FLOORS = {
     "benchmark": 7,
     "paper": 7,
     "reporting": 7,
+    "cohort": 8,
     "followup": 8,
     "cli": 9,
 }

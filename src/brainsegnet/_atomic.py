@@ -174,7 +174,7 @@ def _refuse_rivals(claim: Path, names: set[str]) -> None:
         if both := sorted(names & _claimed_in(other.path)):
             who = f"process {other.process} on {other.host.partition('+')[0]}"
             raise OutputError(
-                f"{claim.parent / both[0]} is being written by {who}; wait for it, or name another place with --out "
+                f"{claim.parent / both[0]} is being written by {who}; wait for it, or name another output "
                 f"(if it has ended, remove {other.path})"
             )
 
@@ -201,7 +201,7 @@ def refuse_existing(conflicts: Mapping[Path, str], *, can_skip: bool = True) -> 
         return
     path, reason = next(iter(conflicts.items()))
     more = f" (and {len(conflicts) - 1} more)" if len(conflicts) > 1 else ""
-    place = "or name another place with --out"
+    place = "or name another output"
     if reason:
         raise OutputError(
             f"{path} is there already{more} and is another result: {reason}; add --overwrite to replace it, {place}"

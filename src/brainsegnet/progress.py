@@ -27,8 +27,9 @@ class ProgressEvent:
         folds: Number of folds of a benchmark.
         seed: Seed of this training in a benchmark with several seeds.
         training: Share of the current training of a benchmark that is done, 0 to 1.
-        done: Cases that are done or have failed, in `segment`, `evaluate` and `simulate`.
+        done: Cases that are done or have failed, in `segment`, `evaluate`, `simulate` and `cohort run`.
         cases: Number of all cases.
+        cases_per_hour: Cases that this run does in an hour, in `cohort run`.
     """
 
     progress: float
@@ -49,6 +50,7 @@ class ProgressEvent:
     training: float | None = None
     done: int | None = None
     cases: int | None = None
+    cases_per_hour: float | None = None
 
 
 class Callback:
@@ -75,7 +77,7 @@ class Callback:
 
         Args:
             name: Name of the case.
-            result: `segment` gives a `SavedCase`, `simulate` the folder of the case.
+            result: `segment` gives a `SavedCase`, `simulate` the folder of the case, a cohort an `Outcome`.
         """
 
 

@@ -40,7 +40,7 @@ def test_a_place_where_another_run_writes_is_refused(run, left, quick, commands,
     before = left(place)
     ended = run(verb, *arguments)
     assert ended.code == 1 and f"{place / name} is being written by process {RIVAL} on " in ended.err.splitlines()[-1]
-    assert "wait for it, or name another place with --out" in ended.err and left(place) == before
+    assert "wait for it, or name another output" in ended.err and left(place) == before
     rival.unlink()
 
 

@@ -12,7 +12,7 @@ from brainsegnet.errors import GridMismatch, ImageError, LabelError, OutputError
 from brainsegnet.inference import SegmentOptions
 from brainsegnet.io.images import read_labels, write_image
 from brainsegnet.pipeline import MeasureOptions
-from brainsegnet.pipeline.existing import _is_complete
+from brainsegnet.pipeline.existing import is_complete
 from brainsegnet.pipeline.measure import find_doubts, measure, name_corrected
 from brainsegnet.pipeline.segment import segment
 from brainsegnet.plotting.result import view
@@ -55,9 +55,9 @@ def test_the_json_tells_the_picture_and_the_files_of_labels(result):
     assert all(result.with_name(name).is_file() for name in ("lesion.png", *note["label_files"].values()))
     for gone in ("lesion.png", "lesion_slicer.ctbl"):
         kept = result.with_name(gone).read_bytes()
-        assert _is_complete(note, result.with_name("lesion.nii.gz"))
+        assert is_complete(note, result.with_name("lesion.nii.gz"))
         result.with_name(gone).unlink()
-        assert not _is_complete(note, result.with_name("lesion.nii.gz"))
+        assert not is_complete(note, result.with_name("lesion.nii.gz"))
         result.with_name(gone).write_bytes(kept)
 
 

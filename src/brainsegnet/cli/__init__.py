@@ -10,7 +10,7 @@ import threading
 
 from cyclopts import CycloptsError, MissingArgumentError
 
-from brainsegnet.cli import follow, groups, messages, report, segment, train, view  # noqa: F401
+from brainsegnet.cli import bids, cohort, follow, groups, messages, report, segment, train, view  # noqa: F401
 from brainsegnet.cli.app import app
 from brainsegnet.cli.console import steady_streams
 from brainsegnet.cli.messages import complain

@@ -132,7 +132,12 @@ class CasesBar(Bar):
         due = bool(event.done) and time.monotonic() - self._last >= self._every
         now = due and event.done != event.cases and not self._shown
         self._last = time.monotonic() if now else self._last
-        self.move(event, f"{event.done} of {event.cases} cases", now=now)
+        self.move(event, self.describe(event), now=now)
+
+    def describe(self, event: ProgressEvent) -> str:
+        """The line of an event."""
+        rate = f", {event.cases_per_hour:.0f} an hour" if event.cases_per_hour else ""
+        return f"{event.done} of {event.cases} cases{rate}"
 
     def _show_reading(self, event: ProgressEvent) -> None:
         """The bar while files are searched, if that takes longer than a second."""

@@ -12,7 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
 
 from brainsegnet.cli.console import SteadyStream
 from brainsegnet.errors import OutputError, UsageError
@@ -36,7 +38,7 @@ class MessageOptions:
 
     quiet: bool = False
     "Show no messages and no progress, only tables, warnings and errors."
-    verbose: bool = False
+    verbose: Annotated[bool, Parameter(alias="-v")] = False
     "Show details too: versions, the machine, the stages of each case, and the traceback of an error."
     log: Path | None = None
     "File that gets messages, details, warnings and errors, each with its time. A log that exists is continued."

@@ -125,7 +125,7 @@ class Segmentation:
         """The label map as a `SimpleITK.Image`."""
         return to_sitk(self.labels)
 
-    def save(self, path: Path | str) -> dict[str, Any]:
+    def save(self, path: Path | str, record: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Write the label map, the maps and the picture that the options ask for, and a JSON beside them.
 
         All files get their names together at the end, and the JSON, named after the label map, is the last. If it
@@ -133,6 +133,7 @@ class Segmentation:
 
         Args:
             path: File of the label map: .nii.gz, .nii, .mha or .nrrd.
+            record: What the JSON says beside the result, for example on which host it was made.
 
         Returns:
             The content of the JSON, as `report` gives it.
@@ -159,7 +160,8 @@ class Segmentation:
                 **save_label_files(self.options.label_files, self.card.task, path, begin),
             }
             more |= {**self._save_preprocessed(path, begin), **self._save_dicom(path, begin)}
-            report = {**self.report(path.name, written, {"write": time.perf_counter() - started}), **more}
+            own = self.report(path.name, written, {"write": time.perf_counter() - started})
+            report = {**own, **more, **(record or {})}
             write_text(json.dumps(report, indent=2) + "\n", new_json)
             done.unlink(missing_ok=True)
         return report

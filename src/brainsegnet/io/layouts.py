@@ -244,10 +244,14 @@ def read_note(path: Path) -> Mapping[str, Any]:
 
 
 def find_maps(folder: Path) -> set[str]:
-    """Names of the images that JSONs in a folder list beside the label maps: probabilities, entropy, other grids."""
+    """Names of the images that JSONs in a folder list beside the label maps: probabilities, entropy, other grids.
+
+    Of results as BIDS derivatives all files, the label map too, because their names are those of truths.
+    """
     notes = _read_notes(folder)
     maps = [note.get(kind) for note in notes for kind in ("probabilities", "uncertainty", "grids")]
     named = [name for files in maps if isinstance(files, dict) for name in files.values()]
+    named += [name for note in notes if isinstance(files := note.get("derivatives"), list) for name in files]
     return {name for name in named if isinstance(name, str)}
 
 

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,6 +11,8 @@ from brainsegnet.errors import BrainSegNetError
 from brainsegnet.inference.predict import LoadedCase, PreparedCase, RawPrediction
 
 T = TypeVar("T")
+_EXPECTED = (BrainSegNetError, OSError, MemoryError)
+"""Errors that become the failure of a case."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,30 @@ class SavedCase:
     def is_empty(self) -> bool:
         """Whether no lesion was found."""
         return not any(self.report["volumes_ml"]["labels"].values())
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one case.
+
+    Attributes:
+        name: Name of the case.
+        saved: Its result on disk; None if it failed.
+        error: Why it failed, or None.
+    """
+
+    name: str
+    saved: SavedCase | None = None
+    error: Exception | None = None
+
+    @property
+    def sentence(self) -> str:
+        """Why the case failed, as one sentence that names it."""
+        error, text = self.error, str(self.error or "")
+        if isinstance(error, OSError):
+            text = ": ".join(str(part) for part in (error.filename, error.strerror or error) if part)
+        text = text or "there is not enough memory; cut the scan into slabs"
+        return text if self.name in text else f"case {self.name}: {text}"
 
 
 @dataclass(frozen=True)
@@ -66,11 +91,7 @@ def run_batch(
     start: Callable[[], object] = lambda: None,
     advance: Callable[[], object] = lambda: None,
 ) -> BatchResult:
-    """Read, compute and write each item in a pipeline, with at most four items in memory.
-
-    `compute` runs in the calling thread. Meanwhile `read` runs in another thread for the next item, and `write` in a
-    third for the previous one. User errors, errors of the operating system and lack of memory become failures of their
-    item. Any other error, an error in `start` and Ctrl-C end the batch.
+    """Process each item as `run_steps` does, and keep what became of it.
 
     Args:
         items: Cases to process.
@@ -84,42 +105,64 @@ def run_batch(
     done: list[SavedCase] = []
     failures: dict[str, str] = {}
     beginning, computing = time.perf_counter(), 0.0
+
+    def compute_timed(loaded: LoadedCase | PreparedCase) -> RawPrediction:
+        nonlocal computing
+        before = time.perf_counter()
+        computed = compute(loaded)
+        computing += time.perf_counter() - before
+        return computed
+
+    for outcome in run_steps(items, read, compute_timed, write, name, start):
+        if outcome.saved:
+            done.append(outcome.saved)
+        else:
+            failures[outcome.name] = outcome.sentence
+        advance()
+    return BatchResult(done, failures, (), time.perf_counter() - beginning, computing)
+
+
+def run_steps(
+    items: Iterable[T],
+    read: Callable[[T], LoadedCase | PreparedCase],
+    compute: Callable[[LoadedCase | PreparedCase], RawPrediction],
+    write: Callable[[RawPrediction], SavedCase],
+    name: Callable[[T], str] = str,
+    start: Callable[[], object] = lambda: None,
+) -> Iterator[Outcome]:
+    """Read, compute and write each item in a pipeline, with at most four items in memory.
+
+    `compute` runs in the calling thread. Meanwhile `read` runs in another thread for the next item, and `write` in a
+    third for the previous one. An item is taken from `items` when its reading begins. User errors, errors of the
+    operating system and lack of memory become failures of their item. Any other error, an error in `start` and Ctrl-C
+    end the work. Arguments are those of `run_batch`.
+
+    Yields:
+        What became of each item, in no fixed order.
+    """
     last_write: tuple[str, Future[SavedCase]] | None = None
-
-    def finish(case: str, writing: Future[SavedCase]) -> None:
-        with _record_failure(case, failures, advance):
-            done.append(writing.result())
-            advance()
-
     with ThreadPoolExecutor(1, thread_name_prefix="write") as writer:
         for number, (item, reading) in enumerate(_read_ahead(items, read)):
             if number == 0:
                 start()
             case = name(item)
-            with _record_failure(case, failures, advance):
-                loaded, before = reading.result(), time.perf_counter()
-                computed = compute(loaded)
-                computing += time.perf_counter() - before
-                former, last_write = last_write, (case, writer.submit(write, computed))
-                if former is not None:
-                    finish(*former)
+            try:
+                computed = compute(reading.result())
+            except _EXPECTED as error:
+                yield Outcome(case, error=error)
+                continue
+            former, last_write = last_write, (case, writer.submit(write, computed))
+            if former is not None:
+                yield _await(*former)
         if last_write is not None:
-            finish(*last_write)
-    return BatchResult(done, failures, (), time.perf_counter() - beginning, computing)
+            yield _await(*last_write)
 
 
-@contextmanager
-def _record_failure(case: str, failures: dict[str, str], advance: Callable[[], object]) -> Iterator[None]:
-    """Note a failure as one sentence that names the case."""
+def _await(case: str, writing: Future[SavedCase]) -> Outcome:
     try:
-        yield
-    except (BrainSegNetError, OSError, MemoryError) as error:
-        text = str(error)
-        if isinstance(error, OSError):
-            text = ": ".join(str(part) for part in (error.filename, error.strerror or error) if part)
-        text = text or "there is not enough memory; cut the scan into slabs"
-        failures[case] = text if case in text else f"case {case}: {text}"
-        advance()
+        return Outcome(case, writing.result())
+    except _EXPECTED as error:
+        return Outcome(case, error=error)
 
 
 def _read_ahead(

@@ -42,12 +42,14 @@ class Discovered:
         failures: Name of each case that cannot be used, to a sentence that says why.
         left_out: A sentence on each folder whose images are not recognised.
         rejected: Raw studies without a sequence that is wanted; they are among the failures too.
+        twins: Names that several cases have; they are among the failures too.
     """
 
     cases: Sequence[CaseFiles | StudyCase] = ()
     failures: Mapping[str, str] = field(default_factory=dict)
     left_out: Sequence[str] = ()
     rejected: Sequence[StudyCase] = ()
+    twins: Sequence[str] = ()
 
 
 def find_all(
@@ -75,10 +77,11 @@ def find_all(
     by_name: defaultdict[str, list[CaseFiles | StudyCase]] = defaultdict(list)
     for case in (case for part in parts for case in part.cases):
         by_name[case.name].append(case)
-    failures |= {name: _tell_twins(name, cases) for name, cases in by_name.items() if len(cases) > 1}
+    twins = {name: _tell_twins(name, cases) for name, cases in by_name.items() if len(cases) > 1}
+    failures |= twins
     cases = [cases[0] for name, cases in by_name.items() if name not in failures]
     left_out = [sentence for part in parts for sentence in part.left_out]
-    return Discovered(cases, failures, left_out, [case for part in parts for case in part.rejected])
+    return Discovered(cases, failures, left_out, [case for part in parts for case in part.rejected], [*twins])
 
 
 def name_files(given: Mapping[str, Path]) -> CaseFiles | StudyCase:

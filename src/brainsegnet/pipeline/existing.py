@@ -46,7 +46,7 @@ def find_done(
             continue
         if not output.skip_existing:
             conflicts[existing[0]] = ""
-        elif _is_complete(note := read_note(json), target):
+        elif is_complete(note := read_note(json), target):
             if reason := _find_difference(note, case, card, options, output.verify):
                 conflicts[target] = reason
             else:
@@ -56,13 +56,14 @@ def find_done(
     return done
 
 
-def _is_complete(note: Note, target: Path) -> bool:
+def is_complete(note: Note, target: Path) -> bool:
     """Whether a JSON is that of a label map, and all files that it lists exist."""
     named: list[object] = [note.get("labels")]
     if isinstance(options := note.get("options"), dict) and options.get("picture"):
         named.append(note.get("picture", f"{stem_of(target)}.png"))
     for kind in ("probabilities", "grids", "preprocessed", "label_files"):
         named += files.values() if isinstance(files := note.get(kind), dict) else ()
+    named += others if isinstance(others := note.get("derivatives"), list) else ()
     for kind, keys in (("uncertainty", ("entropy",)), ("dicom", ("segmentation", "report"))):
         if isinstance(files := note.get(kind), dict):
             named += [files[key] for key in keys if files.get(key)]

@@ -1,20 +1,24 @@
 """`segment`: studies and cases on disk, one or many; a label map and a JSON for each, in the space of the scanner."""
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Any, Literal
 
 from brainsegnet._atomic import OutputOptions, claiming
 from brainsegnet._machine import require_space
 from brainsegnet.errors import BrainSegNetError
 from brainsegnet.inference import SegmentOptions
 from brainsegnet.inference.predict import LoadedCase, PreparedCase, RawPrediction
+from brainsegnet.inference.segmentation import Segmentation
 from brainsegnet.inference.segmenter import Segmenter
 from brainsegnet.io.case_files import CaseFiles
 from brainsegnet.io.limits import allow_voxels
 from brainsegnet.model.store import Model, choose_model, resolve_model, shipped_models
-from brainsegnet.pipeline.batch import BatchResult, SavedCase, run_batch
+from brainsegnet.pipeline.batch import BatchResult, Outcome, SavedCase, run_batch, run_steps
 from brainsegnet.pipeline.discover import Discovered, find_all, name_files
 from brainsegnet.pipeline.existing import find_done
 from brainsegnet.pipeline.load import load
@@ -24,6 +28,28 @@ from brainsegnet.progress import Callback, CaseCounter
 
 LEAST_SPACE = 1_900_000_000
 """Bytes of address space for the libraries, their threads and a scan; with less, a library may end the process."""
+
+
+Stage = Literal["read", "wait", "network", "write"]
+
+
+@dataclass(frozen=True)
+class Pending:
+    """A case that is still to be segmented.
+
+    Attributes:
+        name: Of the case.
+        target: Its label map.
+        open: Finds its files, in the thread that reads.
+        enter: Called with each stage that the case enters; an error there drops the case.
+        save: Writes the result to `target` with what is added to the JSON, and gives the content of the JSON.
+    """
+
+    name: str
+    target: Path
+    open: Callable[[], CaseFiles | StudyCase]
+    enter: Callable[[Stage], object] = lambda stage: None
+    save: Callable[[Segmentation, Path, Mapping[str, Any]], Mapping[str, Any]] = Segmentation.save
 
 
 def segment(
@@ -102,33 +128,85 @@ def _check_options(options: SegmentOptions, total: int) -> None:
         raise BrainSegNetError(f"{options.brain_mask} is the brain mask of one case, and there are {total}; name one")
 
 
+def segment_each(
+    cases: Iterable[Pending], segmenter: Segmenter, record: Callable[[str], Mapping[str, Any]] = lambda name: {}
+) -> Iterator[Outcome]:
+    """Segment cases that are given one by one, and forget each when it is done, so that there may be any number.
+
+    Args:
+        cases: What to segment. A case is taken when its reading begins, one ahead of the network.
+        segmenter: The model, and how to segment.
+        record: Gives what is added to the JSON of a case, by its name.
+
+    Yields:
+        What became of each case. Errors are those of `run_steps`.
+    """
+    steps = _Steps(segmenter, record)
+    for outcome in run_steps(cases, steps.read, steps.compute, steps.write, lambda case: case.name, segmenter.open):
+        steps.forget(outcome.name)
+        yield outcome
+
+
 def _segment_all(
     cases: Sequence[CaseFiles | StudyCase],
     targets: Mapping[str, Path],
     segmenter: Segmenter,
     callback: Callback | None,
 ) -> BatchResult:
-    started, counter = dict[str, float](), CaseCounter(callback, len(cases))
-
-    def read(case: CaseFiles | StudyCase) -> LoadedCase | PreparedCase:
-        started[case.name] = time.perf_counter()
-        with allow_voxels(segmenter.options.max_voxels):
-            loaded = load(case, segmenter, targets[case.name].parent)
-        return segmenter.prepare(loaded) if segmenter.prepares_on_cpu else loaded
-
-    def compute(case: LoadedCase | PreparedCase) -> RawPrediction:
-        return segmenter.compute(case if isinstance(case, PreparedCase) else segmenter.prepare(case))
+    steps, counter = _Steps(segmenter, lambda name: {}), CaseCounter(callback, len(cases))
 
     def write(raw: RawPrediction) -> SavedCase:
-        result = segmenter.finish(raw)
-        path = targets[result.name]
-        report = result.save(path)
-        saved = SavedCase(result.name, path, report, time.perf_counter() - started[result.name])
+        saved = steps.write(raw)
         if callback:
             callback.on_case(saved.name, saved)
         return saved
 
-    return run_batch(cases, read, compute, write, lambda case: case.name, segmenter.open, counter.advance)
+    pending = [Pending(case.name, targets[case.name], partial(_itself, case)) for case in cases]
+    return run_batch(pending, steps.read, steps.compute, write, lambda case: case.name, segmenter.open, counter.advance)
+
+
+def _itself(case: CaseFiles | StudyCase) -> CaseFiles | StudyCase:
+    return case
+
+
+@contextmanager
+def _stage(pending: Pending, stage: Stage) -> Iterator[None]:
+    """A stage of a case, after which it waits for the next one."""
+    try:
+        pending.enter(stage)
+        yield
+    finally:
+        pending.enter("wait")
+
+
+class _Steps:
+    """What is done with each case: it is read, computed and written. One of each may run at a time."""
+
+    def __init__(self, segmenter: Segmenter, record: Callable[[str], Mapping[str, Any]]) -> None:
+        self._segmenter, self._record = segmenter, record
+        self._started: dict[str, tuple[Pending, float]] = {}
+
+    def read(self, pending: Pending) -> LoadedCase | PreparedCase:
+        begun, segmenter = time.perf_counter(), self._segmenter
+        with _stage(pending, "read"), allow_voxels(segmenter.options.max_voxels):
+            loaded = load(pending.open(), segmenter, pending.target.parent)
+            self._started[pending.name] = (pending, begun)
+            return segmenter.prepare(loaded) if segmenter.prepares_on_cpu else loaded
+
+    def compute(self, case: LoadedCase | PreparedCase) -> RawPrediction:
+        loaded = case.loaded if isinstance(case, PreparedCase) else case
+        with _stage(self._started[loaded.case.name][0], "network"):
+            return self._segmenter.compute(case if isinstance(case, PreparedCase) else self._segmenter.prepare(case))
+
+    def write(self, raw: RawPrediction) -> SavedCase:
+        pending, begun = self._started.pop(raw.prepared_case.loaded.case.name)
+        with _stage(pending, "write"):
+            result = self._segmenter.finish(raw)
+            report = pending.save(result, pending.target, self._record(result.name))
+            return SavedCase(result.name, pending.target, report, time.perf_counter() - begun)
+
+    def forget(self, name: str) -> None:
+        self._started.pop(name, None)
 
 
 def _choose_model(cases: Sequence[CaseFiles | StudyCase], callback: Callback | None) -> Model:

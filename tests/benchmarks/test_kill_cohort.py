@@ -1,0 +1,21 @@
+"""Three disturbances of each kind; `python benchmarks/kill_cohort.py` does twenty."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("pyarrow")
+SCRIPT = Path(__file__).parents[2] / "benchmarks" / "kill_cohort.py"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processes with all libraries loaded are forked")
+@pytest.mark.parametrize("way", ["worker", "run", "stop", "end", "write", "disk", "hang", "crash"])
+def test_a_disturbed_cohort_ends_as_a_calm_one(way, tmp_path):
+    counts = tmp_path / "kills.json"
+    command = [sys.executable, str(SCRIPT), "--kills", "3", "--ways", way, "--out", str(counts)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert json.loads(counts.read_text())["passed"] == {way: 3}

@@ -1,0 +1,53 @@
+"""`brainsegnet cohort` as it is typed, with the model of the package."""
+
+import subprocess
+import sys
+
+import pytest
+
+CODE = "from brainsegnet.cli import main\nif __name__ == '__main__':\n    main()"
+
+
+def cohort(*arguments, hide=""):
+    code = f"import sys\nsys.modules['{hide}'] = None\n{CODE}" if hide else CODE
+    return subprocess.run(
+        [sys.executable, "-c", code, "cohort", *map(str, arguments)], capture_output=True, text=True, timeout=600
+    )
+
+
+def test_without_pyarrow_one_sentence_names_the_extra(phantoms, tmp_path):
+    done = cohort("find", phantoms, "--out", tmp_path / "out", hide="pyarrow")
+    assert done.returncode == 1
+    sentence = 'a cohort needs pyarrow, which is absent; run: pip install "brainsegnet[cohort]"'
+    assert done.stderr == f"brainsegnet: {sentence}\n"
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_cohort_is_found_run_and_accounted_for(phantoms, tmp_path):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    out = tmp_path / "out"
+    assert cohort("find", phantoms, "--out", out).returncode == 0
+    done = cohort("run", "--model", "tumour", "--out", out, "--device", "cpu", "--threads", 1)
+    assert done.returncode == 0, done.stderr
+    assert "3 of 3 cases done (100.0%), 0 failed, 0 running, 0 waiting" in done.stdout
+    assert "3 of 3 cases done" in cohort("status", out).stdout
+    assert cohort("ledger", out, "--out", tmp_path / "all.parquet").returncode == 0
+    table = parquet.read_table(tmp_path / "all.parquet")
+    assert table["status"].to_pylist() == ["done"] * 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("status", "OUT"), "OUT has no manifest.parquet; begin with brainsegnet cohort run STUDIES --out OUT"),
+        (("run", "--model", "tumour", "--out", "OUT"), "OUT has no manifest.parquet yet; name folders or tables"),
+        (("run", "--model", "tumour", "--out", "OUT", "--shard", "9/3"), "--shard 9/3 is no part of a whole"),
+    ],
+)
+def test_what_is_typed_wrong_is_one_sentence(arguments, sentence, tmp_path):
+    pytest.importorskip("pyarrow")
+    out = str(tmp_path / "out")
+    done = cohort(*(word.replace("OUT", out) for word in arguments))
+    assert done.returncode in (1, 2)
+    assert done.stderr.startswith(f"brainsegnet: {sentence.replace('OUT', out)}")
+    assert done.stderr.count("\n") == 1
