@@ -84,8 +84,8 @@ def to_levels(image: Array, inside: Array) -> Array:
     """Grey levels 0 to 255 (D, H, W) of an image, by percentiles of the head.
 
     Examples:
-        >>> to_levels(np.array([[[0.0, 5.0, 10.0]]]), np.ones((1, 1, 3), bool)).tolist()
-        [[[0, 128, 255]]]
+        >>> to_levels(np.array([[[0.0, 4.0, 10.0]]]), np.ones((1, 1, 3), bool)).tolist()
+        [[[0, 102, 255]]]
     """
     low, high = np.percentile(image[inside] if inside.any() else image, WINDOW)
     return np.asarray(np.rint(np.clip((image - low) / max(high - low, 1e-12), 0, 1) * 255), np.uint8)
