@@ -45,11 +45,13 @@ class Outcome:
         name: Name of the case.
         saved: Its result on disk; None if it failed.
         error: Why it failed, or None.
+        computing: Seconds in which it was computed.
     """
 
     name: str
     saved: SavedCase | None = None
     error: Exception | None = None
+    computing: float = 0.0
 
     @property
     def sentence(self) -> str:
@@ -106,14 +108,8 @@ def run_batch(
     failures: dict[str, str] = {}
     beginning, computing = time.perf_counter(), 0.0
 
-    def compute_timed(loaded: LoadedCase | PreparedCase) -> RawPrediction:
-        nonlocal computing
-        before = time.perf_counter()
-        computed = compute(loaded)
-        computing += time.perf_counter() - before
-        return computed
-
-    for outcome in run_steps(items, read, compute_timed, write, name, start):
+    for outcome in run_steps(items, read, compute, write, name, start):
+        computing += outcome.computing
         if outcome.saved:
             done.append(outcome.saved)
         else:
@@ -140,29 +136,31 @@ def run_steps(
     Yields:
         What became of each item, in no fixed order.
     """
-    last_write: tuple[str, Future[SavedCase]] | None = None
+    last_write: tuple[str, Future[SavedCase], float] | None = None
     with ThreadPoolExecutor(1, thread_name_prefix="write") as writer:
         for number, (item, reading) in enumerate(_read_ahead(items, read)):
             if number == 0:
                 start()
             case = name(item)
             try:
-                computed = compute(reading.result())
+                loaded, before = reading.result(), time.perf_counter()
+                computed = compute(loaded)
             except _EXPECTED as error:
                 yield Outcome(case, error=error)
                 continue
-            former, last_write = last_write, (case, writer.submit(write, computed))
+            computing = time.perf_counter() - before
+            former, last_write = last_write, (case, writer.submit(write, computed), computing)
             if former is not None:
                 yield _await(*former)
         if last_write is not None:
             yield _await(*last_write)
 
 
-def _await(case: str, writing: Future[SavedCase]) -> Outcome:
+def _await(case: str, writing: Future[SavedCase], computing: float) -> Outcome:
     try:
-        return Outcome(case, writing.result())
+        return Outcome(case, writing.result(), computing=computing)
     except _EXPECTED as error:
-        return Outcome(case, error=error)
+        return Outcome(case, error=error, computing=computing)
 
 
 def _read_ahead(
