@@ -46,6 +46,8 @@ NOISE: Mapping[str, float] = {"flair": 1.2, "t1": 0.5, "t1c": 0.75, "t2": 0.9}
 """Factor on texture and noise: small in T1, where the contrast of tissues is small too."""
 DISTINCT = (True, False, False, True, True, True)
 """Whether each `Part` keeps nearly all of its contrast where the tumour is faint."""
+FAINT_SHARE = 0.2
+"""Share of tumours that are a little brighter than healthy tissue only, as in a quarter of BraTS scans."""
 EXTRAS: Mapping[str, tuple[Range, ...]] = {
     #        meninges     vessel      choroid     hyperintensity cavity    scar      sinus
     "flair": ((0.5, 1.3), (0.3, 1.0), (0.7, 1.3), (1.2, 1.75), (0.2, 0.6), (1.2, 1.7), (0.3, 1.1)),
@@ -77,9 +79,14 @@ class Palette:
 
 def draw_palettes(rng: np.random.Generator, random_share: float = 0.1) -> dict[str, Palette]:
     """Draw the palettes of the four sequences, with one wetness of the tumour; a share of them has random contrast."""
-    wetness, strength = rng.uniform(0, 1, len(Part) - 1), rng.uniform(0.7, 1.1)
+    wetness, strength = rng.uniform(0, 1, len(Part) - 1), _draw_strength(rng)
     shared = strength, rng.normal()
     return {s: _draw_palette(rng, s, wetness, shared, rng.random() < random_share) for s in BRATS2015.sequences}
+
+
+def _draw_strength(rng: np.random.Generator) -> float:
+    """How much of its contrast a tumour has; a share of tumours is faint, whatever their size."""
+    return float(np.interp(rng.random(), (0, FAINT_SHARE, 1), (0.3, 0.7, 1.1)))
 
 
 def _draw_palette(
