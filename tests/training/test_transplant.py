@@ -15,7 +15,7 @@ from brainsegnet.training import TrainOptions, loop
 from brainsegnet.training import transplant as subject
 from brainsegnet.training.lesion_bank import Tissue, find_lesions
 from brainsegnet.training.loop import Plan, fit
-from brainsegnet.training.recipes import FINETUNE, RECIPES, STRONG, Augmentation, Budget, Recipe, Stage
+from brainsegnet.training.recipes import FINETUNE, RAW, RECIPES, STRONG, Augmentation, Budget, Recipe, Stage
 from brainsegnet.training.sampler import Sampler, Scan
 from brainsegnet.training.split import load_scans, split_cases
 from brainsegnet.training.train import train
@@ -306,5 +306,6 @@ def test_slabs_are_refused():
 
 def test_one_recipe_transplants_and_keeps_half_of_the_weights():
     (recipe,) = (one for one in RECIPES.values() if one.transplant)
-    kept = recipe.model_copy(update={"name": "finetune", "transplant": 0.0, "drop_sequences": 0.0})
-    assert recipe.name == "transplant" and kept == FINETUNE and recipe.drop_sequences == 0.5
+    plain = {"name": "finetune", "transplant": 0.0, "drop_sequences": 0.0, "augmentation": FINETUNE.augmentation}
+    assert recipe.name == "transplant" and recipe.model_copy(update=plain) == FINETUNE
+    assert recipe.drop_sequences == 0.5 and recipe.augmentation == RAW.augmentation and RAW.augmentation.faults.any

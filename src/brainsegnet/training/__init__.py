@@ -28,8 +28,8 @@ class FitOptions:
     """How to train. quick (the default): minutes on a CPU. thorough: hours on a CPU. small-lesions: as thorough, for
     many small lesions. raw: as thorough, for studies as they come from the scanner. modern: for a GPU. paper: as
     published. finetune: continues from a trained model at a low learning rate and keeps half of its weights (the
-    default with --from). transplant: as finetune, with lesions of the cases in one another and in simulated cases.
-    Python also accepts a Recipe."""
+    default with --from). transplant: as finetune, with the faults of raw, and lesions of the cases in one another and
+    in simulated ones. Python also accepts a Recipe."""
     epochs: float | None = None
     "Length of the training in epochs; by default that of the recipe. The stages of the curriculum keep their shares."
     steps: int | None = None

@@ -356,8 +356,15 @@ FINETUNE = THOROUGH.model_copy(
     }
 )
 """For a trained model, see `finetune.adopt`. It has the last stage only: a network memorises unaugmented scans."""
-TRANSPLANT = FINETUNE.model_copy(update={"name": "transplant", "drop_sequences": 0.5, "transplant": 0.5})
-"""As `finetune`, with lesions of real training cases in simulated ones and in each other."""
+TRANSPLANT = FINETUNE.model_copy(
+    update={
+        "name": "transplant",
+        "augmentation": RAW.augmentation,
+        "drop_sequences": RAW.drop_sequences,
+        "transplant": 0.5,
+    }
+)
+"""As `finetune`, with the faults of `raw`, and lesions of real training cases in simulated ones and in each other."""
 RECIPES: Mapping[str, Recipe] = {
     one.name: one for one in (PAPER, QUICK, THOROUGH, SMALL_LESIONS, RAW, MODERN, FINETUNE, TRANSPLANT)
 }
