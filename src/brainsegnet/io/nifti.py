@@ -33,6 +33,8 @@ PAIR = (".hdr.gz", ".hdr", ".img.gz", ".img")
 """Endings of the two files of one image."""
 _PIECE = 1 << 20
 """Bytes that are inflated at once."""
+_LEVELS = (6, 1)
+"""Levels of gzip for whole numbers and for others, see `benchmarks/compression.py`."""
 _VECTORS, _MATRICES = (1005, 1007), 1004
 """Intent codes of images with several numbers in a voxel, along the fifth axis."""
 _KINDS = (
@@ -149,7 +151,8 @@ def write_nifti(volume: Volume, path: Path, *, compress: bool) -> None:
     header = build_nibabel(volume).header
     header["scl_slope"], header["scl_inter"], header["vox_offset"] = 1, 0, _HEADER_BYTES + 4
     with path.open("wb") as plain:
-        with gzip.GzipFile("", "wb", 6, plain, mtime=0) if compress else plain as file:
+        level = _LEVELS[volume.array.dtype.kind == "f"]
+        with gzip.GzipFile("", "wb", level, plain, mtime=0) if compress else plain as file:
             file.write(header.binaryblock + bytes(4))
             file.write(volume.array.reshape(-1).view(np.uint8).data)
 
