@@ -2,14 +2,18 @@
 
 import json
 import zipfile
+from types import SimpleNamespace
 
+import nibabel
 import numpy as np
 import pytest
 
 from brainsegnet.errors import BrainSegNetError, DatasetError, ImageError
 from brainsegnet.io.images import write_image
-from brainsegnet.pipeline.choose import choose
+from brainsegnet.io.results import find_result
+from brainsegnet.pipeline.choose import Choice, choose
 from brainsegnet.pipeline.identify import identify_study
+from brainsegnet.pipeline.inputs import describe_inputs, to_relative
 from brainsegnet.volume import Volume
 from dicom_writer import SEQUENCES, describe, write_slices, write_study
 
@@ -103,6 +107,58 @@ def test_directions_become_their_geometric_mean(stroke):
     np.testing.assert_allclose(directional.read().array, expected, rtol=1e-4)
 
 
+def write_4d(folder):
+    """A diffusion scan in one file, with b 0 and three directions of about b 1000."""
+    volumes = [make_volume(seed, level=level) for seed, level in ((1, 1000), (2, 400), (3, 420), (4, 440))]
+    array = np.stack([volume.array.T for volume in volumes], axis=-1)
+    nibabel.Nifti1Image(array, np.diag([-1, -1, 5, 1])).to_filename(folder / "sub-1_dwi.nii.gz")
+    (folder / "sub-1_dwi.bval").write_text("0 1000 995 1005\n")
+
+
+def write_result(choices, folder):
+    """A label map with the JSON that `segment` writes on the images of these choices."""
+    first = next(iter(choices.values())).read()
+    write_image(first.with_array(np.zeros(first.shape, np.uint8)), folder / "seg.nii.gz")
+    inputs = to_relative(describe_inputs(SimpleNamespace(choices=choices), list(choices), content=True), folder)
+    (folder / "seg.json").write_text(json.dumps({"case": "study", "inputs": inputs}))
+    return folder / "seg.nii.gz"
+
+
+def test_a_result_finds_the_images_of_a_stroke_study_again(stroke, tmp_path_factory):
+    findings, out = identify_study(stroke, look=False), tmp_path_factory.mktemp("results")
+    scanned = choose(findings, ("dwi", "adc", "flair"))
+    computed = choose([finding for finding in findings if finding.sequence != "adc"], ("dwi", "adc"))
+    apart = {"adc": Choice("adc", (findings[1], findings[0]))}  # b 0 of one series, directions of another
+    for choices in (scanned, computed, apart):
+        found = find_result(write_result(choices, out))
+        images = found.read()
+        assert set(found.series) == set(images) == set(choices) and not found.warnings
+        for name, choice in choices.items():
+            ratio = images[name].array / np.maximum(choice.read().array, 1e-6)
+            np.testing.assert_allclose(ratio, 1, err_msg=name)
+
+
+def test_a_result_finds_the_volumes_of_a_4d_file_again(tmp_path):
+    write_4d(tmp_path)
+    choices = choose(identify_study(tmp_path, look=False), ("dwi", "adc"))
+    result = write_result(choices, tmp_path)
+    found = find_result(result)
+    assert set(found.derived) == {"dwi", "adc"} and not found.series
+    for name, image in found.read().items():
+        np.testing.assert_array_equal(image.array, choices[name].read().array)
+    note = json.loads((tmp_path / "seg.json").read_text())
+    for change, message in (
+        ({"volumes": [[0], [9]]}, "volumes .* which are not there"),
+        ({"volumes": [["1"]]}, "are no volumes; segment the case again"),
+        ({"volumes": [[1]]}, "are no b-values"),
+        ({"b_values": "x"}, "are no b-values"),
+    ):
+        damaged = {**note, "inputs": {"adc": {**note["inputs"]["adc"], **change}}}
+        (tmp_path / "seg.json").write_text(json.dumps(damaged))
+        with pytest.raises(ImageError, match=message):
+            find_result(result).read()
+
+
 def test_two_candidates_are_resolved_by_slices_and_plane(tmp_path):
     flair = SEQUENCES["flair"]
     write(tmp_path, 1, make_volume(1), SeriesDescription="thick", **flair)
@@ -164,12 +220,7 @@ def test_the_folder_names_an_image_that_says_nothing(tmp_path):
 
 
 def test_b_values_beside_a_4d_image(tmp_path):
-    import nibabel
-
-    volumes = [make_volume(seed, level=level) for seed, level in ((1, 1000), (2, 400), (3, 420), (4, 440))]
-    array = np.stack([volume.array.T for volume in volumes], axis=-1)
-    nibabel.Nifti1Image(array, np.diag([-1, -1, 5, 1])).to_filename(tmp_path / "sub-1_dwi.nii.gz")
-    (tmp_path / "sub-1_dwi.bval").write_text("0 1000 995 1005\n")
+    write_4d(tmp_path)
     low, high = identify_study(tmp_path, look=False)
     assert (low.sequence, high.sequence) == ("b0", "dwi") and high.volumes == (1, 2, 3)
     assert high.name == "sub-1_dwi.nii.gz, b 1000"

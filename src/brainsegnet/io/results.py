@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 from brainsegnet._atomic import find_suffix, stem_of
 from brainsegnet.errors import BrainSegNetError, ImageError
 from brainsegnet.io.case_files import MAPS, CaseFiles, Part, read_sequences
-from brainsegnet.io.images import READERS, describe_file
+from brainsegnet.io.diffusion import Volumes, compute_adc, read_mean
+from brainsegnet.io.images import READERS, Series, describe_file, read_series
 from brainsegnet.io.layouts import discover, read_note
 from brainsegnet.volume import Volume
 
@@ -23,26 +24,75 @@ NAME_THEM = "name the images, or their folder, with --images"
 
 
 @dataclass(frozen=True)
+class ImageFile:
+    """An image file of one or several volumes. Errors are those of `read_series`."""
+
+    path: Path
+
+    def read(self, number: int = 0) -> Volume:
+        """One volume."""
+        return self.read_all().frame(number)
+
+    def read_all(self) -> Series:
+        """All volumes."""
+        return read_series(self.path)
+
+
+@dataclass(frozen=True)
+class Derived:
+    """An image that was made of volumes of a diffusion scan.
+
+    Attributes:
+        sources: The series or files; one, or two if an ADC was computed from two.
+        volumes: Of each image, which volumes of its source make it; two images make an ADC.
+        b_values: Of these two, in s/mm2; else empty.
+    """
+
+    sources: tuple[Volumes, ...]
+    volumes: tuple[tuple[int, ...], ...]
+    b_values: tuple[float, ...] = ()
+
+    def read(self) -> Volume:
+        """The image; an ADC in 1e-6 mm2/s.
+
+        Raises:
+            ImageError: a file is gone or damaged, or has no such volume.
+        """
+        sources = self.sources * (len(self.volumes) if len(self.sources) == 1 else 1)
+        try:
+            first, *others = (read_mean(*one) for one in zip(sources, self.volumes, strict=True))
+        except IndexError as error:
+            raise ImageError(f"the JSON of a result names volumes {self.volumes}, which are not there") from error
+        return first.with_array(compute_adc(first.array, others[0].array, *self.b_values)) if others else first
+
+
+@dataclass(frozen=True)
 class ResultFiles:
     """A label map, and the files of the images that it was made of.
 
     Attributes:
         case: The images by sequence, and which part of a shared file each is.
-        series: The sequences that are series of a DICOM study.
+        series: The sequences that are series of a DICOM study; of one that is derived from two, the first.
+        derived: The sequences that are made of volumes of a diffusion scan.
         note: Content of the JSON beside the label map; empty if there is none.
         warnings: Sentences on images that are absent or have changed.
     """
 
     case: CaseFiles
     series: Mapping[str, "DicomSeries"] = field(default_factory=dict)
+    derived: Mapping[str, Derived] = field(default_factory=dict)
     note: Mapping[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
     def read(self) -> dict[str, Volume]:
-        """The images by sequence, each on its own grid. Errors are those of `read_sequences` and `DicomSeries.read`."""
+        """The images by sequence, each on its own grid.
+
+        Errors are those of `read_sequences`, `DicomSeries.read` and `Derived.read`.
+        """
         sequences = list(self.case.images)
         volumes = dict(zip(sequences, read_sequences(self.case, sequences), strict=True))
-        return volumes | {name: series.read() for name, series in self.series.items()}
+        volumes |= {name: series.read() for name, series in self.series.items() if name not in self.derived}
+        return volumes | {name: derived.read() for name, derived in self.derived.items()}
 
 
 def find_result(labels: Path, given: Sequence[Path] = ()) -> ResultFiles:
@@ -63,22 +113,62 @@ def find_result(labels: Path, given: Sequence[Path] = ()) -> ResultFiles:
     if not inputs:
         return ResultFiles(_take_given(name, labels, given), note=note)
     pool = [*_list_images(given)]
-    images, series, warnings = {}, {}, []
+    images: dict[str, Path] = {}
+    series: dict[str, DicomSeries] = {}
+    derived: dict[str, Derived] = {}
+    warnings: list[str] = []
     for sequence, facts in inputs.items():
         try:
-            if "files" in facts:
-                series[sequence] = _find_series(name, sequence, facts, labels.parent, given)
-                continue
-            path, warning = _find_image(name, sequence, facts, labels.parent, pool, given)
+            found = [_find(name, sequence, one, labels.parent, pool, given) for one in _list_sources(facts)]
         except FileNotFoundError as error:
             warnings.append(str(error))
             continue
-        images[sequence] = path
-        warnings += [warning] if warning else []
-    if not images and not series:
+        warnings += [warning for _, warning in found if warning]
+        sources = tuple(source for source, _ in found)
+        first = sources[0]
+        if "volumes" in facts:
+            derived[sequence] = _derive(sources, facts, labels)
+        elif isinstance(first, ImageFile):
+            images[sequence] = first.path
+        if not isinstance(first, ImageFile):
+            series[sequence] = first
+    if not images and not series and not derived:
         raise ImageError(f"case {name}: no image of {labels} is where it was; {NAME_THEM}")
     parts = {sequence: inputs[sequence]["part"] for sequence in images if _is_part(inputs[sequence].get("part"))}
-    return ResultFiles(CaseFiles(name, images, parts=parts), series, note, tuple(warnings))
+    return ResultFiles(CaseFiles(name, images, parts=parts), series, derived, note, tuple(warnings))
+
+
+def _list_sources(facts: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """What a JSON says of the series of a sequence: of its one, or of each of the two that an ADC was computed from."""
+    sources = facts.get("sources")
+    known = sources if isinstance(sources, list) else []
+    return [one for one in known if isinstance(one, dict)] or [facts]
+
+
+def _derive(sources: tuple[Volumes, ...], facts: Mapping[str, Any], labels: Path) -> Derived:
+    """What a JSON says of the volumes that make an image.
+
+    Raises:
+        ImageError: it says something else.
+    """
+    volumes, b_values = facts["volumes"], facts.get("b_values", [])
+    whole = isinstance(volumes, list) and all(isinstance(one, list) and one for one in volumes)
+    if not whole or not all(type(number) is int and number >= 0 for one in volumes for number in one):
+        raise ImageError(f"the JSON of {labels} is damaged: {volumes!r} are no volumes; segment the case again")
+    numbers = isinstance(b_values, list) and all(type(value) in (int, float) for value in b_values)
+    if not numbers or (len(volumes), len(b_values)) not in ((1, 0), (2, 2)) or len(sources) > len(volumes):
+        raise ImageError(f"the JSON of {labels} is damaged: {b_values!r} are no b-values; segment the case again")
+    return Derived(sources, tuple(map(tuple, volumes)), tuple(map(float, b_values)))
+
+
+def _find(
+    case: str, sequence: str, facts: Mapping[str, Any], home: Path, pool: Sequence[Path], given: Sequence[Path]
+) -> "tuple[ImageFile | DicomSeries, str]":
+    """The series or file of a sequence, and a warning if it has changed. Errors are those of `_find_image`."""
+    if "files" in facts:
+        return _find_series(case, sequence, facts, home, given), ""
+    path, warning = _find_image(case, sequence, facts, home, pool, given)
+    return ImageFile(path), warning
 
 
 def describe_place(path: str, folder: Path) -> str:

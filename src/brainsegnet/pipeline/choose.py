@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 
 from brainsegnet.errors import DatasetError, ImageError
-from brainsegnet.pipeline.diffusion import ADC_UNIT, B_RANGE, STROKE_B, compute_adc, find_adc_factor
+from brainsegnet.io.diffusion import ADC_UNIT, B_RANGE, STROKE_B, compute_adc, find_adc_factor
 from brainsegnet.pipeline.headers import LOW_B
 from brainsegnet.pipeline.identify import Finding
 from brainsegnet.volume import Volume, measure_gap

@@ -14,7 +14,7 @@ import numpy as np
 from scipy import ndimage
 
 from brainsegnet._types import Array, Doubles, Floats, Mask
-from brainsegnet.pipeline.diffusion import find_middle
+from brainsegnet.io.diffusion import find_middle
 from brainsegnet.pipeline.headers import Evidence
 from brainsegnet.preprocessing.geometry import find_turn, turn
 from brainsegnet.volume import Volume

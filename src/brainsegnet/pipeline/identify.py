@@ -14,12 +14,12 @@ import numpy as np
 
 from brainsegnet._atomic import find_suffix, is_hidden, stem_of
 from brainsegnet._documents import load_json, read_text
-from brainsegnet._types import Affine, Array, Millimetres, Shape
+from brainsegnet._types import Affine, Millimetres, Shape
 from brainsegnet.io.dicom import DicomSeries, Study, read_study
 from brainsegnet.io.dicom_headers import SeriesHeader
+from brainsegnet.io.diffusion import read_b_values, read_mean
 from brainsegnet.io.images import READERS, Series, is_second_half, read_grid, read_series
 from brainsegnet.pipeline.contrast import read_contrast
-from brainsegnet.pipeline.diffusion import average_directions, read_b_values
 from brainsegnet.pipeline.headers import (
     KINDS,
     Evidence,
@@ -143,17 +143,18 @@ class Finding:
             return "3-D"
         return _PLANES[int(np.abs(self.affine[:3, int(spacing.argmax())]).argmax())]
 
+    @property
+    def shown(self) -> tuple[int, ...]:
+        """The volumes that make its image: of a diffusion scan all directions, else the first."""
+        return self.volumes if self.sequence in ("dwi", "b0") else self.volumes[:1]
+
     def read(self) -> Volume:
         """Its voxels: the mean over directions of a diffusion scan, else its first volume.
 
         Raises:
             ImageError: a file is gone or damaged.
         """
-        if len(self.volumes) == 1 or self.sequence not in ("dwi", "b0"):
-            return self.source.read(self.volumes[0])
-        series = self.source.read_all()
-        images: list[Array] = [series.array[number] for number in self.volumes]
-        return series.frame(self.volumes[0]).with_array(average_directions(images))
+        return read_mean(self.source, self.shown)
 
 
 def identify_study(study: Study | Path | str, look: bool = True, callback: Callback | None = None) -> list[Finding]:

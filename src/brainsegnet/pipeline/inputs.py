@@ -50,7 +50,12 @@ def describe_inputs(
 
 def to_relative(inputs: Mapping[str, Note], folder: Path) -> dict[str, Note]:
     """The same with paths relative to a folder, so that results and scans may move together."""
-    return {name: {**facts, "path": describe_place(facts["path"], folder)} for name, facts in inputs.items()}
+    return {name: _place(facts, folder) for name, facts in inputs.items()}
+
+
+def _place(facts: Note, folder: Path) -> dict[str, Any]:
+    placed = {**facts, "path": describe_place(facts["path"], folder)}
+    return placed | ({"sources": [_place(one, folder) for one in facts["sources"]]} if "sources" in facts else {})
 
 
 def check_unchanged(case: str, before: Mapping[str, Note], after: Mapping[str, Note]) -> None:
@@ -69,6 +74,17 @@ def _describe_file(path: Path, content: bool) -> dict[str, Any]:
 
 
 def _describe_choice(choice: Choice, content: bool) -> dict[str, Any]:
+    """The series of a choice and, unless it is the first volume of one, which volumes make it and how."""
+    found = _describe_sources(choice, content)
+    volumes = [list(finding.shown) for finding in choice.findings]
+    if volumes != [[0]]:
+        found["volumes"] = volumes
+    if len(volumes) > 1:
+        found["b_values"] = [finding.header.b_value or 0.0 for finding in choice.findings]
+    return found
+
+
+def _describe_sources(choice: Choice, content: bool) -> dict[str, Any]:
     sources = list(dict.fromkeys(finding.source for finding in choice.findings))
     facts = [
         _describe_series(source, content)
@@ -85,6 +101,7 @@ def _describe_choice(choice: Choice, content: bool) -> dict[str, Any]:
         "bytes": sum(one["bytes"] for one in facts),
         "modified": max(one["modified"] for one in facts),
         **{key: _hash(one[key] for one in facts) for key in hashes},
+        "sources": facts,
     }
 
 

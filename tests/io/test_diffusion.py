@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from brainsegnet.pipeline.diffusion import average_directions, compute_adc, find_adc_factor, read_b_values
+from brainsegnet.io.diffusion import average_directions, compute_adc, find_adc_factor, read_b_values
 
 
 def make_adc(median):

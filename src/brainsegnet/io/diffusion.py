@@ -7,10 +7,13 @@ directions or more, their mean without direction (the trace), and often a map of
 import math
 import re
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 
 from brainsegnet._types import Array, Doubles, Floats
+from brainsegnet.io.images import Series
+from brainsegnet.volume import Volume
 
 STROKE_B = 1000.0
 """The b-value, in s/mm2, at which stroke is looked for."""
@@ -95,6 +98,33 @@ def average_directions(images: Sequence[Array]) -> Floats:
     logs = sum(np.log(np.maximum(np.asarray(image, np.float32), 1e-6)) for image in images)
     mean = np.exp(np.asarray(logs, np.float32) / len(images))
     return np.where(mean > 1e-3, mean, 0).astype(np.float32)
+
+
+class Volumes(Protocol):
+    """A series or file of one or several volumes."""
+
+    def read(self, number: int = 0) -> Volume:
+        """One volume."""
+
+    def read_all(self) -> Series:
+        """All volumes (T, D, H, W)."""
+
+
+def read_mean(source: Volumes, numbers: Sequence[int]) -> Volume:
+    """One volume, or the image without direction of several.
+
+    Args:
+        source: Has the volumes.
+        numbers: Which of them, counted from 0; one or more.
+
+    Raises:
+        ImageError: a file is gone or damaged.
+        IndexError: there is no such volume.
+    """
+    if len(numbers) == 1:
+        return source.read(numbers[0])
+    series = source.read_all()
+    return series.frame(numbers[0]).with_array(average_directions([series.array[number] for number in numbers]))
 
 
 def compute_adc(low: Array, high: Array, b_low: float, b_high: float) -> Floats:
