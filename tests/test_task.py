@@ -48,6 +48,7 @@ def test_the_good_task_is_good(tmp_path):
         (GOOD | {"labels": {300: "lesion"}}, "label values lie between 1 and 255, not [300]"),
         (GOOD | {"regions": {"lesion": [2]}}, "region lesion unites labels [2] that are not in {1: 'lesion'}"),
         (GOOD | {"regions": {"lesion": []}}, "regions.lesion: at least 1 must be named"),
+        (GOOD | {"required": ["pd"]}, "pd is required, and not among the sequences ('flair',)"),
         (GOOD | {"patch": [12, 0, 64]}, "patch.1: Input should be greater than or equal to 1"),
         (GOOD | {"colours": {1: "red"}}, "colours.1 does not have the form ^#[0-9a-fA-F]{6}$"),
     ],

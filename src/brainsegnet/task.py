@@ -3,7 +3,7 @@
 A task is a value: one of `TASKS`, or read from a user's YAML file.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
 from typing import Annotated, Literal
@@ -81,6 +81,8 @@ class Task(BaseModel):
     Attributes:
         name: Name of the task, shown in logs, cards and results.
         sequences: Sequences in the order of the channels. A model may use some of them.
+        required: Those without which a lesion cannot be seen. No model takes a scan without them, and samples of a
+            training never lose them.
         labels: Label value in files to tissue; 0 is the background. Class k of the network is the k-th label.
         colours: Label value to its colour in pictures. A label without one gets a colour that fits its tissue.
         regions: Region to the label values that it combines, in the order of the tables.
@@ -100,6 +102,7 @@ class Task(BaseModel):
 
     name: str = Field(min_length=1)
     sequences: tuple[str, ...] = Field(min_length=1)
+    required: tuple[str, ...] = ()
     labels: Mapping[int, str] = Field(min_length=1)
     colours: Mapping[int, Colour] = Field(default={}, validate_default=True)
     regions: Mapping[str, Annotated[tuple[int, ...], Field(min_length=1)]] = Field(min_length=1)
@@ -126,6 +129,8 @@ class Task(BaseModel):
             raise ValueError(f"two labels have one name in {dict(self.labels)}")
         if len(set(self.sequences)) != len(self.sequences):
             raise ValueError(f"a sequence is named twice in {self.sequences}")
+        if absent := sorted(set(self.required) - set(self.sequences)):
+            raise ValueError(f"{', '.join(absent)} is required, and not among the sequences {self.sequences}")
         for region, values in self.regions.items():
             if unknown := set(values) - set(self.labels):
                 raise ValueError(f"region {region} unites labels {sorted(unknown)} that are not in {dict(self.labels)}")
@@ -164,6 +169,10 @@ class Task(BaseModel):
             ((1, 2, 3), (1, 3), (3,))
         """
         return tuple(tuple(self.label_values.index(value) for value in values) for values in self.regions.values())
+
+    def find_required(self, sequences: Sequence[str]) -> tuple[int, ...]:
+        """Which of some sequences are required, as indices."""
+        return tuple(k for k, name in enumerate(sequences) if name in self.required)
 
     def encode(self, labels: Array, case: str = "") -> Labels:
         """Convert label values of files to classes 0 to K-1.
@@ -297,6 +306,7 @@ ISLES2022 = ISLES2017.model_copy(update={"name": "isles2022", "sequences": ("dwi
 WHITE_MATTER_LESIONS = Task(
     name="white-matter-lesions",
     sequences=_GLIOMA,
+    required=("flair",),
     labels={1: "white-matter lesion"},
     regions={"lesion": (1,)},
     normalisation="median-decile",

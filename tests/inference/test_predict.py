@@ -193,6 +193,17 @@ def test_a_card_with_one_alpha_gives_a_coverage_only_without_tta_and_with_all_se
     assert (fewer.intervals["core"].alpha, fewer.intervals["core"].sequences) == (0.1, ())
 
 
+def test_a_required_sequence_must_be_there(engine, case, monkeypatch):
+    given = engine.card.input.model_copy(update={"any_subset": True})
+    task = engine.card.task.model_copy(update={"required": ("flair",)})
+    monkeypatch.setattr(engine, "card", engine.card.model_copy(update={"input": given, "task": task}))
+    alone = replace(case, images={"flair": case.images["flair"]})
+    assert predict(alone, engine).absent
+    others = replace(case, images={name: image for name, image in case.images.items() if name != "flair"})
+    with pytest.raises(MissingSequence, match="needs flair; add it, or take another model"):
+        predict(others, engine)
+
+
 def test_each_subset_has_its_own_interval_and_coverage(engine, case, monkeypatch):
     names = engine.card.sequences[1:]
     subset = SubsetInterval(alpha=0.001, coverage=0.7)

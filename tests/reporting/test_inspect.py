@@ -42,6 +42,12 @@ def released(card):
     return card.model_copy(update={"training": card.training.model_copy(update=note), "intervals": intervals})
 
 
+def test_a_required_sequence_is_named(trained):
+    card = open_model(trained).card
+    told = card.model_copy(update={"task": card.task.model_copy(update={"required": ("flair",)})})
+    assert dict(card_rows(told))["sequences"] == "flair, t1, t1c, t2 (any subset with flair)"
+
+
 def test_a_released_card_says_who_scored_its_cases_and_what_parts_of_the_sequences_reach(trained):
     rows = dict(card_rows(released(open_model(trained).card)))
     everyone = "phantom0000, phantom0001, phantom0002"

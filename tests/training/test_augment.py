@@ -197,3 +197,11 @@ def test_any_sequence_may_be_dropped_but_never_all_nor_none():
     assert len(kept) == 2**4 - 2 and (False,) * 4 not in kept and (True,) * 4 not in kept
     assert drop_sequences(rng, AugmentParams(), 1).kept == (True,)
     assert drop_sequences(rng, AugmentParams(turns=3), 2).turns == 3
+
+
+def test_required_sequences_are_never_dropped():
+    rng = np.random.default_rng(0)
+    kept = {drop_sequences(rng, AugmentParams(), 4, (0, 2)).kept for _ in range(200)}
+    assert kept == {(True, b, True, d) for b in (True, False) for d in (True, False)} - {(True,) * 4}
+    assert drop_sequences(rng, AugmentParams(), 2, (0, 1)).kept == (True, True)
+    assert {drop_sequences(rng, AugmentParams(), 2, (1,)).kept for _ in range(9)} == {(False, True)}

@@ -6,9 +6,13 @@ import numpy as np
 import pytest
 import torch
 
+from brainsegnet.task import WHITE_MATTER_LESIONS
+from brainsegnet.training import TrainOptions
 from brainsegnet.training.augment import AugmentParams
 from brainsegnet.training.recipes import PAPER, STRONG, Augmentation, Recipe, Stage
 from brainsegnet.training.sampler import Sampler, SampleSpec, Scan
+from brainsegnet.training.split import DataSplit
+from brainsegnet.training.train import make_plan
 
 PLAIN = Stage(name="plain", share=1, augment=0, gamma=0)
 ALWAYS = Stage(name="always", share=1, augment=1, gamma=0)
@@ -220,6 +224,14 @@ def test_as_many_samples_lose_sequences_as_the_recipe_says(scans):
     images, _ = cut.cut(dropped)
     for image, draw in zip(images, dropped, strict=True):
         assert not image[draw.params.kept.index(False)].any() and image[draw.params.kept.index(True)].any()
+
+
+def test_no_sample_loses_a_required_sequence(scans):
+    recipe = sampler(scans).recipe.model_copy(update={"drop_sequences": 1.0})
+    cut = Sampler(scans, recipe, (4, 16, 16), 0, CPU, required=(1,))
+    assert {cut.draw(k, PLAIN).params.kept for k in range(20)} == {(False, True)}
+    split = DataSplit(WHITE_MATTER_LESIONS, ("t1", "flair"), [])
+    assert make_plan(split, TrainOptions(simulated=1, steps=1), None).required == (1,)
 
 
 def test_a_stage_changes_whether_a_sample_is_augmented_and_nothing_else(scans):

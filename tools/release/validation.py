@@ -83,7 +83,10 @@ def parts_of(sequences: Sequence[str]) -> list[tuple[str, ...]]:
 
 def parts_for(card: Card) -> list[tuple[str, ...]]:
     """Every part of the sequences that a model takes, the whole first."""
-    return parts_of(card.sequences) if card.input.any_subset else [card.sequences]
+    if not card.input.any_subset:
+        return [card.sequences]
+    required = {card.sequences[k] for k in card.task.find_required(card.sequences)}
+    return [part for part in parts_of(card.sequences) if required <= set(part)]
 
 
 def score_parts(

@@ -164,6 +164,7 @@ class FoldRun:
         spec, task, channels = self.spec, conditions.task, len(conditions.sequences)
         patch = spec.recipe.patch or task.patch
         plan = Plan(spec.recipe, conditions.budget, channels, task.classes, patch, self.seed, task.region_classes)
+        plan = replace(plan, required=task.find_required(conditions.sequences))
         if spec.network != OURS:
             plan = replace(plan, design=BASELINES[spec.network](channels, task.classes, patch, conditions.spacing_mm))
         elif not spec.fused_decoder:

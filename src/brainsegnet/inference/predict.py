@@ -158,9 +158,12 @@ def find_used(case: str, present: Collection[str], card: Card) -> list[str]:
     """
     used = [name for name in card.sequences if name in present]
     absent = [name for name in card.sequences if name not in used]
-    if not used or (absent and not card.input.any_subset):
+    required = [name for name in absent if name in card.task.required]
+    if not used or required or (absent and not card.input.any_subset):
         needs = f"needs {'one or more' if card.input.any_subset else 'all'} of {', '.join(card.sequences)}"
         remedy = "add one" if card.input.any_subset else "add what is missing, or take a model that allows it"
+        if required:
+            needs, remedy = f"needs {', '.join(required)}", "add it, or take another model"
         raise MissingSequence(
             f"case {case} has no {', '.join(absent)}, only {', '.join(present)}, "
             f"and model {card.name} {needs}; {remedy}"

@@ -203,11 +203,28 @@ def brain_rows(card: BrainCard) -> list[tuple[str, str]]:
     return list(rows.items())
 
 
+def _takes(card: Card) -> str:
+    """Which sequences a model takes."""
+    if not card.input.any_subset:
+        return ", ".join(card.sequences)
+    required = [name for name in card.sequences if name in card.task.required]
+    others = [name for name in card.sequences if name not in required]
+    return f"{', '.join(required)} with any of {', '.join(others)}" if required else f"any of {', '.join(others)}"
+
+
+def _needs(card: Card) -> str:
+    """How many of its sequences a model needs."""
+    if not card.input.any_subset:
+        return "all needed"
+    required = [name for name in card.sequences if name in card.task.required]
+    return f"any subset with {', '.join(required)}" if required else "any subset"
+
+
 def _facts(model: Model) -> dict[str, str]:
     card = model.card
     bytes_ = sum(path.stat().st_size for path in model.folder.rglob("*") if path.is_file())
     return {
-        "takes": ("any of " if card.input.any_subset else "") + ", ".join(card.sequences),
+        "takes": _takes(card),
         "finds": _labels(card),
         "trained on": card.training.data.sources,
         "licence": card.licence,
@@ -264,7 +281,7 @@ def card_rows(card: Card) -> list[tuple[str, str]]:
         "name": card.name,
         "task": card.task.name,
         "labels": _labels(card),
-        "sequences": ", ".join(card.input.sequences) + (" (any subset)" if card.input.any_subset else " (all needed)"),
+        "sequences": f"{', '.join(card.sequences)} ({_needs(card)})",
         "normalisation": card.input.normalisation,
         "widths": f"{', '.join(map(str, card.network.widths))}; {card.network.refined} in the refinement",
         "stride": " x ".join(map(str, card.network.stride)),

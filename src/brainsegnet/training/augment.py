@@ -4,7 +4,7 @@ Source: section "Data Augmentation" of Hu et al. 2020, and the wider ranges of t
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -82,9 +82,21 @@ def _symmetric(rng: np.random.Generator, limits: Range) -> float:
     return float(rng.uniform(low, high))
 
 
-def drop_sequences(rng: np.random.Generator, params: AugmentParams, sequences: int) -> AugmentParams:
-    """The same augmentation with a random proper subset of the sequences, at least one."""
-    kept = rng.permutation(sequences) < rng.integers(1, max(sequences, 2))
+def drop_sequences(
+    rng: np.random.Generator, params: AugmentParams, sequences: int, required: Collection[int] = ()
+) -> AugmentParams:
+    """The same augmentation with a random proper subset of the sequences: at least one, and all that are required.
+
+    Args:
+        rng: Source of randomness.
+        params: The augmentation.
+        sequences: Number of sequences.
+        required: Indices of those that every sample keeps.
+    """
+    free = [k for k in range(sequences) if k not in required]
+    order, least = rng.permutation(len(free)), 0 if required else 1
+    chosen = order < rng.integers(least, max(len(free), least + 1))
+    kept = np.isin(np.arange(sequences), [*required, *np.array(free, int)[chosen]])
     return replace(params, kept=tuple(kept.tolist()))
 
 

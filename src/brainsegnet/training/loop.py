@@ -45,6 +45,7 @@ class Plan:
         design: A network other than Brain SegNet; None is Brain SegNet as in the recipe.
         start: Weights to start from; None is random weights drawn by the seed.
         origin: SHA-256 of the file of `start`. Only a training with the same one is resumed.
+        required: Channels that no sample loses.
     """
 
     recipe: Recipe
@@ -57,6 +58,7 @@ class Plan:
     design: Design | None = None
     start: Weights | None = None
     origin: str = ""
+    required: tuple[int, ...] = ()
 
     @property
     def network(self) -> Design:
@@ -179,7 +181,8 @@ class _Training:
         self.plan, self.recipe, self.fabric, self.monitoring = plan, plan.recipe, fabric, monitoring
         self.buffer, self.shapes = buffer, [scan.image.shape for scan in scans]
         self.state, self.layout = _begin(plan, fabric), plan.network.layout
-        self.sampler = Sampler(scans, plan.recipe, plan.patch, plan.seed, fabric.device, (buffer.depth,) * buffer.size)
+        depths = (buffer.depth,) * buffer.size
+        self.sampler = Sampler(scans, plan.recipe, plan.patch, plan.seed, fabric.device, depths, plan.required)
         self.throughput = Throughput(fabric.device)
         self.started = self.saved = time.monotonic()
         self.has_state, self.state_minutes = False, min(monitoring.first_state, monitoring.state_minutes)

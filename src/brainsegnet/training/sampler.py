@@ -111,6 +111,7 @@ class Sampler:
         device: Where the scans are kept and the samples are cut.
         depths: Number of slices that each further scan counts in an epoch. `put` brings these scans, and may replace
             them.
+        required: Channels that no sample loses.
     """
 
     def __init__(
@@ -121,8 +122,10 @@ class Sampler:
         seed: int,
         device: torch.device,
         depths: Sequence[int] = (),
+        required: Sequence[int] = (),
     ) -> None:
         self.recipe, self.patch, self.seed, self.device = recipe, patch, seed, device
+        self.required = tuple(required)
         self.depths = (*(scan.depth for scan in scans), *depths)
         self.places = [(i, s) for i, depth in enumerate(self.depths) for s in slab_starts(depth, patch[0])]
         self.scans: dict[int, Scan] = {}
@@ -187,7 +190,8 @@ class Sampler:
     def _draw_params(self, rng: np.random.Generator, stage: Stage, sequences: int) -> AugmentParams:
         augmented = rng.random() < stage.augment
         params = draw_params(rng, self.recipe.augmentation, sequences, self.patch[0]) if augmented else AugmentParams()
-        return drop_sequences(rng, params, sequences) if rng.random() < self.recipe.drop_sequences else params
+        dropped = rng.random() < self.recipe.drop_sequences
+        return drop_sequences(rng, params, sequences, self.required) if dropped else params
 
     def _around_lesion(
         self, rng: np.random.Generator, scan: int, start: int, params: AugmentParams

@@ -162,6 +162,7 @@ def make_plan(split: DataSplit, options: TrainOptions, parent: Model | None) -> 
     recipe = recipe.fit_to(len(split.training) + (options.simulated or 0))
     budget, patch = options.budget or recipe.budget(), recipe.patch or task.patch
     plan = Plan(recipe, budget, len(split.sequences), task.classes, patch, options.seed, task.region_classes)
+    plan = replace(plan, required=task.find_required(split.sequences))
     if parent is None:
         return plan
     start = inherit_weights(parent, plan, split.sequences, task)
