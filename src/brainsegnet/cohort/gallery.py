@@ -189,7 +189,7 @@ def find_brain(note: Mapping[str, Any], target: Path, image: Volume, labels: Lab
 
 def _mark(note: Mapping[str, Any], target: Path, scan: Scan | None) -> str:
     """What changes if a thumbnail would: of the JSON, the label map and the scan."""
-    facts = [_EDITION, repr(note), scan and scan.is_preprocessed]
+    facts: list[object] = [_EDITION, repr(note), scan and scan.is_preprocessed]
     for path in (target, scan.path if scan else None):
         with suppress(OSError):
             facts += [(stat.st_size, stat.st_mtime_ns) for stat in ([path.stat()] if path else [])]

@@ -180,9 +180,8 @@ def _judge(measure: Measure, values: Doubles, name: str) -> Iterator[tuple[int, 
     if measure.kind == "volume":
         none, judged = np.flatnonzero(values <= 0), np.flatnonzero(values > 0)
         if 0 < (share := len(none) / len(values)) <= RARE:
-            reason = Reason(
-                -NormalDist().inv_cdf(share / 2), f"{name} {_NONE}, as in {tell_share(share)} of the cohort"
-            )
+            told = f"{name} {_NONE}, as in {tell_share(share)} of the cohort"
+            reason = Reason(-NormalDist().inv_cdf(share / 2), told)
             yield from ((index, reason) for index in none.tolist())
     if len(judged) < LEAST_CASES:
         return

@@ -50,7 +50,7 @@ class Seen:
     labels: str = ""
     report: str = ""
     measures: Mapping[Measure, float] = field(default_factory=dict)
-    picture: Picture = Picture()
+    picture: Picture = field(default_factory=Picture)
     doubtful: bool = False
     reasons: Sequence[str] = ()
     group: Group = Group.REST

@@ -1,6 +1,6 @@
 """The pages of `cohort report` as HTML: a summary, the cases, and a table of their names.
 
-`quality.html.j2` and `names.html.j2` write them. Pages ask for nothing but their thumbnails, and only the table of names
+`quality.html.j2` and `names.html.j2` write them. Pages ask for nothing but their thumbnails. Only the table of names
 has a script, of a few lines, which filters it.
 """
 
@@ -90,7 +90,8 @@ def write_pages(cases: Sequence[Seen], summary: Summary, folder: Path, task: Tas
 def _render_cases(frame: _Frame, number: int, cases: Sequence[Seen], summary: Mapping[str, Any] | None = None) -> str:
     up = "" if number == 1 else "../"
     groups = [(_HEADINGS[group], list(part)) for group, part in groupby(cases, key=lambda one: one.group)]
-    return _template("quality.html.j2").render(
+    return _render(
+        "quality.html.j2",
         frame=frame,
         number=number,
         near=_near(number, frame.pages),
@@ -109,19 +110,15 @@ def _render_names(frame: _Frame, cases: Sequence[Seen], homes: Mapping[int, str]
     """The table of names, with the script that filters it."""
     script = files("brainsegnet.cohort").joinpath("names.js").read_text("utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    words = {Group.FAILED: "failed", Group.OUTLIER: "outlier", Group.WARNED: "warnings", Group.REST: ""}
-    rows = [
-        (
-            one.case,
-            f"../{homes[one.number]}#case{one.number}" if one.number in homes else "",
-            one.status,
-            words[one.group],
-        )
-        for one in sorted(cases, key=lambda one: one.case)
-    ]
-    return _template("names.html.j2").render(
+    words = {Group.OUTLIER: ", outlier", Group.WARNED: ", warnings"}
+    rows = []
+    for one in sorted(cases, key=lambda one: one.case):
+        page = f"../{homes[one.number]}#case{one.number}" if one.number in homes else ""
+        rows.append((one.case, page, f"{one.status}{words.get(one.group, '')}"))
+    return _render(
+        "names.html.j2",
         frame=frame,
-        rows=[(case, page, state, "" if word == state else word) for case, page, state, word in rows],
+        rows=rows,
         style=_read_style(),
         script=script,
         digest=digest,
@@ -131,21 +128,16 @@ def _render_names(frame: _Frame, cases: Sequence[Seen], homes: Mapping[int, str]
 def _show(one: Seen, up: str, regions: Mapping[str, str]) -> dict[str, Any]:
     """What the template shows of a case."""
     results = f"{up}../"
-    volumes = [
-        f"{told} {one.measures[Measure('volume', name)]:.1f} ml" for name, told in regions.items() if one.measures
-    ]
-    links = [
-        ("label map", one.labels),
-        ("JSON", one.labels and f"{one.labels.removesuffix('.nii.gz')}.json"),
-        ("report", one.report),
-    ]
+    known = {told: one.measures.get(Measure("volume", name)) for name, told in regions.items()}
+    json = f"{one.labels.removesuffix('.nii.gz')}.json" if one.labels else ""
+    links = [("label map", one.labels), ("JSON", json), ("report", one.report)]
     return {
         "number": one.number,
         "case": one.case,
         "kind": one.kind,
         "picture": f"{up}{quote(one.picture.file)}" if one.picture.file else "",
-        "lacks": one.picture.lacks or "no result" if one.status == "failed" else one.picture.lacks,
-        "volumes": ", ".join(volumes),
+        "lacks": "no result" if one.status == "failed" else one.picture.lacks,
+        "volumes": ", ".join(f"{told} {ml:.1f} ml" for told, ml in known.items() if ml is not None),
         "reasons": one.reasons,
         "sentences": [said.removeprefix(f"case {one.case}: ") for said in one.sentences],
         "links": [(word, f"{results}{quote(path)}") for word, path in links if path],
@@ -156,7 +148,7 @@ def _summarise(
     cases: Sequence[Seen], summary: Summary, regions: Mapping[str, str], task: Task | None
 ) -> dict[str, Any]:
     """What the template shows of the whole cohort."""
-    groups = Counter(one.group for one in cases)
+    groups, palette = Counter(one.group for one in cases), colours(task, "safe") if task else {}
     tiles = [(name, summary.states[name]) for name in ("done", "failed", "running", "waiting")]
     tiles = [(name, count) for name, count in tiles if count or name in ("done", "failed")]
     tiles += [("outliers", groups[Group.OUTLIER]), ("with warnings alone", groups[Group.WARNED])]
@@ -164,19 +156,14 @@ def _summarise(
     for name, told in regions.items():
         values = [one.measures[key] for one in done if (key := Measure("volume", name)) in one.measures]
         charts.append((told, draw_histogram(values, f"Histogram of the volume: {told}", "ml"), _tell_volumes(values)))
-    failures = [[kind, said, count] for (kind, said), count in summary.failures.most_common(MOST_KINDS)]
-    warnings = [[said, count] for said, count in summary.warnings.most_common(MOST_KINDS)]
-    work = [[processor, engine, count] for (processor, engine), count in summary.work.most_common()]
     return {
         "tiles": tiles,
         "charts": charts if done else [],
-        "failures": _tabulate(("Kind", "Sentence"), failures),
-        "warnings": _tabulate(("Warning",), warnings),
-        "work": _tabulate(("Processor", "Arithmetic"), work),
+        "failures": _tabulate(summary.failures, "Kind", "Sentence"),
+        "warnings": _tabulate(summary.warnings, "Warning"),
+        "work": _tabulate(summary.work, "Processor", "Arithmetic"),
         "seconds": _tabulate_seconds(summary.seconds),
-        "legend": [(task.labels[value], _hex(colour)) for value, colour in colours(task, "safe").items()]
-        if task
-        else [],
+        "legend": [(task.labels[value], _hex(colour)) for value, colour in palette.items()] if task else [],
         "brain": _hex(BRAIN),
         "least": LEAST_CASES,
         "limit": LIMIT,
@@ -184,8 +171,11 @@ def _summarise(
     }
 
 
-def _tabulate(words: Sequence[str], rows: Sequence[Sequence[Cell]]) -> str:
-    """A table of words and a number of cases; empty without a row."""
+def _tabulate(counted: Counter[Any], *words: str) -> str:
+    """A table of words and their number of cases, the most frequent first; empty without a row."""
+    rows: list[list[Cell]] = []
+    for said, count in counted.most_common(MOST_KINDS):
+        rows.append([*(said if isinstance(said, tuple) else (said,)), count])
     return Table([*text_columns(*words), *number_columns("Cases")], rows).to_html() if rows else ""
 
 
@@ -241,6 +231,11 @@ def _name_page(number: int) -> str:
 
 def _hex(colour: tuple[float, float, float]) -> str:
     return "#" + "".join(f"{round(255 * part):02x}" for part in colour)
+
+
+def _render(template: str, **content: Any) -> str:  # noqa: ANN401
+    page: str = _template(template).render(content)
+    return page
 
 
 @cache

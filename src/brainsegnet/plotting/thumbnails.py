@@ -49,10 +49,10 @@ def draw_thumbnail(
     per_mm = CELL / max(mm for size in sizes_mm for mm in size)
     sheet = np.zeros((SIZE[1], SIZE[0], 3))
     for number, (view, grey, size_mm) in enumerate(zip(scene.views, scene.cut_grey(scan), sizes_mm, strict=True)):
-        high, wide = pixels = tuple(min(max(round(mm * per_mm), 1), CELL) for mm in size_mm)
+        high, wide = (min(max(round(mm * per_mm), 1), CELL) for mm in size_mm)
         top, left = (CELL - high) // 2, CELL * number + (CELL - wide) // 2
         mask = None if inside is None else view.cut(inside)
-        sheet[top : top + high, left : left + wide] = _draw(grey, view.cut(lesion), mask, pixels, palette)
+        sheet[top : top + high, left : left + wide] = _draw(grey, view.cut(lesion), mask, (high, wide), palette)
     return _to_webp(sheet)
 
 
