@@ -57,7 +57,7 @@ _RULES: Mapping[Kind, _Rule] = {
 }
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True)
 class Measure:
     """Something that each result has one number for.
 
@@ -116,7 +116,7 @@ def find_outliers(cases: Sequence[Mapping[Measure, float]], tumour: bool = False
         tumour: Whether the regions are those of a tumour, for the words.
     """
     reasons: list[list[Reason]] = [[] for _ in cases]
-    for measure in sorted({measure for case in cases for measure in case}):
+    for measure in dict.fromkeys(measure for case in cases for measure in case):
         places = [place for place, case in enumerate(cases) if measure in case]
         values = np.array([cases[place][measure] for place in places])
         for index, reason in _judge(measure, values, name_measure(measure, tumour)):

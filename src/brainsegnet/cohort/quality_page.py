@@ -136,7 +136,7 @@ def _show(one: Seen, up: str, regions: Mapping[str, str]) -> dict[str, Any]:
         "case": one.case,
         "kind": one.kind,
         "picture": f"{up}{quote(one.picture.file)}" if one.picture.file else "",
-        "lacks": "no result" if one.status == "failed" else one.picture.lacks,
+        "lacks": one.picture.lacks,
         "volumes": ", ".join(f"{told} {ml:.1f} ml" for told, ml in known.items() if ml is not None),
         "reasons": one.reasons,
         "sentences": [said.removeprefix(f"case {one.case}: ") for said in one.sentences],

@@ -6,6 +6,8 @@ from html import escape
 
 import numpy as np
 
+from brainsegnet._types import Doubles
+
 BINS, WIDE, HIGH = 24, 340, 110
 """Number of bars, and width and height in pixels; the axis is below."""
 _AXIS, _ZERO = 18, 30
@@ -34,7 +36,7 @@ def draw_histogram(values: Sequence[float], label: str, unit: str) -> str:
     parts.append(_draw_bar("none", 0, _ZERO - 12, zeros * tall / most, f"0 {unit}: {zeros}"))
     parts.append(f'<text x="{(_ZERO - 12) / 2}" y="{HIGH - 4}" text-anchor="middle">0</text>')
     low, high = math.log10(edges[0]), math.log10(edges[-1])
-    for tick in _choose_ticks(edges[0], edges[-1]):
+    for tick in _choose_ticks(edges[0], edges[-1]) if counts else ():
         x = _ZERO + (math.log10(tick) - low) / (high - low) * (WIDE - _ZERO)
         anchor = "end" if x > WIDE - 20 else "middle"
         parts.append(f'<text x="{x:.1f}" y="{HIGH - 4}" text-anchor="{anchor}">{_spell(tick)}</text>')
@@ -42,7 +44,7 @@ def draw_histogram(values: Sequence[float], label: str, unit: str) -> str:
     return f'<svg class="histogram" {said}>{"".join(parts)}</svg>'
 
 
-def _choose_edges(values: "np.ndarray[tuple[int, ...], np.dtype[np.float64]]") -> "np.ndarray":
+def _choose_edges(values: Doubles) -> Doubles:
     low, high = float(values.min()), float(values.max())
     middle = math.sqrt(low * high)
     low, high = min(low, middle / 1.5), max(high, middle * 1.5)
