@@ -296,9 +296,10 @@ def test_of_a_skull_the_outline_is_that_of_the_mask_that_was_saved(cohort):
 def test_a_label_map_that_is_damaged_is_a_sentence(cohort):
     cohort.add("p0")
     cohort.add("p1")
-    cohort.places.target_of(cohort.entries[0]).write_bytes(b"no image")
+    cohort.places.target_of(cohort.entries[1]).write_bytes(b"no image")
     cohort.make()
     assert (cohort.report / "index.html").read_text().count('class="empty">no picture: ') == 1
+    assert cohort.order() == ["p1", "p0"]
 
 
 def test_a_cohort_without_a_result_has_a_page(cohort):

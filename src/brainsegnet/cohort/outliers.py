@@ -24,7 +24,7 @@ LEAST_CASES = 20
 """Among fewer values, none is called an outlier."""
 RARE = 0.1
 """Share of the cohort up to which a volume of zero is an outlier."""
-Kind = Literal["volume", "brain", "moved", "turned", "agreement"]
+MeasureKind = Literal["volume", "brain", "moved", "turned", "agreement"]
 _NUMBER = re.compile(r"(?<!\w)\d+(?:[.,]\d+)*(?!\w)")
 _NONE = "of 0 ml"
 
@@ -48,7 +48,7 @@ class _Rule:
     floor: float | None
 
 
-_RULES: Mapping[Kind, _Rule] = {
+_RULES: Mapping[MeasureKind, _Rule] = {
     "volume": _Rule("of {} ml", "smaller", "larger", 0.05, 1e-6),
     "brain": _Rule("of {} ml", "smaller", "larger", 0.02, 1e-6),
     "moved": _Rule("was moved by {} mm", "", "further", 0.2, 0.5),
@@ -67,7 +67,7 @@ class Measure:
         name: The region or sequence.
     """
 
-    kind: Kind
+    kind: MeasureKind
     name: str = ""
 
 
@@ -94,7 +94,7 @@ def measure_note(note: Mapping[str, Any]) -> dict[Measure, float]:
     """
     brain, head = get(note, "brain"), get(note, "head")
     stripped = str(head.get("skull")).startswith("stripped")
-    told: list[tuple[Kind, str, object]] = [
+    told: list[tuple[MeasureKind, str, object]] = [
         *(("volume", region, ml) for region, ml in get(note, "volumes_ml", "regions").items()),
         ("brain", "", brain.get("volume_ml", head.get("volume_ml") if stripped else None)),
     ]
@@ -168,7 +168,7 @@ def count_kinds(cases: Iterable[tuple[str, Sequence[str]]]) -> Counter[str]:
 
 
 @cache
-def _measure(kind: Kind, name: str) -> Measure:
+def _measure(kind: MeasureKind, name: str) -> Measure:
     return Measure(kind, name)
 
 

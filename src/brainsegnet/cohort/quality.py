@@ -23,7 +23,7 @@ class Group(IntEnum):
     REST = 3
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Seen:
     """A case as the pages show it.
 
@@ -91,8 +91,8 @@ class Summary:
 def rank(cases: Sequence[Seen], tumour: bool = False) -> list[Seen]:
     """The cases in their order on the pages, with the reasons why they are outliers.
 
-    Failed cases come first, by the kind of failure. Then outliers, and cases whose alignment is doubtful, the most
-    unusual first. Then cases with warnings, the rarest warning first. Then the others by name. Cases without a result
+    Failed cases come first, by the kind of failure. Then outliers, and cases whose alignment is doubtful or whose
+    result cannot be drawn, the most unusual first. Then cases with warnings, the rarest warning first. Then the others by name. Cases without a result
     are last.
 
     Args:
@@ -104,7 +104,7 @@ def rank(cases: Sequence[Seen], tumour: bool = False) -> list[Seen]:
     failed = [replace(one, group=Group.FAILED) for one in cases if one.status == "failed"]
     placed = [((one.group, one.kind, 0.0, one.case), one) for one in failed]
     for one, reasons in zip(done, find_outliers([one.measures for one in done], tumour), strict=True):
-        strength = max([reason.strength for reason in reasons] + [LIMIT] * one.doubtful, default=0.0)
+        strength = max([reason.strength for reason in reasons] + [LIMIT] * (one.doubtful or not one.picture.file), default=0.0)
         rarest = min((kinds[describe_kind(said, one.case)] for said in one.sentences), default=0)
         group = Group.OUTLIER if strength else Group.WARNED if one.sentences else Group.REST
         place = -strength if strength else float(rarest)
