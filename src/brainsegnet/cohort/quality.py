@@ -104,7 +104,9 @@ def rank(cases: Sequence[Seen], tumour: bool = False) -> list[Seen]:
     failed = [replace(one, group=Group.FAILED) for one in cases if one.status == "failed"]
     placed = [((one.group, one.kind, 0.0, one.case), one) for one in failed]
     for one, reasons in zip(done, find_outliers([one.measures for one in done], tumour), strict=True):
-        strength = max([reason.strength for reason in reasons] + [LIMIT] * (one.doubtful or not one.picture.file), default=0.0)
+        strength = max(
+            [reason.strength for reason in reasons] + [LIMIT] * (one.doubtful or not one.picture.file), default=0.0
+        )
         rarest = min((kinds[describe_kind(said, one.case)] for said in one.sentences), default=0)
         group = Group.OUTLIER if strength else Group.WARNED if one.sentences else Group.REST
         place = -strength if strength else float(rarest)
