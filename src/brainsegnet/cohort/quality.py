@@ -92,8 +92,8 @@ def rank(cases: Sequence[Seen], tumour: bool = False) -> list[Seen]:
     """The cases in their order on the pages, with the reasons why they are outliers.
 
     Failed cases come first, by the kind of failure. Then outliers, and cases whose alignment is doubtful or whose
-    result cannot be drawn, the most unusual first. Then cases with warnings, the rarest warning first. Then the others by name. Cases without a result
-    are last.
+    result cannot be drawn, the most unusual first. Then cases with warnings, the rarest warning first. Then the others
+    by name. Cases without a result are last.
 
     Args:
         cases: In any order.
