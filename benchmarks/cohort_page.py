@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,8 +34,8 @@ from brainsegnet.inference import SegmentOptions, segmenter
 from brainsegnet.model.store import resolve_model
 from brainsegnet.simulation.simulate import SimulateOptions, simulate
 
-sys.path.insert(0, str(Path(__file__).parent))
-from kill_cohort import open_threshold, replace_each
+sys.path.append(str(Path(__file__).parents[1]))
+from benchmarks.kill_cohort import open_threshold, replace_each
 
 SEGMENTING = SegmentOptions(device="cpu", threads=1, keep_all_components=True, presence_check=False)
 TINY, FULL = (24, 40, 40), (155, 240, 240)
@@ -65,7 +65,7 @@ def copy_results(few: Places, out: Path, cases: int, seed: int = 0) -> None:
         entries.append(entry)
         if draw.random() < 0.01:
             kind, said = draw.choice(FAILURES)
-            note: Mapping[str, Any] = {"kind": kind, "error": f"case {entry.case}: {said}", "cohort": {}}
+            note: dict[str, Any] = {"kind": kind, "error": f"case {entry.case}: {said}", "cohort": {}}
             write_text(json.dumps(note), places.error_of(entry))
             continue
         shutil.copyfile(few.target_of(model), places.target_of(entry))

@@ -26,7 +26,7 @@ from brainsegnet.io.images import read_labels, write_image
 from brainsegnet.model.store import resolve_model
 from browser import Browser, find_browser
 
-SCRIPTS = Path(__file__).parents[2] / "benchmarks"
+SCRIPT = Path(__file__).parents[2] / "benchmarks" / "cohort_page.py"
 MARKUP = '<b onmouseover=alert(1)>"it\'s" & <script>alert(2)</script>'
 CASES = 20
 
@@ -34,14 +34,12 @@ CASES = 20
 @pytest.fixture(scope="module")
 def script():
     """The benchmark of the pages, which segments phantoms with a threshold."""
-    sys.path.insert(0, str(SCRIPTS))
-    try:
-        spec = importlib.util.spec_from_file_location("cohort_page", SCRIPTS / "cohort_page.py")
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        yield module
-    finally:
-        sys.path.remove(str(SCRIPTS))
+    paths = [*sys.path]
+    spec = importlib.util.spec_from_file_location("cohort_page", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    yield module
+    sys.path[:] = paths
 
 
 @pytest.fixture(scope="module")
