@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -34,6 +35,10 @@ def test_a_cohort_is_found_run_and_accounted_for(phantoms, tmp_path):
     assert cohort("ledger", out, "--out", tmp_path / "all.parquet").returncode == 0
     table = parquet.read_table(tmp_path / "all.parquet")
     assert table["status"].to_pylist() == ["done"] * 3
+    done = cohort("report", out, "--page-cases", 2)
+    assert done.returncode == 0, done.stderr
+    assert "of 3 cases to look at first; 3 thumbnails drawn, 0 kept; open " in done.stdout
+    assert Path(done.stdout.split("open ")[1].strip()).is_file()
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The group `brainsegnet cohort`: find, run, status, ledger. Heavy libraries load when a command runs."""
+"""The group `brainsegnet cohort`: find, run, status, ledger, report. Heavy libraries load when a command runs."""
 
 import sys
 from pathlib import Path
@@ -9,7 +9,7 @@ from cyclopts import App, Parameter
 from brainsegnet.cli.app import Overwrite, Paths, app, keep_existing, verb
 from brainsegnet.cli.bars import CasesBar
 from brainsegnet.cli.messages import complain, say, show
-from brainsegnet.cohort import CohortOptions
+from brainsegnet.cohort import CohortOptions, QualityOptions
 from brainsegnet.inference import SegmentOptions
 
 if TYPE_CHECKING:
@@ -131,6 +131,28 @@ def ledger(folders: Paths, /, *, out: Path | None = None, overwrite: Overwrite =
     keep_existing([out], overwrite)
     count = merge_ledgers(folders, out)
     say(f"done; {count} cases in {out}")
+
+
+@verb(cohort)
+def report(folder: Path, /, *, options: Annotated[QualityOptions | None, Parameter(name="*")] = None) -> None:
+    """Write pages with a thumbnail of every case: first those that failed, are outliers or have warnings.
+
+    It can be given at any time, also while cases are at work. Thumbnails of unchanged results are kept.
+
+    Example: brainsegnet cohort report DIR
+
+    Parameters
+    ----------
+    folder
+        Folder of the cohort. The pages go to the folder report beside the results.
+    """
+    from brainsegnet.cohort.quality_report import write_quality_reports
+
+    with _CohortBar() as bar:
+        found = write_quality_reports(folder, options, bar)
+    for one in found:
+        drawn = f"{one.drawn} thumbnails drawn, {one.kept} kept"
+        say(f"done; {one.first} of {one.cases} cases to look at first; {drawn}; open {one.page}")
 
 
 def describe(status: "Status") -> list[str]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from brainsegnet._atomic import IMAGES, OutputOptions, find_suffix, stem_of
+from brainsegnet._atomic import IMAGES, OutputOptions, find_suffix
 from brainsegnet.cli.app import (
     Overwrite,
     Paths,
@@ -25,7 +25,7 @@ from brainsegnet.cli.messages import complain, detail, say, show, show_table
 from brainsegnet.errors import BrainSegNetError
 from brainsegnet.inference import SegmentOptions
 from brainsegnet.metrics import ScoreOptions
-from brainsegnet.reporting import ReportOptions
+from brainsegnet.reporting import ReportOptions, name_page
 
 if TYPE_CHECKING:
     from brainsegnet.pipeline.batch import BatchResult, SavedCase
@@ -244,16 +244,6 @@ class _SavedCases(CasesBar):
             detail(f"{name}: {note}")
         if self._pages.report:
             self._write_page(result.path)
-
-
-def name_page(path: Path) -> Path:
-    """The report beside a label map.
-
-    Examples:
-        >>> name_page(Path("out/pat1.nii.gz")).as_posix()
-        'out/pat1.html'
-    """
-    return path.with_name(f"{stem_of(path)}.html")
 
 
 def _show_timings(cases: "BatchResult") -> None:

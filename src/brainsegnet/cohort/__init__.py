@@ -61,6 +61,24 @@ class CohortOptions:
 
 
 @dataclass(frozen=True)
+class QualityOptions:
+    """How the pages of a cohort are made. The fields are options of `brainsegnet cohort report`.
+
+    Raises:
+        UsageError: a number is below 1.
+    """
+
+    page_cases: int = 200
+    "Cases on a page."
+    threads: int | None = None
+    "Thumbnails that are drawn at the same time. By default one for each core."
+
+    def __post_init__(self) -> None:
+        if self.page_cases < 1 or (self.threads is not None and self.threads < 1):
+            raise UsageError("--page-cases and --threads must be 1 or more")
+
+
+@dataclass(frozen=True)
 class BidsOptions:
     """Which participants of a BIDS data set are processed. The fields are options of `brainsegnet bids`."""
 

@@ -67,11 +67,11 @@ def is_complete(note: Note, target: Path) -> bool:
     for kind, keys in (("uncertainty", ("entropy",)), ("dicom", ("segmentation", "report"))):
         if isinstance(files := note.get(kind), dict):
             named += [files[key] for key in keys if files.get(key)]
-    there = all(isinstance(name, str) and _stay_beside(target, name).is_file() for name in named)
+    there = all(isinstance(name, str) and stay_beside(target, name).is_file() for name in named)
     return there and note.get("labels") == target.name
 
 
-def _stay_beside(target: Path, name: str) -> Path:
+def stay_beside(target: Path, name: str) -> Path:
     """A file beside the target, or in a folder beside it, whatever a JSON says."""
     return target.parent.joinpath(*[part for part in Path(name).parts[-2:] if part not in ("..", "/")])
 

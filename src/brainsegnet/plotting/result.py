@@ -70,7 +70,7 @@ def open_result(
     return Shown(
         name=found.case.name,
         labels=labels,
-        task=load_task(task) if isinstance(task, str) else task or _find_task(found.note, labels),
+        task=load_task(task) if isinstance(task, str) else task or find_shown_task(found.note, labels),
         images=found.read(),
         maps=maps,
         truth=read_labels(truth) if truth else None,
@@ -104,7 +104,7 @@ def _find_motions(note: Mapping[str, Any]) -> Mapping[str, Any]:
     return moved if isinstance(moved, dict) else {}
 
 
-def _find_task(note: Mapping[str, Any], labels: LabelMap) -> Task:
+def find_shown_task(note: Mapping[str, Any], labels: LabelMap) -> Task:
     """The task of a result, or one made of the names of its labels alone."""
     if task := find_task(note):
         return task

@@ -4,7 +4,9 @@ This file holds the options, which load no heavy library.
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 
+from brainsegnet._atomic import stem_of
 from brainsegnet.errors import UsageError
 
 
@@ -26,3 +28,13 @@ class ReportOptions:
     def __post_init__(self) -> None:
         if self.identify and not self.report:
             raise UsageError("--identify is for the report; add --report")
+
+
+def name_page(path: Path) -> Path:
+    """The report beside a label map.
+
+    Examples:
+        >>> name_page(Path("out/pat1.nii.gz")).as_posix()
+        'out/pat1.html'
+    """
+    return path.with_name(f"{stem_of(path)}.html")
