@@ -258,7 +258,7 @@ def list_plans(base: Plan) -> Iterator[Plan]:
         for cores in SIZES:
             for disk in DISKS:
                 for hours in FAILURES:
-                    for shared in (False, True):
+                    for shared in (False, True) if disk == max(DISKS) else (False,):
                         yield replace(
                             base, nodes=nodes, cores=cores, disk=disk, hours_between_failures=hours, shared=shared
                         )

@@ -7,7 +7,7 @@ the job gives its cases back. It sends SIGINT before the end of its time, and th
 import os
 import shlex
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from brainsegnet._atomic import writable, write_text
@@ -73,7 +73,7 @@ def write_scripts(
     threads = f"$((SLURM_CPUS_PER_TASK / {options.workers}))" if options.workers > 1 else "$SLURM_CPUS_PER_TASK"
     if segmenting.max_memory_gb is None:
         run += ["--max-memory-gb", f"{slurm.memory_gb / 2 / options.workers:.2g}"]
-    program = _name_program(slurm, [out, *_list_folders(out, named)])
+    program = _name_program(slurm, out, named)
     call = f'exec {program} {shlex.join(run)} \\\n    --shard "$SLURM_ARRAY_TASK_ID/{slurm.jobs}" --threads "{threads}"'
     first, second = [
         f"jobs=$(sbatch --parsable {shlex.quote(str(array))})",
@@ -138,15 +138,15 @@ def _set_up() -> Iterator[str]:
     yield f"export {' '.join(f'{name}=$SLURM_CPUS_PER_TASK' for name in _THREADS)}"
 
 
-def _name_program(slurm: SlurmOptions, folders: Iterable[Path]) -> str:
-    """The words that start the program, by itself or in a container that sees these folders."""
+def _name_program(slurm: SlurmOptions, out: Path, model: str) -> str:
+    """The words that start the program, by itself or in a container that sees the cohort, its cases and the model."""
     if slurm.apptainer is None:
         return shlex.join([sys.executable, "-m", "brainsegnet"])
     image = Path(os.path.abspath(slurm.apptainer))
     if not image.is_file():
         raise DatasetError(f"there is no image {image}; build it with apptainer build, or leave out --apptainer")
     binds = []
-    for folder in folders:
+    for folder in (out, *_list_folders(out, model)):
         if {",", ":"} & {*str(folder)}:
             raise OutputError(f"{folder} cannot be seen in a container, for its comma or colon; rename the folder")
         binds += ["--bind", shlex.quote(str(folder))]
