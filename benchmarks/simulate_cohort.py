@@ -1,8 +1,8 @@
 """Simulate a cohort of a million cases on many nodes: python benchmarks/simulate_cohort.py --out RESULTS.
 
 Nothing is segmented. The seconds of a case are recorded ones. `--record CASES` segments the cases of a folder with
-`cohort run`, and keeps the seconds of cores that this takes and the ledger's seconds of each stage. The rest is
-arithmetic and random numbers:
+`cohort run`, and keeps the seconds of cores that this takes, and the share of each stage. The rest is arithmetic
+and random numbers:
 
 - A node has 2 or 16 cores, and a process for every two. A case keeps its process as long as in the record, times a
   lognormal factor of mean 1.
@@ -35,6 +35,7 @@ import numpy as np
 from brainsegnet._atomic import write_text
 from brainsegnet._machine import describe_cpu, find_versions
 from brainsegnet.cohort.claims import STALE_SECONDS
+from brainsegnet.cohort.ledger import STAGES
 from brainsegnet.cohort.tables import read_parquet
 
 CORES = 2
@@ -211,7 +212,6 @@ def record(cases: Path, out: Path) -> dict[str, Any]:
         (ledger,) = folder.glob("*/ledger.parquet")
         rows = list(read_parquet(ledger))
     each = (others - first) / (count - 2)
-    stages = [name for name in rows[0] if name.startswith("seconds_")]
     facts = {
         "date": datetime.now(UTC).date().isoformat(),
         "processor": describe_cpu(),
@@ -221,12 +221,16 @@ def record(cases: Path, out: Path) -> dict[str, Any]:
         "engine": rows[0]["engine"],
         "core_seconds_a_case": round(each, 3),
         "core_seconds_to_start": round(first - each, 3),
-        "seconds": [
-            {name.removeprefix("seconds_"): row[name] for name in stages if row[name] is not None} for row in rows
-        ],
+        "stage_percent": _share_stages(rows),
     }
     write_text(json.dumps(facts, indent=1) + "\n", out)
     return facts
+
+
+def _share_stages(rows: list[dict[str, Any]]) -> dict[str, float]:
+    """Percent of each stage in the seconds of the ledger, over all cases. What else runs lengthens them all."""
+    totals = {stage: sum(row[f"seconds_{stage}"] or 0.0 for row in rows) for stage in STAGES}
+    return {stage: round(100 * total / sum(totals.values()), 1) for stage, total in totals.items()}
 
 
 def _time_cores(command: list[str]) -> float:
@@ -272,12 +276,12 @@ def describe(plan: Plan, found: Found, price: float) -> dict[str, Any]:
         "disk_gb_a_second": plan.disk / 1e9,
         "hours_between_failures": plan.hours_between_failures if plan.hours_between_failures < math.inf else None,
         "how": "shared" if plan.shared else "parts",
-        "hours": round(found.hours, 2),
-        "core_hours": round(found.core_hours, 1),
-        "repeated_percent": round(100 * found.repeated, 4),
-        "utilisation": round(found.utilisation, 3),
+        "hours": round(float(found.hours), 2),
+        "core_hours": round(float(found.core_hours), 1),
+        "repeated_percent": round(float(100 * found.repeated), 4),
+        "utilisation": round(float(found.utilisation), 3),
         "failures": found.failures,
-        "cost": round(price * found.core_hours, 2),
+        "cost": round(float(price * found.core_hours), 2),
     }
 
 
