@@ -28,8 +28,8 @@ def million_cases() -> Generated:
     most = max(row["repeated_percent"] for row in rows.values())
     taken = record.data["assumptions"]
     notes = [
-        f"{taken['cases']:,} prepared scans of {2 * taken['seconds']:.2f} core seconds and {taken['case_bytes'] / 1e6:g} "
-        f"MB each; two cores a process; {taken['start']:.1f} s to start one.",
+        f"{taken['cases']:,} prepared scans of {2 * taken['seconds']:.2f} core seconds and "
+        f"{taken['case_bytes'] / 1e6:g} MB each; two cores a process; {taken['start']:.1f} s to start one.",
         "Parts unless it says shared; the disk gives 10 GB a second unless it says 1 GB. Failing: each node once in 24 "
         f"hours on average. At most {most:.3f} % of the work was repeated.",
         f"Core hours: with failures. If a core hour costs {taken['price_of_a_core_hour']:g}, all cases cost "
