@@ -304,6 +304,7 @@ def main() -> int:
         print(rows[-1], flush=True)
     known = {
         "date": datetime.now(UTC).date().isoformat(),
+        "machine": facts["processor"],
         "sources": [RECORD.name, REAL.name],
         "record": {name: facts[name] for name in ("date", "processor", "load", "cases", "engine")},
         "assumptions": {
