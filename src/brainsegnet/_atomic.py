@@ -186,13 +186,14 @@ def _claimed_in(claim: Path) -> set[str]:
     return set()
 
 
-def refuse_existing(conflicts: Mapping[Path, str], *, can_skip: bool = True) -> None:
+def refuse_existing(conflicts: Mapping[Path, str], *, can_skip: bool = True, flag: str = "--overwrite") -> None:
     """Refuse to replace results.
 
     Args:
         conflicts: Each result that exists, to the reason why it is not the one that is asked for; empty without
             --skip-existing.
         can_skip: Whether the command has --skip-existing.
+        flag: The option that replaces them.
 
     Raises:
         OutputError: there is one.
@@ -204,9 +205,9 @@ def refuse_existing(conflicts: Mapping[Path, str], *, can_skip: bool = True) -> 
     place = "or name another output"
     if reason:
         raise OutputError(
-            f"{path} is there already{more} and is another result: {reason}; add --overwrite to replace it, {place}"
+            f"{path} is there already{more} and is another result: {reason}; add {flag} to replace it, {place}"
         )
-    remedy = "add --skip-existing to continue a stopped run, or --overwrite" if can_skip else "add --overwrite"
+    remedy = f"add --skip-existing to continue a stopped run, or {flag}" if can_skip else f"add {flag}"
     raise OutputError(f"{path} is there already{more}; {remedy} to replace it, {place}")
 
 

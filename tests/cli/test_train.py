@@ -123,3 +123,13 @@ def test_train_says_that_a_model_of_few_steps_is_hardly_trained(run, phantoms, t
     ended = run("train", phantoms, "--task", "brats2015", "--steps", 2, "--validation", 0, "--out", tmp_path / "run")
     assert ended.code == 0 and "warning: model run/last was trained for 2 steps only" in ended.err
     assert open_model(tmp_path / "run").card.training.steps == 2
+
+
+def test_a_dry_run_shows_the_plan_and_writes_nothing(run, quick, left, phantoms, tmp_path):
+    pytest.importorskip("torch")
+    plan = ("--nodes", 2, "--dry-run", "--samples-per-second", 4, "--accelerator", "cpu")
+    ended = run("train", phantoms, *TRAIN, "--out", tmp_path / "run", *plan)
+    assert ended.code == 0 and not ended.err and not left(tmp_path)
+    kinds = [line.partition(":")[0] for line in ended.out.splitlines()]
+    assert kinds[:5] == ["batch", "length", "memory of a process", "rate of a process", "time"]
+    assert ended.out.splitlines()[-1] == ("the time on 2 processes is computed from that of one, and was not measured")

@@ -164,7 +164,7 @@ def test_processors_are_named_in_words():
     assert describe_machine("") == ""
 
 
-SEGMENTING = {("segment",), ("follow",), ("cohort", "run"), ("bids",)}
+SEGMENTING = {("segment",), ("follow",), ("cohort", "run"), ("cohort", "sbatch"), ("bids",)}
 SWITCHED_OFF = {"--no-register", "--no-extract-brain", "--no-presence-check"}
 
 

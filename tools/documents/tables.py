@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from documents import accuracy, brains, calibration, judged, raw, speed, training
+from documents import accuracy, brains, calibration, cohorts, judged, raw, speed, training
 from documents.cells import Generated
 
 TABLES: Mapping[str, Callable[[], Generated]] = {
@@ -51,5 +51,6 @@ TABLES: Mapping[str, Callable[[], Generated]] = {
     "judges-surface-dice": judged.surface_dice,
     "judges-empty": judged.empty_masks,
     "int8": accuracy.int8,
+    "million-cases": cohorts.million_cases,
     "generator": speed.generator,
 }

@@ -89,14 +89,37 @@ def flatten(options: type) -> None:
             options.__annotations__[field.name] = Annotated[field.type, Parameter(name="*")]
 
 
-def keep_existing(outputs: Iterable[Path], overwrite: bool) -> None:
-    """Refuse to replace files, before any work.
+def spell(*options: Any) -> list[str]:  # noqa: ANN401
+    """The words that give options their values; what has its default is left out.
+
+    Examples:
+        >>> from brainsegnet.inference import SegmentOptions
+        >>> spell(SegmentOptions(tta=True, register=False, slabs=31))
+        ['--slabs', '31', '--tta', '--no-register']
+    """
+    words: list[str] = []
+    for one in options:
+        for field in dataclasses.fields(one):
+            value, flag = getattr(one, field.name), _name_flag(field.name)
+            if dataclasses.is_dataclass(value):
+                words += spell(value)
+            elif value == field.default:
+                continue
+            elif isinstance(value, bool):
+                words.append(f"--{flag}" if value else f"--no-{flag}")
+            else:
+                words += [f"--{flag}", *map(str, value if isinstance(value, tuple) else [value])]
+    return words
+
+
+def keep_existing(outputs: Iterable[Path], overwrite: bool, flag: str = "--overwrite") -> None:
+    """Refuse to replace files, before any work. `flag` is the option that sets `overwrite`.
 
     Raises:
         OutputError: one of the outputs exists, and `overwrite` is not set.
     """
     if not overwrite:
-        refuse_existing(dict.fromkeys((path for path in outputs if path.is_file()), ""), can_skip=False)
+        refuse_existing(dict.fromkeys((path for path in outputs if path.is_file()), ""), can_skip=False, flag=flag)
 
 
 def report_failures(failures: Mapping[str, str], done: int) -> None:

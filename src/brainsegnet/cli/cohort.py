@@ -1,4 +1,4 @@
-"""The group `brainsegnet cohort`: find, run, status, ledger, report. Heavy libraries load when a command runs."""
+"""The group `brainsegnet cohort`: find, run, sbatch, status, ledger, report. Heavy libraries load when a command runs."""
 
 import sys
 from pathlib import Path
@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Parameter
 
-from brainsegnet.cli.app import Overwrite, Paths, app, keep_existing, verb
+from brainsegnet.cli.app import Overwrite, Paths, app, keep_existing, spell, verb
 from brainsegnet.cli.bars import CasesBar
 from brainsegnet.cli.messages import complain, say, show
-from brainsegnet.cohort import CohortOptions, QualityOptions
+from brainsegnet.cohort import CohortOptions, QualityOptions, SlurmOptions
 from brainsegnet.inference import SegmentOptions
 
 if TYPE_CHECKING:
@@ -85,6 +85,40 @@ def run(
     if result.stopped:
         sys.exit(130)
     sys.exit(int(bool(result.status.failed or result.changed)))
+
+
+@verb(cohort)
+def sbatch(
+    *,
+    model: Path,
+    out: Path,
+    slurm: Annotated[SlurmOptions, Parameter(name="*")],
+    cohort: Annotated[CohortOptions | None, Parameter(name="*")] = None,
+    options: Annotated[SegmentOptions | None, Parameter(name="*")] = None,
+    script: Path | None = None,
+    overwrite_script: bool = False,
+) -> None:
+    """Write the scripts of an array of jobs for Slurm, and show the two commands that submit them.
+
+    Example: brainsegnet cohort sbatch --model tumour --out DIR --jobs 100
+
+    Parameters
+    ----------
+    model
+        Name of a shipped model, model folder, or output folder of train.
+    out
+        Folder of the cohort, after cohort find.
+    script
+        File of the script; by default DIR/jobs.sh. The script of the ledger is beside it.
+    overwrite_script
+        Replace scripts that exist already. By default they are refused.
+    """
+    from brainsegnet.cohort.slurm import name_scripts, write_scripts
+
+    keep_existing(name_scripts(out, script), overwrite_script, "--overwrite-script")
+    words = spell(cohort or CohortOptions(), options or SegmentOptions())
+    for command in write_scripts(out, model, slurm, words, cohort, options, script):
+        show(command)
 
 
 @verb(cohort)

@@ -9,9 +9,9 @@ from cyclopts import Parameter
 from brainsegnet._atomic import OutputOptions
 from brainsegnet.cli.app import Paths, app, verb
 from brainsegnet.cli.bars import CasesBar, Speaker, TrainingBar
-from brainsegnet.cli.messages import complain, say
+from brainsegnet.cli.messages import complain, say, show
 from brainsegnet.simulation.simulate import SimulateOptions
-from brainsegnet.training import TrainOptions
+from brainsegnet.training import DryRunOptions, TrainOptions
 
 RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")
 """Where launchers say which of several processes this one is; it is the first if all that are set are 0."""
@@ -25,6 +25,7 @@ def train(
     task: str,
     out: Path,
     options: Annotated[TrainOptions | None, Parameter(name="*")] = None,
+    how: Annotated[DryRunOptions | None, Parameter(name="*")] = None,
 ) -> None:
     """Train a model on cases with known lesions, on cases that are simulated during the training, or on both.
 
@@ -33,6 +34,8 @@ def train(
     Example: brainsegnet train MINE/ --task brats2021 --from tumour --out runs/mine --minutes 10
 
     Example: brainsegnet train BRATS/ --task brats2021 --simulated 16 --out runs/both --hold-out pat0007
+
+    Example: brainsegnet train BRATS/ --task brats2021 --recipe modern --out runs/big --nodes 4 --dry-run
 
     Parameters
     ----------
@@ -48,6 +51,9 @@ def train(
     from brainsegnet.model.store import open_model
     from brainsegnet.training.train import train as run
 
+    if how is not None and how.dry_run:
+        _show_estimate(data or [], task, options, how)
+        return
     with TrainingBar() as bar:
         folder = run(data or [], task, out, options, bar)
     if all(os.environ.get(rank, "0") == "0" for rank in RANKS):
@@ -55,6 +61,13 @@ def train(
             complain(f"warning: {warning}")
         say(f"done; try: brainsegnet segment CASE --model {out} --out lesion.nii.gz")
         say(f"and for speed on a CPU, once: brainsegnet export {' '.join(map(str, (out, *(data or ()))))}")
+
+
+def _show_estimate(data: list[Path], task: str, options: TrainOptions | None, how: DryRunOptions) -> None:
+    from brainsegnet.training.estimate import dry_run
+
+    for line in dry_run(data, task, options, how, Speaker()).describe():
+        show(line)
 
 
 @verb(app)

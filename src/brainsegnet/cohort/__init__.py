@@ -6,12 +6,26 @@ a run can end at any moment and be continued, and a table of all cases (the ledg
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from brainsegnet.errors import UsageError
 
 Layout = Literal["flat", "sharded"]
 Retry = Literal["none", "failed"]
+LEAST_MINUTES = 5
+_UNITS = {"M": 2**20, "G": 2**30, "T": 2**40}
+_MEMORY = re.compile(r"[0-9]{1,9}[MGT]")
+_TIMES = [
+    re.compile(form)
+    for form in (
+        r"(?P<minutes>\d{1,9})(:(?P<seconds>\d\d))?",
+        r"(?P<hours>\d{1,9}):(?P<minutes>\d\d):(?P<seconds>\d\d)",
+        r"(?P<days>\d{1,9})-(?P<hours>\d{1,2})(:(?P<minutes>\d\d))?(:(?P<seconds>\d\d))?",
+    )
+]
+"""How Slurm writes times."""
+_WORD = re.compile(r"[A-Za-z0-9_.,-]+")
 _SHARD = re.compile(r"([0-9]+)/([0-9]+)")
 
 
@@ -76,6 +90,68 @@ class QualityOptions:
     def __post_init__(self) -> None:
         if self.page_cases < 1 or (self.threads is not None and self.threads < 1):
             raise UsageError("--page-cases and --threads must be 1 or more")
+
+
+@dataclass(frozen=True)
+class SlurmOptions:
+    """An array of jobs. The fields are options of `brainsegnet cohort sbatch`.
+
+    Raises:
+        UsageError: a number, size, time or name is none that Slurm takes.
+    """
+
+    jobs: int
+    "Number of jobs. Each has a part of the cases, of about the same size in bytes."
+    cpus: int = 2
+    "Cores of a job."
+    memory: str = "6G"
+    "Memory of a job, as in 6G or 6000M. At most half of it is for the network; larger scans are cut."
+    time: str = "04:00:00"
+    """Longest time of a job, as in 04:00:00, 1-12 or 240 (minutes). Two minutes before, it stops after the current
+    case."""
+    partition: str = ""
+    "Partition of Slurm; by default that of the cluster."
+    account: str = ""
+    "Account that pays."
+    apptainer: Path | None = None
+    "Image (.sif) in which the jobs run. By default they run the program that writes the script."
+
+    def __post_init__(self) -> None:
+        if self.jobs < 1 or self.cpus < 1:
+            raise UsageError("--jobs and --cpus must be 1 or more")
+        if not _MEMORY.fullmatch(self.memory) or not int(self.memory[:-1]):
+            raise UsageError(f"--memory {self.memory} is no size; write 6G or 6000M")
+        if not any(form.fullmatch(self.time) for form in _TIMES):
+            raise UsageError(f"--time {self.time} is no time of Slurm; write hours:minutes:seconds, as in 04:00:00")
+        if self.minutes < LEAST_MINUTES:
+            raise UsageError(f"--time {self.time} is too short to open a model; write {LEAST_MINUTES} minutes or more")
+        for name in ("partition", "account"):
+            if (value := getattr(self, name)) and not _WORD.fullmatch(value):
+                raise UsageError(f"--{name} {value} is no name of Slurm's; it has letters, digits, and - _ . , alone")
+
+    @property
+    def minutes(self) -> float:
+        """The longest time.
+
+        Examples:
+            >>> [SlurmOptions(1, time=time).minutes for time in ("04:00:00", "1-12", "240", "30:30")]
+            [240.0, 2160.0, 240.0, 30.5]
+        """
+        found = next(match for form in _TIMES if (match := form.fullmatch(self.time)))
+        days, hours, minutes, seconds = (
+            int(found.groupdict().get(part) or 0) for part in ("days", "hours", "minutes", "seconds")
+        )
+        return 1440 * days + 60 * hours + minutes + seconds / 60
+
+    @property
+    def memory_gb(self) -> float:
+        """The memory in GB, of which Slurm's have 2^30 bytes.
+
+        Examples:
+            >>> f"{SlurmOptions(1, memory='6G').memory_gb:.2f}"
+            '6.44'
+        """
+        return int(self.memory[:-1]) * _UNITS[self.memory[-1]] / 1e9
 
 
 @dataclass(frozen=True)

@@ -167,3 +167,26 @@ class TrainOptions(FitOptions):
     def default_recipe(self) -> RecipeName:
         """Name of the recipe that is used if none is named: `finetune` with a model to start from, else `quick`."""
         return "finetune" if self.start else "quick"
+
+
+@dataclass(frozen=True)
+class DryRunOptions:
+    """Whether a training is only estimated. The fields are options of `brainsegnet train`.
+
+    Raises:
+        TaskError: a rate is given without dry_run, or is not above zero.
+    """
+
+    dry_run: bool = False
+    """Show what the training would take: steps, samples, memory, and hours from a few measured steps. Nothing is
+    written. --devices and --nodes may be those of another machine."""
+    samples_per_second: float | None = None
+    "With --dry-run: rate of one device, instead of measuring it."
+
+    def __post_init__(self) -> None:
+        if self.samples_per_second is None:
+            return
+        if not self.dry_run:
+            raise TaskError("--samples-per-second is the rate of an estimate; add --dry-run")
+        if not 0 < self.samples_per_second < float("inf"):
+            raise TaskError(f"--samples-per-second must be above 0, not {self.samples_per_second}")
