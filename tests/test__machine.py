@@ -1,8 +1,11 @@
 """What the processor is fast at."""
 
+import os
+
 import pytest
 
-from brainsegnet._machine import describe_cpu, has_bf16_units, has_integer_units
+from brainsegnet import _machine
+from brainsegnet._machine import count_cores, describe_cpu, free_memory, has_bf16_units, has_integer_units
 
 
 @pytest.mark.parametrize(
@@ -29,3 +32,43 @@ def test_results_name_the_processor_and_its_units(tmp_path):
     (tmp_path / "cpuinfo").write_text("model name\t: A Processor @ 2 GHz\nflags\t\t: avx2 avx512_vnni avx512_bf16\n")
     assert describe_cpu(tmp_path / "cpuinfo").startswith("A Processor @ 2 GHz (avx512_bf16), ")
     assert "cores" in describe_cpu(tmp_path / "absent")
+
+
+def write_group(folder, names, values, cache):
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, value in zip(names, values, strict=True):
+        (folder / name).write_text(f"{value}\n")
+    (folder / "memory.stat").write_text(f"anon 1\n{cache} 5\n")
+
+
+@pytest.mark.parametrize(
+    ("line", "root", "names", "cache"),
+    [
+        ("0::/slurm/job_5/step_0\n", "", ("memory.max", "memory.current"), "inactive_file"),
+        (
+            "1:cpu:/\n4:memory:/slurm/job_5/step_0\n",
+            "memory",
+            ("memory.limit_in_bytes", "memory.usage_in_bytes"),
+            "total_inactive_file",
+        ),
+    ],
+    ids=["version 2", "version 1"],
+)
+def test_the_memory_of_a_job_counts(tmp_path, monkeypatch, line, root, names, cache):
+    own = tmp_path / root / "slurm" / "job_5"
+    write_group(own, names, (1000, 300), cache)
+    write_group(own / "step_0", names, ("max", 300), cache)
+    write_group(tmp_path / root, names, (10**18, 10), cache)
+    (tmp_path / "groups").write_text(line)
+    monkeypatch.setattr(_machine, "CGROUP", tmp_path)
+    monkeypatch.setattr(_machine, "OWN_GROUPS", tmp_path / "groups")
+    assert free_memory() == 705
+    (tmp_path / "groups").write_text("0::/elsewhere\n4:memory:/elsewhere\n")
+    write_group(tmp_path / root, names, (2000, 300), cache)
+    assert free_memory() == 1705, "a container does not see where it lies in the host"
+
+
+def test_cores_are_those_that_the_process_may_use(monkeypatch):
+    assert 1 <= count_cores() <= os.cpu_count()
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {3, 7}, raising=False)
+    assert count_cores() == 2

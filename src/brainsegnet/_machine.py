@@ -15,7 +15,12 @@ from pathlib import Path
 VERSIONED = ("brainsegnet", "torch", "lightning", "safetensors", "openvino", "nncf", "numpy", "SimpleITK")
 LEAST_SPACE = 600_000_000
 """Address space in bytes without which the libraries cannot be loaded."""
-CPUINFO, CGROUP = Path("/proc/cpuinfo"), Path("/sys/fs/cgroup")
+CPUINFO, CGROUP, OWN_GROUPS = Path("/proc/cpuinfo"), Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
+_GROUP_FILES = (
+    ("memory.max", "memory.current", "inactive_file"),
+    ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+)
+"""Limit and use of memory, and the field of memory.stat with the file cache, in control groups of version 2 and 1."""
 INTEGER_FLAGS = {"avx2", "avx512_vnni", "avx_vnni", "amx_int8", "asimddp"}
 """With any of these, 8-bit products are faster than those of floats, with AVX2 alone 1.9 times."""
 _SHORT_OF_MEMORY = re.compile(
@@ -57,6 +62,13 @@ def describe_cpu(description: Path = CPUINFO) -> str:
     return f"{name}{f' ({units[-1]})' if units else ''}, {os.cpu_count()} cores"
 
 
+def count_cores() -> int:
+    """How many cores this process may use; a job or a container may have fewer than the machine."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def _read(description: Path) -> str:
     with suppress(OSError):
         return description.read_text()
@@ -81,10 +93,23 @@ def _limits() -> Iterator[int]:
         for line in Path("/proc/meminfo").read_text().splitlines():
             if line.startswith("MemAvailable:"):
                 yield 1024 * int(line.split()[1])
-        most, taken = ((CGROUP / name).read_text().strip() for name in ("memory.max", "memory.current"))
-        details = dict(line.split() for line in (CGROUP / "memory.stat").read_text().splitlines())
-        if most != "max":
-            yield max(int(most) - int(taken) + int(details["inactive_file"]), 0)
+    for group in _list_groups():
+        for names in _GROUP_FILES:
+            with suppress(OSError, ValueError, KeyError):
+                most, taken = (int((group / name).read_text()) for name in names[:2])
+                details = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+                yield max(most - taken + int(details[names[2]]), 0)
+
+
+def _list_groups() -> Iterator[Path]:
+    """The control group of this process for memory, as of a container or a job of Slurm, and those that hold it."""
+    for line in _read(OWN_GROUPS).splitlines() or ["0::/"]:
+        number, controllers, path = line.split(":", 2)
+        if number != "0" and "memory" not in controllers.split(","):
+            continue
+        root = CGROUP if number == "0" else CGROUP / "memory"
+        own = root / path.lstrip("/")
+        yield from (group for group in (own, *own.parents) if group.is_relative_to(root))
 
 
 def describe_small_limit() -> str:

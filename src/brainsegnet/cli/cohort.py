@@ -1,4 +1,4 @@
-"""The group `brainsegnet cohort`: find, run, sbatch, status, ledger, report. Heavy libraries load when a command runs."""
+"""The group `brainsegnet cohort`: from the list of cases to the pages of results. Heavy libraries load when it runs."""
 
 import sys
 from pathlib import Path

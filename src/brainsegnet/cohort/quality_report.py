@@ -3,7 +3,6 @@
 They are made from what is on disk, at any time, also while processes are at work.
 """
 
-import os
 from collections import deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from brainsegnet._atomic import claiming
+from brainsegnet._machine import count_cores
 from brainsegnet.cohort import QualityOptions
 from brainsegnet.cohort.gallery import Gallery
 from brainsegnet.cohort.ledger import write_ledger
@@ -88,7 +88,7 @@ def write_quality_report(
         gallery = Gallery(places, folder, colours(task, "safe") if task else {})
         summary, seen = Summary(), list[Seen]()
         counter = CaseCounter(callback, sum(1 for _ in read_parquet(places.ledger, ["number"])))
-        for one in _look_at_all(manifest, places, gallery, summary, options.threads or os.cpu_count() or 1):
+        for one in _look_at_all(manifest, places, gallery, summary, options.threads or count_cores()):
             seen.append(one)
             counter.advance()
         ordered = rank(seen, tumour=task is not None and task.disease == TUMOUR)

@@ -16,6 +16,7 @@ from types import FrameType
 from typing import Any
 
 import brainsegnet.errors
+from brainsegnet._machine import count_cores
 from brainsegnet.cohort import CohortOptions
 from brainsegnet.cohort.claims import read_server_clock
 from brainsegnet.cohort.ledger import write_ledger
@@ -95,7 +96,7 @@ def run_cohort(
     started = read_server_clock(clock)
     clock.unlink(missing_ok=True)
     if options.workers > 1 and segmenting.threads is None:
-        segmenting = replace(segmenting, threads=max((os.cpu_count() or 1) // options.workers, 1))
+        segmenting = replace(segmenting, threads=max(count_cores() // options.workers, 1))
     begun = time.monotonic()
     crew = _Crew(Job(manifest, places, model, segmenting, options, started), callback)
     crew.run()
