@@ -127,6 +127,11 @@ class Claims:
             self._held[case] = claim
         return claim
 
+    def is_free(self, case: str) -> bool:
+        """Whether no living process has a case."""
+        *_, last = (0, *self._numbers(case))
+        return not last or self._is_stale(self._path(case, last))
+
     def begin(self, case: str, *, waits: bool = False) -> None:
         """A case begins a stage, or waits for the next one."""
         with self._lock:
