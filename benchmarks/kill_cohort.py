@@ -153,9 +153,9 @@ def make_actor(faults: Faults) -> type[Actor]:
     """An actor with these faults."""
 
     class FaultyActor(Actor):
-        def __init__(self, *given: Any) -> None:
+        def __init__(self, *given: object) -> None:
             faults.install()
-            super().__init__(*given)
+            super().__init__(*given)  # type: ignore[arg-type]
 
     return FaultyActor
 
@@ -167,6 +167,7 @@ class RayNodes:
         self._line, theirs = multiprocessing.Pipe()
         self._process = multiprocessing.get_context("fork").Process(target=self._serve, args=(theirs,))
         self._process.start()
+        theirs.close()
         os.environ["RAY_ADDRESS"] = self._line.recv()
         self.raylet: int = self._line.recv()
 
@@ -182,7 +183,8 @@ class RayNodes:
         del os.environ["RAY_ADDRESS"]
 
     def _serve(self, line: Connection) -> None:
-        os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+        self._line.close()
+        os.environ.update(RAY_USAGE_STATS_ENABLED="0", RAY_raylet_start_wait_time_s="300")
         from ray.cluster_utils import Cluster
 
         size = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
@@ -342,7 +344,7 @@ def disturb(
     if way in RAY_WAYS and way not in FAILURES:
         kill_on_ray(way, process, out, draw.random(), raylet)
         done_before = {*results_of(out)}
-        size = (folder / LOG).stat().st_size
+        size = (folder / LOG).stat().st_size if (folder / LOG).exists() else 0
         check_whole(out)
     if way in SIGNALS:
         while not (out / "manifest.parquet").exists():
@@ -361,11 +363,11 @@ def disturb(
     code = 0 if way in ("stop", "end") else finish(process)
     check_whole(out)
     if way == "disk":
-        assert code == 1, f"exit {code}: {log.read_text()[-800:]}"
+        assert code == 1, f"exit {code}: {log.read_text()[-2000:]}"
         done_before, size = {*results_of(out)}, (folder / LOG).stat().st_size if (folder / LOG).exists() else 0
     if way in ("run", "stop", "end", "disk"):
         code = finish(start(lambda: work(cases, out, Faults(out)), log))
-    assert code == int(way in FAILURES), f"exit {code}: {log.read_text()[-800:]}"
+    assert code == int(way in FAILURES), f"exit {code}: {log.read_text()[-2000:]}"
     check_whole(out)
     again = computed_in(folder, size)
     assert not done_before & {*again}, f"done, and computed again: {sorted(done_before & {*again})}"

@@ -56,6 +56,9 @@ def work_on_ray(job: Job, callback: Callback | None = None, stops: Callable[[], 
                 driver.run(claims)
             sweep(job, claims)
         return driver.tally
+    except ray.exceptions.RayError as error:
+        *_, last = (str(error) or type(error).__name__).strip().splitlines()
+        raise BrainSegNetError(f"Ray ended the work: {last}; see {job.places.folder / LOG}, and run it again") from error
     except BaseException:
         bell.ring(END)
         time.sleep(LISTEN_SECONDS + 0.5)
@@ -67,6 +70,7 @@ def work_on_ray(job: Job, callback: Callback | None = None, stops: Callable[[], 
 
 def _load() -> Any:  # noqa: ANN401
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # else Ray reports each start to its makers
+    os.environ.setdefault("RAY_raylet_start_wait_time_s", "300")  # on a machine at work, the usual 30 s are too few
     try:
         import ray
         import ray.data
