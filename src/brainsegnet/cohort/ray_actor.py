@@ -148,7 +148,8 @@ class Actor:
         while self._bell.hear() != END:
             time.sleep(LISTEN_SECONDS)
         if self._worker:
-            self._worker.claims.give_all_back()
+            with suppress(RuntimeError):  # its block has not begun
+                self._worker.claims.close()
         os._exit(TERMINATED)
 
 

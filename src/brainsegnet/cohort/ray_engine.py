@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import signal
 import sys
 import threading
 import time
@@ -9,6 +10,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import FrameType
 from typing import Any, NoReturn
 
 import brainsegnet.errors
@@ -36,7 +38,7 @@ def work_on_ray(job: Job, callback: Callback | None = None, stops: Callable[[], 
     """Process the cases of a cohort by actors on the cluster at RAY_ADDRESS, or on one that is started on this machine.
 
     What this process writes on standard output and error goes into the log of the results. Arguments are those of
-    `work`.
+    `work`. It must be called in the main thread.
 
     Raises:
         MissingExtra: Ray is not installed.
@@ -58,14 +60,12 @@ def work_on_ray(job: Job, callback: Callback | None = None, stops: Callable[[], 
         return driver.tally
     except ray.exceptions.RayError as error:
         *_, last = (str(error) or type(error).__name__).strip().splitlines()
-        raise BrainSegNetError(f"Ray ended the work: {last}; see {job.places.folder / LOG}, and run it again") from error
-    except BaseException:
-        bell.ring(END)
-        time.sleep(LISTEN_SECONDS + 0.5)
-        raise
+        raise BrainSegNetError(
+            f"Ray ended the work: {last}; see {job.places.folder / LOG}, and run it again"
+        ) from error
     finally:
-        ray.shutdown()
         bell.path.unlink(missing_ok=True)
+        ray.shutdown()
 
 
 def _load() -> Any:  # noqa: ANN401
@@ -187,28 +187,34 @@ class _Driver:
 
     def _hear(self, row: Row) -> None:
         if row.status == "error":
-            self._raise(row)
+            self._fail(getattr(brainsegnet.errors, row.kind, BrainSegNetError)(row.error))
         if row.status == "changed":
             self.tally.changed.append(row.error)
         if row.status in ("done", "failed", "settled"):
             self._counter.advance()
         if row.status in ("done", "failed"):
-            self.tally.done, self.tally.failed = (
-                self.tally.done + (row.status == "done"),
-                self.tally.failed + (row.status == "failed"),
-            )
+            self.tally.done += row.status == "done"
+            self.tally.failed += row.status == "failed"
             if self._callback:
                 error = BrainSegNetError(row.error) if row.status == "failed" else None
                 self._callback.on_case(row.case, Outcome(row.case, error=error))
         self._vain = self._vain + 1 if row.kind == ENDED else 0 if row.status in ("done", "failed") else self._vain
         if self._vain > self._job.options.attempts + self._most:
-            raise BrainSegNetError(
-                f"{self._vain} cases ended their processes one after another, and none was done; look whether there is "
-                "enough memory, and run the cohort again"
+            self._fail(
+                BrainSegNetError(
+                    f"{self._vain} cases ended their processes one after another, and none was done; look whether "
+                    "there is enough memory, and run the cohort again"
+                )
             )
 
-    def _raise(self, row: Row) -> NoReturn:
-        raise getattr(brainsegnet.errors, row.kind, BrainSegNetError)(row.error)
+    def _fail(self, error: BrainSegNetError) -> NoReturn:
+        self._end_actors()
+        raise error
+
+    def _end_actors(self) -> None:
+        """Have the actors give their cases back and end, before Ray kills them with their cases in hand."""
+        self._bell.ring(END)
+        time.sleep(LISTEN_SECONDS + 0.5)
 
     def _count_room(self) -> int:
         """How many of the actors the nodes have room for."""
@@ -217,7 +223,8 @@ class _Driver:
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """Within the block, a thread passes on that the work is to stop, and looks whether nodes are lost."""
+        """Within the block, SIGTERM ends the actors. A thread passes on a stop, and looks whether nodes are lost."""
+        before = signal.signal(signal.SIGTERM, self._terminate)
         thread = threading.Thread(target=self._watch, name="watch", daemon=True)
         thread.start()
         try:
@@ -225,6 +232,11 @@ class _Driver:
         finally:
             self._end.set()
             thread.join()
+            signal.signal(signal.SIGTERM, before)
+
+    def _terminate(self, number: int, frame: FrameType | None) -> NoReturn:
+        self._end_actors()
+        sys.exit(128 + number)
 
     def _watch(self) -> None:
         complete = time.monotonic()
@@ -240,7 +252,6 @@ class _Driver:
         """End this process, whose successor plans for the nodes that are left: Ray would wait for the lost ones."""
         if self._callback:
             self._callback.on_message(f"nodes are lost; the work goes on with {room} of {self._most} actors")
-        self._bell.ring(END)
-        time.sleep(LISTEN_SECONDS + 0.5)
+        self._end_actors()
         self._bell.path.unlink(missing_ok=True)
         os._exit(HUNG)
