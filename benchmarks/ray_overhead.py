@@ -29,7 +29,15 @@ from brainsegnet.cohort.run import run_cohort
 from brainsegnet.inference import SegmentOptions
 from brainsegnet.simulation.simulate import SimulateOptions, simulate
 
-SEGMENTING = SegmentOptions(device="cpu", threads=1, keep_all_components=True, presence_check=False)
+SEGMENTING = SegmentOptions(
+    device="cpu",
+    threads=1,
+    keep_all_components=True,
+    presence_check=False,
+    extract_brain=False,
+    register=False,
+    spacing="keep",
+)
 KINDS = {"processes": ("processes", 1), "ray, 1 case": ("ray", 1), "ray, 8 cases": ("ray", 8)}
 """Engine, and cases that an actor is given at a time."""
 

@@ -16,10 +16,10 @@ from brainsegnet.cohort import CohortOptions
 from brainsegnet.cohort.manifest import pick_entries, prepare_manifest, read_manifest
 from brainsegnet.cohort.places import open_places
 from brainsegnet.cohort.ray_actor import Actor, Bell, Row
-from brainsegnet.cohort.ray_engine import work_on_ray
+from brainsegnet.cohort.ray_engine import _check_address, work_on_ray
 from brainsegnet.cohort.status import count_cases
 from brainsegnet.cohort.work import Job
-from brainsegnet.errors import MissingExtra
+from brainsegnet.errors import BrainSegNetError, MissingExtra
 from brainsegnet.inference import SegmentOptions
 from brainsegnet.model.store import resolve_model
 
@@ -99,7 +99,7 @@ def test_when_the_bell_rings_cases_are_left(job):
     assert count_cases(job.manifest, job.places).done == 0
 
 
-def test_a_model_that_cannot_be_opened_is_a_row_with_its_sentence(job, monkeypatch):
+def test_a_model_that_cannot_be_opened_is_a_row_with_its_sentence(job):
     (row,) = segment(replace(job, model="no-such-model"), 0, 1)
     assert (row.status, row.kind) == ("error", "ModelError")
     assert "no-such-model" in row.error
@@ -117,6 +117,15 @@ def test_a_result_whose_images_have_changed_is_named(job):
     segment(job, 0)
     os.utime(next(iter(read_manifest(job.manifest))).images["flair"], (1e9, 1e9))
     assert [row.status for row in segment(job, 0)] == ["settled", "changed"]
+
+
+@pytest.mark.parametrize(
+    ("address", "sentence"),
+    [("127.0.0.1:9", "no Ray cluster answers at 127.0.0.1:9"), ("ray://head:10001", "is for Ray Client")],
+)
+def test_a_cluster_that_does_not_answer_is_named(address, sentence):
+    with pytest.raises(BrainSegNetError, match=sentence):
+        _check_address(address)
 
 
 def test_without_ray_one_sentence_names_the_extra(job, monkeypatch):

@@ -3,6 +3,7 @@
 import os
 import secrets
 import signal
+import socket
 import sys
 import threading
 import time
@@ -30,6 +31,7 @@ STORE_BYTES = 100 * 2**20
 """Memory for the rows in a cluster of this machine alone; the least that Ray takes is 75 MiB."""
 LOST_SECONDS = 60.0
 """How long a node may be away until the work goes on without it."""
+CONNECT_SECONDS = 10.0
 LOG = "about/ray.log"
 """What Ray says goes there, in the folder of the results."""
 
@@ -94,12 +96,11 @@ def _join(ray: Any, job: Job) -> int:  # noqa: ANN401
     """Join a cluster or start one. Returns the number of CPUs of each actor."""
     workers, threads = job.options.workers, job.segmenting.threads
     if address := os.environ.get("RAY_ADDRESS", ""):
+        _check_address(address)
         try:
             ray.init(address=address, log_to_driver=False)
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            raise BrainSegNetError(
-                f"no Ray cluster answers at {address} (RAY_ADDRESS); start one with ray start --head, or unset it"
-            ) from error
+        except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+            raise _tell_absent(address) from error
     else:
         threads = threads or max((os.cpu_count() or 1) // workers, 1)
         ray.init(
@@ -115,6 +116,24 @@ def _join(ray: Any, job: Job) -> int:  # noqa: ANN401
         ray.shutdown()
         raise UsageError(f"--threads {threads} is more than the {max(sizes)} CPUs of the largest node; lower it")
     return threads
+
+
+def _check_address(address: str) -> None:
+    """Refuse an address at which nobody listens: Ray itself tries for minutes."""
+    host, _, port = address.rpartition(":")
+    if "://" in address:
+        raise UsageError(f"RAY_ADDRESS={address} is for Ray Client; write HOST:PORT, on a machine of the cluster")
+    if host and port.isdigit():
+        try:
+            socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
+        except OSError as error:
+            raise _tell_absent(address) from error
+
+
+def _tell_absent(address: str) -> BrainSegNetError:
+    return BrainSegNetError(
+        f"no Ray cluster answers at {address} (RAY_ADDRESS); start one with ray start --head, or unset the variable"
+    )
 
 
 def _measure_nodes(ray: Any) -> list[int]:  # noqa: ANN401
