@@ -14,11 +14,11 @@ import statistics
 import sys
 import tempfile
 import time
-from dataclasses import replace
 from datetime import UTC, datetime
+from importlib import metadata
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -38,7 +38,11 @@ SEGMENTING = SegmentOptions(
     register=False,
     spacing="keep",
 )
-KINDS = {"processes": ("processes", 1), "ray, 1 case": ("ray", 1), "ray, 8 cases": ("ray", 8)}
+KINDS: dict[str, tuple[Literal["processes", "ray"], int]] = {
+    "processes": ("processes", 1),
+    "ray, 1 case": ("ray", 1),
+    "ray, 8 cases": ("ray", 8),
+}
 """Engine, and cases that an actor is given at a time."""
 
 
@@ -55,7 +59,7 @@ def measure(cases: Path, out: Path, kind: str, workers: int) -> dict[str, float]
     """Seconds of one run."""
     engine, batch = KINDS[kind]
     begun = time.time()
-    options = replace(CohortOptions(workers=workers), engine=engine)
+    options = CohortOptions(engine=engine, workers=workers)
 
     def run() -> int:
         kill_cohort.Faults(out).install()
@@ -103,7 +107,7 @@ def main() -> int:
     facts = {
         "date": datetime.now(UTC).date().isoformat(),
         "processor": describe_cpu(),
-        "versions": find_versions(),
+        "versions": {**find_versions(), "ray": metadata.version("ray")},
         "cases": given.cases,
         "rounds": given.rounds,
         "engine": "a threshold in place of the network",
