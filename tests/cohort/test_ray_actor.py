@@ -24,7 +24,9 @@ from brainsegnet.inference import SegmentOptions
 from brainsegnet.model.store import resolve_model
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "kill_cohort.py"
-SEGMENTING = SegmentOptions(device="cpu", threads=1, keep_all_components=True, presence_check=False)
+SEGMENTING = SegmentOptions(
+    device="cpu", threads=1, keep_all_components=True, presence_check=False, extract_brain=False, spacing="keep"
+)
 
 
 @pytest.fixture(autouse=True)
