@@ -184,7 +184,7 @@ class RayNodes:
 
     def _serve(self, line: Connection) -> None:
         self._line.close()
-        os.environ.update(RAY_USAGE_STATS_ENABLED="0", RAY_raylet_start_wait_time_s="300")
+        os.environ.update(RAY_USAGE_STATS_ENABLED="0", RAY_raylet_start_wait_time_s="300", RAY_worker_niceness="0")
         from ray.cluster_utils import Cluster
 
         size = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
