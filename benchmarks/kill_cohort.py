@@ -12,6 +12,13 @@ around it: claims, files, processes. Ways to disturb:
 - hang: one case never ends; it must fail, and no other.
 - crash: one case ends its process each time; it must fail, and no other.
 
+With two actors on a Ray cluster of two nodes on this machine (they need Ray):
+
+- ray-actor: `kill -9` of an actor; Ray starts another.
+- ray-raylet: `kill -9` of the second node; the work goes on with one actor.
+- ray-driver: `kill -9` of the process that uses Ray; the first process starts another.
+- ray-hang, ray-crash: as hang and crash.
+
 After each: every file under a final name is whole, no case that was done is computed again, nothing unfinished is left,
 and the ledger equals that of the undisturbed run. The script goes on where it was stopped. Linux only.
 """
@@ -21,6 +28,7 @@ import contextlib
 import gzip
 import hashlib
 import json
+import multiprocessing
 import os
 import random
 import resource
@@ -32,7 +40,9 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +57,9 @@ import SimpleITK  # noqa: F401
 from brainsegnet._atomic import replacing, write_text
 from brainsegnet._machine import describe_cpu, find_versions
 from brainsegnet._types import Floats, Labels
-from brainsegnet.cohort import CohortOptions, run
+from brainsegnet.cohort import CohortOptions, ray_engine, run
 from brainsegnet.cohort.ledger import VARYING
+from brainsegnet.cohort.ray_actor import Actor
 from brainsegnet.cohort.run import run_cohort
 from brainsegnet.cohort.tables import read_parquet
 from brainsegnet.errors import BrainSegNetError
@@ -61,10 +72,12 @@ from brainsegnet.volume import Volume
 
 SHAPE, CASES, PAUSE = (24, 40, 40), 8, 0.04
 WAYS = ("worker", "run", "stop", "end", "write", "disk", "hang", "crash")
+RAY_WAYS = ("ray-actor", "ray-raylet", "ray-driver", "ray-hang", "ray-crash")
+ACTORS, RAY_PAUSE, LOST_SECONDS = 2, 0.25, 3.0
 SIGNALS = {"worker": signal.SIGKILL, "run": signal.SIGKILL, "stop": signal.SIGINT, "end": signal.SIGTERM}
 MARK, LOG = ".brainsegnet~", "computed.txt"
 HANG_MINUTES = 0.5
-FAILURES = {"hang": "TimedOut", "crash": "ProcessEnded"}
+FAILURES = {"hang": "TimedOut", "crash": "ProcessEnded", "ray-hang": "TimedOut", "ray-crash": "ProcessEnded"}
 
 
 class Threshold:
@@ -111,10 +124,10 @@ class Faults:
             case = prepared.loaded.case.name
             with (self.out.parent / LOG).open("a") as log:
                 log.write(f"{case}\n")
-            time.sleep(PAUSE)
-            if case == self.case and self.way == "hang":
+            time.sleep(RAY_PAUSE if self.way in RAY_WAYS else PAUSE)
+            if case == self.case and self.way.endswith("hang"):
                 time.sleep(3600)
-            if case == self.case and self.way == "crash":
+            if case == self.case and self.way.endswith("crash"):
                 os.kill(os.getpid(), signal.SIGSEGV)
             if case == self.case and self.way == "disk":
                 limit = random.Random(case).randrange(200, 1500)  # the log of cases is shorter, each JSON is longer
@@ -133,6 +146,60 @@ class Faults:
         replace_each(segmentation, write_image=write_with_faults)
         replace_each(segmenter, open_engine=open_threshold)
         replace_each(run, START="fork")
+        replace_each(ray_engine, ACTOR=make_actor(self), LOST_SECONDS=LOST_SECONDS)
+
+
+def make_actor(faults: Faults) -> type[Actor]:
+    """An actor with these faults."""
+
+    class FaultyActor(Actor):
+        def __init__(self, *given: object) -> None:
+            faults.install()
+            super().__init__(*given)  # type: ignore[arg-type]
+
+    return FaultyActor
+
+
+class RayNodes:
+    """A Ray cluster of two nodes of one CPU each on this machine, in a process of its own."""
+
+    def __init__(self) -> None:
+        self._line, theirs = multiprocessing.Pipe()
+        self._process = multiprocessing.get_context("fork").Process(target=self._serve, args=(theirs,))
+        self._process.start()
+        theirs.close()
+        os.environ["RAY_ADDRESS"] = self._line.recv()
+        self.raylet: int = self._line.recv()
+
+    def replace(self) -> None:
+        """Remove what is left of the second node, and add another."""
+        self._line.send("replace")
+        self.raylet = self._line.recv()
+
+    def end(self) -> None:
+        """End the cluster."""
+        self._line.send("end")
+        self._process.join()
+        del os.environ["RAY_ADDRESS"]
+
+    def _serve(self, line: Connection) -> None:
+        self._line.close()
+        os.environ.update(RAY_USAGE_STATS_ENABLED="0", RAY_raylet_start_wait_time_s="300", RAY_worker_niceness="0")
+        from ray.cluster_utils import Cluster
+
+        size = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
+        cluster = Cluster(initialize_head=True, head_node_args={**size, "include_dashboard": False})
+        line.send(cluster.address)
+        node, said = cluster.add_node(**size), "replace"
+        while said == "replace":
+            line.send(node.all_processes["raylet"][0].process.pid)
+            with contextlib.suppress(EOFError):
+                said = ""
+                said = line.recv()
+            if said == "replace":
+                cluster.remove_node(node, allow_graceful=False)
+                node = cluster.add_node(**size)
+        cluster.shutdown()
 
 
 def replace_each(place: object, **values: object) -> None:
@@ -149,8 +216,9 @@ def work(cases: Path, out: Path, faults: Faults) -> int:
     """One command, in this process. Returns its exit code."""
     faults.install()
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # as the command line does
-    minutes = HANG_MINUTES if faults.way == "hang" else 60
-    options = CohortOptions(case_minutes=minutes)
+    options = CohortOptions(case_minutes=HANG_MINUTES if faults.way.endswith("hang") else 60)
+    if faults.way in RAY_WAYS:
+        options = replace(options, engine="ray", workers=ACTORS)
     segmenting = SegmentOptions(device="cpu", threads=1, keep_all_components=True, presence_check=False)
     try:
         result = run_cohort([cases], out, "tumour", options, segmenting)
@@ -221,7 +289,35 @@ def computed_in(folder: Path, begin: int = 0) -> Counter[str]:
     return Counter(log.read_text()[begin:].split()) if log.exists() else Counter()
 
 
-def disturb(way: str, number: int, cases: Path, calm: tuple[dict[str, Any], float], folder: Path) -> dict[str, Any]:
+def find_actor(process: int, out: Path) -> int:
+    """The number of a process that has a claim, or of the first process, which has ended, if there is none."""
+    while not has_ended(process):
+        for path in out.glob("*/claims/*~*"):
+            with contextlib.suppress(OSError, IndexError):
+                return int(path.read_text().split("~")[1])
+        time.sleep(0.01)
+    return process
+
+
+def has_ended(process: int) -> bool:
+    """Whether a process of this one has ended, though it is not waited for yet."""
+    return Path(f"/proc/{process}/stat").read_text().rpartition(") ")[2].startswith("Z")
+
+
+def kill_on_ray(way: str, process: int, out: Path, moment: float, raylet: int) -> None:
+    """Kill a part of a Ray cluster at a moment after the first case was begun."""
+    while not (out.parent / LOG).exists() and not has_ended(process):
+        time.sleep(0.01)
+    time.sleep(moment * CASES / ACTORS * (RAY_PAUSE + PAUSE))
+    victims = {"ray-actor": lambda: [find_actor(process, out)], "ray-raylet": lambda: [raylet]}
+    for victim in victims.get(way, lambda: children_of(process))():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(victim, signal.SIGKILL)
+
+
+def disturb(
+    way: str, number: int, cases: Path, calm: tuple[dict[str, Any], float], folder: Path, raylet: int = 0
+) -> dict[str, Any]:
     """One cohort that is disturbed once.
 
     Args:
@@ -230,6 +326,7 @@ def disturb(way: str, number: int, cases: Path, calm: tuple[dict[str, Any], floa
         cases: Folder of the cases.
         calm: Ledger and seconds of the undisturbed run.
         folder: Empty folder for this one.
+        raylet: Number of the process of the second node of the Ray cluster.
 
     Returns:
         What was found.
@@ -244,6 +341,11 @@ def disturb(way: str, number: int, cases: Path, calm: tuple[dict[str, Any], floa
     faults = Faults(out, "" if way in SIGNALS else chosen, way)
     process = start(lambda: work(cases, out, faults), log)
     done_before, size = set[str](), 0
+    if way in RAY_WAYS and way not in FAILURES:
+        kill_on_ray(way, process, out, draw.random(), raylet)
+        done_before = {*results_of(out)}
+        size = (folder / LOG).stat().st_size if (folder / LOG).exists() else 0
+        check_whole(out)
     if way in SIGNALS:
         while not (out / "manifest.parquet").exists():
             time.sleep(0.01)
@@ -261,11 +363,11 @@ def disturb(way: str, number: int, cases: Path, calm: tuple[dict[str, Any], floa
     code = 0 if way in ("stop", "end") else finish(process)
     check_whole(out)
     if way == "disk":
-        assert code == 1, f"exit {code}: {log.read_text()[-800:]}"
+        assert code == 1, f"exit {code}: {log.read_text()[-2000:]}"
         done_before, size = {*results_of(out)}, (folder / LOG).stat().st_size if (folder / LOG).exists() else 0
     if way in ("run", "stop", "end", "disk"):
         code = finish(start(lambda: work(cases, out, Faults(out)), log))
-    assert code == int(way in FAILURES), f"exit {code}: {log.read_text()[-800:]}"
+    assert code == int(way in FAILURES), f"exit {code}: {log.read_text()[-2000:]}"
     check_whole(out)
     again = computed_in(folder, size)
     assert not done_before & {*again}, f"done, and computed again: {sorted(done_before & {*again})}"
@@ -282,14 +384,15 @@ def disturb(way: str, number: int, cases: Path, calm: tuple[dict[str, Any], floa
     left += [path.name for path in out.glob("*/claims/*")]
     assert not left, left
     twice = sum(count - 1 for case, count in computed_in(folder).items() if case != chosen or way not in FAILURES)
-    assert twice <= 2 * (2 if way == "crash" else 1), computed_in(folder)  # one in the network, one being written
+    most = {"crash": 4, "ray-crash": 4, "ray-driver": 2 * ACTORS}.get(way, 2)  # one in the network, one being written
+    assert twice <= most, computed_in(folder)
     return {"done before": len(done_before), "computed twice": twice}
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--ways", nargs="+", choices=WAYS, default=WAYS)
+    parser.add_argument("--ways", nargs="+", choices=WAYS + RAY_WAYS, default=WAYS + RAY_WAYS)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/kill_cohort.json"))
     given = parser.parse_args()
     known = json.loads(given.out.read_text())["ways"] if given.out.exists() else {}
@@ -306,15 +409,23 @@ def main() -> int:
             raise RuntimeError(f"exit {code}: {(calm / 'log.txt').read_text()[-2000:]}")
         seconds, expected = time.monotonic() - begun, describe(calm / "out")
         assert len(expected) == CASES and {row["status"] for row in expected.values()} == {"done"}
-        for way in given.ways:
-            found = known.setdefault(way, [])
-            for number in range(len(found), given.kills):
-                place = folder / f"{way}{number}"
-                place.mkdir()
-                found.append(disturb(way, number, cases, (expected, seconds), place))
-                shutil.rmtree(place)
-                save(given.out, known)
-                print(way, number + 1, found[-1], flush=True)
+        nodes = RayNodes() if {*given.ways} & {*RAY_WAYS} else None
+        try:
+            for way in given.ways:
+                found = known.setdefault(way, [])
+                for number in range(len(found), given.kills):
+                    place = folder / f"{way}{number}"
+                    place.mkdir()
+                    begun = time.monotonic()
+                    found.append(disturb(way, number, cases, (expected, seconds), place, nodes.raylet if nodes else 0))
+                    if nodes and way == "ray-raylet":
+                        nodes.replace()
+                    shutil.rmtree(place)
+                    save(given.out, known)
+                    print(way, number + 1, found[-1], f"{time.monotonic() - begun:.1f} s", flush=True)
+        finally:
+            if nodes:
+                nodes.end()
     return 0
 
 

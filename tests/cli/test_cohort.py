@@ -41,6 +41,19 @@ def test_a_cohort_is_found_run_and_accounted_for(phantoms, tmp_path):
     assert Path(done.stdout.split("open ")[1].strip()).is_file()
 
 
+def test_a_cohort_on_ray_is_as_quiet_and_gives_the_same(phantoms, tmp_path):
+    pytest.importorskip("ray")
+    for engine in ("processes", "ray"):
+        out = tmp_path / engine
+        named = ("--model", "tumour", "--out", out, "--device", "cpu", "--engine", engine)
+        done = cohort("run", phantoms, *named, "--workers", 2, "--threads", 1)
+        assert (done.returncode, done.stderr) == (0, ""), done.stderr
+        assert "3 of 3 cases done (100.0%), 0 failed" in done.stdout.splitlines()[-1]
+        maps = {path.name: path.read_bytes() for path in out.glob("*/*.nii.gz")}
+        assert maps == {path.name: path.read_bytes() for path in (tmp_path / "processes").glob("*/*.nii.gz")}
+        assert not [*out.glob("*/.stop*"), *out.glob("*/claims/*")]
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [

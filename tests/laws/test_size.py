@@ -18,7 +18,7 @@ FUNCTIONS = [
     for node in ast.walk(tree)
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
 ]
-OPTIONAL = {"safetensors", "tensorboard", "nncf", "onnx", "nilearn", "monai", "dcm2niix", "pyarrow"}
+OPTIONAL = {"safetensors", "tensorboard", "nncf", "onnx", "nilearn", "monai", "dcm2niix", "pyarrow", "ray"}
 """What extras install, but for torch and lightning, of which whole rooms are made (see `test_house.py`)."""
 TYPES = ast.Subscript | ast.BinOp
 """How types are written: `tuple[int, int]`, `A | B`."""

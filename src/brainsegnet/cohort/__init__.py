@@ -48,8 +48,12 @@ class CohortOptions:
     "Where results go: flat, all into one folder; sharded, into folders of 1,000 cases."
     retry: Retry = "none"
     "failed: try the cases that failed again. By default they stay failed."
+    engine: Literal["processes", "ray"] = "processes"
+    """What does the work: processes on this machine, or actors on a Ray cluster. The variable RAY_ADDRESS names the
+    cluster; without it, one is started on this machine for this command. All nodes must see the same disk."""
     workers: int = 1
-    "Processes on this machine that share the cases. Each has its own model and its share of the cores."
+    """Processes or actors that share the cases. Each has its own model and its share of the cores, or as many as
+    --threads says."""
     case_minutes: float = 60.0
     "Longest time for reading, computing or writing one case. A case that takes longer is stopped, and fails."
     attempts: int = 3

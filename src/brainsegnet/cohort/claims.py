@@ -93,6 +93,10 @@ class Claims:
         return self
 
     def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give all cases back, and touch nothing any more."""
         self._end.set()
         self._thread.join()
         self.give_all_back()
@@ -126,6 +130,11 @@ class Claims:
         with self._lock:
             self._held[case] = claim
         return claim
+
+    def is_free(self, case: str) -> bool:
+        """Whether no living process has a case."""
+        *_, last = (0, *self._numbers(case))
+        return not last or self._is_stale(self._path(case, last))
 
     def begin(self, case: str, *, waits: bool = False) -> None:
         """A case begins a stage, or waits for the next one."""

@@ -3,7 +3,7 @@
 import csv
 import heapq
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from brainsegnet.cohort.tables import (
     read_columns,
     read_notes,
     read_parquet,
+    read_rows,
     require_parquet,
     write_parquet,
 )
@@ -153,6 +154,11 @@ def read_manifest(path: Path, shard: tuple[int, int] = (1, 1)) -> Iterator[Entry
     for row in read_parquet(path):
         if mine is None or row["number"] in mine:
             yield Entry.of(row)
+
+
+def pick_entries(path: Path, numbers: Collection[int]) -> list[Entry]:
+    """The cases of these numbers, in their order. Errors are those of `read_parquet`."""
+    return [Entry.of(row) for row in read_rows(path, numbers)]
 
 
 def read_sizes(path: Path) -> dict[int, int]:

@@ -22,6 +22,7 @@ from brainsegnet.cohort.claims import read_server_clock
 from brainsegnet.cohort.ledger import write_ledger
 from brainsegnet.cohort.manifest import prepare_manifest
 from brainsegnet.cohort.places import open_places
+from brainsegnet.cohort.ray_engine import work_on_ray
 from brainsegnet.cohort.status import Status, count_cases
 from brainsegnet.cohort.work import HUNG, Job, work
 from brainsegnet.errors import BrainSegNetError, UsageError
@@ -95,7 +96,7 @@ def run_cohort(
     clock = places.folder / f".clock~{os.getpid()}"
     started = read_server_clock(clock)
     clock.unlink(missing_ok=True)
-    if options.workers > 1 and segmenting.threads is None:
+    if options.engine == "processes" and options.workers > 1 and segmenting.threads is None:
         segmenting = replace(segmenting, threads=max(count_cores() // options.workers, 1))
     begun = time.monotonic()
     crew = _Crew(Job(manifest, places, model, segmenting, options, started), callback)
@@ -134,7 +135,7 @@ class _Crew:
         self._begun = time.monotonic()
         with self._hearing_signals():
             try:
-                for _ in range(self.job.options.workers):
+                for _ in range(self.job.options.workers if self.job.options.engine == "processes" else 1):
                     self._start()
                 while self.members:
                     self._listen()
@@ -271,6 +272,7 @@ def serve(job: Job, line: Connection) -> None:
 
     threading.Thread(target=listen, name="listen", daemon=True).start()
     try:
-        teller.say("tally", work(job, teller, stop.is_set))
+        do = work_on_ray if job.options.engine == "ray" else work
+        teller.say("tally", do(job, teller, stop.is_set))
     except BrainSegNetError as error:
         teller.say("error", (type(error).__name__, str(error)))

@@ -91,21 +91,31 @@ def work(job: Job, callback: Callback | None = None, stops: Callable[[], bool] =
         OutputError: a result cannot be written, for example because the disk is full.
     """
     with Segmenter(resolve_model(job.model), job.segmenting) as segmenter:
-        worker = _Worker(job, segmenter, callback, stops)
-        beat_seconds = min(BEAT_SECONDS, 15 * job.options.case_minutes)
-        with Claims(job.places.claims, worker.watch, beat_seconds) as worker.claims:
+        worker = Worker(job, segmenter, callback, stops)
+        with worker.claims:
             worker.run()
     return worker.tally
 
 
-class _Worker:
-    claims: Claims
+class Worker:
+    """Claims cases, segments them, and marks each as done or failed, within a block `with worker.claims`.
+
+    Arguments are those of `work`; the model is open, or is opened for the first case.
+
+    Attributes:
+        claims: The claims of this process.
+        tally: What it did.
+        later: Cases that others work on, or on which a process ended.
+    """
 
     def __init__(self, job: Job, segmenter: Segmenter, callback: Callback | None, stops: Callable[[], bool]) -> None:
         self.job, self.tally = job, Tally()
+        self.later: list[Entry] = []
+        beat_seconds = min(BEAT_SECONDS, 15 * job.options.case_minutes)
+        self.claims = Claims(job.places.claims, self.watch, beat_seconds)
         self._segmenter, self._callback, self._stops = segmenter, callback, stops
+        self._counter = CaseCounter(None, 0)
         self._held: dict[str, tuple[Entry, Claim, float]] = {}
-        self._later: list[Entry] = []
         self._record = {"host": find_host(), "processor": describe_cpu(), "system": platform.platform(terse=True)}
 
     def run(self) -> None:
@@ -115,22 +125,29 @@ class _Worker:
         """
         manifest, part = self.job.manifest, self.job.options.part
         self._counter = CaseCounter(self._callback, sum(1 for _ in read_manifest(manifest, part)))
-        self._process(self._take_each(read_manifest(manifest, part)))
-        while self._later and not self._stops():
-            later, self._later = self._later, []
+        self.process(read_manifest(manifest, part))
+        while self.later and not self._stops():
+            later, self.later = self.later, []
             for entry in later:
-                self._process(self._take_each([entry], alone=True))
-            if self._later:
+                self.process([entry], alone=True)
+            if self.later:
                 time.sleep(LOOK_SECONDS)
-        self._sweep()
+        sweep(self.job, self.claims)
 
-    def _sweep(self) -> None:
-        """Remove the claims of processes that died when a case was done, but its claim was still there."""
-        stale, places = self.claims.list_stale(), self.job.places
-        for entry in read_manifest(self.job.manifest) if stale else ():
-            if entry.case in stale and (places.json_of(entry).exists() or places.error_of(entry).exists()):
-                for claim in stale[entry.case]:
-                    claim.unlink(missing_ok=True)
+    def process(self, entries: Iterable[Entry], alone: bool = False) -> None:
+        """Segment those of the cases that are to be done. The others are left, or come into `later`.
+
+        Args:
+            entries: The cases.
+            alone: Also take cases on which a process ended. There must be one case only.
+        """
+        for outcome in segment_each(self._take_each(entries, alone), self._segmenter, self._describe):
+            if isinstance(outcome.error, _Left):
+                self.claims.give_back(outcome.name)
+            else:
+                self._settle(self._held[outcome.name][0], outcome)
+                self.claims.release(outcome.name)
+            del self._held[outcome.name]
 
     def watch(self, claims: list[Claim]) -> None:
         """End this process if a case takes too long: nothing else ends a library that hangs."""
@@ -148,15 +165,6 @@ class _Worker:
             self.claims.give_all_back()
             print(f"brainsegnet: {sentence}; this process ends", file=sys.stderr, flush=True)
             os._exit(code)
-
-    def _process(self, pending: Iterator[Pending]) -> None:
-        for outcome in segment_each(pending, self._segmenter, self._describe):
-            if isinstance(outcome.error, _Left):
-                self.claims.give_back(outcome.name)
-            else:
-                self._settle(self._held[outcome.name][0], outcome)
-                self.claims.release(outcome.name)
-            del self._held[outcome.name]
 
     def _settle(self, entry: Entry, outcome: Outcome) -> None:
         if isinstance(outcome.error, OutputError):
@@ -199,14 +207,14 @@ class _Worker:
             claim = self.claims.take(entry.case)
             refresh(self.job.places.home_of(entry.number))
             if claim is None:
-                self._later.append(entry)
+                self.later.append(entry)
             elif self._is_settled(entry):  # by the process that had the claim a moment ago
                 self.claims.release(entry.case)
             elif claim.attempt > self.job.options.attempts:
                 self._give_up(entry, claim)
             elif claim.attempt > 1 and not alone:
                 self.claims.give_back(entry.case)
-                self._later.append(entry)
+                self.later.append(entry)
             else:
                 sweep_after(self.job.places.home_of(entry.number), claim.former)
                 yield self._pend(entry, claim)
@@ -258,6 +266,15 @@ class _Worker:
             "cohort": {**self._record, "number": entry.number, "attempt": claim.attempt if claim else 0},
         }
         write_text(json.dumps(known, indent=2) + "\n", self.job.places.error_of(entry))
+
+
+def sweep(job: Job, claims: Claims) -> None:
+    """Remove the claims of processes that died when a case was done, but its claim was still there."""
+    stale, places = claims.list_stale(), job.places
+    for entry in read_manifest(job.manifest) if stale else ():
+        if entry.case in stale and (places.json_of(entry).exists() or places.error_of(entry).exists()):
+            for claim in stale[entry.case]:
+                claim.unlink(missing_ok=True)
 
 
 def is_done(entry: Entry, places: Places, card: Card, options: SegmentOptions, verify: bool) -> bool:
