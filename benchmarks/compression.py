@@ -14,11 +14,11 @@ import zlib
 from datetime import UTC, datetime
 from pathlib import Path
 
-import nibabel
 import numpy as np
 
 import brainsegnet
 from brainsegnet._machine import describe_cpu, find_versions
+from brainsegnet.io.images import read_image
 from brainsegnet.simulation.simulate import SimulateOptions, simulate
 
 LEVELS = range(1, 10)
@@ -44,7 +44,7 @@ def main() -> None:
         simulate(cases, SimulateOptions(cases=arguments.cases, realistic=True, anatomy=arguments.anatomy, seed=7200000))
         brainsegnet.segment([cases], "tumour", results, brainsegnet.SegmentOptions(probabilities=True))
         for path in sorted(results.rglob("*.nii.gz")):
-            kind = "labels" if nibabel.load(path).get_data_dtype() == np.uint8 else "probability"
+            kind = "labels" if read_image(path).array.dtype == np.uint8 else "probability"
             content = gzip.decompress(path.read_bytes())
             for level in LEVELS:
                 seconds, size = compress(content, level)
