@@ -305,10 +305,13 @@ def has_ended(process: int) -> bool:
 
 
 def kill_on_ray(way: str, process: int, out: Path, moment: float, raylet: int) -> None:
-    """Kill a part of a Ray cluster at a moment after the first case was begun."""
+    """Kill a part of a Ray cluster at a moment (0 to 1): after so many of the cases are done, or in the next of them."""
+    done, rest = divmod(moment * (CASES - ACTORS), 1)
     while not (out.parent / LOG).exists() and not has_ended(process):
         time.sleep(0.01)
-    time.sleep(moment * CASES / ACTORS * (RAY_PAUSE + PAUSE))
+    while len(results_of(out)) < done and not has_ended(process):
+        time.sleep(0.01)
+    time.sleep(rest * (RAY_PAUSE + PAUSE))
     victims = {"ray-actor": lambda: [find_actor(process, out)], "ray-raylet": lambda: [raylet]}
     for victim in victims.get(way, lambda: children_of(process))():
         with contextlib.suppress(ProcessLookupError):
