@@ -185,6 +185,7 @@ class RayNodes:
     def _serve(self, line: Connection) -> None:
         self._line.close()
         os.environ.update(RAY_USAGE_STATS_ENABLED="0", RAY_raylet_start_wait_time_s="300", RAY_worker_niceness="0")
+        os.environ["RAY_worker_register_timeout_seconds"] = "300"
         from ray.cluster_utils import Cluster
 
         size = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
@@ -305,7 +306,7 @@ def has_ended(process: int) -> bool:
 
 
 def kill_on_ray(way: str, process: int, out: Path, moment: float, raylet: int) -> None:
-    """Kill a part of a Ray cluster at a moment (0 to 1): after so many of the cases are done, or in the next of them."""
+    """Kill a part of a Ray cluster at a moment (0 to 1): after so many cases are done, or in the next of them."""
     done, rest = divmod(moment * (CASES - ACTORS), 1)
     while not (out.parent / LOG).exists() and not has_ended(process):
         time.sleep(0.01)

@@ -47,8 +47,8 @@ def sampler(scan, faults):
     return Sampler([scan], recipe, (12, 48, 48), 0, torch.device("cpu"))
 
 
-def test_only_the_recipe_for_raw_studies_has_faults():
-    assert [name for name, one in RECIPES.items() if one.augmentation.faults.any] == ["raw"]
+def test_only_the_recipes_for_raw_studies_have_faults():
+    assert [name for name, one in RECIPES.items() if one.augmentation.faults.any] == ["raw", "transplant"]
     assert RAW.augmentation.model_copy(update={"faults": Faults()}) == STRONG
 
 

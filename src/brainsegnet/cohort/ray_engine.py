@@ -73,6 +73,7 @@ def work_on_ray(job: Job, callback: Callback | None = None, stops: Callable[[], 
 def _load() -> Any:  # noqa: ANN401
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # else Ray reports each start to its makers
     os.environ.setdefault("RAY_raylet_start_wait_time_s", "300")  # on a machine at work, the usual 30 s are too few
+    os.environ.setdefault("RAY_worker_register_timeout_seconds", "300")  # and the usual 60 s for a process
     try:
         import ray
         import ray.data
