@@ -77,7 +77,7 @@ def run(
     for sentence in result.changed:
         complain(f"{sentence}; --overwrite replaces it")
     rate = f", {3600 * result.done / result.seconds:.0f} an hour" if result.done else ""
-    say(f"{result.done} cases segmented in {describe_hours(result.seconds / 3600)}{rate}")
+    say(f"{result.done} case{'s' * (result.done != 1)} segmented in {describe_hours(result.seconds / 3600)}{rate}")
     for line in describe(result.status):
         say(line)
     if result.status.failed:
