@@ -41,7 +41,7 @@ PARTS = 10
 
 def prepare_case(simulate: Callable[[int], Case], seed: int, card: Card, label: int, kept: Path | None) -> Simulated:
     """Channels (C, D, H, W) as the network sees them, and the true volume in ml of a simulated case."""
-    file = kept / f"{seed}.npz" if kept else None
+    file = kept / f"{seed}-{card.input.normalisation}.npz" if kept else None
     if file and file.exists():
         with np.load(file) as found:
             return found["image"].astype(np.float32), float(found["true_ml"])
@@ -119,9 +119,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--label", type=int, default=4)
     parser.add_argument("--becomes", type=int, default=1)
     parser.add_argument("--sequence", default="t1c")
-    parser.add_argument(
-        "--keep", type=Path, help="folder of the prepared cases, for other models of this normalisation"
-    )
+    parser.add_argument("--keep", type=Path, help="folder of the prepared cases, for other models")
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args(argv)
     folder = arguments.model / LAST
