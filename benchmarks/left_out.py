@@ -38,9 +38,9 @@ def measure_volumes(data: Sequence[Path], task: Task) -> Dice:
     return volumes
 
 
-def to_three_places(dice: Mapping[str, Mapping[str, float]]) -> Dice:
-    """The same with three decimals, cases sorted."""
-    return {case: {region: round(value, 3) for region, value in dice[case].items()} for case in sorted(dice)}
+def to_four_places(dice: Mapping[str, Mapping[str, float]]) -> Dice:
+    """The same with four decimals, cases sorted."""
+    return {case: {region: round(value, 4) for region, value in dice[case].items()} for case in sorted(dice)}
 
 
 def describe_arithmetic(model: Model) -> str:
@@ -70,15 +70,15 @@ def main(argv: Sequence[str] | None = None) -> None:
         "sha256": shipped.card.weights.sha256 if shipped.card.weights else None,
         "arithmetic": {"dice": describe_arithmetic(fold)},
         "margin": decided["margin"],
-        "dice": to_three_places(decided["filtered"]),
+        "dice": to_four_places(decided["filtered"]),
     }
     if rule:
-        found["dice_undecided"] = to_three_places(undecided["filtered"])
-    found["dice_all_kept"] = to_three_places(undecided["kept"])
+        found["dice_undecided"] = to_four_places(undecided["filtered"])
+    found["dice_all_kept"] = to_four_places(undecided["kept"])
     if arguments.parent:
         parent = open_model(arguments.parent / LAST if (arguments.parent / LAST).exists() else arguments.parent)
         found["arithmetic"]["dice_simulated"] = describe_arithmetic(parent)
-        found["dice_simulated"] = to_three_places(score([arguments.parent], arguments.data, False)["kept"])
+        found["dice_simulated"] = to_four_places(score([arguments.parent], arguments.data, False)["kept"])
     found["true_ml"] = measure_volumes(arguments.data, fold.card.task)
     write_text(json.dumps(found, indent=1) + "\n", arguments.out)
     for what in ("dice", "dice_undecided", "dice_all_kept", "dice_simulated"):

@@ -9,7 +9,8 @@ field and new noise, and segments it, `--trials` times. It leaves out what it fi
 and started again. `fit` compares all pairs of scans of one head by the law of `brainsegnet.followup.retest`, and writes
 its constants into the package too.
 
-The constants are fitted on all heads. `coverage` is judged on each head with the constants of the others, all scans of
+Where the model decides whether a scan has a tissue at all, pairs of scans that are decided differently have no part in
+the constants of that tissue; `decided` counts them. The constants are fitted on all heads. `coverage` is judged on each head with the constants of the others, all scans of
 one patient left out together. The share of pairs at which the law is fitted is raised in steps until this coverage
 reaches 95 %, so the coverage had that part in a choice. `itself` judges each original scan against its own repeats.
 `others` tells how the constants hold on repeats in another folder (`--judge`). `trained_on` counts the heads that the
@@ -40,6 +41,7 @@ from brainsegnet.followup.retest import COVERAGE, find_radius
 from brainsegnet.io.cases import CaseFiles, find_cases, load_case
 from brainsegnet.io.patients import patient_of
 from brainsegnet.metrics.lesions import Lesion, measure_lesions
+from brainsegnet.model.card import Card
 from brainsegnet.model.store import resolve_model
 from brainsegnet.preprocessing.alignment import resample
 from brainsegnet.simulation.simulate import RECORD
@@ -129,9 +131,11 @@ def scan_all(segmenter: Segmenter, files: CaseFiles, kind: str, how: argparse.Na
             case = load_case(files, card.sequences, card.task, lesion=False, allow_missing=True)
         seed = [trial, *files.name.encode()]
         scan, motion = scan_again(case, np.random.default_rng(seed), how.field) if trial else (case, np.eye(4))
-        labels = segmenter(scan).labels
+        result = segmenter(scan)
+        labels, ruled_out = result.labels, bool(result.decision and not result.decision.kept)
+        kept = {"labels": labels.array, "affine": labels.affine, "motion": motion, "kind": kind}
         with replacing(path) as part, part.open("wb") as stream:
-            np.savez_compressed(stream, labels=labels.array, affine=labels.affine, motion=motion, kind=kind)
+            np.savez_compressed(stream, **kept, ruled_out=ruled_out)
     return time.process_time() - started
 
 
@@ -179,11 +183,19 @@ Measured = dict[str, dict[str, list[Pair]]]
 
 @dataclass(frozen=True, eq=False)
 class Scan:
-    """A segmented scan: its labels, the motion from it to the original, and which kind of head it is."""
+    """A segmented scan.
+
+    Attributes:
+        labels: Its labels.
+        motion: (4, 4), from it to the original.
+        kind: Of its head.
+        ruled_out: Whether it was decided that the scan has none of the tissue of the model's rule.
+    """
 
     labels: LabelMap
     motion: Affine
     kind: str
+    ruled_out: bool
 
 
 def read_scans(work: Path, case: str) -> list[Scan]:
@@ -192,7 +204,7 @@ def read_scans(work: Path, case: str) -> list[Scan]:
     for path in sorted(work.glob(f"{case}.*.npz")):
         with np.load(path) as content:
             labels = crop(LabelMap(content["labels"], content["affine"]))
-            found.append(Scan(labels, content["motion"], str(content["kind"])))
+            found.append(Scan(labels, content["motion"], str(content["kind"]), bool(content["ruled_out"])))
     return found
 
 
@@ -216,19 +228,19 @@ def unite(scans: Sequence[Scan]) -> Volume:
     return Volume(np.zeros(high - low + 1, np.uint8), affine)
 
 
-def measure_pairs(case: str, scans: Sequence[Scan], task: Task) -> Measured:
-    """All pairs of scans of a case, measured."""
-    grid, patient = unite(scans), patient_of(case)
+def measure_pairs(case: str, scans: Sequence[Scan], card: Card) -> Measured:
+    """All pairs of scans of a case, measured; of a region that was ruled out in one scan alone, they have no part."""
+    grid, patient, task = unite(scans), patient_of(case), card.task
     measured: Measured = {kind: {} for kind in KINDS}
     for region, values in task.regions.items():
         counts = [np.count_nonzero(np.isin(scan.labels.array, values)) * scan.labels.voxel_ml for scan in scans]
         radii = [find_radius(ml) for ml in counts]
-        pairs = itertools.combinations(range(len(scans)), 2)
+        pairs = pair_up(scans, card, region)
         measured["volumes"][region] = [Pair(patient, scans[0].kind, radii[a], radii[b], a == 0) for a, b in pairs]
     for region in choose_regions(task):
         found = [measure_lesions(drop_specks(scan.labels, task, region), task, region=region) for scan in scans]
         numbers = [number(scan, lesions, task, region, grid) for scan, lesions in zip(scans, found, strict=True)]
-        for a, b in itertools.combinations(range(len(scans)), 2):
+        for a, b in pair_up(scans, card, region):
             matches = match_lesions(numbers[a], numbers[b], grid.spacing_mm)
             matched = [
                 (
@@ -241,6 +253,13 @@ def measure_pairs(case: str, scans: Sequence[Scan], task: Task) -> Measured:
                 into = measured[kind].setdefault(region, [])
                 into += [Pair(patient, scans[0].kind, before, after, a == 0) for before, after in lengths]
     return measured
+
+
+def pair_up(scans: Sequence[Scan], card: Card, region: str) -> list[tuple[int, int]]:
+    """Pairs of scans that are comparable in a region: not ruled out in one of them alone."""
+    decided = card.presence is not None and set(card.task.regions[region]) == {card.presence.label}
+    pairs = itertools.combinations(range(len(scans)), 2)
+    return [(a, b) for a, b in pairs if not decided or scans[a].ruled_out == scans[b].ruled_out]
 
 
 def drop_specks(labels: LabelMap, task: Task, region: str) -> LabelMap:
@@ -346,13 +365,13 @@ def _name_size(mm: float) -> str:
 
 def collect(model: str, work: Path) -> tuple[Measured, dict[str, int]]:
     """All pairs of scans in a folder, and the number of scans by case. What was measured before is read."""
-    task = resolve_model(model).card.task
+    card = resolve_model(model).card
     pairs: Measured = {kind: {} for kind in KINDS}
     scans = Counter(path.name.rsplit(".", 2)[0] for path in sorted(work.glob("*.npz")))
     for case, count in scans.items():
         cache = work / f"{case}.pairs-{count}.json"
         if not cache.is_file():
-            found = measure_pairs(case, read_scans(work, case), task)
+            found = measure_pairs(case, read_scans(work, case), card)
             rows = {kind: {r: [list(vars(pair).values()) for pair in one] for r, one in regions.items()}
                     for kind, regions in found.items()}  # fmt: skip
             write_text(json.dumps(rows), cache)
@@ -380,6 +399,7 @@ def run_fit(how: argparse.Namespace) -> None:
         "motion": {"degrees": MOST_DEGREES, "mm": MOST_MM},
         "field_sd": how.field,
         "noise": NOISE,
+        "decided": count_decisions(how.work),
         **fitted,
     }
     if how.judge:
@@ -396,6 +416,16 @@ def count_heads(pairs: Measured) -> dict[str, int]:
     """Number of patients and of simulated heads."""
     every = {(pair.kind, pair.patient) for one in pairs["volumes"].values() for pair in one}
     return dict(Counter(kind for kind, _ in every))
+
+
+def count_decisions(work: Path) -> dict[str, int]:
+    """Pairs of scans of one head, and in how many of them the tissue was ruled out in one scan alone."""
+    cases: dict[str, list[bool]] = {}
+    for path in sorted(work.glob("*.npz")):
+        with np.load(path) as content:
+            cases.setdefault(path.name.rsplit(".", 2)[0], []).append(bool(content["ruled_out"]))
+    pairs = [pair for scans in cases.values() for pair in itertools.combinations(scans, 2)]
+    return {"pairs": len(pairs), "differ": sum(a != b for a, b in pairs), "both": sum(a and b for a, b in pairs)}
 
 
 def judge_others(fitted: Mapping[str, Mapping[str, Any]], pairs: Measured) -> dict[str, Any]:

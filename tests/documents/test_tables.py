@@ -122,7 +122,7 @@ def test_the_means_of_the_components_are_those_of_the_card():
     first, second, _ = accuracy.tumour_components().table.rows
     card = read_card("tumour").data
     assert first[1:] == list(card["components"]["kept"]["flair+t1+t1c+t2"].values())
-    assert second[1:] == list(card["training"]["scores"].values())
+    assert second[1:] == list(card["presence"]["without"].values()), "the table is without the decision"
 
 
 def test_subsets_are_named_as_papers_write_them():

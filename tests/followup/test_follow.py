@@ -82,6 +82,22 @@ def test_a_study_in_other_voxels_is_measured_in_its_own_and_warned_of(make, moti
     assert any("another version of model" in warning for warning in timeline.warnings)
 
 
+def rule_out(result, kept):
+    """Write into the JSON of a result that enhancing tissue was ruled out, or kept."""
+    path = result.with_name(f"{stem_of(result, ('.nii.gz',))}.json")
+    decided = {"tissue": "enhancing", "probability": 0.4, "kept": kept, "becomes": "core", "marked_ml": 1.3}
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"presence": decided}))
+
+
+@pytest.mark.parametrize(("kept", "warned"), [((True, False), 1), ((False, False), 0), ((True, True), 0)])
+def test_a_tissue_that_is_ruled_out_in_one_study_alone_is_warned_of(make, motion, tmp_path, kept, warned):
+    results = [make("a", [(LEFT, 10, 4)]), make("b", [(LEFT, 10, 4 if kept[1] else 1)], motion())]
+    for result, stays in zip(results, kept, strict=True):
+        rule_out(result, stays)
+    said = [one for one in follow(results, tmp_path / "out").warnings if "no enhancing tissue" in one]
+    assert len(said) == warned and all("study 2" in one and "1.3 ml" in one for one in said)
+
+
 def test_files_hold_the_same_and_the_page_hides_names(make, motion, tmp_path):
     results = [make("Doe_Jane", [(LEFT, 10, 4)]), make("Doe_Jane_later", [(LEFT, 14, 4)], motion())]
     follow(results, tmp_path / "out")

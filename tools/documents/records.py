@@ -20,14 +20,12 @@ UNDATED = {
     "against-2-minutes-seed-1-half": ("2026-11-25", ""),
     "against-four-sequences": ("2026-11-25", ""),
     "components-cost": ("2026-11-29", ""),
-    "components-shipped": ("2026-11-29", ""),
     "generator-cpu": ("2026-11-25", "AMD EPYC (avx512_vnni), 2 cores"),
     "quick-15-minutes": ("2026-11-24", "Intel Xeon (avx512_vnni), 2 cores"),
     "seams": ("2026-11-24", "AMD EPYC (avx512_vnni), 2 cores"),
     "speed-isles": ("2026-11-24", "AMD EPYC (avx512_vnni), 2 cores"),
     "speed-real": ("2026-11-24", "AMD EPYC (avx512_vnni), 2 cores"),
     "tta-cost": ("2026-11-29", ""),
-    "tta-tumour": ("2026-11-29", ""),
     "tune-2-minutes": ("2026-11-29", "AMD EPYC (avx512_vnni), 2 cores"),
 }
 """Date and processor of the files that do not state them: the commit that added the figures, and its notes."""

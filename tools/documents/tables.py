@@ -10,6 +10,7 @@ TABLES: Mapping[str, Callable[[], Generated]] = {
     "headline": accuracy.headline,
     "tumour-left-out": accuracy.tumour_left_out,
     "tumour-by-enhancement": accuracy.tumour_by_enhancement,
+    "tumour-decisions": accuracy.tumour_decisions,
     "tumour-brats2015": accuracy.tumour_brats2015,
     "tumour-subsets": accuracy.tumour_subsets,
     "tumour-components": accuracy.tumour_components,

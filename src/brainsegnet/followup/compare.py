@@ -336,6 +336,15 @@ def list_warnings(placed: Sequence[Placed], note: RetestNote | None) -> list[str
             told.append(f"study {number} and study 1 have no sequence in common, so the registration is less sure")
         if study.day and study.day == first.day:
             told.append(f"study {number} is of the same day as study 1")
+    decided = {number: one.study.ruled_out for number, one in enumerate(placed, start=1)}
+    if None in decided.values():
+        for number, found in decided.items():
+            if found:
+                told.append(
+                    f"it was decided that study {number} has no {found[0]} tissue, where {found[1]:.1f} ml were marked, "
+                    "and other studies have some; the interval of a repeat does not cover this, so segment them with "
+                    "--no-presence-check and compare again"
+                )
     if note is None:
         told.append(f"repeats were not measured with model {first.model.get('name')}, so no change is judged")
     elif note.sha256 != first.model.get("sha256"):

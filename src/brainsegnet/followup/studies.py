@@ -43,6 +43,14 @@ class Study:
         return found if isinstance(found, dict) else {}
 
     @property
+    def ruled_out(self) -> tuple[str, float] | None:
+        """The tissue of which it was decided that the scan has none, and the volume in ml that had been marked."""
+        found = self.shown.note.get("presence")
+        if not isinstance(found, dict) or found.get("kept") is not False:
+            return None
+        return str(found.get("tissue")), float(found.get("marked_ml") or 0)
+
+    @property
     def sequences(self) -> tuple[str, ...]:
         """Sequences that the model saw."""
         found = self.shown.note.get("sequences")
