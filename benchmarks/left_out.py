@@ -1,8 +1,8 @@
 """Dice of each case by a model trained without it, as `segment` runs that model, with the true volumes.
 
-    python benchmarks/left_out.py runs/tumour/fold0 runs/tumour/fold1 runs/tumour/fold2 --parent benchmarks/parents/tumour \
-        --data DATA/tumour/brats2021 DATA/tumour/brats2023 --presence benchmarks/results/presence-tumour.json \
-        --card tumour --out benchmarks/results/left-out-tumour.json
+    python benchmarks/left_out.py runs/tumour/fold0 runs/tumour/fold1 runs/tumour/fold2 \
+        --parent benchmarks/parents/tumour --data DATA/tumour/brats2021 DATA/tumour/brats2023 \
+        --presence benchmarks/results/presence-tumour.json --card tumour --out benchmarks/results/left-out-tumour.json
 
 Components are dropped with the margin that the other patients ask for. `dice` is with the decision of `--presence`,
 `dice_undecided` without it, `dice_all_kept` without either, and `dice_simulated` that of the parent without either. The
@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from choose import Dice, mean, score  # type: ignore[import-not-found]
 
 from brainsegnet._atomic import write_text
 from brainsegnet._machine import describe_cpu, find_versions
@@ -25,6 +24,7 @@ from brainsegnet.io.cases import find_cases, load_case
 from brainsegnet.model.card import PresenceRule
 from brainsegnet.model.store import LAST, Model, open_model, resolve_model
 from brainsegnet.task import Task
+from choose import Dice, mean, score  # type: ignore[import-not-found]
 
 
 def measure_volumes(data: Sequence[Path], task: Task) -> Dice:

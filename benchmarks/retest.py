@@ -9,12 +9,13 @@ field and new noise, and segments it, `--trials` times. It leaves out what it fi
 and started again. `fit` compares all pairs of scans of one head by the law of `brainsegnet.followup.retest`, and writes
 its constants into the package too.
 
-Where the model decides whether a scan has a tissue at all, pairs of scans that are decided differently have no part in
-the constants of that tissue; `decided` counts them. The constants are fitted on all heads. `coverage` is judged on each head with the constants of the others, all scans of
-one patient left out together. The share of pairs at which the law is fitted is raised in steps until this coverage
-reaches 95 %, so the coverage had that part in a choice. `itself` judges each original scan against its own repeats.
-`others` tells how the constants hold on repeats in another folder (`--judge`). `trained_on` counts the heads that the
-card of the model names: their scans may be repeated more steadily than others.
+Where the model decides whether a scan has a tissue at all, pairs that are decided differently have no part in the
+constants of that tissue; `decided` counts them. The constants are fitted on all heads. `coverage` is judged on each
+head with the constants of the others, all scans of one patient left out together. The share of pairs at which the law
+is fitted is raised in steps until this coverage reaches 95 %, so the coverage had that part in a choice. `itself`
+judges each original scan against its own repeats. `others` tells how the constants hold on repeats in another folder
+(`--judge`). `trained_on` counts the heads that the card of the model names: their scans may be repeated more steadily
+than others.
 """
 
 import argparse
@@ -133,9 +134,10 @@ def scan_all(segmenter: Segmenter, files: CaseFiles, kind: str, how: argparse.Na
         scan, motion = scan_again(case, np.random.default_rng(seed), how.field) if trial else (case, np.eye(4))
         result = segmenter(scan)
         labels, ruled_out = result.labels, bool(result.decision and not result.decision.kept)
-        kept = {"labels": labels.array, "affine": labels.affine, "motion": motion, "kind": kind}
+        arrays = {"labels": labels.array, "affine": labels.affine, "motion": motion}
+        flags = {"kind": np.array(kind), "ruled_out": np.array(ruled_out)}
         with replacing(path) as part, part.open("wb") as stream:
-            np.savez_compressed(stream, **kept, ruled_out=ruled_out)
+            np.savez_compressed(stream, **arrays, **flags)  # type: ignore[arg-type]
     return time.process_time() - started
 
 

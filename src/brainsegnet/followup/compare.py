@@ -336,20 +336,26 @@ def list_warnings(placed: Sequence[Placed], note: RetestNote | None) -> list[str
             told.append(f"study {number} and study 1 have no sequence in common, so the registration is less sure")
         if study.day and study.day == first.day:
             told.append(f"study {number} is of the same day as study 1")
-    decided = {number: one.study.ruled_out for number, one in enumerate(placed, start=1)}
-    if None in decided.values():
-        for number, found in decided.items():
-            if found:
-                told.append(
-                    f"it was decided that study {number} has no {found[0]} tissue, where {found[1]:.1f} ml were marked, "
-                    "and other studies have some; the interval of a repeat does not cover this, so segment them with "
-                    "--no-presence-check and compare again"
-                )
+    told += _doubt_decisions(placed)
     if note is None:
         told.append(f"repeats were not measured with model {first.model.get('name')}, so no change is judged")
     elif note.sha256 != first.model.get("sha256"):
         told.append(f"repeats were measured with another version of model {first.model.get('name')}")
     return told
+
+
+def _doubt_decisions(placed: Sequence[Placed]) -> list[str]:
+    """A sentence for each study in which a tissue was ruled out that other studies have."""
+    decided = {number: one.study.ruled_out for number, one in enumerate(placed, start=1)}
+    if None not in decided.values():
+        return []
+    return [
+        f"it was decided that study {number} has no {found[0]} tissue, where {found[1]:.1f} ml were marked, and other "
+        "studies have some; the interval of a repeat does not cover this, so segment them with --no-presence-check "
+        "and compare again"
+        for number, found in decided.items()
+        if found
+    ]
 
 
 def _inform(image: Pyramid) -> float:
