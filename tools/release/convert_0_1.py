@@ -39,7 +39,8 @@ def convert_card(old: Mapping[str, Any]) -> dict[str, Any]:
     if "blended" in training:
         training["interpolated"] = training.pop("blended")
     if "grown" in training:
-        training["simulated"] = training.pop("grown") and convert_simulated(training["grown"])
+        grown = training.pop("grown")
+        training["simulated"] = grown and convert_simulated(grown)
     parents = [training["started_from"]] if training.get("started_from") else []
     for named in (card, *parents, *training.get("comparisons", ())):
         for key in ("name", "origin"):
