@@ -31,9 +31,10 @@ def convert_card(old: Mapping[str, Any]) -> dict[str, Any]:
     card = {**old}
     if islands := card.pop("islands", None):
         card["components"] = {"confidence_margin": islands["margin"], "kept": islands["kept"]}
-    for note in card.get("intervals", {}).values():
-        if "tail" in note:
-            note["alpha"] = note.pop("tail")
+    for interval in card.get("intervals", {}).values():
+        for note in (interval, *interval.get("subsets", {}).values()):
+            if "tail" in note:
+                note["alpha"] = note.pop("tail")
     training = card["training"]
     training["recipe"] = convert_recipe(training["recipe"])
     if "blended" in training:
