@@ -31,15 +31,10 @@ import numpy as np
 from brainsegnet._machine import describe_cpu
 from brainsegnet.errors import DatasetError
 from brainsegnet.inference import SegmentOptions
-from brainsegnet.inference.postprocessing import (
-    filter_probabilities,
-    measure_volumes,
-    region_probability,
-    suppress_dropped,
-    volume_interval,
-)
+from brainsegnet.inference.postprocessing import filter_probabilities, measure_volumes, suppress_dropped
 from brainsegnet.inference.segmentation import Segmentation
 from brainsegnet.inference.segmenter import Segmenter, open_engine
+from brainsegnet.inference.uncertainty import region_probability, volume_interval
 from brainsegnet.io.cases import find_cases, load_case
 from brainsegnet.model.card import IntervalNote
 from brainsegnet.model.store import Model, resolve_model

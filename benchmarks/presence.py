@@ -3,7 +3,7 @@
     python benchmarks/presence.py runs/tumour/whole --cases 80 --anatomy LABELS \
         --out benchmarks/results/presence-tumour.json
 
-Each glioma is segmented, and the features of `inference.presence` are measured where the model marks the tissue. A
+Each glioma is segmented, and the features of `inference.postprocessing` are measured where the model marks the tissue. A
 logistic regression with a ridge penalty is fitted to them; a scan has the tissue from `TRUE_ML` on. The JSON holds the
 rule for the card (`ship.py --presence`), the features of each case, and how often the rule is right where each tenth of
 the cases is left out of the fit. Cases that are there already are not simulated again.
@@ -22,9 +22,8 @@ import numpy as np
 from brainsegnet._atomic import write_text
 from brainsegnet._machine import describe_cpu, find_versions
 from brainsegnet._types import Doubles, Floats
-from brainsegnet.inference.postprocessing import filter_components
+from brainsegnet.inference.postprocessing import filter_components, measure_presence
 from brainsegnet.inference.predict import Engine
-from brainsegnet.inference.presence import measure_presence
 from brainsegnet.inference.segmenter import open_engine
 from brainsegnet.model.card import PRESENCE_FEATURES, Card, PresenceRule
 from brainsegnet.model.store import LAST, Model, open_model

@@ -134,10 +134,10 @@ def scan_all(segmenter: Segmenter, files: CaseFiles, kind: str, how: argparse.Na
         scan, motion = scan_again(case, np.random.default_rng(seed), how.field) if trial else (case, np.eye(4))
         result = segmenter(scan)
         labels, ruled_out = result.labels, bool(result.decision and not result.decision.kept)
-        arrays = {"labels": labels.array, "affine": labels.affine, "motion": motion}
-        flags = {"kind": np.array(kind), "ruled_out": np.array(ruled_out)}
         with replacing(path) as part, part.open("wb") as stream:
-            np.savez_compressed(stream, **arrays, **flags)  # type: ignore[arg-type]
+            np.savez_compressed(
+                stream, labels=labels.array, affine=labels.affine, motion=motion, kind=kind, ruled_out=ruled_out
+            )
     return time.process_time() - started
 
 

@@ -11,8 +11,8 @@ import brainsegnet
 from brainsegnet import LabelMap, Segmentation, Volume
 from brainsegnet.errors import BrainSegNetError
 from brainsegnet.inference import SegmentOptions
-from brainsegnet.inference.postprocessing import Interval
 from brainsegnet.inference.steps import BrainNote, Steps
+from brainsegnet.inference.uncertainty import Interval
 from brainsegnet.model.store import resolve_model
 from brainsegnet.preprocessing.alignment import Alignment, Motion
 from brainsegnet.preprocessing.registration import Registration

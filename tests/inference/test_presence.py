@@ -6,9 +6,14 @@ import pytest
 from pydantic import ValidationError
 
 from brainsegnet.inference import SegmentOptions
-from brainsegnet.inference.postprocessing import find_certainty
+from brainsegnet.inference.postprocessing import (
+    Decision,
+    decide_presence,
+    find_certainty,
+    measure_presence,
+    predict_presence,
+)
 from brainsegnet.inference.predict import predict
-from brainsegnet.inference.presence import Decision, decide_presence, measure_presence, predict_presence
 from brainsegnet.model.card import PRESENCE_FEATURES, PresenceRule
 from brainsegnet.preprocessing.prepare import prepare
 from brainsegnet.task import BRATS2021

@@ -4,7 +4,6 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -64,13 +63,9 @@ def names(files: set[str]) -> list[str]:
 
 def test_a_scan_walks_through_few_files(tmp_path: Path) -> None:
     example = Path(__file__).parents[2] / "examples" / "glioma"
-    options = SegmentOptions(device="cpu", threads=1, presence_check=False)
     with walked() as files:
-        segment(example, "tumour", tmp_path / "found.nii.gz", options)
+        segment(example, "tumour", tmp_path / "found.nii.gz", SegmentOptions(device="cpu", threads=1))
     assert 5 < len(files) <= MOST_FILES["scan"], "\n".join(names(files))
-    with walked() as decided:
-        segment(example, "tumour", tmp_path / "decided.nii.gz", replace(options, presence_check=True))
-    assert {*names(decided)} - {*names(files)} == {"inference/presence.py"}, "the decision is one file more"
 
 
 def test_a_raw_study_walks_through_few_more(

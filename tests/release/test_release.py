@@ -9,8 +9,8 @@ import torch
 
 from brainsegnet.errors import DatasetError, ModelError
 from brainsegnet.inference import SegmentOptions
-from brainsegnet.inference.postprocessing import volume_interval
 from brainsegnet.inference.segmentation import expected_dice
+from brainsegnet.inference.uncertainty import volume_interval
 from brainsegnet.model.card import Comparison, IntervalNote, Parent
 from brainsegnet.model.store import Candidate, choose_model, open_model, resolve_model, save_model, shipped_models
 from brainsegnet.pipeline.segment import segment

@@ -7,7 +7,7 @@ import numpy as np
 
 from brainsegnet._types import Doubles, Floats, Millimetres
 from brainsegnet.inference.ood import FEATURES, PAIR_FEATURES, measure_features
-from brainsegnet.inference.postprocessing import volume_interval
+from brainsegnet.inference.uncertainty import volume_interval
 from brainsegnet.model.card import Profile
 from brainsegnet.preprocessing.prepare import Prepared
 

@@ -7,8 +7,8 @@ import numpy as np
 from scipy import ndimage
 
 from brainsegnet._types import Doubles, Floats, Mask
-from brainsegnet.inference.postprocessing import region_probability
 from brainsegnet.inference.segmenter import open_engine
+from brainsegnet.inference.uncertainty import region_probability
 from brainsegnet.model.card import BINS, LEAST_PROBABILITY, CalibrationBin, CalibrationNote
 from brainsegnet.model.store import Model
 

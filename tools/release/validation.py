@@ -11,16 +11,16 @@ import numpy as np
 from brainsegnet._types import Labels
 from brainsegnet.errors import DatasetError
 from brainsegnet.inference.postprocessing import (
+    decide_presence,
     filter_components,
     filter_probabilities,
     find_certainty,
     labels_and_confidence,
-    region_probability,
     suppress_dropped,
 )
-from brainsegnet.inference.presence import decide_presence
 from brainsegnet.inference.segmenter import open_engine
 from brainsegnet.inference.tiling import TiledPredictor, tta_probabilities
+from brainsegnet.inference.uncertainty import region_probability
 from brainsegnet.metrics.scores import region_dice
 from brainsegnet.model.card import TOLERATED, Card, IntervalNote, SubsetInterval
 from brainsegnet.model.store import Model

@@ -1,30 +1,33 @@
-"""From predicted classes and probabilities to a result: connected components, entropy, volumes and their intervals.
+"""From predicted classes to those of the result: connected components, tissue that is not there, and volumes.
 
 Errors far from the lesion are mostly separate components with a lower lesion probability. A component is dropped if its
 mean lesion probability is lower than that of the most confident component by more than a margin. The margin is chosen
 on unseen cases; a model that gains nothing from it has none. The paper keeps all components (section "Testing").
 
-The interval of a volume runs from the volume with a probability above 1 - alpha to the volume with a probability above
-alpha. Alpha is chosen on unseen cases, so that the interval holds the true volume in a given share of them. Each subset
-of the sequences has its own alpha, if the card holds it.
+A network marks a little enhancing tissue in most tumours that do not enhance. Whether the tissue is there at all is
+decided by a logistic regression on five features of the whole scan. It is fitted to simulated cases, and the card holds
+its coefficients. Voxels of a tissue that is decided to be absent become another tissue of the lesion.
 """
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import ndimage
 
-from brainsegnet._types import Floats, Labels
+from brainsegnet._types import Array, Floats, Labels, Mask
 from brainsegnet.inference.tiling import CONFIDENCE_STEPS, TiledPredictor
-from brainsegnet.model.card import Card, IntervalNote
+from brainsegnet.inference.uncertainty import Interval
+from brainsegnet.model.card import PRESENCE_FEATURES, Card, PresenceRule
 from brainsegnet.task import Task
 from brainsegnet.volume import LabelMap
 
 SMALLEST_SHARE = 0.1
 """Size, relative to the largest component, from which a component can be the most confident one."""
+_NEAREST = 1e-4
+"""Ranks are kept so far from 0 and 1 before the logit."""
 
 
 class FilteredLabels(NamedTuple):
@@ -126,90 +129,125 @@ def choose_classes(lesion: Iterable[Floats]) -> Labels:
     return classes
 
 
-def entropy(probabilities: Floats) -> Floats:
-    """Entropy (D, H, W) of class probabilities (K, D, H, W), as a share of its maximum, log K.
-
-    Examples:
-        >>> entropy(np.array([1, 0.5, 0, 0.5], np.float32).reshape(2, 2, 1, 1)).ravel().tolist()
-        [0.0, 1.0]
-    """
-    logs = np.log(np.maximum(probabilities, np.float32(1e-12)))
-    return np.asarray(np.abs((probabilities * logs).sum(0)) / np.float32(math.log(len(probabilities))), np.float32)
-
-
-def region_probability(probabilities: Floats, classes: Sequence[int]) -> Floats:
-    """Probability (D, H, W) that a voxel is in a region, which combines some of the classes of (K, D, H, W)."""
-    return np.asarray(probabilities[list(classes)].sum(0), np.float32)
-
-
-def volume_interval(probability: Floats, voxel_ml: float, alpha: float) -> tuple[float, float]:
-    """Both ends in ml of the interval of a region's volume, from its probability (D, H, W).
-
-    Examples:
-        >>> volume_interval(np.array([0.05, 0.5, 0.95, 1], np.float32), 1.0, alpha=0.1)
-        (2.0, 3.0)
-    """
-    least, most = (int(np.count_nonzero(probability > limit)) for limit in (1 - alpha, alpha))
-    return least * voxel_ml, most * voxel_ml
-
-
 @dataclass(frozen=True)
-class Interval:
-    """Interval for the volume of a region.
+class Decision:
+    """What was decided about a tissue that the network marked.
 
     Attributes:
-        least_ml: Lower end in ml.
-        most_ml: Upper end in ml.
-        coverage: Share of unseen cases whose interval held the true volume. None if it is not known for this
-            prediction.
-        cases: Number of these cases.
-        alpha: The interval runs from the volume with a probability above 1 - alpha to that with one above alpha. To
-            four digits.
-        sequences: Sequences with which alpha was chosen. They are those of the case, or all of the model if the card
-            has no alpha for fewer. Empty if the card has none at all.
+        tissue: Name of the tissue.
+        probability: Probability that the scan has any of it.
+        kept: Whether its voxels stay.
+        becomes: Name of the tissue that its voxels become otherwise.
+        marked_ml: Volume in ml that the network marked, without dropped components.
+        source: Class that was decided about; `target`: the class that its voxels become.
     """
 
-    least_ml: float
-    most_ml: float
-    coverage: float | None
-    cases: int
-    alpha: float = IntervalNote().alpha
-    sequences: tuple[str, ...] = ()
+    tissue: str
+    probability: float
+    kept: bool
+    becomes: str
+    marked_ml: float
+    source: int
+    target: int
+
+    def to_json(self) -> dict[str, Any]:
+        """What the JSON of a result says."""
+        left_out = ("source", "target")
+        return {name: value for name, value in vars(self).items() if name not in left_out}
+
+    def apply(self, classes: Labels) -> Labels:
+        """Classes (D, H, W) after the decision."""
+        if self.kept:
+            return classes
+        return np.where(classes == self.source, np.uint8(self.target), classes)
+
+    def merge(self, probabilities: Floats) -> Floats:
+        """Probabilities (K, D, H, W) after the decision: those of the tissue are added to the other tissue."""
+        if self.kept:
+            return probabilities
+        merged = probabilities.copy()
+        merged[self.target] += merged[self.source]
+        merged[self.source] = 0
+        return merged
+
+    def widen(self, intervals: dict[str, Interval], task: Task) -> dict[str, Interval]:
+        """Intervals of the volumes of regions; where the tissue is decided to be absent, its own begins at 0 ml."""
+        if self.kept:
+            return intervals
+        named = zip(task.regions, task.region_classes, strict=True)
+        alone = [name for name, classes in named if classes == (self.source,)]
+        return intervals | {name: replace(intervals[name], least_ml=0.0) for name in alone}
 
 
-def find_intervals(
-    probabilities: Floats, card: Card, voxel_ml: float, used: Sequence[str] | None = None, tta: bool = False
-) -> dict[str, Interval]:
-    """The interval for the volume of each region, from probabilities (K, D, H, W).
+def measure_presence(
+    classes: Labels, certainty: Labels, tissue: int, channel: Array, brain: Mask
+) -> dict[str, float] | None:
+    """The features of the decision, see `PRESENCE_FEATURES`; None where no voxel has the tissue.
 
     Args:
-        probabilities: Probabilities without the dropped components.
-        card: Card of the model.
-        voxel_ml: Volume of a voxel in ml.
-        used: Sequences of the case, in the order of the model; None is all.
-        tta: Whether the probabilities are a mean over mirror images. The coverage was measured without them, so it is
-            unknown then.
+        classes: Classes (D, H, W); 0 is the background.
+        certainty: Probability (D, H, W) of the class of each voxel, in `CONFIDENCE_STEPS`.
+        tissue: The class that is decided about.
+        channel: Normalised intensities (D, H, W) of the sequence that shows it.
+        brain: The brain (D, H, W).
     """
-    intervals = {}
-    for region, classes in zip(card.task.regions, card.task.region_classes, strict=True):
-        alpha, coverage, cases, sequences = _choose_alpha(card, region, tuple(used or card.sequences))
-        least, most = volume_interval(region_probability(probabilities, classes), voxel_ml, alpha)
-        measured = (None, 0) if tta else (coverage, cases)
-        intervals[region] = Interval(round(least, 6), round(most, 6), *measured, float(f"{alpha:.4g}"), sequences)
-    return intervals
+    marked = classes == tissue
+    count = int(np.count_nonzero(marked))
+    if not count:
+        return None
+    inside = channel[marked]
+    healthy = channel[brain & (classes == 0)]
+    middle, low = np.quantile(inside, (0.5, 0.25))
+    return {
+        "log_voxels": math.log10(count),
+        "log_share": math.log10(count / np.count_nonzero(classes)),
+        "rank": _logit(float(np.mean(healthy < middle)) if healthy.size else 0.5),
+        "low_rank": _logit(float(np.mean(healthy < low)) if healthy.size else 0.5),
+        "certainty": _logit(float(certainty[marked].mean()) / CONFIDENCE_STEPS),
+    }
 
 
-def _choose_alpha(card: Card, region: str, used: tuple[str, ...]) -> tuple[float, float | None, int, tuple[str, ...]]:
-    """Alpha, coverage and cases for these sequences, and the sequences with which alpha was chosen."""
-    note = card.intervals.get(region)
-    if note is None:
-        return IntervalNote().alpha, None, 0, ()
-    if used == card.sequences:
-        return note.alpha, note.coverage, note.cases, used
-    subset = note.subsets.get("+".join(used))
-    if subset is None:
-        return note.alpha, None, 0, card.sequences
-    return subset.alpha, subset.coverage, note.cases, used
+def decide_presence(
+    card: Card, classes: Labels, certainty: Labels, sequences: Mapping[str, Array], brain: Mask, voxel_ml: float
+) -> Decision | None:
+    """Decide whether the tissue of the card's rule is there; None without a rule, its sequence or a marked voxel.
+
+    Args:
+        card: Card of the model.
+        classes: Classes (D, H, W) without dropped components.
+        certainty: Probability (D, H, W) of the class of each voxel, in `CONFIDENCE_STEPS`.
+        sequences: Each sequence of the scan to its normalised intensities (D, H, W).
+        brain: The brain (D, H, W).
+        voxel_ml: Volume of a voxel in ml.
+    """
+    rule = card.presence
+    if rule is None or rule.sequence not in sequences:
+        return None
+    source, target = map(card.task.label_values.index, (rule.label, rule.becomes))
+    features = measure_presence(classes, certainty, source, sequences[rule.sequence], brain)
+    if features is None:
+        return None
+    probability = predict_presence(rule, features)
+    return Decision(
+        tissue=card.task.labels[rule.label],
+        probability=round(probability, 4),
+        kept=probability >= rule.threshold,
+        becomes=card.task.labels[rule.becomes],
+        marked_ml=round(int(np.count_nonzero(classes == source)) * voxel_ml, 6),
+        source=source,
+        target=target,
+    )
+
+
+def predict_presence(rule: PresenceRule, features: Mapping[str, float]) -> float:
+    """Probability that the tissue is there, from its features."""
+    score = rule.intercept + sum(rule.coefficients[name] * features[name] for name in PRESENCE_FEATURES)
+    return 1 / (1 + math.exp(-max(-50.0, min(50.0, score))))
+
+
+def _logit(share: float) -> float:
+    share = min(max(share, _NEAREST), 1 - _NEAREST)
+    return math.log(share / (1 - share))
 
 
 def measure_volumes(labels: LabelMap, task: Task) -> dict[str, dict[str, float]]:

@@ -16,21 +16,21 @@ from brainsegnet.errors import MissingSequence
 from brainsegnet.inference import SegmentOptions
 from brainsegnet.inference.ood import find_warnings
 from brainsegnet.inference.postprocessing import (
+    Decision,
     FilteredLabels,
     choose_classes,
-    entropy,
+    decide_presence,
     filter_components,
     filter_probabilities,
     find_certainty,
-    find_intervals,
     measure_volumes,
     segment_filtered,
     suppress_dropped,
 )
-from brainsegnet.inference.presence import Decision, decide_presence
 from brainsegnet.inference.segmentation import Segmentation, expected_dice, warn_of_sequences
 from brainsegnet.inference.steps import DicomSource, Steps
 from brainsegnet.inference.tiling import Backend, TiledPredictor, tta_probabilities
+from brainsegnet.inference.uncertainty import entropy, find_intervals
 from brainsegnet.model.card import Card
 from brainsegnet.preprocessing.geometry import turn
 from brainsegnet.preprocessing.grids import bring, bring_back, build_working_grid, each_back

@@ -16,9 +16,9 @@ from brainsegnet._atomic import replacing, stem_of, write_text
 from brainsegnet._types import ItkObject, NibabelImage
 from brainsegnet.errors import MissingSequence
 from brainsegnet.inference import SegmentOptions
-from brainsegnet.inference.postprocessing import Interval
-from brainsegnet.inference.presence import Decision
+from brainsegnet.inference.postprocessing import Decision
 from brainsegnet.inference.steps import DicomSource, Steps, require_dicom
+from brainsegnet.inference.uncertainty import Interval
 from brainsegnet.io.images import to_nibabel, to_sitk, write_image
 from brainsegnet.io.label_files import ENDINGS, write_label_files
 from brainsegnet.model.card import Card

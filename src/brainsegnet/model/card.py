@@ -260,7 +260,7 @@ class SubsetInterval(CardPart):
 
 
 class IntervalNote(CardPart):
-    """How the interval for the volume of a region is computed, see `inference.postprocessing`.
+    """How the interval for the volume of a region is computed, see `inference.uncertainty`.
 
     Attributes:
         alpha: The interval runs from the volume with a probability above 1 - alpha to that with one above alpha.
@@ -349,7 +349,7 @@ mean probability of the tissue in them."""
 
 
 class PresenceRule(CardPart):
-    """How it is decided whether a scan has a tissue at all, see `inference.presence`.
+    """How it is decided whether a scan has a tissue at all, see `inference.postprocessing`.
 
     Attributes:
         label: Label of the tissue.
