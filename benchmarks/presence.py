@@ -3,10 +3,10 @@
     python benchmarks/presence.py runs/tumour/whole --cases 80 --anatomy LABELS \
         --out benchmarks/results/presence-tumour.json
 
-Each glioma is segmented, and the features of `inference.postprocessing` are measured where the model marks the tissue. A
-logistic regression with a ridge penalty is fitted to them; a scan has the tissue from `TRUE_ML` on. The JSON holds the
-rule for the card (`ship.py --presence`), the features of each case, and how often the rule is right where each tenth of
-the cases is left out of the fit. Cases that are there already are not simulated again.
+Each glioma is segmented, and the features of `inference.postprocessing` are measured where the model marks the tissue.
+A logistic regression with a ridge penalty is fitted to them; a scan has the tissue from `TRUE_ML` on. The JSON holds
+the rule for the card (`ship.py --presence`), the features of each case, and how often the rule is right where each
+tenth of the cases is left out of the fit. Cases that are there already are not simulated again.
 """
 
 import argparse
