@@ -26,7 +26,7 @@ UNDATED = {
     "speed-isles": ("2026-11-24", "AMD EPYC (avx512_vnni), 2 cores"),
     "speed-real": ("2026-11-24", "AMD EPYC (avx512_vnni), 2 cores"),
     "tta-cost": ("2026-11-29", ""),
-    "tune-2-minutes": ("2026-11-29", "AMD EPYC (avx512_vnni), 2 cores"),
+    "tune-2-minutes": ("2026-11-30", "AMD EPYC (avx512_bf16), 2 cores"),
 }
 """Date and processor of the files that do not state them: the commit that added the figures, and its notes."""
 
