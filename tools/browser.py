@@ -1,6 +1,7 @@
 """Drives Chromium without a window through its debugging pipe, for tests of pages."""
 
 import base64
+import contextlib
 import itertools
 import json
 import os
@@ -29,6 +30,12 @@ _EXEC = (
 """Chromium reads commands from file descriptor 3 and writes answers to 4."""
 KEYS = {"ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40, "PageUp": 33, "PageDown": 34, "Tab": 9}
 RIGHT = {"left": 1, "right": 2}
+_LEFT = ("navigated or closed", "context was destroyed", "Cannot find context", "Cannot find default execution context")
+"""What Chromium answers when a page was left while a script ran in it."""
+
+
+class PageLeft(RuntimeError):  # noqa: N818
+    """The page was left before a script in it had a value."""
 
 
 def find_browser() -> str | None:
@@ -78,7 +85,13 @@ class Browser:
         os.close(self._from)
 
     def send(self, method: str, **params: Any) -> Any:  # noqa: ANN401
-        """Send a command of the DevTools protocol, and wait for its answer."""
+        """Send a command of the DevTools protocol, and wait for its answer.
+
+        Raises:
+            PageLeft: the page was left meanwhile.
+            RuntimeError: the browser refuses the command, or has ended.
+            TimeoutError: there is no answer within a minute.
+        """
         number = next(self._numbers)
         message = {"id": number, "method": method, "params": params}
         message |= {"sessionId": self._session} if self._session else {}
@@ -87,7 +100,9 @@ class Browser:
             answer = self._receive()
             if answer.get("id") == number:
                 if "error" in answer:
-                    raise RuntimeError(f"{method}: {answer['error']['message']}")
+                    said = answer["error"]["message"]
+                    kind = PageLeft if any(words in said for words in _LEFT) else RuntimeError
+                    raise kind(f"{method}: {said}")
                 return answer["result"]
             self._note(answer)
 
@@ -141,13 +156,24 @@ class Browser:
             raise RuntimeError(str(answer["exceptionDetails"]))
         return answer["result"].get("value")
 
+    def leave(self, script: str) -> None:
+        """Run a script that opens another page; the next `wait` may meet either of the two."""
+        with contextlib.suppress(PageLeft):
+            self.run(script)
+
     def wait(self, condition: str, seconds: float = 20) -> None:
-        """Wait until an expression is true."""
+        """Wait until an expression is true, on this page or on one that follows it."""
         end = time.monotonic() + seconds
-        while not self.run(f"Boolean({condition})"):
+        while not self._holds(condition):
             if time.monotonic() > end:
                 raise TimeoutError(f"never true: {condition}; errors: {self.errors}")
             time.sleep(0.02)
+
+    def _holds(self, condition: str) -> bool:
+        try:
+            return bool(self.run(f"Boolean({condition})"))
+        except PageLeft:
+            return False
 
     def settle(self) -> None:
         """Wait until what was asked for is drawn."""

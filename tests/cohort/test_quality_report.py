@@ -332,11 +332,11 @@ def test_a_name_is_found_in_a_browser(full, tmp_path):
         browser.open(full.report / "index.html")
         browser.wait("document.images.length && [...document.images].slice(0, 3).every(image => image.naturalWidth)")
         browser.run("document.querySelector('input').value = 'B03'")
-        browser.run("document.querySelector('form').submit()")
-        browser.wait("location.pathname.endsWith('names.html') && document.querySelector('#search')")
+        browser.leave("document.querySelector('form').submit()")
+        browser.wait("location.pathname.endsWith('names.html') && document.readyState === 'complete'")
         shown = "[...document.querySelectorAll('tbody tr')].filter(row => !row.hidden).map(row => row.innerText)"
         assert browser.run(shown) == ["b03\tdone"]
-        browser.run("document.querySelector('tr:not([hidden]) a').click()")
-        browser.wait("document.querySelector(':target')")
+        browser.leave("document.querySelector('tr:not([hidden]) a').click()")
+        browser.wait("document.querySelector(':target') && document.readyState === 'complete'")
         assert browser.run("document.querySelector(':target h3').innerText") == "b03"
         assert (browser.errors, browser.requests) == ([], [])
