@@ -148,14 +148,14 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--report", type=Path, help="make the report of this cohort, and nothing else")
     parser.add_argument("--keep", type=Path, help="folder where the cohorts stay")
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/cohort_page.json"))
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/cohort-page.json"))
     given = parser.parse_args()
     if given.report:
         print(json.dumps(report_here(given.report, given.threads)))
         return
     facts: dict[str, Any] = {
         "date": datetime.now(UTC).date().isoformat(),
-        "processor": describe_cpu(),
+        "machine": describe_cpu(),
         "versions": find_versions(),
         "threads": given.threads,
         "engine": "a threshold in place of the network",

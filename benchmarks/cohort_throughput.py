@@ -1,11 +1,12 @@
 """Throughput, memory and open files of `cohort run`: python benchmarks/cohort_throughput.py --out RESULTS.json.
 
-Simulated phantoms, tiny ones and full-size ones, each under many names, go through the command as a user gives it, with
-a shipped model. Meanwhile a look every second counts the results and measures the processes. Reported are:
+Tiny simulated phantoms, and prepared ones of full size, each under many names, go through the command as a user gives
+it, with a shipped model. Meanwhile a look every second counts the results and measures the processes. Reported are:
 
 - cases an hour, from the first result to the last;
 - the share of this time in which the network was busy;
-- memory and open files against the number of cases done: a straight line after the first fifth of the cases.
+- memory and open files against the number of cases done: a straight line after the first fifth of the cases. A case of
+  full size takes hundreds of MB for a moment, so the standard error of its slope is large.
 
 The same few files are read again and again, so they come from the memory of the operating system. Linux only.
 """
@@ -30,7 +31,12 @@ from brainsegnet.cohort.tables import read_parquet
 from brainsegnet.io.cases import find_cases
 from brainsegnet.simulation.simulate import SimulateOptions, simulate
 
-SIZES = {"tiny": (24, 40, 40), "full": (155, 240, 240)}
+sys.path.append(str(Path(__file__).parents[1]))
+from benchmarks.prepared import simulate_prepared
+
+TINY = (24, 40, 40)
+SPACING = {"tiny": "keep", "full": "model"}
+"""The voxels of a tiny phantom are large: at 1 mm it would have the size of a full one."""
 DISTINCT = 6
 WARM = 0.2
 """Share of the cases that passes before memory is compared."""
@@ -38,8 +44,11 @@ WARM = 0.2
 
 def write_table(folder: Path, size: str, cases: int) -> Path:
     """A table of so many cases, of `DISTINCT` phantoms of one size."""
-    simulate(folder / size, SimulateOptions(cases=DISTINCT, shape=SIZES[size]))
-    found, table = find_cases([folder / size]), folder / f"{size}.csv"
+    if size == "full":
+        cases_at = simulate_prepared(folder / size, DISTINCT)
+    else:
+        simulate(cases_at := folder / size, SimulateOptions(cases=DISTINCT, shape=TINY))
+    found, table = find_cases([cases_at]), folder / f"{size}.csv"
     with table.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(("case", "sequence", "path"))
@@ -75,23 +84,25 @@ def measure(parent: int) -> tuple[int, int]:
 
 def watch(command: list[str], out: Path) -> tuple[list[tuple[int, int, int]], float]:
     """Run a command; cases done, bytes and open files at each look, and seconds in all."""
-    begun, looks = time.monotonic(), []
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    begun, looks, said = time.monotonic(), [], out.with_suffix(".txt")
+    with said.open("w") as file:
+        process = subprocess.Popen(command, stdout=file, stderr=file)
     while process.poll() is None:
         done = sum(1 for folder in out.glob("????????") for name in os.listdir(folder) if name.endswith(".json"))
         if done:
             looks.append((done, *measure(process.pid)))
         time.sleep(1)
     if process.returncode:
-        raise SystemExit(f"{' '.join(command)} ended with code {process.returncode}")
+        raise SystemExit(f"{' '.join(command)} ended with code {process.returncode}: {said.read_text()[-2000:]}")
     return looks, time.monotonic() - begun
 
 
-def find_slope(looks: list[tuple[int, int, int]], column: int) -> float:
-    """Rise for each case after the first ones, by least squares."""
+def find_slope(looks: list[tuple[int, int, int]], column: int) -> tuple[float, float]:
+    """Rise for each case after the first ones, by least squares, and its standard error."""
     last = looks[-1][0]
     kept = np.array([look for look in looks[:-1] if look[0] >= WARM * last], np.float64)
-    return float(np.polyfit(kept[:, 0], kept[:, column], 1)[0])
+    line, covariance = np.polyfit(kept[:, 0], kept[:, column], 1, cov=True)
+    return float(line[0]), float(np.sqrt(covariance[0, 0]))
 
 
 def summarise(out: Path, looks: list[tuple[int, int, int]], seconds: float) -> dict[str, Any]:
@@ -102,6 +113,7 @@ def summarise(out: Path, looks: list[tuple[int, int, int]], seconds: float) -> d
     span = ends[-1] - ends[0]
     network, prepared = (sum(row[f"seconds_{stage}"] or 0.0 for row in rows) for stage in ("network", "prepare"))
     share = (len(rows) - 1) / len(rows) / span
+    rise, error = find_slope(looks, 1)
     return {
         "cases": len(rows),
         "failed": sum(row["status"] != "done" for row in rows),
@@ -110,9 +122,10 @@ def summarise(out: Path, looks: list[tuple[int, int, int]], seconds: float) -> d
         "network_busy": round(network * share, 3),
         "prepare_or_network_busy": round((network + prepared) * share, 3),
         "peak_mb": round(max(look[1] for look in looks) / 2**20),
-        "kb_per_case": round(find_slope(looks, 1) / 1024, 2),
+        "kb_per_case": round(rise / 1024, 2),
+        "kb_per_case_standard_error": round(error / 1024, 2),
         "open_files": [min(look[2] for look in looks[1:-1]), max(look[2] for look in looks[1:-1])],
-        "open_files_per_1000_cases": round(1000 * find_slope(looks, 2), 2),
+        "open_files_per_1000_cases": round(1000 * find_slope(looks, 2)[0], 2),
     }
 
 
@@ -120,13 +133,13 @@ def main() -> None:
     """Read the command line, run both sizes, and write the JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--tiny", type=int, default=3000)
-    parser.add_argument("--full", type=int, default=60)
+    parser.add_argument("--tiny", type=int, default=3000, help="0 keeps the run that the JSON has")
+    parser.add_argument("--full", type=int, default=1000)
     parser.add_argument("--model", default="tumour")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--work", type=Path, help="folder for the cases and results; by default a temporary one")
     arguments = parser.parse_args()
-    runs = {}
+    runs = json.loads(arguments.out.read_text())["runs"] if arguments.out.exists() else {}
     with tempfile.TemporaryDirectory(dir=arguments.work) as name:
         for size, cases in (("tiny", arguments.tiny), ("full", arguments.full)):
             if not cases:
@@ -134,6 +147,7 @@ def main() -> None:
             out = Path(name) / f"cohort-{size}"
             command = [sys.executable, "-m", "brainsegnet", "cohort", "run", str(write_table(Path(name), size, cases))]
             command += ["--model", arguments.model, "--out", str(out), "--workers", str(arguments.workers)]
+            command += ["--spacing", SPACING[size]]
             runs[size] = summarise(out, *watch(command, out))
             sys.stdout.write(f"{size}: {runs[size]}\n")
     document = {

@@ -397,7 +397,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--ways", nargs="+", choices=WAYS + RAY_WAYS, default=WAYS + RAY_WAYS)
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/kill_cohort.json"))
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/killed-cohorts.json"))
     given = parser.parse_args()
     known = json.loads(given.out.read_text())["ways"] if given.out.exists() else {}
     with tempfile.TemporaryDirectory() as name:
@@ -436,7 +436,7 @@ def main() -> int:
 def save(out: Path, ways: dict[str, Any]) -> None:
     facts = {
         "date": datetime.now(UTC).date().isoformat(),
-        "processor": describe_cpu(),
+        "machine": describe_cpu(),
         "versions": find_versions(),
         "cases": CASES,
         "engine": "a threshold in place of the network",

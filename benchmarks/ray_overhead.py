@@ -106,7 +106,7 @@ def main() -> int:
     }
     facts = {
         "date": datetime.now(UTC).date().isoformat(),
-        "processor": describe_cpu(),
+        "machine": describe_cpu(),
         "versions": {**find_versions(), "ray": metadata.version("ray")},
         "cases": given.cases,
         "rounds": given.rounds,

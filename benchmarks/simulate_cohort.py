@@ -1,8 +1,8 @@
 """Simulate a cohort of a million cases on many nodes: python benchmarks/simulate_cohort.py --out RESULTS.
 
-Nothing is segmented. The seconds of a case are recorded ones. `--record CASES` segments the cases of a folder with
-`cohort run`, and keeps the seconds of cores that this takes, and the share of each stage. The rest is arithmetic
-and random numbers:
+Nothing is segmented. The seconds of a case are recorded ones. `--record` segments simulated prepared scans, or
+the cases of a folder, with `cohort run`. It keeps the seconds of cores that this takes, and the share of each stage.
+The rest is arithmetic and random numbers:
 
 - A node has 2 or 16 cores, and a process for every two. A case keeps its process as long as in the record, times a
   lognormal factor of mean 1.
@@ -38,8 +38,11 @@ from brainsegnet.cohort.claims import STALE_SECONDS
 from brainsegnet.cohort.ledger import STAGES
 from brainsegnet.cohort.tables import read_parquet
 
-CORES = 2
-"""Of a process; the record was made with as many."""
+sys.path.append(str(Path(__file__).parents[1]))
+from benchmarks.prepared import simulate_prepared
+
+CORES, RECORDED = 2, 20
+"""Cores of a process, in the record too; and simulated scans of a record."""
 RESULTS = Path(__file__).parent / "results"
 RECORD, REAL = RESULTS / "cohort-seconds.json", RESULTS / "shipped-tumour-brats2021.json"
 """Seconds of a case, and how much real cases differ."""
@@ -200,10 +203,16 @@ def _share(plan: Plan, lasts: np.ndarray, nodes: list[Node]) -> tuple[list[float
     return [max(ends)] * plan.processes, lost  # a process waits for the cases of the others
 
 
-def record(cases: Path, out: Path) -> dict[str, Any]:
-    """Segment the cases of a folder, first one and then the others, and keep the seconds of cores that they take."""
+def record(cases: Path | None, out: Path) -> dict[str, Any]:
+    """Segment the cases of a folder, first one and then the others, and keep the seconds of cores that they take.
+
+    Args:
+        cases: The folder; None simulates prepared scans.
+        out: JSON to write.
+    """
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name) / "cohort"
+        folder, kind = Path(name) / "cohort", f"scans of {cases.name}" if cases else "simulated prepared scans"
+        cases = cases or simulate_prepared(Path(name), RECORDED)
         command = [sys.executable, "-m", "brainsegnet", "cohort"]
         subprocess.run([*command, "find", str(cases), "--out", str(folder)], check=True, capture_output=True)
         run = [*command, "run", "--model", "tumour", "--out", str(folder), "--device", "cpu", "--threads", str(CORES)]
@@ -217,7 +226,7 @@ def record(cases: Path, out: Path) -> dict[str, Any]:
         "processor": describe_cpu(),
         "load": round(os.getloadavg()[0], 1),
         "versions": find_versions(),
-        "cases": f"{count} simulated gliomas, four sequences on one grid of full size, skull off",
+        "cases": f"{count} {kind}",
         "engine": rows[0]["engine"],
         "core_seconds_a_case": round(each, 3),
         "core_seconds_to_start": round(first - each, 3),
@@ -287,14 +296,14 @@ def describe(plan: Plan, found: Found, price: float) -> dict[str, Any]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--record", type=Path, metavar="CASES", help="folder of cases to segment, for new seconds")
+    parser.add_argument("--record", nargs="?", const="", metavar="CASES", help="new seconds, of a folder if named")
     parser.add_argument("--cases", type=int, default=Plan.cases)
     parser.add_argument("--spread", type=float, help="by default that of real cases")
     parser.add_argument("--price", type=float, default=0.04, help="of a core hour; an assumption, in any currency")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/simulated-cohort.json"))
     given = parser.parse_args()
-    if given.record:
-        record(given.record, RECORD)
+    if given.record is not None:
+        record(Path(given.record) if given.record else None, RECORD)
     facts = json.loads(RECORD.read_text())
     base = replace(read_plan(facts, json.loads(REAL.read_text())), cases=given.cases)
     base = base if given.spread is None else replace(base, spread=given.spread)
@@ -311,7 +320,7 @@ def main() -> int:
             **{name: value for name, value in asdict(base).items() if value != math.inf},
             "cores_of_a_process": CORES,
             "price_of_a_core_hour": given.price,
-            "text": (__doc__ or "").strip().splitlines()[4:],
+            "text": (__doc__ or "").partition("numbers:")[2].strip().splitlines(),
         },
         "rows": rows,
     }

@@ -34,7 +34,7 @@ _LEFT = ("navigated or closed", "context was destroyed", "Cannot find context", 
 """What Chromium answers when a page was left while a script ran in it."""
 
 
-class PageLeft(RuntimeError):  # noqa: N818
+class PageLeft(RuntimeError):
     """The page was left before a script in it had a value."""
 
 

@@ -1,4 +1,4 @@
-"""The table of the simulated cohort of a million cases."""
+"""Tables of cohorts: throughput, restarts, what Ray costs, the pages, and a simulated million of cases."""
 
 from typing import Any
 
@@ -41,3 +41,125 @@ def million_cases() -> Generated:
         *text_columns("Core hours"),
     ]
     return Generated(Table(columns, table, notes=notes), [record])
+
+
+def cohort_throughput() -> Generated:
+    """Rate, share of the network, memory and open files of `cohort run`."""
+    record = read_result("cohort-throughput")
+    told = {"tiny": "tiny phantoms, 24 x 40 x 40", "full": "prepared, 155 x 240 x 240"}
+    table: list[list[Cell]] = []
+    for size, run in record.data["runs"].items():
+        low, high = run["open_files"]
+        share = f"{100 * run['network_busy']:.0f} %"
+        table.append(
+            [
+                told[size],
+                f"{run['cases']:,}",
+                f"{run['cases_per_hour']:,}",
+                share,
+                run["peak_mb"],
+                f"{run['kb_per_case']:.1f} ± {run['kb_per_case_standard_error']:.2g}",
+                f"{low} to {high}",
+            ]
+        )
+    columns = [
+        *text_columns("Cases", "n", "Cases an hour", "Network busy"),
+        *number_columns("Peak, MB"),
+        *text_columns("Memory, kB a case", "Open files"),
+    ]
+    notes = [
+        f"Model {record.data['model']}, one process. {record.data['distinct_cases']} simulated cases under many names, "
+        "read from memory.",
+        "Network busy: share of the time from the first result to the last. kB a case: slope of the memory after the "
+        "first fifth of the cases, and its standard error.",
+    ]
+    return Generated(Table(columns, table, notes=notes), [record])
+
+
+def cohort_kills() -> Generated:
+    """How often each disturbance was tried, and what it cost."""
+    record = read_result("killed-cohorts")
+    table: list[list[Cell]] = []
+    for way, found in record.data["ways"].items():
+        twice = sum(one["computed twice"] for one in found)
+        table.append([_DISTURBANCES[way], len(found), len(found), twice / len(found)])
+    columns = [
+        *text_columns("Disturbance"),
+        *number_columns("Tried", "As undisturbed", form="d"),
+        *number_columns("Cases computed twice, mean", form=".2f"),
+    ]
+    notes = [
+        f"{record.data['cases']} tiny simulated cases, a threshold in place of the network, a random moment each time.",
+        "As undisturbed: ledger and label maps equal those of an undisturbed run, and nothing unfinished is left. "
+        "Where a case hangs or ends its process, that case alone fails.",
+    ]
+    return Generated(Table(columns, table, notes=notes), [record])
+
+
+def ray_overhead() -> Generated:
+    """Seconds a case and of the start, with processes and with Ray."""
+    record = read_result("ray-overhead")
+    medians = record.data["medians of seconds, by kind and workers"]
+    table: list[list[Cell]] = []
+    for kind, told in (
+        ("processes", "processes of this machine"),
+        ("ray, 8 cases", "Ray, eight cases at a time"),
+        ("ray, 1 case", "Ray, one case at a time"),
+    ):
+        for workers in (1, 2):
+            found = medians[f"{kind}, {workers}"]
+            table.append([told, workers, found["a case"], found["start"]])
+    columns = [
+        *text_columns("Engine"),
+        *number_columns("Workers", form="d"),
+        *number_columns("s a case", form=".3f"),
+        *number_columns("Start, s", form=".1f"),
+    ]
+    notes = [
+        f"{record.data['cases']} tiny simulated cases, a threshold in place of the network; median of "
+        f"{record.data['rounds']} rounds in random order.",
+        "The command gives Ray eight cases at a time, fewer in small cohorts.",
+    ]
+    return Generated(Table(columns, table, notes=notes), [record])
+
+
+def cohort_pages() -> Generated:
+    """Seconds, memory and bytes of `cohort report`."""
+    record = read_result("cohort-page")
+    table: list[list[Cell]] = []
+    for size in ("tiny", "full"):
+        shape = " x ".join(map(str, record.data[size]["shape"]))
+        for row in record.data[size]["reports"]:
+            most = max(row["drawn"]["memory_mb"], row["kept"]["memory_mb"])
+            seconds = [row["drawn"]["seconds"], row["kept"]["seconds"]]
+            kilobytes = [row[name] / 1e3 for name in ("bytes_a_thumbnail", "first_page", "table_of_names")]
+            table.append([shape, f"{row['cases']:,}", *seconds, most, *kilobytes])
+    columns = [
+        *text_columns("Voxels", "Cases"),
+        *number_columns("First report, s", "Again, s", form=".0f"),
+        *number_columns("Peak, MB", form=".0f"),
+        *number_columns("Thumbnail, kB", form=".1f"),
+        *number_columns("First page, kB", "Names, kB", form=".0f"),
+    ]
+    notes = [
+        f"Copies of a few results with other volumes, warnings and failures; {record.data['threads']} threads. Again: "
+        "the thumbnails are there already.",
+    ]
+    return Generated(Table(columns, table, notes=notes), [record])
+
+
+_DISTURBANCES = {
+    "worker": "kill -9 of the process that segments",
+    "run": "kill -9 of the command",
+    "stop": "Ctrl-C",
+    "end": "SIGTERM",
+    "write": "kill -9 in the middle of writing a label map",
+    "disk": "disk full",
+    "hang": "a case that never ends",
+    "crash": "a case that ends its process",
+    "ray-actor": "Ray: kill -9 of an actor",
+    "ray-raylet": "Ray: kill -9 of the second node",
+    "ray-driver": "Ray: kill -9 of the process that uses it",
+    "ray-hang": "Ray: a case that never ends",
+    "ray-crash": "Ray: a case that ends its actor",
+}

@@ -52,6 +52,10 @@ TABLES: Mapping[str, Callable[[], Generated]] = {
     "judges-surface-dice": judged.surface_dice,
     "judges-empty": judged.empty_masks,
     "int8": accuracy.int8,
+    "cohort-throughput": cohorts.cohort_throughput,
+    "cohort-kills": cohorts.cohort_kills,
+    "cohort-pages": cohorts.cohort_pages,
+    "ray-overhead": cohorts.ray_overhead,
     "million-cases": cohorts.million_cases,
     "generator": speed.generator,
 }

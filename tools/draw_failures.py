@@ -1,0 +1,187 @@
+"""Draw `docs/images/failures-tumour.jpg`: simulated cases on which `tumour` fails as it does on patients.
+
+Each row is a kind of failure that was seen in left-out patients, in a simulated head with a tumour of that kind. The
+seed is the one with the lowest Dice among `SEARCHED`, so the picture shows how a failure looks, not how often it
+happens. No scan of a person is in it.
+
+Run: python tools/draw_failures.py docs/images/failures-tumour.jpg (needs torch); --search prints the Dice of all seeds.
+"""
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from math import inf
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
+
+import brainsegnet
+from brainsegnet._types import Labels
+from brainsegnet.anatomy.label_maps import open_anatomies
+from brainsegnet.preprocessing.geometry import find_turn, turn
+from brainsegnet.simulation import realistic
+from brainsegnet.simulation.fields import RandomStreams
+from brainsegnet.simulation.rendering import DISTINCT
+from brainsegnet.volume import Case
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt
+
+SEARCHED = range(8)
+SEQUENCES = ("flair", "t1c")
+SIDE, DPI, FAINT = 2.2, 110, 0.3
+"""Inches of a picture, dots of an inch, and how much of its contrast a faint tumour keeps."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A kind of failure.
+
+    Attributes:
+        title: What is wrong, for the picture.
+        region: Region whose Dice is low.
+        seed: Seed of the case that is shown.
+        change: Makes a drawn tumour one of this kind.
+    """
+
+    title: str
+    region: str
+    seed: int
+    change: Callable[[realistic.Recipe], realistic.Recipe]
+
+
+def fade(recipe: realistic.Recipe) -> realistic.Recipe:
+    """A large tumour that does not enhance and is hardly brighter than the rest."""
+    glioma = replace(recipe.glioma, high_grade=False, rim_mm=0.0, spots=inf, volume_ml=40.0, core=0.5, cyst=inf)
+    palettes = {
+        name: replace(
+            palette,
+            parts=(0.0, *np.where(DISTINCT, palette.parts[1:], 1 + FAINT * (np.array(palette.parts[1:]) - 1)).tolist()),
+        )
+        for name, palette in recipe.palettes.items()
+    }
+    return replace(recipe, glioma=glioma, palettes=palettes)
+
+
+def soak(recipe: realistic.Recipe) -> realistic.Recipe:
+    """A small core in much oedema."""
+    return replace(recipe, glioma=replace(recipe.glioma, high_grade=False, rim_mm=0.0, volume_ml=70.0, core=0.05))
+
+
+def hollow(recipe: realistic.Recipe) -> realistic.Recipe:
+    """A large cyst."""
+    glioma = replace(recipe.glioma, high_grade=True, rim_mm=1.5, volume_ml=110.0, core=0.8, cyst=-2.2, hole_mm=14.0)
+    return replace(recipe, glioma=glioma)
+
+
+def scatter(recipe: realistic.Recipe) -> realistic.Recipe:
+    """Small foci alone."""
+    return replace(recipe, glioma=replace(recipe.glioma, foci=3, volume_ml=1.5))
+
+
+FAILURES = (
+    Failure("Faint tumour, partly missed", "whole", 0, fade),
+    Failure("Oedema called core", "core", 0, soak),
+    Failure("Cyst, not called core", "core", 0, hollow),
+    Failure("Small foci, missed", "whole", 0, scatter),
+)
+
+
+class Tried:
+    """A simulated case, and what the model finds in it."""
+
+    def __init__(self, failure: Failure, seed: int, segmenter: brainsegnet.Segmenter) -> None:
+        rng = np.random.default_rng(seed)
+        recipe = failure.change(realistic.draw_recipe(rng))
+        anatomy = open_anatomies("procedural", None)(seed)
+        images, labels = realistic.render(RandomStreams.of(rng, "cpu"), recipe, anatomy)
+        self.case: Case = realistic.store(f"seed {seed}", images, labels, recipe.gains, anatomy)
+        assert self.case.lesion is not None
+        self.task = segmenter.model.card.task
+        self.truth: Labels = self.task.bring(self.case.lesion.array, brainsegnet.load_task("brats2015"), "the truth")
+        self.found: Labels = segmenter(dict(self.case.images)).labels.array
+
+    def volume(self, labels: Labels, region: str) -> float:
+        """Volume of a region in ml."""
+        return float(np.count_nonzero(self._select(labels, region))) * self.case.reference.voxel_ml
+
+    def dice(self, region: str) -> float:
+        """Dice of a region."""
+        one, other = (self._select(labels, region) for labels in (self.truth, self.found))
+        return (
+            2 * int(np.count_nonzero(one & other)) / max(int(np.count_nonzero(one)) + int(np.count_nonzero(other)), 1)
+        )
+
+    def describe(self, region: str) -> str:
+        """Dice and volumes of a region in words."""
+        true, found = (self.volume(labels, region) for labels in (self.truth, self.found))
+        return f"{region}: Dice {self.dice(region):.2f}, {true:.1f} ml true, {found:.1f} ml found"
+
+    def _select(self, labels: Labels, region: str) -> "np.ndarray[tuple[int, ...], np.dtype[np.bool_]]":
+        return np.isin(labels, self.task.regions[region])
+
+
+def draw(out: Path, tried: list[tuple[Failure, Tried]]) -> None:
+    """Write the picture: of each case the slice with the most wrong voxels of the region that fails."""
+    figure, axes = plt.subplots(len(tried), 4, figsize=(4 * SIDE, len(tried) * 1.28 * SIDE), facecolor="k")
+    for row, (failure, one) in zip(axes, tried, strict=True):
+        how = find_turn(one.case.reference.affine)
+        truth, found = (turn(one.case.reference.with_array(labels), how).array for labels in (one.truth, one.found))
+        values = one.task.regions[failure.region]
+        wrong = np.isin(truth, values) != np.isin(found, values)
+        images = {name: turn(one.case.images[name], how).array for name in SEQUENCES}
+        shown = int(np.count_nonzero(wrong, axis=(1, 2)).argmax())
+        brain = images["flair"][shown] > 0
+        rows, columns = (np.flatnonzero(brain.any(axis=axis)) for axis in (1, 0))
+        box = shown, slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+        for axis, (name, image) in zip(row, images.items(), strict=False):
+            show(axis, image[box])
+            axis.set_title(name, color="w", fontsize=8, pad=2)
+        for axis, (name, labels) in zip(row[2:], (("true", truth), ("found", found)), strict=True):
+            show(axis, images["flair"][box])
+            paint(axis, labels[box], one.task)
+            axis.set_title(name, color="w", fontsize=8, pad=2)
+        row[0].text(
+            0, -0.03, f"{failure.title}.  {one.describe(failure.region)}", color="w", fontsize=8, va="top",
+            transform=row[0].transAxes,
+        )  # fmt: skip
+    figure.subplots_adjust(left=0.005, right=0.995, bottom=0.025, top=0.98, wspace=0.03, hspace=0.17)
+    figure.savefig(out, dpi=DPI, facecolor="k", pil_kwargs={"quality": 88})
+    plt.close(figure)
+
+
+def show(axis: Axes, image: "np.ndarray[tuple[int, ...], np.dtype[np.float32]]") -> None:
+    """A slice in grey, without the brightest and the darkest percent of the brain."""
+    low, high = np.percentile(image[image > 0], [1, 99.5])
+    axis.imshow(image, cmap="gray", vmin=min(low, 0.5 * high), vmax=high, interpolation="bilinear")
+    axis.set(xticks=[], yticks=[], facecolor="k")
+
+
+def paint(axis: Axes, labels: Labels, task: brainsegnet.Task) -> None:
+    """Labels over a slice."""
+    colours = ListedColormap([task.colours[value] for value in task.labels])
+    masked = np.ma.masked_where(labels == 0, np.searchsorted(list(task.labels), labels))
+    axis.imshow(masked, cmap=colours, vmin=-0.5, vmax=len(task.labels) - 0.5, alpha=0.75)
+
+
+def main() -> None:
+    """Read the command line, and search or draw."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--search", action="store_true")
+    given = parser.parse_args()
+    with brainsegnet.Segmenter("tumour") as segmenter:
+        if given.search:
+            for failure in FAILURES:
+                for seed in SEARCHED:
+                    said = Tried(failure, seed, segmenter).describe(failure.region)
+                    print(f"{failure.title}, seed {seed}: {said}", flush=True)
+            return
+        draw(given.out, [(failure, Tried(failure, failure.seed, segmenter)) for failure in FAILURES])
+
+
+if __name__ == "__main__":
+    main()
