@@ -1,15 +1,17 @@
-"""Draw `docs/images/failures-tumour.jpg`: simulated cases on which `tumour` fails as it does on patients.
+"""Draw `docs/images/failures-MODEL.jpg`: simulated cases on which a model fails as it does on patients.
 
-Each row is a kind of failure that was seen in left-out patients, in a simulated head with a tumour of that kind. The
-seed is the one with the lowest Dice among `SEARCHED`, so the picture shows how a failure looks, not how often it
+Each row is a kind of failure that was seen in left-out patients, in a simulated head. The seeds were chosen among 8
+tumours of each kind and 24 strokes for clear failures. So the picture shows how a failure looks, not how often it
 happens. No scan of a person is in it.
 
-Run: python tools/draw_failures.py docs/images/failures-tumour.jpg (needs torch); --search prints the Dice of all seeds.
+Run: python tools/draw_failures.py tumour docs/images/failures-tumour.jpg (needs torch); --search prints the Dice of
+each seed.
 """
 
 import argparse
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from math import inf
 from pathlib import Path
 
@@ -25,13 +27,16 @@ from brainsegnet.preprocessing.geometry import find_turn, turn
 from brainsegnet.simulation import realistic
 from brainsegnet.simulation.fields import RandomStreams
 from brainsegnet.simulation.rendering import DISTINCT
+from brainsegnet.simulation.simulate import SimulateOptions, open_simulator
 from brainsegnet.volume import Case
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
-SEARCHED = range(8)
-SEQUENCES = ("flair", "t1c")
+SEARCHED = {"tumour": range(8), "stroke": range(24)}
+SEQUENCES = {"tumour": ("flair", "t1c"), "stroke": ("dwi", "adc")}
+DRAWN = {"tumour": "brats2015", "stroke": "isles2022"}
+"""Task whose labels the simulated cases of a model have."""
 SIDE, DPI, FAINT = 2.2, 110, 0.3
 """Inches of a picture, dots of an inch, and how much of its contrast a faint tumour keeps."""
 
@@ -43,14 +48,25 @@ class Failure:
     Attributes:
         title: What is wrong, for the picture.
         region: Region whose Dice is low.
+        missed: Whether too little is found, rather than too much; that tells which slice is shown.
         seed: Seed of the case that is shown.
-        change: Makes a drawn tumour one of this kind.
+        make: Simulates a case from a seed.
     """
 
     title: str
     region: str
+    missed: bool
     seed: int
-    change: Callable[[realistic.Recipe], realistic.Recipe]
+    make: Callable[[int], Case]
+
+
+def grow(change: Callable[[realistic.Recipe], realistic.Recipe], seed: int) -> Case:
+    """Simulate a glioma in a procedural head, with changed parameters."""
+    rng = np.random.default_rng(seed)
+    recipe = change(realistic.draw_recipe(rng))
+    anatomy = open_anatomies("procedural", None)(seed)
+    images, labels = realistic.render(RandomStreams.of(rng, "cpu"), recipe, anatomy)
+    return realistic.store(f"seed {seed}", images, labels, recipe.gains, anatomy)
 
 
 def fade(recipe: realistic.Recipe) -> realistic.Recipe:
@@ -82,26 +98,32 @@ def scatter(recipe: realistic.Recipe) -> realistic.Recipe:
     return replace(recipe, glioma=replace(recipe.glioma, foci=3, volume_ml=1.5))
 
 
-FAILURES = (
-    Failure("Faint tumour, partly missed", "whole", 0, fade),
-    Failure("Oedema called core", "core", 0, soak),
-    Failure("Cyst, not called core", "core", 0, hollow),
-    Failure("Small foci, missed", "whole", 0, scatter),
-)
+STROKE = open_simulator(SimulateOptions(stroke="isles2022"))
+FAILURES = {
+    "tumour": (
+        Failure("Faint tumour, mostly missed", "whole", True, 6, partial(grow, fade)),
+        Failure("Oedema called core", "core", False, 0, partial(grow, soak)),
+        Failure("Cyst, not called core", "core", True, 0, partial(grow, hollow)),
+        Failure("Small foci, partly missed", "whole", True, 0, partial(grow, scatter)),
+        Failure("False findings beside small foci", "whole", False, 7, partial(grow, scatter)),
+    ),
+    "stroke": (
+        Failure("Many small infarcts, most missed", "lesion", True, 9, STROKE),
+        Failure("Faint infarct, missed", "lesion", True, 22, STROKE),
+        Failure("False finding", "lesion", False, 19, STROKE),
+    ),
+}
 
 
 class Tried:
     """A simulated case, and what the model finds in it."""
 
     def __init__(self, failure: Failure, seed: int, segmenter: brainsegnet.Segmenter) -> None:
-        rng = np.random.default_rng(seed)
-        recipe = failure.change(realistic.draw_recipe(rng))
-        anatomy = open_anatomies("procedural", None)(seed)
-        images, labels = realistic.render(RandomStreams.of(rng, "cpu"), recipe, anatomy)
-        self.case: Case = realistic.store(f"seed {seed}", images, labels, recipe.gains, anatomy)
+        self.case = failure.make(seed)
         assert self.case.lesion is not None
         self.task = segmenter.model.card.task
-        self.truth: Labels = self.task.bring(self.case.lesion.array, brainsegnet.load_task("brats2015"), "the truth")
+        drawn = brainsegnet.load_task(DRAWN[segmenter.model.card.name])
+        self.truth: Labels = self.task.bring(self.case.lesion.array, drawn, "the truth")
         self.found: Labels = segmenter(dict(self.case.images)).labels.array
 
     def volume(self, labels: Labels, region: str) -> float:
@@ -124,24 +146,25 @@ class Tried:
         return np.isin(labels, self.task.regions[region])
 
 
-def draw(out: Path, tried: list[tuple[Failure, Tried]]) -> None:
+def draw(out: Path, tried: list[tuple[Failure, Tried]], sequences: tuple[str, ...]) -> None:
     """Write the picture: of each case the slice with the most wrong voxels of the region that fails."""
     figure, axes = plt.subplots(len(tried), 4, figsize=(4 * SIDE, len(tried) * 1.28 * SIDE), facecolor="k")
     for row, (failure, one) in zip(axes, tried, strict=True):
         how = find_turn(one.case.reference.affine)
         truth, found = (turn(one.case.reference.with_array(labels), how).array for labels in (one.truth, one.found))
         values = one.task.regions[failure.region]
-        wrong = np.isin(truth, values) != np.isin(found, values)
-        images = {name: turn(one.case.images[name], how).array for name in SEQUENCES}
+        more, less = (truth, found) if failure.missed else (found, truth)
+        wrong = np.isin(more, values) & ~np.isin(less, values)
+        images = {name: turn(one.case.images[name], how).array for name in sequences}
         shown = int(np.count_nonzero(wrong, axis=(1, 2)).argmax())
-        brain = images["flair"][shown] > 0
+        brain = images[sequences[0]][shown] > 0
         rows, columns = (np.flatnonzero(brain.any(axis=axis)) for axis in (1, 0))
         box = shown, slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
         for axis, (name, image) in zip(row, images.items(), strict=False):
             show(axis, image[box])
             axis.set_title(name, color="w", fontsize=8, pad=2)
         for axis, (name, labels) in zip(row[2:], (("true", truth), ("found", found)), strict=True):
-            show(axis, images["flair"][box])
+            show(axis, images[sequences[0]][box])
             paint(axis, labels[box], one.task)
             axis.set_title(name, color="w", fontsize=8, pad=2)
         row[0].text(
@@ -170,17 +193,19 @@ def paint(axis: Axes, labels: Labels, task: brainsegnet.Task) -> None:
 def main() -> None:
     """Read the command line, and search or draw."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("out", type=Path)
+    parser.add_argument("model", choices=FAILURES)
+    parser.add_argument("out", type=Path, nargs="?")
     parser.add_argument("--search", action="store_true")
     given = parser.parse_args()
-    with brainsegnet.Segmenter("tumour") as segmenter:
+    failures = FAILURES[given.model]
+    with brainsegnet.Segmenter(given.model) as segmenter:
         if given.search:
-            for failure in FAILURES:
-                for seed in SEARCHED:
+            for failure in failures:
+                for seed in SEARCHED[given.model]:
                     said = Tried(failure, seed, segmenter).describe(failure.region)
                     print(f"{failure.title}, seed {seed}: {said}", flush=True)
-            return
-        draw(given.out, [(failure, Tried(failure, failure.seed, segmenter)) for failure in FAILURES])
+        if given.out:
+            draw(given.out, [(one, Tried(one, one.seed, segmenter)) for one in failures], SEQUENCES[given.model])
 
 
 if __name__ == "__main__":
