@@ -76,12 +76,15 @@ def run(
         result = run_cohort(studies or [], out, model, cohort, options, rescan, bar)
     for sentence in result.changed:
         complain(f"{sentence}; --overwrite replaces it")
-    rate = f", {3600 * result.done / result.seconds:.0f} an hour" if result.done else ""
-    say(f"{result.done} case{'s' * (result.done != 1)} segmented in {describe_hours(result.seconds / 3600)}{rate}")
+    if result.done:
+        cases, rate = f"{result.done} case{'s' * (result.done != 1)}", 3600 * result.done / result.seconds
+        say(f"{cases} segmented in {describe_hours(result.seconds / 3600)}, {rate:.0f} an hour")
+    else:
+        say("no case was segmented")
     for line in describe(result.status):
         say(line)
     if result.status.failed:
-        say(f"the sentences on failed cases are in {result.status.folder / 'errors'}; --retry failed tries them again")
+        say(f"why cases failed is in {result.status.folder / 'errors'}; --retry failed tries them again")
     if result.stopped:
         sys.exit(130)
     sys.exit(int(bool(result.status.failed or result.changed)))
@@ -205,11 +208,12 @@ def describe_hours(hours: float) -> str:
     """A duration in words.
 
     Examples:
-        >>> [describe_hours(hours) for hours in (0.01, 0.5, 30.2, 100)]
-        ['36 seconds', '30 minutes', '30.2 hours', '4.2 days']
+        >>> [describe_hours(hours) for hours in (0.0002, 0.01, 0.5, 30.2, 100)]
+        ['1 second', '36 seconds', '30 minutes', '30.2 hours', '4.2 days']
     """
     if hours < 1 / 30:
-        return f"{3600 * hours:.0f} seconds"
+        seconds = round(3600 * hours)
+        return f"{seconds} second{'s' * (seconds != 1)}"
     if hours < 1.5:
         return f"{60 * hours:.0f} minutes"
     return f"{hours:.1f} hours" if hours < 72 else f"{hours / 24:.1f} days"
