@@ -132,14 +132,14 @@ def cohort_pages() -> Generated:
         for row in record.data[size]["reports"]:
             most = max(row["drawn"]["memory_mb"], row["kept"]["memory_mb"])
             seconds = [row["drawn"]["seconds"], row["kept"]["seconds"]]
-            kilobytes = [row[name] / 1e3 for name in ("bytes_a_thumbnail", "first_page", "table_of_names")]
+            kilobytes = [row[name] / 1e3 for name in ("bytes_a_thumbnail", "first_page")]
             table.append([shape, f"{row['cases']:,}", *seconds, most, *kilobytes])
     columns = [
         *text_columns("Voxels", "Cases"),
         *number_columns("First report, s", "Again, s", form=".0f"),
         *number_columns("Peak, MB", form=".0f"),
         *number_columns("Thumbnail, kB", form=".1f"),
-        *number_columns("First page, kB", "Names, kB", form=".0f"),
+        *number_columns("First page, kB", form=".0f"),
     ]
     notes = [
         f"Copies of a few results with other volumes, warnings and failures; {record.data['threads']} threads. Again: "
