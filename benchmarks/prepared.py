@@ -28,7 +28,7 @@ def simulate_prepared(folder: Path, cases: int) -> Path:
     simulate(folder / "phantoms", SimulateOptions(cases=cases, shape=HEAD))
     for case in find_cases([folder / "phantoms"]):
         home = folder / "prepared" / case.name
-        home.mkdir(parents=True)
+        home.mkdir(parents=True, exist_ok=True)
         for name, path in case.images.items():
             write_image(pad(read_image(path)), home / f"{case.name}_{name}.nii.gz")
     return folder / "prepared"

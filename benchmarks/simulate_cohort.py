@@ -41,8 +41,8 @@ from brainsegnet.cohort.tables import read_parquet
 sys.path.append(str(Path(__file__).parents[1]))
 from benchmarks.prepared import simulate_prepared
 
-CORES, RECORDED = 2, 20
-"""Cores of a process, in the record too; and simulated scans of a record."""
+CORES, RECORDED, LEAST = 2, 20, 3
+"""Cores of a process, in the record too; simulated scans of a record, and the least number of cases of one."""
 RESULTS = Path(__file__).parent / "results"
 RECORD, REAL = RESULTS / "cohort-seconds.json", RESULTS / "shipped-tumour-brats2021.json"
 """Seconds of a case, and how much real cases differ."""
@@ -216,14 +216,15 @@ def record(cases: Path | None, out: Path) -> dict[str, Any]:
         command = [sys.executable, "-m", "brainsegnet", "cohort"]
         subprocess.run([*command, "find", str(cases), "--out", str(folder)], check=True, capture_output=True)
         run = [*command, "run", "--model", "tumour", "--out", str(folder), "--device", "cpu", "--threads", str(CORES)]
-        count = len(list(read_parquet(folder / "manifest.parquet", ["case"])))
+        if (count := len(list(read_parquet(folder / "manifest.parquet", ["case"])))) < LEAST:
+            raise SystemExit(f"{cases} has {count} cases; give {LEAST} or more")
         first, others = (_time_cores([*run, *part]) for part in (["--shard", f"1/{count}"], []))
         (ledger,) = folder.glob("*/ledger.parquet")
         rows = list(read_parquet(ledger))
     each = (others - first) / (count - 2)
     facts = {
         "date": datetime.now(UTC).date().isoformat(),
-        "processor": describe_cpu(),
+        "machine": describe_cpu(),
         "load": round(os.getloadavg()[0], 1),
         "versions": find_versions(),
         "cases": f"{count} {kind}",
@@ -302,9 +303,10 @@ def main() -> int:
     parser.add_argument("--price", type=float, default=0.04, help="of a core hour; an assumption, in any currency")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/simulated-cohort.json"))
     given = parser.parse_args()
+    seconds = given.out.with_name(RECORD.name)
     if given.record is not None:
-        record(Path(given.record) if given.record else None, RECORD)
-    facts = json.loads(RECORD.read_text())
+        record(Path(given.record) if given.record else None, seconds)
+    facts = json.loads((seconds if seconds.exists() else RECORD).read_text())
     base = replace(read_plan(facts, json.loads(REAL.read_text())), cases=given.cases)
     base = base if given.spread is None else replace(base, spread=given.spread)
     rows = []
@@ -313,9 +315,9 @@ def main() -> int:
         print(rows[-1], flush=True)
     known = {
         "date": datetime.now(UTC).date().isoformat(),
-        "machine": facts["processor"],
+        "machine": facts["machine"],
         "sources": [RECORD.name, REAL.name],
-        "record": {name: facts[name] for name in ("date", "processor", "load", "cases", "engine")},
+        "record": {name: facts[name] for name in ("date", "machine", "load", "cases", "engine")},
         "assumptions": {
             **{name: value for name, value in asdict(base).items() if value != math.inf},
             "cores_of_a_process": CORES,

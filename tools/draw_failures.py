@@ -177,7 +177,7 @@ def draw(out: Path, tried: list[tuple[Failure, Tried]], sequences: tuple[str, ..
 
 
 def show(axis: Axes, image: "np.ndarray[tuple[int, ...], np.dtype[np.float32]]") -> None:
-    """A slice in grey, without the brightest and the darkest percent of the brain."""
+    """A slice in grey, without the darkest hundredth of the brain and its brightest half of a hundredth."""
     low, high = np.percentile(image[image > 0], [1, 99.5])
     axis.imshow(image, cmap="gray", vmin=min(low, 0.5 * high), vmax=high, interpolation="bilinear")
     axis.set(xticks=[], yticks=[], facecolor="k")
