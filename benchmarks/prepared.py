@@ -20,7 +20,7 @@ HEAD = (154, 196, 196)
 
 
 def simulate_prepared(folder: Path, cases: int) -> Path:
-    """Simulate phantoms, and write each of its sequences as `FOLDER/prepared/CASE/CASE_SEQUENCE.nii.gz`.
+    """Simulate phantoms, and write each of its sequences as `FOLDER/prepared/CASE/SEQUENCE.nii.gz`.
 
     Returns:
         The folder of the cases.
@@ -30,7 +30,7 @@ def simulate_prepared(folder: Path, cases: int) -> Path:
         home = folder / "prepared" / case.name
         home.mkdir(parents=True, exist_ok=True)
         for name, path in case.images.items():
-            write_image(pad(read_image(path)), home / f"{case.name}_{name}.nii.gz")
+            write_image(pad(read_image(path)), home / f"{name}.nii.gz")
     return folder / "prepared"
 
 

@@ -26,6 +26,12 @@ def test_waiting_goes_on_through_pages_that_are_left(browser, tmp_path):
     assert browser.run("location.pathname").endswith(f"/{PAGES}.html")
 
 
+def test_waiting_goes_on_where_the_condition_itself_leaves_the_page(browser, tmp_path):
+    browser.open(tmp_path / "still.html")
+    browser.wait(f"document.title === 'end' || (location = '{PAGES}.html', new Promise(() => 0))")
+    assert browser.run("document.title") == "end"
+
+
 def test_a_script_whose_page_is_left_says_so(browser, tmp_path):
     leave = f"(location = '{PAGES}.html', new Promise(() => 0))"
     browser.open(tmp_path / "still.html")

@@ -162,7 +162,7 @@ class Browser:
             self.run(script)
 
     def wait(self, condition: str, seconds: float = 20) -> None:
-        """Wait until an expression is true, on this page or on one that follows it."""
+        """Wait until an expression, or the promise that it gives, is true, on this page or on one that follows it."""
         end = time.monotonic() + seconds
         while not self._holds(condition):
             if time.monotonic() > end:
@@ -171,7 +171,7 @@ class Browser:
 
     def _holds(self, condition: str) -> bool:
         try:
-            return bool(self.run(f"Boolean({condition})"))
+            return bool(self.run(f"Promise.resolve({condition}).then(Boolean)"))
         except PageLeft:
             return False
 

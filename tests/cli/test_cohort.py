@@ -32,6 +32,9 @@ def test_a_cohort_is_found_run_and_accounted_for(phantoms, tmp_path):
     done = cohort("run", "--model", "tumour", "--out", out, "--device", "cpu", "--threads", 1)
     assert done.returncode == 0, done.stderr
     assert "3 of 3 cases done (100.0%), 0 failed, 0 running, 0 waiting" in done.stdout
+    assert re.match(r"3 cases segmented in \d+ seconds?, \d+ an hour\n", done.stdout), done.stdout
+    again = cohort("run", "--model", "tumour", "--out", out, "--device", "cpu", "--threads", 1)
+    assert (again.returncode, again.stdout.splitlines()[0]) == (0, "no case was segmented"), again.stderr
     assert "3 of 3 cases done" in cohort("status", out).stdout
     assert cohort("ledger", out, "--out", tmp_path / "all.parquet").returncode == 0
     table = parquet.read_table(tmp_path / "all.parquet")
