@@ -106,6 +106,13 @@ def find_slope(looks: list[tuple[int, int, int]], column: int) -> tuple[float, f
     return float(line[0]), float(np.sqrt(covariance[0, 0]))
 
 
+def find_medians(looks: list[tuple[int, int, int]]) -> list[int]:
+    """Median memory in MiB while each tenth of the cases was done."""
+    done, taken = np.array(looks, np.float64)[:, :2].T
+    tenth = np.minimum(10 * done / done[-1], 9).astype(int)
+    return [round(float(np.median(taken[tenth == k])) / 2**20) for k in range(10) if (tenth == k).any()]
+
+
 def summarise(out: Path, looks: list[tuple[int, int, int]], seconds: float) -> dict[str, Any]:
     """What the JSON holds of one run."""
     (ledger,) = out.glob("????????/ledger.parquet")
@@ -122,6 +129,7 @@ def summarise(out: Path, looks: list[tuple[int, int, int]], seconds: float) -> d
         "network_busy": round(network * share, 3),
         "prepare_or_network_busy": round((network + prepared) * share, 3),
         "peak_mb": round(max(look[1] for look in looks) / 2**20),
+        "median_mb_of_tenths": find_medians(looks),
         "kb_per_case": round(rise / 1024, 2),
         "kb_per_case_standard_error": round(error / 1024, 2),
         "open_files": [min(look[2] for look in looks[1:-1]), max(look[2] for look in looks[1:-1])],
@@ -134,10 +142,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--tiny", type=int, default=3000)
-    parser.add_argument("--full", type=int, default=1000)
+    parser.add_argument("--full", type=int, default=2000)
     parser.add_argument("--model", default="tumour")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--work", type=Path, help="folder for the cases and results; by default a temporary one")
+    parser.add_argument("--looks", type=Path, help="existing folder for a table of every look")
     arguments = parser.parse_args()
     runs = {}
     with tempfile.TemporaryDirectory(dir=arguments.work) as name:
@@ -148,7 +157,11 @@ def main() -> None:
             command = [sys.executable, "-m", "brainsegnet", "cohort", "run", str(write_table(Path(name), size, cases))]
             command += ["--model", arguments.model, "--out", str(out), "--workers", str(arguments.workers)]
             command += ["--spacing", SPACING[size]]
-            runs[size] = summarise(out, *watch(command, out))
+            looks, seconds = watch(command, out)
+            if arguments.looks:
+                header = "cases,bytes,open_files"
+                np.savetxt(arguments.looks / f"{size}.csv", looks, "%d", ",", header=header, comments="")
+            runs[size] = summarise(out, looks, seconds)
             sys.stdout.write(f"{size}: {runs[size]}\n")
     document = {
         "date": datetime.now(UTC).date().isoformat(),

@@ -225,10 +225,13 @@ def test_minutes_left_are_those_at_the_speed_so_far(recorder, monkeypatch):
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     progress = _Progress(heard, finished=2, total=6)
     progress.on_progress(ProgressEvent(0.0))
-    now[0] += 120
+    now[0] += 6
+    progress.on_progress(ProgressEvent(1e-6))
+    now[0] += 114
     progress.on_progress(ProgressEvent(0.5, loss=1.0))
-    first, second = heard.events
+    first, barely, second = heard.events
     assert (first.progress, first.minutes_left) == (2 / 6, None) and second.loss == 1.0
+    assert barely.minutes_left is None, "a nearly zero progress would give months"
     assert (second.progress, second.minutes_left) == (2.5 / 6, pytest.approx(2 * 3.5 / 0.5))
     progress.finished = 4
     assert progress.minutes_left() == pytest.approx(2)

@@ -92,10 +92,13 @@ class _Progress(Callback):
         self.callback.on_progress(located)
 
     def minutes_left(self, progress: float = 0.0) -> float | None:
-        """Of the whole benchmark, when the current training has come so far; None before any progress."""
+        """Of the whole benchmark, when the current training has come so far; None in the first hundredth of the first.
+
+        A budget in minutes counts the first step from its start, so the first fraction is nearly zero.
+        """
         won = self.finished + progress - self._first
         minutes = (time.monotonic() - self._started) / 60
-        return minutes * (self.total - self.finished - progress) / won if won else None
+        return minutes * (self.total - self.finished - progress) / won if won >= 0.01 else None
 
 
 class _Harness:
