@@ -42,13 +42,13 @@ from brainsegnet.preprocessing.grids import bring
 from brainsegnet.training.finetune import refuse_seen
 from brainsegnet.training.sampler import Scan
 from brainsegnet.volume import LabelMap
-from release.calibration import choose_alpha
 from release.release import bound_with
 from release.reliability import Tallies, Tally, count_bins, describe_reliability, find_tallies
 from release.validation import (
     SLACK_ML,
     Alphas,
     calibrate,
+    choose_alphas,
     choose_margins,
     find_alphas,
     held_out_scans,
@@ -105,11 +105,11 @@ def leave_out(models: Sequence[Model], data: Sequence[Path]) -> Found:
     for model, held in judges:
         for name, scan in held.items():
             others = [alphas[other] for other in other_patients(name, alphas)]
+            chosen = {region: choose_alphas(others, region) for region in model.card.task.regions}
             for part in parts_for(model.card):
                 key = "+".join(part)
-                chosen = {r: choose_alpha([other[key][r] for other in others]) for r in model.card.task.regions}
-                shown = keep(scan, model.card, part)
-                spans.setdefault(key, {})[name] = measure(model, shown, margins[name], chosen)
+                asked = {region: by_part[key] for region, by_part in chosen.items()}
+                spans.setdefault(key, {})[name] = measure(model, keep(scan, model.card, part), margins[name], asked)
     notes, whole = calibrate(alphas), "+".join(models[0].card.sequences)
     return Found(spans.pop(whole), list_alphas(notes, whole), tallies, spans, notes)
 

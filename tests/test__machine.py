@@ -5,7 +5,15 @@ import os
 import pytest
 
 from brainsegnet import _machine
-from brainsegnet._machine import count_cores, describe_cpu, free_memory, has_bf16_units, has_integer_units
+from brainsegnet._machine import (
+    count_cores,
+    describe_cpu,
+    find_host,
+    free_memory,
+    has_bf16_units,
+    has_integer_units,
+    list_units,
+)
 
 
 @pytest.mark.parametrize(
@@ -32,6 +40,24 @@ def test_results_name_the_processor_and_its_units(tmp_path):
     (tmp_path / "cpuinfo").write_text("model name\t: A Processor @ 2 GHz\nflags\t\t: avx2 avx512_vnni avx512_bf16\n")
     assert describe_cpu(tmp_path / "cpuinfo").startswith("A Processor @ 2 GHz (avx512_bf16), ")
     assert "cores" in describe_cpu(tmp_path / "absent")
+
+
+def test_the_units_that_decide_the_arithmetic_are_listed(tmp_path):
+    (tmp_path / "cpuinfo").write_text("flags : sse avx2 fma avx_vnni avx512f avx512_vnni amx_int8 amx_bf16\n")
+    assert list_units(tmp_path / "cpuinfo") == ["amx_bf16", "amx_int8", "avx2", "avx512_vnni", "avx512f", "avx_vnni"]
+    assert list_units(tmp_path / "absent") == []
+
+
+def test_two_machines_of_one_name_are_told_apart(tmp_path, monkeypatch):
+    hosts = []
+    for number in ("0123", "4567", ""):
+        (tmp_path / "machine-id").write_text(f"{number}\n")
+        monkeypatch.setattr(_machine, "MACHINE", tmp_path / "machine-id")
+        hosts.append(find_host.__wrapped__())
+    monkeypatch.setattr(_machine, "MACHINE", tmp_path / "absent")
+    assert len({*hosts}) == 3 and hosts[2] == find_host.__wrapped__()
+    assert {host.partition("+")[0] for host in hosts} == {find_host().partition("+")[0]}
+    assert not any("0123" in host or "~" in host for host in hosts)
 
 
 def write_group(folder, names, values, cache):

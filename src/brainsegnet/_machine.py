@@ -1,6 +1,7 @@
 """The machine: its name, units of the processor, free memory, and versions of the installed software."""
 
 import ctypes
+import hashlib
 import mmap
 import os
 import platform
@@ -23,6 +24,7 @@ _GROUP_FILES = (
 """Limit and use of memory, and the field of memory.stat with the file cache, in control groups of version 2 and 1."""
 INTEGER_FLAGS = {"avx2", "avx512_vnni", "avx_vnni", "amx_int8", "asimddp"}
 """With any of these, 8-bit products are faster than those of floats, with AVX2 alone 1.9 times."""
+_UNITS = INTEGER_FLAGS | {"avx512f", "avx512_bf16", "amx_bf16", "i8mm", "bf16", "sve"}
 _SHORT_OF_MEMORY = re.compile(
     r"out of memory|not enough memory|bad_?alloc|allocate memory|failed to (map segment|allocate)|start new thread|"
     r"unable to allocate|could not (create|allocate) (a )?(memory|thread)",
@@ -32,6 +34,8 @@ _FIRST_SPACE = "4026531836"
 """Number that Linux gives to the process space outside all containers."""
 _QUERY, _ACCESS_DENIED, _STILL_ACTIVE = 0x1000, 5, 259
 """Numbers of Windows, for `is_running`."""
+MACHINE = Path("/etc/machine-id")
+"""Holds a number that Linux gives to each machine at its installation."""
 
 
 def has_integer_units(description: Path = CPUINFO) -> bool:
@@ -60,6 +64,11 @@ def describe_cpu(description: Path = CPUINFO) -> str:
     name = named[1].strip() if named else platform.processor() or platform.machine()
     units = [flag for flag in ("avx2", "avx512_vnni", "avx512_bf16", "amx_bf16") if flag in text.split()]
     return f"{name}{f' ({units[-1]})' if units else ''}, {os.cpu_count()} cores"
+
+
+def list_units(description: Path = CPUINFO) -> list[str]:
+    """Units of the processor that decide in which arithmetic a network runs, and how fast; empty if unknown."""
+    return sorted(_UNITS & set(_read(description).split()))
 
 
 def count_cores() -> int:
@@ -155,17 +164,22 @@ def tells_of_memory(error: BaseException) -> bool:
 
 @cache
 def find_host() -> str:
-    """Name of this host. In a container, the number of its process space follows, which tells containers apart.
+    """Name of this host, and after a plus what tells it from others of the same name.
+
+    That is a part of the hash of the machine's number, and in a container the number of its process space.
 
     Examples:
         >>> "~" in find_host() or not find_host()
         False
     """
-    name = re.sub(r"[^A-Za-z0-9.-]", "", platform.node())[:40] or "host"
+    parts = [re.sub(r"[^A-Za-z0-9.-]", "", platform.node())[:40] or "host"]
     with suppress(OSError):
-        space = os.readlink("/proc/self/ns/pid").strip("pid:[]")
-        return name if space == _FIRST_SPACE else f"{name}+{space}"
-    return name
+        if number := MACHINE.read_bytes().strip():
+            parts.append(hashlib.sha256(number).hexdigest()[:6])
+    with suppress(OSError):
+        if (space := os.readlink("/proc/self/ns/pid").strip("pid:[]")) != _FIRST_SPACE:
+            parts.append(space)
+    return "+".join(parts)
 
 
 def is_running(process: int) -> bool:

@@ -1,8 +1,11 @@
 """`brainsegnet cohort` as it is typed, with the model of the package."""
 
+import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -43,6 +46,36 @@ def test_a_cohort_is_found_run_and_accounted_for(phantoms, tmp_path):
     assert done.returncode == 0, done.stderr
     assert "of 3 cases to look at first; 3 thumbnails drawn, 0 kept; open " in done.stdout
     assert Path(done.stdout.split("open ")[1].strip()).is_file()
+
+
+def test_two_commands_share_a_cohort(phantoms, tmp_path):
+    pytest.importorskip("pyarrow")
+    out = tmp_path / "out"
+    assert cohort("find", phantoms, "--out", out).returncode == 0
+    run = [sys.executable, "-c", CODE, "cohort", "run", "--model", "tumour", "--out", out, "--device", "cpu"]
+    both = [subprocess.Popen([*map(str, run), "--threads", "1"], stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    said = [command.communicate(timeout=600)[0] for command in both]
+    assert [command.returncode for command in both] == [0, 0]
+    assert sum(int(done[1]) for text in said if (done := re.match(r"(\d) cases? segmented", text))) == 3
+    assert all("3 of 3 cases done" in text for text in said)
+    assert len([*out.glob("*/*.nii.gz")]) == 3
+    assert not [*out.glob("*/claims/*")]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM")
+def test_where_the_processes_are_told_to_end_the_command_says_that_cases_are_left(phantoms, tmp_path):
+    pytest.importorskip("pyarrow")
+    out = tmp_path / "out"
+    run = [sys.executable, "-c", CODE, "cohort", "run", phantoms, "--model", "tumour", "--out", out, "--device", "cpu"]
+    command = subprocess.Popen([*map(str, run)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 300
+    while not (claims := [*out.glob("*/claims/phantom*")]) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.kill(int(claims[0].parent.glob(".clock~*").__next__().name.split("~")[2]), signal.SIGTERM)
+    said, complaints = command.communicate(timeout=600)
+    assert command.returncode == 1, said + complaints
+    assert "3 cases are left, because processes were ended; run it again" in complaints
+    assert "0 running, 3 waiting" in said
 
 
 def test_a_cohort_on_ray_is_as_quiet_and_gives_the_same(phantoms, tmp_path):

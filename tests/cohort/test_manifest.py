@@ -60,6 +60,17 @@ def test_results_are_not_written_where_cases_are_searched(phantoms):
     assert not (phantoms / "out").exists()
 
 
+def test_a_name_too_long_for_a_file_is_refused_before_the_work(phantoms, tmp_path):
+    for name, fits in (("a" * 200, True), ("a" * 201, False), ("\N{GREEK SMALL LETTER ALPHA}" * 101, False)):
+        table = write_table([{"case": name, "path": str(phantoms / "phantom0000")}], tmp_path / "studies.csv")
+        if fits:
+            prepare_manifest([table], tmp_path / "fitting", rescan=False)
+            continue
+        with pytest.raises(DatasetError, match=r"its name has 20[12] bytes; take at most 200"):
+            prepare_manifest([table], tmp_path / "out", rescan=False)
+    assert not (tmp_path / "out" / MANIFEST).exists()
+
+
 @pytest.mark.parametrize("ending", [".csv", ".parquet"])
 def test_two_cases_of_one_name_are_refused(phantoms, tmp_path, ending):
     rows = [{"case": "twin", "path": str(phantoms / name)} for name in ("phantom0000", "phantom0001")]

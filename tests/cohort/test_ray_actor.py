@@ -79,6 +79,15 @@ def test_a_case_that_fails_is_a_row(job):
     assert segment(replace(job, started=4e9), 0)[0].status == "settled"
 
 
+def test_a_case_that_fails_after_it_was_done_has_failed(job):
+    entry = next(iter(read_manifest(job.manifest)))
+    segment(job, 0)
+    Path(entry.images["flair"]).write_bytes(b"no image")
+    (failed,) = segment(replace(job, options=replace(job.options, overwrite=True)), 0)
+    assert failed.status == "failed"
+    assert entry.case in failed.error
+
+
 def test_a_case_that_another_process_has_comes_later(job):
     job.places.claims.mkdir(parents=True)
     (job.places.claims / "phantom0001~1").write_text('"elsewhere~1~0"')

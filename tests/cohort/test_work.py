@@ -125,6 +125,17 @@ def test_other_options_are_not_mixed(make_job, tmp_path):
     )
 
 
+def test_an_option_that_an_older_release_did_not_have_counts_as_by_default(make_job, tmp_path):
+    job, card = make_job(), resolve_model("tumour").card
+    path = job.places.folder / "about" / "cohort.json"
+    known = json.loads(path.read_text())
+    assert known["options"].pop("spacing") == "model"
+    path.write_text(json.dumps(known))
+    assert open_places(tmp_path / "out", card, SEGMENTING, "flat") == job.places
+    with pytest.raises(OutputError, match="with another --spacing"):
+        open_places(tmp_path / "out", card, replace(SEGMENTING, spacing="keep"), "flat")
+
+
 def test_a_case_that_fails_is_a_row_and_is_tried_again_only_if_asked(make_job, computed):
     job = make_job()
     mend = damage(job, "phantom0001")
@@ -135,6 +146,7 @@ def test_a_case_that_fails_is_a_row_and_is_tried_again_only_if_asked(make_job, c
     assert (row["status"], row["kind"]) == ("failed", kind)
     assert "phantom0001" in row["error"]
     assert row["attempt"] == 1
+    assert row["seconds"] > 0
     mend()
     assert work(job).done == 0
     again = replace(job, options=replace(job.options, retry="failed"), started=4e9)
@@ -236,6 +248,15 @@ def test_two_different_results_of_a_case_are_not_merged(make_job, computed, tmp_
         merge_ledgers([tmp_path / "first.parquet", second], tmp_path / "all.parquet")
 
 
+def test_results_of_two_models_in_one_folder_are_not_merged(make_job, computed, tmp_path):
+    job = make_job()
+    work(job)
+    shutil.copytree(job.places.folder, job.places.folder.with_name("0f0f0f0f"))
+    with pytest.raises(DatasetError, match=r"has results of 2 models; name one of the ledgers: .*0f0f0f0f.* and "):
+        merge_ledgers([job.manifest.parent], tmp_path / "all.parquet")
+    assert merge_ledgers([job.places.ledger], tmp_path / "all.parquet") == 3
+
+
 def test_a_result_whose_images_have_changed_is_named_and_left(make_job, computed):
     job = make_job()
     work(job)
@@ -246,6 +267,57 @@ def test_a_result_whose_images_have_changed_is_named_and_left(make_job, computed
     assert computed == ALL
     work(replace(job, options=CohortOptions(overwrite=True)))
     assert computed == [*ALL, "phantom0000"]
+
+
+def test_a_case_that_fails_after_its_inputs_changed_has_failed_and_keeps_its_old_result(make_job, computed):
+    job = make_job()
+    work(job)
+    files = [job.places.folder / f"phantom0001{end}" for end in (".json", ".nii.gz")]
+    before = [file.read_bytes() for file in files]
+    mend = damage(job, "phantom0001")
+    overwriting = replace(job, options=CohortOptions(overwrite=True))
+    assert (work(overwriting).failed, work(overwriting).failed) == (1, 0), "a failure is not tried again unasked"
+    assert [file.read_bytes() for file in files] == before
+    assert states(job) == (2, 1, 0, 0)
+    row = rows_of(*write_ledgers(job.manifest.parent))["phantom0001"]
+    assert (row["status"], row["ml_whole"]) == ("failed", None)
+    mend()
+    again = replace(job, options=CohortOptions(overwrite=True, retry="failed"), started=4e9)
+    work(again)
+    assert states(job) == (3, 0, 0, 0)
+    assert not any((job.places.folder / "errors").iterdir())
+
+
+def test_a_failure_counts_until_the_case_is_done(make_job, computed):
+    job = make_job()
+    entry = next(iter(read_manifest(job.manifest)))
+    json_file, error = job.places.json_of(entry), job.places.error_of(entry)
+    assert job.places.find_failure(entry) is None
+    error.parent.mkdir(parents=True)
+    error.write_text("{}")
+    os.utime(error, (200, 200))
+    assert job.places.find_failure(entry) == 200
+    json_file.write_text("{}")
+    for done, failed in ((100, 200), (200, 200), (300, None)):
+        os.utime(json_file, (done, done))
+        assert job.places.find_failure(entry) == failed
+
+
+def test_a_fault_of_the_software_fails_its_case_alone_and_is_told_in_full(make_job, computed, monkeypatch):
+    job, compute = make_job(), Segmenter.compute
+
+    def fail_one(self, prepared):
+        if prepared.loaded.case.name == "phantom0001":
+            raise ZeroDivisionError("by nothing")
+        return compute(self, prepared)
+
+    monkeypatch.setattr(Segmenter, "compute", fail_one)
+    assert work(job).done == 2
+    assert states(job) == (2, 1, 0, 0)
+    note = json.loads((job.places.folder / "errors" / "phantom0001.json").read_text())
+    assert note["kind"] == "ZeroDivisionError"
+    assert note["error"] == "case phantom0001: unexpected ZeroDivisionError: by nothing; please report it"
+    assert "in fail_one" in note["traceback"]
 
 
 def test_a_result_that_lost_its_label_map_is_made_again(make_job, computed):

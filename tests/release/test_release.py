@@ -19,11 +19,12 @@ from brainsegnet.simulation.simulate import SimulateOptions, simulate
 from brainsegnet.task import BRATS2015, BRATS2021, ISLES2017, ISLES2022
 from brainsegnet.training import TrainOptions
 from brainsegnet.training.train import train
-from release.calibration import ALPHAS, MARGINS, largest_alpha
+from release.calibration import ALPHAS, MARGINS, choose_alpha, largest_alpha
 from release.release import Unseen, bound_with, compare_with, release
 from release.reliability import describe_reliability, find_tallies
 from release.validation import (
     calibrate,
+    choose_alphas,
     choose_margins,
     find_alphas,
     held_out_scans,
@@ -403,6 +404,22 @@ def test_the_alpha_of_a_subset_holds_at_least_the_coverage_of_the_cases_that_cho
             held = [low <= cases[name][part][1] <= high for name, (low, high) in ends.items()]
             assert np.mean(held) >= 0.8
         assert note.alpha > note.subsets["t1c"].alpha, "worse sequences need wider intervals"
+
+
+def test_fewer_sequences_never_have_a_larger_alpha():
+    """Those of eleven cases scatter: chosen alone, a part would often get a narrower interval than all sequences."""
+    rng, parts = np.random.default_rng(3), ("flair+t1+t1c", "flair+t1", "t1+t1c", "t1c")
+    inside = [("flair+t1", "flair+t1+t1c"), ("t1+t1c", "flair+t1+t1c"), ("t1c", "t1+t1c"), ("t1c", "flair+t1+t1c")]
+    narrower = 0
+    for _ in range(20):
+        needed = [{part: {"lesion": float(rng.uniform(0, 0.5))} for part in parts} for _ in range(11)]
+        chosen = choose_alphas(needed, "lesion")
+        alone = {part: choose_alpha([case[part]["lesion"] for case in needed]) for part in parts}
+        assert all(chosen[small] <= chosen[large] for small, large in inside)
+        assert all(chosen[part] <= alone[part] for part in parts) and chosen[parts[0]] == alone[parts[0]]
+        assert set(chosen.values()) <= set(alone.values())
+        narrower += any(alone[small] > alone[large] for small, large in inside)
+    assert narrower > 10
 
 
 def test_what_no_interval_holds_does_not_count_as_held():

@@ -28,8 +28,9 @@ def million_cases() -> Generated:
     most = max(row["repeated_percent"] for key, row in rows.items() if key[2:] == (10, 24, "parts"))
     taken = record.data["assumptions"]
     notes = [
-        f"{taken['cases']:,} prepared scans of {2 * taken['seconds']:.2f} core seconds and "
-        f"{taken['case_bytes'] / 1e6:g} MB each; two cores a process; {taken['start']:.1f} s to start one.",
+        f"{taken['cases']:,} prepared scans of {taken['core_seconds_a_case']:.2f} core seconds and "
+        f"{taken['case_bytes'] / 1e6:g} MB each. A process keeps {100 * taken['busy_share']:.0f} % of two cores busy, "
+        f"and takes {taken['start']:.1f} s to start.",
         "Parts unless it says shared; the disk gives 10 GB a second unless it says 1 GB. Failing: each node once in 24 "
         f"hours on average. At most {most:.3f} % of the work was repeated.",
         f"Core hours: with failures, 10 GB a second. At {taken['price_of_a_core_hour']:g} of any currency a core hour, "

@@ -192,32 +192,57 @@ def _alphas_of(predictor: TiledPredictor, scan: "Scan", card: Card, margin: floa
 def calibrate(alphas: Alphas, coverage: float = 0.8) -> dict[str, IntervalNote]:
     """The alpha of each region that reaches the coverage, and how often the alpha of the other patients held a case.
 
-    That is the share which the rank of `choose_alpha` leaves, or more where cases ask for the same: it tells that the
-    choice is no better on the cases that made it, and not how far it holds elsewhere. Each part of the sequences has
-    its own alpha, chosen in the same way.
+    That is the share which the rank of `choose_alpha` leaves, or more: it tells that the choice is no better on the
+    cases that made it, and not how far it holds elsewhere.
 
     >>> needed = {"a": {"lesion": 0.3}, "b": {"lesion": 0.1}, "c": {"lesion": 0.05}}
     >>> note = calibrate({name: {"dwi+adc": one, "dwi": {"lesion": 0.01}} for name, one in needed.items()})["lesion"]
     >>> note.alpha, note.cases, note.subsets["dwi"].alpha
     (0.05, 3, 0.01)
     """
-    first = next(iter(alphas.values()))
-    (whole, regions), *parts = first.items()
+    (whole, regions), *_ = next(iter(alphas.values())).items()
     notes = {}
     for region in regions:
-        alpha, reached = _calibrate(alphas, whole, region, coverage)
-        chosen = {part: _calibrate(alphas, part, region, coverage) for part, _ in parts}
-        subsets = {part: SubsetInterval(alpha=one, coverage=held) for part, (one, held) in chosen.items()}
-        notes[region] = IntervalNote(alpha=alpha, coverage=reached, cases=len(alphas), subsets=subsets)
+        chosen, reached = choose_alphas([*alphas.values()], region, coverage), _count_held(alphas, region, coverage)
+        subsets = {part: SubsetInterval(alpha=one, coverage=reached.get(part)) for part, one in chosen.items()}
+        own = subsets.pop(whole)
+        notes[region] = IntervalNote(alpha=own.alpha, coverage=own.coverage, cases=len(alphas), subsets=subsets)
     return notes
 
 
-def _calibrate(alphas: Alphas, part: str, region: str, coverage: float) -> tuple[float, float | None]:
-    """The alpha that all cases ask for, and the share of cases that the alpha of the other patients holds."""
-    needed = {name: case[part][region] for name, case in alphas.items()}
-    others = {name: [needed[other] for other in other_patients(name, needed)] for name in needed}
-    hits = [needed[name] >= choose_alpha(known, coverage) for name, known in others.items() if known]
-    return choose_alpha(list(needed.values()), coverage), round(float(np.mean(hits)), 3) if hits else None
+def choose_alphas(
+    cases: Sequence[Mapping[str, Mapping[str, float]]], region: str, coverage: float = 0.8
+) -> dict[str, float]:
+    """The alpha of a region for each part of the sequences, as `choose_alpha` gives it, or that of a larger part.
+
+    Alphas that a few cases ask for scatter. Fewer sequences cannot tell more, so their alpha is at most that of each
+    larger part, and the interval from given probabilities is as wide or wider.
+
+    Args:
+        cases: Of each case, the values of `Alphas`.
+        region: The region.
+        coverage: As for `choose_alpha`.
+
+    >>> choose_alphas([{"dwi+adc": {"lesion": 0.05}, "dwi": {"lesion": 0.2}, "adc": {"lesion": 0.01}}], "lesion")
+    {'dwi+adc': 0.05, 'dwi': 0.05, 'adc': 0.01}
+    """
+    alone = {part: choose_alpha([case[part][region] for case in cases], coverage) for part in cases[0]}
+    return {part: min(one for other, one in alone.items() if _holds(other, part)) for part in alone}
+
+
+def _holds(sequences: str, part: str) -> bool:
+    """Whether some sequences, joined by a plus, are among others."""
+    return {*part.split("+")} <= {*sequences.split("+")}
+
+
+def _count_held(alphas: Alphas, region: str, coverage: float) -> dict[str, float]:
+    """Part of the sequences to the share of cases that the alpha of the other patients holds; empty without others."""
+    hits: dict[str, list[bool]] = {}
+    for name, needed in alphas.items():
+        others = [alphas[other] for other in other_patients(name, alphas)]
+        for part, alpha in choose_alphas(others, region, coverage).items() if others else ():
+            hits.setdefault(part, []).append(needed[part][region] >= alpha)
+    return {part: round(float(np.mean(held)), 3) for part, held in hits.items()}
 
 
 def other_patients(name: str, cases: Iterable[str]) -> list[str]:

@@ -87,7 +87,9 @@ def run(
         say(f"why cases failed is in {result.status.folder / 'errors'}; --retry failed tries them again")
     if result.stopped:
         sys.exit(130)
-    sys.exit(int(bool(result.status.failed or result.changed)))
+    if left := result.status.waiting + result.status.running:
+        complain(f"{left} case{'s are' if left > 1 else ' is'} left, because processes were ended; run it again")
+    sys.exit(int(bool(result.status.failed or result.changed or left)))
 
 
 @verb(cohort)

@@ -262,6 +262,8 @@ def _collect(
             known.append(case)
 
     for outcome in segment_each(pending, segmenter):
+        if outcome.error and outcome.is_fault:
+            raise outcome.error
         if saved := outcome.saved:
             if callback:
                 callback.on_case(saved.name, saved)

@@ -25,16 +25,18 @@ COLUMNS = {
     "labels": TEXT,
     "bytes": WHOLE,
     "sequences": TEXTS,
+    "seconds": NUMBER,
     **{f"seconds_{stage}": NUMBER for stage in STAGES},
     "engine": TEXT,
     "host": TEXT,
     "processor": TEXT,
+    "units": TEXTS,
     "attempt": WHOLE,
     "finished": TEXT,
     "model": TEXT,
     "sha256": TEXT,
 }
-VARYING = ("host", "processor", "engine", "attempt", "finished", *(f"seconds_{stage}" for stage in STAGES))
+VARYING = ("host", "processor", "units", "engine", "attempt", "finished", "seconds", *(f"seconds_{s}" for s in STAGES))
 """Columns that may differ between two runs on the same cases. On one kind of processor, all others are equal."""
 _RANK = {"done": 0, "failed": 1, "running": 2, "waiting": 3}
 
@@ -57,7 +59,7 @@ def write_ledger(manifest: Path, places: Places) -> Path:
     done, failed, running = list_done(places), list_failed(places), list_running(places)
     volumes = _name_volumes(manifest, places, done)
     rows = (
-        make_row(entry, places, state_of(entry.case, done, failed, running), volumes)
+        make_row(entry, places, state_of(entry, places, done, failed, running), volumes)
         for entry in read_manifest(manifest)
     )
     columns = {**COLUMNS, **dict.fromkeys(volumes, NUMBER)}
@@ -81,12 +83,13 @@ def make_row(entry: Entry, places: Places, status: str, volumes: Iterable[str]) 
     path = places.json_of(entry) if status == "done" else places.error_of(entry)
     note = read_note(path)
     made = _part(note, "cohort")
-    row |= {name: made.get(name) for name in ("host", "processor", "attempt")}
+    row |= {name: made.get(name) for name in ("host", "processor", "units", "attempt")}
     if status == "failed":
-        return row | {"kind": note.get("kind"), "error": note.get("error"), "finished": _tell_time(path)}
+        return row | {name: note.get(name) for name in ("kind", "error", "seconds")} | {"finished": _tell_time(path)}
     model, seconds = _part(note, "model"), _part(note, "seconds")
     row |= {name: note.get(name) for name in ("warnings", "engine")}
     row |= {f"seconds_{stage}": seconds.get(stage) for stage in STAGES}
+    row["seconds"] = sum(seconds.get(stage) or 0.0 for stage in STAGES)
     row |= {name: value for name, value in _volumes_of(note).items() if name in row}
     row |= {"sequences": _part(note, "sequences").get("used"), "finished": _tell_time(path)}
     labels = places.target_of(entry).relative_to(places.folder).as_posix()
@@ -106,10 +109,11 @@ def merge_ledgers(ledgers: Sequence[Path], out: Path) -> int:
         The number of cases.
 
     Raises:
-        DatasetError: one cannot be read, or a case has different volumes in two of them.
+        DatasetError: one cannot be read, a folder has results of several models, or a case has different volumes in
+            two of them.
         OutputError: the result cannot be written.
     """
-    files = [file for path in ledgers for file in (write_ledgers(path) if path.is_dir() else [path])]
+    files = [_find_ledger(path) if path.is_dir() else path for path in ledgers]
     columns: dict[str, str] = {}
     for file in files:
         columns |= read_columns(file)
@@ -133,6 +137,15 @@ def merge_ledgers(ledgers: Sequence[Path], out: Path) -> int:
 
     write_parquet(choose(), columns, out, {})
     return len(best)
+
+
+def _find_ledger(folder: Path) -> Path:
+    """The ledger of a cohort with one model, which is made first."""
+    ledger, *others = write_ledgers(folder)
+    if others:
+        known = " and ".join(str(path) for path in (ledger, *others))
+        raise DatasetError(f"{folder} has results of {1 + len(others)} models; name one of the ledgers: {known}")
+    return ledger
 
 
 def _name_volumes(manifest: Path, places: Places, done: set[str]) -> list[str]:

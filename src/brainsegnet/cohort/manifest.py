@@ -36,6 +36,8 @@ COLUMNS = {
     "problem": TEXT,
 }
 ONLY = -1
+MOST_BYTES = 200
+"""Length of a name: file systems take 255 bytes, and names of results begin with that of the case."""
 _SOURCES = "sources"
 _STUDIES = {"case", "path"}
 """Columns of a table of raw studies; bytes may be a third."""
@@ -203,6 +205,8 @@ def _number(found: Iterable[Entry], kept: Iterable[Entry], before: Mapping[str, 
     for entry in found:
         if entry.case in names:
             raise DatasetError(f"case {entry.case} is found twice; rename or leave out one of the two")
+        if (size := len(os.fsencode(entry.case))) > MOST_BYTES:
+            raise DatasetError(f"case {entry.case[:40]}...: its name has {size} bytes; take at most {MOST_BYTES}")
         names.add(entry.case)
         new[entry.case] = entry
     for former in kept:

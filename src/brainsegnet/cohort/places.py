@@ -46,6 +46,21 @@ class Places:
         """The JSON of a case that failed."""
         return self.folder / ERRORS / f"{entry.case}.json"
 
+    def find_failure(self, entry: Entry) -> float | None:
+        """When a case failed, by the clock of the disk; None if it did not, or if it was done since then.
+
+        A result that a case had before it failed stays, and is older.
+        """
+        try:
+            failed = self.error_of(entry).stat().st_mtime_ns
+        except OSError:
+            return None
+        try:
+            done = self.json_of(entry).stat().st_mtime_ns
+        except OSError:
+            done = -1
+        return failed / 1e9 if failed >= done else None
+
     @property
     def claims(self) -> Path:
         """The folder of the claims."""
@@ -59,6 +74,8 @@ class Places:
 
 def open_places(out: Path, card: Card, options: SegmentOptions, layout: Layout) -> Places:
     """Where the results go. What the results depend on is written there, or compared with what is there.
+
+    An option that the release did not have which wrote them counts as it is by default.
 
     Raises:
         ModelError: the model has no hash.
@@ -78,7 +95,7 @@ def open_places(out: Path, card: Card, options: SegmentOptions, layout: Layout) 
         write_text(json.dumps(asked, indent=2) + "\n", path)
         return places
     known = _read(path)
-    before = {**known["options"], "output_layout": known["output_layout"]}
+    before = {**SegmentOptions().to_json(), **known["options"], "output_layout": known["output_layout"]}
     now = {**asked["options"], "output_layout": layout}
     if other := [name for name in now if now[name] != before.get(name)]:
         raise OutputError(

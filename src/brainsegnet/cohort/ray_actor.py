@@ -135,12 +135,12 @@ class Actor:
         places, took = self._job.places, seconds.get(entry.case, 0.0)
         if entry.case in later:
             return Row(entry.number, entry.case, "later")
-        if places.json_of(entry).exists():
-            return Row(entry.number, entry.case, "done" if entry.case in seconds else "settled", seconds=took)
-        with suppress(OSError):
-            status = "failed" if places.error_of(entry).stat().st_mtime >= self._job.started else "settled"
+        if (failed := places.find_failure(entry)) is not None:
+            status = "failed" if failed >= self._job.started else "settled"
             note = read_note(places.error_of(entry))
             return Row(entry.number, entry.case, status, str(note.get("kind")), str(note.get("error")))
+        if places.json_of(entry).exists():
+            return Row(entry.number, entry.case, "done" if entry.case in seconds else "settled", seconds=took)
         return Row(entry.number, entry.case, "left")
 
     def _listen(self) -> None:

@@ -16,7 +16,7 @@ from types import FrameType
 from typing import Any
 
 import brainsegnet.errors
-from brainsegnet._machine import count_cores
+from brainsegnet._machine import count_cores, free_memory
 from brainsegnet.cohort import CohortOptions
 from brainsegnet.cohort.claims import read_server_clock
 from brainsegnet.cohort.ledger import write_ledger
@@ -96,8 +96,8 @@ def run_cohort(
     clock = places.folder / f".clock~{os.getpid()}"
     started = read_server_clock(clock)
     clock.unlink(missing_ok=True)
-    if options.engine == "processes" and options.workers > 1 and segmenting.threads is None:
-        segmenting = replace(segmenting, threads=max(count_cores() // options.workers, 1))
+    if options.engine == "processes" and options.workers > 1:
+        segmenting = share_machine(segmenting, options.workers)
     begun = time.monotonic()
     crew = _Crew(Job(manifest, places, model, segmenting, options, started), callback)
     crew.run()
@@ -105,6 +105,17 @@ def run_cohort(
     if options.part == (1, 1):
         write_ledger(manifest, places)
     return CohortResult(status, crew.done, time.monotonic() - begun, crew.changed, crew.stopping)
+
+
+def share_machine(segmenting: SegmentOptions, workers: int) -> SegmentOptions:
+    """The options of one of several processes: its share of the cores, and of half of the free memory for the network.
+
+    What is given stays. The other half of the memory is for images and libraries.
+    """
+    threads, most = segmenting.threads, segmenting.max_memory_gb
+    if most is None and (free := free_memory()) is not None:
+        most = free / 2e9 / workers
+    return replace(segmenting, threads=threads or max(count_cores() // workers, 1), max_memory_gb=most)
 
 
 @dataclass

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from brainsegnet.cohort.claims import STALE_SECONDS, read_server_clock
-from brainsegnet.cohort.manifest import MANIFEST, read_manifest
+from brainsegnet.cohort.manifest import MANIFEST, Entry, read_manifest
 from brainsegnet.cohort.places import ERRORS, Places, find_places, read_model
 from brainsegnet.errors import DatasetError
 from brainsegnet.io.layouts import read_note
@@ -75,7 +75,7 @@ def count_cases(manifest: Path, places: Places, part: tuple[int, int] = (1, 1)) 
     counts: Counter[str] = Counter()
     failures = []
     for entry in read_manifest(manifest, part):
-        kind = state_of(entry.case, done, failed, running)
+        kind = state_of(entry, places, done, failed, running)
         counts[kind] += 1
         if kind == "failed":
             failures.append(places.error_of(entry))
@@ -93,9 +93,14 @@ def count_cases(manifest: Path, places: Places, part: tuple[int, int] = (1, 1)) 
     )
 
 
-def state_of(case: str, done: set[str], failed: set[str], running: set[str]) -> str:
-    """What is known of a case. One that is at work again counts as running, though it failed before."""
-    if case in done:
+def state_of(entry: Entry, places: Places, done: set[str], failed: set[str], running: set[str]) -> str:
+    """What is known of a case: done, failed, running or waiting.
+
+    One that is at work again counts as running, though it failed before. One that failed after it was done, because its
+    inputs had changed, has failed: its old result is not that of its inputs.
+    """
+    case = entry.case
+    if case in done and not (case in failed and places.find_failure(entry) is not None):
         return "done"
     return "running" if case in running else "failed" if case in failed else "waiting"
 

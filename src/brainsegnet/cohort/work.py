@@ -5,6 +5,7 @@ import os
 import platform
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from brainsegnet._atomic import OutputOptions, write_text
-from brainsegnet._machine import describe_cpu, find_host
+from brainsegnet._machine import describe_cpu, find_host, list_units
 from brainsegnet.cohort import CohortOptions
 from brainsegnet.cohort.claims import BEAT_SECONDS, Claim, Claims, refresh
 from brainsegnet.cohort.manifest import Entry, read_manifest
@@ -116,7 +117,8 @@ class Worker:
         self._segmenter, self._callback, self._stops = segmenter, callback, stops
         self._counter = CaseCounter(None, 0)
         self._held: dict[str, tuple[Entry, Claim, float]] = {}
-        self._record = {"host": find_host(), "processor": describe_cpu(), "system": platform.platform(terse=True)}
+        self._record = {"host": find_host(), "processor": describe_cpu(), "units": list_units()}
+        self._record["system"] = platform.platform(terse=True)
 
     def run(self) -> None:
         """Two rounds: what nobody has tried; then, one at a time, cases on which a process ended, and those of others.
@@ -175,10 +177,11 @@ class Worker:
             self._counter.advance()
             self._tell(outcome)
         else:
-            self._fail(entry, type(outcome.error).__name__, outcome.sentence)
+            told = "".join(traceback.format_exception(outcome.error)) if outcome.is_fault else ""
+            self._fail(entry, type(outcome.error).__name__, outcome.sentence, told)
 
-    def _fail(self, entry: Entry, kind: str, sentence: str) -> None:
-        self._write_error(entry, kind, sentence)
+    def _fail(self, entry: Entry, kind: str, sentence: str, told: str = "") -> None:
+        self._write_error(entry, kind, sentence, told)
         self.tally.failed += 1
         self._counter.advance()
         self._tell(Outcome(entry.case, error=BrainSegNetError(sentence)))
@@ -222,6 +225,10 @@ class Worker:
     def _is_settled(self, entry: Entry) -> bool:
         """Whether a case is done, or has failed and is not to be tried again."""
         places, options = self.job.places, self.job.options
+        failed = places.find_failure(entry)
+        if failed is not None and (failed >= self.job.started or options.retry != "failed"):
+            self._counter.advance()
+            return True
         if places.json_of(entry).exists():
             try:
                 if not is_done(entry, places, self._segmenter.model.card, self.job.segmenting, options.verify):
@@ -232,14 +239,7 @@ class Worker:
                 self.tally.changed.append(str(changed))
             self._counter.advance()
             return True
-        if places.error_of(entry).exists() and not self._is_retried(places.error_of(entry)):
-            self._counter.advance()
-            return True
         return False
-
-    def _is_retried(self, error: Path) -> bool:
-        """Whether a failure is of before this run, and failures are tried again."""
-        return self.job.options.retry == "failed" and error.stat().st_mtime < self.job.started
 
     def _pend(self, entry: Entry, claim: Claim) -> Pending:
         self._held[entry.case] = (entry, claim, time.perf_counter())
@@ -256,12 +256,13 @@ class Worker:
         entry, claim, _ = self._held[case]
         return {"cohort": {**self._record, "number": entry.number, "attempt": claim.attempt}}
 
-    def _write_error(self, entry: Entry, kind: str, sentence: str) -> None:
+    def _write_error(self, entry: Entry, kind: str, sentence: str, told: str = "") -> None:
         _, claim, begun = self._held.get(entry.case, (entry, None, time.perf_counter()))
         known = {
             "case": entry.case,
             "kind": kind,
             "error": sentence,
+            **({"traceback": told} if told else {}),
             "seconds": round(time.perf_counter() - begun, 4),
             "cohort": {**self._record, "number": entry.number, "attempt": claim.attempt if claim else 0},
         }

@@ -12,7 +12,7 @@ from brainsegnet.inference.predict import LoadedCase, PreparedCase, RawPredictio
 
 T = TypeVar("T")
 _EXPECTED = (BrainSegNetError, OSError, MemoryError)
-"""Errors that become the failure of a case."""
+"""Errors that say what is wrong with a case or the machine. Any other is a fault of the software."""
 
 
 @dataclass(frozen=True)
@@ -54,11 +54,18 @@ class Outcome:
     computing: float = 0.0
 
     @property
+    def is_fault(self) -> bool:
+        """Whether the case failed by a fault of the software, and not by its files or the machine."""
+        return self.error is not None and not isinstance(self.error, _EXPECTED)
+
+    @property
     def sentence(self) -> str:
         """Why the case failed, as one sentence that names it."""
         error, text = self.error, str(self.error or "")
         if isinstance(error, OSError):
             text = ": ".join(str(part) for part in (error.filename, error.strerror or error) if part)
+        elif self.is_fault:
+            text = f"unexpected {type(error).__name__}{f': {text}' if text else ''}; please report it"
         text = text or "there is not enough memory; cut the scan into slabs"
         return text if self.name in text else f"case {self.name}: {text}"
 
@@ -93,7 +100,7 @@ def run_batch(
     start: Callable[[], object] = lambda: None,
     advance: Callable[[], object] = lambda: None,
 ) -> BatchResult:
-    """Process each item as `run_steps` does, and keep what became of it.
+    """Process each item as `run_steps` does, and keep what became of it. A fault of the software ends the work.
 
     Args:
         items: Cases to process.
@@ -109,6 +116,8 @@ def run_batch(
     beginning, computing = time.perf_counter(), 0.0
 
     for outcome in run_steps(items, read, compute, write, name, start):
+        if outcome.error and outcome.is_fault:
+            raise outcome.error
         computing += outcome.computing
         if outcome.saved:
             done.append(outcome.saved)
@@ -129,9 +138,8 @@ def run_steps(
     """Read, compute and write each item in a pipeline, with at most four items in memory.
 
     `compute` runs in the calling thread. Meanwhile `read` runs in another thread for the next item, and `write` in a
-    third for the previous one. An item is taken from `items` when its reading begins. User errors, errors of the
-    operating system and lack of memory become failures of their item. Any other error, an error in `start` and Ctrl-C
-    end the work. Arguments are those of `run_batch`.
+    third for the previous one. An item is taken from `items` when its reading begins. An error becomes the failure of
+    its item. An error in `items` or `start` and Ctrl-C end the work. Arguments are those of `run_batch`.
 
     Yields:
         What became of each item, in no fixed order.
@@ -145,7 +153,7 @@ def run_steps(
             try:
                 loaded, before = reading.result(), time.perf_counter()
                 computed = compute(loaded)
-            except _EXPECTED as error:
+            except Exception as error:
                 yield Outcome(case, error=error)
                 continue
             computing = time.perf_counter() - before
@@ -159,7 +167,7 @@ def run_steps(
 def _await(case: str, writing: Future[SavedCase], computing: float) -> Outcome:
     try:
         return Outcome(case, writing.result(), computing=computing)
-    except _EXPECTED as error:
+    except Exception as error:
         return Outcome(case, error=error, computing=computing)
 
 

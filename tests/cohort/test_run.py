@@ -1,0 +1,28 @@
+import pytest
+
+pytest.importorskip("pyarrow")
+
+from brainsegnet.cohort import run
+from brainsegnet.cohort.run import share_machine
+from brainsegnet.inference import SegmentOptions
+
+
+@pytest.fixture(autouse=True)
+def machine(monkeypatch):
+    """Eight cores and 32 GB of free memory."""
+    monkeypatch.setattr(run, "count_cores", lambda: 8)
+    monkeypatch.setattr(run, "free_memory", lambda: 32_000_000_000)
+
+
+@pytest.mark.parametrize(("workers", "threads"), [(2, 4), (3, 2), (16, 1)])
+def test_processes_share_cores_and_half_of_the_memory(workers, threads):
+    shared = share_machine(SegmentOptions(), workers)
+    assert shared.threads == threads
+    assert workers * shared.max_memory_gb == pytest.approx(16)
+
+
+def test_what_is_given_stays(monkeypatch):
+    given = SegmentOptions(threads=3, max_memory_gb=7.0)
+    assert share_machine(given, 4) == given
+    monkeypatch.setattr(run, "free_memory", lambda: None)
+    assert share_machine(SegmentOptions(), 2).max_memory_gb is None
