@@ -23,6 +23,7 @@ import numpy as np
 from brainsegnet._machine import describe_cpu, find_versions
 from brainsegnet._types import Array
 from brainsegnet.io.images import read_image, read_labels
+from brainsegnet.model.store import shipped_models
 from brainsegnet.preprocessing.alignment import resample
 from brainsegnet.preprocessing.registration import register
 from brainsegnet.task import load_task
@@ -103,6 +104,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "date": datetime.date.today().isoformat(),
         "machine": describe_cpu(),
         "versions": find_versions(),
+        "models": {name: model.card.weights and model.card.weights.sha256 for name, model in shipped_models().items()},
     }
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder)

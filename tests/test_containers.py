@@ -58,3 +58,16 @@ def test_the_script_is_sh_and_refuses_a_folder_that_is_there(tmp_path):
     assert done.returncode == 1
     assert done.stderr == f"{tmp_path} is there already; remove it, or name another folder\n"
     assert subprocess.run(["sh", SCRIPT], capture_output=True).returncode == 2
+
+
+@needs_sh
+@pytest.mark.nightly
+def test_what_the_script_installs_segments_without_torch(phantoms, tmp_path):
+    """Takes the packages from the index, and some minutes."""
+    done = subprocess.run(["sh", SCRIPT, ROOT, tmp_path / "prefix"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    program = tmp_path / "prefix" / "bin" / "brainsegnet"
+    command = [program, "segment", phantoms, "--model", "tumour", "--out", tmp_path / "out", "--device", "cpu"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert len([*(tmp_path / "out").glob("*.nii.gz")]) == 3

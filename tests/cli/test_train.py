@@ -1,3 +1,7 @@
+import os
+import subprocess
+import sys
+
 import pytest
 
 from brainsegnet.model.store import open_model
@@ -133,3 +137,20 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing(run, quick, left, phantoms,
     kinds = [line.partition(":")[0] for line in ended.out.splitlines()]
     assert kinds[:5] == ["batch", "length", "memory of a process", "rate of a process", "time"]
     assert ended.out.splitlines()[-1] == ("the time on 2 processes is computed from that of one, and was not measured")
+
+
+def test_torchrun_starts_two_processes_that_train_the_model_of_one(phantoms, tmp_path):
+    """The command of the documentation, on a CPU. Only the first process writes and speaks."""
+    torch = pytest.importorskip("torch")
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    common = ["-m", "brainsegnet", "train", phantoms, *TRAIN, "--validation", 0, "--accelerator", "cpu"]
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+    for name, words in (("one", []), ("two", launcher)):
+        command = [sys.executable, *words, *common, "--devices", 2 if words else 1, "--out", tmp_path / name]
+        done = subprocess.run([*map(str, command)], env=environment, capture_output=True, text=True, timeout=500)
+        assert done.returncode == 0, done.stderr[-3000:]
+        assert done.stdout.count("done; try: brainsegnet segment") == 1
+    one, two = (open_model(tmp_path / name).build().state_dict() for name in ("one", "two"))
+    assert one.keys() == two.keys()
+    changed = [name for name in one if one[name].is_floating_point() and name.endswith("weight")]
+    assert all(torch.allclose(one[name], two[name], rtol=1e-2, atol=1e-3) for name in changed)
