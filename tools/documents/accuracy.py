@@ -151,8 +151,14 @@ def perfusion_subsets() -> Generated:
     subsets = read_card("perfusion").data["training"]["subsets"]
     total = max(subset.count("+") for subset in subsets)
     shown = [subset for subset in subsets if subset.count("+") in (total, total - 1, 0)]
-    notes = ["All of them are simulated cases.", f"The card holds all {len(subsets)} subsets of the six maps."]
-    return _subsets("perfusion", shown, "Maps", notes)
+    return _subsets("perfusion", shown, "Maps", ["All of them are simulated cases."])
+
+
+def perfusion_all_subsets() -> Generated:
+    """All 63 subsets of six maps, the best first."""
+    subsets = read_card("perfusion").data["training"]["subsets"]
+    best_first = sorted(subsets, key=lambda subset: -subsets[subset]["lesion"])
+    return _subsets("perfusion", best_first, "Maps", ["All of them are simulated cases."])
 
 
 def tumour_components() -> Generated:

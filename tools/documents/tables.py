@@ -30,6 +30,7 @@ TABLES: Mapping[str, Callable[[], Generated]] = {
     "stroke-subsets": accuracy.stroke_subsets,
     "stroke-few-shot": training.stroke_few_shot,
     "perfusion-subsets": accuracy.perfusion_subsets,
+    "perfusion-all-subsets": accuracy.perfusion_all_subsets,
     "finetune-brats2015": training.finetune_brats2015,
     "quick-15-minutes": training.quick_15_minutes,
     "benchmark-brats2015": training.benchmark_brats2015,
