@@ -68,11 +68,15 @@ def test_where_the_processes_are_told_to_end_the_command_says_that_cases_are_lef
     out = tmp_path / "out"
     run = [sys.executable, "-c", CODE, "cohort", "run", phantoms, "--model", "tumour", "--out", out, "--device", "cpu"]
     command = subprocess.Popen([*map(str, run)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 300
-    while not (claims := [*out.glob("*/claims/phantom*")]) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    os.kill(int(claims[0].parent.glob(".clock~*").__next__().name.split("~")[2]), signal.SIGTERM)
-    said, complaints = command.communicate(timeout=600)
+    try:
+        deadline = time.monotonic() + 300
+        while not [*out.glob("*/claims/phantom*")] and time.monotonic() < deadline:
+            time.sleep(0.01)
+        (clock,) = out.glob("*/claims/.clock~*")
+        os.kill(int(clock.name.split("~")[2]), signal.SIGTERM)
+        said, complaints = command.communicate(timeout=600)
+    finally:
+        command.kill()
     assert command.returncode == 1, said + complaints
     assert "3 cases are left, because processes were ended; run it again" in complaints
     assert "0 running, 3 waiting" in said

@@ -21,6 +21,14 @@ def test_processes_share_cores_and_half_of_the_memory(workers, threads):
     assert workers * shared.max_memory_gb == pytest.approx(16)
 
 
+def test_little_memory_and_a_gpu(monkeypatch):
+    monkeypatch.setattr(run, "free_memory", lambda: 0)
+    assert share_machine(SegmentOptions(), 2).max_memory_gb == 1.0
+    monkeypatch.setattr(run, "stays_on_cpu", lambda device: device == "cpu")
+    assert share_machine(SegmentOptions(device="cuda"), 2).max_memory_gb is None
+    assert share_machine(SegmentOptions(device="cpu"), 2).max_memory_gb == 1.0
+
+
 def test_what_is_given_stays(monkeypatch):
     given = SegmentOptions(threads=3, max_memory_gb=7.0)
     assert share_machine(given, 4) == given

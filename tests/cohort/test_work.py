@@ -288,6 +288,47 @@ def test_a_case_that_fails_after_its_inputs_changed_has_failed_and_keeps_its_old
     assert not any((job.places.folder / "errors").iterdir())
 
 
+def test_a_failure_is_forgotten_where_the_inputs_are_as_before_again(make_job, computed):
+    """For example because their disk is there again: the old result is theirs, and nothing is computed."""
+    job = make_job()
+    work(job)
+    file = Path(next(iter(read_manifest(job.manifest))).images["flair"])
+    moved = file.rename(file.with_suffix(".away"))
+    assert work(replace(job, options=CohortOptions(overwrite=True))).failed == 1
+    assert states(job) == (2, 1, 0, 0)
+    moved.rename(file)
+    work(replace(job, options=CohortOptions(retry="failed"), started=4e9))
+    assert states(job) == (3, 0, 0, 0)
+    assert computed == ALL
+
+
+def test_a_process_that_lost_its_case_to_another_says_nothing_of_it(make_job, computed, monkeypatch):
+    job, compute = make_job(), Segmenter.compute
+
+    def sleep_and_fail(self, prepared):
+        if prepared.loaded.case.name == "phantom0001":
+            (job.places.claims / "phantom0001~2").write_text('"elsewhere~1~0"')
+            raise OSError("stale file handle")
+        return compute(self, prepared)
+
+    monkeypatch.setattr(Segmenter, "compute", sleep_and_fail)
+    tally = work(job)
+    assert (tally.done, tally.failed) == (2, 0)
+    assert not job.places.error_of(next(e for e in read_manifest(job.manifest) if e.case == "phantom0001")).exists()
+
+
+def test_a_process_ends_after_three_faults_with_no_case_done_between_them(make_job, computed, monkeypatch):
+    def fail(self, prepared):
+        raise ZeroDivisionError(prepared.loaded.case.name)
+
+    monkeypatch.setattr(Segmenter, "compute", fail)
+    job = make_job()
+    with pytest.raises(ZeroDivisionError, match="phantom0002"):
+        work(job)
+    assert states(job) == (0, 3, 0, 0)
+    assert list(job.places.claims.iterdir()) == []
+
+
 def test_a_failure_counts_until_the_case_is_done(make_job, computed):
     job = make_job()
     entry = next(iter(read_manifest(job.manifest)))
@@ -340,6 +381,7 @@ def test_a_case_on_which_processes_ended_comes_last_and_fails_in_the_end(make_jo
     assert computed == ["phantom0002", "phantom0000"]
     assert states(job) == (2, 1, 0, 0)
     assert look_at(job.manifest.parent)[0].kinds == {"ProcessEnded": 1}
+    assert json.loads((job.places.folder / "errors" / "phantom0001.json").read_text())["seconds"] is None
     assert json.loads((job.places.folder / "phantom0000.json").read_text())["cohort"]["attempt"] == 2
 
 

@@ -17,7 +17,7 @@ from brainsegnet.inference.segmenter import open_engine
 from brainsegnet.io.cases import find_cases
 from brainsegnet.io.images import read_image, read_labels, write_image
 from brainsegnet.model.store import open_model
-from brainsegnet.pipeline.batch import run_batch
+from brainsegnet.pipeline.batch import Outcome, run_batch
 from brainsegnet.pipeline.segment import segment
 from brainsegnet.preprocessing.prepare import prepare
 from brainsegnet.progress import Callback
@@ -430,3 +430,15 @@ def test_the_first_case_is_read_during_the_start_and_an_error_there_ends_the_bat
     assert list(batch.done) == [1]
     with pytest.raises(BrainSegNetError, match="no such device"):
         run_batch([1, 2], same, same, same, start=lambda: refuse(BrainSegNetError("no such device")))
+
+
+def test_lack_of_memory_in_a_library_is_no_fault_of_the_software():
+    short, fault = (Outcome("head", error=RuntimeError(text)) for text in ("can't start new thread", "no such layer"))
+    assert not short.is_fault and short.sentence == "case head: there is not enough memory; cut the scan into slabs"
+    assert fault.is_fault and fault.sentence == "case head: unexpected RuntimeError: no such layer; please report it"
+    assert not Outcome("head").is_fault
+
+
+def test_a_fault_of_the_software_ends_a_batch():
+    with pytest.raises(ZeroDivisionError):
+        run_batch([1, 0], lambda item: 1 / item, lambda item: item, lambda item: item)

@@ -87,7 +87,8 @@ def run(
         say(f"why cases failed is in {result.status.folder / 'errors'}; --retry failed tries them again")
     if result.stopped:
         sys.exit(130)
-    if left := result.status.waiting + result.status.running:
+    left = result.status.waiting + result.status.running if result.ended else 0
+    if left:
         complain(f"{left} case{'s are' if left > 1 else ' is'} left, because processes were ended; run it again")
     sys.exit(int(bool(result.status.failed or result.changed or left)))
 

@@ -120,15 +120,15 @@ class Claims:
             return None
         except OSError as error:
             raise OutputError(f"{self._folder} cannot be written: {error.strerror or error}") from error
+        with self._lock:
+            self._held[case] = claim
         with suppress(OSError), os.fdopen(file, "w", encoding="utf-8") as stream:  # on a full disk its name is enough
             stream.write(json.dumps(self._token))
         refresh(self._folder)
         overtaken = self._path(case, claim.attempt + 1).exists()
         if overtaken or (last and not self._is_stale(self._path(case, last))):
-            self._path(case, claim.attempt).unlink(missing_ok=True)
+            self.give_back(case)
             return None
-        with self._lock:
-            self._held[case] = claim
         return claim
 
     def is_free(self, case: str) -> bool:

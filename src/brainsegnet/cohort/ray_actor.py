@@ -28,8 +28,6 @@ END = "end"
 LISTEN_SECONDS = 2.0
 """Time between two looks whether an actor is to end at once."""
 TERMINATED = 128 + 15
-ENDED = "ProcessEnded"
-"""Kind of the failure of a case on which processes ended."""
 
 
 @dataclass(frozen=True)

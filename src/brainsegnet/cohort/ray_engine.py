@@ -18,8 +18,8 @@ import brainsegnet.errors
 from brainsegnet._machine import count_cores, find_host
 from brainsegnet.cohort.claims import Claims
 from brainsegnet.cohort.manifest import choose_shard, pick_entries, read_sizes
-from brainsegnet.cohort.ray_actor import END, ENDED, LISTEN_SECONDS, Actor, Bell, Row
-from brainsegnet.cohort.work import HUNG, LOOK_SECONDS, Job, Tally, sweep
+from brainsegnet.cohort.ray_actor import END, LISTEN_SECONDS, Actor, Bell, Row
+from brainsegnet.cohort.work import ENDED, HUNG, LOOK_SECONDS, Job, Tally, sweep
 from brainsegnet.errors import BrainSegNetError, MissingExtra, UsageError
 from brainsegnet.pipeline.batch import Outcome
 from brainsegnet.progress import Callback, CaseCounter
@@ -218,7 +218,8 @@ class _Driver:
             if self._callback:
                 error = BrainSegNetError(row.error) if row.status == "failed" else None
                 self._callback.on_case(row.case, Outcome(row.case, error=error))
-        self._vain = self._vain + 1 if row.kind == ENDED else 0 if row.status in ("done", "failed") else self._vain
+        if row.status in ("done", "failed"):
+            self._vain = self._vain + 1 if row.kind == ENDED else 0
         if self._vain > self._job.options.attempts + self._most:
             self._fail(
                 BrainSegNetError(

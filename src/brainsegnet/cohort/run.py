@@ -27,6 +27,7 @@ from brainsegnet.cohort.status import Status, count_cases
 from brainsegnet.cohort.work import HUNG, Job, work
 from brainsegnet.errors import BrainSegNetError, UsageError
 from brainsegnet.inference import SegmentOptions
+from brainsegnet.inference.segmenter import stays_on_cpu
 from brainsegnet.model.store import resolve_model
 from brainsegnet.pipeline.batch import Outcome
 from brainsegnet.progress import Callback, ProgressEvent
@@ -34,6 +35,8 @@ from brainsegnet.progress import Callback, ProgressEvent
 START = "spawn"
 """How a process begins; forked ones would share the threads of libraries."""
 TERMINATED = 128 + 15
+LEAST_GB = 1.0
+"""Memory for the network that no process is refused, however little is free."""
 PATIENCE_SECONDS = 20.0
 """How long a process that is to end may take until it is killed."""
 
@@ -48,6 +51,7 @@ class CohortResult:
         seconds: How long it ran.
         changed: Sentences on results whose inputs have changed since.
         stopped: Whether it was asked to stop before the end.
+        ended: Whether one of its processes was told to end (SIGTERM), so that cases may be left.
     """
 
     status: Status
@@ -55,6 +59,7 @@ class CohortResult:
     seconds: float
     changed: Sequence[str] = ()
     stopped: bool = False
+    ended: bool = False
 
 
 def run_cohort(
@@ -104,17 +109,17 @@ def run_cohort(
     status = count_cases(manifest, places, options.part)
     if options.part == (1, 1):
         write_ledger(manifest, places)
-    return CohortResult(status, crew.done, time.monotonic() - begun, crew.changed, crew.stopping)
+    return CohortResult(status, crew.done, time.monotonic() - begun, crew.changed, crew.stopping, crew.ended)
 
 
 def share_machine(segmenting: SegmentOptions, workers: int) -> SegmentOptions:
     """The options of one of several processes: its share of the cores, and of half of the free memory for the network.
 
-    What is given stays. The other half of the memory is for images and libraries.
+    What is given stays. The other half of the memory is for images and libraries. On a GPU, its own memory counts.
     """
     threads, most = segmenting.threads, segmenting.max_memory_gb
-    if most is None and (free := free_memory()) is not None:
-        most = free / 2e9 / workers
+    if most is None and stays_on_cpu(segmenting.device) and (free := free_memory()) is not None:
+        most = max(free / 2e9 / workers, LEAST_GB)
     return replace(segmenting, threads=threads or max(count_cores() // workers, 1), max_memory_gb=most)
 
 
@@ -138,6 +143,7 @@ class _Crew:
     settled: int = 0
     changed: list[str] = field(default_factory=list)
     stopping: bool = False
+    ended: bool = False
     members: list[_Member] = field(default_factory=list)
     vain: int = 0
     """Processes that ended one after another without a case settled."""
@@ -177,8 +183,9 @@ class _Crew:
             member.seen, cases = content
             self._tell_progress(cases)
         elif kind == "case":
-            name, sentence = content
-            self.vain, self.settled, self.done = 0, self.settled + 1, self.done + (not sentence)
+            name, sentence, is_fault = content
+            self.settled, self.done = self.settled + 1, self.done + (not sentence)
+            self.vain = self.vain if is_fault else 0
             if self.callback:
                 self.callback.on_case(name, Outcome(name, error=BrainSegNetError(sentence) if sentence else None))
         elif kind == "error":
@@ -194,6 +201,7 @@ class _Crew:
         member.line.close()
         self.members.remove(member)
         code = member.process.exitcode
+        self.ended = self.ended or code == TERMINATED
         if member.ended or self.stopping or code == TERMINATED:
             return
         self.vain += code != HUNG
@@ -264,7 +272,7 @@ class _Line(Callback):
         self.say("seen", (event.done, event.cases))
 
     def on_case(self, name: str, result: Outcome) -> None:
-        self.say("case", (name, result.sentence if result.error else ""))
+        self.say("case", (name, result.sentence if result.error else "", result.is_fault))
 
 
 def serve(job: Job, line: Connection) -> None:

@@ -34,6 +34,10 @@ LOOK_SECONDS = 2.0
 """Time between two looks whether the cases of other processes are done."""
 HUNG = 75
 """Exit code of a process that ends itself because a case took too long, which is noted (EX_TEMPFAIL)."""
+ENDED = "ProcessEnded"
+"""Kind of the failure of a case on which processes ended."""
+MOST_FAULTS = 3
+"""A process ends after so many faults of the software with no case done between them: its state may be broken."""
 
 
 @dataclass(frozen=True)
@@ -117,6 +121,7 @@ class Worker:
         self._segmenter, self._callback, self._stops = segmenter, callback, stops
         self._counter = CaseCounter(None, 0)
         self._held: dict[str, tuple[Entry, Claim, float]] = {}
+        self._faults = 0
         self._record = {"host": find_host(), "processor": describe_cpu(), "units": list_units()}
         self._record["system"] = platform.platform(terse=True)
 
@@ -162,7 +167,8 @@ class Worker:
             sentence = f"case {entry.case}: it took longer than {self.job.options.case_minutes:g} minutes"
             code = 1
             with suppress(OutputError):
-                self._write_error(entry, "TimedOut", f"{sentence}; look at its images, or raise --case-minutes")
+                if self.claims.holds(entry.case):
+                    self._write_error(entry, "TimedOut", f"{sentence}; look at its images, or raise --case-minutes")
                 code = HUNG
             self.claims.give_all_back()
             print(f"brainsegnet: {sentence}; this process ends", file=sys.stderr, flush=True)
@@ -174,22 +180,27 @@ class Worker:
         if outcome.error is None:
             self.job.places.error_of(entry).unlink(missing_ok=True)
             self.tally.done += 1
+            self._faults = 0
             self._counter.advance()
             self._tell(outcome)
-        else:
-            told = "".join(traceback.format_exception(outcome.error)) if outcome.is_fault else ""
-            self._fail(entry, type(outcome.error).__name__, outcome.sentence, told)
+        elif self.claims.holds(entry.case):
+            self._fail(entry, type(outcome.error).__name__, outcome)
+            self._faults += outcome.is_fault
+            if self._faults == MOST_FAULTS:
+                raise outcome.error
 
-    def _fail(self, entry: Entry, kind: str, sentence: str, told: str = "") -> None:
-        self._write_error(entry, kind, sentence, told)
+    def _fail(self, entry: Entry, kind: str, outcome: Outcome) -> None:
+        told = "".join(traceback.format_exception(outcome.error)) if outcome.is_fault else ""
+        self._write_error(entry, kind, outcome.sentence, told)
         self.tally.failed += 1
         self._counter.advance()
-        self._tell(Outcome(entry.case, error=BrainSegNetError(sentence)))
+        self._tell(outcome)
 
     def _give_up(self, entry: Entry, claim: Claim) -> None:
         self._held[entry.case] = (entry, claim, time.perf_counter())
         ended = f"case {entry.case}: {claim.attempt - 1} processes ended while they worked on it"
-        self._fail(entry, "ProcessEnded", f"{ended}; look at its images, or whether there is enough memory")
+        error = BrainSegNetError(f"{ended}; look at its images, or whether there is enough memory")
+        self._fail(entry, ENDED, Outcome(entry.case, error=error))
         self.claims.release(entry.case)
         del self._held[entry.case]
 
@@ -233,6 +244,7 @@ class Worker:
             try:
                 if not is_done(entry, places, self._segmenter.model.card, self.job.segmenting, options.verify):
                     return False
+                places.error_of(entry).unlink(missing_ok=True)  # it failed since, but its inputs are as before again
             except OutputError as changed:
                 if options.overwrite:
                     return False
@@ -263,7 +275,7 @@ class Worker:
             "kind": kind,
             "error": sentence,
             **({"traceback": told} if told else {}),
-            "seconds": round(time.perf_counter() - begun, 4),
+            "seconds": None if kind == ENDED else round(time.perf_counter() - begun, 4),
             "cohort": {**self._record, "number": entry.number, "attempt": claim.attempt if claim else 0},
         }
         write_text(json.dumps(known, indent=2) + "\n", self.job.places.error_of(entry))

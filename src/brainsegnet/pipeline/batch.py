@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from brainsegnet._machine import tells_of_memory
 from brainsegnet.errors import BrainSegNetError
 from brainsegnet.inference.predict import LoadedCase, PreparedCase, RawPrediction
 
@@ -55,8 +56,8 @@ class Outcome:
 
     @property
     def is_fault(self) -> bool:
-        """Whether the case failed by a fault of the software, and not by its files or the machine."""
-        return self.error is not None and not isinstance(self.error, _EXPECTED)
+        """Whether the case failed by a fault of the software, and not by its files, the machine or lack of memory."""
+        return self.error is not None and not isinstance(self.error, _EXPECTED) and not tells_of_memory(self.error)
 
     @property
     def sentence(self) -> str:
@@ -64,6 +65,8 @@ class Outcome:
         error, text = self.error, str(self.error or "")
         if isinstance(error, OSError):
             text = ": ".join(str(part) for part in (error.filename, error.strerror or error) if part)
+        elif not isinstance(error, _EXPECTED) and error and tells_of_memory(error):
+            text = ""
         elif self.is_fault:
             text = f"unexpected {type(error).__name__}{f': {text}' if text else ''}; please report it"
         text = text or "there is not enough memory; cut the scan into slabs"
