@@ -441,4 +441,4 @@ def test_lack_of_memory_in_a_library_is_no_fault_of_the_software():
 
 def test_a_fault_of_the_software_ends_a_batch():
     with pytest.raises(ZeroDivisionError):
-        run_batch([1, 0], lambda item: 1 / item, lambda item: item, lambda item: item)
+        run_batch(["a"], lambda item: refuse(ZeroDivisionError("by nothing")), same, same)
