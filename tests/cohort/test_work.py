@@ -18,7 +18,7 @@ from brainsegnet.cohort.manifest import prepare_manifest, read_manifest
 from brainsegnet.cohort.places import open_places
 from brainsegnet.cohort.status import count_cases, look_at
 from brainsegnet.cohort.tables import read_parquet
-from brainsegnet.cohort.work import Job, work
+from brainsegnet.cohort.work import Broken, Job, work
 from brainsegnet.errors import DatasetError, OutputError
 from brainsegnet.inference import SegmentOptions
 from brainsegnet.inference.segmenter import Segmenter
@@ -302,19 +302,27 @@ def test_a_failure_is_forgotten_where_the_inputs_are_as_before_again(make_job, c
     assert computed == ALL
 
 
-def test_a_process_that_lost_its_case_to_another_says_nothing_of_it(make_job, computed, monkeypatch):
-    job, compute = make_job(), Segmenter.compute
+def test_a_process_that_lost_its_case_to_another_waits_and_takes_it_over_if_that_dies(make_job, computed, monkeypatch):
+    job, compute, others = make_job(), Segmenter.compute, []
+    error = job.places.folder / "errors" / "phantom0001.json"
 
     def sleep_and_fail(self, prepared):
-        if prepared.loaded.case.name == "phantom0001":
-            (job.places.claims / "phantom0001~2").write_text('"elsewhere~1~0"')
+        if prepared.loaded.case.name == "phantom0001" and not others:
+            others.append(job.places.claims / "phantom0001~2")
+            others[0].write_text('"elsewhere~1~0"')
             raise OSError("stale file handle")
+        if prepared.loaded.case.name == "phantom0002":
+            assert not error.exists() and (job.places.claims / "phantom0001~1").exists()
+            os.utime(others[0], (0, 0))  # the other is dead
+            os.utime(job.places.claims / "phantom0001~1", (0, 0))
         return compute(self, prepared)
 
     monkeypatch.setattr(Segmenter, "compute", sleep_and_fail)
     tally = work(job)
-    assert (tally.done, tally.failed) == (2, 0)
-    assert not job.places.error_of(next(e for e in read_manifest(job.manifest) if e.case == "phantom0001")).exists()
+    assert (tally.done, tally.failed) == (3, 0)
+    assert not error.exists()
+    assert json.loads((job.places.folder / "phantom0001.json").read_text())["cohort"]["attempt"] == 3
+    assert list(job.places.claims.iterdir()) == []
 
 
 def test_a_process_ends_after_three_faults_with_no_case_done_between_them(make_job, computed, monkeypatch):
@@ -323,8 +331,9 @@ def test_a_process_ends_after_three_faults_with_no_case_done_between_them(make_j
 
     monkeypatch.setattr(Segmenter, "compute", fail)
     job = make_job()
-    with pytest.raises(ZeroDivisionError, match="phantom0002"):
+    with pytest.raises(Broken) as ended:
         work(job)
+    assert isinstance(ended.value.__cause__, ZeroDivisionError)
     assert states(job) == (0, 3, 0, 0)
     assert list(job.places.claims.iterdir()) == []
 

@@ -165,6 +165,11 @@ class Claims:
             with suppress(OSError):
                 self._path(case, claim.attempt).unlink(missing_ok=True)
 
+    def forget(self, case: str) -> None:
+        """Another process took a case over. The claim stays on disk, so that the numbers have no gap."""
+        with self._lock:
+            self._held.pop(case, None)
+
     def give_all_back(self) -> None:
         """Leave all cases to others."""
         for case in list(self._held):

@@ -7,6 +7,7 @@ ends, the folder says what is left to do. What passes through Ray is never an im
 import os
 import threading
 import time
+import traceback
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, fields
@@ -16,7 +17,7 @@ from typing import Any
 from brainsegnet._machine import find_host
 from brainsegnet.cohort.claims import refresh
 from brainsegnet.cohort.manifest import Entry, pick_entries
-from brainsegnet.cohort.work import Job, Worker
+from brainsegnet.cohort.work import Broken, Job, Worker
 from brainsegnet.errors import BrainSegNetError, DatasetError, ModelError
 from brainsegnet.inference.segmenter import Segmenter
 from brainsegnet.io.layouts import read_note
@@ -113,6 +114,9 @@ class Actor:
             later = {entry.case for entry in worker.later}
             rows = [self._describe(entry, told.seconds, later) for entry in entries]
             rows += [Row(-1, "", "changed", error=sentence) for sentence in worker.tally.changed]
+        except Broken:  # Ray starts another process, and gives it the batch
+            traceback.print_exc()
+            os._exit(1)
         except BrainSegNetError as error:
             rows = [Row(-1, "", "error", type(error).__name__, str(error))]
         return {field.name: [getattr(row, field.name) for row in rows] for field in fields(Row)}

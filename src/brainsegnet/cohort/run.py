@@ -208,8 +208,8 @@ class _Crew:
         how = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
         if self.vain > self.job.options.attempts + self.job.options.workers:
             raise BrainSegNetError(
-                f"{self.vain} processes ended one after another without a case done, the last with {how}; look whether "
-                "there is enough memory, and run the cohort again"
+                f"{self.vain} processes ended one after another without a case done, the last with {how}; look into "
+                f"{self.job.places.folder / 'errors'} and whether there is enough memory, and run the cohort again"
             )
         if self.callback and code != HUNG:
             self.callback.on_message(f"a process ended with {how}; another takes its place")

@@ -37,7 +37,7 @@ HUNG = 75
 ENDED = "ProcessEnded"
 """Kind of the failure of a case on which processes ended."""
 MOST_FAULTS = 3
-"""A process ends after so many faults of the software with no case done between them: its state may be broken."""
+"""So many faults of the software with no case done between them end a process."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,10 @@ class _Left(BrainSegNetError):
     """The case is left to another process."""
 
 
+class Broken(Exception):
+    """Faults of the software came one after another, so the state of this process may be broken."""
+
+
 def work(job: Job, callback: Callback | None = None, stops: Callable[[], bool] = lambda: False) -> Tally:
     """Process the cases of a cohort that no other process has, until none is left.
 
@@ -94,6 +98,7 @@ def work(job: Job, callback: Callback | None = None, stops: Callable[[], bool] =
     Raises:
         ModelError: the model cannot be used.
         OutputError: a result cannot be written, for example because the disk is full.
+        Broken: faults of the software came one after another.
     """
     with Segmenter(resolve_model(job.model), job.segmenting) as segmenter:
         worker = Worker(job, segmenter, callback, stops)
@@ -149,10 +154,14 @@ class Worker:
             alone: Also take cases on which a process ended. There must be one case only.
         """
         for outcome in segment_each(self._take_each(entries, alone), self._segmenter, self._describe):
-            if isinstance(outcome.error, _Left):
+            entry, *_ = self._held[outcome.name]
+            if outcome.error and not self.claims.holds(outcome.name):  # it slept so long that another took over
+                self.claims.forget(outcome.name)
+                self.later.append(entry)
+            elif isinstance(outcome.error, _Left):
                 self.claims.give_back(outcome.name)
             else:
-                self._settle(self._held[outcome.name][0], outcome)
+                self._settle(entry, outcome)
                 self.claims.release(outcome.name)
             del self._held[outcome.name]
 
@@ -183,11 +192,11 @@ class Worker:
             self._faults = 0
             self._counter.advance()
             self._tell(outcome)
-        elif self.claims.holds(entry.case):
+        else:
             self._fail(entry, type(outcome.error).__name__, outcome)
             self._faults += outcome.is_fault
             if self._faults == MOST_FAULTS:
-                raise outcome.error
+                raise Broken(f"{MOST_FAULTS} faults with no case done between them") from outcome.error
 
     def _fail(self, entry: Entry, kind: str, outcome: Outcome) -> None:
         told = "".join(traceback.format_exception(outcome.error)) if outcome.is_fault else ""
@@ -242,7 +251,8 @@ class Worker:
             return True
         if places.json_of(entry).exists():
             try:
-                if not is_done(entry, places, self._segmenter.model.card, self.job.segmenting, options.verify):
+                verify = options.verify or failed is not None
+                if not is_done(entry, places, self._segmenter.model.card, self.job.segmenting, verify):
                     return False
                 places.error_of(entry).unlink(missing_ok=True)  # it failed since, but its inputs are as before again
             except OutputError as changed:
