@@ -11,13 +11,15 @@ around it: claims, files, processes. Ways to disturb:
 - disk: after a random case, no file may grow beyond a random size, as on a full disk; the command is given again.
 - hang: one case never ends; it must fail, and no other.
 - crash: one case ends its process each time; it must fail, and no other.
+- fault: one case raises an exception that nobody expects; it must fail, and no other.
+- broken: from one case on, a process raises such exceptions; at most three cases must fail, and another goes on.
 
 With two actors on a Ray cluster of two nodes on this machine (they need Ray):
 
 - ray-actor: `kill -9` of an actor; Ray starts another.
 - ray-raylet: `kill -9` of the second node; the work goes on with one actor.
 - ray-driver: `kill -9` of the process that uses Ray; the first process starts another.
-- ray-hang, ray-crash: as hang and crash.
+- ray-hang, ray-crash, ray-fault, ray-broken: as without Ray.
 
 After each: every file under a final name is whole, no case that was done is computed again, nothing unfinished is left,
 and the ledger equals that of the undisturbed run. The script goes on where it was stopped. Linux only.
@@ -62,6 +64,7 @@ from brainsegnet.cohort.ledger import VARYING
 from brainsegnet.cohort.ray_actor import Actor
 from brainsegnet.cohort.run import run_cohort
 from brainsegnet.cohort.tables import read_parquet
+from brainsegnet.cohort.work import MOST_FAULTS
 from brainsegnet.errors import BrainSegNetError
 from brainsegnet.inference import SegmentOptions, segmentation, segmenter
 from brainsegnet.inference.predict import Engine, PreparedCase, RawPrediction
@@ -71,13 +74,14 @@ from brainsegnet.simulation.simulate import SimulateOptions, simulate
 from brainsegnet.volume import Volume
 
 SHAPE, CASES, PAUSE = (24, 40, 40), 8, 0.04
-WAYS = ("worker", "run", "stop", "end", "write", "disk", "hang", "crash")
-RAY_WAYS = ("ray-actor", "ray-raylet", "ray-driver", "ray-hang", "ray-crash")
+WAYS = ("worker", "run", "stop", "end", "write", "disk", "hang", "crash", "fault", "broken")
+RAY_WAYS = ("ray-actor", "ray-raylet", "ray-driver", "ray-hang", "ray-crash", "ray-fault", "ray-broken")
 ACTORS, RAY_PAUSE, LOST_SECONDS = 2, 0.25, 3.0
 SIGNALS = {"worker": signal.SIGKILL, "run": signal.SIGKILL, "stop": signal.SIGINT, "end": signal.SIGTERM}
 MARK, LOG = ".brainsegnet~", "computed.txt"
 HANG_MINUTES = 0.5
-FAILURES = {"hang": "TimedOut", "crash": "ProcessEnded", "ray-hang": "TimedOut", "ray-crash": "ProcessEnded"}
+KINDS = {"hang": "TimedOut", "crash": "ProcessEnded", "fault": "ValueError", "broken": "ValueError"}
+FAILURES = {prefix + way: kind for way, kind in KINDS.items() for prefix in ("", "ray-")}
 
 
 class Threshold:
@@ -115,6 +119,7 @@ class Faults:
 
     def __init__(self, out: Path, case: str = "", way: str = "") -> None:
         self.out, self.case, self.way = out, case, way
+        self.broken = False
 
     def install(self) -> None:
         """Put the faults, and the threshold, into this process."""
@@ -129,6 +134,11 @@ class Faults:
                 time.sleep(3600)
             if case == self.case and self.way.endswith("crash"):
                 os.kill(os.getpid(), signal.SIGSEGV)
+            if case == self.case and self.way.endswith("broken") and not (first := self.out.parent / "broken").exists():
+                first.touch()
+                self.broken = True
+            if self.broken or (case == self.case and self.way.endswith("fault")):
+                raise ValueError("as nobody expects")
             if case == self.case and self.way == "disk":
                 limit = random.Random(case).randrange(200, 1500)  # the log of cases is shorter, each JSON is longer
                 resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
@@ -377,9 +387,10 @@ def disturb(
     assert not done_before & {*again}, f"done, and computed again: {sorted(done_before & {*again})}"
     found = describe(out)
     if way in FAILURES:
-        bad = found.pop(chosen)
-        assert (bad["status"], bad["kind"]) == ("failed", FAILURES[way]), bad
-        expected = {case: row for case, row in expected.items() if case != chosen}
+        failed = {case: row["kind"] for case, row in found.items() if row["status"] == "failed"}
+        assert chosen in failed and len(failed) <= (MOST_FAULTS if way.endswith("broken") else 1), failed
+        assert {*failed.values()} == {FAILURES[way]}, failed
+        found, expected = ({c: row for c, row in rows.items() if c not in failed} for rows in (found, expected))
     assert found == expected, {case: (found.get(case), row) for case, row in expected.items() if found.get(case) != row}
     deadline = time.monotonic() + 60
     while [*out.glob("*/claims/*")] and time.monotonic() < deadline:  # a process whose first process was killed ends

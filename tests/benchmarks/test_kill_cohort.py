@@ -12,7 +12,7 @@ SCRIPT = Path(__file__).parents[2] / "benchmarks" / "kill_cohort.py"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="processes with all libraries loaded are forked")
-@pytest.mark.parametrize("way", ["worker", "run", "stop", "end", "write", "disk", "hang", "crash"])
+@pytest.mark.parametrize("way", ["worker", "run", "stop", "end", "write", "disk", "hang", "crash", "fault", "broken"])
 def test_a_disturbed_cohort_ends_as_a_calm_one(way, tmp_path):
     disturb([way], tmp_path)
 
@@ -20,7 +20,7 @@ def test_a_disturbed_cohort_ends_as_a_calm_one(way, tmp_path):
 @pytest.mark.skipif(sys.platform != "linux", reason="processes with all libraries loaded are forked")
 def test_so_it_does_on_a_ray_cluster(tmp_path):
     pytest.importorskip("ray")
-    disturb(["ray-actor", "ray-raylet", "ray-driver"], tmp_path)
+    disturb(["ray-actor", "ray-raylet", "ray-driver", "ray-fault", "ray-broken"], tmp_path)
 
 
 def disturb(ways, folder):

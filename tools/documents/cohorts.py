@@ -81,9 +81,10 @@ def cohort_kills() -> Generated:
     """How often each disturbance was tried, and what it cost."""
     record = read_result("killed-cohorts")
     table: list[list[Cell]] = []
-    for way, found in record.data["ways"].items():
+    for way, told in _DISTURBANCES.items():
+        found = record.data["ways"][way]
         twice = sum(one["computed twice"] for one in found)
-        table.append([_DISTURBANCES[way], len(found), twice / len(found)])
+        table.append([told, len(found), twice / len(found)])
     columns = [
         *text_columns("Interruption"),
         *number_columns("Trials", form="d"),
@@ -93,7 +94,8 @@ def cohort_kills() -> Generated:
         f"{record.data['cases']} tiny simulated cases, a threshold in place of the network. Kills and signals come at "
         "a random moment, the others in a random case.",
         "After each, ledger and label maps equal those of an undisturbed run, and nothing unfinished is left. Where a "
-        "case hangs or ends its process, that case alone fails.",
+        "case hangs, ends its process or raises an exception, that case alone fails. In a process with exceptions from "
+        "a case on, at most three cases fail.",
         "Disk full: a limit on the size of files. Never ends: limit of 0.5 minutes instead of 60. A lost node is given "
         "up after 3 seconds instead of 60.",
     ]
@@ -161,9 +163,13 @@ _DISTURBANCES = {
     "disk": "disk full",
     "hang": "a case that never ends",
     "crash": "a case that ends its process",
+    "fault": "an unexpected exception in a case",
+    "broken": "a process with exceptions from a case on",
     "ray-actor": "Ray: kill -9 of an actor",
     "ray-raylet": "Ray: kill -9 of the second node",
     "ray-driver": "Ray: kill -9 of the process that uses it",
     "ray-hang": "Ray: a case that never ends",
     "ray-crash": "Ray: a case that ends its actor",
+    "ray-fault": "Ray: an unexpected exception in a case",
+    "ray-broken": "Ray: an actor with exceptions from a case on",
 }

@@ -105,7 +105,8 @@ class Actor:
         try:
             self._segmenter = self._segmenter or self._open()
             entries = pick_entries(self._job.manifest, [int(number) for number in batch["item"]])
-            self._worker = worker = Worker(self._job, self._segmenter, told, self._bell.is_rung)
+            worker = Worker(self._job, self._segmenter, told, self._bell.is_rung)
+            worker.faults, self._worker = self._worker.faults if self._worker else 0, worker
             with worker.claims:
                 worker.process(entries)
                 again, worker.later = worker.later, []

@@ -116,6 +116,7 @@ class Worker:
         claims: The claims of this process.
         tally: What it did.
         later: Cases that others work on, or on which a process ended.
+        faults: How many cases failed by faults of the software since one was done.
     """
 
     def __init__(self, job: Job, segmenter: Segmenter, callback: Callback | None, stops: Callable[[], bool]) -> None:
@@ -126,7 +127,7 @@ class Worker:
         self._segmenter, self._callback, self._stops = segmenter, callback, stops
         self._counter = CaseCounter(None, 0)
         self._held: dict[str, tuple[Entry, Claim, float]] = {}
-        self._faults = 0
+        self.faults = 0
         self._record = {"host": find_host(), "processor": describe_cpu(), "units": list_units()}
         self._record["system"] = platform.platform(terse=True)
 
@@ -189,13 +190,13 @@ class Worker:
         if outcome.error is None:
             self.job.places.error_of(entry).unlink(missing_ok=True)
             self.tally.done += 1
-            self._faults = 0
+            self.faults = 0
             self._counter.advance()
             self._tell(outcome)
         else:
             self._fail(entry, type(outcome.error).__name__, outcome)
-            self._faults += outcome.is_fault
-            if self._faults == MOST_FAULTS:
+            self.faults += outcome.is_fault
+            if self.faults == MOST_FAULTS:
                 raise Broken(f"{MOST_FAULTS} faults with no case done between them") from outcome.error
 
     def _fail(self, entry: Entry, kind: str, outcome: Outcome) -> None:
