@@ -205,6 +205,16 @@ def test_an_mgh_without_a_place_warns_and_one_that_is_cut_short_or_odd_is_refuse
             read_image(tmp_path / "c.mgh")
 
 
+@pytest.mark.parametrize("suffix", [".mha", ".MHA"])
+def test_a_header_that_is_cut_short_is_not_told_to_take_the_name_it_has(tmp_path, volume, suffix):
+    write_image(volume, tmp_path / f"whole{suffix.lower()}")
+    path = tmp_path / f"a{suffix}"
+    path.write_bytes((tmp_path / f"whole{suffix.lower()}").read_bytes()[:60])
+    for act in (read_image, check_size):
+        with pytest.raises(ImageError, match="is cut short or damaged; fetch it again"):
+            act(path)
+
+
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
 @pytest.mark.parametrize("packed", [False, True])
 def test_the_content_says_whether_a_file_is_compressed(tmp_path, volume, capfd, suffix, packed):

@@ -89,7 +89,7 @@ def make_row(entry: Entry, places: Places, status: str, volumes: Iterable[str]) 
     model, seconds = _part(note, "model"), _part(note, "seconds")
     row |= {name: note.get(name) for name in ("warnings", "engine")}
     row |= {f"seconds_{stage}": seconds.get(stage) for stage in STAGES}
-    row["seconds"] = sum(seconds.get(stage) or 0.0 for stage in STAGES) if seconds else None
+    row["seconds"] = round(sum(seconds.get(stage) or 0.0 for stage in STAGES), 4) if seconds else None
     row |= {name: value for name, value in _volumes_of(note).items() if name in row}
     row |= {"sequences": _part(note, "sequences").get("used"), "finished": _tell_time(path)}
     labels = places.target_of(entry).relative_to(places.folder).as_posix()

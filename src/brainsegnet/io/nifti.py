@@ -201,11 +201,13 @@ def damaged(path: Path) -> ImageError:
 
 
 def misnamed(path: Path) -> ImageError:
-    """The error for a file of another kind than its name says."""
+    """The error for a file of another kind than its name says, or whose header is cut short or damaged."""
     with path.open("rb") as file:
         start = file.read(256)
     kinds = (kind for (word, place), kind in _KINDS if start[place:].lower().startswith(word.lower()))
     kind = next(kinds, "")
+    if path.suffix and kind.endswith(f"call it {path.suffix.lower()}"):
+        return damaged(path)
     return ImageError(f"{path} is no image: its content does not fit its suffix{f', it is {kind}' if kind else ''}")
 
 
