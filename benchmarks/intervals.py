@@ -7,7 +7,10 @@
 Prints JSON. Models that held cases out, as folds do, are tested on those, each with the interval that other patients
 ask for; so how many are held follows from the rank of `choose_alpha`, and what the figures tell is the width. `subsets`
 has the same for each part of the sequences. With `--card` the alphas that all cases ask for go onto the card of the
-model that the folds were made for, and the calibration of the probabilities with them.
+model that the folds were made for, and the calibration of the probabilities with them. A model without folds keeps its
+intervals, and gets the calibration from the unseen cases that it was scored on:
+
+    python benchmarks/intervals.py perfusion --data second/perfusion --card src/brainsegnet/models/perfusion
 
 A model whose card has intervals is tested with these, on other cases than those that chose them and any part of its
 sequences, as `segment --uncertainty` gives them; how many are held is then a measurement.
@@ -187,11 +190,12 @@ def read_arguments(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", type=Path, nargs="+")
     parser.add_argument("--data", type=Path, nargs="+", required=True)
-    parser.add_argument("--card", type=Path, help="released model that gets the intervals of the folds")
+    parser.add_argument("--card", type=Path, help="released model that gets the intervals and the calibration")
     arguments = parser.parse_args(argv)
     models = [resolve_model(path) for path in arguments.models]
     held = sorted(name for model in models for name in model.card.training.held_out)
-    if models[0].card.intervals and (len(models) > 1 or arguments.card):
+    other_card = arguments.card and resolve_model(arguments.card).card.weights != models[0].card.weights
+    if models[0].card.intervals and (len(models) > 1 or other_card):
         parser.error(f"{models[0].folder} has intervals already; name it alone, or folds")
     if not models[0].card.intervals and not all(other_patients(name, held) for name in held or [""]):
         parser.error("the models held out one patient or none, so there is nobody to ask for an interval; name folds")
@@ -220,7 +224,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     }
     sys.stdout.write(json.dumps(report, indent=1) + "\n")
     if arguments.card:
-        bound_with(arguments.card, found.notes, list(found.spans), calibration)
+        intervals = found.notes or models[0].card.intervals
+        bound_with(arguments.card, intervals, list(found.spans), calibration)
 
 
 if __name__ == "__main__":
