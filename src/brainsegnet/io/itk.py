@@ -25,6 +25,8 @@ _NRRD = ".nrrd"
 _MOST_FIELDS = 1000
 _NRRD_HEADER = 1 << 16
 """Bytes of a NRRD file that are searched for a field."""
+_CUT_NRRD = ("as magic", 'no "data file" given', "_nrrdEncoding")
+"""What ITK says of a NRRD file that ends in its first line, in its header, or in its voxels."""
 _META_BYTES = {"MET_SHORT": 2, "MET_USHORT": 2, "MET_INT": 4, "MET_UINT": 4, "MET_FLOAT": 4, "MET_DOUBLE": 8}
 
 
@@ -53,7 +55,7 @@ def read_itk(path: Path, check_kind: CheckKind) -> tuple[Array, Place]:
             check_ratio(packed, math.prod(reader.GetSize()) * int(numbers.partition("-bit")[0].split()[-1]) // 8)
         array, affine = unpack_itk(reader.Execute())
     except RuntimeError as error:
-        raise ImageError(f"{path} cannot be read as an image: {_shorten(error)}") from error
+        raise _explain(error, path) from error
     _check_sum(path, array)
     return array, Place(affine)
 
@@ -64,7 +66,7 @@ def read_itk_grid(path: Path, check_kind: CheckKind) -> tuple[Array, Place]:
     try:
         reader.ReadImageInformation()
     except RuntimeError as error:
-        raise ImageError(f"{path} cannot be read as an image: {_shorten(error)}") from error
+        raise _explain(error, path) from error
     numbers = load_itk().GetPixelIDValueAsString(reader.GetPixelIDValue())
     check_kind(reader.GetSize(), reader.GetNumberOfComponents(), "complex" in numbers)
     return np.broadcast_to(np.float32(0), reader.GetSize()[::-1]), Place(find_affine(reader))
@@ -140,9 +142,17 @@ def _check_name(path: Path) -> None:
         raise ImageError(f"{final_name(path)} has a name that is not UTF-8, which its format does not allow; rename it")
 
 
+def _explain(error: Exception, path: Path) -> ImageError:
+    """The error for a file that ITK cannot read."""
+    if any(sign in str(error) for sign in _CUT_NRRD):
+        return damaged(path)
+    return ImageError(f"{path} cannot be read as an image: {_shorten(error)}")
+
+
 def _shorten(error: Exception) -> str:
     """The cause out of ITK's several lines."""
     text = re.sub(r"\w+\(0x[0-9a-f]+\): ", "", str(error).rsplit("ERROR: ", 1)[-1])
+    text = text.rsplit("[nrrd] ", 1)[-1]
     return " ".join(text.split())[:200]
 
 
