@@ -1,8 +1,8 @@
 """Draw `docs/images/failures-MODEL.jpg`: simulated cases on which a model fails as it does on patients.
 
-Each row is a kind of failure that was seen in left-out patients, in a simulated head. The seeds were chosen among 8
-tumours of each kind and 24 strokes for clear failures. So the picture shows how a failure looks, not how often it
-happens. No scan of a person is in it.
+Each row is a kind of failure that was seen in left-out patients, in a simulated head; for `perfusion`, in simulated
+cases alone. The seeds were chosen among 8 tumours of each kind and 24 strokes for clear failures. So the picture shows
+how a failure looks, not how often it happens. No scan of a person is in it.
 
 Run: python tools/draw_failures.py tumour docs/images/failures-tumour.jpg (needs torch); --search prints the Dice of
 each seed.
@@ -33,9 +33,9 @@ from brainsegnet.volume import Case
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
-SEARCHED = {"tumour": range(8), "stroke": range(24)}
-SEQUENCES = {"tumour": ("flair", "t1c"), "stroke": ("dwi", "adc")}
-DRAWN = {"tumour": "brats2015", "stroke": "isles2022"}
+SEARCHED = {"tumour": range(8), "stroke": range(24), "perfusion": range(24)}
+SEQUENCES = {"tumour": ("flair", "t1c"), "stroke": ("dwi", "adc"), "perfusion": ("adc", "tmax")}
+DRAWN = {"tumour": "brats2015", "stroke": "isles2022", "perfusion": "isles2017"}
 """Task whose labels the simulated cases of a model have."""
 SIDE, DPI, FAINT = 2.2, 110, 0.3
 """Inches of a picture, dots of an inch, and how much of its contrast a faint tumour keeps."""
@@ -98,7 +98,7 @@ def scatter(recipe: realistic.Recipe) -> realistic.Recipe:
     return replace(recipe, glioma=replace(recipe.glioma, foci=3, volume_ml=1.5))
 
 
-STROKE = open_simulator(SimulateOptions(stroke="isles2022"))
+STROKE, PERFUSION = (open_simulator(SimulateOptions(stroke=kind)) for kind in ("isles2022", "isles2017"))
 FAILURES = {
     "tumour": (
         Failure("Faint tumour, mostly missed", "whole", True, 6, partial(grow, fade)),
@@ -111,6 +111,11 @@ FAILURES = {
         Failure("Many small infarcts, most missed", "lesion", True, 9, STROKE),
         Failure("Faint infarct, missed", "lesion", True, 22, STROKE),
         Failure("False finding", "lesion", False, 19, STROKE),
+    ),
+    "perfusion": (
+        Failure("Small infarct, missed", "lesion", True, 0, PERFUSION),
+        Failure("Part of an infarct, missed", "lesion", True, 0, PERFUSION),
+        Failure("Tissue that recovers, called infarct", "lesion", False, 0, PERFUSION),
     ),
 }
 

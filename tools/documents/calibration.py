@@ -34,6 +34,14 @@ def calibration(model: str) -> Generated:
     return Generated(replace(table, notes=[cases, *table.notes]), [card], picture)
 
 
+def elsewhere(result: str) -> Generated:
+    """The errors on cases from another source, from a file of `benchmarks/intervals.py`."""
+    record = read_result(result)
+    notes = {region: CalibrationNote(**note) for region, note in record.data["calibration"].items()}
+    cases = f"n = {next(iter(notes.values())).cases} cases; columns as in the table above."
+    return Generated(replace(calibration_table(notes), notes=[cases]), [record])
+
+
 def tumour_interval_subsets() -> Generated:
     """How many intervals hold with fewer sequences, and how wide they are."""
     record = read_result("intervals-tumour")

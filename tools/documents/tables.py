@@ -17,6 +17,7 @@ TABLES: Mapping[str, Callable[[], Generated]] = {
     "tumour-intervals": accuracy.tumour_intervals,
     "tumour-interval-subsets": calibration.tumour_interval_subsets,
     "tumour-calibration": partial(calibration.calibration, "tumour"),
+    "tumour-calibration-brats2015": partial(calibration.elsewhere, "intervals-brats2015"),
     "stroke-calibration": partial(calibration.calibration, "stroke"),
     "perfusion-calibration": partial(calibration.calibration, "perfusion"),
     "tumour-tta": accuracy.tumour_tta,
