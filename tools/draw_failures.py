@@ -113,9 +113,9 @@ FAILURES = {
         Failure("False finding", "lesion", False, 19, STROKE),
     ),
     "perfusion": (
-        Failure("Small infarct, missed", "lesion", True, 0, PERFUSION),
-        Failure("Part of an infarct, missed", "lesion", True, 0, PERFUSION),
-        Failure("Tissue that recovers, called infarct", "lesion", False, 0, PERFUSION),
+        Failure("Infarct, missed", "lesion", True, 12, PERFUSION),
+        Failure("Part of an infarct, missed", "lesion", True, 18, PERFUSION),
+        Failure("Infarct, found too large", "lesion", False, 1, PERFUSION),
     ),
 }
 
