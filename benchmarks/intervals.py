@@ -39,7 +39,7 @@ from brainsegnet.inference.segmentation import Segmentation
 from brainsegnet.inference.segmenter import Segmenter, open_engine
 from brainsegnet.inference.uncertainty import region_probability, volume_interval
 from brainsegnet.io.cases import find_cases, load_case
-from brainsegnet.model.card import IntervalNote
+from brainsegnet.model.card import Card, IntervalNote
 from brainsegnet.model.store import Model, resolve_model
 from brainsegnet.preprocessing.grids import bring
 from brainsegnet.training.finetune import refuse_seen
@@ -194,14 +194,22 @@ def read_arguments(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list
     arguments = parser.parse_args(argv)
     models = [resolve_model(path) for path in arguments.models]
     held = sorted(name for model in models for name in model.card.training.held_out)
-    other_card = arguments.card and resolve_model(arguments.card).card.weights != models[0].card.weights
-    if models[0].card.intervals and (len(models) > 1 or other_card):
+    released = resolve_model(arguments.card) if arguments.card else None
+    if models[0].card.intervals and (len(models) > 1 or (released and released.folder != models[0].folder)):
         parser.error(f"{models[0].folder} has intervals already; name it alone, or folds")
     if not models[0].card.intervals and not all(other_patients(name, held) for name in held or [""]):
         parser.error("the models held out one patient or none, so there is nobody to ask for an interval; name folds")
-    if arguments.card and sorted(resolve_model(arguments.card).card.training.held_out) != held:
+    if released and sorted(released.card.training.held_out) != held:
         parser.error(f"the folds held out other cases than those that {arguments.card} was scored on")
+    if released and any(_describe_start(model.card) != _describe_start(released.card) for model in models):
+        parser.error(f"a fold has another start, recipe or threshold than {arguments.card}; train it alike")
     return arguments, models
+
+
+def _describe_start(card: Card) -> tuple[str, object, float]:
+    """What a fold shares with the model that it was trained for: hash of the start, recipe, threshold."""
+    start = card.training.started_from
+    return start.sha256 if start else "", card.training.recipe.get("name"), card.threshold
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -225,7 +233,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     sys.stdout.write(json.dumps(report, indent=1) + "\n")
     if arguments.card:
         intervals = found.notes or models[0].card.intervals
-        bound_with(arguments.card, intervals, list(found.spans), calibration)
+        bound_with(resolve_model(arguments.card).folder, intervals, list(found.spans), calibration)
 
 
 if __name__ == "__main__":

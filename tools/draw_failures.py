@@ -4,7 +4,7 @@ Each row is a kind of failure that was seen in left-out patients, in a simulated
 cases alone. The seeds were chosen among 8 tumours of each kind and 24 strokes for clear failures. So the picture shows
 how a failure looks, not how often it happens. No scan of a person is in it.
 
-Run: python tools/draw_failures.py tumour docs/images/failures-tumour.jpg (needs torch); --search prints the Dice of
+Run: python tools/draw_failures.py MODEL docs/images/failures-MODEL.jpg (needs torch); --search prints the Dice of
 each seed.
 """
 

@@ -116,6 +116,28 @@ def test_they_go_onto_the_card_of_the_model_that_was_scored_on_the_same_cases(
     assert new.model_copy(update={"intervals": old.intervals, "calibration": {}}) == old
 
 
+def test_a_model_without_folds_keeps_its_intervals_and_gets_a_calibration(
+    intervals, trained, phantoms, tmp_path, capsys
+):
+    notes = {region: IntervalNote(alpha=0.2) for region in BRATS2015.regions}
+    shipped = rewrite(trained, tmp_path / "shipped", notes, data=Data(), held_out=NAMES)
+    old = open_model(shipped).card
+    intervals.main([str(shipped), "--data", str(phantoms), "--card", str(shipped)])
+    report, new = json.loads(capsys.readouterr().out), open_model(shipped).card
+    assert {r: note.model_dump(mode="json") for r, note in new.calibration.items()} == report["calibration"]
+    assert new.intervals == notes and new.model_copy(update={"calibration": {}}) == old
+
+
+def test_folds_that_were_trained_in_another_way_change_no_card(intervals, fold, trained, phantoms, tmp_path, capsys):
+    shipped = rewrite(trained, tmp_path / "shipped", held_out=NAMES)
+    model = open_model(shipped)
+    replace_card(model, model.card.model_copy(update={"threshold": 0.3}))
+    with pytest.raises(SystemExit):
+        intervals.main([str(fold), "--data", str(phantoms), "--card", str(shipped)])
+    assert "another start, recipe or threshold" in capsys.readouterr().err
+    assert not open_model(shipped).card.calibration
+
+
 def test_a_case_with_fewer_sequences_is_tested_with_the_alpha_of_these(intervals, trained, phantoms, tmp_path, capsys):
     subsets = {"flair+t1c": SubsetInterval(alpha=0.003)}
     notes = {region: IntervalNote(alpha=0.4, subsets=subsets) for region in BRATS2015.regions}

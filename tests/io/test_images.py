@@ -191,6 +191,23 @@ def test_a_file_cut_short_is_refused(tmp_path, volume, suffix, left):
         read_image(path)
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "cause"),
+    [
+        (b"encoding: gzip", b"encoding: bzip2", "bzip2 encoding not available"),
+        (b"NRRD0004", b"NRRD0009", 'couldn\'t parse "NRRD0009"'),
+    ],
+)
+def test_a_whole_nrrd_file_that_cannot_be_read_keeps_the_cause(tmp_path, volume, old, new, cause):
+    path = tmp_path / "a.nrrd"
+    write_image(volume, path)
+    whole = path.read_bytes()
+    assert old in whole
+    path.write_bytes(whole.replace(old, new, 1))
+    with pytest.raises(ImageError, match=cause):
+        read_image(path)
+
+
 @pytest.mark.parametrize("suffix", [".nii.gz", ".mha", ".nrrd"])
 def test_a_damaged_file_is_refused(tmp_path, rng, suffix):
     path = tmp_path / f"a{suffix}"

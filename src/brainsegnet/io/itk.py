@@ -25,8 +25,6 @@ _NRRD = ".nrrd"
 _MOST_FIELDS = 1000
 _NRRD_HEADER = 1 << 16
 """Bytes of a NRRD file that are searched for a field."""
-_CUT_NRRD = ("as magic", 'no "data file" given', "_nrrdEncoding")
-"""What ITK says of a NRRD file that ends in its first line, in its header, or in its voxels."""
 _META_BYTES = {"MET_SHORT": 2, "MET_USHORT": 2, "MET_INT": 4, "MET_UINT": 4, "MET_FLOAT": 4, "MET_DOUBLE": 8}
 
 
@@ -37,6 +35,14 @@ class MetaBlock(NamedTuple):
     start: int
     size: int
     compressed: bool
+
+
+class NrrdHeader(NamedTuple):
+    """Whether a file begins as NRRD, whether its header ends in it, and whether the header names other files."""
+
+    known: bool
+    whole: bool
+    elsewhere: bool
 
 
 def read_itk(path: Path, check_kind: CheckKind) -> tuple[Array, Place]:
@@ -86,13 +92,13 @@ def _count_packed(path: Path) -> int | None:
     """Bytes of the file that holds the voxels; None if the header names other files. ITK fills missing voxels."""
     if path.suffix.lower() != _NRRD:
         return block.path.stat().st_size if (block := find_meta_block(path)) else None
-    with path.open("rb") as file:
-        header = file.read(_NRRD_HEADER).partition(b"\n\n")[0].lower()
-    return None if b"\ndata file:" in header or b"\ndatafile:" in header else path.stat().st_size
+    return None if _read_nrrd_header(path).elsewhere else path.stat().st_size
 
 
 def check_itk(path: Path) -> None:
-    """Refuse a file that does not begin as its suffix promises, or a MetaImage that is shorter than its header says.
+    """Refuse a file that does not begin as its suffix promises, or is shorter than its header.
+
+    A MetaImage is also refused if it is shorter than its header says.
 
     Raises:
         ImageError: either of these.
@@ -100,9 +106,11 @@ def check_itk(path: Path) -> None:
     """
     _check_name(path)
     if path.suffix.lower() == _NRRD:
-        with path.open("rb") as file:
-            if file.read(4) != b"NRRD":
-                raise misnamed(path)
+        header = _read_nrrd_header(path)
+        if not header.known:
+            raise misnamed(path)
+        if not header.whole:
+            raise damaged(path)
     elif (block := find_meta_block(path)) and block.path.stat().st_size < block.start + block.size:
         raise damaged(block.path)
 
@@ -142,9 +150,17 @@ def _check_name(path: Path) -> None:
         raise ImageError(f"{final_name(path)} has a name that is not UTF-8, which its format does not allow; rename it")
 
 
+def _read_nrrd_header(path: Path) -> NrrdHeader:
+    with path.open("rb") as file:
+        header, end, _ = file.read(_NRRD_HEADER).replace(b"\r\n", b"\n").lower().partition(b"\n\n")
+    elsewhere = b"\ndata file:" in header or b"\ndatafile:" in header
+    return NrrdHeader(header.startswith(b"nrrd"), bool(end) or elsewhere, elsewhere)
+
+
 def _explain(error: Exception, path: Path) -> ImageError:
-    """The error for a file that ITK cannot read."""
-    if any(sign in str(error) for sign in _CUT_NRRD):
+    """The error for a file that ITK cannot read. Its reader of NRRD names the encoding where voxels are missing."""
+    text = str(error)
+    if "_nrrdEncoding" in text and "not available" not in text and not _read_nrrd_header(path).elsewhere:
         return damaged(path)
     return ImageError(f"{path} cannot be read as an image: {_shorten(error)}")
 
