@@ -18,6 +18,7 @@ UNDATED = {
     "against-2-minutes": ("2026-11-24", ""),
     "against-2-minutes-seed-1": ("2026-11-25", ""),
     "against-2-minutes-seed-1-half": ("2026-11-25", ""),
+    "against-2-minutes-seed-2-amx": ("2026-11-30", ""),
     "against-2-minutes-seeds": ("2026-11-30", ""),
     "against-four-sequences": ("2026-11-25", ""),
     "components-cost": ("2026-11-29", ""),

@@ -135,26 +135,26 @@ def quick_15_minutes() -> Generated:
     return Generated(Table(columns, rows, notes=notes), [record])
 
 
-def benchmark_brats2015() -> Generated:
-    """Networks trained for two minutes on three cases, with several seeds."""
-    record = read_result("against-2-minutes-seeds")
+def benchmark_brats2015(result: str) -> Generated:
+    """Networks trained for two minutes on three cases, with one seed or several."""
+    record = read_result(result)
     rows: list[list[Cell]] = []
+    (seeds,) = {1 + len(model.get("repeats", ())) for model in record.data["models"].values()}
     for name, model in record.data["models"].items():
-        spreads = [f"± {figures['seed_sd']:.2f}" for figures in model["dice"].values()]
+        spreads = [f" ± {figures['seed_sd']:.2f}" if seeds > 1 else "" for figures in model["dice"].values()]
         means = describe_means(_mean_over_seeds(model))
-        cells = [f"{mean} {spread}" for mean, spread in zip(means, spreads, strict=True)]
+        cells = [f"{mean}{spread}" for mean, spread in zip(means, spreads, strict=True)]
         rows.append([NETWORKS[name], model["parameters"] / 1e6, f"{model['steps']:.0f}", *cells])
     count, regions = _cases_and_regions(record)
-    (seeds,) = {1 + len(model["repeats"]) for model in record.data["models"].values()}
+    several = f"; each case counts with its mean over {seeds} seeds." if seeds > 1 else ". One seed."
     columns = [
         *text_columns("Network"),
         *number_columns("Million weights", "Steps", *name_regions(regions), form=".1f"),
     ]
     notes = [
-        f"Mean Dice, n = {count} cases, each tested after training on the other three; each case counts with its mean "
-        f"over {seeds} seeds.",
+        f"Mean Dice, n = {count} cases, each tested after training on the other three{several}",
         spread_note(count),
-        "±: standard deviation of the mean over the seeds.",
+        *(["±: standard deviation of the mean over the seeds."] if seeds > 1 else []),
         "At a quarter of the width the network is what the recipe quick takes for so few cases.",
         "No difference is significant: four cases cannot give p below 0.125.",
     ]
@@ -162,7 +162,7 @@ def benchmark_brats2015() -> Generated:
 
 
 def _mean_over_seeds(model: Mapping[str, Any]) -> Scores:
-    seeds = [dice_of(cases) for cases in (model["cases"], *model["repeats"])]
+    seeds = [dice_of(cases) for cases in (model["cases"], *model.get("repeats", ()))]
     return {
         case: {region: fmean(seed[case][region] for seed in seeds) for region in regions}
         for case, regions in seeds[0].items()
