@@ -9,7 +9,7 @@ LOWEST = .venv-lowest
 DOCS = .venv-docs
 BILL = .venv-sbom
 PIP = bin/pip install --quiet --disable-pip-version-check
-PYTEST = $(CHECKS)/bin/pytest -q -n $(WORKERS) --dist loadfile
+PYTEST = $(CHECKS)/bin/pytest -q -n $(WORKERS) --dist loadfile --max-worker-restart 0
 
 .PHONY: help demo learn test test-fast nightly test-lowest judges judges-install coverage lint tables docs sbom audit wheel clean
 
