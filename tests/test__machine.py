@@ -13,6 +13,7 @@ from brainsegnet._machine import (
     has_bf16_units,
     has_integer_units,
     list_units,
+    tells_of_memory,
 )
 
 
@@ -98,3 +99,20 @@ def test_cores_are_those_that_the_process_may_use(monkeypatch):
     assert 1 <= count_cores() <= os.cpu_count()
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: {3, 7}, raising=False)
     assert count_cores() == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "tells"),
+    [
+        ("could not create a primitive", True),  # oneDNN, whose kernels are compiled into memory
+        ("could not execute a primitive", True),
+        ("[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory: you tried", True),
+        ("CUDA out of memory. Tried to allocate 2.00 GiB", True),
+        ("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`", True),
+        ("Exception from src/inference/src/cpp/infer_request.cpp:223: bad allocation; std::bad_alloc", True),
+        ("CUDA error: an illegal memory access was encountered", False),
+        ("Given groups=1, weight of size [8, 4, 3, 3, 3], expected input to have 4 channels, but got 3", False),
+    ],
+)
+def test_what_libraries_say_of_too_little_memory(text, tells):
+    assert tells_of_memory(RuntimeError(text)) is tells

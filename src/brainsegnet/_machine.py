@@ -26,8 +26,9 @@ INTEGER_FLAGS = {"avx2", "avx512_vnni", "avx_vnni", "amx_int8", "asimddp"}
 """With any of these, 8-bit products are faster than those of floats, with AVX2 alone 1.9 times."""
 _UNITS = INTEGER_FLAGS | {"avx512f", "avx512_bf16", "amx_bf16", "i8mm", "bf16", "sve"}
 _SHORT_OF_MEMORY = re.compile(
-    r"out of memory|not enough memory|bad_?alloc|allocate memory|failed to (map segment|allocate)|start new thread|"
-    r"unable to allocate|could not (create|allocate) (a )?(memory|thread)",
+    r"(out of|not enough) memory|bad_?alloc|alloc_failed|(allocate|allocation of) memory|start new thread|"
+    r"(failed|unable) to (map segment|allocate)|(cannot|can.t|can not|could not) allocate|"
+    r"could not (create|execute) (a )?(memory|thread|primitive)",
     re.IGNORECASE,
 )
 _FIRST_SPACE = "4026531836"
@@ -154,6 +155,8 @@ def require_space(size: int) -> None:
 
 def tells_of_memory(error: BaseException) -> bool:
     """Whether an error of a library means that there was too little memory, or too small a limit on it.
+
+    That oneDNN could not create a primitive may also mean that its input is too large; smaller ones help with both.
 
     Examples:
         >>> tells_of_memory(ImportError("libtorch.so: failed to map segment from shared object"))

@@ -131,3 +131,49 @@ def test_the_watch_hears_since_when_a_case_is_at_work(folder):
     known = dict(heard)
     assert known["waits"] is None
     assert known["works"] <= time.monotonic()
+
+
+STRUCK = """
+import os, signal, sys
+from pathlib import Path
+from brainsegnet.cohort import claims, ending
+signal.signal(signal.SIGTERM, ending.end_process)
+folder, struck = Path(sys.argv[1]), sys.argv[2]
+
+def strike(module, name):
+    act = getattr(module, name)
+
+    def then_signal(path, *arguments, **named):
+        result = act(path, *arguments, **named)
+        if Path(path).name.startswith("a~"):
+            os.kill(os.getpid(), signal.SIGTERM)
+            sum(range(1000))  # the handler runs between two instructions
+        return result
+
+    setattr(module, name, then_signal)
+
+with claims.Claims(folder) as held:
+    if struck == "take":
+        strike(os, "open")
+    held.take("a")
+    if struck != "take":
+        strike(Path, "unlink")
+        getattr(held, struck)(*["a"][: struck != "close"])
+    print("went on")
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM")
+@pytest.mark.parametrize("struck", ["take", "release", "give_back", "close"])
+def test_a_process_that_is_told_to_end_amid_a_step_leaves_no_claim(folder, struck):
+    done = subprocess.run([sys.executable, "-c", STRUCK, folder, struck], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (143, "", "")
+    assert list(folder.iterdir()) == []
+
+
+def test_a_claim_cannot_be_taken_once_they_are_closed(folder):
+    with Claims(folder) as claims:
+        pass
+    folder.mkdir(exist_ok=True)
+    assert claims.take("a") is None
+    assert not [*folder.glob("a~*")]

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from brainsegnet._machine import find_host, is_running
+from brainsegnet.cohort.ending import whole
 from brainsegnet.errors import OutputError
 
 BEAT_SECONDS, STALE_SECONDS = 10.0, 60.0
@@ -36,6 +37,21 @@ def refresh(folder: Path) -> None:
     """Let the next look at a folder see what other machines wrote: NFS asks again for a folder that is opened."""
     with suppress(OSError):
         os.close(os.open(folder, os.O_RDONLY))
+
+
+def read_owner(claim: Path) -> str | None:
+    """Host, number and token of the process of a claim; empty if it is not written yet, None if the file is gone."""
+    try:
+        return claim.read_text(encoding="utf-8").strip('"')
+    except OSError:
+        return None
+
+
+def has_ended(owner: str) -> bool:
+    """Whether the owner of a claim is a process of this host that has ended. Of other hosts, nothing is known."""
+    host, _, rest = owner.partition("~")
+    number = rest.partition("~")[0]
+    return host == find_host() and number.isdigit() and not is_running(int(number))
 
 
 @dataclass
@@ -97,14 +113,15 @@ class Claims:
 
     def close(self) -> None:
         """Give all cases back, and touch nothing any more."""
-        self._end.set()
-        self._thread.join()
-        self.give_all_back()
-        with suppress(OSError):
-            self._clock.unlink()
+        with whole():
+            self._end.set()
+            self._thread.join()
+            self.give_all_back()
+            with suppress(OSError):
+                self._clock.unlink()
 
     def take(self, case: str) -> Claim | None:
-        """Claim a case. Returns None if another process has it.
+        """Claim a case. Returns None if another process has it, or if these claims are closed.
 
         Raises:
             OutputError: the folder cannot be written to.
@@ -113,17 +130,9 @@ class Claims:
         *_, last = (0, *self._numbers(case))
         if last and not self._is_stale(self._path(case, last)):
             return None
-        claim = Claim(case, last + 1, self._read(self._path(case, last)) or "" if last else "")
-        try:
-            file = os.open(self._path(case, claim.attempt), os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
-        except FileExistsError:
+        claim = Claim(case, last + 1, read_owner(self._path(case, last)) or "" if last else "")
+        if not self._create(claim):
             return None
-        except OSError as error:
-            raise OutputError(f"{self._folder} cannot be written: {error.strerror or error}") from error
-        with self._lock:
-            self._held[case] = claim
-        with suppress(OSError), os.fdopen(file, "w", encoding="utf-8") as stream:  # on a full disk its name is enough
-            stream.write(json.dumps(self._token))
         refresh(self._folder)
         overtaken = self._path(case, claim.attempt + 1).exists()
         if overtaken or (last and not self._is_stale(self._path(case, last))):
@@ -147,23 +156,25 @@ class Claims:
         claim = self._held.get(case)
         if claim is None or self._path(case, claim.attempt + 1).exists():
             return False
-        return self._read(self._path(case, claim.attempt)) in (self._token, "")
+        return read_owner(self._path(case, claim.attempt)) in (self._token, "")
 
     def release(self, case: str) -> None:
         """A case is done or has failed: nobody needs its claims any more."""
-        with self._lock:
-            claim = self._held.pop(case, None)
-        for number in range(1, claim.attempt + 1) if claim else ():
-            with suppress(OSError):
-                self._path(case, number).unlink(missing_ok=True)
+        with whole():
+            with self._lock:
+                claim = self._held.pop(case, None)
+            for number in range(1, claim.attempt + 1) if claim else ():
+                with suppress(OSError):
+                    self._path(case, number).unlink(missing_ok=True)
 
     def give_back(self, case: str) -> None:
         """Leave a case to others, which know how many processes have ended on it before this one."""
-        with self._lock:
-            claim = self._held.pop(case, None)
-        if claim:
-            with suppress(OSError):
-                self._path(case, claim.attempt).unlink(missing_ok=True)
+        with whole():
+            with self._lock:
+                claim = self._held.pop(case, None)
+            if claim:
+                with suppress(OSError):
+                    self._path(case, claim.attempt).unlink(missing_ok=True)
 
     def forget(self, case: str) -> None:
         """Another process took a case over. The claim stays on disk, so that the numbers have no gap."""
@@ -182,13 +193,30 @@ class Claims:
         alive = set()
         for path in self._folder.iterdir():
             if path.name.startswith(".clock~"):
-                if self._is_of_dead(path.name.split("~")[1:], path):
+                if self._is_of_dead(path.name.removeprefix(".clock~"), path):
                     path.unlink(missing_ok=True)
             elif self._is_stale(path):
                 found.setdefault(path.name.rpartition("~")[0], []).append(path)
             else:
                 alive.add(path.name.rpartition("~")[0])
         return {case: paths for case, paths in found.items() if case not in alive}
+
+    def _create(self, claim: Claim) -> bool:
+        """Create the file of a claim, and hold it. Returns False if another process was faster."""
+        path = self._path(claim.case, claim.attempt)
+        with whole(), self._lock:
+            if self._end.is_set():
+                return False
+            try:
+                file = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+            except FileExistsError:
+                return False
+            except OSError as error:
+                raise OutputError(f"{self._folder} cannot be written: {error.strerror or error}") from error
+            self._held[claim.case] = claim
+        with suppress(OSError), os.fdopen(file, "w", encoding="utf-8") as stream:  # on a full disk its name is enough
+            stream.write(json.dumps(self._token))
+        return True
 
     def _path(self, case: str, number: int) -> Path:
         return self._folder / f"{case}~{number}"
@@ -202,12 +230,12 @@ class Claims:
 
     def _is_stale(self, path: Path) -> bool:
         """Whether the process of a claim is dead."""
-        owner = self._read(path)
-        return owner is not None and self._is_of_dead(owner.split("~"), path)
+        owner = read_owner(path)
+        return owner is not None and self._is_of_dead(owner, path)
 
-    def _is_of_dead(self, owner: list[str], path: Path) -> bool:
+    def _is_of_dead(self, owner: str, path: Path) -> bool:
         """Whether a file is of a dead process. One that is opened has its newest time, also over a network."""
-        if len(owner) == 3 and owner[0] == find_host() and not is_running(int(owner[1])):
+        if has_ended(owner):
             return True
         try:
             with path.open(encoding="utf-8") as stream:
@@ -215,13 +243,6 @@ class Claims:
         except OSError:
             return False
         return self._now() - touched > self._stale
-
-    def _read(self, path: Path) -> str | None:
-        """Who holds a claim; None if it is gone."""
-        try:
-            return path.read_text(encoding="utf-8").strip('"')
-        except OSError:
-            return None
 
     def _now(self) -> float:
         return read_server_clock(self._clock)

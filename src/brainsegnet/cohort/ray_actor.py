@@ -16,6 +16,7 @@ from typing import Any
 
 from brainsegnet._machine import find_host
 from brainsegnet.cohort.claims import refresh
+from brainsegnet.cohort.ending import TERMINATED
 from brainsegnet.cohort.manifest import Entry, pick_entries
 from brainsegnet.cohort.work import Broken, Job, Worker
 from brainsegnet.errors import BrainSegNetError, DatasetError, ModelError
@@ -28,7 +29,6 @@ from brainsegnet.progress import Callback
 END = "end"
 LISTEN_SECONDS = 2.0
 """Time between two looks whether an actor is to end at once."""
-TERMINATED = 128 + 15
 
 
 @dataclass(frozen=True)

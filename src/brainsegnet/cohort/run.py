@@ -3,7 +3,6 @@
 import multiprocessing
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -19,6 +18,7 @@ import brainsegnet.errors
 from brainsegnet._machine import count_cores, free_memory
 from brainsegnet.cohort import CohortOptions
 from brainsegnet.cohort.claims import read_server_clock
+from brainsegnet.cohort.ending import TERMINATED, end_process
 from brainsegnet.cohort.ledger import write_ledger
 from brainsegnet.cohort.manifest import prepare_manifest
 from brainsegnet.cohort.places import open_places
@@ -34,7 +34,6 @@ from brainsegnet.progress import Callback, ProgressEvent
 
 START = "spawn"
 """How a process begins; forked ones would share the threads of libraries."""
-TERMINATED = 128 + 15
 LEAST_GB = 1.0
 """Memory for the network that no process is refused, however little is free."""
 PATIENCE_SECONDS = 20.0
@@ -281,7 +280,7 @@ def serve(job: Job, line: Connection) -> None:
     SIGTERM ends it at once, and its cases are given back.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(TERMINATED))
+    signal.signal(signal.SIGTERM, end_process)
     stop, teller = threading.Event(), _Line(line)
 
     def listen() -> None:

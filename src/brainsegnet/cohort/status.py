@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from brainsegnet.cohort.claims import STALE_SECONDS, read_server_clock
+from brainsegnet.cohort.claims import STALE_SECONDS, has_ended, read_owner, read_server_clock
 from brainsegnet.cohort.manifest import MANIFEST, Entry, read_manifest
 from brainsegnet.cohort.places import ERRORS, Places, find_places, read_model
 from brainsegnet.errors import DatasetError
@@ -116,7 +116,7 @@ def list_failed(places: Places) -> set[str]:
 
 
 def list_running(places: Places) -> set[str]:
-    """Names of the cases whose claims are fresh."""
+    """Names of the cases whose claims are fresh, but for those of processes of this host that have ended."""
     now = time.time()
     with suppress(OSError):
         now = read_server_clock(clock := places.claims / f".clock~{os.getpid()}~status")
@@ -124,7 +124,9 @@ def list_running(places: Places) -> set[str]:
     fresh = set()
     for entry in _scan(places.claims):
         with suppress(OSError):
-            if not entry.name.startswith(".") and now - entry.stat().st_mtime < STALE_SECONDS:
+            if entry.name.startswith(".") or now - entry.stat().st_mtime >= STALE_SECONDS:
+                continue
+            if not has_ended(read_owner(Path(entry.path)) or ""):
                 fresh.add(entry.name.rpartition("~")[0])
     return fresh
 

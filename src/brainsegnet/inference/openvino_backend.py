@@ -171,7 +171,7 @@ def _infer(request: OpenVinoRequest, image: Floats) -> Array:
     try:
         request.infer({0: image[None]}, share_inputs=True, share_outputs=True)
     except RuntimeError as error:
-        if "alloc" not in str(error) and "memory" not in str(error):
+        if not tells_of_memory(error):
             raise
         raise MemoryError(OUT_OF_MEMORY) from error
     return np.asarray(request.get_output_tensor(0).data)

@@ -7,7 +7,7 @@ from contextlib import contextmanager, nullcontext
 
 import numpy as np
 
-from brainsegnet._machine import free_memory
+from brainsegnet._machine import free_memory, tells_of_memory
 from brainsegnet._types import Array, Floats, Labels, Shape
 from brainsegnet.errors import BrainSegNetError
 from brainsegnet.inference.tiling import CONFIDENCE_STEPS, OUT_OF_MEMORY, estimate_floats, find_halo, interleave
@@ -165,8 +165,7 @@ def _running(device: torch.device, threads: int | None = None) -> Iterator[None]
         with torch.inference_mode(), same_kernels if device.type == "cuda" else nullcontext():
             yield
     except (MemoryError, RuntimeError) as error:
-        text = str(error)
-        if isinstance(error, RuntimeError) and ("memory" not in text or "illegal" in text):
+        if not tells_of_memory(error):
             raise
         raise MemoryError(OUT_OF_MEMORY) from error
     finally:
