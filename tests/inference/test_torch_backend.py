@@ -85,11 +85,7 @@ def test_a_device_that_is_not_there_is_one_sentence(name):
         choose_device(name)
 
 
-def test_memory_is_as_estimated_and_a_shortage_is_one_sentence():
-    """In a process of its own, because a peak never falls. The limit comes first, as freed memory is used again."""
-    if not os.path.exists("/proc/self/status"):
-        pytest.skip("the memory in use is read from /proc")
-    program = """
+ENGINE = """
 import resource
 import numpy as np, torch
 from brainsegnet.inference.tiling import TiledPredictor
@@ -101,8 +97,15 @@ torch.set_num_threads(1)
 engine = TiledPredictor(TorchBackend(BrainSegNet(4, 5, (8, 8, 16, 16), 32), "cpu"), 10**12)
 image = np.ones((4, 64, 128, 128), np.float32)
 engine.classify(image[:, :4, :16, :16])
-before, unlimited = read("VmHWM"), resource.getrlimit(resource.RLIMIT_AS)
 estimate = engine.backend.estimate_bytes(image.shape[1:])
+"""
+PEAK = """
+before = read("VmHWM")
+engine.classify(image)
+print((read("VmHWM") - before) / estimate)
+"""
+SHORT = """
+unlimited = resource.getrlimit(resource.RLIMIT_AS)
 resource.setrlimit(resource.RLIMIT_AS, (read("VmSize") + estimate // 2, unlimited[1]))
 engine.classify(image, 1)
 for run in (engine.classify, engine.probabilities):
@@ -112,12 +115,44 @@ for run in (engine.classify, engine.probabilities):
         print(error)
 resource.setrlimit(resource.RLIMIT_AS, unlimited)
 engine.classify(image)
-print((read("VmHWM") - before) / estimate)
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    *sentences, ratio = done.stdout.splitlines()
+
+
+def in_a_process(program):
+    """What a program prints, each line. A peak never falls, and freed memory is used again: each has its process."""
+    if not os.path.exists("/proc/self/status"):
+        pytest.skip("the memory in use is read from /proc")
+    done = subprocess.run([sys.executable, "-c", ENGINE + program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def test_memory_is_as_estimated():
+    (ratio,) = in_a_process(PEAK)
     assert 0.7 < float(ratio) < 1.3
-    assert sentences == ["there is not enough memory for a forward pass; cut the scan into (thinner) slabs"] * 2
+
+
+def test_a_shortage_of_memory_is_one_sentence():
+    sentence = "there is not enough memory for a forward pass; cut the scan into (thinner) slabs"
+    assert in_a_process(SHORT) == [sentence] * 2
+
+
+def test_after_a_failure_of_onednn_torch_computes_without_it(net, image):
+    """Its kernels cannot be made to fail at will, so a hook of the network says what oneDNN says."""
+    backend, used = TorchBackend(net, "cpu"), []
+    engine = TiledPredictor(backend, 10**12)
+    expected, few = engine.probabilities(image), backend.estimate_bytes((96, 96, 96))
+
+    def fail_with_onednn(*_):
+        used.append(torch.backends.mkldnn.enabled)
+        if torch.backends.mkldnn.enabled:
+            raise RuntimeError("could not create a primitive")
+
+    backend.module.register_forward_pre_hook(fail_with_onednn)
+    np.testing.assert_allclose(engine.probabilities(image), expected, atol=1e-5)
+    assert used[0] and not any(used[1:]) and torch.backends.mkldnn.enabled
+    assert backend.name == "torch on cpu, without oneDNN"
+    assert backend.estimate_bytes((96, 96, 96)) > 2 * few
 
 
 def designs(drawn=False):

@@ -2,8 +2,9 @@
 
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from typing import Any
 
 import numpy as np
 
@@ -35,27 +36,30 @@ class _TorchNetwork:
     """What both backends share: classes and probabilities from logits at sub-pixels, taken on the device."""
 
     device: torch.device
+    name: str
     threads: int | None = None
     stride: Shape = (1, 1, 1)
+    plain = False
+    """Whether torch computes without oneDNN, which failed: slower, and with more memory."""
 
     def classify(self, image: Floats) -> Labels:
         """As `Backend.classify`."""
-        with _running(self.device, self.threads):
-            return self._arrange(self._logits(image).argmax(1).to(torch.uint8))
+        return self._run(image, lambda logits: logits.argmax(1).to(torch.uint8))
 
     def classify_with_confidence(self, image: Floats, certainty: bool = False) -> Labels:
         """As `Backend.classify_with_confidence`."""
-        with _running(self.device, self.threads):
-            logits = self._logits(image)
+
+        def grade(logits: Tensor) -> Tensor:
             soft = logits.float().softmax(1)
             maps = [1 - soft[:, 0], *([soft.amax(1)] if certainty else [])]
             steps = [(one * CONFIDENCE_STEPS).round().to(torch.uint8) for one in maps]
-            return self._arrange(torch.stack([logits.argmax(1).to(torch.uint8), *steps]))
+            return torch.stack([logits.argmax(1).to(torch.uint8), *steps])
+
+        return self._run(image, grade)
 
     def probabilities(self, image: Floats) -> Floats:
         """As `Backend.probabilities`."""
-        with _running(self.device, self.threads):
-            return self._arrange(self._logits(image).float().softmax(1).transpose(0, 1))
+        return self._run(image, lambda logits: logits.float().softmax(1).transpose(0, 1))
 
     def free_bytes(self) -> int | None:
         """As `Backend.free_bytes`; on a GPU with what torch keeps of earlier work."""
@@ -64,8 +68,20 @@ class _TorchNetwork:
             return int(torch.cuda.mem_get_info(self.device)[0]) + unused
         return free_memory()
 
-    def _arrange(self, subpixels: Tensor) -> Array:
-        return np.asarray(interleave(subpixels, self.stride).cpu().numpy())
+    def _run(self, image: Floats, finish: Callable[[Tensor], Tensor]) -> Array:
+        """The voxels of what `finish` makes of the logits. After a failure of oneDNN all goes on without it.
+
+        A kernel that oneDNN could not create for lack of memory may be refused as long as the process lives.
+        """
+        try:
+            with _running(self.device, self.threads, self.plain):
+                subpixels = finish(self._logits(image))
+                return np.asarray(interleave(subpixels, self.stride).cpu().numpy())
+        except MemoryError as error:
+            if self.plain or "primitive" not in str(error.__cause__):
+                raise
+        self.plain, self.name = True, f"{self.name}, without oneDNN"
+        return self._run(image, finish)
 
     def _logits(self, image: Floats) -> Tensor:
         """Logits (P * Q * R, K, d, h, w) of an image (C, D, H, W), the sub-pixels first."""
@@ -105,8 +121,8 @@ class TorchBackend(_TorchNetwork):
         return prepare(case, normalisation)
 
     def estimate_bytes(self, shape: Shape) -> int:
-        """As `Backend.estimate_bytes`; on a CPU torch unfolds a small input into 27 copies before it convolves it."""
-        unfolds = self.device.type == "cpu" and self._widest * shape[0] * shape[1] <= UNFOLDED
+        """As `Backend.estimate_bytes`; on a CPU torch unfolds a small input, and without oneDNN each, 27-fold."""
+        unfolds = self.device.type == "cpu" and (self.plain or self._widest * shape[0] * shape[1] <= UNFOLDED)
         floats = self._floats + 27 * self._widest * unfolds
         return int(SCRATCH * math.prod(shape) * floats * (2 if self.half else 4))
 
@@ -156,13 +172,23 @@ class AnyNetwork(_TorchNetwork):
 
 
 @contextmanager
-def _running(device: torch.device, threads: int | None = None) -> Iterator[None]:
-    """No gradients, deterministic kernels, a number of threads, and a sentence where memory is short."""
+def _running(device: torch.device, threads: int | None = None, plain: bool = False) -> Iterator[None]:
+    """No gradients, deterministic kernels, a number of threads, and a sentence where memory is short.
+
+    Args:
+        device: Device that computes.
+        threads: Number of threads; None leaves it as it is.
+        plain: Compute without oneDNN.
+    """
     same_kernels = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True)
     before = torch.get_num_threads()
     torch.set_num_threads(threads or before)
     try:
-        with torch.inference_mode(), same_kernels if device.type == "cuda" else nullcontext():
+        with (
+            torch.inference_mode(),
+            same_kernels if device.type == "cuda" else nullcontext(),
+            _without_onednn() if plain else nullcontext(),
+        ):
             yield
     except (MemoryError, RuntimeError) as error:
         if not tells_of_memory(error):
@@ -170,6 +196,17 @@ def _running(device: torch.device, threads: int | None = None) -> Iterator[None]
         raise MemoryError(OUT_OF_MEMORY) from error
     finally:
         torch.set_num_threads(before)
+
+
+@contextmanager
+def _without_onednn() -> Iterator[None]:
+    """As `torch.backends.mkldnn.flags`, which also sets what makes torch warn."""
+    before: Any = torch.backends.mkldnn.enabled
+    torch.backends.mkldnn.enabled = False  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        torch.backends.mkldnn.enabled = before
 
 
 def choose_device(name: str) -> torch.device:
