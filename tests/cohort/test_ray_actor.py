@@ -5,6 +5,8 @@ import json
 import os
 import shutil
 import sys
+import threading
+import weakref
 from dataclasses import replace
 from pathlib import Path
 
@@ -67,6 +69,19 @@ def test_each_number_gives_a_row_and_each_case_a_result_once(job):
     assert count_cases(job.manifest, job.places).done == 2
     assert statuses(segment(job, 0, 1, 2)) == {0: "settled", 1: "done", 2: "settled"}
     assert [*job.places.claims.iterdir()] == []
+
+
+def test_an_actor_that_is_let_go_leaves_no_thread_and_no_model(job, monkeypatch):
+    monkeypatch.setattr("brainsegnet.cohort.ray_actor.LISTEN_SECONDS", 0.01)
+    before = set(threading.enumerate())
+    actor = Actor(job, Bell(job.places.folder / ".stop"))
+    actor({"item": [0]})
+    gone = weakref.ref(actor)
+    (listener,) = (thread for thread in threading.enumerate() if thread.name == "bell" and thread not in before)
+    del actor
+    listener.join(10)
+    assert gone() is None
+    assert not listener.is_alive()
 
 
 def test_a_case_that_fails_is_a_row(job):

@@ -8,6 +8,7 @@ import os
 import threading
 import time
 import traceback
+import weakref
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, fields
@@ -93,7 +94,7 @@ class Actor:
         self._job, self._bell = job, bell
         self._segmenter: Segmenter | None = None
         self._worker: Worker | None = None
-        threading.Thread(target=self._listen, name="bell", daemon=True).start()
+        threading.Thread(target=_listen, args=(weakref.ref(self), bell), name="bell", daemon=True).start()
 
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, list[Any]]:
         """Segment cases by their numbers: together, and then one at a time those on which a process ended.
@@ -146,14 +147,22 @@ class Actor:
             return Row(entry.number, entry.case, "done" if entry.case in seconds else "settled", seconds=took)
         return Row(entry.number, entry.case, "left")
 
-    def _listen(self) -> None:
-        """End this process if it is asked to end at once, and give its cases back."""
-        while self._bell.hear() != END:
-            time.sleep(LISTEN_SECONDS)
+    def give_back(self) -> None:
+        """Leave the cases of this actor to others."""
         if self._worker:
             with suppress(RuntimeError):  # its block has not begun
                 self._worker.claims.close()
-        os._exit(TERMINATED)
+
+
+def _listen(actor: weakref.ref[Actor], bell: Bell) -> None:
+    """End this process if it is asked to end at once, and give its cases back. Listens as long as there is an actor."""
+    while bell.hear() != END:
+        if actor() is None:
+            return
+        time.sleep(LISTEN_SECONDS)
+    if (ended := actor()) is not None:
+        ended.give_back()
+    os._exit(TERMINATED)
 
 
 class _Told(Callback):
