@@ -5,6 +5,7 @@ ends, the folder says what is left to do. What passes through Ray is never an im
 """
 
 import os
+import shutil
 import threading
 import time
 import traceback
@@ -55,6 +56,27 @@ class Bell:
         """Whether the actors are asked to stop."""
         return self.hear() is not None
 
+    @property
+    def started(self) -> Path:
+        """Folder with a mark of each actor that has started."""
+        return self.path.with_name(f"{self.path.name}~started")
+
+    def sign(self) -> None:
+        """Leave the mark of an actor that starts."""
+        with suppress(OSError):
+            self.started.mkdir(exist_ok=True)
+            (self.started / f"{find_host()}~{os.getpid()}").write_text("", encoding="utf-8")
+
+    def count_started(self) -> int:
+        """How many actors have started."""
+        refresh(self.started)
+        return sum(1 for _ in self.started.iterdir()) if self.started.exists() else 0
+
+    def remove(self) -> None:
+        """Remove the file, and the marks of the actors."""
+        self.path.unlink(missing_ok=True)
+        shutil.rmtree(self.started, ignore_errors=True)
+
 
 @dataclass(frozen=True)
 class Row:
@@ -94,6 +116,7 @@ class Actor:
         self._job, self._bell = job, bell
         self._segmenter: Segmenter | None = None
         self._worker: Worker | None = None
+        bell.sign()
         threading.Thread(target=_listen, args=(weakref.ref(self), bell), name="bell", daemon=True).start()
 
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, list[Any]]:

@@ -19,6 +19,7 @@ from brainsegnet._machine import count_cores, find_host
 from brainsegnet.cohort.claims import Claims
 from brainsegnet.cohort.manifest import choose_shard, pick_entries, read_sizes
 from brainsegnet.cohort.ray_actor import END, LISTEN_SECONDS, Actor, Bell, Row
+from brainsegnet.cohort.status import list_done, list_failed
 from brainsegnet.cohort.work import ENDED, HUNG, LOOK_SECONDS, Job, Tally, sweep
 from brainsegnet.errors import BrainSegNetError, MissingExtra, UsageError
 from brainsegnet.pipeline.batch import Outcome
@@ -66,7 +67,7 @@ def work_on_ray(job: Job, callback: Callback | None = None, stops: Callable[[], 
             f"Ray ended the work: {last}; see {job.places.folder / LOG}, and run it again"
         ) from error
     finally:
-        bell.path.unlink(missing_ok=True)
+        bell.remove()
         ray.shutdown()
 
 
@@ -162,6 +163,7 @@ class _Driver:
         self.tally = Tally()
         self._ray, self._job, self._bell, self._callback, self._stops = ray, job, bell, callback, stops
         self._most, self._vain, self._end = self._count_room(), 0, threading.Event()
+        self._started, self._results = 0, 0
 
     def run(self, claims: Claims) -> None:
         """First all cases; then, in rounds, those that other processes had."""
@@ -267,12 +269,26 @@ class _Driver:
             if (room := self._count_room()) >= self._most:
                 self._most, complete = room, time.monotonic()
             elif time.monotonic() - complete > LOST_SECONDS:
-                self._go_without(room)
+                self._end_with(HUNG, f"nodes are lost; the work goes on with {room} of {self._most} actors")
+            if (vain := self._count_vain()) > self._job.options.attempts + self._most:
+                self._end_with(1, f"{vain} actors started one after another without a case done; see {LOG}")
 
-    def _go_without(self, room: int) -> NoReturn:
-        """End this process, whose successor plans for the nodes that are left: Ray would wait for the lost ones."""
+    def _count_vain(self) -> int:
+        """Actors that started since there was a new result."""
+        started = self._bell.count_started()
+        if started - self._started > self._most:
+            results = len(list_done(self._job.places)) + len(list_failed(self._job.places))
+            if results != self._results:
+                self._started, self._results = started, results
+        return started - self._started
+
+    def _end_with(self, code: int, sentence: str) -> NoReturn:
+        """End this process, because Ray would wait for lost nodes, and start actors that end as often as they do.
+
+        A process that takes its place plans for the nodes that are left.
+        """
         if self._callback:
-            self._callback.on_message(f"nodes are lost; the work goes on with {room} of {self._most} actors")
+            self._callback.on_message(sentence)
         self._end_actors()
-        self._bell.path.unlink(missing_ok=True)
-        os._exit(HUNG)
+        self._bell.remove()
+        os._exit(code)
