@@ -231,16 +231,18 @@ def test_the_arg_max_inside_is_that_of_the_logits_and_the_first_of_equals(forms,
 
 
 @pytest.mark.parametrize(
-    ("change", "sentence"),
+    "change",
     [
-        ({"network": {"stride": (2, 2, 1)}}, "the export is not of the network that the card describes"),
-        ({"network": {"stride": (1, 2, 1)}}, r"fp16\.xml is not of the network that its card describes"),
-        ({"input": {"sequences": ("flair", "t1")}}, r"fp16\.xml is not of the network that its card describes"),
+        {"network": {"stride": (2, 2, 1)}},
+        {"network": {"stride": (1, 2, 1)}},
+        {"network": {"widths": (4, 4, 8)}},
+        {"input": {"sequences": ("flair", "t1")}},
     ],
 )
-def test_an_export_of_another_network_than_the_card_describes_is_refused(exported, image, change, sentence):
+def test_an_export_of_another_network_than_the_card_describes_is_refused(exported, change):
+    """Before anything is computed: OpenVINO adds maps of unequal size without an error."""
     ((part, fields),) = change.items()
     changed = getattr(exported.card, part).model_copy(update=fields)
     model = replace(exported, card=exported.card.model_copy(update={part: changed}))
-    with pytest.raises(ModelError, match=sentence):
-        open_engine(model, "cpu", threads=1, precision="float").classify(image)
+    with pytest.raises(ModelError, match=r"fp16\.xml is not of the network that its card describes"):
+        open_engine(model, "cpu", threads=1, precision="float")

@@ -1,6 +1,8 @@
 """Backend in OpenVINO on a CPU, in floats, bf16 or 8-bit integers, for exported models; torch is not needed."""
 
 import math
+import threading
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -36,7 +38,9 @@ ENGINE_SPACE = 800_000_000
 """Bytes of address space that OpenVINO takes for its code, its threads and a small network (measured: 780 MB)."""
 
 
-@cache
+_core_lock = threading.Lock()
+
+
 def shared_core() -> openvino.Core:
     """The only OpenVINO core of this process. It is never released.
 
@@ -47,6 +51,12 @@ def shared_core() -> openvino.Core:
     Raises:
         MemoryError: the process may not take the address space that OpenVINO needs.
     """
+    with _core_lock:  # a cache alone lets two threads that come at once make one each
+        return _make_core()
+
+
+@cache
+def _make_core() -> openvino.Core:
     require_space(ENGINE_SPACE)
     return openvino.Core()
 
@@ -74,7 +84,7 @@ class OpenVinoBackend:
         self._requests: dict[str, OpenVinoRequest] = {}
         try:
             self._network = shared_core().read_model(str(path))
-            self._check_channels(path, len(card.sequences), math.prod(shape.stride) * self.classes)
+            self._check_shapes(path, len(card.sequences), math.prod(shape.stride) * self.classes)
             self._request(choose_output(card))
         except RuntimeError as error:
             if tells_of_memory(error):
@@ -83,12 +93,12 @@ class OpenVinoBackend:
 
     def classify(self, image: Floats) -> Labels:
         """As `Backend.classify`."""
-        return _fitting(interleave(_infer(self._request("classes"), image), self.stride), image)
+        return np.asarray(interleave(_infer(self._request("classes"), image), self.stride))
 
     def classify_with_confidence(self, image: Floats, certainty: bool = False) -> Labels:
         """As `Backend.classify_with_confidence`."""
         request = self._request("certainty" if certainty else "confidence")
-        return _fitting(interleave(_infer(request, image), self.stride), image)
+        return np.asarray(interleave(_infer(request, image), self.stride))
 
     def probabilities(self, image: Floats) -> Floats:
         """As `Backend.probabilities`."""
@@ -96,7 +106,7 @@ class OpenVinoBackend:
         logits = logits.reshape(-1, self.classes, *logits.shape[1:])
         probabilities = np.exp(logits - logits.max(1, keepdims=True))
         probabilities /= probabilities.sum(1, keepdims=True)
-        return _fitting(interleave(probabilities.swapaxes(0, 1), self.stride), image)
+        return np.asarray(interleave(probabilities.swapaxes(0, 1), self.stride))
 
     def estimate_bytes(self, shape: Shape) -> int:
         """As `Backend.estimate_bytes`."""
@@ -106,13 +116,19 @@ class OpenVinoBackend:
         """As `Backend.free_bytes`."""
         return free_memory()
 
-    def _check_channels(self, path: Path, *due: int) -> None:
-        """Check that the file is of the network that the card describes."""
-        ends = (self._network.input(0), self._network.get_results()[0].input_value(0))
-        for end, channels in zip(ends, due, strict=True):
-            shape = end.get_partial_shape()
-            if shape.rank.get_length() != 5 or shape[1].is_dynamic or shape[1].get_length() != channels:
-                raise ModelError(f"{path} is not of the network that its card describes; export the model again")
+    def _check_shapes(self, path: Path, sequences: int, channels: int) -> None:
+        """Check that the file is of the network that the card describes, from the shape it gives for a small image.
+
+        With another network, sums of maps of unequal size would read and write memory that is not theirs.
+        """
+        shape = [3 * m for m in self.multiples]
+        due = [1, channels, *(s // p for s, p in zip(shape, self.stride, strict=True))]
+        probe = self._network.clone()
+        with suppress(RuntimeError):  # its maps do not fit together
+            probe.reshape([1, sequences, *shape])
+            if [*probe.get_results()[0].input_value(0).get_shape()] == due:
+                return
+        raise ModelError(f"{path} is not of the network that its card describes; export the model again")
 
     def _request(self, output: Output) -> OpenVinoRequest:
         """The network compiled for one kind of output, at its first use."""
@@ -153,17 +169,6 @@ def with_arg_max(network: OpenVinoModel, classes: int, output: Output = "classes
         steps = [ops.convert(ops.round(one, "half_to_even"), "u8") for one in scaled]
         result = ops.concat([ops.unsqueeze(part, np.array([0])) for part in (result, *steps)], 0)
     return openvino.Model([ops.result(result)], copied.get_parameters())
-
-
-def _fitting(result: Array, image: Floats) -> Array:
-    """The result (..., D, H, W), after a check that it has the size of the image.
-
-    Raises:
-        ModelError: it has another size, because the card describes another network.
-    """
-    if result.shape[-3:] != image.shape[-3:]:
-        raise ModelError("the export is not of the network that the card describes; export the model again")
-    return np.asarray(result)
 
 
 def _infer(request: OpenVinoRequest, image: Floats) -> Array:
