@@ -133,10 +133,12 @@ def trained(phantoms: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     from brainsegnet.training import TrainOptions
     from brainsegnet.training.train import train
 
+    before = torch.get_num_threads()
     torch.set_num_threads(1)
     out = tmp_path_factory.mktemp("runs") / "tiny"
     recipe = tiny_recipe().model_copy(update={"drop_sequences": 0.5})
     train(phantoms, "brats2015", out, TrainOptions(recipe, steps=3, hold_out=("phantom0002",)))
+    torch.set_num_threads(before)
     for model in (open_model(out / BEST), open_model(out / LAST)):
         note = model.card.training.model_copy(update={"steps": 1000})
         replace_card(model, model.card.model_copy(update={"training": note}))
@@ -272,8 +274,39 @@ def anatomy() -> "LabelMap":
 
     from brainsegnet.anatomy.procedural import simulate_anatomy
 
+    before = torch.get_num_threads()
     torch.set_num_threads(1)
-    return simulate_anatomy(np.random.default_rng(3), (48, 64, 52))
+    simulated = simulate_anatomy(np.random.default_rng(3), (48, 64, 52))
+    torch.set_num_threads(before)
+    return simulated
+
+
+class Clock:
+    """In place of the module `time`: it goes on when something sleeps, and by `step` whenever it is read."""
+
+    def __init__(self, step: float = 0.0) -> None:
+        self.now, self.step = 0.0, step
+
+    def monotonic(self) -> float:
+        self.now += self.step
+        return self.now
+
+    perf_counter = monotonic
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.fixture
+def clock_of(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Clock]:
+    """Gives a module a clock of its own, so that no test depends on how fast the machine is."""
+
+    def give(module: str, step: float = 0.0) -> Clock:
+        clock = Clock(step)
+        monkeypatch.setattr(f"{module}.time", clock)
+        return clock
+
+    return give
 
 
 @pytest.fixture

@@ -28,10 +28,10 @@ BOMB = "a: &a [x, x, x, x]\nb: &b [*a, *a, *a, *a]\nc: &c {<<: [*b, *b]}\n"
 @pytest.mark.parametrize("load", [load_json, load_yaml, compose_yaml])
 @deep
 def test_a_deep_text_is_refused_at_once(load, text):
-    began = time.monotonic()
+    began = time.process_time()
     with pytest.raises(ValueError):
         load(text)
-    assert time.monotonic() - began < 2
+    assert time.process_time() - began < 2
 
 
 @pytest.mark.parametrize("load", [load_json, load_yaml, compose_yaml])

@@ -161,7 +161,7 @@ class Browser:
         with contextlib.suppress(PageLeft):
             self.run(script)
 
-    def wait(self, condition: str, seconds: float = 20) -> None:
+    def wait(self, condition: str, seconds: float = 120) -> None:
         """Wait until an expression, or the promise that it gives, is true, on this page or on one that follows it."""
         end = time.monotonic() + seconds
         while not self._holds(condition):

@@ -120,14 +120,14 @@ def test_the_watch_hears_since_when_a_case_is_at_work(folder):
 
     def watch(claims):
         heard.extend((claim.case, claim.since) for claim in claims)
-        rang.set()
+        if dict(heard).get("works") is not None:
+            rang.set()
 
     with Claims(folder, watch, beat_seconds=0.02) as claims:
         claims.take("waits")
         claims.take("works")
         claims.begin("works")
-        rang.clear()
-        assert rang.wait(20)
+        assert rang.wait(300)
     known = dict(heard)
     assert known["waits"] is None
     assert known["works"] <= time.monotonic()

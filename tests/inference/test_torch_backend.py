@@ -108,6 +108,7 @@ SHORT = """
 unlimited = resource.getrlimit(resource.RLIMIT_AS)
 resource.setrlimit(resource.RLIMIT_AS, (read("VmSize") + estimate // 2, unlimited[1]))
 engine.classify(image, 1)
+resource.setrlimit(resource.RLIMIT_AS, (read("VmSize") + estimate // 4, unlimited[1]))
 for run in (engine.classify, engine.probabilities):
     try:
         run(image)
@@ -224,7 +225,8 @@ print(predictor.classify(image).shape, predictor.notes)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     note = "brainsegnet in torch on cpu: too little memory, so brainsegnet in torch on cpu computes"
-    assert done.stdout.strip() == f"(64, 64, 128) ['{note}']"
+    said = done.stdout.strip().replace(", without oneDNN", "")  # which may be the first to run out of memory
+    assert said == f"(64, 64, 128) ['{note}']"
 
 
 @pytest.mark.gpu

@@ -3,7 +3,6 @@
 import json
 import shutil
 import threading
-import time
 from dataclasses import replace
 
 import nibabel
@@ -408,15 +407,10 @@ def test_any_error_of_the_user_is_a_sentence():
     assert batch.failures == {"a": "too small"}
 
 
-def test_the_time_of_computing_does_not_include_the_wait_for_a_file():
-    def read(_):
-        time.sleep(0.3)
-
-    def compute(_):
-        time.sleep(0.1)
-
-    batch = run_batch([0, 1], read, compute, same)
-    assert 0.2 <= batch.computing < 0.5 < batch.seconds
+def test_the_time_of_computing_does_not_include_the_wait_for_a_file(clock_of):
+    clock = clock_of("brainsegnet.pipeline.batch")
+    batch = run_batch([0], lambda _: clock.sleep(3), lambda _: clock.sleep(1), same)
+    assert (batch.computing, batch.seconds) == (1, 4)
 
 
 def test_the_first_case_is_read_during_the_start_and_an_error_there_ends_the_batch():
