@@ -323,13 +323,17 @@ def _swap(temporary: Path, path: Path) -> None:
         os.replace(temporary, path)
         return
     former = _unfinished_name(path.with_name(f"{path.name}{_FORMER}"))
-    os.replace(path, former)
+    _open[former] = path  # so that no sweep of another thread puts it back
     try:
-        os.replace(temporary, path)
-    except OSError:
-        os.replace(former, path)
-        raise
-    shutil.rmtree(former, ignore_errors=True)
+        os.replace(path, former)
+        try:
+            os.replace(temporary, path)
+        except OSError:
+            os.replace(former, path)
+            raise
+        shutil.rmtree(former, ignore_errors=True)
+    finally:
+        del _open[former]
 
 
 def _unfinished_name(path: Path) -> Path:

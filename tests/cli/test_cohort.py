@@ -1,11 +1,8 @@
 """`brainsegnet cohort` as it is typed, with the model of the package."""
 
-import os
 import re
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -62,24 +59,32 @@ def test_two_commands_share_a_cohort(phantoms, tmp_path):
     assert not [*out.glob("*/claims/*")]
 
 
+ENDED = """
+import os, signal, time
+from brainsegnet.cli import main
+from brainsegnet.inference.segmenter import Segmenter
+
+def end(*_):
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(60)
+
+Segmenter.compute = end
+if __name__ == "__main__":
+    main()
+"""
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM")
 def test_where_the_processes_are_told_to_end_the_command_says_that_cases_are_left(phantoms, tmp_path):
+    """The process is told in the midst of its first case. It reads this file again, as it is spawned."""
     pytest.importorskip("pyarrow")
-    out = tmp_path / "out"
-    run = [sys.executable, "-c", CODE, "cohort", "run", phantoms, "--model", "tumour", "--out", out, "--device", "cpu"]
-    command = subprocess.Popen([*map(str, run)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    try:
-        deadline = time.monotonic() + 300
-        while not [*out.glob("*/claims/phantom*")] and time.monotonic() < deadline:
-            time.sleep(0.01)
-        (clock,) = out.glob("*/claims/.clock~*")
-        os.kill(int(clock.name.split("~")[2]), signal.SIGTERM)
-        said, complaints = command.communicate(timeout=600)
-    finally:
-        command.kill()
-    assert command.returncode == 1, said + complaints
-    assert "3 cases are left, because processes were ended; run it again" in complaints
-    assert "0 running, 3 waiting" in said
+    (tmp_path / "ended.py").write_text(ENDED)
+    run = [tmp_path / "ended.py", "cohort", "run", phantoms, "--model", "tumour", "--out", tmp_path / "out"]
+    done = subprocess.run([sys.executable, *run, "--device", "cpu"], capture_output=True, text=True, timeout=600)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "3 cases are left, because processes were ended; run it again" in done.stderr
+    assert "0 running, 3 waiting" in done.stdout
+    assert not [*(tmp_path / "out").glob("*/claims/*")]
 
 
 def test_a_cohort_on_ray_is_as_quiet_and_gives_the_same(phantoms, tmp_path):

@@ -177,3 +177,12 @@ def test_a_claim_cannot_be_taken_once_they_are_closed(folder):
     folder.mkdir(exist_ok=True)
     assert claims.take("a") is None
     assert not [*folder.glob("a~*")]
+
+
+def test_a_process_that_is_told_to_end_as_it_begins_leaves_nothing(folder):
+    program = STRUCK.replace("strike(module, name):", 'strike(module, name, start="."):').replace('"a~"', "start")
+    assert program != STRUCK
+    begun = program.replace("with claims.Claims", 'strike(os, "utime")\nwith claims.Claims')
+    done = subprocess.run([sys.executable, "-c", begun, folder, "close"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (143, "", "")
+    assert list(folder.iterdir()) == []

@@ -101,11 +101,15 @@ class Claims:
 
     def __enter__(self) -> "Claims":
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            self._now()
+            with whole():
+                self._folder.mkdir(parents=True, exist_ok=True)
+                self._now()
+                self._thread.start()
         except OSError as error:
             raise OutputError(f"{self._folder} cannot be written: {error.strerror or error}") from error
-        self._thread.start()
+        except SystemExit:  # the block is not entered, so it is not left either
+            self.close()
+            raise
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -114,9 +118,8 @@ class Claims:
     def close(self) -> None:
         """Give all cases back, and touch nothing any more."""
         with whole():
-            self._end.set()
-            self._thread.join()
             self.give_all_back()
+            self._thread.join()
             with suppress(OSError):
                 self._clock.unlink()
 
@@ -182,7 +185,9 @@ class Claims:
             self._held.pop(case, None)
 
     def give_all_back(self) -> None:
-        """Leave all cases to others."""
+        """Leave all cases to others, and take no more."""
+        with self._lock:
+            self._end.set()
         for case in list(self._held):
             self.give_back(case)
 

@@ -62,9 +62,8 @@ class Bell:
         return self.path.with_name(f"{self.path.name}~started")
 
     def sign(self) -> None:
-        """Leave the mark of an actor that starts."""
+        """Leave the mark of an actor that starts, if the run has not ended."""
         with suppress(OSError):
-            self.started.mkdir(exist_ok=True)
             (self.started / f"{find_host()}~{os.getpid()}").write_text("", encoding="utf-8")
 
     def count_started(self) -> int:
@@ -75,7 +74,8 @@ class Bell:
     def remove(self) -> None:
         """Remove the file, and the marks of the actors."""
         self.path.unlink(missing_ok=True)
-        shutil.rmtree(self.started, ignore_errors=True)
+        with suppress(OSError):  # under another name, so that no actor can leave a mark any more
+            shutil.rmtree(self.started.replace(self.path.with_name(f"{self.path.name}~ended")))
 
 
 @dataclass(frozen=True)

@@ -54,6 +54,7 @@ def work_on_ray(job: Job, callback: Callback | None = None, stops: Callable[[], 
     bell = Bell(job.places.folder.absolute() / f".stop~{find_host()}~{os.getpid()}~{secrets.token_hex(4)}")
     threads = _join(ray, job)
     try:
+        bell.started.mkdir()
         job = _prepare(job, threads)
         with Claims(job.places.claims) as claims:
             driver = _Driver(ray, job, bell, callback, stops)

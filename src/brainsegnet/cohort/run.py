@@ -162,9 +162,11 @@ class _Crew:
         context: Any = multiprocessing.get_context(START)
         ours, theirs = context.Pipe()
         process = context.Process(target=serve, args=(self.job, theirs), name="cohort")
+        self.members.append(_Member(process, ours))  # before it starts, so that a signal then reaches it
         process.start()
         theirs.close()
-        self.members.append(_Member(process, ours))
+        if self.stopping:
+            ours.send("stop")
 
     def _listen(self) -> None:
         lines = {member.line: member for member in self.members}
@@ -247,9 +249,10 @@ class _Crew:
             self.callback.on_message("stopping after the current case; press Ctrl-C again to stop at once")
 
     def _end_all(self) -> None:
-        for member in self.members:
+        started = [member for member in self.members if member.process.pid is not None]
+        for member in started:
             member.process.terminate()
-        for member in self.members:
+        for member in started:
             member.process.join(PATIENCE_SECONDS)
             if member.process.is_alive():
                 member.process.kill()

@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from brainsegnet._machine import find_host
 from brainsegnet.cohort.claims import STALE_SECONDS, has_ended, read_owner, read_server_clock
 from brainsegnet.cohort.manifest import MANIFEST, Entry, read_manifest
 from brainsegnet.cohort.places import ERRORS, Places, find_places, read_model
@@ -118,9 +119,13 @@ def list_failed(places: Places) -> set[str]:
 def list_running(places: Places) -> set[str]:
     """Names of the cases whose claims are fresh, but for those of processes of this host that have ended."""
     now = time.time()
-    with suppress(OSError):
-        now = read_server_clock(clock := places.claims / f".clock~{os.getpid()}~status")
-        clock.unlink()
+    clock = places.claims / f".clock~{find_host()}~{os.getpid()}~status"
+    try:
+        with suppress(OSError):
+            now = read_server_clock(clock)
+    finally:
+        with suppress(OSError):
+            clock.unlink()
     fresh = set()
     for entry in _scan(places.claims):
         with suppress(OSError):

@@ -16,7 +16,8 @@ MAX_RATIO = 1032
 _FLOAT_BYTES = 4
 _PIECE, _TRAILING = 1 << 20, 128
 """Bytes that are decompressed at once, and how many such pieces may follow an image in its file."""
-_allowed = [MAX_VOXELS]
+_allowed: dict[object, int] = {None: MAX_VOXELS}
+"""What each block allows, the last one last."""
 
 
 class _Readable(Protocol):
@@ -29,11 +30,12 @@ def allow_voxels(count: int | None) -> Iterator[None]:
     if count is None:
         yield
         return
-    _allowed.append(count)
+    block = object()  # blocks of several threads may end in any order
+    _allowed[block] = count
     try:
         yield
     finally:
-        _allowed.pop()
+        del _allowed[block]
 
 
 def check_voxels(name: str, size: Sequence[int]) -> None:
@@ -48,7 +50,7 @@ def check_voxels(name: str, size: Sequence[int]) -> None:
         brainsegnet.errors.ImageError: a.nii.gz declares 32767 x 32767 x 16 voxels, and 500 million are read at most; \
 if its header is right, allow more with --max-voxels
     """
-    count, most = math.prod(size), _allowed[-1]
+    count, most = math.prod(size), [*_allowed.values()][-1]
     declared = f"{name} declares {' x '.join(map(str, size))} voxels"
     if count > most:
         allowed = f"{most / 1e6:g} million" if most >= 1e6 else str(most)
