@@ -5,6 +5,7 @@ ends, the folder says what is left to do. What passes through Ray is never an im
 """
 
 import os
+import secrets
 import shutil
 import threading
 import time
@@ -64,12 +65,14 @@ class Bell:
     def sign(self) -> None:
         """Leave the mark of an actor that starts, if the run has not ended."""
         with suppress(OSError):
-            (self.started / f"{find_host()}~{os.getpid()}").write_text("", encoding="utf-8")
+            (self.started / f"{find_host()}~{os.getpid()}~{secrets.token_hex(4)}").write_text("", encoding="utf-8")
 
     def count_started(self) -> int:
         """How many actors have started."""
         refresh(self.started)
-        return sum(1 for _ in self.started.iterdir()) if self.started.exists() else 0
+        with suppress(OSError):
+            return sum(1 for _ in self.started.iterdir())
+        return 0
 
     def remove(self) -> None:
         """Remove the file, and the marks of the actors."""
