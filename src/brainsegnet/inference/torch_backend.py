@@ -201,12 +201,13 @@ def _running(device: torch.device, threads: int | None = None, plain: bool = Fal
 @contextmanager
 def _without_onednn() -> Iterator[None]:
     """As `torch.backends.mkldnn.flags`, which also sets what makes torch warn."""
-    before: Any = torch.backends.mkldnn.enabled
-    torch.backends.mkldnn.enabled = False  # type: ignore[assignment]
+    mkldnn: Any = torch.backends.mkldnn
+    before = mkldnn.enabled
+    mkldnn.enabled = False
     try:
         yield
     finally:
-        torch.backends.mkldnn.enabled = before
+        mkldnn.enabled = before
 
 
 def choose_device(name: str) -> torch.device:
